@@ -1,0 +1,3 @@
+//! The troupe: every reconciling unit and the runtime that supervises them.
+
+pub mod runtime;

@@ -1,0 +1,22 @@
+//! The API: vocabulary, rules and HTTP edge of Troupe.
+//!
+//! Everything that speaks Kubernetes' API without running as an actor lives here: object metadata, the resource
+//! table, schemas, patches, admission, authentication and authorization, the HTTP routes, the store and the
+//! client. The crate never imports `troupe-actors`; what it needs from actors are the traits [`service::ApiService`]
+//! and [`service::Listers`].
+
+pub mod admission;
+pub mod auth;
+pub mod client;
+pub mod http;
+pub mod meta;
+pub mod patch;
+pub mod resources;
+pub mod schema;
+pub mod service;
+pub mod status;
+pub mod store;
+pub mod stored;
+
+pub use service::{ApiCall, ApiReply, ApiService};
+pub use status::{Reason, Status};

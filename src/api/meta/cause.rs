@@ -1,0 +1,67 @@
+//! Why a message was sent: the causal context that every envelope and every API call carries.
+
+use std::sync::Arc;
+
+use super::{ObjectKey, Revision};
+
+/// One version of one object: the join key of traces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectVersion {
+    /// `resource.group`, as `GroupResource` prints it.
+    pub resource: Arc<str>,
+    pub key: ObjectKey,
+    pub revision: Revision,
+}
+
+/// The cause of a message: W3C trace context plus the object version that led to it. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// W3C trace id; 0 means "not part of a trace yet".
+    pub trace: u128,
+    /// The hop that sent this message.
+    pub span: u64,
+    /// The object version that led to it, where there is one.
+    pub object: Option<Arc<ObjectVersion>>,
+}
+
+impl Cause {
+    /// The beginning of a new trace.
+    pub fn root() -> Self {
+        Cause { trace: rand::random(), span: rand::random(), object: None }
+    }
+
+    /// The same trace, caused by `object`.
+    pub fn with_object(&self, object: Arc<ObjectVersion>) -> Self {
+        Cause { object: Some(object), ..self.clone() }
+    }
+
+    /// The W3C `traceparent` header, or `None` outside a trace.
+    pub fn traceparent(&self) -> Option<String> {
+        (self.trace != 0).then(|| format!("00-{:032x}-{:016x}-01", self.trace, self.span))
+    }
+
+    /// Reads a W3C `traceparent` header; anything malformed yields `None`.
+    pub fn from_traceparent(header: &str) -> Option<Self> {
+        let mut parts = header.split('-');
+        let (_version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+        if trace.len() != 32 || span.len() != 16 {
+            return None;
+        }
+        let trace = u128::from_str_radix(trace, 16).ok()?;
+        let span = u64::from_str_radix(span, 16).ok()?;
+        (trace != 0).then_some(Cause { trace, span, object: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_survives_the_round_trip() {
+        let cause = Cause::root();
+        let read = Cause::from_traceparent(&cause.traceparent().expect("a root has a trace")).expect("well formed");
+        assert_eq!((read.trace, read.span), (cause.trace, cause.span));
+        assert_eq!(Cause::from_traceparent("00-zz-01"), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! Vocabulary shared by every layer: keys, group/version/kind, revisions, selectors, the object tree, causes, time.
+
+pub mod cause;
+pub mod gvk;
+pub mod key;
+pub mod object;
+pub mod revision;
+pub mod selector;
+pub mod time;
+
+pub use cause::{Cause, ObjectVersion};
+pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use key::{ObjectKey, Uid};
+pub use object::Object;
+pub use revision::Revision;
+pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use time::{Clock, SystemClock};

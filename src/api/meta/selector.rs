@@ -1,0 +1,308 @@
+//! Label and field selectors.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// Why a selector does not parse.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct SelectorError(pub String);
+
+/// One requirement of a label selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    DoesNotExist(String),
+    GreaterThan(String, i64),
+    LessThan(String, i64),
+}
+
+/// A label selector; all its requirements must hold. The default one selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    pub requirements: Vec<Requirement>,
+    /// Selects no object at all (a nil `metav1.LabelSelector`).
+    pub nothing: bool,
+}
+
+impl LabelSelector {
+    pub fn everything() -> Self {
+        LabelSelector::default()
+    }
+
+    pub fn nothing() -> Self {
+        LabelSelector { nothing: true, ..LabelSelector::default() }
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.requirements.is_empty() && !self.nothing
+    }
+
+    /// A selector of equal labels, as a Service or ReplicationController has it.
+    pub fn from_map<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let requirements = labels.into_iter().map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()])).collect();
+        LabelSelector { requirements, nothing: false }
+    }
+
+    /// Parses the query form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1,m<2`.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let mut requirements = Vec::new();
+        for part in split_outside_parentheses(text) {
+            let part = part.trim();
+            if !part.is_empty() {
+                requirements.push(parse_requirement(part)?);
+            }
+        }
+        Ok(LabelSelector { requirements, nothing: false })
+    }
+
+    /// Matches against labels looked up by name.
+    pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(&label))
+    }
+
+    /// Matches against typed labels.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.matches_with(|name| labels.get(name).map(String::as_str))
+    }
+
+    /// Matches against labels in an object tree.
+    pub fn matches_tree(&self, labels: Option<&Map<String, Value>>) -> bool {
+        self.matches_with(|name| labels?.get(name)?.as_str())
+    }
+}
+
+impl From<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> for LabelSelector {
+    /// An unknown operator selects nothing; validation rejects it before it gets here.
+    fn from(selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector) -> Self {
+        let labels = selector.match_labels.iter().flatten();
+        let mut result = LabelSelector::from_map(labels);
+        for expression in selector.match_expressions.iter().flatten() {
+            let key = expression.key.clone();
+            let values = expression.values.clone().unwrap_or_default();
+            match expression.operator.as_str() {
+                "In" => result.requirements.push(Requirement::In(key, values)),
+                "NotIn" => result.requirements.push(Requirement::NotIn(key, values)),
+                "Exists" => result.requirements.push(Requirement::Exists(key)),
+                "DoesNotExist" => result.requirements.push(Requirement::DoesNotExist(key)),
+                _ => result.nothing = true,
+            }
+        }
+        result
+    }
+}
+
+impl Requirement {
+    fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let number = |key: &str| label(key).and_then(|value| value.parse::<i64>().ok());
+        match self {
+            Requirement::In(key, values) => label(key).is_some_and(|value| values.iter().any(|v| v == value)),
+            Requirement::NotIn(key, values) => label(key).is_none_or(|value| values.iter().all(|v| v != value)),
+            Requirement::Exists(key) => label(key).is_some(),
+            Requirement::DoesNotExist(key) => label(key).is_none(),
+            Requirement::GreaterThan(key, bound) => number(key).is_some_and(|value| value > *bound),
+            Requirement::LessThan(key, bound) => number(key).is_some_and(|value| value < *bound),
+        }
+    }
+}
+
+fn split_outside_parentheses(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut depth, mut start) = (0_u32, 0);
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
+    if let Some(key) = part.strip_prefix('!') {
+        return Ok(Requirement::DoesNotExist(checked_key(key)?));
+    }
+    if let Some(requirement) = parse_set(part)? {
+        return Ok(requirement);
+    }
+    if let Some((key, value)) = part.split_once("!=") {
+        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(value)?]));
+    }
+    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(value)?]));
+    }
+    for (sign, make) in [('>', Requirement::GreaterThan as fn(String, i64) -> Requirement), ('<', Requirement::LessThan)] {
+        if let Some((key, bound)) = part.split_once(sign) {
+            let bound = bound.trim().parse().map_err(|_| {
+                SelectorError(format!(
+                    "values[0][{}]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer",
+                    key.trim(),
+                    bound.trim()
+                ))
+            })?;
+            return Ok(make(checked_key(key)?, bound));
+        }
+    }
+    Ok(Requirement::Exists(checked_key(part)?))
+}
+
+fn parse_set(part: &str) -> Result<Option<Requirement>, SelectorError> {
+    let Some((head, values)) = part.split_once('(') else { return Ok(None) };
+    let values = values.strip_suffix(')').ok_or_else(|| SelectorError(format!("unable to parse requirement: found '{part}', expected: ')'")))?;
+    let values = values.split(',').map(checked_value).collect::<Result<Vec<_>, _>>()?;
+    match head.split_whitespace().collect::<Vec<_>>()[..] {
+        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, values))),
+        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, values))),
+        _ => Err(SelectorError(format!("unable to parse requirement: found '{head}', expected: in, notin"))),
+    }
+}
+
+fn checked_key(key: &str) -> Result<String, SelectorError> {
+    let key = key.trim();
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    if is_qualified_name_part(name) && name.len() <= 63 {
+        return Ok(key.to_owned());
+    }
+    Err(SelectorError(format!(
+        "unable to parse requirement: <nil>: Invalid value: \"{key}\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    )))
+}
+
+fn checked_value(value: &str) -> Result<String, SelectorError> {
+    let value = value.trim();
+    if value.is_empty() || is_qualified_name_part(value) {
+        return Ok(value.to_owned());
+    }
+    Err(SelectorError(format!(
+        "unable to parse requirement: values[0]: Invalid value: \"{value}\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    )))
+}
+
+fn is_qualified_name_part(text: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}
+
+/// A field selector: `path=value` and `path!=value`, all of which must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    /// Path, value, and whether they must be equal (`true`) or differ.
+    pub terms: Vec<(String, String, bool)>,
+}
+
+impl FieldSelector {
+    pub fn everything() -> Self {
+        FieldSelector::default()
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Parses `metadata.name=x,spec.nodeName!=y`; `\` escapes `,`, `=` and `\` in values.
+    pub fn parse(text: &str) -> Result<Self, SelectorError> {
+        let mut terms = Vec::new();
+        for part in split_unescaped_commas(text) {
+            if part.is_empty() {
+                continue;
+            }
+            let (path, value, equal) = match (part.split_once("!="), part.split_once('=')) {
+                (Some((path, value)), Some((before, _))) if path.len() < before.len() + 1 => (path, value, false),
+                (_, Some((path, value))) => (path, value.strip_prefix('=').unwrap_or(value), true),
+                _ => return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))),
+            };
+            terms.push((path.trim().to_owned(), unescape(value), equal));
+        }
+        Ok(FieldSelector { terms })
+    }
+
+    /// The value that a path must equal, where the selector says so: lets reads go straight to one object.
+    pub fn required_value(&self, path: &str) -> Option<&str> {
+        self.terms.iter().find(|(p, _, equal)| *equal && p == path).map(|(_, value, _)| value.as_str())
+    }
+
+    /// Matches against an object's fields looked up by path; a missing field reads as "".
+    pub fn matches_with(&self, field: impl Fn(&str) -> String) -> bool {
+        self.terms.iter().all(|(path, value, equal)| (field(path) == *value) == *equal)
+    }
+}
+
+fn split_unescaped_commas(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut escaped) = (0, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            '\\' if !escaped => escaped = true,
+            ',' if !escaped => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => escaped = false,
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn unescape(value: &str) -> String {
+    let mut result = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => result.extend(characters.next()),
+            other => result.push(other),
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn label_selectors_match_as_documented() {
+        let web = labels(&[("app", "web"), ("tier", "front"), ("n", "3")]);
+        for (selector, want) in [
+            ("app=web", true),
+            ("app==web,tier!=back", true),
+            ("app in (web, db),!gone", true),
+            ("app notin (web)", false),
+            ("missing notin (x)", true),
+            ("missing!=x", true),
+            ("n>2,n<4", true),
+            ("n>3", false),
+            ("", true),
+            ("tier", true),
+        ] {
+            assert_eq!(LabelSelector::parse(selector).expect(selector).matches(&web), want, "{selector}");
+        }
+        assert!(LabelSelector::parse("a in (b").is_err());
+        assert!(LabelSelector::parse("a>b").is_err());
+        assert!(!LabelSelector::nothing().matches(&web));
+    }
+
+    #[test]
+    fn field_selectors_unescape_and_compare() {
+        let selector = FieldSelector::parse(r"metadata.name=a\,b,spec.nodeName!=n1").expect("parses");
+        assert_eq!(selector.required_value("metadata.name"), Some("a,b"));
+        assert!(selector.matches_with(|path| if path == "metadata.name" { "a,b".into() } else { String::new() }));
+        assert!(FieldSelector::parse("nonsense").is_err());
+        assert_eq!(FieldSelector::parse("a==b").expect("parses").terms, vec![("a".into(), "b".into(), true)]);
+    }
+}

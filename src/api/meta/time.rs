@@ -1,0 +1,89 @@
+//! Time as the API writes it, and the clock that units are handed.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+
+/// Source of wall-clock and monotonic time, injected so that simulations own it.
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// Wall-clock time.
+    fn now(&self) -> Timestamp;
+    /// Monotonic time, for durations and deadlines.
+    fn instant(&self) -> Instant;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// `metav1.Time`: RFC 3339 in UTC with whole seconds, `2026-01-02T03:04:05Z`.
+pub fn format_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `metav1.MicroTime`: RFC 3339 in UTC with six fractional digits.
+pub fn format_micro_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// Parses any RFC 3339 time that the API accepts.
+pub fn parse_time(text: &str) -> Result<Timestamp, jiff::Error> {
+    text.parse()
+}
+
+/// `duration.HumanDuration` of k8s.io/apimachinery: the short age that printer columns show, such as `3m20s` or `5d`.
+pub fn human_duration(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let minutes = seconds / 60;
+    let hours = minutes / 60;
+    let days = hours / 24;
+    let with_rest = |whole: u64, unit: char, rest: u64, rest_unit: char| match rest {
+        0 => format!("{whole}{unit}"),
+        rest => format!("{whole}{unit}{rest}{rest_unit}"),
+    };
+    if seconds < 120 {
+        format!("{seconds}s")
+    } else if minutes < 10 {
+        with_rest(minutes, 'm', seconds % 60, 's')
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        with_rest(hours, 'h', minutes % 60, 'm')
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if hours < 192 {
+        with_rest(days, 'd', hours % 24, 'h')
+    } else if days < 730 {
+        format!("{days}d")
+    } else if days < 8 * 365 {
+        with_rest(days / 365, 'y', days % 365, 'd')
+    } else {
+        format!("{}y", days / 365)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn human_durations_read_as_kubectl_prints_them() {
+        let cases = [(0, "0s"), (119, "119s"), (120, "2m"), (200, "3m20s"), (600, "10m"), (10_800, "3h"), (11_000, "3h3m"), (172_800, "2d")];
+        for (seconds, want) in cases {
+            assert_eq!(human_duration(Duration::from_secs(seconds)), want);
+        }
+    }
+}

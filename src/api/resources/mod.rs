@@ -1,0 +1,15 @@
+//! One table drives the API: a [`Resource`] is one row, a [`Registry`] the whole table.
+//!
+//! Routes, discovery, OpenAPI, storage keys, RBAC, garbage collection and quota read it. Rows of built-in kinds are
+//! static, rows of custom resources come and go; a registry is immutable and swapped atomically.
+
+pub mod resource;
+
+pub use resource::{Column, ColumnType, Registry, Resource, Served, Strategy, Subresource, WriteContext};
+
+use std::sync::Arc;
+
+/// The rows of every built-in kind.
+pub fn builtin() -> Vec<Arc<Resource>> {
+    Vec::new()
+}

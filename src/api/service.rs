@@ -1,0 +1,298 @@
+//! The one door: every request, from HTTP or from a unit in the same process, is an [`ApiCall`] to one [`ApiService`].
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream::BoxStream};
+use serde_json::Value;
+
+use crate::{
+    meta::{Cause, FieldSelector, GroupResource, LabelSelector, Object, ObjectKey, Revision},
+    resources::Resource,
+    status::Status,
+    stored::StoredObject,
+};
+
+/// Who calls (`authentication.k8s.io` UserInfo).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserInfo {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// What a call wants done. `rbac()` gives the verb that authorizers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    /// The verb in RBAC rules and discovery.
+    pub fn rbac(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+/// The address of a call: which resource, in which served version, which object, which subresource.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub resource: Arc<Resource>,
+    /// The served version the client speaks, such as `v1`.
+    pub version: Arc<str>,
+    /// Empty for cluster-scoped resources and for lists across all namespaces.
+    pub namespace: Arc<str>,
+    /// Empty for lists, creates and collection deletes.
+    pub name: Arc<str>,
+    /// `status`, `scale`, `binding`, `eviction`, `token`, …; empty for the object itself.
+    pub subresource: Arc<str>,
+}
+
+impl Target {
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.namespace.clone(), self.name.clone())
+    }
+
+    pub fn group_resource(&self) -> GroupResource {
+        self.resource.group_resource()
+    }
+}
+
+/// What should happen with unknown and duplicate fields (`fieldValidation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Options common to all writes.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    pub dry_run: bool,
+    /// `fieldManager`; the edge fills in upstream's default (user agent up to the first `/`).
+    pub field_manager: String,
+    pub field_validation: FieldValidation,
+    /// Server-side apply: take fields that others own.
+    pub force: bool,
+}
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionMatch {
+    Exact,
+    NotOlderThan,
+}
+
+/// Options of list, watch and deletecollection.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    pub labels: LabelSelector,
+    pub fields: FieldSelector,
+    /// 0 means no limit.
+    pub limit: usize,
+    /// Opaque token of an earlier page.
+    pub continue_token: Option<String>,
+    /// `None` asks for the newest; `Some(0)` for any.
+    pub resource_version: Option<Revision>,
+    pub version_match: Option<VersionMatch>,
+}
+
+/// Options of a watch.
+#[derive(Clone, Debug, Default)]
+pub struct WatchOptions {
+    pub labels: LabelSelector,
+    pub fields: FieldSelector,
+    /// `None` or 0: begin with synthetic ADDED events for all that exists.
+    pub resource_version: Option<Revision>,
+    pub allow_bookmarks: bool,
+    /// `sendInitialEvents=true`: initial ADDED events, then a bookmark annotated `k8s.io/initial-events-end`.
+    pub send_initial_events: bool,
+}
+
+/// `propagationPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+/// `metav1.DeleteOptions`.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    pub dry_run: bool,
+    pub grace_period_seconds: Option<i64>,
+    pub precondition_uid: Option<String>,
+    pub precondition_revision: Option<Revision>,
+    pub propagation: Option<Propagation>,
+}
+
+/// The media type of a PATCH body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    Json,
+    Merge,
+    StrategicMerge,
+    Apply,
+}
+
+/// What a call does, with its input. Bodies are bytes as received (JSON); the service decodes them by schema.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Get { resource_version: Option<Revision> },
+    List(ListOptions),
+    Create { body: Body, options: WriteOptions },
+    Update { body: Body, options: WriteOptions },
+    Patch { patch_type: PatchType, body: Bytes, options: WriteOptions },
+    Delete(DeleteOptions),
+    DeleteCollection { delete: DeleteOptions, list: ListOptions },
+}
+
+/// An object on its way in: bytes that still want strict decoding, or a tree made in this process.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// JSON as the client sent it.
+    Json(Bytes),
+    /// YAML as the client sent it.
+    Yaml(Bytes),
+    /// A tree from a typed client in this process.
+    Tree(Object),
+}
+
+impl Operation {
+    pub fn verb(&self) -> Verb {
+        match self {
+            Operation::Get { .. } => Verb::Get,
+            Operation::List(_) => Verb::List,
+            Operation::Create { .. } => Verb::Create,
+            Operation::Update { .. } => Verb::Update,
+            Operation::Patch { .. } => Verb::Patch,
+            Operation::Delete(_) => Verb::Delete,
+            Operation::DeleteCollection { .. } => Verb::DeleteCollection,
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct ApiCall {
+    pub user: Arc<UserInfo>,
+    pub target: Target,
+    pub operation: Operation,
+    pub cause: Cause,
+}
+
+/// A LIST: objects of one revision, shared with the snapshot they came from.
+#[derive(Debug)]
+pub struct ListReply {
+    pub items: Vec<Arc<StoredObject>>,
+    pub revision: Revision,
+    /// Token of the next page.
+    pub continue_token: Option<String>,
+    pub remaining: Option<u64>,
+}
+
+/// What a call answers.
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// An object as stored.
+    Object(Arc<StoredObject>),
+    /// An object that is not stored as such: `scale`, `TokenRequest`, reviews, a dry run.
+    Tree(Object),
+    List(ListReply),
+    /// `metav1.Status` with status Success; the details name what was deleted.
+    Success {
+        details: Value,
+    },
+}
+
+/// A successful reply.
+#[derive(Debug)]
+pub struct ApiReply {
+    pub body: ReplyBody,
+    /// 200, 201 (created) or 202 (deletion accepted).
+    pub code: u16,
+    /// Texts for `Warning: 299 - "…"` headers.
+    pub warnings: Vec<String>,
+}
+
+impl ApiReply {
+    pub fn ok(body: ReplyBody) -> Self {
+        ApiReply { body, code: 200, warnings: Vec::new() }
+    }
+
+    pub fn created(body: ReplyBody) -> Self {
+        ApiReply { body, code: 201, warnings: Vec::new() }
+    }
+
+    /// The object of this reply, whatever form it has.
+    pub fn into_stored(self) -> Result<Arc<StoredObject>, Status> {
+        match self.body {
+            ReplyBody::Object(object) => Ok(object),
+            ReplyBody::Tree(tree) => StoredObject::from_object(&tree).map(Arc::new).map_err(Status::internal),
+            ReplyBody::List(_) | ReplyBody::Success { .. } => Err(Status::internal("the reply carries no single object")),
+        }
+    }
+}
+
+/// What happened to an object, from the point of view of one watch's selectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One item of a watch stream.
+#[derive(Clone, Debug)]
+pub enum WatchItem {
+    /// `object` is the version after the change; for Deleted the last version, at the revision of the deletion.
+    Event { event: EventType, object: Arc<StoredObject>, cause: Cause },
+    /// Everything up to this revision has been delivered; `initial_end` closes the initial events.
+    Bookmark { revision: Revision, initial_end: bool },
+    /// The stream ends here: the client was too slow or the revision is gone. 410 means list again.
+    End(Status),
+}
+
+/// A watch in progress; ends when dropped.
+pub type WatchStream = BoxStream<'static, WatchItem>;
+
+/// The one door to the API. Authorization, admission, audit and commit live behind it.
+pub trait ApiService: Send + Sync + 'static {
+    /// Answers one request. Must be called within a tokio runtime.
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>>;
+
+    /// Starts a watch on `target` (its name may be set to watch one object).
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>>;
+
+    /// The live resource table.
+    fn registry(&self) -> Arc<crate::resources::Registry>;
+}
+
+/// Synchronous reads of current state from the watch caches, for admission, authorizers and token checks.
+/// A read may be older than the last write by the time of one local hop.
+pub trait Listers: Send + Sync + 'static {
+    fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>>;
+
+    /// All objects of a resource, of one namespace unless it is empty, in key order.
+    fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>>;
+}

@@ -1,0 +1,322 @@
+//! `metav1.Status`: what a client sees when a call fails, with upstream's reasons, codes and messages.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::meta::GroupResource;
+
+/// Machine-readable failure reason (`metav1.StatusReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    #[serde(rename = "")]
+    Unknown,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    Invalid,
+    ServerTimeout,
+    Timeout,
+    TooManyRequests,
+    BadRequest,
+    MethodNotAllowed,
+    NotAcceptable,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+    InternalError,
+    Expired,
+    ServiceUnavailable,
+}
+
+/// One cause of a failure (`metav1.StatusCause`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCause {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+/// What a failure is about (`metav1.StatusDetails`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusDetails {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<StatusCause>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry_after_seconds: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A failed call. `code` is the HTTP status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub code: u16,
+    pub reason: Reason,
+    pub message: String,
+    pub details: Option<Box<StatusDetails>>,
+}
+
+/// One invalid field (`field.Error` of k8s.io/apimachinery).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// `FieldValueRequired`, `FieldValueInvalid`, …
+    pub kind: FieldErrorKind,
+    /// `spec.containers[0].name`
+    pub field: String,
+    /// The offending value as it reads in the message (JSON for strings: quoted), where the kind shows one.
+    pub value: Option<String>,
+    pub detail: String,
+}
+
+/// Kinds of field errors with upstream's wording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldErrorKind {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    Internal,
+    TypeInvalid,
+}
+
+impl FieldErrorKind {
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            FieldErrorKind::NotFound => ("FieldValueNotFound", "Not found"),
+            FieldErrorKind::Required => ("FieldValueRequired", "Required value"),
+            FieldErrorKind::Duplicate => ("FieldValueDuplicate", "Duplicate value"),
+            FieldErrorKind::Invalid => ("FieldValueInvalid", "Invalid value"),
+            FieldErrorKind::NotSupported => ("FieldValueNotSupported", "Unsupported value"),
+            FieldErrorKind::Forbidden => ("FieldValueForbidden", "Forbidden"),
+            FieldErrorKind::TooLong => ("FieldValueTooLong", "Too long"),
+            FieldErrorKind::TooMany => ("FieldValueTooMany", "Too many"),
+            FieldErrorKind::Internal => ("InternalError", "Internal error"),
+            FieldErrorKind::TypeInvalid => ("FieldValueTypeInvalid", "Invalid value"),
+        }
+    }
+}
+
+impl FieldError {
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        FieldError { kind: FieldErrorKind::Required, field: field.into(), value: None, detail: detail.into() }
+    }
+
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        FieldError { kind: FieldErrorKind::Forbidden, field: field.into(), value: None, detail: detail.into() }
+    }
+
+    pub fn invalid(field: impl Into<String>, value: impl Into<serde_json::Value>, detail: impl Into<String>) -> Self {
+        FieldError { kind: FieldErrorKind::Invalid, field: field.into(), value: Some(value.into().to_string()), detail: detail.into() }
+    }
+
+    pub fn duplicate(field: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        FieldError { kind: FieldErrorKind::Duplicate, field: field.into(), value: Some(value.into().to_string()), detail: String::new() }
+    }
+
+    /// `Unsupported value: "x": supported values: "a", "b"`.
+    pub fn not_supported(field: impl Into<String>, value: impl Into<serde_json::Value>, supported: &[&str]) -> Self {
+        let supported = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
+        let detail = format!("supported values: {supported}");
+        FieldError { kind: FieldErrorKind::NotSupported, field: field.into(), value: Some(value.into().to_string()), detail }
+    }
+
+    pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {
+        let detail = format!("may not be more than {max_bytes} bytes");
+        FieldError { kind: FieldErrorKind::TooLong, field: field.into(), value: None, detail }
+    }
+
+    fn body(&self) -> String {
+        let mut text = self.kind.words().1.to_owned();
+        for part in [self.value.as_deref(), (!self.detail.is_empty()).then_some(self.detail.as_str())].into_iter().flatten() {
+            text.push_str(": ");
+            text.push_str(part);
+        }
+        text
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+impl Status {
+    pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
+        Status { code, reason, message: message.into(), details: None }
+    }
+
+    fn about(code: u16, reason: Reason, resource: &GroupResource, name: &str, message: String) -> Self {
+        let details =
+            StatusDetails { name: name.into(), group: resource.group.to_string(), kind: resource.resource.to_string(), ..StatusDetails::default() };
+        Status { code, reason, message, details: Some(Box::new(details)) }
+    }
+
+    pub fn not_found(resource: &GroupResource, name: &str) -> Self {
+        Status::about(404, Reason::NotFound, resource, name, format!("{resource} \"{name}\" not found"))
+    }
+
+    pub fn already_exists(resource: &GroupResource, name: &str) -> Self {
+        Status::about(409, Reason::AlreadyExists, resource, name, format!("{resource} \"{name}\" already exists"))
+    }
+
+    pub fn conflict(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
+        Status::about(409, Reason::Conflict, resource, name, format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}"))
+    }
+
+    /// The conflict of a stale resourceVersion, in upstream's words.
+    pub fn modified(resource: &GroupResource, name: &str) -> Self {
+        Status::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")
+    }
+
+    pub fn forbidden(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
+        let message = if name.is_empty() { format!("{resource} is forbidden: {why}") } else { format!("{resource} \"{name}\" is forbidden: {why}") };
+        Status::about(403, Reason::Forbidden, resource, name, message)
+    }
+
+    /// 422 with a cause per field. `group` and `kind` are the object's, not the resource's.
+    pub fn invalid(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
+        let listed = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let listed = if listed.len() == 1 { listed.join("") } else { format!("[{}]", listed.join(", ")) };
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let causes = errors
+            .iter()
+            .map(|error| StatusCause { reason: error.kind.words().0.into(), message: error.body(), field: error.field.clone() })
+            .collect();
+        let details = StatusDetails { name: name.into(), group: group.into(), kind: kind.into(), causes, ..StatusDetails::default() };
+        Status {
+            code: 422,
+            reason: Reason::Invalid,
+            message: format!("{qualified} \"{name}\" is invalid: {listed}"),
+            details: Some(Box::new(details)),
+        }
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Status::new(400, Reason::BadRequest, message)
+    }
+
+    pub fn unauthorized() -> Self {
+        Status::new(401, Reason::Unauthorized, "Unauthorized")
+    }
+
+    /// The requested revision is compacted.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Status::new(410, Reason::Expired, message)
+    }
+
+    pub fn method_not_allowed(message: impl Into<String>) -> Self {
+        Status::new(405, Reason::MethodNotAllowed, message)
+    }
+
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Status::new(415, Reason::UnsupportedMediaType, message)
+    }
+
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Status::new(406, Reason::NotAcceptable, message)
+    }
+
+    pub fn internal(error: impl fmt::Display) -> Self {
+        Status::new(500, Reason::InternalError, format!("Internal error occurred: {error}"))
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Status::new(503, Reason::ServiceUnavailable, message)
+    }
+
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Status::new(504, Reason::Timeout, message)
+    }
+
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let details = StatusDetails { retry_after_seconds, ..StatusDetails::default() };
+        Status { code: 429, reason: Reason::TooManyRequests, message: message.into(), details: Some(Box::new(details)) }
+    }
+
+    /// A path that no route serves.
+    pub fn page_not_found() -> Self {
+        Status::new(404, Reason::NotFound, "the server could not find the requested resource")
+    }
+
+    pub fn with_causes(mut self, causes: Vec<StatusCause>) -> Self {
+        self.details.get_or_insert_default().causes = causes;
+        self
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.reason == Reason::NotFound
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        self.reason == Reason::Conflict
+    }
+
+    pub fn is_already_exists(&self) -> bool {
+        self.reason == Reason::AlreadyExists
+    }
+
+    /// The JSON document that goes over the wire.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "code": self.code,
+        });
+        if self.reason != Reason::Unknown {
+            value["reason"] = serde_json::json!(self.reason);
+        }
+        if let Some(details) = &self.details {
+            value["details"] = serde_json::json!(details);
+        }
+        value
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_read_as_upstream_writes_them() {
+        let deployments = GroupResource::new("apps", "deployments");
+        assert_eq!(Status::not_found(&deployments, "web").message, "deployments.apps \"web\" not found");
+        let invalid = Status::invalid("apps", "Deployment", "web", vec![FieldError::required("spec.selector", "")]);
+        assert_eq!(invalid.message, "Deployment.apps \"web\" is invalid: spec.selector: Required value");
+        let both =
+            Status::invalid("", "Pod", "p", vec![FieldError::invalid("spec.x", "v", "bad"), FieldError::not_supported("spec.y", "z", &["A", "B"])]);
+        assert_eq!(
+            both.message,
+            "Pod \"p\" is invalid: [spec.x: Invalid value: \"v\": bad, spec.y: Unsupported value: \"z\": supported values: \"A\", \"B\"]"
+        );
+        assert_eq!(both.to_json()["details"]["causes"][0]["reason"], "FieldValueInvalid");
+    }
+}

@@ -1,0 +1,234 @@
+//! One committed version of an object: encoded once, shared by every reader.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::meta::{Object, ObjectKey, Revision, Uid};
+
+/// A type of k8s-openapi that stands for a whole API object.
+pub trait KubeObject:
+    k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + serde::Serialize + DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static
+{
+}
+
+impl<K> KubeObject for K where
+    K: k8s_openapi::Resource
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + serde::Serialize
+        + DeserializeOwned
+        + Clone
+        + fmt::Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The parts of the metadata that generic code needs, decoded once per version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetaProjection {
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    pub uid: Arc<str>,
+    pub generation: i64,
+    pub creation_timestamp: Option<Arc<str>>,
+    pub deletion_timestamp: Option<Arc<str>>,
+    pub deletion_grace_period_seconds: Option<i64>,
+    pub labels: std::collections::BTreeMap<Arc<str>, Arc<str>>,
+    pub finalizers: Vec<Arc<str>>,
+    pub owner_references: Vec<OwnerProjection>,
+}
+
+/// An owner reference as the garbage collector and controllers need it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerProjection {
+    pub api_version: Arc<str>,
+    pub kind: Arc<str>,
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
+    pub controller: bool,
+    pub block_owner_deletion: bool,
+}
+
+/// A committed version of an object.
+///
+/// `encoded` is the JSON that the store holds. It begins `{"kind":K,"apiVersion":V,"metadata":{` and carries no
+/// `resourceVersion`, which is spliced in at `splice_at` (right behind `"metadata":{`).
+pub struct StoredObject {
+    pub key: ObjectKey,
+    pub revision: Revision,
+    encoded: Bytes,
+    splice_at: usize,
+    meta: MetaProjection,
+    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Why stored bytes are no object.
+#[derive(Debug, thiserror::Error)]
+pub enum CorruptObject {
+    #[error("stored object does not begin with kind, apiVersion and metadata")]
+    Shape,
+    #[error("stored object is no valid JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The wrapper that decodes only metadata.
+#[derive(Deserialize)]
+struct MetaOnly {
+    metadata: MetaProjection,
+}
+
+/// Encodes an object in the store's form: kind, apiVersion and metadata first, no resourceVersion, no selfLink.
+pub fn encode_for_store(object: &Object) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    let quoted = |text: &str| serde_json::to_string(text).expect("a string always encodes");
+    out.extend_from_slice(format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":", quoted(object.kind()), quoted(object.api_version())).as_bytes());
+    let mut metadata = object.get(&["metadata"]).and_then(Value::as_object).cloned().unwrap_or_default();
+    metadata.remove("resourceVersion");
+    serde_json::to_writer(&mut out, &metadata).expect("a tree always encodes");
+    for (field, value) in object.root() {
+        if !matches!(field.as_str(), "kind" | "apiVersion" | "metadata") {
+            out.push(b',');
+            out.extend_from_slice(quoted(field).as_bytes());
+            out.push(b':');
+            serde_json::to_writer(&mut out, value).expect("a tree always encodes");
+        }
+    }
+    out.push(b'}');
+    out.into()
+}
+
+impl StoredObject {
+    /// Wraps bytes in the store's form.
+    pub fn new(encoded: Bytes, revision: Revision) -> Result<Self, CorruptObject> {
+        const MARK: &[u8] = b"\"metadata\":{";
+        let head = &encoded[..encoded.len().min(512)];
+        let splice_at = head.windows(MARK.len()).position(|window| window == MARK).ok_or(CorruptObject::Shape)? + MARK.len();
+        let meta = serde_json::from_slice::<MetaOnly>(&encoded)?.metadata;
+        let key = ObjectKey::new(meta.namespace.clone(), meta.name.clone());
+        Ok(StoredObject { key, revision, encoded, splice_at, meta, typed: OnceLock::new() })
+    }
+
+    /// Wraps an object tree that came from elsewhere (a remote API server, a test) at its own resourceVersion.
+    pub fn from_object(object: &Object) -> Result<Self, CorruptObject> {
+        let revision = object.resource_version().parse().unwrap_or(Revision::ZERO);
+        StoredObject::new(encode_for_store(object), revision)
+    }
+
+    /// The store's bytes, without resourceVersion.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    pub fn meta(&self) -> &MetaProjection {
+        &self.meta
+    }
+
+    pub fn uid(&self) -> Uid {
+        Uid(self.meta.uid.clone())
+    }
+
+    /// Appends the whole object with its resourceVersion: the body of a GET.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.encoded[..self.splice_at]);
+        self.write_tail(out);
+    }
+
+    /// Appends the object without kind and apiVersion: an item of a built-in list.
+    pub fn write_list_item(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"metadata\":{");
+        self.write_tail(out);
+    }
+
+    /// Appends the object under another kind or apiVersion with the same schema (events in two groups, served aliases).
+    pub fn write_json_as(&self, kind: &str, api_version: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{{\"kind\":{kind:?},\"apiVersion\":{api_version:?},\"metadata\":{{").as_bytes());
+        self.write_tail(out);
+    }
+
+    fn write_tail(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        out.extend_from_slice(self.revision.to_string().as_bytes());
+        out.push(b'"');
+        let rest = &self.encoded[self.splice_at..];
+        if rest.first() != Some(&b'}') {
+            out.push(b',');
+        }
+        out.extend_from_slice(rest);
+    }
+
+    /// The whole object with its resourceVersion.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded.len() + 48);
+        self.write_json(&mut out);
+        out
+    }
+
+    /// Decodes the tree, resourceVersion included.
+    pub fn to_object(&self) -> Object {
+        let value = serde_json::from_slice(&self.encoded).expect("checked when it was wrapped");
+        let mut object = Object::from_value(value).expect("checked when it was wrapped");
+        object.set(&["metadata", "resourceVersion"], self.revision.to_string());
+        object
+    }
+
+    /// The typed object, decoded at most once per version and type.
+    ///
+    /// # Errors
+    /// When the stored JSON does not fit the type.
+    pub fn typed<K: KubeObject>(&self) -> Result<Arc<K>, serde_json::Error> {
+        if let Some(memo) = self.typed.get()
+            && let Ok(object) = memo.clone().downcast::<K>()
+        {
+            return Ok(object);
+        }
+        let mut object: K = serde_json::from_slice(&self.encoded)?;
+        object.metadata_mut().resource_version = Some(self.revision.to_string());
+        let object = Arc::new(object);
+        // A second type asking for the same version (events.k8s.io and core events) decodes each time.
+        let _ = self.typed.set(object.clone());
+        Ok(object)
+    }
+}
+
+impl fmt::Debug for StoredObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredObject").field("key", &self.key).field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_revision_is_spliced_without_decoding() {
+        let tree =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": {"name": "x", "namespace": "n", "resourceVersion": "7"}});
+        let object = Object::from_value(tree).expect("an object");
+        let stored = StoredObject::new(encode_for_store(&object), Revision(9)).expect("well formed");
+        let read: Value = serde_json::from_slice(&stored.to_json()).expect("valid JSON");
+        assert_eq!(read["metadata"]["resourceVersion"], "9");
+        assert_eq!(read["data"]["a"], "b");
+        assert_eq!(stored.key, ObjectKey::new("n", "x"));
+        let mut item = Vec::new();
+        stored.write_list_item(&mut item);
+        assert!(serde_json::from_slice::<Value>(&item).expect("valid JSON").get("kind").is_none());
+        let typed = stored.typed::<ConfigMap>().expect("fits");
+        assert_eq!(typed.metadata.resource_version.as_deref(), Some("9"));
+        assert!(Arc::ptr_eq(&typed, &stored.typed::<ConfigMap>().expect("fits")));
+    }
+}

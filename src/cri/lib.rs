@@ -1,0 +1,1 @@
+//! CRI v1 client, pod spec to CRI requests, and a recording fake.

@@ -1,0 +1,1 @@
+//! iptables, netlink, CNI, IPAM and DNS records, and a recording fake.
