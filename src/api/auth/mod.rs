@@ -1,5 +1,9 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
+pub mod kubeconfig;
+pub mod pki;
+pub mod tls;
+
 use crate::{service::UserInfo, status::Status};
 
 /// What an authorizer is asked (`authorization.k8s.io` attributes).

@@ -1,0 +1,242 @@
+//! The cluster's certificates: made at first start, kept in one directory, renewed before they expire.
+//!
+//! One cluster CA signs serving and client certificates. Private keys are ECDSA P-256, files 0600. A leaf is made
+//! again when it is missing, expires within [`RENEW_BEFORE`] days, or lacks a name it should have.
+
+use std::{
+    fs,
+    io::Write,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use thiserror::Error;
+use x509_parser::{extensions::GeneralName, prelude::FromDer};
+
+/// Leaves are valid for a year.
+const LEAF_DAYS: i64 = 365;
+/// The CA is valid for ten years.
+const CA_DAYS: i64 = 3650;
+/// A leaf that expires within this many days is made again.
+pub const RENEW_BEFORE: i64 = 60;
+
+/// Why the certificates are not there.
+#[derive(Debug, Error)]
+pub enum PkiError {
+    #[error("cannot read or write {path}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot make the certificate {name}")]
+    Make { name: String, source: rcgen::Error },
+    #[error("{path} holds no usable certificate or key: {why}")]
+    Damaged { path: PathBuf, why: String },
+}
+
+/// What a leaf certificate says.
+#[derive(Clone, Debug, Default)]
+pub struct LeafSpec {
+    /// File name without extension, such as `apiserver`.
+    pub file: String,
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    pub dns_names: Vec<String>,
+    pub ips: Vec<IpAddr>,
+    /// Usable by servers; else by clients only.
+    pub server: bool,
+    pub client: bool,
+}
+
+/// A certificate with its key, PEM encoded.
+#[derive(Clone)]
+pub struct KeyedCertificate {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+/// The certificate directory and its CA.
+pub struct Pki {
+    dir: PathBuf,
+    ca_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Pki {
+    /// Opens the directory, making it and the CA at first use.
+    pub fn open(dir: &Path) -> Result<Self, PkiError> {
+        let io = |source| PkiError::Io { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(io)?;
+        let (certificate, key) = (dir.join("ca.crt"), dir.join("ca.key"));
+        if !certificate.exists() || !key.exists() {
+            let made = make_ca().map_err(|source| PkiError::Make { name: "ca".into(), source })?;
+            write_private(&key, made.key_pem.as_bytes())?;
+            write_public(&certificate, made.certificate_pem.as_bytes())?;
+        }
+        let ca_pem = read(&certificate)?;
+        let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|error| damaged(&key, error))?;
+        let issuer = Issuer::from_ca_cert_pem(&ca_pem, key_pair).map_err(|error| damaged(&certificate, error))?;
+        Ok(Pki { dir: dir.to_owned(), ca_pem, issuer })
+    }
+
+    /// The CA's certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The leaf of this spec, from its files where they still fit, else made anew.
+    pub fn leaf(&self, spec: &LeafSpec) -> Result<KeyedCertificate, PkiError> {
+        let (certificate, key) = (self.dir.join(format!("{}.crt", spec.file)), self.dir.join(format!("{}.key", spec.file)));
+        if let (Ok(certificate_pem), Ok(key_pem)) = (fs::read_to_string(&certificate), fs::read_to_string(&key))
+            && still_fits(&certificate_pem, spec, Timestamp::now())
+        {
+            return Ok(KeyedCertificate { certificate_pem, key_pem });
+        }
+        let made = self.make_leaf(spec).map_err(|source| PkiError::Make { name: spec.file.clone(), source })?;
+        write_private(&key, made.key_pem.as_bytes())?;
+        write_public(&certificate, made.certificate_pem.as_bytes())?;
+        Ok(made)
+    }
+
+    fn make_leaf(&self, spec: &LeafSpec) -> Result<KeyedCertificate, rcgen::Error> {
+        let mut params = params(&spec.common_name, LEAF_DAYS)?;
+        for organization in &spec.organizations {
+            params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+        }
+        for name in &spec.dns_names {
+            params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        }
+        params.subject_alt_names.extend(spec.ips.iter().copied().map(SanType::IpAddress));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        let usages = [(spec.server, ExtendedKeyUsagePurpose::ServerAuth), (spec.client, ExtendedKeyUsagePurpose::ClientAuth)];
+        params.extended_key_usages = usages.into_iter().filter(|(wanted, _)| *wanted).map(|(_, usage)| usage).collect();
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(keyed(&certificate, &key))
+    }
+
+    /// The PKCS#8 PEM of an ECDSA P-256 key that signs service-account tokens, made at first use.
+    pub fn service_account_key(&self) -> Result<String, PkiError> {
+        let path = self.dir.join("sa.key");
+        if !path.exists() {
+            let key = KeyPair::generate().map_err(|source| PkiError::Make { name: "sa".into(), source })?;
+            write_private(&path, key.serialize_pem().as_bytes())?;
+        }
+        read(&path)
+    }
+}
+
+fn make_ca() -> Result<KeyedCertificate, rcgen::Error> {
+    let mut params = params("troupe-ca", CA_DAYS)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok(keyed(&certificate, &key))
+}
+
+fn params(common_name: &str, days: i64) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from(rand::random::<u64>() >> 1));
+    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    // The day before, so that a peer whose clock is a little behind takes it too.
+    let (first, last) = (today.saturating_sub(Span::new().days(1)), today.saturating_add(Span::new().days(days)));
+    let ymd = |date: Date| rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
+    params.not_before = ymd(first);
+    params.not_after = ymd(last);
+    Ok(params)
+}
+
+fn keyed(certificate: &Certificate, key: &KeyPair) -> KeyedCertificate {
+    KeyedCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
+}
+
+/// The certificate covers every name of the spec and lives long enough.
+fn still_fits(certificate_pem: &str, spec: &LeafSpec, now: Timestamp) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()) else { return false };
+    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(&pem.contents) else { return false };
+    if certificate.validity().not_after.timestamp() < now.as_second() + RENEW_BEFORE * 86_400 {
+        return false;
+    }
+    let names = certificate.subject_alternative_name().ok().flatten().map(|extension| extension.value.general_names.clone()).unwrap_or_default();
+    let has_dns = |wanted: &String| names.iter().any(|name| matches!(name, GeneralName::DNSName(dns) if dns == wanted));
+    let has_ip = |wanted: &IpAddr| {
+        let octets = match wanted {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        names.iter().any(|name| matches!(name, GeneralName::IPAddress(ip) if **ip == octets[..]))
+    };
+    spec.dns_names.iter().all(has_dns) && spec.ips.iter().all(has_ip)
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(|source| PkiError::Io { path: path.to_owned(), source })
+}
+
+fn damaged(path: &Path, error: rcgen::Error) -> PkiError {
+    PkiError::Damaged { path: path.to_owned(), why: error.to_string() }
+}
+
+/// Writes a file that only root reads, whole or not at all.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), PkiError> {
+    write_with_mode(path, content, 0o600)
+}
+
+fn write_public(path: &Path, content: &[u8]) -> Result<(), PkiError> {
+    write_with_mode(path, content, 0o644)
+}
+
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), PkiError> {
+    let io = |source| PkiError::Io { path: path.to_owned(), source };
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary); // a leftover of an interrupted write
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(io)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&temporary, path).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> LeafSpec {
+        LeafSpec {
+            file: "apiserver".into(),
+            common_name: "kube-apiserver".into(),
+            dns_names: vec!["kubernetes".into()],
+            ips: vec![[10, 96, 0, 1].into()],
+            server: true,
+            ..LeafSpec::default()
+        }
+    }
+
+    #[test]
+    fn certificates_survive_a_restart_and_change_when_a_name_is_added() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let first = Pki::open(dir.path()).expect("opens").leaf(&spec()).expect("makes");
+        let again = Pki::open(dir.path()).expect("opens").leaf(&spec()).expect("reads");
+        assert_eq!(first.certificate_pem, again.certificate_pem);
+        let mut wider = spec();
+        wider.ips.push([127, 0, 0, 1].into());
+        let renewed = Pki::open(dir.path()).expect("opens").leaf(&wider).expect("makes");
+        assert_ne!(first.certificate_pem, renewed.certificate_pem);
+        assert!(!still_fits(&renewed.certificate_pem, &wider, Timestamp::now() + jiff::SignedDuration::from_hours(24 * 350)));
+    }
+
+    #[test]
+    fn keys_are_readable_by_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let pki = Pki::open(dir.path()).expect("opens");
+        pki.service_account_key().expect("makes");
+        for file in ["ca.key", "sa.key"] {
+            assert_eq!(fs::metadata(dir.path().join(file)).expect("exists").permissions().mode() & 0o777, 0o600);
+        }
+    }
+}

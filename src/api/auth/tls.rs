@@ -1,0 +1,65 @@
+//! rustls configurations from the cluster's certificates.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
+use thiserror::Error;
+
+use super::pki::KeyedCertificate;
+
+/// Why a TLS configuration cannot be made.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    #[error("the {0} holds no usable PEM")]
+    Pem(&'static str),
+    #[error("rustls refuses the certificate or key")]
+    Rustls(#[from] rustls::Error),
+    #[error("the client CA cannot verify clients")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A server that asks for client certificates of `client_ca` and also lets clients without one in (they may
+/// carry a token). Speaks HTTP/2 and HTTP/1.1.
+pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::new(roots(client_ca_pem)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(&serving.certificate_pem)?, private_key(&serving.key_pem)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A client that trusts `ca_pem` and shows `identity` where it has one. HTTP/1.1 (upgrades need it).
+pub fn client_config(ca_pem: &str, identity: Option<&KeyedCertificate>) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots(ca_pem)?);
+    let config = match identity {
+        Some(identity) => builder.with_client_auth_cert(certificates(&identity.certificate_pem)?, private_key(&identity.key_pem)?)?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(config)
+}
+
+fn roots(ca_pem: &str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca_pem)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_pemfile::certs(&mut pem.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(|_| TlsError::Pem("certificate"))?;
+    if found.is_empty() { Err(TlsError::Pem("certificate")) } else { Ok(found) }
+}
+
+fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    rustls_pemfile::private_key(&mut pem.as_bytes()).ok().flatten().ok_or(TlsError::Pem("private key"))
+}
