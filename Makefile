@@ -1,0 +1,46 @@
+# Troupe: see README.md. Everything here works on a fresh Debian or Ubuntu machine as root.
+
+# Build output lives outside the checkout where TROUPE_TARGET_DIR says so.
+export CARGO_TARGET_DIR ?= $(or $(TROUPE_TARGET_DIR),$(CURDIR)/target)
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+IMAGES := $(CARGO_TARGET_DIR)/images
+STATIC := $(CARGO_TARGET_DIR)/$(HOST)/release
+PROFILE ?= release
+TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/troupe
+
+.PHONY: up down test bench lint images build deps test-deps
+
+## Start a cluster on this machine
+up: deps build images
+	$(TROUPE) up --detach --image-dir $(IMAGES)
+
+## Stop it (make down PURGE=1 removes its data too)
+down:
+	$(TROUPE) down $(if $(PURGE),--purge)
+
+build:
+	cargo build --profile $(PROFILE) --bin troupe
+
+## Static executables for the images, and the images as OCI archives
+images: deps
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p troupe-pause -p troupe-dns -p troupe-sample-web
+	cargo build --profile $(PROFILE) --bin troupe
+	$(TROUPE) images build --binaries $(STATIC) --out $(IMAGES)
+
+test: test-deps
+	./tests/run.sh
+
+bench: deps images
+	./tests/bench.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	./tests/size-report.sh
+
+deps:
+	./config/install-packages.sh
+
+test-deps:
+	./config/install-packages.sh --for-tests

@@ -1,0 +1,219 @@
+//! Finding a container runtime, or starting and supervising our own containerd.
+//!
+//! Our containerd lives in a session and cgroup of its own, so that neither a restart nor a `kill -9` of `troupe`
+//! touches it; its pid file lets the next `troupe` find it again.
+
+use std::{
+    fs,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The socket of a containerd that the machine runs itself.
+pub const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
+/// The socket of the containerd that `troupe` starts by default.
+pub const OWN_SOCKET: &str = "/run/troupe/containerd/containerd.sock";
+
+/// Where a containerd of ours keeps its things.
+#[derive(Clone, Debug)]
+pub struct ContainerdLayout {
+    /// Persistent data, such as `/var/lib/troupe/containerd`.
+    pub root: PathBuf,
+    /// Socket and transient state, such as `/run/troupe/containerd`.
+    pub state: PathBuf,
+    pub cni_conf_dir: PathBuf,
+    pub cni_bin_dir: PathBuf,
+    /// The sandbox image.
+    pub pause_image: String,
+}
+
+impl ContainerdLayout {
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("containerd.sock")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.state.join("containerd.pid")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.root.join("containerd.log")
+    }
+
+    /// containerd's configuration (version 2).
+    pub fn config(&self) -> String {
+        let restrict = !can_lower_oom_score();
+        format!(
+            r#"version = 2
+root = "{root}"
+state = "{state}"
+oom_score = 0
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = {restrict}
+  enable_unprivileged_ports = true
+  enable_unprivileged_icmp = true
+  max_container_log_line_size = 16384
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{cni_bin}"
+    conf_dir = "{cni_conf}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"#,
+            root = self.root.display(),
+            state = self.state.display(),
+            socket = self.socket().display(),
+            pause = self.pause_image,
+            cni_bin = self.cni_bin_dir.display(),
+            cni_conf = self.cni_conf_dir.display(),
+        )
+    }
+
+    /// The pid of our running containerd, if it runs and is ours.
+    pub fn running_pid(&self) -> Option<i32> {
+        let pid: i32 = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let config = self.config_file();
+        command_line.split(|byte| *byte == 0).any(|argument| argument == config.as_os_str().as_encoded_bytes()).then_some(pid)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Makes sure that our containerd runs and answers; returns its pid.
+    ///
+    /// # Errors
+    /// When containerd is not installed, cannot be started, or does not answer within 20 seconds.
+    pub fn ensure(&self) -> Result<i32> {
+        if let Some(pid) = self.running_pid()
+            && wait_for_socket(&self.socket(), Duration::from_secs(10)).is_ok()
+        {
+            return Ok(pid);
+        }
+        for dir in [&self.root, &self.state] {
+            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        fs::write(self.config_file(), self.config()).with_context(|| format!("cannot write {}", self.config_file().display()))?;
+        let _ = fs::remove_file(self.socket()); // left by a containerd that was killed
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).context("cannot open containerd's log")?;
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(self.config_file()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // SAFETY: setsid is async-signal-safe and the closure touches nothing else.
+        unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
+        let child = command.spawn().context("cannot start containerd: is the package installed?")?;
+        let pid = i32::try_from(child.id()).context("a pid fits 31 bits")?;
+        move_to_own_cgroup(pid);
+        fs::write(self.pid_file(), pid.to_string()).context("cannot write containerd's pid file")?;
+        std::thread::Builder::new().name("containerd-reaper".into()).spawn(move || reap(child)).context("cannot start a thread")?;
+        wait_for_socket(&self.socket(), Duration::from_secs(20))
+            .with_context(|| format!("containerd was started but does not answer; see {}", self.log_file().display()))?;
+        Ok(pid)
+    }
+
+    /// Stops our containerd and waits for it to end.
+    pub fn stop(&self) -> Result<()> {
+        let Some(pid) = self.running_pid() else { return Ok(()) };
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).context("cannot stop containerd")?;
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while self.running_pid().is_some() {
+            if Instant::now() > deadline {
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).context("cannot kill containerd")?;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = fs::remove_file(self.pid_file()); // nothing reads it any more
+        Ok(())
+    }
+}
+
+/// Whether something listens on a runtime's socket.
+pub fn answers(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+fn reap(mut child: std::process::Child) {
+    match child.wait() {
+        Ok(status) => tracing::warn!(%status, "containerd ended"),
+        Err(error) => tracing::warn!(%error, "cannot wait for containerd"),
+    }
+}
+
+fn wait_for_socket(socket: &Path, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while !answers(socket) {
+        if Instant::now() > deadline {
+            bail!("nothing listens on {}", socket.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Puts containerd beside `troupe` rather than below it, so that ending the one's cgroup spares the other.
+fn move_to_own_cgroup(pid: i32) {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies: Vec<PathBuf> = if root.join("cgroup.controllers").exists() {
+        vec![root.to_owned()]
+    } else {
+        fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.join("cgroup.procs").exists())
+            .collect()
+    };
+    for hierarchy in hierarchies {
+        let group = hierarchy.join("troupe-containerd");
+        // A cpuset group without CPUs takes no process: leave containerd where it is there.
+        if hierarchy.file_name().is_some_and(|name| name == "cpuset") {
+            continue;
+        }
+        if let Err(error) = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), pid.to_string())) {
+            tracing::debug!(%error, group = %group.display(), "containerd stays in the cgroup of its parent");
+        }
+    }
+}
+
+/// Whether this process may make a process less likely to be killed (needs CAP_SYS_RESOURCE).
+fn can_lower_oom_score() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|set| set & CAP_SYS_RESOURCE != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_pid_in_the_pid_file_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = ContainerdLayout {
+            root: dir.path().join("root"),
+            state: dir.path().to_owned(),
+            cni_conf_dir: "/etc/cni/net.d".into(),
+            cni_bin_dir: "/usr/lib/cni".into(),
+            pause_image: "pause".into(),
+        };
+        assert_eq!(layout.running_pid(), None);
+        fs::write(layout.pid_file(), std::process::id().to_string()).expect("writes");
+        assert_eq!(layout.running_pid(), None);
+        assert!(layout.config().contains("sandbox_image = \"pause\""));
+    }
+}
