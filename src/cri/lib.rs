@@ -1,1 +1,23 @@
-//! CRI v1 client, pod spec to CRI requests, and a recording fake.
+//! CRI v1: the [`Runtime`] that the kubelet needs, a client over the runtime's socket, the pure translation of pod
+//! specs into CRI requests, and a recording fake.
+//!
+//! Comes in: pod specs of the API. Goes out: calls of `runtime.v1.RuntimeService` and `ImageService`. Nothing here
+//! decides anything about a pod's life: that is the kubelet's.
+
+pub mod container;
+pub mod expand;
+pub mod fake;
+pub mod grpc;
+pub mod names;
+pub mod quantity;
+pub mod resources;
+pub mod runtime;
+pub mod sandbox;
+pub mod security;
+
+/// The messages of `runtime.v1`.
+pub use k8s_cri::v1 as proto;
+
+pub use fake::FakeRuntime;
+pub use grpc::GrpcRuntime;
+pub use runtime::{CriError, ExecOutput, Runtime};

@@ -1,0 +1,37 @@
+use super::*;
+
+fn container_config(name: &str) -> proto::ContainerConfig {
+    proto::ContainerConfig { metadata: Some(proto::ContainerMetadata { name: name.into(), attempt: 0 }), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_container_lives_through_its_states() {
+    let fake = FakeRuntime::default();
+    let sandbox = fake.run_pod_sandbox(Default::default(), "").await.expect("runs");
+    let id = fake.create_container(&sandbox, container_config("c"), Default::default()).await.expect("creates");
+    fake.start_container(&id).await.expect("starts");
+    assert!(fake.start_container(&id).await.is_err(), "a container starts once");
+    fake.exit(&id, 3);
+    let status = fake.container_status(&id).await.expect("is there");
+    assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 3));
+    fake.remove_pod_sandbox(&sandbox).await.expect("removes");
+    assert!(fake.container_status(&id).await.expect_err("is gone").is_not_found());
+}
+
+#[tokio::test]
+async fn an_injected_failure_hits_one_call() {
+    let fake = FakeRuntime::default();
+    fake.fail_next("run_pod_sandbox", CriError::Unavailable("away".into()));
+    assert!(fake.run_pod_sandbox(Default::default(), "").await.is_err());
+    assert!(fake.run_pod_sandbox(Default::default(), "").await.is_ok());
+    assert_eq!(fake.calls(), ["run_pod_sandbox", "run_pod_sandbox"]);
+}
+
+#[tokio::test]
+async fn only_offered_images_can_be_pulled() {
+    let fake = FakeRuntime::with_images(&["a"]);
+    fake.offer_image("b");
+    assert!(fake.image_status("a").await.expect("answers").is_some());
+    assert!(fake.pull_image("b", None, Default::default()).await.is_ok());
+    assert!(fake.pull_image("c", None, Default::default()).await.is_err());
+}

@@ -1,0 +1,252 @@
+//! The runtime behind a unix socket, spoken to with gRPC.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+use crate::{
+    proto::{self, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient},
+    runtime::{CriError, CriResult, EventStream, ExecOutput, Runtime},
+};
+
+/// How long an ordinary call may take; upstream's `--runtime-request-timeout`.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Sandboxes wait for the network, upstream gives them twice as long.
+const SANDBOX_TIMEOUT: Duration = Duration::from_secs(240);
+/// Pulls end by progress, not by a clock; this only bounds a runtime that hangs.
+const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Slack over the time a stop or an exec asked for itself.
+const SLACK: Duration = Duration::from_secs(10);
+/// Long lists (images, stats) exceed tonic's 4 MiB.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+/// A client of one runtime. It connects on first use and reconnects by itself; cheap to clone.
+#[derive(Clone)]
+pub struct GrpcRuntime {
+    socket: PathBuf,
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+}
+
+impl GrpcRuntime {
+    /// A client of the runtime at `socket`, a path with or without `unix://`. Must be called within a tokio runtime.
+    pub fn new(socket: impl AsRef<Path>) -> Self {
+        let path = socket.as_ref();
+        let socket = path.to_str().and_then(|text| text.strip_prefix("unix://")).map_or_else(|| path.to_owned(), PathBuf::from);
+        let target = socket.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let target = target.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(target).await?)) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost").http2_adaptive_window(true);
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        GrpcRuntime {
+            socket,
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_LIMIT),
+            images: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT),
+        }
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+fn failure(status: Status) -> CriError {
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::NotFound => CriError::NotFound(message),
+        Code::Unavailable => CriError::Unavailable(message),
+        Code::Unimplemented => CriError::Unimplemented(message),
+        Code::DeadlineExceeded => CriError::DeadlineExceeded(message),
+        code => CriError::Failed { code: code_name(code), message },
+    }
+}
+
+/// The names that Go's gRPC prints, which users know from events.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Internal => "Internal",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+        _ => "Unknown",
+    }
+}
+
+fn absent_is_done(result: CriResult<()>) -> CriResult<()> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes one call with a deadline and unwraps the reply.
+async fn call<T>(limit: Duration, reply: impl Future<Output = Result<tonic::Response<T>, Status>>) -> CriResult<T> {
+    match tokio::time::timeout(limit, reply).await {
+        Ok(reply) => reply.map(tonic::Response::into_inner).map_err(failure),
+        Err(_) => Err(CriError::DeadlineExceeded(format!("no answer of the container runtime within {} s", limit.as_secs()))),
+    }
+}
+
+fn present<T>(part: Option<T>, what: &str) -> CriResult<T> {
+    part.ok_or_else(|| CriError::Failed { code: "Internal", message: format!("the container runtime answered without {what}") })
+}
+
+fn image_spec(image: &str) -> Option<proto::ImageSpec> {
+    Some(proto::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() })
+}
+
+#[async_trait]
+impl Runtime for GrpcRuntime {
+    async fn version(&self) -> CriResult<proto::VersionResponse> {
+        call(CALL_TIMEOUT, self.runtime.clone().version(proto::VersionRequest { version: "0.1.0".into() })).await
+    }
+
+    async fn status(&self) -> CriResult<proto::RuntimeStatus> {
+        let reply = call(CALL_TIMEOUT, self.runtime.clone().status(proto::StatusRequest { verbose: false })).await?;
+        present(reply.status, "its status")
+    }
+
+    async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
+        let request = proto::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        Ok(call(SANDBOX_TIMEOUT, self.runtime.clone().run_pod_sandbox(request)).await?.pod_sandbox_id)
+    }
+
+    async fn stop_pod_sandbox(&self, id: &str) -> CriResult<()> {
+        let request = proto::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        absent_is_done(call(SANDBOX_TIMEOUT, self.runtime.clone().stop_pod_sandbox(request)).await.map(drop))
+    }
+
+    async fn remove_pod_sandbox(&self, id: &str) -> CriResult<()> {
+        let request = proto::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        absent_is_done(call(CALL_TIMEOUT, self.runtime.clone().remove_pod_sandbox(request)).await.map(drop))
+    }
+
+    async fn pod_sandbox_status(&self, id: &str) -> CriResult<proto::PodSandboxStatus> {
+        let request = proto::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        present(call(CALL_TIMEOUT, self.runtime.clone().pod_sandbox_status(request)).await?.status, "the sandbox")
+    }
+
+    async fn list_pod_sandboxes(&self, filter: proto::PodSandboxFilter) -> CriResult<Vec<proto::PodSandbox>> {
+        let request = proto::ListPodSandboxRequest { filter: Some(filter) };
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().list_pod_sandbox(request)).await?.items)
+    }
+
+    async fn create_container(&self, sandbox: &str, config: proto::ContainerConfig, sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
+        let request =
+            proto::CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: Some(sandbox_config) };
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().create_container(request)).await?.container_id)
+    }
+
+    async fn start_container(&self, id: &str) -> CriResult<()> {
+        let request = proto::StartContainerRequest { container_id: id.to_owned() };
+        call(CALL_TIMEOUT, self.runtime.clone().start_container(request)).await.map(drop)
+    }
+
+    async fn stop_container(&self, id: &str, timeout: Duration) -> CriResult<()> {
+        let request = proto::StopContainerRequest { container_id: id.to_owned(), timeout: timeout.as_secs().cast_signed() };
+        absent_is_done(call(timeout + CALL_TIMEOUT, self.runtime.clone().stop_container(request)).await.map(drop))
+    }
+
+    async fn remove_container(&self, id: &str) -> CriResult<()> {
+        let request = proto::RemoveContainerRequest { container_id: id.to_owned() };
+        absent_is_done(call(CALL_TIMEOUT, self.runtime.clone().remove_container(request)).await.map(drop))
+    }
+
+    async fn list_containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
+        let request = proto::ListContainersRequest { filter: Some(filter) };
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().list_containers(request)).await?.containers)
+    }
+
+    async fn container_status(&self, id: &str) -> CriResult<proto::ContainerStatus> {
+        let request = proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        present(call(CALL_TIMEOUT, self.runtime.clone().container_status(request)).await?.status, "the container")
+    }
+
+    async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()> {
+        let request = proto::UpdateContainerResourcesRequest { container_id: id.to_owned(), linux: Some(resources), ..Default::default() };
+        call(CALL_TIMEOUT, self.runtime.clone().update_container_resources(request)).await.map(drop)
+    }
+
+    async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
+        let request = proto::ReopenContainerLogRequest { container_id: id.to_owned() };
+        call(CALL_TIMEOUT, self.runtime.clone().reopen_container_log(request)).await.map(drop)
+    }
+
+    async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {
+        let request = proto::ListContainerStatsRequest { filter: Some(filter) };
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().list_container_stats(request)).await?.stats)
+    }
+
+    async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> CriResult<ExecOutput> {
+        // The runtime counts whole seconds and 0 means "for ever".
+        let seconds = timeout.as_secs().max(1).cast_signed();
+        let request = proto::ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: seconds };
+        let reply = call(timeout + SLACK, self.runtime.clone().exec_sync(request)).await?;
+        Ok(ExecOutput { stdout: reply.stdout, stderr: reply.stderr, exit_code: reply.exit_code })
+    }
+
+    async fn exec(&self, request: proto::ExecRequest) -> CriResult<String> {
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().exec(request)).await?.url)
+    }
+
+    async fn attach(&self, request: proto::AttachRequest) -> CriResult<String> {
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().attach(request)).await?.url)
+    }
+
+    async fn port_forward(&self, request: proto::PortForwardRequest) -> CriResult<String> {
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().port_forward(request)).await?.url)
+    }
+
+    async fn events(&self) -> CriResult<EventStream> {
+        let reply = self.runtime.clone().get_container_events(Request::new(proto::GetEventsRequest {})).await.map_err(failure)?;
+        Ok(reply.into_inner().map(|event| event.map_err(failure)).boxed())
+    }
+
+    async fn list_images(&self) -> CriResult<Vec<proto::Image>> {
+        Ok(call(CALL_TIMEOUT, self.images.clone().list_images(proto::ListImagesRequest { filter: None })).await?.images)
+    }
+
+    async fn image_status(&self, image: &str) -> CriResult<Option<proto::Image>> {
+        let request = proto::ImageStatusRequest { image: image_spec(image), verbose: false };
+        match call(CALL_TIMEOUT, self.images.clone().image_status(request)).await {
+            Ok(reply) => Ok(reply.image),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull_image(&self, image: &str, auth: Option<proto::AuthConfig>, sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
+        let request = proto::PullImageRequest { image: image_spec(image), auth, sandbox_config: Some(sandbox_config) };
+        Ok(call(PULL_TIMEOUT, self.images.clone().pull_image(request)).await?.image_ref)
+    }
+
+    async fn remove_image(&self, image: &str) -> CriResult<()> {
+        let request = proto::RemoveImageRequest { image: image_spec(image) };
+        absent_is_done(call(CALL_TIMEOUT, self.images.clone().remove_image(request)).await.map(drop))
+    }
+
+    async fn image_fs_info(&self) -> CriResult<Vec<proto::FilesystemUsage>> {
+        Ok(call(CALL_TIMEOUT, self.images.clone().image_fs_info(proto::ImageFsInfoRequest {})).await?.image_filesystems)
+    }
+}

@@ -1,0 +1,109 @@
+//! The names under which a pod's things are known to the runtime and on disk: labels, annotations, log paths, cgroups.
+//!
+//! They are upstream's, so that tools (crictl, log collectors) and a swapped kubelet find everything.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+pub const POD_NAME: &str = "io.kubernetes.pod.name";
+pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+pub const POD_UID: &str = "io.kubernetes.pod.uid";
+pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
+pub const CONTAINER_HASH: &str = "io.kubernetes.container.hash";
+pub const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
+pub const TERMINATION_PATH: &str = "io.kubernetes.container.terminationMessagePath";
+pub const TERMINATION_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+pub const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
+pub const POD_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
+pub const POD_TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// Who a pod is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodIdentity {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl PodIdentity {
+    pub fn of(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        PodIdentity {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// From the labels that every sandbox and container carries; `None` for things that are not a kubelet's.
+    pub fn from_labels<'a>(label: impl Fn(&str) -> Option<&'a String>) -> Option<Self> {
+        Some(PodIdentity { namespace: label(POD_NAMESPACE)?.clone(), name: label(POD_NAME)?.clone(), uid: label(POD_UID)?.clone() })
+    }
+
+    /// `<log root>/<namespace>_<name>_<uid>`.
+    pub fn log_directory(&self, log_root: &Path) -> PathBuf {
+        log_root.join(format!("{}_{}_{}", self.namespace, self.name, self.uid))
+    }
+
+    /// The file of one container's `attempt`th start.
+    pub fn log_file(&self, log_root: &Path, container: &str, attempt: u32) -> PathBuf {
+        self.log_directory(log_root).join(container_log_path(container, attempt))
+    }
+}
+
+/// The path of a container's log relative to its pod's log directory.
+pub fn container_log_path(container: &str, attempt: u32) -> String {
+    format!("{container}/{attempt}.log")
+}
+
+/// The name of the symlink in `/var/log/containers`.
+pub fn legacy_log_name(pod: &PodIdentity, container: &str, container_id: &str) -> String {
+    format!("{}_{}_{container}-{container_id}.log", pod.name, pod.namespace)
+}
+
+/// The cgroup of a pod below the hierarchy's root, for the cgroupfs driver: `/<root>/kubepods[/<qos>]/pod<uid>`.
+pub fn cgroup_parent(cgroup_root: &str, qos_class: &str, uid: &str) -> String {
+    let root = cgroup_root.trim_matches('/');
+    let root = if root.is_empty() { String::new() } else { format!("/{root}") };
+    match qos_class {
+        "Guaranteed" => format!("{root}/kubepods/pod{uid}"),
+        class => format!("{root}/kubepods/{}/pod{uid}", class.to_lowercase()),
+    }
+}
+
+/// Tells whether a running container still is what the spec asks for. As upstream, only the name and image count:
+/// every other field of a running pod is immutable, or changed in place.
+pub fn container_hash(container: &Container) -> String {
+    let text = serde_json::json!({ "image": container.image, "name": container.name }).to_string();
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guaranteed_pod_sits_right_below_kubepods() {
+        assert_eq!(cgroup_parent("", "Guaranteed", "u"), "/kubepods/podu");
+        assert_eq!(cgroup_parent("/a/", "BestEffort", "u"), "/a/kubepods/besteffort/podu");
+    }
+
+    #[test]
+    fn logs_lie_where_upstream_puts_them() {
+        let pod = PodIdentity { namespace: "ns".into(), name: "web".into(), uid: "1".into() };
+        assert_eq!(pod.log_file(Path::new("/var/log/pods"), "c", 2), Path::new("/var/log/pods/ns_web_1/c/2.log"));
+    }
+
+    #[test]
+    fn the_hash_follows_the_image_only() {
+        let mut one = Container { name: "c".into(), image: Some("a".into()), ..Default::default() };
+        let before = container_hash(&one);
+        one.tty = Some(true);
+        assert_eq!(container_hash(&one), before);
+        one.image = Some("b".into());
+        assert_ne!(container_hash(&one), before);
+    }
+}

@@ -1,0 +1,111 @@
+//! A pod as the config of its sandbox.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec};
+
+use crate::{
+    names::{self, PodIdentity},
+    proto, resources, security,
+};
+
+/// What of the node the translation needs.
+#[derive(Clone, Debug)]
+pub struct SandboxInputs<'a> {
+    pub attempt: u32,
+    /// Empty for pods on the host's network.
+    pub hostname: String,
+    pub dns: proto::DnsConfig,
+    pub log_root: &'a Path,
+    pub cgroup_root: &'a str,
+    pub seccomp_root: &'a str,
+}
+
+/// The config of a pod's sandbox.
+pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> proto::PodSandboxConfig {
+    let id = PodIdentity::of(pod);
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let own = [(names::POD_NAME, &id.name), (names::POD_NAMESPACE, &id.namespace), (names::POD_UID, &id.uid)];
+    let mut labels: std::collections::HashMap<_, _> = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
+    labels.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
+    proto::PodSandboxConfig {
+        metadata: Some(proto::PodSandboxMetadata {
+            name: id.name.clone(),
+            uid: id.uid.clone(),
+            namespace: id.namespace.clone(),
+            attempt: inputs.attempt,
+        }),
+        hostname: inputs.hostname.clone(),
+        log_directory: id.log_directory(inputs.log_root).display().to_string(),
+        dns_config: Some(inputs.dns.clone()),
+        port_mappings: if spec.host_network == Some(true) { Vec::new() } else { port_mappings(spec) },
+        labels,
+        annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
+        linux: Some(proto::LinuxPodSandboxConfig {
+            cgroup_parent: names::cgroup_parent(inputs.cgroup_root, resources::qos_class(pod), &id.uid),
+            security_context: Some(security::sandbox_security(pod, inputs.seccomp_root)),
+            sysctls: sysctls(spec),
+            overhead: None,
+            resources: Some(resources::pod_resources(spec)),
+        }),
+        windows: None,
+    }
+}
+
+fn sysctls(spec: &PodSpec) -> std::collections::HashMap<String, String> {
+    let wanted = spec.security_context.as_ref().and_then(|context| context.sysctls.as_ref());
+    wanted.into_iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect()
+}
+
+fn port_mappings(spec: &PodSpec) -> Vec<proto::PortMapping> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = sidecars.chain(&spec.containers).flat_map(|container| container.ports.iter().flatten());
+    ports.map(port_mapping).collect()
+}
+
+fn port_mapping(port: &ContainerPort) -> proto::PortMapping {
+    let protocol = match port.protocol.as_deref() {
+        Some("UDP") => proto::Protocol::Udp,
+        Some("SCTP") => proto::Protocol::Sctp,
+        _ => proto::Protocol::Tcp,
+    };
+    proto::PortMapping {
+        protocol: protocol.into(),
+        container_port: port.container_port,
+        host_port: port.host_port.unwrap_or(0),
+        host_ip: port.host_ip.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn inputs() -> SandboxInputs<'static> {
+        SandboxInputs {
+            attempt: 1,
+            hostname: "web".into(),
+            dns: proto::DnsConfig::default(),
+            log_root: Path::new("/var/log/pods"),
+            cgroup_root: "",
+            seccomp_root: "/seccomp",
+        }
+    }
+
+    #[test]
+    fn a_sandbox_carries_the_labels_by_which_it_is_found_again() {
+        let pod = json!({"metadata": {"name": "web", "namespace": "n", "uid": "u", "labels": {"app": "x"}, "annotations": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "UDP"}]}]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let config = pod_sandbox_config(&pod, &inputs());
+        assert_eq!(config.labels["io.kubernetes.pod.uid"], "u");
+        assert_eq!(config.labels["app"], "x");
+        assert_eq!(config.log_directory, "/var/log/pods/n_web_u");
+        assert_eq!(config.linux.as_ref().expect("linux").cgroup_parent, "/kubepods/besteffort/podu");
+        assert_eq!((config.port_mappings[0].host_port, config.port_mappings[0].protocol()), (8080, proto::Protocol::Udp));
+        assert_eq!(config.metadata.expect("metadata").attempt, 1);
+    }
+}
