@@ -4,12 +4,7 @@
 //! static, rows of custom resources come and go; a registry is immutable and swapped atomically.
 
 pub mod resource;
+mod table;
 
 pub use resource::{Column, ColumnType, Registry, Resource, Served, Strategy, Subresource, WriteContext};
-
-use std::sync::Arc;
-
-/// The rows of every built-in kind.
-pub fn builtin() -> Vec<Arc<Resource>> {
-    Vec::new()
-}
+pub use table::builtin;

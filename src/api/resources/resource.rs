@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    meta::{Clock, GroupResource, GroupVersionKind, Object},
+    meta::{Clock, GroupResource, GroupVersion, GroupVersionKind, Object},
     service::{UserInfo, Verb},
     status::FieldError,
 };
@@ -113,6 +113,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn warnings(&self, _object: &Object) -> Vec<String> {
         Vec::new()
     }
+
+    /// Turns an object of one served form into another: between versions, or between the groups that share its storage.
+    /// `apiVersion` is set by the caller. The default leaves the object as it is.
+    fn convert(&self, _object: &mut Object, _from: &GroupVersion, _to: &GroupVersion) {}
 
     /// Whether PUT to a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {

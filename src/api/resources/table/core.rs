@@ -1,0 +1,58 @@
+//! The core group, and events.k8s.io, which serves the same events.
+
+use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub};
+use crate::service::Verb;
+
+const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
+const STREAM_VERBS: &[&str] = &["create", "get"];
+
+const POD_SUBRESOURCES: &[Sub] = &[
+    sub("attach", "PodAttachOptions", STREAM_VERBS),
+    sub("binding", "Binding", &["create"]),
+    own("ephemeralcontainers"),
+    foreign("eviction", "policy/v1", "Eviction", &["create"]),
+    sub("exec", "PodExecOptions", STREAM_VERBS),
+    sub("log", "Pod", &["get"]),
+    sub("portforward", "PodPortForwardOptions", STREAM_VERBS),
+    sub("proxy", "PodProxyOptions", PROXY_VERBS),
+    own("resize"),
+    STATUS,
+];
+
+const NAMESPACE_VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
+pub(super) const GROUP: Group = Group {
+    name: "",
+    versions: &["v1"],
+    rows: &[
+        Row::namespaced("Binding", "bindings").verbs(&[Verb::Create]),
+        Row::cluster("ComponentStatus", "componentstatuses").short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
+        Row::namespaced("ConfigMap", "configmaps").short(&["cm"]),
+        Row::namespaced("Endpoints", "endpoints").short(&["ep"]).stored_at("services/endpoints"),
+        Row::namespaced("Event", "events").short(&["ev"]),
+        Row::namespaced("LimitRange", "limitranges").short(&["limits"]),
+        Row::cluster("Namespace", "namespaces").short(&["ns"]).verbs(NAMESPACE_VERBS).subs(&[sub("finalize", "Namespace", &["update"]), STATUS]),
+        Row::cluster("Node", "nodes").short(&["no"]).stored_at("minions").subs(&[sub("proxy", "NodeProxyOptions", PROXY_VERBS), STATUS]),
+        Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).subs(&[STATUS]),
+        Row::cluster("PersistentVolume", "persistentvolumes").short(&["pv"]).subs(&[STATUS]),
+        Row::namespaced("Pod", "pods").short(&["po"]).all().subs(POD_SUBRESOURCES),
+        Row::namespaced("PodTemplate", "podtemplates"),
+        Row::namespaced("ReplicationController", "replicationcontrollers").short(&["rc"]).all().stored_at("controllers").subs(&[SCALE, STATUS]),
+        Row::namespaced("ResourceQuota", "resourcequotas").short(&["quota"]).subs(&[STATUS]),
+        Row::namespaced("Secret", "secrets"),
+        Row::namespaced("ServiceAccount", "serviceaccounts").short(&["sa"]).subs(&[foreign(
+            "token",
+            "authentication.k8s.io/v1",
+            "TokenRequest",
+            &["create"],
+        )]),
+        Row::namespaced("Service", "services")
+            .short(&["svc"])
+            .all()
+            .stored_at("services/specs")
+            .subs(&[sub("proxy", "ServiceProxyOptions", PROXY_VERBS), STATUS]),
+    ],
+};
+
+pub(super) const EVENTS: Group =
+    Group { name: "events.k8s.io", versions: &["v1"], rows: &[Row::namespaced("Event", "events").short(&["ev"]).stored_as_group("")] };

@@ -1,0 +1,49 @@
+//! The table of built-in kinds: one row a kind, grouped as discovery lists them.
+//!
+//! Only versions that a default control plane serves are here: stable ones. Alpha and beta versions are off.
+
+mod apps;
+mod core;
+mod extensions;
+mod policy;
+mod reviews;
+mod row;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use row::Group;
+
+use super::Resource;
+
+/// Groups in order of discovery priority; the core group comes first.
+const GROUPS: &[Group] = &[
+    core::GROUP,
+    extensions::API_REGISTRATION,
+    apps::APPS,
+    core::EVENTS,
+    reviews::AUTHENTICATION,
+    reviews::AUTHORIZATION,
+    apps::AUTOSCALING,
+    apps::BATCH,
+    policy::CERTIFICATES,
+    policy::NETWORKING,
+    policy::POLICY,
+    policy::RBAC,
+    storage::STORAGE,
+    extensions::ADMISSION_REGISTRATION,
+    extensions::API_EXTENSIONS,
+    policy::SCHEDULING,
+    policy::COORDINATION,
+    policy::NODE,
+    policy::DISCOVERY,
+    storage::RESOURCE,
+    extensions::FLOW_CONTROL,
+];
+
+/// The rows of every built-in kind, in order of discovery.
+pub fn builtin() -> Vec<Arc<Resource>> {
+    GROUPS.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
+}

@@ -1,0 +1,155 @@
+//! The compact form of rows and groups, and how a [`Resource`] is made of them.
+
+use std::sync::Arc;
+
+use crate::{
+    meta::{GroupVersion, GroupVersionKind},
+    resources::{Resource, Served, Strategy, Subresource, resource::Plain},
+    service::Verb,
+};
+
+/// All verbs of an ordinary resource, in discovery's order.
+const ALL_VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
+/// An API group with its rows.
+pub(super) struct Group {
+    pub name: &'static str,
+    /// Served versions in order of preference; the first one is stored.
+    pub versions: &'static [&'static str],
+    pub rows: &'static [Row],
+}
+
+/// A subresource: its name, the group and version of its kind where they differ from the parent's, its kind, its verbs.
+#[derive(Clone, Copy)]
+pub(super) struct Sub {
+    pub name: &'static str,
+    pub group_version: Option<&'static str>,
+    pub kind: Option<&'static str>,
+    pub verbs: &'static [&'static str],
+}
+
+/// Subresource that reads and writes the parent's kind.
+pub(super) const fn own(name: &'static str) -> Sub {
+    Sub { name, group_version: None, kind: None, verbs: &["get", "patch", "update"] }
+}
+
+/// Subresource of another kind in the parent's group and version.
+pub(super) const fn sub(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Sub {
+    Sub { name, group_version: None, kind: Some(kind), verbs }
+}
+
+/// Subresource of a kind of another group.
+pub(super) const fn foreign(name: &'static str, group_version: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Sub {
+    Sub { name, group_version: Some(group_version), kind: Some(kind), verbs }
+}
+
+pub(super) const STATUS: Sub = own("status");
+pub(super) const SCALE: Sub = foreign("scale", "autoscaling/v1", "Scale", &["get", "patch", "update"]);
+
+fn plain() -> Box<dyn Strategy> {
+    Box::new(Plain)
+}
+
+/// Makes a strategy without state of its own.
+pub(super) fn with<S: Strategy + Default>() -> Box<dyn Strategy> {
+    Box::new(S::default())
+}
+
+/// One kind.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    kind: &'static str,
+    plural: &'static str,
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    namespaced: bool,
+    /// Where it differs from the plural name.
+    prefix: Option<&'static str>,
+    /// Where it differs from the group.
+    storage_group: Option<&'static str>,
+    verbs: &'static [Verb],
+    subresources: &'static [Sub],
+    strategy: fn() -> Box<dyn Strategy>,
+}
+
+impl Row {
+    pub const fn namespaced(kind: &'static str, plural: &'static str) -> Self {
+        Row {
+            kind,
+            plural,
+            short_names: &[],
+            categories: &[],
+            namespaced: true,
+            prefix: None,
+            storage_group: None,
+            verbs: ALL_VERBS,
+            subresources: &[],
+            strategy: plain,
+        }
+    }
+
+    pub const fn cluster(kind: &'static str, plural: &'static str) -> Self {
+        Row { namespaced: false, ..Row::namespaced(kind, plural) }
+    }
+
+    pub const fn short(self, short_names: &'static [&'static str]) -> Self {
+        Row { short_names, ..self }
+    }
+
+    /// Puts the kind into the category `all`.
+    pub const fn all(self) -> Self {
+        Row { categories: &["all"], ..self }
+    }
+
+    /// Puts the kind into the category `api-extensions`.
+    pub const fn extension(self) -> Self {
+        Row { categories: &["api-extensions"], ..self }
+    }
+
+    pub const fn stored_at(self, prefix: &'static str) -> Self {
+        Row { prefix: Some(prefix), ..self }
+    }
+
+    pub const fn stored_as_group(self, group: &'static str) -> Self {
+        Row { storage_group: Some(group), ..self }
+    }
+
+    pub const fn verbs(self, verbs: &'static [Verb]) -> Self {
+        Row { verbs, ..self }
+    }
+
+    pub const fn subs(self, subresources: &'static [Sub]) -> Self {
+        Row { subresources, ..self }
+    }
+
+    pub const fn strategy(self, strategy: fn() -> Box<dyn Strategy>) -> Self {
+        Row { strategy, ..self }
+    }
+
+    /// The full row of this kind in `group`.
+    pub fn resource(&self, group: &Group) -> Resource {
+        let names = |list: &[&'static str]| list.iter().map(|name| Arc::from(*name)).collect();
+        Resource {
+            group: group.name.into(),
+            kind: self.kind.into(),
+            plural: self.plural.into(),
+            singular: self.kind.to_lowercase().into(),
+            short_names: names(self.short_names),
+            categories: names(self.categories),
+            namespaced: self.namespaced,
+            storage_group: self.storage_group.unwrap_or(group.name).into(),
+            storage_version: group.versions[0].into(),
+            served: group.versions.iter().map(|version| Served { version: (*version).into(), deprecated: false }).collect(),
+            storage_prefix: self.prefix.unwrap_or(self.plural).into(),
+            verbs: self.verbs.to_vec(),
+            subresources: self.subresources.iter().map(|sub| self.subresource(group, sub)).collect(),
+            strategy: (self.strategy)(),
+        }
+    }
+
+    fn subresource(&self, group: &Group, sub: &Sub) -> Subresource {
+        let parent = || GroupVersion::new(group.name, group.versions[0]);
+        let GroupVersion { group, version } = sub.group_version.map_or_else(parent, GroupVersion::parse);
+        Subresource { name: sub.name, kind: GroupVersionKind { group, version, kind: sub.kind.unwrap_or(self.kind).into() }, verbs: sub.verbs }
+    }
+}
