@@ -1,0 +1,209 @@
+//! The schema tree: nodes that say what may stand at a place of an object and how it merges.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+
+use super::Schemas;
+use crate::meta::GroupVersionKind;
+
+/// The schema of one kind in one version.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub gvk: GroupVersionKind,
+    /// Always a [`Kind::Struct`].
+    pub root: Node,
+}
+
+/// What may stand at one place, and how it is merged.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub kind: Kind,
+    /// How a list's items are told apart (`x-kubernetes-list-type`).
+    pub list: ListType,
+    /// A map or struct that is owned and replaced as a whole (`x-kubernetes-map-type: atomic`).
+    pub atomic: bool,
+    pub patch: PatchStrategy,
+    /// The key that strategic merge patches match list items by.
+    pub merge_key: Option<Box<str>>,
+    pub default: Option<Value>,
+    /// An explicit null is a value of its own (custom resources only).
+    pub nullable: bool,
+}
+
+/// The type of a value.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    Int32,
+    Int64,
+    Bool,
+    Double,
+    IntOrString,
+    Quantity,
+    Time,
+    MicroTime,
+    /// Anything; never pruned.
+    Any,
+    Struct(StructRef),
+    List(Box<Node>),
+    Map(Box<Node>),
+}
+
+/// `x-kubernetes-list-type` with its keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListType {
+    #[default]
+    Atomic,
+    Set,
+    /// Items are objects told apart by these fields.
+    Map(Vec<Box<str>>),
+}
+
+/// `x-kubernetes-patch-strategy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PatchStrategy {
+    pub merge: bool,
+    pub replace: bool,
+    pub retain_keys: bool,
+}
+
+/// A named group of fields.
+#[derive(Clone, Debug, Default)]
+pub struct Struct {
+    /// The name as it reads in messages, such as `DeploymentSpec`.
+    pub name: Box<str>,
+    /// The name with its package, such as `api.apps.v1.DeploymentSpec`.
+    pub full_name: Box<str>,
+    /// Sorted by name.
+    fields: Vec<Field>,
+    pub atomic: bool,
+    /// Unknown fields stay (`x-kubernetes-preserve-unknown-fields`).
+    pub preserve_unknown: bool,
+    pub kinds: Vec<GroupVersionKind>,
+}
+
+/// One field of a struct.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: Box<str>,
+    pub node: Node,
+    pub required: bool,
+    /// Zero is a value of its own, not absence.
+    pub pointer: bool,
+    /// Zero values are not written.
+    pub omit_empty: bool,
+    /// Protobuf field numbers, outermost first; several where the wire form nests what JSON has inline.
+    pub numbers: Vec<u32>,
+}
+
+/// A reference to a struct: made at once for custom resources, looked up at first use for built-ins.
+#[derive(Clone, Debug)]
+pub struct StructRef {
+    name: Box<str>,
+    target: OnceLock<Arc<Struct>>,
+}
+
+impl StructRef {
+    /// A struct that is at hand.
+    pub fn new(target: Arc<Struct>) -> Self {
+        StructRef { name: target.full_name.clone(), target: OnceLock::from(target) }
+    }
+
+    /// A definition of the built-in tables, by its full name.
+    pub(super) fn named(name: impl Into<Box<str>>) -> Self {
+        StructRef { name: name.into(), target: OnceLock::new() }
+    }
+
+    pub fn get(&self) -> &Arc<Struct> {
+        self.target.get_or_init(|| Schemas::builtin().definition(&self.name).expect("tables name only definitions they hold"))
+    }
+}
+
+impl Struct {
+    pub fn new(full_name: impl Into<Box<str>>, mut fields: Vec<Field>) -> Self {
+        fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let full_name = full_name.into();
+        let name = full_name.rsplit('.').next().unwrap_or_default().into();
+        Struct { name, full_name, fields, ..Struct::default() }
+    }
+
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok().map(|index| &self.fields[index])
+    }
+
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The name as Go prints the type, such as `v1.DeploymentSpec`.
+    pub fn go_name(&self) -> String {
+        let mut parts = self.full_name.rsplit('.');
+        let name = parts.next().unwrap_or_default();
+        parts.next().map_or_else(|| name.to_owned(), |package| format!("{package}.{name}"))
+    }
+}
+
+impl Node {
+    pub fn new(kind: Kind) -> Self {
+        Node { kind, list: ListType::Atomic, atomic: false, patch: PatchStrategy::default(), merge_key: None, default: None, nullable: false }
+    }
+
+    pub fn as_struct(&self) -> Option<&Arc<Struct>> {
+        match &self.kind {
+            Kind::Struct(reference) => Some(reference.get()),
+            _ => None,
+        }
+    }
+
+    /// The node of a list's items or a map's values.
+    pub fn element(&self) -> Option<&Node> {
+        match &self.kind {
+            Kind::List(item) | Kind::Map(item) => Some(item),
+            _ => None,
+        }
+    }
+
+    /// The node of a field or key below this one.
+    pub fn child(&self, name: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Struct(reference) => reference.get().field(name).map(|field| &field.node),
+            Kind::Map(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether values here are owned and replaced as a whole.
+    pub fn is_atomic(&self) -> bool {
+        match &self.kind {
+            Kind::List(_) => self.list == ListType::Atomic,
+            Kind::Map(_) => self.atomic,
+            Kind::Struct(reference) => self.atomic || reference.get().atomic,
+            Kind::Any => self.atomic,
+            _ => true,
+        }
+    }
+}
+
+impl Schema {
+    pub fn new(gvk: GroupVersionKind, root: Arc<Struct>) -> Self {
+        Schema { gvk, root: Node::new(Kind::Struct(StructRef::new(root))) }
+    }
+
+    pub fn root_struct(&self) -> &Arc<Struct> {
+        self.root.as_struct().expect("the root of a schema is a struct")
+    }
+
+    /// The node at a path of field names, list items skipped (`spec.template.spec.containers.name`).
+    pub fn node_at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(&self.root, |node, name| {
+            let holder = match &node.kind {
+                Kind::List(item) => item,
+                _ => node,
+            };
+            holder.child(name)
+        })
+    }
+}

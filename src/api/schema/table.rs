@@ -1,0 +1,82 @@
+//! Reads the lines of a schema table; `generate.py` documents the form.
+
+/// A definition line and its fields.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    pub name: &'static str,
+    /// The scalar that this definition stands for, such as `quantity`.
+    pub alias: Option<&'static str>,
+    pub atomic: bool,
+    /// `GROUP/VERSION/KIND`
+    pub kinds: Vec<&'static str>,
+    pub fields: Vec<FieldLine>,
+}
+
+/// A field line.
+#[derive(Clone, Debug)]
+pub struct FieldLine {
+    pub name: &'static str,
+    pub type_name: &'static str,
+    pub numbers: &'static str,
+    pub flags: &'static str,
+    pub default: Option<&'static str>,
+    pub list: Option<&'static str>,
+    pub map: Option<&'static str>,
+    pub patch: Option<&'static str>,
+}
+
+/// All definitions of a table, in its order.
+pub fn definitions(text: &'static str) -> Vec<Definition> {
+    let mut found: Vec<Definition> = Vec::new();
+    for line in text.lines() {
+        match line.strip_prefix(' ') {
+            Some(field) => found.last_mut().expect("a table begins with a definition").fields.push(field_line(field)),
+            None => found.push(head(line)),
+        }
+    }
+    found
+}
+
+/// `(GROUP/VERSION/KIND, definition)` of every kind in a table.
+pub fn kinds(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    text.lines().filter(|line| !line.starts_with(' ')).flat_map(|line| {
+        let head = head(line);
+        head.kinds.into_iter().map(move |kind| (kind, head.name))
+    })
+}
+
+/// `(definition, scalar)` of every definition that stands for a scalar.
+pub fn aliases(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    text.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| head(line).alias.map(|alias| (head(line).name, alias)))
+}
+
+fn head(line: &'static str) -> Definition {
+    let mut words = line.split(' ');
+    let name = words.next().unwrap_or_default();
+    let mut definition = Definition { name, alias: None, atomic: false, kinds: Vec::new(), fields: Vec::new() };
+    for word in words {
+        match word.split_once('=') {
+            Some(("alias", alias)) => definition.alias = Some(alias),
+            Some(("map", map)) => definition.atomic = map == "atomic",
+            Some(("kind", kind)) => definition.kinds.push(kind),
+            _ => unreachable!("unknown word {word} in a schema table"),
+        }
+    }
+    definition
+}
+
+fn field_line(line: &'static str) -> FieldLine {
+    let mut words = line.split(' ');
+    let mut word = || words.next().unwrap_or_default();
+    let mut field = FieldLine { name: word(), type_name: word(), numbers: word(), flags: word(), default: None, list: None, map: None, patch: None };
+    for word in words {
+        match word.split_once('=') {
+            Some(("", default)) => field.default = Some(default),
+            Some(("list", list)) => field.list = Some(list),
+            Some(("map", map)) => field.map = Some(map),
+            Some(("patch", patch)) => field.patch = Some(patch),
+            _ => unreachable!("unknown word {word} in a schema table"),
+        }
+    }
+    field
+}
