@@ -1,6 +1,13 @@
 //! The store: one revision counter, compare-and-swap, ranges at a revision, watch from a revision, compaction.
 
-use std::time::Duration;
+pub mod embedded;
+pub mod keys;
+pub mod memory;
+#[cfg(test)]
+pub mod suite;
+mod watchers;
+
+use std::{ops::Bound, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -140,4 +147,17 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
     }
     // All 0xff: no key sorts behind, which etcd writes as a single zero byte.
     Bytes::from_static(&[0])
+}
+
+/// The bounds of a request for a sorted map; `None` where no key can lie within.
+fn range_bounds(request: &RangeRequest) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    if *request.end == [0] {
+        return Some((Bound::Included(&request.start), Bound::Unbounded));
+    }
+    (request.start < request.end).then_some((Bound::Included(&request.start), Bound::Excluded(&request.end)))
+}
+
+/// Whether a watch from `from` would miss events. Events at the compacted revision itself count as gone, since what they replaced is.
+fn watch_is_compacted(from: Revision, compacted: Revision) -> bool {
+    compacted > Revision::ZERO && from <= compacted
 }

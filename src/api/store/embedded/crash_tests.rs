@@ -1,0 +1,129 @@
+//! `kill -9` in the middle of writes: what was acknowledged is there, and nothing is half written.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use super::*;
+use crate::store::prefix_end;
+
+const DIRECTORY: &str = "TROUPE_STORE_CRASH_DIRECTORY";
+const ROUNDS: u32 = 20;
+const WRITERS: u32 = 8;
+
+/// The only value that may ever be found for a key and a counter. Sizes vary from bytes to many pages.
+fn value_of(writer: u32, counter: u32) -> Bytes {
+    let length = (counter as usize).wrapping_mul(7919) % 12_000;
+    let mut text = format!("{writer} {counter} ");
+    let letter = char::from(b'a' + u8::try_from(counter % 26).expect("a letter"));
+    text.extend(std::iter::repeat_n(letter, length));
+    text.into()
+}
+
+fn key_of(writer: u32) -> Bytes {
+    format!("/registry/crash/{writer}").into()
+}
+
+fn counter_in(value: &[u8]) -> u32 {
+    let text = std::str::from_utf8(value).expect("text");
+    text.split(' ').nth(1).expect("a counter").parse().expect("a number")
+}
+
+/// The child: writes without end and says on stdout what was acknowledged. Does nothing unless the parent test started it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by the crash test in a process of its own"]
+async fn child_that_writes_until_killed() {
+    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let store = Arc::new(EmbeddedStore::open(directory).expect("opens"));
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move { write_forever(&store, writer).await });
+    }
+    writers.join_all().await;
+}
+
+async fn write_forever(store: &EmbeddedStore, writer: u32) {
+    let held = store.get(&key_of(writer), None).await.expect("reads").0;
+    let mut counter = held.as_ref().map_or(0, |kv| counter_in(&kv.value));
+    let mut expected = held.map(|kv| kv.mod_revision);
+    loop {
+        counter += 1;
+        let value = value_of(writer, counter);
+        let written = match expected {
+            Some(expected) => store.update(key_of(writer), value, expected, None).await,
+            None => store.create(key_of(writer), value, None).await,
+        };
+        let revision = written.expect("writes");
+        let line = format!("\nack {writer} {counter} {revision}\n");
+        std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
+        if counter.is_multiple_of(50) {
+            store.compact(revision).await.expect("compacts");
+        }
+        expected = Some(revision);
+    }
+}
+
+/// Starts the child, kills it after `lifetime`, and returns the last acknowledged counter and revision of each writer.
+fn run_child(directory: &Path, lifetime: Duration) -> HashMap<u32, (u32, Revision)> {
+    let mut child = Command::new(std::env::current_exe().expect("this executable"))
+        .args(["--exact", "store::embedded::crash_tests::child_that_writes_until_killed", "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let stdout = child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut acknowledged = HashMap::new();
+        let mut lines = BufReader::new(stdout);
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+            if let Some(ack) = line.strip_prefix("ack ").and_then(|rest| rest.strip_suffix('\n')) {
+                let numbers = ack.split(' ').map(|number| number.parse::<u32>().expect("a number")).collect::<Vec<_>>();
+                acknowledged.insert(numbers[0], (numbers[1], Revision(numbers[2].into())));
+            }
+            line.clear();
+        }
+        acknowledged
+    });
+    std::thread::sleep(lifetime);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("reaped");
+    reader.join().expect("read to the end")
+}
+
+#[test]
+fn killing_the_process_loses_no_acknowledged_write_and_leaves_none_half_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut acknowledged = HashMap::new();
+    let mut total = 0;
+    for _ in 0..ROUNDS {
+        let lifetime = Duration::from_millis(rand::random_range(60..400));
+        acknowledged.extend(run_child(dir.path(), lifetime));
+        total = runtime.block_on(check(dir.path(), &acknowledged));
+    }
+    assert!(total > u64::from(ROUNDS), "the children hardly wrote: {total}");
+}
+
+/// Reopens the store and checks it; returns its revision.
+async fn check(directory: &Path, acknowledged: &HashMap<u32, (u32, Revision)>) -> u64 {
+    let store = EmbeddedStore::open(directory).expect("opens after a kill");
+    let range = RangeRequest { start: "/registry/".into(), end: prefix_end(b"/registry/"), limit: 0, at: None };
+    let held = store.range(range).await.expect("ranges");
+    for kv in &held.items {
+        let writer = std::str::from_utf8(&kv.key).expect("text").rsplit('/').next().and_then(|n| n.parse().ok()).expect("a writer");
+        assert_eq!(kv.value, value_of(writer, counter_in(&kv.value)), "half written");
+    }
+    for (writer, (counter, revision)) in acknowledged {
+        let kv = held.items.iter().find(|kv| kv.key == key_of(*writer)).expect("an acknowledged key is there");
+        let found = counter_in(&kv.value);
+        // At most the one write in flight at the kill may have happened without its acknowledgement reaching us.
+        assert!(found == *counter || found == counter + 1, "writer {writer} had {counter} acknowledged, {found} is there");
+        assert!(kv.mod_revision >= *revision);
+    }
+    held.revision.0
+}

@@ -1,0 +1,98 @@
+//! The layout of the store's keys, spelled here and nowhere else.
+//!
+//! A key is `/registry/<storage prefix>/[<namespace>/]<name>`. Storage prefixes are upstream's (`minions`,
+//! `services/specs`, …; custom resources `<group>/<plural>`) and have one or two segments.
+
+use bytes::Bytes;
+
+use crate::meta::ObjectKey;
+
+/// What every key of the API begins with.
+pub const ROOT: &str = "/registry/";
+
+/// The key of an object. `prefix` is the resource's storage prefix.
+pub fn object(prefix: &str, key: &ObjectKey) -> Bytes {
+    match &*key.namespace {
+        "" => format!("{ROOT}{prefix}/{}", key.name),
+        namespace => format!("{ROOT}{prefix}/{namespace}/{}", key.name),
+    }
+    .into()
+}
+
+/// What the keys of all objects of a resource begin with.
+pub fn resource(prefix: &str) -> Bytes {
+    format!("{ROOT}{prefix}/").into()
+}
+
+/// What the keys of a resource's objects in one namespace begin with; of all its objects when `namespace` is empty.
+pub fn namespace(prefix: &str, namespace: &str) -> Bytes {
+    match namespace {
+        "" => resource(prefix),
+        namespace => format!("{ROOT}{prefix}/{namespace}/").into(),
+    }
+}
+
+/// Reads a key of one resource back; `None` where it is no key of that resource.
+pub fn parse(prefix: &str, key: &[u8]) -> Option<ObjectKey> {
+    let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?.strip_prefix(prefix)?.strip_prefix('/')?;
+    object_key(rest)
+}
+
+/// Finds the resource of a key: `lookup` answers for storage prefixes it knows. One-segment prefixes are tried first.
+pub fn locate<T>(key: &[u8], lookup: impl Fn(&str) -> Option<T>) -> Option<(T, ObjectKey)> {
+    let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+    rest.match_indices('/').take(2).find_map(|(at, _)| {
+        let found = lookup(&rest[..at])?;
+        Some((found, object_key(&rest[at + 1..])?))
+    })
+}
+
+/// `namespace/name` or `name`.
+fn object_key(text: &str) -> Option<ObjectKey> {
+    let key = match text.split_once('/') {
+        Some((namespace, name)) => ObjectKey::new(namespace, name),
+        None => ObjectKey::cluster(text),
+    };
+    let whole = !key.name.is_empty() && !key.name.contains('/') && (!key.namespace.is_empty() || !text.contains('/'));
+    whole.then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_upstreams_and_read_back() {
+        let pod = ObjectKey::new("default", "web-0");
+        let node = ObjectKey::cluster("n1");
+        assert_eq!(object("pods", &pod), "/registry/pods/default/web-0");
+        assert_eq!(object("minions", &node), "/registry/minions/n1");
+        assert_eq!(parse("pods", &object("pods", &pod)), Some(pod));
+        assert_eq!(parse("minions", &object("minions", &node)), Some(node));
+        assert_eq!(namespace("services/specs", "kube-system"), "/registry/services/specs/kube-system/");
+        assert_eq!(namespace("pods", ""), "/registry/pods/");
+    }
+
+    #[test]
+    fn keys_of_other_resources_and_broken_keys_do_not_parse() {
+        for key in [
+            "/registry/podsandmore/default/x",
+            "/registry/pods/",
+            "/registry/pods/a/",
+            "/registry/pods/a/b/c",
+            "/other/pods/a/b",
+            "/registry/pods//b",
+        ] {
+            assert_eq!(parse("pods", key.as_bytes()), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_resource_of_a_key_is_found_by_its_prefix() {
+        let known = |prefix: &str| ["pods", "services/specs", "example.com/widgets"].contains(&prefix).then(|| prefix.to_owned());
+        assert_eq!(locate(b"/registry/pods/ns/a", known), Some(("pods".into(), ObjectKey::new("ns", "a"))));
+        assert_eq!(locate(b"/registry/services/specs/ns/a", known), Some(("services/specs".into(), ObjectKey::new("ns", "a"))));
+        assert_eq!(locate(b"/registry/example.com/widgets/w", known), Some(("example.com/widgets".into(), ObjectKey::cluster("w"))));
+        assert_eq!(locate(b"/registry/unknown/ns/a", known), None);
+    }
+}
