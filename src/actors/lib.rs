@@ -1,3 +1,4 @@
 //! The troupe: every reconciling unit and the runtime that supervises them.
 
 pub mod runtime;
+pub mod scheduler;
