@@ -1,0 +1,113 @@
+use serde_json::json;
+
+use super::*;
+use crate::{meta::GroupVersionKind, schema::Schemas};
+
+fn schema(group: &str, kind: &str) -> std::sync::Arc<Schema> {
+    Schemas::builtin().get(&GroupVersionKind::new(group, "v1", kind)).expect("a built-in kind")
+}
+
+fn deployment() -> Object {
+    let value = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"a": "1", "b": "2"}, "finalizers": ["x/a", "x/b"]},
+        "spec": {
+            "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [
+                {"name": "web", "image": "web:1", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "resources": {}},
+                {"name": "side", "image": "side:1", "args": ["x", "y"], "resources": {}}
+            ]}},
+        },
+    });
+    Object::from_value(value).expect("an object")
+}
+
+fn patched(patch_type: PatchType, patch: serde_json::Value) -> serde_json::Value {
+    let schema = schema("apps", "Deployment");
+    let once = apply(patch_type, patch.to_string().as_bytes(), &deployment(), &schema).expect("applies");
+    if patch_type != PatchType::Json {
+        let twice = apply(patch_type, patch.to_string().as_bytes(), &once, &schema).expect("applies");
+        assert_eq!(twice, once, "patching again changes nothing");
+    }
+    once.into_value()
+}
+
+#[test]
+fn a_merge_patch_merges_objects_replaces_lists_and_removes_by_null() {
+    let value = patched(PatchType::Merge, json!({"metadata": {"labels": {"a": null, "c": "3"}}, "spec": {"replicas": 0}}));
+    assert_eq!(value["metadata"]["labels"], json!({"b": "2", "c": "3"}));
+    assert_eq!(value["spec"]["replicas"], 0);
+}
+
+#[test]
+fn a_strategic_patch_merges_containers_by_name() {
+    let patch =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "side:2", "args": ["z"]}, {"name": "new", "image": "n"}]}}}});
+    let value = patched(PatchType::StrategicMerge, patch);
+    let containers = value["spec"]["template"]["spec"]["containers"].as_array().expect("a list");
+    let names = containers.iter().map(|c| c["name"].as_str().expect("named")).collect::<Vec<_>>();
+    assert_eq!(names, ["web", "side", "new"]);
+    assert_eq!(containers[1], json!({"name": "side", "image": "side:2", "args": ["z"], "resources": {}}));
+}
+
+#[test]
+fn strategic_directives_delete_replace_retain_and_order() {
+    let patch = json!({
+        "metadata": {"$deleteFromPrimitiveList/finalizers": ["x/a"]},
+        "spec": {
+            "strategy": {"$retainKeys": ["type"], "type": "Recreate"},
+            "template": {"metadata": {"labels": {"$patch": "replace", "new": "1"}}, "spec": {
+                "$setElementOrder/containers": [{"name": "side"}, {"name": "web"}],
+                "containers": [{"name": "web", "env": [{"name": "A", "$patch": "delete"}], "image": null}],
+            }},
+        },
+    });
+    let value = patched(PatchType::StrategicMerge, patch);
+    assert_eq!(value["metadata"]["finalizers"], json!(["x/b"]));
+    assert_eq!(value["spec"]["strategy"], json!({"type": "Recreate"}));
+    assert_eq!(value["spec"]["template"]["metadata"]["labels"], json!({"new": "1"}));
+    let containers = &value["spec"]["template"]["spec"]["containers"];
+    assert_eq!(containers[0]["name"], "side");
+    assert_eq!(containers[1], json!({"name": "web", "env": [{"name": "B", "value": "2"}], "resources": {}}));
+}
+
+#[test]
+fn a_list_replaced_by_directive_holds_only_the_patch() {
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"$patch": "replace"}, {"name": "only", "image": "o"}]}}}});
+    let value = patched(PatchType::StrategicMerge, patch);
+    assert_eq!(value["spec"]["template"]["spec"]["containers"], json!([{"name": "only", "image": "o"}]));
+}
+
+#[test]
+fn a_json_patch_tests_adds_and_removes() {
+    let value = patched(
+        PatchType::Json,
+        json!([
+            {"op": "test", "path": "/spec/replicas", "value": 3},
+            {"op": "replace", "path": "/spec/replicas", "value": 5},
+            {"op": "add", "path": "/spec/template/spec/containers/-1/env", "value": [{"name": "X", "value": "1"}]},
+            {"op": "remove", "path": "/metadata/labels/a"},
+            {"op": "remove", "path": "/metadata/finalizers/-1"},
+        ]),
+    );
+    assert_eq!(value["spec"]["replicas"], 5);
+    assert_eq!(value["metadata"]["labels"], json!({"b": "2"}));
+    assert_eq!(value["metadata"]["finalizers"], json!(["x/a"]));
+}
+
+#[test]
+fn bad_patches_get_upstreams_codes() {
+    let schema = schema("apps", "Deployment");
+    let run = |kind, patch: &str| apply(kind, patch.as_bytes(), &deployment(), &schema).expect_err(patch);
+    assert_eq!(run(PatchType::Json, r#"[{"op":"test","path":"/spec/replicas","value":4}]"#).code, 422);
+    assert_eq!(run(PatchType::Json, "{}").code, 400);
+    assert_eq!(run(PatchType::Merge, "[]").code, 400);
+    assert_eq!(run(PatchType::Merge, "{").code, 400);
+    let typed = run(PatchType::StrategicMerge, r#"{"spec":{"replicas":"x"}}"#);
+    assert_eq!(typed.code, 422);
+    assert!(typed.message.starts_with(" \"\" is invalid: patch: Invalid value:"), "{}", typed.message);
+    let strict = apply_checked(PatchType::Merge, br#"{"spec":{"foo":1}}"#, &deployment(), &schema, FieldValidation::Strict);
+    assert!(strict.expect_err("strict").message.ends_with("strict decoding error: unknown field \"spec.foo\""));
+    let warned = apply_checked(PatchType::Merge, br#"{"spec":{"foo":1}}"#, &deployment(), &schema, FieldValidation::Warn).expect("applies");
+    assert_eq!(warned.warnings, ["unknown field \"spec.foo\""]);
+}
