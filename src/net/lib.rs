@@ -1,1 +1,14 @@
-//! iptables, netlink, CNI, IPAM and DNS records, and a recording fake.
+//! The node's network: iptables, connection tracking, netlink, CNI, address management and DNS records, each with
+//! a pure part that decides and a thin part that acts, and recording fakes where something would touch the kernel.
+//!
+//! This crate knows no API types, so that small programs (the DNS server) can link it alone.
+
+pub mod cleanup;
+pub mod cni;
+pub mod conntrack;
+pub mod dns;
+pub mod ipam;
+pub mod iptables;
+pub mod netlink;
+pub mod netns;
+pub mod podnet;

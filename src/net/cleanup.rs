@@ -1,0 +1,107 @@
+//! Removal of everything the network left on this machine, for `troupe down --purge`. Each step stands alone:
+//! what is gone already is no failure, and one failure does not keep the others from being tried.
+
+use std::{fs, io, path::Path};
+
+use crate::{
+    cni::{FILE_NAME, Network},
+    iptables::{ChainId, End, Iptables, Line, Observed, Patch, Table},
+    netlink::Netlink,
+};
+
+/// Chains of the service proxy and of the pod network.
+pub fn is_ours(id: &ChainId) -> bool {
+    id.name.starts_with("KUBE-") || id.name.starts_with("TROUPE-")
+}
+
+/// The steps that remove every chain `ours` accepts and every rule elsewhere that jumps there. Pure.
+pub fn removal(observed: &Observed, ours: impl Fn(&ChainId) -> bool) -> Patch {
+    let mut patch = Patch::default();
+    for (id, rules) in observed.chains() {
+        if ours(id) {
+            patch.delete.insert(id.clone());
+            continue;
+        }
+        for rule in rules {
+            let target = rule.split_whitespace().skip_while(|word| !matches!(*word, "-j" | "-g")).nth(1);
+            if target.is_some_and(|target| ours(&ChainId::new(id.table, target))) {
+                patch.remove.insert(Line { chain: id.clone(), rule: rule.clone(), end: End::Head });
+            }
+        }
+    }
+    patch
+}
+
+/// Host-port chains that the portmap plugin leaves behind when no pod uses them any more.
+fn is_idle_portmap(observed: &Observed) -> impl Fn(&ChainId) -> bool {
+    let dispatch = ChainId::new(Table::Nat, "CNI-HOSTPORT-DNAT");
+    let idle = observed.rules(&dispatch).is_none_or(Vec::is_empty);
+    move |id| idle && id.table == Table::Nat && id.name.starts_with("CNI-HOSTPORT-")
+}
+
+/// Removes chains, the bridge with pods' interfaces, and CNI configuration and state. Returns what failed.
+pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) -> Vec<String> {
+    let mut failures = Vec::new();
+    if let Err(error) = remove_chains(iptables).await {
+        failures.push(format!("packet filter: {error}"));
+    }
+    if let Err(error) = remove_links(&network.bridge).await {
+        failures.push(format!("interfaces: {error}"));
+    }
+    let state = network.data_dir.join(&network.name);
+    for (path, done) in [(conf_dir.join(FILE_NAME), remove(&conf_dir.join(FILE_NAME))), (state.clone(), remove(&state))] {
+        if let Err(error) = done {
+            failures.push(format!("{}: {error}", path.display()));
+        }
+    }
+    failures
+}
+
+async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::IptablesError> {
+    let mut observed = Observed::default();
+    for table in Table::ALL {
+        observed.read(&iptables.save(table).await?);
+    }
+    let idle = is_idle_portmap(&observed);
+    let patch = removal(&observed, |id| is_ours(id) || idle(id));
+    if patch.is_empty() { Ok(()) } else { iptables.restore(patch.to_restore()).await }
+}
+
+async fn remove_links(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
+    let netlink = Netlink::open()?;
+    let Some(bridge) = netlink.link(bridge).await? else { return Ok(()) };
+    for port in netlink.links().await?.iter().filter(|link| link.is_veth && link.controller == Some(bridge.index)) {
+        netlink.remove_link(port.index).await?;
+    }
+    netlink.remove_link(bridge.index).await
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{iptables::FakeIptables, podnet};
+
+    #[tokio::test]
+    async fn removal_leaves_strangers_rules_and_nothing_of_ours() {
+        let fake = FakeIptables::default();
+        fake.restore("*nat\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\nCOMMIT\n".to_owned()).await.expect("applies");
+        let mut before = Observed::default();
+        before.read(&fake.save(Table::Nat).await.expect("saves"));
+        let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+        fake.restore(crate::iptables::RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
+        assert!(fake.rules(Table::Nat, podnet::POSTROUTING).is_some());
+        remove_chains(&fake).await.expect("applies");
+        let mut after = Observed::default();
+        after.read(&fake.save(Table::Nat).await.expect("saves"));
+        assert_eq!(after, before);
+        assert_eq!(fake.rules(Table::Filter, "FORWARD"), Some(Vec::new()));
+    }
+}

@@ -1,0 +1,139 @@
+//! What the preflight looks at, gathered from the machine, and the settings it may put right.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{PLUGIN_DIRS, foreign, plugin_dir};
+use crate::iptables::{ChainId, Iptables, Observed, Table};
+
+/// A kernel setting below `/proc/sys`.
+const FORWARDING: &str = "net/ipv4/ip_forward";
+const BRIDGE_FILTER: &str = "net/bridge/bridge-nf-call-iptables";
+
+/// The state of the machine as far as the pod network cares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub root: bool,
+    /// Tools the network needs that are not in PATH.
+    pub missing_tools: Vec<String>,
+    pub missing_plugins: Vec<String>,
+    pub foreign_network: Option<PathBuf>,
+    /// `None` when the setting does not exist.
+    pub forwarding: Option<bool>,
+    pub bridge_filter: Option<bool>,
+    /// Swap devices in use.
+    pub swap: Vec<String>,
+    /// The FORWARD chain's policy is DROP, and none of our rules lets pods through yet.
+    pub forward_drops: bool,
+    /// nftables chains of others that drop what is forwarded, as `family table/chain`.
+    pub dropping_chains: Vec<String>,
+    /// The filter could not be read at all.
+    pub iptables_error: Option<String>,
+}
+
+impl Facts {
+    /// Looks at the machine. `conf_dir` is where CNI configuration is read from.
+    pub async fn gather(conf_dir: &Path, iptables: &dyn Iptables) -> Self {
+        let sys = Path::new("/proc/sys");
+        let mut facts = Facts {
+            root: nix::unistd::geteuid().is_root(),
+            missing_tools: ["iptables", "iptables-restore", "conntrack", "ip"].into_iter().filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
+            missing_plugins: plugin_dir(&PLUGIN_DIRS.map(PathBuf::from)).err().unwrap_or_default(),
+            foreign_network: foreign(conf_dir).ok().flatten(),
+            forwarding: setting(sys, FORWARDING),
+            bridge_filter: setting(sys, BRIDGE_FILTER),
+            swap: swap_devices(&fs::read_to_string("/proc/swaps").unwrap_or_default()),
+            dropping_chains: nft_ruleset().map(|text| dropping_chains(&text)).unwrap_or_default(),
+            ..Facts::default()
+        };
+        match iptables.save(Table::Filter).await {
+            Ok(text) => {
+                let mut observed = Observed::default();
+                observed.read(&text);
+                let forward = ChainId::new(Table::Filter, "FORWARD");
+                let passes = observed.rules(&forward).is_some_and(|rules| rules.iter().any(|rule| rule.ends_with(crate::podnet::FORWARD)));
+                facts.forward_drops = observed.policy(&forward) == Some("DROP") && !passes;
+            }
+            Err(error) => facts.iptables_error = Some(error.to_string()),
+        }
+        facts
+    }
+
+    /// Puts right what may be put right without asking: forwarding, and bridged traffic through iptables.
+    /// Returns what was changed.
+    pub fn mend(&mut self) -> io::Result<Vec<String>> {
+        let sys = Path::new("/proc/sys");
+        let mut changed = Vec::new();
+        if self.bridge_filter.is_none() {
+            // Not every kernel has modules; whether it helped shows in the setting.
+            let _ = Command::new("modprobe").arg("br_netfilter").stdin(Stdio::null()).stderr(Stdio::null()).status();
+            self.bridge_filter = setting(sys, BRIDGE_FILTER);
+        }
+        for (name, value) in [(FORWARDING, &mut self.forwarding), (BRIDGE_FILTER, &mut self.bridge_filter)] {
+            if *value == Some(false) {
+                fs::write(sys.join(name), "1")?;
+                *value = Some(true);
+                changed.push(format!("{} = 1", name.replace('/', ".")));
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn setting(sys: &Path, name: &str) -> Option<bool> {
+    fs::read_to_string(sys.join(name)).ok().map(|text| text.trim() != "0")
+}
+
+fn in_path(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(tool).is_file())
+}
+
+/// The devices in the text of `/proc/swaps`.
+fn swap_devices(text: &str) -> Vec<String> {
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// All of nftables, where the tool exists.
+fn nft_ruleset() -> Option<String> {
+    let output = Command::new("nft").args(["list", "chains"]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Chains with a forward hook and a dropping policy in the text of `nft list chains`, those of iptables aside.
+fn dropping_chains(text: &str) -> Vec<String> {
+    let (mut table, mut chain, mut found) = ("", "", Vec::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("table ") {
+            table = name.trim_end_matches(" {");
+        } else if let Some(name) = line.strip_prefix("chain ") {
+            chain = name.trim_end_matches(" {");
+        } else if line.contains("hook forward") && line.contains("policy drop") && table != "ip filter" {
+            found.push(format!("{table}/{chain}"));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firewall_that_drops_forwarded_traffic_is_found() {
+        let text = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n\
+                    table inet firewalld {\n\tchain filter_FORWARD {\n\t\ttype filter hook forward priority filter + 10; policy drop;\n\t}\n\
+                    \tchain filter_INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n";
+        assert_eq!(dropping_chains(text), ["inet firewalld/filter_FORWARD"]);
+    }
+
+    #[test]
+    fn swap_is_read_from_the_kernels_table() {
+        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda2                               partition\t1024\t0\t-2\n";
+        assert_eq!(swap_devices(text), ["/dev/vda2"]);
+        assert!(swap_devices("Filename Type Size Used Priority\n").is_empty());
+    }
+}

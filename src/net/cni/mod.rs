@@ -1,0 +1,179 @@
+//! The CNI network that containerd attaches pods to: a bridge per node, addresses from the node's range, host ports.
+//!
+//! The node's pod range comes in; a conflist goes out, written atomically. A conflist that somebody else put there is
+//! left alone and named: then the pod network is theirs.
+
+mod facts;
+pub mod preflight;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use ipnetwork::Ipv4Network;
+use serde_json::{Value, json};
+
+pub use facts::Facts;
+pub use preflight::{Finding, Severity};
+
+/// The file we write.
+pub const FILE_NAME: &str = "10-troupe.conflist";
+/// Where distributions put the plugins.
+pub const PLUGIN_DIRS: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
+/// The plugins our conflist calls.
+pub const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
+
+/// Why the conflist could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CniError {
+    #[error("reading {path} failed")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("writing {path} failed")]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// What the pod network looks like on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The name of the network, and of its state below `/var/lib/cni`.
+    pub name: String,
+    /// The bridge's interface name, at most 15 bytes.
+    pub bridge: String,
+    /// Pods' addresses on this node; the first one is the bridge's.
+    pub pod_range: Ipv4Network,
+    /// Where host-local keeps its leases.
+    pub data_dir: PathBuf,
+    /// `None` leaves it to the bridge plugin.
+    pub mtu: Option<u32>,
+}
+
+impl Network {
+    /// The defaults for a node with the pods of `pod_range`.
+    pub fn new(pod_range: Ipv4Network) -> Self {
+        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_range, data_dir: "/var/lib/cni/networks".into(), mtu: None }
+    }
+
+    /// The CNI configuration. Masquerading is ours (see [`crate::podnet`]): the bridge plugin would also hide pods from pods of other nodes.
+    pub fn conflist(&self) -> Value {
+        let subnet = format!("{}/{}", self.pod_range.network(), self.pod_range.prefix());
+        let mut bridge = json!({
+            "type": "bridge",
+            "bridge": self.bridge,
+            "isGateway": true,
+            "isDefaultGateway": true,
+            "ipMasq": false,
+            "hairpinMode": true,
+            "forceAddress": true,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": subnet}]],
+                "dataDir": self.data_dir,
+            },
+        });
+        if let Some(mtu) = self.mtu {
+            bridge["mtu"] = mtu.into();
+        }
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
+        json!({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, portmap]})
+    }
+}
+
+/// What [`ensure`] found or did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Unchanged,
+    Written,
+    /// Another network is configured here; nothing was written.
+    Foreign(PathBuf),
+}
+
+/// Makes the conflist in `dir` describe `network`, unless the directory holds somebody else's.
+pub fn ensure(dir: &Path, network: &Network) -> Result<Outcome, CniError> {
+    if let Some(foreign) = foreign(dir)? {
+        return Ok(Outcome::Foreign(foreign));
+    }
+    let path = dir.join(FILE_NAME);
+    let text = format!("{:#}\n", network.conflist());
+    if fs::read_to_string(&path).is_ok_and(|found| found == text) {
+        return Ok(Outcome::Unchanged);
+    }
+    let failed = |source| CniError::Write { path: path.clone(), source };
+    fs::create_dir_all(dir).map_err(failed)?;
+    let temporary = dir.join(format!(".{FILE_NAME}.new"));
+    fs::write(&temporary, text).map_err(failed)?;
+    fs::File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
+    fs::rename(&temporary, &path).map_err(failed)?;
+    Ok(Outcome::Written)
+}
+
+/// The first network configuration in `dir` that is not ours, as a runtime would pick it.
+pub fn foreign(dir: &Path) -> Result<Option<PathBuf>, CniError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CniError::Read { path: dir.into(), source }),
+    };
+    let is_config = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("conf" | "conflist" | "json")) && path.file_name().is_some_and(|name| name != FILE_NAME)
+    };
+    let mut found: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_config).collect();
+    found.sort();
+    Ok(found.into_iter().next())
+}
+
+/// The directory that holds all plugins, or those missing in the one that comes closest.
+pub fn plugin_dir(candidates: &[PathBuf]) -> Result<PathBuf, Vec<String>> {
+    let missing = |dir: &PathBuf| PLUGINS.iter().filter(|plugin| !dir.join(plugin).is_file()).map(|plugin| (*plugin).to_owned()).collect::<Vec<_>>();
+    let best = candidates.iter().map(|dir| (missing(dir), dir)).min_by_key(|(missing, _)| missing.len());
+    match best {
+        Some((missing, dir)) if missing.is_empty() => Ok(dir.clone()),
+        Some((missing, _)) => Err(missing),
+        None => Err(PLUGINS.map(str::to_owned).to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        Network::new("10.244.3.0/24".parse().expect("a network"))
+    }
+
+    #[test]
+    fn the_conflist_is_written_once_and_follows_the_range() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let conf = dir.path().join("net.d");
+        assert_eq!(ensure(&conf, &network()).expect("writes"), Outcome::Written);
+        assert_eq!(ensure(&conf, &network()).expect("reads"), Outcome::Unchanged);
+        let moved = Network::new("10.244.9.0/24".parse().expect("a network"));
+        assert_eq!(ensure(&conf, &moved).expect("writes"), Outcome::Written);
+        let text = fs::read_to_string(conf.join(FILE_NAME)).expect("is there");
+        let value: Value = serde_json::from_str(&text).expect("is JSON");
+        assert_eq!(value["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.9.0/24");
+        assert_eq!(value["plugins"][0]["ipMasq"], false);
+        assert_eq!(fs::read_dir(&conf).expect("lists").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn somebody_elses_network_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let theirs = dir.path().join("05-cilium.conflist");
+        fs::write(&theirs, "{}").expect("writes");
+        assert_eq!(ensure(dir.path(), &network()).expect("reads"), Outcome::Foreign(theirs));
+        assert!(!dir.path().join(FILE_NAME).exists());
+    }
+
+    #[test]
+    fn missing_plugins_are_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for plugin in ["bridge", "loopback", "portmap"] {
+            fs::write(dir.path().join(plugin), "").expect("writes");
+        }
+        assert_eq!(plugin_dir(&["/nowhere".into(), dir.path().into()]), Err(vec!["host-local".to_owned()]));
+        fs::write(dir.path().join("host-local"), "").expect("writes");
+        assert_eq!(plugin_dir(&["/nowhere".into(), dir.path().into()]), Ok(dir.path().to_owned()));
+    }
+}

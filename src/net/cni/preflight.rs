@@ -1,0 +1,138 @@
+//! What stands in the pod network's way, in plain words with the way out. Pure over [`Facts`].
+
+use std::fmt;
+
+use super::Facts;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// Something will not work as expected.
+    Warning,
+    /// Pods cannot run.
+    Error,
+}
+
+/// One thing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub severity: Severity,
+    pub what: String,
+    /// How to mend it; empty when nothing needs doing.
+    pub mend: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.mend.is_empty() { Ok(()) } else { write!(f, ": {}", self.mend) }
+    }
+}
+
+fn finding(severity: Severity, what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { severity, what: what.into(), mend: mend.into() }
+}
+
+/// Everything that stands in the way, the worst first.
+pub fn preflight(facts: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    tools(facts, &mut found);
+    settings(facts, &mut found);
+    firewalls(facts, &mut found);
+    if let Some(path) = &facts.foreign_network {
+        let what = format!("another pod network is configured in {}; it stays in charge", path.display());
+        found.push(finding(Severity::Warning, what, "remove the file to let this node make its own network"));
+    }
+    if !facts.swap.is_empty() {
+        let what = format!("swap is on ({})", facts.swap.join(", "));
+        found.push(finding(Severity::Warning, what, "memory limits hold better without it: swapoff -a, and drop it from /etc/fstab"));
+    }
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    found
+}
+
+fn tools(facts: &Facts, found: &mut Vec<Finding>) {
+    if !facts.root {
+        found.push(finding(Severity::Error, "the pod network needs root", "run it with sudo"));
+    }
+    if !facts.missing_tools.is_empty() {
+        let what = format!("missing programs: {}", facts.missing_tools.join(", "));
+        found.push(finding(Severity::Error, what, "apt-get install iptables conntrack iproute2"));
+    }
+    if !facts.missing_plugins.is_empty() && facts.foreign_network.is_none() {
+        let what = format!("missing CNI plugins: {}", facts.missing_plugins.join(", "));
+        found.push(finding(Severity::Error, what, "apt-get install containernetworking-plugins, or unpack them into /opt/cni/bin"));
+    }
+    if let Some(error) = &facts.iptables_error {
+        found.push(finding(Severity::Error, format!("the packet filter cannot be read ({error})"), "check that iptables -S works"));
+    }
+}
+
+fn settings(facts: &Facts, found: &mut Vec<Finding>) {
+    if facts.forwarding != Some(true) {
+        found.push(finding(Severity::Error, "net.ipv4.ip_forward is off", "sysctl -w net.ipv4.ip_forward=1"));
+    }
+    match facts.bridge_filter {
+        Some(true) => {}
+        Some(false) => {
+            let mend = "sysctl -w net.bridge.bridge-nf-call-iptables=1";
+            found.push(finding(
+                Severity::Warning,
+                "net.bridge.bridge-nf-call-iptables is off: a pod cannot reach itself or its neighbours by Service",
+                mend,
+            ));
+        }
+        None => {
+            let mend = "modprobe br_netfilter";
+            found.push(finding(
+                Severity::Warning,
+                "the kernel does not filter bridged traffic: pods of one node cannot reach each other by Service",
+                mend,
+            ));
+        }
+    }
+}
+
+fn firewalls(facts: &Facts, found: &mut Vec<Finding>) {
+    if facts.forward_drops {
+        let what = "iptables drops forwarded packets (policy of FORWARD is DROP)";
+        found.push(finding(Severity::Note, what, "rules that let pods' traffic through are added"));
+    }
+    for chain in &facts.dropping_chains {
+        let what = format!("a firewall drops forwarded packets (nftables chain {chain})");
+        found.push(finding(Severity::Warning, what, "let the pod range through there, or stop that firewall"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fine() -> Facts {
+        Facts { root: true, forwarding: Some(true), bridge_filter: Some(true), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_machine_in_order_has_no_findings() {
+        assert_eq!(preflight(&fine()), []);
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_says_how_to_mend_it() {
+        let facts = Facts { swap: vec!["/dev/sda2".into()], missing_plugins: vec!["bridge".into()], forward_drops: true, ..fine() };
+        let found = preflight(&facts);
+        assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Error, Severity::Warning, Severity::Note]);
+        assert!(found[0].to_string().contains("containernetworking-plugins"));
+        assert!(found[1].to_string().starts_with("swap is on (/dev/sda2)"));
+    }
+
+    #[test]
+    fn a_foreign_network_needs_none_of_our_plugins() {
+        let facts = Facts { missing_plugins: vec!["bridge".into()], foreign_network: Some("/etc/cni/net.d/05-cilium.conflist".into()), ..fine() };
+        let found = preflight(&facts);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].what.contains("05-cilium.conflist"));
+    }
+}

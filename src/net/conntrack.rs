@@ -1,0 +1,127 @@
+//! Connection tracking: UDP flows that still go to endpoints which have left are forgotten, so that the next
+//! datagram is translated anew. TCP needs nothing of the kind: its connections end by themselves.
+
+use std::{net::Ipv4Addr, path::PathBuf, process::Stdio};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::netns;
+
+/// Flows to forget: those that came for `destination` and, when `endpoint` is given, were translated to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StaleFlows {
+    pub destination: FlowDestination,
+    /// `None` forgets every flow to the destination: it just gained its first endpoint.
+    pub endpoint: Option<Ipv4Addr>,
+}
+
+/// What a client aimed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowDestination {
+    /// A cluster, external or load balancer address with a port.
+    Address(Ipv4Addr, u16),
+    NodePort(u16),
+}
+
+impl StaleFlows {
+    /// The arguments of the `conntrack` tool.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["-D".to_owned(), "-f".into(), "ipv4".into(), "-p".into(), "udp".into()];
+        match self.destination {
+            FlowDestination::Address(address, port) => {
+                arguments.extend(["--orig-dst".into(), address.to_string(), "--orig-port-dst".into(), port.to_string()]);
+            }
+            FlowDestination::NodePort(port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
+        }
+        if let Some(endpoint) = self.endpoint {
+            arguments.extend(["--dst-nat".into(), endpoint.to_string()]);
+        }
+        arguments
+    }
+}
+
+/// Why flows could not be forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ConntrackError {
+    #[error("conntrack could not be started")]
+    Start(#[source] std::io::Error),
+    #[error("conntrack failed: {0}")]
+    Failed(String),
+}
+
+/// The connection table.
+#[async_trait]
+pub trait Conntrack: Send + Sync + 'static {
+    /// Forgets flows; having none to forget is success.
+    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError>;
+}
+
+/// The kernel's table, through the `conntrack` tool.
+#[derive(Clone, Debug, Default)]
+pub struct HostConntrack {
+    namespace: Option<PathBuf>,
+}
+
+impl HostConntrack {
+    pub fn new() -> Self {
+        HostConntrack::default()
+    }
+
+    /// Works inside the network namespace at `path`.
+    pub fn within(path: impl Into<PathBuf>) -> Self {
+        HostConntrack { namespace: Some(path.into()) }
+    }
+}
+
+#[async_trait]
+impl Conntrack for HostConntrack {
+    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError> {
+        let arguments = flows.arguments();
+        let namespace = self.namespace.clone();
+        let run = move || std::process::Command::new("conntrack").args(arguments).stdin(Stdio::null()).output();
+        let task = tokio::task::spawn_blocking(move || match namespace {
+            None => run(),
+            Some(path) => netns::run(&path, run).and_then(|output| output),
+        });
+        let output = task.await.map_err(|error| ConntrackError::Start(error.into()))?.map_err(ConntrackError::Start)?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // The tool exits 1 when nothing matched, and says so.
+        if output.status.success() || stderr.contains("0 flow entries") {
+            return Ok(());
+        }
+        Err(ConntrackError::Failed(stderr.trim().to_owned()))
+    }
+}
+
+/// Remembers what it was asked to forget.
+#[derive(Debug, Default)]
+pub struct FakeConntrack {
+    forgotten: Mutex<Vec<StaleFlows>>,
+}
+
+impl FakeConntrack {
+    pub fn forgotten(&self) -> Vec<StaleFlows> {
+        self.forgotten.lock().clone()
+    }
+}
+
+#[async_trait]
+impl Conntrack for FakeConntrack {
+    async fn forget(&self, flows: &StaleFlows) -> Result<(), ConntrackError> {
+        self.forgotten.lock().push(flows.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_departed_endpoint_is_named_by_its_translation() {
+        let destination = FlowDestination::Address(Ipv4Addr::new(10, 96, 0, 10), 53);
+        let flows = StaleFlows { destination, endpoint: Some(Ipv4Addr::new(10, 244, 0, 3)) };
+        assert_eq!(flows.arguments().join(" "), "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3");
+    }
+}

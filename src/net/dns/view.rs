@@ -1,0 +1,127 @@
+//! The parts of API objects that names follow from, as they come over the wire.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Deserialize;
+
+/// Name, namespace and labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Meta {
+    pub name: String,
+    pub namespace: String,
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `v1` Namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    pub metadata: Meta,
+}
+
+/// `v1` Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    pub metadata: Meta,
+    pub spec: ServiceSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: String,
+    #[serde(rename = "clusterIPs")]
+    pub cluster_ips: Vec<String>,
+    pub external_name: String,
+    pub ports: Vec<Port>,
+}
+
+/// A named port of a Service or of an EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Port {
+    pub name: Option<String>,
+    pub protocol: Option<String>,
+    pub port: Option<u16>,
+}
+
+/// `discovery.k8s.io/v1` EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Slice {
+    pub metadata: Meta,
+    pub address_type: String,
+    pub endpoints: Vec<Endpoint>,
+    pub ports: Vec<Port>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Endpoint {
+    pub addresses: Vec<String>,
+    pub hostname: Option<String>,
+    pub conditions: Conditions,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Conditions {
+    pub ready: Option<bool>,
+}
+
+impl Service {
+    pub fn is_headless(&self) -> bool {
+        self.spec.kind != "ExternalName" && (self.spec.cluster_ip == "None" || self.spec.cluster_ips.iter().any(|ip| ip == "None"))
+    }
+
+    /// The name it is an alias of.
+    pub fn alias(&self) -> Option<&str> {
+        (self.spec.kind == "ExternalName" && !self.spec.external_name.is_empty()).then_some(self.spec.external_name.as_str())
+    }
+
+    /// Its cluster addresses, empty for headless Services.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let many = self.spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect::<Vec<_>>();
+        if many.is_empty() { self.spec.cluster_ip.parse().into_iter().collect() } else { many }
+    }
+}
+
+impl Slice {
+    /// The Service it belongs to.
+    pub fn service(&self) -> Option<&str> {
+        self.metadata.labels.get("kubernetes.io/service-name").map(String::as_str)
+    }
+
+    /// Ready endpoints; "unknown" counts as ready. Slices of Services that publish addresses early say ready themselves.
+    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|endpoint| endpoint.conditions.ready != Some(false))
+    }
+}
+
+impl Endpoint {
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().filter_map(|address| address.parse().ok())
+    }
+
+    /// The label this endpoint has below its Service: its hostname, else its address with dashes.
+    pub fn label(&self, ip: IpAddr) -> String {
+        match &self.hostname {
+            Some(hostname) if !hostname.is_empty() => hostname.to_lowercase(),
+            _ => ip.to_string().replace(['.', ':'], "-"),
+        }
+    }
+}
+
+impl Port {
+    /// Whether `_name._protocol` asks for it.
+    pub fn is(&self, name: &str, protocol: &str) -> bool {
+        self.name.as_deref().unwrap_or_default().eq_ignore_ascii_case(name)
+            && self.protocol.as_deref().unwrap_or("TCP").eq_ignore_ascii_case(protocol)
+    }
+}

@@ -1,0 +1,172 @@
+//! Links, addresses and routes of this network namespace, over netlink.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures::TryStreamExt;
+use ipnetwork::Ipv4Network;
+use netlink_packet_route::{
+    address::AddressAttribute,
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage},
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+/// Why a netlink request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    #[error("no netlink socket")]
+    Socket(#[source] std::io::Error),
+    #[error("{step} failed")]
+    Request { step: &'static str, source: rtnetlink::Error },
+}
+
+fn request(step: &'static str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+    move |source| NetlinkError::Request { step, source }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub up: bool,
+    pub mtu: u32,
+    /// The bridge this link is a port of.
+    pub controller: Option<u32>,
+    pub is_bridge: bool,
+    pub is_veth: bool,
+}
+
+/// An IPv4 route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: Ipv4Network,
+    pub gateway: Option<Ipv4Addr>,
+    pub link: Option<u32>,
+    /// The address this machine uses on that route.
+    pub source: Option<Ipv4Addr>,
+}
+
+/// A netlink conversation. It must be opened within a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(request("listing links"))?;
+        Ok(links.iter().map(link_of).collect())
+    }
+
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        Ok(self.links().await?.into_iter().find(|link| link.name == name))
+    }
+
+    /// Removes a link; for a bridge its ports are set free, for a veth its peer goes too.
+    pub async fn remove_link(&self, index: u32) -> Result<(), NetlinkError> {
+        self.handle.link().del(index).execute().await.map_err(request("removing a link"))
+    }
+
+    /// The IPv4 addresses of a link.
+    pub async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Network>, NetlinkError> {
+        let found = self.handle.address().get().set_link_index_filter(index).execute();
+        let found: Vec<_> = found.try_collect().await.map_err(request("listing addresses"))?;
+        let address = |message: &netlink_packet_route::address::AddressMessage| {
+            let prefix = message.header.prefix_len;
+            message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V4(address)) => Ipv4Network::new(*address, prefix).ok(),
+                _ => None,
+            })
+        };
+        Ok(found.iter().filter_map(address).collect())
+    }
+
+    /// The IPv4 routes of the main table.
+    pub async fn routes(&self) -> Result<Vec<Route>, NetlinkError> {
+        let all = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let all: Vec<RouteMessage> = all.try_collect().await.map_err(request("listing routes"))?;
+        Ok(all.iter().filter(|route| route.header.table == MAIN_TABLE).filter_map(route_of).collect())
+    }
+
+    /// Adds or replaces the route to another node's pods.
+    pub async fn replace_route(&self, destination: Ipv4Network, gateway: Ipv4Addr) -> Result<(), NetlinkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix()).gateway(gateway).build();
+        self.handle.route().add(route).replace().execute().await.map_err(request("adding a route"))
+    }
+
+    /// Removes the route to a destination.
+    pub async fn remove_route(&self, destination: Ipv4Network) -> Result<(), NetlinkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix()).build();
+        self.handle.route().del(route).execute().await.map_err(request("removing a route"))
+    }
+
+    /// The address this machine is known by: that of its default route, else of any link that is up but the loopback.
+    pub async fn primary_address(&self) -> Result<Option<Ipv4Addr>, NetlinkError> {
+        let default = self.routes().await?.into_iter().find(|route| route.destination.prefix() == 0);
+        if let Some(source) = default.as_ref().and_then(|route| route.source) {
+            return Ok(Some(source));
+        }
+        if let Some(index) = default.and_then(|route| route.link)
+            && let Some(address) = self.addresses(index).await?.first()
+        {
+            return Ok(Some(address.ip()));
+        }
+        for link in self.links().await?.iter().filter(|link| link.up && !link.is_bridge && link.name != "lo") {
+            if let Some(address) = self.addresses(link.index).await?.first() {
+                return Ok(Some(address.ip()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// RT_TABLE_MAIN.
+const MAIN_TABLE: u8 = 254;
+
+fn link_of(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        controller: None,
+        is_bridge: false,
+        is_veth: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+                link.is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn route_of(message: &RouteMessage) -> Option<Route> {
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let (mut gateway, mut link, mut source) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            _ => {}
+        }
+    }
+    let destination = Ipv4Network::new(destination, message.header.destination_prefix_length).ok()?;
+    Some(Route { destination, gateway, link, source })
+}
