@@ -1,1 +1,45 @@
-//! See DESIGN; filled by its module.
+//! The HTTPS front door: actix-web over rustls, one handler that routes by the live resource table.
+//!
+//! A request comes in, is bounded ([`limits`]), told who calls ([`identity`]), read into a path ([`path`]) and routed
+//! against the registry of the [`ApiService`](crate::ApiService) ([`route`]); what goes out is bytes spliced from
+//! stored objects ([`reply`], [`list`], [`watch`]), documents about the API ([`discovery`], [`openapi`]) or, whatever
+//! goes wrong, a `Status`. Authorization of resource requests lives behind the service; the edge itself authorizes
+//! only what the service never sees: other paths, impersonation, connect subresources and unknown resources.
+
+pub mod accept;
+pub mod authorize;
+mod body;
+mod compress;
+pub mod connect;
+mod delete_options;
+pub mod discovery;
+mod handler;
+mod health;
+mod identity;
+mod limits;
+mod list;
+mod list_options;
+mod openapi;
+pub mod options;
+pub mod path;
+mod pretty;
+mod query;
+mod render;
+mod reply;
+mod resource;
+mod route;
+mod server;
+mod table;
+mod version;
+mod watch;
+mod write_options;
+
+#[cfg(test)]
+mod tests;
+
+pub use authorize::forbidden;
+pub use connect::{Connect, ConnectRequest};
+pub use openapi::OpenApiSource;
+pub use options::{ExtraRoute, HealthCheck, HealthGroups, HttpOptions, RawReply};
+pub use server::{HttpServerHandle, ServeError, serve};
+pub use version::VersionInfo;

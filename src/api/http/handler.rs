@@ -1,0 +1,183 @@
+//! The one handler: bounds every request, finds out who calls, and dispatches.
+
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        Method,
+        header::{self, HeaderName, HeaderValue},
+    },
+    web,
+};
+use futures::FutureExt;
+use serde_json::json;
+use tracing::Instrument;
+
+use super::{
+    accept,
+    authorize::authorize,
+    connect, health, identity,
+    openapi::OpenApiReply,
+    options::RawRequest,
+    path::RequestInfo,
+    query::Query,
+    reply::{self, Outgoing},
+    resource::{self, Exchange},
+    route::{method_not_allowed, request_verb},
+    server::Shared,
+};
+use crate::{auth::Attributes, meta::Cause, status::Status};
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+
+/// Answers any request; whatever goes wrong becomes a `Status`.
+pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
+    let audit_id = audit_id(&request);
+    let outcome = AssertUnwindSafe(bounded(&shared, &request, payload)).catch_unwind().await;
+    let result = outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic)));
+    let mut response = result.unwrap_or_else(|status| {
+        let query = Query::parse(request.query_string());
+        reply::failure(&status, accept::wants_pretty(&query, user_agent(&request)))
+    });
+    let headers = response.headers_mut();
+    headers.insert(AUDIT_ID, audit_id);
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    }
+    response
+}
+
+fn panicked(request: &HttpRequest, panic: &(dyn Any + Send)) -> Status {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("");
+    tracing::error!(path = request.path(), panic = text, "a request panicked");
+    Status::internal("this request caused the API server to panic; look in its log for details")
+}
+
+/// The client's Audit-ID, or a new one.
+fn audit_id(request: &HttpRequest) -> HeaderValue {
+    match request.headers().get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= 64) {
+        Some(id) => id.clone(),
+        None => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID is header text"),
+    }
+}
+
+/// The client's name for itself.
+pub fn user_agent(request: &HttpRequest) -> &str {
+    request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// Applies the limits of number and time.
+async fn bounded(shared: &Shared, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Status> {
+    let path = request.path();
+    let info = RequestInfo::parse(path);
+    let query = Query::parse(request.query_string());
+    let verb = if info.is_resource { request_verb(&info, request.method(), &query) } else { "" };
+    let span = tracing::debug_span!("http", verb, resource = &*info.resource);
+    let work = dispatch(shared, request, payload, &info, &query).instrument(span);
+    if verb == "watch" || connect::is_connect(&info.subresource) {
+        return work.await;
+    }
+    // Health and discovery must answer under load too.
+    let _place = if info.is_resource { Some(shared.in_flight.enter()?) } else { None };
+    let limit = time_limit(&query, shared.options.request_timeout)?;
+    let timed_out = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
+    tokio::time::timeout(limit, work).await.map_err(timed_out)?
+}
+
+/// `?timeout=`, at most `longest`.
+fn time_limit(query: &Query, longest: Duration) -> Result<Duration, Status> {
+    let Some(text) = query.text("timeout") else { return Ok(longest) };
+    let seconds = text.strip_suffix("ms").map(|number| (number, 0.001)).or_else(|| text.strip_suffix('s').map(|number| (number, 1.0)));
+    let seconds = seconds.or_else(|| text.strip_suffix('m').map(|number| (number, 60.0))).or((text == "0").then_some(("0", 1.0)));
+    let parsed = seconds.and_then(|(number, scale)| Some(number.parse::<f64>().ok()? * scale)).filter(|seconds| *seconds >= 0.0);
+    match parsed {
+        Some(seconds) if seconds > 0.0 => Ok(longest.min(Duration::try_from_secs_f64(seconds).unwrap_or(longest))),
+        Some(_) => Ok(longest),
+        None => Err(Status::bad_request(format!("invalid timeout specified in the request URL: time: invalid duration {text:?}"))),
+    }
+}
+
+async fn dispatch(
+    shared: &Shared,
+    request: &HttpRequest,
+    payload: web::Payload,
+    info: &RequestInfo<'_>,
+    query: &Query,
+) -> Result<HttpResponse, Status> {
+    let options = &shared.options;
+    let caller = identity::authenticate(request, &*options.authenticator, options.anonymous)?;
+    let user = identity::impersonate(request, caller, &*options.authorizer)?;
+    if info.is_resource {
+        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request) }, payload).await;
+    }
+    let path = request.path();
+    let verb = request.method().as_str().to_ascii_lowercase();
+    authorize(&*options.authorizer, &user, &Attributes { verb: &verb, path: Some(path), ..Attributes::default() })?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(method_not_allowed());
+    }
+    if let Some(response) = document(shared, request, query).await? {
+        return Ok(response);
+    }
+    let route = options.routes.iter().find(|route| route.serves(path)).ok_or_else(Status::page_not_found)?;
+    let raw = RawRequest { path: path.to_owned(), query: request.query_string().to_owned(), user };
+    let reply = (route.handler)(raw).await?;
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))
+}
+
+/// The cause that a `traceparent` header names, or a new trace.
+fn cause(request: &HttpRequest) -> Cause {
+    let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    header.and_then(Cause::from_traceparent).unwrap_or_else(Cause::root)
+}
+
+/// The documents about the API itself.
+async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Result<Option<HttpResponse>, Status> {
+    let (path, options) = (request.path(), &shared.options);
+    if let Some(response) = health::answer(&options.health, path, query) {
+        return Ok(Some(response));
+    }
+    let registry = options.service.registry();
+    if let Some(response) = shared.discovery.answer(request, &registry, &options.advertise) {
+        return response.map(Some);
+    }
+    let trimmed = path.trim_end_matches('/');
+    if let Some(below) = trimmed.strip_prefix("/openapi/v3")
+        && (below.is_empty() || below.starts_with('/'))
+    {
+        let (openapi, below) = (shared.openapi.clone(), below.trim_start_matches('/').to_owned());
+        // The first reader has the documents made, which takes longer than an event loop may be held.
+        let found = tokio::task::spawn_blocking(move || openapi.document(&registry, &below)).await.map_err(Status::internal)??;
+        return Ok(Some(OpenApiReply::respond(found, request)));
+    }
+    let value = match trimmed {
+        "/version" => json!(options.version),
+        "" => json!({"paths": root_paths(shared)}),
+        _ => return Ok(None),
+    };
+    let accepted = accept::Accepted { encoding: accept::Encoding::Json, form: accept::Form::Full, pretty: true };
+    Ok(Some(Outgoing::new(request, accepted).json(200, value.to_string().into_bytes())))
+}
+
+/// What `/` lists.
+fn root_paths(shared: &Shared) -> Vec<String> {
+    let registry = shared.options.service.registry();
+    let mut paths =
+        vec!["/api".to_owned(), "/apis".into(), "/healthz".into(), "/livez".into(), "/openapi/v3".into(), "/readyz".into(), "/version".into()];
+    for row in registry.rows() {
+        for served in &row.served {
+            if row.group.is_empty() {
+                paths.push(format!("/api/{}", served.version));
+            } else {
+                paths.push(format!("/apis/{}", row.group));
+                paths.push(format!("/apis/{}/{}", row.group, served.version));
+            }
+        }
+    }
+    paths.extend(shared.options.routes.iter().map(|route| route.path.to_owned()));
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}

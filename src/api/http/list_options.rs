@@ -1,0 +1,137 @@
+//! Options of list, watch and deletecollection from the query, with upstream's refusals.
+
+use std::time::Duration;
+
+use super::query::{Query, number_error};
+use crate::{
+    meta::{FieldSelector, LabelSelector, Revision},
+    resources::Resource,
+    service::{ListOptions, VersionMatch, WatchOptions},
+    status::{FieldError, Status},
+};
+
+const NOT_OLDER_THAN: &str = "NotOlderThan";
+
+/// Options of a list or a deletecollection.
+pub fn list_options(query: &Query, resource: &Resource) -> Result<ListOptions, Status> {
+    let (labels, fields) = selectors(query, resource)?;
+    let limit = query.integer("limit")?.unwrap_or(0);
+    let version_match = query.text("resourceVersionMatch");
+    let version = query.text("resourceVersion");
+    let errors = list_errors(query, version_match, version);
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
+    }
+    Ok(ListOptions {
+        labels,
+        fields,
+        limit: usize::try_from(limit).unwrap_or(0),
+        continue_token: query.text("continue").map(str::to_owned),
+        resource_version: revision(query)?,
+        version_match: version_match.map(|text| if text == "Exact" { VersionMatch::Exact } else { VersionMatch::NotOlderThan }),
+    })
+}
+
+/// Options of a watch, and how long it may last where the client says so.
+pub fn watch_options(query: &Query, resource: &Resource) -> Result<(WatchOptions, Option<Duration>), Status> {
+    let (labels, fields) = selectors(query, resource)?;
+    let errors = watch_errors(query);
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
+    }
+    let seconds = query.integer("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let options = WatchOptions {
+        labels,
+        fields,
+        resource_version: revision(query)?,
+        allow_bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
+        send_initial_events: query.flag("sendInitialEvents").unwrap_or(false),
+    };
+    Ok((options, seconds.map(Duration::from_secs)))
+}
+
+/// `resourceVersion`, where one is given.
+///
+/// # Errors
+/// 400 when it is no number.
+pub fn revision(query: &Query) -> Result<Option<Revision>, Status> {
+    let Some(text) = query.text("resourceVersion") else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| {
+        Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {}", number_error(&error)))
+    })
+}
+
+fn selectors(query: &Query, resource: &Resource) -> Result<(LabelSelector, FieldSelector), Status> {
+    let labels = query.text("labelSelector").map(LabelSelector::parse).transpose();
+    let labels = labels.map_err(|error| {
+        Status::bad_request(format!("unable to parse requirement: {error}").replacen(
+            "unable to parse requirement: unable to parse requirement",
+            "unable to parse requirement",
+            1,
+        ))
+    })?;
+    let fields = query.text("fieldSelector").map(FieldSelector::parse).transpose();
+    let fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
+    for (path, _, _) in &fields.terms {
+        check_selectable(resource, path)?;
+    }
+    Ok((labels.unwrap_or_default(), fields))
+}
+
+fn check_selectable(resource: &Resource, path: &str) -> Result<(), Status> {
+    let own = resource.strategy.selectable_paths();
+    if matches!(path, "metadata.name" | "metadata.namespace") || own.contains(&path) {
+        return Ok(());
+    }
+    Err(Status::bad_request(if own.is_empty() {
+        format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    } else {
+        format!("field label not supported: {path}")
+    }))
+}
+
+fn list_errors(query: &Query, version_match: Option<&str>, version: Option<&str>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut forbid = |field: &str, why: &str| errors.push(FieldError::forbidden(field, why));
+    if let Some(version_match) = version_match {
+        const FIELD: &str = "resourceVersionMatch";
+        if version.is_none() {
+            forbid(FIELD, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if query.text("continue").is_some() {
+            forbid(FIELD, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if version_match == "Exact" && version == Some("0") {
+            forbid(FIELD, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !matches!(version_match, "Exact" | NOT_OLDER_THAN) {
+            errors.push(FieldError::not_supported(FIELD, version_match, &["Exact", NOT_OLDER_THAN, ""]));
+        }
+    }
+    if query.get("sendInitialEvents").is_some() {
+        errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    errors
+}
+
+fn watch_errors(query: &Query) -> Vec<FieldError> {
+    const FIELD: &str = "resourceVersionMatch";
+    let version_match = query.text(FIELD);
+    let initial = query.get("sendInitialEvents").is_some();
+    let mut errors = Vec::new();
+    if initial && version_match != Some(NOT_OLDER_THAN) {
+        errors.push(FieldError::forbidden(FIELD, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    if let Some(version_match) = version_match {
+        if !initial {
+            errors.push(FieldError::forbidden(FIELD, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        }
+        if version_match != NOT_OLDER_THAN {
+            errors.push(FieldError::not_supported(FIELD, version_match, &[NOT_OLDER_THAN]));
+        }
+        if query.text("continue").is_some() {
+            errors.push(FieldError::forbidden(FIELD, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+    }
+    errors
+}

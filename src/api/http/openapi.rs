@@ -1,0 +1,131 @@
+//! `/openapi/v3`: the index and a document per group and version, remembered until the resource table changes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderValue},
+};
+use bytes::Bytes;
+use serde_json::json;
+use sha2::{Digest, Sha512};
+
+use super::{
+    compress::{MIN_GZIP, gzipped, takes_gzip},
+    query::Query,
+};
+use crate::{meta::GroupVersion, resources::Registry, status::Status};
+
+/// Makes OpenAPI v3 documents.
+pub trait OpenApiSource: Send + Sync + 'static {
+    /// The document of a group and version, JSON encoded; `None` where nothing of it is served.
+    fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes>;
+}
+
+/// One document with what readers want of it.
+#[derive(Clone)]
+struct Document {
+    json: Bytes,
+    gzip: Bytes,
+    hash: Arc<str>,
+}
+
+/// The documents of one registry, made when first asked for.
+#[derive(Default)]
+struct Remembered {
+    registry: Option<Arc<Registry>>,
+    documents: BTreeMap<String, Document>,
+}
+
+/// Answers below `/openapi/v3`.
+pub struct OpenApi {
+    source: Option<Arc<dyn OpenApiSource>>,
+    remembered: Mutex<Remembered>,
+}
+
+impl OpenApi {
+    pub fn new(source: Option<Arc<dyn OpenApiSource>>) -> Self {
+        OpenApi { source, remembered: Mutex::default() }
+    }
+
+    /// Answers `/openapi/v3` (empty `path`) or `/openapi/v3/{path}`. May take long: call it off the worker's loop.
+    ///
+    /// # Errors
+    /// 404 for what is not served.
+    pub fn document(&self, registry: &Arc<Registry>, path: &str) -> Result<OpenApiReply, Status> {
+        let source = self.source.as_ref().ok_or_else(Status::page_not_found)?;
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.registry.as_ref().is_none_or(|known| !Arc::ptr_eq(known, registry)) {
+            *remembered = Remembered { registry: Some(registry.clone()), documents: make_all(&**source, registry) };
+        }
+        if path.is_empty() {
+            let paths: serde_json::Map<_, _> = remembered
+                .documents
+                .iter()
+                .map(|(path, document)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.hash)})))
+                .collect();
+            return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
+        }
+        remembered.documents.get(path).cloned().map(OpenApiReply::Document).ok_or_else(Status::page_not_found)
+    }
+}
+
+/// A found document.
+pub enum OpenApiReply {
+    Index(Bytes),
+    #[allow(private_interfaces, reason = "made and read in this module only")]
+    Document(Document),
+}
+
+impl OpenApiReply {
+    /// The HTTP reply, with what lets clients cache it for good.
+    pub fn respond(self, request: &HttpRequest) -> HttpResponse {
+        let json = HeaderValue::from_static("application/json");
+        let document = match self {
+            OpenApiReply::Index(index) => return HttpResponse::Ok().insert_header((header::CONTENT_TYPE, json)).body(index),
+            OpenApiReply::Document(document) => document,
+        };
+        let etag = format!("\"{}\"", document.hash);
+        let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
+        let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        response.insert_header((header::ETAG, etag)).insert_header((header::VARY, HeaderValue::from_static("Accept")));
+        match Query::parse(request.query_string()).text("hash") {
+            Some(hash) if hash != &*document.hash => {
+                let now = format!("{}?hash={}", request.path(), document.hash);
+                return HttpResponse::MovedPermanently().insert_header((header::LOCATION, now)).finish();
+            }
+            Some(_) => response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"))),
+            None => &mut response,
+        };
+        if known {
+            return response.finish();
+        }
+        response.insert_header((header::CONTENT_TYPE, json));
+        if document.json.len() >= MIN_GZIP && takes_gzip(request) {
+            response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+            return response.body(document.gzip);
+        }
+        response.body(document.json)
+    }
+}
+
+fn make_all(source: &dyn OpenApiSource, registry: &Registry) -> BTreeMap<String, Document> {
+    let mut documents = BTreeMap::new();
+    for row in registry.rows() {
+        for served in &row.served {
+            let (prefix, group) = if row.group.is_empty() { ("api".to_owned(), "") } else { (format!("apis/{}", row.group), &*row.group) };
+            let path = format!("{prefix}/{}", served.version);
+            if documents.contains_key(&path) {
+                continue;
+            }
+            if let Some(json) = source.document(registry, &GroupVersion::new(group, served.version.clone())) {
+                let hash = hex::encode_upper(Sha512::digest(&json)).into();
+                documents.insert(path, Document { gzip: gzipped(&json).into(), json, hash });
+            }
+        }
+    }
+    documents
+}

@@ -1,0 +1,153 @@
+//! What the binary hands to the front door: identity, service, checks and extra routes.
+
+use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
+use crate::{
+    auth::{Authenticator, Authorizer},
+    meta::{Clock, SystemClock},
+    service::{ApiService, UserInfo},
+    status::Status,
+};
+
+/// Everything a front door needs.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// Asks clients for certificates and verifies those that come.
+    pub tls: Arc<rustls::ServerConfig>,
+    pub service: Arc<dyn ApiService>,
+    pub authenticator: Arc<dyn Authenticator>,
+    pub authorizer: Arc<dyn Authorizer>,
+    pub version: VersionInfo,
+    /// Worker threads.
+    pub workers: usize,
+    /// `host:port` that `/api` tells clients.
+    pub advertise: String,
+    /// Requests without credentials are `system:anonymous` instead of 401.
+    pub anonymous: bool,
+    pub health: Vec<HealthCheck>,
+    pub openapi: Option<Arc<dyn OpenApiSource>>,
+    /// Serves exec, attach, portforward, log and proxy; without it they are 501.
+    pub connect: Option<Arc<dyn Connect>>,
+    /// Paths outside the API, authorized like any non-resource path: `/metrics`, `/openid/v1/jwks`, debugging.
+    pub routes: Vec<ExtraRoute>,
+    pub clock: Arc<dyn Clock>,
+    /// Requests at once, watches and connects not counted; 0 means no limit.
+    pub max_in_flight: usize,
+    /// After this a request that is no watch or connect is answered 504.
+    pub request_timeout: Duration,
+    /// A watch without `timeoutSeconds` lasts between this and twice this.
+    pub min_watch_timeout: Duration,
+}
+
+impl HttpOptions {
+    /// Options with upstream's limits, no health checks, routes, OpenAPI or connect.
+    pub fn new(
+        tls: Arc<rustls::ServerConfig>,
+        service: Arc<dyn ApiService>,
+        authenticator: Arc<dyn Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+        version: VersionInfo,
+    ) -> Self {
+        HttpOptions {
+            tls,
+            service,
+            authenticator,
+            authorizer,
+            version,
+            workers: 2,
+            advertise: "127.0.0.1:6443".to_owned(),
+            anonymous: true,
+            health: Vec::new(),
+            openapi: None,
+            connect: None,
+            routes: Vec::new(),
+            clock: Arc::new(SystemClock),
+            max_in_flight: 600,
+            request_timeout: Duration::from_secs(60),
+            min_watch_timeout: Duration::from_secs(1800),
+        }
+    }
+}
+
+impl fmt::Debug for HttpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpOptions").field("workers", &self.workers).field("advertise", &self.advertise).finish_non_exhaustive()
+    }
+}
+
+/// Which of `/healthz`, `/livez` and `/readyz` run a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthGroups {
+    pub healthz: bool,
+    pub livez: bool,
+    pub readyz: bool,
+}
+
+impl HealthGroups {
+    pub const ALL: HealthGroups = HealthGroups { healthz: true, livez: true, readyz: true };
+    /// Not being ready is no reason to restart.
+    pub const READY_ONLY: HealthGroups = HealthGroups { healthz: false, livez: false, readyz: true };
+}
+
+/// One named health check.
+#[derive(Clone)]
+pub struct HealthCheck {
+    pub name: &'static str,
+    pub groups: HealthGroups,
+    /// Quick and non-blocking; the error text is logged, never shown to clients.
+    pub check: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+/// A whole reply of an extra route.
+#[derive(Clone, Debug)]
+pub struct RawReply {
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
+/// A request to an extra route.
+#[derive(Clone, Debug)]
+pub struct RawRequest {
+    /// The whole path.
+    pub path: String,
+    /// The query string, undecoded.
+    pub query: String,
+    pub user: Arc<UserInfo>,
+}
+
+/// Answers an extra route.
+pub type RawHandler = Arc<dyn Fn(RawRequest) -> BoxFuture<'static, Result<RawReply, Status>> + Send + Sync>;
+
+/// A GET route outside the API.
+#[derive(Clone)]
+pub struct ExtraRoute {
+    /// The exact path, or every path below it when it ends with `/`.
+    pub path: &'static str,
+    pub handler: RawHandler,
+}
+
+impl ExtraRoute {
+    /// A route whose reply is made at once.
+    pub fn document(path: &'static str, content_type: &'static str, make: impl Fn() -> Bytes + Send + Sync + 'static) -> Self {
+        let handler: RawHandler = Arc::new(move |_| {
+            let reply = RawReply { content_type, body: make() };
+            Box::pin(std::future::ready(Ok(reply)))
+        });
+        ExtraRoute { path, handler }
+    }
+
+    pub(super) fn serves(&self, path: &str) -> bool {
+        if self.path.ends_with('/') { path.starts_with(self.path) } else { path == self.path }
+    }
+}
+
+/// A front door bound to this socket; port 0 lets the system choose.
+pub fn bind(addr: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,99 @@
+//! The listening server: workers, TLS, connection identity, shutdown.
+
+use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::{App, HttpServer, dev::Extensions, dev::ServerHandle, http::KeepAlive, rt::net::TcpStream, web};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::{discovery::Discovery, handler, identity::PeerCertificate, limits::InFlight, openapi::OpenApi, options::HttpOptions};
+
+/// Idle connections are closed after this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// A client has this long to send its request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Stopping waits this many seconds for requests in work.
+const SHUTDOWN_SECONDS: u64 = 5;
+
+/// Why the server does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("the listener has no address")]
+    Address(#[source] io::Error),
+    #[error("cannot listen")]
+    Listen(#[source] io::Error),
+}
+
+/// What every worker shares.
+pub struct Shared {
+    pub options: HttpOptions,
+    pub discovery: Discovery,
+    pub openapi: Arc<OpenApi>,
+    pub in_flight: InFlight,
+    /// Cancelled when the server stops: ends watches.
+    pub stopping: CancellationToken,
+}
+
+/// A running server. Dropping the handle leaves it running.
+#[derive(Clone, Debug)]
+pub struct HttpServerHandle {
+    addr: SocketAddr,
+    server: ServerHandle,
+    stopping: CancellationToken,
+}
+
+impl HttpServerHandle {
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Ends watches, waits a moment for other requests, and stops.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.server.stop(true).await;
+    }
+}
+
+/// Serves on `listener` until stopped. Must be called within an actix system.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<HttpServerHandle, ServeError> {
+    let addr = listener.local_addr().map_err(ServeError::Address)?;
+    let tls = rustls::ServerConfig::clone(&options.tls);
+    let workers = options.workers.max(1);
+    let stopping = CancellationToken::new();
+    let shared = web::Data::new(Shared {
+        discovery: Discovery::default(),
+        openapi: Arc::new(OpenApi::new(options.openapi.clone())),
+        in_flight: InFlight::new(options.max_in_flight),
+        stopping: stopping.clone(),
+        options,
+    });
+    let server = HttpServer::new(move || App::new().app_data(shared.clone()).default_service(web::to(handler::handle)))
+        .workers(workers)
+        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .on_connect(remember_peer)
+        .listen_rustls_0_23(listener, tls)
+        .map_err(ServeError::Listen)?
+        .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(HttpServerHandle { addr, server: handle, stopping })
+}
+
+/// Keeps the verified client certificate with its connection.
+fn remember_peer(connection: &dyn Any, data: &mut Extensions) {
+    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
+    let (tcp, session) = stream.get_ref();
+    // A failure costs latency only.
+    let _ = tcp.set_nodelay(true);
+    if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
+        data.insert(PeerCertificate::new(certificate.as_ref().to_vec()));
+    }
+}

@@ -1,0 +1,100 @@
+//! The Table form: columns and rows as the resource's strategy prints them.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    query::Query,
+    render::{FullForm, write_partial},
+};
+use crate::{
+    meta::Clock,
+    resources::{Column, ColumnType, Resource},
+    service::Target,
+    status::Status,
+    stored::StoredObject,
+};
+
+/// How much of the object comes with a row (`includeObject`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IncludeObject {
+    None,
+    Metadata,
+    Object,
+}
+
+/// Makes tables of one target.
+#[derive(Clone)]
+pub struct TableForm {
+    resource: Arc<Resource>,
+    full: FullForm,
+    include: IncludeObject,
+    api_version: &'static str,
+    columns: Arc<str>,
+    clock: Arc<dyn Clock>,
+}
+
+impl TableForm {
+    /// # Errors
+    /// 400 for an unknown `includeObject`.
+    pub fn new(target: &Target, query: &Query, api_version: &'static str, clock: Arc<dyn Clock>) -> Result<Self, Status> {
+        let include = match query.text("includeObject") {
+            None | Some("Metadata") => IncludeObject::Metadata,
+            Some("None") => IncludeObject::None,
+            Some("Object") => IncludeObject::Object,
+            Some(other) => {
+                return Err(Status::bad_request(format!(
+                    "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+                )));
+            }
+        };
+        let resource = target.resource.clone();
+        let columns = Value::from(resource.strategy.columns().iter().map(column).collect::<Vec<_>>()).to_string().into();
+        Ok(TableForm { resource, full: FullForm::new(target), include, api_version, columns, clock })
+    }
+
+    /// All of a table before its first row. `metadata` is JSON; `headers` tells whether columns are described.
+    pub fn write_head(&self, metadata: &str, headers: bool, out: &mut Vec<u8>) {
+        let columns = if headers { &*self.columns } else { "null" };
+        let api_version = self.api_version;
+        out.extend_from_slice(
+            format!("{{\"kind\":\"Table\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":[")
+                .as_bytes(),
+        );
+    }
+
+    /// One row.
+    pub fn write_row(&self, object: &StoredObject, out: &mut Vec<u8>) {
+        let cells = self.resource.strategy.cells(&object.to_object(), &*self.clock);
+        out.extend_from_slice(b"{\"cells\":");
+        serde_json::to_writer(&mut *out, &cells).expect("a tree always encodes");
+        out.extend_from_slice(b",\"object\":");
+        match self.include {
+            IncludeObject::None => out.extend_from_slice(b"null"),
+            IncludeObject::Metadata => write_partial(object, self.api_version, out),
+            IncludeObject::Object => self.full.write(object, out),
+        }
+        out.push(b'}');
+    }
+
+    /// A table of one object: a GET, or an event of a watch.
+    pub fn write_single(&self, object: &StoredObject, headers: bool, out: &mut Vec<u8>) {
+        self.write_head(&format!("{{\"resourceVersion\":\"{}\"}}", object.revision), headers, out);
+        self.write_row(object, out);
+        out.extend_from_slice(TAIL);
+    }
+}
+
+/// All of a table after its last row.
+pub const TAIL: &[u8] = b"]}";
+
+fn column(column: &Column) -> Value {
+    let kind = match column.kind {
+        ColumnType::String => "string",
+        ColumnType::Integer => "integer",
+        ColumnType::Boolean => "boolean",
+        ColumnType::Date => "date",
+    };
+    json!({"name": column.name, "type": kind, "format": column.format, "description": column.description, "priority": column.priority})
+}
