@@ -1,4 +1,5 @@
 //! The troupe: every reconciling unit and the runtime that supervises them.
 
+pub mod apiserver;
 pub mod runtime;
 pub mod scheduler;

@@ -244,6 +244,15 @@ impl ApiReply {
         ApiReply { body, code: 201, warnings: Vec::new() }
     }
 
+    /// The object of this reply as a tree.
+    pub fn into_tree(self) -> Result<Object, Status> {
+        match self.body {
+            ReplyBody::Tree(tree) => Ok(tree),
+            ReplyBody::Object(object) => Ok(object.to_object()),
+            ReplyBody::List(_) | ReplyBody::Success { .. } => Err(Status::internal("the reply carries no single object")),
+        }
+    }
+
     /// The object of this reply, whatever form it has.
     pub fn into_stored(self) -> Result<Arc<StoredObject>, Status> {
         match self.body {

@@ -71,6 +71,8 @@ pub struct Status {
     pub reason: Reason,
     pub message: String,
     pub details: Option<Box<StatusDetails>>,
+    /// `metadata.continue`: the token with which an expired paged list may go on, inconsistently.
+    pub continue_token: Option<Box<str>>,
 }
 
 /// One invalid field (`field.Error` of k8s.io/apimachinery).
@@ -164,13 +166,13 @@ impl fmt::Display for FieldError {
 
 impl Status {
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Status { code, reason, message: message.into(), details: None }
+        Status { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     fn about(code: u16, reason: Reason, resource: &GroupResource, name: &str, message: String) -> Self {
         let details =
             StatusDetails { name: name.into(), group: resource.group.to_string(), kind: resource.resource.to_string(), ..StatusDetails::default() };
-        Status { code, reason, message, details: Some(Box::new(details)) }
+        Status { code, reason, message, details: Some(Box::new(details)), continue_token: None }
     }
 
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
@@ -210,6 +212,7 @@ impl Status {
             reason: Reason::Invalid,
             message: format!("{qualified} \"{name}\" is invalid: {listed}"),
             details: Some(Box::new(details)),
+            continue_token: None,
         }
     }
 
@@ -252,7 +255,7 @@ impl Status {
 
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let details = StatusDetails { retry_after_seconds, ..StatusDetails::default() };
-        Status { code: 429, reason: Reason::TooManyRequests, message: message.into(), details: Some(Box::new(details)) }
+        Status { code: 429, reason: Reason::TooManyRequests, message: message.into(), details: Some(Box::new(details)), continue_token: None }
     }
 
     /// A path that no route serves.
@@ -288,6 +291,9 @@ impl Status {
         }
         if let Some(details) = &self.details {
             value["details"] = serde_json::json!(details);
+        }
+        if let Some(token) = &self.continue_token {
+            value["metadata"]["continue"] = serde_json::json!(token);
         }
         value
     }

@@ -11,7 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::meta::{Object, ObjectKey, Revision, Uid};
+use crate::{
+    meta::{Object, ObjectKey, Revision, Uid},
+    resources::Strategy,
+};
 
 /// A type of k8s-openapi that stands for a whole API object.
 pub trait KubeObject:
@@ -69,8 +72,10 @@ pub struct StoredObject {
     pub revision: Revision,
     encoded: Bytes,
     splice_at: usize,
-    meta: MetaProjection,
+    meta: Arc<MetaProjection>,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// Values of the strategy's selectable paths, in its order; computed when the first field selector asks.
+    fields: OnceLock<Box<[Option<Box<str>>]>>,
 }
 
 /// Why stored bytes are no object.
@@ -116,13 +121,34 @@ impl StoredObject {
         let splice_at = head.windows(MARK.len()).position(|window| window == MARK).ok_or(CorruptObject::Shape)? + MARK.len();
         let meta = serde_json::from_slice::<MetaOnly>(&encoded)?.metadata;
         let key = ObjectKey::new(meta.namespace.clone(), meta.name.clone());
-        Ok(StoredObject { key, revision, encoded, splice_at, meta, typed: OnceLock::new() })
+        Ok(StoredObject { key, revision, encoded, splice_at, meta: Arc::new(meta), typed: OnceLock::new(), fields: OnceLock::new() })
     }
 
     /// Wraps an object tree that came from elsewhere (a remote API server, a test) at its own resourceVersion.
     pub fn from_object(object: &Object) -> Result<Self, CorruptObject> {
         let revision = object.resource_version().parse().unwrap_or(Revision::ZERO);
         StoredObject::new(encode_for_store(object), revision)
+    }
+
+    /// The same content at another revision: the last state of an object at the revision of its deletion.
+    pub fn at_revision(&self, revision: Revision) -> Self {
+        let (key, encoded, meta) = (self.key.clone(), self.encoded.clone(), self.meta.clone());
+        StoredObject { key, revision, encoded, splice_at: self.splice_at, meta, typed: OnceLock::new(), fields: OnceLock::new() }
+    }
+
+    /// The value of a selectable field; `None` where the kind has no such field to select by.
+    pub fn selectable_field(&self, strategy: &dyn Strategy, path: &str) -> Option<String> {
+        match path {
+            "metadata.name" => return Some(self.key.name.to_string()),
+            "metadata.namespace" => return Some(self.key.namespace.to_string()),
+            _ => {}
+        }
+        let at = strategy.selectable_paths().iter().position(|known| *known == path)?;
+        let fields = self.fields.get_or_init(|| {
+            let object = self.to_object();
+            strategy.selectable_paths().iter().map(|path| strategy.selectable_field(&object, path).map(String::into_boxed_str)).collect()
+        });
+        fields.get(at)?.as_deref().map(str::to_owned)
     }
 
     /// The store's bytes, without resourceVersion.

@@ -1,1 +1,97 @@
-//! See DESIGN; filled by its module.
+//! Admission: ordered plugins that change or refuse a write between decoding and commit.
+//!
+//! The API server runs the whole pipeline again when a write is retried after a conflict, so plugins must not
+//! remember what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
+
+mod lifecycle;
+mod nodes;
+mod pipeline;
+mod priority;
+mod service_account;
+mod tolerations;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use lifecycle::NamespaceLifecycle;
+pub use nodes::TaintNodesByCondition;
+pub use pipeline::Pipeline;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
+pub use tolerations::DefaultTolerationSeconds;
+
+use crate::{
+    meta::{Clock, GroupResource, Object, ObjectKey},
+    service::{Listers, Target, UserInfo},
+    status::Status,
+    stored::StoredObject,
+};
+
+/// What is about to happen to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// What plugins may read.
+#[async_trait]
+pub trait Reads: Send + Sync {
+    /// The watch caches; may be older than the last write by a local hop.
+    fn listers(&self) -> &dyn Listers;
+
+    /// One object as of now: for what the cache lacks.
+    async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status>;
+}
+
+/// One write on its way through the pipeline.
+pub struct Request<'a> {
+    pub operation: Operation,
+    pub user: &'a UserInfo,
+    pub target: &'a Target,
+    /// The object to be written; for deletions and connects there is none, or the options' object.
+    pub object: Option<&'a mut Object>,
+    /// The object as it is stored, for updates and deletions.
+    pub old: Option<&'a Object>,
+    pub dry_run: bool,
+    pub clock: &'a dyn Clock,
+    pub reads: &'a dyn Reads,
+    /// Texts for `Warning` headers; plugins append.
+    pub warnings: Vec<String>,
+}
+
+impl Request<'_> {
+    /// Whether this is a write of `resource` in `group` itself (not of a subresource).
+    pub fn is_main(&self, group: &str, resource: &str) -> bool {
+        self.target.subresource.is_empty() && *self.target.resource.group == *group && *self.target.resource.plural == *resource
+    }
+
+    /// 403 about the object of this request.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        let name = match &self.object {
+            Some(object) if !object.name().is_empty() => object.name(),
+            _ => &self.target.name,
+        };
+        Status::forbidden(&self.target.group_resource(), name, why)
+    }
+}
+
+/// One admission plugin.
+#[async_trait]
+pub trait Plugin: Send + Sync + 'static {
+    /// Upstream's name, as in `--enable-admission-plugins`.
+    fn name(&self) -> &'static str;
+
+    /// May change the object, or refuse.
+    async fn admit(&self, _request: &mut Request<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Sees the object in its final form; may only refuse.
+    async fn validate(&self, _request: &Request<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Watch caches: one ordered store watch feeds an actor per resource, readers see immutable snapshots.
+//!
+//! [`StoreFeed`] routes the store's changes by key prefix to [`ResourceActor`]s. Each applies them to its
+//! [`ResourceCache`], remembers them in its [`History`] and hands them to its watchers. Readers take a [`Snapshot`]
+//! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
+
+mod feed;
+mod history;
+mod resource_actor;
+mod selection;
+mod sequence;
+mod snapshot;
+mod subscribers;
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix::{Actor, Addr};
+use arc_swap::ArcSwap;
+use troupe_api::{meta::Revision, resources::Resource, service::Verb, status::Status};
+
+pub use feed::StoreFeed;
+pub use history::{Change, History};
+pub use resource_actor::{Announce, Apply, Backlog, CacheContext, Reload, ResourceActor, Start, Subscribe, Subscription, Withdraw};
+pub use selection::Selection;
+pub use sequence::Sequence;
+pub use snapshot::{ResourceCache, Snapshot};
+
+/// One resource's cache and the actor that feeds it.
+#[derive(Clone)]
+pub struct Route {
+    pub cache: Arc<ResourceCache>,
+    pub actor: Addr<ResourceActor>,
+}
+
+/// All caches by storage prefix. Rows that share a prefix share a cache.
+#[derive(Default)]
+pub struct CacheTable {
+    routes: ArcSwap<HashMap<Arc<str>, Route>>,
+}
+
+impl CacheTable {
+    pub fn routes(&self) -> Arc<HashMap<Arc<str>, Route>> {
+        self.routes.load_full()
+    }
+
+    /// The cache of a resource; `None` for resources that are not stored.
+    pub fn route(&self, resource: &Resource) -> Option<Route> {
+        self.routes.load().get(&resource.storage_prefix).cloned()
+    }
+
+    /// The cache of a resource; `None` for resources that are not stored.
+    pub fn cache(&self, resource: &Resource) -> Option<Arc<ResourceCache>> {
+        self.routes.load().get(&resource.storage_prefix).map(|route| route.cache.clone())
+    }
+
+    /// Starts an actor for every stored row that has none yet. Must run on an arbiter.
+    pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext) {
+        let mut routes = (*self.routes.load_full()).clone();
+        for row in rows.iter().filter(|row| is_stored(row)) {
+            routes.entry(row.storage_prefix.clone()).or_insert_with(|| {
+                let cache = Arc::new(ResourceCache::new(row.clone()));
+                let actor = ResourceActor::new(cache.clone(), context.clone()).start();
+                Route { cache, actor }
+            });
+        }
+        self.routes.store(Arc::new(routes));
+    }
+}
+
+/// Reviews and the like are answered without being stored.
+fn is_stored(resource: &Resource) -> bool {
+    resource.verbs.contains(&Verb::Watch) || resource.verbs.contains(&Verb::Get)
+}
+
+/// 410 in upstream's words: changes behind `requested` are forgotten, those behind `oldest` are there.
+pub fn too_old(requested: Revision, oldest: Revision) -> Status {
+    Status::expired(format!("too old resource version: {requested} ({oldest})"))
+}

@@ -1,0 +1,298 @@
+//! The actor of one resource: applies changes in order, keeps history, feeds watchers. The only writer of its cache.
+//!
+//! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot,
+//! watch items. When it starts (again), its state comes from the store.
+
+use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use troupe_api::{
+    meta::{Cause, Clock, Revision},
+    service::WatchItem,
+    status::Status,
+    store::{RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
+    stored::StoredObject,
+};
+
+use super::{Change, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
+
+const TICK: Duration = Duration::from_secs(1);
+/// Batches of changes that may wait for the actor; more make it load everything again.
+const MAILBOX: usize = 4096;
+const RETRY_LOAD: Duration = Duration::from_millis(200);
+
+/// What all resource actors share.
+#[derive(Clone)]
+pub struct CacheContext {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    /// How far the store's watch has been routed.
+    pub dispatched: Arc<Sequence>,
+    /// History a resource may keep, in bytes.
+    pub history_bytes: usize,
+    pub history_for: Duration,
+}
+
+/// Changes of this resource, in revision order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Apply(pub Vec<StoreEvent>);
+
+/// A write is about to be tried: who caused it, should its value turn up.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Announce {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub cause: Cause,
+}
+
+/// The announced write did not happen.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Withdraw {
+    pub key: Bytes,
+    pub value: Bytes,
+}
+
+/// Load everything from the store again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reload;
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With everything that exists.
+    Initial,
+    /// With the first change behind a revision.
+    After(Revision),
+}
+
+/// A watch begins.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Subscription, Status>")]
+pub struct Subscribe {
+    pub selection: Arc<Selection>,
+    pub start: Start,
+    pub bookmarks: bool,
+}
+
+/// What a watch delivers: first the backlog, then the queue. Nothing is missing or doubled in between.
+#[derive(Debug)]
+pub struct Subscription {
+    pub backlog: Backlog,
+    /// Everything up to here is in the backlog.
+    pub revision: Revision,
+    pub queue: mpsc::Receiver<WatchItem>,
+}
+
+/// What a watch delivers before news.
+#[derive(Debug)]
+pub enum Backlog {
+    Objects(Arc<Snapshot>),
+    Changes(Vec<WatchItem>),
+}
+
+/// The actor of one resource.
+pub struct ResourceActor {
+    cache: Arc<ResourceCache>,
+    context: CacheContext,
+    history: History,
+    subscribers: Subscribers,
+    /// Changes up to this revision came with the load.
+    loaded_at: Revision,
+    announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
+}
+
+impl ResourceActor {
+    pub fn new(cache: Arc<ResourceCache>, context: CacheContext) -> Self {
+        let history = History::new(Revision::ZERO, context.history_bytes, context.history_for);
+        ResourceActor { cache, context, history, subscribers: Subscribers::default(), loaded_at: Revision::ZERO, announced: HashMap::new() }
+    }
+
+    /// Loads the resource; nothing else is handled meanwhile, so that no change is applied to a half-loaded cache.
+    fn load(&mut self, ctx: &mut Context<Self>) {
+        let (store, cache) = (self.context.store.clone(), self.cache.clone());
+        let loading = async move {
+            loop {
+                match range_all(&*store, &cache.resource.storage_prefix).await {
+                    Ok(snapshot) => return snapshot,
+                    Err(error) => {
+                        tracing::warn!(resource = ?cache.resource, %error, "cannot load the resource, will retry");
+                        tokio::time::sleep(RETRY_LOAD).await;
+                    }
+                }
+            }
+        };
+        ctx.wait(loading.into_actor(self).map(|snapshot, actor, _| actor.loaded(snapshot)));
+    }
+
+    fn loaded(&mut self, (snapshot, revision): (Snapshot, Revision)) {
+        self.loaded_at = revision;
+        self.history = History::new(revision, self.context.history_bytes, self.context.history_for);
+        // Whoever watched before lists again: changes may have been missed.
+        self.subscribers = Subscribers::default();
+        self.cache.publish(snapshot);
+        self.cache.applied.advance(revision);
+    }
+
+    fn apply(&mut self, events: Vec<StoreEvent>) {
+        let mut snapshot = (*self.cache.load()).clone();
+        let mut changes = Vec::with_capacity(events.len());
+        let mut last = None;
+        for event in events {
+            last = Some(event.revision());
+            let cause = self.take_cause(&event);
+            if event.revision() > self.loaded_at {
+                changes.extend(self.apply_one(&mut snapshot, event, cause));
+            }
+        }
+        self.cache.publish(snapshot);
+        let now = self.context.clock.instant();
+        for change in changes {
+            self.subscribers.fan_out(&change);
+            self.history.push(change, now);
+        }
+        if let Some(revision) = last {
+            self.cache.applied.advance(revision);
+        }
+    }
+
+    fn apply_one(&self, snapshot: &mut Snapshot, event: StoreEvent, cause: Cause) -> Option<Change> {
+        let key = keys::parse(&self.cache.resource.storage_prefix, event.key())?;
+        let revision = event.revision();
+        snapshot.revision = revision;
+        let current = match event {
+            StoreEvent::Put { kv, .. } => decode(&self.cache, kv.value, revision),
+            StoreEvent::Delete { .. } => None,
+        };
+        let previous = match &current {
+            Some(object) => snapshot.objects.insert(key, object.clone()),
+            None => snapshot.objects.remove(&key),
+        };
+        (previous.is_some() || current.is_some()).then_some(Change { revision, previous, current, cause })
+    }
+
+    fn take_cause(&mut self, event: &StoreEvent) -> Cause {
+        let value = match event {
+            StoreEvent::Put { kv, .. } => kv.value.clone(),
+            StoreEvent::Delete { .. } => Bytes::new(),
+        };
+        self.forget_announced(event.key(), &value).unwrap_or_default()
+    }
+
+    fn forget_announced(&mut self, key: &Bytes, value: &Bytes) -> Option<Cause> {
+        let writers = self.announced.get_mut(key)?;
+        let at = writers.iter().position(|(announced, _)| announced == value);
+        let cause = at.map(|at| writers.swap_remove(at).1);
+        if writers.is_empty() {
+            self.announced.remove(key);
+        }
+        cause
+    }
+
+    fn subscribe(&mut self, request: Subscribe) -> Result<Subscription, Status> {
+        let snapshot = self.cache.load();
+        let progress = self.cache.progress(&self.context.dispatched).max(self.loaded_at);
+        let (backlog, from, revision) = match request.start {
+            Start::Initial => (Backlog::Objects(snapshot.clone()), snapshot.revision, progress),
+            Start::After(after) => {
+                let oldest = self.history.complete_after();
+                let changes = self.history.after(after).ok_or_else(|| super::too_old(after, oldest))?;
+                let items = changes.filter_map(|change| request.selection.view(change)).collect();
+                (Backlog::Changes(items), snapshot.revision.max(after), progress.max(after))
+            }
+        };
+        let queue = self.subscribers.add(request.selection, from, request.bookmarks, self.context.clock.instant());
+        Ok(Subscription { backlog, revision, queue })
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.cache.stale.swap(false, Ordering::SeqCst) {
+            tracing::warn!(resource = ?self.cache.resource, "fell behind the store, loading again");
+            self.load(ctx);
+            return;
+        }
+        let revision = self.cache.progress(&self.context.dispatched);
+        self.subscribers.bookmark(revision, self.context.clock.instant());
+    }
+}
+
+/// An object that does not decode is left out: one damaged value must not hide all others.
+fn decode(cache: &ResourceCache, value: Bytes, revision: Revision) -> Option<Arc<StoredObject>> {
+    match StoredObject::new(value, revision) {
+        Ok(object) => Some(Arc::new(object)),
+        Err(error) => {
+            tracing::error!(resource = ?cache.resource, %revision, %error, "a stored object does not decode");
+            None
+        }
+    }
+}
+
+async fn range_all(store: &dyn Store, prefix: &str) -> Result<(Snapshot, Revision), StoreError> {
+    let start = keys::resource(prefix);
+    let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: None };
+    let reply = store.range(request).await?;
+    let mut snapshot = Snapshot { revision: reply.revision, ..Snapshot::default() };
+    for kv in reply.items {
+        let Some(key) = keys::parse(prefix, &kv.key) else { continue };
+        match StoredObject::new(kv.value, kv.mod_revision) {
+            Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
+            Err(error) => tracing::error!(key = ?kv.key, %error, "a stored object does not decode"),
+        }
+    }
+    Ok((snapshot, reply.revision))
+}
+
+impl Actor for ResourceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.load(ctx);
+        ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx));
+    }
+}
+
+impl Handler<Apply> for ResourceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Apply, _: &mut Self::Context) {
+        self.apply(message.0);
+    }
+}
+
+impl Handler<Announce> for ResourceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Announce, _: &mut Self::Context) {
+        self.announced.entry(message.key).or_default().push((message.value, message.cause));
+    }
+}
+
+impl Handler<Withdraw> for ResourceActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Withdraw, _: &mut Self::Context) {
+        self.forget_announced(&message.key, &message.value);
+    }
+}
+
+impl Handler<Reload> for ResourceActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Reload, ctx: &mut Self::Context) {
+        self.load(ctx);
+    }
+}
+
+impl Handler<Subscribe> for ResourceActor {
+    type Result = MessageResult<Subscribe>;
+
+    fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.subscribe(message))
+    }
+}

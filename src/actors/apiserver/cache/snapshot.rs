@@ -1,0 +1,125 @@
+//! What readers of one resource see: an immutable snapshot, swapped after each batch of changes.
+
+use std::{
+    collections::VecDeque,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use parking_lot::Mutex;
+use troupe_api::{
+    meta::{ObjectKey, Revision},
+    resources::Resource,
+    stored::StoredObject,
+};
+
+use super::Sequence;
+
+/// How long a paged list may take.
+const PIN_FOR: Duration = Duration::from_secs(300);
+/// Snapshots pinned for paged lists at one time, per resource.
+const MAX_PINNED: usize = 64;
+
+/// All objects of one resource at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub objects: OrdMap<ObjectKey, Arc<StoredObject>>,
+    /// The revision of the last change to this resource that it holds.
+    pub revision: Revision,
+}
+
+impl Snapshot {
+    /// Objects in key order, of one namespace unless it is empty, behind `after` where given.
+    pub fn scan<'a>(&'a self, namespace: &'a str, after: Option<&ObjectKey>) -> impl Iterator<Item = &'a Arc<StoredObject>> + use<'a> {
+        let start = match after {
+            Some(key) => Bound::Excluded(key.clone()),
+            None => Bound::Included(ObjectKey::new(namespace, "")),
+        };
+        self.objects
+            .range((start, Bound::Unbounded))
+            .map(|(_, object)| object)
+            .take_while(move |object| namespace.is_empty() || &*object.key.namespace == namespace)
+    }
+}
+
+/// The read side of one resource's watch cache, shared by readers and the actor that feeds it.
+#[derive(Debug)]
+pub struct ResourceCache {
+    /// The row whose storage prefix this is; of several rows that share it, the first.
+    pub resource: Arc<Resource>,
+    snapshot: ArcSwap<Snapshot>,
+    /// The last revision that the snapshot holds.
+    pub applied: Sequence,
+    /// The revision of the last change that was sent to the actor.
+    sent: AtomicU64,
+    /// Set when a change could not be delivered to the actor: it must load everything again.
+    pub(super) stale: AtomicBool,
+    pinned: Mutex<VecDeque<(Instant, Revision, Arc<Snapshot>)>>,
+}
+
+impl ResourceCache {
+    pub fn new(resource: Arc<Resource>) -> Self {
+        ResourceCache {
+            resource,
+            snapshot: ArcSwap::default(),
+            applied: Sequence::default(),
+            sent: AtomicU64::new(0),
+            stale: AtomicBool::new(false),
+            pinned: Mutex::default(),
+        }
+    }
+
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.snapshot.load().objects.get(key).cloned()
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    pub(super) fn note_sent(&self, revision: Revision) {
+        self.sent.fetch_max(revision.0, Ordering::SeqCst);
+    }
+
+    /// Waits until this cache holds every change up to `revision`; `dispatched` is how far the store's watch has been routed.
+    pub async fn fresh(&self, revision: Revision, dispatched: &Sequence) {
+        dispatched.reached(revision).await;
+        self.applied.reached(Revision(self.sent.load(Ordering::SeqCst))).await;
+    }
+
+    /// A revision such that every change up to it is in the snapshot loaded after this call.
+    pub fn progress(&self, dispatched: &Sequence) -> Revision {
+        // The order matters: what was routed up to `routed` is counted in `sent`.
+        let routed = dispatched.get();
+        let sent = Revision(self.sent.load(Ordering::SeqCst));
+        let applied = self.applied.get();
+        if applied >= sent { applied.max(routed) } else { applied }
+    }
+
+    /// Keeps `snapshot` for the next pages of a list that began at `revision`.
+    pub fn pin(&self, revision: Revision, snapshot: Arc<Snapshot>, now: Instant) {
+        let mut pinned = self.pinned.lock();
+        pinned.retain(|(since, at, _)| now.saturating_duration_since(*since) < PIN_FOR && *at != revision);
+        if pinned.len() >= MAX_PINNED {
+            pinned.pop_front();
+        }
+        pinned.push_back((now, revision, snapshot));
+    }
+
+    /// The snapshot that was pinned for `revision`.
+    pub fn pinned(&self, revision: Revision, now: Instant) -> Option<Arc<Snapshot>> {
+        let pinned = self.pinned.lock();
+        let found = pinned.iter().find(|(since, at, _)| *at == revision && now.saturating_duration_since(*since) < PIN_FOR);
+        found.map(|(_, _, snapshot)| snapshot.clone())
+    }
+}

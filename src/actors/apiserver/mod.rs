@@ -1,0 +1,32 @@
+//! The API server: [`ApiServer`] implements [`troupe_api::ApiService`] over any [`troupe_api::store::Store`].
+//!
+//! One ordered store watch feeds an actor per resource ([`cache`]); reads come from their snapshots, writes run on
+//! the caller's worker ([`write`]), commit by compare-and-swap and reply once the snapshot shows them.
+//!
+//! Tests of units that need an API server boot one in memory with [`testing::boot`]:
+//!
+//! ```ignore
+//! #[actix::test]
+//! async fn a_controller_sees_its_objects() {
+//!     let api = troupe_actors::apiserver::testing::boot().await;
+//!     api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}})).await;
+//!     let client: troupe_api::client::Client = api.client.clone();
+//! }
+//! ```
+
+pub mod cache;
+mod continue_token;
+mod core;
+mod objects;
+mod options;
+mod read;
+mod server;
+mod services;
+mod subresources;
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use options::{ApiServerOptions, MakeAuthorizer, VirtualRequest, VirtualResources};
+pub use server::ApiServer;

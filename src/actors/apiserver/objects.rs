@@ -1,0 +1,102 @@
+//! Bodies to object trees and back: decoding, defaulting and patching by schema, field ownership.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use troupe_api::{
+    meta::{GroupVersionKind, Object},
+    resources::Resource,
+    schema::{Format, Schema, Schemas},
+    service::{Body, FieldValidation, PatchType, Target, WriteOptions},
+    status::Status,
+};
+
+/// A decoded body with the warnings it earned.
+pub struct Decoded {
+    pub object: Object,
+    pub warnings: Vec<String>,
+}
+
+/// The schema of a kind.
+pub fn schema(gvk: &GroupVersionKind) -> Result<Arc<Schema>, Status> {
+    Schemas::builtin().get(gvk).ok_or_else(|| Status::internal(format!("no schema for {gvk}")))
+}
+
+/// The kind of the bodies that a target takes.
+pub fn body_kind(target: &Target) -> GroupVersionKind {
+    match target.resource.subresource(&target.subresource) {
+        Some(subresource) => subresource.kind.clone(),
+        None => target.resource.gvk(&target.version),
+    }
+}
+
+/// Decodes a body of kind `gvk`, without defaults.
+pub fn decode(gvk: &GroupVersionKind, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
+    let schema = schema(gvk)?;
+    let decoded = match body {
+        Body::Json(bytes) => schema.decode(&bytes, Format::Json),
+        Body::Yaml(bytes) => schema.decode(&bytes, Format::Yaml),
+        Body::Tree(object) => schema.normalise(object),
+    };
+    let decoded = decoded.map_err(|error| error.into_status(&schema))?;
+    check_kind(gvk, &decoded.object)?;
+    let (mut object, warnings) = decoded.checked(validation, &schema)?;
+    object.set_gvk(gvk);
+    Ok(Decoded { object, warnings })
+}
+
+/// 400 when the body names another kind or version than the URL.
+fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
+    let (kind, api_version) = (object.kind(), object.api_version());
+    if !api_version.is_empty() && api_version != gvk.api_version() {
+        let expected = gvk.api_version();
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if !kind.is_empty() && *kind != *gvk.kind {
+        let version = &gvk.version;
+        return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: unknown conversion", gvk.kind)));
+    }
+    Ok(())
+}
+
+/// Brings an object into the form it is stored in: the storage version with all defaults.
+pub fn finish(resource: &Resource, object: &mut Object) -> Result<(), Status> {
+    object.set_gvk(&resource.storage_gvk());
+    schema(&resource.storage_gvk())?.apply_defaults(object);
+    resource.strategy.default_object(object);
+    Ok(())
+}
+
+/// Applies a JSON, merge or strategic patch to the current object, in the version that the client speaks.
+pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &Bytes, options: &WriteOptions) -> Result<Decoded, Status> {
+    let gvk = target.resource.gvk(&target.version);
+    let schema = schema(&gvk)?;
+    let patched = troupe_api::patch::apply_checked(patch_type, patch, current, &schema, options.field_validation)?;
+    check_kind(&gvk, &patched.object)?;
+    Ok(Decoded { object: patched.object, warnings: patched.warnings })
+}
+
+/// Records in `managedFields` who owns what changed between `old` and `new`.
+pub fn track(_writer: &super::write::Writer, _old: Option<&Object>, _new: &mut Object) -> Result<(), Status> {
+    Ok(())
+}
+
+/// Server-side apply: what becomes of `current` (nothing, if it does not exist) under the applied configuration.
+pub fn apply(writer: &super::write::Writer, current: Option<&Object>, patch: &Bytes) -> Result<Decoded, Status> {
+    let gvk = writer.target.resource.gvk(&writer.target.version);
+    let schema = schema(&gvk)?;
+    let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
+    check_kind(&gvk, &decoded.object)?;
+    let (applied, warnings) = decoded.checked(writer.options.field_validation, &schema)?;
+    let Some(current) = current else { return Ok(Decoded { object: applied, warnings }) };
+    let merge: Bytes = applied.into_value().to_string().into();
+    let object = troupe_api::patch::apply(PatchType::Merge, &merge, current, &schema)?;
+    Ok(Decoded { object, warnings })
+}
+
+/// Whether two trees are the same object, whatever the order of their fields.
+pub fn same_content(left: &Object, right: &Object) -> bool {
+    left == right
+}

@@ -1,0 +1,224 @@
+//! GET, LIST and WATCH: reads from the snapshots, as fresh as the caller asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use tokio_stream::wrappers::ReceiverStream;
+use troupe_api::{
+    meta::{FieldSelector, ObjectKey, Revision},
+    resources::Resource,
+    service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
+    status::{Status, StatusCause},
+    store::{RangeRequest, StoreError, keys, prefix_end},
+    stored::StoredObject,
+};
+
+use super::{
+    cache::{Backlog, ResourceCache, Selection, Snapshot, Start, Subscribe},
+    continue_token::{ContinueToken, expired, expired_exact},
+    core::{Core, store_status},
+};
+
+/// How long a read waits for a revision that this server has not seen yet.
+const WAIT_FRESH: Duration = Duration::from_secs(3);
+
+impl Core {
+    /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
+    pub async fn linearize(&self, cache: &ResourceCache) -> Result<Revision, Status> {
+        let newest = self.store.current_revision().await.map_err(store_status)?;
+        self.wait_for(cache, newest).await?;
+        Ok(newest)
+    }
+
+    async fn wait_for(&self, cache: &ResourceCache, revision: Revision) -> Result<(), Status> {
+        match tokio::time::timeout(WAIT_FRESH, cache.fresh(revision, &self.dispatched)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(too_large(revision, cache.progress(&self.dispatched))),
+        }
+    }
+
+    /// Waits as `resourceVersion` asks: `None` the newest, 0 anything, else not older than that.
+    async fn settle(&self, cache: &ResourceCache, wanted: Option<Revision>) -> Result<(), Status> {
+        match wanted {
+            None => self.linearize(cache).await.map(drop),
+            Some(Revision::ZERO) => Ok(()),
+            Some(revision) if cache.progress(&self.dispatched) >= revision => Ok(()),
+            Some(revision) => self.wait_for(cache, revision).await,
+        }
+    }
+
+    pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
+        let object = self.get_stored(target, wanted).await?;
+        if &*target.subresource == "scale" {
+            return super::subresources::scale::get(target, &object);
+        }
+        Ok(ApiReply::ok(ReplyBody::Object(object)))
+    }
+
+    async fn get_stored(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
+        let cache = self.cache(&target.resource)?;
+        self.settle(&cache, wanted).await?;
+        cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
+    }
+
+    pub async fn list_objects(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
+        check_fields(&target.resource, &options.fields)?;
+        let cache = self.cache(&target.resource)?;
+        let selection = selection(target, &options.labels, &options.fields);
+        let source = self.list_source(&cache, options).await?;
+        let reply = page(&cache, &selection, source, options.limit, self.clock.instant());
+        Ok(ApiReply::ok(ReplyBody::List(reply)))
+    }
+
+    async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
+        if let Some(token) = &options.continue_token {
+            return self.continued(cache, ContinueToken::decode(token)?).await;
+        }
+        if let (Some(VersionMatch::Exact), Some(exact)) = (options.version_match, options.resource_version) {
+            let snapshot = self.snapshot_at(cache, exact, || expired_exact(exact)).await?;
+            return Ok(Source { snapshot, revision: exact, after: None });
+        }
+        self.settle(cache, options.resource_version).await?;
+        // Read before the snapshot: what it names is in there.
+        let progress = cache.progress(&self.dispatched);
+        let snapshot = cache.load();
+        let revision = snapshot.revision.max(progress);
+        Ok(Source { snapshot, revision, after: None })
+    }
+
+    async fn continued(&self, cache: &ResourceCache, token: ContinueToken) -> Result<Source, Status> {
+        let Some(revision) = token.revision else {
+            // The caller took the offer to go on at the newest state.
+            self.linearize(cache).await?;
+            let revision = cache.progress(&self.dispatched);
+            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last) });
+        };
+        let snapshot = self.snapshot_at(cache, revision, || expired(&token.last)).await?;
+        Ok(Source { snapshot, revision, after: Some(token.last) })
+    }
+
+    /// The resource at exactly `revision`: the current snapshot, a pinned one, or one ranged from the store.
+    async fn snapshot_at(&self, cache: &ResourceCache, revision: Revision, gone: impl Fn() -> Status) -> Result<Arc<Snapshot>, Status> {
+        if let Some(snapshot) = cache.pinned(revision, self.clock.instant()) {
+            return Ok(snapshot);
+        }
+        let progress = cache.progress(&self.dispatched);
+        let snapshot = cache.load();
+        if snapshot.revision <= revision && revision <= progress {
+            return Ok(snapshot);
+        }
+        if revision > progress {
+            self.wait_for(cache, revision).await?;
+        }
+        let start = keys::resource(&cache.resource.storage_prefix);
+        let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: Some(revision) };
+        match self.store.range(request).await {
+            Ok(range) => decode_range(&cache.resource, range.items.into_iter(), revision),
+            Err(StoreError::Compacted { .. }) => Err(gone()),
+            Err(StoreError::FutureRevision(_)) => Err(too_large(revision, progress)),
+            Err(error) => Err(store_status(error)),
+        }
+    }
+
+    pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
+        check_fields(&target.resource, &options.fields)?;
+        let route = self.route(&target.resource)?;
+        let start = match options.resource_version {
+            Some(revision) if revision > Revision::ZERO && !options.send_initial_events => Start::After(revision),
+            wanted => {
+                self.settle(&route.cache, wanted).await?;
+                Start::Initial
+            }
+        };
+        let selection = Arc::new(selection(target, &options.labels, &options.fields));
+        let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks };
+        let subscription = match route.actor.send(request).await {
+            Ok(Ok(subscription)) => subscription,
+            Ok(Err(status)) => return Ok(stream::once(async { WatchItem::End(status) }).boxed()),
+            Err(_) => return Err(Status::too_many_requests("the watch cache is starting, try again", 1)),
+        };
+        let initial_end = (options.send_initial_events && options.allow_bookmarks)
+            .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
+        let backlog = match subscription.backlog {
+            Backlog::Changes(items) => stream::iter(items).boxed(),
+            Backlog::Objects(snapshot) => initial_events(&snapshot, &selection).boxed(),
+        };
+        Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+    }
+}
+
+/// Where the items of a list come from.
+struct Source {
+    snapshot: Arc<Snapshot>,
+    revision: Revision,
+    after: Option<ObjectKey>,
+}
+
+fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
+    Selection {
+        resource: target.resource.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        labels: labels.clone(),
+        fields: fields.clone(),
+    }
+}
+
+fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
+    let Source { snapshot, revision, after } = source;
+    let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
+    if limit == 0 {
+        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
+    }
+    let items: Vec<_> = matching.by_ref().take(limit).collect();
+    let more = matching.next().is_some();
+    let last = items.last().filter(|_| more).map(|object| object.key.clone());
+    let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
+    // As upstream: with selectors the number of remaining items is not told.
+    let counted = selection.labels.is_everything() && selection.fields.is_everything();
+    let remaining = counted.then(|| 1 + matching.count() as u64);
+    cache.pin(revision, snapshot.clone(), now);
+    let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
+    ListReply { items, revision, continue_token, remaining }
+}
+
+fn decode_range(
+    resource: &Resource,
+    items: impl Iterator<Item = troupe_api::store::KeyValue>,
+    revision: Revision,
+) -> Result<Arc<Snapshot>, Status> {
+    let mut snapshot = Snapshot { revision, ..Snapshot::default() };
+    for kv in items {
+        let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
+        let object = StoredObject::new(kv.value, kv.mod_revision).map_err(Status::internal)?;
+        snapshot.objects.insert(key, Arc::new(object));
+    }
+    Ok(Arc::new(snapshot))
+}
+
+fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<WatchItem>> {
+    let added = |object: &Arc<StoredObject>| WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Default::default() };
+    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter(|object| selection.matches(object)).map(added).collect();
+    stream::iter(items)
+}
+
+/// 400 when a field selector names a field that the kind cannot be selected by.
+fn check_fields(resource: &Resource, fields: &FieldSelector) -> Result<(), Status> {
+    let own = resource.strategy.selectable_paths();
+    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && resource.namespaced) || own.contains(&path);
+    match fields.terms.iter().find(|(path, _, _)| !known(path)) {
+        None => Ok(()),
+        Some((path, _, _)) if own.is_empty() => {
+            Err(Status::bad_request(format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")))
+        }
+        Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),
+    }
+}
+
+fn too_large(wanted: Revision, current: Revision) -> Status {
+    const CAUSE: &str = "Too large resource version";
+    let mut status = Status::timeout(format!("Timeout: {CAUSE}: {wanted}, current: {current}"));
+    let cause = StatusCause { reason: "ResourceVersionTooLarge".into(), message: CAUSE.into(), ..StatusCause::default() };
+    status.details.get_or_insert_default().retry_after_seconds = 1;
+    status.with_causes(vec![cause])
+}

@@ -1,0 +1,132 @@
+//! The API server's door: starts its actors, and sends every call to the code that answers it.
+
+use std::sync::Arc;
+
+use actix::Actor;
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use troupe_api::{
+    meta::{Cause, GroupResource, ObjectKey},
+    resources::Registry,
+    service::{ApiCall, ApiReply, ApiService, Body, Listers, Operation, PatchType, Target, UserInfo, WatchOptions, WatchStream},
+    status::Status,
+    store::StoreError,
+    stored::StoredObject,
+};
+
+use super::{
+    ApiServerOptions,
+    cache::{CacheContext, CacheTable, Sequence, StoreFeed},
+    core::Core,
+    subresources,
+    write::{Change, Writer},
+};
+
+/// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
+pub struct ApiServer {
+    core: Arc<Core>,
+}
+
+impl ApiServer {
+    /// Starts the caches on the current arbiter and waits until all of them are filled.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn start(options: ApiServerOptions) -> Result<Arc<ApiServer>, StoreError> {
+        let revision = options.store.current_revision().await?;
+        let dispatched = Arc::new(Sequence::default());
+        dispatched.advance(revision);
+        let caches = Arc::new(CacheTable::default());
+        let context = CacheContext {
+            store: options.store.clone(),
+            clock: options.clock.clone(),
+            dispatched: dispatched.clone(),
+            history_bytes: options.history_bytes,
+            history_for: options.history_for,
+        };
+        caches.add_rows(&options.resources, &context);
+        StoreFeed::new(options.store.clone(), caches.clone(), dispatched.clone(), options.compact_every).start();
+        for route in caches.routes().values() {
+            route.cache.applied.reached(revision).await;
+        }
+        let core = Core {
+            store: options.store,
+            clock: options.clock,
+            registry: ArcSwap::from_pointee(Registry::new(options.resources)),
+            caches,
+            dispatched,
+            authorizer: std::sync::OnceLock::new(),
+            admission: options.admission,
+            virtual_resources: options.virtual_resources,
+            service_cidrs: options.service_cidrs,
+            node_ports: options.node_ports,
+        };
+        let core = Arc::new(core);
+        if let Some(make) = options.authorizer {
+            // Set once, right here.
+            let _ = core.authorizer.set(make(core.clone()));
+        }
+        Ok(Arc::new(ApiServer { core }))
+    }
+
+    /// Synchronous reads of the watch caches.
+    pub fn listers(&self) -> Arc<dyn Listers> {
+        self.core.clone()
+    }
+}
+
+/// Sends a call to the code that answers it.
+async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
+    let ApiCall { user, target, operation, cause } = call;
+    let verb = operation.verb().rbac();
+    let name = authorized_name(&target, &operation);
+    core.authorize(&user, &target, verb, &name)?;
+    let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone() };
+    match operation {
+        Operation::Get { resource_version } => core.get_object(&target, resource_version).await,
+        Operation::List(options) => core.list_objects(&target, &options).await,
+        Operation::Create { body, options } => subresources::create(&core, writer(options), body).await,
+        Operation::Update { body, options } => subresources::update(&core, writer(options), body).await,
+        Operation::Patch { patch_type, body, options } => subresources::patch(&core, writer(options), patch_type, body).await,
+        Operation::Delete(options) => core.delete(&writer(Default::default()), &options).await,
+        Operation::DeleteCollection { delete, list } => core.delete_collection(&writer(Default::default()), &delete, &list).await,
+    }
+}
+
+/// The name that authorizers see: a list of one name by field selector counts as that name.
+fn authorized_name(target: &Target, operation: &Operation) -> String {
+    let selected = match operation {
+        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => options.fields.required_value("metadata.name"),
+        _ => None,
+    };
+    selected.unwrap_or(&target.name).to_owned()
+}
+
+impl ApiService for ApiServer {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        Box::pin(dispatch(self.core.clone(), call))
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, _cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        let core = self.core.clone();
+        Box::pin(async move {
+            let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
+            core.authorize(&user, &target, "watch", &name)?;
+            core.watch_objects(&target, options).await
+        })
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.core.registry.load_full()
+    }
+}
+
+impl Listers for ApiServer {
+    fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.core.get(resource, key)
+    }
+
+    fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
+        Listers::list(&*self.core, resource, namespace)
+    }
+}

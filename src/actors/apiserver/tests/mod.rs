@@ -1,0 +1,4 @@
+//! The server on the in-memory store, called as the HTTP edge calls it.
+
+mod reads;
+mod writes;

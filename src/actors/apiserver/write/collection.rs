@@ -1,0 +1,37 @@
+//! Deletecollection: every object that a list selects is deleted on its own.
+
+use futures::{StreamExt, stream};
+use troupe_api::{
+    service::{ApiReply, DeleteOptions, ListOptions, ReplyBody, Target},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::Writer;
+use crate::apiserver::core::Core;
+
+/// Deletions in flight at one time.
+const WORKERS: usize = 16;
+
+impl Core {
+    /// Deletes what `list` selects. Objects that go meanwhile do not matter; the first other failure ends it.
+    pub async fn delete_collection(&self, writer: &Writer, delete: &DeleteOptions, list: &ListOptions) -> Result<ApiReply, Status> {
+        let reply = self.list_objects(&writer.target, list).await?;
+        let ReplyBody::List(listed) = &reply.body else { return Err(Status::internal("a list answers with a list")) };
+        let mut deletions = stream::iter(listed.items.iter().map(|object| self.delete_one(writer, delete, object))).buffer_unordered(WORKERS);
+        while let Some(result) = deletions.next().await {
+            match result {
+                Err(status) if !status.is_not_found() => return Err(status),
+                _ => {}
+            }
+        }
+        drop(deletions);
+        Ok(reply)
+    }
+
+    async fn delete_one(&self, writer: &Writer, options: &DeleteOptions, object: &StoredObject) -> Result<(), Status> {
+        let target = Target { namespace: object.key.namespace.clone(), name: object.key.name.clone(), ..writer.target.clone() };
+        let writer = Writer { target, ..writer.clone() };
+        self.delete(&writer, options).await.map(drop)
+    }
+}

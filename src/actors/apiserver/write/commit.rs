@@ -1,0 +1,132 @@
+//! The commit: compare-and-swap in the store, then wait until the watch cache shows it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use troupe_api::{
+    meta::{Cause, Object, ObjectKey, Revision},
+    resources::Resource,
+    status::Status,
+    store::{KeyValue, StoreError, keys},
+    stored::{StoredObject, encode_for_store},
+};
+
+use crate::apiserver::{
+    cache::{Announce, Route, Withdraw},
+    core::{Core, store_status},
+};
+
+/// Upstream keeps events for an hour.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+/// How long a reply waits for the cache; the write itself is durable by then.
+const WAIT_APPLIED: Duration = Duration::from_secs(10);
+
+/// Why a commit did not happen.
+pub enum CommitError {
+    /// Somebody was faster; this is what the key holds now.
+    Lost(Option<KeyValue>),
+    Failed(Status),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { current } => CommitError::Lost(current),
+            other => CommitError::Failed(store_status(other)),
+        }
+    }
+}
+
+/// The stored form of a commit's value, as the store handed it back.
+pub fn stored(kv: KeyValue) -> Result<Arc<StoredObject>, Status> {
+    StoredObject::new(kv.value, kv.mod_revision).map(Arc::new).map_err(Status::internal)
+}
+
+fn ttl(resource: &Resource) -> Option<Duration> {
+    (&*resource.storage_prefix == "events").then_some(EVENT_TTL)
+}
+
+impl Core {
+    /// Writes `object` where nothing stands.
+    pub async fn commit_create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
+        let value = encode_for_store(object);
+        let key = keys::object(&resource.storage_prefix, &object.key());
+        let route = self.route(resource).map_err(CommitError::Failed)?;
+        announce(&route, &key, &value, cause);
+        let written = self.store.create(key.clone(), value.clone(), ttl(resource)).await;
+        self.applied(&route, key, value, object.key(), written).await
+    }
+
+    /// Replaces the version at `expected` with `object`.
+    pub async fn commit_update(
+        &self,
+        resource: &Resource,
+        object: &Object,
+        expected: Revision,
+        cause: &Cause,
+    ) -> Result<Arc<StoredObject>, CommitError> {
+        let value = encode_for_store(object);
+        let key = keys::object(&resource.storage_prefix, &object.key());
+        let route = self.route(resource).map_err(CommitError::Failed)?;
+        announce(&route, &key, &value, cause);
+        let written = self.store.update(key.clone(), value.clone(), expected, ttl(resource)).await;
+        self.applied(&route, key, value, object.key(), written).await
+    }
+
+    /// Removes the version at `expected`; the revision is the deletion's.
+    pub async fn commit_delete(&self, resource: &Resource, key: &ObjectKey, expected: Revision, cause: &Cause) -> Result<Revision, CommitError> {
+        let store_key = keys::object(&resource.storage_prefix, key);
+        let route = self.route(resource).map_err(CommitError::Failed)?;
+        announce(&route, &store_key, &Bytes::new(), cause);
+        match self.store.delete(store_key.clone(), expected).await {
+            Ok(revision) => {
+                wait_applied(&route, revision).await;
+                Ok(revision)
+            }
+            Err(error) => {
+                withdraw(&route, store_key, Bytes::new());
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn applied(
+        &self,
+        route: &Route,
+        key: Bytes,
+        value: Bytes,
+        object_key: ObjectKey,
+        written: Result<Revision, StoreError>,
+    ) -> Result<Arc<StoredObject>, CommitError> {
+        let revision = match written {
+            Ok(revision) => revision,
+            Err(error) => {
+                withdraw(route, key, value);
+                return Err(error.into());
+            }
+        };
+        wait_applied(route, revision).await;
+        // Shared with the cache, unless somebody wrote again meanwhile.
+        match route.cache.get(&object_key) {
+            Some(object) if object.revision == revision => Ok(object),
+            _ => StoredObject::new(value, revision).map(Arc::new).map_err(|error| CommitError::Failed(Status::internal(error))),
+        }
+    }
+}
+
+async fn wait_applied(route: &Route, revision: Revision) {
+    if tokio::time::timeout(WAIT_APPLIED, route.cache.applied.reached(revision)).await.is_err() {
+        tracing::warn!(resource = ?route.cache.resource, %revision, "the watch cache lags behind a committed write");
+    }
+}
+
+fn announce(route: &Route, key: &Bytes, value: &Bytes, cause: &Cause) {
+    if cause.trace != 0 {
+        // Without it the watch items merely carry no cause.
+        route.actor.do_send(Announce { key: key.clone(), value: value.clone(), cause: cause.clone() });
+    }
+}
+
+fn withdraw(route: &Route, key: Bytes, value: Bytes) {
+    route.actor.do_send(Withdraw { key, value });
+}

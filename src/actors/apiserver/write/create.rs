@@ -1,0 +1,91 @@
+//! Create.
+
+use troupe_api::{
+    admission::Operation,
+    meta::Object,
+    service::{ApiReply, Body, ReplyBody},
+    status::{Reason, Status},
+};
+
+use super::{Writer, commit::CommitError, metadata, names};
+use crate::apiserver::{core::Core, objects};
+
+/// How often a generated name is tried.
+const NAME_TRIES: usize = 8;
+
+impl Core {
+    /// Creates the object in `body`.
+    pub async fn create(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+        let target = &writer.target;
+        let decoded = objects::decode(&target.resource.gvk(&target.version), body, writer.options.field_validation)?;
+        self.create_object(writer, decoded.object, decoded.warnings).await
+    }
+
+    /// Creates a decoded object.
+    pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>) -> Result<ApiReply, Status> {
+        names::settle_namespace(&writer.target, &mut object)?;
+        objects::finish(&writer.target.resource, &mut object)?;
+        if !object.resource_version().is_empty() {
+            return Err(Status::new(500, Reason::Unknown, "resourceVersion should not be set on objects to be created"));
+        }
+        let generate = object.name().is_empty().then(|| object.str(&["metadata", "generateName"]).to_owned()).filter(|base| !base.is_empty());
+        let Some(base) = generate else { return self.create_once(writer, object, warnings).await };
+        for _ in 1..NAME_TRIES {
+            let mut named = object.clone();
+            named.set(&["metadata", "name"], names::generate(&base));
+            match self.create_once(writer, named, warnings.clone()).await {
+                Err(status) if status.is_already_exists() => {}
+                settled => return settled,
+            }
+        }
+        object.set(&["metadata", "name"], names::generate(&base));
+        let resource = writer.target.group_resource();
+        let name = object.name().to_owned();
+        self.create_once(writer, object, warnings).await.map_err(|mut status| {
+            if status.is_already_exists() {
+                status.message =
+                    format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object");
+            }
+            status
+        })
+    }
+
+    async fn create_once(&self, writer: &Writer, mut object: Object, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
+        let resource = &writer.target.resource;
+        objects::track(writer, None, &mut object)?;
+        let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
+        self.admission.admit(&mut admission).await?;
+        warnings.append(&mut admission.warnings);
+        warnings.extend(metadata::dedup_owners(&mut object));
+        metadata::fill_system_fields(&mut object, &*resource.strategy, &*self.clock);
+        resource.strategy.prepare_create(&mut object, &writer.context(self));
+        let allocated = self.allocate(writer, &mut object, None).await?;
+        let result = self.validate_and_commit_create(writer, &mut object, &mut warnings).await;
+        self.settle_allocation(allocated, result.is_ok() && !writer.options.dry_run).await;
+        let body = result?;
+        Ok(ApiReply { warnings, ..ApiReply::created(body) })
+    }
+
+    async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, Status> {
+        let resource = &writer.target.resource;
+        let errors = resource.strategy.validate_create(object);
+        if !errors.is_empty() {
+            return Err(writer.invalid(object.name(), errors));
+        }
+        warnings.extend(resource.strategy.warnings(object));
+        let admission = writer.admission(self, Operation::Create, Some(object), None);
+        self.admission.validate(&admission).await?;
+        let exists = || Status::already_exists(&writer.target.group_resource(), object.name());
+        if writer.options.dry_run {
+            return match self.read_live(resource, &object.key()).await? {
+                Some(_) => Err(exists()),
+                None => Ok(ReplyBody::Tree(object.clone())),
+            };
+        }
+        match self.commit_create(resource, object, &writer.cause).await {
+            Ok(stored) => Ok(ReplyBody::Object(stored)),
+            Err(CommitError::Lost(_)) => Err(exists()),
+            Err(CommitError::Failed(status)) => Err(status),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Delete: preconditions, grace, finalizers, propagation.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use serde_json::json;
+use troupe_api::{
+    admission::Operation,
+    meta::{
+        Object, Revision,
+        time::{format_time, parse_time},
+    },
+    resources::Resource,
+    service::{ApiReply, DeleteOptions, Propagation, ReplyBody},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::{
+    Writer,
+    commit::{CommitError, stored},
+    metadata,
+    update::is_namespace,
+};
+use crate::apiserver::core::Core;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What a deletion does to the current version.
+#[derive(Debug, PartialEq)]
+pub enum Deletion {
+    /// It is going already, and the request changes nothing.
+    Pending,
+    /// Writes the marked object; it stays until grace or finalizers end.
+    Mark(Box<Object>),
+    Remove,
+}
+
+impl Core {
+    /// DELETE of one object.
+    pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
+        let resource = &writer.target.resource;
+        let key = writer.target.key();
+        let mut current = self.read_live(resource, &key).await?;
+        loop {
+            let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
+            match self.try_delete(writer, options, &version).await {
+                Ok(reply) => return Ok(reply),
+                Err(CommitError::Lost(newer)) => current = newer.map(stored).transpose()?,
+                Err(CommitError::Failed(status)) => return Err(status),
+            }
+        }
+    }
+
+    async fn try_delete(&self, writer: &Writer, options: &DeleteOptions, current: &Arc<StoredObject>) -> Result<ApiReply, CommitError> {
+        let resource = &writer.target.resource;
+        check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
+        let old = current.to_object();
+        self.admit_deletion(writer, &old).await.map_err(CommitError::Failed)?;
+        let body = match plan(resource, &old, options, self.clock.now()) {
+            Deletion::Pending => ReplyBody::Object(current.clone()),
+            Deletion::Mark(marked) if options.dry_run => ReplyBody::Tree(*marked),
+            Deletion::Mark(marked) => {
+                let mut marked = *marked;
+                marked.remove(&["metadata", "resourceVersion"]);
+                ReplyBody::Object(self.commit_update(resource, &marked, current.revision, &writer.cause).await?)
+            }
+            Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
+            Deletion::Remove => {
+                let revision = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await?;
+                self.release(&writer.target, current).await;
+                gone(resource, current, revision)
+            }
+        };
+        Ok(ApiReply::ok(body))
+    }
+
+    async fn admit_deletion(&self, writer: &Writer, old: &Object) -> Result<(), Status> {
+        let mut admission = writer.admission(self, Operation::Delete, None, Some(old));
+        self.admission.admit(&mut admission).await?;
+        self.admission.validate(&admission).await
+    }
+}
+
+fn check_preconditions(resource: &Resource, options: &DeleteOptions, current: &StoredObject) -> Result<(), Status> {
+    let conflict = |why: String| Err(Status::conflict(&resource.group_resource(), &current.key.name, why));
+    if let Some(uid) = options.precondition_uid.as_deref().filter(|uid| **uid != *current.meta().uid) {
+        let found = &current.meta().uid;
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({found}). The object might have been deleted and then recreated"
+        ));
+    }
+    if let Some(revision) = options.precondition_revision.filter(|revision| *revision != current.revision) {
+        let found = current.revision;
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({revision}) does not match the ResourceVersion in record ({found}). The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
+/// Decides what a deletion does. Pure.
+pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jiff::Timestamp) -> Deletion {
+    let mut new = old.clone();
+    let graceful = match grace(resource, &mut new, old, options, now) {
+        Grace::Pending => return Deletion::Pending,
+        Grace::None => None,
+        Grace::Seconds(seconds) => Some(seconds),
+    };
+    metadata::set_finalizers(&mut new, propagate(metadata::finalizers(old), options.propagation));
+    let namespace = is_namespace(resource);
+    let held = !metadata::finalizers(&new).is_empty() || namespace && !old.list(&["spec", "finalizers"]).is_empty();
+    if !held && graceful.is_none_or(|seconds| seconds == 0) {
+        return Deletion::Remove;
+    }
+    if graceful.is_none() {
+        mark(&mut new, 0, now, 0);
+        if namespace {
+            new.remove(&["metadata", "deletionGracePeriodSeconds"]);
+            new.set(&["status", "phase"], "Terminating");
+        }
+    }
+    if new == *old { Deletion::Pending } else { Deletion::Mark(Box::new(new)) }
+}
+
+enum Grace {
+    /// Deleted gracefully before, and not to be hurried now.
+    Pending,
+    /// The kind knows no grace.
+    None,
+    Seconds(i64),
+}
+
+fn grace(resource: &Resource, new: &mut Object, old: &Object, options: &DeleteOptions, now: jiff::Timestamp) -> Grace {
+    let requested = options.grace_period_seconds;
+    let Some(seconds) = resource.strategy.graceful_deletion(old, requested) else { return Grace::None };
+    if !old.is_terminating() {
+        mark(new, seconds, now, seconds);
+        return Grace::Seconds(seconds);
+    }
+    let Some(left) = old.int(&["metadata", "deletionGracePeriodSeconds"]) else { return Grace::None };
+    match requested {
+        Some(period) if period < left => {
+            let until = parse_time(old.str(&["metadata", "deletionTimestamp"])).unwrap_or(now);
+            let until = until - SignedDuration::from_secs(left) + SignedDuration::from_secs(period);
+            new.set(&["metadata", "deletionTimestamp"], format_time(until));
+            new.set(&["metadata", "deletionGracePeriodSeconds"], period);
+            Grace::Seconds(period)
+        }
+        _ if left == 0 => Grace::Seconds(0),
+        _ => Grace::Pending,
+    }
+}
+
+/// Sets deletionTimestamp once, `ahead` seconds from now, and the grace period; the first mark bumps the generation.
+fn mark(object: &mut Object, grace: i64, now: jiff::Timestamp, ahead: i64) {
+    if !object.is_terminating() {
+        metadata::bump_generation(object);
+        object.set(&["metadata", "deletionTimestamp"], format_time(now + SignedDuration::from_secs(ahead)));
+    }
+    object.set(&["metadata", "deletionGracePeriodSeconds"], grace);
+}
+
+/// The finalizers after the propagation policy had its say. Without a policy the ones that stand there decide.
+fn propagate(finalizers: Vec<String>, policy: Option<Propagation>) -> Vec<String> {
+    let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
+    let (orphan, foreground) = match policy {
+        Some(Propagation::Orphan) => (true, false),
+        Some(Propagation::Background) => (false, false),
+        Some(Propagation::Foreground) => (false, true),
+        None => (has(ORPHAN), has(FOREGROUND)),
+    };
+    let unchanged = orphan == has(ORPHAN) && foreground == has(FOREGROUND);
+    if unchanged {
+        return finalizers;
+    }
+    let mut result: Vec<String> = finalizers.into_iter().filter(|finalizer| finalizer != ORPHAN && finalizer != FOREGROUND).collect();
+    result.extend(orphan.then(|| ORPHAN.to_owned()));
+    result.extend(foreground.then(|| FOREGROUND.to_owned()));
+    result
+}
+
+/// The reply to a finished deletion: the object for the kinds where upstream returns it, else a Status.
+fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> ReplyBody {
+    if returns_object(resource) {
+        return ReplyBody::Object(Arc::new(object.at_revision(revision)));
+    }
+    let mut details = json!({"name": &*object.key.name, "kind": &*resource.plural, "uid": &*object.meta().uid});
+    if !resource.group.is_empty() {
+        details["group"] = json!(&*resource.group);
+    }
+    ReplyBody::Success { details }
+}
+
+fn returns_object(resource: &Resource) -> bool {
+    const CORE: [&str; 8] = [
+        "namespaces",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "pods",
+        "podtemplates",
+        "resourcequotas",
+        "services",
+        "serviceaccounts",
+    ];
+    const STORAGE: [&str; 5] = ["csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses"];
+    match &*resource.group {
+        "" => CORE.contains(&&*resource.plural),
+        "storage.k8s.io" => STORAGE.contains(&&*resource.plural),
+        group => group == "resource.k8s.io",
+    }
+}

@@ -1,0 +1,116 @@
+//! Metadata that the server owns: what it fills in, what clients cannot change, and what it checks.
+
+use serde_json::Value;
+use troupe_api::{
+    meta::{Clock, Object, time::format_time},
+    resources::{Strategy, WriteContext},
+    status::FieldError,
+};
+use uuid::Uuid;
+
+/// Gives a new object its identity, whatever the client put there.
+pub fn fill_system_fields(object: &mut Object, strategy: &dyn Strategy, clock: &dyn Clock) {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        object.remove(&["metadata", field]);
+    }
+    object.set(&["metadata", "uid"], Uuid::new_v4().to_string());
+    object.set(&["metadata", "creationTimestamp"], format_time(clock.now()));
+    if strategy.has_generation() {
+        object.set(&["metadata", "generation"], 1);
+    }
+}
+
+/// Brings over from `old` what an update cannot change, lets the strategy prepare, and bumps the generation when the spec changed.
+pub fn prepare_update(new: &mut Object, old: &Object, strategy: &dyn Strategy, context: &WriteContext<'_>) {
+    keep(new, old, "generation");
+    strategy.prepare_update(new, old, context);
+    if strategy.has_generation() && context.subresource != "status" && strategy.spec_changed(new, old) {
+        bump_generation(new);
+    }
+    if new.uid().is_empty() {
+        keep(new, old, "uid");
+    }
+    keep(new, old, "creationTimestamp");
+    new.remove(&["metadata", "selfLink"]);
+    if old.is_terminating() {
+        keep(new, old, "deletionTimestamp");
+        if new.get(&["metadata", "deletionGracePeriodSeconds"]).is_none() {
+            keep(new, old, "deletionGracePeriodSeconds");
+        }
+    } else {
+        // Only a deletion sets these.
+        new.remove(&["metadata", "deletionTimestamp"]);
+        new.remove(&["metadata", "deletionGracePeriodSeconds"]);
+    }
+}
+
+fn keep(new: &mut Object, old: &Object, field: &str) {
+    match old.get(&["metadata", field]) {
+        Some(value) => new.set(&["metadata", field], value.clone()),
+        None => drop(new.remove(&["metadata", field])),
+    }
+}
+
+/// Objects that carry a generation get the next one.
+pub fn bump_generation(object: &mut Object) {
+    if let Some(generation) = object.int(&["metadata", "generation"]) {
+        object.set(&["metadata", "generation"], generation + 1);
+    }
+}
+
+/// What generic validation of an update finds in the metadata.
+pub fn validate_update(new: &Object, old: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if old.is_terminating() {
+        let kept = old.list(&["metadata", "finalizers"]);
+        let added: Vec<_> = new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| !kept.contains(finalizer)).collect();
+        if !added.is_empty() {
+            let added = added.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
+            errors.push(FieldError::forbidden("metadata.finalizers", why));
+        }
+    }
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let (now, before) = (new.get(&["metadata", field]), old.get(&["metadata", field]));
+        if now != before {
+            errors.push(FieldError::invalid(format!("metadata.{field}"), now.cloned().unwrap_or(Value::Null), "field is immutable"));
+        }
+    }
+    errors
+}
+
+/// The finalizers of an object.
+pub fn finalizers(object: &Object) -> Vec<String> {
+    object.list(&["metadata", "finalizers"]).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Sets the finalizers of an object; none removes the field.
+pub fn set_finalizers(object: &mut Object, finalizers: Vec<String>) {
+    if finalizers.is_empty() {
+        object.remove(&["metadata", "finalizers"]);
+    } else {
+        object.set(&["metadata", "finalizers"], finalizers);
+    }
+}
+
+/// Drops owner references to a UID that stands there already; returns the warning that earns.
+pub fn dedup_owners(object: &mut Object) -> Option<String> {
+    let owners = object.list(&["metadata", "ownerReferences"]);
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut dropped = Vec::new();
+    for owner in owners {
+        if kept.contains(owner) {
+            dropped.push(owner["uid"].as_str().unwrap_or_default().to_owned());
+        } else {
+            kept.push(owner.clone());
+        }
+    }
+    if dropped.is_empty() {
+        return None;
+    }
+    object.set(&["metadata", "ownerReferences"], kept);
+    Some(format!(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        dropped.join(", ")
+    ))
+}

@@ -1,0 +1,54 @@
+//! The plugins in their order.
+
+use std::sync::Arc;
+
+use super::{DefaultTolerationSeconds, NamespaceLifecycle, Plugin, Priority, Request, ServiceAccount, TaintNodesByCondition};
+use crate::status::Status;
+
+/// An ordered list of plugins: all `admit`, then, after validation, all `validate`.
+#[derive(Clone, Default)]
+pub struct Pipeline {
+    plugins: Vec<Arc<dyn Plugin>>,
+}
+
+impl Pipeline {
+    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        Pipeline { plugins }
+    }
+
+    /// The plugins that run by default, in upstream's order.
+    pub fn standard() -> Self {
+        Pipeline::new(vec![
+            Arc::new(NamespaceLifecycle),
+            Arc::new(ServiceAccount),
+            Arc::new(TaintNodesByCondition),
+            Arc::new(Priority),
+            Arc::new(DefaultTolerationSeconds),
+        ])
+    }
+
+    /// The same pipeline with `plugin` behind the others.
+    pub fn with(mut self, plugin: Arc<dyn Plugin>) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// The names of the plugins, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.plugins.iter().map(|plugin| plugin.name()).collect()
+    }
+
+    pub async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.admit(request).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.validate(request).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! `ServiceAccount`: every pod runs under a service account, whose token it finds mounted.
+
+use async_trait::async_trait;
+use rand::Rng;
+use serde_json::{Value, json};
+
+use super::{Operation, Plugin, Request};
+use crate::{
+    meta::{GroupResource, Object, ObjectKey},
+    status::Status,
+};
+
+/// The plugin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServiceAccount;
+
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// An hour and a few seconds, by which upstream tells its own tokens from others.
+const TOKEN_SECONDS: i64 = 3607;
+/// Lower-case letters and digits that spell no words.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+#[async_trait]
+impl Plugin for ServiceAccount {
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
+    }
+
+    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        if request.operation != Operation::Create || !request.is_main("", "pods") {
+            return Ok(());
+        }
+        if let Some(pod) = request.object.as_deref()
+            && pod.annotation(MIRROR).is_some()
+        {
+            return check_mirror(request, pod);
+        }
+        if let Some(pod) = request.object.as_deref_mut()
+            && pod.str(&["spec", "serviceAccountName"]).is_empty()
+        {
+            pod.set(&["spec", "serviceAccountName"], "default");
+        }
+        let account = account_of(request).await?;
+        let Some(pod) = request.object.as_deref_mut() else { return Ok(()) };
+        let name = pod.str(&["spec", "serviceAccountName"]).to_owned();
+        pod.set(&["spec", "serviceAccount"], name);
+        if automounts(pod, &account) {
+            mount_token(pod);
+        }
+        let secrets = account.list(&["imagePullSecrets"]);
+        if pod.list(&["spec", "imagePullSecrets"]).is_empty() && !secrets.is_empty() {
+            pod.set(&["spec", "imagePullSecrets"], secrets.to_vec());
+        }
+        Ok(())
+    }
+}
+
+fn check_mirror(request: &Request<'_>, pod: &Object) -> Result<(), Status> {
+    if !pod.str(&["spec", "serviceAccountName"]).is_empty() {
+        return Err(request.forbidden("a mirror pod may not reference service accounts"));
+    }
+    let projects_token = |volume: &Value| {
+        let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+        sources.is_some_and(|sources| sources.iter().any(|source| source.get("serviceAccountToken").is_some()))
+    };
+    if pod.list(&["spec", "volumes"]).iter().any(projects_token) {
+        return Err(request.forbidden("a mirror pod may not use ServiceAccountToken volume projections"));
+    }
+    Ok(())
+}
+
+async fn account_of(request: &Request<'_>) -> Result<Object, Status> {
+    let name = request.object.as_deref().map_or("", |pod| pod.str(&["spec", "serviceAccountName"])).to_owned();
+    let accounts = GroupResource::new("", "serviceaccounts");
+    let key = ObjectKey::new(request.target.namespace.clone(), name.clone());
+    let found = match request.reads.listers().get(&accounts, &key) {
+        Some(account) => Some(account),
+        None => request.reads.live(&accounts, &key).await?,
+    };
+    match found {
+        Some(account) => Ok(account.to_object()),
+        None => {
+            let missing = Status::not_found(&GroupResource::new("", "serviceaccount"), &name);
+            Err(request.forbidden(format!("error looking up service account {key}: {missing}")))
+        }
+    }
+}
+
+fn automounts(pod: &Object, account: &Object) -> bool {
+    let asked = pod.get(&["spec", "automountServiceAccountToken"]).or_else(|| account.get(&["automountServiceAccountToken"]));
+    asked.and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// Mounts the token volume in each container that has nothing at its path; the volume exists only if one needs it.
+fn mount_token(pod: &mut Object) {
+    let existing = pod.list(&["spec", "volumes"]).iter().filter_map(|volume| volume["name"].as_str());
+    let existing = existing.filter(|name| name.starts_with("kube-api-access-")).map(str::to_owned).next();
+    let name = existing.clone().unwrap_or_else(|| format!("kube-api-access-{}", suffix()));
+    let mut mounted = false;
+    for field in ["initContainers", "containers"] {
+        let mut containers = pod.list(&["spec", field]).to_vec();
+        for container in &mut containers {
+            mounted |= mount_in(container, &name);
+        }
+        if !containers.is_empty() {
+            pod.set(&["spec", field], containers);
+        }
+    }
+    if mounted && existing.is_none() {
+        let mut volumes = pod.list(&["spec", "volumes"]).to_vec();
+        volumes.push(token_volume(&name));
+        pod.set(&["spec", "volumes"], volumes);
+    }
+}
+
+fn mount_in(container: &mut Value, volume: &str) -> bool {
+    let mounts = container.get("volumeMounts").and_then(Value::as_array).cloned().unwrap_or_default();
+    if mounts.iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
+        return false;
+    }
+    let mut mounts = mounts;
+    mounts.push(json!({"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}));
+    container["volumeMounts"] = mounts.into();
+    true
+}
+
+fn suffix() -> String {
+    let mut rng = rand::rng();
+    (0..5).map(|_| char::from(SUFFIX[rng.random_range(0..SUFFIX.len())])).collect()
+}
+
+fn token_volume(name: &str) -> Value {
+    json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}})
+}
