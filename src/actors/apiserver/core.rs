@@ -86,10 +86,7 @@ fn forbidden(user: &UserInfo, target: &Target, attributes: &Attributes<'_>, why:
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace {namespace:?}"),
     };
-    let mut message = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?} {scope}",
-        user.name, attributes.verb, attributes.group
-    );
+    let mut message = format!("User {:?} cannot {} resource {resource:?} in API group {:?} {scope}", user.name, attributes.verb, attributes.group);
     if !why.is_empty() {
         message = format!("{message}: {why}");
     }

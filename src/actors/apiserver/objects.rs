@@ -50,9 +50,7 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
     let (kind, api_version) = (object.kind(), object.api_version());
     if !api_version.is_empty() && api_version != gvk.api_version() {
         let expected = gvk.api_version();
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-        )));
+        return Err(Status::bad_request(format!("the API version in the data ({api_version}) does not match the expected API version ({expected})")));
     }
     if !kind.is_empty() && *kind != *gvk.kind {
         let version = &gvk.version;

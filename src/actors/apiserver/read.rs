@@ -182,11 +182,7 @@ fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usi
     ListReply { items, revision, continue_token, remaining }
 }
 
-fn decode_range(
-    resource: &Resource,
-    items: impl Iterator<Item = troupe_api::store::KeyValue>,
-    revision: Revision,
-) -> Result<Arc<Snapshot>, Status> {
+fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
     for kv in items {
         let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use troupe_api::{
     meta::{Cause, GroupResource, ObjectKey},
     resources::Registry,
-    service::{ApiCall, ApiReply, ApiService, Body, Listers, Operation, PatchType, Target, UserInfo, WatchOptions, WatchStream},
+    service::{ApiCall, ApiReply, ApiService, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
     status::Status,
     store::StoreError,
     stored::StoredObject,
@@ -19,7 +19,7 @@ use super::{
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::Core,
     subresources,
-    write::{Change, Writer},
+    write::Writer,
 };
 
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.

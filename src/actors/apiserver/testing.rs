@@ -9,9 +9,11 @@ use troupe_api::{
     ApiReply, ApiService,
     client::Client,
     meta::{Cause, GroupVersion, Object},
-    service::{ApiCall, Body, DeleteOptions, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchOptions, WatchStream, WriteOptions},
+    service::{
+        ApiCall, Body, DeleteOptions, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchOptions, WatchStream, WriteOptions,
+    },
     status::Status,
-    store::MemoryStore,
+    store::memory::MemoryStore,
     stored::StoredObject,
 };
 

@@ -72,9 +72,7 @@ impl Plugin for Priority {
         }
         let others = request.reads.listers().list(&classes(), "");
         match others.iter().map(|other| other.to_object()).find(|other| is_global_default(other) && other.name() != class.name()) {
-            Some(other) => {
-                Err(request.forbidden(format!("PriorityClass {} is already marked as default. Only one default can exist", other.name())))
-            }
+            Some(other) => Err(request.forbidden(format!("PriorityClass {} is already marked as default. Only one default can exist", other.name()))),
             None => Ok(()),
         }
     }

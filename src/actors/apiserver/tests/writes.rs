@@ -58,7 +58,8 @@ async fn a_deletion_waits_for_the_last_finalizer() {
     let reply = api.delete("configmaps", "default", "a", DeleteOptions::default()).await.expect("accepted");
     let marked = reply.into_tree().expect("the object");
     assert!(marked.is_terminating());
-    let added = api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, json!({"metadata": {"finalizers": ["x.io/y", "z.io/z"]}})).await;
+    let added =
+        api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, json!({"metadata": {"finalizers": ["x.io/y", "z.io/z"]}})).await;
     assert_eq!(
         added.expect_err("too late").message,
         "ConfigMap \"a\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"z.io/z\"}"

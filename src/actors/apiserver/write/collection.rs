@@ -1,5 +1,7 @@
 //! Deletecollection: every object that a list selects is deleted on its own.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, stream};
 use troupe_api::{
     service::{ApiReply, DeleteOptions, ListOptions, ReplyBody, Target},
@@ -18,7 +20,7 @@ impl Core {
     pub async fn delete_collection(&self, writer: &Writer, delete: &DeleteOptions, list: &ListOptions) -> Result<ApiReply, Status> {
         let reply = self.list_objects(&writer.target, list).await?;
         let ReplyBody::List(listed) = &reply.body else { return Err(Status::internal("a list answers with a list")) };
-        let mut deletions = stream::iter(listed.items.iter().map(|object| self.delete_one(writer, delete, object))).buffer_unordered(WORKERS);
+        let mut deletions = stream::iter(listed.items.clone()).map(|object| self.delete_one(writer, delete, object)).buffer_unordered(WORKERS);
         while let Some(result) = deletions.next().await {
             match result {
                 Err(status) if !status.is_not_found() => return Err(status),
@@ -29,7 +31,7 @@ impl Core {
         Ok(reply)
     }
 
-    async fn delete_one(&self, writer: &Writer, options: &DeleteOptions, object: &StoredObject) -> Result<(), Status> {
+    async fn delete_one(&self, writer: &Writer, options: &DeleteOptions, object: Arc<StoredObject>) -> Result<(), Status> {
         let target = Target { namespace: object.key.namespace.clone(), name: object.key.name.clone(), ..writer.target.clone() };
         let writer = Writer { target, ..writer.clone() };
         self.delete(&writer, options).await.map(drop)

@@ -43,8 +43,7 @@ impl Core {
         let name = object.name().to_owned();
         self.create_once(writer, object, warnings).await.map_err(|mut status| {
             if status.is_already_exists() {
-                status.message =
-                    format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object");
+                status.message = format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object");
             }
             status
         })

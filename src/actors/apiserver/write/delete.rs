@@ -194,16 +194,8 @@ fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> Reply
 }
 
 fn returns_object(resource: &Resource) -> bool {
-    const CORE: [&str; 8] = [
-        "namespaces",
-        "persistentvolumes",
-        "persistentvolumeclaims",
-        "pods",
-        "podtemplates",
-        "resourcequotas",
-        "services",
-        "serviceaccounts",
-    ];
+    const CORE: [&str; 8] =
+        ["namespaces", "persistentvolumes", "persistentvolumeclaims", "pods", "podtemplates", "resourcequotas", "services", "serviceaccounts"];
     const STORAGE: [&str; 5] = ["csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses"];
     match &*resource.group {
         "" => CORE.contains(&&*resource.plural),

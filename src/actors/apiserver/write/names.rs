@@ -47,9 +47,7 @@ pub fn check_update(target: &Target, object: &Object) -> Result<(), Status> {
     }
     let (namespace, wanted) = (object.namespace(), &*target.namespace);
     if !wanted.is_empty() && !namespace.is_empty() && namespace != wanted {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({wanted})"
-        )));
+        return Err(Status::bad_request(format!("the namespace of the object ({namespace}) does not match the namespace on the request ({wanted})")));
     }
     Ok(())
 }

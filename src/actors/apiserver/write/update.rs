@@ -104,7 +104,13 @@ impl Core {
         Err(Status::modified(&writer.target.group_resource(), &key.name))
     }
 
-    async fn try_update(&self, writer: &Writer, change: &Change, current: &Arc<StoredObject>, warnings: &mut Vec<String>) -> Result<ApiReply, CommitError> {
+    async fn try_update(
+        &self,
+        writer: &Writer,
+        change: &Change,
+        current: &Arc<StoredObject>,
+        warnings: &mut Vec<String>,
+    ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
         let plan = self.plan_update(writer, change, current, warnings).await.map_err(CommitError::Failed)?;
         let result = match plan.step {
