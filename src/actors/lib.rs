@@ -1,5 +1,6 @@
 //! The troupe: every reconciling unit and the runtime that supervises them.
 
 pub mod apiserver;
+pub mod controllers;
 pub mod runtime;
 pub mod scheduler;

@@ -1,0 +1,160 @@
+//! Sizes during a rolling update, and proportional scaling in its middle. Pure arithmetic.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::apps::v1::{Deployment, ReplicaSet},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use super::{
+    history,
+    plan::{Sets, available, wanted},
+};
+
+fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+fn bounds(deployment: &Deployment) -> (i32, i32) {
+    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
+    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate") {
+        return (0, 0);
+    }
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let total = replicas(deployment);
+    let surge = scaled(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, true);
+    let unavailable = scaled(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, false);
+    // Both 0 would never move; validation forbids it, but percentages of few replicas round down to it.
+    if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(total)) }
+}
+
+/// A number as it is, a percentage of `total` rounded up or down; 25% where nothing is said.
+fn scaled(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
+    let percent = match value {
+        Some(IntOrString::Int(number)) => return *number,
+        Some(IntOrString::String(text)) => text.trim_end_matches('%').parse().unwrap_or(0),
+        None => 25,
+    };
+    let product = total * percent;
+    if up { (product + 99) / 100 } else { product / 100 }
+}
+
+/// How many pods beyond its size a Deployment may have while rolling.
+pub fn max_surge(deployment: &Deployment) -> i32 {
+    bounds(deployment).0
+}
+
+/// How many pods may be unavailable while rolling.
+pub fn max_unavailable(deployment: &Deployment) -> i32 {
+    bounds(deployment).1
+}
+
+/// The size that a newly made ReplicaSet begins with.
+pub fn initial_new_replicas(deployment: &Deployment, sets: &Sets) -> i32 {
+    let total: i32 = sets.old.iter().map(|set| wanted(set)).sum();
+    grown(deployment, 0, total)
+}
+
+/// The new set's size: up to the Deployment's, as far as surge allows (`NewRSNewReplicas`).
+fn grown(deployment: &Deployment, own: i32, total: i32) -> i32 {
+    let wanted = replicas(deployment);
+    let room = wanted + max_surge(deployment) - total;
+    if room <= 0 { own } else { own + room.min(wanted - own) }
+}
+
+/// Target sizes of sets that should change in this step.
+pub fn targets(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i32)> {
+    if is_resized(deployment, sets) {
+        return proportional(deployment, sets);
+    }
+    let Some(new) = &sets.new else { return Vec::new() };
+    let total: i32 = sets.all().map(|set| wanted(set)).sum();
+    let (own, size) = (wanted(new), replicas(deployment));
+    if own > size {
+        return vec![(new.clone(), size)];
+    }
+    let target = grown(deployment, own, total);
+    if target != own {
+        return vec![(new.clone(), target)];
+    }
+    shrink_old(deployment, sets, new, total)
+}
+
+/// The Deployment's size changed since the active sets were last scaled.
+fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
+    let active = sets.all().filter(|set| wanted(set) > 0);
+    active.into_iter().any(|set| history::desired_replicas(set).is_some_and(|desired| desired != replicas(deployment)))
+}
+
+/// Takes pods from old sets: broken ones first, then as many as availability allows.
+fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32) -> Vec<(Arc<ReplicaSet>, i32)> {
+    let old: i32 = sets.old.iter().map(|set| wanted(set)).sum();
+    if old == 0 {
+        return Vec::new();
+    }
+    let least_available = replicas(deployment) - max_unavailable(deployment);
+    let new_unavailable = wanted(new) - available(new);
+    let mut budget = total - least_available - new_unavailable;
+    if budget <= 0 {
+        return Vec::new();
+    }
+    let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), wanted(set))).collect();
+    for (set, size) in &mut sizes {
+        let broken = (*size - available(set)).max(0).min(budget);
+        *size -= broken;
+        budget -= broken;
+    }
+    let all_available: i32 = sets.all().map(|set| available(set)).sum();
+    let mut spare = all_available - least_available;
+    for (_, size) in &mut sizes {
+        let taken = (*size).min(spare).max(0);
+        *size -= taken;
+        spare -= taken;
+    }
+    sizes.retain(|(set, size)| *size != wanted(set));
+    sizes
+}
+
+/// Sizes after the Deployment was scaled while several of its sets have pods: each gets its share.
+pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i32)> {
+    let active: Vec<&Arc<ReplicaSet>> = sets.all().filter(|set| wanted(set) > 0).collect();
+    let size = replicas(deployment);
+    match active[..] {
+        [] => return sets.new.iter().filter(|set| wanted(set) != size).map(|set| (set.clone(), size)).collect(),
+        [only] => return if wanted(only) == size { Vec::new() } else { vec![(only.clone(), size)] },
+        _ => {}
+    }
+    let total: i32 = active.iter().map(|set| wanted(set)).sum();
+    let allowed = if size > 0 { size + max_surge(deployment) } else { 0 };
+    let mut left = allowed - total;
+    // Growing begins with the newest and largest sets, shrinking with the oldest.
+    let mut order = active.clone();
+    order.sort_by_key(|set| (wanted(set), set.metadata.creation_timestamp.clone().map(|time| time.0)));
+    if left > 0 {
+        order.reverse();
+    }
+    let change = left;
+    let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = Vec::new();
+    for set in &order {
+        let share = if left == 0 { 0 } else { share_of(set, deployment, change, left) };
+        left -= share;
+        sizes.push(((*set).clone(), (wanted(set) + share).max(0)));
+    }
+    // What rounding left over goes to the first set.
+    if let Some((_, first)) = sizes.first_mut() {
+        *first = (*first + left).max(0);
+    }
+    sizes.retain(|(set, size)| *size != wanted(set) || history::desired_replicas(set) != Some(replicas(deployment)));
+    sizes
+}
+
+/// A set's part of the change, in proportion to its part of the Deployment before.
+fn share_of(set: &ReplicaSet, deployment: &Deployment, change: i32, left: i32) -> i32 {
+    let own = wanted(set);
+    let before = history::max_replicas(set).filter(|before| *before > 0).unwrap_or_else(|| replicas(deployment) + max_surge(deployment));
+    let after = replicas(deployment) + max_surge(deployment);
+    let target = (f64::from(own) * f64::from(after) / f64::from(before)).round() as i32;
+    let share = target - own;
+    if change > 0 { share.clamp(0, left) } else { share.clamp(left, 0) }
+}

@@ -1,0 +1,188 @@
+//! A Deployment's status and conditions. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use super::{
+    plan::{Sets, available, existing},
+    rolling::max_unavailable,
+};
+
+const NO_DEADLINE: i32 = i32::MAX;
+
+/// The status that follows from the ReplicaSets.
+pub fn compute(deployment: &Deployment, sets: &Sets, now: Timestamp) -> DeploymentStatus {
+    let sum = |count: &dyn Fn(&ReplicaSet) -> i32| sets.all().map(|set| count(set)).sum::<i32>();
+    let ready = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    let leaving = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.terminating_replicas).unwrap_or(0);
+    let (total, is_available) = (sum(&existing), sum(&available));
+    let wanted = wanted_replicas(deployment);
+    let some = |number: i32| (number != 0).then_some(number);
+    let mut status = DeploymentStatus {
+        observed_generation: deployment.metadata.generation,
+        replicas: some(total),
+        updated_replicas: some(sets.new.as_ref().map_or(0, |set| existing(set))),
+        ready_replicas: some(sum(&ready)),
+        available_replicas: some(is_available),
+        unavailable_replicas: some((total.max(wanted_by_sets(sets)) - is_available).max(0)),
+        terminating_replicas: Some(sum(&leaving)),
+        collision_count: deployment.status.as_ref().and_then(|status| status.collision_count),
+        conditions: deployment.status.as_ref().and_then(|status| status.conditions.clone()),
+    };
+    let enough = is_available >= wanted - max_unavailable(deployment);
+    let (value, reason, message) = if enough {
+        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    } else {
+        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+    };
+    set_condition(&mut status, "Available", value, reason, message, now, false);
+    replica_failure(&mut status, sets, now);
+    progress(deployment, sets, &mut status, now);
+    status
+}
+
+fn wanted_replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+fn wanted_by_sets(sets: &Sets) -> i32 {
+    sets.all().map(|set| super::plan::wanted(set)).sum()
+}
+
+/// All replicas are of the current template and available, and no old pod is left.
+pub fn is_complete(deployment: &Deployment, sets: &Sets) -> bool {
+    let wanted = wanted_replicas(deployment);
+    let new = sets.new.as_ref();
+    let current = |count: &dyn Fn(&ReplicaSet) -> i32| new.map_or(0, |set| count(set)) == wanted;
+    let total: i32 = sets.all().map(|set| existing(set)).sum();
+    let all_available: i32 = sets.all().map(|set| available(set)).sum();
+    new.is_some() && current(&existing) && total == wanted && all_available == wanted
+}
+
+fn replica_failure(status: &mut DeploymentStatus, sets: &Sets, now: Timestamp) {
+    let failing = sets.all().find_map(|set| {
+        let conditions = set.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+    });
+    match failing {
+        Some(failure) => {
+            let (reason, message) = (failure.reason.as_deref().unwrap_or_default(), failure.message.as_deref().unwrap_or_default());
+            set_condition(status, "ReplicaFailure", "True", reason, message, now, false);
+        }
+        None => {
+            if let Some(conditions) = &mut status.conditions {
+                conditions.retain(|condition| condition.type_ != "ReplicaFailure");
+            }
+        }
+    }
+}
+
+/// The Progressing condition: new set available, progress made, or the deadline passed.
+fn progress(deployment: &Deployment, sets: &Sets, status: &mut DeploymentStatus, now: Timestamp) {
+    let spec = deployment.spec.as_ref();
+    if spec.and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600) == NO_DEADLINE {
+        if let Some(conditions) = &mut status.conditions {
+            conditions.retain(|condition| condition.type_ != "Progressing");
+        }
+        return;
+    }
+    let paused = spec.and_then(|spec| spec.paused) == Some(true);
+    let current = condition(status, "Progressing").cloned();
+    let reason = current.as_ref().and_then(|condition| condition.reason.as_deref()).unwrap_or_default();
+    if paused || reason == "DeploymentPaused" {
+        let (reason, message) = if paused { ("DeploymentPaused", "Deployment is paused") } else { ("DeploymentResumed", "Deployment is resumed") };
+        set_condition(status, "Progressing", "Unknown", reason, message, now, true);
+        return;
+    }
+    let Some(new) = &sets.new else {
+        set_condition(
+            status,
+            "Progressing",
+            "True",
+            "NewReplicaSetCreated",
+            &format!("Created new replica set \"{}\"", next_name(deployment)),
+            now,
+            true,
+        );
+        return;
+    };
+    let name = new.metadata.name.clone().unwrap_or_default();
+    if is_complete(deployment, sets) {
+        let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
+        set_condition(status, "Progressing", "True", "NewReplicaSetAvailable", &message, now, false);
+    } else if has_progressed(deployment.status.as_ref(), status) || current.is_none() || reason == "NewReplicaSetAvailable" {
+        let message = format!("ReplicaSet \"{name}\" is progressing.");
+        set_condition(status, "Progressing", "True", "ReplicaSetUpdated", &message, now, true);
+    } else if reason != "ProgressDeadlineExceeded" && is_late(deployment, current.as_ref(), now) {
+        let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
+        set_condition(status, "Progressing", "False", "ProgressDeadlineExceeded", &message, now, false);
+    }
+}
+
+fn next_name(deployment: &Deployment) -> String {
+    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
+    let hash = deployment.spec.as_ref().map(|spec| super::template::template_hash(&spec.template, collisions)).unwrap_or_default();
+    format!("{}-{hash}", deployment.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// More new pods, fewer old ones, or more ready or available ones than before.
+fn has_progressed(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> bool {
+    let Some(before) = before else { return true };
+    let number = |value: Option<i32>| value.unwrap_or(0);
+    let old = |status: &DeploymentStatus| number(status.replicas) - number(status.updated_replicas);
+    number(after.updated_replicas) > number(before.updated_replicas)
+        || old(after) < old(before)
+        || number(after.ready_replicas) > number(before.ready_replicas)
+        || number(after.available_replicas) > number(before.available_replicas)
+}
+
+fn deadline(deployment: &Deployment) -> i64 {
+    i64::from(deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600))
+}
+
+fn is_late(deployment: &Deployment, progressing: Option<&DeploymentCondition>, now: Timestamp) -> bool {
+    let since = progressing.and_then(|condition| condition.last_update_time.as_ref());
+    since.is_some_and(|since| now.duration_since(since.0).as_secs() >= deadline(deployment))
+}
+
+/// When the progress deadline may pass.
+pub fn next_look(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<Duration> {
+    let progressing = condition(status, "Progressing")?;
+    let waiting =
+        matches!(progressing.reason.as_deref(), Some("ReplicaSetUpdated" | "NewReplicaSetCreated" | "FoundNewReplicaSet" | "DeploymentResumed"));
+    let since = progressing.last_update_time.as_ref()?.0;
+    let left = deadline(deployment) - now.duration_since(since).as_secs();
+    waiting.then(|| Duration::from_secs(left.max(1).unsigned_abs()))
+}
+
+fn condition<'a>(status: &'a DeploymentStatus, kind: &str) -> Option<&'a DeploymentCondition> {
+    status.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+}
+
+/// Sets a condition. `touch` moves its update time even if nothing else changes but the reason stays: progress counts.
+fn set_condition(status: &mut DeploymentStatus, kind: &str, value: &str, reason: &str, message: &str, now: Timestamp, touch: bool) {
+    let conditions = status.conditions.get_or_insert_default();
+    let fresh = DeploymentCondition {
+        type_: kind.into(),
+        status: value.into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        last_update_time: Some(Time(now)),
+        last_transition_time: Some(Time(now)),
+    };
+    let Some(known) = conditions.iter_mut().find(|condition| condition.type_ == kind) else {
+        conditions.push(fresh);
+        return;
+    };
+    let same = known.status == value && known.reason.as_deref() == Some(reason);
+    if same && !(touch && reason == "ReplicaSetUpdated") {
+        return;
+    }
+    let since = if known.status == value { known.last_transition_time.clone() } else { Some(Time(now)) };
+    *known = DeploymentCondition { last_transition_time: since, ..fresh };
+}

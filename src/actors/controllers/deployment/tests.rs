@@ -1,0 +1,218 @@
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetStatus};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    history::REVISION,
+    plan::{Action, Plan, Snapshot, plan},
+    rolling::{max_surge, max_unavailable},
+};
+
+fn deployment(replicas: i32, image: &str, strategy: Value) -> Deployment {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}]}});
+    let spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template, "strategy": strategy, "revisionHistoryLimit": 2});
+    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "d", "generation": 1}, "spec": spec})).expect("a deployment")
+}
+
+fn rolling(surge: Value, unavailable: Value) -> Value {
+    json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})
+}
+
+/// A cluster in which every planned action takes effect, and pods become available when told to.
+struct World {
+    deployment: Deployment,
+    sets: Vec<Arc<ReplicaSet>>,
+    made: u32,
+}
+
+impl World {
+    fn new(deployment: Deployment) -> Self {
+        World { deployment, sets: Vec::new(), made: 0 }
+    }
+
+    fn plan(&self) -> Plan {
+        let old_pods_exist = false;
+        plan(Snapshot { deployment: &self.deployment, sets: &self.sets, old_pods_exist }, Timestamp::UNIX_EPOCH)
+    }
+
+    fn apply(&mut self, plan: Plan) -> bool {
+        let changed = !plan.actions.is_empty();
+        for action in plan.actions {
+            match action {
+                Action::CreateReplicaSet(mut set) => {
+                    self.made += 1;
+                    set.metadata.uid = Some(format!("u{}", self.made));
+                    set.metadata.creation_timestamp =
+                        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(i64::from(self.made)).expect("small")));
+                    self.sets.push(Arc::new(*set));
+                }
+                Action::UpdateReplicaSet(set) => {
+                    let at = self.sets.iter().position(|other| other.metadata.uid == set.metadata.uid).expect("known");
+                    self.sets[at] = Arc::new(*set);
+                }
+                Action::DeleteReplicaSet { uid, .. } => self.sets.retain(|set| set.metadata.uid.as_deref() != Some(&uid)),
+                Action::Annotate { revision } => drop(self.deployment.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision)),
+                Action::UpdateStatus(status) => self.deployment.status = Some(*status),
+                Action::Adopt { .. } | Action::Release { .. } => unreachable!("all sets are owned"),
+            }
+        }
+        changed
+    }
+
+    /// The pods of each set exist, and `available` of them at most are available.
+    fn settle_pods(&mut self, available: impl Fn(usize, i32) -> i32) {
+        for (at, set) in self.sets.iter_mut().enumerate() {
+            let size = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let up = available(at, size).clamp(0, size);
+            let some = |number: i32| (number != 0).then_some(number);
+            Arc::make_mut(set).status =
+                Some(ReplicaSetStatus { replicas: size, ready_replicas: some(up), available_replicas: some(up), ..ReplicaSetStatus::default() });
+        }
+    }
+
+    fn total(&self) -> i32 {
+        self.sets.iter().filter_map(|set| set.spec.as_ref()?.replicas).sum()
+    }
+
+    fn available(&self) -> i32 {
+        self.sets.iter().filter_map(|set| set.status.as_ref()?.available_replicas).sum()
+    }
+
+    fn roll_out(&mut self) {
+        for _ in 0..500 {
+            self.settle_pods(|_, size| size);
+            let plan = self.plan();
+            let changed = self.apply(plan);
+            if !changed {
+                return;
+            }
+        }
+        panic!("no end: {:?}", self.plan());
+    }
+
+    fn set_image(&mut self, image: &str) {
+        self.deployment.spec.as_mut().expect("set").template.spec.as_mut().expect("set").containers[0].image = Some(image.into());
+    }
+
+    fn sizes(&self) -> Vec<i32> {
+        self.sets.iter().filter_map(|set| set.spec.as_ref()?.replicas).collect()
+    }
+}
+
+#[test]
+fn a_new_deployment_makes_one_set_and_then_has_nothing_to_do() {
+    let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
+    world.roll_out();
+    assert_eq!(world.sizes(), [3]);
+    assert_eq!(world.plan(), Plan::default());
+    let conditions = world.deployment.status.clone().expect("set").conditions.expect("set");
+    let reasons: Vec<_> = conditions.iter().filter_map(|condition| condition.reason.clone()).collect();
+    assert_eq!(reasons, ["MinimumReplicasAvailable", "NewReplicaSetAvailable"]);
+}
+
+#[test]
+fn a_rollback_reuses_the_old_set_under_a_new_revision() {
+    let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
+    world.roll_out();
+    world.set_image("b");
+    world.roll_out();
+    assert_eq!(world.sizes(), [0, 3]);
+    world.set_image("a");
+    world.roll_out();
+    assert_eq!(world.sizes(), [3, 0]);
+    let annotations = world.sets[0].metadata.annotations.clone().expect("set");
+    assert_eq!(annotations[REVISION], "3");
+    assert_eq!(annotations["deployment.kubernetes.io/revision-history"], "1");
+    assert_eq!(world.deployment.metadata.annotations.clone().expect("set")[REVISION], "3");
+}
+
+#[test]
+fn sets_beyond_the_history_limit_are_removed_oldest_first() {
+    let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
+    for image in ["a", "b", "c", "d", "e"] {
+        world.set_image(image);
+        world.roll_out();
+    }
+    assert_eq!(world.sizes(), [0, 0, 1]);
+}
+
+#[test]
+fn recreate_takes_all_old_pods_down_first() {
+    let mut world = World::new(deployment(2, "a", json!({"type": "Recreate"})));
+    world.roll_out();
+    world.set_image("b");
+    let first = world.plan();
+    assert!(matches!(&first.actions[0], Action::UpdateReplicaSet(set) if set.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)));
+    assert!(!first.actions.iter().any(|action| matches!(action, Action::CreateReplicaSet(_))));
+    world.roll_out();
+    assert_eq!(world.sizes(), [0, 2]);
+}
+
+#[test]
+fn a_paused_deployment_scales_but_does_not_roll() {
+    let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
+    world.roll_out();
+    world.deployment.spec.as_mut().expect("set").paused = Some(true);
+    world.set_image("b");
+    world.deployment.spec.as_mut().expect("set").replicas = Some(5);
+    world.roll_out();
+    assert_eq!(world.sizes(), [5]);
+}
+
+#[test]
+fn scaling_in_the_middle_of_a_rollout_gives_each_set_its_share() {
+    let mut world = World::new(deployment(10, "a", rolling(json!(3), json!(2))));
+    world.roll_out();
+    world.set_image("b");
+    for _ in 0..3 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|at, size| if at == 0 { size } else { 0 });
+    }
+    assert_eq!(world.sizes(), [8, 5]);
+    world.deployment.spec.as_mut().expect("set").replicas = Some(15);
+    let plan = world.plan();
+    world.apply(plan);
+    assert_eq!(world.sizes(), [11, 7]);
+}
+
+#[test]
+fn a_rollout_that_stands_still_passes_its_deadline() {
+    let mut world = World::new(deployment(1, "a", rolling(json!(1), json!(0))));
+    for _ in 0..3 {
+        let plan = world.plan();
+        world.apply(plan);
+        world.settle_pods(|_, _| 0);
+    }
+    let later = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(601);
+    let late = plan(Snapshot { deployment: &world.deployment, sets: &world.sets, old_pods_exist: false }, later);
+    let [Action::UpdateStatus(status)] = &late.actions[..] else { panic!("{late:?}") };
+    assert!(status.conditions.iter().flatten().any(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded")));
+}
+
+proptest! {
+    /// Whatever the bounds, a rollout ends, never has too many pods, and never takes available pods below the floor.
+    #[test]
+    fn a_rollout_stays_within_its_bounds(replicas in 1_i32..12, surge in 0_i32..5, unavailable in 0_i32..5, steps in proptest::collection::vec(0_i32..5, 1..60)) {
+        let mut world = World::new(deployment(replicas, "a", rolling(json!(surge), json!(unavailable))));
+        world.roll_out();
+        world.set_image("b");
+        let (most, least) = (replicas + max_surge(&world.deployment), replicas - max_unavailable(&world.deployment));
+        let mut up = 0;
+        for step in steps {
+            let plan = world.plan();
+            world.apply(plan);
+            prop_assert!(world.total() <= most, "{:?} exceed {}", world.sizes(), most);
+            // Old pods stay available; new ones come up one after another and stay so.
+            world.settle_pods(|at, size| if at == 0 { size } else { up.min(size) });
+            prop_assert!(world.available() >= least, "{:?} fall below {}", world.sizes(), least);
+            up = (up + step).min(world.sizes().get(1).copied().unwrap_or(0));
+        }
+        world.roll_out();
+        prop_assert_eq!(world.sizes(), vec![0, replicas]);
+        prop_assert_eq!(world.plan(), Plan::default());
+    }
+}

@@ -1,0 +1,54 @@
+//! What controllers ask about pods: active, ready, available, and which to delete first.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+
+/// Neither finished nor being deleted.
+pub fn is_active(pod: &Pod) -> bool {
+    !matches!(phase(pod), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// `status.phase`, or "".
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Its Ready condition is True.
+pub fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some_and(|condition| condition.status == "True")
+}
+
+/// Since when the pod is ready.
+pub fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let condition = ready_condition(pod).filter(|condition| condition.status == "True")?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// Ready for at least `min_ready_seconds`.
+pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
+    if !is_ready(pod) {
+        return false;
+    }
+    min_ready_seconds == 0 || ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+/// Orders pods for deletion, first to go first (`controller.ActivePodsWithRanks`): unassigned, then pending, then
+/// unready, then by `pod-deletion-cost`, then ready for the shorter time, restarted more often, younger.
+pub fn rank_for_deletion(pod: &Pod, now: Timestamp) -> (bool, u8, bool, i64, i64, i64, i64) {
+    let assigned = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
+    let phase = match phase(pod) {
+        "Pending" => 0,
+        "" | "Unknown" => 1,
+        _ => 2,
+    };
+    let cost = pod.metadata.annotations.as_ref().and_then(|a| a.get("controller.kubernetes.io/pod-deletion-cost")).and_then(|text| text.parse().ok());
+    let age = |since: Option<Timestamp>| since.map_or(0, |since| now.duration_since(since).as_secs());
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let restarts: i64 = statuses.map(|status| i64::from(status.restart_count)).max().unwrap_or(0);
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    (assigned, phase, is_ready(pod), cost.unwrap_or(0), age(ready_since(pod)), -restarts, age(created))
+}

@@ -1,0 +1,157 @@
+//! What a ReplicaSet needs: pods to adopt, release, create or delete, and its status. Pure.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
+        core::v1::Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use troupe_api::meta::LabelSelector;
+
+use crate::controllers::{
+    owners::{Claim, claim},
+    pods::{is_active, is_available, is_ready, rank_for_deletion},
+};
+
+/// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
+const BURST: usize = 500;
+
+/// One step. Steps are applied in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Adopt {
+        pod: String,
+        uid: String,
+    },
+    Release {
+        pod: String,
+        uid: String,
+    },
+    /// Makes this many pods from the template.
+    Create {
+        count: usize,
+    },
+    Delete {
+        pod: String,
+        uid: String,
+    },
+    UpdateStatus(Box<ReplicaSetStatus>),
+}
+
+/// What to do now, and when to look again although nothing changes (a pod becoming available).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    pub again_after: Option<std::time::Duration>,
+}
+
+/// Plans for `set`, given the pods of its namespace that it owns or could own, and what the last attempt to
+/// create pods failed with, if it did.
+pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+    let Some(spec) = &set.spec else { return Plan::default() };
+    let selector = LabelSelector::from(&spec.selector);
+    let terminating = set.metadata.deletion_timestamp.is_some();
+    let mut plan = Plan::default();
+    let mut owned = Vec::new();
+    for pod in pods {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        match claim(&set.metadata, &pod.metadata, &selector) {
+            Claim::Owned => owned.push(pod),
+            Claim::Release if !terminating => plan.actions.push(Action::Release { pod: name, uid }),
+            Claim::Adopt if !terminating && is_active(pod) => {
+                plan.actions.push(Action::Adopt { pod: name, uid });
+                owned.push(pod);
+            }
+            _ => {}
+        }
+    }
+    let active: Vec<&Arc<Pod>> = owned.iter().copied().filter(|pod| is_active(pod)).collect();
+    if !terminating {
+        plan.actions.extend(scale(usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0), &active, pods, now));
+    }
+    let leaving = owned.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !is_finished(pod)).count();
+    let status = status(set, &active, leaving, failure, now);
+    if set.status.as_ref() != Some(&status) {
+        plan.actions.push(Action::UpdateStatus(Box::new(status)));
+    }
+    plan.again_after = next_available(&active, spec.min_ready_seconds.unwrap_or(0), now);
+    plan
+}
+
+fn is_finished(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
+fn scale(wanted: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now: Timestamp) -> Vec<Action> {
+    if active.len() < wanted {
+        return vec![Action::Create { count: (wanted - active.len()).min(BURST) }];
+    }
+    let excess = (active.len() - wanted).min(BURST);
+    let mut ranked = active.to_vec();
+    // Pods of one owner that crowd a node go first: the more on its node, the sooner.
+    let crowd = |pod: &Pod| {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        all.iter().filter(|other| is_active(other) && other.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == node).count()
+    };
+    ranked.sort_by_cached_key(|pod| (rank_for_deletion(pod, now), Reverse(crowd(pod)), pod.metadata.name.clone()));
+    let doomed = ranked.into_iter().take(excess);
+    doomed
+        .map(|pod| Action::Delete { pod: pod.metadata.name.clone().unwrap_or_default(), uid: pod.metadata.uid.clone().unwrap_or_default() })
+        .collect()
+}
+
+fn status(set: &ReplicaSet, active: &[&Arc<Pod>], leaving: usize, failure: Option<&str>, now: Timestamp) -> ReplicaSetStatus {
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    // Zeros are left out, as the API writes them.
+    let some = |number: usize| (number > 0).then(|| count(number));
+    let spec = set.spec.as_ref();
+    let template = spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.clone());
+    let template = template.unwrap_or_default();
+    let labelled = |pod: &Pod| template.iter().all(|(key, value)| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value));
+    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    ReplicaSetStatus {
+        replicas: count(active.len()),
+        fully_labeled_replicas: some(active.iter().filter(|pod| labelled(pod)).count()),
+        ready_replicas: some(active.iter().filter(|pod| is_ready(pod)).count()),
+        available_replicas: some(active.iter().filter(|pod| is_available(pod, min_ready, now)).count()),
+        terminating_replicas: Some(count(leaving)),
+        observed_generation: set.metadata.generation,
+        conditions: conditions(set, failure, now),
+    }
+}
+
+fn conditions(set: &ReplicaSet, failure: Option<&str>, now: Timestamp) -> Option<Vec<ReplicaSetCondition>> {
+    let mut conditions = set.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let known = conditions.iter().any(|condition| condition.type_ == "ReplicaFailure");
+    match failure {
+        None => conditions.retain(|condition| condition.type_ != "ReplicaFailure"),
+        Some(message) if !known => conditions.push(ReplicaSetCondition {
+            type_: "ReplicaFailure".into(),
+            status: "True".into(),
+            reason: Some("FailedCreate".into()),
+            message: Some(message.to_owned()),
+            last_transition_time: Some(Time(now)),
+        }),
+        Some(_) => {}
+    }
+    (!conditions.is_empty()).then_some(conditions)
+}
+
+/// When the first ready pod that is not available yet becomes so.
+fn next_available(active: &[&Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Option<std::time::Duration> {
+    if min_ready_seconds == 0 {
+        return None;
+    }
+    let waiting = active.iter().filter(|pod| is_ready(pod) && !is_available(pod, min_ready_seconds, now));
+    let left = waiting.filter_map(|pod| {
+        let since = crate::controllers::pods::ready_since(pod)?;
+        let left = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
+        Some(std::time::Duration::from_secs(left.max(1).unsigned_abs()))
+    });
+    left.min()
+}

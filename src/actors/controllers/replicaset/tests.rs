@@ -1,0 +1,87 @@
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::plan::{Action, plan};
+
+fn set(replicas: i32, min_ready_seconds: i32) -> ReplicaSet {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}});
+    let spec = json!({"replicas": replicas, "minReadySeconds": min_ready_seconds, "selector": {"matchLabels": {"app": "web"}}, "template": template});
+    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"}, "spec": spec})).expect("a set")
+}
+
+fn pod(name: &str, owner: Option<&str>, label: &str, ready: bool) -> Arc<Pod> {
+    let owners = owner.map(|uid| json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": uid, "controller": true}]));
+    let condition = json!({"type": "Ready", "status": if ready { "True" } else { "False" }, "lastTransitionTime": "1970-01-01T00:00:00Z"});
+    let object = json!({
+        "metadata": {"name": name, "namespace": "n", "uid": name, "labels": {"app": label}, "ownerReferences": owners},
+        "spec": {"containers": [], "nodeName": "a"},
+        "status": {"phase": "Running", "conditions": [condition]},
+    });
+    Arc::new(serde_json::from_value(object).expect("a pod"))
+}
+
+fn steps(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Vec<Action> {
+    let actions = plan(set, pods, None, Timestamp::UNIX_EPOCH).actions;
+    actions.into_iter().filter(|action| !matches!(action, Action::UpdateStatus(_))).collect()
+}
+
+#[test]
+fn missing_pods_are_created_in_bursts() {
+    assert_eq!(steps(&set(3, 0), &[pod("a", Some("s"), "web", true)]), [Action::Create { count: 2 }]);
+    assert_eq!(steps(&set(2000, 0), &[]), [Action::Create { count: 500 }]);
+}
+
+#[test]
+fn unready_pods_are_deleted_before_ready_ones() {
+    let pods = [pod("a", Some("s"), "web", true), pod("b", Some("s"), "web", false), pod("c", Some("s"), "web", true)];
+    assert_eq!(steps(&set(2, 0), &pods), [Action::Delete { pod: "b".into(), uid: "b".into() }]);
+}
+
+#[test]
+fn orphans_are_adopted_strangers_left_alone_and_relabelled_pods_released() {
+    let pods = [pod("orphan", None, "web", true), pod("other", Some("x"), "web", true), pod("moved", Some("s"), "db", true)];
+    let want = [Action::Adopt { pod: "orphan".into(), uid: "orphan".into() }, Action::Release { pod: "moved".into(), uid: "moved".into() }];
+    assert_eq!(steps(&set(1, 0), &pods), want);
+}
+
+#[test]
+fn a_pod_counts_as_available_after_min_ready_seconds() {
+    let (set, pods) = (set(1, 10), [pod("a", Some("s"), "web", true)]);
+    let available = |seconds| {
+        let planned = plan(&set, &pods, None, Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds));
+        let status = planned.actions.iter().find_map(|action| if let Action::UpdateStatus(status) = action { Some(status.clone()) } else { None });
+        (status.expect("changed").available_replicas.unwrap_or(0), planned.again_after.map(|wait| wait.as_secs()))
+    };
+    assert_eq!(available(4), (0, Some(6)));
+    assert_eq!(available(10), (1, None));
+}
+
+proptest! {
+    /// Applying a plan leaves nothing to do.
+    #[test]
+    fn one_plan_is_enough(wanted in 0_i32..20, owned in 0_usize..20, orphans in 0_usize..5) {
+        let mut set = set(wanted, 0);
+        let mut pods: Vec<_> = (0..owned).map(|n| pod(&format!("p{n}"), Some("s"), "web", true)).collect();
+        pods.extend((0..orphans).map(|n| pod(&format!("o{n}"), None, "web", true)));
+        for _ in 0..2 {
+            for action in plan(&set, &pods, None, Timestamp::UNIX_EPOCH).actions {
+                match action {
+                    Action::Create { count } => pods.extend((0..count).map(|n| pod(&format!("n{n}"), Some("s"), "web", true))),
+                    Action::Delete { uid, .. } => pods.retain(|pod| pod.metadata.uid.as_deref() != Some(&uid)),
+                    Action::Adopt { uid, .. } => {
+                        let at = pods.iter().position(|pod| pod.metadata.uid.as_deref() == Some(&uid)).expect("known");
+                        pods[at] = pod(&uid, Some("s"), "web", true);
+                    }
+                    Action::Release { .. } => unreachable!("all labels match"),
+                    Action::UpdateStatus(status) => set.status = Some(*status),
+                }
+            }
+        }
+        prop_assert_eq!(plan(&set, &pods, None, Timestamp::UNIX_EPOCH).actions, vec![]);
+        prop_assert_eq!(pods.len(), usize::try_from(wanted).expect("small"));
+    }
+}
