@@ -5,6 +5,7 @@
 
 mod json;
 mod merge;
+pub mod ownership;
 pub mod strategic;
 
 use serde_json::Value;
@@ -35,7 +36,7 @@ pub fn apply(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Sch
 }
 
 /// Applies a JSON, merge or strategic merge patch. Unknown and duplicate fields give warnings or a 422, as `validation` says.
-/// Server-side apply needs a manager and goes through [`decode_apply`].
+/// Server-side apply needs a manager and goes through [`decode_apply`] and [`ownership::apply`].
 pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Schema, validation: FieldValidation) -> Result<Patched, Status> {
     let original = current.clone().into_value();
     let (patched, mut problems) = match patch_type {
@@ -66,13 +67,13 @@ pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, sche
     Ok(Patched { object: decoded.object, warnings })
 }
 
-/// Decodes the body of a server-side apply: an object in YAML or JSON. Nulls stay: they mean nothing is applied there.
+/// Decodes the body of a server-side apply: an object in YAML or JSON, of which nothing needs to be there but its kind.
 pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let raw = parse(patch, Format::Yaml).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if !matches!(raw, Raw::Object(_)) {
         return Err(Status::bad_request("error decoding YAML: the patch is no object"));
     }
-    schema.decode_raw(raw).map_err(|error| error.into_status(schema))
+    schema.decode_applied(raw).map_err(|error| error.into_status(schema))
 }
 
 fn patched_text(patched: &Value) -> String {

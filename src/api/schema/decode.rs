@@ -103,8 +103,17 @@ impl Schema {
 
     /// Decodes a body that is parsed already.
     pub fn decode_raw(&self, raw: Raw) -> Result<Decoded, DecodeError> {
+        self.walk(raw, false)
+    }
+
+    /// Decodes the body of a server-side apply: zero values stay, since their applier owns them.
+    pub fn decode_applied(&self, raw: Raw) -> Result<Decoded, DecodeError> {
+        self.walk(raw, true)
+    }
+
+    fn walk(&self, raw: Raw, keep_zeros: bool) -> Result<Decoded, DecodeError> {
         let root = self.root_struct();
-        let mut walk = Walk { problems: Vec::new(), path: String::new(), fields: String::new() };
+        let mut walk = Walk { problems: Vec::new(), path: String::new(), fields: String::new(), keep_zeros };
         match raw {
             Raw::Object(fields) => {
                 let object = Object::new(walk.object(root, fields)?);
@@ -122,6 +131,8 @@ struct Walk {
     path: String,
     /// `spec.containers`: struct fields only, as Go's type errors show them.
     fields: String,
+    /// Zero values stay although Go would not write them.
+    keep_zeros: bool,
 }
 
 /// The innermost struct around a value, for type errors.
@@ -148,7 +159,7 @@ impl Walk {
                     self.fields.push_str(&name);
                     let decoded = self.value(&field.node, value, Holder { holder })?;
                     self.fields.truncate(fields_mark);
-                    if keeps(field, &decoded) {
+                    if keeps(field, &decoded) || (self.keep_zeros && !decoded.is_null()) {
                         object.insert(name.clone(), decoded);
                     } else {
                         object.remove(&name);

@@ -45,7 +45,7 @@ pub enum Kind {
     Quantity,
     Time,
     MicroTime,
-    /// Anything; never pruned.
+    /// Anything; never pruned. Owned as a whole unless the node says it is not atomic.
     Any,
     Struct(StructRef),
     List(Box<Node>),
@@ -148,7 +148,8 @@ impl Struct {
 
 impl Node {
     pub fn new(kind: Kind) -> Self {
-        Node { kind, list: ListType::Atomic, atomic: false, patch: PatchStrategy::default(), merge_key: None, default: None, nullable: false }
+        let atomic = matches!(kind, Kind::Any);
+        Node { kind, list: ListType::Atomic, atomic, patch: PatchStrategy::default(), merge_key: None, default: None, nullable: false }
     }
 
     pub fn as_struct(&self) -> Option<&Arc<Struct>> {

@@ -1,0 +1,222 @@
+//! Server-side apply: the applied object is all that its manager wants; the rest is others' or goes.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    Manager,
+    compare::compare,
+    entries::{Entry, EntryKey, ManagedFields, Operation},
+    fieldset::field_set,
+    merge::merge,
+    remove::remove,
+    set::FieldSet,
+    update::{advance, empty_object, strip},
+};
+use crate::{
+    meta::Object,
+    schema::{DecodeError, Schema, strict},
+    status::{Reason, Status, StatusCause},
+};
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Who owns the fields of an object that nobody tracked before its first apply.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Applies `patch` (from [`crate::patch::decode_apply`]) to `current`, or creates the object if there is none.
+/// The result is canonical and carries its managedFields, but no defaults. Without `force`, fields that others own with
+/// another value give a 409 with one `FieldManagerConflict` cause each.
+pub fn apply(current: Option<&Object>, patch: &Object, manager: Manager<'_>, force: bool, schema: &Schema, now: Timestamp) -> Result<Object, Status> {
+    check_patch(patch, schema)?;
+    let live = current.cloned().unwrap_or_else(|| empty_object(schema));
+    let mut managed = ManagedFields::read(&live).ok_or_else(|| Status::internal("failed to decode managed fields"))?;
+    if managed.entries.is_empty() && current.is_some() {
+        let before = Manager { name: BEFORE_FIRST_APPLY, subresource: manager.subresource };
+        managed = advance(managed, &empty_object(schema), &live, before, schema, now);
+    }
+    let applier = Applier { live: value_of(&live), patch, manager, schema };
+    let (object, mut managed, changed) = match applier.run(managed.clone(), force)? {
+        Ok(done) => done,
+        Err(conflicts) => {
+            let conflicts = applier.unexpected(conflicts);
+            if !conflicts.is_empty() {
+                return Err(conflict_status(&conflicts));
+            }
+            applier.run(managed, true)?.map_err(|conflicts| conflict_status(&conflicts))?
+        }
+    };
+    let key = applier.key();
+    if let Some(entry) = managed.entries.get_mut(&key)
+        && (changed || entry.time.is_none())
+    {
+        entry.time = Some(now);
+    }
+    let mut object = object;
+    if manager.name == "kubectl" && object.annotation(LAST_APPLIED).is_some_and(|text| !text.is_empty()) {
+        object.set(&["metadata", "annotations", LAST_APPLIED], last_applied(patch));
+    }
+    managed.write(&mut object);
+    Ok(object)
+}
+
+fn check_patch(patch: &Object, schema: &Schema) -> Result<(), Status> {
+    let expected = schema.gvk.api_version();
+    if patch.api_version() != expected {
+        let text = format!("Incorrect version specified in apply patch. Specified patch version: {}, expected: {expected}", patch.api_version());
+        return Err(Status::bad_request(text));
+    }
+    if !patch.list(&["metadata", "managedFields"]).is_empty() {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(())
+}
+
+/// An object's tree without its managedFields.
+fn value_of(object: &Object) -> Value {
+    let mut object = object.clone();
+    object.remove(&["metadata", "managedFields"]);
+    object.into_value()
+}
+
+/// The annotation that client-side apply reads.
+fn last_applied(patch: &Object) -> String {
+    let mut patch = patch.clone();
+    patch.remove(&["metadata", "annotations", LAST_APPLIED]);
+    format!("{}\n", patch.into_value())
+}
+
+/// Another manager's fields that an apply would change.
+type Conflicts = Vec<(EntryKey, FieldSet)>;
+/// The new object, its entries, and whether the object differs from the live one.
+type Applied = (Object, ManagedFields, bool);
+
+struct Applier<'a> {
+    live: Value,
+    patch: &'a Object,
+    manager: Manager<'a>,
+    schema: &'a Schema,
+}
+
+impl Applier<'_> {
+    fn key(&self) -> EntryKey {
+        EntryKey::new(self.manager.name, Operation::Apply, "", self.manager.subresource)
+    }
+
+    fn run(&self, mut managed: ManagedFields, force: bool) -> Result<Result<Applied, Conflicts>, Status> {
+        let node = &self.schema.root;
+        let patch = value_of(self.patch);
+        let merged = merge(&self.live, &patch, node);
+        let set = self.without_reset_fields(field_set(&patch, node));
+        let entry = Entry { api_version: self.schema.gvk.api_version(), time: None, fields: set };
+        let last = managed.entries.insert(self.key(), entry);
+        if let Some(entry) = managed.entries.get_mut(&self.key()) {
+            entry.time = last.as_ref().and_then(|last| last.time);
+        }
+        let pruned = match &last {
+            Some(last) if !last.fields.is_empty() => self.prune(&merged, &managed, &last.fields),
+            _ => merged,
+        };
+        let object = self.canonical(pruned)?;
+        let new = value_of(&object);
+        let difference = compare(&self.live, &new, node);
+        let changed = difference.added.union(&difference.modified);
+        let key = self.key();
+        let conflicts: Conflicts = managed
+            .entries
+            .iter()
+            .filter(|(other, _)| **other != key)
+            .map(|(other, entry)| (other.clone(), entry.fields.intersection(&changed)))
+            .filter(|(_, fields)| !fields.is_empty())
+            .collect();
+        if !force && !conflicts.is_empty() {
+            return Ok(Err(conflicts));
+        }
+        managed.take(&changed, Some(&key));
+        managed.take(&difference.removed, Some(&key));
+        if let Some(entry) = managed.entries.get_mut(&key) {
+            entry.fields = strip(std::mem::take(&mut entry.fields));
+        }
+        managed.entries.retain(|_, entry| !entry.fields.is_empty());
+        Ok(Ok((object, managed, !difference.is_same())))
+    }
+
+    /// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.
+    fn without_reset_fields(&self, set: FieldSet) -> FieldSet {
+        match self.manager.subresource {
+            "" if self.schema.root_struct().field("spec").is_some() => set.without(&["f:status"]),
+            "status" => set.without(&["f:spec"]).without(&["f:metadata", "f:labels"]),
+            _ => set,
+        }
+    }
+
+    /// Removes what the manager applied last time, does not apply now, and nobody else owns.
+    fn prune(&self, merged: &Value, managed: &ManagedFields, last: &FieldSet) -> Value {
+        let node = &self.schema.root;
+        let named = |set: &FieldSet| set.with_named_fields(Some(node));
+        let pruned = remove(merged, &named(last), node);
+        let owned = managed.entries.values().fold(FieldSet::default(), |owned, entry| owned.union(&entry.fields));
+        let merged_set = named(&field_set(merged, node));
+        let keep = named(&field_set(&pruned, node)).union(&named(&owned));
+        let pruned = remove(merged, &merged_set.difference(&keep), node);
+        let gone = merged_set.difference(&named(&field_set(&pruned, node)));
+        remove(merged, &gone.intersection(&named(last)), node)
+    }
+
+    fn canonical(&self, value: Value) -> Result<Object, Status> {
+        let object = Object::from_value(value).ok_or_else(|| Status::internal("an applied object is no object"))?;
+        match self.schema.normalise(object) {
+            Ok(decoded) => Ok(decoded.object),
+            Err(DecodeError::Syntax(why) | DecodeError::Type(why)) => {
+                Err(strict::cannot_be_handled(&self.schema.gvk.kind, &self.schema.gvk.version, why))
+            }
+        }
+    }
+
+    /// The conflicts that are not explained by client-side apply: kubectl may take what its annotation says it set.
+    fn unexpected(&self, conflicts: Conflicts) -> Conflicts {
+        let annotation = self.live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
+        let Some(before) = serde_json::from_str::<Value>(annotation).ok().filter(|_| self.manager.name == "kubectl") else { return conflicts };
+        if before["apiVersion"] != *self.schema.gvk.api_version() {
+            return conflicts;
+        }
+        let Ok(before) = self.canonical(before) else { return conflicts };
+        let before = value_of(&before);
+        let since = compare(&before, &self.live, &self.schema.root);
+        let set = field_set(&before, &self.schema.root);
+        let allowed = set.difference(&since.modified).difference(&since.added).difference(&since.removed);
+        let left = conflicts.into_iter().map(|(key, fields)| (key, fields.difference(&allowed)));
+        left.filter(|(_, fields)| !fields.is_empty()).collect()
+    }
+}
+
+/// A manager as upstream's messages name it.
+fn manager_text(key: &EntryKey) -> String {
+    let mut text = format!("{:?}", key.manager);
+    if !key.subresource.is_empty() {
+        text.push_str(&format!(" with subresource {:?}", key.subresource));
+    }
+    if key.operation == Operation::Update {
+        text.push_str(&format!(" using {}", key.api_version));
+    }
+    text
+}
+
+fn conflict_status(conflicts: &Conflicts) -> Status {
+    let listed = conflicts.iter().flat_map(|(key, fields)| fields.paths().into_iter().map(move |path| (manager_text(key), path))).collect::<Vec<_>>();
+    let message = match listed.as_slice() {
+        [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {manager}: {path}"),
+        _ => {
+            let mut lines = Vec::new();
+            for (key, fields) in conflicts {
+                lines.push(format!("conflicts with {}:", manager_text(key)));
+                lines.extend(fields.paths().iter().map(|path| format!("- {path}")));
+            }
+            format!("Apply failed with {} conflicts: {}", listed.len(), lines.join("\n"))
+        }
+    };
+    let causes = listed
+        .into_iter()
+        .map(|(manager, field)| StatusCause { reason: "FieldManagerConflict".into(), message: format!("conflict with {manager}"), field })
+        .collect();
+    Status::new(409, Reason::Conflict, message).with_causes(causes)
+}

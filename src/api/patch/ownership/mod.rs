@@ -1,0 +1,33 @@
+//! Field ownership: who set which field, kept in `metadata.managedFields` by every write, and server-side apply on it.
+//!
+//! [`track_update`] goes with creates, updates and the older patches; [`apply()`] with server-side apply. Both are pure: the
+//! objects, the manager and the time come in, the new object goes out.
+
+mod apply;
+mod compare;
+mod element;
+mod entries;
+mod fieldset;
+mod merge;
+mod remove;
+mod set;
+mod update;
+
+pub use apply::apply;
+pub use compare::{Comparison, compare};
+pub use entries::{Entry, ManagedFields, Operation};
+pub use fieldset::field_set;
+pub use set::FieldSet;
+pub use update::track_update;
+
+/// Who writes, and through which subresource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manager<'a> {
+    /// `fieldManager`; empty becomes `unknown`.
+    pub name: &'a str,
+    /// `status`, `scale`, …; empty for the object itself.
+    pub subresource: &'a str,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    meta::{GroupVersionKind, Object},
+    patch::decode_apply,
+    schema::{Schema, Schemas},
+};
+
+fn schema(group: &str, kind: &str) -> std::sync::Arc<Schema> {
+    Schemas::builtin().get(&GroupVersionKind::new(group, "v1", kind)).expect("a built-in kind")
+}
+
+fn object(value: Value) -> Object {
+    Object::from_value(value).expect("an object")
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("in range")
+}
+
+fn by(name: &str) -> Manager<'_> {
+    Manager { name, subresource: "" }
+}
+
+fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": image, "ports": [{"containerPort": 80}]}]},
+        }},
+    })
+}
+
+/// Applies and defaults, as the API server does.
+fn applied(current: Option<&Object>, patch: &Value, manager: &str, force: bool, second: i64) -> Result<Object, crate::Status> {
+    let gvk = crate::meta::GroupVersion::parse(patch["apiVersion"].as_str().expect("named"));
+    let schema = schema(&gvk.group, patch["kind"].as_str().expect("named"));
+    let patch = decode_apply(patch.to_string().as_bytes(), &schema)?.object;
+    let mut object = apply(current, &patch, by(manager), force, &schema, at(second))?;
+    schema.apply_defaults(&mut object);
+    Ok(object)
+}
+
+fn fields_of(object: &Object, manager: &str) -> Value {
+    let entries = object.list(&["metadata", "managedFields"]);
+    entries.iter().find(|entry| entry["manager"] == manager).map_or(Value::Null, |entry| entry["fieldsV1"].clone())
+}
+
+#[test]
+fn a_create_owns_what_it_set_in_upstreams_form() {
+    let schema = schema("apps", "Deployment");
+    let mut new = object(deployment("web:1"));
+    schema.apply_defaults(&mut new);
+    track_update(None, &mut new, by("kubectl-create"), &schema, at(0));
+    let entry = &new.list(&["metadata", "managedFields"])[0];
+    assert_eq!(entry["operation"], "Update");
+    assert_eq!(entry["apiVersion"], "apps/v1");
+    assert_eq!(entry["time"], "2023-11-14T22:13:20Z");
+    let want = json!({
+        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+        "f:spec": {"f:replicas": {}, "f:selector": {}, "f:template": {
+            "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {"f:containers": {"k:{\"name\":\"web\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {}, "f:ports": {
+                ".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}}}},
+        }},
+    });
+    assert_eq!(entry["fieldsV1"], want);
+}
+
+#[test]
+fn an_update_takes_over_what_it_changes_and_forgets_what_it_removes() {
+    let schema = schema("apps", "Deployment");
+    let mut old = object(deployment("web:1"));
+    track_update(None, &mut old, by("one"), &schema, at(0));
+    let mut new = old.clone();
+    new.set(&["spec", "replicas"], 3);
+    new.remove(&["metadata", "labels"]);
+    track_update(Some(&old), &mut new, by("two"), &schema, at(1));
+    assert_eq!(fields_of(&new, "two"), json!({"f:spec": {"f:replicas": {}}}));
+    assert!(fields_of(&new, "one")["f:spec"].get("f:replicas").is_none());
+    assert!(fields_of(&new, "one").get("f:metadata").is_none());
+    let mut same = new.clone();
+    track_update(Some(&new), &mut same, by("three"), &schema, at(2));
+    assert_eq!(same, new, "an update that changes nothing leaves no trace");
+}
+
+#[test]
+fn old_updates_are_folded_into_ancient_changes() {
+    let schema = schema("", "ConfigMap");
+    let mut current = object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"first": "x"}}));
+    track_update(None, &mut current, by("creator"), &schema, at(0));
+    for n in 0..15_i64 {
+        let mut new = current.clone();
+        new.set(&["data", &format!("k{n}")], "v");
+        track_update(Some(&current), &mut new, by(&format!("m{n:02}")), &schema, at(n + 1));
+        current = new;
+    }
+    assert_eq!(current.list(&["metadata", "managedFields"]).len(), 10);
+    let ancient = fields_of(&current, "ancient-changes");
+    assert!(ancient["f:data"].get("f:first").is_some() && ancient["f:data"].get("f:k5").is_some(), "{ancient}");
+    assert_eq!(fields_of(&current, "m14"), json!({"f:data": {"f:k14": {}}}));
+}
+
+#[test]
+fn applying_creates_then_applying_again_changes_nothing() {
+    let first = applied(None, &deployment("web:1"), "me", false, 0).expect("applies");
+    assert_eq!(first.list(&["metadata", "managedFields"])[0]["operation"], "Apply");
+    let second = applied(Some(&first), &deployment("web:1"), "me", false, 9).expect("applies");
+    assert_eq!(second, first);
+}
+
+#[test]
+fn fields_that_are_no_longer_applied_go_unless_another_applies_them() {
+    let config = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
+    let first = applied(None, &config(json!({"a": "1", "b": "2"})), "one", false, 0).expect("applies");
+    let shared = applied(Some(&first), &config(json!({"b": "2"})), "two", false, 1).expect("no conflict over equal values");
+    let less = applied(Some(&shared), &config(json!({"a": "1"})), "one", false, 2).expect("applies");
+    assert_eq!(less.get(&["data"]), Some(&json!({"a": "1", "b": "2"})), "two still applies b");
+    let gone = applied(Some(&less), &config(json!({})), "two", false, 3).expect("applies");
+    assert_eq!(gone.get(&["data"]), Some(&json!({"a": "1"})));
+}
+
+#[test]
+fn a_conflict_names_the_manager_and_force_takes_the_field() {
+    let first = applied(None, &deployment("web:1"), "one", false, 0).expect("applies");
+    let status = applied(Some(&first), &deployment("web:2"), "two", false, 1).expect_err("a conflict");
+    let field = ".spec.template.spec.containers[name=\"web\"].image";
+    assert_eq!(status.code, 409);
+    assert_eq!(status.message, format!("Apply failed with 1 conflict: conflict with \"one\": {field}"));
+    let cause = &status.details.expect("details").causes[0];
+    assert_eq!((cause.reason.as_str(), cause.field.as_str()), ("FieldManagerConflict", field));
+    let forced = applied(Some(&first), &deployment("web:2"), "two", true, 1).expect("forced");
+    let image = |object: &Object| object.list(&["spec", "template", "spec", "containers"])[0]["image"].clone();
+    assert_eq!(image(&forced), "web:2");
+    let container = &fields_of(&forced, "one")["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"web\"}"];
+    assert!(container.get("f:image").is_none() && container.get("f:name").is_some());
+}
+
+#[test]
+fn lists_of_maps_merge_by_key_and_items_go_with_their_last_owner() {
+    let with = |containers: Value| {
+        let mut value = deployment("web:1");
+        value["spec"]["template"]["spec"]["containers"] = containers;
+        value
+    };
+    let first = applied(None, &with(json!([{"name": "a", "image": "a"}, {"name": "b", "image": "b"}])), "one", false, 0).expect("applies");
+    let side = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"template": {"spec": {"containers": [{"name": "side", "image": "s"}]}}}});
+    let both = applied(Some(&first), &side, "two", false, 1).expect("applies");
+    let names = |object: &Object| object.list(&["spec", "template", "spec", "containers"]).iter().map(|c| c["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&both), ["a", "b", "side"]);
+    let fewer = applied(Some(&both), &with(json!([{"name": "b", "image": "b"}])), "one", false, 2).expect("applies");
+    assert_eq!(names(&fewer), ["b", "side"]);
+}
+
+#[test]
+fn services_merge_ports_and_pods_their_environment() {
+    let service =
+        |ports: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": ports}});
+    let first = applied(None, &service(json!([{"port": 80, "name": "http"}])), "me", false, 0).expect("applies");
+    let second = applied(Some(&first), &service(json!([{"port": 443, "name": "https"}])), "me", false, 1).expect("applies");
+    assert_eq!(second.list(&["spec", "ports"]).len(), 1);
+    assert_eq!(second.list(&["spec", "ports"])[0]["port"], 443);
+    assert_eq!(second.list(&["spec", "ports"])[0]["protocol"], "TCP");
+    let pod = |env: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}});
+    let first = applied(None, &pod(json!([{"name": "A", "value": "1"}])), "me", false, 0).expect("applies");
+    let second = applied(Some(&first), &pod(json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}])), "me", false, 1);
+    let env = second.expect("applies").list(&["spec", "containers"])[0]["env"][0].clone();
+    assert_eq!(env, json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}));
+}
+
+#[test]
+fn an_object_without_owners_gets_one_before_its_first_apply() {
+    let mut live = object(deployment("web:1"));
+    schema("apps", "Deployment").apply_defaults(&mut live);
+    let status = applied(Some(&live), &deployment("web:2"), "me", false, 0).expect_err("a conflict");
+    assert!(status.message.contains("conflict with \"before-first-apply\" using apps/v1: .spec"), "{}", status.message);
+    let same = applied(Some(&live), &deployment("web:1"), "me", false, 0).expect("applies");
+    assert_eq!(same.list(&["metadata", "managedFields"]).len(), 2);
+}
+
+#[test]
+fn kubectl_takes_over_what_its_client_side_apply_set() {
+    let schema = schema("apps", "Deployment");
+    let mut live = object(deployment("web:1"));
+    schema.apply_defaults(&mut live);
+    let annotation = deployment("web:1").to_string();
+    live.set(&["metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"], annotation);
+    track_update(None, &mut live, by("kubectl-client-side-apply"), &schema, at(0));
+    let taken = applied(Some(&live), &deployment("web:2"), "kubectl", false, 1).expect("no conflict");
+    assert_eq!(taken.list(&["spec", "template", "spec", "containers"])[0]["image"], "web:2");
+    assert!(taken.annotation("kubectl.kubernetes.io/last-applied-configuration").expect("kept").contains("web:2"));
+}

@@ -1,0 +1,116 @@
+//! Ownership through creates, updates and patches: the writer takes over what it changed.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{
+    Manager,
+    compare::compare,
+    entries::{Entry, EntryKey, ManagedFields, Operation},
+    set::FieldSet,
+};
+use crate::{
+    meta::Object,
+    schema::{Schema, Struct},
+};
+
+/// Fields that nobody owns.
+const UNOWNED: [&[&str]; 11] = [
+    &["f:apiVersion"],
+    &["f:kind"],
+    &["f:metadata", "f:name"],
+    &["f:metadata", "f:namespace"],
+    &["f:metadata", "f:creationTimestamp"],
+    &["f:metadata", "f:selfLink"],
+    &["f:metadata", "f:uid"],
+    &["f:metadata", "f:clusterName"],
+    &["f:metadata", "f:generation"],
+    &["f:metadata", "f:managedFields"],
+    &["f:metadata", "f:resourceVersion"],
+];
+
+/// Brings `new`'s managedFields up to date for a create (`old` is `None`), an update or a patch by `manager`.
+/// `new` is the object as it will be stored: defaulted and prepared. Never fails: malformed entries are forgotten.
+pub fn track_update(old: Option<&Object>, new: &mut Object, manager: Manager<'_>, schema: &Schema, now: Timestamp) {
+    let managed = starting_point(old, new, manager.subresource);
+    new.remove(&["metadata", "managedFields"]);
+    if old.is_some() && managed.entries.is_empty() {
+        // Objects that never had owners stay without; their first apply gives them one.
+        return;
+    }
+    let live = old.cloned().unwrap_or_else(|| empty_object(schema));
+    let managed = advance(managed, &live, new, manager, schema, now);
+    managed.write(new);
+}
+
+/// The entries that the update starts from: the request's, unless it has none or may not say.
+fn starting_point(old: Option<&Object>, new: &Object, subresource: &str) -> ManagedFields {
+    let live = || old.and_then(ManagedFields::read).unwrap_or_default();
+    if !subresource.is_empty() {
+        return live();
+    }
+    let sent = new.list(&["metadata", "managedFields"]);
+    if sent.len() == 1 && sent[0].as_object().is_some_and(Map::is_empty) {
+        return ManagedFields::default();
+    }
+    ManagedFields::read(new).filter(|managed| !managed.entries.is_empty()).unwrap_or_else(live)
+}
+
+/// An object of this kind as Go writes a new one: its nested structs, and nulls for lists and pointers without `omitempty`.
+pub(super) fn empty_object(schema: &Schema) -> Object {
+    let mut object = Object::default();
+    schema.apply_defaults(&mut object);
+    fill_nulls(schema.root_struct(), object.root_mut());
+    object
+}
+
+fn fill_nulls(holder: &Struct, fields: &mut Map<String, Value>) {
+    for field in holder.fields() {
+        match (field.node.as_struct(), fields.get_mut(&*field.name)) {
+            (Some(inner), Some(Value::Object(fields))) => fill_nulls(inner, fields),
+            (_, None) if !field.omit_empty => {
+                fields.insert(field.name.to_string(), Value::Null);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Gives `manager` what differs between `live` and `new`, and takes it from the others.
+pub(super) fn advance(
+    mut managed: ManagedFields,
+    live: &Object,
+    new: &Object,
+    manager: Manager<'_>,
+    schema: &Schema,
+    now: Timestamp,
+) -> ManagedFields {
+    let without_entries = |object: &Object| {
+        let mut object = object.clone();
+        object.remove(&["metadata", "managedFields"]);
+        object.into_value()
+    };
+    let difference = compare(&without_entries(live), &without_entries(new), &schema.root);
+    if difference.is_same() {
+        return managed;
+    }
+    let changed = difference.added.union(&difference.modified);
+    managed.take(&changed, None);
+    managed.take(&difference.removed, None);
+    let mine = strip(changed);
+    if !mine.is_empty() {
+        let api_version = schema.gvk.api_version();
+        let key = EntryKey::new(manager.name, Operation::Update, &api_version, manager.subresource);
+        let entry = managed.entries.entry(key).or_insert_with(|| Entry { api_version, time: None, fields: FieldSet::default() });
+        entry.fields = entry.fields.union(&mine);
+        entry.time = Some(now);
+    }
+    managed.cap();
+    managed
+}
+
+/// Without the fields that nobody owns.
+pub(super) fn strip(fields: FieldSet) -> FieldSet {
+    let fields = UNOWNED.iter().fold(fields, |fields, path| fields.without(path));
+    fields.difference(&FieldSet::from_fields(&serde_json::json!({"f:metadata": Value::Object(Map::new())})).unwrap_or_default())
+}
