@@ -2,5 +2,6 @@
 
 pub mod apiserver;
 pub mod controllers;
+pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

@@ -1,0 +1,79 @@
+//! The chains that stand whether there are services or not.
+
+use troupe_net::iptables::{End, RuleSet, Table};
+
+use super::names::{EXTERNAL_SERVICES, FIREWALL, FORWARD, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES};
+
+/// The mark of packets that leave under the node's address.
+pub const MASQUERADE_MARK: &str = "0x4000";
+
+/// The fixed rules. `localhost_node_ports` guards the loopback addresses that node ports on them open.
+pub fn rules(localhost_node_ports: bool) -> RuleSet {
+    let mut rules = RuleSet::default();
+    for chain in [SERVICES, NODE_PORTS] {
+        rules.share(Table::Nat, chain);
+        rules.share(Table::Filter, chain);
+    }
+    rules.share(Table::Filter, EXTERNAL_SERVICES);
+    rules.share(Table::Filter, PROXY_FIREWALL);
+    masquerade(&mut rules);
+    forward(&mut rules);
+    jumps(&mut rules);
+    let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
+    let loopback = if localhost_node_ports { "" } else { "! -d 127.0.0.0/8 " };
+    rules.line(Table::Nat, SERVICES, End::Tail, format!("{loopback}-m comment --comment \"{last}\" -m addrtype --dst-type LOCAL -j {NODE_PORTS}"));
+    if localhost_node_ports {
+        let guard = "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\"";
+        rules.push(Table::Filter, FIREWALL, format!("{guard} -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"));
+        rules.line(Table::Filter, "INPUT", End::Head, format!("-j {FIREWALL}"));
+        rules.line(Table::Filter, "OUTPUT", End::Head, format!("-j {FIREWALL}"));
+    }
+    rules
+}
+
+fn masquerade(rules: &mut RuleSet) {
+    let mark = MASQUERADE_MARK;
+    rules.push(Table::Nat, POSTROUTING, format!("-m mark ! --mark {mark}/{mark} -j RETURN"));
+    // Cleared, so that a packet that comes by again is not masqueraded twice.
+    rules.push(Table::Nat, POSTROUTING, format!("-j MARK --set-xmark {mark}/0x0"));
+    let why = "kubernetes service traffic requiring SNAT";
+    rules.push(Table::Nat, POSTROUTING, format!("-m comment --comment \"{why}\" -j MASQUERADE --random-fully"));
+    rules.push(Table::Nat, MARK_MASQ, format!("-j MARK --set-xmark {mark}/{mark}"));
+}
+
+fn forward(rules: &mut RuleSet) {
+    let mark = MASQUERADE_MARK;
+    // A packet that connection tracking does not understand would leave untranslated and reset its connection.
+    rules.push(Table::Filter, FORWARD, "-m conntrack --ctstate INVALID -j DROP");
+    rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"kubernetes forwarding rules\" -m mark --mark {mark}/{mark} -j ACCEPT"));
+    let known = "kubernetes forwarding conntrack rule";
+    rules.push(Table::Filter, FORWARD, format!("-m comment --comment \"{known}\" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
+}
+
+fn jumps(rules: &mut RuleSet) {
+    let portals = "kubernetes service portals";
+    let external = "kubernetes externally-visible service portals";
+    let firewall = "kubernetes load balancer firewall";
+    let new = [
+        ("INPUT", external, EXTERNAL_SERVICES),
+        ("FORWARD", external, EXTERNAL_SERVICES),
+        ("FORWARD", portals, SERVICES),
+        ("OUTPUT", portals, SERVICES),
+        ("INPUT", firewall, PROXY_FIREWALL),
+        ("OUTPUT", firewall, PROXY_FIREWALL),
+        ("FORWARD", firewall, PROXY_FIREWALL),
+    ];
+    for (from, why, to) in new {
+        rules.line(Table::Filter, from, End::Head, format!("-m conntrack --ctstate NEW -m comment --comment \"{why}\" -j {to}"));
+    }
+    let always = [
+        (Table::Filter, "INPUT", "kubernetes health check service ports", NODE_PORTS),
+        (Table::Filter, "FORWARD", "kubernetes forwarding rules", FORWARD),
+        (Table::Nat, "OUTPUT", portals, SERVICES),
+        (Table::Nat, "PREROUTING", portals, SERVICES),
+        (Table::Nat, "POSTROUTING", "kubernetes postrouting rules", POSTROUTING),
+    ];
+    for (table, from, why, to) in always {
+        rules.line(table, from, End::Head, format!("-m comment --comment \"{why}\" -j {to}"));
+    }
+}

@@ -1,0 +1,151 @@
+//! Which endpoints of a service port this node sends traffic to.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::service::PortView;
+
+/// One endpoint of a service port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointView {
+    pub ip: Ipv4Addr,
+    pub port: u16,
+    /// On this node.
+    pub local: bool,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    /// Nodes and zones whose traffic it prefers.
+    pub nodes: Vec<String>,
+    pub zones: Vec<String>,
+}
+
+impl EndpointView {
+    /// The endpoints of `port` in all slices of its Service. An endpoint that several slices list counts once, ready if any says so.
+    pub fn of(port: &PortView, slices: &[Arc<EndpointSlice>], node_name: &str) -> Vec<EndpointView> {
+        let mut found: BTreeMap<(Ipv4Addr, u16), EndpointView> = BTreeMap::new();
+        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+            for number in slice_ports(slice, port) {
+                for endpoint in endpoints(slice, number, node_name) {
+                    let slot = found.entry((endpoint.ip, number)).or_insert_with(|| endpoint.clone());
+                    if endpoint.ready && !slot.ready {
+                        *slot = endpoint;
+                    }
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.serving && self.terminating
+    }
+}
+
+fn slice_ports(slice: &EndpointSlice, port: &PortView) -> Vec<u16> {
+    let matching = slice.ports.iter().flatten().filter(|candidate| {
+        candidate.name.as_deref().unwrap_or_default() == port.name
+            && candidate.protocol.as_deref().unwrap_or("TCP").eq_ignore_ascii_case(port.protocol)
+    });
+    matching.filter_map(|candidate| u16::try_from(candidate.port?).ok()).filter(|number| *number != 0).collect()
+}
+
+fn endpoints(slice: &EndpointSlice, port: u16, node_name: &str) -> Vec<EndpointView> {
+    let view = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        let hints = endpoint.hints.clone().unwrap_or_default();
+        Some(EndpointView {
+            ip: endpoint.addresses.first()?.parse().ok()?,
+            port,
+            local: endpoint.node_name.as_deref() == Some(node_name),
+            ready: conditions.ready.unwrap_or(true),
+            serving: conditions.serving.unwrap_or(true),
+            terminating: conditions.terminating.unwrap_or(false),
+            nodes: hints.for_nodes.unwrap_or_default().into_iter().map(|node| node.name).collect(),
+            zones: hints.for_zones.unwrap_or_default().into_iter().map(|zone| zone.name).collect(),
+        })
+    };
+    slice.endpoints.iter().flatten().filter_map(view).collect()
+}
+
+/// Where this node stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    pub node: String,
+    /// The node's `topology.kubernetes.io/zone`.
+    pub zone: String,
+}
+
+/// The endpoints for each traffic policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// For the Cluster policy; empty when the port never uses it.
+    pub cluster: Vec<EndpointView>,
+    /// For the Local policy; empty when the port never uses it.
+    pub local: Vec<EndpointView>,
+    /// Any usable endpoint on any node.
+    pub any: bool,
+}
+
+impl Choice {
+    /// Ready endpoints, or those that still serve while they end when none is ready: for each policy by itself.
+    pub fn of(port: &PortView, endpoints: &[EndpointView], location: &Location) -> Choice {
+        let mut choice = Choice::default();
+        let pick = |accept: &dyn Fn(&EndpointView) -> bool| endpoints.iter().filter(|endpoint| accept(endpoint)).cloned().collect::<Vec<_>>();
+        if port.uses_cluster_endpoints() {
+            let near = Preference::of(endpoints, location);
+            choice.cluster = pick(&|endpoint| endpoint.ready && near.takes(endpoint, location));
+            if choice.cluster.is_empty() {
+                choice.cluster = pick(&EndpointView::is_draining);
+            }
+            choice.any = !choice.cluster.is_empty();
+        }
+        if port.uses_local_endpoints() {
+            choice.any |= endpoints.iter().any(|endpoint| endpoint.ready || endpoint.is_draining());
+            choice.local = pick(&|endpoint| endpoint.local && endpoint.ready);
+            if choice.local.is_empty() {
+                choice.local = pick(&|endpoint| endpoint.local && endpoint.is_draining());
+            }
+        }
+        choice
+    }
+
+    /// Both lists, without repetition.
+    pub fn reachable(&self) -> Vec<&EndpointView> {
+        let both: BTreeMap<_, _> = self.cluster.iter().chain(&self.local).map(|endpoint| ((endpoint.ip, endpoint.port), endpoint)).collect();
+        both.into_values().collect()
+    }
+}
+
+/// Which hints are obeyed: only hints that every ready endpoint has, and that leave this node something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Preference {
+    None,
+    SameNode,
+    SameZone,
+}
+
+impl Preference {
+    fn of(endpoints: &[EndpointView], location: &Location) -> Preference {
+        let ready = || endpoints.iter().filter(|endpoint| endpoint.ready);
+        if ready().next().is_none() {
+            return Preference::None;
+        }
+        if ready().all(|endpoint| !endpoint.nodes.is_empty()) && ready().any(|endpoint| endpoint.nodes.contains(&location.node)) {
+            return Preference::SameNode;
+        }
+        if ready().all(|endpoint| !endpoint.zones.is_empty()) && ready().any(|endpoint| endpoint.zones.contains(&location.zone)) {
+            return Preference::SameZone;
+        }
+        Preference::None
+    }
+
+    fn takes(self, endpoint: &EndpointView, location: &Location) -> bool {
+        match self {
+            Preference::None => true,
+            Preference::SameNode => endpoint.nodes.contains(&location.node),
+            Preference::SameZone => endpoint.zones.contains(&location.zone),
+        }
+    }
+}

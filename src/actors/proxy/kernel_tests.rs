@@ -1,0 +1,242 @@
+//! The same rules against the kernel, in network namespaces of their own. Needs root, as the project's tests do.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use troupe_api::meta::ObjectKey;
+use troupe_net::{
+    iptables::{HostIptables, Iptables},
+    netns, podnet,
+};
+
+use super::{
+    base,
+    ledger::{Changes, Ledger},
+    plan::plan,
+    tests::{changes, node, observe, service, slice},
+};
+
+/// A named network namespace, removed on drop.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tp{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        sh(&format!("ip netns add {name} && ip -n {name} link set lo up"));
+        Namespace { name }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::run(&self.path(), work).expect("the namespace exists")
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // A namespace that is gone already needs no removal.
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+pub fn sh(script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).status().expect("a shell");
+    assert!(status.success(), "{script}");
+}
+
+/// A node with a bridge and pods on it: each pod a namespace at `10.244.0.N`.
+struct Fixture {
+    node: Namespace,
+    pods: Vec<Namespace>,
+}
+
+impl Fixture {
+    fn new(pods: &[u8]) -> Self {
+        let node = Namespace::new();
+        let n = &node.name;
+        sh(&format!(
+            "ip -n {n} link add br0 type bridge && ip -n {n} addr add 10.244.0.1/24 dev br0 && ip -n {n} link set br0 up && ip -n {n} route add default dev br0"
+        ));
+        node.run(|| sh("echo 1 > /proc/sys/net/ipv4/ip_forward"));
+        let pods = pods
+            .iter()
+            .map(|ip| {
+                let pod = Namespace::new();
+                let p = &pod.name;
+                sh(&format!(
+                    "ip -n {n} link add v{ip} type veth peer name eth0 netns {p} && ip -n {n} link set v{ip} master br0 up \
+                     && ip -n {n} link set v{ip} type bridge_slave hairpin on \
+                     && ip -n {p} addr add 10.244.0.{ip}/24 dev eth0 && ip -n {p} link set eth0 up && ip -n {p} route add default via 10.244.0.1"
+                ));
+                pod
+            })
+            .collect();
+        Fixture { node, pods }
+    }
+
+    fn iptables(&self) -> HostIptables {
+        HostIptables::within(self.node.path())
+    }
+}
+
+/// Serves one word per TCP connection, forever.
+fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
+    let listener = pod.run(|| TcpListener::bind(("0.0.0.0", port)).expect("binds"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // The client may have left; the next one is served all the same.
+            let _ = { stream }.write_all(word.as_bytes());
+        }
+    });
+}
+
+fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
+    let socket = pod.run(|| UdpSocket::bind(("0.0.0.0", port)).expect("binds"));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(word.as_bytes(), from);
+        }
+    });
+}
+
+fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+    let to = to.parse().expect("an address");
+    from.run(|| {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).map_err(|error| error.kind())?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).expect("sets");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(|error| error.kind())?;
+        Ok(answer)
+    })
+}
+
+fn ask_udp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+    from.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("binds");
+        socket.set_read_timeout(Some(Duration::from_secs(2))).expect("sets");
+        socket.connect(to).expect("connects");
+        socket.send(b"hello").map_err(|error| error.kind())?;
+        let mut buffer = [0; 64];
+        let count = socket.recv(&mut buffer).map_err(|error| error.kind())?;
+        Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    })
+}
+
+async fn apply(iptables: &dyn Iptables, ledger: &mut Ledger, changes: &Changes) {
+    let text = ledger.patch(changes).to_restore();
+    iptables.restore(text.clone()).await.unwrap_or_else(|error| panic!("{error}\n{text}"));
+    ledger.commit(changes);
+}
+
+#[tokio::test]
+async fn the_kernel_prints_our_rules_as_we_spell_them() {
+    let namespace = Namespace::new();
+    let iptables = HostIptables::within(namespace.path());
+    let mut ledger = Ledger::new(base::rules(true));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    let steps = (0..16)
+        .map(|kind| (kind, Some((kind, vec![(kind + 1, true, true), (kind + 20, false, true), (kind + 40, false, true)]))))
+        .collect::<Vec<_>>();
+    apply(&iptables, &mut ledger, &changes(&steps)).await;
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    let gone = (0..16).map(|kind| (kind, None)).collect::<Vec<_>>();
+    apply(&iptables, &mut ledger, &changes(&gone)).await;
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
+}
+
+#[tokio::test]
+async fn the_pod_networks_rules_round_trip_and_leave_without_a_trace() {
+    let namespace = Namespace::new();
+    let iptables = HostIptables::within(namespace.path());
+    let before = observe(&iptables).await;
+    let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
+    iptables.restore(rules.reconcile(&before, podnet::is_ours).to_restore()).await.expect("applies");
+    let left = rules.reconcile(&observe(&iptables).await, podnet::is_ours);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    let removal = troupe_net::cleanup::removal(&observe(&iptables).await, troupe_net::cleanup::is_ours);
+    iptables.restore(removal.to_restore()).await.expect("applies");
+    let mut after = observe(&iptables).await;
+    assert!(after.chains().all(|(_, rules)| rules.is_empty()));
+    after = observe(&iptables).await;
+    assert!(after.chains().all(|(id, _)| !troupe_net::cleanup::is_ours(id)));
+}
+
+#[tokio::test]
+async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
+    let fixture = Fixture::new(&[5, 6, 7]);
+    let [a, b, client] = fixture.pods.as_slice() else { panic!("three pods") };
+    serve_tcp(a, 8080, "a");
+    serve_tcp(b, 8080, "b");
+    serve_udp(a, 5353, "u");
+    let iptables = fixture.iptables();
+    let mut ledger = Ledger::new(base::rules(false));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let spec = json!({
+        "type": "NodePort", "clusterIP": "10.96.0.20",
+        "ports": [{"name": "t", "port": 80, "protocol": "TCP", "nodePort": 30080}, {"name": "u", "port": 53, "protocol": "UDP"}],
+    });
+    let ports = json!([{"name": "t", "port": 8080, "protocol": "TCP"}, {"name": "u", "port": 5353, "protocol": "UDP"}]);
+    let with = |ips: &[u8]| {
+        let endpoints = ips.iter().map(|ip| json!({"addresses": [format!("10.244.0.{ip}")], "nodeName": "n1"})).collect::<Vec<_>>();
+        let rules = plan(&service("web", spec.clone()), &[slice("web", "web-1", ports.clone(), json!(endpoints))], &node()).rules;
+        Changes::from([(ObjectKey::new("ns", "web"), Some(Arc::new(rules)))])
+    };
+    apply(&iptables, &mut ledger, &with(&[5])).await;
+    assert_eq!(ask_tcp(client, "10.96.0.20:80").as_deref(), Ok("a"));
+    assert_eq!(ask_tcp(a, "10.96.0.20:80").as_deref(), Ok("a"), "a pod reaches itself through its service");
+    assert_eq!(ask_tcp(&fixture.node, "10.96.0.20:80").as_deref(), Ok("a"));
+    assert_eq!(ask_tcp(client, "10.244.0.1:30080").as_deref(), Ok("a"));
+    assert_eq!(ask_udp(client, "10.96.0.20:53").as_deref(), Ok("u"));
+    apply(&iptables, &mut ledger, &with(&[5, 6])).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        seen.insert(ask_tcp(client, "10.96.0.20:80").expect("answers"));
+    }
+    assert_eq!(seen.len(), 2, "both endpoints are used");
+    apply(&iptables, &mut ledger, &with(&[])).await;
+    assert_eq!(ask_tcp(client, "10.96.0.20:80"), Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn a_client_with_affinity_stays_where_it_was_when_endpoints_join() {
+    let fixture = Fixture::new(&[5, 6, 7]);
+    let [a, b, client] = fixture.pods.as_slice() else { panic!("three pods") };
+    serve_tcp(a, 8080, "a");
+    serve_tcp(b, 8080, "b");
+    let iptables = fixture.iptables();
+    let mut ledger = Ledger::new(base::rules(false));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let spec = json!({"clusterIP": "10.96.0.20", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]});
+    let with = |ips: &[u8]| {
+        let endpoints = ips.iter().map(|ip| json!({"addresses": [format!("10.244.0.{ip}")]})).collect::<Vec<_>>();
+        let rules = plan(&service("web", spec.clone()), &[slice("web", "web-1", json!([{"port": 8080}]), json!(endpoints))], &node()).rules;
+        Changes::from([(ObjectKey::new("ns", "web"), Some(Arc::new(rules)))])
+    };
+    apply(&iptables, &mut ledger, &with(&[5])).await;
+    assert_eq!(ask_tcp(client, "10.96.0.20:80").as_deref(), Ok("a"));
+    apply(&iptables, &mut ledger, &with(&[5, 6])).await;
+    for _ in 0..10 {
+        assert_eq!(ask_tcp(client, "10.96.0.20:80").as_deref(), Ok("a"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Chain names, as upstream makes them, so that people and tools recognise them.
+
+use std::net::Ipv4Addr;
+
+use sha2::{Digest, Sha256};
+
+/// Dispatch of virtual addresses; in both tables.
+pub const SERVICES: &str = "KUBE-SERVICES";
+/// Dispatch of node ports (nat), and open health check ports (filter).
+pub const NODE_PORTS: &str = "KUBE-NODEPORTS";
+/// Refusals of external addresses and node ports without endpoints.
+pub const EXTERNAL_SERVICES: &str = "KUBE-EXTERNAL-SERVICES";
+/// Load balancer traffic from sources that are not allowed.
+pub const PROXY_FIREWALL: &str = "KUBE-PROXY-FIREWALL";
+/// What is let through because it belongs to a service.
+pub const FORWARD: &str = "KUBE-FORWARD";
+/// Guards the loopback addresses that `route_localnet` opens.
+pub const FIREWALL: &str = "KUBE-FIREWALL";
+/// Masquerades what is marked.
+pub const POSTROUTING: &str = "KUBE-POSTROUTING";
+/// Marks for masquerade.
+pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
+
+/// Prefix of the chains that split the dispatch of virtual addresses by /24, so that neither a packet nor a change
+/// walks the lines of all services.
+const SHARD: &str = "KUBE-NET-";
+const PER_SERVICE: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"];
+const FIXED: [&str; 8] = [SERVICES, NODE_PORTS, EXTERNAL_SERVICES, PROXY_FIREWALL, FORWARD, FIREWALL, POSTROUTING, MARK_MASQ];
+
+/// The chains of one service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortChains {
+    pub cluster: String,
+    pub local: String,
+    pub external: String,
+    pub firewall: String,
+}
+
+impl PortChains {
+    /// `port_name` is `namespace/service:port`, `protocol` lower case.
+    pub fn new(port_name: &str, protocol: &str) -> Self {
+        let hash = hash(&[port_name, protocol]);
+        let [cluster, local, external, firewall] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-"].map(|prefix| format!("{prefix}{hash}"));
+        PortChains { cluster, local, external, firewall }
+    }
+}
+
+/// The chain of one endpoint (`ip:port`) of a service port.
+pub fn endpoint_chain(port_name: &str, protocol: &str, endpoint: &str) -> String {
+    format!("KUBE-SEP-{}", hash(&[port_name, protocol, endpoint]))
+}
+
+/// The dispatch chain of a virtual address.
+pub fn shard(ip: Ipv4Addr) -> String {
+    let [a, b, c, _] = ip.octets();
+    format!("{SHARD}{a}.{b}.{c}.0")
+}
+
+/// The range that a dispatch chain is for; `None` for other chains.
+pub fn shard_range(chain: &str) -> Option<String> {
+    chain.strip_prefix(SHARD).map(|network| format!("{network}/24"))
+}
+
+/// Whether a chain is the proxy's.
+pub fn is_ours(chain: &str) -> bool {
+    FIXED.contains(&chain) || chain.starts_with(SHARD) || PER_SERVICE.iter().any(|prefix| chain.starts_with(prefix))
+}
+
+/// The first 16 characters of the base32 form of the parts' SHA-256.
+fn hash(parts: &[&str]) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let mut digest = Sha256::new();
+    parts.iter().for_each(|part| digest.update(part));
+    let bits = digest.finalize()[..10].iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..16).rev().map(|at| char::from(ALPHABET[(bits >> (5 * at) & 31) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_have_upstreams_names() {
+        // Chains every cluster has for the API server's and the DNS Service.
+        assert_eq!(PortChains::new("default/kubernetes:https", "tcp").cluster, "KUBE-SVC-NPX46M4PTMTKRN6Y");
+        assert_eq!(PortChains::new("kube-system/kube-dns:dns", "udp").cluster, "KUBE-SVC-TCOU7JCQXEZGVUNU");
+        assert_eq!(PortChains::new("kube-system/kube-dns:dns-tcp", "tcp").cluster, "KUBE-SVC-ERIFXISQEP7F7OF4");
+    }
+
+    #[test]
+    fn dispatch_chains_fit_the_kernels_limit() {
+        let chain = shard(Ipv4Addr::new(255, 255, 255, 255));
+        assert!(chain.len() <= 28 && is_ours(&chain));
+        assert_eq!(shard_range(&chain).as_deref(), Some("255.255.255.0/24"));
+    }
+}

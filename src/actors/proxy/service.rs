@@ -1,0 +1,118 @@
+//! What the proxy wants to know of a Service, port by port.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+
+use super::names::PortChains;
+
+/// Services with this label are somebody else's to route.
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Upstream's default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
+const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortView {
+    /// `namespace/service:port`, or without `:port` when the port has no name.
+    pub full_name: String,
+    /// The port's name, which endpoint slices repeat.
+    pub name: String,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+    pub cluster_ip: Ipv4Addr,
+    pub port: u16,
+    pub node_port: Option<u16>,
+    pub external_ips: Vec<Ipv4Addr>,
+    pub balancer_ips: Vec<Ipv4Addr>,
+    pub source_ranges: Vec<Ipv4Network>,
+    pub health_port: Option<u16>,
+    /// Seconds that a client stays with its endpoint.
+    pub affinity: Option<i32>,
+    pub internal_local: bool,
+    pub external_local: bool,
+    pub chains: PortChains,
+}
+
+impl PortView {
+    /// The ports of a Service, none when it is not ours to route: headless, an alias, or another proxy's.
+    pub fn of(service: &Service) -> Vec<PortView> {
+        let labels = service.metadata.labels.clone().unwrap_or_default();
+        let Some(spec) = &service.spec else { return Vec::new() };
+        let foreign = labels.contains_key(PROXY_NAME_LABEL) || labels.contains_key(HEADLESS_LABEL);
+        if foreign || spec.type_.as_deref() == Some("ExternalName") {
+            return Vec::new();
+        }
+        let Some(cluster_ip) = cluster_ip(spec) else { return Vec::new() };
+        spec.ports.iter().flatten().filter_map(|port| PortView::new(service, spec, cluster_ip, port)).collect()
+    }
+
+    fn new(service: &Service, spec: &ServiceSpec, cluster_ip: Ipv4Addr, port: &ServicePort) -> Option<PortView> {
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => "tcp",
+            Some("UDP") => "udp",
+            Some("SCTP") => "sctp",
+            Some(_) => return None,
+        };
+        let (namespace, service_name) =
+            (service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
+        let name = port.name.clone().unwrap_or_default();
+        let full_name = if name.is_empty() { format!("{namespace}/{service_name}") } else { format!("{namespace}/{service_name}:{name}") };
+        let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
+        let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let external_local = is_local(&spec.external_traffic_policy);
+        Some(PortView {
+            chains: PortChains::new(&full_name, protocol),
+            name,
+            protocol,
+            cluster_ip,
+            port: u16::try_from(port.port).ok()?,
+            node_port,
+            external_ips: parse(spec.external_ips.iter().flatten()),
+            balancer_ips: balancer_ips(service),
+            source_ranges: parse(spec.load_balancer_source_ranges.iter().flatten()),
+            health_port: spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0 && external_local),
+            affinity: affinity(spec),
+            internal_local: is_local(&spec.internal_traffic_policy),
+            external_local,
+            full_name,
+        })
+    }
+
+    /// It has an address or port beside its cluster address.
+    pub fn is_external(&self) -> bool {
+        self.node_port.is_some() || !self.external_ips.is_empty() || !self.balancer_ips.is_empty()
+    }
+
+    /// External traffic needs all endpoints even under the Local policy: the node's own does not obey it.
+    pub fn uses_cluster_endpoints(&self) -> bool {
+        !self.internal_local || self.is_external()
+    }
+
+    pub fn uses_local_endpoints(&self) -> bool {
+        self.internal_local || (self.external_local && self.is_external())
+    }
+}
+
+fn cluster_ip(spec: &ServiceSpec) -> Option<Ipv4Addr> {
+    let many = spec.cluster_ips.iter().flatten();
+    many.chain(&spec.cluster_ip).find_map(|ip| ip.parse().ok())
+}
+
+fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> Vec<T> {
+    texts.filter_map(|text| text.trim().parse().ok()).collect()
+}
+
+/// Addresses of load balancers that hand packets on as they are; those that proxy are not ours to catch.
+fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
+    let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|balancer| balancer.ingress.iter().flatten());
+    let direct = ingress.filter(|point| point.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
+    direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).collect()
+}
+
+fn affinity(spec: &ServiceSpec) -> Option<i32> {
+    let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    (spec.session_affinity.as_deref() == Some("ClientIP")).then_some(configured.unwrap_or(DEFAULT_AFFINITY_SECONDS))
+}
