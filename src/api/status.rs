@@ -193,7 +193,11 @@ impl Status {
     }
 
     pub fn forbidden(resource: &GroupResource, name: &str, why: impl fmt::Display) -> Self {
-        let message = if name.is_empty() { format!("{resource} is forbidden: {why}") } else { format!("{resource} \"{name}\" is forbidden: {why}") };
+        let message = match (&*resource.resource, name) {
+            ("", _) => format!("forbidden: {why}"),
+            (_, "") => format!("{resource} is forbidden: {why}"),
+            _ => format!("{resource} \"{name}\" is forbidden: {why}"),
+        };
         Status::about(403, Reason::Forbidden, resource, name, message)
     }
 

@@ -1,10 +1,18 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
+pub mod bootstrap;
+pub mod chain;
 pub mod kubeconfig;
 pub mod pki;
+pub mod rbac;
+pub mod reviews;
 pub mod tls;
+pub mod tokens;
+pub mod x509;
 
-use crate::{service::UserInfo, status::Status};
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use crate::{meta::GroupResource, service::UserInfo, status::Status};
 
 /// What an authorizer is asked (`authorization.k8s.io` attributes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +41,52 @@ pub enum Decision {
 /// Decides whether a user may do something. Synchronous: authorizers read caches.
 pub trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision;
+
+    /// The decision and why, as access reviews show it. Authorizers that know why they allow say so here.
+    fn explain(&self, user: &UserInfo, attributes: &Attributes<'_>) -> (Decision, String) {
+        let decision = self.authorize(user, attributes);
+        let reason = match &decision {
+            Decision::Allow => String::new(),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => reason.clone(),
+        };
+        (decision, reason)
+    }
+
+    /// What a user may do in a namespace, for `SelfSubjectRulesReview`. The default knows nothing and says so.
+    fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> UserRules {
+        UserRules { rules: Vec::new(), incomplete: true, errors: Vec::new() }
+    }
+}
+
+/// The rules that apply to a user in a namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserRules {
+    pub rules: Vec<PolicyRule>,
+    /// There may be more: an authorizer cannot list its rules, or could not read some.
+    pub incomplete: bool,
+    pub errors: Vec<String>,
+}
+
+/// The 403 of a request that no authorizer allowed, in upstream's words.
+pub fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, reason: &str) -> Status {
+    let mut why = format!("User {:?} cannot {} ", user.name, attributes.verb);
+    match attributes.path {
+        Some(path) => why.push_str(&format!("path {path:?}")),
+        None => {
+            let slash = if attributes.subresource.is_empty() { "" } else { "/" };
+            let resource = format!("{}{slash}{}", attributes.resource, attributes.subresource);
+            let scope = match attributes.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            why.push_str(&format!("resource {resource:?} in API group {:?} {scope}", attributes.group));
+        }
+    }
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
+    }
+    Status::forbidden(&GroupResource::new(attributes.group, attributes.resource), attributes.name, why)
 }
 
 /// Credentials of a request as the edge found them.
@@ -48,4 +102,37 @@ pub struct Credentials<'a> {
 pub trait Authenticator: Send + Sync + 'static {
     /// `Ok(None)` when no credential of this kind is present; `Err(401)` when one is present and wrong.
     fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<UserInfo>, Status>;
+
+    /// Whose token this is and which of `audiences` it is for, for `TokenReview`; empty `audiences` stand for the API
+    /// server's. `Ok(None)` when no authenticator knows such tokens, `Err` says what is wrong with it.
+    fn review_token(&self, _token: &str, _audiences: &[String]) -> Result<Option<TokenOwner>, String> {
+        Ok(None)
+    }
+}
+
+/// The owner of a token under review.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOwner {
+    pub user: UserInfo,
+    /// Those of the audiences asked for that the token is for.
+    pub audiences: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbidden_reads_as_upstream_writes_it() {
+        let user = UserInfo { name: "x".into(), ..UserInfo::default() };
+        let pods = Attributes { verb: "get", resource: "pods", namespace: "default", name: "p", ..Attributes::default() };
+        let status = forbidden(&user, &pods, "");
+        assert_eq!(status.message, "pods \"p\" is forbidden: User \"x\" cannot get resource \"pods\" in API group \"\" in the namespace \"default\"");
+        let scale = Attributes { verb: "update", resource: "deployments", subresource: "scale", group: "apps", ..Attributes::default() };
+        let message = forbidden(&user, &scale, "RBAC: why").message;
+        let want = "deployments.apps is forbidden: User \"x\" cannot update resource \"deployments/scale\" in API group \"apps\" at the cluster scope: RBAC: why";
+        assert_eq!(message, want);
+        let path = Attributes { verb: "get", path: Some("/healthz"), ..Attributes::default() };
+        assert_eq!(forbidden(&user, &path, "").message, "forbidden: User \"x\" cannot get path \"/healthz\"");
+    }
 }

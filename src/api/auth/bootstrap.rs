@@ -1,0 +1,210 @@
+//! RBAC's bootstrap policy: the roles and bindings that exist after first start.
+//!
+//! The policy stands in `config/rbac` in a compact form that is explained there; [`objects`] unfolds it into API
+//! objects with upstream's labels and annotations.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::rbac::{aggregate::aggregate, resolve::GROUP};
+use crate::meta::Object;
+
+const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
+const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
+const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
+
+/// All bootstrap roles and bindings, roles first. Namespaced ones live in `kube-system` and `kube-public`.
+pub fn objects() -> Vec<Object> {
+    let mut objects = Vec::<Value>::new();
+    for line in ROLES.lines().chain(BINDINGS.lines()).filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix("  ") {
+            Some(text) => {
+                let rules = objects.last_mut().and_then(|role| role["rules"].as_array_mut());
+                rules.expect("a rule follows its role in the built-in policy").push(rule(text));
+            }
+            None => objects.push(head(line)),
+        }
+    }
+    gather(&mut objects);
+    objects.into_iter().map(|object| Object::from_value(object).expect("built as an object")).collect()
+}
+
+/// Fills in the rules of aggregated roles, as the aggregation controller will find them. Roles that gather others are
+/// gathered themselves (view into edit, edit into admin), so it takes as many passes as there are such roles.
+fn gather(objects: &mut [Value]) {
+    let aggregated = (0..objects.len()).filter(|at| objects[*at].get("aggregationRule").is_some()).collect::<Vec<_>>();
+    for at in aggregated.iter().flat_map(|_| &aggregated) {
+        let roles = objects.iter().filter(|object| object["kind"] == "ClusterRole");
+        let roles = roles.map(|role| ClusterRole::deserialize(role).map(Arc::new).expect("a role of the built-in policy")).collect::<Vec<_>>();
+        let role = ClusterRole::deserialize(&objects[*at]).expect("a role of the built-in policy");
+        objects[*at]["rules"] = json!(aggregate(&role, &roles).unwrap_or_default());
+    }
+}
+
+/// The line that names a role, or a whole binding.
+fn head(line: &str) -> Value {
+    let mut words = line.split(' ');
+    let (kind, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut words = words.peekable();
+    let namespace = words.next_if_eq(&"in").and_then(|_| words.next());
+    let attributes = words.filter_map(|word| word.split_once('=')).collect::<Vec<_>>();
+    let mut metadata = json!({
+        "name": name,
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+    });
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
+    match kind {
+        "clusterrole" => role("ClusterRole", metadata, &attributes),
+        "role" => role("Role", metadata, &attributes),
+        "clusterbinding" => binding("ClusterRoleBinding", metadata, &attributes),
+        _ => binding("RoleBinding", metadata, &attributes),
+    }
+}
+
+fn role(kind: &str, mut metadata: Value, attributes: &[(&str, &str)]) -> Value {
+    let label = |role: &str| format!("rbac.authorization.k8s.io/aggregate-to-{role}");
+    let mut selectors = Vec::new();
+    for (attribute, value) in attributes {
+        match *attribute {
+            "gathers" => selectors.push(json!({"matchLabels": {label(value): "true"}})),
+            _ => metadata["labels"][label(value)] = "true".into(),
+        }
+    }
+    let mut role = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "rules": []});
+    if !selectors.is_empty() {
+        role["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
+    }
+    role
+}
+
+fn binding(kind: &str, metadata: Value, attributes: &[(&str, &str)]) -> Value {
+    let mut binding = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata});
+    let mut subjects = Vec::new();
+    for (attribute, value) in attributes {
+        match (*attribute, value.split_once('/')) {
+            ("clusterrole", _) => binding["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": value}),
+            ("role", _) => binding["roleRef"] = json!({"apiGroup": GROUP, "kind": "Role", "name": value}),
+            ("serviceaccount", Some((namespace, name))) => subjects.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace})),
+            ("user", _) => subjects.push(json!({"apiGroup": GROUP, "kind": "User", "name": value})),
+            _ => subjects.push(json!({"apiGroup": GROUP, "kind": "Group", "name": value})),
+        }
+    }
+    if !subjects.is_empty() {
+        binding["subjects"] = subjects.into();
+    }
+    binding
+}
+
+fn listed(text: &str) -> Vec<&str> {
+    text.split(',').collect()
+}
+
+/// `VERBS GROUPS: RESOURCES [named NAMES]`, or `VERBS URL URL...`.
+fn rule(text: &str) -> Value {
+    let words = text.split(' ').collect::<Vec<_>>();
+    match words[..] {
+        [verbs, groups, resources, ref rest @ ..] if groups.ends_with(':') => {
+            let groups = groups.trim_end_matches(':').split('+').map(|group| if group == "core" { "" } else { group });
+            let mut rule = json!({"apiGroups": groups.collect::<Vec<_>>(), "resources": listed(resources), "verbs": listed(verbs)});
+            if let ["named", names] = rest {
+                rule["resourceNames"] = json!(listed(names));
+            }
+            rule
+        }
+        _ => json!({"nonResourceURLs": words[1..], "verbs": listed(words[0])}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::{
+            Attributes, Authorizer, Decision,
+            chain::{ALL_AUTHENTICATED, anonymous},
+            rbac::{Rbac, tests::FixedListers},
+        },
+        meta::GroupResource,
+        service::UserInfo,
+    };
+
+    fn installed() -> Rbac {
+        let mut listers = FixedListers::default();
+        for object in objects() {
+            let plural = format!("{}s", object.kind().to_lowercase());
+            listers.add(&GroupResource::new(GROUP, plural), object.into_value());
+        }
+        Rbac::new(Arc::new(listers))
+    }
+
+    fn allowed(rbac: &Rbac, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
+        rbac.authorize(user, attributes) == Decision::Allow
+    }
+
+    fn account(name: &str) -> UserInfo {
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", ALL_AUTHENTICATED].map(str::to_owned).to_vec();
+        UserInfo { name: format!("system:serviceaccount:kube-system:{name}"), groups, ..UserInfo::default() }
+    }
+
+    #[test]
+    fn every_object_is_whole_and_every_binding_refers_to_a_role_there_is() {
+        let objects = objects();
+        let has =
+            |kind: &str, namespace: &str, name: &str| objects.iter().any(|o| o.kind() == kind && o.namespace() == namespace && o.name() == name);
+        for object in &objects {
+            assert_eq!(object.annotation("rbac.authorization.kubernetes.io/autoupdate"), Some("true"), "{}", object.name());
+            assert_eq!(object.label("kubernetes.io/bootstrapping"), Some("rbac-defaults"));
+            if object.kind().ends_with("Binding") {
+                let (kind, name) = (object.str(&["roleRef", "kind"]), object.str(&["roleRef", "name"]));
+                let namespace = if kind == "Role" { object.namespace() } else { "" };
+                assert!(has(kind, namespace, name), "{} refers to {kind} {name}", object.name());
+            }
+        }
+        for name in ["cluster-admin", "admin", "edit", "view", "system:node", "system:kube-scheduler", "system:controller:deployment-controller"] {
+            assert!(has("ClusterRole", "", name), "{name}");
+        }
+        assert!(has("Role", "kube-system", "extension-apiserver-authentication-reader"));
+    }
+
+    #[test]
+    fn aggregated_roles_carry_their_selector_and_label() {
+        let objects = objects();
+        let edit = objects.iter().find(|object| object.name() == "edit").expect("edit");
+        assert_eq!(edit.label("rbac.authorization.k8s.io/aggregate-to-admin"), Some("true"));
+        let selectors = json!([{"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"}}]);
+        assert_eq!(edit.get(&["aggregationRule", "clusterRoleSelectors"]), Some(&selectors));
+        let count = |name: &str| objects.iter().find(|object| object.name() == name).map_or(0, |role| role.list(&["rules"]).len());
+        assert!(count("view") > 5 && count("edit") > count("view") && count("admin") > count("edit"));
+    }
+
+    #[test]
+    fn strangers_see_public_information_only() {
+        let rbac = installed();
+        let path = |path| Attributes { verb: "get", path: Some(path), ..Attributes::default() };
+        assert!(allowed(&rbac, &anonymous(), &path("/version")));
+        assert!(allowed(&rbac, &anonymous(), &path("/livez")));
+        assert!(!allowed(&rbac, &anonymous(), &path("/api")));
+        assert!(!allowed(&rbac, &anonymous(), &Attributes { verb: "list", resource: "pods", ..Attributes::default() }));
+    }
+
+    #[test]
+    fn components_and_controllers_may_do_their_work() {
+        let rbac = installed();
+        let group = "apps";
+        let status =
+            Attributes { verb: "update", group, resource: "deployments", subresource: "status", namespace: "a", name: "w", ..Attributes::default() };
+        assert!(allowed(&rbac, &account("deployment-controller"), &status));
+        assert!(!allowed(&rbac, &account("endpoint-controller"), &status));
+        let scheduler = UserInfo { name: "system:kube-scheduler".into(), groups: vec![ALL_AUTHENTICATED.into()], ..UserInfo::default() };
+        let bind = Attributes { verb: "create", resource: "pods", subresource: "binding", namespace: "a", name: "p", ..Attributes::default() };
+        assert!(allowed(&rbac, &scheduler, &bind));
+        let review = Attributes { verb: "create", group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", ..Attributes::default() };
+        assert!(allowed(&rbac, &scheduler, &review));
+    }
+}

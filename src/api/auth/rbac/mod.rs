@@ -1,0 +1,72 @@
+//! RBAC: roles say what may be done, bindings to whom that applies.
+//!
+//! In: requests' attributes, and roles and bindings from the watch caches. Out: a decision, or the rules themselves.
+//! Nothing here denies; what no rule allows is somebody else's opinion, and in the end nobody's.
+
+pub mod aggregate;
+pub mod escalation;
+pub mod resolve;
+pub mod rules;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use super::{Attributes, Authorizer, Decision, UserRules, chain};
+use crate::service::{Listers, UserInfo};
+
+pub use resolve::Resolver;
+
+/// The authorizer over the roles and bindings in the watch caches.
+pub struct Rbac {
+    resolver: Resolver,
+}
+
+impl Rbac {
+    pub fn new(listers: Arc<dyn Listers>) -> Self {
+        Rbac { resolver: Resolver::new(listers) }
+    }
+
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// The source of the first rule that allows the request, or the errors met on the way.
+    fn find(&self, user: &UserInfo, attributes: &Attributes<'_>, describe: bool) -> Result<String, String> {
+        let mut allowed = None;
+        let mut errors = Vec::new();
+        self.resolver.visit(user, attributes.namespace, &mut |visited| {
+            match visited {
+                Ok((source, rule)) if rules::allows(rule, attributes) => {
+                    allowed = Some(if describe { format!("RBAC: allowed by {source}") } else { String::new() });
+                }
+                Ok(_) => {}
+                Err(error) => errors.push(error.to_string()),
+            }
+            allowed.is_none()
+        });
+        let problems = if errors.is_empty() { String::new() } else { format!("RBAC: {}", chain::aggregate(&errors)) };
+        allowed.ok_or(problems)
+    }
+}
+
+impl Authorizer for Rbac {
+    fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
+        match self.find(user, attributes, false) {
+            Ok(_) => Decision::Allow,
+            Err(reason) => Decision::NoOpinion(reason),
+        }
+    }
+
+    fn explain(&self, user: &UserInfo, attributes: &Attributes<'_>) -> (Decision, String) {
+        match self.find(user, attributes, true) {
+            Ok(reason) => (Decision::Allow, reason),
+            Err(reason) => (Decision::NoOpinion(reason.clone()), reason),
+        }
+    }
+
+    fn rules_for(&self, user: &UserInfo, namespace: &str) -> UserRules {
+        self.resolver.rules_for(user, namespace)
+    }
+}

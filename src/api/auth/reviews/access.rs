@@ -1,0 +1,161 @@
+//! Access reviews: may this user do that?
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    auth::{Attributes, Authorizer, Decision},
+    meta::Object,
+    service::UserInfo,
+    status::{FieldError, Status},
+};
+
+const GROUP: &str = "authorization.k8s.io";
+
+/// `SelfSubjectAccessReview`: about the caller.
+pub fn own(object: Object, user: &UserInfo, authorizer: &dyn Authorizer) -> Result<Object, Status> {
+    let mut errors = one_question(&object);
+    errors.extend(selector_errors(&object));
+    errors.extend(metadata_error(&object, false));
+    answer(object, errors, user, authorizer)
+}
+
+/// `SubjectAccessReview`: about anybody.
+pub fn any(object: Object, authorizer: &dyn Authorizer) -> Result<Object, Status> {
+    let mut errors = subject_errors(&object);
+    errors.extend(metadata_error(&object, false));
+    let subject = subject_of(&object)?;
+    answer(object, errors, &subject, authorizer)
+}
+
+/// `LocalSubjectAccessReview`: about anybody, within one namespace.
+pub fn local(object: Object, authorizer: &dyn Authorizer) -> Result<Object, Status> {
+    let mut errors = subject_errors(&object);
+    errors.extend(metadata_error(&object, true));
+    let asked = object.str(&["spec", "resourceAttributes", "namespace"]);
+    if has(&object, "resourceAttributes") && asked != object.namespace() {
+        errors.push(FieldError::invalid("spec.resourceAttributes.namespace", asked, "must match metadata.namespace"));
+    }
+    if has(&object, "nonResourceAttributes") {
+        let given = object.get(&["spec", "nonResourceAttributes"]).cloned().unwrap_or_default();
+        errors.push(FieldError::invalid("spec.nonResourceAttributes", given, "disallowed on this kind of request"));
+    }
+    let subject = subject_of(&object)?;
+    answer(object, errors, &subject, authorizer)
+}
+
+fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authorizer: &dyn Authorizer) -> Result<Object, Status> {
+    if !errors.is_empty() {
+        return Err(Status::invalid(GROUP, object.kind(), "", errors));
+    }
+    let resource = |field: &str| object.str(&["spec", "resourceAttributes", field]);
+    let attributes = if has(&object, "resourceAttributes") {
+        Attributes {
+            verb: resource("verb"),
+            resource: resource("resource"),
+            subresource: resource("subresource"),
+            group: resource("group"),
+            version: if resource("version").is_empty() { "*" } else { resource("version") },
+            namespace: resource("namespace"),
+            name: resource("name"),
+            path: None,
+        }
+    } else {
+        let path = object.str(&["spec", "nonResourceAttributes", "path"]);
+        Attributes { verb: object.str(&["spec", "nonResourceAttributes", "verb"]), path: Some(path), ..Attributes::default() }
+    };
+    let (decision, reason) = authorizer.explain(user, &attributes);
+    let mut status = json!({"allowed": decision == Decision::Allow});
+    if matches!(decision, Decision::Deny(_)) {
+        status["denied"] = true.into();
+    }
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    object.set(&["status"], status);
+    Ok(object)
+}
+
+fn has(object: &Object, field: &str) -> bool {
+    object.get(&["spec", field]).is_some_and(|value| !value.is_null())
+}
+
+/// Exactly one of the two kinds of attributes.
+fn one_question(object: &Object) -> Vec<FieldError> {
+    match (has(object, "resourceAttributes"), has(object, "nonResourceAttributes")) {
+        (true, true) => {
+            let given = object.get(&["spec", "nonResourceAttributes"]).cloned().unwrap_or_default();
+            vec![FieldError::invalid("spec.nonResourceAttributes", given, "cannot be specified in combination with resourceAttributes")]
+        }
+        (false, false) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            vec![FieldError::invalid("spec.resourceAttributes", Value::Null, why)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn subject_errors(object: &Object) -> Vec<FieldError> {
+    let mut errors = one_question(object);
+    if object.str(&["spec", "user"]).is_empty() && object.list(&["spec", "groups"]).is_empty() {
+        errors.push(FieldError::invalid("spec.user", "", "at least one of user or group must be specified"));
+    }
+    errors.extend(selector_errors(object));
+    errors
+}
+
+fn selector_errors(object: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for selector in ["fieldSelector", "labelSelector"] {
+        if object.get(&["spec", "resourceAttributes", selector]).is_none_or(Value::is_null) {
+            continue;
+        }
+        let path = format!("spec.resourceAttributes.{selector}");
+        let raw = object.str(&["spec", "resourceAttributes", selector, "rawSelector"]);
+        let requirements = object.list(&["spec", "resourceAttributes", selector, "requirements"]);
+        match (raw.is_empty(), requirements.is_empty()) {
+            (false, false) => {
+                errors.push(FieldError::invalid(format!("{path}.rawSelector"), raw, "may not specified at the same time as requirements"));
+            }
+            (true, true) => {
+                let why = format!("when {path} is specified, requirements or rawSelector is required");
+                errors.push(FieldError::required(format!("{path}.requirements"), why));
+            }
+            _ => {}
+        }
+    }
+    errors
+}
+
+/// Reviews have no metadata, but for the namespace of local ones.
+fn metadata_error(object: &Object, namespaced: bool) -> Option<FieldError> {
+    let metadata = object.get(&["metadata"]).and_then(Value::as_object)?;
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    let mut foreign = metadata.iter().filter(|(field, value)| *field != "managedFields" && !(namespaced && *field == "namespace") && !empty(value));
+    foreign.next()?;
+    let why = if namespaced { "must be empty except for namespace" } else { "must be empty" };
+    Some(FieldError::invalid("metadata", Value::Object(metadata.clone()), why))
+}
+
+/// The user a review asks about.
+fn subject_of(object: &Object) -> Result<UserInfo, Status> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Spec {
+        user: String,
+        uid: String,
+        groups: Vec<String>,
+        extra: BTreeMap<String, Vec<String>>,
+    }
+    let spec = object.get(&["spec"]).map(Spec::deserialize).transpose();
+    let spec = spec.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
+    Ok(UserInfo { name: spec.user, uid: spec.uid, groups: spec.groups, extra: spec.extra })
+}

@@ -1,0 +1,98 @@
+//! Service account tokens: issuing bound ones (TokenRequest), verifying them, and the documents by which others can.
+//!
+//! A token is an ES256 JWT that names its service account and, where bound, a pod, secret or node, each with its uid.
+//! It holds only while those objects exist: the verifier looks at the watch caches on every use, and remembers
+//! nothing but that a signature was good.
+
+pub mod claims;
+pub mod key;
+pub mod request;
+pub mod verifier;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub use claims::{Claims, Kubernetes, Reference};
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use request::token_request;
+pub use verifier::Verifier;
+
+/// The default issuer, and the audience of tokens for the API server.
+pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Signs tokens.
+pub struct Issuer {
+    key: SigningKey,
+    issuer: String,
+    /// The audiences of tokens that ask for none.
+    audiences: Vec<String>,
+    /// Pod tokens of the usual lifetime live a year, so that programs that never reread them go on working.
+    extend: bool,
+}
+
+impl Issuer {
+    /// An issuer of tokens for [`ISSUER`].
+    pub fn new(key: SigningKey) -> Self {
+        Issuer { key, issuer: ISSUER.into(), audiences: vec![ISSUER.into()], extend: true }
+    }
+
+    /// An issuer under another name; its tokens are for `audiences` unless they ask for others.
+    pub fn named(key: SigningKey, issuer: impl Into<String>, audiences: Vec<String>) -> Self {
+        Issuer { key, issuer: issuer.into(), audiences, extend: true }
+    }
+
+    /// Whether pod tokens of the usual lifetime are extended to a year.
+    pub fn extending(self, extend: bool) -> Self {
+        Issuer { extend, ..self }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.issuer
+    }
+
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    pub fn public_key(&self) -> &PublicKey {
+        self.key.public()
+    }
+
+    /// Signs a token for `subject` with a fresh id.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn issue(&self, subject: Kubernetes, audiences: &[String], now: Timestamp, lifetime_seconds: i64) -> Result<String, KeyError> {
+        let now = now.as_second();
+        let claims = Claims {
+            aud: audiences.to_vec(),
+            exp: now + lifetime_seconds,
+            iat: now,
+            iss: self.issuer.clone(),
+            jti: uuid::Uuid::new_v4().to_string(),
+            nbf: now,
+            sub: claims::user_name(&subject.namespace, &subject.serviceaccount.name),
+            kubernetes: subject,
+        };
+        self.key.sign(&json!(claims))
+    }
+}
+
+/// The document at `/openid/v1/jwks`.
+pub fn jwks(keys: &[PublicKey]) -> Value {
+    json!({"keys": keys.iter().map(PublicKey::jwk).collect::<Vec<_>>()})
+}
+
+/// The document at `/.well-known/openid-configuration`. `address` is host and port at which `/openid/v1/jwks` is served.
+pub fn openid_configuration(issuer: &str, address: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "jwks_uri": format!("https://{address}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}

@@ -1,0 +1,160 @@
+//! `serviceaccounts/token`: from a TokenRequest to a token.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{Issuer, Kubernetes, Reference};
+use crate::{
+    meta::{GroupResource, GroupVersion, Object, ObjectKey, time::format_time},
+    service::Listers,
+    status::{FieldError, Status},
+    stored::StoredObject,
+};
+
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
+/// What a request that names no lifetime gets.
+const DEFAULT_SECONDS: i64 = 3600;
+const MIN_SECONDS: i64 = 600;
+const MAX_SECONDS: i64 = 1 << 32;
+/// The lifetime that kubelets ask for the tokens mounted by default, and what those are extended to.
+const USUAL_POD_SECONDS: i64 = 3607;
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
+/// What a token is bound to beside its service account.
+#[derive(Default)]
+struct Binding {
+    pod: Option<Reference>,
+    node: Option<Reference>,
+    secret: Option<Reference>,
+}
+
+/// Answers a TokenRequest for the service account `key`: the request with defaults, token and expiry filled in.
+///
+/// # Errors
+/// 404 when the account or the bound object is not there, 409 when a uid is another's, 422 for a bad lifetime.
+pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, request: &Object, now: Timestamp) -> Result<Object, Status> {
+    for (field, given, wanted, what) in [
+        ("metadata.name", request.name(), &key.name, "must match the service account name if specified"),
+        ("metadata.namespace", request.namespace(), &key.namespace, "must match the service account namespace if specified"),
+    ] {
+        if !given.is_empty() && *given != **wanted {
+            return Err(Status::invalid(GROUP, KIND, &key.name, vec![FieldError::invalid(field, given, what)]));
+        }
+    }
+    let account = lookup(listers, "serviceaccounts", key)?;
+    let uid = &account.meta().uid;
+    if !request.uid().is_empty() && *request.uid() != **uid {
+        let why = format!("the UID in the token request ({}) does not match the UID of the service account ({uid})", request.uid());
+        return Err(Status::conflict(&GroupResource::new(GROUP, KIND), &key.name, why));
+    }
+    let seconds = request.int(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    check_lifetime(seconds)?;
+    let audiences = match request.list(&["spec", "audiences"]) {
+        [] => issuer.audiences().to_vec(),
+        asked => asked.iter().filter_map(|audience| audience.as_str().map(str::to_owned)).collect(),
+    };
+    let bound = bind(listers, key, request)?;
+    let extended = issuer.extend && bound.pod.is_some() && seconds == USUAL_POD_SECONDS && audiences.iter().all(|a| issuer.audiences().contains(a));
+    let subject = Kubernetes {
+        namespace: key.namespace.to_string(),
+        serviceaccount: reference(&account),
+        pod: bound.pod,
+        node: bound.node,
+        secret: bound.secret,
+        warnafter: extended.then(|| now.as_second() + seconds),
+    };
+    let lifetime = if extended { EXTENDED_SECONDS } else { seconds };
+    let token = issuer.issue(subject, &audiences, now, lifetime).map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
+    let mut reply = request.clone();
+    reply.set(&["apiVersion"], "authentication.k8s.io/v1");
+    reply.set(&["kind"], KIND);
+    for (field, value) in [("name", &*key.name), ("namespace", &*key.namespace), ("uid", &**uid), ("creationTimestamp", &format_time(now))] {
+        reply.set(&["metadata", field], value);
+    }
+    reply.set(&["spec", "audiences"], audiences);
+    reply.set(&["spec", "expirationSeconds"], seconds);
+    reply.set_default(&["spec", "boundObjectRef"], serde_json::Value::Null);
+    let expiry = format_time(now + SignedDuration::from_secs(seconds));
+    reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
+    Ok(reply)
+}
+
+fn check_lifetime(seconds: i64) -> Result<(), Status> {
+    let why = match seconds {
+        ..MIN_SECONDS => "may not specify a duration less than 10 minutes",
+        MIN_SECONDS..=MAX_SECONDS => return Ok(()),
+        _ => "may not specify a duration larger than 2^32 seconds",
+    };
+    Err(Status::invalid(GROUP, KIND, "", vec![FieldError::invalid("spec.expirationSeconds", seconds, why)]))
+}
+
+/// Resolves `spec.boundObjectRef`.
+fn bind(listers: &dyn Listers, account: &ObjectKey, request: &Object) -> Result<Binding, Status> {
+    let field = |name: &str| request.str(&["spec", "boundObjectRef", name]);
+    if request.get(&["spec", "boundObjectRef"]).is_none_or(serde_json::Value::is_null) {
+        return Ok(Binding::default());
+    }
+    let (kind, name) = (field("kind"), field("name"));
+    let version = GroupVersion::parse(field("apiVersion"));
+    let namespaced = ObjectKey::new(account.namespace.clone(), name);
+    let mut binding = Binding::default();
+    let object = match (&*version.group, kind) {
+        ("", "Pod") => {
+            let pod = lookup(listers, "pods", &namespaced)?;
+            let (owner, node) = pod_facts(&pod);
+            if owner != *account.name {
+                let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", account.name);
+                return Err(Status::bad_request(why));
+            }
+            binding.node = (!node.is_empty()).then(|| node_reference(listers, &node));
+            binding.pod = Some(reference(&pod));
+            pod
+        }
+        ("", "Secret") => {
+            let secret = lookup(listers, "secrets", &namespaced)?;
+            binding.secret = Some(reference(&secret));
+            secret
+        }
+        ("", "Node") => {
+            let node = lookup(listers, "nodes", &ObjectKey::cluster(name))?;
+            binding.node = Some(reference(&node));
+            node
+        }
+        _ => {
+            let kind = format!("{}/{}, Kind={kind}", version.group, version.version);
+            return Err(Status::bad_request(format!("cannot bind token to object of type {kind}")));
+        }
+    };
+    let (wanted, found) = (field("uid"), &object.meta().uid);
+    if !wanted.is_empty() && *wanted != **found {
+        let why = format!(
+            "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict(&GroupResource::new("", kind), name, why));
+    }
+    Ok(binding)
+}
+
+/// A pod's service account and node.
+fn pod_facts(pod: &StoredObject) -> (String, String) {
+    let pod = pod.to_object();
+    (pod.str(&["spec", "serviceAccountName"]).to_owned(), pod.str(&["spec", "nodeName"]).to_owned())
+}
+
+/// A pod's node; without uid where it is not registered.
+fn node_reference(listers: &dyn Listers, name: &str) -> Reference {
+    let node = listers.get(&GroupResource::new("", "nodes"), &ObjectKey::cluster(name));
+    node.map_or_else(|| Reference { name: name.to_owned(), uid: String::new() }, |node| reference(&node))
+}
+
+fn lookup(listers: &dyn Listers, resource: &str, key: &ObjectKey) -> Result<Arc<StoredObject>, Status> {
+    let resource = GroupResource::new("", resource);
+    listers.get(&resource, key).ok_or_else(|| Status::not_found(&resource, &key.name))
+}
+
+fn reference(object: &StoredObject) -> Reference {
+    Reference { name: object.key.name.to_string(), uid: object.meta().uid.to_string() }
+}

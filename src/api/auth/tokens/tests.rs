@@ -1,0 +1,204 @@
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    Status,
+    auth::{Authenticator, Credentials, rbac::tests::FixedListers, x509::CREDENTIAL_ID},
+    meta::{Clock, GroupResource, Object, ObjectKey},
+};
+
+const START: i64 = 1_800_000_000;
+
+/// A clock that stands still, some seconds after the start.
+#[derive(Debug)]
+struct At(i64);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(START + self.0).expect("in range")
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+fn issuer() -> Issuer {
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).expect("a key");
+    Issuer::new(SigningKey::from_pkcs8(pkcs8.as_ref()).expect("reads"))
+}
+
+fn core(resource: &str) -> GroupResource {
+    GroupResource::new("", resource)
+}
+
+fn cluster() -> FixedListers {
+    let mut listers = FixedListers::default();
+    let object = |kind: &str, metadata: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+    listers.add(&core("serviceaccounts"), object("ServiceAccount", json!({"name": "bot", "namespace": "ns", "uid": "sa-1"})));
+    listers.add(&core("secrets"), object("Secret", json!({"name": "s", "namespace": "ns", "uid": "secret-1"})));
+    listers.add(&core("nodes"), object("Node", json!({"name": "n1", "uid": "node-1"})));
+    let mut pod = object("Pod", json!({"name": "p", "namespace": "ns", "uid": "pod-1"}));
+    pod["spec"] = json!({"serviceAccountName": "bot", "nodeName": "n1"});
+    listers.add(&core("pods"), pod);
+    listers
+}
+
+fn request(issuer: &Issuer, spec: Value) -> Result<Object, Status> {
+    let body = Object::from_value(json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})).expect("an object");
+    token_request(issuer, &cluster(), &ObjectKey::new("ns", "bot"), &body, At(0).now())
+}
+
+fn token(issuer: &Issuer, spec: Value) -> String {
+    request(issuer, spec).expect("issues").str(&["status", "token"]).to_owned()
+}
+
+fn verifier(issuer: &Issuer, listers: FixedListers, after: i64) -> Verifier {
+    let names = vec![ISSUER.to_owned()];
+    Verifier::new(vec![issuer.public_key().clone()], names.clone(), names, Arc::new(listers), Arc::new(At(after)))
+}
+
+fn pod_bound() -> Value {
+    json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "pod-1"}})
+}
+
+#[test]
+fn a_pod_bound_token_tells_who_and_where() {
+    let issuer = issuer();
+    let token = token(&issuer, pod_bound());
+    let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+    let user = verifier(&issuer, cluster(), 10).authenticate(&credentials).expect("holds").expect("is ours");
+    assert_eq!((user.name.as_str(), user.uid.as_str()), ("system:serviceaccount:ns:bot", "sa-1"));
+    assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns"]);
+    assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
+    assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n1"]);
+    assert!(user.extra[CREDENTIAL_ID][0].starts_with("JTI="));
+}
+
+#[test]
+fn the_reply_is_the_request_filled_in() {
+    let reply = request(&issuer(), json!({"audiences": ["x"], "expirationSeconds": 700})).expect("issues");
+    assert_eq!((reply.name(), reply.namespace()), ("bot", "ns"));
+    assert_eq!(reply.get(&["spec", "audiences"]), Some(&json!(["x"])));
+    let expiry = crate::meta::time::parse_time(reply.str(&["status", "expirationTimestamp"])).expect("a time");
+    assert_eq!(expiry.as_second(), START + 700);
+    let defaults = request(&issuer(), json!({})).expect("issues");
+    assert_eq!(defaults.int(&["spec", "expirationSeconds"]), Some(3600));
+    assert_eq!(defaults.get(&["spec", "audiences"]), Some(&json!([ISSUER])));
+}
+
+#[test]
+fn bad_requests_are_refused_as_upstream_refuses_them() {
+    let issuer = issuer();
+    let short = request(&issuer, json!({"expirationSeconds": 599})).expect_err("too short");
+    let want = "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes";
+    assert_eq!((short.code, short.message.as_str()), (422, want));
+    let bound =
+        |kind: &str, name: &str, uid: &str| request(&issuer, json!({"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": name, "uid": uid}}));
+    assert_eq!(bound("Pod", "gone", "").expect_err("no such pod").code, 404);
+    assert_eq!(bound("Pod", "p", "other").expect_err("another pod").code, 409);
+    assert_eq!(bound("ConfigMap", "c", "").expect_err("no such kind").message, "cannot bind token to object of type /v1, Kind=ConfigMap");
+    let empty = FixedListers::default();
+    let status = token_request(&issuer, &empty, &ObjectKey::new("ns", "bot"), &Object::default(), At(0).now()).expect_err("no account");
+    assert_eq!(status.message, "serviceaccounts \"bot\" not found");
+}
+
+#[test]
+fn tokens_end_with_their_time_and_with_what_they_are_bound_to() {
+    let issuer = issuer();
+    let token = token(&issuer, pod_bound());
+    let refusal = |listers: FixedListers, after: i64| verifier(&issuer, listers, after).verify(&token, &[]).expect_err("refused");
+    assert_eq!(refusal(cluster(), 3600 + 61), "service account token has expired");
+    assert_eq!(refusal(cluster(), -61), "service account token is not valid yet");
+    let mut without_pod = cluster();
+    without_pod.remove(&core("pods"), &ObjectKey::new("ns", "p"));
+    assert_eq!(refusal(without_pod, 0), "service account token has been invalidated");
+    let mut recreated = cluster();
+    recreated.add(
+        &core("serviceaccounts"),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bot", "namespace": "ns", "uid": "sa-2"}}),
+    );
+    assert_eq!(refusal(recreated, 0), "service account UID (sa-2) does not match claim (sa-1)");
+    let deleted = Timestamp::from_second(START).expect("in range").to_string();
+    let mut dying = cluster();
+    dying.add(
+        &core("pods"),
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "uid": "pod-1", "deletionTimestamp": deleted}}),
+    );
+    assert_eq!(refusal(dying, 120), "service account token has been invalidated");
+}
+
+#[test]
+fn audiences_must_meet() {
+    let issuer = issuer();
+    let token = token(&issuer, json!({"audiences": ["vault", "other"]}));
+    let verifier = verifier(&issuer, cluster(), 0);
+    assert!(verifier.verify(&token, &[]).expect_err("not for us").starts_with("token audiences"));
+    let owner = verifier.verify(&token, &["vault".into(), "unknown".into()]).expect("holds").expect("is ours");
+    assert_eq!(owner.audiences, ["vault"]);
+}
+
+#[test]
+fn forged_and_foreign_tokens_get_nowhere() {
+    let ours = issuer();
+    let verifier = verifier(&ours, cluster(), 0);
+    let forged = token(&issuer(), json!({}));
+    assert_eq!(verifier.verify(&forged, &[]), Err("invalid signature".into()));
+    let good = token(&ours, json!({}));
+    let (head, rest) = good.split_once('.').expect("three parts");
+    let (payload, signature) = rest.split_once('.').expect("three parts");
+    let claims = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(payload).expect("base64")).expect("text");
+    let other = BASE64_URL_SAFE_NO_PAD.encode(claims.replace("\"bot\"", "\"boss\""));
+    assert_eq!(verifier.verify(&format!("{head}.{other}.{signature}"), &[]), Err("invalid signature".into()));
+    let none = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    assert_eq!(verifier.verify(&format!("{none}.{payload}."), &[]), Err("invalid signature".into()));
+    for foreign in ["", "abc", "a.b.c", &format!("{head}.e30.{signature}")] {
+        assert_eq!(verifier.verify(foreign, &[]), Ok(None), "{foreign}");
+    }
+}
+
+#[test]
+fn usual_pod_tokens_live_on_for_programs_that_never_reread_them() {
+    let issuer = issuer();
+    let mut spec = pod_bound();
+    spec["expirationSeconds"] = json!(3607);
+    let reply = request(&issuer, spec).expect("issues");
+    assert_eq!(reply.int(&["spec", "expirationSeconds"]), Some(3607));
+    let token = reply.str(&["status", "token"]);
+    assert!(verifier(&issuer, cluster(), 300 * 24 * 3600).verify(token, &[]).is_ok());
+}
+
+#[test]
+fn the_documents_name_the_key_that_signs() {
+    let issuer = issuer();
+    let token = token(&issuer, json!({}));
+    let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next().expect("a header")).expect("base64");
+    let header = serde_json::from_slice::<Value>(&header).expect("JSON");
+    let keys = jwks(&[issuer.public_key().clone()]);
+    assert_eq!(keys["keys"][0]["kid"], header["kid"]);
+    assert_eq!(keys["keys"][0]["crv"], "P-256");
+    assert_eq!(openid_configuration(ISSUER, "10.0.0.1:6443")["jwks_uri"], "https://10.0.0.1:6443/openid/v1/jwks");
+}
+
+#[test]
+fn a_good_signature_is_checked_once() {
+    let issuer = issuer();
+    let token = token(&issuer, json!({}));
+    let verifier = verifier(&issuer, cluster(), 0);
+    verifier.verify(&token, &[]).expect("holds");
+    let begin = Instant::now();
+    for _ in 0..1000 {
+        verifier.verify(&token, &[]).expect("holds");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}

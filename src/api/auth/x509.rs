@@ -1,0 +1,82 @@
+//! Client certificates: common name → user, organizations → groups.
+//!
+//! The TLS layer has verified the certificate against the client CA before it arrives here.
+
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{Authenticator, Credentials};
+use crate::{service::UserInfo, status::Status};
+
+/// The key of a user's extra fields under which authenticators say which credential was shown.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+/// The subject attribute that carries a user's uid.
+const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
+
+/// Authenticates by verified client certificate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct X509Authenticator;
+
+impl Authenticator for X509Authenticator {
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<UserInfo>, Status> {
+        credentials.client_certificate.map_or(Ok(None), user_of)
+    }
+}
+
+/// The user a certificate names; `None` where it has no common name.
+///
+/// # Errors
+/// 401 when it does not parse, or names several uids.
+pub fn user_of(der: &[u8]) -> Result<Option<UserInfo>, Status> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Status::unauthorized())?;
+    let subject = certificate.subject();
+    // Go's parser takes the last common name.
+    let name = subject.iter_common_name().filter_map(|name| name.as_str().ok()).last().unwrap_or_default();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    let mut uids = subject.iter_attributes().filter(|attribute| attribute.attr_type().to_id_string() == UID_ATTRIBUTE);
+    let uid = uids.next().and_then(|uid| uid.as_str().ok()).unwrap_or_default().to_owned();
+    if uids.next().is_some() {
+        return Err(Status::unauthorized());
+    }
+    let credential = format!("X509SHA256={}", hex::encode(Sha256::digest(der)));
+    let extra = [(CREDENTIAL_ID.to_owned(), vec![credential])].into();
+    Ok(Some(UserInfo { name: name.to_owned(), uid, groups, extra }))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn certificate(subject: &[(DnType, &str)]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().to_vec()
+    }
+
+    fn authenticate(der: Option<&[u8]>) -> Result<Option<UserInfo>, Status> {
+        X509Authenticator.authenticate(&Credentials { client_certificate: der, ..Credentials::default() })
+    }
+
+    #[test]
+    fn common_name_and_organization_become_user_and_group() {
+        let der = certificate(&[(DnType::OrganizationName, "system:masters"), (DnType::CommonName, "kubernetes-admin")]);
+        let user = authenticate(Some(&der)).expect("authenticates").expect("a user");
+        assert_eq!((user.name.as_str(), user.groups.as_slice()), ("kubernetes-admin", &["system:masters".to_owned()][..]));
+        assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
+    }
+
+    #[test]
+    fn certificates_without_name_or_meaning_authenticate_nobody() {
+        assert_eq!(authenticate(None), Ok(None));
+        assert_eq!(authenticate(Some(&certificate(&[]))), Ok(None));
+        assert_eq!(authenticate(Some(b"junk")).expect_err("is refused").code, 401);
+    }
+}
