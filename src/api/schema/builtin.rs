@@ -35,7 +35,7 @@ fn alias(word: &str) -> Kind {
     }
 }
 
-fn parse_gvk(text: &str) -> GroupVersionKind {
+pub(super) fn parse_gvk(text: &str) -> GroupVersionKind {
     let mut parts = text.split('/');
     let mut part = || parts.next().unwrap_or_default();
     GroupVersionKind::new(part(), part(), part())
@@ -73,6 +73,18 @@ impl Schemas {
     pub fn definition(&self, full_name: &str) -> Option<Arc<Struct>> {
         let (package, name) = full_name.rsplit_once('.')?;
         self.package(package)?.get(name).cloned()
+    }
+
+    /// The full name of a kind's definition.
+    pub(super) fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
+        self.kinds.get(gvk).map(|(package, name)| format!("{package}.{name}"))
+    }
+
+    /// The lines of a definition, with its package.
+    pub(super) fn definition_lines(&self, full_name: &str) -> Option<(&'static str, Definition)> {
+        let (package, name) = full_name.rsplit_once('.')?;
+        let (package, (text, _)) = self.packages.get_key_value(package)?;
+        table::definition(text, name).map(|definition| (*package, definition))
     }
 
     /// Every kind that has a schema, in no order.

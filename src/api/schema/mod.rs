@@ -8,6 +8,7 @@ pub mod builtin;
 pub mod decode;
 pub mod defaults;
 pub mod node;
+pub mod openapi;
 pub mod raw;
 pub mod strict;
 mod table;

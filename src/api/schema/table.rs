@@ -37,6 +37,14 @@ pub fn definitions(text: &'static str) -> Vec<Definition> {
     found
 }
 
+/// One definition of a table.
+pub fn definition(text: &'static str, name: &str) -> Option<Definition> {
+    let mut lines = text.lines().skip_while(|line| line.strip_prefix(name).is_none_or(|rest| !(rest.is_empty() || rest.starts_with(' '))));
+    let mut definition = head(lines.next()?);
+    definition.fields = lines.map_while(|line| line.strip_prefix(' ')).map(field_line).collect();
+    Some(definition)
+}
+
 /// `(GROUP/VERSION/KIND, definition)` of every kind in a table.
 pub fn kinds(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
     text.lines().filter(|line| !line.starts_with(' ')).flat_map(|line| {

@@ -1,0 +1,86 @@
+//! OpenAPI v3: one document per group and version, made from the schema tables, the resource table and, for
+//! descriptions, the documentation that the Rust types carry.
+
+mod components;
+mod descriptions;
+mod operations;
+mod parameters;
+mod paths;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Schemas;
+use crate::{
+    http::OpenApiSource,
+    meta::{GroupVersion, GroupVersionKind},
+    resources::{Registry, Resource, Subresource},
+};
+
+/// The documents of built-in groups. Kinds without a built-in schema are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BuiltinOpenApi;
+
+impl OpenApiSource for BuiltinOpenApi {
+    fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes> {
+        document(registry, group_version).map(|document| document.to_string().into())
+    }
+}
+
+/// Definitions that every document holds.
+const COMMON: [&str; 5] = [
+    "apimachinery.pkg.apis.meta.v1.APIResourceList",
+    "apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "apimachinery.pkg.apis.meta.v1.Patch",
+    "apimachinery.pkg.apis.meta.v1.Status",
+    "apimachinery.pkg.apis.meta.v1.WatchEvent",
+];
+
+/// The document of one group and version; `None` if nothing of it is served.
+pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Value> {
+    let schemas = Schemas::builtin();
+    let rows = registry
+        .rows()
+        .iter()
+        .filter(|row| row.group == group_version.group && row.serves(&group_version.version))
+        .filter(|row| schemas.definition_of(&row.gvk(&group_version.version)).is_some())
+        .collect::<Vec<_>>();
+    if rows.is_empty() {
+        return None;
+    }
+    let mut wanted: BTreeSet<String> = COMMON.iter().map(|name| (*name).to_owned()).collect();
+    let mut paths = serde_json::Map::new();
+    for row in rows {
+        wanted.extend(kinds_of(row, &group_version.version).iter().filter_map(|gvk| schemas.definition_of(gvk)));
+        paths::add(&mut paths, row, &group_version.version);
+    }
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "unversioned"},
+        "paths": paths,
+        "components": {
+            "schemas": components::schemas(wanted, group_version),
+            "securitySchemes": {"BearerToken": {
+                "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
+            }},
+        },
+    }))
+}
+
+/// The kinds that a resource's requests and replies carry.
+fn kinds_of(row: &Resource, version: &str) -> Vec<GroupVersionKind> {
+    let mut kinds = vec![row.gvk(version), GroupVersionKind::new(row.group.clone(), version, row.list_kind())];
+    kinds.extend(row.subresources.iter().map(|subresource| subresource_kind(row, subresource, version)));
+    kinds
+}
+
+/// The kind of a subresource in a served version: the table names the parent's kind in one version only.
+fn subresource_kind(row: &Resource, subresource: &Subresource, version: &str) -> GroupVersionKind {
+    let kind = &subresource.kind;
+    if kind.group == row.group && kind.kind == row.kind { row.gvk(version) } else { kind.clone() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+use super::*;
+use crate::resources::builtin;
+
+fn apps() -> Value {
+    document(&Registry::new(builtin()), &GroupVersion::new("apps", "v1")).expect("served")
+}
+
+#[test]
+fn kubectl_finds_field_validation_on_the_patch_of_its_kind() {
+    let document = apps();
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+    assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "apps", "version": "v1", "kind": "Deployment"}));
+    let names = patch["parameters"].as_array().expect("a list").iter().map(|parameter| parameter["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
+    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
+    let scale = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["put"];
+    assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
+}
+
+#[test]
+fn components_carry_what_clients_merge_and_explain_by() {
+    let schemas = &apps()["components"]["schemas"];
+    let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
+    assert_eq!(deployment["x-kubernetes-group-version-kind"], json!([{"group": "apps", "version": "v1", "kind": "Deployment"}]));
+    assert!(deployment["description"].as_str().is_some_and(|text| text.starts_with("Deployment enables")));
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    let item = json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}], "default": {}});
+    assert_eq!(containers["items"], item);
+    assert!(schemas["io.k8s.api.core.v1.Container"]["properties"]["image"]["description"].is_string());
+}
+
+#[test]
+fn every_reference_of_every_document_leads_somewhere() {
+    fn check(value: &Value, schemas: &Value) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(target) = fields.get("$ref").and_then(Value::as_str) {
+                    let name = target.trim_start_matches("#/components/schemas/");
+                    assert!(schemas.get(name).is_some(), "{name}");
+                }
+                fields.values().for_each(|value| check(value, schemas));
+            }
+            Value::Array(items) => items.iter().for_each(|value| check(value, schemas)),
+            _ => {}
+        }
+    }
+    let registry = Registry::new(builtin());
+    let served: BTreeSet<_> =
+        registry.rows().iter().flat_map(|row| row.served.iter().map(|served| GroupVersion::new(row.group.clone(), served.version.clone()))).collect();
+    for group_version in served {
+        let document = document(&registry, &group_version).expect("a document");
+        check(&document, &document["components"]["schemas"]);
+        let undocumented = document["components"]["schemas"]
+            .as_object()
+            .expect("a map")
+            .iter()
+            .filter(|(name, schema)| !name.ends_with("List") && !name.contains("apimachinery") && schema.get("description").is_none());
+        assert_eq!(undocumented.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), Vec::<&str>::new(), "{group_version}");
+    }
+}
