@@ -1,1 +1,10 @@
 //! Supervisor, traced envelope, key queue, cache, clock, recorder and directory of live actors.
+
+pub mod directory;
+pub mod envelope;
+pub mod host;
+pub mod placement;
+pub mod queue;
+pub mod recorder;
+pub mod system;
+pub mod unit;

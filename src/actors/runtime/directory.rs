@@ -1,0 +1,278 @@
+//! The directory of live actors: what `troupe actors` shows, and the chaos switch.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::Message;
+use futures::future::join_all;
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::recorder::Name;
+
+/// What the runtime tells a host besides its unit's messages.
+pub enum Control {
+    /// Panic now with this text.
+    Crash(String),
+    /// End in good order.
+    Stop,
+    Observe(oneshot::Sender<Value>),
+}
+
+impl Message for Control {
+    type Result = ();
+}
+
+/// Where a unit is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorState {
+    Starting,
+    Running,
+    Restarting,
+}
+
+/// One live actor, as the directory reports it. Durations are in microseconds.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActorStatus {
+    pub path: Arc<str>,
+    pub unit: &'static str,
+    pub state: ActorState,
+    pub mailbox: u64,
+    /// At most this old is the oldest waiting message.
+    pub oldest_us: u64,
+    pub handled: u64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub restarts: u64,
+    pub last_failure: Option<String>,
+    /// What the unit says of itself; null when it did not answer in time.
+    pub status: Value,
+}
+
+/// The directory's book on one actor.
+pub struct Entry {
+    path: Arc<str>,
+    unit: &'static str,
+    name: Name,
+    born: Instant,
+    state: AtomicU8,
+    queued: AtomicU64,
+    /// Nanoseconds after `born` at which the oldest waiting message may have been sent.
+    oldest: AtomicU64,
+    handled: AtomicU64,
+    restarts: AtomicU64,
+    last_failure: Mutex<Option<String>>,
+    /// Handling times by power of two of nanoseconds.
+    latency: [AtomicU64; 40],
+    poison: AtomicBool,
+    chaos_delay: AtomicU64,
+    control: Box<dyn Fn(Control) + Send + Sync>,
+}
+
+impl Entry {
+    pub(crate) fn new(path: Arc<str>, unit: &'static str, name: Name, control: Box<dyn Fn(Control) + Send + Sync>) -> Arc<Self> {
+        Arc::new(Entry {
+            path,
+            unit,
+            name,
+            born: tokio::time::Instant::now().into_std(),
+            state: AtomicU8::new(0),
+            queued: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
+            latency: [const { AtomicU64::new(0) }; 40],
+            poison: AtomicBool::new(false),
+            chaos_delay: AtomicU64::new(0),
+            control,
+        })
+    }
+
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    pub fn name(&self) -> Name {
+        self.name
+    }
+
+    fn since_birth(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn message_queued(&self) {
+        if self.queued.fetch_add(1, Relaxed) == 0 {
+            self.oldest.store(self.since_birth(tokio::time::Instant::now().into_std()), Relaxed);
+        }
+    }
+
+    pub(crate) fn message_refused(&self) {
+        // Saturating: messages sent past the counting address never went in.
+        let _ = self.queued.fetch_update(Relaxed, Relaxed, |queued| Some(queued.saturating_sub(1)));
+    }
+
+    pub(crate) fn message_taken(&self, enqueued: Instant) {
+        self.message_refused();
+        self.oldest.store(self.since_birth(enqueued), Relaxed);
+    }
+
+    pub(crate) fn message_handled(&self, took: Duration) {
+        self.handled.fetch_add(1, Relaxed);
+        let bucket = (u128::BITS - took.as_nanos().leading_zeros()).min(39);
+        self.latency[bucket as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn set_running(&self) {
+        self.state.store(1, Relaxed);
+    }
+
+    pub(crate) fn set_restarting(&self, why: &str) {
+        self.state.store(2, Relaxed);
+        *self.last_failure.lock() = Some(why.to_owned());
+    }
+
+    pub(crate) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn take_poison(&self) -> bool {
+        self.poison.load(Relaxed) && self.poison.swap(false, Relaxed)
+    }
+
+    /// A delay to put in before the next message; zero unless the chaos switch is on.
+    pub(crate) fn chaos_delay(&self) -> Duration {
+        match self.chaos_delay.load(Relaxed) {
+            0 => Duration::ZERO,
+            most => Duration::from_nanos(rand::random_range(0..=most)),
+        }
+    }
+
+    pub(crate) fn control(&self, control: Control) {
+        (self.control)(control);
+    }
+
+    /// The handling time in microseconds that `share` of the messages stay below.
+    fn quantile(&self, share: f64) -> f64 {
+        let counts: Vec<u64> = self.latency.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let wanted = counts.iter().sum::<u64>() as f64 * share;
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            seen > 0 && seen as f64 >= wanted
+        });
+        bucket.map_or(0.0, |bucket| (1u64 << bucket) as f64 / 1000.0)
+    }
+
+    fn status(&self, status: Value) -> ActorStatus {
+        let mailbox = self.queued.load(Relaxed);
+        let now = self.since_birth(tokio::time::Instant::now().into_std());
+        let oldest_us = if mailbox == 0 { 0 } else { now.saturating_sub(self.oldest.load(Relaxed)) / 1000 };
+        let state = match self.state.load(Relaxed) {
+            0 => ActorState::Starting,
+            1 => ActorState::Running,
+            _ => ActorState::Restarting,
+        };
+        ActorStatus {
+            path: self.path.clone(),
+            unit: self.unit,
+            state,
+            mailbox,
+            oldest_us,
+            handled: self.handled.load(Relaxed),
+            p50_us: self.quantile(0.5),
+            p99_us: self.quantile(0.99),
+            restarts: self.restarts.load(Relaxed),
+            last_failure: self.last_failure.lock().clone(),
+            status,
+        }
+    }
+}
+
+/// All live actors by path.
+#[derive(Default)]
+pub struct Directory {
+    entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
+}
+
+impl Directory {
+    pub(crate) fn insert(&self, entry: Arc<Entry>) {
+        self.entries.write().insert(entry.path.clone(), entry);
+    }
+
+    pub(crate) fn remove(&self, entry: &Arc<Entry>) {
+        let mut entries = self.entries.write();
+        if entries.get(&entry.path).is_some_and(|current| Arc::ptr_eq(current, entry)) {
+            entries.remove(&entry.path);
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Option<Arc<Entry>> {
+        self.entries.read().get(path).cloned()
+    }
+
+    /// The entries below a path, not itself.
+    pub(crate) fn below(&self, path: &str) -> Vec<Arc<Entry>> {
+        let prefix = format!("{path}/");
+        let entries = self.entries.read();
+        let from = entries.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
+        from.take_while(|(path, _)| path.starts_with(&prefix)).map(|(_, entry)| entry.clone()).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries.read().values().cloned().collect()
+    }
+
+    /// Counters of all actors, in path order, without asking them.
+    pub fn snapshot(&self) -> Vec<ActorStatus> {
+        self.all().iter().map(|entry| entry.status(Value::Null)).collect()
+    }
+
+    /// Like [`Self::snapshot`], with the status of every actor that answers within `patience`.
+    pub async fn observe(&self, patience: Duration) -> Vec<ActorStatus> {
+        let asked = self.all().into_iter().map(|entry| async move {
+            let (reply, answer) = oneshot::channel();
+            entry.control(Control::Observe(reply));
+            let status = tokio::time::timeout(patience, answer).await.ok().and_then(Result::ok);
+            entry.status(status.unwrap_or_default())
+        });
+        join_all(asked).await
+    }
+
+    /// Chaos: makes the unit at `path` panic at once. `false` when there is none.
+    pub fn kill(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.control(Control::Crash("killed by the chaos switch".to_owned()));
+        }
+        found.is_some()
+    }
+
+    /// Chaos: makes the unit at `path` panic at its next message. `false` when there is none.
+    pub fn poison(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.poison.store(true, Relaxed);
+        }
+        found.is_some()
+    }
+
+    /// Chaos: each message of the unit waits a random time up to `most`; zero ends it. `false` when there is none.
+    pub fn delay(&self, path: &str, most: Duration) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos_delay.store(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+        found.is_some()
+    }
+}

@@ -1,0 +1,119 @@
+//! The guard future: polls a host's context inside `catch_unwind` and restarts it after panics.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context as Task, Poll},
+    time::Instant,
+};
+
+use actix::{Context, dev::ContextFut};
+use tokio::time::Sleep;
+
+use super::{Host, Seat};
+use crate::runtime::unit::{Policy, Unit};
+
+/// Runs one host to its end.
+pub(crate) struct Guard<U: Unit> {
+    context: Option<ContextFut<Host<U>, Context<Host<U>>>>,
+    nap: Option<Pin<Box<Sleep>>>,
+    failures: VecDeque<Instant>,
+    policy: Policy,
+    seat: Seat,
+}
+
+/// The text of a panic's payload.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".to_owned())
+}
+
+impl<U: Unit> Guard<U> {
+    pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Policy, seat: Seat) -> Self {
+        Guard { context: Some(context), nap: None, failures: VecDeque::new(), policy, seat }
+    }
+
+    /// Counts a failure; `true` when the unit may start again.
+    fn failed(&mut self, why: &str) -> bool {
+        self.seat.broken.set(true);
+        let now = tokio::time::Instant::now().into_std();
+        self.failures.push_back(now);
+        while self.failures.front().is_some_and(|first| now.saturating_duration_since(*first) > self.policy.window) {
+            self.failures.pop_front();
+        }
+        let path = self.seat.entry.path().clone();
+        self.seat.entry.set_restarting(why);
+        self.seat.system.stop_below(&path);
+        if self.failures.len() > self.policy.intensity {
+            tracing::error!(unit = %path, panic = why, failures = self.failures.len(), "unit gave up, escalating");
+            return false;
+        }
+        let pause = self.policy.pause(self.failures.len(), self.seat.system.jitter());
+        tracing::warn!(unit = %path, panic = why, ?pause, "unit panicked, restarting");
+        self.nap = Some(Box::pin(tokio::time::sleep(pause)));
+        true
+    }
+
+    /// Drops the context; its drop polls the actor a last time, so even that is guarded.
+    fn discard(&mut self) {
+        let context = self.context.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(context))) {
+            tracing::warn!(unit = %self.seat.entry.path(), panic = panic_text(panic.as_ref()), "unit panicked while it ended");
+        }
+    }
+
+    fn finish(&mut self) -> Poll<()> {
+        self.discard();
+        self.seat.system.stop_below(self.seat.entry.path());
+        self.seat.system.directory().remove(&self.seat.entry);
+        Poll::Ready(())
+    }
+}
+
+impl<U: Unit> Drop for Guard<U> {
+    fn drop(&mut self) {
+        if self.context.is_some() {
+            self.discard();
+            self.seat.system.directory().remove(&self.seat.entry);
+        }
+    }
+}
+
+impl<U: Unit> Future for Guard<U> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            if let Some(nap) = &mut this.nap {
+                std::task::ready!(nap.as_mut().poll(task));
+                this.nap = None;
+                let Some(context) = &mut this.context else { return Poll::Ready(()) };
+                let restarted = catch_unwind(AssertUnwindSafe(|| context.restart()));
+                match restarted {
+                    Ok(true) => this.seat.entry.count_restart(),
+                    Ok(false) => return this.finish(),
+                    // The broken unit's own drop panicked; it is gone all the same.
+                    Err(_) => this.nap = Some(Box::pin(tokio::time::sleep(this.policy.backoff))),
+                }
+                continue;
+            }
+            let Some(context) = &mut this.context else { return Poll::Ready(()) };
+            this.seat.handled_in_poll.set(0);
+            match catch_unwind(AssertUnwindSafe(|| Pin::new(context).poll(task))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(())) => return this.finish(),
+                Err(panic) => {
+                    if !this.failed(&panic_text(panic.as_ref())) {
+                        let path = this.seat.entry.path().clone();
+                        let done = this.finish();
+                        this.seat.system.escalate(&path);
+                        return done;
+                    }
+                }
+            }
+        }
+    }
+}

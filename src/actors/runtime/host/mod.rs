@@ -1,0 +1,286 @@
+//! The host: the actix actor around a unit.
+//!
+//! It owns `Option<Unit>`, rebuilt by the factory in `started()`. The guard ([`guard`]) polls the host's own context
+//! future inside `catch_unwind`, naps for the backoff and restarts it: the mailbox stays, only the message in hand is
+//! lost (its asker sees a closed mailbox). Futures a unit spawns run as tasks of their own, are guarded as well, and are
+//! aborted when the unit restarts.
+
+mod address;
+mod guard;
+
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, Message, Supervised, WeakAddr,
+    dev::{MessageResponse, OneshotSender},
+    fut::wrap_future,
+};
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use troupe_api::meta::Cause;
+
+pub use self::address::{TellError, UnitAddr};
+pub(crate) use self::guard::{Guard, panic_text};
+use super::{
+    directory::{Control, Entry},
+    envelope::{On, Reply, Traced},
+    recorder::{Hop, Outcome},
+    system::System,
+    unit::Unit,
+};
+
+/// Messages handled in one poll before the host yields to its neighbours.
+const MESSAGES_PER_POLL: u32 = 64;
+
+/// Builds a unit at each start.
+pub type Factory<U> = Box<dyn FnMut(&mut UnitContext<'_, U>) -> U + Send>;
+
+/// The actor around a unit.
+pub struct Host<U: Unit> {
+    unit: Option<U>,
+    factory: Factory<U>,
+    tasks: JoinSet<()>,
+    seat: Seat,
+}
+
+/// What host and guard share.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub system: System,
+    pub entry: Arc<Entry>,
+    pub handled_in_poll: Rc<Cell<u32>>,
+    pub broken: Rc<Cell<bool>>,
+}
+
+/// What a unit may do while it handles a message.
+pub struct UnitContext<'a, U: Unit> {
+    ctx: &'a mut Context<Host<U>>,
+    tasks: &'a mut JoinSet<()>,
+    seat: &'a Seat,
+    cause: Cause,
+}
+
+/// Runs a closure on the unit: how futures come back.
+struct Resume<U: Unit> {
+    run: Box<dyn FnOnce(&mut U, &mut UnitContext<'_, U>) + Send>,
+    cause: Cause,
+}
+
+impl<U: Unit> Message for Resume<U> {
+    type Result = ();
+}
+
+impl<U: Unit> Host<U> {
+    pub(crate) fn new(factory: Factory<U>, seat: Seat) -> Self {
+        Host { unit: None, factory, tasks: JoinSet::new(), seat }
+    }
+
+    fn with_unit<R>(&mut self, ctx: &mut Context<Self>, cause: Cause, run: impl FnOnce(&mut U, &mut UnitContext<'_, U>) -> R) -> Option<R> {
+        let unit = self.unit.as_mut()?;
+        let mut cx = UnitContext { ctx, tasks: &mut self.tasks, seat: &self.seat, cause };
+        Some(run(unit, &mut cx))
+    }
+
+    /// Keeps one flooded unit from starving its neighbours, and applies the chaos switch.
+    fn breathe(&mut self, ctx: &mut Context<Self>) {
+        assert!(!self.seat.entry.take_poison(), "killed by the chaos switch");
+        let handled = self.seat.handled_in_poll.get() + 1;
+        self.seat.handled_in_poll.set(handled);
+        let delay = self.seat.entry.chaos_delay();
+        // The mailbox must rest during these waits: that is their purpose.
+        if !delay.is_zero() {
+            ctx.wait(wrap_future(tokio::time::sleep(delay)));
+        } else if handled >= MESSAGES_PER_POLL {
+            self.seat.handled_in_poll.set(0);
+            ctx.wait(wrap_future(yield_once()));
+        }
+    }
+}
+
+/// Returns to the executor once. tokio's `yield_now` defers its wake-up past the local set, this one does not.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|task| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+impl<U: Unit> Actor for Host<U> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let mut cx = UnitContext { ctx, tasks: &mut self.tasks, seat: &self.seat, cause: Cause::default() };
+        let mut unit = (self.factory)(&mut cx);
+        unit.started(&mut cx);
+        self.unit = Some(unit);
+        self.seat.entry.set_running();
+    }
+
+    fn stopped(&mut self, _ctx: &mut Self::Context) {
+        self.tasks.abort_all();
+        if let Some(mut unit) = self.unit.take()
+            && !self.seat.broken.get()
+        {
+            unit.stopped();
+        }
+    }
+}
+
+impl<U: Unit> Supervised for Host<U> {
+    fn restarting(&mut self, _ctx: &mut Self::Context) {
+        self.tasks.abort_all();
+        self.tasks = JoinSet::new();
+        self.unit = None;
+        self.seat.broken.set(false);
+    }
+}
+
+/// A handler's reply on its way to the asker.
+pub struct HostReply<R>(Option<Reply<R>>);
+
+impl<U: Unit, M: Message + 'static> MessageResponse<Host<U>, M> for HostReply<M::Result> {
+    fn handle(self, ctx: &mut Context<Host<U>>, tx: Option<OneshotSender<M::Result>>) {
+        match self.0 {
+            Some(Reply::Now(result)) => {
+                if let Some(tx) = tx {
+                    // The asker may have gone; nobody is left to tell.
+                    let _ = tx.send(result);
+                }
+            }
+            Some(Reply::Later(future)) => {
+                let send = future.map(|result| tx.map(|tx| tx.send(result)));
+                ctx.spawn(wrap_future(send.map(drop)));
+            }
+            None => {}
+        }
+    }
+}
+
+impl<U, M> Handler<Traced<M>> for Host<U>
+where
+    U: On<M>,
+    M: Message + 'static,
+{
+    type Result = HostReply<M::Result>;
+
+    fn handle(&mut self, traced: Traced<M>, ctx: &mut Self::Context) -> Self::Result {
+        let Traced { message, cause, from, enqueued } = traced;
+        let begun = tokio::time::Instant::now().into_std();
+        self.seat.entry.message_taken(enqueued);
+        self.breathe(ctx);
+        let hop_cause = cause.clone();
+        let reply = self.with_unit(ctx, cause, |unit, cx| unit.on(message, cx));
+        let ended = tokio::time::Instant::now().into_std();
+        self.seat.entry.message_handled(ended.saturating_duration_since(begun));
+        self.seat.system.recorder().hop(Hop {
+            from,
+            to: self.seat.entry.name(),
+            message: self.seat.system.recorder().type_name::<M>(),
+            waited: begun.saturating_duration_since(enqueued),
+            handled: ended.saturating_duration_since(begun),
+            outcome: Outcome::Done,
+            cause: hop_cause,
+            produced: None,
+            at: begun,
+        });
+        HostReply(reply)
+    }
+}
+
+impl<U: Unit> Handler<Resume<U>> for Host<U> {
+    type Result = ();
+
+    fn handle(&mut self, resume: Resume<U>, ctx: &mut Self::Context) {
+        self.breathe(ctx);
+        self.with_unit(ctx, resume.cause, resume.run);
+    }
+}
+
+impl<U: Unit> Handler<Control> for Host<U> {
+    type Result = ();
+
+    fn handle(&mut self, control: Control, ctx: &mut Self::Context) {
+        match control {
+            Control::Crash(why) => std::panic::panic_any(why),
+            Control::Stop => ctx.stop(),
+            Control::Observe(reply) => {
+                let status = self.unit.as_ref().map(U::observe).unwrap_or_default();
+                // The observer may have stopped waiting.
+                let _ = reply.send(status);
+            }
+        }
+    }
+}
+
+impl<U: Unit> UnitContext<'_, U> {
+    /// The unit's own address.
+    pub fn address(&self) -> UnitAddr<U> {
+        UnitAddr::new(self.ctx.address(), self.seat.entry.clone())
+    }
+
+    /// The unit's path in the supervision tree.
+    pub fn path(&self) -> &Arc<str> {
+        self.seat.entry.path()
+    }
+
+    pub fn system(&self) -> &System {
+        &self.seat.system
+    }
+
+    /// What led to the message in hand.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// Ends the unit in good order; it is not restarted.
+    pub fn stop(&mut self) {
+        self.ctx.stop();
+    }
+
+    /// Runs a future as a task of this unit: it is aborted when the unit ends or restarts, and its panic restarts the unit.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        let host: WeakAddr<Host<U>> = self.ctx.address().downgrade();
+        self.tasks.spawn_local(async move {
+            if let Err(panic) = std::panic::AssertUnwindSafe(future).catch_unwind().await
+                && let Some(host) = host.upgrade()
+            {
+                host.do_send(Control::Crash(format!("spawned future: {}", panic_text(panic.as_ref()))));
+            }
+        });
+    }
+
+    /// Runs a future as [`Self::spawn`] does and hands its output back to the unit.
+    pub fn spawn_then<T: Send + 'static>(
+        &mut self,
+        future: impl Future<Output = T> + 'static,
+        then: impl FnOnce(&mut U, T, &mut UnitContext<'_, U>) + Send + 'static,
+    ) {
+        let host = self.ctx.address().downgrade();
+        let cause = self.cause.clone();
+        self.spawn(async move {
+            let output = future.await;
+            if let Some(host) = host.upgrade() {
+                host.do_send(Resume { run: Box::new(move |unit, cx| then(unit, output, cx)), cause });
+            }
+        });
+    }
+
+    /// Calls back after `delay`.
+    pub fn after(&mut self, delay: Duration, then: impl FnOnce(&mut U, &mut UnitContext<'_, U>) + Send + 'static) {
+        self.spawn_then(tokio::time::sleep(delay), move |unit, (), cx| then(unit, cx));
+    }
+
+    /// Calls back every `period`, beginning one period from now; a slow unit misses ticks instead of queueing them.
+    pub fn every(&mut self, period: Duration, tick: impl Fn(&mut U, &mut UnitContext<'_, U>) + Clone + Send + 'static) {
+        self.after(period, move |unit, cx| {
+            tick(unit, cx);
+            cx.every(period, tick);
+        });
+    }
+}

@@ -1,0 +1,224 @@
+//! The key queue: which keys to work on, one in flight per key.
+//!
+//! A pure state machine driven by the time it is handed. Keys are deduplicated; a key that is added while in flight runs
+//! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use std::collections::HashMap;
+use troupe_api::meta::Cause;
+
+/// How failures are paced.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuePolicy {
+    /// Pause after the first failure; doubles.
+    pub backoff: Duration,
+    pub max_backoff: Duration,
+    /// Failures in a row after which a key is quarantined.
+    pub failures: u32,
+    /// Panics in a row after which a key is quarantined.
+    pub panics: u32,
+    /// Pause between attempts in quarantine.
+    pub quarantine: Duration,
+}
+
+impl Default for QueuePolicy {
+    fn default() -> Self {
+        QueuePolicy {
+            backoff: Duration::from_millis(5),
+            max_backoff: Duration::from_secs(1000),
+            failures: 15,
+            panics: 3,
+            quarantine: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How an attempt on a key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Done,
+    RequeueAfter(Duration),
+    Failed,
+    Panicked,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    failures: u32,
+    panics: u32,
+    quarantined: bool,
+    in_flight: bool,
+    ready: bool,
+    /// Added again while in flight.
+    dirty: bool,
+    due: Option<(Instant, u64)>,
+    cause: Cause,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct KeyQueue<K> {
+    policy: QueuePolicy,
+    slots: HashMap<K, Slot>,
+    ready: VecDeque<K>,
+    due: BTreeMap<(Instant, u64), K>,
+    sequence: u64,
+    in_flight: usize,
+}
+
+impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
+    pub fn new(policy: QueuePolicy) -> Self {
+        KeyQueue { policy, slots: HashMap::new(), ready: VecDeque::new(), due: BTreeMap::new(), sequence: 0, in_flight: 0 }
+    }
+
+    /// Wants `key` worked on. A wake-up of a key that backs off runs it now, unless it is quarantined.
+    pub fn add(&mut self, key: K, cause: Cause) {
+        let slot = self.slots.entry(key.clone()).or_default();
+        slot.cause = cause;
+        if slot.in_flight {
+            slot.dirty = true;
+        } else if !slot.ready && !slot.quarantined && slot.failures + slot.panics == 0 {
+            slot.ready = true;
+            if let Some(due) = slot.due.take() {
+                self.due.remove(&due);
+            }
+            self.ready.push_back(key);
+        } else if !slot.ready && slot.due.is_none() {
+            slot.ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Wants `key` worked on after `delay`; an earlier appointment stands.
+    pub fn add_after(&mut self, key: K, delay: Duration, cause: Cause, now: Instant) {
+        let slot = self.slots.entry(key.clone()).or_default();
+        if slot.ready {
+            return;
+        }
+        slot.cause = cause;
+        self.appoint(key, now + delay);
+    }
+
+    fn appoint(&mut self, key: K, at: Instant) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        match slot.due {
+            Some((due, _)) if due <= at => return,
+            Some(due) => drop(self.due.remove(&due)),
+            None => {}
+        }
+        self.sequence += 1;
+        slot.due = Some((at, self.sequence));
+        self.due.insert((at, self.sequence), key);
+    }
+
+    /// The next key to work on; it is in flight until [`Self::done`].
+    pub fn next(&mut self, now: Instant) -> Option<(K, Cause)> {
+        while let Some(entry) = self.due.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.remove();
+            let slot = self.slots.get_mut(&key).expect("an appointed key has a slot");
+            slot.due = None;
+            if slot.in_flight {
+                slot.dirty = true;
+            } else if !slot.ready {
+                slot.ready = true;
+                self.ready.push_back(key);
+            }
+        }
+        let key = self.ready.pop_front()?;
+        let slot = self.slots.get_mut(&key).expect("a ready key has a slot");
+        slot.ready = false;
+        slot.in_flight = true;
+        self.in_flight += 1;
+        Some((key, slot.cause.clone()))
+    }
+
+    /// When the next delayed key is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Ends an attempt; `true` when the key just went into quarantine.
+    pub fn done(&mut self, key: &K, verdict: Verdict, now: Instant) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        if !std::mem::take(&mut slot.in_flight) {
+            return false;
+        }
+        self.in_flight -= 1;
+        let dirty = std::mem::take(&mut slot.dirty);
+        match verdict {
+            Verdict::Done | Verdict::RequeueAfter(_) => (slot.failures, slot.panics, slot.quarantined) = (0, 0, false),
+            Verdict::Failed => slot.failures += 1,
+            Verdict::Panicked => slot.panics += 1,
+        }
+        match verdict {
+            Verdict::Done | Verdict::RequeueAfter(_) if dirty => {
+                slot.ready = true;
+                self.ready.push_back(key.clone());
+                if let Verdict::RequeueAfter(delay) = verdict {
+                    self.appoint(key.clone(), now + delay);
+                }
+                false
+            }
+            Verdict::Done => {
+                if slot.due.is_none() {
+                    self.slots.remove(key);
+                }
+                false
+            }
+            Verdict::RequeueAfter(delay) => {
+                self.appoint(key.clone(), now + delay);
+                false
+            }
+            Verdict::Failed | Verdict::Panicked => self.retry(key, now),
+        }
+    }
+
+    fn retry(&mut self, key: &K, now: Instant) -> bool {
+        let policy = self.policy;
+        let slot = self.slots.get_mut(key).expect("checked by the caller");
+        let poisoned = slot.failures >= policy.failures || slot.panics >= policy.panics;
+        let newly = poisoned && !slot.quarantined;
+        slot.quarantined = poisoned;
+        if let Some(due) = slot.due.take() {
+            self.due.remove(&due);
+        }
+        let attempts = slot.failures + slot.panics;
+        let backoff = policy.backoff.saturating_mul(1 << (attempts - 1).min(24)).min(policy.max_backoff);
+        self.appoint(key.clone(), now + if poisoned { policy.quarantine } else { backoff });
+        newly
+    }
+
+    /// Keys that can run now.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Keys that wait for their time.
+    pub fn delayed(&self) -> usize {
+        self.due.len()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Keys in quarantine, in order.
+    pub fn quarantined(&self) -> BTreeSet<&K> {
+        self.slots.iter().filter(|(_, slot)| slot.quarantined).map(|(key, _)| key).collect()
+    }
+
+    /// How often a key failed in a row.
+    pub fn failures(&self, key: &K) -> u32 {
+        self.slots.get(key).map_or(0, |slot| slot.failures + slot.panics)
+    }
+}
+
+#[cfg(test)]
+mod tests;

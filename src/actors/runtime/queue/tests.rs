@@ -1,0 +1,65 @@
+//! Tests of the key queue.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn queue() -> KeyQueue<u8> {
+    KeyQueue::new(QueuePolicy { failures: 3, ..QueuePolicy::default() })
+}
+
+#[test]
+fn a_key_added_twice_runs_once_and_one_added_in_flight_runs_again() {
+    let (mut queue, now) = (queue(), Instant::now());
+    queue.add(1, Cause::default());
+    queue.add(1, Cause::default());
+    assert_eq!(queue.next(now).map(|(key, _)| key), Some(1));
+    assert!(queue.next(now).is_none());
+    queue.add(1, Cause::default());
+    assert!(queue.next(now).is_none());
+    queue.done(&1, Verdict::Done, now);
+    assert_eq!(queue.next(now).map(|(key, _)| key), Some(1));
+}
+
+#[test]
+fn a_failing_key_backs_off_and_is_quarantined_then_freed_by_success() {
+    let (mut queue, mut now) = (queue(), Instant::now());
+    queue.add(1, Cause::default());
+    for attempt in 1..=3 {
+        assert!(queue.next(now).is_some());
+        assert_eq!(queue.done(&1, Verdict::Failed, now), attempt == 3);
+        queue.add(1, Cause::default());
+        assert!(queue.next(now).is_none(), "a wake-up does not end the backoff");
+        now = queue.next_due().expect("delayed");
+    }
+    assert_eq!(queue.quarantined().len(), 1);
+    assert!(queue.next(now).is_some());
+    queue.done(&1, Verdict::Done, now);
+    assert!(queue.quarantined().is_empty());
+}
+
+proptest! {
+    #[test]
+    fn no_key_is_ever_in_flight_twice_and_no_wake_up_is_lost(steps in prop::collection::vec((0u8..4, 0u8..5, 0u64..50), 1..200)) {
+        let mut queue = queue();
+        let mut now = Instant::now();
+        let mut flying = BTreeSet::new();
+        let mut wanted = BTreeSet::new();
+        for (action, key, wait) in steps {
+            now += Duration::from_millis(wait);
+            match action {
+                0 => { queue.add(key, Cause::default()); wanted.insert(key); }
+                1 => if let Some((key, _)) = queue.next(now) { prop_assert!(flying.insert(key)); wanted.remove(&key); },
+                2 => if let Some(key) = flying.pop_first() { queue.done(&key, Verdict::Done, now); },
+                _ => if let Some(key) = flying.pop_first() { queue.done(&key, Verdict::Failed, now); wanted.insert(key); },
+            }
+        }
+        for key in flying { queue.done(&key, Verdict::Done, now); }
+        for _ in 0..100 {
+            while let Some((key, _)) = queue.next(now) { wanted.remove(&key); queue.done(&key, Verdict::Done, now); }
+            match queue.next_due() { Some(due) => now = due, None => break }
+        }
+        prop_assert!(wanted.is_empty(), "{wanted:?} were forgotten");
+        prop_assert_eq!(queue.slots.len(), 0);
+    }
+}

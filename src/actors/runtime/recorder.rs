@@ -1,0 +1,238 @@
+//! The recorder: two fixed-size rings per process, one of every hop, one of hops that changed something.
+//!
+//! A hop is recorded without allocation: names are interned, object versions are shared. The rings are split in shards,
+//! one per thread in practice, so that a record is an uncontended lock and a copy.
+
+use std::{
+    any::TypeId,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+use troupe_api::meta::{Cause, ObjectKey, ObjectVersion};
+
+/// An interned name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Name(u32);
+
+impl Name {
+    /// The sender that is no unit.
+    pub const OUTSIDE: Name = Name(0);
+}
+
+/// How a hop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Done,
+    Failed,
+    Panicked,
+}
+
+/// One message from one unit to another.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    pub from: Name,
+    pub to: Name,
+    pub message: Name,
+    pub waited: Duration,
+    pub handled: Duration,
+    pub outcome: Outcome,
+    pub cause: Cause,
+    /// The object version this hop committed.
+    pub produced: Option<Arc<ObjectVersion>>,
+    /// When handling began.
+    pub at: Instant,
+}
+
+/// A hop as `troupe trace` shows it. Times are in microseconds; `at_us` counts from the first step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceStep {
+    pub at_us: u64,
+    pub trace: String,
+    pub from: Arc<str>,
+    pub to: Arc<str>,
+    pub message: Arc<str>,
+    pub waited_us: u64,
+    pub handled_us: u64,
+    pub outcome: Outcome,
+    /// `resource key@revision` that led to this hop.
+    pub object: Option<String>,
+    /// `resource key@revision` that this hop committed.
+    pub produced: Option<String>,
+}
+
+struct Ring {
+    hops: Vec<Hop>,
+    next: usize,
+    capacity: usize,
+}
+
+impl Ring {
+    fn push(&mut self, hop: Hop) {
+        if self.hops.len() < self.capacity {
+            self.hops.push(hop);
+        } else {
+            self.hops[self.next] = hop;
+        }
+        self.next = (self.next + 1) % self.capacity;
+    }
+}
+
+struct Shards(Vec<Mutex<Ring>>);
+
+impl Shards {
+    fn new(shards: usize, capacity: usize) -> Self {
+        let ring = || Mutex::new(Ring { hops: Vec::new(), next: 0, capacity: capacity.div_ceil(shards).max(1) });
+        Shards((0..shards).map(|_| ring()).collect())
+    }
+
+    fn push(&self, hop: Hop) {
+        self.0[SHARD.with(|shard| *shard) % self.0.len()].lock().push(hop);
+    }
+
+    fn collect(&self, into: &mut Vec<Hop>) {
+        for shard in &self.0 {
+            into.extend(shard.lock().hops.iter().cloned());
+        }
+    }
+}
+
+static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static SHARD: usize = NEXT_SHARD.fetch_add(1, Relaxed);
+    static TYPE_NAMES: RefCell<HashMap<(usize, TypeId), Name>> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Names {
+    by_text: HashMap<Arc<str>, Name>,
+    texts: Vec<Arc<str>>,
+}
+
+/// The two rings.
+pub struct Recorder {
+    names: RwLock<Names>,
+    hops: Shards,
+    changes: Shards,
+    enabled: AtomicBool,
+}
+
+impl Recorder {
+    /// Rings of so many hops and so many changing hops.
+    pub fn new(hops: usize, changes: usize) -> Self {
+        let recorder =
+            Recorder { names: RwLock::default(), hops: Shards::new(4, hops), changes: Shards::new(4, changes), enabled: AtomicBool::new(true) };
+        recorder.intern("outside");
+        recorder
+    }
+
+    /// Switches recording of hops on or off; changing hops are always kept.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Relaxed);
+    }
+
+    /// The name of a text; allocates only for a new one.
+    pub fn intern(&self, text: &str) -> Name {
+        if let Some(name) = self.names.read().by_text.get(text) {
+            return *name;
+        }
+        let mut names = self.names.write();
+        if let Some(name) = names.by_text.get(text) {
+            return *name;
+        }
+        let name = Name(u32::try_from(names.texts.len()).expect("fewer than 2^32 names"));
+        let text: Arc<str> = text.into();
+        names.texts.push(text.clone());
+        names.by_text.insert(text, name);
+        name
+    }
+
+    /// The name of a message type, without its module path.
+    pub fn type_name<M: 'static>(&self) -> Name {
+        let key = (std::ptr::from_ref(self) as usize, TypeId::of::<M>());
+        TYPE_NAMES.with_borrow_mut(|names| {
+            *names.entry(key).or_insert_with(|| {
+                let full = std::any::type_name::<M>();
+                let head = full.split('<').next().unwrap_or(full);
+                self.intern(head.rsplit("::").next().unwrap_or(head))
+            })
+        })
+    }
+
+    /// Records a hop; in both rings when it changed something.
+    pub fn hop(&self, hop: Hop) {
+        if hop.produced.is_some() {
+            self.changes.push(hop.clone());
+        }
+        if self.enabled.load(Relaxed) {
+            self.hops.push(hop);
+        }
+    }
+
+    /// Records that `to` committed `produced` because of `cause`.
+    pub fn changed(&self, from: Name, to: Name, message: Name, cause: Cause, produced: Arc<ObjectVersion>, took: Duration) {
+        let at = tokio::time::Instant::now().into_std();
+        let at = at.checked_sub(took).unwrap_or(at);
+        self.hop(Hop { from, to, message, waited: Duration::ZERO, handled: took, outcome: Outcome::Done, cause, produced: Some(produced), at });
+    }
+
+    /// Every recorded hop, oldest first.
+    pub fn hops(&self) -> Vec<Hop> {
+        let mut all = Vec::new();
+        self.hops.collect(&mut all);
+        let mut changes = Vec::new();
+        self.changes.collect(&mut changes);
+        let oldest = all.iter().map(|hop| hop.at).min();
+        all.extend(changes.into_iter().filter(|hop| !self.enabled.load(Relaxed) || oldest.is_none_or(|oldest| hop.at < oldest)));
+        all.sort_by_key(|hop| hop.at);
+        all
+    }
+
+    /// The causal chain of an object: every hop in a trace that led to it or came from it, in time order.
+    pub fn trace_of(&self, resource: &str, key: &ObjectKey) -> Vec<TraceStep> {
+        let hops = self.hops();
+        let about = |version: &Option<Arc<ObjectVersion>>| version.as_ref().is_some_and(|v| &*v.resource == resource && v.key == *key);
+        let mut wanted: Vec<bool> = hops.iter().map(|hop| about(&hop.produced) || about(&hop.cause.object)).collect();
+        let mut traces: BTreeMap<u128, ()> = BTreeMap::new();
+        for (hop, wanted) in hops.iter().zip(&wanted) {
+            if *wanted && hop.cause.trace != 0 {
+                traces.insert(hop.cause.trace, ());
+            }
+        }
+        for (hop, wanted) in hops.iter().zip(&mut wanted) {
+            *wanted |= traces.contains_key(&hop.cause.trace);
+        }
+        let chosen: Vec<&Hop> = hops.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(hop, _)| hop).collect();
+        let Some(first) = chosen.first().map(|hop| hop.at) else { return Vec::new() };
+        let names = self.names.read();
+        chosen.into_iter().map(|hop| step(hop, first, &names)).collect()
+    }
+}
+
+fn step(hop: &Hop, first: Instant, names: &Names) -> TraceStep {
+    let text = |name: Name| names.texts[name.0 as usize].clone();
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let version = |version: &Arc<ObjectVersion>| format!("{} {}@{}", version.resource, version.key, version.revision);
+    TraceStep {
+        at_us: micros(hop.at.saturating_duration_since(first)),
+        trace: format!("{:032x}", hop.cause.trace),
+        from: text(hop.from),
+        to: text(hop.to),
+        message: text(hop.message),
+        waited_us: micros(hop.waited),
+        handled_us: micros(hop.handled),
+        outcome: hop.outcome,
+        object: hop.cause.object.as_ref().map(version),
+        produced: hop.produced.as_ref().map(version),
+    }
+}

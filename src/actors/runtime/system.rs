@@ -1,0 +1,224 @@
+//! The root of the supervision tree: spawns units, escalates failures, shuts down.
+
+use std::{
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Addr, Context, WeakAddr, dev::channel::channel};
+use futures::FutureExt;
+use parking_lot::Mutex;
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use tokio::sync::watch;
+use troupe_api::meta::{Clock, SystemClock};
+
+use super::{
+    directory::{Control, Directory, Entry},
+    host::{Guard, Host, Seat, UnitAddr, UnitContext, panic_text},
+    placement::Placement,
+    recorder::Recorder,
+    unit::{Policy, Unit},
+};
+
+/// How to boot a [`System`].
+#[derive(Clone, Debug)]
+pub struct SystemOptions {
+    /// Threads for units; 0 runs everything on the caller's `LocalSet`.
+    pub arbiters: usize,
+    /// Seeds all jitter and generated randomness; `None` takes it from the operating system.
+    pub seed: Option<u64>,
+    pub clock: Arc<dyn Clock>,
+    /// Sizes of the recorder's rings.
+    pub hops: usize,
+    pub changes: usize,
+}
+
+impl Default for SystemOptions {
+    fn default() -> Self {
+        SystemOptions { arbiters: 2, seed: None, clock: Arc::new(SystemClock), hops: 8192, changes: 8192 }
+    }
+}
+
+impl SystemOptions {
+    /// One thread, seeded: for tests and simulations, inside a `LocalSet`.
+    pub fn local(seed: u64, clock: Arc<dyn Clock>) -> Self {
+        SystemOptions { arbiters: 0, seed: Some(seed), clock, ..SystemOptions::default() }
+    }
+}
+
+struct Inner {
+    directory: Directory,
+    recorder: Recorder,
+    placement: Placement,
+    clock: Arc<dyn Clock>,
+    rng: Mutex<StdRng>,
+    fatal: watch::Sender<Option<String>>,
+}
+
+/// The actor system of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct System(Arc<Inner>);
+
+impl System {
+    /// # Errors
+    /// When an arbiter thread cannot be started.
+    pub fn new(options: SystemOptions) -> io::Result<Self> {
+        let rng = options.seed.map_or_else(|| StdRng::seed_from_u64(rand::random()), StdRng::seed_from_u64);
+        Ok(System(Arc::new(Inner {
+            directory: Directory::default(),
+            recorder: Recorder::new(options.hops, options.changes),
+            placement: Placement::new(options.arbiters)?,
+            clock: options.clock,
+            rng: Mutex::new(rng),
+            fatal: watch::Sender::new(None),
+        })))
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// A generator of its own, seeded from the system's.
+    pub fn rng(&self) -> StdRng {
+        StdRng::seed_from_u64(self.0.rng.lock().next_u64())
+    }
+
+    pub(crate) fn jitter(&self) -> f64 {
+        self.0.rng.lock().random_range(0.0..1.0)
+    }
+
+    /// Starts a unit at `path` (`controllers/deployment`), built by `factory` now and after each failure. The unit at the
+    /// longest existing prefix of the path is its parent. A unit that lives at this path already is stopped.
+    pub fn spawn<U: Unit>(
+        &self,
+        path: impl Into<Arc<str>>,
+        policy: Policy,
+        factory: impl FnMut(&mut UnitContext<'_, U>) -> U + Send + 'static,
+    ) -> UnitAddr<U> {
+        let path = path.into();
+        self.stop(&path);
+        let (sender, receiver) = channel::<Host<U>>(policy.mailbox.max(1));
+        let addr = Addr::new(sender);
+        let weak: WeakAddr<Host<U>> = addr.downgrade();
+        let control = move |control: Control| {
+            if let Some(host) = weak.upgrade() {
+                host.do_send(control);
+            }
+        };
+        let full = std::any::type_name::<U>();
+        let unit = full.split('<').next().and_then(|head| head.rsplit("::").next()).unwrap_or(full);
+        let entry = Entry::new(path.clone(), unit, self.recorder().intern(&path), Box::new(control));
+        self.directory().insert(entry.clone());
+        let system = self.clone();
+        let seat_entry = entry.clone();
+        let keep = addr.clone();
+        self.0.placement.run(&path, move || {
+            let seat = Seat { system, entry: seat_entry, handled_in_poll: Rc::default(), broken: Rc::default() };
+            let host = Host::new(Box::new(factory), seat.clone());
+            let context = Context::with_receiver(receiver).into_future(host);
+            let guard = Guard::new(context, policy, seat);
+            // A supervised unit lives until it is stopped, even when nobody holds its address.
+            tokio::task::spawn_local(guard.map(move |()| drop(keep)));
+        });
+        UnitAddr::new(addr, entry)
+    }
+
+    /// Runs a task on an arbiter chosen by `name`; a panic in it is logged and runs it anew after a pause.
+    pub fn spawn_task<F>(&self, name: &str, mut make: impl FnMut() -> F + Send + 'static) -> TaskHandle
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let (alive, mut ended) = watch::channel(());
+        let label: Arc<str> = name.into();
+        self.0.placement.run(name, move || {
+            tokio::task::spawn_local(async move {
+                let work = async move {
+                    while let Err(panic) = std::panic::AssertUnwindSafe(make()).catch_unwind().await {
+                        tracing::error!(task = %label, panic = panic_text(panic.as_ref()), "task panicked, restarting");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                };
+                tokio::select! { () = work => {}, _ = ended.changed() => {} }
+            });
+        });
+        TaskHandle { _alive: alive }
+    }
+
+    /// Stops the unit at `path` and all below it, in good order.
+    pub fn stop(&self, path: &str) {
+        self.stop_below(path);
+        if let Some(entry) = self.directory().get(path) {
+            entry.control(Control::Stop);
+        }
+    }
+
+    pub(crate) fn stop_below(&self, path: &str) {
+        for entry in self.directory().below(path) {
+            entry.control(Control::Stop);
+        }
+    }
+
+    /// A unit gave up: its nearest living ancestor fails in turn; without one the system is broken.
+    pub(crate) fn escalate(&self, path: &str) {
+        let mut ancestor = path;
+        while let Some((parent, _)) = ancestor.rsplit_once('/') {
+            if let Some(entry) = self.directory().get(parent) {
+                entry.control(Control::Crash(format!("{path} gave up")));
+                return;
+            }
+            ancestor = parent;
+        }
+        self.0.fatal.send_replace(Some(format!("{path} gave up")));
+    }
+
+    /// Resolves when a failure reached the root: the daemon should exit non-zero then.
+    pub async fn broken(&self) -> String {
+        let mut fatal = self.0.fatal.subscribe();
+        let why = fatal.wait_for(Option::is_some).await.expect("the system holds the sender");
+        why.clone().unwrap_or_default()
+    }
+
+    /// Stops all units; `true` when all ended within `patience`.
+    pub async fn shutdown(&self, patience: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + patience;
+        for status in self.directory().snapshot() {
+            self.stop(&status.path);
+        }
+        while !self.directory().snapshot().is_empty() {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
+    }
+
+    /// Monotonic time as the system's executor counts it; paused in simulations.
+    pub fn instant(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+/// Ends its task when dropped.
+#[derive(Debug)]
+pub struct TaskHandle {
+    _alive: watch::Sender<()>,
+}
+
+/// Asserts at compile time that hosts are actors.
+const _: fn() = || {
+    fn actor<A: Actor>() {}
+    struct Nothing;
+    impl Unit for Nothing {}
+    actor::<Host<Nothing>>();
+};

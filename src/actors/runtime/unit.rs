@@ -1,0 +1,54 @@
+//! What a supervised unit is, and how its failures are treated.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::host::UnitContext;
+
+/// A supervised actor's state. A factory builds it anew at each restart, so it never starts from broken memory.
+pub trait Unit: Sized + Unpin + 'static {
+    /// Runs after each (re)start, before the first message.
+    fn started(&mut self, _cx: &mut UnitContext<'_, Self>) {}
+
+    /// Runs when the unit ends in good order; not after a panic.
+    fn stopped(&mut self) {}
+
+    /// A serialisable status for the directory: what it is doing, last result, counters.
+    fn observe(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// How a host treats the failures of its unit, and how long its mailbox is.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Pause before the first restart; doubles with each failure in the window.
+    pub backoff: Duration,
+    pub max_backoff: Duration,
+    /// More failures than this within `window` escalate to the parent.
+    pub intensity: usize,
+    pub window: Duration,
+    /// Messages that `ask` and `try_tell` may queue.
+    pub mailbox: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(10),
+            intensity: 10,
+            window: Duration::from_secs(60),
+            mailbox: 1024,
+        }
+    }
+}
+
+impl Policy {
+    /// The pause before restart number `failures` (1 for the first) within the window; `jitter` in 0..1 adds up to a half.
+    pub fn pause(&self, failures: usize, jitter: f64) -> Duration {
+        let doubled = self.backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled.min(self.max_backoff).mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+}
