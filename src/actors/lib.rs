@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod controllers;
+pub mod kubelet;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

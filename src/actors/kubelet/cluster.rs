@@ -1,0 +1,140 @@
+//! What the kubelet needs of the cluster beside its pods: objects they refer to, tokens, status writes, events.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use serde_json::{Value, json};
+use troupe_api::{
+    Status,
+    client::Client,
+    meta::{Object, time::parse_time},
+    service::{DeleteOptions, PatchType, ReplyBody},
+};
+
+use super::volumes::payload::TokenRequest;
+
+/// A service account token and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub token: String,
+    pub issued: Timestamp,
+    pub expires: Timestamp,
+}
+
+/// The cluster as pods on this node see it.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// `None` when it does not exist.
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, Status>;
+    /// `None` when it does not exist.
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status>;
+    /// A token of the pod's service account, bound to the pod.
+    async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
+    /// All services; empty before they are known.
+    fn services(&self) -> Vec<Arc<Service>>;
+    /// Merges `patch` into the pod's status.
+    async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<(), Status>;
+    /// Removes a pod of which nothing is left on this node. Succeeds when it is gone already.
+    async fn finish_deletion(&self, pod: &Pod) -> Result<(), Status>;
+}
+
+/// Reads services at the moment they are asked for.
+pub type ServiceSource = Arc<dyn Fn() -> Vec<Arc<Service>> + Send + Sync>;
+
+/// The cluster behind an API server.
+pub struct ApiCluster {
+    client: Client,
+    services: ServiceSource,
+}
+
+impl ApiCluster {
+    /// `client` acts as the node, `system:node:<name>`.
+    pub fn new(client: Client, services: ServiceSource) -> Self {
+        ApiCluster { client, services }
+    }
+}
+
+fn identity(pod: &Pod) -> (&str, &str, &str) {
+    let meta = &pod.metadata;
+    (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
+}
+
+#[async_trait]
+impl Cluster for ApiCluster {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, Status> {
+        self.client.namespaced::<ConfigMap>(namespace).get_opt(name).await
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status> {
+        self.client.namespaced::<Secret>(namespace).get_opt(name).await
+    }
+
+    async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status> {
+        let (namespace, name, uid) = identity(pod);
+        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+        let audiences = if request.audience.is_empty() { json!([]) } else { json!([request.audience]) };
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {"name": account, "namespace": namespace},
+            "spec": {"audiences": audiences, "expirationSeconds": request.expiration_seconds,
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}}});
+        let body = Object::from_value(body).expect("written as an object");
+        let reply = self.client.namespaced::<ServiceAccount>(namespace).create_subresource(account, "token", body).await?;
+        let tree = match reply.body {
+            ReplyBody::Tree(tree) => tree,
+            ReplyBody::Object(stored) => stored.to_object(),
+            _ => return Err(Status::internal("a TokenRequest was expected")),
+        };
+        let expires = parse_time(tree.str(&["status", "expirationTimestamp"])).map_err(Status::internal)?;
+        Ok(Token { token: tree.str(&["status", "token"]).to_owned(), issued: Timestamp::now(), expires })
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        (self.services)()
+    }
+
+    async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<(), Status> {
+        let (namespace, name, _) = identity(pod);
+        self.client.namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, patch).await.map(drop)
+    }
+
+    async fn finish_deletion(&self, pod: &Pod) -> Result<(), Status> {
+        let (namespace, name, uid) = identity(pod);
+        let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };
+        match self.client.namespaced::<Pod>(namespace).delete(name, options).await {
+            Err(status) if status.is_not_found() || status.code == 409 => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// No cluster at all: a node on its own, with static pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCluster;
+
+#[async_trait]
+impl Cluster for NoCluster {
+    async fn config_map(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<ConfigMap>>, Status> {
+        Ok(None)
+    }
+
+    async fn secret(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<Secret>>, Status> {
+        Ok(None)
+    }
+
+    async fn token(&self, _pod: &Pod, _request: &TokenRequest) -> Result<Token, Status> {
+        Err(Status::internal("there is no API server to give tokens"))
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        Vec::new()
+    }
+
+    async fn patch_status(&self, _pod: &Pod, _patch: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    async fn finish_deletion(&self, _pod: &Pod) -> Result<(), Status> {
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! A container's environment from all its sources, in the order the kernel gets it.
+
+mod fields;
+pub mod services;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret};
+use thiserror::Error;
+use troupe_cri::{expand::expand, resources::MachineSize};
+
+pub use fields::{field_value, resource_value};
+
+/// Why the environment cannot be made: the container waits with `CreateContainerConfigError`.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct EnvError(pub String);
+
+/// The objects a pod refers to, by name within its namespace. `None` marks one that does not exist.
+#[derive(Clone, Debug, Default)]
+pub struct References {
+    pub config_maps: BTreeMap<String, Option<std::sync::Arc<ConfigMap>>>,
+    pub secrets: BTreeMap<String, Option<std::sync::Arc<Secret>>>,
+}
+
+/// What beside the spec an environment is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvInputs<'a> {
+    pub pod: &'a Pod,
+    pub references: &'a References,
+    /// Variables of services, in order.
+    pub services: &'a [(String, String)],
+    pub pod_ips: &'a [String],
+    pub node_ips: &'a [String],
+    pub machine: MachineSize,
+}
+
+impl References {
+    fn config_map(&self, name: &str) -> Option<&ConfigMap> {
+        self.config_maps.get(name)?.as_deref()
+    }
+
+    fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.get(name)?.as_deref()
+    }
+}
+
+/// The names of config maps and secrets that containers' environments refer to.
+pub fn referenced(container: &Container) -> (Vec<String>, Vec<String>) {
+    let (mut maps, mut secrets) = (Vec::new(), Vec::new());
+    for source in container.env_from.iter().flatten() {
+        maps.extend(source.config_map_ref.iter().map(|reference| reference.name.clone()));
+        secrets.extend(source.secret_ref.iter().map(|reference| reference.name.clone()));
+    }
+    for source in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+        maps.extend(source.config_map_key_ref.iter().map(|reference| reference.name.clone()));
+        secrets.extend(source.secret_key_ref.iter().map(|reference| reference.name.clone()));
+    }
+    (maps, secrets)
+}
+
+/// The environment: services first, then `envFrom`, then `env`; later ones win, each name once.
+pub fn environment(inputs: &EnvInputs<'_>, container: &Container) -> Result<Vec<(String, String)>, EnvError> {
+    let mut values: HashMap<String, String> = HashMap::new();
+    let mut order: Vec<String> = Vec::new();
+    let mut put = |values: &mut HashMap<String, String>, name: String, value: String| {
+        if values.insert(name.clone(), value).is_none() {
+            order.push(name);
+        }
+    };
+    let services: HashMap<String, String> = inputs.services.iter().cloned().collect();
+    for source in container.env_from.iter().flatten() {
+        for (name, value) in from_source(inputs, source)? {
+            put(&mut values, name, value);
+        }
+    }
+    for variable in container.env.iter().flatten() {
+        if let Some(value) = value_of(inputs, container, variable, &values, &services)? {
+            put(&mut values, variable.name.clone(), value);
+        }
+    }
+    // Whatever the pod names itself wins over the services.
+    for (name, value) in inputs.services {
+        if !values.contains_key(name) {
+            put(&mut values, name.clone(), value.clone());
+        }
+    }
+    Ok(order.into_iter().map(|name| (name.clone(), values[&name].clone())).collect())
+}
+
+fn from_source(inputs: &EnvInputs<'_>, source: &EnvFromSource) -> Result<Vec<(String, String)>, EnvError> {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let prefixed = |name: &String, value: String| (format!("{prefix}{name}"), value);
+    if let Some(reference) = &source.config_map_ref {
+        return match inputs.references.config_map(&reference.name) {
+            Some(map) => Ok(map.data.iter().flatten().map(|(name, value)| prefixed(name, value.clone())).collect()),
+            None if reference.optional == Some(true) => Ok(Vec::new()),
+            None => Err(EnvError(format!("configmap \"{}\" not found", reference.name))),
+        };
+    }
+    if let Some(reference) = &source.secret_ref {
+        return match inputs.references.secret(&reference.name) {
+            Some(secret) => {
+                let data = secret.data.iter().flatten();
+                Ok(data.map(|(name, value)| prefixed(name, String::from_utf8_lossy(&value.0).into_owned())).collect())
+            }
+            None if reference.optional == Some(true) => Ok(Vec::new()),
+            None => Err(EnvError(format!("secret \"{}\" not found", reference.name))),
+        };
+    }
+    Ok(Vec::new())
+}
+
+fn value_of(
+    inputs: &EnvInputs<'_>,
+    container: &Container,
+    variable: &EnvVar,
+    values: &HashMap<String, String>,
+    services: &HashMap<String, String>,
+) -> Result<Option<String>, EnvError> {
+    if let Some(text) = variable.value.as_deref().filter(|text| !text.is_empty()) {
+        let mut known = services.clone();
+        known.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        return Ok(Some(expand(text, &known)));
+    }
+    match &variable.value_from {
+        None => Ok(Some(String::new())),
+        Some(source) => from_reference(inputs, container, source),
+    }
+}
+
+fn from_reference(inputs: &EnvInputs<'_>, container: &Container, source: &EnvVarSource) -> Result<Option<String>, EnvError> {
+    if let Some(field) = &source.field_ref {
+        return field_value(inputs.pod, &field.field_path, inputs.pod_ips, inputs.node_ips).map(Some).map_err(EnvError);
+    }
+    if let Some(field) = &source.resource_field_ref {
+        let name = field.container_name.as_deref().filter(|name| !name.is_empty() && *name != container.name);
+        let spec = inputs.pod.spec.as_ref();
+        let other = name.and_then(|name| crate::kubelet::worker::plan::find_container(spec?, name));
+        return resource_value(other.unwrap_or(container), field, inputs.machine).map(Some).map_err(EnvError);
+    }
+    let namespace = inputs.pod.metadata.namespace.as_deref().unwrap_or_default();
+    if let Some(reference) = &source.config_map_key_ref {
+        let optional = reference.optional == Some(true);
+        let Some(map) = inputs.references.config_map(&reference.name) else {
+            return if optional { Ok(None) } else { Err(EnvError(format!("configmap \"{}\" not found", reference.name))) };
+        };
+        return match map.data.as_ref().and_then(|data| data.get(&reference.key)) {
+            Some(value) => Ok(Some(value.clone())),
+            None if optional => Ok(None),
+            None => Err(EnvError(format!("couldn't find key {} in ConfigMap {namespace}/{}", reference.key, reference.name))),
+        };
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        let optional = reference.optional == Some(true);
+        let Some(secret) = inputs.references.secret(&reference.name) else {
+            return if optional { Ok(None) } else { Err(EnvError(format!("secret \"{}\" not found", reference.name))) };
+        };
+        return match secret.data.as_ref().and_then(|data| data.get(&reference.key)) {
+            Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
+            None if optional => Ok(None),
+            None => Err(EnvError(format!("couldn't find key {} in Secret {namespace}/{}", reference.key, reference.name))),
+        };
+    }
+    Ok(None)
+}

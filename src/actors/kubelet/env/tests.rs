@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+
+fn pod(container: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "labels": {"app": "web"}}, "spec": {"containers": [container]}}))
+        .expect("a pod")
+}
+
+fn build(pod: &Pod, references: &References, services: &[(String, String)]) -> Result<Vec<(String, String)>, EnvError> {
+    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30 };
+    let inputs = EnvInputs { pod, references, services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
+    environment(&inputs, &pod.spec.as_ref().expect("a spec").containers[0])
+}
+
+fn references() -> References {
+    let map: ConfigMap = serde_json::from_value(json!({"data": {"A": "1", "B": "2"}})).expect("a config map");
+    let mut references = References::default();
+    references.config_maps.insert("m".into(), Some(Arc::new(map)));
+    references
+}
+
+#[test]
+fn later_sources_win_and_see_earlier_ones() {
+    let pod = pod(json!({"name": "c", "envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}],
+        "env": [{"name": "P_B", "value": "x$(P_A)"}, {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+            {"name": "SVC", "value": "$(WEB_SERVICE_HOST)"}]}));
+    let services = [("WEB_SERVICE_HOST".to_owned(), "10.96.0.9".to_owned())];
+    let env: HashMap<_, _> = build(&pod, &references(), &services).expect("complete").into_iter().collect();
+    let get = |name: &str| env[name].as_str();
+    assert_eq!((get("P_A"), get("P_B"), get("IP"), get("APP"), get("MEM")), ("1", "x1", "10.0.0.2", "web", "1024"));
+    assert_eq!(get("SVC"), "10.96.0.9");
+}
+
+#[test]
+fn what_is_missing_is_named_unless_optional() {
+    let missing = |optional: bool| {
+        let pod =
+            pod(json!({"name": "c", "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "no", "optional": optional}}}]}));
+        build(&pod, &references(), &[])
+    };
+    assert_eq!(missing(false), Err(EnvError("couldn't find key no in ConfigMap n/m".into())));
+    assert_eq!(missing(true), Ok(Vec::new()));
+    let gone = pod(json!({"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}));
+    assert_eq!(build(&gone, &references(), &[]), Err(EnvError("secret \"s\" not found".into())));
+}
+
+#[test]
+fn services_are_told_in_docker_style() {
+    let service = serde_json::from_value(json!({"metadata": {"name": "my-db", "namespace": "n"},
+        "spec": {"clusterIP": "10.96.0.5", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}]}}));
+    let all = services::service_variables([&service.expect("a service")], "n", true);
+    let want = [
+        ("MY_DB_SERVICE_HOST", "10.96.0.5"),
+        ("MY_DB_SERVICE_PORT", "5432"),
+        ("MY_DB_SERVICE_PORT_SQL", "5432"),
+        ("MY_DB_PORT", "tcp://10.96.0.5:5432"),
+        ("MY_DB_PORT_5432_TCP", "tcp://10.96.0.5:5432"),
+        ("MY_DB_PORT_5432_TCP_PROTO", "tcp"),
+        ("MY_DB_PORT_5432_TCP_PORT", "5432"),
+        ("MY_DB_PORT_5432_TCP_ADDR", "10.96.0.5"),
+    ];
+    assert_eq!(all, want.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}

@@ -1,0 +1,108 @@
+//! Running one probe.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Container, HTTPGetAction, Probe},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use tokio::{net::TcpStream, time::timeout};
+use troupe_cri::{CriError, Runtime};
+
+use super::{ProbeOutcome, grpc, http};
+
+/// As much of an answer as events show.
+const SHOWN: usize = 10 * 1024;
+
+/// Runs a probe against a container; `pod_ip` is where network probes go unless they name a host.
+pub async fn run(runtime: &dyn Runtime, id: &str, container: &Container, pod_ip: &str, probe: &Probe) -> ProbeOutcome {
+    let limit = Duration::from_secs(probe.timeout_seconds.unwrap_or(1).max(1).unsigned_abs().into());
+    if let Some(exec) = &probe.exec {
+        return run_exec(runtime, id, exec.command.as_deref().unwrap_or_default(), limit).await;
+    }
+    if let Some(action) = &probe.http_get {
+        return http_get(action, container, pod_ip, limit).await;
+    }
+    if let Some(action) = &probe.tcp_socket {
+        let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
+        let Some(port) = resolve_port(&action.port, container) else { return ProbeOutcome::Unknown("invalid port".into()) };
+        return connect(host, port, limit).await;
+    }
+    if let Some(action) = &probe.grpc {
+        let Ok(port) = u16::try_from(action.port) else { return ProbeOutcome::Unknown("invalid port".into()) };
+        return grpc::check(pod_ip, port, action.service.as_deref().unwrap_or_default(), limit).await;
+    }
+    ProbeOutcome::Unknown("missing probe handler".into())
+}
+
+async fn run_exec(runtime: &dyn Runtime, id: &str, command: &[String], limit: Duration) -> ProbeOutcome {
+    match runtime.exec_sync(id, command, limit).await {
+        Ok(output) if output.exit_code == 0 => ProbeOutcome::Success,
+        Ok(output) => {
+            let all = [output.stdout, output.stderr].concat();
+            ProbeOutcome::Failure(String::from_utf8_lossy(&all[..all.len().min(SHOWN)]).into_owned())
+        }
+        Err(CriError::DeadlineExceeded(_)) => ProbeOutcome::Failure(format!("command timed out: {command:?} timed out after {}s", limit.as_secs())),
+        Err(error) => ProbeOutcome::Unknown(error.to_string()),
+    }
+}
+
+async fn connect(host: &str, port: u16, limit: Duration) -> ProbeOutcome {
+    let shown = |error: String| ProbeOutcome::Failure(format!("dial tcp {host}:{port}: {error}"));
+    match timeout(limit, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => ProbeOutcome::Success,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => shown("connect: connection refused".into()),
+        Ok(Err(error)) => shown(error.to_string()),
+        Err(_) => shown("i/o timeout".into()),
+    }
+}
+
+/// Where an HTTP action goes, and its headers.
+pub fn http_target(action: &HTTPGetAction, container: &Container, pod_ip: &str) -> Option<http::Target> {
+    let port = resolve_port(&action.port, container)?;
+    let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(pod_ip);
+    let path = action.path.as_deref().unwrap_or("/");
+    let mut headers = BTreeMap::new();
+    for header in action.http_headers.iter().flatten() {
+        headers.insert(header.name.to_lowercase(), header.value.clone());
+    }
+    Some(http::Target {
+        tls: action.scheme.as_deref() == Some("HTTPS"),
+        host: host.to_owned(),
+        port,
+        path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
+        headers,
+    })
+}
+
+async fn http_get(action: &HTTPGetAction, container: &Container, pod_ip: &str, limit: Duration) -> ProbeOutcome {
+    let Some(target) = http_target(action, container, pod_ip) else { return ProbeOutcome::Unknown("invalid port".into()) };
+    let url = target.to_string();
+    match timeout(limit, http::get(&target)).await {
+        Ok(Ok((200..=399, _))) => ProbeOutcome::Success,
+        Ok(Ok((code, _))) => ProbeOutcome::Failure(format!("HTTP probe failed with statuscode: {code}")),
+        Ok(Err(error)) => ProbeOutcome::Failure(format!("Get \"{url}\": {error}")),
+        Err(_) => {
+            let why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+            ProbeOutcome::Failure(format!("Get \"{url}\": {why}"))
+        }
+    }
+}
+
+/// Makes an HTTP request of a lifecycle hook.
+pub async fn http_hook(action: &HTTPGetAction, container: &Container, pod_ip: &str) -> Result<(), String> {
+    let target = http_target(action, container, pod_ip).ok_or("invalid port")?;
+    http::get(&target).await.map(drop)
+}
+
+/// A port by number, or by its name among the container's ports.
+pub fn resolve_port(port: &IntOrString, container: &Container) -> Option<u16> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(text) => {
+            let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(text.as_str()));
+            named.map(|port| port.container_port).or_else(|| text.parse().ok())
+        }
+    };
+    number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+}

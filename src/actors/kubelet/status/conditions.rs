@@ -1,0 +1,102 @@
+//! Pod conditions.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
+
+use super::{StatusInputs, whole_seconds};
+use crate::kubelet::worker::plan::is_sidecar;
+
+/// The conditions that the kubelet writes; all others are somebody else's and stay.
+pub const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// One condition before it is compared with the old one.
+struct Finding {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Finding {
+    fn of(kind: &'static str, failing: Option<(&'static str, String)>) -> Self {
+        let holds = failing.is_none();
+        let (reason, message) = failing.map_or((None, None), |(reason, message)| (Some(reason), Some(message).filter(|text| !text.is_empty())));
+        Finding { kind, holds, reason, message }
+    }
+}
+
+/// All conditions of the new status, those of others included.
+pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus, status: &PodStatus) -> Vec<PodCondition> {
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let init = status.init_container_statuses.as_deref().unwrap_or_default();
+    let main = status.container_statuses.as_deref().unwrap_or_default();
+    let sandbox = inputs.observed.ready_sandbox();
+    let networked = sandbox.is_some_and(|sandbox| spec.host_network == Some(true) || !sandbox.ips.is_empty());
+    let containers = containers_ready(spec, init, main, phase);
+    let ready = containers.clone().or_else(|| failing_gate(spec, old));
+    let findings = [
+        Finding { kind: "PodReadyToStartContainers", holds: networked, reason: None, message: None },
+        initialized(spec, init, main, phase),
+        Finding::of("Ready", ready),
+        Finding::of("ContainersReady", containers),
+        Finding { kind: "PodScheduled", holds: true, reason: None, message: None },
+    ];
+    let before = old.conditions.as_deref().unwrap_or_default();
+    let own = findings.into_iter().map(|finding| condition(inputs, finding, before));
+    let foreign = before.iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())).cloned();
+    own.chain(foreign).collect()
+}
+
+fn condition(inputs: &StatusInputs<'_>, finding: Finding, before: &[PodCondition]) -> PodCondition {
+    let status = if finding.holds { "True" } else { "False" };
+    let old = before.iter().find(|old| old.type_ == finding.kind);
+    let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+    PodCondition {
+        type_: finding.kind.to_owned(),
+        status: status.to_owned(),
+        reason: finding.reason.map(str::to_owned),
+        message: finding.message,
+        last_transition_time: since.or(Some(whole_seconds(inputs.now))),
+        observed_generation: inputs.pod.metadata.generation,
+        last_probe_time: None,
+    }
+}
+
+fn initialized(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], phase: &str) -> Finding {
+    let begun = main.iter().any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some()));
+    if phase == "Succeeded" {
+        return Finding { kind: "Initialized", holds: true, reason: Some("PodCompleted"), message: None };
+    }
+    let complete = |status: &&ContainerStatus| {
+        let sidecar = spec.init_containers.iter().flatten().any(|container| container.name == status.name && is_sidecar(container));
+        if sidecar { status.started == Some(true) } else { status.ready }
+    };
+    let missing: Vec<_> = init.iter().filter(|status| !complete(status)).map(|status| status.name.as_str()).collect();
+    if missing.is_empty() || (begun && phase != "Failed") {
+        return Finding::of("Initialized", None);
+    }
+    Finding::of("Initialized", Some(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", missing.join(" ")))))
+}
+
+fn containers_ready(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], phase: &str) -> Option<(&'static str, String)> {
+    match phase {
+        "Succeeded" => return Some(("PodCompleted", String::new())),
+        "Failed" => return Some(("PodFailed", String::new())),
+        _ => {}
+    }
+    let sidecars = init.iter().filter(|status| spec.init_containers.iter().flatten().any(|c| c.name == status.name && is_sidecar(c)));
+    let unready: Vec<_> = sidecars.chain(main).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    (!unready.is_empty()).then(|| ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))))
+}
+
+fn failing_gate(spec: &PodSpec, old: &PodStatus) -> Option<(&'static str, String)> {
+    let gates = spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
+    let complaints = gates.filter_map(|gate| match old.conditions.iter().flatten().find(|condition| condition.type_ == gate) {
+        None => Some(format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.")),
+        Some(condition) if condition.status != "True" => {
+            Some(format!("the status of pod readiness gate \"{gate}\" is not \"True\", but {}", condition.status))
+        }
+        Some(_) => None,
+    });
+    let complaints: Vec<_> = complaints.collect();
+    (!complaints.is_empty()).then(|| ("ReadinessGatesNotReady", complaints.join(", ")))
+}

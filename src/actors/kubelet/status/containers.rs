@@ -1,0 +1,152 @@
+//! Container statuses: waiting, running or terminated, as upstream words them.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodSpec, PodStatus,
+};
+
+use super::{StatusInputs, whole_seconds};
+use crate::kubelet::worker::{
+    observed::{ContainerView, RunState, nanos},
+    plan::{is_sidecar, restarts},
+};
+
+/// Statuses of init containers in spec order.
+pub(super) fn init_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus) -> Vec<ContainerStatus> {
+    let before = old.init_container_statuses.as_deref().unwrap_or_default();
+    let all = spec.init_containers.iter().flatten();
+    all.map(|container| status_of(inputs, spec, container, before, "PodInitializing", true)).collect()
+}
+
+/// Statuses of main containers in spec order.
+pub(super) fn main_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus, init: &[ContainerStatus]) -> Vec<ContainerStatus> {
+    let before = old.container_statuses.as_deref().unwrap_or_default();
+    let reason = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    spec.containers.iter().map(|container| status_of(inputs, spec, container, before, reason, false)).collect()
+}
+
+fn status_of(
+    inputs: &StatusInputs<'_>,
+    spec: &PodSpec,
+    container: &Container,
+    before: &[ContainerStatus],
+    default_reason: &str,
+    init: bool,
+) -> ContainerStatus {
+    let old = before.iter().find(|status| status.name == container.name);
+    let seen = inputs.observed.newest(&container.name);
+    let waiting = inputs.waiting.get(&container.name);
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        restart_count: old.map_or(0, |old| old.restart_count),
+        started: Some(false),
+        last_state: Some(ContainerState::default()),
+        ..ContainerStatus::default()
+    };
+    let Some(seen) = seen else {
+        never_seen(inputs, &mut status, old, waiting, default_reason);
+        return status;
+    };
+    let runtime = |id: &str| format!("{}://{id}", inputs.runtime_name);
+    status.restart_count = i32::try_from(seen.attempt).unwrap_or(i32::MAX);
+    status.container_id = Some(runtime(&seen.id));
+    status.image_id = seen.image_ref.clone();
+    status.resources = container.resources.clone().filter(|resources| resources.limits.is_some() || resources.requests.is_some());
+    let last = inputs.observed.previous(&container.name).filter(|previous| previous.state == RunState::Exited);
+    let last = last.map(|previous| ContainerState { terminated: Some(terminated(inputs, previous)), ..ContainerState::default() });
+    status.last_state = last.or_else(|| old?.last_state.clone()).or(status.last_state);
+    match seen.state {
+        RunState::Running => {
+            let verdict = inputs.verdicts.get(&seen.id).copied().unwrap_or_default();
+            status.started = Some(verdict.started);
+            status.ready = verdict.started && verdict.ready && (!init || is_sidecar(container));
+            status.state = Some(running(seen));
+        }
+        RunState::Exited => {
+            let ended = ContainerState { terminated: Some(terminated(inputs, seen)), ..ContainerState::default() };
+            match waiting.filter(|_| !inputs.stopping && (init || restarts(spec, container, seen))) {
+                Some(waiting) => {
+                    status.last_state = Some(ended);
+                    status.state = Some(waiting_state(&waiting.reason, &waiting.message));
+                }
+                None => {
+                    status.ready = init && seen.exit_code == 0 && !is_sidecar(container);
+                    status.state = Some(ended);
+                }
+            }
+        }
+        RunState::Created | RunState::Unknown => {
+            let (reason, message) = waiting.map_or((default_reason, ""), |waiting| (&waiting.reason, &waiting.message));
+            status.state = Some(waiting_state(reason, message));
+        }
+    }
+    status
+}
+
+/// A container that the runtime does not have: it waits, or it is lost.
+fn never_seen(
+    inputs: &StatusInputs<'_>,
+    status: &mut ContainerStatus,
+    old: Option<&ContainerStatus>,
+    waiting: Option<&crate::kubelet::worker::plan::Waiting>,
+    default_reason: &str,
+) {
+    let old_state = old.and_then(|old| old.state.as_ref());
+    if let Some(terminated) = old_state.and_then(|state| state.terminated.as_ref()) {
+        // It ended long ago and was collected; the API remembers.
+        let old = old.expect("its state was just read");
+        *status = old.clone();
+        status.state = Some(ContainerState { terminated: Some(terminated.clone()), ..ContainerState::default() });
+        return;
+    }
+    if let Some(old) = old.filter(|_| old_state.is_some_and(|state| state.running.is_some())) {
+        let lost = ContainerStateTerminated {
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some("The container could not be located when the pod was terminated".into()),
+            exit_code: 137,
+            container_id: old.container_id.clone(),
+            ..ContainerStateTerminated::default()
+        };
+        let lost = ContainerState { terminated: Some(lost), ..ContainerState::default() };
+        if inputs.stopping {
+            status.state = Some(lost);
+            return;
+        }
+        status.last_state = Some(lost);
+        status.restart_count += 1;
+    } else if let Some(last) = old.and_then(|old| old.last_state.clone()) {
+        status.last_state = Some(last);
+    }
+    let (reason, message) = waiting.map_or((default_reason, ""), |waiting| (&waiting.reason, &waiting.message));
+    status.state = Some(waiting_state(reason, message));
+}
+
+fn waiting_state(reason: &str, message: &str) -> ContainerState {
+    let message = (!message.is_empty()).then(|| message.to_owned());
+    ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }), ..ContainerState::default() }
+}
+
+fn running(seen: &ContainerView) -> ContainerState {
+    let running = ContainerStateRunning { started_at: Some(whole_seconds(seen.started())) };
+    ContainerState { running: Some(running), ..ContainerState::default() }
+}
+
+fn terminated(inputs: &StatusInputs<'_>, seen: &ContainerView) -> ContainerStateTerminated {
+    let time = |at: i64| Some(whole_seconds(nanos(at)));
+    let reason = match (seen.reason.as_str(), seen.exit_code) {
+        ("", 0) => "Completed",
+        ("", _) => "Error",
+        (reason, _) => reason,
+    };
+    let left = inputs.messages.get(&seen.id).map(String::as_str).unwrap_or_default();
+    let message = [seen.message.as_str(), left].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+    ContainerStateTerminated {
+        exit_code: seen.exit_code,
+        reason: Some(reason.to_owned()),
+        message: (!message.is_empty()).then_some(message),
+        started_at: time(seen.started_at),
+        finished_at: time(seen.finished_at),
+        container_id: Some(format!("{}://{}", inputs.runtime_name, seen.id)),
+        signal: None,
+    }
+}

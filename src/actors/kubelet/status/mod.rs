@@ -1,0 +1,103 @@
+//! A pod's status: pure, from its spec, what the runtime reports, why containers wait, and what probes say.
+
+mod conditions;
+mod containers;
+mod phase;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+pub use conditions::OWNED;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{HostIP, Pod, PodIP, PodSpec, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use troupe_cri::resources::qos_class;
+
+use super::worker::{
+    observed::Observed,
+    plan::{Verdict, Waiting},
+};
+
+/// An end that the kubelet itself gave the pod, such as `DeadlineExceeded` or `Evicted`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    pub reason: String,
+    pub message: String,
+}
+
+/// All that a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusInputs<'a> {
+    pub pod: &'a Pod,
+    pub observed: &'a Observed,
+    /// By container name.
+    pub waiting: &'a BTreeMap<String, Waiting>,
+    /// By container id.
+    pub verdicts: &'a BTreeMap<String, Verdict>,
+    /// The texts that containers left behind, by container id.
+    pub messages: &'a BTreeMap<String, String>,
+    pub sentence: Option<&'a Sentence>,
+    /// The pod stops for good: what does not run will not run again.
+    pub stopping: bool,
+    pub node_ips: &'a [String],
+    pub runtime_name: &'a str,
+    pub now: Timestamp,
+}
+
+/// The status of a pod.
+pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
+    let empty = PodSpec::default();
+    let spec = inputs.pod.spec.as_ref().unwrap_or(&empty);
+    let old = inputs.pod.status.clone().unwrap_or_default();
+    let init = containers::init_statuses(inputs, spec, &old);
+    let main = containers::main_statuses(inputs, spec, &old, &init);
+    let phase = match inputs.sentence {
+        Some(_) => "Failed",
+        None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
+    };
+    let ips = pod_ips(inputs, spec, &old);
+    let mut status = PodStatus {
+        phase: Some(phase.to_owned()),
+        reason: inputs.sentence.map(|sentence| sentence.reason.clone()),
+        message: inputs.sentence.map(|sentence| sentence.message.clone()),
+        observed_generation: inputs.pod.metadata.generation,
+        qos_class: Some(qos_class(inputs.pod).to_owned()),
+        start_time: old.start_time.clone().or(Some(whole_seconds(inputs.now))),
+        host_ip: inputs.node_ips.first().cloned(),
+        host_ips: Some(inputs.node_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        pod_ip: ips.first().cloned(),
+        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        container_statuses: Some(main),
+        nominated_node_name: old.nominated_node_name.clone(),
+        resource_claim_statuses: old.resource_claim_statuses.clone(),
+        resize: old.resize.clone(),
+        ..PodStatus::default()
+    };
+    status.conditions = Some(conditions::conditions(inputs, spec, &old, &status));
+    status
+}
+
+fn pod_ips(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus) -> Vec<String> {
+    let Some(sandbox) = inputs.observed.sandbox() else {
+        return old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
+    };
+    if spec.host_network == Some(true) {
+        return inputs.node_ips.to_vec();
+    }
+    if sandbox.ips.is_empty() && !sandbox.ready {
+        // A stopped sandbox has lost its address; what the API shows stays until the pod is gone.
+        return old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
+    }
+    sandbox.ips.clone()
+}
+
+/// The API keeps whole seconds: finer ones would make each comparison fail.
+pub(crate) fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}

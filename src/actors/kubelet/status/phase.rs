@@ -1,0 +1,82 @@
+//! The phase of a pod from its containers' statuses.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec};
+
+use crate::kubelet::worker::plan::{is_sidecar, restart_policy, restart_policy_of_pod};
+
+/// What main containers do, counted.
+#[derive(Default)]
+struct Count {
+    unknown: usize,
+    running: usize,
+    waiting: usize,
+    stopped: usize,
+    succeeded: usize,
+}
+
+/// The phase. A pod that reached `Succeeded` or `Failed` never leaves it.
+pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], stopping: bool, old: Option<&str>) -> &'static str {
+    match old {
+        Some("Failed") => return "Failed",
+        Some("Succeeded") => return "Succeeded",
+        _ => {}
+    }
+    let (pending_init, failed_init) = init_progress(spec, init);
+    if failed_init {
+        return "Failed";
+    }
+    let count = counted(main);
+    let begun = count.running + count.stopped > 0;
+    match count {
+        _ if pending_init && !begun && !stopping => "Pending",
+        Count { waiting, .. } if waiting > 0 => "Pending",
+        Count { running, unknown: 0, .. } if running > 0 => "Running",
+        Count { running: 0, unknown: 0, stopped, succeeded, .. } if stopped > 0 => match restart_policy_of_pod(spec) {
+            _ if stopped == succeeded && (stopping || restart_policy_of_pod(spec) != "Always") => "Succeeded",
+            "Never" => "Failed",
+            _ if stopping => "Failed",
+            _ => "Running",
+        },
+        _ => "Pending",
+    }
+}
+
+/// Whether init containers are under way, and whether one failed for good.
+fn init_progress(spec: &PodSpec, statuses: &[ContainerStatus]) -> (bool, bool) {
+    let (mut pending, mut failed) = (false, false);
+    for container in spec.init_containers.iter().flatten() {
+        let status = statuses.iter().find(|status| status.name == container.name);
+        let state = status.and_then(|status| status.state.as_ref());
+        if is_sidecar(container) {
+            pending |= !status.is_some_and(|status| status.started == Some(true));
+            continue;
+        }
+        match state.and_then(|state| state.terminated.as_ref()) {
+            Some(terminated) if terminated.exit_code == 0 => {}
+            Some(_) if restart_policy(spec, container) == "Never" => failed = true,
+            _ => pending = true,
+        }
+    }
+    (pending, failed)
+}
+
+fn counted(main: &[ContainerStatus]) -> Count {
+    let mut count = Count::default();
+    for status in main {
+        let Some(state) = &status.state else {
+            count.unknown += 1;
+            continue;
+        };
+        if state.running.is_some() {
+            count.running += 1;
+        } else if let Some(terminated) = &state.terminated {
+            count.stopped += 1;
+            count.succeeded += usize::from(terminated.exit_code == 0);
+        } else if status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()) {
+            count.stopped += 1;
+        } else {
+            count.waiting += 1;
+        }
+    }
+    count
+}

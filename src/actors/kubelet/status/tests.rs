@@ -1,0 +1,99 @@
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::kubelet::worker::observed::{ContainerView, RunState, SandboxView};
+
+fn pod(spec: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3}, "spec": spec})).expect("a pod")
+}
+
+fn seen(name: &str, state: RunState, exit_code: i32) -> ContainerView {
+    ContainerView { id: format!("{name}-1"), name: name.into(), state, exit_code, sandbox: "s".into(), ..Default::default() }
+}
+
+fn observed(containers: Vec<ContainerView>) -> Observed {
+    let sandbox = SandboxView { id: "s".into(), ready: true, ips: vec!["10.0.0.5".into()], ..Default::default() };
+    Observed { sandboxes: vec![sandbox], containers }
+}
+
+fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str)]) -> PodStatus {
+    let verdicts = ready.iter().map(|id| ((*id).to_owned(), Verdict { started: true, ready: true, ..Default::default() })).collect();
+    let wait = |(name, reason): &(&str, &str)| ((*name).to_owned(), Waiting { reason: (*reason).into(), message: String::new() });
+    let waiting = waiting.iter().map(wait).collect();
+    pod_status(&StatusInputs {
+        pod,
+        observed,
+        waiting: &waiting,
+        verdicts: &verdicts,
+        messages: &BTreeMap::new(),
+        sentence: None,
+        stopping: false,
+        node_ips: &["192.0.2.7".into()],
+        runtime_name: "containerd",
+        now: Timestamp::from_second(100).expect("a time"),
+    })
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> &'a k8s_openapi::api::core::v1::PodCondition {
+    status.conditions.as_ref().expect("conditions").iter().find(|condition| condition.type_ == kind).expect("is there")
+}
+
+#[test]
+fn a_pod_whose_init_container_runs_is_pending_and_says_which() {
+    let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
+    let status = status(&pod, &observed(vec![seen("i", RunState::Running, 0)]), &["i-1"], &[]);
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    assert_eq!(condition(&status, "Initialized").message.as_deref(), Some("containers with incomplete status: [i]"));
+    let main = &status.container_statuses.as_ref().expect("statuses")[0];
+    assert_eq!(main.state.as_ref().and_then(|s| s.waiting.as_ref()?.reason.as_deref()), Some("PodInitializing"));
+}
+
+#[test]
+fn a_running_ready_pod_has_all_conditions_and_its_address() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let status = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);
+    assert_eq!(
+        (status.phase.as_deref(), status.pod_ip.as_deref(), status.host_ip.as_deref()),
+        (Some("Running"), Some("10.0.0.5"), Some("192.0.2.7"))
+    );
+    for kind in OWNED {
+        assert_eq!((condition(&status, kind).status.as_str(), condition(&status, kind).observed_generation), ("True", Some(3)), "{kind}");
+    }
+    assert_eq!(status.container_statuses.expect("statuses")[0].container_id.as_deref(), Some("containerd://c-1"));
+}
+
+#[test]
+fn a_crashing_container_waits_and_shows_its_last_end() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let status = status(&pod, &observed(vec![seen("c", RunState::Exited, 1)]), &[], &[("c", "CrashLoopBackOff")]);
+    let container = &status.container_statuses.as_ref().expect("statuses")[0];
+    assert_eq!(container.state.as_ref().and_then(|s| s.waiting.as_ref()?.reason.as_deref()), Some("CrashLoopBackOff"));
+    let last = container.last_state.as_ref().and_then(|s| s.terminated.as_ref()).expect("ended");
+    assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(condition(&status, "Ready").message.as_deref(), Some("containers with unready status: [c]"));
+}
+
+#[test]
+fn ended_pods_succeed_or_fail_by_their_exit_codes() {
+    for (policy, code, want) in [("Never", 0, "Succeeded"), ("Never", 1, "Failed"), ("OnFailure", 0, "Succeeded"), ("OnFailure", 1, "Running")] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
+        let status = status(&pod, &observed(vec![seen("c", RunState::Exited, code)]), &[], &[]);
+        assert_eq!(status.phase.as_deref(), Some(want), "{policy} {code}");
+    }
+}
+
+#[test]
+fn an_unready_container_keeps_transition_times_until_it_changes() {
+    let mut pod = pod(json!({"containers": [{"name": "c"}]}));
+    let running = observed(vec![seen("c", RunState::Running, 0)]);
+    let mut first = status(&pod, &running, &[], &[]);
+    for condition in first.conditions.iter_mut().flatten() {
+        condition.last_transition_time = Some(whole_seconds(Timestamp::from_second(7).expect("a time")));
+    }
+    pod.status = Some(first);
+    let second = status(&pod, &running, &["c-1"], &[]);
+    let at = |kind: &str| condition(&second, kind).last_transition_time.as_ref().map(|time| time.0.as_second());
+    assert_eq!((at("Ready"), at("PodScheduled")), (Some(100), Some(7)));
+}

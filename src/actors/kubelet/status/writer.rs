@@ -1,0 +1,40 @@
+//! A status as the patch that writes it.
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::{Value, json};
+
+/// Fields that must go when the new status has none of them.
+const CLEARED: &[&str] = &["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"];
+
+/// The strategic merge patch from the pod as the API has it to its new status: only conditions of our own, and
+/// only for this very pod (its uid must match).
+pub fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
+    let mut new = serde_json::to_value(status).expect("an API type always encodes");
+    let old = pod.status.as_ref().map(|status| serde_json::to_value(status).expect("an API type always encodes")).unwrap_or_default();
+    if let Some(fields) = new.as_object_mut() {
+        for name in CLEARED {
+            if !fields.contains_key(*name) && old.get(name).is_some() {
+                fields.insert((*name).to_owned(), Value::Null);
+            }
+        }
+        if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+            conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| super::OWNED.contains(&kind)));
+            clear_texts(conditions);
+        }
+    }
+    json!({"metadata": {"uid": pod.metadata.uid}, "status": new})
+}
+
+/// A merged condition keeps its old reason and message unless told otherwise.
+fn clear_texts(conditions: &mut [Value]) {
+    for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+        for name in ["reason", "message"] {
+            condition.entry(name).or_insert(Value::Null);
+        }
+    }
+}
+
+/// Whether the API already shows this status.
+pub fn is_shown(pod: &Pod, status: &PodStatus) -> bool {
+    pod.status.as_ref() == Some(status)
+}

@@ -1,0 +1,80 @@
+//! A container's mounts: its volumes, and the files the kubelet manages.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use troupe_cri::{
+    expand::expand,
+    proto::{self, MountPropagation},
+};
+
+use super::{Plugin, PodPaths, host_path, volumes};
+
+/// A part of a volume to be bound before the container is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubPath {
+    pub volume: PathBuf,
+    pub sub: String,
+    pub target: PathBuf,
+}
+
+/// The mounts of a container, and the parts of volumes that have to be bound first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mounts {
+    pub mounts: Vec<proto::Mount>,
+    pub subpaths: Vec<SubPath>,
+}
+
+/// Plans the mounts of a container.
+///
+/// # Errors
+/// As `CreateContainerConfigError` shows it.
+pub fn mounts(paths: &PodPaths, pod: &Pod, container: &Container, env: &[(String, String)], attempt: u32) -> Result<Mounts, String> {
+    let mut all = Mounts::default();
+    for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
+        let volume = volumes(pod).iter().find(|volume| volume.name == wanted.name);
+        let volume = volume.ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name))?;
+        let mut source = host_path(paths, volume).ok_or_else(|| format!("volume \"{}\" is of a kind that is not supported", volume.name))?;
+        if let Some(sub) = sub_path(wanted, env)? {
+            let target = paths.subpath(&volume.name, &container.name, index);
+            all.subpaths.push(SubPath { volume: source, sub, target: target.clone() });
+            source = target;
+        }
+        all.mounts.push(mount(wanted, volume, source));
+    }
+    let taken = |path: &str| container.volume_mounts.iter().flatten().any(|mount| mount.mount_path.trim_end_matches('/') == path);
+    let managed =
+        |path: &str, source: PathBuf| proto::Mount { container_path: path.to_owned(), host_path: source.display().to_string(), ..Default::default() };
+    if !taken("/etc/hosts") {
+        all.mounts.push(managed("/etc/hosts", paths.hosts_file()));
+    }
+    if let Some(path) = container.termination_message_path.as_deref().filter(|path| !path.is_empty()) {
+        all.mounts.push(managed(path, paths.termination_file(&container.name, attempt)));
+    }
+    Ok(all)
+}
+
+fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, String> {
+    if let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) {
+        let values: HashMap<String, String> = env.iter().cloned().collect();
+        let sub = expand(expression, &values);
+        return if sub.contains("$(") { Err(format!("missing value for subPathExpr {expression:?}")) } else { Ok(Some(sub)) };
+    }
+    Ok(mount.sub_path.clone().filter(|text| !text.is_empty()))
+}
+
+fn mount(wanted: &VolumeMount, volume: &Volume, source: PathBuf) -> proto::Mount {
+    let propagation = match wanted.mount_propagation.as_deref() {
+        Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => MountPropagation::PropagationBidirectional,
+        _ => MountPropagation::PropagationPrivate,
+    };
+    let container_path = if wanted.mount_path.starts_with('/') { wanted.mount_path.clone() } else { format!("/{}", wanted.mount_path) };
+    proto::Mount {
+        container_path,
+        host_path: source.display().to_string(),
+        readonly: wanted.read_only == Some(true) || Plugin::of(volume).is_some_and(Plugin::is_written),
+        propagation: propagation.into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,83 @@
+//! Gathering what a pod refers to: config maps, secrets, tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use troupe_api::Status;
+
+use crate::kubelet::{
+    cluster::{Cluster, Token},
+    env::{self, References},
+    images,
+    volumes::{self, payload},
+};
+
+/// The tokens of one pod; asked for again when four fifths of their time, or a day, have passed.
+#[derive(Default)]
+pub struct Tokens {
+    known: Mutex<BTreeMap<payload::TokenRequest, Token>>,
+}
+
+impl Tokens {
+    /// All tokens that a pod's volumes need, fresh ones where the old ones age.
+    pub async fn for_pod(&self, cluster: &dyn Cluster, pod: &Pod) -> Result<BTreeMap<payload::TokenRequest, String>, Status> {
+        let wanted: BTreeSet<_> = volumes::volumes(pod).iter().flat_map(payload::token_requests).collect();
+        let mut all = BTreeMap::new();
+        for request in wanted {
+            let known = self.known.lock().get(&request).cloned();
+            let token = match known.filter(|token| !is_aging(token, Timestamp::now())) {
+                Some(token) => token,
+                None => cluster.token(pod, &request).await?,
+            };
+            all.insert(request.clone(), token.token.clone());
+            self.known.lock().insert(request, token);
+        }
+        Ok(all)
+    }
+}
+
+fn is_aging(token: &Token, now: Timestamp) -> bool {
+    let life = token.expires.duration_since(token.issued);
+    let age = now.duration_since(token.issued);
+    age > life * 4 / 5 || age > SignedDuration::from_hours(24)
+}
+
+/// Fetches all config maps and secrets that a pod's volumes, or one container's environment, refer to.
+pub(super) async fn references(cluster: &dyn Cluster, pod: &Pod, container: Option<&str>) -> Result<References, Status> {
+    let (mut maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    let mut add = |(more_maps, more_secrets): (Vec<String>, Vec<String>)| {
+        maps.extend(more_maps);
+        secrets.extend(more_secrets);
+    };
+    match container {
+        None => volumes::volumes(pod).iter().for_each(|volume| add(payload::referenced(volume))),
+        Some(name) => {
+            let spec = pod.spec.as_ref();
+            if let Some(container) = spec.and_then(|spec| super::find_container(spec, name)) {
+                add(env::referenced(container));
+            }
+            add((Vec::new(), images::pull_secrets(pod)));
+        }
+    }
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut references = References::default();
+    for name in maps {
+        let map = cluster.config_map(namespace, &name).await?;
+        references.config_maps.insert(name, map);
+    }
+    for name in secrets {
+        let secret = cluster.secret(namespace, &name).await?;
+        references.secrets.insert(name, secret);
+    }
+    Ok(references)
+}
+
+/// Runs blocking file work off the arbiter.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Doing what was planned: calls of the runtime, files, mounts. No decisions.
+
+mod hooks;
+mod material;
+mod prepare;
+mod start;
+mod takedown;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use tokio_util::sync::CancellationToken;
+use troupe_cri::{names::PodIdentity, proto, sandbox::SandboxInputs};
+
+pub use material::Tokens;
+pub use prepare::refresh;
+
+use super::{
+    observed::Observed,
+    plan::{Action, find_container},
+};
+use crate::kubelet::{
+    context::NodeContext,
+    events::{ContainerField, Note},
+    resolv,
+};
+
+/// Why a step failed: what the container's status says until the next try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepFailure {
+    pub reason: String,
+    pub message: String,
+}
+
+impl StepFailure {
+    pub fn new(reason: &str, message: impl ToString) -> Self {
+        StepFailure { reason: reason.to_owned(), message: message.to_string() }
+    }
+}
+
+/// All that a step may look at.
+#[derive(Clone)]
+pub struct Step {
+    pub context: Arc<NodeContext>,
+    /// An empty shell for pods that are only known from the runtime.
+    pub pod: Arc<Pod>,
+    pub id: PodIdentity,
+    pub observed: Observed,
+    pub tokens: Arc<Tokens>,
+    pub cancel: CancellationToken,
+}
+
+impl Step {
+    fn spec(&self) -> PodSpec {
+        self.pod.spec.clone().unwrap_or_default()
+    }
+
+    fn container(&self, name: &str) -> Option<Container> {
+        find_container(self.pod.spec.as_ref()?, name).cloned()
+    }
+
+    fn field(&self, name: &str) -> Option<ContainerField> {
+        let init = self.pod.spec.as_ref()?.init_containers.iter().flatten().any(|container| container.name == name);
+        Some(ContainerField { name: name.to_owned(), init })
+    }
+
+    fn note(&self, note: Note) {
+        self.context.events.pod(&self.pod, note);
+    }
+
+    fn note_container(&self, name: &str, note: Note) {
+        self.note(note.about(self.field(name)));
+    }
+
+    fn sandbox_config(&self, attempt: u32) -> proto::PodSandboxConfig {
+        let on_host = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let hostname = if on_host { String::new() } else { resolv::hostname(&self.pod, &self.context.dns.domain).0 };
+        troupe_cri::sandbox::pod_sandbox_config(
+            &self.pod,
+            &SandboxInputs {
+                attempt,
+                hostname,
+                dns: resolv::dns_config(&self.pod, &self.context.dns, &self.context.resolver),
+                log_root: &self.context.log_root,
+                cgroup_root: &self.context.cgroup_root,
+                seccomp_root: &self.context.seccomp_root,
+            },
+        )
+    }
+}
+
+/// Takes one planned step.
+pub async fn apply(step: &Step, action: &Action) -> Result<(), StepFailure> {
+    let runtime = &step.context.runtime;
+    let failed = |error: troupe_cri::CriError| StepFailure::new("Failed", error);
+    match action {
+        Action::Prepare => prepare::prepare(step).await,
+        Action::CreateSandbox { attempt } => start::create_sandbox(step, *attempt).await,
+        Action::StartContainer { name, attempt } => start::start_container(step, name, *attempt).await,
+        Action::StopContainer { id, name, grace, reason, message } => takedown::stop_container(step, id, name, *grace, *reason, message).await,
+        Action::StopSandbox { id } => runtime.stop_pod_sandbox(id).await.map_err(|error| StepFailure::new("FailedKillPod", error)),
+        Action::RemoveContainer { id } => takedown::remove_container(step, id).await,
+        Action::RemoveSandbox { id } => runtime.remove_pod_sandbox(id).await.map_err(failed),
+        Action::CleanUp => takedown::clean_up(step).await,
+    }
+}

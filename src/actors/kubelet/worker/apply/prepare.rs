@@ -1,0 +1,45 @@
+//! The pod's directories and volumes.
+
+use jiff::Timestamp;
+
+use super::{Step, StepFailure, material};
+use crate::kubelet::{
+    events::Note,
+    volumes::{VolumeError, disk, payload::PayloadInputs},
+};
+
+/// Makes directories and sets all volumes up.
+pub(super) async fn prepare(step: &Step) -> Result<(), StepFailure> {
+    let outcome = write(step, true).await;
+    if let Err(failure) = &outcome {
+        step.note(Note::warning("FailedMount", failure.message.clone()));
+    }
+    outcome
+}
+
+/// Brings the volumes that the kubelet writes up to date.
+pub async fn refresh(step: &Step) -> Result<(), StepFailure> {
+    write(step, false).await
+}
+
+async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
+    let failed = |error: String| StepFailure::new("FailedMount", error);
+    let context = &step.context;
+    let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
+    let tokens = step.tokens.for_pod(&*context.cluster, &step.pod).await.map_err(|status| failed(status.message))?;
+    let (context, pod) = (context.clone(), step.pod.clone());
+    let (paths, logs) = (context.paths(&step.id.uid), step.id.log_directory(&context.log_root));
+    let ips = context.pod_ips(&pod, &step.observed);
+    let work = move || -> Result<(), VolumeError> {
+        let (node_ips, machine) = (&context.node_ips, context.machine);
+        let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &ips, node_ips, machine };
+        if all {
+            disk::make_directories(&paths)?;
+            std::fs::create_dir_all(&logs).map_err(|source| VolumeError::Io { what: "make", path: logs, source })?;
+            disk::set_up(&paths, &inputs, Timestamp::now())
+        } else {
+            disk::refresh(&paths, &inputs, Timestamp::now())
+        }
+    };
+    material::blocking(work).await.map_err(|error| failed(error.to_string()))
+}

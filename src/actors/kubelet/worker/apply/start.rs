@@ -1,0 +1,188 @@
+//! Sandboxes and containers: from nothing to running.
+
+use std::{fs, path::Path};
+
+use k8s_openapi::api::core::v1::Container;
+use troupe_cri::{
+    container::{ContainerInputs, container_config},
+    names::{self, legacy_log_name},
+    proto,
+    security::{ImageUser, verify_non_root},
+};
+
+use super::{Step, StepFailure, hooks, material};
+use crate::kubelet::{
+    env::{EnvInputs, References, environment, services::service_variables},
+    events::Note,
+    images::{self, PullPolicy},
+    resolv,
+    volumes::{
+        mounts::{Mounts, mounts},
+        subpath,
+    },
+};
+
+/// Creates the sandbox.
+pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), StepFailure> {
+    let config = step.sandbox_config(attempt);
+    let outcome = step.context.runtime.run_pod_sandbox(config, "").await;
+    outcome.map(drop).map_err(|error| {
+        let message = format!("Failed to create pod sandbox: {error}");
+        step.note(Note::warning("FailedCreatePodSandBox", message.clone()));
+        StepFailure::new("FailedCreatePodSandBox", message)
+    })
+}
+
+/// Pulls, creates and starts a container, and runs its postStart hook.
+pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Result<(), StepFailure> {
+    let container = step.container(name).ok_or_else(|| StepFailure::new("CreateContainerConfigError", "the container is not in the spec"))?;
+    let sandbox = step.observed.ready_sandbox().ok_or_else(|| StepFailure::new("CreateContainerError", "the sandbox is not ready"))?.clone();
+    let refused = |status: troupe_api::Status| StepFailure::new("CreateContainerConfigError", status.message);
+    let references = material::references(&*step.context.cluster, &step.pod, Some(name)).await.map_err(refused)?;
+    let image = ensure_image(step, &container, &references, sandbox.attempt).await?;
+    if step.cancel.is_cancelled() {
+        return Err(StepFailure::new("ContainerCreating", "the pod stops"));
+    }
+    let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
+        step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
+        StepFailure::new("CreateContainerConfigError", message)
+    })?;
+    let runtime = &step.context.runtime;
+    let created = runtime.create_container(&sandbox.id, config, step.sandbox_config(sandbox.attempt)).await;
+    let id = created.map_err(|error| {
+        step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
+        StepFailure::new("CreateContainerError", error)
+    })?;
+    step.note_container(name, Note::normal("Created", "Container created"));
+    if let Err(error) = runtime.start_container(&id).await {
+        step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
+        return Err(StepFailure::new("RunContainerError", error));
+    }
+    step.note_container(name, Note::normal("Started", "Container started"));
+    link_log(step, name, &id, attempt);
+    post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
+}
+
+async fn post_start(step: &Step, container: &Container, id: &str, pod_ip: &str) -> Result<(), StepFailure> {
+    let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
+    let Err(message) = hooks::run(step, hook, container, id, pod_ip).await else { return Ok(()) };
+    step.note_container(&container.name, Note::warning("FailedPostStartHook", "PostStartHook failed"));
+    let grace = super::super::plan::spec_grace(&step.spec());
+    super::takedown::kill(step, id, &container.name, grace, "FailedPostStartHook")
+        .await
+        .map_err(|error| StepFailure::new("PostStartHookError", error))?;
+    Err(StepFailure::new("PostStartHookError", message))
+}
+
+/// Makes the image present by the container's pull policy.
+async fn ensure_image(step: &Step, container: &Container, references: &References, sandbox_attempt: u32) -> Result<proto::Image, StepFailure> {
+    let wanted = container.image.as_deref().unwrap_or_default();
+    let fail = |reason: &str, message: String| {
+        step.note_container(&container.name, Note::warning(if reason == "ErrImageNeverPull" { reason } else { "Failed" }, message.clone()));
+        StepFailure::new(reason, message)
+    };
+    let name = images::canonical(wanted).map_err(|message| {
+        let message = format!("Failed to apply default image tag \"{wanted}\": {message}");
+        step.note_container(&container.name, Note::warning("InspectFailed", message.clone()));
+        StepFailure::new("InvalidImageName", message)
+    })?;
+    let runtime = &step.context.runtime;
+    let inspect = |error: troupe_cri::CriError| fail("ImageInspectError", format!("Failed to inspect image \"{wanted}\": {error}"));
+    let present = runtime.image_status(&name).await.map_err(inspect)?;
+    match (images::pull_policy(container), present) {
+        (PullPolicy::Never | PullPolicy::IfNotPresent, Some(image)) => {
+            let text = format!("Container image \"{wanted}\" already present on machine and can be accessed by the pod");
+            step.note_container(&container.name, Note::normal("Pulled", text));
+            return Ok(image);
+        }
+        (PullPolicy::Never, None) => {
+            let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
+            return Err(fail("ErrImageNeverPull", message));
+        }
+        _ => {}
+    }
+    step.note_container(&container.name, Note::normal("Pulling", format!("Pulling image \"{wanted}\"")));
+    let began = std::time::Instant::now();
+    let credentials = images::credentials(&name, &images::pull_secrets(&step.pod), references);
+    let pull = runtime.pull_image(&name, credentials, step.sandbox_config(sandbox_attempt));
+    let pulled = tokio::select! {
+        pulled = pull => pulled,
+        () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
+    };
+    pulled.map_err(|error| {
+        step.note_container(&container.name, Note::warning("Failed", format!("Failed to pull image \"{wanted}\": {error}")));
+        step.note_container(&container.name, Note::warning("Failed", "Error: ErrImagePull"));
+        StepFailure::new("ErrImagePull", error)
+    })?;
+    let image = runtime.image_status(&name).await.map_err(inspect)?;
+    let image = image.ok_or_else(|| fail("ImageInspectError", format!("image \"{wanted}\" is gone after it was pulled")))?;
+    let took = began.elapsed().as_millis();
+    let text = format!("Successfully pulled image \"{wanted}\" in {took}ms ({took}ms including waiting). Image size: {} bytes.", image.size);
+    step.note_container(&container.name, Note::normal("Pulled", text));
+    Ok(image)
+}
+
+/// The container's config, with its files made and parts of volumes bound.
+async fn configure(
+    step: &Step,
+    container: &Container,
+    references: &References,
+    image: &proto::Image,
+    attempt: u32,
+) -> Result<proto::ContainerConfig, String> {
+    let context = &step.context;
+    let user = ImageUser::of(image);
+    verify_non_root(&step.pod, container, &user)?;
+    let ips = context.pod_ips(&step.pod, &step.observed);
+    let links = step.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let all = context.cluster.services();
+    let services = service_variables(all.iter().map(|service| &**service), &step.id.namespace, links);
+    let inputs = EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.machine };
+    let env = environment(&inputs, container).map_err(|error| error.to_string())?;
+    let paths = context.paths(&step.id.uid);
+    let planned = mounts(&paths, &step.pod, container, &env, attempt)?;
+    let termination = paths.termination_file(&container.name, attempt);
+    let hosts = (paths.hosts_file(), hosts_text(step, &ips));
+    let wanted = planned.clone();
+    let made = material::blocking(move || make_files(&wanted, &termination, &hosts)).await;
+    made.map_err(|error| format!("failed to prepare subPath or files for container \"{}\": {error}", container.name))?;
+    let inputs = ContainerInputs {
+        attempt,
+        image_ref: &image.id,
+        image_user: &user,
+        env: &env,
+        mounts: planned.mounts,
+        devices: Vec::new(),
+        machine: context.machine,
+        seccomp_root: &context.seccomp_root,
+    };
+    Ok(container_config(&step.pod, container, inputs))
+}
+
+fn hosts_text(step: &Step, ips: &[String]) -> String {
+    let host_file = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    resolv::hosts_file(&step.pod, ips, &step.context.dns.domain, &host_file)
+}
+
+fn make_files(mounts: &Mounts, termination: &Path, hosts: &(std::path::PathBuf, String)) -> std::io::Result<()> {
+    if let Some(parent) = termination.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(termination, "")?;
+    fs::set_permissions(termination, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    resolv::write_hosts(&hosts.0, &hosts.1)?;
+    mounts.subpaths.iter().try_for_each(|part| subpath::bind(&part.volume, &part.sub, &part.target))
+}
+
+/// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, which log collectors read.
+fn link_log(step: &Step, name: &str, id: &str, attempt: u32) {
+    let links = &step.context.container_log_links;
+    if links.as_os_str().is_empty() {
+        return;
+    }
+    let target = step.id.log_directory(&step.context.log_root).join(names::container_log_path(name, attempt));
+    let linked = fs::create_dir_all(links).and_then(|()| std::os::unix::fs::symlink(target, links.join(legacy_log_name(&step.id, name, id))));
+    if let Err(error) = linked {
+        tracing::warn!(%error, container = id, "log not linked");
+    }
+}

@@ -1,0 +1,431 @@
+//! A pod's life on this node as a state machine: facts come in, effects go out. It never waits and has no clock,
+//! so that the worker's shell, tests and simulations drive the same thing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use troupe_cri::names::PodIdentity;
+
+use super::{
+    apply::StepFailure,
+    backoff::RestartBackoff,
+    observed::{Observed, RunState},
+    plan::{Action, Failure, Memory, Plan, Situation, Stopping, Waiting, find_container, plan, spec_grace},
+};
+use crate::kubelet::{
+    events::Note,
+    probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes},
+    status::{Sentence, StatusInputs, pod_status},
+};
+
+/// How often written volumes are brought up to date.
+const REFRESH: SignedDuration = SignedDuration::from_secs(20);
+/// When a failed observation is tried again.
+const OBSERVE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// What the shell is asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Ask the runtime; answer with [`PodMachine::observed`].
+    Observe,
+    /// Take a step; answer with [`PodMachine::done`].
+    Take(Action),
+    /// Give up the building step that is under way.
+    CancelBuild,
+    /// Run a probe; answer with [`PodMachine::probed`].
+    Probe(ProbeTask),
+    /// Bring written volumes up to date; answer with [`PodMachine::refreshed`].
+    Refresh,
+    Publish(Box<PodStatus>),
+    Note(Note),
+    /// Nothing of the pod is left: remove it from the API, which ends this worker.
+    Finish,
+}
+
+/// The state of one pod.
+#[derive(Debug)]
+pub struct PodMachine {
+    pub id: PodIdentity,
+    pod: Option<Arc<Pod>>,
+    /// The API has forgotten the pod, or never knew it.
+    removed: bool,
+    observed: Option<Observed>,
+    observing: bool,
+    stale: bool,
+    memory: Memory,
+    probes: Probes,
+    messages: BTreeMap<String, String>,
+    stopping: Option<Stopping>,
+    sentence: Option<Sentence>,
+    published: Option<PodStatus>,
+    frozen: bool,
+    finishing: bool,
+    cancelled: bool,
+    refresh_at: Option<Timestamp>,
+    refreshing: bool,
+    wake_at: Option<Timestamp>,
+    crashing: BTreeMap<String, String>,
+    node_ips: Vec<String>,
+    runtime_name: String,
+}
+
+impl PodMachine {
+    pub fn new(id: PodIdentity, node_ips: Vec<String>, runtime_name: &str, logged: BTreeMap<String, u32>) -> Self {
+        PodMachine {
+            id,
+            pod: None,
+            removed: false,
+            observed: None,
+            observing: false,
+            stale: true,
+            memory: Memory { logged, ..Memory::default() },
+            probes: Probes::default(),
+            messages: BTreeMap::new(),
+            stopping: None,
+            sentence: None,
+            published: None,
+            frozen: false,
+            finishing: false,
+            cancelled: false,
+            refresh_at: None,
+            refreshing: false,
+            wake_at: None,
+            crashing: BTreeMap::new(),
+            node_ips,
+            runtime_name: runtime_name.to_owned(),
+        }
+    }
+
+    /// The pod as last seen; `None` for one only the runtime knows.
+    pub fn pod(&self) -> Option<&Arc<Pod>> {
+        self.pod.as_ref()
+    }
+
+    /// What the runtime reported last.
+    pub fn seen(&self) -> Option<&Observed> {
+        self.observed.as_ref()
+    }
+
+    /// When to call [`PodMachine::advance`] even if nothing happens.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at
+    }
+
+    /// The pod changed in the API.
+    pub fn spec(&mut self, pod: Arc<Pod>) {
+        self.pod = Some(pod);
+    }
+
+    /// The pod is gone from the API.
+    pub fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    /// The kubelet ends the pod by itself.
+    pub fn condemn(&mut self, sentence: Sentence) {
+        self.sentence.get_or_insert(sentence);
+    }
+
+    /// Something happened at the runtime.
+    pub fn stir(&mut self) {
+        self.stale = true;
+    }
+
+    /// The runtime's answer; `messages` are last words of ended containers by id.
+    pub fn observed(&mut self, observed: Option<Observed>, messages: BTreeMap<String, String>, now: Timestamp) {
+        self.observing = false;
+        let Some(observed) = observed else {
+            self.stale = true;
+            self.wake_at = now.saturating_add(OBSERVE_AGAIN).ok();
+            return;
+        };
+        self.messages.extend(messages);
+        self.messages.retain(|id, _| observed.containers.iter().any(|seen| seen.id == *id));
+        if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
+            let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
+            self.probes.follow(spec, &observed, |id| was_ready(status, id), now);
+        }
+        self.observed = Some(observed);
+    }
+
+    /// The end of a step.
+    pub fn done(&mut self, action: &Action, outcome: Result<(), StepFailure>, now: Timestamp) {
+        self.stale = true;
+        let subject = match action {
+            Action::StartContainer { name, .. } => name.as_str(),
+            _ => "",
+        };
+        match action {
+            Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. } => {
+                self.memory.busy = false;
+                self.cancelled = false;
+            }
+            Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
+            Action::StopSandbox { id } | Action::RemoveContainer { id } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
+            Action::CleanUp => drop(self.memory.removing.remove("")),
+        }
+        match outcome {
+            Ok(()) => {
+                self.memory.failures.remove(subject);
+                match action {
+                    Action::Prepare => {
+                        self.memory.prepared = true;
+                        self.refresh_at = now.saturating_add(REFRESH).ok();
+                    }
+                    Action::CleanUp => self.memory.cleaned = true,
+                    _ => {}
+                }
+            }
+            Err(failure) => self.failed(subject, failure, now),
+        }
+    }
+
+    fn failed(&mut self, subject: &str, failure: StepFailure, now: Timestamp) {
+        // A container that was made and did not start is in the runtime's hands: its exit and backoff tell the rest.
+        if matches!(failure.reason.as_str(), "RunContainerError" | "PostStartHookError") {
+            return;
+        }
+        let count = self.memory.failures.get(subject).filter(|old| old.reason == failure.reason).map_or(1, |old| old.count + 1);
+        let delay = retry_delay(&failure.reason, count);
+        let retry_at = now.saturating_add(delay).unwrap_or(now);
+        let entry = Failure { reason: failure.reason, message: failure.message, since: now, retry_at, count };
+        self.memory.failures.insert(subject.to_owned(), entry);
+    }
+
+    /// A probe's result.
+    pub fn probed(&mut self, id: &str, container: &str, kind: ProbeKind, outcome: &ProbeOutcome, now: Timestamp) -> Option<Note> {
+        self.probes.record(id, kind, outcome, now);
+        let _ = container;
+        match outcome {
+            ProbeOutcome::Success => None,
+            ProbeOutcome::Failure(output) => Some(Note::warning("Unhealthy", format!("{} probe failed: {output}", kind.name()))),
+            ProbeOutcome::Unknown(error) => {
+                Some(Note::warning("Unhealthy", format!("{} probe errored and resulted in unknown state: {error}", kind.name())))
+            }
+        }
+    }
+
+    /// The end of a refresh of volumes.
+    pub fn refreshed(&mut self, now: Timestamp) {
+        self.refreshing = false;
+        self.refresh_at = now.saturating_add(REFRESH).ok();
+    }
+
+    /// Goes on from what is known now.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.stale && !self.observing {
+            self.stale = false;
+            self.observing = true;
+            effects.push(Effect::Observe);
+        }
+        self.wake_at = None;
+        let Some(observed) = self.observed.clone() else { return effects };
+        if self.finishing {
+            return effects;
+        }
+        self.check_deadline(now);
+        self.decide_stop(&observed);
+        let verdicts = self.probes.verdicts();
+        let empty = Pod::default();
+        let pod = self.pod.clone();
+        let pod = pod.as_deref().unwrap_or(&empty);
+        let no_spec = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+        let situation = |machine: &Self| {
+            let (memory, stopping) = (&machine.memory, machine.stopping);
+            plan(&Situation { pod, spec, observed: &observed, verdicts: &verdicts, memory, stopping, now })
+        };
+        // An observation under way may know better: what a step just did must not be done again.
+        let mut next = if self.observing { Plan { wake_at: self.memory_wake(), ..situation(self) } } else { situation(self) };
+        if next.finished && self.stopping.is_none() {
+            self.stopping = Some(Stopping { grace: spec_grace(spec), remove: false });
+            next = situation(self);
+        }
+        let waiting = std::mem::take(&mut next.waiting);
+        self.publish(pod, &observed, &waiting, &mut effects, now);
+        self.note_crashes(&waiting, &observed, &mut effects);
+        if !self.observing {
+            self.take(next.actions, &observed, &mut effects, now);
+        }
+        if next.gone && !self.observing && self.stopping.is_some_and(|stopping| stopping.remove) {
+            self.finishing = true;
+            effects.push(Effect::Finish);
+        }
+        self.arm(next.wake_at, spec, &mut effects, now);
+        effects
+    }
+
+    fn memory_wake(&self) -> Option<Timestamp> {
+        self.memory.failures.values().map(|failure| failure.retry_at).min()
+    }
+
+    fn check_deadline(&mut self, now: Timestamp) {
+        let Some(pod) = &self.pod else { return };
+        let limit = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let Some((limit, start)) = limit.zip(start) else { return };
+        if now.duration_since(start.0) >= SignedDuration::from_secs(limit) && self.stopping.is_none() {
+            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            self.condemn(Sentence { reason: "DeadlineExceeded".into(), message });
+        }
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let pod = self.pod.as_ref()?;
+        let limit = pod.spec.as_ref()?.active_deadline_seconds?;
+        let start = pod.status.as_ref()?.start_time.as_ref()?;
+        start.0.saturating_add(SignedDuration::from_secs(limit)).ok()
+    }
+
+    /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
+    fn decide_stop(&mut self, observed: &Observed) {
+        let meta = self.pod.as_ref().map(|pod| &pod.metadata);
+        let deleted = meta.is_some_and(|meta| meta.deletion_timestamp.is_some());
+        let spec = self.pod.as_ref().and_then(|pod| pod.spec.as_ref());
+        let from_spec = spec.map(spec_grace);
+        let from_runtime = || observed.containers.iter().filter_map(|seen| seen.grace_seconds).map(|grace| grace.max(0).unsigned_abs()).max();
+        let asked = meta.and_then(|meta| meta.deletion_grace_period_seconds).map(|grace| grace.max(1).unsigned_abs());
+        let terminal =
+            self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
+        let wanted = if deleted || self.removed || self.pod.is_none() {
+            let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
+            Stopping { grace, remove: true }
+        } else if self.sentence.is_some() || terminal {
+            Stopping { grace: from_spec.unwrap_or(30), remove: false }
+        } else {
+            return;
+        };
+        self.stopping = Some(match self.stopping {
+            Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
+            None => wanted,
+        });
+    }
+
+    fn publish(&mut self, pod: &Pod, observed: &Observed, waiting: &BTreeMap<String, Waiting>, effects: &mut Vec<Effect>, now: Timestamp) {
+        if self.pod.is_none() || self.removed || self.frozen {
+            return;
+        }
+        let verdicts = self.probes.verdicts();
+        // Transition times continue from what was published last, which the API may not have shown us yet.
+        let mut base = pod.clone();
+        if let Some(published) = &self.published {
+            let mut own = published.clone();
+            let foreign = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let foreign = foreign.filter(|condition| !crate::kubelet::status::OWNED.contains(&condition.type_.as_str())).cloned();
+            if let Some(conditions) = &mut own.conditions {
+                conditions.retain(|condition| crate::kubelet::status::OWNED.contains(&condition.type_.as_str()));
+                conditions.extend(foreign);
+            }
+            base.status = Some(own);
+        }
+        let status = pod_status(&StatusInputs {
+            pod: &base,
+            observed,
+            waiting,
+            verdicts: &verdicts,
+            messages: &self.messages,
+            sentence: self.sentence.as_ref(),
+            stopping: self.stopping.is_some(),
+            node_ips: &self.node_ips,
+            runtime_name: &self.runtime_name,
+            now,
+        });
+        if self.published.as_ref() != Some(&status) {
+            self.published = Some(status.clone());
+            effects.push(Effect::Publish(Box::new(status)));
+        }
+    }
+
+    /// One event when a container begins to wait after a crash.
+    fn note_crashes(&mut self, waiting: &BTreeMap<String, Waiting>, observed: &Observed, effects: &mut Vec<Effect>) {
+        for (name, _) in waiting.iter().filter(|(_, waiting)| waiting.reason == "CrashLoopBackOff") {
+            let Some(seen) = observed.newest(name) else { continue };
+            if self.crashing.insert(name.clone(), seen.id.clone()).as_ref() != Some(&seen.id) {
+                let PodIdentity { namespace, name: pod, uid } = &self.id;
+                let text = format!("Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})");
+                let init = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| spec.containers.iter().all(|c| c.name != *name));
+                let field = crate::kubelet::events::ContainerField { name: name.clone(), init };
+                effects.push(Effect::Note(Note::warning("BackOff", text).about(Some(field))));
+            }
+        }
+    }
+
+    fn take(&mut self, actions: Vec<Action>, observed: &Observed, effects: &mut Vec<Effect>, now: Timestamp) {
+        if self.stopping.is_some() && self.memory.busy && !self.cancelled {
+            self.cancelled = true;
+            effects.push(Effect::CancelBuild);
+        }
+        for action in actions {
+            match &action {
+                Action::Prepare | Action::CreateSandbox { .. } => self.memory.busy = true,
+                Action::StartContainer { name, .. } => {
+                    self.memory.busy = true;
+                    self.count_restart(name, observed, now);
+                }
+                Action::StopContainer { id, grace, .. } => drop(self.memory.stopping.insert(id.clone(), *grace)),
+                Action::StopSandbox { id } => drop(self.memory.removing.insert(id.clone())),
+                Action::RemoveContainer { id } | Action::RemoveSandbox { id } => {
+                    self.frozen |= self.stopping.is_some();
+                    self.memory.removing.insert(id.clone());
+                }
+                Action::CleanUp => drop(self.memory.removing.insert(String::new())),
+            }
+            effects.push(Effect::Take(action));
+        }
+    }
+
+    fn count_restart(&mut self, name: &str, observed: &Observed, now: Timestamp) {
+        if self.memory.failures.contains_key(name) {
+            // Still the same restart: an image or a config was missing.
+            return;
+        }
+        if let Some(seen) = observed.newest(name).filter(|seen| seen.state == RunState::Exited) {
+            let known = self.memory.backoffs.get(name).copied();
+            let known = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
+            self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(known, seen.finished(), now));
+        }
+    }
+
+    /// Starts what is due and remembers when the next thing is.
+    fn arm(&mut self, planned: Option<Timestamp>, spec: &PodSpec, effects: &mut Vec<Effect>, now: Timestamp) {
+        let mut wake = planned;
+        let mut sooner = |time: Option<Timestamp>| wake = [wake, time].into_iter().flatten().min();
+        if self.stopping.is_none() {
+            let due = self.probes.take_due(now);
+            effects.extend(due.into_iter().filter(|task| find_container(spec, &task.container).is_some()).map(Effect::Probe));
+            sooner(self.probes.next_due());
+            sooner(self.deadline());
+            if !self.refreshing && !self.memory.busy {
+                match self.refresh_at {
+                    Some(at) if at <= now => {
+                        self.refreshing = true;
+                        effects.push(Effect::Refresh);
+                    }
+                    at => sooner(at),
+                }
+            }
+        }
+        self.wake_at = wake;
+    }
+}
+
+/// How long to wait before a failed step is tried again.
+fn retry_delay(reason: &str, count: u32) -> SignedDuration {
+    let doubled = |first: i64, longest: i64| SignedDuration::from_secs((first << count.saturating_sub(1).min(10)).min(longest));
+    match reason {
+        "ErrImagePull" => doubled(10, 300),
+        "FailedMount" => doubled(1, 120),
+        "FailedCreatePodSandBox" => doubled(1, 15),
+        _ => doubled(1, 10),
+    }
+}
+
+/// What the API knows of a container that ran before this daemon did: started and ready.
+fn was_ready(status: Option<&PodStatus>, id: &str) -> Option<(bool, bool)> {
+    let status = status?;
+    let mut all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let known = all.find(|status| status.container_id.as_deref().is_some_and(|known| known.ends_with(id)))?;
+    Some((known.started == Some(true), known.ready))
+}

@@ -1,0 +1,15 @@
+//! A pod's worker: it brings one pod from spec to running containers, keeps it so, and takes it down.
+//!
+//! In: the pod's versions from the API, changes at the runtime, probe results, time. Out: CRI calls, files and mounts,
+//! the pod's status, events. [`plan`] decides, [`apply`] does, [`machine`] remembers, the shell passes messages.
+
+pub mod apply;
+pub mod backoff;
+mod init;
+pub mod machine;
+pub mod observe;
+pub mod observed;
+pub mod plan;
+mod stop;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Planning the way down: containers, then sandboxes, then what the pod has on disk; and dead containers of living pods.
+
+use std::collections::BTreeMap;
+
+use super::{
+    observed::{ContainerView, RunState},
+    plan::{Action, Plan, Situation, StopReason, Stopping, is_sidecar},
+};
+
+/// Containers of one name that are kept: the newest, and the one before it for its logs.
+const KEPT: usize = 2;
+
+/// Plans the end of a pod.
+pub(super) fn plan(situation: &Situation<'_>, stopping: Stopping, plan: &mut Plan) {
+    let observed = situation.observed;
+    if observed.running().next().is_some() {
+        stop_all(situation, stopping.grace, plan);
+        return;
+    }
+    // A step that was under way when the end came may still add a container.
+    if situation.memory.busy {
+        return;
+    }
+    for sandbox in observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+        stop_sandbox(situation, &sandbox.id, plan);
+    }
+    if observed.sandboxes.iter().any(|sandbox| sandbox.ready) {
+        return;
+    }
+    if stopping.remove && !observed.is_empty() {
+        for container in &observed.containers {
+            remove(situation, Action::RemoveContainer { id: container.id.clone() }, &container.id, plan);
+        }
+        if observed.containers.is_empty() {
+            for sandbox in &observed.sandboxes {
+                remove(situation, Action::RemoveSandbox { id: sandbox.id.clone() }, &sandbox.id, plan);
+            }
+        }
+        return;
+    }
+    if !situation.memory.cleaned {
+        remove(situation, Action::CleanUp, "", plan);
+        return;
+    }
+    plan.gone = true;
+}
+
+/// Main containers stop together; sidecars after them, the last one first.
+fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
+    let sidecars: Vec<_> = situation.spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)).map(|c| &c.name).collect();
+    let main: Vec<_> = situation.observed.running().filter(|running| !sidecars.contains(&&running.name)).collect();
+    if !main.is_empty() {
+        for container in main {
+            stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
+        }
+        return;
+    }
+    let last = sidecars.iter().rev().find_map(|name| situation.observed.running().find(|running| running.name == **name));
+    if let Some(container) = last {
+        stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);
+    }
+}
+
+/// Plans the stop of a container unless one with no more grace is under way.
+pub(super) fn stop_container(situation: &Situation<'_>, container: &ContainerView, grace: u64, reason: StopReason, message: &str, plan: &mut Plan) {
+    if situation.memory.stopping.get(&container.id).is_some_and(|given| *given <= grace) {
+        return;
+    }
+    let (id, name) = (container.id.clone(), container.name.clone());
+    plan.actions.push(Action::StopContainer { id, name, grace, reason, message: message.to_owned() });
+}
+
+pub(super) fn stop_sandbox(situation: &Situation<'_>, id: &str, plan: &mut Plan) {
+    remove(situation, Action::StopSandbox { id: id.to_owned() }, id, plan);
+}
+
+fn remove(situation: &Situation<'_>, action: Action, id: &str, plan: &mut Plan) {
+    if !situation.memory.removing.contains(id) && !held_back(situation, plan) {
+        plan.actions.push(action);
+    }
+}
+
+/// A failed step down is tried again after a moment.
+fn held_back(situation: &Situation<'_>, plan: &mut Plan) -> bool {
+    match situation.memory.failures.get("") {
+        Some(failure) if failure.retry_at > situation.now => {
+            plan.wake(failure.retry_at);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Removes dead containers beyond those kept for their logs, and sandboxes that nothing is left in.
+pub(super) fn collect_garbage(situation: &Situation<'_>, plan: &mut Plan) {
+    let observed = situation.observed;
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for container in &observed.containers {
+        let count = seen.entry(container.name.as_str()).or_default();
+        *count += 1;
+        if *count > KEPT && container.state != RunState::Running {
+            remove(situation, Action::RemoveContainer { id: container.id.clone() }, &container.id, plan);
+        }
+    }
+    for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
+        if !observed.containers.iter().any(|container| container.sandbox == sandbox.id) {
+            remove(situation, Action::RemoveSandbox { id: sandbox.id.clone() }, &sandbox.id, plan);
+        }
+    }
+}
