@@ -11,3 +11,6 @@ pub mod resolv;
 pub mod status;
 pub mod volumes;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

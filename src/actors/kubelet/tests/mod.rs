@@ -1,0 +1,5 @@
+//! Tests of whole pods: on the fake runtime, and on a real containerd.
+
+mod containerd;
+mod driver;
+mod real;

@@ -1,0 +1,76 @@
+//! Pods on a real containerd.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use serde_json::json;
+use troupe_cri::{GrpcRuntime, resources::MachineSize};
+
+use super::{
+    containerd::{BUSYBOX, Containerd},
+    driver::Driver,
+};
+use crate::kubelet::{
+    cluster::NoCluster,
+    context::NodeContext,
+    events::EventRecorder,
+    resolv::{ClusterDns, Resolver},
+};
+
+fn context(containerd: &Containerd) -> Arc<NodeContext> {
+    let place = containerd.place.path();
+    Arc::new(NodeContext {
+        node_name: "node".into(),
+        runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
+        cluster: Arc::new(NoCluster),
+        events: EventRecorder::nowhere(),
+        root: place.join("kubelet"),
+        log_root: place.join("logs"),
+        container_log_links: Path::new("").to_owned(),
+        cgroup_root: format!("troupe-test-{}", std::process::id()),
+        seccomp_root: place.join("seccomp").display().to_string(),
+        dns: ClusterDns { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() },
+        resolver: Resolver::default(),
+        node_ips: vec!["127.0.0.1".into()],
+        machine: MachineSize { cpus: 2, memory_bytes: 1 << 33 },
+        runtime_name: "containerd".into(),
+    })
+}
+
+#[tokio::test]
+async fn a_pod_on_containerd_runs_and_leaves_nothing_behind() {
+    let containerd = Containerd::start().await;
+    let context = context(&containerd);
+    let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default", "uid": "11111111-2222"},
+        "spec": {"terminationGracePeriodSeconds": 5,
+            "volumes": [{"name": "shared", "emptyDir": {}}, {"name": "info", "downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}],
+            "initContainers": [{"name": "init", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["sh", "-c", "echo made by $(ME) > /shared/file"],
+                "env": [{"name": "ME", "value": "init"}], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+            "containers": [{"name": "main", "image": BUSYBOX, "imagePullPolicy": "Never",
+                "command": ["sh", "-c", "trap 'echo stopping; exit 0' TERM; cat /shared/file /info/name; hostname; while true; do sleep 0.1; done"],
+                "readinessProbe": {"exec": {"command": ["test", "-f", "/shared/file"]}, "periodSeconds": 1},
+                "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", "echo pre > /shared/stop"]}}},
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}, {"name": "info", "mountPath": "/info"}]}]}}))
+    .expect("a pod");
+    let mut driver = Driver::new(context.clone(), &pod);
+    let ready = |driver: &Driver| {
+        let conditions = driver.status.conditions.as_deref().unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    driver.until(Duration::from_secs(30), "ready", ready).await;
+    assert!(driver.status.pod_ip.as_deref().is_some_and(|ip| ip.starts_with("10.251.77.")), "{:?}", driver.status.pod_ip);
+    let log = context.log_root.join("default_web_11111111-2222/main/0.log");
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert!(text.contains("made by init") && text.contains("stdout F web"), "{text}");
+
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+    pod.metadata.deletion_grace_period_seconds = Some(5);
+    driver.machine.spec(Arc::new(pod));
+    driver.until(Duration::from_secs(20), "gone", |driver| driver.finished).await;
+    let ended = &driver.status.container_statuses.as_ref().expect("statuses")[0];
+    let code = ended.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|ended| ended.exit_code);
+    assert_eq!(code, Some(0), "it heard the signal: {ended:#?}");
+    assert!(!context.paths("11111111-2222").root().exists() && !log.exists());
+}
