@@ -5,6 +5,9 @@
 //! client. The crate never imports `troupe-actors`; what it needs from actors are the traits [`service::ApiService`]
 //! and [`service::Listers`].
 
+#[cfg(test)]
+extern crate self as troupe_api;
+
 pub mod admission;
 pub mod auth;
 pub mod client;

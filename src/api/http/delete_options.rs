@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{body::InputFormat, query::Query, write_options};
+use super::{body::InputFormat, protobuf, query::Query, write_options};
 use crate::{
     service::{DeleteOptions, Propagation},
     status::{FieldError, Status},
@@ -68,6 +68,7 @@ fn from_body(format: InputFormat, body: &Bytes) -> Result<Wire, Status> {
     let wire: Wire = match format {
         InputFormat::Json => serde_json::from_slice(body).map_err(|error| undecodable(&error))?,
         InputFormat::Yaml => serde_norway::from_slice(body).map_err(|error| undecodable(&error))?,
+        InputFormat::Protobuf => serde_json::from_value(protobuf::to_json(body)?).map_err(|error| undecodable(&error))?,
     };
     if !matches!(wire.kind.as_str(), "" | "DeleteOptions") {
         return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));

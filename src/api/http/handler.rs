@@ -4,8 +4,9 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    dev::Payload,
     http::{
-        Method,
+        ConnectionType, Method,
         header::{self, HeaderName, HeaderValue},
     },
     web,
@@ -17,7 +18,7 @@ use tracing::Instrument;
 use super::{
     accept,
     authorize::authorize,
-    connect, health, identity,
+    body, connect, health, identity,
     openapi::OpenApiReply,
     options::RawRequest,
     path::RequestInfo,
@@ -35,16 +36,25 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 /// Answers any request; whatever goes wrong becomes a `Status`.
 pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
     let audit_id = audit_id(&request);
-    let outcome = AssertUnwindSafe(bounded(&shared, &request, payload)).catch_unwind().await;
-    let result = outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic)));
-    let mut response = result.unwrap_or_else(|status| {
-        let query = Query::parse(request.query_string());
-        reply::failure(&status, accept::wants_pretty(&query, user_agent(&request)))
-    });
+    let mut payload = payload.into_inner();
+    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload)).catch_unwind().await;
+    let mut response = match outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic))) {
+        Ok(response) => response,
+        Err(status) => refuse(&request, &mut payload, &status).await,
+    };
     let headers = response.headers_mut();
     headers.insert(AUDIT_ID, audit_id);
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
+    }
+    response
+}
+
+async fn refuse(request: &HttpRequest, payload: &mut Payload, status: &Status) -> HttpResponse {
+    let query = Query::parse(request.query_string());
+    let mut response = reply::failure(status, accept::wants_pretty(&query, user_agent(request)));
+    if !body::drain(payload).await {
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     response
 }
@@ -69,7 +79,7 @@ pub fn user_agent(request: &HttpRequest) -> &str {
 }
 
 /// Applies the limits of number and time.
-async fn bounded(shared: &Shared, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Status> {
+async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Status> {
     let path = request.path();
     let info = RequestInfo::parse(path);
     let query = Query::parse(request.query_string());
@@ -102,7 +112,7 @@ fn time_limit(query: &Query, longest: Duration) -> Result<Duration, Status> {
 async fn dispatch(
     shared: &Shared,
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut Payload,
     info: &RequestInfo<'_>,
     query: &Query,
 ) -> Result<HttpResponse, Status> {

@@ -23,6 +23,7 @@ mod openapi;
 pub mod options;
 pub mod path;
 mod pretty;
+mod protobuf;
 mod query;
 mod render;
 mod reply;

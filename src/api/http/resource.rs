@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header};
 
 use super::{
     accept::{self, Accepted, Encoding, Form},
@@ -39,7 +39,7 @@ pub struct Exchange<'a> {
 }
 
 /// Answers a request on a resource path.
-pub async fn serve(exchange: Exchange<'_>, payload: web::Payload) -> Result<HttpResponse, Status> {
+pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
     let registry = exchange.shared.options.service.registry();
     let Route { target, action } = match route(&registry, exchange.info, exchange.request.method(), exchange.query) {
         Ok(route) => route,
@@ -68,7 +68,7 @@ impl Exchange<'_> {
         Ok(accepted)
     }
 
-    async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: web::Payload) -> Result<HttpResponse, Status> {
+    async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
         let operation = self.operation(&target, action, payload).await?;
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause: self.cause.clone() };
@@ -77,7 +77,7 @@ impl Exchange<'_> {
     }
 
     /// What the service is asked to do.
-    async fn operation(&self, target: &Target, action: Action, payload: web::Payload) -> Result<Operation, Status> {
+    async fn operation(&self, target: &Target, action: Action, payload: &mut Payload) -> Result<Operation, Status> {
         let (request, query) = (self.request, self.query);
         let agent = user_agent(request);
         let operation = match action {
@@ -86,17 +86,17 @@ impl Exchange<'_> {
             Action::Create => {
                 let format = body::input_format(request)?;
                 let options = write_options(query, "CreateOptions", None, agent)?;
-                Operation::Create { body: body::object_body(format, body::read(request, payload.into_inner()).await?), options }
+                Operation::Create { body: body::object_body(format, body::read(request, payload).await?)?, options }
             }
             Action::Update => {
                 let format = body::input_format(request)?;
                 let options = write_options(query, "UpdateOptions", None, agent)?;
-                Operation::Update { body: body::object_body(format, body::read(request, payload.into_inner()).await?), options }
+                Operation::Update { body: body::object_body(format, body::read(request, payload).await?)?, options }
             }
             Action::Patch => {
                 let patch_type = body::patch_type(request)?;
                 let options = write_options(query, "PatchOptions", Some(patch_type), agent)?;
-                Operation::Patch { patch_type, body: body::read(request, payload.into_inner()).await?, options }
+                Operation::Patch { patch_type, body: body::read(request, payload).await?, options }
             }
             Action::Delete => Operation::Delete(self.delete_options(payload).await?),
             Action::DeleteCollection => {
@@ -108,8 +108,8 @@ impl Exchange<'_> {
         Ok(operation)
     }
 
-    async fn delete_options(&self, payload: web::Payload) -> Result<crate::service::DeleteOptions, Status> {
-        let bytes = body::read(self.request, payload.into_inner()).await?;
+    async fn delete_options(&self, payload: &mut Payload) -> Result<crate::service::DeleteOptions, Status> {
+        let bytes = body::read(self.request, payload).await?;
         let format = if bytes.is_empty() { InputFormat::Json } else { body::input_format(self.request)? };
         delete_options(self.query, format, &bytes)
     }
@@ -134,7 +134,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn connect(self, target: Target, payload: web::Payload) -> Result<HttpResponse, Status> {
+    async fn connect(self, target: Target, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
         let verb = connect_verb(self.request.method(), &target.subresource);
         authorize(&*options.authorizer, &self.user, &attributes(self.info, verb))?;
@@ -148,7 +148,7 @@ impl Exchange<'_> {
             proxy_path: self.info.rest.to_owned(),
             cause: self.cause,
             request: self.request.clone(),
-            payload: payload.into_inner(),
+            payload: std::mem::replace(payload, Payload::None),
         };
         connect.connect(request).await
     }

@@ -1,0 +1,38 @@
+//! Discovery over HTTP; the documents' content is the resource table's.
+
+use serde_json::json;
+
+use super::{client::Door, fake::FakeService};
+
+#[actix_web::test]
+async fn legacy_discovery_lists_groups_versions_and_resources() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let api = admin.get("/api").await.json();
+    assert_eq!((&api["kind"], &api["versions"]), (&json!("APIVersions"), &json!(["v1"])));
+    let apps = admin.get("/apis/apps").await.json();
+    assert_eq!(apps["preferredVersion"], json!({"groupVersion": "apps/v1", "version": "v1"}));
+    let list = admin.get("/apis/apps/v1").await.json();
+    let named = |name: &str| list["resources"].as_array().expect("a list").iter().find(|resource| resource["name"] == name).cloned();
+    assert_eq!(named("controllerrevisions").expect("served")["storageVersionHash"], "85nkx63pcBU=");
+    let scale = named("deployments/scale").expect("served");
+    assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+    assert!(named("deployments/status").expect("served").get("group").is_none());
+    assert_eq!(admin.get("/apis/nonsense/v1").await.status, 404);
+}
+
+#[actix_web::test]
+async fn aggregated_discovery_is_told_once() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+    let reply = admin.send("GET", "/apis", &[("accept", accept)], "").await;
+    assert_eq!(reply.header("content-type"), "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(reply.json()["kind"], "APIGroupDiscoveryList");
+    let etag = reply.header("etag").to_owned();
+    let again = admin.send("GET", "/apis", &[("accept", accept), ("if-none-match", &etag)], "").await;
+    assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
+    let core = admin.send("GET", "/api", &[("accept", accept)], "").await.json();
+    assert_eq!(core["items"][0]["versions"][0]["version"], "v1");
+    assert_eq!(admin.send("GET", "/apis", &[("accept", "application/json")], "").await.json()["kind"], "APIGroupList");
+}

@@ -1,0 +1,79 @@
+//! Watch streams.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    client::Door,
+    fake::{FakeService, config_map},
+};
+use crate::service::EventType;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn put(door: &Door, name: &str, event: EventType) {
+    door.service.put(&door.service.target("configmaps", "default", ""), &config_map(name, 10), event);
+}
+
+#[actix_web::test]
+async fn a_watch_tells_what_is_there_and_what_changes() {
+    let door = Door::open(FakeService::new(), |_| {});
+    put(&door, "a", EventType::Added);
+    let mut admin = door.connect(true).await;
+    let mut frames = admin.watch(&format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"), &[]).await;
+    let first = frames.next().await.expect("an event");
+    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    let bookmark = frames.next().await.expect("a bookmark");
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "ConfigMap");
+    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], "2");
+    put(&door, "a", EventType::Modified);
+    put(&door, "a", EventType::Deleted);
+    assert_eq!(frames.next().await.expect("an event")["type"], "MODIFIED");
+    let deleted = frames.next().await.expect("an event");
+    assert_eq!((&deleted["type"], &deleted["object"]["metadata"]["resourceVersion"]), (&json!("DELETED"), &json!("4")));
+}
+
+#[actix_web::test]
+async fn the_first_table_of_a_watch_describes_its_columns() {
+    let door = Door::open(FakeService::new(), |_| {});
+    put(&door, "a", EventType::Added);
+    put(&door, "b", EventType::Added);
+    let mut admin = door.connect(true).await;
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let mut frames = admin.watch(&format!("/api/v1/watch/namespaces/default/configmaps"), &accept).await;
+    let first = frames.next().await.expect("an event");
+    assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
+    let second = frames.next().await.expect("an event");
+    assert_eq!(second["object"]["columnDefinitions"], json!(null));
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
+}
+
+#[actix_web::test]
+async fn a_watch_from_a_lost_revision_is_one_error() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let mut frames = admin.watch(&format!("{MAPS}?watch=1&resourceVersion=1"), &[]).await;
+    let error = frames.next().await.expect("an event");
+    assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(frames.next().await, None);
+}
+
+#[actix_web::test]
+async fn a_watch_ends_when_its_time_is_over_or_the_server_stops() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut timed = door.connect(true).await;
+    let mut frames = timed.watch(&format!("{MAPS}?watch=1&timeoutSeconds=1"), &[]).await;
+    let end = tokio::time::timeout(Duration::from_secs(5), frames.next()).await;
+    assert_eq!(end.expect("ends in time"), None);
+    let mut other = door.connect(true).await;
+    let mut frames = other.watch(&format!("{MAPS}?watch=1"), &[]).await;
+    let handle = door.handle.clone();
+    let stopped = actix_web::rt::spawn(async move { handle.stop().await });
+    let end = tokio::time::timeout(Duration::from_secs(5), frames.next()).await;
+    assert_eq!(end.expect("ends with the server"), None);
+    drop((timed, other));
+    tokio::time::timeout(Duration::from_secs(10), stopped).await.expect("stops in time").expect("stops");
+}
