@@ -12,3 +12,4 @@ pub mod iptables;
 pub mod netlink;
 pub mod netns;
 pub mod podnet;
+pub mod resolv;

@@ -1,1 +1,49 @@
-fn main() {}
+//! The cluster's DNS server: answers names of Services and pods from a watch of the API, and forwards the rest.
+//!
+//! It runs in pods behind the `kube-dns` Service. `/health` says that it lives, `/ready` that it knows the cluster and
+//! is not about to leave. On SIGTERM it turns unready and keeps answering for a while, so that nobody's query is lost.
+
+mod api;
+mod health;
+mod options;
+mod reflector;
+mod server;
+mod state;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{options::Options, server::Server, state::State, upstream::Upstream};
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let state = Arc::new(State::new(&options.domain)?);
+    let api = api::Api::from_environment(&options.service_account).context("finding the API server")?;
+    let upstream = Upstream::from_file(&options.resolv_conf);
+    let server = Server::bind(options.listen, state.clone(), upstream).await?;
+    health::serve(options.health, state.clone()).await?;
+    health::serve(options.ready, state.clone()).await?;
+    eprintln!("answering on {} for {}", server.address(), options.domain);
+    server.spawn();
+    reflector::spawn_all(&api, &state);
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    state.leave();
+    eprintln!("leaving in {:?}", options.lameduck);
+    tokio::time::sleep(options.lameduck).await;
+    Ok(())
+}

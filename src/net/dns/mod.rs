@@ -13,4 +13,5 @@ mod zone;
 mod tests;
 
 pub use answer::{Answer, answer, servfail, truncated};
+pub use index::Index;
 pub use zone::{Lookup, Zone};

@@ -1,0 +1,60 @@
+//! `/health` and `/ready`, for probes.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::state::State;
+
+/// Longest request that is read.
+const MAX_REQUEST: usize = 8192;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts answering probes; returns the bound address.
+pub async fn serve(address: SocketAddr, state: Arc<State>) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let bound = listener.local_addr()?;
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let state = state.clone();
+                    tokio::spawn(async move {
+                        // A prober that goes away is no concern of ours.
+                        let _ = timeout(PATIENCE, answer(stream, &state)).await;
+                    });
+                }
+                Err(error) => {
+                    eprintln!("accepting probes failed: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(bound)
+}
+
+async fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < MAX_REQUEST {
+        if stream.read_buf(&mut request).await? == 0 {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&request);
+    let path = text.split_whitespace().nth(1).unwrap_or_default();
+    let (code, body) = match path.split('?').next().unwrap_or_default() {
+        "/health" => ("200 OK", "OK"),
+        "/ready" if state.is_ready() => ("200 OK", "OK"),
+        "/ready" => ("503 Service Unavailable", "not ready"),
+        _ => ("404 Not Found", "not found"),
+    };
+    let reply = format!("HTTP/1.1 {code}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    stream.write_all(reply.as_bytes()).await?;
+    stream.shutdown().await
+}

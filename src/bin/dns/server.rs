@@ -1,0 +1,217 @@
+//! Queries over UDP and TCP.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use hickory_proto::{
+    op::{Message, MessageType, Query, ResponseCode},
+    rr::{Name, RecordType},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
+    time::timeout,
+};
+use troupe_net::dns::{Answer, answer, servfail, truncated};
+
+use crate::{state::State, upstream::Upstream};
+
+/// How long an idle TCP client may stay.
+const TCP_IDLE: Duration = Duration::from_secs(10);
+const MAX_TCP_CLIENTS: usize = 512;
+const UDP_READERS: usize = 2;
+/// The largest query that is read over UDP.
+const MAX_QUERY: usize = 4096;
+
+/// The two sockets of one address.
+#[derive(Debug)]
+pub struct Server {
+    udp: Arc<UdpSocket>,
+    tcp: TcpListener,
+    resolver: Arc<Resolver>,
+}
+
+/// Finds replies, whatever they travel over.
+#[derive(Debug)]
+struct Resolver {
+    state: Arc<State>,
+    upstream: Upstream,
+    turn: AtomicUsize,
+}
+
+/// What a query leads to.
+enum Step {
+    /// Nothing to say: not a query.
+    Ignore,
+    /// The reply's bytes, now.
+    Now(Vec<u8>),
+    /// Upstream has to be asked.
+    Later(Box<Pending>),
+}
+
+struct Pending {
+    query: Message,
+    chase: Option<(Message, Name, RecordType)>,
+}
+
+impl Server {
+    /// Binds both sockets; with port 0 both get the same free one.
+    pub async fn bind(address: SocketAddr, state: Arc<State>, upstream: Upstream) -> anyhow::Result<Self> {
+        let tcp = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (TCP)"))?;
+        let bound = tcp.local_addr()?;
+        let udp = UdpSocket::bind(bound).await.with_context(|| format!("listening on {bound} (UDP)"))?;
+        Ok(Server { udp: Arc::new(udp), tcp, resolver: Arc::new(Resolver { state, upstream, turn: AtomicUsize::new(0) }) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.tcp.local_addr().expect("the socket is bound")
+    }
+
+    /// Answers until the runtime ends.
+    pub fn spawn(self) {
+        for _ in 0..UDP_READERS {
+            tokio::spawn(serve_udp(self.udp.clone(), self.resolver.clone()));
+        }
+        tokio::spawn(serve_tcp(self.tcp, self.resolver));
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
+    let mut buffer = vec![0; MAX_QUERY];
+    loop {
+        // An error here is about an earlier reply whose client has gone.
+        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        match resolver.begin(&buffer[..length], false) {
+            Step::Ignore => {}
+            Step::Now(reply) => send(&socket, &reply, client).await,
+            Step::Later(pending) => {
+                let (socket, resolver, query) = (socket.clone(), resolver.clone(), buffer[..length].to_vec());
+                tokio::spawn(async move {
+                    if let Some(reply) = resolver.finish(*pending, &query, false).await {
+                        send(&socket, &reply, client).await;
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    if let Err(error) = socket.send_to(reply, client).await {
+        eprintln!("replying to {client}: {error}");
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
+    let clients = Arc::new(Semaphore::new(MAX_TCP_CLIENTS));
+    loop {
+        let Ok(permit) = clients.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let resolver = resolver.clone();
+                tokio::spawn(async move {
+                    // A client that breaks off has nobody left to tell.
+                    let _ = serve_client(stream, &resolver).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                eprintln!("accepting a client: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_client(mut stream: TcpStream, resolver: &Resolver) -> anyhow::Result<()> {
+    loop {
+        let length = timeout(TCP_IDLE, stream.read_u16()).await??;
+        let mut query = vec![0; usize::from(length)];
+        timeout(TCP_IDLE, stream.read_exact(&mut query)).await??;
+        let reply = match resolver.begin(&query, true) {
+            Step::Ignore => return Ok(()),
+            Step::Now(reply) => Some(reply),
+            Step::Later(pending) => resolver.finish(*pending, &query, true).await,
+        };
+        let Some(reply) = reply else { return Ok(()) };
+        let mut framed = u16::try_from(reply.len())?.to_be_bytes().to_vec();
+        framed.extend_from_slice(&reply);
+        timeout(TCP_IDLE, stream.write_all(&framed)).await??;
+    }
+}
+
+impl Resolver {
+    /// What can be said without asking anybody.
+    fn begin(&self, bytes: &[u8], tcp: bool) -> Step {
+        let Ok(query) = Message::from_vec(bytes) else { return malformed(bytes) };
+        if query.metadata.message_type != MessageType::Query {
+            return Step::Ignore;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let zone = self.state.zone.read();
+        let answered = answer(&zone, &query, turn);
+        drop(zone);
+        let reply = match answered {
+            Answer::Forward => return Step::Later(Box::new(Pending { query, chase: None })),
+            Answer::Chase { reply, target, kind } => return Step::Later(Box::new(Pending { query, chase: Some((reply, target, kind)) })),
+            // Not knowing the cluster yet is no reason to deny a name.
+            Answer::Reply(_) if !self.state.is_synced() => servfail(&query),
+            Answer::Reply(reply) => reply,
+        };
+        encode(&query, &reply, tcp).map_or(Step::Ignore, Step::Now)
+    }
+
+    /// What upstream adds.
+    async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
+        let Pending { query, chase } = pending;
+        let Some((mut reply, target, kind)) = chase else {
+            return match self.upstream.ask(bytes, tcp).await {
+                Ok(reply) => Some(reply),
+                Err(error) => {
+                    eprintln!("asking upstream for {}: {error:#}", query.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default());
+                    encode(&query, &servfail(&query), tcp)
+                }
+            };
+        };
+        let mut question = Message::new(query.metadata.id, MessageType::Query, query.metadata.op_code);
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(target, kind));
+        match self.upstream.resolve(&question).await {
+            Ok(found) => {
+                reply.metadata.response_code = found.metadata.response_code;
+                reply.add_answers(found.answers);
+            }
+            Err(error) => {
+                eprintln!("following an alias: {error:#}");
+                reply.metadata.response_code = ResponseCode::ServFail;
+            }
+        }
+        encode(&query, &reply, tcp)
+    }
+}
+
+fn encode(query: &Message, reply: &Message, tcp: bool) -> Option<Vec<u8>> {
+    let encoded = if tcp { reply.to_vec() } else { truncated(query, reply) };
+    encoded.inspect_err(|error| eprintln!("encoding a reply: {error}")).ok()
+}
+
+/// FORMERR for what has at least a header of a query.
+fn malformed(bytes: &[u8]) -> Step {
+    const IS_RESPONSE: u8 = 0x80;
+    match bytes {
+        [a, b, flags, ..] if bytes.len() >= 12 && flags & IS_RESPONSE == 0 => {
+            let id = u16::from_be_bytes([*a, *b]);
+            let reply = Message::error_msg(id, hickory_proto::op::OpCode::Query, ResponseCode::FormErr);
+            reply.to_vec().map_or(Step::Ignore, Step::Now)
+        }
+        _ => Step::Ignore,
+    }
+}

@@ -1,0 +1,218 @@
+//! The server over real sockets, with an API server and an upstream made here.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::A},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use crate::{api::Api, health, options::Options, reflector, server::Server, state::State, upstream::Upstream};
+
+const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Answers each list with two objects and each watch with what is published, as an API server would.
+struct FakeApi {
+    account: tempfile::TempDir,
+    port: u16,
+    events: watch::Sender<String>,
+}
+
+impl FakeApi {
+    async fn start() -> Self {
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+        let account = tempfile::tempdir().expect("a directory");
+        std::fs::write(account.path().join("ca.crt"), key.cert.pem()).expect("writes");
+        std::fs::write(account.path().join("token"), "secret\n").expect("writes");
+        let private = tokio_rustls::rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![key.cert.der().clone()], private).expect("a configuration");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(LOCAL).await.expect("binds");
+        let port = listener.local_addr().expect("is bound").port();
+        let (events, receiver) = watch::channel(String::new());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, receiver) = (acceptor.clone(), receiver.clone());
+                tokio::spawn(async move {
+                    // Clients leave as they like.
+                    let _ = FakeApi::answer(acceptor, stream, receiver).await;
+                });
+            }
+        });
+        FakeApi { account, port, events }
+    }
+
+    async fn answer(acceptor: TlsAcceptor, stream: TcpStream, mut events: watch::Receiver<String>) -> std::io::Result<()> {
+        let mut stream = BufReader::new(acceptor.accept(stream).await?);
+        let (mut first, mut line, mut known) = (String::new(), String::new(), false);
+        stream.read_line(&mut first).await?;
+        while stream.read_line(&mut line).await? > 2 {
+            known |= line.to_lowercase().trim() == "authorization: bearer secret";
+            line.clear();
+        }
+        if !known {
+            return stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+        }
+        if first.contains("watch=1") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+            stream.flush().await?;
+            loop {
+                if events.changed().await.is_err() {
+                    return Ok(());
+                }
+                let line = events.borrow().clone();
+                if first.contains("/services") {
+                    stream.write_all(format!("{:x}\r\n{line}\n\r\n", line.len() + 1).as_bytes()).await?;
+                    stream.flush().await?;
+                }
+            }
+        }
+        let items = match first.split_whitespace().nth(1).unwrap_or_default() {
+            "/api/v1/namespaces" => r#"{"metadata":{"name":"default"}}"#.to_owned(),
+            "/api/v1/services" => service("web", "10.96.0.20"),
+            _ => String::new(),
+        };
+        let body = format!(r#"{{"metadata":{{"resourceVersion":"5"}},"items":[{items}]}}"#);
+        stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+        stream.flush().await
+    }
+}
+
+fn service(name: &str, ip: &str) -> String {
+    format!(r#"{{"metadata":{{"name":"{name}","namespace":"default","resourceVersion":"7"}},"spec":{{"type":"ClusterIP","clusterIP":"{ip}"}}}}"#)
+}
+
+/// An upstream that knows every name under one address.
+async fn fake_upstream() -> SocketAddr {
+    let socket = UdpSocket::bind(LOCAL).await.expect("binds");
+    let address = socket.local_addr().expect("is bound");
+    tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let query = Message::from_vec(&buffer[..length]).expect("a query");
+            let mut reply = Message::response(query.metadata.id, OpCode::Query);
+            reply.add_queries(query.queries.clone());
+            reply.add_answer(Record::from_rdata(query.queries[0].name().clone(), 60, RData::A(A(Ipv4Addr::new(198, 51, 100, 1)))));
+            socket.send_to(&reply.to_vec().expect("encodes"), from).await.expect("sends");
+        }
+    });
+    address
+}
+
+fn query(name: &str) -> Vec<u8> {
+    let mut message = Message::new(77, MessageType::Query, OpCode::Query);
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
+    message.to_vec().expect("encodes")
+}
+
+async fn ask(server: SocketAddr, name: &str) -> Message {
+    let socket = UdpSocket::bind(LOCAL).await.expect("binds");
+    socket.send_to(&query(name), server).await.expect("sends");
+    let mut buffer = [0; 4096];
+    let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await.expect("answers in time").expect("receives");
+    Message::from_vec(&buffer[..length]).expect("a reply")
+}
+
+async fn ask_tcp(server: SocketAddr, name: &str) -> Message {
+    let mut stream = TcpStream::connect(server).await.expect("connects");
+    let query = query(name);
+    stream.write_u16(query.len() as u16).await.expect("writes");
+    stream.write_all(&query).await.expect("writes");
+    let mut reply = vec![0; usize::from(stream.read_u16().await.expect("a length"))];
+    stream.read_exact(&mut reply).await.expect("a reply");
+    Message::from_vec(&reply).expect("a reply")
+}
+
+fn addresses(reply: &Message) -> Vec<String> {
+    reply.answers.iter().map(|record| record.data.to_string()).collect()
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("writes");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.expect("reads");
+    reply.lines().next().unwrap_or_default().to_owned()
+}
+
+async fn until(what: &str, check: impl AsyncFn() -> bool) {
+    for _ in 0..500 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} did not happen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_follow_the_api_and_others_go_upstream() {
+    let state = Arc::new(State::new("cluster.local").expect("a domain"));
+    let server = Server::bind(LOCAL, state.clone(), Upstream::new(vec![fake_upstream().await])).await.expect("binds");
+    let address = server.address();
+    server.spawn();
+    let health = health::serve(LOCAL, state.clone()).await.expect("binds");
+    assert_eq!(ask(address, "web.default.svc.cluster.local.").await.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(get(health, "/ready").await, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(get(health, "/health").await, "HTTP/1.1 200 OK");
+
+    let fake = FakeApi::start().await;
+    reflector::spawn_all(&Api::new("127.0.0.1", fake.port, fake.account.path()), &state);
+    until("the first lists", async || state.is_synced()).await;
+    assert_eq!(get(health, "/ready").await, "HTTP/1.1 200 OK");
+    assert_eq!(addresses(&ask(address, "web.default.svc.cluster.local.").await), ["10.96.0.20"]);
+    assert_eq!(addresses(&ask_tcp(address, "web.default.svc.cluster.local.").await), ["10.96.0.20"]);
+    let forwarded = ask(address, "example.com.").await;
+    assert_eq!((forwarded.metadata.id, addresses(&forwarded)), (77, vec!["198.51.100.1".to_owned()]));
+
+    // The watch may begin a moment after the list: publish until it has been seen.
+    until("the event", async || {
+        fake.events.send_replace(format!(r#"{{"type":"ADDED","object":{}}}"#, service("new", "10.96.0.21")));
+        addresses(&ask(address, "new.default.svc.cluster.local.").await) == ["10.96.0.21"]
+    })
+    .await;
+    fake.events.send_replace(format!(r#"{{"type":"DELETED","object":{}}}"#, service("new", "10.96.0.21")));
+    until("the removal", async || ask(address, "new.default.svc.cluster.local.").await.metadata.response_code == ResponseCode::NXDomain).await;
+
+    state.leave();
+    assert_eq!(get(health, "/ready").await, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(addresses(&ask(address, "web.default.svc.cluster.local.").await), ["10.96.0.20"]);
+}
+
+#[tokio::test]
+async fn rubbish_is_answered_with_an_error_or_not_at_all() {
+    let state = Arc::new(State::new("cluster.local").expect("a domain"));
+    let server = Server::bind(LOCAL, state, Upstream::new(Vec::new())).await.expect("binds");
+    let address = server.address();
+    server.spawn();
+    let socket = UdpSocket::bind(LOCAL).await.expect("binds");
+    socket.send_to(b"x", address).await.expect("sends");
+    let mut bad = query("web.default.svc.cluster.local.");
+    bad.truncate(20);
+    socket.send_to(&bad, address).await.expect("sends");
+    let mut buffer = [0; 512];
+    let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await.expect("answers in time").expect("receives");
+    let reply = Message::from_vec(&buffer[..length]).expect("a reply");
+    assert_eq!((reply.metadata.id, reply.metadata.response_code), (77, ResponseCode::FormErr));
+    assert_eq!(ask(address, "example.com.").await.metadata.response_code, ResponseCode::ServFail, "no upstream is known");
+}
+
+#[test]
+fn options_come_in_both_spellings() {
+    let words = ["--domain=example.org.", "--listen", "127.0.0.1:5353", "--lameduck-seconds=0"].map(str::to_owned);
+    let options = Options::parse(words.into_iter()).expect("parses");
+    assert_eq!((options.domain.as_str(), options.listen.port(), options.lameduck), ("example.org", 5353, Duration::ZERO));
+    assert!(Options::parse(["--nonsense=1".to_owned()].into_iter()).is_err());
+    assert!(Options::parse(["--domain".to_owned()].into_iter()).is_err());
+}
