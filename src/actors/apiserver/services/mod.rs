@@ -1,22 +1,146 @@
-//! Cluster IPs and node ports of Services.
+//! Cluster IPs and node ports of Services: taken before a write, given back if it fails, released when it lets go.
+//!
+//! Every address is an `IPAddress` object, created under its own key; node ports are one bitmap object. Both are
+//! taken by compare-and-swap, so no two servers hand out the same one. What a crash leaves behind, [`repair`] finds.
 
-use troupe_api::{meta::Object, service::Target, status::Status, stored::StoredObject};
+mod addresses;
+mod families;
+mod needs;
+mod ports;
+pub mod repair;
 
+use troupe_api::{
+    meta::{Object, ObjectKey},
+    resources::Resource,
+    service::Target,
+    status::{FieldError, Status},
+    stored::StoredObject,
+};
+
+use self::needs::Needs;
 use super::{core::Core, write::Writer};
 
 /// What a write took from the ranges, to be given back if it fails, and what it lets go of if it succeeds.
 #[derive(Debug, Default)]
-pub struct Allocation;
+pub struct Allocation {
+    taken_ips: Vec<String>,
+    taken_ports: Vec<u16>,
+    released_ips: Vec<String>,
+    released_ports: Vec<u16>,
+}
+
+fn is_service(resource: &Resource) -> bool {
+    resource.group.is_empty() && &*resource.plural == "services"
+}
 
 impl Core {
-    /// Takes what the Service in `new` needs; other kinds need nothing.
-    pub async fn allocate(&self, _writer: &Writer, _new: &mut Object, _old: Option<&Object>) -> Result<Allocation, Status> {
-        Ok(Allocation)
+    /// Takes what the Service in `new` needs beyond `old` and writes it into `new`; other kinds need nothing.
+    pub async fn allocate(&self, writer: &Writer, new: &mut Object, old: Option<&Object>) -> Result<Allocation, Status> {
+        if !is_service(&writer.target.resource) || !writer.target.subresource.is_empty() {
+            return Ok(Allocation::default());
+        }
+        let invalid = |errors| Status::invalid("", "Service", new.name(), errors);
+        let errors = families::check(new, &self.service_cidrs);
+        if !errors.is_empty() {
+            return Err(invalid(errors));
+        }
+        families::complete(new, &self.service_cidrs);
+        let needs = needs::of(new, old);
+        let mut allocation =
+            Allocation { released_ips: needs.released_ips.clone(), released_ports: needs.released_ports.clone(), ..Allocation::default() };
+        match self.take(writer, &needs, new, &mut allocation).await {
+            Ok(()) => Ok(allocation),
+            Err(status) => {
+                self.settle_allocation(allocation, false).await;
+                Err(status)
+            }
+        }
+    }
+
+    async fn take(&self, writer: &Writer, needs: &Needs, new: &mut Object, allocation: &mut Allocation) -> Result<(), Status> {
+        let dry_run = writer.options.dry_run;
+        let service = new.key();
+        for need in &needs.ips {
+            let ip = self.take_ip(need, &service, dry_run).await.map_err(|error| address_status(new, need, &error))?;
+            if !dry_run {
+                allocation.taken_ips.push(ip.clone());
+            }
+            needs::set_ip(new, need.index, &ip);
+        }
+        let ports = self.take_ports(&needs.ports, dry_run).await.map_err(|error| port_status(new, &error))?;
+        if !dry_run {
+            allocation.taken_ports.clone_from(&ports);
+        }
+        for (need, port) in needs.ports.iter().zip(ports) {
+            needs::set_port(new, need, port);
+        }
+        Ok(())
     }
 
     /// Gives back what is not needed, now that the write is decided.
-    pub async fn settle_allocation(&self, _allocation: Allocation, _committed: bool) {}
+    pub async fn settle_allocation(&self, allocation: Allocation, committed: bool) {
+        let Allocation { taken_ips, taken_ports, released_ips, released_ports } = allocation;
+        let (ips, ports) = if committed { (released_ips, released_ports) } else { (taken_ips, taken_ports) };
+        self.give_back(&ips, &ports).await;
+    }
 
     /// Gives back what a deleted Service held.
-    pub async fn release(&self, _target: &Target, _object: &StoredObject) {}
+    pub async fn release(&self, target: &Target, object: &StoredObject) {
+        if is_service(&target.resource) {
+            let held = needs::held(&object.to_object());
+            self.give_back(&held.ips, &held.ports).await;
+        }
+    }
+
+    async fn give_back(&self, ips: &[String], ports: &[u16]) {
+        for ip in ips {
+            if let Err(status) = self.release_ip(ip).await {
+                tracing::warn!(%ip, %status, "cannot release a cluster IP, repair will");
+            }
+        }
+        if !ports.is_empty()
+            && let Err(error) = self.release_ports(ports).await
+        {
+            tracing::warn!(?ports, %error, "cannot release node ports, repair will");
+        }
+    }
+
+    fn ip_addresses(&self) -> Result<std::sync::Arc<Resource>, Status> {
+        self.registry.load().by_resource("networking.k8s.io", "ipaddresses").ok_or_else(|| Status::internal("no resource for IP addresses"))
+    }
+
+    async fn release_ip(&self, ip: &str) -> Result<(), Status> {
+        use super::write::CommitError;
+        let resource = self.ip_addresses()?;
+        let key = ObjectKey::cluster(ip);
+        while let Some(address) = self.read_live(&resource, &key).await? {
+            match self.commit_delete(&resource, &key, address.revision, &Default::default()).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Lost(_)) => {}
+                Err(CommitError::Failed(status)) => return Err(status),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn address_status(service: &Object, need: &needs::IpNeed, error: &addresses::AddressError) -> Status {
+    if matches!(error, addresses::AddressError::Full) {
+        return Status::internal(format!("failed to allocate a serviceIP for Service {:?}: {error}", service.name()));
+    }
+    let what = match &need.requested {
+        Some(ip) => format!("failed to allocate IP {ip}: {error}"),
+        None => format!("failed to allocate IP: {error}"),
+    };
+    let ips = service.get(&["spec", "clusterIPs"]).cloned().unwrap_or_default();
+    Status::invalid("", "Service", service.name(), vec![FieldError::invalid("spec.clusterIPs", ips, what)])
+}
+
+fn port_status(service: &Object, error: &ports::PortError) -> Status {
+    match error {
+        ports::PortError::Refused { field: Some(field), port, .. } => {
+            Status::invalid("", "Service", service.name(), vec![FieldError::invalid(field.clone(), *port, error.to_string())])
+        }
+        other => Status::internal(format!("failed to allocate a nodePort: {other}")),
+    }
 }

@@ -1,32 +1,73 @@
 //! Creates, updates and patches by what they address: the object itself, a subresource, or nothing that is stored.
 
+mod binding;
+mod eviction;
+mod finalize;
 pub mod scale;
+mod unstored;
 
 use bytes::Bytes;
+use serde_json::json;
 use troupe_api::{
-    service::{ApiReply, Body, PatchType},
+    admission::Operation,
+    meta::Object,
+    service::{ApiReply, Body, PatchType, ReplyBody, Target, Verb},
     status::Status,
 };
 
 use super::{
     core::Core,
+    objects,
     write::{Change, Writer},
 };
 
 /// POST.
 pub async fn create(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
-    match &*writer.target.subresource {
-        "" => core.create(&writer, body).await,
-        _ => Err(Status::method_not_allowed("the server does not allow this method on the requested resource")),
+    let resource = &writer.target.resource;
+    match (&*resource.group, &*resource.plural, &*writer.target.subresource) {
+        ("", "pods", "binding") | ("", "bindings", "") => binding::create(core, &writer, body).await,
+        ("", "pods", "eviction") => eviction::create(core, &writer, body).await,
+        (_, _, "") if resource.verbs.contains(&Verb::Get) => core.create(&writer, body).await,
+        _ => unstored::create(core, &writer, body).await,
     }
 }
 
 /// PUT.
 pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
-    core.put(&writer, body).await
+    match (&*writer.target.subresource, &*writer.target.resource.plural) {
+        ("scale", _) => scale::update(core, &writer, body).await,
+        ("finalize", "namespaces") => finalize::update(core, &writer, body).await,
+        _ => core.put(&writer, body).await,
+    }
 }
 
 /// PATCH.
 pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
-    core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await
+    match &*writer.target.subresource {
+        "scale" => scale::patch(core, &writer, patch_type, patch).await,
+        _ => core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
+    }
+}
+
+/// Decodes the body of a subresource or an unstored resource, and lets admission see it.
+async fn admitted_body(core: &Core, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
+    let decoded = objects::decode(&objects::body_kind(&writer.target), body, writer.options.field_validation)?;
+    let (mut object, mut warnings) = (decoded.object, decoded.warnings);
+    let mut admission = writer.admission(core, Operation::Create, Some(&mut object), None);
+    core.admission.admit(&mut admission).await?;
+    warnings.append(&mut admission.warnings);
+    let admission = writer.admission(core, Operation::Create, Some(&mut object), None);
+    core.admission.validate(&admission).await?;
+    Ok((object, warnings))
+}
+
+/// `Status` Success with code 201: what upstream answers to bindings and evictions.
+fn created_nothing(warnings: Vec<String>) -> ApiReply {
+    ApiReply { warnings, ..ApiReply::created(ReplyBody::Success { details: json!(null) }) }
+}
+
+/// The pod whose subresource `target` is, or which a Binding in the namespace names.
+fn pod_target(core: &Core, target: &Target, name: &str) -> Result<Target, Status> {
+    let resource = core.registry.load().by_resource("", "pods").ok_or_else(Status::page_not_found)?;
+    Ok(Target { resource, version: "v1".into(), namespace: target.namespace.clone(), name: name.into(), subresource: "".into() })
 }

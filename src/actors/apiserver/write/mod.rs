@@ -9,6 +9,7 @@ mod create;
 mod delete;
 pub mod metadata;
 mod names;
+mod raw;
 mod update;
 
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use troupe_api::{
 };
 
 use super::core::Core;
-pub use update::Change;
+pub use commit::CommitError;
+pub use names::check_update;
+pub use update::{Change, Transform};
 
 /// Who writes what, how.
 #[derive(Clone)]

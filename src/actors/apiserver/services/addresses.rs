@@ -1,0 +1,185 @@
+//! Cluster IPs: each one taken is an `IPAddress` object whose name is the address.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use rand::Rng;
+use serde_json::json;
+use thiserror::Error;
+use troupe_api::{
+    meta::{Object, ObjectKey, time::format_time},
+    resources::Resource,
+    status::Status,
+};
+use uuid::Uuid;
+
+use super::{families::family_of, needs::IpNeed};
+use crate::apiserver::{core::Core, write::CommitError};
+
+/// Why an address was not taken.
+#[derive(Debug, Error)]
+pub enum AddressError {
+    #[error("provided IP is already allocated")]
+    Taken,
+    #[error("the provided network does not match the current range")]
+    OutOfRange,
+    #[error("range is full")]
+    Full,
+    #[error("{0}")]
+    Store(Status),
+}
+
+/// Addresses of a range by number, network and (for IPv4) broadcast address left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Band {
+    base: u128,
+    v4: bool,
+    /// How many addresses can be handed out.
+    size: u64,
+}
+
+impl Band {
+    fn of(range: &IpNetwork) -> Self {
+        match range {
+            IpNetwork::V4(range) => {
+                let size = (1_u64 << (32 - range.prefix())).saturating_sub(2);
+                Band { base: u128::from(u32::from(range.network())), v4: true, size }
+            }
+            IpNetwork::V6(range) => {
+                // Upstream caps what it hands out of a large IPv6 range.
+                let bits = (128 - range.prefix()).min(62);
+                Band { base: u128::from(range.network()), v4: false, size: (1_u64 << bits).saturating_sub(1) }
+            }
+        }
+    }
+
+    /// The address at `offset` from 0.
+    fn at(&self, offset: u64) -> IpAddr {
+        let number = self.base + 1 + u128::from(offset);
+        if self.v4 { IpAddr::V4((number as u32).into()) } else { IpAddr::V6(number.into()) }
+    }
+
+    /// The lower part, which automatic allocation uses last: people choose addresses there.
+    fn reserved(&self) -> u64 {
+        const MIN: u64 = 16;
+        const MAX: u64 = 256;
+        if self.size < MIN { 0 } else { (self.size / 16).clamp(MIN, MAX) }
+    }
+
+    /// All offsets, the upper part first, each part from a random start on.
+    fn offsets(&self) -> impl Iterator<Item = u64> {
+        let reserved = self.reserved();
+        rotated(reserved, self.size).chain(rotated(0, reserved))
+    }
+}
+
+fn rotated(from: u64, to: u64) -> impl Iterator<Item = u64> {
+    let start = if to > from { rand::rng().random_range(from..to) } else { from };
+    (start..to).chain(from..start)
+}
+
+/// The first usable address of a range: the Service `kubernetes` has it.
+pub fn first(range: &IpNetwork) -> IpAddr {
+    Band::of(range).at(0)
+}
+
+impl Core {
+    /// Takes the address that `need` asks for, for `service`.
+    pub async fn take_ip(&self, need: &IpNeed, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
+        let range = self.service_cidrs.iter().find(|range| family_of(range) == need.family).ok_or(AddressError::OutOfRange)?;
+        let resource = self.ip_addresses().map_err(AddressError::Store)?;
+        if let Some(requested) = &need.requested {
+            let ip: IpAddr = requested.parse().map_err(|_| AddressError::OutOfRange)?;
+            return self.take_requested(&resource, range, ip, service, dry_run).await;
+        }
+        let band = Band::of(range);
+        let taken = self.cache(&resource).map_err(AddressError::Store)?.load();
+        for offset in band.offsets() {
+            let ip = band.at(offset);
+            // The cache is a hint; the create decides.
+            if taken.objects.contains_key(&ObjectKey::cluster(ip.to_string())) {
+                continue;
+            }
+            match self.create_address(&resource, ip, service, dry_run).await {
+                Err(AddressError::Taken) => {}
+                settled => return settled,
+            }
+        }
+        Err(AddressError::Full)
+    }
+
+    async fn take_requested(
+        &self,
+        resource: &Resource,
+        range: &IpNetwork,
+        ip: IpAddr,
+        service: &ObjectKey,
+        dry_run: bool,
+    ) -> Result<String, AddressError> {
+        let band = Band::of(range);
+        let number = match ip {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            IpAddr::V6(ip) => u128::from(ip),
+        };
+        let usable = range.contains(ip) && number > band.base && number <= band.base + u128::from(band.size);
+        if !usable {
+            return Err(AddressError::OutOfRange);
+        }
+        self.create_address(resource, ip, service, dry_run).await
+    }
+
+    async fn create_address(&self, resource: &Resource, ip: IpAddr, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
+        let name = ip.to_string();
+        if dry_run {
+            let found = self.read_live(resource, &ObjectKey::cluster(name.as_str())).await.map_err(AddressError::Store)?;
+            return if found.is_some() { Err(AddressError::Taken) } else { Ok(name) };
+        }
+        let object = address_object(self, resource, ip, service);
+        match self.commit_create(resource, &object, &Default::default()).await {
+            Ok(_) => Ok(name),
+            Err(CommitError::Lost(_)) => Err(AddressError::Taken),
+            Err(CommitError::Failed(status)) => Err(AddressError::Store(status)),
+        }
+    }
+}
+
+fn address_object(core: &Core, resource: &Resource, ip: IpAddr, service: &ObjectKey) -> Object {
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let mut object = Object::from_value(json!({
+        "metadata": {
+            "name": ip.to_string(),
+            "uid": Uuid::new_v4().to_string(),
+            "creationTimestamp": format_time(core.clock.now()),
+            "generation": 1,
+            "labels": {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
+        },
+        "spec": {"parentRef": {"resource": "services", "namespace": &*service.namespace, "name": &*service.name}},
+    }))
+    .expect("an object literal");
+    object.set_gvk(&resource.storage_gvk());
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_is_one_behind_the_network_and_the_broadcast_is_never_used() {
+        let range: IpNetwork = "10.96.0.0/28".parse().expect("a range");
+        assert_eq!(first(&range).to_string(), "10.96.0.1");
+        let band = Band::of(&range);
+        let mut all: Vec<_> = band.offsets().map(|offset| band.at(offset).to_string()).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 14);
+        assert!(!all.contains(&"10.96.0.15".to_owned()) && !all.contains(&"10.96.0.0".to_owned()));
+    }
+
+    #[test]
+    fn automatic_allocation_leaves_the_lower_part_for_people() {
+        let band = Band::of(&"10.96.0.0/16".parse().expect("a range"));
+        assert_eq!(band.reserved(), 256);
+        assert!(band.offsets().take(1000).all(|offset| offset >= 256));
+    }
+}

@@ -1,0 +1,201 @@
+//! Node ports: one bitmap in the store, in upstream's form and place (`RangeAllocation`).
+
+use std::ops::RangeInclusive;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use rand::Rng;
+use serde_json::{Value, json};
+use thiserror::Error;
+use troupe_api::{
+    meta::Revision,
+    store::{StoreError, keys},
+};
+
+use super::needs::{PortNeed, PortPlace};
+use crate::apiserver::core::Core;
+
+/// Lost races after which allocation gives up.
+const MAX_TRIES: usize = 64;
+
+/// Why node ports were not taken.
+#[derive(Debug, Error)]
+pub enum PortError {
+    #[error("{why}")]
+    Refused { field: Option<String>, port: u16, why: String },
+    #[error("range is full")]
+    Full,
+    #[error("the node port range changed too often meanwhile")]
+    Contention,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The ports in use, one bit each, the first port of the range at bit 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortMap {
+    range: RangeInclusive<u16>,
+    bits: Vec<bool>,
+}
+
+impl PortMap {
+    pub fn new(range: RangeInclusive<u16>) -> Self {
+        PortMap { bits: vec![false; range.clone().count()], range }
+    }
+
+    fn bit(&mut self, port: u16) -> Option<&mut bool> {
+        if !self.range.contains(&port) {
+            return None;
+        }
+        self.bits.get_mut(usize::from(port - self.range.start()))
+    }
+
+    /// Marks a port; false where it is marked already or lies outside.
+    pub fn take(&mut self, port: u16) -> bool {
+        self.bit(port).is_some_and(|bit| !std::mem::replace(bit, true))
+    }
+
+    pub fn release(&mut self, port: u16) {
+        if let Some(bit) = self.bit(port) {
+            *bit = false;
+        }
+    }
+
+    /// Marks any free port, from the upper part first: people choose ports in the lower one.
+    fn take_any(&mut self) -> Option<u16> {
+        const MIN: usize = 16;
+        const MAX: usize = 128;
+        let reserved = if self.bits.len() < MIN { 0 } else { (self.bits.len() / 32).clamp(MIN, MAX) };
+        let start = rand::rng().random_range(reserved..self.bits.len().max(reserved + 1));
+        let order = (start..self.bits.len()).chain(reserved..start.min(self.bits.len())).chain(0..reserved);
+        let free = order.into_iter().find(|offset| !self.bits[*offset])?;
+        self.bits[free] = true;
+        Some(self.range.start() + u16::try_from(free).ok()?)
+    }
+
+    fn span(&self) -> String {
+        format!("{}-{}", self.range.start(), self.range.end())
+    }
+
+    /// The stored form: the bitmap is a big-endian number whose bit 0 is the first port.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = vec![0_u8; self.bits.len().div_ceil(8)];
+        let last = bytes.len();
+        for (at, _) in self.bits.iter().enumerate().filter(|(_, bit)| **bit) {
+            bytes[last - 1 - at / 8] |= 1 << (at % 8);
+        }
+        let data = BASE64_STANDARD.encode(bytes);
+        let object = json!({"kind": "RangeAllocation", "apiVersion": "v1", "metadata": {}, "range": self.span(), "data": data});
+        object.to_string().into()
+    }
+
+    /// Reads the stored form; one of another range, or damaged, counts as empty (repair marks what is in use).
+    pub fn decode(value: &[u8], range: RangeInclusive<u16>) -> Self {
+        let mut map = PortMap::new(range);
+        let Ok(object) = serde_json::from_slice::<Value>(value) else { return map };
+        if object["range"] != map.span().as_str() {
+            return map;
+        }
+        let bytes = BASE64_STANDARD.decode(object["data"].as_str().unwrap_or_default()).unwrap_or_default();
+        for (at, byte) in bytes.iter().rev().enumerate() {
+            for bit in (0..8).filter(|bit| byte & (1 << bit) != 0) {
+                if let Some(slot) = map.bits.get_mut(at * 8 + bit) {
+                    *slot = true;
+                }
+            }
+        }
+        map
+    }
+}
+
+fn range_key() -> Bytes {
+    format!("{}ranges/servicenodeports", keys::ROOT).into()
+}
+
+fn take_all(map: &mut PortMap, needs: &[PortNeed]) -> Result<Vec<u16>, PortError> {
+    needs.iter().map(|need| take_one(map, need)).collect()
+}
+
+fn take_one(map: &mut PortMap, need: &PortNeed) -> Result<u16, PortError> {
+    let Some(port) = need.requested else { return map.take_any().ok_or(PortError::Full) };
+    let field = match &need.place {
+        PortPlace::Ports(places) => places.first().map(|place| format!("spec.ports[{place}].nodePort")),
+        PortPlace::HealthCheck => None,
+    };
+    let refused = |why: String| PortError::Refused { field: field.clone(), port, why };
+    if !map.range.contains(&port) {
+        let span = map.span();
+        return Err(refused(format!("provided port is not in the valid range. The range of valid ports is {span}")));
+    }
+    if !map.take(port) {
+        return Err(refused("provided port is already allocated".into()));
+    }
+    Ok(port)
+}
+
+impl Core {
+    /// Takes node ports, all or none.
+    pub async fn take_ports(&self, needs: &[PortNeed], dry_run: bool) -> Result<Vec<u16>, PortError> {
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.change_ports(dry_run, |map| take_all(map, needs)).await
+    }
+
+    pub async fn release_ports(&self, ports: &[u16]) -> Result<(), PortError> {
+        self.change_ports(false, |map| {
+            ports.iter().for_each(|port| map.release(*port));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes the bitmap by compare-and-swap. `change` may run several times.
+    pub async fn change_ports<T>(&self, dry_run: bool, change: impl Fn(&mut PortMap) -> Result<T, PortError>) -> Result<T, PortError> {
+        for _ in 0..MAX_TRIES {
+            let (found, _) = self.store.get(&range_key(), None).await?;
+            let range = self.node_ports.clone();
+            let before = found.as_ref().map_or_else(|| PortMap::new(range.clone()), |kv| PortMap::decode(&kv.value, range.clone()));
+            let mut map = before.clone();
+            let result = change(&mut map)?;
+            if dry_run || map == before {
+                return Ok(result);
+            }
+            let expected = found.map_or(Revision::ZERO, |kv| kv.mod_revision);
+            let written = match expected {
+                Revision::ZERO => self.store.create(range_key(), map.encode(), None).await,
+                expected => self.store.update(range_key(), map.encode(), expected, None).await,
+            };
+            match written {
+                Ok(_) => return Ok(result),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(PortError::Contention)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bitmap_survives_the_round_trip() {
+        let mut map = PortMap::new(30000..=32767);
+        assert!(map.take(30000) && map.take(31234) && map.take(32767));
+        assert!(!map.take(31234), "is taken");
+        assert!(!map.take(80), "lies outside");
+        assert_eq!(PortMap::decode(&map.encode(), 30000..=32767), map);
+        assert_eq!(PortMap::decode(&map.encode(), 30000..=30100), PortMap::new(30000..=30100));
+    }
+
+    #[test]
+    fn a_full_range_gives_no_port() {
+        let mut map = PortMap::new(30000..=30001);
+        let mut both = [map.take_any(), map.take_any()];
+        both.sort();
+        assert_eq!(both, [Some(30000), Some(30001)]);
+        assert_eq!(map.take_any(), None);
+    }
+}

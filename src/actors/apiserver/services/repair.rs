@@ -1,0 +1,75 @@
+//! Repair: what Services hold is marked, and what nobody holds is given back.
+//!
+//! Runs at start and every few minutes. An address without its Service may belong to a create in flight, so only old ones go.
+
+use std::collections::HashSet;
+
+use jiff::SignedDuration;
+use troupe_api::{
+    meta::{ObjectKey, time::parse_time},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::{needs, needs::IpNeed};
+use crate::apiserver::core::Core;
+
+/// How old an address without a Service must be to go.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+impl Core {
+    /// Compares addresses and ports with the Services that hold them, and mends both ways.
+    pub async fn repair_services(&self) -> Result<(), Status> {
+        let Some(services) = self.registry.load().by_resource("", "services") else { return Ok(()) };
+        let cache = self.cache(&services)?;
+        self.linearize(&cache).await?;
+        let mut in_use = HashSet::new();
+        let mut ports = HashSet::new();
+        for service in cache.load().scan("", None) {
+            let held = needs::held(&service.to_object());
+            for ip in held.ips {
+                self.ensure_address(&ip, service).await;
+                in_use.insert(ip);
+            }
+            ports.extend(held.ports);
+        }
+        self.drop_orphans(&in_use).await?;
+        // Ports of creates in flight are not in `ports`: marking is safe at any time, clearing is left to the start.
+        let marked = self.change_ports(false, |map| Ok(ports.iter().for_each(|port| drop(map.take(*port))))).await;
+        marked.map_err(Status::internal)
+    }
+
+    /// Clears node ports that no Service holds. Only before any request is served.
+    pub async fn reset_node_ports(&self) -> Result<(), Status> {
+        let cleared = self
+            .change_ports(false, |map| {
+                *map = super::ports::PortMap::new(self.node_ports.clone());
+                Ok(())
+            })
+            .await;
+        cleared.map_err(Status::internal)
+    }
+
+    async fn ensure_address(&self, ip: &str, service: &StoredObject) {
+        let Ok(resource) = self.ip_addresses() else { return };
+        let known = self.cache(&resource).is_ok_and(|cache| cache.get(&ObjectKey::cluster(ip)).is_some());
+        let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
+        let need = IpNeed { index: 0, family: family.into(), requested: Some(ip.to_owned()) };
+        if !known && let Err(error) = self.take_ip(&need, &service.key, false).await {
+            tracing::warn!(%ip, service = %service.key, %error, "cannot mark a cluster IP as taken");
+        }
+    }
+
+    async fn drop_orphans(&self, in_use: &HashSet<String>) -> Result<(), Status> {
+        let resource = self.ip_addresses()?;
+        for address in self.cache(&resource)?.load().scan("", None) {
+            let age = address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok()).map(|time| self.clock.now().duration_since(time));
+            let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by").is_some_and(|manager| &**manager == "ipallocator.k8s.io");
+            if ours && !in_use.contains(&*address.key.name) && age.is_some_and(|age| age > GRACE) {
+                tracing::info!(ip = %address.key.name, "releasing a cluster IP that no service holds");
+                self.release_ip(&address.key.name).await?;
+            }
+        }
+        Ok(())
+    }
+}

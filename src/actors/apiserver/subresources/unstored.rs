@@ -1,0 +1,51 @@
+//! Creates that store nothing: reviews, and tokens of service accounts. Others answer them.
+
+use std::sync::Arc;
+
+use troupe_api::{
+    meta::Object,
+    service::{ApiReply, Body, ReplyBody},
+    status::Status,
+};
+
+use super::admitted_body;
+use crate::apiserver::{VirtualRequest, core::Core, write::Writer};
+
+/// POST on a resource or subresource that is not stored.
+pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+    let parent = parent(core, writer).await?;
+    let (body, warnings) = admitted_body(core, writer, body).await?;
+    for answers in &core.virtual_resources {
+        let request = VirtualRequest {
+            user: writer.user.clone(),
+            target: writer.target.clone(),
+            body: body.clone(),
+            parent: parent.clone(),
+            listers: core.shared_listers(),
+            authorizer: core.authorizer.get().cloned(),
+        };
+        if let Some(answer) = answers.create(request) {
+            return Ok(ApiReply { warnings, ..ApiReply::created(ReplyBody::Tree(answer.await?)) });
+        }
+    }
+    Err(Status::method_not_allowed("the server does not allow this method on the requested resource"))
+}
+
+/// The object whose subresource is addressed, which must exist.
+async fn parent(core: &Core, writer: &Writer) -> Result<Option<Object>, Status> {
+    let target = &writer.target;
+    if target.subresource.is_empty() {
+        return Ok(None);
+    }
+    match core.read_live(&target.resource, &target.key()).await? {
+        Some(object) => Ok(Some(object.to_object())),
+        None => Err(Status::not_found(&target.group_resource(), &target.name)),
+    }
+}
+
+impl Core {
+    /// These caches, for code that outlives the request.
+    fn shared_listers(&self) -> Arc<dyn troupe_api::service::Listers> {
+        self.listers.clone()
+    }
+}
