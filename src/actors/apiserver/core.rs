@@ -1,17 +1,20 @@
 //! What every request shares: the caches, the store, the rules.
 
-use std::{
-    ops::RangeInclusive,
-    sync::{Arc, OnceLock},
-};
+use std::{ops::RangeInclusive, sync::Arc};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use troupe_api::{
     admission::{Pipeline, Reads},
-    auth::{Attributes, Authorizer, Decision},
-    meta::{Clock, GroupResource, ObjectKey},
+    auth::{
+        Attributes, Authorizer, Decision, forbidden,
+        rbac::{
+            escalation::{self, Write},
+            resolve::Resolver,
+        },
+    },
+    meta::{Clock, GroupResource, Object, ObjectKey},
     resources::{Registry, Resource},
     service::{Listers, Target, UserInfo},
     status::Status,
@@ -24,15 +27,22 @@ use super::{
     cache::{CacheTable, ResourceCache, Route, Sequence},
 };
 
+/// Synchronous reads of the caches; outlives requests.
+pub struct CacheListers {
+    pub registry: ArcSwap<Registry>,
+    pub caches: Arc<CacheTable>,
+}
+
 /// The API server behind its door. Shared by all requests; holds no per-request state.
 pub struct Core {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
-    pub registry: ArcSwap<Registry>,
-    pub caches: Arc<CacheTable>,
+    pub listers: Arc<CacheListers>,
     pub dispatched: Arc<Sequence>,
-    /// Made after the caches it reads; empty allows everything.
-    pub authorizer: OnceLock<Arc<dyn Authorizer>>,
+    /// Without one, everything is allowed.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// What roles grant, for the check that nobody grants more than they hold.
+    pub resolver: Resolver,
     pub admission: Pipeline,
     pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
     pub service_cidrs: Vec<IpNetwork>,
@@ -42,17 +52,17 @@ pub struct Core {
 impl Core {
     /// The cache of a stored resource; 404 for what is not stored.
     pub fn cache(&self, resource: &Resource) -> Result<Arc<ResourceCache>, Status> {
-        self.caches.cache(resource).ok_or_else(Status::page_not_found)
+        self.listers.caches.cache(resource).ok_or_else(Status::page_not_found)
     }
 
     /// The cache of a stored resource with its actor.
     pub fn route(&self, resource: &Resource) -> Result<Route, Status> {
-        self.caches.route(resource).ok_or_else(Status::page_not_found)
+        self.listers.caches.route(resource).ok_or_else(Status::page_not_found)
     }
 
     /// 403 unless `user` may do `verb` on `target`.
     pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str) -> Result<(), Status> {
-        let Some(authorizer) = self.authorizer.get() else { return Ok(()) };
+        let Some(authorizer) = &self.authorizer else { return Ok(()) };
         let attributes = Attributes {
             verb,
             resource: &target.resource.plural,
@@ -65,8 +75,20 @@ impl Core {
         };
         match authorizer.authorize(user, &attributes) {
             Decision::Allow => Ok(()),
-            Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(user, target, &attributes, &why)),
+            Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(user, &attributes, &why)),
         }
+    }
+
+    /// 403 when a role or binding grants what its writer does not hold.
+    pub fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+        let Some(authorizer) = &self.authorizer else { return Ok(()) };
+        let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
+        escalation::check(&write, &self.resolver, &**authorizer)
+    }
+
+    /// The row of a resource.
+    pub fn row(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.listers.registry.load().by_resource(group, plural)
     }
 
     /// One object as of now, past the cache where the cache may be behind.
@@ -75,22 +97,6 @@ impl Core {
         let object = found.map(|kv| StoredObject::new(kv.value, kv.mod_revision)).transpose();
         object.map(|object| object.map(Arc::new)).map_err(Status::internal)
     }
-}
-
-fn forbidden(user: &UserInfo, target: &Target, attributes: &Attributes<'_>, why: &str) -> Status {
-    let resource = match &*target.subresource {
-        "" => target.resource.plural.to_string(),
-        subresource => format!("{}/{subresource}", target.resource.plural),
-    };
-    let scope = match attributes.namespace {
-        "" => "at the cluster scope".to_owned(),
-        namespace => format!("in the namespace {namespace:?}"),
-    };
-    let mut message = format!("User {:?} cannot {} resource {resource:?} in API group {:?} {scope}", user.name, attributes.verb, attributes.group);
-    if !why.is_empty() {
-        message = format!("{message}: {why}");
-    }
-    Status::forbidden(&target.group_resource(), attributes.name, message)
 }
 
 /// What a client sees of a failing store.
@@ -104,7 +110,7 @@ pub fn store_status(error: troupe_api::store::StoreError) -> Status {
     }
 }
 
-impl Listers for Core {
+impl Listers for CacheListers {
     fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
         let row = self.registry.load().by_resource(&resource.group, &resource.resource)?;
         self.caches.cache(&row)?.get(key)
@@ -120,11 +126,11 @@ impl Listers for Core {
 #[async_trait]
 impl Reads for Core {
     fn listers(&self) -> &dyn Listers {
-        self
+        &*self.listers
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
-        match self.registry.load().by_resource(&resource.group, &resource.resource) {
+        match self.row(&resource.group, &resource.resource) {
             Some(row) => self.read_live(&row, key).await,
             None => Ok(None),
         }

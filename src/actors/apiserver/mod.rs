@@ -14,6 +14,8 @@
 //! }
 //! ```
 
+mod auth_resources;
+mod bootstrap;
 pub mod cache;
 mod continue_token;
 mod core;
@@ -28,5 +30,7 @@ pub mod testing;
 mod tests;
 mod write;
 
-pub use options::{ApiServerOptions, MakeAuthorizer, VirtualRequest, VirtualResources};
+pub use auth_resources::AuthResources;
+pub use bootstrap::Bootstrap;
+pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
 pub use server::ApiServer;

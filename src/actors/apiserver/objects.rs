@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use troupe_api::{
     meta::{GroupVersionKind, Object},
+    patch::ownership,
     resources::Resource,
     schema::{Format, Schema, Schemas},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
     status::Status,
 };
+
+use super::write::Writer;
 
 /// A decoded body with the warnings it earned.
 pub struct Decoded {
@@ -76,21 +79,26 @@ pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &B
     Ok(Decoded { object: patched.object, warnings: patched.warnings })
 }
 
-/// Records in `managedFields` who owns what changed between `old` and `new`.
-pub fn track(_writer: &super::write::Writer, _old: Option<&Object>, _new: &mut Object) -> Result<(), Status> {
+/// Records in `managedFields` who owns what changed between `old` and `new`, which is as it will be stored.
+pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, now: jiff::Timestamp) -> Result<(), Status> {
+    let schema = schema(&writer.target.resource.storage_gvk())?;
+    ownership::track_update(old, new, manager(writer), &schema, now);
     Ok(())
 }
 
+fn manager(writer: &Writer) -> ownership::Manager<'_> {
+    ownership::Manager { name: &writer.options.field_manager, subresource: &writer.target.subresource }
+}
+
 /// Server-side apply: what becomes of `current` (nothing, if it does not exist) under the applied configuration.
-pub fn apply(writer: &super::write::Writer, current: Option<&Object>, patch: &Bytes) -> Result<Decoded, Status> {
+/// The result carries its managedFields.
+pub fn apply(writer: &Writer, current: Option<&Object>, patch: &Bytes, now: jiff::Timestamp) -> Result<Decoded, Status> {
     let gvk = writer.target.resource.gvk(&writer.target.version);
     let schema = schema(&gvk)?;
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
     check_kind(&gvk, &decoded.object)?;
     let (applied, warnings) = decoded.checked(writer.options.field_validation, &schema)?;
-    let Some(current) = current else { return Ok(Decoded { object: applied, warnings }) };
-    let merge: Bytes = applied.into_value().to_string().into();
-    let object = troupe_api::patch::apply(PatchType::Merge, &merge, current, &schema)?;
+    let object = ownership::apply(current, &applied, manager(writer), writer.options.force, &schema, now)?;
     Ok(Decoded { object, warnings })
 }
 

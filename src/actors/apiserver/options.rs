@@ -1,6 +1,6 @@
 //! What an API server is started with.
 
-use std::{net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
@@ -16,6 +16,9 @@ use troupe_api::{
 
 /// Makes the authorizer once the caches it reads are there.
 pub type MakeAuthorizer = Box<dyn FnOnce(Arc<dyn Listers>) -> Arc<dyn Authorizer> + Send>;
+
+/// Makes what answers the resources that are not stored, once the caches they read are there.
+pub type MakeVirtualResources = Box<dyn FnOnce(Arc<dyn Listers>) -> Vec<Arc<dyn VirtualResources>> + Send>;
 
 /// Answers creates that store nothing: reviews (`authorization.k8s.io`, `authentication.k8s.io`) and
 /// `serviceaccounts/token`, for which `parent` is the service account.
@@ -43,16 +46,11 @@ pub struct ApiServerOptions {
     /// Without one, everything is allowed: tests, and processes that check elsewhere.
     pub authorizer: Option<MakeAuthorizer>,
     pub admission: Pipeline,
-    pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
+    /// Reviews and tokens: see [`super::AuthResources`].
+    pub virtual_resources: Option<MakeVirtualResources>,
     /// Ranges of cluster IPs; the first one is the default family.
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
-    /// Where clients inside the cluster reach this server: the endpoints of `default/kubernetes`.
-    pub advertise: Option<(IpAddr, u16)>,
-    /// PEM of the CA that signs client certificates, for `extension-apiserver-authentication`.
-    pub client_ca: Option<String>,
-    /// RBAC objects that must exist.
-    pub bootstrap_objects: Vec<Object>,
     /// History each resource keeps for resuming watches.
     pub history_bytes: usize,
     pub history_for: Duration,
@@ -67,12 +65,9 @@ impl ApiServerOptions {
             resources: troupe_api::resources::builtin(),
             authorizer: None,
             admission: Pipeline::standard(),
-            virtual_resources: Vec::new(),
+            virtual_resources: None,
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],
             node_ports: 30000..=32767,
-            advertise: None,
-            client_ca: None,
-            bootstrap_objects: Vec::new(),
             history_bytes: 16 << 20,
             history_for: Duration::from_secs(300),
             compact_every: Duration::from_secs(300),

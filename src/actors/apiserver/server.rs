@@ -6,6 +6,7 @@ use actix::Actor;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
+    auth::rbac::resolve::Resolver,
     meta::{Cause, GroupResource, ObjectKey},
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
@@ -15,9 +16,9 @@ use troupe_api::{
 };
 
 use super::{
-    ApiServerOptions,
+    ApiServerOptions, Bootstrap,
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
-    core::Core,
+    core::{CacheListers, Core},
     subresources,
     write::Writer,
 };
@@ -49,29 +50,33 @@ impl ApiServer {
         for route in caches.routes().values() {
             route.cache.applied.reached(revision).await;
         }
-        let core = Core {
+        let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources)), caches });
+        let core = Arc::new(Core {
             store: options.store,
             clock: options.clock,
-            registry: ArcSwap::from_pointee(Registry::new(options.resources)),
-            caches,
             dispatched,
-            authorizer: std::sync::OnceLock::new(),
+            authorizer: options.authorizer.map(|make| make(listers.clone())),
+            resolver: Resolver::new(listers.clone()),
             admission: options.admission,
-            virtual_resources: options.virtual_resources,
+            virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             service_cidrs: options.service_cidrs,
             node_ports: options.node_ports,
-        };
-        let core = Arc::new(core);
-        if let Some(make) = options.authorizer {
-            // Set once, right here.
-            let _ = core.authorizer.set(make(core.clone()));
-        }
+            listers,
+        });
         Ok(Arc::new(ApiServer { core }))
+    }
+
+    /// Creates what must exist after the first start. Call it before the first request is served.
+    ///
+    /// # Errors
+    /// When the store fails, or an object of `bootstrap` is refused.
+    pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
+        self.core.bootstrap(bootstrap).await
     }
 
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
-        self.core.clone()
+        self.core.listers.clone()
     }
 }
 
@@ -117,16 +122,16 @@ impl ApiService for ApiServer {
     }
 
     fn registry(&self) -> Arc<Registry> {
-        self.core.registry.load_full()
+        self.core.listers.registry.load_full()
     }
 }
 
 impl Listers for ApiServer {
     fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
-        self.core.get(resource, key)
+        self.core.listers.get(resource, key)
     }
 
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
-        Listers::list(&*self.core, resource, namespace)
+        self.core.listers.list(resource, namespace)
     }
 }

@@ -48,8 +48,12 @@ pub fn check(service: &Object, ranges: &[IpNetwork]) -> Vec<FieldError> {
     errors
 }
 
-/// Fills in the families that the policy asks for and the cluster has.
+/// Fills in the families that the policy asks for and the cluster has, and the list of addresses from the single one.
 pub fn complete(service: &mut Object, ranges: &[IpNetwork]) {
+    let first = service.str(&["spec", "clusterIP"]).to_owned();
+    if !first.is_empty() && service.list(&["spec", "clusterIPs"]).is_empty() {
+        service.set(&["spec", "clusterIPs"], vec![first]);
+    }
     if is_free(service) {
         return;
     }

@@ -1,13 +1,13 @@
 //! Cluster IPs and node ports of Services: taken before a write, given back if it fails, released when it lets go.
 //!
 //! Every address is an `IPAddress` object, created under its own key; node ports are one bitmap object. Both are
-//! taken by compare-and-swap, so no two servers hand out the same one. What a crash leaves behind, [`repair`] finds.
+//! taken by compare-and-swap, so no two servers hand out the same one. What a crash leaves behind, `repair` finds.
 
 mod addresses;
 mod families;
 mod needs;
 mod ports;
-pub mod repair;
+mod repair;
 
 use troupe_api::{
     meta::{Object, ObjectKey},
@@ -17,6 +17,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
+pub use self::addresses::first as first_address;
 use self::needs::Needs;
 use super::{core::Core, write::Writer};
 
@@ -106,7 +107,7 @@ impl Core {
     }
 
     fn ip_addresses(&self) -> Result<std::sync::Arc<Resource>, Status> {
-        self.registry.load().by_resource("networking.k8s.io", "ipaddresses").ok_or_else(|| Status::internal("no resource for IP addresses"))
+        self.row("networking.k8s.io", "ipaddresses").ok_or_else(|| Status::internal("no resource for IP addresses"))
     }
 
     async fn release_ip(&self, ip: &str) -> Result<(), Status> {

@@ -20,7 +20,7 @@ const GRACE: SignedDuration = SignedDuration::from_secs(60);
 impl Core {
     /// Compares addresses and ports with the Services that hold them, and mends both ways.
     pub async fn repair_services(&self) -> Result<(), Status> {
-        let Some(services) = self.registry.load().by_resource("", "services") else { return Ok(()) };
+        let Some(services) = self.row("", "services") else { return Ok(()) };
         let cache = self.cache(&services)?;
         self.linearize(&cache).await?;
         let mut in_use = HashSet::new();
@@ -35,8 +35,14 @@ impl Core {
         }
         self.drop_orphans(&in_use).await?;
         // Ports of creates in flight are not in `ports`: marking is safe at any time, clearing is left to the start.
-        let marked = self.change_ports(false, |map| Ok(ports.iter().for_each(|port| drop(map.take(*port))))).await;
-        marked.map_err(Status::internal)
+        let marked = self.change_ports(false, |map| {
+            for port in &ports {
+                // One that is marked already is fine.
+                let _ = map.take(*port);
+            }
+            Ok(())
+        });
+        marked.await.map_err(Status::internal)
     }
 
     /// Clears node ports that no Service holds. Only before any request is served.
@@ -63,7 +69,8 @@ impl Core {
     async fn drop_orphans(&self, in_use: &HashSet<String>) -> Result<(), Status> {
         let resource = self.ip_addresses()?;
         for address in self.cache(&resource)?.load().scan("", None) {
-            let age = address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok()).map(|time| self.clock.now().duration_since(time));
+            let age =
+                address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok()).map(|time| self.clock.now().duration_since(time));
             let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by").is_some_and(|manager| &**manager == "ipallocator.k8s.io");
             if ours && !in_use.contains(&*address.key.name) && age.is_some_and(|age| age > GRACE) {
                 tracing::info!(ip = %address.key.name, "releasing a cluster IP that no service holds");

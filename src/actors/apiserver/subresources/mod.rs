@@ -3,7 +3,6 @@
 mod binding;
 mod eviction;
 mod finalize;
-pub mod scale;
 mod unstored;
 
 use bytes::Bytes;
@@ -35,7 +34,6 @@ pub async fn create(core: &Core, writer: Writer, body: Body) -> Result<ApiReply,
 /// PUT.
 pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
     match (&*writer.target.subresource, &*writer.target.resource.plural) {
-        ("scale", _) => scale::update(core, &writer, body).await,
         ("finalize", "namespaces") => finalize::update(core, &writer, body).await,
         _ => core.put(&writer, body).await,
     }
@@ -43,10 +41,7 @@ pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply,
 
 /// PATCH.
 pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
-    match &*writer.target.subresource {
-        "scale" => scale::patch(core, &writer, patch_type, patch).await,
-        _ => core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
-    }
+    core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await
 }
 
 /// Decodes the body of a subresource or an unstored resource, and lets admission see it.
@@ -68,6 +63,6 @@ fn created_nothing(warnings: Vec<String>) -> ApiReply {
 
 /// The pod whose subresource `target` is, or which a Binding in the namespace names.
 fn pod_target(core: &Core, target: &Target, name: &str) -> Result<Target, Status> {
-    let resource = core.registry.load().by_resource("", "pods").ok_or_else(Status::page_not_found)?;
+    let resource = core.row("", "pods").ok_or_else(Status::page_not_found)?;
     Ok(Target { resource, version: "v1".into(), namespace: target.namespace.clone(), name: name.into(), subresource: "".into() })
 }

@@ -1,7 +1,5 @@
 //! Creates that store nothing: reviews, and tokens of service accounts. Others answer them.
 
-use std::sync::Arc;
-
 use troupe_api::{
     meta::Object,
     service::{ApiReply, Body, ReplyBody},
@@ -21,8 +19,8 @@ pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
             target: writer.target.clone(),
             body: body.clone(),
             parent: parent.clone(),
-            listers: core.shared_listers(),
-            authorizer: core.authorizer.get().cloned(),
+            listers: core.listers.clone(),
+            authorizer: core.authorizer.clone(),
         };
         if let Some(answer) = answers.create(request) {
             return Ok(ApiReply { warnings, ..ApiReply::created(ReplyBody::Tree(answer.await?)) });
@@ -40,12 +38,5 @@ async fn parent(core: &Core, writer: &Writer) -> Result<Option<Object>, Status> 
     match core.read_live(&target.resource, &target.key()).await? {
         Some(object) => Ok(Some(object.to_object())),
         None => Err(Status::not_found(&target.group_resource(), &target.name)),
-    }
-}
-
-impl Core {
-    /// These caches, for code that outlives the request.
-    fn shared_listers(&self) -> Arc<dyn troupe_api::service::Listers> {
-        self.listers.clone()
     }
 }

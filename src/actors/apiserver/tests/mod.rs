@@ -1,4 +1,10 @@
 //! The server on the in-memory store, called as the HTTP edge calls it.
 
+mod admission;
+mod bootstrap;
+mod deletion;
+mod pages;
 mod reads;
+mod services;
+mod subresources;
 mod writes;

@@ -1,5 +1,5 @@
 use serde_json::json;
-use troupe_api::service::{DeleteOptions, PatchType};
+use troupe_api::service::{Body, DeleteOptions, Operation, PatchType, WriteOptions};
 
 use crate::apiserver::testing::{TestApi, boot};
 
@@ -66,4 +66,90 @@ async fn a_deletion_waits_for_the_last_finalizer() {
     );
     api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, json!({"metadata": {"finalizers": null}})).await.expect("lets go");
     assert_eq!(api.get("configmaps", "default", "a").await.expect_err("is gone").code, 404);
+}
+
+#[actix::test]
+async fn generated_names_are_unique_and_the_namespace_must_agree() {
+    let api = boot().await;
+    let one = api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "x-", "namespace": "default"}})).await;
+    let two = api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "x-", "namespace": "default"}})).await;
+    assert!(one.name().starts_with("x-") && one.name() != two.name());
+    let target = api.target("configmaps", "default", "");
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "kube-system"}}).to_string();
+    let operation = Operation::Create { body: Body::Json(body.into()), options: WriteOptions::default() };
+    let status = api.call(target, operation).await.expect_err("is refused");
+    assert_eq!(status.message, "the namespace of the provided object does not match the namespace sent on the request");
+}
+
+#[actix::test]
+async fn the_name_in_the_body_must_be_the_one_in_the_url() {
+    let api = boot().await;
+    let created = config_map(&api, "a").await;
+    let status = api.try_update_at(api.target("configmaps", "default", "b"), created.into_value()).await.expect_err("is refused");
+    assert_eq!(status.message, "the name of the object (a) does not match the name on the URL (b)");
+}
+
+#[actix::test]
+async fn an_update_of_another_uid_conflicts_and_a_missing_object_is_not_found() {
+    let api = boot().await;
+    let mut created = config_map(&api, "a").await;
+    created.remove(&["metadata", "resourceVersion"]);
+    created.set(&["metadata", "uid"], "other");
+    let status = api.try_update(created.into_value()).await.expect_err("is refused");
+    assert!(status.is_conflict() && status.message.contains("Precondition failed: UID in precondition: other"), "{}", status.message);
+    let missing = api.try_update(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "z", "namespace": "default"}})).await;
+    assert_eq!(missing.expect_err("is not there").message, "configmaps \"z\" not found");
+}
+
+#[actix::test]
+async fn every_write_records_who_owns_its_fields() {
+    let api = boot().await;
+    let created = config_map(&api, "a").await;
+    let managed = created.list(&["metadata", "managedFields"]);
+    assert_eq!(managed.len(), 1);
+    assert_eq!(managed[0]["operation"], "Update");
+    assert!(managed[0]["fieldsV1"]["f:data"]["f:a"].is_object(), "{}", managed[0]);
+}
+
+#[actix::test]
+async fn server_side_apply_creates_and_then_owns() {
+    let api = boot().await;
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "data": {"a": "1"}});
+    let apply = |manager: &str, body: serde_json::Value, force: bool| {
+        let options = WriteOptions { field_manager: manager.into(), force, ..WriteOptions::default() };
+        Operation::Patch { patch_type: PatchType::Apply, body: body.to_string().into(), options }
+    };
+    let reply = api.call(api.target("configmaps", "default", "a"), apply("one", applied.clone(), false)).await.expect("creates");
+    assert_eq!(reply.code, 201);
+    let mut other = applied.clone();
+    other["data"]["a"] = json!("2");
+    let status = api.call(api.target("configmaps", "default", "a"), apply("two", other.clone(), false)).await.expect_err("conflicts");
+    assert_eq!(status.code, 409);
+    let forced = api.call(api.target("configmaps", "default", "a"), apply("two", other, true)).await.expect("forces");
+    assert_eq!(forced.into_tree().expect("an object").str(&["data", "a"]), "2");
+    let again = api
+        .call(
+            api.target("configmaps", "default", "a"),
+            apply(
+                "two",
+                json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "default"}, "data": {"a": "2"}}),
+                false,
+            ),
+        )
+        .await
+        .expect("changes nothing");
+    assert_eq!(again.code, 200);
+}
+
+#[actix::test]
+async fn concurrent_patches_all_win_in_the_end() {
+    let api = boot().await;
+    config_map(&api, "a").await;
+    let patches = (0..20).map(|n| api.patch(api.target("configmaps", "default", "a"), PatchType::Merge, json!({"data": {format!("k{n}"): "v"}})));
+    for result in futures::future::join_all(patches).await {
+        result.expect("wins in the end");
+    }
+    let all = api.get("configmaps", "default", "a").await.expect("is there");
+    assert_eq!(all.get(&["data"]).and_then(|data| data.as_object()).map(serde_json::Map::len), Some(21));
 }

@@ -13,27 +13,35 @@ use crate::apiserver::{core::Core, objects};
 /// How often a generated name is tried.
 const NAME_TRIES: usize = 8;
 
+/// Whether the object's managedFields are still to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    Track,
+    /// Server-side apply made them.
+    Done,
+}
+
 impl Core {
     /// Creates the object in `body`.
     pub async fn create(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
         let decoded = objects::decode(&target.resource.gvk(&target.version), body, writer.options.field_validation)?;
-        self.create_object(writer, decoded.object, decoded.warnings).await
+        self.create_object(writer, decoded.object, decoded.warnings, Ownership::Track).await
     }
 
-    /// Creates a decoded object.
-    pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>) -> Result<ApiReply, Status> {
+    /// Creates a decoded object, under a generated name where it wants one.
+    pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
         names::settle_namespace(&writer.target, &mut object)?;
         objects::finish(&writer.target.resource, &mut object)?;
         if !object.resource_version().is_empty() {
             return Err(Status::new(500, Reason::Unknown, "resourceVersion should not be set on objects to be created"));
         }
         let generate = object.name().is_empty().then(|| object.str(&["metadata", "generateName"]).to_owned()).filter(|base| !base.is_empty());
-        let Some(base) = generate else { return self.create_once(writer, object, warnings).await };
+        let Some(base) = generate else { return self.create_once(writer, object, warnings, ownership).await };
         for _ in 1..NAME_TRIES {
             let mut named = object.clone();
             named.set(&["metadata", "name"], names::generate(&base));
-            match self.create_once(writer, named, warnings.clone()).await {
+            match self.create_once(writer, named, warnings.clone(), ownership).await {
                 Err(status) if status.is_already_exists() => {}
                 settled => return settled,
             }
@@ -41,7 +49,7 @@ impl Core {
         object.set(&["metadata", "name"], names::generate(&base));
         let resource = writer.target.group_resource();
         let name = object.name().to_owned();
-        self.create_once(writer, object, warnings).await.map_err(|mut status| {
+        self.create_once(writer, object, warnings, ownership).await.map_err(|mut status| {
             if status.is_already_exists() {
                 status.message = format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object");
             }
@@ -49,9 +57,17 @@ impl Core {
         })
     }
 
-    async fn create_once(&self, writer: &Writer, mut object: Object, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
+    async fn create_once(&self, writer: &Writer, mut object: Object, mut warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
         let resource = &writer.target.resource;
-        objects::track(writer, None, &mut object)?;
+        if ownership == Ownership::Track {
+            // The status that prepare_create makes is nobody's.
+            let mut owned = object.clone();
+            owned.remove(&["status"]);
+            objects::track(writer, None, &mut owned, self.clock.now())?;
+            if let Some(managed) = owned.remove(&["metadata", "managedFields"]) {
+                object.set(&["metadata", "managedFields"], managed);
+            }
+        }
         let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
         self.admission.admit(&mut admission).await?;
         warnings.append(&mut admission.warnings);
@@ -72,6 +88,7 @@ impl Core {
             return Err(writer.invalid(object.name(), errors));
         }
         warnings.extend(resource.strategy.warnings(object));
+        self.check_escalation(&writer.user, &writer.target, object, None)?;
         let admission = writer.admission(self, Operation::Create, Some(object), None);
         self.admission.validate(&admission).await?;
         let exists = || Status::already_exists(&writer.target.group_resource(), object.name());

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use troupe_api::{status::Status, stored::StoredObject};
 
-use super::{Transform, Writer, commit::{CommitError, stored}};
+use super::{
+    Transform, Writer,
+    commit::{CommitError, stored},
+};
 use crate::apiserver::core::Core;
 
 impl Core {

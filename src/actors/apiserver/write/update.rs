@@ -16,6 +16,7 @@ use troupe_api::{
 use super::{
     Writer,
     commit::{CommitError, stored},
+    create::Ownership,
     metadata, names,
 };
 use crate::apiserver::{core::Core, objects, services::Allocation};
@@ -133,15 +134,17 @@ impl Core {
     async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {
         let resource = &writer.target.resource;
         let old = current.to_object();
-        let mut new = compute(writer, change, &old, warnings)?;
+        let mut new = compute(writer, change, &old, warnings, self.clock.now())?;
         check_preconditions(writer, change, &new, current)?;
-        objects::track(writer, Some(&old), &mut new)?;
         let mut admission = writer.admission(self, Operation::Update, Some(&mut new), Some(&old));
         self.admission.admit(&mut admission).await?;
         warnings.append(&mut admission.warnings);
         warnings.extend(metadata::dedup_owners(&mut new));
         metadata::prepare_update(&mut new, &old, &*resource.strategy, &writer.context(self));
         new.remove(&["metadata", "resourceVersion"]);
+        if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
+            objects::track(writer, Some(&old), &mut new, self.clock.now())?;
+        }
         let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
         match self.validate_update(writer, &mut new, &old, warnings).await {
             Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
@@ -160,6 +163,7 @@ impl Core {
             return Err(writer.invalid(new.name(), errors));
         }
         warnings.extend(strategy.warnings(new));
+        self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
         let admission = writer.admission(self, Operation::Update, Some(new), Some(old));
         self.admission.validate(&admission).await
     }
@@ -168,30 +172,31 @@ impl Core {
     async fn update_missing(&self, writer: &Writer, change: &Change, warnings: &mut Vec<String>) -> Result<ApiReply, Status> {
         let target = &writer.target;
         let missing = || Status::not_found(&target.group_resource(), &target.name);
-        let object = match change {
-            Change::Put(object) if target.resource.strategy.allow_create_on_update() && target.subresource.is_empty() => object.clone(),
+        let (mut object, ownership) = match change {
+            Change::Put(object) if target.resource.strategy.allow_create_on_update() && target.subresource.is_empty() => {
+                (object.clone(), Ownership::Track)
+            }
             Change::Patch { patch_type: PatchType::Apply, patch } if target.subresource.is_empty() => {
-                let applied = objects::apply(writer, None, patch)?;
+                let applied = objects::apply(writer, None, patch, self.clock.now())?;
                 warnings.extend(applied.warnings);
-                applied.object
+                (applied.object, Ownership::Done)
             }
             _ => return Err(missing()),
         };
         self.authorize(&writer.user, target, "create", &target.name)?;
-        let mut object = object;
         object.remove(&["metadata", "resourceVersion"]);
-        let reply = self.create_object(writer, object, Vec::new()).await?;
+        let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);
         Ok(ApiReply { warnings: Vec::new(), ..reply })
     }
 }
 
-fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
+fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
     let target = &writer.target;
     let decoded = match change {
         Change::Put(object) => return Ok(object.clone()),
         Change::Transform(transform) => return transform(old),
-        Change::Patch { patch_type: PatchType::Apply, patch } => objects::apply(writer, Some(old), patch)?,
+        Change::Patch { patch_type: PatchType::Apply, patch } => objects::apply(writer, Some(old), patch, now)?,
         Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
     };
     warnings.clear();

@@ -1,0 +1,156 @@
+//! What exists after the first start: namespaces, priority classes, the Service `default/kubernetes`, RBAC's policy.
+//!
+//! Everything is created where it is missing; only what says where this server is reached is brought up to date.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde_json::{Value, json};
+use troupe_api::{
+    meta::{Cause, GroupVersion, Object},
+    service::{Body, Target, UserInfo, WriteOptions},
+    status::Status,
+};
+
+use super::{
+    core::Core,
+    services::first_address,
+    write::{Change, Writer},
+};
+
+/// What the first start is told.
+#[derive(Clone, Debug, Default)]
+pub struct Bootstrap {
+    /// Where clients inside the cluster reach this server: the endpoints of `default/kubernetes`.
+    pub advertise: Option<(IpAddr, u16)>,
+    /// PEM of the CA that signs client certificates, for `extension-apiserver-authentication`.
+    pub client_ca: Option<String>,
+    /// Further objects that must exist, such as RBAC's policy (`auth::bootstrap::objects()`).
+    pub objects: Vec<Object>,
+}
+
+/// The port of the Service `default/kubernetes`.
+const HTTPS: u16 = 443;
+
+impl Core {
+    /// Creates what is missing, in an order in which each object finds what it needs.
+    pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
+        for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
+            self.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+        }
+        for class in priority_classes() {
+            self.ensure(class).await?;
+        }
+        self.ensure(self.service_cidr()).await?;
+        for object in &bootstrap.objects {
+            self.ensure(object.clone().into_value()).await?;
+        }
+        if let Some(ca) = &bootstrap.client_ca {
+            self.ensure(authentication_config(ca)).await?;
+        }
+        if let Some((address, port)) = bootstrap.advertise {
+            self.ensure(self.kubernetes_service(port)).await?;
+            self.reconcile(endpoints(address, port)).await?;
+            self.reconcile(endpoint_slice(address, port)).await?;
+        }
+        self.reset_node_ports().await?;
+        self.repair_services().await
+    }
+
+    fn writer_for(&self, object: &Value) -> Result<Writer, Status> {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let GroupVersion { group, version } = GroupVersion::parse(text("/apiVersion"));
+        let resource = self.listers.registry.load().by_kind(&group, text("/kind")).ok_or_else(Status::page_not_found)?;
+        let target =
+            Target { resource, version, namespace: text("/metadata/namespace").into(), name: text("/metadata/name").into(), subresource: "".into() };
+        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+        let user = Arc::new(UserInfo { name: "system:apiserver".into(), groups, ..UserInfo::default() });
+        let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
+        Ok(Writer { user, target, options, cause: Cause::root() })
+    }
+
+    /// Creates `object` unless it exists.
+    async fn ensure(&self, object: Value) -> Result<(), Status> {
+        let writer = self.writer_for(&object)?;
+        if self.read_live(&writer.target.resource, &writer.target.key()).await?.is_some() {
+            return Ok(());
+        }
+        match self.create(&writer, body(object)?).await {
+            Err(status) if !status.is_already_exists() => Err(status),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates `object`, or brings what exists to it; fields that `object` does not name stay.
+    async fn reconcile(&self, object: Value) -> Result<(), Status> {
+        self.ensure(object.clone()).await?;
+        let writer = self.writer_for(&object)?;
+        let wanted = Object::from_value(object).ok_or_else(|| Status::internal("bootstrap objects are objects"))?;
+        let change = Change::Transform(Arc::new(move |current| {
+            let mut new = current.clone();
+            for (field, value) in wanted.root().iter().filter(|(field, _)| !matches!(field.as_str(), "metadata" | "kind" | "apiVersion")) {
+                new.set(&[field], value.clone());
+            }
+            Ok(new)
+        }));
+        self.update(&writer, change, Vec::new()).await.map(drop)
+    }
+
+    fn service_cidr(&self) -> Value {
+        let ranges: Vec<_> = self.service_cidrs.iter().map(ToString::to_string).collect();
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}})
+    }
+
+    fn kubernetes_service(&self, port: u16) -> Value {
+        let ip = self.service_cidrs.first().map(|range| first_address(range).to_string()).unwrap_or_default();
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {
+                "type": "ClusterIP", "clusterIP": ip, "sessionAffinity": "None",
+                "ports": [{"name": "https", "port": HTTPS, "protocol": "TCP", "targetPort": port}],
+            },
+        })
+    }
+}
+
+fn body(object: Value) -> Result<Body, Status> {
+    Object::from_value(object).map(Body::Tree).ok_or_else(|| Status::internal("bootstrap objects are objects"))
+}
+
+fn priority_classes() -> [Value; 2] {
+    let class = |name: &str, value: i64, description: &str| json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value, "description": description});
+    [
+        class("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ]
+}
+
+fn authentication_config(ca: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": ca},
+    })
+}
+
+fn endpoints(address: IpAddr, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    })
+}
+
+fn endpoint_slice(address: IpAddr, port: u16) -> Value {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    })
+}

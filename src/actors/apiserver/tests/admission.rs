@@ -1,0 +1,76 @@
+use serde_json::{Value, json};
+use troupe_api::status::Reason;
+
+use crate::apiserver::testing::boot;
+
+fn pod(name: &str, namespace: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"containers": [{"name": "c", "image": "i"}], "initContainers": [{"name": "i", "image": "i"}]}})
+}
+
+#[actix::test]
+async fn a_pod_gets_its_token_its_tolerations_and_its_priority() {
+    let api = boot().await;
+    let created = api.create(pod("p", "default")).await;
+    assert_eq!(created.str(&["spec", "serviceAccountName"]), "default");
+    let volume = &created.list(&["spec", "volumes"])[0];
+    let name = volume["name"].as_str().expect("a name");
+    assert!(name.starts_with("kube-api-access-") && name.len() == "kube-api-access-".len() + 5);
+    assert_eq!(volume["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], 3607);
+    for field in ["containers", "initContainers"] {
+        let mount = &created.list(&["spec", field])[0]["volumeMounts"][0];
+        assert_eq!((&mount["name"], &mount["mountPath"]), (&json!(name), &json!("/var/run/secrets/kubernetes.io/serviceaccount")));
+    }
+    let keys: Vec<_> = created.list(&["spec", "tolerations"]).iter().map(|toleration| toleration["key"].clone()).collect();
+    assert_eq!(keys, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
+    assert_eq!((created.int(&["spec", "priority"]), created.str(&["spec", "preemptionPolicy"])), (Some(0), "PreemptLowerPriority"));
+}
+
+#[actix::test]
+async fn a_pod_without_its_service_account_is_forbidden() {
+    let api = boot().await;
+    let mut wanted = pod("p", "default");
+    wanted["spec"]["serviceAccountName"] = json!("missing");
+    let status = api.try_create(wanted).await.expect_err("is refused");
+    assert_eq!(status.message, "pods \"p\" is forbidden: error looking up service account default/missing: serviceaccount \"missing\" not found");
+}
+
+#[actix::test]
+async fn priority_classes_decide_the_priority_and_unknown_ones_are_refused() {
+    let api = boot().await;
+    api.create(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000})).await;
+    let mut wanted = pod("p", "default");
+    wanted["spec"]["priorityClassName"] = json!("high");
+    assert_eq!(api.create(wanted.clone()).await.int(&["spec", "priority"]), Some(1000));
+    wanted["metadata"]["name"] = json!("q");
+    wanted["spec"]["priorityClassName"] = json!("low");
+    let status = api.try_create(wanted).await.expect_err("is refused");
+    assert_eq!(status.message, "pods \"q\" is forbidden: no PriorityClass with name low was found");
+}
+
+#[actix::test]
+async fn nothing_is_created_in_a_namespace_that_is_missing_or_going_away() {
+    let api = boot().await;
+    let status = api.try_create(pod("p", "nowhere")).await.expect_err("is refused");
+    assert_eq!((status.code, status.message.as_str()), (404, "namespaces \"nowhere\" not found"));
+    api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "old"}, "spec": {"finalizers": ["kubernetes"]}})).await;
+    api.delete("namespaces", "", "old", Default::default()).await.expect("begins");
+    let status = api.try_create(pod("p", "old")).await.expect_err("is refused");
+    assert_eq!(status.reason, Reason::Forbidden);
+    assert_eq!(status.message, "pods \"p\" is forbidden: unable to create new content in namespace old because it is being terminated");
+    assert_eq!(status.details.expect("details").causes[0].reason, "NamespaceTerminating");
+}
+
+#[actix::test]
+async fn the_default_namespace_cannot_be_deleted() {
+    let api = boot().await;
+    let status = api.delete("namespaces", "", "default", Default::default()).await.expect_err("is refused");
+    assert_eq!(status.message, "namespaces \"default\" is forbidden: this namespace may not be deleted");
+}
+
+#[actix::test]
+async fn a_new_node_is_tainted_until_it_is_ready() {
+    let api = boot().await;
+    let node = api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})).await;
+    assert_eq!(node.list(&["spec", "taints"])[0], json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
+}

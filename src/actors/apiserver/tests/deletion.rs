@@ -1,0 +1,89 @@
+use serde_json::{Value, json};
+use troupe_api::{
+    meta::LabelSelector,
+    service::{DeleteOptions, ListOptions, Operation, PatchType, Propagation, ReplyBody},
+};
+
+use crate::apiserver::testing::{TestApi, boot};
+
+async fn config_map(api: &TestApi, name: &str, finalizers: &[&str]) {
+    let metadata = json!({"name": name, "namespace": "default", "labels": {"n": name}, "finalizers": finalizers});
+    api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})).await;
+}
+
+#[actix::test]
+async fn a_finished_deletion_answers_with_what_is_gone() {
+    let api = boot().await;
+    config_map(&api, "a", &[]).await;
+    let uid = api.get("configmaps", "default", "a").await.expect("is there").uid().to_owned();
+    let reply = api.delete("configmaps", "default", "a", DeleteOptions::default()).await.expect("deletes");
+    match reply.body {
+        ReplyBody::Success { details } => assert_eq!(details, json!({"name": "a", "kind": "configmaps", "uid": uid})),
+        other => panic!("expected a Status, got {other:?}"),
+    }
+    assert_eq!(api.delete("configmaps", "default", "a", DeleteOptions::default()).await.expect_err("is gone").code, 404);
+}
+
+#[actix::test]
+async fn preconditions_protect_another_object_of_the_same_name() {
+    let api = boot().await;
+    config_map(&api, "a", &[]).await;
+    let options = DeleteOptions { precondition_uid: Some("other".into()), ..DeleteOptions::default() };
+    let status = api.delete("configmaps", "default", "a", options).await.expect_err("is refused");
+    assert!(status.is_conflict());
+    assert!(status.message.contains("the UID in the precondition (other) does not match the UID in record"), "{}", status.message);
+}
+
+#[actix::test]
+async fn propagation_policies_become_finalizers() {
+    let api = boot().await;
+    for (name, policy, want) in [("a", Propagation::Foreground, json!(["foregroundDeletion"])), ("b", Propagation::Orphan, json!(["orphan"]))] {
+        config_map(&api, name, &[]).await;
+        let options = DeleteOptions { propagation: Some(policy), ..DeleteOptions::default() };
+        let marked = api.delete("configmaps", "default", name, options).await.expect("begins").into_tree().expect("the object");
+        assert_eq!(marked.get(&["metadata", "finalizers"]), Some(&want));
+        assert_eq!(marked.int(&["metadata", "deletionGracePeriodSeconds"]), Some(0));
+    }
+}
+
+#[actix::test]
+async fn a_collection_is_deleted_by_selector() {
+    let api = boot().await;
+    for name in ["a", "b", "c"] {
+        config_map(&api, name, &[]).await;
+    }
+    let list = ListOptions { labels: LabelSelector::parse("n in (a,b)").expect("parses"), ..ListOptions::default() };
+    let operation = Operation::DeleteCollection { delete: DeleteOptions::default(), list };
+    api.call(api.target("configmaps", "default", ""), operation).await.expect("deletes");
+    assert_eq!(api.names("configmaps", "default").await, ["c"]);
+}
+
+#[actix::test]
+async fn a_dry_run_deletes_nothing() {
+    let api = boot().await;
+    config_map(&api, "a", &[]).await;
+    api.delete("configmaps", "default", "a", DeleteOptions { dry_run: true, ..DeleteOptions::default() }).await.expect("would delete");
+    assert_eq!(api.names("configmaps", "default").await, ["a"]);
+}
+
+#[actix::test]
+async fn a_namespace_stays_until_it_is_finalized() {
+    let api = boot().await;
+    api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}, "spec": {"finalizers": ["kubernetes"]}})).await;
+    let reply = api.delete("namespaces", "", "x", DeleteOptions::default()).await.expect("begins");
+    let mut namespace = reply.into_tree().expect("the namespace");
+    assert_eq!(namespace.str(&["status", "phase"]), "Terminating");
+    namespace.set(&["spec", "finalizers"], Value::Array(Vec::new()));
+    api.try_update_at(api.subresource("namespaces", "", "x", "finalize"), namespace.into_value()).await.expect("finalizes");
+    assert_eq!(api.get("namespaces", "", "x").await.expect_err("is gone").code, 404);
+}
+
+#[actix::test]
+async fn an_object_that_lost_its_last_finalizer_by_patch_is_gone() {
+    let api = boot().await;
+    config_map(&api, "a", &["x.io/y"]).await;
+    api.delete("configmaps", "default", "a", DeleteOptions::default()).await.expect("begins");
+    let patch = json!([{"op": "remove", "path": "/metadata/finalizers"}]);
+    api.patch(api.target("configmaps", "default", "a"), PatchType::Json, patch).await.expect("lets go");
+    assert_eq!(api.names("configmaps", "default").await, Vec::<String>::new());
+}

@@ -1,0 +1,77 @@
+use serde_json::{Value, json};
+
+use crate::apiserver::testing::boot;
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+fn web(kind: &str) -> Value {
+    json!({"type": kind, "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})
+}
+
+#[actix::test]
+async fn a_service_gets_an_address_of_its_own_and_gives_it_back() {
+    let api = boot().await;
+    let first = api.create(service("a", web("ClusterIP"))).await;
+    let ip = first.str(&["spec", "clusterIP"]).to_owned();
+    assert!(ip.starts_with("10.96."), "{ip}");
+    assert_eq!(first.get(&["spec", "clusterIPs"]), Some(&json!([ip])));
+    let mut same = web("ClusterIP");
+    same["clusterIP"] = json!(ip);
+    let status = api.try_create(service("b", same.clone())).await.expect_err("is taken");
+    assert_eq!(status.code, 422);
+    assert!(status.message.contains(&format!("failed to allocate IP {ip}: provided IP is already allocated")), "{}", status.message);
+    api.delete("services", "default", "a", Default::default()).await.expect("deletes");
+    assert_eq!(api.create(service("b", same)).await.str(&["spec", "clusterIP"]), ip);
+}
+
+#[actix::test]
+async fn a_headless_service_takes_no_address() {
+    let api = boot().await;
+    let mut spec = web("ClusterIP");
+    spec["clusterIP"] = json!("None");
+    let created = api.create(service("a", spec)).await;
+    assert_eq!(created.str(&["spec", "clusterIP"]), "None");
+    assert!(api.names("ipaddresses.networking.k8s.io", "").await.is_empty());
+}
+
+#[actix::test]
+async fn node_ports_are_unique_and_released() {
+    let api = boot().await;
+    let created = api.create(service("a", web("NodePort"))).await;
+    let port = created.list(&["spec", "ports"])[0]["nodePort"].as_u64().expect("a node port");
+    assert!((30000..=32767).contains(&port));
+    let mut same = web("NodePort");
+    same["ports"][0]["nodePort"] = json!(port);
+    let status = api.try_create(service("b", same.clone())).await.expect_err("is taken");
+    assert!(
+        status.message.ends_with(&format!("spec.ports[0].nodePort: Invalid value: {port}: provided port is already allocated")),
+        "{}",
+        status.message
+    );
+    assert_eq!(api.names("ipaddresses.networking.k8s.io", "").await.len(), 1, "the refused create gave its address back");
+    api.delete("services", "default", "a", Default::default()).await.expect("deletes");
+    api.create(service("b", same)).await;
+}
+
+#[actix::test]
+async fn a_dry_run_takes_nothing() {
+    let api = boot().await;
+    let target = api.target("services", "default", "");
+    let body = troupe_api::service::Body::Json(service("a", web("NodePort")).to_string().into());
+    let options = troupe_api::service::WriteOptions { dry_run: true, ..Default::default() };
+    let reply = api.call(target, troupe_api::service::Operation::Create { body, options }).await.expect("would create");
+    assert!(!reply.into_tree().expect("an object").str(&["spec", "clusterIP"]).is_empty());
+    assert!(api.names("ipaddresses.networking.k8s.io", "").await.is_empty());
+    assert!(api.names("services", "default").await.is_empty());
+}
+
+#[actix::test]
+async fn two_families_need_a_cluster_of_two_families() {
+    let api = boot().await;
+    let mut spec = web("ClusterIP");
+    spec["ipFamilyPolicy"] = json!("RequireDualStack");
+    let status = api.try_create(service("a", spec)).await.expect_err("is refused");
+    assert!(status.message.contains("this cluster is not configured for dual-stack services"), "{}", status.message);
+}
