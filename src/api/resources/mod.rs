@@ -3,8 +3,15 @@
 //! Routes, discovery, OpenAPI, storage keys, RBAC, garbage collection and quota read it. Rows of built-in kinds are
 //! static, rows of custom resources come and go; a registry is immutable and swapped atomically.
 
+pub mod int_or_string;
+pub mod kinds;
+pub mod printing;
+pub mod quantity;
 pub mod resource;
+pub mod scale;
 mod table;
+pub mod tree;
+pub mod validation;
 
 pub use resource::{Column, ColumnType, Registry, Resource, Served, Strategy, Subresource, WriteContext};
 pub use table::builtin;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     meta::{Clock, GroupResource, GroupVersion, GroupVersionKind, Object},
+    resources::validation::{self, NameRule, names},
     service::{UserInfo, Verb},
     status::FieldError,
 };
@@ -100,6 +101,12 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// The rule for `metadata.name`; most kinds take DNS subdomains.
+    fn name_rule(&self) -> NameRule {
+        names::subdomain
+    }
+
+    /// What is wrong with a new object beside its metadata; [`Resource::validate_create`] checks both.
     fn validate_create(&self, _object: &Object) -> Vec<FieldError> {
         Vec::new()
     }
@@ -241,6 +248,20 @@ impl Resource {
     /// The kind under which objects are stored.
     pub fn storage_gvk(&self) -> GroupVersionKind {
         GroupVersionKind { group: self.storage_group.clone(), version: self.storage_version.clone(), kind: self.kind.clone() }
+    }
+
+    /// Everything that is wrong with a new object.
+    pub fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        let mut errors = validation::metadata(object, self.namespaced, self.strategy.name_rule());
+        errors.extend(self.strategy.validate_create(object));
+        errors
+    }
+
+    /// Everything that is wrong with an update; `subresource` is empty for the object itself.
+    pub fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        let mut errors = validation::metadata_update(new, old);
+        errors.extend(self.strategy.validate_update(new, old, subresource));
+        errors
     }
 
     pub fn list_kind(&self) -> String {

@@ -1,6 +1,7 @@
 //! The core group, and events.k8s.io, which serves the same events.
 
-use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub};
+use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub, with};
+use crate::resources::kinds;
 use crate::service::Verb;
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
@@ -25,28 +26,45 @@ pub(super) const GROUP: Group = Group {
     name: "",
     versions: &["v1"],
     rows: &[
-        Row::namespaced("Binding", "bindings").verbs(&[Verb::Create]),
-        Row::cluster("ComponentStatus", "componentstatuses").short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
-        Row::namespaced("ConfigMap", "configmaps").short(&["cm"]),
-        Row::namespaced("Endpoints", "endpoints").short(&["ep"]).stored_at("services/endpoints"),
-        Row::namespaced("Event", "events").short(&["ev"]),
-        Row::namespaced("LimitRange", "limitranges").short(&["limits"]),
-        Row::cluster("Namespace", "namespaces").short(&["ns"]).verbs(NAMESPACE_VERBS).subs(&[sub("finalize", "Namespace", &["update"]), STATUS]),
-        Row::cluster("Node", "nodes").short(&["no"]).stored_at("minions").subs(&[sub("proxy", "NodeProxyOptions", PROXY_VERBS), STATUS]),
-        Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).subs(&[STATUS]),
-        Row::cluster("PersistentVolume", "persistentvolumes").short(&["pv"]).subs(&[STATUS]),
-        Row::namespaced("Pod", "pods").short(&["po"]).all().subs(POD_SUBRESOURCES),
-        Row::namespaced("PodTemplate", "podtemplates"),
-        Row::namespaced("ReplicationController", "replicationcontrollers").short(&["rc"]).all().stored_at("controllers").subs(&[SCALE, STATUS]),
-        Row::namespaced("ResourceQuota", "resourcequotas").short(&["quota"]).subs(&[STATUS]),
-        Row::namespaced("Secret", "secrets"),
-        Row::namespaced("ServiceAccount", "serviceaccounts").short(&["sa"]).subs(&[foreign(
+        Row::namespaced("Binding", "bindings").strategy(with::<kinds::Bare>).verbs(&[Verb::Create]),
+        Row::cluster("ComponentStatus", "componentstatuses").strategy(with::<kinds::Bare>).short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
+        Row::namespaced("ConfigMap", "configmaps").strategy(with::<kinds::ConfigMap>).short(&["cm"]),
+        Row::namespaced("Endpoints", "endpoints").strategy(with::<kinds::Endpoints>).short(&["ep"]).stored_at("services/endpoints"),
+        Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]),
+        Row::namespaced("LimitRange", "limitranges").strategy(with::<kinds::LimitRange>).short(&["limits"]),
+        Row::cluster("Namespace", "namespaces")
+            .strategy(with::<kinds::Namespace>)
+            .short(&["ns"])
+            .verbs(NAMESPACE_VERBS)
+            .subs(&[sub("finalize", "Namespace", &["update"]), STATUS]),
+        Row::cluster("Node", "nodes")
+            .strategy(with::<kinds::Node>)
+            .short(&["no"])
+            .stored_at("minions")
+            .subs(&[sub("proxy", "NodeProxyOptions", PROXY_VERBS), STATUS]),
+        Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims")
+            .strategy(with::<kinds::PersistentVolumeClaim>)
+            .short(&["pvc"])
+            .subs(&[STATUS]),
+        Row::cluster("PersistentVolume", "persistentvolumes").strategy(with::<kinds::PersistentVolume>).short(&["pv"]).subs(&[STATUS]),
+        Row::namespaced("Pod", "pods").strategy(with::<kinds::Pod>).short(&["po"]).all().subs(POD_SUBRESOURCES),
+        Row::namespaced("PodTemplate", "podtemplates").strategy(with::<kinds::PodTemplate>),
+        Row::namespaced("ReplicationController", "replicationcontrollers")
+            .strategy(with::<kinds::ReplicationController>)
+            .short(&["rc"])
+            .all()
+            .stored_at("controllers")
+            .subs(&[SCALE, STATUS]),
+        Row::namespaced("ResourceQuota", "resourcequotas").strategy(with::<kinds::ResourceQuota>).short(&["quota"]).subs(&[STATUS]),
+        Row::namespaced("Secret", "secrets").strategy(with::<kinds::Secret>),
+        Row::namespaced("ServiceAccount", "serviceaccounts").strategy(with::<kinds::ServiceAccount>).short(&["sa"]).subs(&[foreign(
             "token",
             "authentication.k8s.io/v1",
             "TokenRequest",
             &["create"],
         )]),
         Row::namespaced("Service", "services")
+            .strategy(with::<kinds::Service>)
             .short(&["svc"])
             .all()
             .stored_at("services/specs")
@@ -54,5 +72,8 @@ pub(super) const GROUP: Group = Group {
     ],
 };
 
-pub(super) const EVENTS: Group =
-    Group { name: "events.k8s.io", versions: &["v1"], rows: &[Row::namespaced("Event", "events").short(&["ev"]).stored_as_group("")] };
+pub(super) const EVENTS: Group = Group {
+    name: "events.k8s.io",
+    versions: &["v1"],
+    rows: &[Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]).stored_as_group("")],
+};

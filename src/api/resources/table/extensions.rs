@@ -1,17 +1,23 @@
 //! Kinds that extend or guard the API itself.
 
-use super::row::{Group, Row, STATUS};
+use super::row::{Group, Row, STATUS, with};
+use crate::resources::kinds;
 
 pub(super) const API_REGISTRATION: Group = Group {
     name: "apiregistration.k8s.io",
     versions: &["v1"],
-    rows: &[Row::cluster("APIService", "apiservices").extension().stored_at("apiregistration.k8s.io/apiservices").subs(&[STATUS])],
+    rows: &[Row::cluster("APIService", "apiservices")
+        .strategy(with::<kinds::ApiService>)
+        .extension()
+        .stored_at("apiregistration.k8s.io/apiservices")
+        .subs(&[STATUS])],
 };
 
 pub(super) const API_EXTENSIONS: Group = Group {
     name: "apiextensions.k8s.io",
     versions: &["v1"],
     rows: &[Row::cluster("CustomResourceDefinition", "customresourcedefinitions")
+        .strategy(with::<kinds::CustomResourceDefinition>)
         .short(&["crd", "crds"])
         .extension()
         .stored_at("apiextensions.k8s.io/customresourcedefinitions")
@@ -22,12 +28,12 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     name: "admissionregistration.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies").extension(),
-        Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings").extension(),
-        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").extension(),
-        Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies").extension().subs(&[STATUS]),
-        Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").extension(),
-        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").extension(),
+        Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies").strategy(with::<kinds::AdmissionPolicy>).extension(),
+        Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings").strategy(with::<kinds::AdmissionBinding>).extension(),
+        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies").strategy(with::<kinds::AdmissionPolicy>).extension().subs(&[STATUS]),
+        Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").strategy(with::<kinds::AdmissionBinding>).extension(),
+        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
     ],
 };
 
@@ -35,7 +41,7 @@ pub(super) const FLOW_CONTROL: Group = Group {
     name: "flowcontrol.apiserver.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("FlowSchema", "flowschemas").subs(&[STATUS]),
-        Row::cluster("PriorityLevelConfiguration", "prioritylevelconfigurations").subs(&[STATUS]),
+        Row::cluster("FlowSchema", "flowschemas").strategy(with::<kinds::FlowSchema>).subs(&[STATUS]),
+        Row::cluster("PriorityLevelConfiguration", "prioritylevelconfigurations").strategy(with::<kinds::PriorityLevel>).subs(&[STATUS]),
     ],
 };

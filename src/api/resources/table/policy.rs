@@ -1,48 +1,63 @@
 //! Certificates, networking, policy, RBAC, scheduling, coordination, node and discovery.
 
-use super::row::{Group, Row, STATUS, own};
+use super::row::{Group, Row, STATUS, own, with};
+use crate::resources::kinds;
 
 pub(super) const CERTIFICATES: Group = Group {
     name: "certificates.k8s.io",
     versions: &["v1"],
-    rows: &[Row::cluster("CertificateSigningRequest", "certificatesigningrequests").short(&["csr"]).subs(&[own("approval"), STATUS])],
+    rows: &[Row::cluster("CertificateSigningRequest", "certificatesigningrequests")
+        .strategy(with::<kinds::CertificateSigningRequest>)
+        .short(&["csr"])
+        .subs(&[own("approval"), STATUS])],
 };
 
 pub(super) const NETWORKING: Group = Group {
     name: "networking.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("IngressClass", "ingressclasses"),
-        Row::namespaced("Ingress", "ingresses").short(&["ing"]).stored_at("ingress").subs(&[STATUS]),
-        Row::cluster("IPAddress", "ipaddresses").short(&["ip"]),
-        Row::namespaced("NetworkPolicy", "networkpolicies").short(&["netpol"]),
-        Row::cluster("ServiceCIDR", "servicecidrs").subs(&[STATUS]),
+        Row::cluster("IngressClass", "ingressclasses").strategy(with::<kinds::IngressClass>),
+        Row::namespaced("Ingress", "ingresses").strategy(with::<kinds::Ingress>).short(&["ing"]).stored_at("ingress").subs(&[STATUS]),
+        Row::cluster("IPAddress", "ipaddresses").strategy(with::<kinds::IpAddress>).short(&["ip"]),
+        Row::namespaced("NetworkPolicy", "networkpolicies").strategy(with::<kinds::NetworkPolicy>).short(&["netpol"]),
+        Row::cluster("ServiceCIDR", "servicecidrs").strategy(with::<kinds::ServiceCidr>).subs(&[STATUS]),
     ],
 };
 
 pub(super) const POLICY: Group = Group {
     name: "policy",
     versions: &["v1"],
-    rows: &[Row::namespaced("PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).subs(&[STATUS])],
+    rows: &[Row::namespaced("PodDisruptionBudget", "poddisruptionbudgets")
+        .strategy(with::<kinds::PodDisruptionBudget>)
+        .short(&["pdb"])
+        .subs(&[STATUS])],
 };
 
 pub(super) const RBAC: Group = Group {
     name: "rbac.authorization.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("ClusterRoleBinding", "clusterrolebindings"),
-        Row::cluster("ClusterRole", "clusterroles"),
-        Row::namespaced("RoleBinding", "rolebindings"),
-        Row::namespaced("Role", "roles"),
+        Row::cluster("ClusterRoleBinding", "clusterrolebindings").strategy(with::<kinds::Binding>),
+        Row::cluster("ClusterRole", "clusterroles").strategy(with::<kinds::Role>),
+        Row::namespaced("RoleBinding", "rolebindings").strategy(with::<kinds::Binding>),
+        Row::namespaced("Role", "roles").strategy(with::<kinds::Role>),
     ],
 };
 
-pub(super) const SCHEDULING: Group =
-    Group { name: "scheduling.k8s.io", versions: &["v1"], rows: &[Row::cluster("PriorityClass", "priorityclasses").short(&["pc"])] };
+pub(super) const SCHEDULING: Group = Group {
+    name: "scheduling.k8s.io",
+    versions: &["v1"],
+    rows: &[Row::cluster("PriorityClass", "priorityclasses").strategy(with::<kinds::PriorityClass>).short(&["pc"])],
+};
 
-pub(super) const COORDINATION: Group = Group { name: "coordination.k8s.io", versions: &["v1"], rows: &[Row::namespaced("Lease", "leases")] };
+pub(super) const COORDINATION: Group =
+    Group { name: "coordination.k8s.io", versions: &["v1"], rows: &[Row::namespaced("Lease", "leases").strategy(with::<kinds::Lease>)] };
 
-pub(super) const NODE: Group = Group { name: "node.k8s.io", versions: &["v1"], rows: &[Row::cluster("RuntimeClass", "runtimeclasses")] };
+pub(super) const NODE: Group =
+    Group { name: "node.k8s.io", versions: &["v1"], rows: &[Row::cluster("RuntimeClass", "runtimeclasses").strategy(with::<kinds::RuntimeClass>)] };
 
-pub(super) const DISCOVERY: Group =
-    Group { name: "discovery.k8s.io", versions: &["v1"], rows: &[Row::namespaced("EndpointSlice", "endpointslices")] };
+pub(super) const DISCOVERY: Group = Group {
+    name: "discovery.k8s.io",
+    versions: &["v1"],
+    rows: &[Row::namespaced("EndpointSlice", "endpointslices").strategy(with::<kinds::EndpointSlice>)],
+};

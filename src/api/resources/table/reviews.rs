@@ -1,6 +1,7 @@
 //! Virtual resources: a create is answered, nothing is stored.
 
-use super::row::{Group, Row};
+use super::row::{Group, Row, with};
+use crate::resources::kinds;
 use crate::service::Verb;
 
 const CREATE: &[Verb] = &[Verb::Create];
@@ -8,16 +9,19 @@ const CREATE: &[Verb] = &[Verb::Create];
 pub(super) const AUTHENTICATION: Group = Group {
     name: "authentication.k8s.io",
     versions: &["v1"],
-    rows: &[Row::cluster("SelfSubjectReview", "selfsubjectreviews").verbs(CREATE), Row::cluster("TokenReview", "tokenreviews").verbs(CREATE)],
+    rows: &[
+        Row::cluster("SelfSubjectReview", "selfsubjectreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
+        Row::cluster("TokenReview", "tokenreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
+    ],
 };
 
 pub(super) const AUTHORIZATION: Group = Group {
     name: "authorization.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::namespaced("LocalSubjectAccessReview", "localsubjectaccessreviews").verbs(CREATE),
-        Row::cluster("SelfSubjectAccessReview", "selfsubjectaccessreviews").verbs(CREATE),
-        Row::cluster("SelfSubjectRulesReview", "selfsubjectrulesreviews").verbs(CREATE),
-        Row::cluster("SubjectAccessReview", "subjectaccessreviews").verbs(CREATE),
+        Row::namespaced("LocalSubjectAccessReview", "localsubjectaccessreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
+        Row::cluster("SelfSubjectAccessReview", "selfsubjectaccessreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
+        Row::cluster("SelfSubjectRulesReview", "selfsubjectrulesreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
+        Row::cluster("SubjectAccessReview", "subjectaccessreviews").strategy(with::<kinds::Bare>).verbs(CREATE),
     ],
 };

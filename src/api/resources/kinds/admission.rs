@@ -1,0 +1,152 @@
+//! Webhook configurations and admission policies.
+
+use serde_json::{Value, json};
+
+use super::{reset_metadata, split_update};
+use crate::{
+    meta::{Clock, Object},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, integer, name, non_empty, selector_text, string},
+        resource::age_of,
+        tree::{Fields, child, descend, each, fill},
+    },
+    status::FieldError,
+};
+
+/// The rules of mutating and validating webhook configurations.
+#[derive(Default)]
+pub struct WebhookConfiguration;
+
+impl Strategy for WebhookConfiguration {
+    fn default_object(&self, object: &mut Object) {
+        let mutating = object.kind().starts_with("Mutating");
+        each(object.root_mut(), "webhooks", |webhook| {
+            fill(webhook, "failurePolicy", "Fail");
+            default_match(webhook);
+            fill(webhook, "timeoutSeconds", 10);
+            if mutating {
+                fill(webhook, "reinvocationPolicy", "Never");
+            }
+            each(webhook, "rules", |rule| fill(rule, "scope", "*"));
+            if let Some(service) = descend(webhook, &["clientConfig", "service"]) {
+                fill(service, "port", 443);
+            }
+        });
+    }
+
+    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+
+    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        crate::resources::validation::admission::webhooks(object)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![name(), integer("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration"), age()]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        vec![object.name().into(), object.list(&["webhooks"]).len().into(), age_of(object, clock).into()]
+    }
+}
+
+fn default_match(fields: &mut Fields) {
+    fill(fields, "matchPolicy", "Equivalent");
+    fill(fields, "namespaceSelector", json!({}));
+    fill(fields, "objectSelector", json!({}));
+}
+
+fn default_match_resources(resources: &mut Fields) {
+    default_match(resources);
+    for list in ["resourceRules", "excludeResourceRules"] {
+        each(resources, list, |rule| fill(rule, "scope", "*"));
+    }
+}
+
+/// The rules of validating and mutating admission policies.
+#[derive(Default)]
+pub struct AdmissionPolicy;
+
+impl Strategy for AdmissionPolicy {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        fill(spec, "failurePolicy", "Fail");
+        if let Some(constraints) = child(spec, "matchConstraints") {
+            default_match_resources(constraints);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.remove(&["status"]);
+        if object.kind().starts_with("Validating") {
+            object.set(&["status"], json!({}));
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+        if context.subresource == "status" {
+            reset_metadata(new, old);
+        }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            integer("Validations", "The number of expressions in the policy"),
+            string("ParamKind", "The kind of the policy's parameters"),
+            age(),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let count = object.list(&["spec", "validations"]).len() + object.list(&["spec", "mutations"]).len();
+        let kind = match object.get(&["spec", "paramKind"]) {
+            Some(Value::Object(_)) => format!("{}/{}", object.str(&["spec", "paramKind", "apiVersion"]), object.str(&["spec", "paramKind", "kind"])),
+            _ => "<unset>".to_owned(),
+        };
+        vec![object.name().into(), count.into(), kind.into(), age_of(object, clock).into()]
+    }
+}
+
+/// The rules of bindings of admission policies.
+#[derive(Default)]
+pub struct AdmissionBinding;
+
+impl Strategy for AdmissionBinding {
+    fn default_object(&self, object: &mut Object) {
+        if let Some(resources) = child(object.map_mut(&["spec"]), "matchResources") {
+            default_match_resources(resources);
+        }
+    }
+
+    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![name(), string("PolicyName", "The policy that the binding refers to"), string("ParamRef", "The parameters of the binding"), age()]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let part = |field: &str| object.str(&["spec", "paramRef", field]);
+        let selector = || object.get(&["spec", "paramRef", "selector"]).map(selector_text).unwrap_or_default();
+        let parameters = match part("name") {
+            "" => non_empty(selector(), "<unset>"),
+            name => format!("{}/{name}", non_empty(part("namespace"), "*")),
+        };
+        vec![object.name().into(), object.str(&["spec", "policyName"]).into(), parameters.into(), age_of(object, clock).into()]
+    }
+}

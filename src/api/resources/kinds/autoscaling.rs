@@ -1,0 +1,235 @@
+//! Horizontal pod autoscalers, stored as `autoscaling/v2`, served as `v1` too.
+
+use serde_json::{Map, Value, json};
+
+use super::split_update;
+use crate::{
+    meta::{Clock, GroupVersion, Object},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, name, string},
+        resource::age_of,
+        tree::{Fields, at, child, fill, text},
+    },
+    status::FieldError,
+};
+
+/// What v1 has no fields for travels in annotations.
+const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
+const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
+
+/// The rules of horizontal pod autoscalers.
+#[derive(Default)]
+pub struct HorizontalPodAutoscaler;
+
+impl Strategy for HorizontalPodAutoscaler {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        fill(spec, "minReplicas", 1);
+        if spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            spec.insert("metrics".into(), json!([cpu_metric(80)]));
+        }
+        let period = |kind: &str, value: i64| json!({"type": kind, "value": value, "periodSeconds": 15});
+        if let Some(behavior) = child(spec, "behavior") {
+            default_rules(behavior, "scaleUp", &[period("Pods", 4), period("Percent", 100)], Some(0));
+            default_rules(behavior, "scaleDown", &[period("Percent", 100)], None);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.set(&["status"], json!({"desiredReplicas": 0, "currentMetrics": null}));
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn convert(&self, object: &mut Object, from: &GroupVersion, to: &GroupVersion) {
+        match (&*from.version, &*to.version) {
+            ("v1", "v2") => upgrade(object),
+            ("v2", "v1") => downgrade(object),
+            _ => {}
+        }
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        let (min, max) = (object.int(&["spec", "minReplicas"]).unwrap_or(1), object.int(&["spec", "maxReplicas"]).unwrap_or(0));
+        let mut errors = Vec::new();
+        if min < 1 {
+            errors.push(FieldError::invalid("spec.minReplicas", min, "must be greater than or equal to 1"));
+        }
+        if max < 1 {
+            errors.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than 0"));
+        }
+        if max < min {
+            errors.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`"));
+        }
+        for field in ["kind", "name"] {
+            if object.str(&["spec", "scaleTargetRef", field]).is_empty() {
+                errors.push(FieldError::required(format!("spec.scaleTargetRef.{field}"), ""));
+            }
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { self.validate_create(new) }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            string("Reference", "The resource to scale."),
+            string("Targets", "The metrics that the replica count follows."),
+            string("MinPods", "The lower limit for the number of replicas."),
+            string("MaxPods", "The upper limit for the number of replicas."),
+            string("Replicas", "The current number of replicas."),
+            age(),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let min = object.int(&["spec", "minReplicas"]).map_or("<unset>".to_owned(), |min| min.to_string());
+        let target = format!("{}/{}", object.str(&["spec", "scaleTargetRef", "kind"]), object.str(&["spec", "scaleTargetRef", "name"]));
+        vec![
+            object.name().into(),
+            target.into(),
+            targets(object).into(),
+            min.into(),
+            object.int(&["spec", "maxReplicas"]).unwrap_or(0).into(),
+            object.int(&["status", "currentReplicas"]).unwrap_or(0).into(),
+            age_of(object, clock).into(),
+        ]
+    }
+}
+
+fn cpu_metric(utilization: i64) -> Value {
+    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": utilization}}})
+}
+
+fn default_rules(behavior: &mut Fields, direction: &str, policies: &[Value], stabilization: Option<i64>) {
+    fill(behavior, direction, json!({}));
+    let Some(rules) = child(behavior, direction) else { return };
+    fill(rules, "selectPolicy", "Max");
+    fill(rules, "policies", json!(policies));
+    if let Some(seconds) = stabilization {
+        fill(rules, "stabilizationWindowSeconds", seconds);
+    }
+}
+
+fn is_cpu_utilization(metric: &Value) -> bool {
+    text(metric, &["resource", "name"]) == "cpu" && at(metric, &["resource", "target", "averageUtilization"]).is_number()
+}
+
+/// v1 → v2.
+fn upgrade(object: &mut Object) {
+    let mut metrics: Vec<Value> = take_annotation(object, METRICS).and_then(|value| value.as_array().cloned()).unwrap_or_default();
+    if let Some(percent) = object.remove(&["spec", "targetCPUUtilizationPercentage"]).and_then(|value| value.as_i64()) {
+        metrics.insert(0, cpu_metric(percent));
+    }
+    if !metrics.is_empty() {
+        object.set(&["spec", "metrics"], metrics);
+    }
+    if let Some(behavior) = take_annotation(object, BEHAVIOR) {
+        object.set(&["spec", "behavior"], behavior);
+    }
+    let percent = object.remove(&["status", "currentCPUUtilizationPercentage"]).and_then(|value| value.as_i64());
+    let mut current: Vec<Value> = take_annotation(object, CURRENT_METRICS).and_then(|value| value.as_array().cloned()).unwrap_or_default();
+    if let Some(percent) = percent {
+        current.insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}));
+    }
+    if !current.is_empty() {
+        object.set(&["status", "currentMetrics"], current);
+    }
+    if let Some(conditions) = take_annotation(object, CONDITIONS) {
+        object.set(&["status", "conditions"], conditions);
+    }
+}
+
+/// v2 → v1.
+fn downgrade(object: &mut Object) {
+    let mut metrics = object.remove(&["spec", "metrics"]).and_then(|value| value.as_array().cloned()).unwrap_or_default();
+    if let Some(index) = metrics.iter().position(is_cpu_utilization) {
+        let percent = at(&metrics.remove(index), &["resource", "target", "averageUtilization"]).clone();
+        object.set(&["spec", "targetCPUUtilizationPercentage"], percent);
+    }
+    put_annotation(object, METRICS, (!metrics.is_empty()).then_some(Value::Array(metrics)));
+    let behavior = object.remove(&["spec", "behavior"]);
+    put_annotation(object, BEHAVIOR, behavior);
+    let mut current = object.remove(&["status", "currentMetrics"]).and_then(|value| value.as_array().cloned()).unwrap_or_default();
+    let is_cpu =
+        |metric: &Value| text(metric, &["resource", "name"]) == "cpu" && at(metric, &["resource", "current", "averageUtilization"]).is_number();
+    if let Some(index) = current.iter().position(is_cpu) {
+        let percent = at(&current.remove(index), &["resource", "current", "averageUtilization"]).clone();
+        object.set(&["status", "currentCPUUtilizationPercentage"], percent);
+    }
+    put_annotation(object, CURRENT_METRICS, (!current.is_empty()).then_some(Value::Array(current)));
+    let conditions = object.remove(&["status", "conditions"]);
+    put_annotation(object, CONDITIONS, conditions);
+}
+
+fn take_annotation(object: &mut Object, key: &str) -> Option<Value> {
+    let text = object.remove(&["metadata", "annotations", key])?;
+    if object.get(&["metadata", "annotations"]).and_then(Value::as_object).is_some_and(Map::is_empty) {
+        object.remove(&["metadata", "annotations"]);
+    }
+    serde_json::from_str(text.as_str()?).ok()
+}
+
+fn put_annotation(object: &mut Object, key: &str, value: Option<Value>) {
+    if let Some(value) = value.filter(|value| !value.is_null()) {
+        object.set(&["metadata", "annotations", key], value.to_string());
+    }
+}
+
+fn targets(object: &Object) -> String {
+    let specs = object.list(&["spec", "metrics"]);
+    let statuses = object.list(&["status", "currentMetrics"]);
+    let shown: Vec<String> = specs.iter().enumerate().map(|(index, spec)| target(spec, statuses.get(index).unwrap_or(&Value::Null))).collect();
+    match shown.len() {
+        0 => "<none>".to_owned(),
+        1 | 2 => shown.join(", "),
+        count => format!("{} + {} more...", shown[..2].join(", "), count - 2),
+    }
+}
+
+/// `cpu: 10%/80%`, or `<unknown>` in place of what is not measured yet.
+fn target(spec: &Value, status: &Value) -> String {
+    let (field, named) = match text(spec, &["type"]) {
+        "Resource" => ("resource", true),
+        "ContainerResource" => ("containerResource", true),
+        "Pods" => ("pods", false),
+        "Object" => ("object", false),
+        "External" => ("external", false),
+        _ => return "<unknown type>".to_owned(),
+    };
+    let quantity = |value: &Value| crate::resources::int_or_string::display(value);
+    let current = |name: &str| match at(status, &[field, "current", name]) {
+        Value::Null => "<unknown>".to_owned(),
+        value => quantity(value),
+    };
+    let average = at(spec, &[field, "target", "averageValue"]);
+    if named {
+        let metric = text(spec, &[field, "name"]);
+        if !average.is_null() {
+            return format!("{metric}: {}/{}", current("averageValue"), quantity(average));
+        }
+        let percent = |text: String| if text.starts_with('<') { text } else { format!("{text}%") };
+        let wanted = match at(spec, &[field, "target", "averageUtilization"]) {
+            Value::Null => "<auto>".to_owned(),
+            value => percent(quantity(value)),
+        };
+        return format!("{metric}: {}/{wanted}", percent(current("averageUtilization")));
+    }
+    match (field, average) {
+        ("pods", average) => format!("{}/{}", current("averageValue"), quantity(average)),
+        (_, Value::Null) => format!("{}/{}", current("value"), quantity(at(spec, &[field, "target", "value"]))),
+        (_, average) => format!("{}/{} (avg)", current("averageValue"), quantity(average)),
+    }
+}

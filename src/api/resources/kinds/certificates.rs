@@ -1,0 +1,154 @@
+//! Certificate signing requests.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{empty_status, restore, take_status};
+use crate::{
+    meta::{Clock, Object, time::human_duration},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, name, or_none, string},
+        resource::age_of,
+        tree::text,
+    },
+    status::FieldError,
+};
+
+/// The rules of certificate signing requests.
+#[derive(Default)]
+pub struct CertificateSigningRequest;
+
+impl Strategy for CertificateSigningRequest {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        if spec.get("usages").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            spec.insert("usages".into(), json!(["digital signature", "key encipherment"]));
+        }
+    }
+
+    /// The requestor is whoever creates the request.
+    fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {
+        empty_status(object);
+        let user = context.user;
+        object.set(&["spec", "username"], &*user.name);
+        object.remove(&["spec", "extra"]);
+        object.set(&["spec", "groups"], user.groups.iter().map(|group| Value::from(&**group)).collect::<Vec<_>>());
+        match &*user.uid {
+            "" => drop(object.remove(&["spec", "uid"])),
+            uid => object.set(&["spec", "uid"], uid),
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        match context.subresource {
+            "status" => take_status(new, old),
+            "approval" => {
+                let conditions = new.get(&["status", "conditions"]).cloned();
+                take_status(new, old);
+                restore(new, old, &["status"]);
+                match conditions {
+                    Some(conditions) => new.set(&["status", "conditions"], conditions),
+                    None => drop(new.remove(&["status", "conditions"])),
+                }
+            }
+            _ => {
+                restore(new, old, &["spec"]);
+                restore(new, old, &["status"]);
+            }
+        }
+        stamp_conditions(new, old, context.clock);
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if object.str(&["spec", "request"]).is_empty() {
+            errors.push(FieldError::required("spec.request", ""));
+        }
+        match object.str(&["spec", "signerName"]) {
+            "" => errors.push(FieldError::required("spec.signerName", "")),
+            signer if !signer.contains('/') => {
+                errors.push(FieldError::invalid(
+                    "spec.signerName",
+                    signer,
+                    "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+                ));
+            }
+            _ => {}
+        }
+        errors
+    }
+
+    fn validate_update(&self, _new: &Object, _old: &Object, _subresource: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn selectable_paths(&self) -> &'static [&'static str] {
+        &["spec.signerName"]
+    }
+
+    fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
+        super::text_field(self, object, path)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            age(),
+            string("SignerName", "The signer that is asked."),
+            string("Requestor", "Who asks."),
+            string("RequestedDuration", "How long the certificate should be valid."),
+            string("Condition", "What became of the request."),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let duration = object.int(&["spec", "expirationSeconds"]).map(|seconds| human_duration(Duration::from_secs(seconds.max(0).unsigned_abs())));
+        vec![
+            object.name().into(),
+            age_of(object, clock).into(),
+            or_none(object.str(&["spec", "signerName"])).into(),
+            object.str(&["spec", "username"]).into(),
+            or_none(duration.unwrap_or_default()).into(),
+            condition(object).into(),
+        ]
+    }
+}
+
+/// New conditions get their times.
+fn stamp_conditions(new: &mut Object, old: &Object, clock: &dyn Clock) {
+    let now = crate::meta::time::format_time(clock.now());
+    let before = old.list(&["status", "conditions"]).to_vec();
+    let conditions = new.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    for (index, mut condition) in conditions.into_iter().enumerate() {
+        let known = before.iter().find(|other| text(other, &["type"]) == text(&condition, &["type"]));
+        let unchanged = known.is_some_and(|other| text(other, &["status"]) == text(&condition, &["status"]));
+        if text(&condition, &["lastUpdateTime"]).is_empty() {
+            condition["lastUpdateTime"] = now.clone().into();
+        }
+        if text(&condition, &["lastTransitionTime"]).is_empty() {
+            let kept = known.filter(|_| unchanged).map(|other| text(other, &["lastTransitionTime"]).to_owned());
+            condition["lastTransitionTime"] = kept.unwrap_or_else(|| now.clone()).into();
+        }
+        new.map_mut(&["status"])["conditions"][index] = condition;
+    }
+}
+
+fn condition(object: &Object) -> String {
+    let has = |kind: &str| object.list(&["status", "conditions"]).iter().any(|condition| text(condition, &["type"]) == kind);
+    let verdict = if has("Denied") {
+        "Denied"
+    } else if has("Approved") {
+        "Approved"
+    } else {
+        "Pending"
+    };
+    let failed = if has("Failed") { ",Failed" } else { "" };
+    let issued = if object.str(&["status", "certificate"]).is_empty() { "" } else { ",Issued" };
+    format!("{verdict}{failed}{issued}")
+}

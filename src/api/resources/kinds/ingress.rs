@@ -1,0 +1,173 @@
+//! Ingresses, their classes, and the address bookkeeping of services.
+
+use serde_json::{Value, json};
+
+use super::{created_at_cells, reset_metadata, service::ingress_addresses, split_update};
+use crate::{
+    meta::{Clock, Object},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, name, or_none, string},
+        resource::age_of,
+        tree::{child, fill, text},
+        validation::ingress,
+    },
+    status::FieldError,
+};
+
+/// The rules of ingresses.
+#[derive(Default)]
+pub struct Ingress;
+
+impl Strategy for Ingress {
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.set(&["status"], json!({"loadBalancer": {}}));
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        ingress::ingress(object)
+    }
+
+    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { ingress::ingress(new) }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            string("Class", "The name of the IngressClass resource that should be used for additional configuration"),
+            string("Hosts", "Hosts that incoming requests are matched against before the ingress rule"),
+            string("Address", "Address is a list containing ingress points for the load-balancer"),
+            string("Ports", "Ports of TLS configurations that open"),
+            age(),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let ports = if object.list(&["spec", "tls"]).is_empty() { "80" } else { "80, 443" };
+        vec![
+            object.name().into(),
+            or_none(object.str(&["spec", "ingressClassName"])).into(),
+            hosts(object.list(&["spec", "rules"])).into(),
+            ingress_addresses(object).join(",").into(),
+            ports.into(),
+            age_of(object, clock).into(),
+        ]
+    }
+}
+
+fn hosts(rules: &[Value]) -> String {
+    let mut list = Vec::new();
+    let mut more = false;
+    for rule in rules {
+        more |= list.len() == 3;
+        let host = text(rule, &["host"]);
+        if !more && !host.is_empty() {
+            list.push(host);
+        }
+    }
+    match (list.is_empty(), more) {
+        (true, _) => "*".to_owned(),
+        (false, true) => format!("{} + {} more...", list.join(","), rules.len() - 3),
+        (false, false) => list.join(","),
+    }
+}
+
+/// The rules of ingress classes.
+#[derive(Default)]
+pub struct IngressClass;
+
+impl Strategy for IngressClass {
+    fn default_object(&self, object: &mut Object) {
+        if let Some(parameters) = child(object.map_mut(&["spec"]), "parameters") {
+            fill(parameters, "scope", "Cluster");
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            string("Controller", "Controller that is responsible for handling this class"),
+            string("Parameters", "A reference to a resource with additional parameters"),
+            age(),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let default = object.annotation("ingressclass.kubernetes.io/is-default-class") == Some("true");
+        let parameters = match object.get(&["spec", "parameters"]) {
+            Some(reference @ Value::Object(_)) => {
+                let group = match text(reference, &["apiGroup"]) {
+                    "" => String::new(),
+                    group => format!(".{group}"),
+                };
+                format!("{}{group}/{}", text(reference, &["kind"]), text(reference, &["name"]))
+            }
+            _ => "<none>".to_owned(),
+        };
+        vec![
+            format!("{}{}", object.name(), if default { " (default)" } else { "" }).into(),
+            object.str(&["spec", "controller"]).into(),
+            parameters.into(),
+            age_of(object, clock).into(),
+        ]
+    }
+}
+
+/// The rules of IP addresses.
+#[derive(Default)]
+pub struct IpAddress;
+
+impl Strategy for IpAddress {
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![name(), string("ParentRef", "The object that the address is allocated for."), age()]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let part = |field: &str| object.str(&["spec", "parentRef", field]);
+        let group = if part("group").is_empty() { String::new() } else { format!(".{}", part("group")) };
+        let parent = format!("{}{group}/{}/{}", part("resource"), part("namespace"), part("name"));
+        vec![object.name().into(), parent.into(), age_of(object, clock).into()]
+    }
+}
+
+/// The rules of service CIDRs.
+#[derive(Default)]
+pub struct ServiceCidr;
+
+impl Strategy for ServiceCidr {
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        super::empty_status(object);
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+        if context.subresource == "status" {
+            reset_metadata(new, old);
+        }
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![name(), string("CIDRs", "The ranges that service addresses come from."), age()]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let cidrs = object.list(&["spec", "cidrs"]).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+        let mut cells = created_at_cells(object);
+        cells[1] = cidrs.into();
+        cells.push(age_of(object, clock).into());
+        cells
+    }
+}

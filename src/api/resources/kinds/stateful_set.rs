@@ -1,0 +1,91 @@
+//! Stateful sets.
+
+use serde_json::{Value, json};
+
+use super::{pod_spec::default_template, split_update, template_spec};
+use crate::{
+    meta::{Clock, Object},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, container_cells, container_columns, name, string},
+        resource::age_of,
+        tree::{child, each, fill},
+        validation::workload,
+    },
+    status::FieldError,
+};
+
+/// The rules of stateful sets.
+#[derive(Default)]
+pub struct StatefulSet;
+
+impl Strategy for StatefulSet {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        fill(spec, "podManagementPolicy", "OrderedReady");
+        fill(spec, "replicas", 1);
+        fill(spec, "revisionHistoryLimit", 10);
+        fill(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
+        if let Some(policy) = child(spec, "persistentVolumeClaimRetentionPolicy") {
+            fill(policy, "whenDeleted", "Retain");
+            fill(policy, "whenScaled", "Retain");
+        }
+        fill(spec, "updateStrategy", json!({}));
+        if let Some(strategy) = child(spec, "updateStrategy") {
+            if crate::resources::tree::is_unset(strategy, "type") {
+                fill(strategy, "type", "RollingUpdate");
+                fill(strategy, "rollingUpdate", json!({}));
+            }
+            if strategy["type"] == "RollingUpdate"
+                && let Some(rolling) = child(strategy, "rollingUpdate")
+            {
+                fill(rolling, "partition", 0);
+            }
+        }
+        each(spec, "volumeClaimTemplates", |claim| {
+            fill(claim, "apiVersion", "v1");
+            fill(claim, "kind", "PersistentVolumeClaim");
+            fill(claim, "status", json!({}));
+            if let Some(spec) = child(claim, "spec") {
+                fill(spec, "volumeMode", "Filesystem");
+            }
+            if let Some(status) = child(claim, "status") {
+                fill(status, "phase", "Pending");
+            }
+        });
+        default_template(object, &["spec", "template"]);
+    }
+
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.set(&["status"], json!({"replicas": 0, "availableReplicas": 0}));
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        workload::stateful_set(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" {
+            return workload::stateful_set_status(new);
+        }
+        let mut errors = workload::stateful_set(new);
+        errors.extend(workload::stateful_set_update(new, old));
+        errors
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let [containers, images] = container_columns();
+        vec![name(), string("Ready", "Number of the pod with ready state"), age(), containers, images]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let count = |path: &[&str]| object.int(path).unwrap_or(0);
+        let [containers, images] = container_cells(template_spec(object.get(&["spec"]).unwrap_or(&Value::Null)));
+        let ready = format!("{}/{}", count(&["status", "readyReplicas"]), count(&["spec", "replicas"]));
+        vec![object.name().into(), ready.into(), age_of(object, clock).into(), containers, images]
+    }
+}

@@ -1,0 +1,201 @@
+//! Persistent volumes and claims.
+
+use serde_json::{Value, json};
+
+use super::{keep_status, split_update, take_status};
+use crate::{
+    meta::{Clock, Object, time::format_time},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::{age, name, non_empty, string, wide},
+        resource::age_of,
+        tree::{child, fill},
+        validation::volume,
+    },
+    status::FieldError,
+};
+
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// The rules of persistent volumes.
+#[derive(Default)]
+pub struct PersistentVolume;
+
+impl Strategy for PersistentVolume {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        fill(spec, "persistentVolumeReclaimPolicy", "Retain");
+        fill(spec, "volumeMode", "Filesystem");
+        if let Some(path) = child(spec, "hostPath") {
+            path.entry("type").or_insert_with(|| "".into());
+        }
+        fill(object.map_mut(&["status"]), "phase", "Pending");
+    }
+
+    fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {
+        object.set(&["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": format_time(context.clock.now())}));
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        if context.subresource != "status" {
+            keep_status(new, old);
+            return;
+        }
+        take_status(new, old);
+        let stamp = ["status", "lastPhaseTransitionTime"];
+        let moved = new.str(&["status", "phase"]) != old.str(&["status", "phase"]);
+        if moved && new.get(&stamp) == old.get(&stamp) {
+            new.set(&stamp, format_time(context.clock.now()));
+        }
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        volume::volume(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { volume::volume_update(new, old) }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            string("Capacity", "The storage that this volume has."),
+            string("Access Modes", "The ways in which the volume can be mounted."),
+            string("Reclaim Policy", "What happens to the volume when its claim is gone."),
+            string("Status", "The phase of the volume."),
+            string("Claim", "The claim that the volume is bound to."),
+            string("StorageClass", "StorageClass of the pv"),
+            string("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
+            string("Reason", "Why the volume is in a failure state."),
+            age(),
+            wide("VolumeMode", "Whether the volume is a file system or a block device."),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let claim = match object.get(&["spec", "claimRef"]) {
+            Some(Value::Object(_)) => format!("{}/{}", object.str(&["spec", "claimRef", "namespace"]), object.str(&["spec", "claimRef", "name"])),
+            _ => String::new(),
+        };
+        vec![
+            object.name().into(),
+            non_empty(object.str(&["spec", "capacity", "storage"]), "0").into(),
+            access_modes(object.list(&["spec", "accessModes"])).into(),
+            object.str(&["spec", "persistentVolumeReclaimPolicy"]).into(),
+            phase(object).into(),
+            claim.into(),
+            class(object).into(),
+            unset(object, "volumeAttributesClassName").into(),
+            object.str(&["status", "reason"]).into(),
+            age_of(object, clock).into(),
+            unset(object, "volumeMode").into(),
+        ]
+    }
+}
+
+/// The rules of persistent volume claims.
+#[derive(Default)]
+pub struct PersistentVolumeClaim;
+
+impl Strategy for PersistentVolumeClaim {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        fill(spec, "volumeMode", "Filesystem");
+        fill(spec, "resources", json!({}));
+        fill(object.map_mut(&["status"]), "phase", "Pending");
+    }
+
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.set(&["status"], json!({"phase": "Pending"}));
+        mirror_data_source(object);
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+        mirror_data_source(new);
+    }
+
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        volume::claim(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { volume::claim_update(new, old) }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            name(),
+            string("Status", "The phase of the claim."),
+            string("Volume", "The volume that backs the claim."),
+            string("Capacity", "The storage of the volume."),
+            string("Access Modes", "The ways in which the volume can be mounted."),
+            string("StorageClass", "StorageClass of the pvc"),
+            string("VolumeAttributesClass", "VolumeAttributesClass of the pvc"),
+            age(),
+            wide("VolumeMode", "Whether the volume is a file system or a block device."),
+        ]
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        let volume = object.str(&["spec", "volumeName"]);
+        let (capacity, modes) = match volume {
+            "" => (String::new(), String::new()),
+            _ => (non_empty(object.str(&["status", "capacity", "storage"]), "0"), access_modes(object.list(&["status", "accessModes"]))),
+        };
+        vec![
+            object.name().into(),
+            phase(object).into(),
+            volume.into(),
+            capacity.into(),
+            modes.into(),
+            class(object).into(),
+            unset(object, "volumeAttributesClassName").into(),
+            age_of(object, clock).into(),
+            unset(object, "volumeMode").into(),
+        ]
+    }
+}
+
+/// `dataSource` and `dataSourceRef` say the same where the source is in the claim's own namespace.
+fn mirror_data_source(object: &mut Object) {
+    if !object.str(&["spec", "dataSourceRef", "namespace"]).is_empty() {
+        return;
+    }
+    for (from, to) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+        if let (Some(source), None) = (object.get(&["spec", from]).cloned(), object.get(&["spec", to])) {
+            object.set(&["spec", to], source);
+        }
+    }
+}
+
+fn phase(object: &Object) -> &str {
+    if object.is_terminating() { "Terminating" } else { object.str(&["status", "phase"]) }
+}
+
+fn class(object: &Object) -> &str {
+    object.annotation(CLASS_ANNOTATION).unwrap_or_else(|| object.str(&["spec", "storageClassName"]))
+}
+
+fn unset(object: &Object, field: &str) -> String {
+    match object.get(&["spec", field]) {
+        Some(Value::String(value)) => value.clone(),
+        _ => "<unset>".to_owned(),
+    }
+}
+
+/// `RWO,ROX,RWX,RWOP` in this order, without repetition.
+fn access_modes(modes: &[Value]) -> String {
+    let known = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let present = known.iter().filter(|(mode, _)| modes.iter().any(|other| other == mode));
+    present.map(|(_, short)| *short).collect::<Vec<_>>().join(",")
+}

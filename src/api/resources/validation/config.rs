@@ -1,0 +1,102 @@
+//! Config maps and secrets.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value};
+
+use super::{invalid_each, names, required};
+use crate::{meta::Object, status::FieldError};
+
+const SIZE_LIMIT: usize = 1024 * 1024;
+
+fn entries<'a>(object: &'a Object, field: &str) -> impl Iterator<Item = (&'a String, &'a str)> {
+    object.get(&[field]).and_then(Value::as_object).into_iter().flatten().map(|(key, value)| (key, value.as_str().unwrap_or("")))
+}
+
+/// The size of base64 text when decoded.
+fn decoded_size(text: &str) -> usize {
+    text.len() / 4 * 3 - text.bytes().rev().take_while(|b| *b == b'=').count().min(text.len() / 4 * 3)
+}
+
+/// Checks a config map.
+pub fn config_map(object: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in entries(object, "data") {
+        let field = format!("data[{key}]");
+        invalid_each(&mut errors, &field, key, names::config_key(key));
+        if object.get(&["binaryData", key]).is_some() {
+            errors.push(FieldError::invalid(field, key.as_str(), "duplicate of key present in binaryData"));
+        }
+        size += value.len();
+    }
+    for (key, value) in entries(object, "binaryData") {
+        invalid_each(&mut errors, &format!("binaryData[{key}]"), key, names::config_key(key));
+        size += decoded_size(value);
+    }
+    if size > SIZE_LIMIT {
+        errors.push(FieldError::too_long("", SIZE_LIMIT));
+    }
+    errors
+}
+
+/// Checks that what is marked immutable stays.
+pub fn immutable(new: &Object, old: &Object, fields: &[&str]) -> Vec<FieldError> {
+    const DETAIL: &str = "field is immutable when `immutable` is set";
+    let marked = |object: &Object| object.get(&["immutable"]).and_then(Value::as_bool) == Some(true);
+    let mut errors = Vec::new();
+    if !marked(old) {
+        return errors;
+    }
+    if !marked(new) {
+        errors.push(FieldError::forbidden("immutable", DETAIL));
+    }
+    for field in fields {
+        let of = |object: &Object| object.get(&[field]).and_then(Value::as_object).cloned().unwrap_or_default();
+        if of(new) != of(old) {
+            errors.push(FieldError::forbidden(*field, DETAIL));
+        }
+    }
+    errors
+}
+
+/// Checks a secret, with what its type asks for.
+pub fn secret(object: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut size = 0;
+    for (key, value) in entries(object, "data") {
+        invalid_each(&mut errors, &format!("data[{key}]"), key, names::config_key(key));
+        size += decoded_size(value);
+    }
+    if size > SIZE_LIMIT {
+        errors.push(FieldError::too_long("data", SIZE_LIMIT));
+    }
+    let has = |key: &str| object.get(&["data", key]).is_some();
+    let require = |errors: &mut Vec<FieldError>, keys: &[&str]| {
+        errors.extend(keys.iter().filter(|key| !has(key)).map(|key| FieldError::required(format!("data[{key}]"), "")));
+    };
+    match object.str(&["type"]) {
+        "kubernetes.io/service-account-token" => {
+            let account = object.annotation("kubernetes.io/service-account.name").unwrap_or("");
+            required(&mut errors, "metadata.annotations[kubernetes.io/service-account.name]", account);
+        }
+        "kubernetes.io/dockercfg" => json_key(object, ".dockercfg", &mut errors),
+        "kubernetes.io/dockerconfigjson" => json_key(object, ".dockerconfigjson", &mut errors),
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => require(&mut errors, &["username", "password"]),
+        "kubernetes.io/ssh-auth" => required(&mut errors, "data[ssh-privatekey]", object.str(&["data", "ssh-privatekey"])),
+        "kubernetes.io/tls" => require(&mut errors, &["tls.crt", "tls.key"]),
+        _ => {}
+    }
+    errors
+}
+
+fn json_key(object: &Object, key: &str, errors: &mut Vec<FieldError>) {
+    let field = format!("data[{key}]");
+    if object.get(&["data", key]).is_none() {
+        errors.push(FieldError::required(field, ""));
+        return;
+    }
+    let bytes = STANDARD.decode(object.str(&["data", key])).unwrap_or_default();
+    if let Err(error) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
+        errors.push(FieldError::invalid(field, "<secret contents redacted>", error.to_string()));
+    }
+}

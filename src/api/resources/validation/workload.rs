@@ -1,0 +1,366 @@
+//! Deployments, replica sets, daemon sets, stateful sets, replication controllers and disruption budgets.
+
+use serde_json::{Value, json};
+
+use super::{IMMUTABLE, labels, metadata, names, non_negative, pod_spec};
+use crate::{
+    meta::Object,
+    resources::{
+        int_or_string::percent,
+        tree::{at, int, items, text},
+    },
+    status::FieldError,
+};
+
+const MISMATCH: &str = "`selector` does not match template `labels`";
+
+fn spec(object: &Object) -> &Value {
+    object.get(&["spec"]).unwrap_or(&Value::Null)
+}
+
+/// A field that must stay as it is.
+pub fn immutable(new: &Object, old: &Object, path: &[&str]) -> Option<FieldError> {
+    let changed = new.get(path) != old.get(path);
+    changed.then(|| FieldError::invalid(path.join("."), new.get(path).cloned().unwrap_or_default(), IMMUTABLE))
+}
+
+/// The selector of a workload: required, well formed, not empty.
+fn selector(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
+    match at(spec, &["selector"]) {
+        Value::Null => errors.push(FieldError::required("spec.selector", "")),
+        selector => {
+            labels::selector(errors, "spec.selector", selector);
+            if labels::is_empty(selector) {
+                let detail = format!("empty selector is invalid for {kind}");
+                errors.push(FieldError::invalid("spec.selector", selector.clone(), detail));
+            }
+        }
+    }
+}
+
+/// A template whose pods live on: they match the selector and always restart.
+fn template(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
+    let selector = at(spec, &["selector"]);
+    let template = at(spec, &["template"]);
+    let template_labels = at(template, &["metadata", "labels"]);
+    if !labels::is_empty(selector) && !labels::matches(selector, template_labels) {
+        errors.push(FieldError::invalid("spec.template.metadata.labels", as_map(template_labels), MISMATCH));
+    }
+    pod_template(errors, template, "spec.template");
+    long_running(errors, template, kind);
+}
+
+fn long_running(errors: &mut Vec<FieldError>, template: &Value, kind: &str) {
+    let policy = text(template, &["spec", "restartPolicy"]);
+    if policy != "Always" {
+        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+    }
+    if !at(template, &["spec", "activeDeadlineSeconds"]).is_null() {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", detail));
+    }
+}
+
+fn as_map(labels: &Value) -> Value {
+    if labels.is_null() { json!({}) } else { labels.clone() }
+}
+
+/// A pod template: labels, annotations and spec.
+pub fn pod_template(errors: &mut Vec<FieldError>, template: &Value, field: &str) {
+    labels::labels(errors, &format!("{field}.labels"), at(template, &["metadata", "labels"]));
+    metadata::annotations(errors, &format!("{field}.annotations"), at(template, &["metadata", "annotations"]));
+    pod_spec::pod_spec(errors, at(template, &["spec"]), &format!("{field}.spec"), false);
+    if !items(template, &["spec", "ephemeralContainers"]).is_empty() {
+        errors.push(FieldError::forbidden(format!("{field}.spec.ephemeralContainers"), "ephemeral containers not allowed in pod template"));
+    }
+}
+
+/// Checks a deployment.
+pub fn deployment(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    non_negative(&mut errors, spec, "spec", "replicas");
+    selector(&mut errors, spec, "deployment");
+    template(&mut errors, spec, "ReplicaSet");
+    strategy(&mut errors, at(spec, &["strategy"]));
+    for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+        non_negative(&mut errors, spec, "spec", field);
+    }
+    let deadline = at(spec, &["progressDeadlineSeconds"]);
+    if deadline.as_i64().is_some_and(|deadline| deadline <= int(spec, &["minReadySeconds"])) {
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline.clone(), "must be greater than minReadySeconds"));
+    }
+    errors
+}
+
+fn strategy(errors: &mut Vec<FieldError>, strategy: &Value) {
+    let rolling = at(strategy, &["rollingUpdate"]);
+    match text(strategy, &["type"]) {
+        "Recreate" if !rolling.is_null() => {
+            errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
+        }
+        "Recreate" => {}
+        "RollingUpdate" => {
+            const FIELD: &str = "spec.strategy.rollingUpdate";
+            let (unavailable, surge) = (at(rolling, &["maxUnavailable"]), at(rolling, &["maxSurge"]));
+            int_or_percent(errors, &format!("{FIELD}.maxUnavailable"), unavailable);
+            int_or_percent(errors, &format!("{FIELD}.maxSurge"), surge);
+            if amount(unavailable) == 0 && amount(surge) == 0 {
+                let detail = "may not be 0 when `maxSurge` is 0";
+                errors.push(FieldError::invalid(format!("{FIELD}.maxUnavailable"), unavailable.clone(), detail));
+            }
+            at_most_all(errors, &format!("{FIELD}.maxUnavailable"), unavailable);
+        }
+        _ => errors.push(FieldError::not_supported("spec.strategy", strategy.clone(), &["Recreate", "RollingUpdate"])),
+    }
+}
+
+fn int_or_percent(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
+    match value {
+        Value::String(text) if percent(text).is_none() => {
+            let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+            errors.push(FieldError::invalid(field, text.as_str(), detail));
+        }
+        Value::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            errors.push(FieldError::invalid(field, value.clone(), "must be greater than or equal to 0"));
+        }
+        _ => {}
+    }
+}
+
+fn at_most_all(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
+    if value.as_str().and_then(percent).is_some_and(|percent| percent > 100) {
+        errors.push(FieldError::invalid(field, value.clone(), "must not be greater than 100%"));
+    }
+}
+
+/// The number, or the percentage as a number.
+fn amount(value: &Value) -> i64 {
+    value.as_i64().or_else(|| value.as_str().and_then(percent).map(i64::from)).unwrap_or(0)
+}
+
+/// Checks the status of a deployment.
+pub fn deployment_status(new: &Object, old: &Object) -> Vec<FieldError> {
+    let mut errors = counts(
+        new,
+        &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "collisionCount"],
+    );
+    not_above(&mut errors, new, &["updatedReplicas", "readyReplicas", "availableReplicas"], "cannot be greater than status.replicas");
+    let collisions = |object: &Object| object.int(&["status", "collisionCount"]).unwrap_or(0);
+    if collisions(new) < collisions(old) {
+        errors.push(FieldError::invalid("status.collisionCount", collisions(new), "cannot be decremented"));
+    }
+    errors
+}
+
+fn counts(object: &Object, fields: &[&str]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let status = object.get(&["status"]).unwrap_or(&Value::Null);
+    for field in fields {
+        non_negative(&mut errors, status, "status", field);
+    }
+    errors
+}
+
+fn not_above(errors: &mut Vec<FieldError>, object: &Object, fields: &[&str], detail: &str) {
+    let count = |field: &str| object.int(&["status", field]).unwrap_or(0);
+    for field in fields {
+        if count(field) > count("replicas") {
+            errors.push(FieldError::invalid(format!("status.{field}"), count(field), detail));
+        }
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        errors.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), "cannot be greater than readyReplicas"));
+    }
+}
+
+/// Checks a replica set.
+pub fn replica_set(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    non_negative(&mut errors, spec, "spec", "replicas");
+    non_negative(&mut errors, spec, "spec", "minReadySeconds");
+    selector(&mut errors, spec, "deployment");
+    template(&mut errors, spec, "ReplicaSet");
+    errors
+}
+
+/// Checks the status of a replica set or replication controller.
+pub fn replica_status(new: &Object) -> Vec<FieldError> {
+    let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+    let mut errors = counts(new, &fields);
+    let detail = "cannot be greater than status.replicas";
+    not_above(&mut errors, new, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], detail);
+    errors
+}
+
+/// Checks a replication controller.
+pub fn replication_controller(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    non_negative(&mut errors, spec, "spec", "minReadySeconds");
+    let selector = at(spec, &["selector"]);
+    if crate::resources::tree::is_empty(selector, &[]) {
+        errors.push(FieldError::required("spec.selector", ""));
+    }
+    non_negative(&mut errors, spec, "spec", "replicas");
+    let template = at(spec, &["template"]);
+    if template.is_null() {
+        errors.push(FieldError::required("spec.template", ""));
+        return errors;
+    }
+    let template_labels = at(template, &["metadata", "labels"]);
+    if !labels::matches(&json!({"matchLabels": selector}), template_labels) {
+        errors.push(FieldError::invalid("spec.template.metadata.labels", as_map(template_labels), MISMATCH));
+    }
+    pod_template(&mut errors, template, "spec.template");
+    long_running(&mut errors, template, "ReplicationController");
+    errors
+}
+
+/// Checks a daemon set.
+pub fn daemon_set(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    selector(&mut errors, spec, "daemonset");
+    template(&mut errors, spec, "DaemonSet");
+    non_negative(&mut errors, spec, "spec", "minReadySeconds");
+    let strategy = at(spec, &["updateStrategy"]);
+    match text(strategy, &["type"]) {
+        "OnDelete" => {}
+        "RollingUpdate" => daemon_rolling(&mut errors, at(strategy, &["rollingUpdate"])),
+        _ => errors.push(FieldError::not_supported("spec.updateStrategy", strategy.clone(), &["RollingUpdate", "OnDelete"])),
+    }
+    non_negative(&mut errors, spec, "spec", "revisionHistoryLimit");
+    errors
+}
+
+fn daemon_rolling(errors: &mut Vec<FieldError>, rolling: &Value) {
+    const FIELD: &str = "spec.updateStrategy.rollingUpdate";
+    let (unavailable, surge) = (at(rolling, &["maxUnavailable"]), at(rolling, &["maxSurge"]));
+    for (name, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
+        int_or_percent(errors, &format!("{FIELD}.{name}"), value);
+        at_most_all(errors, &format!("{FIELD}.{name}"), value);
+    }
+    match (amount(unavailable) != 0, amount(surge) != 0) {
+        (true, true) => {
+            errors.push(FieldError::invalid(format!("{FIELD}.maxSurge"), surge.clone(), "may not be set when maxUnavailable is non-zero"))
+        }
+        (false, false) => errors.push(FieldError::required(format!("{FIELD}.maxUnavailable"), "cannot be 0 when maxSurge is 0")),
+        _ => {}
+    }
+}
+
+/// Checks the status of a daemon set.
+pub fn daemon_set_status(new: &Object) -> Vec<FieldError> {
+    counts(
+        new,
+        &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+        ],
+    )
+}
+
+/// Checks a stateful set.
+pub fn stateful_set(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    let policy = text(spec, &["podManagementPolicy"]);
+    if !["OrderedReady", "Parallel"].contains(&policy) {
+        errors.push(FieldError::invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"));
+    }
+    stateful_strategy(&mut errors, at(spec, &["updateStrategy"]));
+    for field in ["whenDeleted", "whenScaled"] {
+        let value = text(spec, &["persistentVolumeClaimRetentionPolicy", field]);
+        if !["Retain", "Delete"].contains(&value) {
+            let path = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
+            errors.push(FieldError::not_supported(path, value, &["Retain", "Delete"]));
+        }
+    }
+    for field in ["replicas", "minReadySeconds"] {
+        non_negative(&mut errors, spec, "spec", field);
+    }
+    let service = text(spec, &["serviceName"]);
+    if !service.is_empty() && object.get(&["metadata", "resourceVersion"]).is_none() {
+        super::invalid_each(&mut errors, "spec.serviceName", service, names::label(service, false));
+    }
+    selector(&mut errors, spec, "statefulset");
+    let with_claims = with_claim_volumes(spec);
+    template(&mut errors, &with_claims, "StatefulSet");
+    errors
+}
+
+fn stateful_strategy(errors: &mut Vec<FieldError>, strategy: &Value) {
+    const FIELD: &str = "spec.updateStrategy.rollingUpdate";
+    let rolling = at(strategy, &["rollingUpdate"]);
+    match text(strategy, &["type"]) {
+        "OnDelete" if !rolling.is_null() => {
+            errors.push(FieldError::invalid(FIELD, rolling.clone(), "only allowed for updateStrategy 'RollingUpdate'"));
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            non_negative(errors, rolling, FIELD, "partition");
+            int_or_percent(errors, &format!("{FIELD}.maxUnavailable"), at(rolling, &["maxUnavailable"]));
+        }
+        _ => errors.push(FieldError::invalid("spec.updateStrategy", strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'")),
+    }
+}
+
+/// Containers may mount the claims that templates make: the pods will have volumes of these names.
+fn with_claim_volumes(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let names: Vec<String> = items(&spec, &["volumeClaimTemplates"]).iter().map(|claim| text(claim, &["metadata", "name"]).to_owned()).collect();
+    if names.is_empty() || !at(&spec, &["template", "spec"]).is_object() {
+        return spec;
+    }
+    let mut volumes: Vec<Value> = names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
+    let own = items(&spec, &["template", "spec", "volumes"]).iter();
+    volumes.extend(own.filter(|volume| !names.iter().any(|name| name == text(volume, &["name"]))).cloned());
+    spec["template"]["spec"]["volumes"] = volumes.into();
+    spec
+}
+
+/// Checks what an update does to a stateful set.
+pub fn stateful_set_update(new: &Object, old: &Object) -> Option<FieldError> {
+    let fixed = |object: &Object| {
+        let mut spec = spec(object).clone();
+        for field in
+            ["replicas", "template", "updateStrategy", "minReadySeconds", "ordinals", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy"]
+        {
+            spec.as_object_mut().map(|fields| fields.remove(field));
+        }
+        spec
+    };
+    let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+    (fixed(new) != fixed(old)).then(|| FieldError::forbidden("spec", detail))
+}
+
+/// Checks the status of a stateful set.
+pub fn stateful_set_status(new: &Object) -> Vec<FieldError> {
+    let fields = ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "observedGeneration"];
+    let mut errors = counts(new, &fields);
+    not_above(
+        &mut errors,
+        new,
+        &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        "cannot be greater than status.replicas",
+    );
+    errors
+}
+
+/// Checks a pod disruption budget.
+pub fn disruption_budget(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec(object), Vec::new());
+    let (min, max) = (at(spec, &["minAvailable"]), at(spec, &["maxUnavailable"]));
+    if !min.is_null() && !max.is_null() {
+        errors.push(FieldError::invalid("spec", spec.clone(), "minAvailable and maxUnavailable cannot be both set"));
+    }
+    for (name, value) in [("minAvailable", min), ("maxUnavailable", max)] {
+        int_or_percent(&mut errors, &format!("spec.{name}"), value);
+        at_most_all(&mut errors, &format!("spec.{name}"), value);
+    }
+    labels::selector(&mut errors, "spec.selector", at(spec, &["selector"]));
+    errors
+}
