@@ -51,7 +51,7 @@ pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, sche
         }
         PatchType::Apply => return Err(Status::bad_request("server-side apply goes with a field manager")),
     };
-    let shown = || patched_text(&patched);
+    let shown = || patched.to_string();
     let decoded = match schema.decode_raw(Raw::from(patched.clone())) {
         Ok(decoded) => decoded,
         Err(DecodeError::Syntax(why) | DecodeError::Type(why)) => return Err(invalid_patch(&shown(), &why)),
@@ -68,16 +68,21 @@ pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, sche
 }
 
 /// Decodes the body of a server-side apply: an object in YAML or JSON, of which nothing needs to be there but its kind.
+/// Unknown fields are an error whatever `fieldValidation` says; the problems that are left are duplicates.
 pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
     let raw = parse(patch, Format::Yaml).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
     if !matches!(raw, Raw::Object(_)) {
         return Err(Status::bad_request("error decoding YAML: the patch is no object"));
     }
-    schema.decode_applied(raw).map_err(|error| error.into_status(schema))
-}
-
-fn patched_text(patched: &Value) -> String {
-    patched.to_string()
+    let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema))?;
+    let unknown = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect::<Vec<_>>();
+    let listed = match unknown.as_slice() {
+        [] => return Ok(decoded),
+        [one] => one.clone(),
+        several => format!("errors:\n  {}", several.join("\n  ")),
+    };
+    let (namespace, name, gvk) = (decoded.object.namespace(), decoded.object.name(), &schema.gvk);
+    Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({namespace}/{name}; {gvk}): {listed}")))
 }
 
 /// The 422 of a patch whose result is no object of its kind.

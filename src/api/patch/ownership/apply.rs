@@ -11,7 +11,7 @@ use super::{
     merge::merge,
     remove::remove,
     set::FieldSet,
-    update::{advance, empty_object, strip},
+    update::{advance, empty_object, strip, without_reset_fields},
 };
 use crate::{
     meta::Object,
@@ -34,7 +34,7 @@ pub fn apply(current: Option<&Object>, patch: &Object, manager: Manager<'_>, for
         let before = Manager { name: BEFORE_FIRST_APPLY, subresource: manager.subresource };
         managed = advance(managed, &empty_object(schema), &live, before, schema, now);
     }
-    let applier = Applier { live: value_of(&live), patch, manager, schema };
+    let applier = Applier { live: &live, patch, manager, schema };
     let (object, mut managed, changed) = match applier.run(managed.clone(), force)? {
         Ok(done) => done,
         Err(conflicts) => {
@@ -91,7 +91,7 @@ type Conflicts = Vec<(EntryKey, FieldSet)>;
 type Applied = (Object, ManagedFields, bool);
 
 struct Applier<'a> {
-    live: Value,
+    live: &'a Object,
     patch: &'a Object,
     manager: Manager<'a>,
     schema: &'a Schema,
@@ -105,8 +105,8 @@ impl Applier<'_> {
     fn run(&self, mut managed: ManagedFields, force: bool) -> Result<Result<Applied, Conflicts>, Status> {
         let node = &self.schema.root;
         let patch = value_of(self.patch);
-        let merged = merge(&self.live, &patch, node);
-        let set = self.without_reset_fields(field_set(&patch, node));
+        let merged = merge(&value_of(self.live), &patch, node);
+        let set = without_reset_fields(field_set(&patch, node), self.manager.subresource, self.schema);
         let entry = Entry { api_version: self.schema.gvk.api_version(), time: None, fields: set };
         let last = managed.entries.insert(self.key(), entry);
         if let Some(entry) = managed.entries.get_mut(&self.key()) {
@@ -117,8 +117,7 @@ impl Applier<'_> {
             _ => merged,
         };
         let object = self.canonical(pruned)?;
-        let new = value_of(&object);
-        let difference = compare(&self.live, &new, node);
+        let difference = compare(self.live, &object, self.schema);
         let changed = difference.added.union(&difference.modified);
         let key = self.key();
         let conflicts: Conflicts = managed
@@ -138,15 +137,6 @@ impl Applier<'_> {
         }
         managed.entries.retain(|_, entry| !entry.fields.is_empty());
         Ok(Ok((object, managed, !difference.is_same())))
-    }
-
-    /// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.
-    fn without_reset_fields(&self, set: FieldSet) -> FieldSet {
-        match self.manager.subresource {
-            "" if self.schema.root_struct().field("spec").is_some() => set.without(&["f:status"]),
-            "status" => set.without(&["f:spec"]).without(&["f:metadata", "f:labels"]),
-            _ => set,
-        }
     }
 
     /// Removes what the manager applied last time, does not apply now, and nobody else owns.
@@ -174,15 +164,14 @@ impl Applier<'_> {
 
     /// The conflicts that are not explained by client-side apply: kubectl may take what its annotation says it set.
     fn unexpected(&self, conflicts: Conflicts) -> Conflicts {
-        let annotation = self.live["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap_or_default();
+        let annotation = self.live.annotation(LAST_APPLIED).unwrap_or_default();
         let Some(before) = serde_json::from_str::<Value>(annotation).ok().filter(|_| self.manager.name == "kubectl") else { return conflicts };
         if before["apiVersion"] != *self.schema.gvk.api_version() {
             return conflicts;
         }
         let Ok(before) = self.canonical(before) else { return conflicts };
-        let before = value_of(&before);
-        let since = compare(&before, &self.live, &self.schema.root);
-        let set = field_set(&before, &self.schema.root);
+        let since = compare(&before, self.live, self.schema);
+        let set = field_set(&value_of(&before), &self.schema.root);
         let allowed = set.difference(&since.modified).difference(&since.added).difference(&since.removed);
         let left = conflicts.into_iter().map(|(key, fields)| (key, fields.difference(&allowed)));
         left.filter(|(_, fields)| !fields.is_empty()).collect()

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{element, set::FieldSet};
-use crate::schema::{Kind, Node};
+use crate::{
+    meta::Object,
+    schema::{Kind, Node, Schema},
+};
 
 /// The differences between an old and a new object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,10 +24,10 @@ impl Comparison {
     }
 }
 
-/// Compares two objects of one kind.
-pub fn compare(old: &Value, new: &Value, node: &Node) -> Comparison {
+/// Compares two objects of one kind; managedFields are left out.
+pub fn compare(old: &Object, new: &Object, schema: &Schema) -> Comparison {
     let mut walk = Walk { found: Comparison::default(), path: Vec::new() };
-    walk.value(Some(old), Some(new), node);
+    walk.fields(Some(old.root()), Some(new.root()), &schema.root);
     walk.found
 }
 
@@ -55,7 +58,7 @@ impl Walk {
         if granular {
             match &node.kind {
                 Kind::List(item) => self.items(old, new, node, item),
-                _ => self.fields(old, new, node),
+                _ => self.fields(old.and_then(Value::as_object), new.and_then(Value::as_object), node),
             }
         }
         match (old, new) {
@@ -73,14 +76,26 @@ impl Walk {
         self.path.pop();
     }
 
-    fn fields(&mut self, old: Option<&Value>, new: Option<&Value>, node: &Node) {
-        let map = |side: Option<&Value>| side.and_then(Value::as_object).cloned().unwrap_or_default();
-        let (old, new) = (map(old), map(new));
-        for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
-            let element = element::field(name);
-            let child = element::child_node(node, &element);
-            self.descend(element, old.get(name), new.get(name), child);
+    fn fields(&mut self, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, node: &Node) {
+        for (name, left) in old.into_iter().flatten() {
+            let right = new.and_then(|fields| fields.get(name));
+            self.field(name, Some(left), right, node);
         }
+        for (name, right) in new.into_iter().flatten() {
+            if old.is_none_or(|fields| !fields.contains_key(name)) {
+                self.field(name, None, Some(right), node);
+            }
+        }
+    }
+
+    fn field(&mut self, name: &str, old: Option<&Value>, new: Option<&Value>, node: &Node) {
+        let is_managed_fields = name == "managedFields" && matches!(self.path.as_slice(), [only] if **only == *"f:metadata");
+        if old == new || is_managed_fields {
+            return;
+        }
+        let element = element::field(name);
+        let child = element::child_node(node, &element);
+        self.descend(element, old, new, child);
     }
 
     fn items(&mut self, old: Option<&Value>, new: Option<&Value>, node: &Node, item: &Node) {

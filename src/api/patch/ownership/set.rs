@@ -41,6 +41,13 @@ impl FieldSet {
         Some(set)
     }
 
+    /// The set of one path.
+    pub fn of(path: &[&str]) -> Self {
+        let mut set = FieldSet::default();
+        set.insert(&path.iter().map(|element| (*element).into()).collect::<Vec<_>>());
+        set
+    }
+
     /// Writes FieldsV1.
     pub fn to_fields(&self) -> Value {
         let mut fields = Map::new();

@@ -194,3 +194,97 @@ fn kubectl_takes_over_what_its_client_side_apply_set() {
     assert_eq!(taken.list(&["spec", "template", "spec", "containers"])[0]["image"], "web:2");
     assert!(taken.annotation("kubectl.kubernetes.io/last-applied-configuration").expect("kept").contains("web:2"));
 }
+
+#[test]
+fn status_is_not_owned_through_the_main_resource() {
+    let schema = schema("apps", "Deployment");
+    let mut old = object(deployment("web:1"));
+    schema.apply_defaults(&mut old);
+    track_update(None, &mut old, by("one"), &schema, at(0));
+    let mut new = old.clone();
+    new.set(&["status", "replicas"], 1);
+    let mut through_main = new.clone();
+    track_update(Some(&old), &mut through_main, by("two"), &schema, at(1));
+    assert_eq!(fields_of(&through_main, "two"), Value::Null);
+    track_update(Some(&old), &mut new, Manager { name: "two", subresource: "status" }, &schema, at(1));
+    assert_eq!(fields_of(&new, "two"), json!({"f:status": {"f:replicas": {}}}));
+    assert_eq!(new.list(&["metadata", "managedFields"])[1]["subresource"], "status");
+}
+
+#[test]
+fn applying_an_unknown_field_is_refused() {
+    let mut patch = deployment("web:1");
+    patch["spec"]["foo"] = json!(1);
+    let status = applied(None, &patch, "me", false, 0).expect_err("unknown");
+    assert_eq!(status.message, "failed to create typed patch object (/web; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema");
+}
+
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names from a small alphabet, so that objects overlap.
+    fn name() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["a", "b", "c", "d"]).prop_map(str::to_owned)
+    }
+
+    fn container() -> impl Strategy<Value = Value> {
+        let env = prop::collection::btree_map(name(), name(), 0..3);
+        let ports = prop::collection::btree_set(1..4_i64, 0..3);
+        (name(), env, ports, prop::option::of(prop::collection::vec(name(), 0..3))).prop_map(|(image, env, ports, args)| {
+            let env = env.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>();
+            let ports = ports.into_iter().map(|port| json!({"containerPort": port})).collect::<Vec<_>>();
+            json!({"image": image, "env": env, "ports": ports, "args": args})
+        })
+    }
+
+    fn manifest() -> impl Strategy<Value = Value> {
+        let containers = prop::collection::btree_map(name(), container(), 1..4);
+        (containers, prop::collection::btree_map(name(), name(), 0..3), prop::option::of(0..3_i32)).prop_map(|(containers, labels, replicas)| {
+            let containers = containers.into_iter().map(|(name, mut container)| {
+                container["name"] = name.into();
+                container
+            });
+            let mut value = deployment("x");
+            value["metadata"]["labels"] = json!(labels);
+            value["spec"]["template"]["spec"]["containers"] = containers.collect();
+            value["spec"]["replicas"] = json!(replicas);
+            value
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn applying_the_same_again_changes_nothing(one in manifest(), two in manifest()) {
+            let first = applied(None, &one, "one", false, 0).expect("applies");
+            let second = applied(Some(&first), &two, "two", true, 1).expect("applies");
+            prop_assert_eq!(&applied(Some(&second), &two, "two", false, 2).expect("applies"), &second);
+        }
+
+        #[test]
+        fn a_lone_applier_gets_what_it_asks_for(one in manifest(), two in manifest()) {
+            let first = applied(None, &one, "me", false, 0).expect("applies");
+            let second = applied(Some(&first), &two, "me", false, 1).expect("applies");
+            let fresh = applied(None, &two, "me", false, 1).expect("applies");
+            prop_assert_eq!(second.get(&["spec"]), fresh.get(&["spec"]));
+            prop_assert_eq!(second.get(&["metadata", "labels"]), fresh.get(&["metadata", "labels"]));
+        }
+
+        #[test]
+        fn decoding_is_stable(one in manifest()) {
+            let schema = schema("apps", "Deployment");
+            let once = schema.decode(one.to_string().as_bytes(), crate::schema::Format::Json).expect("decodes").object;
+            prop_assert_eq!(&schema.normalise(once.clone()).expect("decodes").object, &once);
+        }
+
+        #[test]
+        fn field_sets_survive_their_encoding(one in manifest()) {
+            let schema = schema("apps", "Deployment");
+            let set = field_set(&one, &schema.root);
+            prop_assert_eq!(FieldSet::from_fields(&set.to_fields()).expect("FieldsV1"), set);
+        }
+    }
+}

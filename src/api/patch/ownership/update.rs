@@ -38,8 +38,15 @@ pub fn track_update(old: Option<&Object>, new: &mut Object, manager: Manager<'_>
         // Objects that never had owners stay without; their first apply gives them one.
         return;
     }
-    let live = old.cloned().unwrap_or_else(|| empty_object(schema));
-    let managed = advance(managed, &live, new, manager, schema, now);
+    let empty;
+    let live = match old {
+        Some(old) => old,
+        None => {
+            empty = empty_object(schema);
+            &empty
+        }
+    };
+    let managed = advance(managed, live, new, manager, schema, now);
     managed.write(new);
 }
 
@@ -85,18 +92,13 @@ pub(super) fn advance(
     schema: &Schema,
     now: Timestamp,
 ) -> ManagedFields {
-    let without_entries = |object: &Object| {
-        let mut object = object.clone();
-        object.remove(&["metadata", "managedFields"]);
-        object.into_value()
-    };
-    let difference = compare(&without_entries(live), &without_entries(new), &schema.root);
+    let difference = compare(live, new, schema);
     if difference.is_same() {
         return managed;
     }
-    let changed = difference.added.union(&difference.modified);
-    managed.take(&changed, None);
-    managed.take(&difference.removed, None);
+    let changed = without_reset_fields(difference.added.union(&difference.modified), manager.subresource, schema);
+    let removed = without_reset_fields(difference.removed, manager.subresource, schema);
+    managed.take(&changed.union(&removed), None);
     let mine = strip(changed);
     if !mine.is_empty() {
         let api_version = schema.gvk.api_version();
@@ -109,8 +111,17 @@ pub(super) fn advance(
     managed
 }
 
+/// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.
+pub(super) fn without_reset_fields(set: FieldSet, subresource: &str, schema: &Schema) -> FieldSet {
+    match subresource {
+        "" if schema.root_struct().field("status").is_some() => set.without(&["f:status"]),
+        "status" => set.without(&["f:spec"]).without(&["f:metadata", "f:labels"]),
+        _ => set,
+    }
+}
+
 /// Without the fields that nobody owns.
 pub(super) fn strip(fields: FieldSet) -> FieldSet {
     let fields = UNOWNED.iter().fold(fields, |fields, path| fields.without(path));
-    fields.difference(&FieldSet::from_fields(&serde_json::json!({"f:metadata": Value::Object(Map::new())})).unwrap_or_default())
+    fields.difference(&FieldSet::of(&["f:metadata"]))
 }
