@@ -110,6 +110,8 @@ pub fn encode_for_store(object: &Object) -> Bytes {
         }
     }
     out.push(b'}');
+    // The bytes live as long as this version does; spare room would too.
+    out.shrink_to_fit();
     out.into()
 }
 

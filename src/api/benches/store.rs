@@ -1,0 +1,186 @@
+//! Durable puts per second through the embedded store, beside raw appends with fdatasync batched the same way.
+//!
+//! Prints a line per number of writers, then what 10,000 stored pods cost in memory. Values are 1 KB, pods 4 KB.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
+use troupe_api::{
+    meta::Revision,
+    store::{RangeRequest, Store, embedded::EmbeddedStore, prefix_end},
+};
+
+const VALUE: usize = 1024;
+const MEASURE: Duration = Duration::from_secs(3);
+const BATCH: usize = 1024;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    // First, while the allocator has no freed memory to hand out again.
+    memory_and_reads(&runtime);
+    growth(&runtime);
+    println!("durable puts of 1 KB per second");
+    println!("{:>8} {:>10} {:>10} {:>6}", "writers", "raw", "embedded", "ratio");
+    for writers in [1, 16, 64] {
+        let raw = raw_appends(&runtime, writers);
+        let embedded = embedded_puts(&runtime, writers);
+        println!("{writers:>8} {raw:>10.0} {embedded:>10.0} {:>6.2}", embedded / raw);
+    }
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// Writes that wait for their batch's fdatasync, the way the store's callers do.
+fn raw_appends(runtime: &Runtime, writers: usize) -> f64 {
+    let dir = directory();
+    let (sender, receiver) = mpsc::channel::<(Bytes, oneshot::Sender<()>)>();
+    let path = dir.path().join("log");
+    let appender = std::thread::spawn(move || append_all(&path, &receiver));
+    let rate = runtime.block_on(measure(writers, |_| {
+        let sender = sender.clone();
+        move |_| {
+            let (reply, answer) = oneshot::channel();
+            sender.send((Bytes::from(vec![b'x'; VALUE]), reply)).expect("the appender runs");
+            async move { answer.await.expect("appended") }
+        }
+    }));
+    drop(sender);
+    appender.join().expect("the appender ends");
+    rate
+}
+
+fn append_all(path: &Path, requests: &mpsc::Receiver<(Bytes, oneshot::Sender<()>)>) {
+    let mut file = File::create(path).expect("creates");
+    while let Ok(first) = requests.recv() {
+        let mut batch = vec![first];
+        batch.extend(requests.try_iter().take(BATCH - 1));
+        let bytes = batch.iter().flat_map(|(value, _)| value.iter().copied()).collect::<Vec<_>>();
+        file.write_all(&bytes).expect("writes");
+        file.sync_data().expect("syncs");
+        for (_, reply) in batch {
+            // A caller that has stopped measuring does not wait.
+            let _ = reply.send(());
+        }
+    }
+}
+
+fn embedded_puts(runtime: &Runtime, writers: usize) -> f64 {
+    let dir = directory();
+    let store = Arc::new(EmbeddedStore::open(dir.path()).expect("opens"));
+    runtime.block_on(measure(writers, |writer| {
+        let store = store.clone();
+        move |n| {
+            let store = store.clone();
+            let key = format!("/registry/configmaps/bench/{writer}-{n}");
+            async move {
+                store.create(key.into(), vec![b'x'; VALUE].into(), None).await.expect("creates");
+            }
+        }
+    }))
+}
+
+/// Runs `writers` loops for a while and returns operations per second.
+async fn measure<O, F>(writers: usize, operation: impl Fn(usize) -> O) -> f64
+where
+    O: Fn(u64) -> F + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let begin = Instant::now();
+    let mut loops = JoinSet::new();
+    for writer in 0..writers {
+        let operation = operation(writer);
+        loops.spawn(async move {
+            let mut done = 0;
+            while begin.elapsed() < MEASURE {
+                operation(done).await;
+                done += 1;
+            }
+            done
+        });
+    }
+    let total = loops.join_all().await.into_iter().sum::<u64>();
+    total as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn memory_and_reads(runtime: &Runtime) {
+    let dir = directory();
+    let before = resident();
+    let store = Arc::new(EmbeddedStore::open(dir.path()).expect("opens"));
+    runtime.block_on(async {
+        let mut creates = JoinSet::new();
+        for n in 0..10_000 {
+            let store = store.clone();
+            creates.spawn(async move { store.create(format!("/registry/pods/bench/pod-{n}").into(), vec![b'x'; 4096].into(), None).await });
+        }
+        creates.join_all().await.into_iter().collect::<Result<Vec<Revision>, _>>().expect("creates");
+        println!("10,000 pods of 4 KB: {} MiB more resident", (resident() - before) / 1024);
+        let begin = Instant::now();
+        for n in 0..100_000 {
+            store.get(format!("/registry/pods/bench/pod-{}", n % 10_000).as_bytes(), None).await.expect("reads");
+        }
+        println!("get: {:.0} ns", begin.elapsed().as_nanos() as f64 / 100_000.0);
+        let prefix = b"/registry/pods/";
+        let request = RangeRequest { start: Bytes::from_static(prefix), end: prefix_end(prefix), limit: 0, at: None };
+        let begin = Instant::now();
+        let reply = store.range(request).await.expect("ranges");
+        println!("range of {}: {:.1} ms", reply.count, begin.elapsed().as_secs_f64() * 1000.0);
+    });
+    drop(store);
+    let begin = Instant::now();
+    let store = EmbeddedStore::open(dir.path()).expect("opens");
+    println!("opening it again: {:.0} ms", begin.elapsed().as_secs_f64() * 1000.0);
+    drop(store);
+}
+
+/// What the files hold after many updates of few keys, compacted as they go.
+fn growth(runtime: &Runtime) {
+    let dir = directory();
+    let store = EmbeddedStore::open(dir.path()).expect("opens");
+    let written = runtime.block_on(async {
+        let mut revisions = [None; 64];
+        for round in 0..800_u32 {
+            let updates = revisions.iter_mut().enumerate().map(async |(n, revision)| {
+                let (key, value) = (Bytes::from(format!("/registry/leases/bench/{n}")), Bytes::from(random_value(4096)));
+                let written = match *revision {
+                    Some(expected) => store.update(key, value, expected, None).await,
+                    None => store.create(key, value, None).await,
+                };
+                *revision = Some(written.expect("writes"));
+            });
+            futures::future::join_all(updates).await;
+            if round % 20 == 19 {
+                store.compact(store.current_revision().await.expect("reads")).await.expect("compacts");
+            }
+        }
+        800 * 64 * 4096
+    });
+    println!("after {} MiB of updates of 64 keys: {} MiB of files", written >> 20, files(dir.path()) >> 20);
+}
+
+/// Bytes that do not compress.
+fn random_value(length: usize) -> Vec<u8> {
+    std::iter::repeat_with(rand::random::<u8>).take(length).collect()
+}
+
+/// Bytes allocated on disk below a directory.
+fn files(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(path).expect("lists").map(|entry| entry.expect("lists"));
+    entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { entry.metadata().map_or(0, |meta| meta.blocks() * 512) }).sum()
+}
+
+/// Resident memory in KiB.
+fn resident() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+}
