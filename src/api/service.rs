@@ -304,4 +304,9 @@ pub trait Listers: Send + Sync + 'static {
 
     /// All objects of a resource, of one namespace unless it is empty, in key order.
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>>;
+
+    /// A number that is another one after every change to the resource; `None` where changes are not counted.
+    fn version(&self, _resource: &GroupResource) -> Option<Revision> {
+        None
+    }
 }

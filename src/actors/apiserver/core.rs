@@ -14,7 +14,7 @@ use troupe_api::{
             resolve::Resolver,
         },
     },
-    meta::{Clock, GroupResource, Object, ObjectKey},
+    meta::{Clock, GroupResource, Object, ObjectKey, Revision},
     resources::{Registry, Resource},
     service::{Listers, Target, UserInfo},
     status::Status,
@@ -120,6 +120,11 @@ impl Listers for CacheListers {
         let Some(row) = self.registry.load().by_resource(&resource.group, &resource.resource) else { return Vec::new() };
         let Some(cache) = self.caches.cache(&row) else { return Vec::new() };
         cache.load().scan(namespace, None).cloned().collect()
+    }
+
+    fn version(&self, resource: &GroupResource) -> Option<Revision> {
+        let row = self.registry.load().by_resource(&resource.group, &resource.resource)?;
+        Some(self.caches.cache(&row)?.load().revision)
     }
 }
 

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
     auth::rbac::resolve::Resolver,
-    meta::{Cause, GroupResource, ObjectKey},
+    meta::{Cause, GroupResource, ObjectKey, Revision},
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
     status::Status,
@@ -133,5 +133,9 @@ impl Listers for ApiServer {
 
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
         self.core.listers.list(resource, namespace)
+    }
+
+    fn version(&self, resource: &GroupResource) -> Option<Revision> {
+        self.core.listers.version(resource)
     }
 }

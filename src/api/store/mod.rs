@@ -149,8 +149,11 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
     Bytes::from_static(&[0])
 }
 
+/// Bounds as sorted maps take them.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of a request for a sorted map; `None` where no key can lie within.
-fn range_bounds(request: &RangeRequest) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+fn range_bounds(request: &RangeRequest) -> Option<Bounds<'_>> {
     if *request.end == [0] {
         return Some((Bound::Included(&request.start), Bound::Unbounded));
     }

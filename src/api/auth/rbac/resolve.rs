@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 
 use crate::{
     auth::UserRules,
-    meta::{GroupResource, ObjectKey},
+    meta::{GroupResource, ObjectKey, Revision},
     service::{Listers, UserInfo},
 };
 
@@ -33,6 +33,9 @@ pub struct Source<'a> {
     subject: &'a Subject,
 }
 
+/// Is shown each rule with its source, or the error of a role that cannot be read; false ends the visit.
+pub type Visitor<'v> = dyn FnMut(Result<(&Source<'_>, &PolicyRule), ResolveError>) -> bool + 'v;
+
 /// A role that could not be read, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
@@ -54,6 +57,12 @@ impl Resolver {
             role_bindings: resource("rolebindings"),
             cluster_role_bindings: resource("clusterrolebindings"),
         }
+    }
+
+    /// The state of the policy; `None` where the caches do not count changes.
+    pub fn version(&self) -> Option<[Revision; 4]> {
+        let version = |resource| self.listers.version(resource);
+        Some([version(&self.roles)?, version(&self.cluster_roles)?, version(&self.role_bindings)?, version(&self.cluster_role_bindings)?])
     }
 
     /// The rules of a role that a binding in `namespace` (empty for cluster role bindings) refers to.
@@ -83,7 +92,7 @@ impl Resolver {
     }
 
     /// Shows the visitor every rule that applies to a user, cluster-wide ones first, until it returns false.
-    pub fn visit(&self, user: &UserInfo, namespace: &str, visitor: &mut dyn FnMut(Result<(&Source<'_>, &PolicyRule), ResolveError>) -> bool) {
+    pub fn visit(&self, user: &UserInfo, namespace: &str, visitor: &mut Visitor<'_>) {
         for stored in self.listers.list(&self.cluster_role_bindings, "") {
             let Ok(binding) = stored.typed::<ClusterRoleBinding>() else { continue };
             let Some(subject) = applying(binding.subjects.as_deref(), user, "") else { continue };
@@ -105,7 +114,7 @@ impl Resolver {
         }
     }
 
-    fn visit_source(&self, source: &Source<'_>, visitor: &mut dyn FnMut(Result<(&Source<'_>, &PolicyRule), ResolveError>) -> bool) -> bool {
+    fn visit_source(&self, source: &Source<'_>, visitor: &mut Visitor<'_>) -> bool {
         let visited = self.visit_role(source.role, source.namespace, &mut |rule| visitor(Ok((source, rule))));
         visited.unwrap_or_else(|error| visitor(Err(error)))
     }

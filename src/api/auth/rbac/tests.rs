@@ -8,9 +8,26 @@ use crate::{
     stored::StoredObject,
 };
 
-/// A cache with fixed content.
+/// A cache with fixed content, which does not count changes.
 #[derive(Default)]
 pub(crate) struct FixedListers(BTreeMap<(String, ObjectKey), Arc<StoredObject>>);
+
+/// A cache that changes and counts.
+struct CountingListers(parking_lot::Mutex<(FixedListers, u64)>);
+
+impl Listers for CountingListers {
+    fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.0.lock().0.get(resource, key)
+    }
+
+    fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
+        self.0.lock().0.list(resource, namespace)
+    }
+
+    fn version(&self, _resource: &GroupResource) -> Option<crate::meta::Revision> {
+        Some(crate::meta::Revision(self.0.lock().1))
+    }
+}
 
 impl FixedListers {
     pub(crate) fn add(&mut self, resource: &GroupResource, object: Value) {
@@ -50,6 +67,10 @@ fn binding(kind: &str, namespace: &str, name: &str, role: (&str, &str), subject:
 }
 
 fn policy() -> Rbac {
+    Rbac::new(Arc::new(content()))
+}
+
+fn content() -> FixedListers {
     let mut listers = FixedListers::default();
     let reader = json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}]);
     listers.add(&resource("clusterroles"), role("ClusterRole", "", "reader", reader.clone()));
@@ -67,7 +88,7 @@ fn policy() -> Rbac {
         binding("RoleBinding", "ns", "writers", ("Role", "writer"), json!({"kind": "ServiceAccount", "name": "bot"})),
     );
     listers.add(&resource("rolebindings"), binding("RoleBinding", "ns", "ann", ("ClusterRole", "reader"), json!({"kind": "User", "name": "ann"})));
-    Rbac::new(Arc::new(listers))
+    listers
 }
 
 fn user(name: &str, groups: &[&str]) -> UserInfo {
@@ -150,4 +171,20 @@ fn aggregation_needs_all_there_is() {
     gathering["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]});
     let status = check(&rbac, &user("rob", &["readers"]), "clusterroles", "", gathering, None).expect_err("too much");
     assert!(status.message.ends_with("must have cluster-admin privileges to use the aggregationRule"), "{}", status.message);
+}
+
+#[test]
+fn what_is_remembered_of_a_user_goes_when_policy_changes() {
+    let listers = Arc::new(CountingListers(parking_lot::Mutex::new((content(), 1))));
+    let rbac = Rbac::new(listers.clone());
+    let reader = user("rob", &["readers"]);
+    for _ in 0..2 {
+        assert_eq!(rbac.authorize(&reader, &pods("list", "")), Decision::Allow);
+        assert_ne!(rbac.authorize(&user("rob", &[]), &pods("list", "")), Decision::Allow);
+    }
+    let mut state = listers.0.lock();
+    state.0.remove(&resource("clusterrolebindings"), &ObjectKey::cluster("readers"));
+    state.1 += 1;
+    drop(state);
+    assert_ne!(rbac.authorize(&reader, &pods("list", "")), Decision::Allow);
 }
