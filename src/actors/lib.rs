@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod controllers;
 pub mod kubelet;
+pub mod dns;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;
