@@ -1,9 +1,9 @@
 //! gzip for clients that ask for it and bodies that are worth it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use actix_web::{HttpRequest, http::header};
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
 /// Smaller bodies are sent as they are, as upstream does.
 pub const MIN_GZIP: usize = 128 * 1024;
@@ -39,5 +39,12 @@ pub fn gzipped(data: &[u8]) -> Vec<u8> {
     let mut gzip = Gzip::new();
     let mut out = gzip.feed(data);
     out.extend(gzip.finish());
+    out
+}
+
+/// What was compressed here.
+pub fn gunzipped(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    GzDecoder::new(data).read_to_end(&mut out).expect("we compressed it ourselves");
     out
 }

@@ -38,14 +38,15 @@ pub fn is_connect(subresource: &str) -> bool {
     CONNECT_SUBRESOURCES.contains(&subresource)
 }
 
-/// The verb that authorizers see: a WebSocket upgrade arrives as GET, yet to exec, attach and forward ports is to
-/// create; everything else is what the method says.
-pub fn connect_verb(method: &Method, subresource: &str) -> &'static str {
+/// The verbs that authorizers are asked about, all of which must be allowed: what the method says, and `create`
+/// for a WebSocket upgrade, which arrives as GET yet executes, attaches or forwards ports.
+pub fn connect_verbs(method: &Method, subresource: &str) -> &'static [&'static str] {
     match (method.as_str(), subresource) {
-        ("GET", "exec" | "attach" | "portforward") | ("POST", _) => "create",
-        ("PUT", _) => "update",
-        ("PATCH", _) => "patch",
-        ("DELETE", _) => "delete",
-        _ => "get",
+        ("GET", "exec" | "attach" | "portforward") => &["get", "create"],
+        ("POST", _) => &["create"],
+        ("PUT", _) => &["update"],
+        ("PATCH", _) => &["patch"],
+        ("DELETE", _) => &["delete"],
+        _ => &["get"],
     }
 }

@@ -103,7 +103,15 @@ pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<d
         }
         ReplyBody::Tree(tree) => {
             let object = StoredObject::from_object(&tree).map_err(Status::internal)?;
-            outgoing.json(reply.code, object_json(outgoing, target, query, clock, &object)?)
+            let json = match outgoing.accepted.form {
+                Form::Table(version) if tree.kind() != &*target.resource.kind => {
+                    let mut out = Vec::new();
+                    TableForm::new(target, query, version, clock.clone())?.of_another_kind().write_single(&object, true, &mut out);
+                    out
+                }
+                _ => object_json(outgoing, target, query, clock, &object)?,
+            };
+            outgoing.json(reply.code, json)
         }
         ReplyBody::List(list) => list::answer(outgoing, target, query, clock, list)?,
         ReplyBody::Success { details } => {

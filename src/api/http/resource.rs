@@ -8,7 +8,7 @@ use super::{
     accept::{self, Accepted, Encoding, Form},
     authorize::authorize,
     body::{self, InputFormat},
-    connect::{ConnectRequest, connect_verb},
+    connect::{ConnectRequest, connect_verbs},
     delete_options::delete_options,
     handler::user_agent,
     list_options::{list_options, revision, watch_options},
@@ -136,8 +136,9 @@ impl Exchange<'_> {
 
     async fn connect(self, target: Target, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
-        let verb = connect_verb(self.request.method(), &target.subresource);
-        authorize(&*options.authorizer, &self.user, &attributes(self.info, verb))?;
+        for verb in connect_verbs(self.request.method(), &target.subresource) {
+            authorize(&*options.authorizer, &self.user, &attributes(self.info, verb))?;
+        }
         let Some(connect) = &options.connect else {
             let why = format!("{} is not served here", target.subresource);
             return Err(Status::new(501, crate::status::Reason::Unknown, why));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     meta::Clock,
-    resources::{Column, ColumnType, Resource},
+    resources::{Column, ColumnType, Resource, Strategy, resource::Plain},
     service::Target,
     status::Status,
     stored::StoredObject,
@@ -24,10 +24,28 @@ enum IncludeObject {
     Object,
 }
 
+/// Who prints the cells.
+#[derive(Clone)]
+enum Printer {
+    /// The resource's strategy.
+    Resource(Arc<Resource>),
+    /// Name and age, for objects of another kind such as `Scale`.
+    Plain,
+}
+
+impl Printer {
+    fn strategy(&self) -> &dyn Strategy {
+        match self {
+            Printer::Resource(resource) => &*resource.strategy,
+            Printer::Plain => &Plain,
+        }
+    }
+}
+
 /// Makes tables of one target.
 #[derive(Clone)]
 pub struct TableForm {
-    resource: Arc<Resource>,
+    printer: Printer,
     full: FullForm,
     include: IncludeObject,
     api_version: &'static str,
@@ -49,9 +67,16 @@ impl TableForm {
                 )));
             }
         };
-        let resource = target.resource.clone();
-        let columns = Value::from(resource.strategy.columns().iter().map(column).collect::<Vec<_>>()).to_string().into();
-        Ok(TableForm { resource, full: FullForm::new(target), include, api_version, columns, clock })
+        let printer = Printer::Resource(target.resource.clone());
+        let columns = columns_of(&printer);
+        Ok(TableForm { printer, full: FullForm::new(target), include, api_version, columns, clock })
+    }
+
+    /// The same for objects of another kind than the target's.
+    pub fn of_another_kind(mut self) -> Self {
+        self.printer = Printer::Plain;
+        self.columns = columns_of(&self.printer);
+        self
     }
 
     /// All of a table before its first row. `metadata` is JSON; `headers` tells whether columns are described.
@@ -66,7 +91,7 @@ impl TableForm {
 
     /// One row.
     pub fn write_row(&self, object: &StoredObject, out: &mut Vec<u8>) {
-        let cells = self.resource.strategy.cells(&object.to_object(), &*self.clock);
+        let cells = self.printer.strategy().cells(&object.to_object(), &*self.clock);
         out.extend_from_slice(b"{\"cells\":");
         serde_json::to_writer(&mut *out, &cells).expect("a tree always encodes");
         out.extend_from_slice(b",\"object\":");
@@ -88,6 +113,10 @@ impl TableForm {
 
 /// All of a table after its last row.
 pub const TAIL: &[u8] = b"]}";
+
+fn columns_of(printer: &Printer) -> Arc<str> {
+    Value::from(printer.strategy().columns().iter().map(column).collect::<Vec<_>>()).to_string().into()
+}
 
 fn column(column: &Column) -> Value {
     let kind = match column.kind {

@@ -287,14 +287,20 @@ impl std::fmt::Debug for Resource {
 #[derive(Debug, Default)]
 pub struct Registry {
     rows: Vec<Arc<Resource>>,
-    by_resource: HashMap<(Arc<str>, Arc<str>), Arc<Resource>>,
-    by_kind: HashMap<(Arc<str>, Arc<str>), Arc<Resource>>,
+    by_resource: ByGroup,
+    by_kind: ByGroup,
 }
+
+/// Rows by group, then by plural or kind: looked up without allocating.
+type ByGroup = HashMap<Arc<str>, HashMap<Arc<str>, Arc<Resource>>>;
 
 impl Registry {
     pub fn new(rows: Vec<Arc<Resource>>) -> Self {
-        let by_resource = rows.iter().map(|row| ((row.group.clone(), row.plural.clone()), row.clone())).collect();
-        let by_kind = rows.iter().map(|row| ((row.group.clone(), row.kind.clone()), row.clone())).collect();
+        let (mut by_resource, mut by_kind) = (ByGroup::new(), ByGroup::new());
+        for row in &rows {
+            by_resource.entry(row.group.clone()).or_default().insert(row.plural.clone(), row.clone());
+            by_kind.entry(row.group.clone()).or_default().insert(row.kind.clone(), row.clone());
+        }
         Registry { rows, by_resource, by_kind }
     }
 
@@ -305,11 +311,11 @@ impl Registry {
 
     /// By group and plural name.
     pub fn by_resource(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.by_resource.get(&(Arc::from(group), Arc::from(plural))).cloned()
+        self.by_resource.get(group)?.get(plural).cloned()
     }
 
     /// By group and kind.
     pub fn by_kind(&self, group: &str, kind: &str) -> Option<Arc<Resource>> {
-        self.by_kind.get(&(Arc::from(group), Arc::from(kind))).cloned()
+        self.by_kind.get(group)?.get(kind).cloned()
     }
 }

@@ -26,6 +26,7 @@ pub struct Door {
     pub handle: HttpServerHandle,
     pub pki: Pki,
     pub admin: KeyedCertificate,
+    pub server: KeyedCertificate,
     pub dir: TempDir,
 }
 
@@ -65,23 +66,29 @@ impl Door {
             client: true,
             ..LeafSpec::default()
         };
-        let server = tls::server_config(&pki.leaf(&server).expect("a leaf"), pki.ca_pem()).expect("a TLS configuration");
+        let server = pki.leaf(&server).expect("a leaf");
+        let tls = tls::server_config(&server, pki.ca_pem()).expect("a TLS configuration");
         let admin = pki.leaf(&admin).expect("a leaf");
         let service = Arc::new(service);
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
-        let mut options = HttpOptions::new(Arc::new(server), service.clone(), Arc::new(FakeAuthenticator), Arc::new(FakeAuthorizer), version);
+        let mut options = HttpOptions::new(Arc::new(tls), service.clone(), Arc::new(FakeAuthenticator), Arc::new(FakeAuthorizer), version);
         options.workers = 1;
         adjust(&mut options);
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let handle = serve(listener, options).expect("serves");
-        Door { service, handle, pki, admin, dir }
+        Door { service, handle, pki, admin, server, dir }
     }
 
     /// A connection with the administrator's certificate, or with none.
     pub async fn connect(&self, with_certificate: bool) -> Connection {
+        self.connect_to(self.handle.addr(), with_certificate).await
+    }
+
+    /// The same to another server with this door's certificate.
+    pub async fn connect_to(&self, addr: SocketAddr, with_certificate: bool) -> Connection {
         let identity = with_certificate.then_some(&self.admin);
         let config = tls::client_config(self.pki.ca_pem(), identity).expect("a TLS configuration");
-        Connection::open(self.handle.addr(), config).await
+        Connection::open(addr, config).await
     }
 }
 
@@ -150,7 +157,6 @@ impl Frames {
     }
 
     /// Reads on without decoding; the bytes that came, `None` at the end.
-    #[allow(dead_code, reason = "the benchmark reads so")]
     pub async fn raw(&mut self) -> Option<Bytes> {
         self.body.frame().await?.ok()?.into_data().ok()
     }
