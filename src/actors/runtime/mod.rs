@@ -1,5 +1,6 @@
 //! Supervisor, traced envelope, key queue, cache, clock, recorder and directory of live actors.
 
+pub mod cache;
 pub mod directory;
 pub mod envelope;
 pub mod host;

@@ -1,0 +1,173 @@
+//! Typed watch caches: fed by one watch per kind, read without locks through [`Lister`].
+//!
+//! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
+//! writer and must only note a key and wake somebody.
+
+mod reflector;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use troupe_api::{
+    meta::{Cause, ObjectKey, Revision},
+    stored::{KubeObject, StoredObject},
+};
+
+pub use self::reflector::reflect;
+
+/// One cached version.
+#[derive(Clone, Debug)]
+pub struct Cached<K> {
+    pub object: Arc<K>,
+    pub stored: Arc<StoredObject>,
+}
+
+/// What happened to a key: added (no old), removed (no new) or changed. A key reused under another UID is two changes.
+#[derive(Clone, Debug)]
+pub struct Change<K> {
+    pub key: ObjectKey,
+    pub old: Option<Arc<K>>,
+    pub new: Option<Arc<K>>,
+    pub cause: Cause,
+}
+
+type Subscriber<K> = Arc<dyn Fn(&Change<K>) + Send + Sync>;
+
+struct Writer<K> {
+    subscribers: BTreeMap<u64, Subscriber<K>>,
+    next: u64,
+}
+
+struct Inner<K> {
+    objects: ArcSwap<OrdMap<ObjectKey, Cached<K>>>,
+    writer: Mutex<Writer<K>>,
+    /// `None` until the first list is in; then the newest revision seen.
+    progress: watch::Sender<Option<Revision>>,
+}
+
+/// A cache of one kind. Cheap to clone; every clone reads the same objects.
+pub struct Cache<K>(Arc<Inner<K>>);
+
+/// The reading face of a cache.
+pub type Lister<K> = Cache<K>;
+
+impl<K> Clone for Cache<K> {
+    fn clone(&self) -> Self {
+        Cache(self.0.clone())
+    }
+}
+
+impl<K: KubeObject> Default for Cache<K> {
+    fn default() -> Self {
+        let writer = Mutex::new(Writer { subscribers: BTreeMap::new(), next: 0 });
+        Cache(Arc::new(Inner { objects: ArcSwap::default(), writer, progress: watch::Sender::new(None) }))
+    }
+}
+
+impl<K: KubeObject> Cache<K> {
+    pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
+        self.0.objects.load().get(key).cloned()
+    }
+
+    /// All objects, of one namespace unless it is empty, in key order.
+    pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        let objects = self.0.objects.load();
+        if namespace.is_empty() {
+            return objects.values().map(|cached| cached.object.clone()).collect();
+        }
+        let range = objects.range(ObjectKey::new(namespace, "")..);
+        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, cached)| cached.object.clone()).collect()
+    }
+
+    /// Whether the first list is in.
+    pub fn is_synced(&self) -> bool {
+        self.0.progress.borrow().is_some()
+    }
+
+    /// Resolves when the first list is in.
+    pub async fn synced(&self) {
+        self.reached(Revision::ZERO).await;
+    }
+
+    async fn reached(&self, revision: Revision) {
+        let mut progress = self.0.progress.subscribe();
+        progress.wait_for(|seen| seen.is_some_and(|seen| seen >= revision)).await.expect("the cache holds the sender");
+    }
+
+    /// Waits until the cache shows everything up to `revision`; `false` when `patience` ran out: then read live.
+    pub async fn wait_for(&self, revision: Revision, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.reached(revision)).await.is_ok()
+    }
+
+    /// Calls back for every object there is, then for every change, until the subscription is dropped.
+    pub fn subscribe(&self, subscriber: impl Fn(&Change<K>) + Send + Sync + 'static) -> Subscription<K> {
+        let mut writer = self.0.writer.lock();
+        for (key, cached) in self.0.objects.load().iter() {
+            subscriber(&Change { key: key.clone(), old: None, new: Some(cached.object.clone()), cause: Cause::default() });
+        }
+        writer.next += 1;
+        let id = writer.next;
+        writer.subscribers.insert(id, Arc::new(subscriber));
+        Subscription { cache: self.clone(), id }
+    }
+
+    /// Takes one event in.
+    pub(crate) fn apply(&self, key: ObjectKey, new: Option<Cached<K>>, revision: Revision, cause: &Cause) {
+        let writer = self.0.writer.lock();
+        let mut objects = OrdMap::clone(&self.0.objects.load());
+        let old = match &new {
+            Some(cached) => objects.insert(key.clone(), cached.clone()),
+            None => objects.remove(&key),
+        };
+        self.0.objects.store(Arc::new(objects));
+        writer.announce(&key, old, new, cause);
+        self.advance(revision);
+    }
+
+    /// Swaps in a whole list.
+    pub(crate) fn replace(&self, listed: OrdMap<ObjectKey, Cached<K>>, revision: Revision) {
+        let writer = self.0.writer.lock();
+        let before = self.0.objects.swap(Arc::new(listed.clone()));
+        for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
+            writer.announce(key, Some(old.clone()), None, &Cause::default());
+        }
+        for (key, new) in &listed {
+            let old = before.get(key);
+            if old.is_none_or(|old| old.stored.revision != new.stored.revision) {
+                writer.announce(key, old.cloned(), Some(new.clone()), &Cause::default());
+            }
+        }
+        self.advance(revision);
+    }
+
+    pub(crate) fn advance(&self, revision: Revision) {
+        self.0.progress.send_modify(|seen| *seen = (*seen).max(Some(revision)));
+    }
+}
+
+impl<K: KubeObject> Writer<K> {
+    fn announce(&self, key: &ObjectKey, old: Option<Cached<K>>, new: Option<Cached<K>>, cause: &Cause) {
+        let replaced = matches!((&old, &new), (Some(old), Some(new)) if old.stored.uid() != new.stored.uid());
+        let (old, new) = (old.map(|cached| cached.object), new.map(|cached| cached.object));
+        let change = |old, new| Change { key: key.clone(), old, new, cause: cause.clone() };
+        let changes = if replaced { vec![change(old, None), change(None, new)] } else { vec![change(old, new)] };
+        for subscriber in self.subscribers.values() {
+            changes.iter().for_each(|change| subscriber(change));
+        }
+    }
+}
+
+/// Ends its subscription when dropped.
+pub struct Subscription<K: KubeObject> {
+    cache: Cache<K>,
+    id: u64,
+}
+
+impl<K: KubeObject> Drop for Subscription<K> {
+    fn drop(&mut self) {
+        self.cache.0.writer.lock().subscribers.remove(&self.id);
+    }
+}
