@@ -1,8 +1,10 @@
 //! Supervisor, traced envelope, key queue, cache, clock, recorder and directory of live actors.
 
 pub mod cache;
+pub mod controller;
 pub mod directory;
 pub mod envelope;
+pub mod events;
 pub mod host;
 pub mod placement;
 pub mod queue;

@@ -3,9 +3,15 @@
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
 //! writer and must only note a key and wake somebody.
 
+mod caches;
+mod index;
 mod reflector;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
@@ -16,7 +22,8 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::reflector::reflect;
+use self::index::Index;
+pub use self::{caches::Caches, reflector::reflect};
 
 /// One cached version.
 #[derive(Clone, Debug)]
@@ -43,6 +50,8 @@ struct Writer<K> {
 
 struct Inner<K> {
     objects: ArcSwap<OrdMap<ObjectKey, Cached<K>>>,
+    /// Replaced as a whole when an index is added; read without a lock.
+    indexes: ArcSwap<BTreeMap<&'static str, Arc<Index<K>>>>,
     writer: Mutex<Writer<K>>,
     /// `None` until the first list is in; then the newest revision seen.
     progress: watch::Sender<Option<Revision>>,
@@ -63,7 +72,7 @@ impl<K> Clone for Cache<K> {
 impl<K: KubeObject> Default for Cache<K> {
     fn default() -> Self {
         let writer = Mutex::new(Writer { subscribers: BTreeMap::new(), next: 0 });
-        Cache(Arc::new(Inner { objects: ArcSwap::default(), writer, progress: watch::Sender::new(None) }))
+        Cache(Arc::new(Inner { objects: ArcSwap::default(), indexes: ArcSwap::default(), writer, progress: watch::Sender::new(None) }))
     }
 }
 
@@ -80,6 +89,32 @@ impl<K: KubeObject> Cache<K> {
         }
         let range = objects.range(ObjectKey::new(namespace, "")..);
         range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, cached)| cached.object.clone()).collect()
+    }
+
+    /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.
+    pub fn add_index(&self, name: &'static str, of: fn(&K) -> Vec<Arc<str>>) {
+        let _writer = self.0.writer.lock();
+        let mut indexes = BTreeMap::clone(&self.0.indexes.load());
+        if let Entry::Vacant(slot) = indexes.entry(name) {
+            let index = Index::new(of);
+            index.rebuild(&self.0.objects.load());
+            slot.insert(Arc::new(index));
+            self.0.indexes.store(Arc::new(indexes));
+        }
+    }
+
+    /// The objects filed under `value`, in key order. An index that was never added holds nothing.
+    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        let Some(index) = self.0.indexes.load().get(name).cloned() else { return Vec::new() };
+        let objects = self.0.objects.load();
+        // The index may be one event ahead of or behind the objects: whoever wants to know is woken again by that event.
+        index.keys(value).iter().filter_map(|key| objects.get(key)).map(|cached| cached.object.clone()).collect()
+    }
+
+    fn reindex(&self, key: &ObjectKey, old: Option<&Cached<K>>, new: Option<&Cached<K>>) {
+        for index in self.0.indexes.load().values() {
+            index.update(key, old.map(|cached| &*cached.object), new.map(|cached| &*cached.object));
+        }
     }
 
     /// Whether the first list is in.
@@ -100,6 +135,20 @@ impl<K: KubeObject> Cache<K> {
     /// Waits until the cache shows everything up to `revision`; `false` when `patience` ran out: then read live.
     pub async fn wait_for(&self, revision: Revision, patience: Duration) -> bool {
         tokio::time::timeout(patience, self.reached(revision)).await.is_ok()
+    }
+
+    /// Waits until the object with this UID is gone or being deleted; `false` when `patience` ran out.
+    pub async fn wait_gone(&self, key: &ObjectKey, uid: &str, patience: Duration) -> bool {
+        let mut progress = self.0.progress.subscribe();
+        let here = || self.get(key).is_some_and(|cached| &*cached.stored.meta().uid == uid && cached.stored.meta().deletion_timestamp.is_none());
+        let gone = async {
+            while here() {
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(patience, gone).await.is_ok()
     }
 
     /// Calls back for every object there is, then for every change, until the subscription is dropped.
@@ -123,6 +172,7 @@ impl<K: KubeObject> Cache<K> {
             None => objects.remove(&key),
         };
         self.0.objects.store(Arc::new(objects));
+        self.reindex(&key, old.as_ref(), new.as_ref());
         writer.announce(&key, old, new, cause);
         self.advance(revision);
     }
@@ -131,6 +181,9 @@ impl<K: KubeObject> Cache<K> {
     pub(crate) fn replace(&self, listed: OrdMap<ObjectKey, Cached<K>>, revision: Revision) {
         let writer = self.0.writer.lock();
         let before = self.0.objects.swap(Arc::new(listed.clone()));
+        for index in self.0.indexes.load().values() {
+            index.rebuild(&listed);
+        }
         for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
             writer.announce(key, Some(old.clone()), None, &Cause::default());
         }

@@ -1,0 +1,58 @@
+//! The caches of a process: one per kind and selection, made when first asked for.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use troupe_api::{client::Client, service::WatchOptions, stored::KubeObject};
+
+use super::{Cache, reflect};
+use crate::runtime::system::{System, TaskHandle};
+
+/// Shared caches under one identity. Cheap to clone.
+#[derive(Clone)]
+pub struct Caches(Arc<Inner>);
+
+struct Inner {
+    system: System,
+    client: Client,
+    made: Mutex<HashMap<(TypeId, String), Made>>,
+}
+
+struct Made {
+    /// A `Cache<K>` of the key's type.
+    cache: Box<dyn Any + Send>,
+    _reflector: TaskHandle,
+}
+
+impl Caches {
+    /// Caches that list and watch as `client`.
+    pub fn new(system: System, client: Client) -> Self {
+        Caches(Arc::new(Inner { system, client, made: Mutex::default() }))
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// The cache of all objects of a kind.
+    pub fn cache<K: KubeObject>(&self) -> Cache<K> {
+        self.selected("", WatchOptions::default())
+    }
+
+    /// A cache of the objects that `selection` selects, shared by all who ask for the same `name`.
+    pub fn selected<K: KubeObject>(&self, name: &str, selection: WatchOptions) -> Cache<K> {
+        let mut made = self.0.made.lock();
+        let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
+            let cache = Cache::<K>::default();
+            let (api, fed) = (self.0.client.all::<K>(), cache.clone());
+            let task = format!("caches/{}{name}", K::KIND);
+            let reflector = self.0.system.spawn_task(&task, move || reflect(api.clone(), selection.clone(), fed.clone()));
+            Made { cache: Box::new(cache), _reflector: reflector }
+        });
+        entry.cache.downcast_ref::<Cache<K>>().expect("filed under its own type").clone()
+    }
+}

@@ -1,0 +1,84 @@
+//! What a reconcile may use.
+
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+use futures::future::{BoxFuture, join_all};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use troupe_api::{
+    client::Client,
+    meta::{Clock, ObjectKey, Revision},
+    stored::KubeObject,
+};
+
+use crate::runtime::{cache::Cache, events::EventRecorder, system::System};
+
+/// A cache that has not shown a write after this time is left behind: the next reconcile reads live.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Handed to each reconcile.
+pub struct ReconcileContext {
+    pub(super) client: Client,
+    pub(super) system: System,
+    pub(super) events: EventRecorder,
+    pub(super) writes: RefCell<Vec<BoxFuture<'static, bool>>>,
+}
+
+impl ReconcileContext {
+    /// A client whose calls carry what led to this reconcile.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        self.system.clock()
+    }
+
+    /// Wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    /// Writes events under the controller's name.
+    pub fn events(&self) -> &EventRecorder {
+        &self.events
+    }
+
+    /// The object was written: the key runs again only when `cache` shows it.
+    pub fn wrote<K: KubeObject>(&self, cache: &Cache<K>, object: &K) {
+        let revision: Option<Revision> = object.metadata().resource_version.as_deref().and_then(|text| text.parse().ok());
+        let Some(revision) = revision else { return };
+        let cache = cache.clone();
+        self.writes.borrow_mut().push(Box::pin(async move { cache.wait_for(revision, PATIENCE).await }));
+    }
+
+    /// The object was deleted: the key runs again only when `cache` shows it gone or going.
+    pub fn deleted<K: KubeObject>(&self, cache: &Cache<K>, key: ObjectKey, uid: impl Into<String>) {
+        let (cache, uid) = (cache.clone(), uid.into());
+        self.writes.borrow_mut().push(Box::pin(async move { cache.wait_gone(&key, &uid, PATIENCE).await }));
+    }
+
+    /// Waits until every write shows in its cache; `false` when patience ran out for one.
+    pub(super) async fn settle(&self) -> bool {
+        let writes = self.writes.take();
+        join_all(writes).await.into_iter().all(|shown| shown)
+    }
+
+    /// A reference to an object for events.
+    pub fn reference<K: KubeObject>(object: &K) -> ObjectReference {
+        let meta = object.metadata();
+        ObjectReference {
+            api_version: Some(K::API_VERSION.into()),
+            kind: Some(K::KIND.into()),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: None,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Controllers: what a controller's author writes, and the unit that runs it.
+//!
+//! A controller says what wakes it ([`Controller::watches`]) and reconciles one key at a time. The unit around it keeps
+//! a key queue (deduplicated, one in flight per key, backoff, quarantine), starts only when all caches it reads are
+//! filled, runs several keys at once, survives a panic in a reconcile, and takes a key up again only when the caches
+//! show what it wrote.
+//!
+//! ```no_run
+//! use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+//! use troupe_actors::runtime::{
+//!     cache::Cache,
+//!     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+//! };
+//! use troupe_api::meta::ObjectKey;
+//!
+//! /// Gives every namespace a ConfigMap `hello`.
+//! struct Greeter {
+//!     config_maps: Cache<ConfigMap>,
+//! }
+//!
+//! impl Controller for Greeter {
+//!     const NAME: &'static str = "greeter";
+//!
+//!     fn watches(&self, watches: &mut Watches<'_>) {
+//!         watches.primary::<Namespace>();
+//!         watches.map::<ConfigMap>(|change| vec![ObjectKey::cluster(change.key.namespace.clone())]);
+//!     }
+//!
+//!     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+//!         if self.config_maps.get(&ObjectKey::new(key.name.clone(), "hello")).is_none() {
+//!             let mut hello = ConfigMap::default();
+//!             hello.metadata.name = Some("hello".into());
+//!             let made = cx.client().namespaced::<ConfigMap>(key.name.clone()).create(&hello).await?;
+//!             cx.wrote(&self.config_maps, &made);
+//!         }
+//!         Ok(Outcome::Done)
+//!     }
+//! }
+//! ```
+
+mod context;
+mod unit;
+mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::LocalBoxFuture;
+use thiserror::Error;
+use troupe_api::{client::Client, meta::ObjectKey, status::Status};
+
+pub use self::{context::ReconcileContext, unit::ControllerUnit, watches::Watches};
+use super::{cache::Caches, host::UnitAddr, system::System, unit::Policy};
+
+/// What to do with a key after a reconcile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing until something wakes it.
+    Done,
+    /// Look again after this time.
+    RequeueAfter(Duration),
+}
+
+/// Why a reconcile failed; the key backs off.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// The API refused a call.
+    #[error("{0}")]
+    Api(#[from] Status),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A reconciling unit keyed by object.
+pub trait Controller: Send + Sync + 'static {
+    /// Its place in the tree: `controllers/NAME`.
+    const NAME: &'static str;
+    /// Keys worked on at once.
+    const CONCURRENCY: usize = 5;
+
+    /// Says which changes wake which keys, and which caches must be filled.
+    fn watches(&self, watches: &mut Watches<'_>);
+
+    /// Brings one object's actual state closer to what is desired. Runs on one thread: it need not be `Send`.
+    fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> impl Future<Output = Result<Outcome, ReconcileError>>;
+}
+
+/// A controller without its type.
+trait AnyController: Send + Sync + 'static {
+    fn watches(&self, watches: &mut Watches<'_>);
+    fn reconcile<'a>(&'a self, key: &'a ObjectKey, cx: &'a ReconcileContext) -> LocalBoxFuture<'a, Result<Outcome, ReconcileError>>;
+}
+
+impl<C: Controller> AnyController for C {
+    fn watches(&self, watches: &mut Watches<'_>) {
+        Controller::watches(self, watches);
+    }
+
+    fn reconcile<'a>(&'a self, key: &'a ObjectKey, cx: &'a ReconcileContext) -> LocalBoxFuture<'a, Result<Outcome, ReconcileError>> {
+        Box::pin(Controller::reconcile(self, key, cx))
+    }
+}
+
+/// Starts a controller under `controllers/NAME`; its writes go through `client`.
+pub fn start<C: Controller>(system: &System, caches: &Caches, client: Client, controller: C) -> UnitAddr<ControllerUnit> {
+    let controller: Arc<dyn AnyController> = Arc::new(controller);
+    let caches = caches.clone();
+    system.spawn(format!("controllers/{}", C::NAME), Policy::default(), move |_| {
+        ControllerUnit::new(controller.clone(), C::NAME, C::CONCURRENCY, caches.clone(), client.clone())
+    })
+}

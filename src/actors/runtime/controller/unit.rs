@@ -1,0 +1,232 @@
+//! The unit that runs a controller.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::Message;
+use futures::{FutureExt, future::join_all};
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::{Cause, ObjectKey},
+};
+
+use super::{AnyController, Outcome, ReconcileContext, Watches, watches::Inbox};
+use crate::runtime::{
+    cache::Caches,
+    envelope::{On, Reply},
+    events::EventRecorder,
+    host::{UnitContext, panic_text},
+    queue::{KeyQueue, QueuePolicy, Verdict},
+    recorder::{Hop, Name, Outcome as HopOutcome},
+    unit::Unit,
+};
+
+/// Keys are looked at again after about this time although nothing woke them.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Take the inbox and start what can run. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// A controller with its queue.
+pub struct ControllerUnit {
+    controller: Arc<dyn AnyController>,
+    name: &'static str,
+    concurrency: usize,
+    caches: Caches,
+    client: Client,
+    inbox: Arc<Inbox>,
+    queue: KeyQueue<ObjectKey>,
+    subscriptions: Vec<Box<dyn Any>>,
+    primary: Option<(&'static str, &'static str)>,
+    events: Option<EventRecorder>,
+    synced: bool,
+    alarm: Option<Instant>,
+    done: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+impl ControllerUnit {
+    pub(super) fn new(controller: Arc<dyn AnyController>, name: &'static str, concurrency: usize, caches: Caches, client: Client) -> Self {
+        ControllerUnit {
+            controller,
+            name,
+            concurrency,
+            caches,
+            client,
+            inbox: Arc::default(),
+            queue: KeyQueue::new(QueuePolicy::default()),
+            subscriptions: Vec::new(),
+            primary: None,
+            events: None,
+            synced: false,
+            alarm: None,
+            done: 0,
+            failed: 0,
+            last_error: None,
+        }
+    }
+
+    /// Starts keys up to the limit, and arms the alarm for the next delayed one.
+    fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if !self.synced {
+            return;
+        }
+        let now = cx.system().instant();
+        while self.queue.in_flight() < self.concurrency {
+            let Some((key, cause)) = self.queue.next(now) else { break };
+            self.run(key, cause, cx);
+        }
+        self.arm(now, cx);
+    }
+
+    fn arm(&mut self, now: Instant, cx: &mut UnitContext<'_, Self>) {
+        let Some(due) = self.queue.next_due() else { return };
+        if self.alarm.is_some_and(|alarm| alarm <= due && alarm > now) {
+            return;
+        }
+        self.alarm = Some(due);
+        cx.after(due.saturating_duration_since(now), |unit, cx| {
+            unit.alarm = None;
+            unit.pump(cx);
+        });
+    }
+
+    fn run(&mut self, key: ObjectKey, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        let cause = if cause.trace == 0 { Cause::root() } else { cause };
+        let events = self.events.clone().expect("set when the unit started");
+        let context =
+            ReconcileContext { client: self.client.caused_by(cause.clone()), system: cx.system().clone(), events, writes: RefCell::default() };
+        let (controller, name) = (self.controller.clone(), self.name);
+        let (system, path) = (cx.system().clone(), cx.path().clone());
+        let work_key = key.clone();
+        let work = async move {
+            let begun = system.instant();
+            let result = AssertUnwindSafe(controller.reconcile(&work_key, &context)).catch_unwind().await;
+            // Until the caches show what was written, planning again would act on old news.
+            if !context.settle().await {
+                tracing::warn!(controller = name, key = %work_key, "a cache does not show a write in time");
+            }
+            let outcome = match &result {
+                Ok(Ok(_)) => HopOutcome::Done,
+                Ok(Err(_)) => HopOutcome::Failed,
+                Err(_) => HopOutcome::Panicked,
+            };
+            let recorder = system.recorder();
+            recorder.hop(Hop {
+                from: Name::OUTSIDE,
+                to: recorder.intern(&path),
+                message: recorder.intern("Reconcile"),
+                waited: Duration::ZERO,
+                handled: system.instant().saturating_duration_since(begun),
+                outcome,
+                cause,
+                produced: None,
+                at: begun,
+            });
+            result.map_err(|panic| panic_text(panic.as_ref()))
+        };
+        cx.spawn_then(work, move |unit, result, cx| {
+            let verdict = match result {
+                Ok(Ok(Outcome::Done)) => Verdict::Done,
+                Ok(Ok(Outcome::RequeueAfter(delay))) => Verdict::RequeueAfter(delay),
+                Ok(Err(error)) => {
+                    unit.note_failure(&key, error.to_string(), "reconcile failed");
+                    Verdict::Failed
+                }
+                Err(panic) => {
+                    unit.note_failure(&key, panic, "reconcile panicked");
+                    Verdict::Panicked
+                }
+            };
+            unit.finish(key, verdict, cx);
+        });
+    }
+
+    fn note_failure(&mut self, key: &ObjectKey, error: String, what: &str) {
+        tracing::warn!(controller = self.name, %key, error, "{what}, will retry");
+        self.failed += 1;
+        self.last_error = Some(format!("{key}: {error}"));
+    }
+
+    fn finish(&mut self, key: ObjectKey, verdict: Verdict, cx: &mut UnitContext<'_, Self>) {
+        self.done += 1;
+        if self.queue.done(&key, verdict, cx.system().instant()) {
+            self.announce_quarantine(&key);
+        }
+        self.pump(cx);
+    }
+
+    fn announce_quarantine(&self, key: &ObjectKey) {
+        tracing::error!(controller = self.name, %key, "quarantined, retried slowly from now on");
+        let (Some(events), Some((api_version, kind))) = (&self.events, self.primary) else { return };
+        let about = ObjectReference {
+            api_version: Some(api_version.into()),
+            kind: Some(kind.into()),
+            name: Some(key.name.to_string()),
+            namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
+            ..ObjectReference::default()
+        };
+        let why = self.last_error.as_deref().unwrap_or("it keeps failing");
+        events.warning(&about, "Quarantined", format!("{} sets this object aside and retries it slowly: {why}", self.name));
+    }
+}
+
+impl Unit for ControllerUnit {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.events = Some(EventRecorder::new(cx.system(), &self.client, self.name));
+        let address = cx.address();
+        let mut watches = Watches {
+            caches: &self.caches,
+            inbox: self.inbox.clone(),
+            wake: Arc::new(move || address.wake(Wake, Cause::default())),
+            subscriptions: Vec::new(),
+            synced: Vec::new(),
+            primary: None,
+        };
+        self.controller.watches(&mut watches);
+        let synced = std::mem::take(&mut watches.synced);
+        self.primary = watches.primary;
+        self.subscriptions = watches.subscriptions;
+        cx.spawn_then(join_all(synced), |unit, _, cx| {
+            unit.synced = true;
+            unit.pump(cx);
+        });
+        cx.every(RESYNC, |_, cx| {
+            let address = cx.address();
+            address.wake(Wake, Cause::default());
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "synced": self.synced,
+            "ready": self.queue.ready(),
+            "delayed": self.queue.delayed(),
+            "inFlight": self.queue.in_flight(),
+            "quarantined": self.queue.quarantined().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "reconciled": self.done,
+            "failed": self.failed,
+            "lastError": self.last_error,
+        })
+    }
+}
+
+impl On<Wake> for ControllerUnit {
+    fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        for (key, cause) in self.inbox.take() {
+            self.queue.add(key, cause);
+        }
+        self.pump(cx);
+        Reply::Now(())
+    }
+}
