@@ -25,6 +25,7 @@ use troupe_api::{
 use super::{
     VirtualResources,
     cache::{CacheTable, ResourceCache, Route, Sequence},
+    hops::HopRecorder,
 };
 
 /// Synchronous reads of the caches; outlives requests.
@@ -35,6 +36,7 @@ pub struct CacheListers {
 
 /// The API server behind its door. Shared by all requests; holds no per-request state.
 pub struct Core {
+    pub recorder: HopRecorder,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub listers: Arc<CacheListers>,

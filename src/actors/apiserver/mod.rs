@@ -19,6 +19,7 @@ mod bootstrap;
 pub mod cache;
 mod continue_token;
 mod core;
+mod hops;
 mod objects;
 mod options;
 mod read;
@@ -28,6 +29,7 @@ mod subresources;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod write;
 
 pub use auth_resources::AuthResources;

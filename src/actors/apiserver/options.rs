@@ -14,6 +14,8 @@ use troupe_api::{
     store::Store,
 };
 
+use crate::runtime::system::{System, SystemOptions};
+
 /// Makes the authorizer once the caches it reads are there.
 pub type MakeAuthorizer = Box<dyn FnOnce(Arc<dyn Listers>) -> Arc<dyn Authorizer> + Send>;
 
@@ -40,6 +42,8 @@ pub struct VirtualRequest {
 
 /// Everything an API server is given. [`ApiServerOptions::new`] has the defaults.
 pub struct ApiServerOptions {
+    /// Where the server's actors live. The default is one on the caller's `LocalSet`.
+    pub system: System,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub resources: Vec<Arc<Resource>>,
@@ -59,9 +63,11 @@ pub struct ApiServerOptions {
 
 impl ApiServerOptions {
     pub fn new(store: Arc<dyn Store>) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         ApiServerOptions {
+            system: System::new(SystemOptions::local(rand::random(), clock.clone())).expect("a local system starts no thread"),
             store,
-            clock: Arc::new(SystemClock),
+            clock,
             resources: troupe_api::resources::builtin(),
             authorizer: None,
             admission: Pipeline::standard(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
-    meta::{FieldSelector, ObjectKey, Revision},
+    meta::{Cause, FieldSelector, ObjectKey, Revision},
     resources::Resource,
     service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
@@ -14,13 +14,14 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, ResourceCache, Selection, Snapshot, Start, Subscribe},
+    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription, too_old},
     continue_token::{ContinueToken, expired, expired_exact},
     core::{Core, store_status},
 };
 
 /// How long a read waits for a revision that this server has not seen yet.
 const WAIT_FRESH: Duration = Duration::from_secs(3);
+const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
 
 impl Core {
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
@@ -129,10 +130,12 @@ impl Core {
         };
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks };
-        let subscription = match route.actor.send(request).await {
-            Ok(Ok(subscription)) => subscription,
-            Ok(Err(status)) => return Ok(stream::once(async { WatchItem::End(status) }).boxed()),
-            Err(_) => return Err(Status::too_many_requests("the watch cache is starting, try again", 1)),
+        let subscription = match subscribe(&route, request).await? {
+            Ok(subscription) => subscription,
+            Err(oldest) => {
+                let status = too_old(options.resource_version.unwrap_or_default(), oldest);
+                return Ok(stream::once(async { WatchItem::End(status) }).boxed());
+            }
         };
         let initial_end = (options.send_initial_events && options.allow_bookmarks)
             .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
@@ -141,6 +144,21 @@ impl Core {
             Backlog::Objects(snapshot) => initial_events(&snapshot, &selection).boxed(),
         };
         Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+    }
+}
+
+/// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
+async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
+    let deadline = tokio::time::Instant::now() + WAIT_FRESH;
+    loop {
+        match route.actor.ask(request.clone(), Cause::default()).await {
+            Ok(Ok(subscription)) => return Ok(Ok(subscription)),
+            Ok(Err(NoSubscription::TooOld(oldest))) => return Ok(Err(oldest)),
+            Ok(Err(NoSubscription::Loading)) | Err(_) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(RETRY_SUBSCRIBE).await;
+            }
+            _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actix::Actor;
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
@@ -19,9 +18,13 @@ use super::{
     ApiServerOptions, Bootstrap,
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
+    hops::HopRecorder,
     subresources,
+    upkeep::Upkeep,
     write::Writer,
 };
+
+use crate::runtime::{system::System, unit::Policy};
 
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
 pub struct ApiServer {
@@ -29,7 +32,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts the caches on the current arbiter and waits until all of them are filled.
+    /// Starts the caches' actors under `apiserver/` and waits until all of them are filled.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -45,13 +48,15 @@ impl ApiServer {
             history_bytes: options.history_bytes,
             history_for: options.history_for,
         };
-        caches.add_rows(&options.resources, &context);
-        StoreFeed::new(options.store.clone(), caches.clone(), dispatched.clone(), options.compact_every).start();
+        caches.add_rows(&options.resources, &context, &options.system);
+        let feed = StoreFeed::new(options.store.clone(), caches.clone(), dispatched.clone(), options.compact_every);
+        options.system.spawn("apiserver/store-feed", Policy { intensity: 20, ..Policy::default() }, move |_| feed.clone());
         for route in caches.routes().values() {
             route.cache.applied.reached(revision).await;
         }
         let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources)), caches });
         let core = Arc::new(Core {
+            recorder: HopRecorder::new(options.system.clone()),
             store: options.store,
             clock: options.clock,
             dispatched,
@@ -63,6 +68,8 @@ impl ApiServer {
             node_ports: options.node_ports,
             listers,
         });
+        let kept = core.clone();
+        core.recorder.system().spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
         Ok(Arc::new(ApiServer { core }))
     }
 
@@ -74,6 +81,11 @@ impl ApiServer {
         self.core.bootstrap(bootstrap).await
     }
 
+    /// The actor system that the server's units live in.
+    pub fn system(&self) -> &System {
+        self.core.recorder.system()
+    }
+
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
         self.core.listers.clone()
@@ -83,6 +95,8 @@ impl ApiServer {
 /// Sends a call to the code that answers it.
 async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
     let ApiCall { user, target, operation, cause } = call;
+    // Whoever writes outside a trace begins one: `troupe trace` shows what came of it.
+    let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
     let verb = operation.verb().rbac();
     let name = authorized_name(&target, &operation);
     core.authorize(&user, &target, verb, &name)?;

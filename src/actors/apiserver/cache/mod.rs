@@ -14,13 +14,14 @@ mod subscribers;
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix::{Actor, Addr};
 use arc_swap::ArcSwap;
 use troupe_api::{meta::Revision, resources::Resource, service::Verb, status::Status};
 
+use crate::runtime::{host::UnitAddr, system::System};
+
 pub use feed::StoreFeed;
 pub use history::{Change, History};
-pub use resource_actor::{Announce, Apply, Backlog, CacheContext, Reload, ResourceActor, Start, Subscribe, Subscription, Withdraw};
+pub use resource_actor::{Announce, Apply, Backlog, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;
 pub use sequence::Sequence;
 pub use snapshot::{ResourceCache, Snapshot};
@@ -29,7 +30,7 @@ pub use snapshot::{ResourceCache, Snapshot};
 #[derive(Clone)]
 pub struct Route {
     pub cache: Arc<ResourceCache>,
-    pub actor: Addr<ResourceActor>,
+    pub actor: UnitAddr<ResourceActor>,
 }
 
 /// All caches by storage prefix. Rows that share a prefix share a cache.
@@ -53,13 +54,15 @@ impl CacheTable {
         self.routes.load().get(&resource.storage_prefix).map(|route| route.cache.clone())
     }
 
-    /// Starts an actor for every stored row that has none yet. Must run on an arbiter.
-    pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext) {
+    /// Starts an actor at `apiserver/<resource>` for every stored row that has none yet.
+    pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext, system: &System) {
         let mut routes = (*self.routes.load_full()).clone();
         for row in rows.iter().filter(|row| is_stored(row)) {
             routes.entry(row.storage_prefix.clone()).or_insert_with(|| {
                 let cache = Arc::new(ResourceCache::new(row.clone()));
-                let actor = ResourceActor::new(cache.clone(), context.clone()).start();
+                let (context, fed) = (context.clone(), cache.clone());
+                let path = format!("apiserver/{}", row.group_resource());
+                let actor = system.spawn(path, ResourceActor::policy(), move |_| ResourceActor::new(fed.clone(), context.clone()));
                 Route { cache, actor }
             });
         }

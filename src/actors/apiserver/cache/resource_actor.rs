@@ -5,15 +5,20 @@
 
 use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture};
+use actix::Message;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use troupe_api::{
-    meta::{Cause, Clock, Revision},
+    meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
     service::WatchItem,
-    status::Status,
     store::{RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
     stored::StoredObject,
+};
+
+use crate::runtime::{
+    envelope::{On, Reply},
+    host::UnitContext,
+    unit::{Policy, Unit},
 };
 
 use super::{Change, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
@@ -57,11 +62,6 @@ pub struct Withdraw {
     pub value: Bytes,
 }
 
-/// Load everything from the store again.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Reload;
-
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -72,12 +72,21 @@ pub enum Start {
 }
 
 /// A watch begins.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Subscription, Status>")]
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Subscription, NoSubscription>")]
 pub struct Subscribe {
     pub selection: Arc<Selection>,
     pub start: Start,
     pub bookmarks: bool,
+}
+
+/// Why a watch does not begin.
+#[derive(Debug)]
+pub enum NoSubscription {
+    /// The cache is being loaded; ask again in a moment.
+    Loading,
+    /// The revision to resume from is forgotten; the newest forgotten one.
+    TooOld(Revision),
 }
 
 /// What a watch delivers: first the backlog, then the queue. Nothing is missing or doubled in between.
@@ -105,21 +114,44 @@ pub struct ResourceActor {
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
+    /// Changes that arrive while the cache is being loaded.
+    waiting: Option<Vec<StoreEvent>>,
+    /// `resource.group`, for causes.
+    name: Arc<str>,
 }
 
 impl ResourceActor {
     pub fn new(cache: Arc<ResourceCache>, context: CacheContext) -> Self {
         let history = History::new(Revision::ZERO, context.history_bytes, context.history_for);
-        ResourceActor { cache, context, history, subscribers: Subscribers::default(), loaded_at: Revision::ZERO, announced: HashMap::new() }
+        let name = cache.resource.group_resource().to_string().into();
+        ResourceActor {
+            cache,
+            context,
+            history,
+            subscribers: Subscribers::default(),
+            loaded_at: Revision::ZERO,
+            announced: HashMap::new(),
+            waiting: None,
+            name,
+        }
     }
 
-    /// Loads the resource; nothing else is handled meanwhile, so that no change is applied to a half-loaded cache.
-    fn load(&mut self, ctx: &mut Context<Self>) {
+    /// Its state comes from the store, so restarts are cheap to allow.
+    pub fn policy() -> Policy {
+        Policy { mailbox: MAILBOX, intensity: 20, max_backoff: Duration::from_secs(1), ..Policy::default() }
+    }
+
+    /// Loads the resource. Changes wait meanwhile, so that none is applied to a half-loaded cache.
+    fn load(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.waiting.is_some() {
+            return;
+        }
+        self.waiting = Some(Vec::new());
         let (store, cache) = (self.context.store.clone(), self.cache.clone());
         let loading = async move {
             loop {
                 match range_all(&*store, &cache.resource.storage_prefix).await {
-                    Ok(snapshot) => return snapshot,
+                    Ok(loaded) => return loaded,
                     Err(error) => {
                         tracing::warn!(resource = ?cache.resource, %error, "cannot load the resource, will retry");
                         tokio::time::sleep(RETRY_LOAD).await;
@@ -127,26 +159,36 @@ impl ResourceActor {
                 }
             }
         };
-        ctx.wait(loading.into_actor(self).map(|snapshot, actor, _| actor.loaded(snapshot)));
+        cx.spawn_then(loading, |actor, (snapshot, revision), _| actor.loaded(snapshot, revision));
     }
 
-    fn loaded(&mut self, (snapshot, revision): (Snapshot, Revision)) {
+    fn loaded(&mut self, snapshot: Snapshot, revision: Revision) {
         self.loaded_at = revision;
         self.history = History::new(revision, self.context.history_bytes, self.context.history_for);
         // Whoever watched before lists again: changes may have been missed.
         self.subscribers = Subscribers::default();
         self.cache.publish(snapshot);
         self.cache.applied.advance(revision);
+        if let Some(events) = self.waiting.take()
+            && !events.is_empty()
+        {
+            self.apply(events);
+        }
     }
 
     fn apply(&mut self, events: Vec<StoreEvent>) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.extend(events);
+            return;
+        }
         let mut snapshot = (*self.cache.load()).clone();
         let mut changes = Vec::with_capacity(events.len());
         let mut last = None;
         for event in events {
             last = Some(event.revision());
             let cause = self.take_cause(&event);
-            if event.revision() > self.loaded_at {
+            // A feed that starts anew may repeat what was applied.
+            if event.revision() > self.loaded_at.max(snapshot.revision) {
                 changes.extend(self.apply_one(&mut snapshot, event, cause));
             }
         }
@@ -165,6 +207,7 @@ impl ResourceActor {
         let key = keys::parse(&self.cache.resource.storage_prefix, event.key())?;
         let revision = event.revision();
         snapshot.revision = revision;
+        let cause = cause.with_object(self.version(&key, revision));
         let current = match event {
             StoreEvent::Put { kv, .. } => decode(&self.cache, kv.value, revision),
             StoreEvent::Delete { .. } => None,
@@ -174,6 +217,10 @@ impl ResourceActor {
             None => snapshot.objects.remove(&key),
         };
         (previous.is_some() || current.is_some()).then_some(Change { revision, previous, current, cause })
+    }
+
+    fn version(&self, key: &ObjectKey, revision: Revision) -> Arc<ObjectVersion> {
+        Arc::new(ObjectVersion { resource: self.name.clone(), key: key.clone(), revision })
     }
 
     fn take_cause(&mut self, event: &StoreEvent) -> Cause {
@@ -194,14 +241,17 @@ impl ResourceActor {
         cause
     }
 
-    fn subscribe(&mut self, request: Subscribe) -> Result<Subscription, Status> {
+    fn subscribe(&mut self, request: Subscribe) -> Result<Subscription, NoSubscription> {
+        if self.waiting.is_some() {
+            return Err(NoSubscription::Loading);
+        }
         let snapshot = self.cache.load();
         let progress = self.cache.progress(&self.context.dispatched).max(self.loaded_at);
         let (backlog, from, revision) = match request.start {
             Start::Initial => (Backlog::Objects(snapshot.clone()), snapshot.revision, progress),
             Start::After(after) => {
                 let oldest = self.history.complete_after();
-                let changes = self.history.after(after).ok_or_else(|| super::too_old(after, oldest))?;
+                let changes = self.history.after(after).ok_or(NoSubscription::TooOld(oldest))?;
                 let items = changes.filter_map(|change| request.selection.view(change)).collect();
                 (Backlog::Changes(items), snapshot.revision.max(after), progress.max(after))
             }
@@ -210,10 +260,10 @@ impl ResourceActor {
         Ok(Subscription { backlog, revision, queue })
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>) {
+    fn tick(&mut self, cx: &mut UnitContext<'_, Self>) {
         if self.cache.stale.swap(false, Ordering::SeqCst) {
             tracing::warn!(resource = ?self.cache.resource, "fell behind the store, loading again");
-            self.load(ctx);
+            self.load(cx);
             return;
         }
         let revision = self.cache.progress(&self.context.dispatched);
@@ -247,52 +297,48 @@ async fn range_all(store: &dyn Store, prefix: &str) -> Result<(Snapshot, Revisio
     Ok((snapshot, reply.revision))
 }
 
-impl Actor for ResourceActor {
-    type Context = Context<Self>;
+impl Unit for ResourceActor {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.load(cx);
+        cx.every(TICK, |actor, cx| actor.tick(cx));
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
-        self.load(ctx);
-        ctx.run_interval(TICK, |actor, ctx| actor.tick(ctx));
+    fn observe(&self) -> serde_json::Value {
+        let snapshot = self.cache.load();
+        serde_json::json!({
+            "objects": snapshot.objects.len(),
+            "revision": self.cache.applied.get().0,
+            "loading": self.waiting.is_some(),
+            "watchers": self.subscribers.len(),
+            "droppedWatchers": self.subscribers.overflowed,
+            "historyFrom": self.history.complete_after().0,
+        })
     }
 }
 
-impl Handler<Apply> for ResourceActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Apply, _: &mut Self::Context) {
+impl On<Apply> for ResourceActor {
+    fn on(&mut self, message: Apply, _: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.apply(message.0);
+        Reply::Now(())
     }
 }
 
-impl Handler<Announce> for ResourceActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Announce, _: &mut Self::Context) {
+impl On<Announce> for ResourceActor {
+    fn on(&mut self, message: Announce, _: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.announced.entry(message.key).or_default().push((message.value, message.cause));
+        Reply::Now(())
     }
 }
 
-impl Handler<Withdraw> for ResourceActor {
-    type Result = ();
-
-    fn handle(&mut self, message: Withdraw, _: &mut Self::Context) {
+impl On<Withdraw> for ResourceActor {
+    fn on(&mut self, message: Withdraw, _: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.forget_announced(&message.key, &message.value);
+        Reply::Now(())
     }
 }
 
-impl Handler<Reload> for ResourceActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Reload, ctx: &mut Self::Context) {
-        self.load(ctx);
-    }
-}
-
-impl Handler<Subscribe> for ResourceActor {
-    type Result = MessageResult<Subscribe>;
-
-    fn handle(&mut self, message: Subscribe, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.subscribe(message))
+impl On<Subscribe> for ResourceActor {
+    fn on(&mut self, message: Subscribe, _: &mut UnitContext<'_, Self>) -> Reply<Result<Subscription, NoSubscription>> {
+        Reply::Now(self.subscribe(message))
     }
 }

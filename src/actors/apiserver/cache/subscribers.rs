@@ -33,6 +33,10 @@ pub struct Subscribers {
 }
 
 impl Subscribers {
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Adds a watcher of changes behind `from`.
     pub fn add(&mut self, selection: Arc<Selection>, from: Revision, bookmarks: bool, now: Instant) -> mpsc::Receiver<WatchItem> {
         let (queue, receiver) = mpsc::channel(QUEUE);

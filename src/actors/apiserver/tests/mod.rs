@@ -7,4 +7,5 @@ mod pages;
 mod reads;
 mod services;
 mod subresources;
+mod supervision;
 mod writes;

@@ -1,6 +1,9 @@
 //! The commit: compare-and-swap in the store, then wait until the watch cache shows it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use troupe_api::{
@@ -52,9 +55,10 @@ impl Core {
         let value = encode_for_store(object);
         let key = keys::object(&resource.storage_prefix, &object.key());
         let route = self.route(resource).map_err(CommitError::Failed)?;
+        let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
         let written = self.store.create(key.clone(), value.clone(), ttl(resource)).await;
-        self.applied(&route, key, value, object.key(), written).await
+        self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
     /// Replaces the version at `expected` with `object`.
@@ -68,18 +72,21 @@ impl Core {
         let value = encode_for_store(object);
         let key = keys::object(&resource.storage_prefix, &object.key());
         let route = self.route(resource).map_err(CommitError::Failed)?;
+        let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
         let written = self.store.update(key.clone(), value.clone(), expected, ttl(resource)).await;
-        self.applied(&route, key, value, object.key(), written).await
+        self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
     /// Removes the version at `expected`; the revision is the deletion's.
     pub async fn commit_delete(&self, resource: &Resource, key: &ObjectKey, expected: Revision, cause: &Cause) -> Result<Revision, CommitError> {
         let store_key = keys::object(&resource.storage_prefix, key);
         let route = self.route(resource).map_err(CommitError::Failed)?;
+        let begun = self.clock.instant();
         announce(&route, &store_key, &Bytes::new(), cause);
         match self.store.delete(store_key.clone(), expected).await {
             Ok(revision) => {
+                self.recorder.committed(resource, key, revision, cause, self.clock.instant().saturating_duration_since(begun));
                 wait_applied(&route, revision).await;
                 Ok(revision)
             }
@@ -90,28 +97,34 @@ impl Core {
         }
     }
 
-    async fn applied(
-        &self,
-        route: &Route,
-        key: Bytes,
-        value: Bytes,
-        object_key: ObjectKey,
-        written: Result<Revision, StoreError>,
-    ) -> Result<Arc<StoredObject>, CommitError> {
-        let revision = match written {
+    async fn applied(&self, write: Written<'_>, result: Result<Revision, StoreError>) -> Result<Arc<StoredObject>, CommitError> {
+        let Written { route, key, value, object, begun, cause } = write;
+        let revision = match result {
             Ok(revision) => revision,
             Err(error) => {
-                withdraw(route, key, value);
+                withdraw(&route, key, value);
                 return Err(error.into());
             }
         };
-        wait_applied(route, revision).await;
+        let took = self.clock.instant().saturating_duration_since(begun);
+        self.recorder.committed(&route.cache.resource, &object, revision, cause, took);
+        wait_applied(&route, revision).await;
         // Shared with the cache, unless somebody wrote again meanwhile.
-        match route.cache.get(&object_key) {
+        match route.cache.get(&object) {
             Some(object) if object.revision == revision => Ok(object),
             _ => StoredObject::new(value, revision).map(Arc::new).map_err(|error| CommitError::Failed(Status::internal(error))),
         }
     }
+}
+
+/// A value on its way through the store.
+struct Written<'a> {
+    route: Route,
+    key: Bytes,
+    value: Bytes,
+    object: ObjectKey,
+    begun: Instant,
+    cause: &'a Cause,
 }
 
 async fn wait_applied(route: &Route, revision: Revision) {
@@ -123,10 +136,10 @@ async fn wait_applied(route: &Route, revision: Revision) {
 fn announce(route: &Route, key: &Bytes, value: &Bytes, cause: &Cause) {
     if cause.trace != 0 {
         // Without it the watch items merely carry no cause.
-        route.actor.do_send(Announce { key: key.clone(), value: value.clone(), cause: cause.clone() });
+        route.actor.wake(Announce { key: key.clone(), value: value.clone(), cause: cause.clone() }, Cause::default());
     }
 }
 
 fn withdraw(route: &Route, key: Bytes, value: Bytes) {
-    route.actor.do_send(Withdraw { key, value });
+    route.actor.wake(Withdraw { key, value }, Cause::default());
 }
