@@ -28,7 +28,7 @@ pub fn schema(gvk: &GroupVersionKind) -> Result<Arc<Schema>, Status> {
 /// The kind of the bodies that a target takes.
 pub fn body_kind(target: &Target) -> GroupVersionKind {
     match target.resource.subresource(&target.subresource) {
-        Some(subresource) => subresource.kind.clone(),
+        Some(subresource) => target.resource.subresource_gvk(subresource, &target.version),
         None => target.resource.gvk(&target.version),
     }
 }

@@ -9,6 +9,7 @@ use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
 use crate::{
     auth::{Authenticator, Authorizer},
     meta::{Clock, SystemClock},
+    schema::openapi::BuiltinOpenApi,
     service::{ApiService, UserInfo},
     status::Status,
 };
@@ -44,7 +45,7 @@ pub struct HttpOptions {
 }
 
 impl HttpOptions {
-    /// Options with upstream's limits, no health checks, routes, OpenAPI or connect.
+    /// Options with upstream's limits and the built-in kinds' OpenAPI; no health checks, routes or connect.
     pub fn new(
         tls: Arc<rustls::ServerConfig>,
         service: Arc<dyn ApiService>,
@@ -62,7 +63,7 @@ impl HttpOptions {
             advertise: "127.0.0.1:6443".to_owned(),
             anonymous: true,
             health: Vec::new(),
-            openapi: None,
+            openapi: Some(Arc::new(BuiltinOpenApi)),
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),

@@ -272,6 +272,12 @@ impl Resource {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
+    /// The kind that a subresource's requests carry when its resource is addressed in `version`.
+    pub fn subresource_gvk(&self, subresource: &Subresource, version: &str) -> GroupVersionKind {
+        let kind = &subresource.kind;
+        if kind.group == self.group && kind.kind == self.kind { self.gvk(version) } else { kind.clone() }
+    }
+
     pub fn serves(&self, version: &str) -> bool {
         self.served.iter().any(|served| &*served.version == version)
     }

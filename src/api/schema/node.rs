@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Schemas;
-use crate::meta::GroupVersionKind;
+use crate::meta::{GroupVersionKind, Object};
 
 /// The schema of one kind in one version.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub struct Schema {
     pub gvk: GroupVersionKind,
     /// Always a [`Kind::Struct`].
     pub root: Node,
+    empty: OnceLock<Object>,
 }
 
 /// What may stand at one place, and how it is merged.
@@ -190,7 +191,17 @@ impl Node {
 
 impl Schema {
     pub fn new(gvk: GroupVersionKind, root: Arc<Struct>) -> Self {
-        Schema { gvk, root: Node::new(Kind::Struct(StructRef::new(root))) }
+        Schema { gvk, root: Node::new(Kind::Struct(StructRef::new(root))), empty: OnceLock::new() }
+    }
+
+    /// An object of this kind as Go writes a new one: its nested structs, and nulls for lists and pointers without `omitempty`.
+    pub fn empty_object(&self) -> &Object {
+        self.empty.get_or_init(|| {
+            let mut object = Object::default();
+            self.apply_defaults(&mut object);
+            fill_nulls(self.root_struct(), object.root_mut());
+            object
+        })
     }
 
     pub fn root_struct(&self) -> &Arc<Struct> {
@@ -206,5 +217,17 @@ impl Schema {
             };
             holder.child(name)
         })
+    }
+}
+
+fn fill_nulls(holder: &Struct, fields: &mut Map<String, Value>) {
+    for field in holder.fields() {
+        match (field.node.as_struct(), fields.get_mut(&*field.name)) {
+            (Some(inner), Some(Value::Object(fields))) => fill_nulls(inner, fields),
+            (_, None) if !field.omit_empty => {
+                fields.insert(field.name.to_string(), Value::Null);
+            }
+            _ => {}
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     merge::merge,
     remove::remove,
     set::FieldSet,
-    update::{advance, empty_object, strip, without_reset_fields},
+    update::{advance, strip, without_reset_fields},
 };
 use crate::{
     meta::Object,
@@ -28,13 +28,13 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// another value give a 409 with one `FieldManagerConflict` cause each.
 pub fn apply(current: Option<&Object>, patch: &Object, manager: Manager<'_>, force: bool, schema: &Schema, now: Timestamp) -> Result<Object, Status> {
     check_patch(patch, schema)?;
-    let live = current.cloned().unwrap_or_else(|| empty_object(schema));
-    let mut managed = ManagedFields::read(&live).ok_or_else(|| Status::internal("failed to decode managed fields"))?;
+    let live = current.unwrap_or_else(|| schema.empty_object());
+    let mut managed = ManagedFields::read(live).ok_or_else(|| Status::internal("failed to decode managed fields"))?;
     if managed.entries.is_empty() && current.is_some() {
         let before = Manager { name: BEFORE_FIRST_APPLY, subresource: manager.subresource };
-        managed = advance(managed, &empty_object(schema), &live, before, schema, now);
+        managed = advance(managed, schema.empty_object(), live, before, schema, now);
     }
-    let applier = Applier { live: &live, patch, manager, schema };
+    let applier = Applier { live, patch, manager, schema };
     let (object, mut managed, changed) = match applier.run(managed.clone(), force)? {
         Ok(done) => done,
         Err(conflicts) => {

@@ -45,19 +45,19 @@ fn merge_maps(live: Option<&Value>, applied: Option<&Value>, node: &Node) -> Map
 fn merge_lists(live: &[Value], applied: &[Value], node: &Node, item: &Node) -> Vec<Value> {
     let live_keys = live.iter().map(|value| element::item(node, value)).collect::<Vec<_>>();
     let applied_keys = applied.iter().map(|value| element::item(node, value)).collect::<Vec<_>>();
-    let live_at = live_keys.iter().enumerate().map(|(at, key)| (key, at)).collect::<BTreeMap<_, _>>();
-    let applied_at = applied_keys.iter().enumerate().map(|(at, key)| (key, at)).collect::<BTreeMap<_, _>>();
-    let both = |key: &Box<str>| {
+    let live_at = live_keys.iter().enumerate().map(|(at, key)| (&**key, at)).collect::<BTreeMap<_, _>>();
+    let applied_at = applied_keys.iter().enumerate().map(|(at, key)| (&**key, at)).collect::<BTreeMap<_, _>>();
+    let both = |key: &str| {
         let old = live_at.get(key).map(|at| &live[*at]);
         merge_sides(old, applied_at.get(key).map(|at| &applied[*at]), item)
     };
-    let mut shared = applied_keys.iter().filter(|key| live_at.contains_key(*key)).peekable();
+    let mut shared = applied_keys.iter().map(|key| &**key).filter(|key| live_at.contains_key(key)).peekable();
     let mut merged = Vec::with_capacity(live.len().max(applied.len()));
     let (mut left, mut right) = (0, 0);
     while left < live.len() || right < applied.len() {
         if left < live.len() && right < applied.len() {
-            let key = &live_keys[left];
-            if *key == applied_keys[right] {
+            let key = &*live_keys[left];
+            if *key == *applied_keys[right] {
                 merged.extend(both(key));
                 left += 1;
                 right += 1;
@@ -70,7 +70,7 @@ fn merge_lists(live: &[Value], applied: &[Value], node: &Node, item: &Node) -> V
             }
         }
         if left < live.len() {
-            let key = &live_keys[left];
+            let key = &*live_keys[left];
             match applied_at.get(key) {
                 None => {
                     merged.push(live[left].clone());
@@ -82,7 +82,7 @@ fn merge_lists(live: &[Value], applied: &[Value], node: &Node, item: &Node) -> V
             }
         }
         if right < applied.len() {
-            let key = &applied_keys[right];
+            let key = &*applied_keys[right];
             merged.extend(both(key));
             right += 1;
             shared.next_if(|next| *next == key);

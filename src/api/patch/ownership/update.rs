@@ -1,7 +1,7 @@
 //! Ownership through creates, updates and patches: the writer takes over what it changed.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{
     Manager,
@@ -9,10 +9,7 @@ use super::{
     entries::{Entry, EntryKey, ManagedFields, Operation},
     set::FieldSet,
 };
-use crate::{
-    meta::Object,
-    schema::{Schema, Struct},
-};
+use crate::{meta::Object, schema::Schema};
 
 /// Fields that nobody owns.
 const UNOWNED: [&[&str]; 11] = [
@@ -38,14 +35,7 @@ pub fn track_update(old: Option<&Object>, new: &mut Object, manager: Manager<'_>
         // Objects that never had owners stay without; their first apply gives them one.
         return;
     }
-    let empty;
-    let live = match old {
-        Some(old) => old,
-        None => {
-            empty = empty_object(schema);
-            &empty
-        }
-    };
+    let live = old.unwrap_or_else(|| schema.empty_object());
     let managed = advance(managed, live, new, manager, schema, now);
     managed.write(new);
 }
@@ -61,26 +51,6 @@ fn starting_point(old: Option<&Object>, new: &Object, subresource: &str) -> Mana
         return ManagedFields::default();
     }
     ManagedFields::read(new).filter(|managed| !managed.entries.is_empty()).unwrap_or_else(live)
-}
-
-/// An object of this kind as Go writes a new one: its nested structs, and nulls for lists and pointers without `omitempty`.
-pub(super) fn empty_object(schema: &Schema) -> Object {
-    let mut object = Object::default();
-    schema.apply_defaults(&mut object);
-    fill_nulls(schema.root_struct(), object.root_mut());
-    object
-}
-
-fn fill_nulls(holder: &Struct, fields: &mut Map<String, Value>) {
-    for field in holder.fields() {
-        match (field.node.as_struct(), fields.get_mut(&*field.name)) {
-            (Some(inner), Some(Value::Object(fields))) => fill_nulls(inner, fields),
-            (_, None) if !field.omit_empty => {
-                fields.insert(field.name.to_string(), Value::Null);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Gives `manager` what differs between `live` and `new`, and takes it from the others.

@@ -16,7 +16,7 @@ use super::Schemas;
 use crate::{
     http::OpenApiSource,
     meta::{GroupVersion, GroupVersionKind},
-    resources::{Registry, Resource, Subresource},
+    resources::{Registry, Resource},
 };
 
 /// The documents of built-in groups. Kinds without a built-in schema are left out.
@@ -72,14 +72,8 @@ pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Val
 /// The kinds that a resource's requests and replies carry.
 fn kinds_of(row: &Resource, version: &str) -> Vec<GroupVersionKind> {
     let mut kinds = vec![row.gvk(version), GroupVersionKind::new(row.group.clone(), version, row.list_kind())];
-    kinds.extend(row.subresources.iter().map(|subresource| subresource_kind(row, subresource, version)));
+    kinds.extend(row.subresources.iter().map(|subresource| row.subresource_gvk(subresource, version)));
     kinds
-}
-
-/// The kind of a subresource in a served version: the table names the parent's kind in one version only.
-fn subresource_kind(row: &Resource, subresource: &Subresource, version: &str) -> GroupVersionKind {
-    let kind = &subresource.kind;
-    if kind.group == row.group && kind.kind == row.kind { row.gvk(version) } else { kind.clone() }
 }
 
 #[cfg(test)]

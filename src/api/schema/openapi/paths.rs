@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     operations::{Action, Operation},
-    parameters, subresource_kind,
+    parameters,
 };
 use crate::{
     meta::GroupVersionKind,
@@ -161,7 +161,7 @@ impl<'a> Maker<'a> {
 
     fn subresource(&self, subresource: &Subresource) -> Vec<(&'static str, Value)> {
         let suffix = capital(subresource.name);
-        let kind = subresource_kind(self.row, subresource, &self.kind.version);
+        let kind = self.row.subresource_gvk(subresource, &self.kind.version);
         let connects = matches!(subresource.name, "attach" | "exec" | "portforward" | "proxy");
         let mut operations = Vec::new();
         for verb in subresource.verbs {
