@@ -82,6 +82,8 @@ pub fn forbidden(user: &UserInfo, attributes: &Attributes<'_>, reason: &str) -> 
             why.push_str(&format!("resource {resource:?} in API group {:?} {scope}", attributes.group));
         }
     }
+    // Replies must not look like HTML, whatever names a client sends.
+    why = why.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     if !reason.is_empty() {
         why.push_str(": ");
         why.push_str(reason);

@@ -7,7 +7,7 @@
 //! only what the service never sees: other paths, impersonation, connect subresources and unknown resources.
 
 pub mod accept;
-pub mod authorize;
+mod authorize;
 mod body;
 mod compress;
 pub mod connect;
@@ -38,7 +38,6 @@ mod write_options;
 #[cfg(test)]
 mod tests;
 
-pub use authorize::forbidden;
 pub use connect::{Connect, ConnectRequest};
 pub use openapi::OpenApiSource;
 pub use options::{ExtraRoute, HealthCheck, HealthGroups, HttpOptions, RawReply};

@@ -36,3 +36,20 @@ async fn aggregated_discovery_is_told_once() {
     assert_eq!(core["items"][0]["versions"][0]["version"], "v1");
     assert_eq!(admin.send("GET", "/apis", &[("accept", "application/json")], "").await.json()["kind"], "APIGroupList");
 }
+
+#[actix_web::test]
+async fn openapi_documents_are_cached_by_hash() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let index = admin.get("/openapi/v3").await.json();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("listed").to_owned();
+    assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
+    let document = admin.get(&url).await;
+    assert_eq!(document.header("cache-control"), "public, immutable");
+    assert_eq!(document.json()["openapi"], "3.0.0");
+    let etag = document.header("etag").to_owned();
+    assert_eq!(admin.send("GET", &url, &[("if-none-match", &etag)], "").await.status, 304);
+    let stale = admin.get("/openapi/v3/apis/apps/v1?hash=OLD").await;
+    assert_eq!((stale.status.as_u16(), stale.header("location")), (301, url.as_str()));
+    assert_eq!(admin.get("/openapi/v3/apis/nonsense/v1").await.status, 404);
+}

@@ -46,6 +46,12 @@ async fn kubectl_discovers_creates_gets_and_deletes() {
     let spec = "jsonpath={.spec.replicas} {.spec.template.spec.containers[0].image} {.spec.selector.matchLabels.app}";
     let got = kubectl(&home, &["get", "deployment", "web", "-o", spec]).await;
     assert_eq!(String::from_utf8_lossy(&got.stdout), "2 x web", "{got:?}");
+    let explained = kubectl(&home, &["explain", "configmap.data"]).await;
+    assert!(String::from_utf8_lossy(&explained.stdout).contains("FIELD: data"), "{explained:?}");
+    std::fs::write(home.join("b.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: b\ndata:\n  k: w\n").expect("writes");
+    let file = home.join("b.yaml").to_string_lossy().into_owned();
+    let applied = kubectl(&home, &["apply", "-f", &file]).await;
+    assert_eq!(String::from_utf8_lossy(&applied.stdout), "configmap/b created\n", "{applied:?}");
     let version = kubectl(&home, &["version"]).await;
     assert!(String::from_utf8_lossy(&version.stdout).contains("Server Version: v1.36.0+troupe.0.0.1"), "{version:?}");
 }

@@ -43,7 +43,7 @@ async fn the_first_table_of_a_watch_describes_its_columns() {
     put(&door, "b", EventType::Added);
     let mut admin = door.connect(true).await;
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
-    let mut frames = admin.watch(&format!("/api/v1/watch/namespaces/default/configmaps"), &accept).await;
+    let mut frames = admin.watch("/api/v1/watch/namespaces/default/configmaps", &accept).await;
     let first = frames.next().await.expect("an event");
     assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
     let second = frames.next().await.expect("an event");
