@@ -56,6 +56,11 @@ impl ApiCluster {
     }
 }
 
+/// Whether the pod comes from a manifest; the API shows a mirror of it.
+fn is_static(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.get("kubernetes.io/config.source").is_some_and(|source| source == "file"))
+}
+
 fn identity(pod: &Pod) -> (&str, &str, &str) {
     let meta = &pod.metadata;
     (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default(), meta.uid.as_deref().unwrap_or_default())
@@ -95,12 +100,20 @@ impl Cluster for ApiCluster {
 
     async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<(), Status> {
         let (namespace, name, _) = identity(pod);
-        self.client.namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, patch).await.map(drop)
+        let mut patch = patch.clone();
+        if is_static(pod)
+            && let Some(fields) = patch.as_object_mut()
+        {
+            // The mirror pod has a uid of its own.
+            fields.remove("metadata");
+        }
+        self.client.namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
     }
 
     async fn finish_deletion(&self, pod: &Pod) -> Result<(), Status> {
         let (namespace, name, uid) = identity(pod);
-        let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };
+        let uid = (!is_static(pod)).then(|| uid.to_owned());
+        let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: uid, ..DeleteOptions::default() };
         match self.client.namespaced::<Pod>(namespace).delete(name, options).await {
             Err(status) if status.is_not_found() || status.code == 409 => Ok(()),
             other => other,

@@ -6,10 +6,12 @@
 pub mod apply;
 pub mod backoff;
 mod init;
+mod last_words;
 pub mod machine;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+pub mod shell;
 mod stop;
 #[cfg(test)]
 mod tests;

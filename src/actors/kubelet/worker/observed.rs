@@ -1,7 +1,5 @@
 //! What the runtime reports about one pod, in the terms that planning and status need.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use troupe_cri::{names, proto};
 
@@ -53,6 +51,8 @@ pub struct ContainerView {
     pub image: String,
     pub image_ref: String,
     pub hash: String,
+    /// The log file on the host.
+    pub log_path: String,
     /// Where the container writes why it ended, on the host.
     pub termination_file: Option<String>,
     /// `File` or `FallbackToLogsOnError`.
@@ -143,6 +143,7 @@ impl ContainerView {
             image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
             image_ref: status.image_ref.clone(),
             hash: annotation(names::CONTAINER_HASH).unwrap_or_default(),
+            log_path: status.log_path.clone(),
             termination_file: mount.map(|mount| mount.host_path.clone()),
             termination_policy: annotation(names::TERMINATION_POLICY).unwrap_or_default(),
             grace_seconds: annotation(names::POD_TERMINATION_GRACE).and_then(|text| text.parse().ok()),
@@ -174,11 +175,3 @@ fn run_state(state: proto::ContainerState) -> RunState {
 pub fn nanos(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
-
-/// Which pod a labelled thing belongs to.
-pub fn pod_uid(labels: &std::collections::HashMap<String, String>) -> Option<&String> {
-    labels.get(names::POD_UID)
-}
-
-/// The listing of everything, by pod: what a relist compares. Ids with states.
-pub type Fingerprint = BTreeMap<String, i32>;

@@ -1,0 +1,158 @@
+//! What the kubelet's server asks: which container, which sandbox, which log.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use k8s_openapi::api::core::v1::Pod;
+use thiserror::Error;
+use troupe_cri::{
+    CriError, Runtime,
+    names::{self, PodIdentity},
+    proto::{ContainerFilter, PodSandboxFilter},
+};
+
+use super::{
+    context::NodeContext,
+    pods::AllPods,
+    worker::{
+        observe::observe,
+        observed::{ContainerView, Observed, RunState},
+        plan::find_container,
+    },
+};
+
+/// Why nothing was found.
+#[derive(Debug, Error)]
+pub enum LookupError {
+    #[error("pod \"{0}\" not found")]
+    NoPod(String),
+    #[error("container {container} is not valid for pod {pod}")]
+    NoContainer { container: String, pod: String },
+    /// The container exists in the spec but has not been made, or does not run.
+    #[error("{0}")]
+    NotRunning(String),
+    #[error("{0}")]
+    Runtime(#[from] CriError),
+}
+
+/// A container's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub path: PathBuf,
+    pub container_id: String,
+    /// More may be written: follow it.
+    pub running: bool,
+}
+
+/// The kubelet as its server sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct KubeletHandle {
+    context: Arc<NodeContext>,
+    pods: AllPods,
+}
+
+impl KubeletHandle {
+    pub fn new(context: Arc<NodeContext>, pods: AllPods) -> Self {
+        KubeletHandle { context, pods }
+    }
+
+    /// The container runtime, for exec, attach and port-forward.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.context.runtime
+    }
+
+    /// The pods of this node.
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        (self.pods)().unwrap_or_default()
+    }
+
+    /// A pod by name, and by uid where one is given.
+    pub fn pod(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
+        let is = |pod: &Arc<Pod>| {
+            let id = PodIdentity::of(pod);
+            id.namespace == namespace && id.name == name && uid.is_none_or(|uid| uid == id.uid)
+        };
+        self.pods().into_iter().find(is)
+    }
+
+    async fn observed(&self, namespace: &str, name: &str, uid: Option<&str>) -> Result<(Option<Arc<Pod>>, PodIdentity, Observed), LookupError> {
+        let missing = || LookupError::NoPod(format!("{name}_{namespace}"));
+        let pod = self.pod(namespace, name, uid);
+        let id = match &pod {
+            Some(pod) => PodIdentity::of(pod),
+            None => self.remembered(namespace, name, uid).await?.ok_or_else(missing)?,
+        };
+        let observed = observe(&*self.context.runtime, &id.uid, None).await?;
+        Ok((pod, id, observed))
+    }
+
+    /// A pod that only the runtime knows any more.
+    async fn remembered(&self, namespace: &str, name: &str, uid: Option<&str>) -> Result<Option<PodIdentity>, LookupError> {
+        let selector = HashMap::from([(names::POD_NAMESPACE.to_owned(), namespace.to_owned()), (names::POD_NAME.to_owned(), name.to_owned())]);
+        let filter = ContainerFilter { label_selector: selector.clone(), ..Default::default() };
+        let containers = self.context.runtime.list_containers(filter).await?;
+        let sandboxes = self.context.runtime.list_pod_sandboxes(PodSandboxFilter { label_selector: selector, ..Default::default() }).await?;
+        let labels = containers.into_iter().map(|c| c.labels).chain(sandboxes.into_iter().map(|s| s.labels));
+        let mut ids = labels.filter_map(|labels| PodIdentity::from_labels(|name| labels.get(name)));
+        Ok(ids.find(|id| uid.is_none_or(|uid| uid == id.uid)))
+    }
+
+    /// The id of a running container. An empty name means the pod's only, or first, container.
+    pub async fn container(&self, namespace: &str, pod: &str, uid: Option<&str>, container: &str) -> Result<String, LookupError> {
+        let (spec, _, observed) = self.observed(namespace, pod, uid).await?;
+        let name = chosen(spec.as_deref(), container, pod)?;
+        let running = observed.newest(&name).filter(|seen| seen.state == RunState::Running);
+        running.map(|seen| seen.id.clone()).ok_or_else(|| LookupError::NotRunning(format!("container not found (\"{name}\")")))
+    }
+
+    /// The id of a pod's running sandbox, for port-forward.
+    pub async fn sandbox(&self, namespace: &str, pod: &str, uid: Option<&str>) -> Result<String, LookupError> {
+        let (_, id, observed) = self.observed(namespace, pod, uid).await?;
+        let ready = observed.ready_sandbox().map(|sandbox| sandbox.id.clone());
+        ready.ok_or_else(|| LookupError::NotRunning(format!("no running sandbox of pod \"{}_{}\"", id.name, id.namespace)))
+    }
+
+    /// The log of a container, or with `previous` of the one before the newest.
+    pub async fn log(&self, namespace: &str, pod: &str, uid: Option<&str>, container: &str, previous: bool) -> Result<LogFile, LookupError> {
+        let (spec, id, observed) = self.observed(namespace, pod, uid).await?;
+        let name = chosen(spec.as_deref(), container, pod)?;
+        let seen: Option<&ContainerView> = match (observed.newest(&name), previous) {
+            (newest, false) => newest,
+            (Some(newest), true) if newest.attempt == 0 => None,
+            (_, true) => observed.previous(&name),
+        };
+        let what = if previous { "previous terminated container" } else { "container" };
+        let waiting = || match previous {
+            true => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" not found")),
+            false => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" is waiting to start: {}", waiting_reason(spec.as_deref(), &name))),
+        };
+        let seen = seen.ok_or_else(waiting)?;
+        Ok(LogFile {
+            path: id.log_file(&self.context.log_root, &name, seen.attempt),
+            container_id: seen.id.clone(),
+            running: seen.state == RunState::Running,
+        })
+    }
+
+    /// Whether a container still runs: a follower of its log ends when it does not.
+    pub async fn is_running(&self, container_id: &str) -> bool {
+        let status = self.context.runtime.container_status(container_id).await;
+        status.is_ok_and(|status| status.state() == troupe_cri::proto::ContainerState::ContainerRunning)
+    }
+}
+
+fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, LookupError> {
+    let spec = pod.and_then(|pod| pod.spec.as_ref());
+    let missing = || LookupError::NoContainer { container: container.to_owned(), pod: pod_name.to_owned() };
+    match spec {
+        Some(spec) if container.is_empty() => spec.containers.first().map(|first| first.name.clone()).ok_or_else(missing),
+        Some(spec) => find_container(spec, container).map(|found| found.name.clone()).ok_or_else(missing),
+        None => Ok(container.to_owned()),
+    }
+}
+
+fn waiting_reason(pod: Option<&Pod>, name: &str) -> String {
+    let status = pod.and_then(|pod| pod.status.as_ref());
+    let all = status.into_iter().flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
+    let mut reasons = all.filter(|status| status.name == name).filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    reasons.next().unwrap_or_else(|| "ContainerCreating".into())
+}

@@ -1,0 +1,209 @@
+//! Static pods: files in a folder that become pods without an API server, and mirror pods that show them in it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use k8s_openapi::{
+    api::core::v1::{Node, Pod, Toleration},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use sha2::{Digest, Sha256};
+use troupe_api::{client::Client, meta::Cause, service::DeleteOptions};
+use troupe_cri::names::PodIdentity;
+
+use super::pods::{PodChanged, Pods};
+use crate::runtime::{
+    host::UnitAddr,
+    system::{System, TaskHandle},
+};
+
+const LOOK: Duration = Duration::from_secs(2);
+/// The annotation of a mirror pod: the hash of the manifest it mirrors.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const HASH: &str = "kubernetes.io/config.hash";
+const SOURCE: &str = "kubernetes.io/config.source";
+
+/// The static pods of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Manifests {
+    folder: Option<PathBuf>,
+    node: Arc<str>,
+    /// `None` before the folder was read once.
+    pods: Arc<ArcSwapOption<BTreeMap<PodIdentity, Arc<Pod>>>>,
+}
+
+/// Whether the API shows this pod only on behalf of a manifest.
+pub fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
+}
+
+impl Manifests {
+    /// The manifests of `folder`, read for the first time right here.
+    pub fn new(folder: Option<PathBuf>, node: Arc<str>) -> Self {
+        let manifests = Manifests { folder, node, pods: Arc::default() };
+        manifests.reread();
+        manifests
+    }
+
+    /// All static pods; `None` while the folder cannot be read, which must not look like an empty one.
+    pub fn pods(&self) -> Option<Vec<Arc<Pod>>> {
+        self.pods.load().as_ref().map(|pods| pods.values().cloned().collect())
+    }
+
+    /// A static pod, with the status that its mirror in the API carries.
+    pub fn pod(&self, id: &PodIdentity, mirror: Option<&Pod>) -> Option<Arc<Pod>> {
+        let pod = self.pods.load().as_ref()?.get(id).cloned()?;
+        match mirror.filter(|mirror| is_mirror(mirror) && mirror.status.is_some()) {
+            Some(mirror) => Some(Arc::new(Pod { status: mirror.status.clone(), ..Pod::clone(&pod) })),
+            None => Some(pod),
+        }
+    }
+
+    /// Reads the folder again; gives the pods that appeared, changed or vanished.
+    fn reread(&self) -> Vec<PodIdentity> {
+        let found = match &self.folder {
+            None => BTreeMap::new(),
+            Some(folder) => match read_folder(folder, &self.node) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, folder = %folder.display(), "manifests not read");
+                    return Vec::new();
+                }
+            },
+        };
+        let before = self.pods.swap(Some(Arc::new(found.clone()))).unwrap_or_default();
+        let differs = |id: &&PodIdentity| before.get(*id) != found.get(*id);
+        let all: std::collections::BTreeSet<_> = before.keys().chain(found.keys()).collect();
+        all.into_iter().filter(differs).cloned().collect()
+    }
+
+    /// Follows the folder from now on, and keeps mirror pods where there is an API server.
+    pub fn follow(&self, system: &System, pods: UnitAddr<Pods>, client: Option<Client>, tasks: &mut Vec<TaskHandle>) {
+        if self.folder.is_none() {
+            return;
+        }
+        let manifests = self.clone();
+        tasks.push(system.spawn_task("kubelet/manifests", move || {
+            let (manifests, pods, client) = (manifests.clone(), pods.clone(), client.clone());
+            async move {
+                loop {
+                    for changed in manifests.reread() {
+                        pods.wake(PodChanged(changed), Cause::root());
+                    }
+                    if let Some(client) = &client {
+                        manifests.mirror(client).await;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }));
+    }
+
+    /// Makes missing mirror pods and removes those whose manifest changed or went.
+    async fn mirror(&self, client: &Client) {
+        for pod in self.pods().unwrap_or_default() {
+            if let Err(error) = self.mirror_one(client, &pod).await {
+                tracing::warn!(%error, pod = pod.metadata.name, "mirror pod not kept");
+            }
+        }
+    }
+
+    async fn mirror_one(&self, client: &Client, pod: &Pod) -> Result<(), troupe_api::Status> {
+        let id = PodIdentity::of(pod);
+        let api = client.namespaced::<Pod>(id.namespace.as_str());
+        let hash = |pod: &Pod| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR).or_else(|| annotations.get(HASH)).cloned());
+        if let Some(known) = api.get_opt(&id.name).await? {
+            if hash(&known) == hash(pod) && known.metadata.deletion_timestamp.is_none() {
+                return Ok(());
+            }
+            let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+            api.delete(&id.name, options).await?;
+        }
+        let node = client.all::<Node>().get(&self.node).await?;
+        let mut mirror = pod.clone();
+        mirror.metadata.uid = None;
+        mirror.status = None;
+        let annotations = mirror.metadata.annotations.get_or_insert_default();
+        annotations.insert(MIRROR.into(), id.uid.clone());
+        mirror.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: self.node.to_string(),
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        api.create(&mirror).await.map(drop)
+    }
+}
+
+fn read_folder(folder: &Path, node: &str) -> std::io::Result<BTreeMap<PodIdentity, Arc<Pod>>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        if hidden || !path.is_file() {
+            continue;
+        }
+        match parse(&fs::read(&path)?, node) {
+            Ok(pod) => drop(found.insert(PodIdentity::of(&pod), Arc::new(pod))),
+            Err(error) => tracing::warn!(%error, file = %path.display(), "manifest not understood"),
+        }
+    }
+    Ok(found)
+}
+
+/// A manifest as a pod of this node: named after it, with a uid made of its content.
+fn parse(text: &[u8], node: &str) -> Result<Pod, serde_norway::Error> {
+    let mut pod: Pod = serde_norway::from_slice(text)?;
+    let hash = hex::encode(&Sha256::digest([text, node.as_bytes()].concat())[..16]);
+    let meta = &mut pod.metadata;
+    meta.name = Some(format!("{}-{node}", meta.name.as_deref().unwrap_or("pod")));
+    meta.namespace.get_or_insert_with(|| "default".into());
+    meta.uid = Some(hash.clone());
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(HASH.into(), hash);
+    annotations.insert(SOURCE.into(), "file".into());
+    let spec = pod.spec.get_or_insert_default();
+    spec.node_name = Some(node.to_owned());
+    let everything = Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
+    spec.tolerations.get_or_insert_default().push(everything);
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
+        container.termination_message_policy.get_or_insert_with(|| "File".into());
+    }
+    Ok(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: c, image: i}]}\n";
+
+    #[test]
+    fn a_manifest_becomes_a_pod_named_after_the_node() {
+        let pod = parse(WEB.as_bytes(), "n1").expect("a pod");
+        let id = PodIdentity::of(&pod);
+        assert_eq!((id.namespace.as_str(), id.name.as_str(), id.uid.len()), ("default", "web-n1", 32));
+        assert_eq!(parse(WEB.as_bytes(), "n1").expect("a pod").metadata.uid, Some(id.uid));
+    }
+
+    #[test]
+    fn changes_of_the_folder_are_told_once() {
+        let place = tempfile::tempdir().expect("a directory");
+        let manifests = Manifests::new(Some(place.path().to_owned()), "n".into());
+        assert_eq!(manifests.pods(), Some(Vec::new()));
+        fs::write(place.path().join("web.yaml"), WEB).expect("writes");
+        assert_eq!(manifests.reread().len(), 1);
+        assert_eq!(manifests.reread().len(), 0);
+        fs::write(place.path().join("web.yaml"), WEB.replace("image: i", "image: j")).expect("writes");
+        assert_eq!(manifests.reread().len(), 2, "the old pod goes, a new one comes");
+    }
+}

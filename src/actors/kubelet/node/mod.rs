@@ -1,0 +1,195 @@
+//! The node object: registered, kept up to date, and its lease renewed.
+
+pub mod facts;
+pub mod lease;
+pub mod status;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use serde_json::{Value, json};
+use troupe_api::{Status, client::Client, service::PatchType};
+
+use self::{
+    facts::{MachineFacts, Usage},
+    status::{NodeInputs, labels, node, patch, same},
+};
+use super::{context::NodeContext, events::Note};
+use crate::runtime::{host::UnitContext, unit::Unit};
+
+/// How often the status is looked at; soon after the start much more often.
+const LOOK: Duration = Duration::from_secs(10);
+const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
+/// A status that does not change is written this often.
+const REPORT: SignedDuration = SignedDuration::from_mins(5);
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the node is told about itself.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    pub labels: BTreeMap<String, String>,
+    pub port: u16,
+    pub max_pods: u32,
+    pub kubelet_version: String,
+    /// `containerd://1.6.20`.
+    pub runtime_version: String,
+    pub machine: MachineFacts,
+}
+
+/// The unit that speaks for the node.
+pub struct NodeReporter {
+    context: Arc<NodeContext>,
+    client: Client,
+    facts: Arc<NodeFacts>,
+    node: Option<Arc<Node>>,
+    written: Option<NodeStatus>,
+    written_at: Timestamp,
+    renewed: Option<Timestamp>,
+    ready: bool,
+}
+
+impl NodeReporter {
+    pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
+        let (node, written, renewed) = (None, None, None);
+        NodeReporter { context, client, facts, node, written, written_at: Timestamp::UNIX_EPOCH, renewed, ready: false }
+    }
+
+    fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
+        let work = async move { register(&context, &client, &facts).await };
+        cx.spawn_then(work, |reporter, registered, cx| match registered {
+            Ok(node) => {
+                tracing::info!(node = &*reporter.context.node_name, "node registered");
+                reporter.context.events.node(&node, Note::normal("Starting", "Starting kubelet."));
+                reporter.node = Some(node);
+                reporter.renew(cx);
+                cx.every(lease::RENEW, Self::renew);
+                reporter.report(cx);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "node not registered");
+                cx.after(RETRY, Self::register);
+            }
+        });
+    }
+
+    fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let (client, name) = (self.client.clone(), self.context.node_name.clone());
+        let uid = self.node.as_ref().and_then(|node| node.metadata.uid.clone());
+        cx.spawn_then(async move { lease::renew(&client, &name, uid.as_deref(), Timestamp::now()).await }, |reporter, renewed, cx| match renewed {
+            Ok(()) => reporter.renewed = Some(Timestamp::now()),
+            Err(error) => {
+                tracing::warn!(%error, "lease not renewed");
+                cx.after(Duration::from_secs(2), Self::renew);
+            }
+        });
+    }
+
+    fn report(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
+        let (before, since) = (self.written.clone(), self.written_at);
+        let work = async move {
+            let status = measure(&context, &facts, before.as_ref()).await;
+            let due = Timestamp::now().duration_since(since) >= REPORT;
+            if !due && before.as_ref().is_some_and(|before| same(before, &status)) {
+                return (status, Ok(false));
+            }
+            let written = client.all::<Node>().patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(&status)).await;
+            (status, written.map(|_| true))
+        };
+        cx.spawn_then(work, |reporter, (status, written), cx| reporter.reported(status, written, cx));
+    }
+
+    fn reported(&mut self, status: NodeStatus, written: Result<bool, Status>, cx: &mut UnitContext<'_, Self>) {
+        let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        match written {
+            Ok(wrote) => {
+                if wrote {
+                    self.written_at = Timestamp::now();
+                }
+                self.written = Some(status);
+                self.announce(ready);
+                cx.after(if ready { LOOK } else { LOOK_AT_FIRST }, Self::report);
+            }
+            Err(error) if error.is_not_found() => {
+                // Somebody deleted the node object: register again.
+                self.written = None;
+                self.register(cx);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "node status not written");
+                cx.after(RETRY, Self::report);
+            }
+        }
+    }
+
+    fn announce(&mut self, ready: bool) {
+        if ready == self.ready {
+            return;
+        }
+        self.ready = ready;
+        let name = &self.context.node_name;
+        let reason = if ready { "NodeReady" } else { "NodeNotReady" };
+        if let Some(node) = &self.node {
+            self.context.events.node(node, Note::normal(reason, format!("Node {name} status is now: {reason}")));
+        }
+    }
+}
+
+async fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>) -> NodeStatus {
+    let runtime = context.runtime.status().await.map_err(|error| error.to_string());
+    let images = context.runtime.list_images().await.unwrap_or_default();
+    let usage = Usage::measure(&context.root);
+    let conditions = before.and_then(|before| before.conditions.clone()).unwrap_or_default();
+    status::status(&inputs(context, facts, usage, runtime.as_ref().map_err(String::as_str), &images), &conditions)
+}
+
+fn inputs<'a>(
+    context: &'a NodeContext,
+    facts: &'a NodeFacts,
+    usage: Usage,
+    runtime: Result<&'a troupe_cri::proto::RuntimeStatus, &'a str>,
+    images: &'a [troupe_cri::proto::Image],
+) -> NodeInputs<'a> {
+    NodeInputs {
+        name: &context.node_name,
+        labels: &facts.labels,
+        ips: &context.node_ips,
+        port: facts.port,
+        max_pods: facts.max_pods,
+        kubelet_version: &facts.kubelet_version,
+        facts: &facts.machine,
+        usage,
+        runtime,
+        runtime_version: &facts.runtime_version,
+        images,
+        now: Timestamp::now(),
+    }
+}
+
+/// Creates the node object, or brings the labels of the one that exists up to date.
+async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<Arc<Node>, Status> {
+    let api = client.all::<Node>();
+    let runtime = context.runtime.status().await.map_err(|error| error.to_string());
+    let inputs = inputs(context, facts, Usage::measure(&context.root), runtime.as_ref().map_err(String::as_str), &[]);
+    if let Some(known) = api.get_opt(&context.node_name).await? {
+        let wanted = labels(&inputs);
+        let has = known.metadata.labels.clone().unwrap_or_default();
+        if wanted.iter().all(|(key, value)| has.get(key) == Some(value)) {
+            return Ok(known);
+        }
+        return api.patch(&context.node_name, "", PatchType::Merge, &json!({"metadata": {"labels": wanted}})).await;
+    }
+    api.create(&node(&inputs)).await
+}
+
+impl Unit for NodeReporter {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.register(cx);
+    }
+
+    fn observe(&self) -> Value {
+        json!({"ready": self.ready, "registered": self.node.is_some(), "lease": self.renewed.map(|time| time.to_string())})
+    }
+}

@@ -1,0 +1,262 @@
+//! The node object and its status: pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec, NodeStatus,
+        NodeSystemInfo,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use serde_json::{Value, json};
+use troupe_cri::proto;
+
+use super::facts::{MachineFacts, Usage};
+use crate::kubelet::status::whole_seconds;
+
+/// How many images a node lists.
+const IMAGES: usize = 50;
+
+/// All that a node's status is made of.
+#[derive(Clone, Debug)]
+pub struct NodeInputs<'a> {
+    pub name: &'a str,
+    pub labels: &'a BTreeMap<String, String>,
+    pub ips: &'a [String],
+    pub port: u16,
+    pub max_pods: u32,
+    pub kubelet_version: &'a str,
+    pub facts: &'a MachineFacts,
+    pub usage: Usage,
+    /// `None` when the runtime does not answer, with why.
+    pub runtime: Result<&'a proto::RuntimeStatus, &'a str>,
+    pub runtime_version: &'a str,
+    pub images: &'a [proto::Image],
+    pub now: Timestamp,
+}
+
+/// The node as it registers.
+pub fn node(inputs: &NodeInputs<'_>) -> Node {
+    let annotations = [("volumes.kubernetes.io/controller-managed-attach-detach", "true")];
+    let metadata = ObjectMeta {
+        name: Some(inputs.name.to_owned()),
+        labels: Some(labels(inputs)),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        ..ObjectMeta::default()
+    };
+    Node { metadata, spec: Some(NodeSpec::default()), status: Some(status(inputs, &[])) }
+}
+
+/// The labels that every node has, and its own.
+pub fn labels(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
+    let (arch, os) = (inputs.facts.architecture.as_str(), "linux");
+    let well_known = [
+        ("kubernetes.io/hostname", inputs.name),
+        ("kubernetes.io/os", os),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", os),
+        ("beta.kubernetes.io/arch", arch),
+    ];
+    let mut all: BTreeMap<_, _> = well_known.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    all.extend(inputs.labels.clone());
+    all
+}
+
+/// The status; conditions keep the time of their last change from `before`.
+pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
+    let capacity = capacity(inputs);
+    NodeStatus {
+        addresses: Some(addresses(inputs)),
+        allocatable: Some(allocatable(&capacity)),
+        capacity: Some(capacity),
+        conditions: Some(conditions(inputs, before)),
+        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: inputs.port.into() }) }),
+        images: Some(images(inputs.images)),
+        node_info: Some(system_info(inputs)),
+        runtime_handlers: Some(vec![NodeRuntimeHandler { name: Some(String::new()), features: None }]),
+        ..NodeStatus::default()
+    }
+}
+
+fn addresses(inputs: &NodeInputs<'_>) -> Vec<NodeAddress> {
+    let ips = inputs.ips.iter().map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.clone() });
+    ips.chain([NodeAddress { type_: "Hostname".into(), address: inputs.name.to_owned() }]).collect()
+}
+
+fn capacity(inputs: &NodeInputs<'_>) -> BTreeMap<String, Quantity> {
+    let kib = |bytes: u64| format!("{}Ki", bytes / 1024);
+    let all = [
+        ("cpu", inputs.facts.cpus.to_string()),
+        ("memory", kib(inputs.facts.memory_bytes.unsigned_abs())),
+        ("ephemeral-storage", kib(inputs.usage.disk_size)),
+        ("pods", inputs.max_pods.to_string()),
+        ("hugepages-1Gi", "0".to_owned()),
+        ("hugepages-2Mi", "0".to_owned()),
+    ];
+    all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity))).collect()
+}
+
+/// What pods may use: all but what the eviction marks keep free.
+fn allocatable(capacity: &BTreeMap<String, Quantity>) -> BTreeMap<String, Quantity> {
+    let mut left = capacity.clone();
+    let bytes = |name: &str| capacity.get(name).map_or(0, |quantity| troupe_cri::quantity::value(&quantity.0));
+    left.insert("memory".into(), Quantity(format!("{}Ki", (bytes("memory") - (100 << 20)).max(0) / 1024)));
+    left.insert("ephemeral-storage".into(), Quantity((bytes("ephemeral-storage") / 10 * 9).to_string()));
+    left
+}
+
+fn system_info(inputs: &NodeInputs<'_>) -> NodeSystemInfo {
+    let facts = inputs.facts;
+    NodeSystemInfo {
+        architecture: facts.architecture.clone(),
+        boot_id: facts.boot_id.clone(),
+        container_runtime_version: inputs.runtime_version.to_owned(),
+        kernel_version: facts.kernel.clone(),
+        kube_proxy_version: String::new(),
+        kubelet_version: inputs.kubelet_version.to_owned(),
+        machine_id: facts.machine_id.clone(),
+        operating_system: "linux".into(),
+        os_image: facts.os_image.clone(),
+        swap: facts.swap_bytes.map(|capacity| k8s_openapi::api::core::v1::NodeSwapStatus { capacity: Some(capacity) }),
+        system_uuid: facts.system_uuid.clone(),
+    }
+}
+
+fn images(all: &[proto::Image]) -> Vec<ContainerImage> {
+    let mut all: Vec<_> = all.iter().filter(|image| !image.repo_tags.is_empty() || !image.repo_digests.is_empty()).collect();
+    all.sort_by_key(|image| (std::cmp::Reverse(image.size), image.id.clone()));
+    let shown = all.into_iter().take(IMAGES).map(|image| ContainerImage {
+        names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(5).cloned().collect()),
+        size_bytes: Some(image.size.cast_signed()),
+    });
+    shown.collect()
+}
+
+/// Why the node is not ready.
+fn unready(inputs: &NodeInputs<'_>) -> Option<String> {
+    let status = match inputs.runtime {
+        Ok(status) => status,
+        Err(error) => return Some(format!("container runtime is down: {error}")),
+    };
+    let failing = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind && !condition.status);
+    let told = |what: &str, condition: &proto::RuntimeCondition| {
+        format!("{what}: {}=false reason:{} message:{}", condition.r#type, condition.reason, condition.message)
+    };
+    let runtime = failing("RuntimeReady").map(|condition| told("container runtime not ready", condition));
+    let network = failing("NetworkReady").map(|condition| told("container runtime network not ready", condition));
+    let all: Vec<_> = runtime.into_iter().chain(network).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCondition> {
+    let pressure = |kind: &str, holds: bool, under: (&str, &str), well: (&str, &str)| {
+        let (reason, message) = if holds { under } else { well };
+        (kind.to_owned(), holds, reason.to_owned(), message.to_owned())
+    };
+    let usage = inputs.usage;
+    let ready = match unready(inputs) {
+        None => ("Ready".to_owned(), true, "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
+        Some(message) => ("Ready".to_owned(), false, "KubeletNotReady".to_owned(), message),
+    };
+    let findings = [
+        pressure(
+            "MemoryPressure",
+            usage.memory_pressure(),
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ),
+        pressure(
+            "DiskPressure",
+            usage.disk_pressure(),
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ),
+        pressure(
+            "PIDPressure",
+            usage.pid_pressure(),
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ),
+        ready,
+    ];
+    let condition = |(kind, holds, reason, message): (String, bool, String, String)| {
+        let status = if holds { "True" } else { "False" };
+        let old = before.iter().find(|old| old.type_ == kind && old.status == status);
+        NodeCondition {
+            last_heartbeat_time: Some(whole_seconds(inputs.now)),
+            last_transition_time: old.and_then(|old| old.last_transition_time.clone()).or(Some(whole_seconds(inputs.now))),
+            message: Some(message),
+            reason: Some(reason),
+            status: status.to_owned(),
+            type_: kind,
+        }
+    };
+    findings.into_iter().map(condition).collect()
+}
+
+/// Whether two statuses say the same, whenever it was measured.
+pub fn same(one: &NodeStatus, other: &NodeStatus) -> bool {
+    let timeless = |status: &NodeStatus| {
+        let mut status = status.clone();
+        status.conditions.iter_mut().flatten().for_each(|condition| condition.last_heartbeat_time = None);
+        status
+    };
+    timeless(one) == timeless(other)
+}
+
+/// The status as a strategic merge patch: others' conditions and extended resources stay.
+pub fn patch(status: &NodeStatus) -> Value {
+    json!({"status": status})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(runtime: &proto::RuntimeStatus, before: &[NodeCondition], second: i64) -> NodeStatus {
+        let usage = Usage { memory_available: 1 << 30, disk_size: 1000, disk_available: 900, ..Usage::default() };
+        let facts = MachineFacts { cpus: 2, memory_bytes: 1 << 30, ..MachineFacts::default() };
+        let inputs = NodeInputs {
+            name: "n",
+            labels: &BTreeMap::new(),
+            ips: &["192.0.2.1".to_owned()],
+            port: 10250,
+            max_pods: 110,
+            kubelet_version: "v1.36.0",
+            facts: &facts,
+            usage,
+            runtime: Ok(runtime),
+            runtime_version: "containerd://1.6",
+            images: &[],
+            now: Timestamp::from_second(second).expect("a time"),
+        };
+        status(&inputs, before)
+    }
+
+    fn network(status: bool) -> proto::RuntimeStatus {
+        let (reason, message) = ("NetworkPluginNotReady".to_owned(), "cni plugin not initialized".to_owned());
+        proto::RuntimeStatus { conditions: vec![proto::RuntimeCondition { r#type: "NetworkReady".into(), status, reason, message }] }
+    }
+
+    fn ready(status: &NodeStatus) -> &NodeCondition {
+        status.conditions.as_ref().expect("conditions").iter().find(|condition| condition.type_ == "Ready").expect("is there")
+    }
+
+    #[test]
+    fn a_node_without_pod_network_is_not_ready_and_says_so() {
+        let status = with(&network(false), &[], 5);
+        let message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
+        assert_eq!((ready(&status).status.as_str(), ready(&status).message.as_deref()), ("False", Some(message)));
+    }
+
+    #[test]
+    fn heartbeats_move_but_transitions_stay() {
+        let first = with(&network(true), &[], 5);
+        let second = with(&network(true), first.conditions.as_deref().expect("conditions"), 9);
+        assert_eq!(ready(&second).last_transition_time.as_ref().map(|time| time.0.as_second()), Some(5));
+        assert!(same(&first, &second) && first != second);
+        assert_eq!(second.allocatable.expect("allocatable")["memory"].0, "946176Ki");
+    }
+}

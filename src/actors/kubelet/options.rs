@@ -1,0 +1,66 @@
+//! How a kubelet is started.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use troupe_api::client::Client;
+use troupe_cri::Runtime;
+
+use crate::runtime::cache::Lister;
+
+/// Everything a kubelet is told from outside.
+#[derive(Clone)]
+pub struct KubeletOptions {
+    pub node_name: String,
+    /// Acts as `system:node:<name>`. Without one the node runs alone, on its manifests.
+    pub client: Option<Client>,
+    /// All services, for pods' environments; the kubelet watches them itself where none is given.
+    pub services: Option<Lister<Service>>,
+    pub runtime: Arc<dyn Runtime>,
+    /// [default: `/var/lib/kubelet`]
+    pub root_dir: PathBuf,
+    /// [default: `/var/log/pods`]
+    pub log_dir: PathBuf,
+    /// Symlinks for log collectors; empty for none. [default: `/var/log/containers`]
+    pub container_log_dir: PathBuf,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    /// The resolver configuration that pods inherit. [default: `/etc/resolv.conf`]
+    pub resolv_conf: PathBuf,
+    /// The cgroup below which `kubepods` lies; empty for the root.
+    pub cgroup_root: String,
+    pub node_ips: Vec<IpAddr>,
+    pub max_pods: u32,
+    pub labels: BTreeMap<String, String>,
+    /// Where the kubelet's server listens, as the node's status tells.
+    pub port: u16,
+    /// Pods from files, where set.
+    pub static_pod_dir: Option<PathBuf>,
+    /// As nodeInfo shows it.
+    pub kubelet_version: String,
+}
+
+impl KubeletOptions {
+    /// The defaults of a node with this name on this runtime.
+    pub fn new(node_name: impl Into<String>, runtime: Arc<dyn Runtime>) -> Self {
+        KubeletOptions {
+            node_name: node_name.into(),
+            client: None,
+            services: None,
+            runtime,
+            root_dir: "/var/lib/kubelet".into(),
+            log_dir: "/var/log/pods".into(),
+            container_log_dir: "/var/log/containers".into(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            cgroup_root: String::new(),
+            node_ips: Vec::new(),
+            max_pods: 110,
+            labels: BTreeMap::new(),
+            port: 10250,
+            static_pod_dir: None,
+            kubelet_version: format!("v1.36.0+troupe.{}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The actor around a pod's machine: carries effects out as tasks of its own and brings their answers back.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::Message;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use troupe_cri::names::PodIdentity;
+
+use super::{
+    apply::{self, Step, Tokens},
+    last_words::last_words,
+    machine::{Effect, PodMachine},
+    observe::{logged_attempts, observe},
+    plan::{Action, find_container},
+};
+use crate::{
+    kubelet::{
+        context::NodeContext,
+        events::{ContainerField, Note},
+        probes,
+        status::writer::{is_shown, status_patch},
+    },
+    runtime::{
+        envelope::{On, Reply},
+        host::UnitContext,
+        unit::Unit,
+    },
+};
+
+/// Something may have changed: the pod in the API, or (`runtime`) its sandboxes and containers.
+#[derive(Clone, Copy, Debug, Default, Message)]
+#[rtype(result = "()")]
+pub struct Wake {
+    pub runtime: bool,
+}
+
+/// Finds the newest version of a pod by identity; `None` when the API (or the manifest folder) has it no more.
+pub type PodSource = Arc<dyn Fn(&PodIdentity) -> Option<Arc<Pod>> + Send + Sync>;
+
+/// Called once nothing of a pod is left.
+pub type WhenGone = Arc<dyn Fn(&PodIdentity) + Send + Sync>;
+
+/// One pod's actor.
+pub struct PodWorker {
+    context: Arc<NodeContext>,
+    source: PodSource,
+    when_gone: WhenGone,
+    machine: PodMachine,
+    tokens: Arc<Tokens>,
+    build: CancellationToken,
+    /// Counts timers, so that only the newest one acts.
+    timer: u64,
+    armed: Option<Timestamp>,
+    /// A status write is under way; the newest one waits behind it.
+    writing: bool,
+    unwritten: Option<Box<k8s_openapi::api::core::v1::PodStatus>>,
+    finishing: bool,
+    last: String,
+}
+
+impl PodWorker {
+    /// A worker that knows nothing yet: all it needs comes from the source, the runtime and the disk.
+    pub fn new(context: Arc<NodeContext>, id: PodIdentity, source: PodSource, when_gone: WhenGone) -> Self {
+        let logged = logged_attempts(&id.log_directory(&context.log_root));
+        let machine = PodMachine::new(id, context.node_ips.clone(), &context.runtime_name, logged);
+        PodWorker {
+            context,
+            source,
+            when_gone,
+            machine,
+            tokens: Arc::default(),
+            build: CancellationToken::new(),
+            timer: 0,
+            armed: None,
+            writing: false,
+            unwritten: None,
+            finishing: false,
+            last: String::new(),
+        }
+    }
+
+    fn look(&mut self) {
+        match (self.source)(&self.machine.id) {
+            Some(pod) => self.machine.spec(pod),
+            None => self.machine.remove(),
+        }
+    }
+
+    fn step(&self) -> Step {
+        Step {
+            context: self.context.clone(),
+            pod: self.machine.pod().cloned().unwrap_or_default(),
+            id: self.machine.id.clone(),
+            observed: self.machine.seen().cloned().unwrap_or_default(),
+            tokens: self.tokens.clone(),
+            cancel: self.build.clone(),
+        }
+    }
+
+    fn note(&self, note: Note) {
+        if let Some(pod) = self.machine.pod() {
+            self.context.events.pod(pod, note);
+        }
+    }
+
+    fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {
+        for effect in self.machine.advance(Timestamp::now()) {
+            self.carry_out(effect, cx);
+        }
+        self.arm(cx);
+    }
+
+    fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let wanted = self.machine.wake_at();
+        let earlier = self.armed.is_some_and(|armed| wanted.is_none_or(|wanted| armed <= wanted));
+        let Some(at) = wanted.filter(|_| !earlier) else { return };
+        self.timer += 1;
+        self.armed = Some(at);
+        let serial = self.timer;
+        let delay = at.duration_since(Timestamp::now()).try_into().unwrap_or_default();
+        cx.after(delay, move |worker, cx| {
+            if worker.timer == serial {
+                worker.armed = None;
+                worker.advance(cx);
+            }
+        });
+    }
+
+    fn carry_out(&mut self, effect: Effect, cx: &mut UnitContext<'_, Self>) {
+        match effect {
+            Effect::Observe => self.observe(cx),
+            Effect::Take(action) => self.take(action, cx),
+            Effect::CancelBuild => self.build.cancel(),
+            Effect::Probe(task) => self.probe(task, cx),
+            Effect::Refresh => {
+                let step = self.step();
+                cx.spawn_then(async move { apply::refresh(&step).await }, |worker, outcome, cx| {
+                    if let Err(failure) = outcome {
+                        tracing::warn!(pod = worker.machine.id.name, error = failure.message, "volumes not refreshed");
+                    }
+                    worker.machine.refreshed(Timestamp::now());
+                    worker.advance(cx);
+                });
+            }
+            Effect::Publish(status) => {
+                self.unwritten = Some(status);
+                self.write_status(cx);
+            }
+            Effect::Note(note) => self.note(note),
+            Effect::Finish => {
+                self.finishing = true;
+                self.finish(cx);
+            }
+        }
+    }
+
+    fn observe(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let (context, uid, before) = (self.context.clone(), self.machine.id.uid.clone(), self.machine.seen().cloned());
+        let work = async move {
+            let observed = observe(&*context.runtime, &uid, before.as_ref()).await;
+            let words = match &observed {
+                Ok(observed) => last_words(observed, before.as_ref()).await,
+                Err(_) => BTreeMap::new(),
+            };
+            (observed, words)
+        };
+        cx.spawn_then(work, |worker, (observed, words), cx| {
+            if let Err(error) = &observed {
+                tracing::warn!(pod = worker.machine.id.name, %error, "runtime not observed");
+            }
+            worker.machine.observed(observed.ok(), words, Timestamp::now());
+            worker.advance(cx);
+        });
+    }
+
+    fn take(&mut self, action: Action, cx: &mut UnitContext<'_, Self>) {
+        tracing::info!(pod = %format_args!("{}/{}", self.machine.id.namespace, self.machine.id.name), ?action, "apply");
+        self.last = format!("{action:?}");
+        if matches!(action, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. }) {
+            self.build = CancellationToken::new();
+        }
+        let step = self.step();
+        let work = async move {
+            let outcome = apply::apply(&step, &action).await;
+            (action, outcome)
+        };
+        cx.spawn_then(work, |worker, (action, outcome), cx| {
+            if let Err(failure) = &outcome {
+                tracing::warn!(pod = worker.machine.id.name, ?action, reason = failure.reason, error = failure.message, "step failed");
+            }
+            worker.machine.done(&action, outcome, Timestamp::now());
+            worker.advance(cx);
+        });
+    }
+
+    fn probe(&mut self, task: probes::ProbeTask, cx: &mut UnitContext<'_, Self>) {
+        let step = self.step();
+        let work = async move {
+            let spec = step.pod.spec.clone().unwrap_or_default();
+            let container = find_container(&spec, &task.container).cloned().unwrap_or_default();
+            let ip = step.context.pod_ips(&step.pod, &step.observed).first().cloned().unwrap_or_default();
+            let outcome = probes::run::run(&*step.context.runtime, &task.container_id, &container, &ip, &task.probe).await;
+            (task, outcome)
+        };
+        cx.spawn_then(work, |worker, (task, outcome), cx| {
+            if let Some(note) = worker.machine.probed(&task.container_id, &task.container, task.kind, &outcome, Timestamp::now()) {
+                let spec = worker.machine.pod().and_then(|pod| pod.spec.as_ref());
+                let init = spec.is_some_and(|spec| spec.containers.iter().all(|container| container.name != task.container));
+                worker.note(note.about(Some(ContainerField { name: task.container.clone(), init })));
+            }
+            worker.advance(cx);
+        });
+    }
+
+    /// One write at a time, always of the newest status.
+    fn write_status(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.writing {
+            return;
+        }
+        let Some((pod, status)) = self.machine.pod().cloned().zip(self.unwritten.take()) else { return self.finish(cx) };
+        if is_shown(&pod, &status) {
+            return self.finish(cx);
+        }
+        self.writing = true;
+        let context = self.context.clone();
+        let work = async move {
+            let written = context.cluster.patch_status(&pod, &status_patch(&pod, &status)).await;
+            (status, written)
+        };
+        cx.spawn_then(work, |worker, (status, written), cx| {
+            worker.writing = false;
+            match written {
+                Err(error) if !error.is_not_found() => {
+                    tracing::warn!(pod = worker.machine.id.name, %error, "status not written");
+                    worker.unwritten.get_or_insert(status);
+                    cx.after(std::time::Duration::from_secs(1), |worker, cx| worker.write_status(cx));
+                }
+                _ => worker.write_status(cx),
+            }
+        });
+    }
+
+    /// Ends the pod in the API, after its last status is written there.
+    fn finish(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if !self.finishing || self.writing || self.unwritten.is_some() {
+            return;
+        }
+        self.finishing = false;
+        let (context, pod) = (self.context.clone(), self.machine.pod().cloned());
+        let work = async move {
+            match pod {
+                Some(pod) => context.cluster.finish_deletion(&pod).await,
+                None => Ok(()),
+            }
+        };
+        cx.spawn_then(work, |worker, finished, cx| match finished {
+            Ok(()) => (worker.when_gone)(&worker.machine.id),
+            Err(error) => {
+                tracing::warn!(pod = worker.machine.id.name, %error, "pod not removed from the API");
+                cx.after(std::time::Duration::from_secs(1), |worker, cx| {
+                    worker.finishing = true;
+                    worker.finish(cx);
+                });
+            }
+        });
+    }
+}
+
+impl Unit for PodWorker {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.look();
+        self.advance(cx);
+    }
+
+    fn observe(&self) -> Value {
+        let PodIdentity { namespace, name, uid } = &self.machine.id;
+        let containers = self.machine.seen().map_or(0, |observed| observed.running().count());
+        json!({"pod": format!("{namespace}/{name}"), "uid": uid, "running": containers, "last": self.last})
+    }
+}
+
+impl On<Wake> for PodWorker {
+    fn on(&mut self, wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if wake.runtime {
+            self.machine.stir();
+        }
+        self.look();
+        self.advance(cx);
+        Reply::Now(())
+    }
+}
+
