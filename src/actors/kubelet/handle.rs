@@ -123,7 +123,9 @@ impl KubeletHandle {
         let what = if previous { "previous terminated container" } else { "container" };
         let waiting = || match previous {
             true => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" not found")),
-            false => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" is waiting to start: {}", waiting_reason(spec.as_deref(), &name))),
+            false => {
+                LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" is waiting to start: {}", waiting_reason(spec.as_deref(), &name)))
+            }
         };
         let seen = seen.ok_or_else(waiting)?;
         Ok(LogFile {

@@ -117,7 +117,8 @@ impl Manifests {
     async fn mirror_one(&self, client: &Client, pod: &Pod) -> Result<(), troupe_api::Status> {
         let id = PodIdentity::of(pod);
         let api = client.namespaced::<Pod>(id.namespace.as_str());
-        let hash = |pod: &Pod| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR).or_else(|| annotations.get(HASH)).cloned());
+        let hash =
+            |pod: &Pod| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR).or_else(|| annotations.get(HASH)).cloned());
         if let Some(known) = api.get_opt(&id.name).await? {
             if hash(&known) == hash(pod) && known.metadata.deletion_timestamp.is_none() {
                 return Ok(());

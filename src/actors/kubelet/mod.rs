@@ -35,7 +35,6 @@ use troupe_api::{
 };
 use troupe_cri::{names::PodIdentity, proto::VersionResponse, resources::MachineSize};
 
-pub use self::{handle::KubeletHandle, options::KubeletOptions};
 use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
@@ -47,6 +46,7 @@ use self::{
     resolv::{ClusterDns, Resolver},
     worker::shell::PodSource,
 };
+pub use self::{handle::KubeletHandle, options::KubeletOptions};
 use crate::runtime::{
     cache::{Cache, Lister, Subscription, reflect},
     host::UnitAddr,
@@ -149,9 +149,7 @@ fn context(options: &KubeletOptions, version: &VersionResponse, machine: &Machin
     let node_name: Arc<str> = options.node_name.as_str().into();
     let listed = move || services.as_ref().map(|services| services.list("")).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
-        Some(client) => {
-            (Arc::new(ApiCluster::new(client.clone(), Arc::new(listed))), EventRecorder::start(client.clone(), node_name.clone()))
-        }
+        Some(client) => (Arc::new(ApiCluster::new(client.clone(), Arc::new(listed))), EventRecorder::start(client.clone(), node_name.clone())),
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {

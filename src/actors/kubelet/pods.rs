@@ -75,9 +75,7 @@ impl Pods {
         let (context, source, pods) = (self.context.clone(), self.source.clone(), cx.address());
         let when_gone: WhenGone = Arc::new(move |id: &PodIdentity| pods.wake(PodGone(id.clone()), Cause::default()));
         let (worker_id, policy) = (id.clone(), Policy::default());
-        let worker = cx.system().spawn(path, policy, move |_| {
-            PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone())
-        });
+        let worker = cx.system().spawn(path, policy, move |_| PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone()));
         self.workers.insert(id.uid.clone(), (id, worker));
     }
 

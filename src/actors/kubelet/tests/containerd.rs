@@ -5,6 +5,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,9 @@ use troupe_cri::{GrpcRuntime, Runtime};
 
 /// The image that tests run, and the sandbox's.
 pub const BUSYBOX: &str = "troupe.test/busybox:1";
+
+/// Tests of one process run side by side: each containerd has a bridge and a subnet of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A running containerd; killed with all its containers when dropped.
 pub struct Containerd {
@@ -27,8 +31,10 @@ impl Containerd {
     /// Starts containerd with a bridge network, unless it is not installed.
     pub async fn start() -> Self {
         let place = tempfile::Builder::new().prefix("troupe-kubelet").tempdir().expect("a directory");
-        let tag = format!("tk{:x}", std::process::id());
-        write_config(place.path(), &tag);
+        let serial = STARTED.fetch_add(1, Ordering::Relaxed);
+        let tag = format!("tk{:x}-{serial}", std::process::id());
+        let subnet = format!("10.251.{}.0/24", (std::process::id() + serial) % 256);
+        write_config(place.path(), &tag, &subnet);
         let log = fs::File::create(place.path().join("containerd.log")).expect("a log");
         let daemon = Command::new("containerd")
             .arg("--config")
@@ -75,7 +81,7 @@ impl Drop for Containerd {
     }
 }
 
-fn write_config(place: &Path, bridge: &str) {
+fn write_config(place: &Path, bridge: &str, subnet: &str) {
     let at = |name: &str| place.join(name).display().to_string();
     let cni = place.join("cni");
     fs::create_dir_all(&cni).expect("a directory");
@@ -110,7 +116,7 @@ conf_dir = "{}"
     );
     fs::write(place.join("config.toml"), config).expect("writes");
     let conflist = json!({"cniVersion": "0.4.0", "name": "test", "plugins": [{"type": "bridge", "bridge": bridge, "isGateway": true,
-        "ipam": {"type": "host-local", "dataDir": at("ipam"), "ranges": [[{"subnet": "10.251.77.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]});
+        "ipam": {"type": "host-local", "dataDir": at("ipam"), "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]}}]});
     fs::write(cni.join("10-test.conflist"), conflist.to_string()).expect("writes");
 }
 

@@ -3,3 +3,4 @@
 mod containerd;
 mod driver;
 mod real;
+mod whole;

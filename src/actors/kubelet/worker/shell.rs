@@ -292,4 +292,3 @@ impl On<Wake> for PodWorker {
         Reply::Now(())
     }
 }
-
