@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{GroupVersionKind, Object},
+    meta::{GroupVersion, GroupVersionKind, Object},
     patch::ownership,
     resources::Resource,
     schema::{Format, Schema, Schemas},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
-    status::Status,
+    status::{FieldError, Status},
 };
 
 use super::write::Writer;
@@ -62,19 +62,50 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
     Ok(())
 }
 
-/// Brings an object into the form it is stored in: the storage version with all defaults.
-pub fn finish(resource: &Resource, object: &mut Object) -> Result<(), Status> {
+/// Brings a decoded object into the form it is stored in: the storage version with all defaults.
+pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
+    let resource = &target.resource;
+    schema(&resource.gvk(&target.version))?.apply_defaults(object);
+    if let Some((served, stored)) = differing_forms(target) {
+        resource.strategy.convert(object, &served, &stored);
+        schema(&resource.storage_gvk())?.apply_defaults(object);
+    }
     object.set_gvk(&resource.storage_gvk());
-    schema(&resource.storage_gvk())?.apply_defaults(object);
     resource.strategy.default_object(object);
     Ok(())
+}
+
+/// The stored object in the version that the client speaks.
+fn served_form(target: &Target, stored: &Object) -> Object {
+    let mut object = stored.clone();
+    if let Some((served, stored)) = differing_forms(target) {
+        target.resource.strategy.convert(&mut object, &stored, &served);
+    }
+    object.set_gvk(&target.resource.gvk(&target.version));
+    object
+}
+
+/// Served and stored group and version, where they are not the same.
+fn differing_forms(target: &Target) -> Option<(GroupVersion, GroupVersion)> {
+    let resource = &target.resource;
+    let served = GroupVersion::new(resource.group.clone(), target.version.clone());
+    let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage_version.clone());
+    (served != stored).then_some((served, stored))
+}
+
+/// What the schema misses in a new object, beside what the kind's own rules found already.
+pub fn missing_fields(resource: &Resource, object: &Object, found: &[FieldError]) -> Result<Vec<FieldError>, Status> {
+    let schema = schema(&resource.storage_gvk())?;
+    let mut missing = troupe_api::schema::validate(&schema, object);
+    missing.retain(|error| !found.iter().any(|other| other.field == error.field));
+    Ok(missing)
 }
 
 /// Applies a JSON, merge or strategic patch to the current object, in the version that the client speaks.
 pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &Bytes, options: &WriteOptions) -> Result<Decoded, Status> {
     let gvk = target.resource.gvk(&target.version);
     let schema = schema(&gvk)?;
-    let patched = troupe_api::patch::apply_checked(patch_type, patch, current, &schema, options.field_validation)?;
+    let patched = troupe_api::patch::apply_checked(patch_type, patch, &served_form(target, current), &schema, options.field_validation)?;
     check_kind(&gvk, &patched.object)?;
     Ok(Decoded { object: patched.object, warnings: patched.warnings })
 }
@@ -98,7 +129,8 @@ pub fn apply(writer: &Writer, current: Option<&Object>, patch: &Bytes, now: jiff
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
     check_kind(&gvk, &decoded.object)?;
     let (applied, warnings) = decoded.checked(writer.options.field_validation, &schema)?;
-    let object = ownership::apply(current, &applied, manager(writer), writer.options.force, &schema, now)?;
+    let current = current.map(|current| served_form(&writer.target, current));
+    let object = ownership::apply(current.as_ref(), &applied, manager(writer), writer.options.force, &schema, now)?;
     Ok(Decoded { object, warnings })
 }
 

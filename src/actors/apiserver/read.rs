@@ -50,6 +50,9 @@ impl Core {
 
     pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
         let object = self.get_stored(target, wanted).await?;
+        if &*target.subresource == "scale" {
+            return Ok(super::subresources::scale::get(target, &object));
+        }
         Ok(ApiReply::ok(ReplyBody::Object(object)))
     }
 

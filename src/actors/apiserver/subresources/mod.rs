@@ -3,6 +3,7 @@
 mod binding;
 mod eviction;
 mod finalize;
+pub mod scale;
 mod unstored;
 
 use bytes::Bytes;
@@ -34,6 +35,7 @@ pub async fn create(core: &Core, writer: Writer, body: Body) -> Result<ApiReply,
 /// PUT.
 pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
     match (&*writer.target.subresource, &*writer.target.resource.plural) {
+        ("scale", _) => scale::update(core, &writer, body).await,
         ("finalize", "namespaces") => finalize::update(core, &writer, body).await,
         _ => core.put(&writer, body).await,
     }
@@ -41,7 +43,10 @@ pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply,
 
 /// PATCH.
 pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
-    core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await
+    match &*writer.target.subresource {
+        "scale" => scale::patch(core, &writer, patch_type, patch).await,
+        _ => core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
+    }
 }
 
 /// Decodes the body of a subresource or an unstored resource, and lets admission see it.

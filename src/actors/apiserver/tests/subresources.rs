@@ -56,3 +56,27 @@ async fn a_status_update_changes_only_the_status() {
     assert_eq!((updated.int(&["spec", "replicas"]), updated.int(&["status", "replicas"])), (Some(1), Some(1)));
     assert_eq!(updated.int(&["metadata", "generation"]), Some(1));
 }
+
+#[actix::test]
+async fn a_scale_reads_and_writes_the_replicas() {
+    let api = boot().await;
+    api.create(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "default"}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }}))
+    .await;
+    let target = || api.subresource("deployments.apps", "default", "d", "scale");
+    let mut scale = api.call(target(), Operation::Get { resource_version: None }).await.expect("reads").into_tree().expect("a scale");
+    assert_eq!((scale.kind(), scale.int(&["spec", "replicas"]), scale.str(&["status", "selector"])), ("Scale", Some(1), "a=b"));
+    scale.set(&["spec", "replicas"], 3);
+    let written = api.try_update_at(target(), scale.clone().into_value()).await.expect("scales");
+    assert_eq!(written.int(&["spec", "replicas"]), Some(3));
+    let stale = api.try_update_at(target(), scale.into_value()).await.expect_err("is stale");
+    assert!(stale.is_conflict(), "{stale}");
+    let patch = json!({"spec": {"replicas": 5}});
+    api.patch(target(), troupe_api::service::PatchType::Merge, patch).await.expect("scales");
+    let deployment = api.get("deployments.apps", "default", "d").await.expect("is there");
+    assert_eq!((deployment.int(&["spec", "replicas"]), deployment.int(&["metadata", "generation"])), (Some(5), Some(3)));
+    let negative = api.patch(target(), troupe_api::service::PatchType::Merge, json!({"spec": {"replicas": -1}})).await.expect_err("is refused");
+    assert_eq!(negative.message, "Scale.autoscaling \"d\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0");
+}

@@ -32,7 +32,7 @@ impl Core {
     /// Creates a decoded object, under a generated name where it wants one.
     pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
         names::settle_namespace(&writer.target, &mut object)?;
-        objects::finish(&writer.target.resource, &mut object)?;
+        objects::finish(&writer.target, &mut object)?;
         if !object.resource_version().is_empty() {
             return Err(Status::new(500, Reason::Unknown, "resourceVersion should not be set on objects to be created"));
         }
@@ -83,7 +83,8 @@ impl Core {
 
     async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, Status> {
         let resource = &writer.target.resource;
-        let errors = resource.strategy.validate_create(object);
+        let mut errors = resource.validate_create(object);
+        errors.extend(objects::missing_fields(resource, object, &errors)?);
         if !errors.is_empty() {
             return Err(writer.invalid(object.name(), errors));
         }

@@ -4,7 +4,6 @@ use serde_json::Value;
 use troupe_api::{
     meta::{Clock, Object, time::format_time},
     resources::{Strategy, WriteContext},
-    status::FieldError,
 };
 use uuid::Uuid;
 
@@ -56,27 +55,6 @@ pub fn bump_generation(object: &mut Object) {
     if let Some(generation) = object.int(&["metadata", "generation"]) {
         object.set(&["metadata", "generation"], generation + 1);
     }
-}
-
-/// What generic validation of an update finds in the metadata.
-pub fn validate_update(new: &Object, old: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if old.is_terminating() {
-        let kept = old.list(&["metadata", "finalizers"]);
-        let added: Vec<_> = new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| !kept.contains(finalizer)).collect();
-        if !added.is_empty() {
-            let added = added.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
-            errors.push(FieldError::forbidden("metadata.finalizers", why));
-        }
-    }
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let (now, before) = (new.get(&["metadata", field]), old.get(&["metadata", field]));
-        if now != before {
-            errors.push(FieldError::invalid(format!("metadata.{field}"), now.cloned().unwrap_or(Value::Null), "field is immutable"));
-        }
-    }
-    errors
 }
 
 /// The finalizers of an object.

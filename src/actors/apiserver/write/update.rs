@@ -73,7 +73,7 @@ impl Core {
         let mut object = decoded.object;
         names::check_update(target, &object)?;
         names::settle_namespace(target, &mut object)?;
-        objects::finish(&target.resource, &mut object)?;
+        objects::finish(target, &mut object)?;
         self.update(writer, Change::Put(object), decoded.warnings).await
     }
 
@@ -157,8 +157,7 @@ impl Core {
 
     async fn validate_update(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let strategy = &*writer.target.resource.strategy;
-        let mut errors = metadata::validate_update(new, old);
-        errors.extend(strategy.validate_update(new, old, &writer.target.subresource));
+        let errors = writer.target.resource.validate_update(new, old, &writer.target.subresource);
         if !errors.is_empty() {
             return Err(writer.invalid(new.name(), errors));
         }
@@ -204,7 +203,7 @@ fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<St
     let mut object = decoded.object;
     names::check_update(target, &object)?;
     names::settle_namespace(target, &mut object)?;
-    objects::finish(&target.resource, &mut object)?;
+    objects::finish(target, &mut object)?;
     Ok(object)
 }
 
