@@ -1,7 +1,10 @@
 //! Controller references: whose object is it, and may it be adopted.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use troupe_api::{meta::LabelSelector, stored::KubeObject};
+use serde_json::json;
+use troupe_api::{client::Api, meta::LabelSelector, service::PatchType, status::Status, stored::KubeObject};
 
 /// What a controller should do about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,5 +51,26 @@ pub fn controller_reference<K: KubeObject>(owner: &K) -> OwnerReference {
         uid: meta.uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
+    }
+}
+
+/// Makes `owner` the controller of an object that has this UID. `None` when it is gone or another's.
+pub async fn adopt<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner: OwnerReference) -> Result<Option<Arc<K>>, Status> {
+    // The UID in the patch keeps it from hitting a namesake.
+    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner]}});
+    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+}
+
+/// Takes `owner_uid` out of an object's owners.
+pub async fn release<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner_uid: &str) -> Result<Option<Arc<K>>, Status> {
+    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner_uid}]}});
+    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+}
+
+fn skip_gone<K>(result: Result<Arc<K>, Status>) -> Result<Option<Arc<K>>, Status> {
+    match result {
+        Ok(object) => Ok(Some(object)),
+        Err(status) if status.is_not_found() || status.is_conflict() || status.code == 422 => Ok(None),
+        Err(status) => Err(status),
     }
 }

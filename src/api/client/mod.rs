@@ -172,6 +172,11 @@ impl<K: KubeObject> Api<K> {
         self.client.call(self.target(name, subresource)?, operation).await
     }
 
+    /// Puts `body` to a subresource such as `finalize` and returns the object.
+    pub async fn update_raw(&self, name: &str, subresource: &str, body: Object) -> Result<Arc<K>, Status> {
+        self.object(name, subresource, Operation::Update { body: Body::Tree(body), options: self.client.write_options() }).await
+    }
+
     pub async fn delete(&self, name: &str, options: DeleteOptions) -> Result<(), Status> {
         self.client.call(self.target(name, "")?, Operation::Delete(options)).await.map(drop)
     }

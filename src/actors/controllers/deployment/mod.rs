@@ -1,5 +1,6 @@
 //! Deployment: keeps a ReplicaSet per pod template and moves pods from the old ones to the new one.
 
+mod apply;
 pub mod history;
 pub mod plan;
 pub mod rolling;
@@ -8,3 +9,84 @@ pub mod template;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::Pod,
+};
+use troupe_api::meta::{LabelSelector, ObjectKey};
+
+use self::{plan::Snapshot, template::same_template};
+use super::{owners::controller_of, pods::phase};
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// See the module.
+pub struct DeploymentController {
+    deployments: Cache<Deployment>,
+    sets: Cache<ReplicaSet>,
+    pods: Cache<Pod>,
+}
+
+impl DeploymentController {
+    pub fn new(caches: &Caches) -> Self {
+        DeploymentController { deployments: caches.cache(), sets: caches.cache(), pods: caches.cache() }
+    }
+
+    /// Recreate waits until no pod of another template is left.
+    fn old_pods_exist(&self, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
+        let Some(spec) = &deployment.spec else { return false };
+        if spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate") {
+            return false;
+        }
+        let owned = sets.iter().filter(|set| controller_of(&set.metadata).map(|owner| &owner.uid) == deployment.metadata.uid.as_ref());
+        let is_old = |set: &&Arc<ReplicaSet>| !set.spec.as_ref().and_then(|s| s.template.as_ref()).is_some_and(|t| same_template(t, &spec.template));
+        let old: Vec<_> = owned.filter(is_old).filter_map(|set| set.metadata.uid.clone()).collect();
+        let pods = self.pods.list(deployment.metadata.namespace.as_deref().unwrap_or_default());
+        pods.iter().any(|pod| {
+            let owner = controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
+            owner.is_some_and(|uid| old.iter().any(|old| old == uid)) && !matches!(phase(pod), "Succeeded" | "Failed")
+        })
+    }
+}
+
+impl Controller for DeploymentController {
+    const NAME: &'static str = "deployment";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Deployment>();
+        watches.owned::<ReplicaSet>("Deployment");
+        let deployments = self.deployments.clone();
+        // A set without controller may be adopted by any Deployment that selects it.
+        watches.map::<ReplicaSet>(move |change| {
+            let Some(set) = change.new.as_ref().filter(|set| controller_of(&set.metadata).is_none()) else { return Vec::new() };
+            let labels = set.metadata.labels.clone().unwrap_or_default();
+            let all = deployments.list(&change.key.namespace).into_iter();
+            let selecting = all.filter(|d| d.spec.as_ref().is_some_and(|spec| LabelSelector::from(&spec.selector).matches(&labels)));
+            selecting.map(|d| ObjectKey::new(change.key.namespace.clone(), d.metadata.name.clone().unwrap_or_default())).collect()
+        });
+        let sets = self.sets.clone();
+        // The last old pod gone lets a Recreate go on.
+        watches.map::<Pod>(move |change| {
+            let Some(gone) = change.old.as_ref().filter(|_| change.new.is_none()) else { return Vec::new() };
+            let Some(owner) = controller_of(&gone.metadata).filter(|owner| owner.kind == "ReplicaSet") else { return Vec::new() };
+            let set = sets.get(&ObjectKey::new(change.key.namespace.clone(), owner.name.as_str()));
+            let deployment = set.and_then(|set| controller_of(&set.object.metadata).map(|owner| owner.name.clone()));
+            deployment.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).into_iter().collect()
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(deployment) = self.deployments.get(key) else { return Ok(Outcome::Done) };
+        let deployment = deployment.object;
+        let sets = self.sets.list(&key.namespace);
+        let old_pods_exist = self.old_pods_exist(&deployment, &sets);
+        let planned = plan::plan(Snapshot { deployment: &deployment, sets: &sets, old_pods_exist }, cx.now());
+        apply::apply(&deployment, planned.actions, &self.deployments, &self.sets, cx).await?;
+        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+}

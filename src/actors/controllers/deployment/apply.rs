@@ -1,0 +1,144 @@
+//! Carries out the plan of a Deployment.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use serde_json::json;
+use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status};
+
+use super::{
+    history::REVISION,
+    plan::{Action, wanted},
+    template::same_template,
+};
+use crate::{
+    controllers::{
+        owners::{adopt, controller_of, controller_reference, release},
+        writes::{delete_with_uid, is_gone},
+    },
+    runtime::{
+        cache::Cache,
+        controller::{ReconcileContext, ReconcileError},
+    },
+};
+
+/// Applies the actions in order.
+pub async fn apply(
+    deployment: &Deployment,
+    actions: Vec<Action>,
+    deployments: &Cache<Deployment>,
+    sets: &Cache<ReplicaSet>,
+    cx: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
+    let api = cx.client().namespaced::<ReplicaSet>(namespace.as_str());
+    let own = cx.client().namespaced::<Deployment>(namespace.as_str());
+    for action in actions {
+        match action {
+            Action::Adopt { set, uid } => {
+                if let Some(adopted) = adopt(&api, &set, &uid, controller_reference(deployment)).await? {
+                    cx.wrote(sets, &*adopted);
+                }
+            }
+            Action::Release { set, uid } => {
+                if let Some(released) = release(&api, &set, &uid, deployment.metadata.uid.as_deref().unwrap_or_default()).await? {
+                    cx.wrote(sets, &*released);
+                }
+            }
+            Action::CreateReplicaSet(set) => create(deployment, &set, &api, &own, sets, cx).await?,
+            Action::UpdateReplicaSet(set) => {
+                announce_scaling(deployment, &set, sets, cx);
+                let written = api.update(&set).await?;
+                cx.wrote(sets, &*written);
+            }
+            Action::DeleteReplicaSet { name, uid } => {
+                delete_with_uid(&api, &name, &uid).await?;
+                cx.deleted(sets, ObjectKey::new(namespace.as_str(), name), uid);
+            }
+            Action::Annotate { revision } => {
+                let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
+                let name = deployment.metadata.name.clone().unwrap_or_default();
+                let written = own.patch(&name, "", PatchType::Merge, &patch).await?;
+                cx.wrote(deployments, &*written);
+            }
+            Action::UpdateStatus(status) => write_status(deployment, &status, &own, deployments, cx).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn create(
+    deployment: &Deployment,
+    set: &ReplicaSet,
+    api: &Api<ReplicaSet>,
+    own: &Api<Deployment>,
+    sets: &Cache<ReplicaSet>,
+    cx: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    match api.create(set).await {
+        Ok(made) => {
+            let name = made.metadata.name.clone().unwrap_or_default();
+            cx.events().normal(
+                &ReconcileContext::reference(deployment),
+                "ScalingReplicaSet",
+                format!("Scaled up replica set {name} from 0 to {}", wanted(&made)),
+            );
+            cx.wrote(sets, &*made);
+            Ok(())
+        }
+        Err(status) if status.is_already_exists() => collision(deployment, set, api, own).await,
+        Err(status) if status.message.contains("because it is being terminated") => Ok(()),
+        Err(status) => {
+            cx.events().warning(
+                &ReconcileContext::reference(deployment),
+                "ReplicaSetCreateError",
+                format!("Failed to create new replica set: {status}"),
+            );
+            Err(status.into())
+        }
+    }
+}
+
+/// The name is taken: by this very set (made before, not yet seen), or by another template with the same hash.
+async fn collision(deployment: &Deployment, set: &ReplicaSet, api: &Api<ReplicaSet>, own: &Api<Deployment>) -> Result<(), ReconcileError> {
+    let name = set.metadata.name.clone().unwrap_or_default();
+    let existing = api.get(&name).await?;
+    let ours = controller_of(&existing.metadata).map(|owner| &owner.uid) == deployment.metadata.uid.as_ref();
+    let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+    if ours && same_template(&template(&existing), &template(set)) {
+        return Ok(());
+    }
+    let mut updated = deployment.clone();
+    let status = updated.status.get_or_insert_default();
+    status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+    own.update_status(&updated).await?;
+    Err(ReconcileError::Other(format!("the name {name} is taken by another replica set; another hash is tried")))
+}
+
+fn announce_scaling(deployment: &Deployment, set: &ReplicaSet, sets: &Cache<ReplicaSet>, cx: &ReconcileContext) {
+    let key = ObjectKey::new(set.metadata.namespace.clone().unwrap_or_default(), set.metadata.name.clone().unwrap_or_default());
+    let Some(before) = sets.get(&key).map(|cached| wanted(&cached.object)) else { return };
+    let after = wanted(set);
+    if before != after {
+        let direction = if after > before { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {} from {before} to {after}", key.name);
+        cx.events().normal(&ReconcileContext::reference(deployment), "ScalingReplicaSet", message);
+    }
+}
+
+async fn write_status(
+    deployment: &Deployment,
+    status: &DeploymentStatus,
+    own: &Api<Deployment>,
+    deployments: &Cache<Deployment>,
+    cx: &ReconcileContext,
+) -> Result<(), ReconcileError> {
+    // No resourceVersion: this controller alone writes the status, and the revision annotation may just have changed.
+    let mut updated = deployment.clone();
+    updated.metadata.resource_version = None;
+    updated.status = Some(status.clone());
+    match own.update_status(&updated).await {
+        Ok(written) => cx.wrote(deployments, &*written),
+        Err(status) if is_gone(&status) => {}
+        Err(status) => return Err(Status::into(status)),
+    }
+    Ok(())
+}

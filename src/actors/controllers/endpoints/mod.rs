@@ -1,0 +1,76 @@
+//! Endpoints: keeps the Endpoints object of every Service with a selector, for clients that do not know slices.
+
+pub mod plan;
+
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
+use troupe_api::{meta::ObjectKey, service::DeleteOptions};
+
+use self::plan::Action;
+use super::{
+    services::{selected_pods, services_of},
+    writes::is_gone,
+};
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// See the module.
+pub struct EndpointsController {
+    services: Cache<Service>,
+    pods: Cache<Pod>,
+    endpoints: Cache<Endpoints>,
+}
+
+impl EndpointsController {
+    pub fn new(caches: &Caches) -> Self {
+        EndpointsController { services: caches.cache(), pods: caches.cache(), endpoints: caches.cache() }
+    }
+
+    /// The Service is gone: its Endpoints go, if this controller made them.
+    async fn remove(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(orphan) = self.endpoints.get(key) else { return Ok(Outcome::Done) };
+        let managed = orphan.object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(plan::MANAGED_BY));
+        if managed {
+            let uid = orphan.object.metadata.uid.clone();
+            let options = DeleteOptions { precondition_uid: uid, ..DeleteOptions::default() };
+            match cx.client().namespaced::<Endpoints>(key.namespace.clone()).delete(&key.name, options).await {
+                Err(status) if !is_gone(&status) && !status.is_conflict() => return Err(status.into()),
+                _ => {}
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Controller for EndpointsController {
+    const NAME: &'static str = "endpoints";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Service>();
+        let services = self.services.clone();
+        watches.map::<Pod>(move |change| services_of(&services, change));
+        watches.map::<Endpoints>(|change| vec![change.key.clone()]);
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(service) = self.services.get(key) else { return self.remove(key, cx).await };
+        let Some(pods) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
+        let current = self.endpoints.get(key);
+        let api = cx.client().namespaced::<Endpoints>(key.namespace.clone());
+        let written = match plan::plan(&service.object, &pods, current.as_ref().map(|cached| &*cached.object)) {
+            None => return Ok(Outcome::Done),
+            Some(Action::Create(endpoints)) => api.create(&endpoints).await,
+            Some(Action::Update(endpoints)) => api.update(&endpoints).await,
+        };
+        match written {
+            Ok(written) => cx.wrote(&self.endpoints, &*written),
+            Err(status) if is_gone(&status) || status.message.contains("because it is being terminated") => {}
+            Err(status) => return Err(status.into()),
+        }
+        Ok(Outcome::Done)
+    }
+}

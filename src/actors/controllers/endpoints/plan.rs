@@ -1,0 +1,108 @@
+//! What a Service's Endpoints object says (the older form of EndpointSlices). Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
+
+use crate::controllers::{
+    endpointslice::plan::{LAST_CHANGE, hostname, is_headless, pod_address, target, target_port},
+    pods::{is_ready, phase},
+};
+
+/// More addresses than this are cut off (and the object says so).
+const MAX_ADDRESSES: usize = 1000;
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Marks objects that this controller made.
+pub const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+
+/// The one step there is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Create(Box<Endpoints>),
+    Update(Box<Endpoints>),
+}
+
+/// Plans the Endpoints of a Service with a selector.
+pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -> Option<Action> {
+    let (subsets, over) = subsets(service, pods);
+    let mut wanted = current.cloned().unwrap_or_default();
+    wanted.metadata.name = service.metadata.name.clone();
+    wanted.metadata.namespace = service.metadata.namespace.clone();
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.insert(MANAGED_BY.into(), "endpoint-controller".into());
+    if is_headless(service) {
+        labels.insert(HEADLESS.into(), String::new());
+    } else {
+        labels.remove(HEADLESS);
+    }
+    wanted.metadata.labels = Some(labels);
+    let annotations = wanted.metadata.annotations.get_or_insert_default();
+    annotations.remove(LAST_CHANGE);
+    if over {
+        annotations.insert(OVER_CAPACITY.into(), "truncated".into());
+    } else {
+        annotations.remove(OVER_CAPACITY);
+    }
+    if annotations.is_empty() {
+        wanted.metadata.annotations = None;
+    }
+    wanted.subsets = (!subsets.is_empty()).then_some(subsets);
+    match current {
+        None => Some(Action::Create(Box::new(wanted))),
+        Some(current) if *current == wanted => None,
+        Some(_) => Some(Action::Update(Box::new(wanted))),
+    }
+}
+
+type Ports = Vec<(String, String, i32, Option<String>)>;
+
+/// Addresses grouped by the ports they serve, ready ones apart from others; sorted, so that equal states are equal.
+fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
+    let spec = service.spec.as_ref();
+    let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    let mut groups: BTreeMap<Ports, (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
+    let mut sorted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed")).collect();
+    sorted.sort_by_key(|pod| (pod_address(pod), pod.metadata.uid.clone()));
+    let mut count = 0;
+    for pod in sorted {
+        let Some(ip) = pod_address(pod) else { continue };
+        let terminating = pod.metadata.deletion_timestamp.is_some();
+        if terminating && !publish_all {
+            continue;
+        }
+        count += 1;
+        if count > MAX_ADDRESSES {
+            break;
+        }
+        let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let address = EndpointAddress { ip, node_name, hostname: hostname(service, pod), target_ref: Some(target(pod)) };
+        let (ready, unready) = groups.entry(ports(service, pod)).or_default();
+        if is_ready(pod) || publish_all { ready.push(address) } else { unready.push(address) }
+    }
+    let some = |list: Vec<EndpointAddress>| (!list.is_empty()).then_some(list);
+    let subsets = groups.into_iter().filter(|(ports, _)| !ports.is_empty() || is_headless(service));
+    let subsets = subsets.map(|(ports, (ready, unready))| EndpointSubset {
+        addresses: some(ready),
+        not_ready_addresses: some(unready),
+        ports: (!ports.is_empty()).then(|| ports.into_iter().map(endpoint_port).collect()),
+    });
+    (subsets.collect(), count > MAX_ADDRESSES)
+}
+
+fn ports(service: &Service, pod: &Pod) -> Ports {
+    let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let mut ports: Ports = declared
+        .filter_map(|port| {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            let number = target_port(port.target_port.as_ref(), port.port, &protocol, pod)?;
+            Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+fn endpoint_port((name, protocol, port, app_protocol): (String, String, i32, Option<String>)) -> EndpointPort {
+    EndpointPort { name: (!name.is_empty()).then_some(name), protocol: Some(protocol), port, app_protocol }
+}

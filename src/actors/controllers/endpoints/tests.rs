@@ -1,0 +1,38 @@
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use serde_json::json;
+
+use super::plan::{Action, plan};
+
+fn service() -> Service {
+    let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}]});
+    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "labels": {"team": "a"}}, "spec": spec})).expect("a service")
+}
+
+fn pod(ip: &str, ready: bool) -> Arc<Pod> {
+    let object = json!({
+        "metadata": {"name": ip, "namespace": "n", "uid": ip},
+        "spec": {"containers": [{"name": "c"}]},
+        "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    });
+    Arc::new(serde_json::from_value(object).expect("a pod"))
+}
+
+#[test]
+fn ready_and_unready_addresses_stand_apart_in_order() {
+    let pods = [pod("10.0.0.3", true), pod("10.0.0.1", true), pod("10.0.0.2", false)];
+    let Some(Action::Create(endpoints)) = plan(&service(), &pods, None) else { panic!("must be created") };
+    let subset = &endpoints.subsets.as_ref().expect("one")[0];
+    let ips = |list: &Option<Vec<k8s_openapi::api::core::v1::EndpointAddress>>| list.iter().flatten().map(|a| a.ip.clone()).collect::<Vec<_>>();
+    assert_eq!((ips(&subset.addresses), ips(&subset.not_ready_addresses)), (vec!["10.0.0.1".into(), "10.0.0.3".into()], vec!["10.0.0.2".into()]));
+    assert_eq!(subset.ports.as_ref().expect("set")[0].port, 8080);
+    assert_eq!(plan(&service(), &pods, Some(&endpoints)), None);
+}
+
+#[test]
+fn the_object_follows_its_services_labels() {
+    let Some(Action::Create(endpoints)) = plan(&service(), &[], None) else { panic!("must be created") };
+    assert_eq!(endpoints.metadata.labels.as_ref().expect("set")["team"], "a");
+    assert_eq!(endpoints.subsets, None);
+}

@@ -1,0 +1,105 @@
+//! EndpointSlice: keeps the slices of every Service with a selector.
+
+pub mod plan;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use troupe_api::meta::ObjectKey;
+
+use self::plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot};
+use super::{
+    services::{selected_pods, services_of},
+    writes::{delete_with_uid, is_gone},
+};
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// See the module.
+pub struct EndpointSliceController {
+    services: Cache<Service>,
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    slices: Cache<EndpointSlice>,
+}
+
+const BY_SERVICE: &str = "endpointslice/service";
+
+impl EndpointSliceController {
+    pub fn new(caches: &Caches) -> Self {
+        let slices: Cache<EndpointSlice> = caches.cache();
+        slices.add_index(BY_SERVICE, |slice| {
+            let label = |name: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+            let (Some(service), Some(manager)) = (label(SERVICE_NAME), label(MANAGED_BY)) else { return Vec::new() };
+            let ours = manager == MANAGER;
+            ours.then(|| format!("{}/{service}", slice.metadata.namespace.as_deref().unwrap_or_default()).into()).into_iter().collect()
+        });
+        EndpointSliceController { services: caches.cache(), pods: caches.cache(), nodes: caches.cache(), slices }
+    }
+
+    fn zones(&self, pods: &[Arc<Pod>]) -> BTreeMap<String, String> {
+        let names = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+        names
+            .filter_map(|name| {
+                let node = self.nodes.get(&ObjectKey::cluster(name.as_str()))?;
+                let zone = node.object.metadata.labels.as_ref()?.get("topology.kubernetes.io/zone")?.clone();
+                Some((name, zone))
+            })
+            .collect()
+    }
+
+    async fn apply(&self, actions: Vec<Action>, namespace: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        let api = cx.client().namespaced::<EndpointSlice>(namespace);
+        for action in actions {
+            let written = match action {
+                Action::Create(slice) => api.create(&slice).await,
+                Action::Update(slice) => api.update(&slice).await,
+                Action::Delete { name, uid } => {
+                    delete_with_uid(&api, &name, &uid).await?;
+                    cx.deleted(&self.slices, ObjectKey::new(namespace, name), uid);
+                    continue;
+                }
+            };
+            match written {
+                Ok(written) => cx.wrote(&self.slices, &*written),
+                Err(status) if is_gone(&status) || status.message.contains("because it is being terminated") => {}
+                Err(status) => return Err(status.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Controller for EndpointSliceController {
+    const NAME: &'static str = "endpointslice";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Service>();
+        watches.reads::<Node>();
+        let services = self.services.clone();
+        watches.map::<Pod>(move |change| services_of(&services, change));
+        watches.map::<EndpointSlice>(|change| {
+            let slice = change.new.as_ref().or(change.old.as_ref());
+            let name = slice.and_then(|slice| slice.metadata.labels.as_ref()?.get(SERVICE_NAME).cloned());
+            name.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).into_iter().collect()
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(service) = self.services.get(key) else { return Ok(Outcome::Done) };
+        let Some(pods) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
+        let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
+        let zones = self.zones(&pods);
+        let actions = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
+        self.apply(actions, &key.namespace, cx).await?;
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,257 @@
+//! Which EndpointSlices a Service needs. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Pod, Service},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString},
+};
+
+use crate::controllers::{
+    owners::controller_reference,
+    pods::{is_ready, phase},
+};
+
+/// Endpoints per slice (upstream's `--max-endpoints-per-slice`).
+const MAX_ENDPOINTS: usize = 100;
+/// Names the Service of a slice.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Names the writer of a slice.
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// This controller's name in [`MANAGED_BY`].
+pub const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// Marks slices of headless Services.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+/// When the newest change that the slice reflects was made.
+pub const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Create(Box<EndpointSlice>),
+    Update(Box<EndpointSlice>),
+    Delete { name: String, uid: String },
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    pub service: &'a Service,
+    /// The pods that the Service's selector selects.
+    pub pods: &'a [Arc<Pod>],
+    /// The slices of the Service that this controller manages.
+    pub slices: &'a [Arc<EndpointSlice>],
+    /// Zone of a node, by its name.
+    pub zones: &'a BTreeMap<String, String>,
+}
+
+/// Plans the slices of a Service with a selector.
+pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
+    let mut wanted: BTreeMap<Vec<PortKey>, Vec<Endpoint>> = BTreeMap::new();
+    for pod in snapshot.pods {
+        let (Some(endpoint), ports) = (endpoint(snapshot, pod), ports(snapshot.service, pod)) else { continue };
+        wanted.entry(ports).or_default().push(endpoint);
+    }
+    if wanted.is_empty() {
+        // One empty slice says that the Service is known and has no endpoints.
+        wanted.insert(Vec::new(), Vec::new());
+    }
+    let mut left: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
+    left.sort_by_key(|slice| slice.metadata.name.clone());
+    let mut actions = Vec::new();
+    for (ports, endpoints) in wanted {
+        actions.extend(plan_ports(snapshot.service, &ports, endpoints, &mut left));
+    }
+    actions.extend(
+        left.into_iter().map(|slice| Action::Delete {
+            name: slice.metadata.name.clone().unwrap_or_default(),
+            uid: slice.metadata.uid.clone().unwrap_or_default(),
+        }),
+    );
+    actions
+}
+
+/// A port as slices group by it: name, protocol, number, application protocol.
+type PortKey = (String, String, i32, Option<String>);
+
+/// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
+fn plan_ports(service: &Service, ports: &[PortKey], endpoints: Vec<Endpoint>, left: &mut Vec<&Arc<EndpointSlice>>) -> Vec<Action> {
+    let mut ours = Vec::new();
+    left.retain(|slice| {
+        let same = slice_ports(slice) == ports;
+        if same {
+            ours.push(*slice);
+        }
+        !same
+    });
+    let mut missing: BTreeMap<String, Endpoint> = endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
+    let mut filled: Vec<(Option<&Arc<EndpointSlice>>, Vec<Endpoint>)> = Vec::new();
+    for slice in ours {
+        let stay = slice.endpoints.iter().flatten().filter_map(|endpoint| missing.remove(&identity(endpoint))).collect();
+        filled.push((Some(slice), stay));
+    }
+    for endpoint in missing.into_values() {
+        match filled.iter_mut().find(|(_, members)| members.len() < MAX_ENDPOINTS) {
+            Some((_, members)) => members.push(endpoint),
+            None => filled.push((None, vec![endpoint])),
+        }
+    }
+    if filled.is_empty() {
+        filled.push((None, Vec::new()));
+    }
+    let all_empty = filled.iter().all(|(_, members)| members.is_empty());
+    let mut actions = Vec::new();
+    for (at, (slice, members)) in filled.into_iter().enumerate() {
+        match slice {
+            // Of several empty slices the first stays when nothing else does.
+            Some(slice) if members.is_empty() && !(all_empty && at == 0) => left.push(slice),
+            Some(slice) => actions.extend(update(service, slice, members)),
+            None => actions.push(Action::Create(Box::new(build(service, ports, members, None)))),
+        }
+    }
+    actions
+}
+
+fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
+    let updated = build(service, &slice_ports(slice), members, Some(slice));
+    (updated != **slice).then(|| Action::Update(Box::new(updated)))
+}
+
+fn identity(endpoint: &Endpoint) -> String {
+    let target = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()).unwrap_or_default();
+    format!("{}/{target}", endpoint.addresses.first().map_or("", String::as_str))
+}
+
+fn slice_ports(slice: &EndpointSlice) -> Vec<PortKey> {
+    let ports = slice.ports.iter().flatten();
+    ports
+        .map(|port| {
+            (
+                port.name.clone().unwrap_or_default(),
+                port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                port.port.unwrap_or(0),
+                port.app_protocol.clone(),
+            )
+        })
+        .collect()
+}
+
+fn build(service: &Service, ports: &[PortKey], members: Vec<Endpoint>, base: Option<&Arc<EndpointSlice>>) -> EndpointSlice {
+    let mut slice = base.map_or_else(EndpointSlice::default, |slice| (**slice).clone());
+    let name = service.metadata.name.clone().unwrap_or_default();
+    if base.is_none() {
+        slice.metadata.generate_name = Some(format!("{name}-"));
+        slice.metadata.namespace = service.metadata.namespace.clone();
+    }
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.insert(SERVICE_NAME.into(), name);
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    if is_headless(service) {
+        labels.insert(HEADLESS.into(), String::new());
+    } else {
+        labels.remove(HEADLESS);
+    }
+    slice.metadata.labels = Some(labels);
+    slice.metadata.owner_references = Some(vec![owner(service)]);
+    slice.address_type = "IPv4".into();
+    slice.ports = (!ports.is_empty()).then(|| ports.iter().map(endpoint_port).collect());
+    slice.endpoints = (!members.is_empty()).then_some(members);
+    slice
+}
+
+fn owner(service: &Service) -> OwnerReference {
+    controller_reference(service)
+}
+
+fn endpoint_port((name, protocol, number, app_protocol): &PortKey) -> EndpointPort {
+    EndpointPort { name: Some(name.clone()), protocol: Some(protocol.clone()), port: Some(*number), app_protocol: app_protocol.clone() }
+}
+
+/// `clusterIP: None`.
+pub fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
+}
+
+/// The endpoint of a pod, if it has an address and has not ended.
+fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
+    let address = pod_address(pod)?;
+    if matches!(phase(pod), "Succeeded" | "Failed") {
+        return None;
+    }
+    let spec = snapshot.service.spec.as_ref();
+    let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    let terminating = pod.metadata.deletion_timestamp.is_some();
+    let serving = is_ready(pod) || publish_all && !terminating;
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    Some(Endpoint {
+        addresses: vec![address],
+        conditions: Some(EndpointConditions {
+            ready: Some(publish_all || serving && !terminating),
+            serving: Some(serving || publish_all),
+            terminating: Some(terminating),
+        }),
+        hostname: hostname(snapshot.service, pod),
+        zone: node.as_ref().and_then(|node| snapshot.zones.get(node).cloned()),
+        node_name: node,
+        target_ref: Some(target(pod)),
+        ..Endpoint::default()
+    })
+}
+
+/// The pod's IPv4 address.
+pub fn pod_address(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
+    all.into_iter().find(|ip| ip.contains('.')).map(str::to_owned)
+}
+
+/// What an endpoint's `targetRef` says about a pod.
+pub fn target(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".into()),
+        name: pod.metadata.name.clone(),
+        namespace: pod.metadata.namespace.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// A pod whose subdomain names the Service has a DNS name of its own.
+pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let same = spec.subdomain == service.metadata.name && pod.metadata.namespace == service.metadata.namespace;
+    spec.hostname.clone().filter(|name| same && !name.is_empty())
+}
+
+/// The Service's ports as the pod serves them: named target ports resolve per pod.
+fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
+    let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let mut ports: Vec<PortKey> = declared
+        .filter_map(|port| {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            let number = target_port(port.target_port.as_ref(), port.port, &protocol, pod)?;
+            Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+/// The number behind a target port on this pod; `None` where the pod has no port of that name.
+pub fn target_port(target: Option<&IntOrString>, port: i32, protocol: &str, pod: &Pod) -> Option<i32> {
+    match target {
+        None => Some(port),
+        Some(IntOrString::Int(0)) => Some(port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => {
+            let spec = pod.spec.as_ref()?;
+            let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+            let mut declared = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+            let found = declared.find(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol)?;
+            Some(found.container_port)
+        }
+    }
+}

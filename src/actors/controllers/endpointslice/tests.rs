@@ -1,0 +1,92 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::plan::{Action, Snapshot, plan};
+
+fn service() -> Service {
+    let spec = json!({"clusterIP": "10.96.0.5", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "web"}]});
+    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"}, "spec": spec})).expect("a service")
+}
+
+fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
+    let ip = format!("10.244.{}.{}", number / 250, number % 250 + 1);
+    let mut object = json!({
+        "metadata": {"name": format!("p{number}"), "namespace": "n", "uid": format!("u{number}"), "labels": {"app": "web"}},
+        "spec": {"nodeName": "a", "containers": [{"name": "c", "ports": [{"name": "web", "containerPort": port}]}]},
+        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    });
+    if terminating {
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    Arc::new(serde_json::from_value(object).expect("a pod"))
+}
+
+/// Slices with every planned action in effect.
+fn settle(service: &Service, pods: &[Arc<Pod>], mut slices: Vec<Arc<EndpointSlice>>) -> (Vec<Arc<EndpointSlice>>, usize) {
+    let zones = BTreeMap::new();
+    let actions = plan(Snapshot { service, pods, slices: &slices, zones: &zones });
+    let count = actions.len();
+    for action in actions {
+        match action {
+            Action::Create(mut slice) => {
+                let name = format!("web-{}", (0..).find(|n| slices.iter().all(|s| s.metadata.name != Some(format!("web-{n}")))).expect("endless"));
+                (slice.metadata.uid, slice.metadata.name) = (Some(name.clone()), Some(name));
+                slices.push(Arc::new(*slice));
+            }
+            Action::Update(slice) => {
+                let at = slices.iter().position(|other| other.metadata.uid == slice.metadata.uid).expect("known");
+                slices[at] = Arc::new(*slice);
+            }
+            Action::Delete { uid, .. } => slices.retain(|slice| slice.metadata.uid.as_deref() != Some(&uid)),
+        }
+    }
+    (slices, count)
+}
+
+fn addresses(slices: &[Arc<EndpointSlice>]) -> usize {
+    slices.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).sum()
+}
+
+#[test]
+fn a_service_without_pods_has_one_empty_slice() {
+    let (slices, _) = settle(&service(), &[], Vec::new());
+    assert_eq!((slices.len(), addresses(&slices)), (1, 0));
+    assert_eq!(slices[0].metadata.labels.as_ref().expect("set")["kubernetes.io/service-name"], "web");
+}
+
+#[test]
+fn conditions_tell_ready_serving_and_terminating_apart() {
+    let (slices, _) = settle(&service(), &[pod(0, true, false, 80), pod(1, false, false, 80), pod(2, true, true, 80)], Vec::new());
+    let conditions: Vec<_> = slices[0].endpoints.iter().flatten().map(|endpoint| endpoint.conditions.clone().expect("set")).collect();
+    let facts: Vec<_> = conditions.iter().map(|c| (c.ready, c.serving, c.terminating)).collect();
+    let some = |a, b, c| (Some(a), Some(b), Some(c));
+    assert_eq!(facts, [some(true, true, false), some(false, false, false), some(false, true, true)]);
+}
+
+#[test]
+fn named_ports_that_differ_between_pods_make_slices_of_their_own() {
+    let (slices, _) = settle(&service(), &[pod(0, true, false, 80), pod(1, true, false, 8080)], Vec::new());
+    let mut ports: Vec<_> = slices.iter().filter_map(|slice| slice.ports.as_ref()?[0].port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [80, 8080]);
+}
+
+proptest! {
+    /// Any change of pods is reflected in one step, no slice is over-full, and a second plan is empty.
+    #[test]
+    fn one_plan_is_enough(before in 0_usize..350, after in 0_usize..350) {
+        let service = service();
+        let pods: Vec<_> = (0..350).map(|n| pod(n, n % 3 > 0, false, 80)).collect();
+        let (slices, _) = settle(&service, &pods[..before], Vec::new());
+        let (slices, _) = settle(&service, &pods[350 - after..], slices);
+        prop_assert_eq!(addresses(&slices), after);
+        prop_assert!(slices.iter().all(|slice| slice.endpoints.as_ref().map_or(0, Vec::len) <= 100));
+        prop_assert_eq!(settle(&service, &pods[350 - after..], slices).1, 0);
+    }
+}

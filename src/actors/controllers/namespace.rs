@@ -1,0 +1,239 @@
+//! Namespace: empties a namespace that is being deleted, then lets it go.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Namespace, NamespaceCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use std::{sync::Arc, time::Duration};
+use troupe_api::{
+    meta::{Object, ObjectKey},
+    resources::Resource,
+    service::{DeleteOptions, ListOptions, Operation, Propagation, ReplyBody, Target, Verb},
+    status::Status,
+};
+
+use super::writes::is_gone;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+const FINALIZER: &str = "kubernetes";
+/// While something is left, the namespace is looked at again after this time.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Neither terminating nor on its way to it.
+pub fn is_active(namespace: &Namespace) -> bool {
+    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase.unwrap_or("Active") == "Active" && namespace.metadata.deletion_timestamp.is_none()
+}
+
+/// See the module.
+pub struct NamespaceController {
+    namespaces: Cache<Namespace>,
+}
+
+impl NamespaceController {
+    pub fn new(caches: &Caches) -> Self {
+        NamespaceController { namespaces: caches.cache() }
+    }
+}
+
+/// What is left of one resource in the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Remaining {
+    /// `pods`, `deployments.apps`
+    resource: String,
+    objects: usize,
+    /// Finalizers that hold objects, with how many each.
+    finalizers: Vec<(String, usize)>,
+    error: Option<String>,
+}
+
+/// The conditions that tell people what a terminating namespace waits for.
+fn conditions(remaining: &[Remaining], now: Timestamp) -> Vec<NamespaceCondition> {
+    let failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref()).collect();
+    let content: Vec<String> =
+        remaining.iter().filter(|r| r.objects > 0).map(|r| format!("{} has {} resource instances", r.resource, r.objects)).collect();
+    let mut held: Vec<(String, usize)> = Vec::new();
+    for (finalizer, count) in remaining.iter().flat_map(|r| &r.finalizers) {
+        match held.iter_mut().find(|(known, _)| known == finalizer) {
+            Some((_, total)) => *total += count,
+            None => held.push((finalizer.clone(), *count)),
+        }
+    }
+    held.sort();
+    let held: Vec<String> = held.into_iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances")).collect();
+    let condition = |kind: &str, bad: bool, reasons: [&str; 2], message: String| NamespaceCondition {
+        type_: kind.into(),
+        status: if bad { "True" } else { "False" }.into(),
+        reason: Some(reasons[usize::from(!bad)].into()),
+        message: Some(message),
+        last_transition_time: Some(Time(now)),
+    };
+    let text = |bad: bool, worse: String, fine: &str| if bad { worse } else { fine.to_owned() };
+    vec![
+        condition(
+            "NamespaceDeletionDiscoveryFailure",
+            false,
+            ["DiscoveryFailed", "ResourcesDiscovered"],
+            "All resources successfully discovered".into(),
+        ),
+        condition(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            false,
+            ["GroupVersionParsingFailed", "ParsedGroupVersions"],
+            "All legacy kube types successfully parsed".into(),
+        ),
+        condition(
+            "NamespaceDeletionContentFailure",
+            !failed.is_empty(),
+            ["ContentDeletionFailed", "ContentDeleted"],
+            text(
+                !failed.is_empty(),
+                format!("Failed to delete all resource types, {} remaining: {}", failed.len(), failed.join(", ")),
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+        ),
+        condition(
+            "NamespaceContentRemaining",
+            !content.is_empty(),
+            ["SomeResourcesRemain", "ContentRemoved"],
+            text(!content.is_empty(), format!("Some resources are remaining: {}", content.join(", ")), "All content successfully removed"),
+        ),
+        condition(
+            "NamespaceFinalizersRemaining",
+            !held.is_empty(),
+            ["SomeFinalizersRemain", "ContentHasNoFinalizers"],
+            text(
+                !held.is_empty(),
+                format!("Some content in the namespace has finalizers remaining: {}", held.join(", ")),
+                "All content-preserving finalizers finished",
+            ),
+        ),
+    ]
+}
+
+/// The new conditions, with the transition times of those that did not change.
+fn merged(before: &[NamespaceCondition], mut now: Vec<NamespaceCondition>) -> Vec<NamespaceCondition> {
+    for condition in &mut now {
+        if let Some(known) = before.iter().find(|known| known.type_ == condition.type_ && known.status == condition.status) {
+            condition.last_transition_time = known.last_transition_time.clone();
+        }
+    }
+    now
+}
+
+async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Remaining {
+    let mut remaining = Remaining { resource: resource.group_resource().to_string(), objects: 0, finalizers: Vec::new(), error: None };
+    let version = resource.served[0].version.clone();
+    let target = Target { resource, version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
+    let list = |target: Target| cx.client().call(target, Operation::List(ListOptions::default()));
+    let result: Result<(), Status> = async {
+        if count(&list(target.clone()).await?.body, &mut remaining) == 0 {
+            return Ok(());
+        }
+        let delete = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        let operation = Operation::DeleteCollection { delete, list: ListOptions::default() };
+        cx.client().call(target.clone(), operation).await?;
+        count(&list(target).await?.body, &mut remaining);
+        Ok(())
+    }
+    .await;
+    remaining.error = result.err().map(|status| status.message);
+    remaining
+}
+
+fn count(body: &ReplyBody, remaining: &mut Remaining) -> usize {
+    let ReplyBody::List(list) = body else { return 0 };
+    remaining.objects = list.items.len();
+    remaining.finalizers.clear();
+    for finalizer in list.items.iter().flat_map(|item| &item.meta().finalizers) {
+        match remaining.finalizers.iter_mut().find(|(known, _)| **known == **finalizer) {
+            Some((_, count)) => *count += 1,
+            None => remaining.finalizers.push((finalizer.to_string(), 1)),
+        }
+    }
+    remaining.objects
+}
+
+impl NamespaceController {
+    /// Status first: it keeps new content out; then content, then the finalizer.
+    async fn terminate(&self, namespace: &Namespace, name: &str, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let api = cx.client().all::<Namespace>();
+        let mut current = namespace.clone();
+        if current.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Terminating") {
+            current.status.get_or_insert_default().phase = Some("Terminating".into());
+            let written = api.update_status(&current).await?;
+            cx.wrote(&self.namespaces, &*written);
+            current = (*written).clone();
+        }
+        let finalizers = current.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
+        if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            return Ok(Outcome::Done);
+        }
+        let registry = cx.client().service().registry();
+        let holds = |row: &&Arc<Resource>| row.namespaced && row.verbs.contains(&Verb::List) && row.verbs.contains(&Verb::DeleteCollection);
+        // Events are served in two groups over the same objects.
+        let own = |row: &&Arc<Resource>| row.group == row.storage_group;
+        let rows = registry.rows().iter().filter(holds).filter(own).cloned();
+        let remaining = join_all(rows.map(|row| empty_resource(row, name, cx))).await;
+        if remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none()) {
+            finalize(&current, &finalizers, cx).await?;
+            return Ok(Outcome::Done);
+        }
+        let before = current.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let conditions = merged(&before, conditions(&remaining, cx.now()));
+        if conditions != before {
+            current.status.get_or_insert_default().conditions = Some(conditions);
+            let written = api.update_status(&current).await?;
+            cx.wrote(&self.namespaces, &*written);
+        }
+        Ok(Outcome::RequeueAfter(AGAIN))
+    }
+}
+
+async fn finalize(namespace: &Namespace, finalizers: &[String], cx: &ReconcileContext) -> Result<(), ReconcileError> {
+    let mut updated = namespace.clone();
+    updated.spec.get_or_insert_default().finalizers = Some(finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect());
+    let value = serde_json::to_value(&updated).map_err(|error| ReconcileError::Other(error.to_string()))?;
+    let body = Object::from_value(value).ok_or_else(|| ReconcileError::Other("a namespace is an object".into()))?;
+    let name = namespace.metadata.name.clone().unwrap_or_default();
+    match cx.client().all::<Namespace>().update_raw(&name, "finalize", body).await {
+        Err(status) if !is_gone(&status) => Err(status.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Controller for NamespaceController {
+    const NAME: &'static str = "namespace";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Namespace>();
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        match self.namespaces.get(key) {
+            Some(namespace) if namespace.object.metadata.deletion_timestamp.is_some() => self.terminate(&namespace.object, &key.name, cx).await,
+            _ => Ok(Outcome::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_say_what_is_left_and_what_holds_it() {
+        let pods = Remaining { resource: "pods".into(), objects: 2, finalizers: vec![("x/y".into(), 1)], error: None };
+        let found = conditions(&[pods], Timestamp::UNIX_EPOCH);
+        let of =
+            |kind: &str| found.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone().unwrap_or_default())).expect("there");
+        assert_eq!(of("NamespaceContentRemaining"), ("True".into(), "Some resources are remaining: pods has 2 resource instances".into()));
+        assert_eq!(of("NamespaceFinalizersRemaining").1, "Some content in the namespace has finalizers remaining: x/y in 1 resource instances");
+        assert_eq!(of("NamespaceDeletionContentFailure").0, "False");
+    }
+}

@@ -1,0 +1,57 @@
+//! Which pods a Service selects, and which Services a pod's change concerns.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use troupe_api::meta::{LabelSelector, ObjectKey};
+
+use crate::runtime::cache::{Cache, Change};
+
+/// The pods a Service selects; `None` for Services without selector, whose endpoints are somebody else's business.
+pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<Pod>>> {
+    let selector = selector(service)?;
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let empty = Default::default();
+    Some(pods.list(namespace).into_iter().filter(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty))).collect())
+}
+
+fn selector(service: &Service) -> Option<LabelSelector> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    let labels = spec.selector.as_ref().filter(|labels| !labels.is_empty())?;
+    Some(LabelSelector::from_map(labels))
+}
+
+/// The Services that select the pod, as it is or as it was.
+pub fn services_of(services: &Cache<Service>, change: &Change<Pod>) -> Vec<ObjectKey> {
+    if !concerns_endpoints(change) {
+        return Vec::new();
+    }
+    let empty = Default::default();
+    let selecting = services.list(&change.key.namespace).into_iter().filter(|service| {
+        let Some(selector) = selector(service) else { return false };
+        let versions = [change.old.as_deref(), change.new.as_deref()];
+        versions.into_iter().flatten().any(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty)))
+    });
+    selecting.map(|service| ObjectKey::new(change.key.namespace.clone(), service.metadata.name.clone().unwrap_or_default())).collect()
+}
+
+/// Whether anything changed that an endpoint shows.
+fn concerns_endpoints(change: &Change<Pod>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let shown = |pod: &Pod| {
+        let status = pod.status.as_ref();
+        let spec = pod.spec.as_ref();
+        (
+            pod.metadata.labels.clone(),
+            pod.metadata.deletion_timestamp.is_some(),
+            status.and_then(|status| status.pod_ip.clone()),
+            status.and_then(|status| status.phase.clone()),
+            super::pods::is_ready(pod),
+            spec.and_then(|spec| spec.node_name.clone()),
+        )
+    };
+    shown(old) != shown(new)
+}

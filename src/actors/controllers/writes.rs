@@ -1,0 +1,17 @@
+//! Writes that several controllers do alike.
+
+use troupe_api::{client::Api, service::DeleteOptions, status::Status, stored::KubeObject};
+
+/// The object is not there (any more), or another stands in its place.
+pub fn is_gone(status: &Status) -> bool {
+    status.is_not_found()
+}
+
+/// Deletes an object if it still is the one with this UID; that it is gone already is fine.
+pub async fn delete_with_uid<K: KubeObject>(api: &Api<K>, name: &str, uid: &str) -> Result<(), Status> {
+    let options = DeleteOptions { precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };
+    match api.delete(name, options).await {
+        Err(status) if status.is_not_found() || status.is_conflict() => Ok(()),
+        other => other,
+    }
+}
