@@ -2,12 +2,29 @@
 //!
 //! Pending pods come in through a watch, wait in a [`queue::SchedulingQueue`], and leave one by one: [`decide::decide`]
 //! looks at an immutable [`snapshot::Snapshot`] and the plugins' answers. A bound pod counts on its node at once
-//! ("assumed"), before the watch shows it there.
+//! ("assumed"), before the watch shows it there; if binding fails it is forgotten and tried again.
 
+mod bind;
 pub mod decide;
 pub mod framework;
+mod intake;
 pub mod node_info;
 pub mod plugins;
 pub mod queue;
 pub mod resources;
 pub mod snapshot;
+mod unit;
+
+use troupe_api::client::Client;
+
+pub use self::unit::SchedulerUnit;
+use crate::runtime::{cache::Caches, host::UnitAddr, system::System, unit::Policy};
+
+/// The scheduler that pods name by default.
+pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
+/// Starts the scheduler as unit `scheduler`; it binds and writes events through `client`.
+pub fn start(system: &System, caches: &Caches, client: Client) -> UnitAddr<SchedulerUnit> {
+    let caches = caches.clone();
+    system.spawn("scheduler", Policy::default(), move |_| SchedulerUnit::new(caches.clone(), client.clone()))
+}

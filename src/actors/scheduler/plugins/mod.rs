@@ -15,7 +15,7 @@ pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources::{NodeResourcesBalancedAllocation, NodeResourcesFit};
 pub use node_unschedulable::NodeUnschedulable;
-pub use taint_toleration::TaintToleration;
+pub use taint_toleration::{TaintToleration, tolerates};
 
 use super::framework::Plugin;
 

@@ -1,0 +1,146 @@
+//! Pod GC: removes pods whose node is gone, pods that were deleted before they had a node, and finished pods when
+//! there are too many.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::json;
+use troupe_api::{
+    meta::ObjectKey,
+    service::{DeleteOptions, PatchType},
+};
+
+use super::pods::phase;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// Finished pods beyond this number go, oldest first (upstream's `--terminated-pod-gc-threshold`).
+const FINISHED_KEPT: usize = 12_500;
+/// A node must be gone for this long: a restarting one comes back.
+const QUARANTINE: Duration = Duration::from_secs(40);
+const PERIOD: Duration = Duration::from_secs(20);
+
+/// See the module. Its only key is `all`.
+pub struct PodGcController {
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    missing: parking_lot::Mutex<std::collections::BTreeMap<String, std::time::Instant>>,
+}
+
+impl PodGcController {
+    pub fn new(caches: &Caches) -> Self {
+        PodGcController { pods: caches.cache(), nodes: caches.cache(), missing: Default::default() }
+    }
+
+    /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
+    async fn lost_nodes(&self, pods: &[Arc<Pod>], cx: &ReconcileContext) -> Result<Vec<String>, ReconcileError> {
+        let now = cx.system().instant();
+        let suspects: Vec<String> = {
+            let mut missing = self.missing.lock();
+            let named = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).filter(|node| !node.is_empty());
+            let absent: std::collections::BTreeSet<String> =
+                named.filter(|node| self.nodes.get(&ObjectKey::cluster(node.as_str())).is_none()).collect();
+            missing.retain(|node, _| absent.contains(node));
+            for node in absent {
+                missing.entry(node).or_insert(now);
+            }
+            missing.iter().filter(|(_, since)| now.duration_since(**since) >= QUARANTINE).map(|(node, _)| node.clone()).collect()
+        };
+        let mut lost = Vec::new();
+        for node in suspects {
+            if cx.client().all::<Node>().get_opt(&node).await?.is_none() {
+                lost.push(node);
+            }
+        }
+        Ok(lost)
+    }
+}
+
+/// Why a pod goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NodeLost,
+    NeverScheduled,
+    TooManyFinished,
+}
+
+fn plan(pods: &[Arc<Pod>], lost: &[String], kept: usize) -> Vec<(Arc<Pod>, Why)> {
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
+    let finished = |pod: &Pod| matches!(phase(pod), "Succeeded" | "Failed");
+    let mut doomed = Vec::new();
+    for pod in pods {
+        match node(pod) {
+            Some(node) if lost.contains(&node) => doomed.push((pod.clone(), Why::NodeLost)),
+            None if pod.metadata.deletion_timestamp.is_some() => doomed.push((pod.clone(), Why::NeverScheduled)),
+            _ => {}
+        }
+    }
+    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| finished(pod) && !doomed.iter().any(|(other, _)| Arc::ptr_eq(other, pod))).collect();
+    done.sort_by_key(|pod| (pod.metadata.creation_timestamp.clone().map(|time| time.0), pod.metadata.name.clone()));
+    let surplus = done.len().saturating_sub(kept);
+    doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
+    doomed
+}
+
+impl Controller for PodGcController {
+    const NAME: &'static str = "pod-garbage-collector";
+    const CONCURRENCY: usize = 1;
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.reads::<Pod>();
+        watches.map::<Node>(|_| vec![ObjectKey::cluster("all")]);
+        // A pod deleted before it had a node need not wait for the next round.
+        watches.map::<Pod>(|change| {
+            let stuck = change.new.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+            if stuck { vec![ObjectKey::cluster("all")] } else { Vec::new() }
+        });
+    }
+
+    async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let pods = self.pods.list("");
+        let lost = self.lost_nodes(&pods, cx).await?;
+        for (pod, why) in plan(&pods, &lost, FINISHED_KEPT) {
+            let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
+            let api = cx.client().namespaced::<Pod>(namespace);
+            if why == Why::NodeLost && !matches!(phase(&pod), "Succeeded" | "Failed") {
+                let condition =
+                    json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"});
+                let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+                // The pod is deleted next either way: the mark is for those who watch.
+                let _ = api.patch(&name, "status", PatchType::StrategicMerge, &patch).await;
+            }
+            let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
+            match api.delete(&name, options).await {
+                Err(status) if !status.is_not_found() && !status.is_conflict() => return Err(status.into()),
+                _ => {}
+            }
+        }
+        Ok(Outcome::RequeueAfter(PERIOD))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, node: &str, phase: &str, deleted: bool) -> Arc<Pod> {
+        let mut object = json!({"metadata": {"name": name}, "spec": {"containers": [], "nodeName": node}, "status": {"phase": phase}});
+        if deleted {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Arc::new(serde_json::from_value(object).expect("a pod"))
+    }
+
+    #[test]
+    fn only_lost_stuck_and_surplus_pods_go() {
+        let pods =
+            [pod("a", "lost", "Running", false), pod("b", "here", "Running", true), pod("c", "", "Pending", true), pod("d", "here", "Failed", false)];
+        let names = |kept| {
+            plan(&pods, &["lost".into()], kept).into_iter().map(|(pod, why)| (pod.metadata.name.clone().unwrap_or_default(), why)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(1), [("a".into(), Why::NodeLost), ("c".into(), Why::NeverScheduled)]);
+        assert_eq!(names(0).last(), Some(&("d".into(), Why::TooManyFinished)));
+    }
+}

@@ -1,0 +1,111 @@
+//! What the scheduler takes in: changes of pods and nodes, in order, collected on the caches' threads.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
+use troupe_api::meta::{Cause, ObjectKey};
+
+use super::{DEFAULT_SCHEDULER, framework::ClusterChange};
+use crate::runtime::cache::Change;
+
+/// One change.
+pub enum News {
+    /// A pod without a node, for this scheduler.
+    Pending {
+        pod: Arc<Pod>,
+        key: ObjectKey,
+        cause: Cause,
+    },
+    /// A pod on a node.
+    Assigned {
+        pod: Arc<Pod>,
+        key: ObjectKey,
+        node: String,
+    },
+    /// A pod that is gone, finished, or not ours.
+    Gone {
+        key: ObjectKey,
+        freed: bool,
+    },
+    Node {
+        node: Arc<Node>,
+        change: Option<ClusterChange>,
+    },
+    NodeGone {
+        name: String,
+    },
+}
+
+/// The changes not yet taken. Bounded by what the caches hold: each entry is one event of theirs.
+#[derive(Default)]
+pub struct Intake {
+    news: Mutex<Vec<News>>,
+}
+
+impl Intake {
+    /// Adds a change; `true` when nothing waited before, so that the unit must be woken.
+    pub fn add(&self, news: News) -> bool {
+        let mut all = self.news.lock();
+        all.push(news);
+        all.len() == 1
+    }
+
+    pub fn take(&self) -> Vec<News> {
+        std::mem::take(&mut self.news.lock())
+    }
+}
+
+/// What a pod's change means to the scheduler.
+pub fn pod_news(change: &Change<Pod>) -> News {
+    let key = change.key.clone();
+    let on_node = |pod: &Pod| node_of(pod).is_some() && !is_finished(pod);
+    let was_on_node = change.old.as_deref().is_some_and(on_node);
+    match &change.new {
+        Some(pod) if is_finished(pod) => News::Gone { key, freed: was_on_node },
+        Some(pod) => match node_of(pod) {
+            Some(node) => News::Assigned { pod: pod.clone(), key, node: node.to_owned() },
+            None if is_ours(pod) => News::Pending { pod: pod.clone(), key, cause: change.cause.clone() },
+            None => News::Gone { key, freed: was_on_node },
+        },
+        None => News::Gone { key, freed: was_on_node },
+    }
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+fn is_finished(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
+/// For this scheduler, not being deleted, and not held back by gates.
+fn is_ours(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let scheduler = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
+    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    scheduler == DEFAULT_SCHEDULER && pod.metadata.deletion_timestamp.is_none() && !gated
+}
+
+/// What a node's change means to the scheduler.
+pub fn node_news(change: &Change<Node>) -> News {
+    let Some(node) = &change.new else { return News::NodeGone { name: change.key.name.to_string() } };
+    let kind = match &change.old {
+        None => Some(ClusterChange::NodeAdded),
+        Some(old) if relevant(old) != relevant(node) => Some(ClusterChange::NodeUpdated),
+        Some(_) => None,
+    };
+    News::Node { node: node.clone(), change: kind }
+}
+
+/// What plugins look at; heartbeats change none of it.
+fn relevant(node: &Node) -> impl PartialEq + use<> {
+    let spec = node.spec.as_ref();
+    (
+        node.metadata.labels.clone(),
+        spec.and_then(|spec| spec.unschedulable),
+        spec.and_then(|spec| spec.taints.clone()),
+        node.status.as_ref().and_then(|status| status.allocatable.clone()),
+    )
+}

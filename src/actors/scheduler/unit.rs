@@ -1,0 +1,253 @@
+//! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use actix::Message;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rand::{RngCore, rngs::StdRng};
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::{Cause, ObjectKey, time::format_time},
+};
+
+use super::{
+    bind,
+    decide::{Decision, decide},
+    framework::{ClusterChange, Plugin},
+    intake::{Intake, News, node_news, pod_news},
+    node_info::PodInfo,
+    plugins::default_plugins,
+    queue::SchedulingQueue,
+    snapshot::Snapshot,
+};
+use crate::runtime::{
+    cache::{Cache, Caches, Subscription},
+    controller::ReconcileContext,
+    envelope::{On, Reply},
+    events::EventRecorder,
+    host::UnitContext,
+    unit::Unit,
+};
+
+/// Decisions between two looks at the mailbox.
+const BATCH: usize = 64;
+/// How often pods that have waited very long are tried again.
+const FLUSH: Duration = Duration::from_secs(30);
+
+/// Take changes in and decide. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// See the module.
+pub struct SchedulerUnit {
+    client: Client,
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    intake: Arc<Intake>,
+    subscriptions: Option<(Subscription<Pod>, Subscription<Node>)>,
+    queue: SchedulingQueue,
+    snapshot: Snapshot,
+    plugins: Vec<Box<dyn Plugin>>,
+    pending: HashMap<ObjectKey, (Arc<Pod>, Cause)>,
+    /// Bound by us, not yet seen bound.
+    assumed: HashMap<ObjectKey, Arc<str>>,
+    events: Option<EventRecorder>,
+    rng: Option<StdRng>,
+    synced: bool,
+    next_start: usize,
+    alarmed: bool,
+    bound: u64,
+    failed: u64,
+}
+
+impl SchedulerUnit {
+    pub(super) fn new(caches: Caches, client: Client) -> Self {
+        SchedulerUnit {
+            client,
+            pods: caches.cache(),
+            nodes: caches.cache(),
+            intake: Arc::default(),
+            subscriptions: None,
+            queue: SchedulingQueue::default(),
+            snapshot: Snapshot::default(),
+            plugins: default_plugins(),
+            pending: HashMap::new(),
+            assumed: HashMap::new(),
+            events: None,
+            rng: None,
+            synced: false,
+            next_start: 0,
+            alarmed: false,
+            bound: 0,
+            failed: 0,
+        }
+    }
+
+    fn take_in(&mut self, cx: &UnitContext<'_, Self>) {
+        let now = cx.system().instant();
+        for news in self.intake.take() {
+            match news {
+                News::Pending { pod, key, cause } => {
+                    // The watch may still show a pod without the node that it was just given.
+                    if !self.assumed.contains_key(&key) {
+                        let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+                        self.pending.insert(key.clone(), (pod, cause));
+                        self.queue.upsert(key, priority, now);
+                    }
+                }
+                News::Assigned { pod, key, node } => {
+                    self.forget(&key);
+                    self.snapshot.set_pod(&node, pod);
+                }
+                News::Gone { key, freed } => {
+                    self.forget(&key);
+                    self.snapshot.remove_pod(&key);
+                    if freed {
+                        self.queue.cluster_changed(ClusterChange::PodRemoved, &self.plugins, now);
+                    }
+                }
+                News::Node { node, change } => {
+                    self.snapshot.set_node(node);
+                    if let Some(change) = change {
+                        self.queue.cluster_changed(change, &self.plugins, now);
+                    }
+                }
+                News::NodeGone { name } => self.snapshot.remove_node(&name),
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &ObjectKey) {
+        self.pending.remove(key);
+        self.assumed.remove(key);
+        self.queue.remove(key);
+    }
+
+    /// Decides for a batch of pods, then yields to the mailbox if more wait.
+    fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.take_in(cx);
+        if !self.synced {
+            return;
+        }
+        let now = cx.system().instant();
+        for _ in 0..BATCH {
+            let Some(key) = self.queue.pop(now) else { return self.arm(cx) };
+            if let Some((pod, cause)) = self.pending.get(&key).cloned() {
+                self.attempt(key, pod, cause, cx);
+            }
+        }
+        cx.address().wake(Wake, Cause::default());
+    }
+
+    fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(due) = self.queue.next_wakeup().filter(|_| !self.alarmed) else { return };
+        self.alarmed = true;
+        cx.after(due.saturating_duration_since(cx.system().instant()), |unit, cx| {
+            unit.alarmed = false;
+            unit.pump(cx);
+        });
+    }
+
+    fn attempt(&mut self, key: ObjectKey, pod: Arc<Pod>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        let info = PodInfo::new(pod.clone());
+        let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
+        let (decision, looked_at) = decide(&self.plugins, &info, self.snapshot.nodes(), self.next_start, tie);
+        let nodes = self.snapshot.nodes().len().max(1);
+        self.next_start = (self.next_start + looked_at) % nodes;
+        match decision {
+            Decision::Bind { node } => self.bind(key, pod, node, cause, cx),
+            Decision::Unschedulable { message, rejected_by } => {
+                self.failed += 1;
+                self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
+                if let Some(events) = &self.events {
+                    events.warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
+                }
+                let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
+                cx.spawn(async move {
+                    if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &now).await {
+                        tracing::debug!(%error, %key, "the pod's condition was not written");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Counts the pod on its node at once and binds in the background.
+    fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        self.snapshot.set_pod(&node, pod.clone());
+        self.assumed.insert(key.clone(), node.clone());
+        let client = self.client.caused_by(cause);
+        let target = node.clone();
+        let posted = pod.clone();
+        let binding = async move { bind::bind(&client, &posted, &target).await };
+        cx.spawn_then(binding, move |unit, result, cx| match result {
+            Ok(()) => {
+                unit.bound += 1;
+                let message = format!("Successfully assigned {key} to {node}");
+                if let Some(events) = &unit.events {
+                    events.normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
+                }
+            }
+            Err(status) => {
+                tracing::debug!(%key, error = %status, "binding failed, will retry");
+                unit.failed += 1;
+                if unit.assumed.remove(&key).is_some() {
+                    unit.snapshot.remove_pod(&key);
+                }
+                unit.queue.failed(&key, cx.system().instant());
+                unit.arm(cx);
+            }
+        });
+    }
+}
+
+impl Unit for SchedulerUnit {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.events = Some(EventRecorder::new(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
+        self.rng = Some(cx.system().rng());
+        let address = cx.address();
+        let wake = move || address.wake(Wake, Cause::default());
+        let (intake, wake_node) = (self.intake.clone(), wake.clone());
+        let nodes = self.nodes.subscribe(move |change| {
+            if intake.add(node_news(change)) {
+                wake_node();
+            }
+        });
+        let intake = self.intake.clone();
+        let pods = self.pods.subscribe(move |change| {
+            if intake.add(pod_news(change)) {
+                wake();
+            }
+        });
+        self.subscriptions = Some((pods, nodes));
+        let (pods, nodes) = (self.pods.clone(), self.nodes.clone());
+        cx.spawn_then(async move { tokio::join!(pods.synced(), nodes.synced()) }, |unit, _, cx| {
+            unit.synced = true;
+            unit.pump(cx);
+        });
+        cx.every(FLUSH, |unit, cx| {
+            unit.queue.flush_long_waiting(cx.system().instant());
+            unit.pump(cx);
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "synced": self.synced,
+            "queue": self.queue.depth(),
+            "nodes": self.snapshot.nodes().len(),
+            "assumed": self.assumed.len(),
+            "bound": self.bound,
+            "failedAttempts": self.failed,
+        })
+    }
+}
+
+impl On<Wake> for SchedulerUnit {
+    fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.pump(cx);
+        Reply::Now(())
+    }
+}
