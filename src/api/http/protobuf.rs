@@ -159,9 +159,7 @@ fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out:
     while let Some((number, wire)) = reader.field()? {
         let mut path = prefix.to_vec();
         path.push(number);
-        // kind and apiVersion of an object travel outside; their numbers belong to other fields.
-        let own = |field: &&Field| definition.kinds.is_empty() || !matches!(&*field.name, "kind" | "apiVersion");
-        let mut fields = definition.fields().iter().filter(own);
+        let mut fields = definition.fields().iter().filter(|field| !is_type_meta(definition, field));
         if let Some(field) = fields.clone().find(|field| field.numbers == path) {
             read_field(field, &wire, depth, out)?;
         } else if fields.any(|field| field.numbers.len() > path.len() && field.numbers.starts_with(&path)) {
@@ -169,6 +167,12 @@ fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out:
         }
     }
     Ok(())
+}
+
+/// kind and apiVersion of an object travel outside of it; their numbers belong to other fields.
+fn is_type_meta(definition: &Struct, field: &Field) -> bool {
+    let is_shared = || definition.fields().iter().any(|other| other.name != field.name && other.numbers == field.numbers);
+    matches!(&*field.name, "kind" | "apiVersion") && (!definition.kinds.is_empty() || is_shared())
 }
 
 fn read_field(field: &Field, wire: &Wire<'_>, depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
@@ -360,6 +364,19 @@ mod tests {
         put(&mut raw, 2, &spec);
         let read = to_json(&wrapped("v1", "Pod", &raw)).expect("well formed");
         assert_eq!(read["spec"]["volumes"], json!([{"name": "v", "configMap": {"name": "c"}}]));
+    }
+
+    #[test]
+    fn the_type_of_nested_options_travels_outside_too() {
+        let (mut metadata, mut raw) = (Vec::new(), Vec::new());
+        put(&mut metadata, 1, b"p");
+        put(&mut raw, 1, &metadata);
+        // deleteOptions: 2 {gracePeriodSeconds: 1}
+        put(&mut raw, 2, &[0x08, 0x03]);
+        let read = to_json(&wrapped("policy/v1", "Eviction", &raw)).expect("well formed");
+        assert_eq!(read["deleteOptions"], json!({"gracePeriodSeconds": 3}));
+        let options = to_json(&wrapped("v1", "DeleteOptions", &[0x08, 0x00])).expect("well formed");
+        assert_eq!(options["gracePeriodSeconds"], 0);
     }
 
     #[test]
