@@ -1,13 +1,87 @@
 //! The service proxy: Services and EndpointSlices become packet filter rules on this node.
+//!
+//! ```text
+//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable: one transaction per batch ─► iptables
+//! ```
+//!
+//! Rules outlive the daemon: at start nothing is flushed, the table reads what the kernel has and applies the difference
+//! once every Service known at that time has reported. Afterwards the cost of a change is that of its own rules.
 
 pub mod base;
 pub mod endpoints;
+pub mod index;
 pub mod ledger;
 pub mod names;
 pub mod plan;
+pub mod router;
+pub mod rule_table;
 pub mod service;
+pub mod service_rules;
 
 #[cfg(test)]
 mod kernel_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unit_tests;
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use ipnetwork::Ipv4Network;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use troupe_net::{conntrack::Conntrack, iptables::Iptables};
+
+use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
+use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy};
+
+/// What the proxy works with.
+#[derive(Clone)]
+pub struct ProxyOptions {
+    pub node_name: String,
+    /// The node's `topology.kubernetes.io/zone`, or empty.
+    pub zone: String,
+    pub node_ip: Ipv4Addr,
+    /// Pods' addresses; traffic to services from elsewhere is masqueraded.
+    pub cluster_cidr: Ipv4Network,
+    /// Let node ports answer on loopback addresses, as upstream does by default.
+    pub localhost_node_ports: bool,
+    pub iptables: Arc<dyn Iptables>,
+    pub conntrack: Arc<dyn Conntrack>,
+    pub services: Lister<Service>,
+    pub slices: Lister<EndpointSlice>,
+}
+
+/// The running proxy.
+#[derive(Clone)]
+pub struct Proxy {
+    router: UnitAddr<ServiceRouter>,
+}
+
+impl Proxy {
+    /// The path of the proxy's units.
+    pub const PATH: &str = "proxy";
+
+    /// Starts the proxy. It waits by itself for its caches.
+    pub fn start(options: ProxyOptions, system: &System) -> Self {
+        if options.localhost_node_ports
+            && let Err(error) = std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
+        {
+            tracing::warn!(%error, "node ports will not answer on loopback addresses");
+        }
+        let policy = Policy { mailbox: 4096, ..Policy::default() };
+        let router = system.spawn(Proxy::PATH, policy, move |_| ServiceRouter::new(options.clone()));
+        Proxy { router }
+    }
+
+    /// Stops the units; the rules stay, so that services go on working.
+    pub fn stop(&self, system: &System) {
+        system.stop(self.router.path());
+    }
+}
+
+impl ProxyOptions {
+    fn node_view(&self) -> NodeView {
+        let location = Location { node: self.node_name.clone(), zone: self.zone.clone() };
+        NodeView { location, node_ip: self.node_ip, cluster_range: self.cluster_cidr }
+    }
+}

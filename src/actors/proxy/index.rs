@@ -1,0 +1,61 @@
+//! EndpointSlices by the Service they belong to.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use troupe_api::meta::ObjectKey;
+
+use crate::runtime::cache::{Change, Lister, Subscription};
+
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+type ByService = OrdMap<ObjectKey, OrdMap<Arc<str>, Arc<EndpointSlice>>>;
+
+/// An index over the cache of slices. It has one writer, the cache's subscription, and is read without locks.
+pub struct SliceIndex {
+    slices: Arc<ArcSwap<ByService>>,
+    _subscription: Subscription<EndpointSlice>,
+}
+
+impl SliceIndex {
+    /// Follows `cache`; `touched` hears of every Service whose slices changed, after the index shows it.
+    pub fn new(cache: &Lister<EndpointSlice>, touched: impl Fn(ObjectKey, &Change<EndpointSlice>) + Send + Sync + 'static) -> Self {
+        let slices = Arc::new(ArcSwap::<ByService>::default());
+        let target = slices.clone();
+        let subscription = cache.subscribe(move |change| {
+            let old = change.old.as_deref().and_then(owner);
+            let new = change.new.as_deref().and_then(owner);
+            let mut map = ByService::clone(&target.load());
+            if let Some(old) = &old {
+                remove(&mut map, old, &change.key.name);
+            }
+            if let (Some(new), Some(slice)) = (&new, &change.new) {
+                map.entry(new.clone()).or_default().insert(change.key.name.clone(), slice.clone());
+            }
+            target.store(Arc::new(map));
+            let moved = old.filter(|old| Some(old) != new.as_ref());
+            moved.into_iter().chain(new).for_each(|key| touched(key, change));
+        });
+        SliceIndex { slices, _subscription: subscription }
+    }
+
+    /// The slices of a Service, in the order of their names.
+    pub fn of(&self, service: &ObjectKey) -> Vec<Arc<EndpointSlice>> {
+        self.slices.load().get(service).map(|slices| slices.values().cloned().collect()).unwrap_or_default()
+    }
+}
+
+fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+    Some(ObjectKey::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service.as_str()))
+}
+
+fn remove(map: &mut ByService, service: &ObjectKey, slice: &str) {
+    let Some(slices) = map.get_mut(service) else { return };
+    slices.remove(slice);
+    if slices.is_empty() {
+        map.remove(service);
+    }
+}

@@ -1,0 +1,149 @@
+//! Leads changes of Services and slices to the unit of the Service they concern, and keeps one unit per Service.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use actix::Message;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use troupe_api::meta::{Cause, ObjectKey};
+
+use super::{
+    Proxy, ProxyOptions,
+    index::SliceIndex,
+    plan::NodeView,
+    rule_table::{AwaitServices, RuleTable, SetRules},
+    service_rules::{PlanRules, ServiceRules},
+};
+use crate::runtime::{
+    cache::Subscription,
+    envelope::{On, Reply},
+    host::{UnitAddr, UnitContext},
+    unit::{Policy, Unit},
+};
+
+/// A Service or one of its slices changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ServiceTouched(pub ObjectKey);
+
+/// The rule table (re)started and knows nothing.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TableStarted;
+
+/// The proxy's root unit.
+pub struct ServiceRouter {
+    options: ProxyOptions,
+    node: Arc<NodeView>,
+    units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
+    table: Option<UnitAddr<RuleTable>>,
+    index: Option<Arc<SliceIndex>>,
+    subscription: Option<Subscription<Service>>,
+    synced: bool,
+}
+
+impl ServiceRouter {
+    pub fn new(options: ProxyOptions) -> Self {
+        let node = Arc::new(options.node_view());
+        ServiceRouter { options, node, units: HashMap::new(), table: None, index: None, subscription: None, synced: false }
+    }
+
+    /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
+    fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(table) = &self.table else { return };
+        let keys: HashSet<ObjectKey> = self.options.services.list("").iter().map(|service| key_of(service)).collect();
+        table.wake(AwaitServices(keys.clone()), cx.cause().clone());
+        for key in keys {
+            match self.units.get(&key) {
+                Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
+                None => self.start_unit(key, cx),
+            }
+        }
+    }
+
+    fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
+        let (services, node, own) = (self.options.services.clone(), self.node.clone(), key.clone());
+        let path = format!("{}/services/{key}", Proxy::PATH);
+        let unit = cx
+            .system()
+            .spawn(path, Policy::default(), move |_| ServiceRules::new(own.clone(), services.clone(), index.clone(), node.clone(), table.clone()));
+        self.units.insert(key, unit);
+    }
+
+    fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        let Some(unit) = self.units.remove(key) else { return };
+        cx.system().stop(unit.path());
+        if let Some(table) = &self.table {
+            table.wake(SetRules { key: key.clone(), plan: None }, cx.cause().clone());
+        }
+    }
+}
+
+impl Unit for ServiceRouter {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let router = cx.address();
+        let (iptables, conntrack) = (self.options.iptables.clone(), self.options.conntrack.clone());
+        let localhost = self.options.localhost_node_ports;
+        let asker = router.clone();
+        self.table = Some(cx.system().spawn(format!("{}/rule-table", Proxy::PATH), Policy::default(), move |_| {
+            RuleTable::new(iptables.clone(), conntrack.clone(), localhost, asker.clone())
+        }));
+        let slice_router = router.clone();
+        let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
+        self.index = Some(Arc::new(index));
+        let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));
+        self.subscription = Some(subscription);
+        let (services, slices) = (self.options.services.clone(), self.options.slices.clone());
+        let synced = async move {
+            services.synced().await;
+            slices.synced().await;
+        };
+        cx.spawn_then(synced, |unit, (), cx| {
+            unit.synced = true;
+            unit.report_all(cx);
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({"synced": self.synced, "services": self.units.len()})
+    }
+}
+
+impl On<ServiceTouched> for ServiceRouter {
+    fn on(&mut self, ServiceTouched(key): ServiceTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if !self.synced {
+            return Reply::Now(());
+        }
+        let exists = self.options.services.get(&key).is_some();
+        match self.units.get(&key) {
+            Some(unit) if exists && unit.connected() => unit.wake(PlanRules { report_anyway: false }, cx.cause().clone()),
+            _ if exists => self.start_unit(key, cx),
+            Some(_) => self.end_unit(&key, cx),
+            None => {}
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<TableStarted> for ServiceRouter {
+    fn on(&mut self, _: TableStarted, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.synced {
+            self.report_all(cx);
+        }
+        Reply::Now(())
+    }
+}
+
+fn key_of(service: &Service) -> ObjectKey {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    ObjectKey::new(text(&service.metadata.namespace), text(&service.metadata.name))
+}
+
+/// The cause of work nobody asked for.
+pub(super) fn by_itself() -> Cause {
+    Cause::default()
+}

@@ -1,0 +1,306 @@
+//! The one writer of service rules to the packet filter: collects what units report for a few milliseconds and applies
+//! the difference in one transaction. When a transaction fails, or somebody flushed our chains, it reads the kernel's
+//! state and applies the difference to that.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::Message;
+use serde_json::{Value, json};
+use troupe_api::meta::ObjectKey;
+use troupe_net::{
+    conntrack::{Conntrack, StaleFlows},
+    iptables::{Iptables, IptablesError, Observed, Table},
+};
+
+use super::{
+    base,
+    ledger::{Changes, Ledger},
+    names,
+    plan::{ServicePlan, UdpFlows, stale},
+    router::{ServiceRouter, TableStarted, by_itself},
+};
+use crate::runtime::{
+    envelope::{On, Reply},
+    host::{UnitAddr, UnitContext},
+    unit::Unit,
+};
+
+/// How long reports are collected.
+const COALESCE: Duration = Duration::from_millis(3);
+/// How long Services known at the start may take to report before the others' rules go in without them.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is checked that the chains still stand.
+const CHECK: Duration = Duration::from_secs(30);
+const MIN_RETRY: Duration = Duration::from_millis(200);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// From how many services on the whole table is compared on a thread of its own.
+const LARGE: usize = 200;
+
+/// What a Service asks of the node now; `None` when it is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetRules {
+    pub key: ObjectKey,
+    pub plan: Option<Arc<ServicePlan>>,
+}
+
+/// The Services that will report; nothing is applied, and above all nothing removed, before they have.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AwaitServices(pub HashSet<ObjectKey>);
+
+/// The unit.
+pub struct RuleTable {
+    iptables: Arc<dyn Iptables>,
+    conntrack: Arc<dyn Conntrack>,
+    router: UnitAddr<ServiceRouter>,
+    /// What should stand, and, unless `adrift`, does stand.
+    ledger: Ledger,
+    udp: HashMap<ObjectKey, UdpFlows>,
+    pending: BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>,
+    /// Services that have not reported yet; `None` before the router named them.
+    awaited: Option<HashSet<ObjectKey>>,
+    /// The kernel's state is not known.
+    adrift: bool,
+    /// A whole comparison succeeded since the start.
+    begun: bool,
+    busy: bool,
+    armed: bool,
+    retry: Duration,
+    /// Flows to forget once the rules are in.
+    owed: Vec<StaleFlows>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    transactions: u64,
+    failures: u64,
+    whole: u64,
+    last_error: Option<String>,
+    last_steps: usize,
+    last_millis: f64,
+}
+
+/// What an application came to.
+struct Applied {
+    result: Result<usize, IptablesError>,
+    took: Duration,
+    whole: bool,
+}
+
+impl RuleTable {
+    pub fn new(iptables: Arc<dyn Iptables>, conntrack: Arc<dyn Conntrack>, localhost_node_ports: bool, router: UnitAddr<ServiceRouter>) -> Self {
+        RuleTable {
+            iptables,
+            conntrack,
+            router,
+            ledger: Ledger::new(base::rules(localhost_node_ports)),
+            udp: HashMap::new(),
+            pending: BTreeMap::new(),
+            awaited: None,
+            adrift: true,
+            begun: false,
+            busy: false,
+            armed: false,
+            retry: MIN_RETRY,
+            owed: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn may_apply(&self) -> bool {
+        self.awaited.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    fn arm(&mut self, delay: Duration, cx: &mut UnitContext<'_, Self>) {
+        if self.armed || self.busy || !self.may_apply() {
+            return;
+        }
+        self.armed = true;
+        cx.after(delay, |unit, cx| {
+            unit.armed = false;
+            unit.apply(cx);
+        });
+    }
+
+    fn apply(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.busy || (self.pending.is_empty() && !self.adrift) {
+            return;
+        }
+        let plans = std::mem::take(&mut self.pending);
+        self.note_flows(&plans);
+        let rules = |plan: Option<Arc<ServicePlan>>| plan.filter(|plan| !plan.rules.is_empty()).map(|plan| Arc::new(plan.rules.clone()));
+        let changes: Changes = plans.into_iter().map(|(key, plan)| (key, rules(plan))).collect();
+        let patch = self.ledger.patch(&changes);
+        self.ledger.commit(&changes);
+        let whole = self.adrift;
+        if !whole && patch.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let (iptables, ledger) = (self.iptables.clone(), whole.then(|| self.ledger.clone()));
+        let work = async move {
+            let begun = tokio::time::Instant::now();
+            let result = match ledger {
+                Some(ledger) => reconcile(iptables.as_ref(), ledger).await,
+                None => iptables.restore(patch.to_restore()).await.map(|()| patch.size()),
+            };
+            Applied { result, took: begun.elapsed(), whole }
+        };
+        cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
+    }
+
+    /// Notes where flows may go now, and those that go elsewhere. At the start nothing is known of before.
+    fn note_flows(&mut self, plans: &BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>) {
+        for (key, plan) in plans {
+            let new = plan.as_ref().map(|plan| plan.udp.clone()).unwrap_or_default();
+            let old = self.udp.remove(key).unwrap_or_default();
+            if self.begun {
+                self.owed.extend(stale(&old, &new));
+            }
+            if !new.is_empty() {
+                self.udp.insert(key.clone(), new);
+            }
+        }
+    }
+
+    fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
+        self.busy = false;
+        self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
+        match applied.result {
+            Ok(steps) => {
+                self.counters.transactions += 1;
+                self.counters.whole += u64::from(applied.whole);
+                self.counters.last_steps = steps;
+                self.counters.last_error = None;
+                self.adrift = false;
+                self.begun = true;
+                self.retry = MIN_RETRY;
+                tracing::info!(steps, took = ?applied.took, whole = applied.whole, services = self.ledger.len(), "applied service rules");
+                self.forget(cx);
+                if !self.pending.is_empty() {
+                    self.arm(COALESCE, cx);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, retry = ?self.retry, "service rules not applied, comparing all of them");
+                self.counters.failures += 1;
+                self.counters.last_error = Some(error.to_string());
+                self.adrift = true;
+                self.arm(self.retry, cx);
+                self.retry = (self.retry * 2).min(MAX_RETRY);
+            }
+        }
+    }
+
+    fn forget(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let flows = std::mem::take(&mut self.owed);
+        if flows.is_empty() {
+            return;
+        }
+        let conntrack = self.conntrack.clone();
+        cx.spawn(async move {
+            for flow in &flows {
+                if let Err(error) = conntrack.forget(flow).await {
+                    tracing::warn!(%error, ?flow, "stale flows stay");
+                }
+            }
+        });
+    }
+
+    /// Cheap: three probes. Whoever flushed the tables flushed these, too.
+    fn check(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.busy || self.adrift {
+            return;
+        }
+        let iptables = self.iptables.clone();
+        cx.spawn_then(async move { stands(iptables.as_ref()).await }, |unit, stands, cx| {
+            if let Ok(false) = stands {
+                tracing::warn!("service rules were removed by somebody else, restoring them");
+                unit.adrift = true;
+                unit.arm(Duration::ZERO, cx);
+            }
+        });
+    }
+}
+
+/// Compares everything that should stand with what the kernel has, and applies the difference.
+async fn reconcile(iptables: &dyn Iptables, ledger: Ledger) -> Result<usize, IptablesError> {
+    let large = ledger.len() > LARGE;
+    let mut texts = Vec::new();
+    for table in Table::ALL {
+        texts.push(iptables.save(table).await?);
+    }
+    let compare = move || {
+        let mut observed = Observed::default();
+        texts.iter().for_each(|text| observed.read(text));
+        let patch = ledger.reconcile(&observed);
+        (patch.size(), patch.to_restore())
+    };
+    let (size, text) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
+    if !text.is_empty() {
+        iptables.restore(text).await?;
+    }
+    Ok(size)
+}
+
+async fn stands(iptables: &dyn Iptables) -> Result<bool, IptablesError> {
+    let jump = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+    Ok(iptables.rule_exists(Table::Nat, "PREROUTING", jump).await?
+        && iptables.chain_exists(Table::Nat, names::MARK_MASQ).await?
+        && iptables.chain_exists(Table::Filter, names::FORWARD).await?)
+}
+
+impl Unit for RuleTable {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.router.wake(TableStarted, by_itself());
+        cx.every(CHECK, Self::check);
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "services": self.ledger.len(),
+            "pending": self.pending.len(),
+            "awaited": self.awaited.as_ref().map(HashSet::len),
+            "adrift": self.adrift,
+            "transactions": self.counters.transactions,
+            "whole": self.counters.whole,
+            "failures": self.counters.failures,
+            "lastError": self.counters.last_error,
+            "lastSteps": self.counters.last_steps,
+            "lastMillis": self.counters.last_millis,
+        })
+    }
+}
+
+impl On<SetRules> for RuleTable {
+    fn on(&mut self, SetRules { key, plan }: SetRules, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.remove(&key);
+        }
+        self.pending.insert(key, plan);
+        self.arm(COALESCE, cx);
+        Reply::Now(())
+    }
+}
+
+impl On<AwaitServices> for RuleTable {
+    fn on(&mut self, AwaitServices(mut keys): AwaitServices, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        keys.retain(|key| !self.pending.contains_key(key));
+        self.awaited = Some(keys);
+        cx.after(PATIENCE, |unit, cx| {
+            if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {
+                tracing::error!(services = late.len(), "services did not report in time, applying the others");
+                late.clear();
+                unit.arm(Duration::ZERO, cx);
+            }
+        });
+        self.arm(COALESCE, cx);
+        Reply::Now(())
+    }
+}

@@ -1,0 +1,82 @@
+//! One unit per Service: turns it and all its slices into rules whenever any of them changes.
+
+use std::sync::Arc;
+
+use actix::Message;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use troupe_api::meta::ObjectKey;
+
+use super::{
+    index::SliceIndex,
+    plan::{NodeView, ServicePlan, plan},
+    rule_table::{RuleTable, SetRules},
+};
+use crate::runtime::{
+    cache::Lister,
+    envelope::{On, Reply},
+    host::{UnitAddr, UnitContext},
+    unit::Unit,
+};
+
+/// Something this Service's rules depend on changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PlanRules {
+    /// Also when nothing changed: the table has forgotten.
+    pub report_anyway: bool,
+}
+
+/// The rules of one Service.
+pub struct ServiceRules {
+    key: ObjectKey,
+    services: Lister<Service>,
+    slices: Arc<SliceIndex>,
+    node: Arc<NodeView>,
+    table: UnitAddr<RuleTable>,
+    reported: Option<Arc<ServicePlan>>,
+    plans: u64,
+}
+
+impl ServiceRules {
+    pub fn new(key: ObjectKey, services: Lister<Service>, slices: Arc<SliceIndex>, node: Arc<NodeView>, table: UnitAddr<RuleTable>) -> Self {
+        ServiceRules { key, services, slices, node, table, reported: None, plans: 0 }
+    }
+
+    fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
+        // A Service that is gone is the router's to report.
+        let Some(service) = self.services.get(&self.key) else { return };
+        let planned = plan(&service.object, &self.slices.of(&self.key), &self.node);
+        self.plans += 1;
+        if !anyway && self.reported.as_deref() == Some(&planned) {
+            tracing::debug!(service = %self.key, "rules unchanged");
+            return;
+        }
+        let planned = Arc::new(planned);
+        self.reported = Some(planned.clone());
+        // Sent past the mailbox's bound: it replaces whatever the table had for this key, and the router repeats it when the table restarts.
+        self.table.wake(SetRules { key: self.key.clone(), plan: Some(planned) }, cx.cause().clone());
+    }
+}
+
+impl Unit for ServiceRules {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.report(true, cx);
+    }
+
+    fn observe(&self) -> Value {
+        let rules = self.reported.as_ref().map(|plan| &plan.rules);
+        json!({
+            "plans": self.plans,
+            "chains": rules.map_or(0, |rules| rules.chains.len()),
+            "lines": rules.map_or(0, |rules| rules.lines.len()),
+        })
+    }
+}
+
+impl On<PlanRules> for ServiceRules {
+    fn on(&mut self, message: PlanRules, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.report(message.report_anyway, cx);
+        Reply::Now(())
+    }
+}

@@ -1,0 +1,214 @@
+//! The units together, on a recording packet filter.
+
+use std::{sync::Arc, time::Duration};
+
+use imbl::OrdMap;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use serde_json::{Value, json};
+use troupe_api::{
+    meta::{Cause, Object, ObjectKey, Revision, SystemClock},
+    stored::{KubeObject, StoredObject},
+};
+use troupe_net::{
+    conntrack::FakeConntrack,
+    iptables::{FakeIptables, Table},
+};
+
+use super::{Proxy, ProxyOptions, names, tests::node};
+use crate::runtime::{
+    cache::{Cache, Cached},
+    directory::Control,
+    system::{System, SystemOptions},
+};
+
+/// A proxy on caches that the test feeds.
+struct Stage {
+    services: Cache<Service>,
+    slices: Cache<EndpointSlice>,
+    iptables: Arc<FakeIptables>,
+    conntrack: Arc<FakeConntrack>,
+    system: System,
+    revision: std::cell::Cell<u64>,
+}
+
+impl Stage {
+    fn new(iptables: Arc<FakeIptables>) -> Self {
+        let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
+        let stage = Stage {
+            services: Cache::default(),
+            slices: Cache::default(),
+            iptables,
+            conntrack: Arc::default(),
+            system,
+            revision: std::cell::Cell::new(1),
+        };
+        let options = ProxyOptions {
+            node_name: node().location.node,
+            zone: String::new(),
+            node_ip: node().node_ip,
+            cluster_cidr: node().cluster_range,
+            localhost_node_ports: false,
+            iptables: stage.iptables.clone(),
+            conntrack: stage.conntrack.clone(),
+            services: stage.services.clone(),
+            slices: stage.slices.clone(),
+        };
+        Proxy::start(options, &stage.system);
+        stage
+    }
+
+    fn cached<K: KubeObject>(&self, value: Value) -> (ObjectKey, Cached<K>, Revision) {
+        let revision = Revision(self.revision.get() + 1);
+        self.revision.set(revision.0);
+        let mut object = Object::from_value(value).expect("a map");
+        object.set(&["metadata", "resourceVersion"], revision.0.to_string());
+        let stored = Arc::new(StoredObject::from_object(&object).expect("well formed"));
+        (stored.key.clone(), Cached { object: stored.typed().expect("fits"), stored }, revision)
+    }
+
+    fn service(&self, name: &str, ip: &str) {
+        let (key, cached, revision) = self.service_of(name, ip);
+        self.services.apply(key, Some(cached), revision, &Cause::default());
+    }
+
+    fn service_of(&self, name: &str, ip: &str) -> (ObjectKey, Cached<Service>, Revision) {
+        let value = json!({
+            "kind": "Service", "apiVersion": "v1", "metadata": {"name": name, "namespace": "ns", "uid": name},
+            "spec": {"clusterIP": ip, "ports": [{"name": "p", "port": 53, "protocol": "UDP"}]},
+        });
+        self.cached(value)
+    }
+
+    fn endpoints(&self, service: &str, ips: &[&str]) {
+        let (key, cached, revision) = self.endpoints_of(service, ips);
+        self.slices.apply(key, Some(cached), revision, &Cause::default());
+    }
+
+    fn endpoints_of(&self, service: &str, ips: &[&str]) -> (ObjectKey, Cached<EndpointSlice>, Revision) {
+        let endpoints = ips.iter().map(|ip| json!({"addresses": [ip]})).collect::<Vec<_>>();
+        let value = json!({
+            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {"name": format!("{service}-1"), "namespace": "ns", "uid": service, "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "p", "port": 5353, "protocol": "UDP"}],
+        });
+        self.cached(value)
+    }
+
+    fn remove_service(&self, name: &str) {
+        let revision = Revision(self.revision.get() + 1);
+        self.revision.set(revision.0);
+        self.services.apply(ObjectKey::new("ns", name), None, revision, &Cause::default());
+    }
+
+    fn sync(&self) {
+        self.services.replace(OrdMap::new(), Revision(1));
+        self.slices.replace(OrdMap::new(), Revision(1));
+    }
+
+    /// The chain names of the nat table that lead to `ip`.
+    fn leads(&self, chain: &str, text: &str) -> bool {
+        self.iptables.rules(Table::Nat, chain).is_some_and(|rules| rules.iter().any(|rule| rule.contains(text)))
+    }
+
+    async fn until(&self, what: &str, check: impl Fn(&Self) -> bool) {
+        for _ in 0..1000 {
+            if check(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{what} did not happen: {:#?}", self.iptables.transactions());
+    }
+
+    fn crash(&self, path: &str) {
+        let entry = self.system.directory().get(path).expect("the unit lives");
+        entry.control(Control::Crash("test".into()));
+    }
+}
+
+const SHARD: &str = "KUBE-NET-10.96.0.0";
+
+#[tokio::test]
+async fn services_become_rules_and_leave_with_their_service() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            stage.service("dns", "10.96.0.10");
+            stage.endpoints("dns", &["10.244.0.2"]);
+            stage.until("the rules", |stage| stage.leads(SHARD, "-d 10.96.0.10/32")).await;
+            stage.endpoints("dns", &["10.244.0.3"]);
+            stage.until("stale flows", |stage| stage.conntrack.forgotten().iter().any(|flow| flow.endpoint.is_some())).await;
+            stage.remove_service("dns");
+            stage.until("the removal", |stage| stage.iptables.rules(Table::Nat, SHARD).is_none()).await;
+            assert!(stage.iptables.rules(Table::Nat, names::SERVICES).is_some());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_stale() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let iptables = Arc::new(FakeIptables::default());
+            let first = Stage::new(iptables.clone());
+            first.sync();
+            for (name, ip) in [("a", "10.96.0.1"), ("b", "10.96.0.2")] {
+                first.service(name, ip);
+                first.endpoints(name, &["10.244.0.2"]);
+            }
+            first.until("both", |stage| stage.leads(SHARD, "10.96.0.1/32") && stage.leads(SHARD, "10.96.0.2/32")).await;
+            first.system.shutdown(Duration::from_secs(5)).await;
+            let before = iptables.transactions().len();
+            let second = Stage::new(iptables.clone());
+            let (service, slice) = (second.service_of("a", "10.96.0.1"), second.endpoints_of("a", &["10.244.0.2"]));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(iptables.transactions().len(), before, "nothing is touched before the first list is in");
+            second.slices.replace(OrdMap::unit(slice.0, slice.1), slice.2);
+            second.services.replace(OrdMap::unit(service.0, service.1), service.2);
+            second.until("the removal", |stage| !stage.leads(SHARD, "10.96.0.2/32")).await;
+            assert!(second.leads(SHARD, "10.96.0.1/32"));
+            assert_eq!(iptables.transactions().len(), before + 1);
+            assert!(!iptables.transactions()[before].contains("10.96.0.1"), "the rules of the other service stay as they are");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_failed_transaction_is_made_good_from_the_kernels_state() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            stage.until("the base", |stage| stage.iptables.rules(Table::Nat, names::SERVICES).is_some()).await;
+            stage.iptables.fail_next(2);
+            stage.service("dns", "10.96.0.10");
+            stage.endpoints("dns", &["10.244.0.2"]);
+            stage.until("the rules", |stage| stage.leads(SHARD, "-d 10.96.0.10/32")).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_panic_of_any_unit_loses_no_rule() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            stage.service("a", "10.96.0.1");
+            stage.endpoints("a", &["10.244.0.2"]);
+            stage.until("the rules", |stage| stage.leads(SHARD, "10.96.0.1/32")).await;
+            for (at, path) in ["proxy/services/ns/a", "proxy/rule-table", "proxy"].into_iter().enumerate() {
+                stage.crash(path);
+                let name = format!("b{at}");
+                stage.service(&name, &format!("10.96.0.{}", at + 20));
+                stage.endpoints(&name, &["10.244.0.3"]);
+                stage.until("the new service", |stage| stage.leads(SHARD, &format!("10.96.0.{}/32", at + 20))).await;
+                assert!(stage.leads(SHARD, "10.96.0.1/32"));
+                stage.endpoints("a", &[&format!("10.244.0.{}", at + 40)]);
+                let target = format!("10.244.0.{}:5353", at + 40);
+                stage.until("the new endpoint", |stage| stage.iptables.transactions().last().is_some_and(|text| text.contains(&target))).await;
+            }
+        })
+        .await;
+}
