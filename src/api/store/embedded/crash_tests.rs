@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -11,6 +11,8 @@ use super::*;
 use crate::store::prefix_end;
 
 const DIRECTORY: &str = "TROUPE_STORE_CRASH_DIRECTORY";
+/// Set where the child's disk is to fail after a few megabytes.
+const DISK_FAILS: &str = "TROUPE_STORE_CRASH_DISK_FAILS";
 const ROUNDS: u32 = 20;
 const WRITERS: u32 = 8;
 
@@ -38,12 +40,23 @@ fn counter_in(value: &[u8]) -> u32 {
 async fn child_that_writes_until_killed() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let store = Arc::new(EmbeddedStore::open(directory).expect("opens"));
+    if std::env::var_os(DISK_FAILS).is_some() {
+        fail_writes_behind(4 << 20);
+    }
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let store = store.clone();
         writers.spawn(async move { write_forever(&store, writer).await });
     }
     writers.join_all().await;
+}
+
+/// Makes every write behind `bytes` of a file fail, as a broken disk would.
+fn fail_writes_behind(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: plain system calls on a valid struct, in a process of the test's own.
+    let set = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) != libc::SIG_ERR && libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0 };
+    assert!(set, "the limit is taken");
 }
 
 async fn write_forever(store: &EmbeddedStore, writer: u32) {
@@ -67,16 +80,27 @@ async fn write_forever(store: &EmbeddedStore, writer: u32) {
     }
 }
 
-/// Starts the child, kills it after `lifetime`, and returns the last acknowledged counter and revision of each writer.
+fn child(directory: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this executable"));
+    command.args(["--exact", "store::embedded::crash_tests::child_that_writes_until_killed", "--ignored", "--nocapture"]);
+    command.env(DIRECTORY, directory).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+/// Starts the child, kills it after `lifetime`, and returns what was acknowledged.
 fn run_child(directory: &Path, lifetime: Duration) -> HashMap<u32, (u32, Revision)> {
-    let mut child = Command::new(std::env::current_exe().expect("this executable"))
-        .args(["--exact", "store::embedded::crash_tests::child_that_writes_until_killed", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let mut child = child(directory).spawn().expect("starts");
+    let reader = acknowledgements(&mut child);
+    std::thread::sleep(lifetime);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("reaped");
+    reader.join().expect("read to the end")
+}
+
+/// Reads the last acknowledged counter and revision of each writer from the child's output, to its end.
+fn acknowledgements(child: &mut Child) -> std::thread::JoinHandle<HashMap<u32, (u32, Revision)>> {
     let stdout = child.stdout.take().expect("piped");
-    let reader = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         let mut acknowledged = HashMap::new();
         let mut lines = BufReader::new(stdout);
         let mut line = String::new();
@@ -88,11 +112,7 @@ fn run_child(directory: &Path, lifetime: Duration) -> HashMap<u32, (u32, Revisio
             line.clear();
         }
         acknowledged
-    });
-    std::thread::sleep(lifetime);
-    child.kill().expect("SIGKILL");
-    child.wait().expect("reaped");
-    reader.join().expect("read to the end")
+    })
 }
 
 #[test]
@@ -107,6 +127,19 @@ fn killing_the_process_loses_no_acknowledged_write_and_leaves_none_half_written(
         total = runtime.block_on(check(dir.path(), &acknowledged));
     }
     assert!(total > u64::from(ROUNDS), "the children hardly wrote: {total}");
+}
+
+#[test]
+fn a_failing_disk_ends_the_process_and_loses_no_acknowledged_write() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = child(dir.path()).env(DISK_FAILS, "1").spawn().expect("starts");
+    let reader = acknowledgements(&mut child);
+    let status = child.wait().expect("ends by itself");
+    assert_eq!(status.code(), Some(74), "{status}");
+    let acknowledged = reader.join().expect("read to the end");
+    assert!(!acknowledged.is_empty());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(check(dir.path(), &acknowledged));
 }
 
 /// Reopens the store and checks it; returns its revision.

@@ -66,3 +66,28 @@ fn cost(event: &StoreEvent) -> usize {
         StoreEvent::Delete { previous, .. } => OVERHEAD + size(previous),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(revision: u64) -> StoreEvent {
+        let revision = Revision(revision);
+        let kv = KeyValue { key: "k".into(), value: vec![0; 744].into(), create_revision: revision, mod_revision: revision };
+        StoreEvent::Put { kv, previous: None }
+    }
+
+    #[test]
+    fn the_window_keeps_the_newest_within_its_bytes_and_knows_where_it_begins() {
+        let mut history = History::new(Revision(1), 5_005);
+        for revision in 2..=10 {
+            history.push(event(revision));
+        }
+        assert_eq!(history.floor(), Revision(5));
+        assert!(history.since(Revision(5)).is_none());
+        assert_eq!(history.since(Revision(6)).map(Iterator::count), Some(5));
+        assert_eq!(history.since(Revision(11)).map(Iterator::count), Some(0));
+        history.compact(Revision(8));
+        assert_eq!((history.floor(), history.since(Revision(9)).map(Iterator::count)), (Revision(8), Some(2)));
+    }
+}

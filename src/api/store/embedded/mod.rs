@@ -1,7 +1,7 @@
 //! The embedded store: one file tree, durable at acknowledgement, many writers sharing one fsync.
 //!
-//! On disk lies one log, revision → change ([`record`]), in fjall. In memory are the newest value of every key and
-//! the revisions of older ones ([`index`]), and the newest events ([`history`]). One [`writer`] thread judges writes,
+//! On disk lies one log, revision → change (`record`), in fjall. In memory are the newest value of every key and
+//! the revisions of older ones (`index`), and the newest events (`history`). One `writer` thread judges writes,
 //! makes a batch durable, then shows it to readers and watches and answers. So nobody sees what a crash could undo.
 
 mod commit;
