@@ -67,7 +67,7 @@ impl Driver {
         match answer {
             Answer::Observed(observed) => self.machine.observed(observed, BTreeMap::new(), now),
             Answer::Done(action, outcome) => self.machine.done(&action, outcome, now),
-            Answer::Probed(task, outcome) => drop(self.machine.probed(&task.container_id, &task.container, task.kind, &outcome, now)),
+            Answer::Probed(task, outcome) => drop(self.machine.probed(&task.container_id, task.kind, &outcome, now)),
             Answer::Refreshed => self.machine.refreshed(now),
         }
     }

@@ -194,9 +194,8 @@ impl PodMachine {
     }
 
     /// A probe's result.
-    pub fn probed(&mut self, id: &str, container: &str, kind: ProbeKind, outcome: &ProbeOutcome, now: Timestamp) -> Option<Note> {
+    pub fn probed(&mut self, id: &str, kind: ProbeKind, outcome: &ProbeOutcome, now: Timestamp) -> Option<Note> {
         self.probes.record(id, kind, outcome, now);
-        let _ = container;
         match outcome {
             ProbeOutcome::Success => None,
             ProbeOutcome::Failure(output) => Some(Note::warning("Unhealthy", format!("{} probe failed: {output}", kind.name()))),

@@ -206,7 +206,7 @@ impl PodWorker {
             (task, outcome)
         };
         cx.spawn_then(work, |worker, (task, outcome), cx| {
-            if let Some(note) = worker.machine.probed(&task.container_id, &task.container, task.kind, &outcome, Timestamp::now()) {
+            if let Some(note) = worker.machine.probed(&task.container_id, task.kind, &outcome, Timestamp::now()) {
                 let spec = worker.machine.pod().and_then(|pod| pod.spec.as_ref());
                 let init = spec.is_some_and(|spec| spec.containers.iter().all(|container| container.name != task.container));
                 worker.note(note.about(Some(ContainerField { name: task.container.clone(), init })));
