@@ -71,7 +71,8 @@ impl Fixture {
         let node = Namespace::new();
         let n = &node.name;
         sh(&format!(
-            "ip -n {n} link add br0 type bridge && ip -n {n} addr add 10.244.0.1/24 dev br0 && ip -n {n} link set br0 up && ip -n {n} route add default dev br0"
+            "ip -n {n} link add br0 type bridge && ip -n {n} addr add 10.244.0.1/24 dev br0 && ip -n {n} link set br0 up && ip -n {n} link add up0 type veth peer name up1 \
+             && ip -n {n} addr add 192.0.2.1/24 dev up0 && ip -n {n} link set up0 up && ip -n {n} link set up1 up && ip -n {n} route add default via 192.0.2.2"
         ));
         node.run(|| sh("echo 1 > /proc/sys/net/ipv4/ip_forward"));
         let pods = pods
