@@ -17,6 +17,7 @@ pub mod pods;
 pub mod probes;
 pub mod relist;
 pub mod resolv;
+pub mod server;
 pub mod status;
 pub mod volumes;
 pub mod worker;

@@ -30,6 +30,7 @@ mod reply;
 mod resource;
 mod route;
 mod server;
+pub mod streaming;
 mod table;
 mod version;
 mod watch;

@@ -128,7 +128,10 @@ fn write_image(archive: &Path, name: &str) {
         layer.entry(directory, b'5', 0o755, b"", "");
     }
     layer.entry("bin/busybox", b'0', 0o755, &busybox, "");
-    for applet in ["sh", "sleep", "cat", "echo", "true", "false", "test", "hostname", "nslookup", "httpd", "id", "ls", "env", "trap", "touch"] {
+    for applet in [
+        "sh", "sleep", "cat", "echo", "true", "false", "test", "hostname", "nslookup", "httpd", "id", "ls", "env", "trap", "touch", "nc", "tar",
+        "tee", "seq", "kill", "wc", "stty", "head", "dd",
+    ] {
         layer.entry(&format!("bin/{applet}"), b'2', 0o777, b"", "busybox");
     }
     let layer = layer.finish();

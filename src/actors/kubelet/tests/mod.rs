@@ -1,6 +1,6 @@
 //! Tests of whole pods: on the fake runtime, and on a real containerd.
 
-mod containerd;
+pub(super) mod containerd;
 mod driver;
 mod real;
 mod whole;

@@ -1,0 +1,61 @@
+//! Replies of the kubelet's server.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Response, StatusCode,
+    body::Frame,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Any reply's body.
+pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// A whole body.
+pub fn whole(content: impl Into<Bytes>) -> Body {
+    Full::new(content.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// A reply with a whole body.
+pub fn document(code: u16, content_type: &'static str, content: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(whole(content));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A plain text.
+pub fn text(code: u16, content: impl Into<String>) -> Response<Body> {
+    document(code, "text/plain; charset=utf-8", content.into())
+}
+
+/// A text that goes on as long as the channel gives.
+pub fn streaming(chunks: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let frames = ReceiverStream::new(chunks).map(|chunk| Ok(Frame::data(chunk)));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// A `PodList`.
+pub fn pod_list(pods: &[Arc<Pod>]) -> Response<Body> {
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
+    document(200, "application/json", list.to_string())
+}
+
+/// What Prometheus reads.
+pub fn metrics(node: &str, pods: usize, running: usize) -> Response<Body> {
+    let text = format!(
+        "# HELP kubelet_node_name The node's name. The count is always 1.\n# TYPE kubelet_node_name gauge\nkubelet_node_name{{node={node:?}}} 1\n\
+         # HELP kubelet_desired_pods Number of pods bound to this node\n# TYPE kubelet_desired_pods gauge\nkubelet_desired_pods {pods}\n\
+         # HELP kubelet_running_pods Number of pods that have a running pod sandbox\n# TYPE kubelet_running_pods gauge\nkubelet_running_pods {running}\n"
+    );
+    document(200, "text/plain; version=0.0.4; charset=utf-8", text)
+}

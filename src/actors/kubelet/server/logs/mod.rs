@@ -1,0 +1,8 @@
+//! Container logs: the runtime's format, the part that is wanted, and following a file that grows and is rotated.
+
+pub mod follow;
+pub mod format;
+pub mod printer;
+pub mod tail;
+
+pub use follow::{LogStreamError, stream};

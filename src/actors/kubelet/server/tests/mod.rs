@@ -1,0 +1,5 @@
+//! The server behind a real API server, before a real containerd, asked by the real kubectl.
+
+mod commands;
+mod logs;
+mod world;

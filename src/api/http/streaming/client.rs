@@ -1,0 +1,44 @@
+//! One HTTP/1.1 exchange on a connection of its own, ready to be upgraded.
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+/// Sends `request` over `io` and waits for the reply's head. The connection closes when the body, or the upgraded
+/// stream of [`hyper::upgrade::on`], is dropped.
+///
+/// # Errors
+/// When the peer does not answer in HTTP.
+pub async fn exchange<Io>(io: Io, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>>
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a proxied connection broke");
+        }
+    });
+    sender.send_request(request).await
+}
+
+/// Carries bytes both ways until either end is done.
+pub async fn pump<A, B>(near: A, far: B)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut near_in, mut near_out) = tokio::io::split(near);
+    let (mut far_in, mut far_out) = tokio::io::split(far);
+    let ended = tokio::select! {
+        ended = tokio::io::copy(&mut near_in, &mut far_out) => ended,
+        ended = tokio::io::copy(&mut far_in, &mut near_out) => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a proxied stream broke");
+    }
+    // The other end may be gone already.
+    let _ = tokio::join!(near_out.shutdown(), far_out.shutdown());
+}

@@ -1,0 +1,65 @@
+//! `pods/log`: asks the kubelet for a container's log and passes it on as it comes.
+
+use actix_web::{HttpResponse, http::header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, Response, body::Incoming};
+
+use super::{
+    client,
+    connect::Places,
+    log_options::LogOptions,
+    place::{self, KubeletAddress},
+};
+use crate::{
+    http::connect::ConnectRequest,
+    status::{Reason, Status},
+};
+
+/// No more of a kubelet's refusal is shown.
+const MAX_REFUSAL: usize = 2048;
+
+/// Answers `GET …/pods/{name}/log`.
+///
+/// # Errors
+/// 400, 404 and 422 in upstream's words; 500 when the kubelet cannot be reached.
+pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpResponse, Status> {
+    let options = LogOptions::parse(request.request.query_string(), &request.target.name)?;
+    let pod = places.pod(&request.target)?;
+    let container = place::choose_container(&pod, &options.container)?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, "text/plain"));
+    let node = place::node_name(&pod);
+    if node.is_empty() {
+        return Ok(response.finish());
+    }
+    let address = places.kubelet(node)?;
+    let path = format!("/containerLogs/{}/{}/{container}?{}", request.target.namespace, request.target.name, options.to_query());
+    let reply = ask(places, &address, &path).await?;
+    if !reply.status().is_success() {
+        return Err(refusal(reply, &request.target.name).await);
+    }
+    Ok(response.streaming(reply.into_body().into_data_stream()))
+}
+
+async fn ask(places: &Places, address: &KubeletAddress, path: &str) -> Result<Response<Incoming>, Status> {
+    let failed = |why: &dyn std::fmt::Display| Status::new(500, Reason::Unknown, format!("Get \"https://{}{path}\": {why}", address.authority()));
+    let stream = places.dialer.dial(address).await.map_err(|error| failed(&error))?;
+    let request = Request::get(path).header("host", address.authority()).body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+    client::exchange(stream, request).await.map_err(|error| failed(&error))
+}
+
+/// A kubelet's refusal as upstream's API server words it.
+async fn refusal(reply: Response<Incoming>, name: &str) -> Status {
+    let code = reply.status().as_u16();
+    let body = Limited::new(reply.into_body(), MAX_REFUSAL).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+    match code {
+        400 => Status::bad_request(text),
+        500 => Status::internal(text),
+        404 => Status::new(404, Reason::NotFound, format!("the server could not find the requested resource ( pods/log {name})")),
+        401 => Status::unauthorized(),
+        403 => Status::new(403, Reason::Forbidden, text),
+        _ => Status::new(code, Reason::Unknown, format!("the server responded with the status code {code}: {text}")),
+    }
+}

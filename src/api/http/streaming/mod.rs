@@ -1,0 +1,24 @@
+//! Connections between clients and kubelets: logs, exec, attach, port-forward.
+//!
+//! A connect request comes in after authorization; the pod's node is looked up, its kubelet dialled over mutual TLS,
+//! and bytes go to and fro. Nothing is buffered beyond a few chunks, and dropping one side ends the other.
+
+mod channels;
+pub mod client;
+pub mod connect;
+pub mod dialer;
+mod kind;
+pub mod log_options;
+mod logs;
+pub mod place;
+mod proxy;
+mod remote;
+mod spdy;
+pub mod stream_options;
+mod tunnel;
+pub mod upgrade;
+
+pub use connect::KubeletConnect;
+pub use dialer::KubeletDialer;
+pub use log_options::{LogOptions, LogStream};
+pub use stream_options::{StreamOptions, query_values};
