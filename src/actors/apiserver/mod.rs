@@ -21,6 +21,7 @@ mod continue_token;
 mod core;
 mod hops;
 mod objects;
+mod old_watch;
 mod options;
 mod read;
 mod server;

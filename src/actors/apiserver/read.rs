@@ -14,7 +14,7 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription, too_old},
+    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
     core::{Core, store_status},
 };
@@ -136,8 +136,8 @@ impl Core {
         let subscription = match subscribe(&route, request).await? {
             Ok(subscription) => subscription,
             Err(oldest) => {
-                let status = too_old(options.resource_version.unwrap_or_default(), oldest);
-                return Ok(stream::once(async { WatchItem::End(status) }).boxed());
+                let after = options.resource_version.unwrap_or_default();
+                return self.watch_store(&route.cache, selection, after, oldest).await;
             }
         };
         let initial_end = (options.send_initial_events && options.allow_bookmarks)

@@ -76,6 +76,23 @@ async fn a_watch_from_before_the_history_ends_with_410() {
 }
 
 #[actix::test]
+async fn a_watch_from_before_a_restart_resumes_from_the_store() {
+    let store = std::sync::Arc::new(MemoryStore::new());
+    let first = boot_with(ApiServerOptions::new(store.clone())).await;
+    let old = config_map(&first, "a").await;
+    config_map(&first, "b").await;
+    let second = boot_with(ApiServerOptions::new(store)).await;
+    let mut watch = second.watch("configmaps", "default", WatchOptions { resource_version: Some(old), ..WatchOptions::default() }).await;
+    config_map(&second, "c").await;
+    for want in ["b", "c"] {
+        match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time") {
+            Some(WatchItem::Event { object, .. }) => assert_eq!(&*object.key.name, want),
+            other => panic!("expected {want}, got {other:?}"),
+        }
+    }
+}
+
+#[actix::test]
 async fn initial_events_end_with_an_annotated_bookmark() {
     let api = boot().await;
     config_map(&api, "a").await;

@@ -1,0 +1,56 @@
+//! Watches that resume behind the history in memory: the store replays what is not compacted.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use tokio_stream::wrappers::ReceiverStream;
+use troupe_api::{
+    meta::{Cause, Revision},
+    service::{WatchItem, WatchStream},
+    status::Status,
+    store::{KeyValue, StoreError, StoreEvent, WatchMessage, keys},
+    stored::StoredObject,
+};
+
+use super::{
+    cache::{Change, ResourceCache, Selection, too_old},
+    core::{Core, store_status},
+};
+
+impl Core {
+    /// Watches `selection` behind `after` straight from the store; 410 when that is compacted. Such a stream has no bookmarks.
+    pub async fn watch_store(
+        &self,
+        cache: &ResourceCache,
+        selection: Arc<Selection>,
+        after: Revision,
+        oldest: Revision,
+    ) -> Result<WatchStream, Status> {
+        match self.store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
+            Ok(messages) => {
+                let items = ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&selection, message)));
+                Ok(items.boxed())
+            }
+            Err(StoreError::Compacted { .. }) => Ok(stream::once(async move { WatchItem::End(too_old(after, oldest)) }).boxed()),
+            Err(error) => Err(store_status(error)),
+        }
+    }
+}
+
+fn view(selection: &Selection, message: WatchMessage) -> Vec<WatchItem> {
+    match message {
+        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(event))).collect(),
+        WatchMessage::Progress(_) | WatchMessage::Ended { .. } => Vec::new(),
+    }
+}
+
+fn change(event: StoreEvent) -> Change {
+    // What does not decode is left out, as in the caches.
+    let decode = |kv: KeyValue| StoredObject::new(kv.value, kv.mod_revision).ok().map(Arc::new);
+    let revision = event.revision();
+    let (previous, current) = match event {
+        StoreEvent::Put { kv, previous } => (previous.and_then(decode), decode(kv)),
+        StoreEvent::Delete { previous, .. } => (decode(previous), None),
+    };
+    Change { revision, previous, current, cause: Cause::default() }
+}
