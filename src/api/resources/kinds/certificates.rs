@@ -33,7 +33,10 @@ impl Strategy for CertificateSigningRequest {
         empty_status(object);
         let user = context.user;
         object.set(&["spec", "username"], &*user.name);
-        object.remove(&["spec", "extra"]);
+        match user.extra.is_empty() {
+            true => drop(object.remove(&["spec", "extra"])),
+            false => object.set(&["spec", "extra"], json!(user.extra)),
+        }
         object.set(&["spec", "groups"], user.groups.iter().map(|group| Value::from(&**group)).collect::<Vec<_>>());
         match &*user.uid {
             "" => drop(object.remove(&["spec", "uid"])),

@@ -10,6 +10,7 @@ use crate::{
         printing::{age, integer, name, string},
         resource::age_of,
         tree::{flag, text},
+        validation::{NameRule, names},
     },
     status::FieldError,
 };
@@ -77,10 +78,7 @@ impl Strategy for RuntimeClass {
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         let handler = object.str(&["handler"]);
-        crate::resources::validation::names::label(handler, false)
-            .into_iter()
-            .map(|message| FieldError::invalid("handler", handler, message))
-            .collect()
+        names::label(handler, false).into_iter().map(|message| FieldError::invalid("handler", handler, message)).collect()
     }
 
     fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
@@ -138,6 +136,10 @@ impl Strategy for ApiService {
 
     fn has_generation(&self) -> bool {
         false
+    }
+
+    fn name_rule(&self) -> NameRule {
+        names::path_segment
     }
 
     fn columns(&self) -> Vec<Column> {

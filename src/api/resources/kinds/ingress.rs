@@ -10,7 +10,7 @@ use crate::{
         printing::{age, name, or_none, string},
         resource::age_of,
         tree::{child, fill, text},
-        validation::ingress,
+        validation::{NameRule, ingress, names},
     },
     status::FieldError,
 };
@@ -125,6 +125,10 @@ pub struct IpAddress;
 impl Strategy for IpAddress {
     fn has_generation(&self) -> bool {
         false
+    }
+
+    fn name_rule(&self) -> NameRule {
+        names::canonical_ip
     }
 
     fn columns(&self) -> Vec<Column> {

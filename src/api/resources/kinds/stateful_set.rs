@@ -10,7 +10,7 @@ use crate::{
         printing::{age, container_cells, container_columns, name, string},
         resource::age_of,
         tree::{child, each, fill},
-        validation::workload,
+        validation::{NameRule, names, workload},
     },
     status::FieldError,
 };
@@ -62,6 +62,10 @@ impl Strategy for StatefulSet {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         split_update(new, old, context);
+    }
+
+    fn name_rule(&self) -> NameRule {
+        names::label
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {

@@ -184,3 +184,12 @@ pub fn env_var(name: &str) -> Vec<String> {
     }
     vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
 }
+
+/// An IP address in its shortest form: the objects that record allocated addresses.
+pub fn canonical_ip(name: &str, _prefix: bool) -> Vec<String> {
+    match name.parse::<std::net::IpAddr>() {
+        Ok(ip) if ip.to_string() == name => Vec::new(),
+        Ok(ip) => vec![format!("must be in canonical form ({ip})")],
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+    }
+}
