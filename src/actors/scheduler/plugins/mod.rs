@@ -10,7 +10,7 @@ mod taint_toleration;
 #[cfg(test)]
 mod tests;
 
-pub use node_affinity::NodeAffinity;
+pub use node_affinity::{NodeAffinity, required_matches};
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources::{NodeResourcesBalancedAllocation, NodeResourcesFit};

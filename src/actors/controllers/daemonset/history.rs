@@ -1,0 +1,142 @@
+//! ControllerRevisions of a DaemonSet: one for each template it had, for rolling back. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, DaemonSet},
+        core::v1::{Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
+};
+use serde_json::{Value, json};
+use troupe_api::meta::LabelSelector;
+
+use super::{
+    plan::Action,
+    template::{HASH_LABEL, target_node},
+};
+use crate::controllers::{
+    deployment::template::template_hash,
+    owners::{Claim, claim, controller_reference},
+};
+
+/// The revision of the current template, and those of earlier ones.
+pub struct History {
+    /// The hash label that pods of the current template carry.
+    pub hash: String,
+    /// Earlier revisions, oldest first.
+    old: Vec<Arc<ControllerRevision>>,
+}
+
+/// Sorts the revisions and plans what is wrong with them: the current one is missing, doubled or has a low number.
+pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&Arc<Pod>], actions: &mut Vec<Action>) -> History {
+    let (mut current, mut old) = (Vec::new(), Vec::new());
+    for revision in claimed(set, revisions, actions) {
+        if records_template_of(revision, set) { current.push(revision.clone()) } else { old.push(revision.clone()) }
+    }
+    old.sort_by_key(|revision| (revision.revision, revision.metadata.name.clone()));
+    current.sort_by_key(|revision| (revision.revision, revision.metadata.name.clone()));
+    let number = old.last().map_or(0, |newest| newest.revision) + 1;
+    let Some(kept) = current.pop() else {
+        let made = new_revision(set, number);
+        let hash = hash_label(&made);
+        actions.push(Action::CreateRevision(Box::new(made)));
+        return History { hash, old };
+    };
+    let hash = hash_label(&kept);
+    for double in current {
+        let of_double = pods.iter().filter(|pod| label(&pod.metadata) == Some(&hash_label(&double)) && pod.metadata.deletion_timestamp.is_none());
+        actions.extend(of_double.map(|pod| Action::RelabelPod { pod: name(&pod.metadata), uid: uid(&pod.metadata), hash: hash.clone() }));
+        actions.push(Action::DeleteRevision { name: name(&double.metadata), uid: uid(&double.metadata) });
+    }
+    if kept.revision < number || label(&kept.metadata).is_none() {
+        let mut updated = (*kept).clone();
+        updated.revision = updated.revision.max(number);
+        updated.metadata.labels.get_or_insert_default().insert(HASH_LABEL.into(), hash.clone());
+        actions.push(Action::UpdateRevision(Box::new(updated)));
+    }
+    History { hash, old }
+}
+
+fn claimed<'a>(set: &DaemonSet, revisions: &'a [Arc<ControllerRevision>], actions: &mut Vec<Action>) -> Vec<&'a Arc<ControllerRevision>> {
+    let Some(spec) = &set.spec else { return Vec::new() };
+    let selector = LabelSelector::from(&spec.selector);
+    let mut ours = Vec::new();
+    for revision in revisions.iter().filter(|revision| revision.metadata.deletion_timestamp.is_none()) {
+        let (name, uid) = (name(&revision.metadata), uid(&revision.metadata));
+        match claim(&set.metadata, &revision.metadata, &selector) {
+            Claim::Owned => ours.push(revision),
+            Claim::Adopt => {
+                actions.push(Action::AdoptRevision { name, uid });
+                ours.push(revision);
+            }
+            Claim::Release => actions.push(Action::ReleaseRevision { name, uid }),
+            Claim::Ignore => {}
+        }
+    }
+    ours
+}
+
+/// Earlier revisions beyond `revisionHistoryLimit` that no pod was made from, oldest first.
+pub fn surplus(set: &DaemonSet, history: &History, pods: &[&Arc<Pod>]) -> Vec<Action> {
+    let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+    let count = history.old.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+    let is_used = |revision: &ControllerRevision| {
+        let hash = label(&revision.metadata);
+        hash.is_some() && pods.iter().any(|pod| target_node(pod).is_some() && label(&pod.metadata) == hash)
+    };
+    let unused = history.old.iter().filter(|revision| !is_used(revision)).take(count);
+    unused.map(|revision| Action::DeleteRevision { name: name(&revision.metadata), uid: uid(&revision.metadata) }).collect()
+}
+
+/// The revision that records the set's template.
+fn new_revision(set: &DaemonSet, number: i64) -> ControllerRevision {
+    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let hash = template_hash(&template, set.status.as_ref().and_then(|status| status.collision_count));
+    let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    labels.insert(HASH_LABEL.into(), hash.clone());
+    ControllerRevision {
+        metadata: ObjectMeta {
+            name: Some(format!("{}-{hash}", set.metadata.name.as_deref().unwrap_or_default())),
+            namespace: set.metadata.namespace.clone(),
+            labels: Some(labels),
+            annotations: set.metadata.annotations.clone(),
+            owner_references: Some(vec![controller_reference(set)]),
+            ..ObjectMeta::default()
+        },
+        data: Some(RawExtension(patch_to(&template))),
+        revision: number,
+    }
+}
+
+/// The strategic merge patch that brings a set back to `template`.
+fn patch_to(template: &PodTemplateSpec) -> Value {
+    let mut template = serde_json::to_value(template).expect("a template always encodes");
+    template["$patch"] = "replace".into();
+    json!({"spec": {"template": template}})
+}
+
+/// Whether the revision records the set's current template.
+pub fn records_template_of(revision: &ControllerRevision, set: &DaemonSet) -> bool {
+    let recorded = revision.data.as_ref().and_then(|data| data.0.get("spec")?.get("template"));
+    let recorded = recorded.and_then(|template| serde_json::from_value::<PodTemplateSpec>(template.clone()).ok());
+    recorded.is_some() && recorded.as_ref() == set.spec.as_ref().map(|spec| &spec.template)
+}
+
+/// The hash a revision stands for: its label, or its name where an old one has none.
+fn hash_label(revision: &ControllerRevision) -> String {
+    label(&revision.metadata).cloned().unwrap_or_else(|| name(&revision.metadata))
+}
+
+fn label(meta: &ObjectMeta) -> Option<&String> {
+    meta.labels.as_ref()?.get(HASH_LABEL)
+}
+
+fn name(meta: &ObjectMeta) -> String {
+    meta.name.clone().unwrap_or_default()
+}
+
+fn uid(meta: &ObjectMeta) -> String {
+    meta.uid.clone().unwrap_or_default()
+}

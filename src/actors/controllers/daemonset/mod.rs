@@ -1,0 +1,166 @@
+//! DaemonSet: keeps one pod on each node that fits.
+//!
+//! In: sets, their pods and revisions, and nodes. Out: pods pinned to nodes by affinity (the scheduler binds them),
+//! a ControllerRevision for each template, the status. A node wakes a set only when what it is to that set changed.
+
+mod apply;
+pub mod backoff;
+pub mod eligibility;
+pub mod history;
+pub mod placement;
+pub mod plan;
+pub mod rolling;
+pub mod status;
+pub mod template;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, DaemonSet},
+        core::v1::{Node, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use parking_lot::Mutex;
+use troupe_api::{
+    meta::{LabelSelector, ObjectKey},
+    stored::KubeObject,
+};
+
+use self::{
+    apply::Applier,
+    backoff::Backoff,
+    eligibility::Judge,
+    plan::{Action, Plan, Snapshot, Why},
+};
+use super::owners::controller_of;
+use crate::runtime::{
+    cache::{Cache, Caches, Change},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// See the module.
+pub struct DaemonSetController {
+    sets: Cache<DaemonSet>,
+    nodes: Cache<Node>,
+    pods: Cache<Pod>,
+    revisions: Cache<ControllerRevision>,
+    /// By UID. Losing it only makes failed pods come back sooner.
+    backoffs: Mutex<HashMap<String, Backoff>>,
+}
+
+impl DaemonSetController {
+    pub fn new(caches: &Caches) -> Self {
+        DaemonSetController {
+            sets: caches.cache(),
+            nodes: caches.cache(),
+            pods: caches.cache(),
+            revisions: caches.cache(),
+            backoffs: Mutex::default(),
+        }
+    }
+
+    fn backoff_of(&self, set: &DaemonSet) -> Backoff {
+        let observed = set.status.as_ref().and_then(|status| status.observed_generation);
+        let mut backoffs = self.backoffs.lock();
+        backoffs.get_mut(uid_of(set)).map(|backoff| backoff.of_generation(observed).clone()).unwrap_or_default()
+    }
+
+    fn note_replacements(&self, set: &DaemonSet, plan: &Plan, cx: &ReconcileContext) {
+        let observed = set.status.as_ref().and_then(|status| status.observed_generation);
+        for action in &plan.actions {
+            if let Action::DeletePod { why: Why::Failed { node }, .. } = action {
+                let mut backoffs = self.backoffs.lock();
+                backoffs.entry(uid_of(set).to_owned()).or_default().of_generation(observed).replaced(node, cx.now());
+            }
+        }
+    }
+
+    /// Backoffs of sets that are gone go too.
+    fn forget_gone(&self) {
+        let mut backoffs = self.backoffs.lock();
+        if !backoffs.is_empty() {
+            let sets = self.sets.list("");
+            backoffs.retain(|uid, _| sets.iter().any(|set| uid_of(set) == uid));
+        }
+    }
+}
+
+impl Controller for DaemonSetController {
+    const NAME: &'static str = "daemonset";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<DaemonSet>();
+        watches.owned::<Pod>("DaemonSet");
+        watches.owned::<ControllerRevision>("DaemonSet");
+        let sets = self.sets.clone();
+        watches.map::<Pod>(move |change| adopters(&sets, change));
+        let sets = self.sets.clone();
+        watches.map::<ControllerRevision>(move |change| adopters(&sets, change));
+        let sets = self.sets.clone();
+        watches.map::<Node>(move |change| {
+            let concerned = sets.list("").into_iter().filter(|set| concerns(set, change));
+            concerned
+                .map(|set| ObjectKey::new(set.metadata.namespace.clone().unwrap_or_default(), set.metadata.name.clone().unwrap_or_default()))
+                .collect()
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(set) = self.sets.get(key).map(|cached| cached.object) else {
+            self.forget_gone();
+            return Ok(Outcome::Done);
+        };
+        let nodes = self.nodes.list("");
+        let pods = related(&set, self.pods.list(&key.namespace));
+        let revisions = related(&set, self.revisions.list(&key.namespace));
+        let backoff = self.backoff_of(&set);
+        let snapshot = Snapshot { set: &set, nodes: &nodes, pods: &pods, revisions: &revisions, backoff: &backoff };
+        let planned = plan::plan(&snapshot, cx.now());
+        self.note_replacements(&set, &planned, cx);
+        let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, revisions: &self.revisions, cx };
+        applier.apply(planned.actions).await?;
+        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+}
+
+fn uid_of(set: &DaemonSet) -> &str {
+    set.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn selects(set: &DaemonSet, meta: &ObjectMeta) -> bool {
+    let empty = Default::default();
+    set.spec.as_ref().is_some_and(|spec| LabelSelector::from(&spec.selector).matches(meta.labels.as_ref().unwrap_or(&empty)))
+}
+
+/// Sets that may adopt an object without controller.
+fn adopters<K: KubeObject>(sets: &Cache<DaemonSet>, change: &Change<K>) -> Vec<ObjectKey> {
+    let Some(orphan) = change.new.as_ref().filter(|object| controller_of(object.metadata()).is_none()) else { return Vec::new() };
+    let selecting = sets.list(&change.key.namespace).into_iter().filter(|set| selects(set, orphan.metadata()));
+    selecting.map(|set| ObjectKey::new(change.key.namespace.clone(), set.metadata.name.clone().unwrap_or_default())).collect()
+}
+
+/// Whether the change of a node means something to the set: the node is gone, or is now something else to it.
+fn concerns(set: &DaemonSet, change: &Change<Node>) -> bool {
+    let Some(new) = &change.new else { return true };
+    let Some(old) = &change.old else { return true };
+    let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    if old.metadata.labels == new.metadata.labels && taints(old) == taints(new) {
+        return false;
+    }
+    let judge = Judge::new(set);
+    judge.judge(old) != judge.judge(new)
+}
+
+/// Objects that the set controls or could: its own, and matching ones.
+fn related<K: KubeObject>(set: &DaemonSet, objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    let ours = |object: &K| match controller_of(object.metadata()) {
+        Some(owner) => Some(&owner.uid) == set.metadata.uid.as_ref(),
+        None => selects(set, object.metadata()),
+    };
+    objects.into_iter().filter(|object| ours(object)).collect()
+}

@@ -1,0 +1,85 @@
+//! Where pods are missing, and which ones are too many. Pure.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    backoff::Backoff,
+    eligibility::Eligibility,
+    plan::{Steps, View, Why, is_assigned},
+    rolling::allows_surge,
+    template::HASH_LABEL,
+};
+use crate::controllers::pods::{is_available, is_ready, phase};
+
+/// Brings each node to the pods it should have, whatever their template.
+pub fn place<'a>(view: &View<'a>, backoff: &Backoff) -> Steps<'a> {
+    let mut steps = Steps::default();
+    for (node, pods) in &view.pods {
+        match view.nodes.get(node) {
+            Some(Eligibility::Wanted) if pods.is_empty() => steps.create.push(node),
+            Some(Eligibility::Unwanted) => remove_all(pods, &mut steps),
+            Some(eligibility) => keep_one(view, node, *eligibility, pods, backoff, &mut steps),
+            // Nobody else looks after pods that wait for a node that is gone.
+            None => steps.delete.extend(pods.iter().filter(|pod| !is_assigned(pod)).map(|pod| (*pod, Why::Surplus))),
+        }
+    }
+    steps
+}
+
+fn remove_all<'a>(pods: &[&'a Arc<Pod>], steps: &mut Steps<'a>) {
+    let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    steps.delete.extend(staying.map(|pod| (*pod, Why::Surplus)));
+}
+
+fn keep_one<'a>(view: &View<'a>, node: &'a str, eligibility: Eligibility, pods: &[&'a Arc<Pod>], backoff: &Backoff, steps: &mut Steps<'a>) {
+    let mut running = Vec::new();
+    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        match phase(pod) {
+            "Failed" if backoff.left(node, view.now).is_some() => {}
+            "Failed" => steps.delete.push((pod, Why::Failed { node: node.to_owned() })),
+            "Succeeded" => steps.delete.push((pod, Why::Succeeded { node: node.to_owned() })),
+            _ => running.push(*pod),
+        }
+    }
+    if !allows_surge(view.set) {
+        steps.delete.extend(running.into_iter().skip(1).map(|pod| (pod, Why::Surplus)));
+        return;
+    }
+    match running[..] {
+        [] if eligibility == Eligibility::Wanted => steps.create.push(node),
+        [] | [_] => {}
+        _ => keep_pair(view, &running, steps),
+    }
+}
+
+/// With surge, an old and a new pod may stand side by side while the old one is ready and the new one not available.
+fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<Pod>], steps: &mut Steps<'a>) {
+    let (mut new, mut old) = (None, None);
+    for pod in running {
+        let hash = pod.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL));
+        let kept = if hash.is_some_and(|hash| hash == view.hash) { &mut new } else { &mut old };
+        if kept.is_none() {
+            *kept = Some(*pod);
+        } else {
+            steps.delete.push((pod, Why::Surplus));
+        }
+    }
+    if let (Some(new), Some(old)) = (new, old)
+        && (!is_ready(old) || is_available(new, min_ready_seconds(view), view.now))
+    {
+        steps.delete.push((old, Why::Surplus));
+    }
+}
+
+/// How long each node's failed pod is still left alone.
+pub fn pauses(view: &View<'_>, backoff: &Backoff) -> Vec<Duration> {
+    let failed = |pods: &[&Arc<Pod>]| pods.iter().any(|pod| phase(pod) == "Failed" && pod.metadata.deletion_timestamp.is_none());
+    view.pods.iter().filter(|(_, pods)| failed(pods)).filter_map(|(node, _)| backoff.left(node, view.now)).collect()
+}
+
+/// `spec.minReadySeconds`.
+pub fn min_ready_seconds(view: &View<'_>) -> i32 {
+    view.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
+}

@@ -1,0 +1,198 @@
+//! What a DaemonSet needs: its revisions in order, one pod on each node it wants, and its status. Pure.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
+    core::v1::{Node, Pod},
+};
+use troupe_api::meta::LabelSelector;
+
+use super::{
+    backoff::Backoff,
+    eligibility::{Eligibility, Judge},
+    history, placement, rolling, status,
+    template::target_node,
+};
+use crate::controllers::{
+    owners::{Claim, claim},
+    pods::phase,
+};
+
+/// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
+const BURST: usize = 250;
+
+/// Why a pod is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is outdated, doubled, or on a node that should not have it.
+    Surplus,
+    /// It failed on this node: another one follows.
+    Failed { node: String },
+    /// It ended on this node, though daemons never should.
+    Succeeded { node: String },
+}
+
+/// One step. Steps are applied in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    AdoptPod {
+        pod: String,
+        uid: String,
+    },
+    ReleasePod {
+        pod: String,
+        uid: String,
+    },
+    AdoptRevision {
+        name: String,
+        uid: String,
+    },
+    ReleaseRevision {
+        name: String,
+        uid: String,
+    },
+    CreateRevision(Box<ControllerRevision>),
+    UpdateRevision(Box<ControllerRevision>),
+    DeleteRevision {
+        name: String,
+        uid: String,
+    },
+    /// Says that the pod was made from another revision of the same template.
+    RelabelPod {
+        pod: String,
+        uid: String,
+        hash: String,
+    },
+    /// Makes a pod for each of these nodes.
+    CreatePods {
+        nodes: Vec<String>,
+        hash: String,
+    },
+    DeletePod {
+        pod: String,
+        uid: String,
+        why: Why,
+    },
+    UpdateStatus(Box<DaemonSetStatus>),
+}
+
+/// What a plan is made from. Pods and revisions are those that the set owns or could own.
+pub struct Snapshot<'a> {
+    pub set: &'a DaemonSet,
+    pub nodes: &'a [Arc<Node>],
+    pub pods: &'a [Arc<Pod>],
+    pub revisions: &'a [Arc<ControllerRevision>],
+    pub backoff: &'a Backoff,
+}
+
+/// What to do now, and when to look again although nothing changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    pub again_after: Option<Duration>,
+}
+
+/// The set with its pods, node by node.
+pub struct View<'a> {
+    pub set: &'a DaemonSet,
+    pub hash: &'a str,
+    pub nodes: BTreeMap<&'a str, Eligibility>,
+    /// In the order scheduled first, oldest first. Every wanted node is there, if only with no pod.
+    pub pods: BTreeMap<&'a str, Vec<&'a Arc<Pod>>>,
+    pub now: Timestamp,
+}
+
+/// Pods to make and to take away.
+#[derive(Default)]
+pub struct Steps<'a> {
+    pub create: Vec<&'a str>,
+    pub delete: Vec<(&'a Arc<Pod>, Why)>,
+}
+
+/// Plans for a set. One that is being deleted is left to the garbage collector.
+pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
+    let set = snapshot.set;
+    if set.metadata.deletion_timestamp.is_some() || set.spec.is_none() {
+        return Plan::default();
+    }
+    let mut actions = Vec::new();
+    let pods = claimed(set, snapshot.pods, &mut actions);
+    let history = history::arrange(set, snapshot.revisions, &pods, &mut actions);
+    let view = view(snapshot, &pods, &history.hash, now);
+    let mut steps = placement::place(&view, snapshot.backoff);
+    if steps.create.is_empty() && steps.delete.is_empty() {
+        // Only a set at rest rolls on.
+        steps = rolling::roll(&view);
+    }
+    let pauses = placement::pauses(&view, snapshot.backoff);
+    push(steps, &history.hash, &mut actions);
+    actions.extend(history::surplus(set, &history, &pods));
+    let status = status::status(&view);
+    if set.status.as_ref() != Some(&status) {
+        actions.push(Action::UpdateStatus(Box::new(status)));
+    }
+    Plan { actions, again_after: pauses.into_iter().chain(status::next_available(&view)).min() }
+}
+
+fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
+    let Some(spec) = &set.spec else { return Vec::new() };
+    let selector = LabelSelector::from(&spec.selector);
+    let mut ours = Vec::new();
+    for pod in pods {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        match claim(&set.metadata, &pod.metadata, &selector) {
+            Claim::Owned => ours.push(pod),
+            Claim::Adopt => {
+                actions.push(Action::AdoptPod { pod: name, uid });
+                ours.push(pod);
+            }
+            Claim::Release => actions.push(Action::ReleasePod { pod: name, uid }),
+            Claim::Ignore => {}
+        }
+    }
+    ours
+}
+
+fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], hash: &'a str, now: Timestamp) -> View<'a> {
+    let judge = Judge::new(snapshot.set);
+    let mut nodes = BTreeMap::new();
+    let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
+    for node in snapshot.nodes {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let eligibility = judge.judge(node);
+        nodes.insert(name, eligibility);
+        if eligibility == Eligibility::Wanted {
+            by_node.insert(name, Vec::new());
+        }
+    }
+    for pod in pods {
+        // One that ended and is being deleted waits for somebody else; its place is free.
+        let over = pod.metadata.deletion_timestamp.is_some() && matches!(phase(pod), "Succeeded" | "Failed");
+        if let Some(node) = target_node(pod).filter(|_| !over) {
+            by_node.entry(node).or_default().push(pod);
+        }
+    }
+    for pods in by_node.values_mut() {
+        pods.sort_by_key(|pod| (!is_assigned(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone()));
+    }
+    View { set: snapshot.set, hash, nodes, pods: by_node, now }
+}
+
+/// Some node was chosen for the pod.
+pub fn is_assigned(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
+}
+
+fn push(steps: Steps<'_>, hash: &str, actions: &mut Vec<Action>) {
+    let nodes: Vec<String> = steps.create.into_iter().take(BURST).map(str::to_owned).collect();
+    if !nodes.is_empty() {
+        actions.push(Action::CreatePods { nodes, hash: hash.to_owned() });
+    }
+    for (pod, why) in steps.delete.into_iter().take(BURST) {
+        let pod = &pod.metadata;
+        actions.push(Action::DeletePod { pod: pod.name.clone().unwrap_or_default(), uid: pod.uid.clone().unwrap_or_default(), why });
+    }
+}

@@ -1,0 +1,96 @@
+//! The pods of a DaemonSet: made for one node each, and told apart by node and template. Pure.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+
+/// Names the ControllerRevision that a pod was made from.
+pub const HASH_LABEL: &str = "controller-revision-hash";
+/// The template's generation, which older clients look at.
+const GENERATION_LABEL: &str = "pod-template-generation";
+const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
+
+const NODE_NAME_FIELD: &str = "metadata.name";
+
+/// Makes the pod of `set` for `node`: pinned by affinity, so that the scheduler still checks and binds it.
+pub fn pod_for_node(set: &DaemonSet, node: &str, hash: &str, owner: OwnerReference) -> Pod {
+    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let mut spec = template.spec.unwrap_or_default();
+    daemon_tolerations(&mut spec);
+    pin(&mut spec, node);
+    let mut pod = Pod { spec: Some(spec), ..Pod::default() };
+    if let Some(meta) = template.metadata {
+        pod.metadata.labels = meta.labels;
+        pod.metadata.annotations = meta.annotations;
+        pod.metadata.finalizers = meta.finalizers;
+    }
+    let labels = pod.metadata.labels.get_or_insert_default();
+    if let Some(generation) = generation(set) {
+        labels.insert(GENERATION_LABEL.into(), generation.to_string());
+    }
+    labels.insert(HASH_LABEL.into(), hash.to_owned());
+    pod.metadata.namespace = set.metadata.namespace.clone();
+    pod.metadata.generate_name = Some(format!("{}-", set.metadata.name.as_deref().unwrap_or_default()));
+    pod.metadata.owner_references = Some(vec![owner]);
+    pod
+}
+
+/// Gives a daemon pod the tolerations that let it run on nodes in trouble.
+pub fn daemon_tolerations(spec: &mut PodSpec) {
+    let evictions = ["not-ready", "unreachable"].map(|taint| (taint, "NoExecute"));
+    let pressures = ["disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"].map(|taint| (taint, "NoSchedule"));
+    let network = spec.host_network.unwrap_or(false).then_some(("network-unavailable", "NoSchedule"));
+    for (taint, effect) in evictions.into_iter().chain(pressures).chain(network) {
+        let added = Toleration {
+            key: Some(format!("node.kubernetes.io/{taint}")),
+            operator: Some("Exists".into()),
+            effect: Some(effect.into()),
+            ..Toleration::default()
+        };
+        let tolerations = spec.tolerations.get_or_insert_default();
+        // One that ends after some seconds gives way to one that lasts.
+        let known = tolerations.iter_mut().find(|known| Toleration { toleration_seconds: None, ..(**known).clone() } == added);
+        match known {
+            Some(known) => *known = added,
+            None => tolerations.push(added),
+        }
+    }
+}
+
+/// Replaces the required node affinity by this one node; whether the node fits the old one was judged before.
+fn pin(spec: &mut PodSpec, node: &str) {
+    let requirement = NodeSelectorRequirement { key: NODE_NAME_FIELD.into(), operator: "In".into(), values: Some(vec![node.to_owned()]) };
+    let term = NodeSelectorTerm { match_fields: Some(vec![requirement]), ..NodeSelectorTerm::default() };
+    let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
+    affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector { node_selector_terms: vec![term] });
+}
+
+/// The node a daemon pod runs on or is made for.
+pub fn target_node(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+        return Some(node);
+    }
+    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let mut fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let pinned = fields.find(|field| field.key == NODE_NAME_FIELD && field.operator == "In")?;
+    match pinned.values.as_deref() {
+        Some([node]) => Some(node),
+        _ => None,
+    }
+}
+
+/// Whether the pod was made from the current template.
+pub fn is_updated(set: &DaemonSet, pod: &Pod, hash: &str) -> bool {
+    let label = |name: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    let same_generation = generation(set).is_some_and(|generation| label(GENERATION_LABEL) == Some(&generation.to_string()));
+    label(HASH_LABEL) == Some(hash) || same_generation
+}
+
+fn generation(set: &DaemonSet) -> Option<i64> {
+    set.metadata.annotations.as_ref()?.get(GENERATION_ANNOTATION)?.parse().ok()
+}
