@@ -2,8 +2,8 @@
 
 pub mod apiserver;
 pub mod controllers;
-pub mod kubelet;
 pub mod dns;
+pub mod kubelet;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

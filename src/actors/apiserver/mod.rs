@@ -1,7 +1,7 @@
 //! The API server: [`ApiServer`] implements [`troupe_api::ApiService`] over any [`troupe_api::store::Store`].
 //!
 //! One ordered store watch feeds an actor per resource ([`cache`]); reads come from their snapshots, writes run on
-//! the caller's worker ([`write`]), commit by compare-and-swap and reply once the snapshot shows them.
+//! the caller's worker (`write`), commit by compare-and-swap and reply once the snapshot shows them.
 //!
 //! Tests of units that need an API server boot one in memory with [`testing::boot`]:
 //!

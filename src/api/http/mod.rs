@@ -1,8 +1,8 @@
 //! The HTTPS front door: actix-web over rustls, one handler that routes by the live resource table.
 //!
-//! A request comes in, is bounded ([`limits`]), told who calls ([`identity`]), read into a path ([`path`]) and routed
-//! against the registry of the [`ApiService`](crate::ApiService) ([`route`]); what goes out is bytes spliced from
-//! stored objects ([`reply`], [`list`], [`watch`]), documents about the API ([`discovery`], [`openapi`]) or, whatever
+//! A request comes in, is bounded (`limits`), told who calls (`identity`), read into a path ([`path`]) and routed
+//! against the registry of the [`ApiService`](crate::ApiService) (`route`); what goes out is bytes spliced from
+//! stored objects (`reply`, `list`, `watch`), documents about the API ([`discovery`], `openapi`) or, whatever
 //! goes wrong, a `Status`. Authorization of resource requests lives behind the service; the edge itself authorizes
 //! only what the service never sees: other paths, impersonation, connect subresources and unknown resources.
 

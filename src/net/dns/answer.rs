@@ -51,7 +51,7 @@ pub fn answer(zone: &Zone, query: &Message, turn: usize) -> Answer {
             Lookup::NoData => return negative(zone, reply, ResponseCode::NoError),
             Lookup::NoName => return negative(zone, reply, ResponseCode::NXDomain),
             Lookup::Alias { alias, target } => {
-                reply.add_answer(alias);
+                reply.add_answer(*alias);
                 if kind == RecordType::CNAME {
                     return Answer::Reply(reply);
                 }

@@ -32,7 +32,7 @@ pub enum Lookup {
     NoName,
     /// An alias; its target wants looking up as well.
     Alias {
-        alias: Record,
+        alias: Box<Record>,
         target: Name,
     },
     /// Not a name of this cluster.
@@ -277,7 +277,7 @@ fn addresses(name: &Name, kind: RecordType, ttl: u32, ips: impl IntoIterator<Ite
 fn alias(name: &Name, target: &str) -> Lookup {
     let Ok(mut target) = Name::from_ascii(target) else { return Lookup::NoData };
     target.set_fqdn(true);
-    Lookup::Alias { alias: Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone()))), target }
+    Lookup::Alias { alias: Box::new(Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))), target }
 }
 
 /// Records under one name; none is "no data".

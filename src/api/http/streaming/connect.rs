@@ -26,8 +26,8 @@ pub struct KubeletConnect {
 
 impl KubeletConnect {
     /// Pods and nodes are read from `listers`, kubelets dialled by `dialer`.
-    pub fn new(listers: Arc<dyn Listers>, dialer: KubeletDialer) -> Arc<dyn Connect> {
-        Arc::new(KubeletConnect { places: Places { listers, dialer } })
+    pub fn new(listers: Arc<dyn Listers>, dialer: KubeletDialer) -> KubeletConnect {
+        KubeletConnect { places: Places { listers, dialer } }
     }
 }
 

@@ -81,7 +81,7 @@ impl World {
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;
-        options.connect = Some(KubeletConnect::new(api.server.listers(), KubeletDialer::new(client_tls)));
+        options.connect = Some(Arc::new(KubeletConnect::new(api.server.listers(), KubeletDialer::new(client_tls))));
         let door = http::serve(free(), options).expect("serves");
         let kubeconfig = Kubeconfig { server: format!("https://{}", door.addr()), ca_pem: pki.ca_pem().into(), identity: admin };
         kubeconfig.write(&home.join("kubeconfig"), "test").expect("a kubeconfig");

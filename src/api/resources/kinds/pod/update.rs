@@ -141,8 +141,8 @@ fn deadline(new: &Object, old: &Object, errors: &mut Vec<FieldError>) {
 fn tolerations(new: &Object, old: &Object, errors: &mut Vec<FieldError>) {
     let kept = |toleration: &&Value| {
         new.list(&["spec", "tolerations"]).iter().any(|other| {
-            let differs = |field: &&str| at(other, &[field]) != at(toleration, &[field]);
-            !["key", "operator", "value", "effect"].iter().any(|field| differs(&field))
+            let differs = |field: &str| at(other, &[field]) != at(toleration, &[field]);
+            !["key", "operator", "value", "effect"].iter().any(|field| differs(field))
         })
     };
     if !old.list(&["spec", "tolerations"]).iter().all(|toleration| kept(&toleration)) {
