@@ -32,6 +32,7 @@ mod route;
 mod server;
 pub mod streaming;
 mod table;
+mod upgrade_io;
 mod version;
 mod watch;
 mod write_options;

@@ -1,13 +1,26 @@
 //! The listening server: workers, TLS, connection identity, shutdown.
 
-use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{App, HttpServer, dev::Extensions, dev::ServerHandle, http::KeepAlive, rt::net::TcpStream, web};
+use actix_http::{HttpService, Protocol, error::DispatchError};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, map_config};
+use actix_tls::accept::{
+    TlsError,
+    rustls_0_23::{Acceptor, TlsStream},
+};
+use actix_web::{
+    App,
+    dev::{AppConfig, Extensions, Server, ServerHandle},
+    http::KeepAlive,
+    rt::net::TcpStream,
+    web,
+};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{discovery::Discovery, handler, identity::PeerCertificate, limits::InFlight, openapi::OpenApi, options::HttpOptions};
+use super::{
+    discovery::Discovery, handler, identity::PeerCertificate, limits::InFlight, openapi::OpenApi, options::HttpOptions, upgrade_io::UpgradeIo,
+};
 
 /// Idle connections are closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -72,14 +85,12 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         stopping: stopping.clone(),
         options,
     });
-    let server = HttpServer::new(move || App::new().app_data(shared.clone()).default_service(web::to(handler::handle)))
+    let ending = stopping.clone();
+    let server = Server::build()
         .workers(workers)
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-        .client_request_timeout(HEAD_TIMEOUT)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
-        .on_connect(remember_peer)
-        .listen_rustls_0_23(listener, tls)
+        .listen("api", listener, move || over_tls(tls.clone(), service(shared.clone(), ending.clone())))
         .map_err(ServeError::Listen)?
         .run();
     let handle = server.handle();
@@ -87,10 +98,44 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
     Ok(HttpServerHandle { addr, server: handle, stopping })
 }
 
+/// The HTTP service of one worker.
+fn service(
+    shared: web::Data<Shared>,
+    stopping: CancellationToken,
+) -> impl ServiceFactory<(UpgradeIo, Protocol, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()> {
+    let app = App::new().app_data(shared).default_service(web::to(handler::handle));
+    let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+    HttpService::build()
+        .graceful_shutdown_signal(move || stopping.clone().cancelled_owned())
+        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        .client_request_timeout(HEAD_TIMEOUT)
+        .on_connect_ext(remember_peer)
+        .finish(map_config(app, |()| AppConfig::default()))
+}
+
+/// Accepts TLS, then passes connections on with the protocol that was agreed on.
+fn over_tls<S>(
+    tls: rustls::ServerConfig,
+    http: S,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()>
+where
+    S: ServiceFactory<(UpgradeIo, Protocol, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>,
+{
+    Acceptor::new(tls)
+        .map_init_err(|_| ())
+        .map_err(TlsError::into_service_error)
+        .and_then(|stream: TlsStream<TcpStream>| async move {
+            let (tcp, session) = stream.get_ref();
+            let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            let peer = tcp.peer_addr().ok();
+            Ok((UpgradeIo::new(stream), protocol, peer))
+        })
+        .and_then(http.map_err(TlsError::Service))
+}
+
 /// Keeps the verified client certificate with its connection.
-fn remember_peer(connection: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
-    let (tcp, session) = stream.get_ref();
+fn remember_peer(connection: &UpgradeIo, data: &mut Extensions) {
+    let (tcp, session) = connection.tls().get_ref();
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
     if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {

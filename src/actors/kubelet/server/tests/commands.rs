@@ -31,6 +31,7 @@ async fn kubectl_runs_commands_copies_files_and_forwards_ports() {
     commands(&world).await;
     copies(&world).await;
     attaches(&world).await;
+    older_clients(&world).await;
     forwards(&world).await;
     world.stop().await;
 }
@@ -48,6 +49,17 @@ async fn commands(world: &World) {
     assert!(echoed == big && code == Some(0), "{} bytes of {}: {err}", echoed.len(), big.len());
     let missing = world.says(&["exec", "work", "--", "no-such-program"]).await;
     assert!(missing.contains("no-such-program"), "{missing}");
+}
+
+/// What clients did before they spoke WebSocket.
+async fn older_clients(world: &World) {
+    let spdy = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false");
+        command
+    };
+    let said = timeout(LIMIT, spdy(&["exec", "work", "--", "sh", "-c", "echo old; exit 3"]).output()).await.expect("it ends").expect("kubectl runs");
+    assert_eq!((String::from_utf8_lossy(&said.stdout).as_ref(), said.status.code()), ("old\n", Some(3)), "{said:?}");
 }
 
 async fn copies(world: &World) {
