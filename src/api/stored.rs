@@ -178,12 +178,6 @@ impl StoredObject {
         self.write_tail(out);
     }
 
-    /// Appends the object under another kind or apiVersion with the same schema (events in two groups, served aliases).
-    pub fn write_json_as(&self, kind: &str, api_version: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{{\"kind\":{kind:?},\"apiVersion\":{api_version:?},\"metadata\":{{").as_bytes());
-        self.write_tail(out);
-    }
-
     fn write_tail(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(self.revision.to_string().as_bytes());

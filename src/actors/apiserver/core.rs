@@ -26,6 +26,7 @@ use super::{
     VirtualResources,
     cache::{CacheTable, ResourceCache, Route, Sequence},
     hops::HopRecorder,
+    write::is_namespace,
 };
 
 /// Synchronous reads of the caches; outlives requests.
@@ -65,13 +66,15 @@ impl Core {
     /// 403 unless `user` may do `verb` on `target`.
     pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
+        // A namespace lies within itself, so that its own roles can allow to read it.
+        let namespace = if is_namespace(&target.resource) { &target.name } else { &target.namespace };
         let attributes = Attributes {
             verb,
             resource: &target.resource.plural,
             subresource: &target.subresource,
             group: &target.resource.group,
             version: &target.version,
-            namespace: &target.namespace,
+            namespace,
             name,
             path: None,
         };

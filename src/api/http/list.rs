@@ -20,7 +20,7 @@ use super::{
     compress::{Gzip, MIN_GZIP},
     pretty::Indenter,
     query::Query,
-    render::{api_version, list_metadata, write_partial},
+    render::{FullForm, api_version, list_metadata, write_partial},
     reply::Outgoing,
     table::TableForm,
 };
@@ -37,7 +37,7 @@ const SLICE: usize = 64 * 1024;
 /// How items are written.
 enum ItemForm {
     /// Without kind and apiVersion, as in typed lists.
-    Plain,
+    Plain(FullForm),
     Partial(&'static str),
     Row(Box<TableForm>),
 }
@@ -65,7 +65,7 @@ impl ListBytes {
             format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[").into_bytes()
         };
         let (form, head) = match outgoing.accepted.form {
-            Form::Full => (ItemForm::Plain, document(&target.resource.list_kind(), &api_version(target))),
+            Form::Full => (ItemForm::Plain(FullForm::new(target)), document(&target.resource.list_kind(), &api_version(target))),
             Form::PartialList(version) => (ItemForm::Partial(version), document("PartialObjectMetadataList", version)),
             Form::Table(version) => {
                 let table = TableForm::new(target, query, version, clock.clone())?;
@@ -98,7 +98,7 @@ impl ListBytes {
             }
             self.state = State::Rest;
             match &self.form {
-                ItemForm::Plain => item.write_list_item(out),
+                ItemForm::Plain(full) => full.write_list_item(&item, out),
                 ItemForm::Partial(version) => write_partial(&item, version, out),
                 ItemForm::Row(table) => table.write_row(&item, out),
             }

@@ -71,22 +71,24 @@ fn selectors(query: &Query, resource: &Resource) -> Result<(LabelSelector, Field
         ))
     })?;
     let fields = query.text("fieldSelector").map(FieldSelector::parse).transpose();
-    let fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
-    for (path, _, _) in &fields.terms {
-        check_selectable(resource, path)?;
+    let mut fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
+    for (label, _, _) in &mut fields.terms {
+        let path = resource.strategy.field_path(&resource.group, label);
+        check_selectable(resource, &path, label)?;
+        *label = path;
     }
     Ok((labels.unwrap_or_default(), fields))
 }
 
-fn check_selectable(resource: &Resource, path: &str) -> Result<(), Status> {
+fn check_selectable(resource: &Resource, path: &str, label: &str) -> Result<(), Status> {
     let own = resource.strategy.selectable_paths();
     if matches!(path, "metadata.name" | "metadata.namespace") || own.contains(&path) {
         return Ok(());
     }
     Err(Status::bad_request(if own.is_empty() {
-        format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     } else {
-        format!("field label not supported: {path}")
+        format!("field label not supported: {label}")
     }))
 }
 

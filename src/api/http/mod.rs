@@ -12,6 +12,7 @@ mod body;
 mod compress;
 pub mod connect;
 mod delete_options;
+mod deprecation;
 pub mod discovery;
 mod handler;
 mod health;

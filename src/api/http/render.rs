@@ -1,6 +1,10 @@
 //! Stored objects as bytes of a form, spliced without decoding where the form allows it.
 
-use crate::{service::Target, stored::StoredObject};
+use crate::{
+    meta::{GroupVersion, Object},
+    service::Target,
+    stored::StoredObject,
+};
 
 /// `apiVersion` of the target's group and version.
 pub fn api_version(target: &Target) -> String {
@@ -8,25 +12,55 @@ pub fn api_version(target: &Target) -> String {
     if group.is_empty() { version.to_string() } else { format!("{group}/{version}") }
 }
 
-/// Writes whole objects as a target's version shows them.
+/// Writes objects as a target's version shows them.
 #[derive(Clone, Debug)]
 pub struct FullForm {
-    kind: String,
-    api_version: String,
-    /// The stored bytes begin with this very kind and apiVersion.
-    as_stored: bool,
+    target: Target,
+    /// The form that clients see and the one that is stored, where they are not the same.
+    forms: Option<(GroupVersion, GroupVersion)>,
 }
 
 impl FullForm {
     pub fn new(target: &Target) -> Self {
         let resource = &target.resource;
-        let as_stored = resource.group == resource.storage_group && target.version == resource.storage_version;
-        FullForm { kind: resource.kind.to_string(), api_version: api_version(target), as_stored }
+        let served = GroupVersion::new(resource.group.clone(), target.version.clone());
+        let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage_version.clone());
+        FullForm { target: target.clone(), forms: (served != stored).then_some((served, stored)) }
     }
 
+    /// Appends a whole object.
     pub fn write(&self, object: &StoredObject, out: &mut Vec<u8>) {
-        if self.as_stored { object.write_json(out) } else { object.write_json_as(&self.kind, &self.api_version, out) }
+        match self.forms {
+            Some(_) => write_tree(&self.tree(object.to_object()), out),
+            None => object.write_json(out),
+        }
     }
+
+    /// Appends an object without kind and apiVersion: an item of a built-in list.
+    pub fn write_list_item(&self, object: &StoredObject, out: &mut Vec<u8>) {
+        if self.forms.is_none() {
+            return object.write_list_item(out);
+        }
+        let mut tree = self.tree(object.to_object());
+        tree.remove(&["kind"]);
+        tree.remove(&["apiVersion"]);
+        write_tree(&tree, out);
+    }
+
+    /// A tree in the stored form as clients see it. What is of another kind, such as a `Scale`, stays as it is.
+    pub fn tree(&self, mut tree: Object) -> Object {
+        let resource = &self.target.resource;
+        let Some((served, stored)) = &self.forms else { return tree };
+        if tree.kind() == &*resource.kind && tree.api_version() == stored.to_string() {
+            resource.strategy.convert(&mut tree, stored, served);
+            tree.set_gvk(&resource.gvk(&self.target.version));
+        }
+        tree
+    }
+}
+
+fn write_tree(tree: &Object, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, tree.root()).expect("a tree always encodes");
 }
 
 /// Appends `PartialObjectMetadata` of an object.

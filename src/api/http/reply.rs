@@ -99,6 +99,7 @@ pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<d
     let mut response = match reply.body {
         ReplyBody::Object(object) => outgoing.json(reply.code, object_json(outgoing, target, query, clock, &object)?),
         ReplyBody::Tree(tree) if outgoing.accepted.form == Form::Full => {
+            let tree = FullForm::new(target).tree(tree);
             outgoing.json(reply.code, serde_json::to_vec(tree.root()).map_err(Status::internal)?)
         }
         ReplyBody::Tree(tree) => {
@@ -115,7 +116,11 @@ pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<d
         }
         ReplyBody::List(list) => list::answer(outgoing, target, query, clock, list)?,
         ReplyBody::Success { details } => {
-            let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+            let mut success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+            match details {
+                Value::Null => success["code"] = reply.code.into(),
+                details => success["details"] = details,
+            }
             outgoing.json(reply.code, success.to_string().into_bytes())
         }
     };
@@ -140,7 +145,7 @@ fn object_json(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<
 }
 
 /// Appends a `Warning: 299` header.
-fn add_warning(response: &mut HttpResponse, text: &str) {
+pub fn add_warning(response: &mut HttpResponse, text: &str) {
     let clean: String = text.chars().filter(|character| !character.is_control()).collect();
     let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
     // Text that no header can carry is dropped, as upstream does.

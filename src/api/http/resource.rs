@@ -10,6 +10,7 @@ use super::{
     body::{self, InputFormat},
     connect::{ConnectRequest, connect_verbs},
     delete_options::delete_options,
+    deprecation,
     handler::user_agent,
     list_options::{list_options, revision, watch_options},
     path::RequestInfo,
@@ -54,10 +55,15 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
         return exchange.connect(target, payload).await;
     }
     let accepted = exchange.accepted()?;
-    if action == Action::Watch {
-        return exchange.watch(target, accepted).await;
+    let warning = deprecation::warning(&target);
+    let mut response = match action {
+        Action::Watch => exchange.watch(target, accepted).await?,
+        _ => exchange.call(target, action, accepted, payload).await?,
+    };
+    if let Some(warning) = warning {
+        reply::add_warning(&mut response, warning);
     }
-    exchange.call(target, action, accepted, payload).await
+    Ok(response)
 }
 
 impl Exchange<'_> {

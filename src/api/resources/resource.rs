@@ -150,6 +150,11 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// The stored path that a field label of a served group selects by; the label itself where names do not differ.
+    fn field_path(&self, _group: &str, label: &str) -> String {
+        label.to_owned()
+    }
+
     /// Printer columns; the default is Name and Age.
     fn columns(&self) -> Vec<Column> {
         default_columns()

@@ -25,7 +25,7 @@ use troupe_api::{
 use super::core::Core;
 pub use commit::CommitError;
 pub use names::check_update;
-pub use update::{Change, Transform};
+pub use update::{Change, Transform, is_namespace};
 
 /// Who writes what, how.
 #[derive(Clone)]

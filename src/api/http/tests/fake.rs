@@ -98,6 +98,7 @@ impl FakeService {
             Operation::Get { .. } if &*target.name == "panic" => panic!("asked for"),
             Operation::Get { .. } => Ok(ApiReply::ok(ReplyBody::Object(self.find(target)?))),
             Operation::List(_) => Ok(ApiReply::ok(ReplyBody::List(self.list(target)))),
+            Operation::Create { .. } if &*target.subresource == "binding" => Ok(ApiReply::created(ReplyBody::Success { details: Value::Null })),
             Operation::Create { body, .. } => {
                 let object = self.decode(target, body)?;
                 let mut reply = ApiReply::created(ReplyBody::Object(self.put(target, &object, EventType::Added)));

@@ -4,6 +4,7 @@
 mod client;
 mod discovery;
 mod fake;
+mod forms;
 mod kubectl;
 mod requests;
 mod watches;

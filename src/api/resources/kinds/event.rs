@@ -93,6 +93,14 @@ impl Strategy for Event {
         super::text_field(self, object, path)
     }
 
+    fn field_path(&self, group: &str, label: &str) -> String {
+        let (head, rest) = label.split_once('.').map_or((label, None), |(head, rest)| (head, Some(rest)));
+        match NAMES.iter().find(|(_, events)| !group.is_empty() && *events == head) {
+            Some((core, _)) => rest.map_or_else(|| (*core).to_owned(), |rest| format!("{core}.{rest}")),
+            None => label.to_owned(),
+        }
+    }
+
     fn columns(&self) -> Vec<Column> {
         let hidden_name = Column { priority: 1, ..name() };
         vec![
