@@ -48,7 +48,7 @@ fn init_progress(spec: &PodSpec, statuses: &[ContainerStatus]) -> (bool, bool) {
         let status = statuses.iter().find(|status| status.name == container.name);
         let state = status.and_then(|status| status.state.as_ref());
         if is_sidecar(container) {
-            pending |= !status.is_some_and(|status| status.started == Some(true));
+            pending |= status.is_none_or(|status| status.started != Some(true));
             continue;
         }
         match state.and_then(|state| state.terminated.as_ref()) {

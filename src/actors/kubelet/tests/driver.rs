@@ -23,7 +23,7 @@ use crate::kubelet::{
 enum Answer {
     Observed(Option<Observed>),
     Done(Action, Result<(), StepFailure>),
-    Probed(ProbeTask, ProbeOutcome),
+    Probed(Box<ProbeTask>, ProbeOutcome),
     Refreshed,
 }
 

@@ -34,7 +34,7 @@ pub enum Effect {
     /// Give up the building step that is under way.
     CancelBuild,
     /// Run a probe; answer with [`PodMachine::probed`].
-    Probe(ProbeTask),
+    Probe(Box<ProbeTask>),
     /// Bring written volumes up to date; answer with [`PodMachine::refreshed`].
     Refresh,
     Publish(Box<PodStatus>),
@@ -393,7 +393,8 @@ impl PodMachine {
         let mut sooner = |time: Option<Timestamp>| wake = [wake, time].into_iter().flatten().min();
         if self.stopping.is_none() {
             let due = self.probes.take_due(now);
-            effects.extend(due.into_iter().filter(|task| find_container(spec, &task.container).is_some()).map(Effect::Probe));
+            let wanted = due.into_iter().filter(|task| find_container(spec, &task.container).is_some());
+            effects.extend(wanted.map(|task| Effect::Probe(Box::new(task))));
             sooner(self.probes.next_due());
             sooner(self.deadline());
             if !self.refreshing && !self.memory.busy {

@@ -134,7 +134,7 @@ impl PodWorker {
             Effect::Observe => self.observe(cx),
             Effect::Take(action) => self.take(action, cx),
             Effect::CancelBuild => self.build.cancel(),
-            Effect::Probe(task) => self.probe(task, cx),
+            Effect::Probe(task) => self.probe(*task, cx),
             Effect::Refresh => {
                 let step = self.step();
                 cx.spawn_then(async move { apply::refresh(&step).await }, |worker, outcome, cx| {

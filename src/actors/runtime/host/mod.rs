@@ -1,6 +1,6 @@
 //! The host: the actix actor around a unit.
 //!
-//! It owns `Option<Unit>`, rebuilt by the factory in `started()`. The guard ([`guard`]) polls the host's own context
+//! It owns `Option<Unit>`, rebuilt by the factory in `started()`. The guard (`guard`) polls the host's own context
 //! future inside `catch_unwind`, naps for the backoff and restarts it: the mailbox stays, only the message in hand is
 //! lost (its asker sees a closed mailbox). Futures a unit spawns run as tasks of their own, are guarded as well, and are
 //! aborted when the unit restarts.
@@ -60,9 +60,12 @@ pub struct UnitContext<'a, U: Unit> {
     cause: Cause,
 }
 
+/// What a future hands back to the unit that spawned it.
+type Continuation<U> = Box<dyn FnOnce(&mut U, &mut UnitContext<'_, U>) + Send>;
+
 /// Runs a closure on the unit: how futures come back.
 struct Resume<U: Unit> {
-    run: Box<dyn FnOnce(&mut U, &mut UnitContext<'_, U>) + Send>,
+    run: Continuation<U>,
     cause: Cause,
 }
 
