@@ -132,8 +132,25 @@ impl Settings {
             ($($field:ident),*) => { Settings { $($field: self.$field.or(fallback.$field)),* } };
         }
         either!(
-            data_dir, run_dir, kubeconfig, api_port, kubelet_port, node_ip, node_name, service_cidr, pod_cidr, cluster_domain, cluster_dns,
-            container_runtime_endpoint, image_dir, kubelet_dir, pod_logs_dir, cni_conf_dir, bridge, cgroup_parent, manifests_dir
+            data_dir,
+            run_dir,
+            kubeconfig,
+            api_port,
+            kubelet_port,
+            node_ip,
+            node_name,
+            service_cidr,
+            pod_cidr,
+            cluster_domain,
+            cluster_dns,
+            container_runtime_endpoint,
+            image_dir,
+            kubelet_dir,
+            pod_logs_dir,
+            cni_conf_dir,
+            bridge,
+            cgroup_parent,
+            manifests_dir
         )
     }
 
@@ -251,7 +268,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiPort: 7000\nnodeName: from-file\n").expect("parses");
+        let file =
+            Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiPort: 7000\nnodeName: from-file\n").expect("parses");
         let flags = Settings { node_name: Some("from-flag".into()), ..Settings::default() };
         let merged = flags.or(file);
         assert_eq!((merged.api_port, merged.node_name.as_deref()), (Some(7000), Some("from-flag")));

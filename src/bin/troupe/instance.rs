@@ -1,9 +1,16 @@
 //! Which `troupe up` runs on this machine: its pid file.
 
-use std::{fs, path::Path, time::{Duration, Instant}};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
-use nix::{sys::signal::{Signal, kill}, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// The pid of the running daemon, if its pid file names a live `troupe`.
 pub fn running(pid_file: &Path) -> Option<i32> {

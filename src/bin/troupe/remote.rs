@@ -44,7 +44,12 @@ impl Remote {
         let stream = self.tls.connect(name, stream).await.context("the TLS handshake failed")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(connection);
-        let request = http::Request::builder().method(method).uri(path).header("host", authority).header("accept", "application/json").body(Empty::<Bytes>::new())?;
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", authority)
+            .header("accept", "application/json")
+            .body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await.context("the request failed")?;
         let code = response.status().as_u16();
         let body = response.into_body().collect().await.context("the reply broke off")?.to_bytes();

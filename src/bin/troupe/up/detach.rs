@@ -26,7 +26,11 @@ pub fn run(config: &Config) -> Result<()> {
 }
 
 fn spawn(config: &Config, mirror: &Path) -> Result<Child> {
-    let log = fs::OpenOptions::new().create(true).append(true).open(config.log_file()).with_context(|| format!("cannot open {}", config.log_file().display()))?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(config.log_file())
+        .with_context(|| format!("cannot open {}", config.log_file().display()))?;
     let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--detach" && argument != "-d");
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     command.args(arguments).arg("--progress-file").arg(mirror).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -53,7 +57,11 @@ fn follow(child: &mut Child, mirror: &Path, config: &Config) -> Result<()> {
             bail!("the daemon ended ({status}); the end of {}:\n{}", config.log_file().display(), tail(&config.log_file()));
         }
         if Instant::now() > deadline {
-            bail!("the node is not Ready after 180 s; the daemon goes on trying. The end of {}:\n{}", config.log_file().display(), tail(&config.log_file()));
+            bail!(
+                "the node is not Ready after 180 s; the daemon goes on trying. The end of {}:\n{}",
+                config.log_file().display(),
+                tail(&config.log_file())
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }

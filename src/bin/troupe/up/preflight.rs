@@ -41,13 +41,18 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.push(fatal("the CNI plugins are neither in /opt/cni/bin nor in /usr/lib/cni", "apt-get install containernetworking-plugins"));
     }
     if config.node_ip.is_loopback() {
-        findings.push(Finding { what: "this machine has no address but loopback".into(), mend: "name the one pods should reach it at with --node-ip".into(), fatal: false });
+        findings.push(Finding {
+            what: "this machine has no address but loopback".into(),
+            mend: "name the one pods should reach it at with --node-ip".into(),
+            fatal: false,
+        });
     }
     findings
 }
 
 fn missing_programs() -> Vec<Finding> {
-    let programs = [("iptables", "iptables"), ("iptables-restore", "iptables"), ("runc", "runc"), ("containerd", "containerd"), ("conntrack", "conntrack")];
+    let programs =
+        [("iptables", "iptables"), ("iptables-restore", "iptables"), ("runc", "runc"), ("containerd", "containerd"), ("conntrack", "conntrack")];
     let missing = programs.into_iter().filter(|(program, _)| !on_path(program));
     missing.map(|(program, package)| fatal(format!("the program {program} is not installed"), format!("apt-get install {package}"))).collect()
 }
@@ -60,19 +65,33 @@ fn on_path(program: &str) -> bool {
 fn missing_cgroups(root: &Path) -> Vec<Finding> {
     if root.join("cgroup.controllers").exists() {
         let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        let missing: Vec<&str> = ["cpu", "memory", "pids"].into_iter().filter(|wanted| !controllers.split_whitespace().any(|c| c == *wanted)).collect();
-        return missing.into_iter().map(|name| fatal(format!("the cgroup controller {name} is off"), "switch it on in the kernel's command line")).collect();
+        let missing: Vec<&str> =
+            ["cpu", "memory", "pids"].into_iter().filter(|wanted| !controllers.split_whitespace().any(|c| c == *wanted)).collect();
+        return missing
+            .into_iter()
+            .map(|name| fatal(format!("the cgroup controller {name} is off"), "switch it on in the kernel's command line"))
+            .collect();
     }
     let missing = ["cpu", "memory", "pids"].into_iter().filter(|name| !root.join(name).is_dir());
     missing
-        .map(|name| fatal(format!("there is no cgroup hierarchy {name} under {}", root.display()), format!("mount -t cgroup -o {name} {name} {}/{name}", root.display())))
+        .map(|name| {
+            fatal(
+                format!("there is no cgroup hierarchy {name} under {}", root.display()),
+                format!("mount -t cgroup -o {name} {name} {}/{name}", root.display()),
+            )
+        })
         .collect()
 }
 
 fn ports_in_use(ports: &[(&str, u16, &str)]) -> Vec<Finding> {
     let taken = ports.iter().filter(|(_, port, _)| TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, *port)).is_err());
     taken
-        .map(|(who, port, flag)| fatal(format!("port {port} of {who} is in use by another program"), format!("stop that program (ss -tlnp | grep {port} names it) or choose another port with {flag}")))
+        .map(|(who, port, flag)| {
+            fatal(
+                format!("port {port} of {who} is in use by another program"),
+                format!("stop that program (ss -tlnp | grep {port} names it) or choose another port with {flag}"),
+            )
+        })
         .collect()
 }
 

@@ -1,0 +1,127 @@
+//! `troupe up`: a cluster on this machine, in this process.
+
+mod control_plane;
+mod detach;
+mod identity;
+mod preflight;
+mod progress;
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use troupe_api::http::{Connect, ExtraRoute, OpenApiSource};
+
+use self::progress::Progress;
+use crate::{
+    config::{Config, Settings},
+    images,
+    instance::PidFile,
+};
+
+/// `troupe up …`
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Configuration file; flags win over it [default: /etc/troupe/config.yaml if it exists]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Return when the node is Ready; the cluster goes on in the background
+    #[arg(long, short)]
+    detach: bool,
+    /// Mirror progress to this file, for the process that waits
+    #[arg(long, hide = true)]
+    progress_file: Option<PathBuf>,
+}
+
+/// What the binary adds to the API server's front door.
+#[derive(Default)]
+pub struct Doors {
+    pub routes: Vec<ExtraRoute>,
+    pub connect: Option<Arc<dyn Connect>>,
+    pub openapi: Option<Arc<dyn OpenApiSource>>,
+}
+
+/// Runs `troupe up`.
+pub fn run(arguments: UpArgs) -> Result<()> {
+    let config = arguments.settings.resolve(arguments.config.as_deref())?;
+    if let Some(pid) = crate::instance::running(&config.pid_file()) {
+        bail!("troupe already runs on this machine (pid {pid}); troupe status tells more, troupe down stops it");
+    }
+    if arguments.progress_file.is_none() {
+        report(&preflight::check(&config))?;
+    }
+    if arguments.detach {
+        detach::run(&config)?;
+        print_hint(&config);
+        return Ok(());
+    }
+    let progress = Progress::new(arguments.progress_file);
+    let system = actix::System::new();
+    system.block_on(serve(config, progress))
+}
+
+fn report(findings: &[preflight::Finding]) -> Result<()> {
+    for finding in findings {
+        eprintln!("{} {finding}", if finding.fatal { "✘" } else { "!" });
+    }
+    if findings.iter().any(|finding| finding.fatal) {
+        bail!("this machine is not ready for a cluster yet");
+    }
+    Ok(())
+}
+
+fn print_hint(config: &Config) {
+    println!("\nThe cluster is up. Point kubectl at it:\n\n    export KUBECONFIG={}\n    kubectl get nodes\n", config.kubeconfig.display());
+}
+
+/// Starts everything, waits for a signal, stops everything.
+async fn serve(config: Config, mut progress: Progress) -> Result<()> {
+    let pid_file = config.pid_file();
+    let _pid_file = PidFile::claim(&pid_file)?;
+    progress.begin("certificates");
+    let certificates = control_plane::certificates(&config)?;
+    progress.begin("state");
+    let store = control_plane::open_store(&config)?;
+    progress.begin("API server");
+    let api = control_plane::start_api(&config, &certificates, store).await?;
+    let http = control_plane::serve(&config, &certificates, &api, Doors::default())?;
+    control_plane::write_kubeconfig(&config, &certificates)?;
+    progress.begin("container runtime");
+    let _socket = start_runtime(&config)?;
+    let took = progress.done();
+    progress.note(&format!("  up after {:.1} s", took.as_secs_f64()));
+    progress.note(detach::READY_LINE);
+    wait_for_signal().await?;
+    http.stop().await;
+    Ok(())
+}
+
+/// The runtime's socket: the one named, a running containerd's, or our own's.
+fn start_runtime(config: &Config) -> Result<PathBuf> {
+    if let Some(socket) = &config.container_runtime_endpoint {
+        if !crate::containerd::answers(socket) {
+            bail!("no runtime answers on {}; start it, or leave the choice to troupe", socket.display());
+        }
+        return Ok(socket.clone());
+    }
+    let layout = config.containerd();
+    layout.ensure()?;
+    let socket = layout.socket();
+    if let Some(dir) = &config.image_dir {
+        images::import_missing(&socket, dir).context("cannot import images")?;
+    }
+    Ok(socket)
+}
+
+async fn wait_for_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
