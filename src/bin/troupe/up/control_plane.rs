@@ -13,8 +13,10 @@ use troupe_api::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
         tls,
+        tokens::Issuer,
     },
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
+    schema::openapi::BuiltinOpenApi,
     store::{Store, embedded::EmbeddedStore},
 };
 
@@ -90,27 +92,27 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
 }
 
 /// Starts the API server on a store and waits until its caches are filled.
-pub async fn start_api(config: &Config, certificates: &Certificates, store: Arc<dyn Store>) -> Result<Arc<ApiServer>> {
+pub async fn start_api(config: &Config, certificates: &Certificates, issuer: &Arc<Issuer>, store: Arc<dyn Store>) -> Result<Arc<ApiServer>> {
     let mut options = ApiServerOptions::new(store);
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     options.advertise = Some((config.node_ip, config.api_port));
     options.client_ca = Some(certificates.ca_pem.clone());
-    identity::configure(&mut options, certificates)?;
+    identity::configure(&mut options, issuer.clone());
     ApiServer::start(options).await.context("the API server cannot read its store")
 }
 
 /// Serves the API over HTTPS.
-pub fn serve(config: &Config, certificates: &Certificates, api: &Arc<ApiServer>, doors: Doors) -> Result<HttpServerHandle> {
+pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api: &Arc<ApiServer>, doors: Doors) -> Result<HttpServerHandle> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.api_port));
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on port {}", config.api_port))?;
     let tls = tls::server_config(&certificates.serving, &certificates.ca_pem).context("the API server's certificate is unusable")?;
     let commit = option_env!("TROUPE_COMMIT").unwrap_or("unknown");
     let version = VersionInfo::of_build(env!("CARGO_PKG_VERSION"), commit, option_env!("TROUPE_DATE").unwrap_or("1970-01-01T00:00:00Z"));
-    let authenticator = identity::authenticator(certificates, api.listers())?;
+    let authenticator = identity::authenticator(issuer, api.listers());
     let mut options = HttpOptions::new(Arc::new(tls), api.clone(), authenticator, identity::authorizer(api.listers()), version);
     options.advertise = format!("{}:{}", config.node_ip, config.api_port);
     options.routes = doors.routes;
     options.connect = doors.connect;
-    options.openapi = doors.openapi;
+    options.openapi = Some(Arc::new(BuiltinOpenApi));
     http::serve(listener, options).context("the API server cannot serve")
 }

@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use troupe_api::http::{Connect, ExtraRoute, OpenApiSource};
+use troupe_api::http::{Connect, ExtraRoute};
 
 use self::progress::Progress;
 use crate::{
@@ -40,7 +40,6 @@ pub struct UpArgs {
 pub struct Doors {
     pub routes: Vec<ExtraRoute>,
     pub connect: Option<Arc<dyn Connect>>,
-    pub openapi: Option<Arc<dyn OpenApiSource>>,
 }
 
 /// Runs `troupe up`.
@@ -85,8 +84,9 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     progress.begin("state");
     let store = control_plane::open_store(&config)?;
     progress.begin("API server");
-    let api = control_plane::start_api(&config, &certificates, store).await?;
-    let http = control_plane::serve(&config, &certificates, &api, Doors::default())?;
+    let issuer = identity::issuer(&certificates)?;
+    let api = control_plane::start_api(&config, &certificates, &issuer, store).await?;
+    let http = control_plane::serve(&config, &certificates, &issuer, &api, Doors::default())?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("container runtime");
     let _socket = start_runtime(&config)?;
