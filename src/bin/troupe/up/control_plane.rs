@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
-use troupe_actors::apiserver::{ApiServer, ApiServerOptions};
+use troupe_actors::{
+    apiserver::{ApiServer, ApiServerOptions, Bootstrap},
+    runtime::system::System,
+};
 use troupe_api::{
     auth::{
         kubeconfig::Kubeconfig,
@@ -16,7 +19,6 @@ use troupe_api::{
         tokens::Issuer,
     },
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
-    schema::openapi::BuiltinOpenApi,
     store::{Store, embedded::EmbeddedStore},
 };
 
@@ -91,14 +93,23 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(store))
 }
 
-/// Starts the API server on a store and waits until its caches are filled.
-pub async fn start_api(config: &Config, certificates: &Certificates, issuer: &Arc<Issuer>, store: Arc<dyn Store>) -> Result<Arc<ApiServer>> {
+/// Starts the API server on a store, waits until its caches are filled, and makes what every cluster has.
+pub async fn start_api(
+    config: &Config,
+    certificates: &Certificates,
+    issuer: &Arc<Issuer>,
+    store: Arc<dyn Store>,
+    system: &System,
+) -> Result<Arc<ApiServer>> {
     let mut options = ApiServerOptions::new(store);
+    options.system = system.clone();
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
-    options.advertise = Some((config.node_ip, config.api_port));
-    options.client_ca = Some(certificates.ca_pem.clone());
     identity::configure(&mut options, issuer.clone());
-    ApiServer::start(options).await.context("the API server cannot read its store")
+    let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
+    let bootstrap =
+        Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
+    api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
+    Ok(api)
 }
 
 /// Serves the API over HTTPS.
@@ -113,6 +124,5 @@ pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api:
     options.advertise = format!("{}:{}", config.node_ip, config.api_port);
     options.routes = doors.routes;
     options.connect = doors.connect;
-    options.openapi = Some(Arc::new(BuiltinOpenApi));
     http::serve(listener, options).context("the API server cannot serve")
 }

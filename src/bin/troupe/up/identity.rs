@@ -1,22 +1,20 @@
-//! Who calls and may they: puts the authenticators and authorizers together, and answers reviews and token requests.
+//! Who calls and may they: puts the authenticators and authorizers together.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use futures::future::BoxFuture;
-use troupe_actors::apiserver::{ApiServerOptions, VirtualRequest, VirtualResources};
+use serde_json::json;
+use troupe_actors::apiserver::{ApiServerOptions, AuthResources, VirtualResources};
 use troupe_api::{
     auth::{
         Authenticator, Authorizer, bootstrap,
         chain::{AuthenticatorChain, AuthorizerChain, Masters},
         rbac::Rbac,
-        reviews,
-        tokens::{Issuer, key::SigningKey, request::token_request, verifier::Verifier},
+        tokens::{Issuer, SigningKey, Verifier},
         x509::X509Authenticator,
     },
-    meta::{Clock, Object, SystemClock},
-    service::Listers,
-    status::Status,
+    meta::{Object, SystemClock},
+    service::{Listers, UserInfo},
 };
 
 use super::control_plane::Certificates;
@@ -27,16 +25,34 @@ pub fn issuer(certificates: &Certificates) -> Result<Arc<Issuer>> {
     Ok(Arc::new(Issuer::new(key)))
 }
 
-/// Gives the API server its authorizer, its RBAC objects, and the answers to reviews and token requests.
+/// Gives the API server its authorizer and the answers to reviews and token requests.
 pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>) {
     options.authorizer = Some(Box::new(authorizer));
-    options.bootstrap_objects = bootstrap::objects();
-    options.virtual_resources = vec![Arc::new(Reviews { issuer: issuer.clone() }), Arc::new(TokenRequests { issuer })];
+    options.virtual_resources = Some(Box::new(move |listers| {
+        let authenticator = authenticator(&issuer, listers);
+        let answers: Arc<dyn VirtualResources> = Arc::new(AuthResources { issuer, authenticator, clock: Arc::new(SystemClock) });
+        vec![answers]
+    }));
+}
+
+/// Upstream's RBAC objects, and the binding that lets nodes do their work.
+pub fn objects() -> Vec<Object> {
+    let mut objects = bootstrap::objects();
+    let nodes = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "troupe:nodes"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+    });
+    objects.extend(Object::from_value(nodes));
+    objects
 }
 
 /// Client certificates, then service-account tokens; requests with neither are anonymous.
 pub fn authenticator(issuer: &Issuer, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
-    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(verifier(issuer, listers))], true))
+    let keys = vec![issuer.public_key().clone()];
+    let verifier = Verifier::new(keys, vec![issuer.name().to_owned()], issuer.audiences().to_vec(), listers, Arc::new(SystemClock));
+    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(verifier)], true))
 }
 
 /// `system:masters` may do everything; RBAC says what others may.
@@ -44,41 +60,8 @@ pub fn authorizer(listers: Arc<dyn Listers>) -> Arc<dyn Authorizer> {
     Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(Rbac::new(listers))]))
 }
 
-fn verifier(issuer: &Issuer, listers: Arc<dyn Listers>) -> Verifier {
-    let keys = vec![issuer.public_key().clone()];
-    Verifier::new(keys, vec![issuer.name().to_owned()], issuer.audiences().to_vec(), listers, Arc::new(SystemClock))
-}
-
-/// Answers access, subject and token reviews.
-struct Reviews {
-    issuer: Arc<Issuer>,
-}
-
-impl VirtualResources for Reviews {
-    fn create(&self, request: VirtualRequest) -> Option<BoxFuture<'static, Result<Object, Status>>> {
-        let resource = &request.target.resource;
-        if !matches!(&*resource.group, "authorization.k8s.io" | "authentication.k8s.io") {
-            return None;
-        }
-        let authenticator = verifier(&self.issuer, request.listers.clone());
-        let authorizer = request.authorizer.clone().unwrap_or_else(|| authorizer(request.listers.clone()));
-        let reply = reviews::evaluate(&resource.kind, request.body, &request.user, &*authorizer, &authenticator);
-        Some(Box::pin(std::future::ready(reply)))
-    }
-}
-
-/// Answers `serviceaccounts/token`.
-struct TokenRequests {
-    issuer: Arc<Issuer>,
-}
-
-impl VirtualResources for TokenRequests {
-    fn create(&self, request: VirtualRequest) -> Option<BoxFuture<'static, Result<Object, Status>>> {
-        let target = &request.target;
-        if &*target.resource.plural != "serviceaccounts" || &*target.subresource != "token" {
-            return None;
-        }
-        let reply = token_request(&self.issuer, &*request.listers, &target.key(), &request.body, SystemClock.now());
-        Some(Box::pin(std::future::ready(reply)))
-    }
+/// A component's own user, such as `system:kube-scheduler`, with further groups.
+pub fn component(name: &str, groups: &[&str]) -> Arc<UserInfo> {
+    let groups = groups.iter().chain(&["system:authenticated"]).map(|group| (*group).to_owned()).collect();
+    Arc::new(UserInfo { name: name.to_owned(), groups, ..UserInfo::default() })
 }

@@ -1,16 +1,21 @@
 //! `troupe up`: a cluster on this machine, in this process.
 
 mod control_plane;
+mod controllers;
 mod detach;
 mod identity;
+mod network;
+mod node;
 mod preflight;
 mod progress;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use troupe_actors::runtime::system::{System, SystemOptions};
 use troupe_api::http::{Connect, ExtraRoute};
+use troupe_net::iptables::{HostIptables, Iptables};
 
 use self::progress::Progress;
 use crate::{
@@ -79,23 +84,42 @@ fn print_hint(config: &Config) {
 async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let pid_file = config.pid_file();
     let _pid_file = PidFile::claim(&pid_file)?;
+    let runtime = start_runtime_beside(config.clone());
+    let system = System::new(SystemOptions::default()).context("cannot start the actor system")?;
     progress.begin("certificates");
     let certificates = control_plane::certificates(&config)?;
+    let issuer = identity::issuer(&certificates)?;
     progress.begin("state");
     let store = control_plane::open_store(&config)?;
     progress.begin("API server");
-    let issuer = identity::issuer(&certificates)?;
-    let api = control_plane::start_api(&config, &certificates, &issuer, store).await?;
+    let api = control_plane::start_api(&config, &certificates, &issuer, store, &system).await?;
     let http = control_plane::serve(&config, &certificates, &issuer, &api, Doors::default())?;
     control_plane::write_kubeconfig(&config, &certificates)?;
-    progress.begin("container runtime");
-    let _socket = start_runtime(&config)?;
+    progress.begin("controllers and scheduler");
+    let caches = controllers::start(&config, &certificates.ca_pem, &api, &system);
+    progress.begin("container runtime and images");
+    let socket = runtime.await.context("the thread that starts the runtime broke")??;
+    progress.begin("node");
+    let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
+    let _network = network::start(&config, caches.cache(), iptables.clone(), &system);
+    let _kubelet = node::start_kubelet(&config, &socket, &api, &system).await?;
+    node::ensure_dns(&config, &api).await?;
+    node::wait_ready(&config, &caches, Duration::from_secs(60)).await?;
     let took = progress.done();
-    progress.note(&format!("  up after {:.1} s", took.as_secs_f64()));
+    progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
     progress.note(detach::READY_LINE);
-    wait_for_signal().await?;
+    let end = tokio::select! {
+        signal = wait_for_signal() => signal,
+        why = system.broken() => Err(anyhow::anyhow!("{why}; a supervisor should start troupe again")),
+    };
     http.stop().await;
-    Ok(())
+    system.shutdown(Duration::from_secs(5)).await;
+    end
+}
+
+/// Starts the container runtime on a thread of its own, beside the control plane.
+fn start_runtime_beside(config: Config) -> tokio::task::JoinHandle<Result<PathBuf>> {
+    tokio::task::spawn_blocking(move || start_runtime(&config))
 }
 
 /// The runtime's socket: the one named, a running containerd's, or our own's.

@@ -1,0 +1,90 @@
+//! Keeps this node's pod network: the CNI configuration from the node's range, and the packet filter rules beside it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use ipnetwork::Ipv4Network;
+use k8s_openapi::api::core::v1::Node;
+use troupe_actors::runtime::{
+    cache::Cache,
+    system::{System, TaskHandle},
+};
+use troupe_api::meta::ObjectKey;
+use troupe_net::{
+    cni::{self, Network, Outcome},
+    iptables::{Iptables, Observed, Table},
+    podnet,
+};
+
+use crate::config::Config;
+
+/// How often the rules are checked although nothing changed: somebody may have flushed them.
+const CHECK: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+struct PodNetwork {
+    nodes: Cache<Node>,
+    node: ObjectKey,
+    cluster: Ipv4Network,
+    bridge: String,
+    conf_dir: PathBuf,
+    iptables: Arc<dyn Iptables>,
+}
+
+/// The network of pods as this cluster names it.
+pub fn network(config: &Config, range: Ipv4Network) -> Network {
+    Network { bridge: config.bridge.clone(), ..Network::new(range) }
+}
+
+/// Starts keeping it.
+pub fn start(config: &Config, nodes: Cache<Node>, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
+    let network = PodNetwork {
+        nodes,
+        node: ObjectKey::cluster(config.node_name.as_str()),
+        cluster: config.pod_cidr,
+        bridge: config.bridge.clone(),
+        conf_dir: config.cni_conf_dir.clone(),
+        iptables,
+    };
+    system.spawn_task("network", move || network.clone().keep())
+}
+
+impl PodNetwork {
+    async fn keep(self) {
+        let mut ranged = false;
+        loop {
+            match self.range() {
+                Some(range) => {
+                    ranged = true;
+                    if let Err(error) = self.apply(range).await {
+                        tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
+                    }
+                }
+                None => ranged = false,
+            }
+            tokio::time::sleep(if ranged { CHECK } else { Duration::from_millis(20) }).await;
+        }
+    }
+
+    fn range(&self) -> Option<Ipv4Network> {
+        self.nodes.get(&self.node)?.object.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()
+    }
+
+    async fn apply(&self, range: Ipv4Network) -> Result<()> {
+        let network = Network { bridge: self.bridge.clone(), ..Network::new(range) };
+        match cni::ensure(&self.conf_dir, &network).context("cannot write the CNI configuration")? {
+            Outcome::Written => tracing::info!(%range, "wrote the CNI configuration"),
+            Outcome::Foreign(path) => tracing::warn!(path = %path.display(), "another pod network is configured and stays in charge"),
+            Outcome::Unchanged => {}
+        }
+        let mut observed = Observed::default();
+        for table in Table::ALL {
+            observed.read(&self.iptables.save(table).await.context("cannot read the packet filter")?);
+        }
+        let patch = podnet::rules(self.cluster, range).reconcile(&observed, podnet::is_ours);
+        if !patch.is_empty() {
+            self.iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+        }
+        Ok(())
+    }
+}

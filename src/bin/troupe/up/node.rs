@@ -1,0 +1,90 @@
+//! Brings up the node: kubelet, pod network, service proxy, and the cluster's DNS.
+
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
+use troupe_actors::{
+    apiserver::ApiServer,
+    dns,
+    kubelet::{Kubelet, KubeletOptions},
+    runtime::{
+        cache::{Cache, Caches},
+        system::System,
+    },
+};
+use troupe_api::{
+    client::Client,
+    meta::{Object, ObjectKey},
+    service::{ApiService, Body, Operation, Target, WriteOptions},
+};
+use troupe_cri::{Runtime, grpc::GrpcRuntime};
+
+use super::identity::component;
+use crate::{config::Config, images::DNS_IMAGE};
+
+/// Starts the kubelet on the runtime at `socket`.
+pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>, system: &System) -> Result<Kubelet> {
+    let user = component(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
+    let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
+    options.client = Some(Client::new(api.clone(), user, "kubelet"));
+    options.root_dir = config.kubelet_dir.clone();
+    options.log_dir = config.pod_logs_dir.clone();
+    options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
+    options.cluster_domain = config.cluster_domain.clone();
+    options.node_ips = vec![config.node_ip];
+    options.port = config.kubelet_port;
+    options.static_pod_dir = Some(config.manifests_dir.clone());
+    if let Some(parent) = config.cgroup_parent.strip_suffix("/kubepods") {
+        options.cgroup_root = parent.to_owned();
+    }
+    std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
+    Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Waits until this node reports Ready.
+pub async fn wait_ready(config: &Config, caches: &Caches, patience: Duration) -> Result<()> {
+    let nodes: Cache<Node> = caches.cache();
+    let key = ObjectKey::cluster(config.node_name.as_str());
+    let ready = async {
+        while !nodes.get(&key).is_some_and(|node| is_ready(&node.object)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(patience, ready).await.is_err() {
+        let why = nodes.get(&key).and_then(|node| why_not_ready(&node.object)).unwrap_or_else(|| "it has not registered".into());
+        bail!("the node is not Ready after {} s: {why}", patience.as_secs());
+    }
+    Ok(())
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn why_not_ready(node: &Node) -> Option<String> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().find(|condition| condition.type_ == "Ready").and_then(|condition| condition.message.clone())
+}
+
+/// Makes the objects of the cluster's DNS where they are missing.
+pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
+    let client = Client::new(api.clone(), component("system:troupe", &["system:masters"]), "troupe");
+    for object in dns::manifests(DNS_IMAGE, config.cluster_dns, &config.cluster_domain) {
+        ensure(&client, object).await.context("cannot set up the cluster's DNS")?;
+    }
+    Ok(())
+}
+
+async fn ensure(client: &Client, object: Object) -> Result<()> {
+    let gv = troupe_api::meta::GroupVersion::parse(object.api_version());
+    let resource = client.service().registry().by_kind(&gv.group, object.kind()).with_context(|| format!("{} is no known kind", object.kind()))?;
+    let target = Target { resource, version: gv.version, namespace: object.namespace().into(), name: "".into(), subresource: "".into() };
+    let options = WriteOptions { field_manager: "troupe".into(), ..WriteOptions::default() };
+    match client.call(target, Operation::Create { body: Body::Tree(object), options }).await {
+        Err(status) if !status.is_already_exists() => Err(status.into()),
+        _ => Ok(()),
+    }
+}
