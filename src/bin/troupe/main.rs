@@ -1,17 +1,20 @@
 //! `troupe`: control plane and node of one machine in one process, and the commands to run and look at it.
 
+mod actors;
 mod config;
 mod containerd;
+mod down;
 mod images;
 mod instance;
 mod remote;
 mod status;
+mod trace;
 mod up;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -30,7 +33,31 @@ enum Command {
     /// Start a cluster on this machine
     Up(Box<up::UpArgs>),
     /// Show whether a cluster is up here and how it is
-    Status(ClusterArgs),
+    Status(Box<ClusterArgs>),
+    /// Stop the cluster of this machine, pods included
+    Down {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        /// Remove the cluster's data as well
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Show the live actor tree
+    Actors {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(flatten)]
+        arguments: actors::ActorsArgs,
+    },
+    /// Show what led to an object and what came of it
+    Trace {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(flatten)]
+        arguments: trace::TraceArgs,
+    },
+    /// Print a completion script
+    Completion { shell: clap_complete::Shell },
     /// Build and import the container images that Troupe and its samples use
     #[command(subcommand)]
     Images(images::ImagesCommand),
@@ -60,6 +87,13 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Up(arguments) => up::run(*arguments),
         Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
+        Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
+        Command::Actors { cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
+        Command::Trace { cluster, arguments } => block_on(trace::run(&cluster.resolve()?, &arguments)),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Images(command) => images::run(command),
     }
 }

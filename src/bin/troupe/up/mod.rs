@@ -3,6 +3,7 @@
 mod control_plane;
 mod controllers;
 mod detach;
+pub mod doors;
 mod identity;
 mod network;
 mod node;
@@ -93,7 +94,8 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let store = control_plane::open_store(&config)?;
     progress.begin("API server");
     let api = control_plane::start_api(&config, &certificates, &issuer, store, &system).await?;
-    let http = control_plane::serve(&config, &certificates, &issuer, &api, Doors::default())?;
+    let doors = Doors { routes: doors::routes(&config, &issuer, &system), connect: None };
+    let http = control_plane::serve(&config, &certificates, &issuer, &api, doors)?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("controllers and scheduler");
     let caches = controllers::start(&config, &certificates.ca_pem, &api, &system);
@@ -101,8 +103,9 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let socket = runtime.await.context("the thread that starts the runtime broke")??;
     progress.begin("node");
     let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
+    let _proxy = node::start_proxy(&config, &caches, iptables.clone(), &system)?;
     let _network = network::start(&config, caches.cache(), iptables.clone(), &system);
-    let _kubelet = node::start_kubelet(&config, &socket, &api, &system).await?;
+    let _kubelet = node::start_kubelet(&config, &socket, &api, &caches, &system).await?;
     node::ensure_dns(&config, &api).await?;
     node::wait_ready(&config, &caches, Duration::from_secs(60)).await?;
     let took = progress.done();

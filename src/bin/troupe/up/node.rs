@@ -8,6 +8,7 @@ use troupe_actors::{
     apiserver::ApiServer,
     dns,
     kubelet::{Kubelet, KubeletOptions},
+    proxy::{Proxy, ProxyOptions},
     runtime::{
         cache::{Cache, Caches},
         system::System,
@@ -19,16 +20,18 @@ use troupe_api::{
     service::{ApiService, Body, Operation, Target, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
+use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
 
 use super::identity::component;
 use crate::{config::Config, images::DNS_IMAGE};
 
 /// Starts the kubelet on the runtime at `socket`.
-pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>, system: &System) -> Result<Kubelet> {
+pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>, caches: &Caches, system: &System) -> Result<Kubelet> {
     let user = component(&format!("system:node:{}", config.node_name), &["system:nodes"]);
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
     options.client = Some(Client::new(api.clone(), user, "kubelet"));
+    options.services = Some(caches.cache());
     options.root_dir = config.kubelet_dir.clone();
     options.log_dir = config.pod_logs_dir.clone();
     options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
@@ -41,6 +44,23 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>,
     }
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Starts the service proxy.
+pub fn start_proxy(config: &Config, caches: &Caches, iptables: Arc<dyn Iptables>, system: &System) -> Result<Proxy> {
+    let IpAddr::V4(node_ip) = config.node_ip else { bail!("the service proxy needs an IPv4 node address; name one with --node-ip") };
+    let options = ProxyOptions {
+        node_name: config.node_name.clone(),
+        zone: String::new(),
+        node_ip,
+        cluster_cidr: config.pod_cidr,
+        localhost_node_ports: true,
+        iptables,
+        conntrack: Arc::new(HostConntrack::new()),
+        services: caches.cache(),
+        slices: caches.cache(),
+    };
+    Ok(Proxy::start(options, system))
 }
 
 /// Waits until this node reports Ready.

@@ -1,0 +1,126 @@
+//! What this binary adds to the API server's front door: keys for token verifiers, and the looks inside that
+//! `troupe actors` and `troupe trace` take.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::Serialize;
+use troupe_actors::runtime::system::System;
+use troupe_api::{
+    auth::tokens::{self, Issuer},
+    http::{ExtraRoute, RawReply},
+    meta::ObjectKey,
+    status::Status,
+};
+
+use crate::config::Config;
+
+/// The live actor tree, as JSON.
+pub const ACTORS: &str = "/debug/troupe/actors";
+/// The causal chain of one object: `?resource=pods&namespace=n&name=x`.
+pub const TRACE: &str = "/debug/troupe/trace";
+/// Lets an actor panic at its next message: `?path=controllers/deployment`.
+pub const POISON: &str = "/debug/troupe/poison";
+
+/// How long an actor may take to tell its status.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// All extra routes.
+pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System) -> Vec<ExtraRoute> {
+    let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
+    let address = format!("https://{}:{}", config.node_ip, config.api_port);
+    let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
+    vec![
+        ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),
+        ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || discovery.clone()),
+        actors(system.clone()),
+        trace(system.clone()),
+        poison(system.clone()),
+    ]
+}
+
+fn json_bytes(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("plain data encodes").into()
+}
+
+fn json_reply(value: &impl Serialize) -> RawReply {
+    RawReply { content_type: "application/json", body: json_bytes(value) }
+}
+
+fn actors(system: System) -> ExtraRoute {
+    let handler = move |_| {
+        let system = system.clone();
+        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move { Ok(json_reply(&system.directory().observe(PATIENCE).await)) });
+        reply
+    };
+    ExtraRoute { path: ACTORS, handler: Arc::new(handler) }
+}
+
+fn trace(system: System) -> ExtraRoute {
+    let handler = move |request: troupe_api::http::options::RawRequest| {
+        let system = system.clone();
+        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
+            let value = |name: &str| parameter(&request.query, name).unwrap_or_default();
+            if value("resource").is_empty() || value("name").is_empty() {
+                return Err(Status::bad_request("name the object: ?resource=pods&namespace=default&name=web"));
+            }
+            let key = ObjectKey::new(value("namespace"), value("name"));
+            Ok(json_reply(&system.recorder().trace_of(&value("resource"), &key)))
+        });
+        reply
+    };
+    ExtraRoute { path: TRACE, handler: Arc::new(handler) }
+}
+
+fn poison(system: System) -> ExtraRoute {
+    let handler = move |request: troupe_api::http::options::RawRequest| {
+        let system = system.clone();
+        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
+            let path = parameter(&request.query, "path").unwrap_or_default();
+            if system.directory().kill(&path) {
+                Ok(json_reply(&serde_json::json!({"killed": path})))
+            } else {
+                Err(Status::bad_request(format!("no actor lives at \"{path}\"; troupe actors lists them")))
+            }
+        });
+        reply
+    };
+    ExtraRoute { path: POISON, handler: Arc::new(handler) }
+}
+
+/// A query parameter; `+` and percent signs are decoded.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| decode(value))
+}
+
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (bytes[at], hex) {
+            (b'%', Some(byte)) => {
+                decoded.push(byte);
+                at += 2;
+            }
+            (b'+', _) => decoded.push(b' '),
+            (byte, _) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_parameters_are_decoded() {
+        assert_eq!(parameter("a=1&path=kubelet%2Fpods%2Fx+y", "path").as_deref(), Some("kubelet/pods/x y"));
+        assert_eq!(parameter("a=1", "b"), None);
+        assert_eq!(decode("%zz%"), "%zz%");
+    }
+}
