@@ -41,7 +41,7 @@ pub async fn run(config: &Config, arguments: &ActorsArgs) -> Result<()> {
         let name = format!("{}{}", "  ".repeat(depth), if depth == 0 { path } else { path.rsplit('/').next().unwrap_or(path) });
         println!(
             "{name:<58} {:>7} {:>8} {:>9} {:>9} {:>8}  {}",
-            number(&actor["mailboxDepth"]),
+            number(&actor["mailbox"]),
             number(&actor["handled"]),
             micros(&actor["p50Us"]),
             micros(&actor["p99Us"]),
@@ -61,8 +61,6 @@ fn number(value: &Value) -> u64 {
 }
 
 fn micros(value: &Value) -> String {
-    match number(value) {
-        us @ 0..10_000 => format!("{us}µs"),
-        us => format!("{}ms", us / 1000),
-    }
+    let us = value.as_f64().unwrap_or(0.0);
+    if us < 10_000.0 { format!("{us:.1}µs") } else { format!("{:.1}ms", us / 1000.0) }
 }

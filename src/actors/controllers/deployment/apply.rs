@@ -1,8 +1,7 @@
 //! Carries out the plan of a Deployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use serde_json::json;
-use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status};
+use troupe_api::{client::Api, meta::ObjectKey, status::Status};
 
 use super::{
     history::REVISION,
@@ -31,6 +30,8 @@ pub async fn apply(
     let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
     let api = cx.client().namespaced::<ReplicaSet>(namespace.as_str());
     let own = cx.client().namespaced::<Deployment>(namespace.as_str());
+    // What this plan writes to the Deployment builds on what it wrote before.
+    let mut current = deployment.clone();
     for action in actions {
         match action {
             Action::Adopt { set, uid } => {
@@ -54,12 +55,12 @@ pub async fn apply(
                 cx.deleted(sets, ObjectKey::new(namespace.as_str(), name), uid);
             }
             Action::Annotate { revision } => {
-                let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
-                let name = deployment.metadata.name.clone().unwrap_or_default();
-                let written = own.patch(&name, "", PatchType::Merge, &patch).await?;
+                current.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
+                let written = own.update(&current).await?;
                 cx.wrote(deployments, &*written);
+                current = (*written).clone();
             }
-            Action::UpdateStatus(status) => write_status(deployment, &status, &own, deployments, cx).await?,
+            Action::UpdateStatus(status) => write_status(&current, &status, &own, deployments, cx).await?,
         }
     }
     Ok(())

@@ -101,9 +101,18 @@ pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
 async fn ensure(client: &Client, object: Object) -> Result<()> {
     let gv = troupe_api::meta::GroupVersion::parse(object.api_version());
     let resource = client.service().registry().by_kind(&gv.group, object.kind()).with_context(|| format!("{} is no known kind", object.kind()))?;
-    let target = Target { resource, version: gv.version, namespace: object.namespace().into(), name: "".into(), subresource: "".into() };
+    let target = |name: &str| Target {
+        resource: resource.clone(),
+        version: gv.version.clone(),
+        namespace: object.namespace().into(),
+        name: name.into(),
+        subresource: "".into(),
+    };
+    if client.call(target(object.name()), Operation::Get { resource_version: None }).await.is_ok() {
+        return Ok(());
+    }
     let options = WriteOptions { field_manager: "troupe".into(), ..WriteOptions::default() };
-    match client.call(target, Operation::Create { body: Body::Tree(object), options }).await {
+    match client.call(target(""), Operation::Create { body: Body::Tree(object.clone()), options }).await {
         Err(status) if !status.is_already_exists() => Err(status.into()),
         _ => Ok(()),
     }
