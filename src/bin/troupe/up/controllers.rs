@@ -5,9 +5,10 @@ use std::sync::Arc;
 use troupe_actors::{
     apiserver::ApiServer,
     controllers::{
-        deployment::DeploymentController, endpoints::EndpointsController, endpointslice::EndpointSliceController, namespace::NamespaceController,
-        node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController, replicaset::ReplicaSetController,
-        root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
+        cluster_role_aggregation::ClusterRoleAggregationController, daemonset::DaemonSetController, deployment::DeploymentController,
+        endpoints::EndpointsController, endpointslice::EndpointSliceController, namespace::NamespaceController, node_ipam::NodeIpamController,
+        node_lifecycle::NodeLifecycleController, pod_gc::PodGcController, replicaset::ReplicaSetController, root_ca::RootCaPublisher,
+        serviceaccount::ServiceAccountController,
     },
     runtime::{
         cache::Caches,
@@ -30,6 +31,8 @@ pub fn start(config: &Config, ca_pem: &str, api: &Arc<ApiServer>, system: &Syste
     let caches = Caches::new(system.clone(), manager);
     let run = Run { api, system, caches: &caches };
     run.controller("deployment-controller", DeploymentController::new(&caches));
+    run.controller("daemon-set-controller", DaemonSetController::new(&caches));
+    run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(&caches));
     run.controller("replicaset-controller", ReplicaSetController::new(&caches));
     run.controller("endpointslice-controller", EndpointSliceController::new(&caches));
     run.controller("endpoint-controller", EndpointsController::new(&caches));

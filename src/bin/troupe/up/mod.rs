@@ -94,7 +94,7 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let store = control_plane::open_store(&config)?;
     progress.begin("API server");
     let api = control_plane::start_api(&config, &certificates, &issuer, store, &system).await?;
-    let doors = Doors { routes: doors::routes(&config, &issuer, &system), connect: None };
+    let doors = Doors { routes: doors::routes(&config, &issuer, &system), connect: Some(node::connect(&certificates, &api)?) };
     let http = control_plane::serve(&config, &certificates, &issuer, &api, doors)?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("controllers and scheduler");
@@ -105,7 +105,8 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
     let _proxy = node::start_proxy(&config, &caches, iptables.clone(), &system)?;
     let _network = network::start(&config, caches.cache(), iptables.clone(), &system);
-    let _kubelet = node::start_kubelet(&config, &socket, &api, &caches, &system).await?;
+    let kubelet = node::start_kubelet(&config, &socket, &api, &caches, &system).await?;
+    let _kubelet_server = node::serve_kubelet(&config, &certificates, &issuer, &api, &kubelet)?;
     node::ensure_dns(&config, &api).await?;
     node::wait_ready(&config, &caches, Duration::from_secs(60)).await?;
     let took = progress.done();

@@ -1,13 +1,21 @@
 //! Brings up the node: kubelet, pod network, service proxy, and the cluster's DNS.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use troupe_actors::{
     apiserver::ApiServer,
     dns,
-    kubelet::{Kubelet, KubeletOptions},
+    kubelet::{
+        Kubelet, KubeletOptions,
+        server::{self, KubeletServerHandle, KubeletServerOptions},
+    },
     proxy::{Proxy, ProxyOptions},
     runtime::{
         cache::{Cache, Caches},
@@ -15,14 +23,22 @@ use troupe_actors::{
     },
 };
 use troupe_api::{
+    auth::{tls, tokens::Issuer},
     client::Client,
+    http::{
+        Connect,
+        streaming::{KubeletConnect, KubeletDialer},
+    },
     meta::{Object, ObjectKey},
     service::{ApiService, Body, Operation, Target, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
 
-use super::identity::component;
+use super::{
+    control_plane::Certificates,
+    identity::{self, component},
+};
 use crate::{config::Config, images::DNS_IMAGE};
 
 /// Starts the kubelet on the runtime at `socket`.
@@ -44,6 +60,35 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>,
     }
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Serves the kubelet's own API: logs, exec, attach, port-forward.
+pub fn serve_kubelet(
+    config: &Config,
+    certificates: &Certificates,
+    issuer: &Issuer,
+    api: &Arc<ApiServer>,
+    kubelet: &Kubelet,
+) -> Result<KubeletServerHandle> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
+    let tls = tls::server_config(&certificates.kubelet_serving, &certificates.ca_pem).context("the kubelet's certificate is unusable")?;
+    let options = KubeletServerOptions {
+        tls: Arc::new(tls),
+        node_name: config.node_name.as_str().into(),
+        runtime: kubelet.handle().runtime().clone(),
+        pods: Arc::new(kubelet.handle().clone()),
+        authenticator: identity::authenticator(issuer, api.listers()),
+        authorizer: identity::authorizer(api.listers()),
+    };
+    server::serve(listener, options).context("the kubelet cannot serve")
+}
+
+/// How the API server reaches kubelets.
+pub fn connect(certificates: &Certificates, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
+    let tls =
+        tls::client_config(&certificates.ca_pem, Some(&certificates.kubelet_client)).context("the API server's client certificate is unusable")?;
+    Ok(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls))))
 }
 
 /// Starts the service proxy.
