@@ -1,7 +1,8 @@
 //! Carries out the plan of a Deployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use troupe_api::{client::Api, meta::ObjectKey, status::Status};
+use serde_json::json;
+use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status};
 
 use super::{
     history::REVISION,
@@ -30,7 +31,7 @@ pub async fn apply(
     let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
     let api = cx.client().namespaced::<ReplicaSet>(namespace.as_str());
     let own = cx.client().namespaced::<Deployment>(namespace.as_str());
-    // What this plan writes to the Deployment builds on what it wrote before.
+    // The newest version: a status update carries annotations along and must not bring back older ones.
     let mut current = deployment.clone();
     for action in actions {
         match action {
@@ -55,8 +56,9 @@ pub async fn apply(
                 cx.deleted(sets, ObjectKey::new(namespace.as_str(), name), uid);
             }
             Action::Annotate { revision } => {
-                current.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
-                let written = own.update(&current).await?;
+                let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
+                let name = deployment.metadata.name.clone().unwrap_or_default();
+                let written = own.patch(&name, "", PatchType::Merge, &patch).await?;
                 cx.wrote(deployments, &*written);
                 current = (*written).clone();
             }
@@ -132,9 +134,7 @@ async fn write_status(
     deployments: &Cache<Deployment>,
     cx: &ReconcileContext,
 ) -> Result<(), ReconcileError> {
-    // No resourceVersion: this controller alone writes the status, and the revision annotation may just have changed.
     let mut updated = deployment.clone();
-    updated.metadata.resource_version = None;
     updated.status = Some(status.clone());
     match own.update_status(&updated).await {
         Ok(written) => cx.wrote(deployments, &*written),

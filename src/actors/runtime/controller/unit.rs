@@ -17,7 +17,7 @@ use troupe_api::{
     meta::{Cause, ObjectKey},
 };
 
-use super::{AnyController, Outcome, ReconcileContext, Watches, watches::Inbox};
+use super::{AnyController, Outcome, ReconcileContext, ReconcileError, Watches, watches::Inbox};
 use crate::runtime::{
     cache::Caches,
     envelope::{On, Reply},
@@ -139,6 +139,11 @@ impl ControllerUnit {
             let verdict = match result {
                 Ok(Ok(Outcome::Done)) => Verdict::Done,
                 Ok(Ok(Outcome::RequeueAfter(delay))) => Verdict::RequeueAfter(delay),
+                // Somebody else wrote meanwhile: plan again from what the cache shows next.
+                Ok(Err(ReconcileError::Api(status))) if status.is_conflict() => {
+                    tracing::debug!(controller = unit.name, %key, "conflict, will plan again");
+                    Verdict::Failed
+                }
                 Ok(Err(error)) => {
                     unit.note_failure(&key, error.to_string(), "reconcile failed");
                     Verdict::Failed
