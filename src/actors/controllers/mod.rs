@@ -5,6 +5,9 @@ pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod garbage_collector;
+#[cfg(test)]
+mod integration_tests;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;

@@ -1,0 +1,178 @@
+//! Reads live, carries out plans.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::{GroupVersion, ObjectKey, Revision, Uid},
+    resources::Resource,
+    service::{DeleteOptions, Operation, PatchType, Propagation, Target, WriteOptions},
+    status::Status,
+    stored::{OwnerProjection, StoredObject},
+};
+
+use super::{
+    graph::{Deletion, Place, Work},
+    plan::{self, Action, Dependent, Facts, Owner},
+};
+
+/// An object to look at, with what the graph knows about its surroundings.
+pub struct Item {
+    pub uid: Uid,
+    pub place: Place,
+    /// Its dependents, and where they live.
+    pub dependents: Vec<(Dependent, Place)>,
+}
+
+/// What came out of a look.
+#[derive(Debug, PartialEq)]
+pub enum Looked {
+    /// The object is not there: the graph should forget it.
+    Gone,
+    /// Done; these deserve a look as well.
+    Done(Vec<Work>),
+}
+
+/// The API as the collector uses it.
+#[derive(Clone)]
+pub struct Collector {
+    pub client: Client,
+}
+
+impl Collector {
+    /// Looks whether an object may stay.
+    pub async fn collect(&self, item: Item) -> Result<Looked, Status> {
+        let Some(live) = self.read(&item.place, &item.uid).await? else { return Ok(Looked::Gone) };
+        let mut facts = facts(&live, &item);
+        if !facts.deletion.begun {
+            for owner in &live.meta().owner_references {
+                facts.owners.push((Uid(owner.uid.clone()), self.classify(owner, &item.place).await?));
+            }
+        }
+        self.apply(&item, &live, plan::collect(&facts)).await
+    }
+
+    /// Frees the dependents of an object that is deleted that way.
+    pub async fn orphan(&self, item: Item) -> Result<Looked, Status> {
+        let Some(live) = self.read(&item.place, &item.uid).await? else { return Ok(Looked::Gone) };
+        let actions = plan::orphan(&facts(&live, &item));
+        self.apply(&item, &live, actions).await
+    }
+
+    fn target(&self, place: &Place) -> Result<Target, Status> {
+        let GroupVersion { group, version } = GroupVersion::parse(&place.api_version);
+        let registry = self.client.service().registry();
+        let resource = registry.by_kind(&group, &place.kind).filter(|resource| resource.serves(&version));
+        let resource: Arc<Resource> = resource.ok_or_else(|| Status::internal(format!("no resource {} {}", place.api_version, place.kind)))?;
+        let namespace = if resource.namespaced { place.key.namespace.clone() } else { "".into() };
+        Ok(Target { resource, version, namespace, name: place.key.name.clone(), subresource: "".into() })
+    }
+
+    /// The object at a place as of now; `None` when it is gone or another one.
+    async fn read(&self, place: &Place, uid: &Uid) -> Result<Option<Arc<StoredObject>>, Status> {
+        match self.client.call(self.target(place)?, Operation::Get { resource_version: None }).await {
+            Ok(reply) => Ok(Some(reply.into_stored()?).filter(|object| object.uid() == *uid)),
+            Err(status) if status.is_not_found() => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// An owner is looked for in the dependent's own namespace: nobody is owned across namespaces.
+    async fn classify(&self, owner: &OwnerProjection, dependent: &Place) -> Result<Owner, Status> {
+        let key = ObjectKey::new(dependent.key.namespace.clone(), owner.name.clone());
+        let place = Place { api_version: owner.api_version.clone(), kind: owner.kind.clone(), key };
+        if self.target(&place)?.resource.namespaced && place.key.namespace.is_empty() {
+            return Ok(Owner::Impossible);
+        }
+        let live = self.read(&place, &Uid(owner.uid.clone())).await?;
+        Ok(match live {
+            None => Owner::Absent,
+            Some(live) if Deletion::of(live.meta()).foreground => Owner::Waiting,
+            Some(_) => Owner::Solid,
+        })
+    }
+
+    async fn apply(&self, item: &Item, live: &StoredObject, actions: Vec<Action>) -> Result<Looked, Status> {
+        let mut looks = Vec::new();
+        // What was decided holds for the version that was read, until a step of ours changes it.
+        let mut guard = Some(live.revision);
+        for action in actions {
+            match action {
+                Action::Look(uid) => looks.push(Work::Collect(uid)),
+                Action::DropOwners(uids) => self.set_owners(item, live, &uids).await?,
+                Action::Unblock => {
+                    self.unblock(item, live).await?;
+                    guard = None;
+                }
+                Action::Delete(policy) => self.delete(item, live, guard, policy).await?,
+                Action::RemoveFinalizer(finalizer) => self.remove_finalizer(item, live, finalizer).await?,
+                Action::Free(uid) => {
+                    let dependent = item.dependents.iter().find(|(dependent, _)| dependent.uid == uid);
+                    if let Some((_, place)) = dependent {
+                        self.free(place, &uid, &item.uid).await?;
+                    }
+                }
+            }
+        }
+        Ok(Looked::Done(looks))
+    }
+
+    /// Merge-patches metadata of the version that was read; its UID and revision guard it.
+    async fn patch(&self, place: &Place, live: &StoredObject, mut metadata: Value) -> Result<(), Status> {
+        metadata["uid"] = json!(live.uid().to_string());
+        metadata["resourceVersion"] = json!(live.revision.to_string());
+        let body = json!({"metadata": metadata}).to_string().into();
+        let options = WriteOptions { field_manager: "kube-controller-manager".into(), ..WriteOptions::default() };
+        let operation = Operation::Patch { patch_type: PatchType::Merge, body, options };
+        match self.client.call(self.target(place)?, operation).await {
+            Err(status) if !status.is_not_found() => Err(status),
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_owners(&self, item: &Item, live: &StoredObject, dropped: &[Uid]) -> Result<(), Status> {
+        let owners = owners_of(live).into_iter().filter(|owner| !dropped.iter().any(|uid| owner["uid"] == *uid.0));
+        self.patch(&item.place, live, json!({"ownerReferences": owners.collect::<Vec<_>>()})).await
+    }
+
+    async fn unblock(&self, item: &Item, live: &StoredObject) -> Result<(), Status> {
+        let mut owners = owners_of(live);
+        owners.iter_mut().for_each(|owner| owner["blockOwnerDeletion"] = json!(false));
+        self.patch(&item.place, live, json!({"ownerReferences": owners})).await
+    }
+
+    async fn remove_finalizer(&self, item: &Item, live: &StoredObject, finalizer: &str) -> Result<(), Status> {
+        let left: Vec<&str> = live.meta().finalizers.iter().map(|found| &**found).filter(|found| *found != finalizer).collect();
+        self.patch(&item.place, live, json!({"finalizers": left})).await
+    }
+
+    async fn free(&self, place: &Place, dependent: &Uid, owner: &Uid) -> Result<(), Status> {
+        let Some(live) = self.read(place, dependent).await? else { return Ok(()) };
+        let owners = owners_of(&live);
+        let kept: Vec<Value> = owners.iter().filter(|reference| reference["uid"] != *owner.0).cloned().collect();
+        if kept.len() == owners.len() {
+            return Ok(());
+        }
+        self.patch(place, &live, json!({"ownerReferences": kept})).await
+    }
+
+    async fn delete(&self, item: &Item, live: &StoredObject, guard: Option<Revision>, policy: Propagation) -> Result<(), Status> {
+        let uid = Some(live.uid().to_string());
+        let options = DeleteOptions { precondition_uid: uid, precondition_revision: guard, propagation: Some(policy), ..DeleteOptions::default() };
+        match self.client.call(self.target(&item.place)?, Operation::Delete(options)).await {
+            Err(status) if !status.is_not_found() => Err(status),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn facts(live: &StoredObject, item: &Item) -> Facts {
+    let dependents = item.dependents.iter().map(|(dependent, _)| dependent.clone()).collect();
+    Facts { deletion: Deletion::of(live.meta()), finalizers: live.meta().finalizers.clone(), owners: Vec::new(), dependents }
+}
+
+/// The owner references with every field they have.
+fn owners_of(live: &StoredObject) -> Vec<Value> {
+    live.to_object().list(&["metadata", "ownerReferences"]).to_vec()
+}

@@ -1,0 +1,262 @@
+//! Garbage collector: deletes what lost its owners, and sees foreground and orphaning deletions through.
+//!
+//! In: the metadata of every listable resource, by watches of its own. Out: deletes and patches of owner references and
+//! finalizers. The [`graph`] says which objects deserve a look; a look reads the object and its owners live
+//! ([`apply`]) and [`plan`] decides. Nothing is looked at before all resources were listed once.
+
+mod apply;
+pub mod graph;
+mod monitor;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::Message;
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::{Cause, GroupResource, Uid},
+    status::Status,
+};
+
+use self::{
+    apply::{Collector, Item, Looked},
+    graph::{Graph, Node, Work},
+    monitor::{Change, Intake, Monitor, is_followed},
+    plan::Dependent,
+};
+use crate::runtime::{
+    envelope::{On, Reply},
+    events::EventRecorder,
+    host::{UnitAddr, UnitContext},
+    queue::{KeyQueue, QueuePolicy, Verdict},
+    system::{System, TaskHandle},
+    unit::{Policy, Unit},
+};
+
+/// Objects looked at at once, as upstream.
+const CONCURRENCY: usize = 20;
+/// How often new and removed resources are looked for.
+const DISCOVERY: Duration = Duration::from_secs(5);
+
+/// Starts the collector as `controllers/garbage-collector`; it reads and deletes through `client`.
+pub fn start(system: &System, client: &Client) -> UnitAddr<GarbageCollector> {
+    let client = client.clone();
+    system.spawn("controllers/garbage-collector", Policy::default(), move |_| GarbageCollector::new(client.clone()))
+}
+
+/// Take the news and look at what deserves it. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+struct Watched {
+    synced: Arc<AtomicBool>,
+    _task: TaskHandle,
+}
+
+/// See the module.
+pub struct GarbageCollector {
+    client: Client,
+    graph: Graph,
+    queue: KeyQueue<Work>,
+    intake: Arc<Intake>,
+    watched: BTreeMap<GroupResource, Watched>,
+    events: Option<EventRecorder>,
+    alarm: Option<Instant>,
+    looked: u64,
+    failed: u64,
+    last_error: Option<String>,
+}
+
+impl GarbageCollector {
+    fn new(client: Client) -> Self {
+        GarbageCollector {
+            client,
+            graph: Graph::default(),
+            queue: KeyQueue::new(QueuePolicy::default()),
+            intake: Arc::default(),
+            watched: BTreeMap::new(),
+            events: None,
+            alarm: None,
+            looked: 0,
+            failed: 0,
+            last_error: None,
+        }
+    }
+
+    /// Follows the resources that are served now, and no others.
+    fn discover(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let registry = self.client.service().registry();
+        let rows: BTreeMap<_, _> = registry.rows().iter().filter(|row| is_followed(row)).map(|row| (row.group_resource(), row.clone())).collect();
+        self.watched.retain(|resource, _| rows.contains_key(resource));
+        for (name, resource) in rows {
+            if self.watched.contains_key(&name) {
+                continue;
+            }
+            let address = cx.address();
+            let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || address.wake(Wake, Cause::default()));
+            let synced = Arc::new(AtomicBool::new(false));
+            let monitor = Arc::new(Monitor { client: self.client.clone(), resource, intake: self.intake.clone(), synced: synced.clone(), wake });
+            let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
+            self.watched.insert(name, Watched { synced, _task: task });
+        }
+    }
+
+    fn is_synced(&self) -> bool {
+        !self.watched.is_empty() && self.watched.values().all(|watched| watched.synced.load(Relaxed))
+    }
+
+    fn take_in(&mut self) {
+        let news = self.intake.take();
+        for ((api_version, kind), listed) in news.listed {
+            let known = self.graph.observed_of(&api_version, &kind);
+            for uid in known.into_iter().filter(|uid| !listed.contains(uid)) {
+                let work = self.graph.forget(&uid);
+                self.want(work, &Cause::default());
+            }
+        }
+        for (uid, (change, cause)) in news.changes {
+            let work = match change {
+                Change::Seen(seen) => self.graph.observe(seen),
+                Change::Gone => self.graph.forget(&uid),
+            };
+            self.want(work, &cause);
+        }
+    }
+
+    fn want(&mut self, work: Vec<Work>, cause: &Cause) {
+        for work in work {
+            match work {
+                Work::Report { dependent, owner } => self.report(&dependent, &owner),
+                work => self.queue.add(work, cause.clone()),
+            }
+        }
+    }
+
+    /// Tells people that an owner reference leads into another namespace.
+    fn report(&self, dependent: &Uid, owner: &Uid) {
+        let (Some(events), Some(node)) = (&self.events, self.graph.node(dependent)) else { return };
+        let Some(reference) = node.owners.iter().find(|reference| reference.uid == owner.0) else { return };
+        let namespace = &node.place.key.namespace;
+        let named = format!("[{}/{}, namespace: {namespace}, name: {}, uid: {owner}]", reference.api_version, reference.kind, reference.name);
+        let about = ObjectReference {
+            api_version: Some(node.place.api_version.to_string()),
+            kind: Some(node.place.kind.to_string()),
+            name: Some(node.place.key.name.to_string()),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+            uid: Some(dependent.to_string()),
+            ..ObjectReference::default()
+        };
+        events.warning(&about, "OwnerRefInvalidNamespace", format!("ownerRef {named} does not exist in namespace {:?}", &**namespace));
+    }
+
+    fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.take_in();
+        if !self.is_synced() {
+            return;
+        }
+        let now = cx.system().instant();
+        while self.queue.in_flight() < CONCURRENCY {
+            let Some((work, cause)) = self.queue.next(now) else { break };
+            self.look(work, cause, cx);
+        }
+        let Some(due) = self.queue.next_due() else { return };
+        if self.alarm.is_none_or(|alarm| alarm > due || alarm <= now) {
+            self.alarm = Some(due);
+            cx.after(due.saturating_duration_since(now), |unit, cx| {
+                unit.alarm = None;
+                unit.pump(cx);
+            });
+        }
+    }
+
+    fn item(&self, uid: &Uid) -> Option<Item> {
+        let Node { place, .. } = self.graph.node(uid)?;
+        let dependents = self.graph.dependents(uid).into_iter().map(|(uid, node, reference)| {
+            let blocking = reference.block_owner_deletion;
+            (Dependent { uid, blocking, deletion: node.deletion }, node.place.clone())
+        });
+        Some(Item { uid: uid.clone(), place: place.clone(), dependents: dependents.collect() })
+    }
+
+    fn look(&mut self, work: Work, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        let (Work::Collect(uid) | Work::Orphan(uid) | Work::Report { dependent: uid, .. }) = &work;
+        let Some(item) = self.item(uid) else {
+            // It went while it waited.
+            self.queue.done(&work, Verdict::Done, cx.system().instant());
+            return;
+        };
+        let collector = Collector { client: self.client.caused_by(cx.step("Collect", &cause)) };
+        let orphan = matches!(work, Work::Orphan(_));
+        let looking = async move { if orphan { collector.orphan(item).await } else { collector.collect(item).await } };
+        cx.spawn_then(looking, move |unit, result, cx| unit.looked(work, result, cx));
+    }
+
+    fn looked(&mut self, work: Work, result: Result<Looked, Status>, cx: &mut UnitContext<'_, Self>) {
+        self.looked += 1;
+        let cause = cx.cause().clone();
+        let verdict = match result {
+            Ok(Looked::Done(more)) => {
+                self.want(more, &cause);
+                Verdict::Done
+            }
+            Ok(Looked::Gone) => {
+                let (Work::Collect(uid) | Work::Orphan(uid) | Work::Report { dependent: uid, .. }) = &work;
+                let more = self.graph.forget(uid);
+                self.want(more, &cause);
+                Verdict::Done
+            }
+            Err(status) => {
+                tracing::debug!(?work, error = %status, "will look again");
+                self.failed += 1;
+                self.last_error = Some(status.message);
+                Verdict::Failed
+            }
+        };
+        self.queue.done(&work, verdict, cx.system().instant());
+        self.pump(cx);
+    }
+}
+
+impl Unit for GarbageCollector {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.events = Some(EventRecorder::new(cx.system(), &self.client, "garbage-collector-controller"));
+        self.discover(cx);
+        cx.every(DISCOVERY, |unit, cx| {
+            unit.discover(cx);
+            unit.pump(cx);
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "synced": self.is_synced(),
+            "objects": self.graph.len(),
+            "resources": self.watched.len(),
+            "ready": self.queue.ready(),
+            "delayed": self.queue.delayed(),
+            "inFlight": self.queue.in_flight(),
+            "looked": self.looked,
+            "failed": self.failed,
+            "lastError": self.last_error,
+        })
+    }
+}
+
+impl On<Wake> for GarbageCollector {
+    fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.pump(cx);
+        Reply::Now(())
+    }
+}

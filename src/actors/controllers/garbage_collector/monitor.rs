@@ -1,0 +1,156 @@
+//! Watches one resource and notes what happens to the metadata of its objects.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use troupe_api::{
+    client::Client,
+    meta::{Cause, Revision, Uid},
+    resources::Resource,
+    service::{EventType, Target, Verb, WatchItem, WatchOptions},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::graph::{Deletion, Place, Seen};
+
+/// What happened to an object.
+#[derive(Debug)]
+pub enum Change {
+    Seen(Seen),
+    Gone,
+}
+
+/// A resource as owner references name it: `apiVersion` and kind.
+pub type Kind = (Arc<str>, Arc<str>);
+
+/// What the collector has not taken yet: the newest change of each object, and whole lists after a gap.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Everything that exists of a kind; what is not in here is gone. Older than `changes`.
+    pub listed: BTreeMap<Kind, BTreeSet<Uid>>,
+    pub changes: BTreeMap<Uid, (Change, Cause)>,
+}
+
+/// The changes on their way to the collector. Bounded by the number of objects: each has its newest change only.
+#[derive(Default)]
+pub struct Intake {
+    news: Mutex<News>,
+}
+
+impl Intake {
+    /// Adds to the news; `true` when there were none, so that the collector must be woken.
+    fn note(&self, add: impl FnOnce(&mut News)) -> bool {
+        let mut news = self.news.lock();
+        let first = news.listed.is_empty() && news.changes.is_empty();
+        add(&mut news);
+        first
+    }
+
+    pub fn take(&self) -> News {
+        std::mem::take(&mut self.news.lock())
+    }
+}
+
+/// Whether the collector follows a resource: all that can be listed, watched and deleted, once per stored object.
+/// Events own nothing and live an hour.
+pub fn is_followed(row: &Resource) -> bool {
+    let can = |verb: Verb| row.verbs.contains(&verb);
+    row.group == row.storage_group && can(Verb::List) && can(Verb::Watch) && can(Verb::Delete) && &*row.plural != "events"
+}
+
+/// One watch.
+pub struct Monitor {
+    pub client: Client,
+    pub resource: Arc<Resource>,
+    pub intake: Arc<Intake>,
+    /// Set when everything that exists was noted.
+    pub synced: Arc<AtomicBool>,
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Monitor {
+    /// Follows the resource for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut resume = None;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let before = resume;
+            if let Err(status) = self.follow(&mut resume).await {
+                tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
+                if status.code == 410 {
+                    resume = None;
+                }
+            }
+            pause = if resume > before { Duration::from_millis(50) } else { (pause * 2).min(Duration::from_secs(10)) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn version(&self) -> Arc<str> {
+        self.resource.served[0].version.clone()
+    }
+
+    fn kind(&self) -> Kind {
+        let (group, version) = (&self.resource.group, self.version());
+        let api_version = if group.is_empty() { version } else { format!("{group}/{version}").into() };
+        (api_version, self.resource.kind.clone())
+    }
+
+    async fn follow(&self, resume: &mut Option<Revision>) -> Result<(), Status> {
+        let options =
+            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: resume.is_none(), ..WatchOptions::default() };
+        let resource = self.resource.clone();
+        let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
+        let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
+        let mut listing = resume.is_none().then(BTreeSet::new);
+        while let Some(item) = events.next().await {
+            match item {
+                WatchItem::Event { event, object, cause } => {
+                    if let (Some(listing), EventType::Added) = (&mut listing, event) {
+                        listing.insert(object.uid());
+                    }
+                    *resume = resume.map(|seen| seen.max(object.revision));
+                    self.changed(event, &object, cause);
+                }
+                WatchItem::Bookmark { revision, initial_end } => {
+                    if let Some(listed) = listing.take_if(|_| initial_end) {
+                        self.tell(|news| drop(news.listed.insert(self.kind(), listed)));
+                        self.synced.store(true, Relaxed);
+                        (self.wake)();
+                    }
+                    if listing.is_none() {
+                        *resume = Some(revision);
+                    }
+                }
+                WatchItem::End(status) => return Err(status),
+            }
+        }
+        Ok(())
+    }
+
+    fn changed(&self, event: EventType, object: &StoredObject, cause: Cause) {
+        let change = if event == EventType::Deleted { Change::Gone } else { Change::Seen(self.seen(object)) };
+        self.tell(|news| drop(news.changes.insert(object.uid(), (change, cause))));
+    }
+
+    fn seen(&self, object: &StoredObject) -> Seen {
+        let ((api_version, kind), meta) = (self.kind(), object.meta());
+        let place = Place { api_version, kind, key: object.key.clone() };
+        Seen { uid: object.uid(), place, owners: meta.owner_references.clone(), deletion: Deletion::of(meta) }
+    }
+
+    fn tell(&self, add: impl FnOnce(&mut News)) {
+        if self.intake.note(add) {
+            (self.wake)();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
+
+mod collection;
+mod faults;
+mod namespaces;
+mod rollouts;
+mod scheduling;
+mod services;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Node, Pod},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use troupe_api::{
+    client::Client,
+    meta::{ObjectKey, Revision},
+    service::{DeleteOptions, ListOptions, PatchType},
+    store::{Store, memory::MemoryStore},
+};
+
+use super::{
+    deployment::DeploymentController, endpoints::EndpointsController, endpointslice::EndpointSliceController, garbage_collector,
+    namespace::NamespaceController, node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController,
+    replicaset::ReplicaSetController, root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
+};
+use crate::{
+    apiserver::{
+        ApiServerOptions,
+        testing::{TestApi, boot_with},
+    },
+    runtime::{
+        cache::Caches,
+        controller::{Controller, start},
+        system::{System, SystemOptions},
+    },
+    scheduler,
+};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control plane.
+struct World {
+    api: TestApi,
+    store: Arc<MemoryStore>,
+    system: System,
+    caches: Caches,
+}
+
+impl World {
+    /// All controllers and the scheduler, no node yet.
+    async fn new() -> World {
+        let store = Arc::new(MemoryStore::new());
+        let system = System::new(SystemOptions::default()).expect("arbiters start");
+        let options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(store.clone()) };
+        let api = boot_with(options).await;
+        let caches = Caches::new(system.clone(), api.client.clone());
+        let world = World { api, store, system, caches };
+        world.start(DeploymentController::new(&world.caches));
+        world.start(ReplicaSetController::new(&world.caches));
+        world.start(NamespaceController::new(&world.caches));
+        world.start(ServiceAccountController::new(&world.caches));
+        world.start(RootCaPublisher::new(&world.caches, "CA"));
+        world.start(EndpointsController::new(&world.caches));
+        world.start(EndpointSliceController::new(&world.caches));
+        world.start(PodGcController::new(&world.caches));
+        world.start(NodeLifecycleController::new(&world.caches));
+        world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));
+        garbage_collector::start(&world.system, &world.api.client);
+        scheduler::start(&world.system, &world.caches, world.api.client.clone());
+        world
+    }
+
+    fn start<C: Controller>(&self, controller: C) {
+        start(&self.system, &self.caches, self.api.client.clone(), controller);
+    }
+
+    fn client(&self) -> &Client {
+        &self.api.client
+    }
+
+    /// A ready node with room for so many CPUs, kept alive by nobody: tests are shorter than the grace period.
+    async fn node(&self, name: &str, cpus: u32) {
+        self.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+        let room = json!({"cpu": cpus.to_string(), "memory": "8Gi", "pods": "110"});
+        let now = troupe_api::meta::time::format_time(self.system.clock().now());
+        let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "KubeletReady"});
+        let status = json!({"status": {"capacity": room, "allocatable": room, "conditions": [ready]}});
+        let target = self.api.subresource("nodes", "", name, "status");
+        self.api.patch(target, PatchType::Merge, status).await.expect("the node's status is written");
+        let nodes = self.caches.cache::<Node>();
+        eventually("the node has lost its taints", || {
+            nodes.get(&ObjectKey::cluster(name)).is_some_and(|node| {
+                let taints = node.object.spec.as_ref().and_then(|spec| spec.taints.as_deref());
+                taints.is_none_or(<[_]>::is_empty)
+            })
+        })
+        .await;
+    }
+
+    /// Plays every kubelet until the test ends: bound pods become ready, deleted ones end.
+    fn play_kubelets(&self) {
+        let (client, pods, clock) = (self.client().clone(), self.caches.cache::<Pod>(), self.system.clock().clone());
+        tokio::task::spawn_local(async move {
+            let mut addresses = 1;
+            loop {
+                for pod in pods.list("") {
+                    addresses += 1;
+                    play_kubelet(&client, &pod, addresses, &troupe_api::meta::time::format_time(clock.now())).await;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+
+    async fn deployment(&self, name: &str, replicas: i32, image: &str) {
+        self.api.create(deployment(name, replicas, image)).await;
+    }
+
+    async fn patch_deployment(&self, name: &str, patch: Value) {
+        let target = self.api.target("deployments.apps", "default", name);
+        self.api.patch(target, PatchType::StrategicMerge, patch).await.expect("the deployment is patched");
+    }
+
+    /// Waits until the Deployment reports `replicas` updated and available pods and nothing else.
+    async fn rolled_out(&self, name: &str, replicas: i32) {
+        let deployments = self.caches.cache::<Deployment>();
+        let key = ObjectKey::new("default", name);
+        let done = || {
+            let Some(cached) = deployments.get(&key) else { return false };
+            let Some(status) = &cached.object.status else { return false };
+            status.observed_generation == cached.object.metadata.generation
+                && status.replicas.unwrap_or(0) == replicas
+                && status.updated_replicas.unwrap_or(0) == replicas
+                && status.available_replicas.unwrap_or(0) == replicas
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "{name} was not rolled out with {replicas}:\n{}", self.state().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Everything of interest, for a test that failed.
+    async fn state(&self) -> String {
+        let mut text = self.busiest().await;
+        for resource in ["deployments.apps", "replicasets.apps", "pods"] {
+            for item in self.api.list(resource, "default", ListOptions::default()).await.expect("listed").items {
+                text += &format!("\n{resource} {}: {}", item.key, item.to_object().get(&["status"]).cloned().unwrap_or_default());
+            }
+        }
+        text
+    }
+
+    /// Image and size of each ReplicaSet in namespace `default`.
+    async fn sets(&self) -> Vec<(String, i32)> {
+        let sets = self.client().namespaced::<ReplicaSet>("default").list(ListOptions::default()).await.expect("listed").items;
+        let image = |set: &ReplicaSet| {
+            let template = set.spec.as_ref()?.template.as_ref()?;
+            template.spec.as_ref()?.containers[0].image.clone()
+        };
+        let mut found: Vec<_> =
+            sets.iter().map(|set| (image(set).unwrap_or_default(), set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1))).collect();
+        found.sort();
+        found
+    }
+
+    /// The store's revision stands still: nobody writes any more. Pods of the stand-in are ready by then.
+    async fn settles(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = Revision::ZERO;
+        loop {
+            let now = self.store.current_revision().await.expect("memory answers");
+            if now == last {
+                return;
+            }
+            assert!(Instant::now() < deadline, "writes never end: {}", self.busiest().await);
+            last = now;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+        }
+    }
+
+    async fn busiest(&self) -> String {
+        let all = self.system.directory().observe(Duration::from_secs(1)).await;
+        let lines = all.iter().map(|actor| format!("{} {} {}", actor.path, actor.handled, actor.status));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Reasons and messages of the events about an object.
+    async fn events(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
+        let list = self.api.list("events", namespace, ListOptions::default()).await.expect("listed");
+        let events = list.items.iter().map(|item| item.to_object());
+        let about = events.filter(|event| event.str(&["involvedObject", "name"]) == name);
+        about.map(|event| (event.str(&["reason"]).to_owned(), event.str(&["message"]).to_owned())).collect()
+    }
+}
+
+fn deployment(name: &str, replicas: i32, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": image, "ports": [{"containerPort": 80}]}]},
+            },
+        },
+    })
+}
+
+async fn play_kubelet(client: &Client, pod: &Pod, address: u32, now: &str) {
+    let (name, namespace) = (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let api = client.namespaced::<Pod>(namespace);
+    if pod.metadata.deletion_timestamp.is_some() {
+        let at_once = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+        // Somebody else may have been faster.
+        let _ = api.delete(name, at_once).await;
+        return;
+    }
+    let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    if !bound || super::pods::is_ready(pod) {
+        return;
+    }
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+    let ip = format!("10.244.{}.{}", address / 250, address % 250 + 1);
+    let conditions = [condition("Ready"), condition("ContainersReady"), condition("PodScheduled")];
+    let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}});
+    match api.patch(name, "status", PatchType::StrategicMerge, &status).await {
+        Err(refused) if !refused.is_not_found() && !refused.is_conflict() => panic!("a kubelet's status is refused: {refused}"),
+        _ => {}
+    }
+}
+
+/// Waits until `check` holds.
+async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(Instant::now() < deadline, "it never happened that {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until an asynchronous `check` holds.
+async fn eventually_async(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check().await {
+        assert!(Instant::now() < deadline, "it never happened that {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
