@@ -26,8 +26,12 @@ impl HopRecorder {
         &self.system
     }
 
-    /// Records that a write committed `key` at `revision`, `took` after it began.
+    /// Records that a write committed `key` at `revision`, `took` after it began. Events are news about changes and not
+    /// recorded among them.
     pub fn committed(&self, resource: &Resource, key: &ObjectKey, revision: Revision, cause: &Cause, took: Duration) {
+        if &*resource.plural == "events" {
+            return;
+        }
         let name: Arc<str> = resource.group_resource().to_string().into();
         let to = self.system.recorder().intern(&format!("apiserver/{name}"));
         let produced = Arc::new(ObjectVersion { resource: name, key: key.clone(), revision });

@@ -46,6 +46,8 @@ pub struct Hop {
     pub handled: Duration,
     pub outcome: Outcome,
     pub cause: Cause,
+    /// What its calls and messages carry as their cause's span; 0 when it made none of its own.
+    pub span: u64,
     /// The object version this hop committed.
     pub produced: Option<Arc<ObjectVersion>>,
     /// When handling began.
@@ -157,6 +159,11 @@ impl Recorder {
         name
     }
 
+    /// The text of a name.
+    pub fn text(&self, name: Name) -> Arc<str> {
+        self.names.read().texts[name.0 as usize].clone()
+    }
+
     /// The name of a message type, without its module path.
     pub fn type_name<M: 'static>(&self) -> Name {
         let key = (std::ptr::from_ref(self) as usize, TypeId::of::<M>());
@@ -167,6 +174,11 @@ impl Recorder {
                 self.intern(head.rsplit("::").next().unwrap_or(head))
             })
         })
+    }
+
+    /// Who sent what `cause` led to: the actor of the resource whose change it was.
+    pub fn origin(&self, cause: &Cause) -> Name {
+        cause.object.as_ref().map_or(Name::OUTSIDE, |version| self.intern(&format!("apiserver/{}", version.resource)))
     }
 
     /// Records a hop; in both rings when it changed something.
@@ -183,7 +195,18 @@ impl Recorder {
     pub fn changed(&self, from: Name, to: Name, message: Name, cause: Cause, produced: Arc<ObjectVersion>, took: Duration) {
         let at = tokio::time::Instant::now().into_std();
         let at = at.checked_sub(took).unwrap_or(at);
-        self.hop(Hop { from, to, message, waited: Duration::ZERO, handled: took, outcome: Outcome::Done, cause, produced: Some(produced), at });
+        self.hop(Hop {
+            from,
+            to,
+            message,
+            waited: Duration::ZERO,
+            handled: took,
+            outcome: Outcome::Done,
+            cause,
+            span: 0,
+            produced: Some(produced),
+            at,
+        });
     }
 
     /// Every recorded hop, oldest first.
@@ -214,19 +237,21 @@ impl Recorder {
         }
         let chosen: Vec<&Hop> = hops.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(hop, _)| hop).collect();
         let Some(first) = chosen.first().map(|hop| hop.at) else { return Vec::new() };
+        let senders: HashMap<u64, Name> = hops.iter().filter(|hop| hop.span != 0).map(|hop| (hop.span, hop.to)).collect();
         let names = self.names.read();
-        chosen.into_iter().map(|hop| step(hop, first, &names)).collect()
+        let from = |hop: &Hop| if hop.from == Name::OUTSIDE { senders.get(&hop.cause.span).copied().unwrap_or(hop.from) } else { hop.from };
+        chosen.into_iter().map(|hop| step(hop, from(hop), first, &names)).collect()
     }
 }
 
-fn step(hop: &Hop, first: Instant, names: &Names) -> TraceStep {
+fn step(hop: &Hop, from: Name, first: Instant, names: &Names) -> TraceStep {
     let text = |name: Name| names.texts[name.0 as usize].clone();
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let version = |version: &Arc<ObjectVersion>| format!("{} {}@{}", version.resource, version.key, version.revision);
     TraceStep {
         at_us: micros(hop.at.saturating_duration_since(first)),
         trace: format!("{:032x}", hop.cause.trace),
-        from: text(hop.from),
+        from: text(from),
         to: text(hop.to),
         message: text(hop.message),
         waited_us: micros(hop.waited),

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
-use troupe_api::meta::{Clock, SystemClock};
+use troupe_api::meta::{Cause, Clock, SystemClock};
 
 use super::{
     directory::{Control, Directory, Entry},
@@ -91,6 +91,13 @@ impl System {
     /// A generator of its own, seeded from the system's.
     pub fn rng(&self) -> StdRng {
         StdRng::seed_from_u64(self.0.rng.lock().next_u64())
+    }
+
+    /// The cause of what is done because of `cause`: the same trace, or a new one, under a span of its own.
+    pub fn next_cause(&self, cause: &Cause) -> Cause {
+        let mut rng = self.0.rng.lock();
+        let trace = if cause.trace == 0 { rng.random() } else { cause.trace };
+        Cause { trace, span: rng.random_range(1..=u64::MAX), object: cause.object.clone() }
     }
 
     pub(crate) fn jitter(&self) -> f64 {

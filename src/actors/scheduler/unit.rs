@@ -151,6 +151,7 @@ impl SchedulerUnit {
     }
 
     fn attempt(&mut self, key: ObjectKey, pod: Arc<Pod>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        let cause = cx.step("Schedule", &cause);
         let info = PodInfo::new(pod.clone());
         let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
         let (decision, looked_at) = decide(&self.plugins, &info, self.snapshot.nodes(), self.next_start, tie);

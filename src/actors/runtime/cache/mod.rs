@@ -6,6 +6,8 @@
 mod caches;
 mod index;
 mod reflector;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

@@ -24,7 +24,7 @@ use crate::runtime::{
     events::EventRecorder,
     host::{UnitContext, panic_text},
     queue::{KeyQueue, QueuePolicy, Verdict},
-    recorder::{Hop, Name, Outcome as HopOutcome},
+    recorder::{Hop, Outcome as HopOutcome},
     unit::Unit,
 };
 
@@ -102,10 +102,11 @@ impl ControllerUnit {
     }
 
     fn run(&mut self, key: ObjectKey, cause: Cause, cx: &mut UnitContext<'_, Self>) {
-        let cause = if cause.trace == 0 { Cause::root() } else { cause };
+        let next = cx.system().next_cause(&cause);
+        let cause = Cause { trace: next.trace, ..cause };
+        let span = next.span;
         let events = self.events.clone().expect("set when the unit started");
-        let context =
-            ReconcileContext { client: self.client.caused_by(cause.clone()), system: cx.system().clone(), events, writes: RefCell::default() };
+        let context = ReconcileContext { client: self.client.caused_by(next), system: cx.system().clone(), events, writes: RefCell::default() };
         let (controller, name) = (self.controller.clone(), self.name);
         let (system, path) = (cx.system().clone(), cx.path().clone());
         let work_key = key.clone();
@@ -123,13 +124,14 @@ impl ControllerUnit {
             };
             let recorder = system.recorder();
             recorder.hop(Hop {
-                from: Name::OUTSIDE,
+                from: recorder.origin(&cause),
                 to: recorder.intern(&path),
                 message: recorder.intern("Reconcile"),
                 waited: Duration::ZERO,
                 handled: system.instant().saturating_duration_since(begun),
                 outcome,
                 cause,
+                span,
                 produced: None,
                 at: begun,
             });

@@ -17,11 +17,12 @@ use crate::runtime::{
 pub struct UnitAddr<U: Unit> {
     addr: Addr<Host<U>>,
     entry: Arc<Entry>,
+    from: Name,
 }
 
 impl<U: Unit> Clone for UnitAddr<U> {
     fn clone(&self) -> Self {
-        UnitAddr { addr: self.addr.clone(), entry: self.entry.clone() }
+        UnitAddr { addr: self.addr.clone(), entry: self.entry.clone(), from: self.from }
     }
 }
 
@@ -36,7 +37,12 @@ pub enum TellError {
 
 impl<U: Unit> UnitAddr<U> {
     pub(crate) fn new(addr: Addr<Host<U>>, entry: Arc<Entry>) -> Self {
-        UnitAddr { addr, entry }
+        UnitAddr { addr, entry, from: Name::OUTSIDE }
+    }
+
+    /// The same address for messages that the unit called `from` sends.
+    pub fn sent_by(&self, from: Name) -> Self {
+        UnitAddr { from, ..self.clone() }
     }
 
     /// The actix address, for recipients.
@@ -61,7 +67,7 @@ impl<U: Unit> UnitAddr<U> {
         M::Result: Send,
     {
         self.entry.message_queued();
-        self.addr.do_send(Traced::new(message, cause, Name::OUTSIDE));
+        self.addr.do_send(Traced::new(message, cause, self.from));
     }
 
     /// Sends unless the mailbox is full.
@@ -72,7 +78,7 @@ impl<U: Unit> UnitAddr<U> {
         M::Result: Send,
     {
         self.entry.message_queued();
-        self.addr.try_send(Traced::new(message, cause, Name::OUTSIDE)).map_err(|error| {
+        self.addr.try_send(Traced::new(message, cause, self.from)).map_err(|error| {
             self.entry.message_refused();
             match error {
                 SendError::Full(_) => TellError::Full,
@@ -89,7 +95,7 @@ impl<U: Unit> UnitAddr<U> {
         M::Result: Send,
     {
         self.entry.message_queued();
-        self.addr.send(Traced::new(message, cause, Name::OUTSIDE)).await.map_err(|error| match error {
+        self.addr.send(Traced::new(message, cause, self.from)).await.map_err(|error| match error {
             MailboxError::Closed | MailboxError::Timeout => TellError::Closed,
         })
     }

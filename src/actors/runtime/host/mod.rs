@@ -7,6 +7,8 @@
 
 mod address;
 mod guard;
+#[cfg(test)]
+mod tests;
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
@@ -188,6 +190,7 @@ where
             handled: ended.saturating_duration_since(begun),
             outcome: Outcome::Done,
             cause: hop_cause,
+            span: 0,
             produced: None,
             at: begun,
         });
@@ -221,9 +224,34 @@ impl<U: Unit> Handler<Control> for Host<U> {
 }
 
 impl<U: Unit> UnitContext<'_, U> {
-    /// The unit's own address.
+    /// The unit's own address; what is sent to it counts as sent by the unit.
     pub fn address(&self) -> UnitAddr<U> {
-        UnitAddr::new(self.ctx.address(), self.seat.entry.clone())
+        self.reach(&UnitAddr::new(self.ctx.address(), self.seat.entry.clone()))
+    }
+
+    /// Another unit's address for messages from this one.
+    pub fn reach<T: Unit>(&self, other: &UnitAddr<T>) -> UnitAddr<T> {
+        other.sent_by(self.seat.entry.name())
+    }
+
+    /// Records that this unit begins `step` because of `cause`, and gives the cause that its calls should carry.
+    pub fn step(&self, step: &str, cause: &Cause) -> Cause {
+        let system = self.system();
+        let recorder = system.recorder();
+        let next = system.next_cause(cause);
+        recorder.hop(Hop {
+            from: recorder.origin(cause),
+            to: self.seat.entry.name(),
+            message: recorder.intern(step),
+            waited: Duration::ZERO,
+            handled: Duration::ZERO,
+            outcome: Outcome::Done,
+            cause: Cause { trace: next.trace, ..cause.clone() },
+            span: next.span,
+            produced: None,
+            at: system.instant(),
+        });
+        next
     }
 
     /// The unit's path in the supervision tree.
