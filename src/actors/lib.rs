@@ -7,3 +7,4 @@ pub mod kubelet;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;
+pub mod simulation;

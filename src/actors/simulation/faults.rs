@@ -1,0 +1,121 @@
+//! An API service that misbehaves by a seed: late calls, conflicts, lost replies, late, repeated and broken watches.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream};
+use parking_lot::Mutex;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use troupe_api::{
+    ApiReply, ApiService,
+    meta::Cause,
+    resources::Registry,
+    service::{ApiCall, Operation, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
+    status::Status,
+};
+
+/// How often what goes wrong, as probabilities.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    /// A call or watch item waits a while.
+    pub delay: f64,
+    pub most_delay: Duration,
+    /// A write meets a conflict that nobody caused.
+    pub conflict: f64,
+    /// A call is carried out, and its reply gets lost.
+    pub lost_reply: f64,
+    /// A watch item comes twice.
+    pub repeat: f64,
+    /// A watch ends after an item.
+    pub broken_watch: f64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Faults { delay: 0.3, most_delay: Duration::from_millis(400), conflict: 0.1, lost_reply: 0.05, repeat: 0.1, broken_watch: 0.02 }
+    }
+}
+
+/// See the module.
+pub struct FaultyService {
+    inner: Arc<dyn ApiService>,
+    dice: Arc<Dice>,
+}
+
+struct Dice {
+    faults: Faults,
+    rng: Mutex<StdRng>,
+}
+
+impl Dice {
+    fn comes(&self, probability: f64) -> bool {
+        self.rng.lock().random_bool(probability)
+    }
+
+    async fn delay(&self) {
+        let pause = self.comes(self.faults.delay).then(|| self.faults.most_delay.mul_f64(self.rng.lock().random_range(0.0..1.0)));
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+impl FaultyService {
+    pub fn new(inner: Arc<dyn ApiService>, faults: Faults, seed: u64) -> Arc<Self> {
+        Arc::new(FaultyService { inner, dice: Arc::new(Dice { faults, rng: Mutex::new(StdRng::seed_from_u64(seed)) }) })
+    }
+}
+
+fn is_write(operation: &Operation) -> bool {
+    !matches!(operation, Operation::Get { .. } | Operation::List(_))
+}
+
+impl ApiService for FaultyService {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        let (inner, dice) = (self.inner.clone(), self.dice.clone());
+        Box::pin(async move {
+            dice.delay().await;
+            let is_update = matches!(call.operation, Operation::Update { .. } | Operation::Patch { .. });
+            if is_update && dice.comes(dice.faults.conflict) {
+                let (resource, name) = (call.target.group_resource(), call.target.name.clone());
+                return Err(Status::conflict(&resource, &name, "somebody was faster, says the simulation".to_owned()));
+            }
+            let lost = is_write(&call.operation) && dice.comes(dice.faults.lost_reply);
+            let reply = inner.call(call).await;
+            dice.delay().await;
+            if lost { Err(Status::timeout("the reply got lost, says the simulation")) } else { reply }
+        })
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        let (inner, dice) = (self.inner.clone(), self.dice.clone());
+        Box::pin(async move {
+            dice.delay().await;
+            let items = inner.watch(user, target, options, cause).await?;
+            Ok(faulty(items, dice))
+        })
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.inner.registry()
+    }
+}
+
+fn faulty(items: WatchStream, dice: Arc<Dice>) -> WatchStream {
+    let items = items.then(move |item| {
+        let dice = dice.clone();
+        async move {
+            dice.delay().await;
+            // Only changes come twice: the end of the initial list is said once.
+            let twice = matches!(item, WatchItem::Event { .. }) && dice.comes(dice.faults.repeat);
+            let last = dice.comes(dice.faults.broken_watch);
+            let again = twice.then(|| item.clone());
+            (last, stream::iter([Some(item), again].into_iter().flatten()))
+        }
+    });
+    // The item at which the stream breaks still comes through.
+    let unbroken = items.scan(false, |broken, (last, items)| {
+        let ended = std::mem::replace(broken, last);
+        futures::future::ready((!ended).then_some(items))
+    });
+    unbroken.flatten().boxed()
+}

@@ -1,0 +1,73 @@
+//! Simulation: actors, API server and store on one thread in paused time, with seeded faults.
+//!
+//! [`simulate`] runs a world under a seed: every delay, conflict, lost reply and restart follows from it, and so does the
+//! order of all hops, which [`fingerprint`] sums up. Time moves only when everybody waits, so hours pass in a moment.
+
+mod clock;
+mod faults;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::{runtime::Builder, task::LocalSet};
+
+pub use self::{
+    clock::SimulatedClock,
+    faults::{Faults, FaultyService},
+};
+use crate::runtime::system::{System, SystemOptions};
+
+/// Runs `world` to its end on one thread in paused time.
+pub fn simulate<F, T>(seed: u64, world: impl FnOnce(System) -> F) -> T
+where
+    F: Future<Output = T>,
+{
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("an executor of one thread");
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let system = System::new(SystemOptions::local(seed, Arc::new(SimulatedClock::default()))).expect("no threads are started");
+        world(system).await
+    })
+}
+
+/// Restarts random units below `prefix`, about every `period`, for as long as the returned task is polled.
+pub async fn restart_units(system: System, prefix: &'static str, period: Duration, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    loop {
+        tokio::time::sleep(period.mul_f64(rng.random_range(0.5..1.5))).await;
+        let units: Vec<_> = system.directory().snapshot().into_iter().map(|actor| actor.path).filter(|path| path.starts_with(prefix)).collect();
+        if units.is_empty() {
+            continue;
+        }
+        let chosen = &units[rng.random_range(0..units.len())];
+        if rng.random_bool(0.5) {
+            system.directory().kill(chosen);
+        } else {
+            system.directory().poison(chosen);
+        }
+    }
+}
+
+/// A number that two runs share only if the same hops went the same ways at the same times. Generated names and UIDs
+/// do not count.
+pub fn fingerprint(system: &System) -> u64 {
+    let recorder = system.recorder();
+    let hops = recorder.hops();
+    let begun = hops.first().map(|hop| hop.at);
+    let mut hasher = DefaultHasher::new();
+    for hop in &hops {
+        recorder.text(hop.to).hash(&mut hasher);
+        recorder.text(hop.message).hash(&mut hasher);
+        begun.map(|begun| hop.at.saturating_duration_since(begun)).hash(&mut hasher);
+        (hop.waited, hop.handled, hop.outcome as u8).hash(&mut hasher);
+        hop.produced.as_ref().map(|version| (version.resource.clone(), version.revision)).hash(&mut hasher);
+    }
+    hasher.finish()
+}
