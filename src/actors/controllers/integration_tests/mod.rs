@@ -123,7 +123,10 @@ impl World {
 
     async fn patch_deployment(&self, name: &str, patch: Value) {
         let target = self.api.target("deployments.apps", "default", name);
-        self.api.patch(target, PatchType::StrategicMerge, patch).await.expect("the deployment is patched");
+        let patched = self.api.patch(target, PatchType::StrategicMerge, patch).await.expect("the deployment is patched");
+        let revision = patched.resource_version().parse().expect("a revision");
+        // From here on the cache shows no status of before.
+        assert!(self.caches.cache::<Deployment>().wait_for(revision, PATIENCE).await, "the cache follows");
     }
 
     /// Waits until the Deployment reports `replicas` updated and available pods and nothing else.
