@@ -150,8 +150,8 @@ impl Model {
         object.finalizers.remove(FOREGROUND);
         object.finalizers.remove(ORPHAN);
         match policy {
-            Propagation::Foreground => drop(object.finalizers.insert(FOREGROUND)),
-            Propagation::Orphan => drop(object.finalizers.insert(ORPHAN)),
+            Propagation::Foreground => object.finalizers.extend([FOREGROUND]),
+            Propagation::Orphan => object.finalizers.extend([ORPHAN]),
             Propagation::Background => {}
         }
         self.write(uid, object);
@@ -193,9 +193,9 @@ impl Model {
             Action::DropOwners(dropped) => self.change(uid, |object| object.owners.retain(|owner| !dropped.iter().any(|uid| uid.0 == owner.uid))),
             Action::Unblock => self.change(uid, |object| object.owners.iter_mut().for_each(|owner| owner.block_owner_deletion = false)),
             Action::Delete(policy) => self.delete(uid, policy),
-            Action::Look(uid) => drop(self.work.insert(Work::Collect(uid))),
+            Action::Look(uid) => self.work.extend([Work::Collect(uid)]),
             Action::Free(dependent) => self.change(&dependent, |object| object.owners.retain(|owner| owner.uid != uid.0)),
-            Action::RemoveFinalizer(finalizer) => self.change(uid, |object| drop(object.finalizers.remove(finalizer))),
+            Action::RemoveFinalizer(finalizer) => self.change(uid, |object| object.finalizers.retain(|name| *name != finalizer)),
         }
     }
 
