@@ -6,9 +6,9 @@ use troupe_actors::{
     apiserver::ApiServer,
     controllers::{
         cluster_role_aggregation::ClusterRoleAggregationController, daemonset::DaemonSetController, deployment::DeploymentController,
-        endpoints::EndpointsController, endpointslice::EndpointSliceController, namespace::NamespaceController, node_ipam::NodeIpamController,
-        node_lifecycle::NodeLifecycleController, pod_gc::PodGcController, replicaset::ReplicaSetController, root_ca::RootCaPublisher,
-        serviceaccount::ServiceAccountController,
+        endpoints::EndpointsController, endpointslice::EndpointSliceController, garbage_collector, namespace::NamespaceController,
+        node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController, replicaset::ReplicaSetController,
+        root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
     },
     runtime::{
         cache::Caches,
@@ -42,6 +42,8 @@ pub fn start(config: &Config, ca_pem: &str, api: &Arc<ApiServer>, system: &Syste
     run.controller("node-controller", NodeIpamController::new(&caches, config.pod_cidr));
     run.controller("node-controller", NodeLifecycleController::new(&caches));
     run.controller("pod-garbage-collector", PodGcController::new(&caches));
+    let collector = Client::for_service_account(api.clone(), "generic-garbage-collector", MANAGER);
+    garbage_collector::start(system, &collector);
     let client = Client::new(api.clone(), component("system:kube-scheduler", &[]), "kube-scheduler");
     scheduler::start(system, &caches, client);
     caches

@@ -51,18 +51,15 @@ pub fn start(config: &Config, nodes: Cache<Node>, iptables: Arc<dyn Iptables>, s
 
 impl PodNetwork {
     async fn keep(self) {
-        let mut ranged = false;
         loop {
-            match self.range() {
-                Some(range) => {
-                    ranged = true;
-                    if let Err(error) = self.apply(range).await {
-                        tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
-                    }
-                }
-                None => ranged = false,
+            let Some(range) = self.range() else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            if let Err(error) = self.apply(range).await {
+                tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
             }
-            tokio::time::sleep(if ranged { CHECK } else { Duration::from_millis(20) }).await;
+            tokio::time::sleep(CHECK).await;
         }
     }
 

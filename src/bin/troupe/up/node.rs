@@ -30,7 +30,7 @@ use troupe_api::{
         streaming::{KubeletConnect, KubeletDialer},
     },
     meta::{Object, ObjectKey},
-    service::{ApiService, Body, Operation, Target, WriteOptions},
+    service::{Body, Operation, Target, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
@@ -88,7 +88,7 @@ pub fn serve_kubelet(
 pub fn connect(certificates: &Certificates, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
     let tls =
         tls::client_config(&certificates.ca_pem, Some(&certificates.kubelet_client)).context("the API server's client certificate is unusable")?;
-    Ok(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls))))
+    Ok(Arc::new(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls)))))
 }
 
 /// Starts the service proxy.
