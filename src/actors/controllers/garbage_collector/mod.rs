@@ -2,7 +2,7 @@
 //!
 //! In: the metadata of every listable resource, by watches of its own. Out: deletes and patches of owner references and
 //! finalizers. The [`graph`] says which objects deserve a look; a look reads the object and its owners live
-//! ([`apply`]) and [`plan`] decides. Nothing is looked at before all resources were listed once.
+//! (`apply`) and [`plan`] decides. Nothing is looked at before all resources were listed once.
 
 mod apply;
 pub mod graph;

@@ -135,8 +135,13 @@ fn start_runtime(config: &Config) -> Result<PathBuf> {
         return Ok(socket.clone());
     }
     let layout = config.containerd();
-    layout.ensure()?;
-    let socket = layout.socket();
+    let system = PathBuf::from(crate::containerd::SYSTEM_SOCKET);
+    let socket = if layout.running_pid().is_none() && crate::containerd::answers(&system) {
+        system
+    } else {
+        layout.ensure()?;
+        layout.socket()
+    };
     if let Some(dir) = &config.image_dir {
         images::import_missing(&socket, dir).context("cannot import images")?;
     }

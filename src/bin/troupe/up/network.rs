@@ -31,11 +31,6 @@ struct PodNetwork {
     iptables: Arc<dyn Iptables>,
 }
 
-/// The network of pods as this cluster names it.
-pub fn network(config: &Config, range: Ipv4Network) -> Network {
-    Network { bridge: config.bridge.clone(), ..Network::new(range) }
-}
-
 /// Starts keeping it.
 pub fn start(config: &Config, nodes: Cache<Node>, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
     let network = PodNetwork {
