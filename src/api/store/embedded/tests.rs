@@ -108,6 +108,19 @@ async fn below_the_space_mark_only_deletions_write() {
 }
 
 #[tokio::test]
+async fn a_compaction_behind_the_last_brings_no_revision_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = EmbeddedStore::open_with(dir.path(), options()).expect("opens");
+    let first = store.create("/registry/a".into(), "1".into(), None).await.expect("creates");
+    let second = store.update("/registry/a".into(), "2".into(), first, None).await.expect("updates");
+    store.compact(second).await.expect("compacts");
+    store.compact(first).await.expect("compacting what is compacted does nothing");
+    drop(store);
+    let store = EmbeddedStore::open_with(dir.path(), options()).expect("opens again");
+    assert!(matches!(store.get(b"/registry/a", Some(first)).await, Err(StoreError::Compacted { .. })));
+}
+
+#[tokio::test]
 async fn the_store_compacts_itself() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = EmbeddedStore::open_with(dir.path(), EmbeddedOptions { retention: Duration::from_millis(50), ..options() }).expect("opens");

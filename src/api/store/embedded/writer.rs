@@ -134,6 +134,8 @@ impl Writer {
         let mut commit = Commit::new(&state.index, state.current, now_millis(), no_space);
         let outcomes = ops.into_iter().map(|op| commit.judge(op)).collect();
         let Commit { events, records, .. } = commit;
+        // What is written must never fall behind what is forgotten already.
+        let compact = compact.filter(|revision| *revision > state.compacted);
         drop(state);
         if let Some(revision) = compact {
             self.forget(revision);
