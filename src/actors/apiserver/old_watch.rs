@@ -8,7 +8,7 @@ use troupe_api::{
     meta::{Cause, Revision},
     service::{WatchItem, WatchStream},
     status::Status,
-    store::{KeyValue, StoreError, StoreEvent, WatchMessage, keys},
+    store::{KeyValue, StoreEvent, WatchMessage, keys},
     stored::StoredObject,
 };
 
@@ -28,19 +28,20 @@ impl Core {
     ) -> Result<WatchStream, Status> {
         match self.store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
             Ok(messages) => {
-                let items = ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&selection, message)));
+                let items = ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&selection, message, || too_old(after, oldest))));
                 Ok(items.boxed())
             }
-            Err(StoreError::Compacted { .. }) => Ok(stream::once(async move { WatchItem::End(too_old(after, oldest)) }).boxed()),
             Err(error) => Err(store_status(error)),
         }
     }
 }
 
-fn view(selection: &Selection, message: WatchMessage) -> Vec<WatchItem> {
+/// What a watcher sees of a message; `gone` is its end when the store has forgotten where it wants to begin.
+fn view(selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<WatchItem> {
     match message {
         WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(event))).collect(),
-        WatchMessage::Progress(_) | WatchMessage::Ended { .. } => Vec::new(),
+        WatchMessage::Ended { compacted: Some(_) } => vec![WatchItem::End(gone())],
+        WatchMessage::Progress(_) | WatchMessage::Ended { compacted: None } => Vec::new(),
     }
 }
 

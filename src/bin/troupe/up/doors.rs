@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// All extra routes.
 pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System) -> Vec<ExtraRoute> {
     let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
-    let address = format!("https://{}:{}", config.node_ip, config.api_port);
+    let address = format!("{}:{}", config.node_ip, config.api_port);
     let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
     vec![
         ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),

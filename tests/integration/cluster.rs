@@ -1,0 +1,137 @@
+//! A cluster in a network namespace, with directories, ports and names of its own; gone when dropped.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+/// A running cluster.
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    namespace: String,
+}
+
+impl Cluster {
+    /// Makes the namespace and starts the cluster in it.
+    pub fn up() -> Self {
+        let namespace = format!("troupe-{}", std::process::id());
+        let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
+        let cluster = Cluster { dir, namespace };
+        let namespace = &cluster.namespace;
+        let veth = format!("tr{}", std::process::id() % 100_000);
+        run("ip", &["netns", "add", namespace]);
+        run("ip", &["-n", namespace, "link", "set", "lo", "up"]);
+        run("ip", &["link", "add", &veth, "type", "veth", "peer", "name", "uplink", "netns", namespace]);
+        run("ip", &["-n", namespace, "address", "add", "198.51.100.2/24", "dev", "uplink"]);
+        run("ip", &["-n", namespace, "link", "set", "uplink", "up"]);
+        run("ip", &["link", "set", &veth, "up"]);
+        run("ip", &["-n", namespace, "route", "add", "default", "via", "198.51.100.1"]);
+        cluster.start();
+        cluster
+    }
+
+    /// Runs `troupe up --detach` with this cluster's settings.
+    pub fn start(&self) {
+        let images = target_dir().join("images");
+        assert!(images.is_dir(), "{} is missing: make images builds it", images.display());
+        let mut arguments = vec!["up".to_owned(), "--detach".to_owned(), "--image-dir".to_owned(), images.to_string_lossy().into_owned()];
+        arguments.extend(self.settings());
+        let output = self.troupe(&arguments);
+        assert!(output.status.success(), "troupe up failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
+        let pairs = [
+            ("--data-dir", path("data")),
+            ("--run-dir", path("run")),
+            ("--kubeconfig", path("admin.kubeconfig")),
+            ("--kubelet-dir", path("kubelet")),
+            ("--pod-logs-dir", path("logs")),
+            ("--cni-conf-dir", path("cni")),
+            ("--manifests-dir", path("manifests")),
+            ("--node-ip", "198.51.100.2".into()),
+            ("--node-name", "it".into()),
+            ("--bridge", "it0".into()),
+            ("--cgroup-parent", format!("{}/kubepods", self.namespace)),
+        ];
+        pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+
+    /// The cluster's pid file.
+    pub fn pid(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("run/troupe.pid")).expect("a pid file").trim().to_owned()
+    }
+
+    /// Runs a troupe command that takes the cluster's settings.
+    pub fn troupe_with_settings(&self, command: &[&str]) -> Output {
+        let mut arguments: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        arguments.extend(self.settings());
+        self.troupe(&arguments)
+    }
+
+    fn troupe(&self, arguments: &[String]) -> Output {
+        self.inside(env!("CARGO_BIN_EXE_troupe")).args(arguments).output().expect("troupe runs")
+    }
+
+    /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program);
+        command
+    }
+
+    /// Runs kubectl and returns what it prints; it must succeed.
+    pub fn kubectl(&self, words: &str) -> String {
+        let output = self.kubectl_output(words);
+        assert!(output.status.success(), "kubectl {words} failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn kubectl_output(&self, words: &str) -> Output {
+        let mut command = self.inside("kubectl");
+        command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).args(words.split_whitespace());
+        command.output().expect("kubectl runs")
+    }
+
+    /// GETs a URL from the cluster's node; `None` when nothing answers.
+    pub fn get(&self, url: &str) -> Option<String> {
+        let output = self.inside("busybox").args(["wget", "-q", "-T", "2", "-O", "-", url]).output().expect("busybox runs");
+        output.status.success().then(|| text(&output.stdout))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let output = self.troupe_with_settings(&["down", "--purge"]);
+        if !output.status.success() {
+            eprintln!("troupe down failed: {}", text(&output.stderr));
+        }
+        // The namespace takes its interfaces and rules along.
+        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+    }
+}
+
+/// Waits until `condition` holds; fails after a minute.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().expect("the program runs");
+    assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn target_dir() -> PathBuf {
+    // target/debug/troupe → target
+    PathBuf::from(env!("CARGO_BIN_EXE_troupe")).ancestors().nth(2).expect("two folders up").to_owned()
+}

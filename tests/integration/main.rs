@@ -1,0 +1,7 @@
+//! The whole cluster on real parts: `troupe up` in a network namespace of its own, driven with kubectl.
+//!
+//! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
+//! `$CARGO_TARGET_DIR/images` (`make images` builds them).
+
+mod cluster;
+mod sample;
