@@ -1,8 +1,7 @@
 //! Carries out the plan of a Deployment.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use serde_json::json;
-use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status};
+use troupe_api::{client::Api, meta::ObjectKey, status::Status};
 
 use super::{
     history::REVISION,
@@ -56,9 +55,9 @@ pub async fn apply(
                 cx.deleted(sets, ObjectKey::new(namespace.as_str(), name), uid);
             }
             Action::Annotate { revision } => {
-                let patch = json!({"metadata": {"annotations": {REVISION: revision}}});
-                let name = deployment.metadata.name.clone().unwrap_or_default();
-                let written = own.patch(&name, "", PatchType::Merge, &patch).await?;
+                // Its role may update Deployments, not patch them.
+                current.metadata.annotations.get_or_insert_default().insert(REVISION.into(), revision);
+                let written = own.update(&current).await?;
                 cx.wrote(deployments, &*written);
                 current = (*written).clone();
             }
