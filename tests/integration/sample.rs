@@ -19,8 +19,8 @@ fn the_sample_runs_survives_a_kill_and_leaves_nothing_behind() {
 fn answers_through_every_door(cluster: &Cluster) {
     let ip = cluster.kubectl("-n sample get service web -o jsonpath={.spec.clusterIP}");
     let port = cluster.kubectl("-n sample get service web -o jsonpath={.spec.ports[0].nodePort}");
-    for url in [format!("http://{ip}/"), format!("http://198.51.100.2:{port}/")] {
-        eventually(&format!("{url} answers"), || cluster.get(&url).is_some_and(|page| page.contains("Hello from web-")));
+    for address in [format!("{ip}:80"), format!("198.51.100.2:{port}")] {
+        eventually(&format!("{address} answers"), || cluster.get(&address).is_some_and(|page| page.contains("Hello from web-")));
     }
     eventually("the caller is answered by name", || cluster.kubectl("-n sample logs caller --tail=3").contains("Hello from web-"));
     assert!(cluster.kubectl("-n sample exec caller -- cat /etc/resolv.conf").contains("svc.cluster.local"));
