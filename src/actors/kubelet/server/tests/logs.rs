@@ -19,7 +19,7 @@ async fn eventually(world: &World, arguments: &[&str], wanted: &str) {
 #[actix::test]
 async fn kubectl_reads_and_follows_logs() {
     let world = World::start().await;
-    world.pod("talk", &[("a", "echo one; echo two; echo oops >&2; sleep 1000"), ("b", "sleep 1; seq 1 3; sleep 1; echo end")]).await;
+    world.pod("talk", &[("a", "echo one; echo two; sleep 1; echo oops >&2; sleep 1000"), ("b", "sleep 1; seq 1 3; sleep 1; echo end")]).await;
     eventually(&world, &["logs", "talk", "-c", "a"], "one\ntwo\noops\n").await;
     assert_eq!(world.says(&["logs", "talk", "-c", "a", "--tail=1"]).await, "oops\n");
     assert_eq!(world.says(&["logs", "talk", "-c", "a", "--limit-bytes=5"]).await, "one\nt");
