@@ -51,7 +51,7 @@ pub struct LeafSpec {
 }
 
 /// A certificate with its key, PEM encoded.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyedCertificate {
     pub certificate_pem: String,
     pub key_pem: String,

@@ -1,5 +1,7 @@
 //! The client that units use: [`Api<K>`] over any [`ApiService`], local or remote, same face.
 
+pub mod remote;
+
 use std::{marker::PhantomData, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};

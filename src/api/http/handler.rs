@@ -137,10 +137,13 @@ async fn dispatch(
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))
 }
 
-/// The cause that a `traceparent` header names, or a new trace.
+/// The cause that `traceparent` and `tracestate` name, or a new trace.
 fn cause(request: &HttpRequest) -> Cause {
-    let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    header.and_then(Cause::from_traceparent).unwrap_or_else(Cause::root)
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    match header("traceparent").and_then(Cause::from_traceparent) {
+        Some(cause) => cause.with_tracestate(header("tracestate").unwrap_or("")),
+        None => Cause::root(),
+    }
 }
 
 /// The documents about the API itself.

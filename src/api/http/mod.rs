@@ -39,7 +39,7 @@ mod watch;
 mod write_options;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use connect::{Connect, ConnectRequest};
 pub use openapi::OpenApiSource;

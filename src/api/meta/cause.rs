@@ -40,6 +40,32 @@ impl Cause {
         (self.trace != 0).then(|| format!("00-{:032x}-{:016x}-01", self.trace, self.span))
     }
 
+    /// The W3C `tracestate` header, which carries the object version, or `None` without one.
+    pub fn tracestate(&self) -> Option<String> {
+        let version = self.object.as_ref()?;
+        let mut value = format!("{MEMBER}={}:", version.resource);
+        for character in version.key.to_string().chars() {
+            match character {
+                // What a member's value may not hold, and our own escape.
+                ',' | '=' | '%' => value.push_str(&format!("%{:02X}", u32::from(character))),
+                ' '..='~' => value.push(character),
+                _ => return None,
+            }
+        }
+        value.push_str(&format!("@{}", version.revision));
+        Some(value)
+    }
+
+    /// The same cause with the object version that a `tracestate` header carries, if it does.
+    pub fn with_tracestate(self, header: &str) -> Self {
+        let members = header.split(',').filter_map(|member| member.trim().split_once('='));
+        let ours = members.into_iter().find(|(name, _)| *name == MEMBER).and_then(|(_, value)| parse_version(value));
+        match ours {
+            Some(version) => self.with_object(Arc::new(version)),
+            None => self,
+        }
+    }
+
     /// Reads a W3C `traceparent` header; anything malformed yields `None`.
     pub fn from_traceparent(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
@@ -53,6 +79,18 @@ impl Cause {
     }
 }
 
+/// Our member of `tracestate`.
+const MEMBER: &str = "troupe";
+
+/// `deployments.apps:namespace/name@7`
+fn parse_version(text: &str) -> Option<ObjectVersion> {
+    let (resource, rest) = text.split_once(':')?;
+    let (key, revision) = rest.rsplit_once('@')?;
+    let key = key.replace("%2C", ",").replace("%3D", "=").replace("%25", "%");
+    let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
+    Some(ObjectVersion { resource: resource.into(), key: ObjectKey::new(namespace, name), revision: revision.parse().ok()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +101,17 @@ mod tests {
         let read = Cause::from_traceparent(&cause.traceparent().expect("a root has a trace")).expect("well formed");
         assert_eq!((read.trace, read.span), (cause.trace, cause.span));
         assert_eq!(Cause::from_traceparent("00-zz-01"), None);
+    }
+
+    #[test]
+    fn the_object_version_travels_in_the_tracestate() {
+        for key in [ObjectKey::new("default", "web"), ObjectKey::cluster("system:a=b,c%2C@d")] {
+            let version = Arc::new(ObjectVersion { resource: "deployments.apps".into(), key, revision: Revision(7) });
+            let cause = Cause::root().with_object(version.clone());
+            let header = format!("other=1, {}", cause.tracestate().expect("an object led to it"));
+            assert_eq!(Cause::root().with_tracestate(&header).object, Some(version), "{header}");
+        }
+        assert_eq!(Cause::root().tracestate(), None);
+        assert_eq!(Cause::root().with_tracestate("troupe=nonsense,x").object, None);
     }
 }

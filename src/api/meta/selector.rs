@@ -1,6 +1,6 @@
 //! Label and field selectors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -106,6 +106,36 @@ impl Requirement {
             Requirement::DoesNotExist(key) => label(key).is_none(),
             Requirement::GreaterThan(key, bound) => number(key).is_some_and(|value| value > *bound),
             Requirement::LessThan(key, bound) => number(key).is_some_and(|value| value < *bound),
+        }
+    }
+}
+
+impl fmt::Display for LabelSelector {
+    /// The query form, as [`LabelSelector::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nothing {
+            // There is no word for it: a requirement and its opposite select nothing either.
+            return f.write_str("nothing,!nothing");
+        }
+        for (at, requirement) in self.requirements.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{requirement}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Requirement::In(key, values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            Requirement::In(key, values) => write!(f, "{key} in ({})", values.join(",")),
+            Requirement::NotIn(key, values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
+            Requirement::NotIn(key, values) => write!(f, "{key} notin ({})", values.join(",")),
+            Requirement::Exists(key) => f.write_str(key),
+            Requirement::DoesNotExist(key) => write!(f, "!{key}"),
+            Requirement::GreaterThan(key, bound) => write!(f, "{key}>{bound}"),
+            Requirement::LessThan(key, bound) => write!(f, "{key}<{bound}"),
         }
     }
 }
@@ -238,6 +268,23 @@ impl FieldSelector {
     }
 }
 
+impl fmt::Display for FieldSelector {
+    /// The query form, as [`FieldSelector::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (path, value, equal)) in self.terms.iter().enumerate() {
+            let (comma, sign) = (if at == 0 { "" } else { "," }, if *equal { "=" } else { "!=" });
+            write!(f, "{comma}{path}{sign}")?;
+            for character in value.chars() {
+                if matches!(character, '\\' | ',' | '=') {
+                    f.write_str("\\")?;
+                }
+                write!(f, "{character}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn split_unescaped_commas(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut escaped) = (0, false);
@@ -295,6 +342,18 @@ mod tests {
         assert!(LabelSelector::parse("a in (b").is_err());
         assert!(LabelSelector::parse("a>b").is_err());
         assert!(!LabelSelector::nothing().matches(&web));
+    }
+
+    #[test]
+    fn selectors_read_back_as_they_are_printed() {
+        for text in ["a=b,c!=d,e in (f,g),h notin (i,k),j,!k,l>1,m<2", "", "app"] {
+            let selector = LabelSelector::parse(text).expect(text);
+            assert_eq!(LabelSelector::parse(&selector.to_string()), Ok(selector), "{text}");
+        }
+        let nothing = LabelSelector::parse(&LabelSelector::nothing().to_string()).expect("parses");
+        assert!(!nothing.matches(&labels(&[("nothing", "x")])) && !nothing.matches(&labels(&[])));
+        let fields = FieldSelector { terms: vec![("metadata.name".into(), r"a,b=\c".into(), true), ("spec.nodeName".into(), String::new(), false)] };
+        assert_eq!(FieldSelector::parse(&fields.to_string()), Ok(fields));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The front door over TLS on a port of its own, with a service in memory.
 
 #[allow(dead_code, reason = "the benchmark uses more of it than the tests")]
-mod client;
+pub mod client;
 mod discovery;
-mod fake;
+pub mod fake;
 mod forms;
 mod kubectl;
 mod requests;

@@ -1,0 +1,302 @@
+//! [`RemoteApi`]: the API service of a server that is reached over HTTPS. Units run on it as they do in the server's process.
+//!
+//! Requests of all units share a few HTTP/2 connections. What certainly was not carried out is sent again, to another
+//! server where there are several; a write whose fate is unknown fails with `Timeout`. Credentials are read again when
+//! their files change. Who calls is what the credentials say; a call's own user is not sent.
+
+pub mod access;
+mod connection;
+mod document;
+mod pool;
+mod request;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use http::{HeaderMap, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+pub use self::access::{Access, AccessError};
+use self::{
+    access::LiveAccess,
+    connection::{Lease, SendFailure},
+    document::{Decoder, failure},
+    pool::Pool,
+    request::Outgoing,
+    retry::{Ended, pause},
+};
+use crate::{
+    meta::{Cause, Revision},
+    resources::Registry,
+    service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
+    status::Status,
+};
+
+/// Objects a page when a server cannot begin a watch with what exists.
+const PAGE: usize = 500;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct RemoteOptions {
+    /// Names server, certificate authority and credentials.
+    pub kubeconfig: PathBuf,
+    /// Addresses (`https://host:port`) that stand for the kubeconfig's server: whichever answers is used.
+    pub servers: Vec<String>,
+    /// What the server's log calls us, such as `troupe-node/0.1.0`.
+    pub user_agent: String,
+    /// One attempt of a request may take this long.
+    pub request_timeout: Duration,
+    /// Connecting to one server may take this long.
+    pub connect_timeout: Duration,
+}
+
+impl RemoteOptions {
+    pub fn new(kubeconfig: impl Into<PathBuf>) -> Self {
+        RemoteOptions {
+            kubeconfig: kubeconfig.into(),
+            servers: Vec::new(),
+            user_agent: concat!("troupe/", env!("CARGO_PKG_VERSION")).to_owned(),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+struct Inner {
+    pool: Pool,
+    registry: Arc<Registry>,
+    user_agent: String,
+    request_timeout: Duration,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct RemoteApi(Arc<Inner>);
+
+impl RemoteApi {
+    /// A service by a kubeconfig. Its connections live on the tokio runtime this is called on; calls may come from others.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used. Whether a server answers is found out with the first call.
+    pub fn new(options: RemoteOptions) -> Result<Self, AccessError> {
+        let access = LiveAccess::by_kubeconfig(&options.kubeconfig, options.servers.clone())?;
+        Ok(Self::with(access, options))
+    }
+
+    /// A service by credentials in memory, which stay as they are. The options' kubeconfig and servers are not looked at.
+    pub fn fixed(access: Access, options: RemoteOptions) -> Result<Self, AccessError> {
+        Ok(Self::with(LiveAccess::fixed(access)?, options))
+    }
+
+    fn with(access: LiveAccess, options: RemoteOptions) -> Self {
+        RemoteApi(Arc::new(Inner {
+            pool: Pool::new(access, options.connect_timeout),
+            registry: Arc::new(Registry::new(crate::resources::builtin())),
+            user_agent: options.user_agent,
+            request_timeout: options.request_timeout,
+        }))
+    }
+
+    /// Whether the server says it is ready (`/readyz`).
+    ///
+    /// # Errors
+    /// What it says instead, or why it cannot be reached.
+    pub async fn ready(&self) -> Result<(), Status> {
+        let outgoing = Outgoing { method: http::Method::GET, path: "/readyz".into(), body: None };
+        self.0.exchange(&outgoing, &Cause::default()).await.map(drop)
+    }
+}
+
+impl ApiService for RemoteApi {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        let inner = self.0.clone();
+        async move { inner.call(call).await }.boxed()
+    }
+
+    fn watch(&self, _: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        let inner = self.0.clone();
+        async move { inner.watch(target, options, cause).await }.boxed()
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.0.registry.clone()
+    }
+}
+
+/// A reply, whole.
+struct Whole {
+    code: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// How an attempt went.
+enum Attempt {
+    /// The head of a success; the body is still to come.
+    Opened(Response<Incoming>, Lease),
+    /// Anything else the server said.
+    Refused(Whole),
+    NotSent(String),
+    Lost(String),
+    TimedOut,
+}
+
+impl Inner {
+    async fn call(&self, call: ApiCall) -> Result<ApiReply, Status> {
+        let outgoing = Outgoing::of_call(&call.target, &call.operation)?;
+        let whole = self.exchange(&outgoing, &call.cause).await?;
+        let warnings = whole.headers.get_all(header::WARNING).iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
+        Decoder::new(&call.target).reply(&call.operation, whole.code, warnings, &whole.body)
+    }
+
+    async fn watch(&self, target: Target, options: WatchOptions, cause: Cause) -> Result<WatchStream, Status> {
+        match self.open_watch(&target, &options, &cause).await {
+            // A server that cannot send what exists as events of the watch.
+            Err(status) if options.send_initial_events && status.code == 422 => self.list_and_watch(target, options, cause).await,
+            opened => opened,
+        }
+    }
+
+    async fn open_watch(&self, target: &Target, options: &WatchOptions, cause: &Cause) -> Result<WatchStream, Status> {
+        // Spread, so that watches that began together don't end together.
+        let seconds = rand::random_range(300..600);
+        let (response, lease) = self.open(&Outgoing::of_watch(target, options, seconds), cause).await?;
+        Ok(watch::items(response.into_body(), lease, target))
+    }
+
+    /// A watch with initial events, made of pages of a list and a watch from its revision.
+    async fn list_and_watch(&self, target: Target, options: WatchOptions, cause: Cause) -> Result<WatchStream, Status> {
+        let mut page = ListOptions { labels: options.labels.clone(), fields: options.fields.clone(), limit: PAGE, ..ListOptions::default() };
+        let mut initial = Vec::new();
+        let revision: Revision = loop {
+            let call = ApiCall { user: Arc::default(), target: target.clone(), operation: Operation::List(page.clone()), cause: cause.clone() };
+            let ReplyBody::List(list) = self.call(call).await?.body else { return Err(Status::internal("a list was expected")) };
+            initial.extend(list.items.into_iter().map(|object| WatchItem::Event { event: EventType::Added, object, cause: Cause::default() }));
+            page.continue_token = list.continue_token;
+            if page.continue_token.is_none() {
+                break list.revision;
+            }
+        };
+        initial.push(WatchItem::Bookmark { revision, initial_end: true });
+        let options = WatchOptions { resource_version: Some(revision), send_initial_events: false, ..options };
+        let rest = self.open_watch(&target, &options, &cause).await?;
+        Ok(stream::iter(initial).chain(rest).boxed())
+    }
+
+    /// Sends a request until it is answered or should not be sent again; the whole reply.
+    async fn exchange(&self, outgoing: &Outgoing, cause: &Cause) -> Result<Whole, Status> {
+        let mut attempt = 1;
+        loop {
+            let (response, lease) = self.open(outgoing, cause).await?;
+            match self.collect(response).await {
+                Ok(whole) => return Ok(whole),
+                Err(broken) => {
+                    self.next_attempt(outgoing, &mut attempt, broken).await?;
+                    drop(lease);
+                }
+            }
+        }
+    }
+
+    /// Sends a request until its reply begins.
+    async fn open(&self, outgoing: &Outgoing, cause: &Cause) -> Result<(Response<Incoming>, Lease), Status> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt(outgoing, cause).await {
+                Attempt::Opened(response, lease) => return Ok((response, lease)),
+                other => self.next_attempt(outgoing, &mut attempt, other).await?,
+            }
+        }
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// What the caller hears when there is none.
+    async fn next_attempt(&self, outgoing: &Outgoing, attempt: &mut u32, failed: Attempt) -> Result<(), Status> {
+        let (ended, status) = match failed {
+            Attempt::Opened(..) => return Ok(()),
+            Attempt::Refused(whole) => {
+                let retry_after = whole.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+                (Ended::Answered { code: whole.code, retry_after }, failure(whole.code, &whole.body))
+            }
+            Attempt::NotSent(why) => (Ended::NotSent, Status::unavailable(format!("the API server cannot be reached: {why}"))),
+            Attempt::Lost(why) => (Ended::Lost, Status::timeout(format!("the connection to the API server broke before it answered: {why}"))),
+            Attempt::TimedOut => (Ended::TimedOut, Status::timeout("the API server did not answer in time")),
+        };
+        let Some(pause) = pause(outgoing.is_read(), *attempt, ended, rand::random()) else { return Err(status) };
+        tracing::debug!(path = outgoing.path, error = %status.message, "request is sent again");
+        tokio::time::sleep(pause).await;
+        *attempt += 1;
+        Ok(())
+    }
+
+    async fn attempt(&self, outgoing: &Outgoing, cause: &Cause) -> Attempt {
+        let lease = match self.pool.lease(true).await {
+            Ok(lease) => lease,
+            Err(why) => return Attempt::NotSent(why),
+        };
+        let request = match self.request(outgoing, cause) {
+            Ok(request) => request,
+            Err(error) => return Attempt::NotSent(error.to_string()),
+        };
+        let response = match tokio::time::timeout(self.request_timeout, lease.send(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(SendFailure::NotSent(why))) => return Attempt::NotSent(why),
+            Ok(Err(SendFailure::Lost(why))) => return Attempt::Lost(why),
+            Err(_) => return Attempt::TimedOut,
+        };
+        if response.status().is_success() {
+            return Attempt::Opened(response, lease);
+        }
+        match response.status().as_u16() {
+            401 => self.pool.access.look_soon(),
+            502 | 503 => self.pool.avoid(lease.connection()),
+            _ => {}
+        }
+        self.collect(response).await.map_or_else(|failed| failed, Attempt::Refused)
+    }
+
+    /// Reads a reply to its end.
+    async fn collect(&self, response: Response<Incoming>) -> Result<Whole, Attempt> {
+        let (head, body) = response.into_parts();
+        match tokio::time::timeout(self.request_timeout, body.collect()).await {
+            Ok(Ok(body)) => Ok(Whole { code: head.status.as_u16(), headers: head.headers, body: body.to_bytes() }),
+            Ok(Err(error)) => Err(Attempt::Lost(error.to_string())),
+            Err(_) => Err(Attempt::TimedOut),
+        }
+    }
+
+    fn request(&self, outgoing: &Outgoing, cause: &Cause) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::builder().method(outgoing.method.clone()).uri(&outgoing.path);
+        request = request.header(header::ACCEPT, "application/json").header(header::USER_AGENT, &self.user_agent);
+        if let Some(token) = &self.pool.access.current().token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(traceparent) = cause.traceparent() {
+            request = request.header("traceparent", traceparent);
+            if let Some(tracestate) = cause.tracestate() {
+                request = request.header("tracestate", tracestate);
+            }
+        }
+        let mut bytes = Bytes::new();
+        if let Some((media_type, body)) = &outgoing.body {
+            request = request.header(header::CONTENT_TYPE, *media_type);
+            bytes = body.clone();
+        }
+        request.body(Full::new(bytes))
+    }
+}
+
+/// The text of a `Warning: 299 - "…"` header.
+fn warning(header: &str) -> Option<String> {
+    let quoted = header.strip_prefix("299 ")?.split_once(' ')?.1;
+    let text = quoted.strip_prefix('"')?.rsplit_once('"')?.0;
+    Some(text.replace("\\\"", "\"").replace("\\\\", "\\"))
+}

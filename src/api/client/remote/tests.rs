@@ -1,0 +1,139 @@
+//! Against a front door on a port of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+
+use super::{Access, RemoteApi, RemoteOptions};
+use crate::{
+    Status,
+    client::{Api, Client, WatchEvent},
+    http::tests::{client::Door, fake::FakeService},
+    meta::{Cause, Object, ObjectKey, ObjectVersion, Revision},
+    service::{DeleteOptions, EventType, ListOptions, Operation, PatchType, UserInfo, WatchOptions},
+};
+
+fn options() -> RemoteOptions {
+    RemoteOptions { connect_timeout: Duration::from_secs(2), ..RemoteOptions::new("unused") }
+}
+
+fn access(door: &Door, servers: Vec<String>) -> Access {
+    Access { servers, server_name: None, ca_pem: door.pki.ca_pem().to_owned(), certificate: Some(door.admin.clone()), token: None }
+}
+
+fn remote(door: &Door) -> RemoteApi {
+    RemoteApi::fixed(access(door, vec![format!("https://{}", door.handle.addr())]), options()).expect("usable credentials")
+}
+
+fn api(remote: &RemoteApi) -> Api<ConfigMap> {
+    Client::new(Arc::new(remote.clone()), Arc::new(UserInfo::default()), "tester").namespaced("n")
+}
+
+fn config_map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name}, "data": {"a": "b"}})).expect("a ConfigMap")
+}
+
+#[actix_web::test]
+async fn a_typed_client_does_over_https_what_it_does_in_process() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let remote = remote(&door);
+    remote.ready().await.expect("ready");
+    let api = api(&remote);
+    let made = api.create(&config_map("x")).await.expect("made");
+    assert_eq!((made.metadata.resource_version.as_deref(), &made.data), (Some("2"), &config_map("x").data));
+    assert_eq!(api.get("x").await.expect("there").metadata.uid, made.metadata.uid);
+    api.update(&made).await.expect("updated");
+    api.patch("x", "", PatchType::Merge, &json!({"data": {}})).await.expect("patched");
+    let list = api.list(ListOptions::default()).await.expect("listed");
+    assert_eq!((list.items.len(), list.revision), (1, Revision(3)));
+    api.delete("x", DeleteOptions::default()).await.expect("deleted");
+    let gone = api.get("x").await.expect_err("gone");
+    assert!(gone.is_not_found());
+    assert_eq!(gone.message, "configmaps \"x\" not found");
+    let calls = door.service.calls.lock().expect("no panic holds it");
+    let Operation::Create { options, .. } = &calls[0].operation else { panic!("the first call creates") };
+    assert_eq!((options.field_manager.as_str(), calls[0].user.name.as_str()), ("tester", "cert"), "who calls is in the certificate");
+}
+
+#[actix_web::test]
+async fn a_call_carries_its_cause() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let version = ObjectVersion { resource: "deployments.apps".into(), key: ObjectKey::new("n", "web"), revision: Revision(7) };
+    let cause = Cause::root().with_object(Arc::new(version));
+    let client = Client::new(Arc::new(remote(&door)), Arc::new(UserInfo::default()), "tester").caused_by(cause.clone());
+    let _ = client.namespaced::<ConfigMap>("n").get("x").await; // that it is not there does not matter
+    assert_eq!(door.service.calls.lock().expect("no panic holds it")[0].cause, cause);
+}
+
+#[actix_web::test]
+async fn a_watch_streams_what_exists_and_what_changes() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let put = |name: &str, event| {
+        let tree = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": "n", "uid": name}});
+        door.service.put(&door.service.target("configmaps", "n", ""), &Object::from_value(tree).expect("an object"), event);
+    };
+    put("a", EventType::Added);
+    let api = api(&remote(&door));
+    let mut watch = api.watch(WatchOptions { send_initial_events: true, allow_bookmarks: true, ..WatchOptions::default() }).await.expect("begins");
+    let WatchEvent::Applied { object, .. } = watch.next().await.expect("an event") else { panic!("what exists comes first") };
+    assert_eq!(object.metadata.name.as_deref(), Some("a"));
+    assert!(matches!(watch.next().await, Some(WatchEvent::Bookmark { revision: Revision(2), initial_end: true })));
+    for at in 0..100 {
+        put(&format!("x{at}"), EventType::Modified);
+    }
+    put("a", EventType::Deleted);
+    for at in 0..100 {
+        let Some(WatchEvent::Applied { object, stored, cause }) = watch.next().await else { panic!("a change was made") };
+        assert_eq!(object.metadata.name, Some(format!("x{at}")));
+        let told = cause.object.expect("an event tells of an object");
+        assert_eq!((&told.key, told.revision, &*told.resource), (&stored.key, stored.revision, "configmaps"));
+    }
+    assert!(matches!(watch.next().await, Some(WatchEvent::Deleted { .. })));
+    door.handle.stop().await;
+    assert!(watch.next().await.is_none(), "a server that stops ends its watches in good order");
+}
+
+#[actix_web::test]
+async fn a_forgotten_revision_ends_a_watch_with_410() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut watch = api(&remote(&door)).watch(WatchOptions { resource_version: Some(Revision(1)), ..WatchOptions::default() }).await.expect("begins");
+    assert!(matches!(watch.next().await, Some(WatchEvent::End(status)) if status.code == 410));
+    assert!(watch.next().await.is_none());
+}
+
+#[actix_web::test]
+async fn the_next_server_answers_when_one_is_gone() {
+    let (first, second) = (Door::open(FakeService::new(), |_| {}), Door::open(FakeService::new(), |_| {}));
+    // The two have authorities of their own: trust both, and show a token in place of a certificate.
+    let mut access = access(&first, vec![format!("https://{}", first.handle.addr()), format!("https://{}", second.handle.addr())]);
+    access.ca_pem.push_str(second.pki.ca_pem());
+    access.certificate = None;
+    access.token = Some("admin".into());
+    let remote = RemoteApi::fixed(access, options()).expect("usable credentials");
+    let api = api(&remote);
+    api.create(&config_map("x")).await.expect("the first server takes it");
+    first.handle.stop().await;
+    let answer = api.get("x").await.expect_err("the second server has no such object");
+    assert!(answer.is_not_found(), "{answer}");
+    api.create(&config_map("y")).await.expect("the second server takes it");
+    second.handle.stop().await;
+    let status: Status = api.get("y").await.expect_err("nobody answers");
+    assert_eq!(status.code, 503, "{status}");
+}
+
+#[actix_web::test]
+async fn more_requests_than_a_connection_carries_open_another() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let api = api(&remote(&door));
+    let mut watches = Vec::new();
+    for _ in 0..200 {
+        watches.push(api.watch(WatchOptions { send_initial_events: true, ..WatchOptions::default() }).await.expect("begins"));
+    }
+    api.create(&config_map("x")).await.expect("requests are still taken");
+    for watch in &mut watches {
+        assert!(matches!(watch.next().await, Some(WatchEvent::Bookmark { initial_end: true, .. })));
+        assert!(matches!(watch.next().await, Some(WatchEvent::Applied { .. })));
+    }
+}
