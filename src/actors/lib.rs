@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod controllers;
 pub mod dns;
 pub mod kubelet;
+pub mod metrics;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

@@ -13,6 +13,7 @@ pub mod auth;
 pub mod client;
 pub mod http;
 pub mod meta;
+pub mod metrics;
 pub mod patch;
 pub mod resources;
 pub mod schema;

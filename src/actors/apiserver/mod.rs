@@ -20,6 +20,7 @@ pub mod cache;
 mod continue_token;
 mod core;
 mod hops;
+pub mod metrics;
 mod objects;
 mod old_watch;
 mod options;

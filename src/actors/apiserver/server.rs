@@ -10,7 +10,7 @@ use troupe_api::{
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
     status::Status,
-    store::StoreError,
+    store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
 };
 
@@ -19,6 +19,7 @@ use super::{
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
     hops::HopRecorder,
+    metrics::StoredObjects,
     subresources,
     upkeep::Upkeep,
     write::Writer,
@@ -37,19 +38,20 @@ impl ApiServer {
     /// # Errors
     /// When the store does not answer.
     pub async fn start(options: ApiServerOptions) -> Result<Arc<ApiServer>, StoreError> {
-        let revision = options.store.current_revision().await?;
+        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(options.store, &options.resources));
+        let revision = store.current_revision().await?;
         let dispatched = Arc::new(Sequence::default());
         dispatched.advance(revision);
         let caches = Arc::new(CacheTable::default());
         let context = CacheContext {
-            store: options.store.clone(),
+            store: store.clone(),
             clock: options.clock.clone(),
             dispatched: dispatched.clone(),
             history_bytes: options.history_bytes,
             history_for: options.history_for,
         };
         caches.add_rows(&options.resources, &context, &options.system);
-        let feed = StoreFeed::new(options.store.clone(), caches.clone(), dispatched.clone(), options.compact_every);
+        let feed = StoreFeed::new(store.clone(), caches.clone(), dispatched.clone(), options.compact_every);
         options.system.spawn("apiserver/store-feed", Policy { intensity: 20, ..Policy::default() }, move |_| feed.clone());
         for route in caches.routes().values() {
             route.cache.applied.reached(revision).await;
@@ -57,7 +59,7 @@ impl ApiServer {
         let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources)), caches });
         let core = Arc::new(Core {
             recorder: HopRecorder::new(options.system.clone()),
-            store: options.store,
+            store,
             clock: options.clock,
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
@@ -84,6 +86,11 @@ impl ApiServer {
     /// The actor system that the server's units live in.
     pub fn system(&self) -> &System {
         self.core.recorder.system()
+    }
+
+    /// Tells Prometheus how many objects there are.
+    pub fn stored_objects(&self) -> StoredObjects {
+        StoredObjects(self.core.listers.caches.clone())
     }
 
     /// Synchronous reads of the watch caches.

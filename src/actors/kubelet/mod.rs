@@ -11,6 +11,7 @@ pub mod events;
 pub mod handle;
 pub mod images;
 pub mod manifests;
+pub mod metrics;
 pub mod node;
 pub mod options;
 pub mod pods;
@@ -41,6 +42,7 @@ use self::{
     context::NodeContext,
     events::EventRecorder,
     manifests::Manifests,
+    metrics::MeteredRuntime,
     node::{NodeFacts, NodeReporter, facts::MachineFacts},
     pods::{AllPods, PodChanged, Pods, RuntimeChanged},
     relist::RuntimeWatch,
@@ -155,7 +157,7 @@ fn context(options: &KubeletOptions, version: &VersionResponse, machine: &Machin
     };
     NodeContext {
         node_name,
-        runtime: options.runtime.clone(),
+        runtime: Arc::new(MeteredRuntime::new(options.runtime.clone())),
         cluster,
         events,
         root: options.root_dir.clone(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -15,6 +15,7 @@ use troupe_cri::{
     runtime::CriResult,
 };
 
+use super::metrics;
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -72,8 +73,9 @@ impl RuntimeWatch {
             return;
         }
         self.listing = true;
-        let runtime = self.runtime.clone();
-        cx.spawn_then(async move { list(&*runtime).await }, |watch, listed, cx| {
+        let (runtime, begun) = (self.runtime.clone(), Instant::now());
+        cx.spawn_then(async move { list(&*runtime).await }, move |watch, listed, cx| {
+            metrics::relisted(begun.elapsed());
             watch.listing = false;
             watch.lists += 1;
             match listed {

@@ -11,6 +11,7 @@ pub mod base;
 pub mod endpoints;
 pub mod index;
 pub mod ledger;
+pub mod metrics;
 pub mod names;
 pub mod plan;
 pub mod router;

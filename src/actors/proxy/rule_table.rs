@@ -19,7 +19,7 @@ use troupe_net::{
 use super::{
     base,
     ledger::{Changes, Ledger},
-    names,
+    metrics, names,
     plan::{ServicePlan, UdpFlows, stale},
     router::{ServiceRouter, TableStarted, by_itself},
 };
@@ -133,6 +133,7 @@ impl RuleTable {
             return;
         }
         let plans = std::mem::take(&mut self.pending);
+        metrics::taken();
         self.note_flows(&plans);
         let rules = |plan: Option<Arc<ServicePlan>>| plan.filter(|plan| !plan.rules.is_empty()).map(|plan| Arc::new(plan.rules.clone()));
         let changes: Changes = plans.into_iter().map(|(key, plan)| (key, rules(plan))).collect();
@@ -171,6 +172,7 @@ impl RuleTable {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
+        metrics::synced(applied.result.is_ok(), applied.whole, applied.took);
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -284,6 +286,7 @@ impl On<SetRules> for RuleTable {
             awaited.remove(&key);
         }
         self.pending.insert(key, plan);
+        metrics::queued(self.pending.len());
         self.arm(COALESCE, cx);
         Reply::Now(())
     }

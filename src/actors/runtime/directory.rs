@@ -16,7 +16,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::recorder::Name;
+use super::{
+    metrics::{ActorKind, Totals},
+    recorder::Name,
+};
 
 /// What the runtime tells a host besides its unit's messages.
 pub enum Control {
@@ -107,6 +110,12 @@ impl Entry {
         self.name
     }
 
+    /// Which actors it is counted together with.
+    fn kind(&self) -> ActorKind {
+        let end = self.path.match_indices('/').nth(1).map_or(self.path.len(), |(at, _)| at);
+        ActorKind { place: self.path[..end].into(), unit: self.unit }
+    }
+
     fn since_birth(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
@@ -131,6 +140,14 @@ impl Entry {
         self.handled.fetch_add(1, Relaxed);
         let bucket = (u128::BITS - took.as_nanos().leading_zeros()).min(39);
         self.latency[bucket as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Messages waiting, nanoseconds the oldest has waited at most, messages handled, restarts.
+    pub(super) fn numbers(&self) -> (u64, u64, u64, u64) {
+        let mailbox = self.queued.load(Relaxed);
+        let now = self.since_birth(tokio::time::Instant::now().into_std());
+        let oldest = if mailbox == 0 { 0 } else { now.saturating_sub(self.oldest.load(Relaxed)) };
+        (mailbox, oldest, self.handled.load(Relaxed), self.restarts.load(Relaxed))
     }
 
     pub(crate) fn set_running(&self) {
@@ -175,9 +192,7 @@ impl Entry {
     }
 
     fn status(&self, status: Value) -> ActorStatus {
-        let mailbox = self.queued.load(Relaxed);
-        let now = self.since_birth(tokio::time::Instant::now().into_std());
-        let oldest_us = if mailbox == 0 { 0 } else { now.saturating_sub(self.oldest.load(Relaxed)) / 1000 };
+        let (mailbox, oldest, handled, restarts) = self.numbers();
         let state = match self.state.load(Relaxed) {
             0 => ActorState::Starting,
             1 => ActorState::Running,
@@ -188,11 +203,11 @@ impl Entry {
             unit: self.unit,
             state,
             mailbox,
-            oldest_us,
-            handled: self.handled.load(Relaxed),
+            oldest_us: oldest / 1000,
+            handled,
             p50_us: self.quantile(0.5),
             p99_us: self.quantile(0.99),
-            restarts: self.restarts.load(Relaxed),
+            restarts,
             last_failure: self.last_failure.lock().clone(),
             status,
         }
@@ -203,18 +218,35 @@ impl Entry {
 #[derive(Default)]
 pub struct Directory {
     entries: RwLock<BTreeMap<Arc<str>, Arc<Entry>>>,
+    /// What actors that are gone had counted, so that totals never fall.
+    gone: Mutex<Totals>,
 }
 
 impl Directory {
     pub(crate) fn insert(&self, entry: Arc<Entry>) {
-        self.entries.write().insert(entry.path.clone(), entry);
+        let replaced = self.entries.write().insert(entry.path.clone(), entry);
+        if let Some(replaced) = replaced {
+            self.gone.lock().entry(replaced.kind()).or_default().retire(&replaced);
+        }
     }
 
     pub(crate) fn remove(&self, entry: &Arc<Entry>) {
         let mut entries = self.entries.write();
         if entries.get(&entry.path).is_some_and(|current| Arc::ptr_eq(current, entry)) {
             entries.remove(&entry.path);
+            self.gone.lock().entry(entry.kind()).or_default().retire(entry);
         }
+    }
+
+    /// Numbers of all actors, together for those of one kind.
+    pub fn totals(&self) -> Totals {
+        // Nobody leaves between the two looks.
+        let entries = self.entries.read();
+        let mut totals = self.gone.lock().clone();
+        for entry in entries.values() {
+            totals.entry(entry.kind()).or_default().add(entry);
+        }
+        totals
     }
 
     pub fn get(&self, path: &str) -> Option<Arc<Entry>> {

@@ -3,6 +3,8 @@
 //! A pure state machine driven by the time it is handed. Keys are deduplicated; a key that is added while in flight runs
 //! again afterwards; failures back off; a key that fails or panics too often is quarantined and retried slowly.
 
+mod metrics;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::Hash,
@@ -11,6 +13,9 @@ use std::{
 
 use std::collections::HashMap;
 use troupe_api::meta::Cause;
+
+use self::metrics::Since;
+pub use self::metrics::{COLLECTORS, QueueMetrics};
 
 /// How failures are paced.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +63,8 @@ struct Slot {
     dirty: bool,
     due: Option<(Instant, u64)>,
     cause: Cause,
+    /// Ready, or in flight, since then; only with metrics.
+    since: Option<Since>,
 }
 
 /// The queue.
@@ -69,11 +76,17 @@ pub struct KeyQueue<K> {
     due: BTreeMap<(Instant, u64), K>,
     sequence: u64,
     in_flight: usize,
+    metrics: Option<QueueMetrics>,
 }
 
 impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
     pub fn new(policy: QueuePolicy) -> Self {
-        KeyQueue { policy, slots: HashMap::new(), ready: VecDeque::new(), due: BTreeMap::new(), sequence: 0, in_flight: 0 }
+        KeyQueue { policy, slots: HashMap::new(), ready: VecDeque::new(), due: BTreeMap::new(), sequence: 0, in_flight: 0, metrics: None }
+    }
+
+    /// Counts from now on in these series.
+    pub fn measured(self, metrics: QueueMetrics) -> Self {
+        KeyQueue { metrics: Some(metrics), ..self }
     }
 
     /// Wants `key` worked on. A wake-up of a key that backs off runs it now, unless it is quarantined.
@@ -83,14 +96,24 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         if slot.in_flight {
             slot.dirty = true;
         } else if !slot.ready && !slot.quarantined && slot.failures + slot.panics == 0 {
-            slot.ready = true;
             if let Some(due) = slot.due.take() {
                 self.due.remove(&due);
             }
-            self.ready.push_back(key);
+            self.make_ready(key);
         } else if !slot.ready && slot.due.is_none() {
-            slot.ready = true;
-            self.ready.push_back(key);
+            self.make_ready(key);
+        }
+    }
+
+    /// Lines a key up to be worked on.
+    fn make_ready(&mut self, key: K) {
+        let slot = self.slots.get_mut(&key).expect("whoever makes a key ready has its slot");
+        slot.ready = true;
+        slot.since = self.metrics.map(|_| Since::now());
+        self.ready.push_back(key);
+        if let Some(metrics) = &self.metrics {
+            metrics.added();
+            metrics.depth(self.ready.len());
         }
     }
 
@@ -127,8 +150,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             if slot.in_flight {
                 slot.dirty = true;
             } else if !slot.ready {
-                slot.ready = true;
-                self.ready.push_back(key);
+                self.make_ready(key);
             }
         }
         let key = self.ready.pop_front()?;
@@ -136,6 +158,10 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         slot.ready = false;
         slot.in_flight = true;
         self.in_flight += 1;
+        if let Some(metrics) = &self.metrics {
+            metrics.depth(self.ready.len());
+            slot.since = Some(metrics.begun(slot.since));
+        }
         Some((key, slot.cause.clone()))
     }
 
@@ -151,6 +177,9 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             return false;
         }
         self.in_flight -= 1;
+        if let (Some(metrics), Some(since)) = (&self.metrics, slot.since.take()) {
+            metrics.ended(since);
+        }
         let dirty = std::mem::take(&mut slot.dirty);
         match verdict {
             Verdict::Done | Verdict::RequeueAfter(_) => (slot.failures, slot.panics, slot.quarantined) = (0, 0, false),
@@ -159,8 +188,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         }
         match verdict {
             Verdict::Done | Verdict::RequeueAfter(_) if dirty => {
-                slot.ready = true;
-                self.ready.push_back(key.clone());
+                self.make_ready(key.clone());
                 if let Verdict::RequeueAfter(delay) = verdict {
                     self.appoint(key.clone(), now + delay);
                 }
@@ -184,6 +212,9 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         let policy = self.policy;
         let slot = self.slots.get_mut(key).expect("checked by the caller");
         let poisoned = slot.failures >= policy.failures || slot.panics >= policy.panics;
+        if let Some(metrics) = &self.metrics {
+            metrics.retried();
+        }
         let newly = poisoned && !slot.quarantined;
         slot.quarantined = poisoned;
         if let Some(due) = slot.due.take() {

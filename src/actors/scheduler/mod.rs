@@ -8,6 +8,7 @@ mod bind;
 pub mod decide;
 pub mod framework;
 mod intake;
+pub mod metrics;
 pub mod node_info;
 pub mod plugins;
 pub mod queue;

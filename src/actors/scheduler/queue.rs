@@ -38,6 +38,8 @@ struct Entry {
     /// Order of arrival among pods of equal priority.
     arrival: u64,
     attempts: u32,
+    /// When it came in.
+    since: Instant,
     place: Place,
 }
 
@@ -48,6 +50,8 @@ pub struct SchedulingQueue {
     active: BTreeSet<(Reverse<i32>, u64, ObjectKey)>,
     backoff: BTreeMap<(Instant, u64), ObjectKey>,
     arrivals: u64,
+    /// How many are unschedulable.
+    stuck: usize,
 }
 
 /// How many pods are where.
@@ -80,7 +84,7 @@ impl SchedulingQueue {
         }
         self.arrivals += 1;
         let arrival = self.arrivals;
-        self.pods.insert(key.clone(), Entry { priority, arrival, attempts: 0, place: Place::Active });
+        self.pods.insert(key.clone(), Entry { priority, arrival, attempts: 0, since: now, place: Place::Active });
         self.active.insert((Reverse(priority), arrival, key));
     }
 
@@ -90,8 +94,14 @@ impl SchedulingQueue {
         match entry.place {
             Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, entry.arrival))),
-            Place::Unschedulable { .. } | Place::InFlight { .. } => {}
+            Place::Unschedulable { .. } => self.stuck -= 1,
+            Place::InFlight { .. } => {}
         }
+    }
+
+    /// How long a pod has been here, and how often it was tried.
+    pub fn history(&self, key: &ObjectKey, now: Instant) -> Option<(Duration, u32)> {
+        self.pods.get(key).map(|entry| (now.saturating_duration_since(entry.since), entry.attempts))
     }
 
     /// Takes the most urgent pod out for an attempt.
@@ -110,6 +120,7 @@ impl SchedulingQueue {
         let Place::InFlight { changes } = &entry.place else { return };
         let helped = changes.iter().any(|change| *change == ClusterChange::PodUpdated || helps(plugins, &rejected_by, *change));
         entry.place = Place::Unschedulable { since: now, rejected_by };
+        self.stuck += 1;
         if helped {
             self.requeue(key, now);
         }
@@ -155,14 +166,14 @@ impl SchedulingQueue {
     }
 
     pub fn depth(&self) -> QueueDepth {
-        let unschedulable = self.pods.values().filter(|entry| matches!(entry.place, Place::Unschedulable { .. })).count();
-        QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable }
+        QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable: self.stuck }
     }
 
     /// Moves an unschedulable pod on: to backoff while its backoff since the last attempt lasts, else to active.
     fn requeue(&mut self, key: &ObjectKey, now: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Place::Unschedulable { since, .. } = entry.place else { return };
+        self.stuck -= 1;
         let until = since + backoff(entry.attempts);
         if until > now {
             entry.place = Place::Backoff(until);

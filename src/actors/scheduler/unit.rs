@@ -1,6 +1,10 @@
 //! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::Message;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,6 +20,7 @@ use super::{
     decide::{Decision, decide},
     framework::{ClusterChange, Plugin},
     intake::{Intake, News, node_news, pod_news},
+    metrics::{self, AttemptResult},
     node_info::PodInfo,
     plugins::default_plugins,
     queue::SchedulingQueue,
@@ -133,12 +138,20 @@ impl SchedulerUnit {
         }
         let now = cx.system().instant();
         for _ in 0..BATCH {
-            let Some(key) = self.queue.pop(now) else { return self.arm(cx) };
+            let Some(key) = self.queue.pop(now) else {
+                self.measure();
+                return self.arm(cx);
+            };
             if let Some((pod, cause)) = self.pending.get(&key).cloned() {
                 self.attempt(key, pod, cause, cx);
             }
         }
+        self.measure();
         cx.address().wake(Wake, Cause::default());
+    }
+
+    fn measure(&self) {
+        metrics::state(self.queue.depth(), self.snapshot.nodes().len(), self.assumed.len());
     }
 
     fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -153,14 +166,17 @@ impl SchedulerUnit {
     fn attempt(&mut self, key: ObjectKey, pod: Arc<Pod>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
         let cause = cx.step("Schedule", &cause);
         let info = PodInfo::new(pod.clone());
+        let begun = Instant::now();
         let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
         let (decision, looked_at) = decide(&self.plugins, &info, self.snapshot.nodes(), self.next_start, tie);
+        metrics::decided(begun.elapsed());
         let nodes = self.snapshot.nodes().len().max(1);
         self.next_start = (self.next_start + looked_at) % nodes;
         match decision {
-            Decision::Bind { node } => self.bind(key, pod, node, cause, cx),
+            Decision::Bind { node } => self.bind(key, pod, node, (cause, begun), cx),
             Decision::Unschedulable { message, rejected_by } => {
                 self.failed += 1;
+                metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
                 self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
                 if let Some(events) = &self.events {
                     events.warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
@@ -175,10 +191,11 @@ impl SchedulerUnit {
         }
     }
 
-    /// Counts the pod on its node at once and binds in the background.
-    fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
+    /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
+    fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
         self.snapshot.set_pod(&node, pod.clone());
         self.assumed.insert(key.clone(), node.clone());
+        let history = self.queue.history(&key, cx.system().instant());
         let client = self.client.caused_by(cause);
         let target = node.clone();
         let posted = pod.clone();
@@ -186,6 +203,10 @@ impl SchedulerUnit {
         cx.spawn_then(binding, move |unit, result, cx| match result {
             Ok(()) => {
                 unit.bound += 1;
+                metrics::attempted(AttemptResult::Scheduled, begun.elapsed());
+                if let Some((waited, attempts)) = history {
+                    metrics::scheduled(waited + begun.elapsed(), attempts);
+                }
                 let message = format!("Successfully assigned {key} to {node}");
                 if let Some(events) = &unit.events {
                     events.normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
@@ -194,6 +215,7 @@ impl SchedulerUnit {
             Err(status) => {
                 tracing::debug!(%key, error = %status, "binding failed, will retry");
                 unit.failed += 1;
+                metrics::attempted(AttemptResult::Error, begun.elapsed());
                 if unit.assumed.remove(&key).is_some() {
                     unit.snapshot.remove_pod(&key);
                 }

@@ -1,11 +1,16 @@
 //! The client that units use: [`Api<K>`] over any [`ApiService`], local or remote, same face.
 
+mod counts;
 pub mod remote;
+
+pub use counts::COLLECTORS;
 
 use std::{marker::PhantomData, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};
 use serde_json::Value;
+
+use self::counts::counted;
 
 use crate::{
     meta::{Cause, Object, Revision},
@@ -65,8 +70,9 @@ impl Client {
 
     /// Makes a call on an arbitrary target.
     pub async fn call(&self, target: Target, operation: Operation) -> Result<crate::ApiReply, Status> {
+        let verb = operation.verb();
         let call = ApiCall { user: self.user.clone(), target, operation, cause: self.cause.clone() };
-        self.service.call(call).await
+        counted(verb, self.service.call(call)).await
     }
 
     fn write_options(&self) -> WriteOptions {

@@ -19,6 +19,7 @@ use super::{
     accept,
     authorize::authorize,
     body, connect, health, identity,
+    monitor::{Monitor, Underway},
     openapi::OpenApiReply,
     options::RawRequest,
     path::RequestInfo,
@@ -37,7 +38,8 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
     let audit_id = audit_id(&request);
     let mut payload = payload.into_inner();
-    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload)).catch_unwind().await;
+    let monitor = Monitor::begin();
+    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload, &monitor)).catch_unwind().await;
     let mut response = match outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic))) {
         Ok(response) => response,
         Err(status) => refuse(&request, &mut payload, &status).await,
@@ -47,7 +49,7 @@ pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Da
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
     }
-    response
+    monitor.answer(response)
 }
 
 async fn refuse(request: &HttpRequest, payload: &mut Payload, status: &Status) -> HttpResponse {
@@ -79,16 +81,17 @@ pub fn user_agent(request: &HttpRequest) -> &str {
 }
 
 /// Applies the limits of number and time.
-async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, Status> {
+async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, monitor: &Monitor) -> Result<HttpResponse, Status> {
     let path = request.path();
     let info = RequestInfo::parse(path);
     let query = Query::parse(request.query_string());
     let verb = if info.is_resource { request_verb(&info, request.method(), &query) } else { "" };
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
-    let work = dispatch(shared, request, payload, &info, &query).instrument(span);
+    let work = dispatch(shared, request, payload, monitor, &info, &query).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
+    let _underway = Underway::request(request.method());
     // Health and discovery must answer under load too.
     let _place = if info.is_resource { Some(shared.in_flight.enter()?) } else { None };
     let limit = time_limit(&query, shared.options.request_timeout)?;
@@ -113,6 +116,7 @@ async fn dispatch(
     shared: &Shared,
     request: &HttpRequest,
     payload: &mut Payload,
+    monitor: &Monitor,
     info: &RequestInfo<'_>,
     query: &Query,
 ) -> Result<HttpResponse, Status> {
@@ -120,7 +124,7 @@ async fn dispatch(
     let caller = identity::authenticate(request, &*options.authenticator, options.anonymous)?;
     let user = identity::impersonate(request, caller, &*options.authorizer)?;
     if info.is_resource {
-        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request) }, payload).await;
+        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request), monitor }, payload).await;
     }
     let path = request.path();
     let verb = request.method().as_str().to_ascii_lowercase();

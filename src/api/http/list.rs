@@ -16,7 +16,7 @@ use actix_web::{
 use bytes::Bytes;
 
 use super::{
-    accept::{Encoding, Form},
+    accept::{Accepted, Encoding, Form},
     compress::{Gzip, MIN_GZIP},
     pretty::Indenter,
     query::Query,
@@ -25,7 +25,7 @@ use super::{
     table::TableForm,
 };
 use crate::{
-    meta::Clock,
+    meta::{Clock, SystemClock},
     service::{ListReply, Target},
     status::Status,
     stored::StoredObject,
@@ -127,6 +127,18 @@ pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<d
         response.insert_header((header::VARY, HeaderValue::from_static("Accept-Encoding")));
     }
     Ok(response.body(ListStream { bytes, indenter: outgoing.accepted.pretty.then(Indenter::default), gzip, ended: false }))
+}
+
+/// The JSON body of a list, slice by slice, as a reply carries it.
+///
+/// # Panics
+/// Never: every list has this form.
+pub fn slices(target: &Target, list: ListReply) -> impl Iterator<Item = Vec<u8>> {
+    let accepted = Accepted { encoding: Encoding::Json, form: Form::Full, pretty: false };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let bytes = ListBytes::new(&Outgoing { accepted, gzip: false }, target, &Query::default(), &clock, list).expect("full lists are always there");
+    let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false };
+    std::iter::from_fn(move || stream.next_slice())
 }
 
 /// A list as an HTTP body.

@@ -20,6 +20,7 @@ mod identity;
 mod limits;
 mod list;
 mod list_options;
+pub mod monitor;
 mod openapi;
 pub mod options;
 pub mod path;
@@ -42,6 +43,7 @@ mod write_options;
 pub(crate) mod tests;
 
 pub use connect::{Connect, ConnectRequest};
+pub use list::slices as list_slices;
 pub use openapi::OpenApiSource;
 pub use options::{ExtraRoute, HealthCheck, HealthGroups, HttpOptions, RawReply};
 pub use server::{HttpServerHandle, ServeError, serve};

@@ -13,6 +13,7 @@ use super::{
     deprecation,
     handler::user_agent,
     list_options::{list_options, revision, watch_options},
+    monitor::Monitor,
     path::RequestInfo,
     query::Query,
     render::FullForm,
@@ -37,13 +38,17 @@ pub struct Exchange<'a> {
     pub query: &'a Query,
     pub user: Arc<UserInfo>,
     pub cause: Cause,
+    pub monitor: &'a Monitor,
 }
 
 /// Answers a request on a resource path.
 pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
     let registry = exchange.shared.options.service.registry();
     let Route { target, action } = match route(&registry, exchange.info, exchange.request.method(), exchange.query) {
-        Ok(route) => route,
+        Ok(route) => {
+            exchange.monitor.routed(exchange.request, exchange.query, &route);
+            route
+        }
         Err(status) => {
             // Whoever may not ask does not learn what is served.
             let verb = request_verb(exchange.info, exchange.request.method(), exchange.query);

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
+    monitor::WatchCounts,
     render::{FullForm, write_partial},
     table::TableForm,
 };
@@ -48,18 +49,24 @@ pub struct Framer {
     api_version: String,
     /// The next table is the first and describes its columns.
     first_table: bool,
+    counts: WatchCounts,
 }
 
 impl Framer {
     pub fn new(form: WatchForm, target: Target) -> Self {
         let api_version = super::render::api_version(&target);
-        Framer { form, target, api_version, first_table: true }
+        let counts = WatchCounts::of(&target.resource, &target.version);
+        Framer { form, target, api_version, first_table: true, counts }
     }
 
     /// The frame of an item; `None` for an end that clients need not hear of.
     fn frame(&mut self, item: &WatchItem) -> Option<Bytes> {
         match item {
-            WatchItem::Event { event, object, .. } => Some(self.event(*event, object)),
+            WatchItem::Event { event, object, .. } => {
+                let frame = self.event(*event, object);
+                self.counts.sent(frame.len());
+                Some(frame)
+            }
             WatchItem::Bookmark { revision, initial_end } => Some(self.bookmark(*revision, *initial_end)),
             WatchItem::End(status) => error_frame(status),
         }

@@ -47,6 +47,12 @@ pub fn locate<T>(key: &[u8], lookup: impl Fn(&str) -> Option<T>) -> Option<(T, O
     })
 }
 
+/// Finds the storage prefix that a key, or the start of a resource's range, begins with.
+pub fn prefix_of<T>(key: &[u8], lookup: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let rest = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+    rest.match_indices('/').take(2).find_map(|(at, _)| lookup(&rest[..at]))
+}
+
 /// `namespace/name` or `name`.
 fn object_key(text: &str) -> Option<ObjectKey> {
     let key = match text.split_once('/') {

@@ -3,6 +3,7 @@
 pub mod embedded;
 pub mod keys;
 pub mod memory;
+pub mod metered;
 #[cfg(test)]
 pub mod suite;
 mod watchers;

@@ -21,7 +21,7 @@ use crate::runtime::{
     unit::{Policy, Unit},
 };
 
-use super::{Change, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
+use super::{super::metrics::CacheCounts, Change, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
@@ -118,12 +118,14 @@ pub struct ResourceActor {
     waiting: Option<Vec<StoreEvent>>,
     /// `resource.group`, for causes.
     name: Arc<str>,
+    counts: CacheCounts,
 }
 
 impl ResourceActor {
     pub fn new(cache: Arc<ResourceCache>, context: CacheContext) -> Self {
         let history = History::new(Revision::ZERO, context.history_bytes, context.history_for);
         let name = cache.resource.group_resource().to_string().into();
+        let counts = CacheCounts::of(&cache.resource);
         ResourceActor {
             cache,
             context,
@@ -133,6 +135,7 @@ impl ResourceActor {
             announced: HashMap::new(),
             waiting: None,
             name,
+            counts,
         }
     }
 
@@ -194,10 +197,14 @@ impl ResourceActor {
         }
         self.cache.publish(snapshot);
         let now = self.context.clock.instant();
+        self.counts.received.add(changes.len() as u64);
+        let overflowed = self.subscribers.overflowed;
         for change in changes {
             self.subscribers.fan_out(&change);
+            self.counts.dispatched.increment();
             self.history.push(change, now);
         }
+        self.counts.terminated.add(self.subscribers.overflowed - overflowed);
         if let Some(revision) = last {
             self.cache.applied.advance(revision);
         }

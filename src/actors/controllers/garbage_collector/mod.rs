@@ -39,7 +39,7 @@ use crate::runtime::{
     envelope::{On, Reply},
     events::EventRecorder,
     host::{UnitAddr, UnitContext},
-    queue::{KeyQueue, QueuePolicy, Verdict},
+    queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     system::{System, TaskHandle},
     unit::{Policy, Unit},
 };
@@ -84,7 +84,7 @@ impl GarbageCollector {
         GarbageCollector {
             client,
             graph: Graph::default(),
-            queue: KeyQueue::new(QueuePolicy::default()),
+            queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of("garbage_collector")),
             intake: Arc::default(),
             watched: BTreeMap::new(),
             events: None,

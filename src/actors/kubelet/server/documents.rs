@@ -49,13 +49,3 @@ pub fn pod_list(pods: &[Arc<Pod>]) -> Response<Body> {
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
     document(200, "application/json", list.to_string())
 }
-
-/// What Prometheus reads.
-pub fn metrics(node: &str, pods: usize, running: usize) -> Response<Body> {
-    let text = format!(
-        "# HELP kubelet_node_name The node's name. The count is always 1.\n# TYPE kubelet_node_name gauge\nkubelet_node_name{{node={node:?}}} 1\n\
-         # HELP kubelet_desired_pods Number of pods bound to this node\n# TYPE kubelet_desired_pods gauge\nkubelet_desired_pods {pods}\n\
-         # HELP kubelet_running_pods Number of pods that have a running pod sandbox\n# TYPE kubelet_running_pods gauge\nkubelet_running_pods {running}\n"
-    );
-    document(200, "text/plain; version=0.0.4; charset=utf-8", text)
-}

@@ -11,10 +11,7 @@ use troupe_api::{
     auth::{Authenticator, Authorizer},
     http::streaming::LogOptions,
 };
-use troupe_cri::{
-    Runtime,
-    proto::{PodSandboxFilter, PodSandboxState, PodSandboxStateValue},
-};
+use troupe_cri::Runtime;
 
 use super::{
     authorize,
@@ -24,6 +21,7 @@ use super::{
     route::Route,
     streams::{self, Purpose},
 };
+use crate::kubelet::metrics::scrape;
 
 /// A client has this long for the TLS handshake, and again for each request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -155,13 +153,11 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
         Route::Run { pod, container } => run(&request, &options, &pod, &container).await,
         Route::Pods | Route::RunningPods => documents::pod_list(&pods.pods().await),
         Route::Healthz => text(200, "ok"),
-        Route::Metrics => documents::metrics(node_name, pods.pods().await.len(), running_sandboxes(&**runtime).await),
+        Route::Metrics => {
+            let text = scrape(node_name, pods.pods().await.len(), &**runtime).await;
+            documents::document(200, troupe_api::metrics::CONTENT_TYPE, text)
+        }
     }
-}
-
-async fn running_sandboxes(runtime: &dyn Runtime) -> usize {
-    let state = Some(PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() });
-    runtime.list_pod_sandboxes(PodSandboxFilter { state, ..Default::default() }).await.map_or(0, |sandboxes| sandboxes.len())
 }
 
 async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory>, pod: &PodRef, container: &str) -> Response<Body> {

@@ -1,6 +1,6 @@
 //! The actor around a pod's machine: carries effects out as tasks of its own and brings their answers back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use actix::Message;
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ use crate::{
     kubelet::{
         context::NodeContext,
         events::{ContainerField, Note},
+        metrics::{self, StartWatch},
         probes,
         status::writer::{is_shown, status_patch},
     },
@@ -59,6 +60,9 @@ pub struct PodWorker {
     unwritten: Option<Box<k8s_openapi::api::core::v1::PodStatus>>,
     finishing: bool,
     last: String,
+    start: StartWatch,
+    /// Since when a status is not written.
+    unwritten_since: Option<Instant>,
 }
 
 impl PodWorker {
@@ -79,6 +83,8 @@ impl PodWorker {
             unwritten: None,
             finishing: false,
             last: String::new(),
+            start: StartWatch::default(),
+            unwritten_since: None,
         }
     }
 
@@ -146,6 +152,10 @@ impl PodWorker {
                 });
             }
             Effect::Publish(status) => {
+                if let Some(pod) = self.machine.pod() {
+                    self.start.look(pod, &status);
+                }
+                self.unwritten_since.get_or_insert_with(Instant::now);
                 self.unwritten = Some(status);
                 self.write_status(cx);
             }
@@ -222,6 +232,7 @@ impl PodWorker {
         }
         let Some((pod, status)) = self.machine.pod().cloned().zip(self.unwritten.take()) else { return self.finish(cx) };
         if is_shown(&pod, &status) {
+            self.unwritten_since = None;
             return self.finish(cx);
         }
         self.writing = true;
@@ -238,7 +249,12 @@ impl PodWorker {
                     worker.unwritten.get_or_insert(status);
                     cx.after(std::time::Duration::from_secs(1), |worker, cx| worker.write_status(cx));
                 }
-                _ => worker.write_status(cx),
+                _ => {
+                    if let Some(since) = worker.unwritten_since.take_if(|_| worker.unwritten.is_none()) {
+                        metrics::status_written(since.elapsed());
+                    }
+                    worker.write_status(cx);
+                }
             }
         });
     }

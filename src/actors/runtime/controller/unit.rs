@@ -23,7 +23,7 @@ use crate::runtime::{
     envelope::{On, Reply},
     events::EventRecorder,
     host::{UnitContext, panic_text},
-    queue::{KeyQueue, QueuePolicy, Verdict},
+    queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
     unit::Unit,
 };
@@ -64,7 +64,7 @@ impl ControllerUnit {
             caches,
             client,
             inbox: Arc::default(),
-            queue: KeyQueue::new(QueuePolicy::default()),
+            queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of(name)),
             subscriptions: Vec::new(),
             primary: None,
             events: None,

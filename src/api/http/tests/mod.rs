@@ -6,5 +6,6 @@ mod discovery;
 pub mod fake;
 mod forms;
 mod kubectl;
+mod metrics;
 mod requests;
 mod watches;

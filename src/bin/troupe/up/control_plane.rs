@@ -112,15 +112,19 @@ pub async fn start_api(
     Ok(api)
 }
 
+/// What this build calls itself.
+pub fn version() -> VersionInfo {
+    let commit = option_env!("TROUPE_COMMIT").unwrap_or("unknown");
+    VersionInfo::of_build(env!("CARGO_PKG_VERSION"), commit, option_env!("TROUPE_DATE").unwrap_or("1970-01-01T00:00:00Z"))
+}
+
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api: &Arc<ApiServer>, doors: Doors) -> Result<HttpServerHandle> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.api_port));
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on port {}", config.api_port))?;
     let tls = tls::server_config(&certificates.serving, &certificates.ca_pem).context("the API server's certificate is unusable")?;
-    let commit = option_env!("TROUPE_COMMIT").unwrap_or("unknown");
-    let version = VersionInfo::of_build(env!("CARGO_PKG_VERSION"), commit, option_env!("TROUPE_DATE").unwrap_or("1970-01-01T00:00:00Z"));
     let authenticator = identity::authenticator(issuer, api.listers());
-    let mut options = HttpOptions::new(Arc::new(tls), api.clone(), authenticator, identity::authorizer(api.listers()), version);
+    let mut options = HttpOptions::new(Arc::new(tls), api.clone(), authenticator, identity::authorizer(api.listers()), version());
     options.advertise = format!("{}:{}", config.node_ip, config.api_port);
     options.routes = doors.routes;
     options.connect = doors.connect;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Serialize;
-use troupe_actors::runtime::system::System;
+use troupe_actors::{metrics::Sources, runtime::system::System};
 use troupe_api::{
     auth::tokens::{self, Issuer},
     http::{ExtraRoute, RawReply},
@@ -26,7 +26,7 @@ pub const POISON: &str = "/debug/troupe/poison";
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// All extra routes.
-pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System) -> Vec<ExtraRoute> {
+pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, metrics: Sources) -> Vec<ExtraRoute> {
     let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
     let address = format!("{}:{}", config.node_ip, config.api_port);
     let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
@@ -36,6 +36,7 @@ pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System) -> Vec<Ext
         actors(system.clone()),
         trace(system.clone()),
         poison(system.clone()),
+        metrics.route(),
     ]
 }
 

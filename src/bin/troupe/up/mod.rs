@@ -14,7 +14,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use troupe_actors::runtime::system::{System, SystemOptions};
+use troupe_actors::{
+    metrics::Sources,
+    runtime::system::{System, SystemOptions},
+};
 use troupe_api::http::{Connect, ExtraRoute};
 use troupe_net::iptables::{HostIptables, Iptables};
 
@@ -94,7 +97,10 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let store = control_plane::open_store(&config)?;
     progress.begin("API server");
     let api = control_plane::start_api(&config, &certificates, &issuer, store, &system).await?;
-    let doors = Doors { routes: doors::routes(&config, &issuer, &system), connect: Some(node::connect(&certificates, &api)?) };
+    let doors = Doors {
+        routes: doors::routes(&config, &issuer, &system, Sources::new(&system, Some(&api), control_plane::version())),
+        connect: Some(node::connect(&certificates, &api)?),
+    };
     let http = control_plane::serve(&config, &certificates, &issuer, &api, doors)?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("controllers and scheduler");

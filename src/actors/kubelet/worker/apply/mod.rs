@@ -6,7 +6,7 @@ mod prepare;
 mod start;
 mod takedown;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::{
 use crate::kubelet::{
     context::NodeContext,
     events::{ContainerField, Note},
-    resolv,
+    metrics, resolv,
 };
 
 /// Why a step failed: what the container's status says until the next try.
@@ -91,6 +91,13 @@ impl Step {
 
 /// Takes one planned step.
 pub async fn apply(step: &Step, action: &Action) -> Result<(), StepFailure> {
+    let begun = Instant::now();
+    let outcome = take(step, action).await;
+    metrics::stepped(&step.pod, action, outcome.as_ref().err().map(|failure| &*failure.reason), begun.elapsed());
+    outcome
+}
+
+async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
     let runtime = &step.context.runtime;
     let failed = |error: troupe_cri::CriError| StepFailure::new("Failed", error);
     match action {

@@ -1,0 +1,150 @@
+//! What the kubelet counts.
+
+mod runtime;
+mod scrape;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
+use troupe_api::metrics::{Collect, Counter, DEFAULT_SECONDS, Family, Gauge, Histogram};
+
+pub use self::{runtime::MeteredRuntime, scrape::scrape};
+use super::worker::plan::Action;
+
+const START_SECONDS: [f64; 25] = [
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0,
+    2700.0, 3600.0,
+];
+const STATUS_SECONDS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
+
+static WORK: Family<Histogram> = Family::histogram(
+    "kubelet_pod_worker_duration_seconds",
+    "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
+    &["operation_type"],
+    &DEFAULT_SECONDS,
+);
+static STARTS: Family<Histogram> = Family::histogram(
+    "kubelet_pod_start_duration_seconds",
+    "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
+    &[],
+    &START_SECONDS,
+);
+static TOTAL_STARTS: Family<Histogram> = Family::histogram(
+    "kubelet_pod_start_total_duration_seconds",
+    "Duration in seconds to start a pod since creation, including time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch",
+    &[],
+    &START_SECONDS,
+);
+static STATUS_WRITES: Family<Histogram> = Family::histogram(
+    "kubelet_pod_status_sync_duration_seconds",
+    "Duration in seconds to sync a pod status update. Measures time from detection of a change to pod status until the API is successfully updated for that pod, even if multiple intevening changes to pod status occur.",
+    &[],
+    &STATUS_SECONDS,
+);
+static RELISTS: Family<Histogram> =
+    Family::histogram("kubelet_pleg_relist_duration_seconds", "Duration in seconds for relisting pods in PLEG.", &[], &DEFAULT_SECONDS);
+static RELIST_INTERVALS: Family<Histogram> =
+    Family::histogram("kubelet_pleg_relist_interval_seconds", "Interval in seconds between relisting in PLEG.", &[], &DEFAULT_SECONDS);
+static LAST_SEEN: Family<Gauge> = Family::new("kubelet_pleg_last_seen_seconds", "Timestamp in seconds when PLEG was last seen active.", &[]);
+static PODS_STARTED: Family<Counter> = Family::new("kubelet_started_pods_total", "Cumulative number of pods started", &[]);
+static PODS_FAILED: Family<Counter> = Family::new("kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods", &[]);
+static CONTAINERS_STARTED: Family<Counter> =
+    Family::new("kubelet_started_containers_total", "Cumulative number of containers started", &["container_type"]);
+static CONTAINERS_FAILED: Family<Counter> =
+    Family::new("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", &["container_type", "code"]);
+
+/// What the kubelet counts as it goes.
+pub static COLLECTORS: [&dyn Collect; 14] = [
+    &LAST_SEEN,
+    &RELISTS,
+    &RELIST_INTERVALS,
+    &STARTS,
+    &TOTAL_STARTS,
+    &STATUS_WRITES,
+    &WORK,
+    &runtime::DURATIONS,
+    &runtime::ERRORS,
+    &runtime::OPERATIONS,
+    &CONTAINERS_FAILED,
+    &CONTAINERS_STARTED,
+    &PODS_FAILED,
+    &PODS_STARTED,
+];
+
+/// A step for a pod was taken, or failed with a reason.
+pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration) {
+    let operation = match action {
+        Action::Prepare | Action::CreateSandbox { .. } => "create",
+        Action::StartContainer { .. } | Action::RemoveContainer { .. } => "sync",
+        Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
+        Action::RemoveSandbox { .. } | Action::CleanUp => "terminated",
+    };
+    WORK.with(&[operation]).observe_time(took);
+    match (action, failure) {
+        (Action::CreateSandbox { .. }, None) => PODS_STARTED.with(&[]).increment(),
+        (Action::CreateSandbox { .. }, Some(_)) => PODS_FAILED.with(&[]).increment(),
+        (Action::StartContainer { name, .. }, failure) => {
+            let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|container| container.name == *name);
+            let kind = if init { "init_container" } else { "container" };
+            match failure {
+                None => CONTAINERS_STARTED.with(&[kind]).increment(),
+                Some(reason) => CONTAINERS_FAILED.with(&[kind, reason]).increment(),
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The runtime was listed.
+pub fn relisted(took: Duration) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    RELISTS.with(&[]).observe_time(took);
+    LAST_SEEN.with(&[]).set(now());
+    if let Some(last) = LAST.lock().replace(Instant::now()) {
+        RELIST_INTERVALS.with(&[]).observe_time(last.elapsed());
+    }
+}
+
+/// A pod's status is in the API, so long after it changed.
+pub fn status_written(took: Duration) {
+    STATUS_WRITES.with(&[]).observe_time(took);
+}
+
+/// Watches for a pod's start. One that ran before this kubelet looked at it does not count.
+#[derive(Debug)]
+pub struct StartWatch {
+    seen: Instant,
+    waiting: bool,
+}
+
+impl Default for StartWatch {
+    fn default() -> Self {
+        StartWatch { seen: Instant::now(), waiting: true }
+    }
+}
+
+impl StartWatch {
+    /// Looks at the status that is about to be written for the pod as the API shows it.
+    pub fn look(&mut self, pod: &Pod, status: &PodStatus) {
+        let phase = |status: &PodStatus| status.phase.as_deref().unwrap_or("Pending").to_owned();
+        if !self.waiting || phase(status) == "Pending" {
+            return;
+        }
+        self.waiting = false;
+        let before = pod.status.as_ref().map_or_else(|| "Pending".to_owned(), phase);
+        if before != "Pending" || phase(status) != "Running" {
+            return;
+        }
+        STARTS.with(&[]).observe_time(self.seen.elapsed());
+        if let Some(created) = &pod.metadata.creation_timestamp {
+            let since = jiff::Timestamp::now().duration_since(created.0);
+            TOTAL_STARTS.with(&[]).observe(since.as_secs_f64().max(0.0));
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

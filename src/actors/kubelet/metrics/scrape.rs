@@ -1,0 +1,100 @@
+//! The kubelet's `/metrics`: what it counted, and what runs at the moment of the scrape.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use troupe_api::metrics::{Process, Text, render};
+use troupe_cri::{
+    Runtime,
+    proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
+};
+
+/// A whole scrape. `desired` pods are bound to the node.
+pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime) -> Bytes {
+    let running = running(runtime).await;
+    let now = |text: &mut Text| running.write(node, desired, text);
+    let mut collectors = vec![&now as _];
+    collectors.extend(super::COLLECTORS);
+    collectors.extend(troupe_api::client::COLLECTORS);
+    collectors.push(&Process);
+    render(&collectors)
+}
+
+struct Running {
+    pods: usize,
+    containers: BTreeMap<&'static str, usize>,
+}
+
+/// What runs; nothing where the runtime does not answer.
+async fn running(runtime: &dyn Runtime) -> Running {
+    let sandboxes = runtime.list_pod_sandboxes(PodSandboxFilter::default()).await.unwrap_or_default();
+    let ready = sandboxes.iter().filter(|sandbox| sandbox.state == i32::from(PodSandboxState::SandboxReady));
+    let mut containers = BTreeMap::from([("created", 0), ("exited", 0), ("running", 0), ("unknown", 0)]);
+    for container in runtime.list_containers(ContainerFilter::default()).await.unwrap_or_default() {
+        let state = match ContainerState::try_from(container.state) {
+            Ok(ContainerState::ContainerCreated) => "created",
+            Ok(ContainerState::ContainerRunning) => "running",
+            Ok(ContainerState::ContainerExited) => "exited",
+            _ => "unknown",
+        };
+        *containers.entry(state).or_default() += 1;
+    }
+    Running { pods: ready.count(), containers }
+}
+
+impl Running {
+    fn write(&self, node: &str, desired: usize, text: &mut Text) {
+        text.family("kubelet_node_name", "The node's name. The count is always 1.", "gauge");
+        text.count("kubelet_node_name", &[("node", node)], 1);
+        let help = "The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.";
+        text.family("kubelet_desired_pods", help, "gauge");
+        text.count("kubelet_desired_pods", &[("static", "")], desired as u64);
+        text.family("kubelet_running_containers", "Number of containers currently running", "gauge");
+        for (state, count) in &self.containers {
+            text.count("kubelet_running_containers", &[("container_state", state)], *count as u64);
+        }
+        text.family("kubelet_running_pods", "Number of pods that have a running pod sandbox", "gauge");
+        text.count("kubelet_running_pods", &[], self.pods as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use troupe_api::metrics::parse::Samples;
+    use troupe_cri::{
+        FakeRuntime,
+        proto::{ContainerConfig, ContainerMetadata, PodSandboxConfig},
+    };
+
+    use super::*;
+    use crate::kubelet::metrics::MeteredRuntime;
+
+    #[tokio::test]
+    async fn a_scrape_tells_what_runs_and_what_the_runtime_was_asked() {
+        let runtime = MeteredRuntime::new(Arc::new(FakeRuntime::default()));
+        let sandbox = runtime.run_pod_sandbox(PodSandboxConfig::default(), "").await.expect("a sandbox");
+        for name in ["a", "b"] {
+            let config = ContainerConfig { metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }), ..ContainerConfig::default() };
+            let id = runtime.create_container(&sandbox, config, PodSandboxConfig::default()).await.expect("a container");
+            if name == "a" {
+                runtime.start_container(&id).await.expect("starts");
+            }
+        }
+        runtime.start_container("no such").await.expect_err("there is none");
+        let text = scrape("n1", 3, &runtime).await;
+        let samples = Samples::parse(std::str::from_utf8(&text).expect("text")).expect("parses");
+        assert_eq!(samples.value("kubelet_node_name", &[("node", "n1")]), Some(1.0));
+        assert_eq!(samples.value("kubelet_desired_pods", &[]), Some(3.0));
+        assert_eq!(samples.value("kubelet_running_pods", &[]), Some(1.0));
+        assert_eq!(samples.value("kubelet_running_containers", &[("container_state", "running")]), Some(1.0));
+        assert_eq!(samples.value("kubelet_running_containers", &[("container_state", "created")]), Some(1.0));
+        // Other tests of this process may use metered runtimes, too.
+        let at_least = |name, operation, least| samples.value(name, &[("operation_type", operation)]).is_some_and(|value| value >= least);
+        assert!(at_least("kubelet_runtime_operations_total", "create_container", 2.0));
+        assert!(at_least("kubelet_runtime_operations_errors_total", "start_container", 1.0));
+        assert!(at_least("kubelet_runtime_operations_duration_seconds_count", "run_podsandbox", 1.0));
+        assert!(samples.value("process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 0.0));
+    }
+}

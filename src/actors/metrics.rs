@@ -1,0 +1,119 @@
+//! The scrape of a control plane: everything that this process counts, on one page.
+
+use bytes::Bytes;
+use troupe_api::{
+    client,
+    http::{ExtraRoute, VersionInfo, monitor},
+    metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, render},
+    store::metered,
+};
+
+use crate::{
+    apiserver::{self, ApiServer},
+    kubelet, proxy,
+    runtime::{metrics::ActorMetrics, queue, system::System},
+    scheduler,
+};
+
+/// What is read off living things at the time of a scrape.
+#[derive(Clone)]
+pub struct Sources {
+    own: std::sync::Arc<[Box<dyn Collect>]>,
+}
+
+impl Sources {
+    /// The actors of a process, and the objects of its API server.
+    pub fn new(system: &System, api: Option<&ApiServer>, version: VersionInfo) -> Self {
+        let mut own: Vec<Box<dyn Collect>> = vec![Box::new(BuildInfo(version)), Box::new(ActorMetrics(system.clone())), Box::new(Process)];
+        if let Some(api) = api {
+            own.push(Box::new(api.stored_objects()));
+        }
+        Sources { own: own.into() }
+    }
+
+    /// Everything that this process counts. Parts that do not run in it have no series.
+    pub fn scrape(&self) -> Bytes {
+        let mut collectors: Vec<&dyn Collect> = self.own.iter().map(|source| &**source).collect();
+        collectors.extend(monitor::COLLECTORS);
+        collectors.extend(apiserver::metrics::COLLECTORS);
+        collectors.extend(metered::COLLECTORS);
+        collectors.extend(queue::COLLECTORS);
+        collectors.extend(scheduler::metrics::COLLECTORS);
+        collectors.extend(kubelet::metrics::COLLECTORS);
+        collectors.extend(proxy::metrics::COLLECTORS);
+        collectors.extend(client::COLLECTORS);
+        render(&collectors)
+    }
+
+    /// `/metrics` of the front door; who may read it is a question of RBAC.
+    pub fn route(self) -> ExtraRoute {
+        ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use serde_json::json;
+    use troupe_api::metrics::parse::Samples;
+
+    use super::*;
+    use crate::{
+        apiserver::testing::boot,
+        controllers::serviceaccount::ServiceAccountController,
+        runtime::{cache::Caches, controller},
+    };
+
+    fn scrape(sources: &Sources) -> Samples {
+        Samples::parse(std::str::from_utf8(&sources.scrape()).expect("text")).expect("a scrape parses")
+    }
+
+    /// Namespaces get service accounts: through a queue, a client, the store and the watch cache.
+    #[actix::test]
+    async fn a_scrape_tells_of_objects_store_queues_and_actors() {
+        let api = boot().await;
+        let system = api.server.system().clone();
+        let caches = Caches::new(system.clone(), api.client.clone());
+        controller::start(&system, &caches, api.client.clone(), ServiceAccountController::new(&caches));
+        let sources = Sources::new(&system, Some(&api.server), VersionInfo::of_build("1", "c", "d"));
+        let before = scrape(&sources).value("apiserver_storage_objects", &[("resource", "namespaces")]).expect("they are counted");
+        api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "counted"}})).await;
+        let served = async {
+            while api.get("serviceaccounts", "counted", "default").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), served).await.expect("the controller works");
+        let samples = scrape(&sources);
+        assert_eq!(samples.value("apiserver_storage_objects", &[("resource", "namespaces")]), Some(before + 1.0));
+        let positive = |name, labels: &[(&str, &str)]| assert!(samples.value(name, labels).is_some_and(|value| value > 0.0), "{name} {labels:?}");
+        positive("apiserver_storage_events_received_total", &[("resource", "serviceaccounts")]);
+        positive("etcd_request_duration_seconds_count", &[("operation", "create"), ("resource", "namespaces")]);
+        positive("workqueue_adds_total", &[("name", "serviceaccount")]);
+        positive("workqueue_queue_duration_seconds_count", &[("name", "serviceaccount")]);
+        positive("troupe_actor_handled_total", &[("actor", "controllers/serviceaccount")]);
+        positive("troupe_actor_count", &[("actor", "apiserver/namespaces")]);
+        positive("rest_client_requests_total", &[("method", "POST"), ("code", "201")]);
+        positive("kubernetes_build_info", &[("minor", "36")]);
+        positive("process_resident_memory_bytes", &[]);
+    }
+
+    #[actix::test]
+    async fn every_family_appears_once_and_with_all_its_samples_together() {
+        let api = boot().await;
+        let sources = Sources::new(api.server.system(), Some(&api.server), VersionInfo::of_build("1", "c", "d"));
+        let text = sources.scrape();
+        let text = std::str::from_utf8(&text).expect("text");
+        let (mut seen, mut current) = (BTreeSet::new(), "");
+        for line in text.lines() {
+            if let Some(declared) = line.strip_prefix("# TYPE ") {
+                current = declared.split(' ').next().expect("a name");
+                assert!(seen.insert(current), "{current} is declared twice");
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(current), "{line} stands below {current}");
+            }
+        }
+        assert!(seen.contains("etcd_requests_total"));
+    }
+}

@@ -1,0 +1,89 @@
+//! What the scheduler counts.
+
+use std::time::Duration;
+
+use troupe_api::metrics::{Collect, Counter, Family, Gauge, Histogram, exponential};
+
+use super::{DEFAULT_SCHEDULER, queue::QueueDepth};
+
+const ATTEMPT_SECONDS: [f64; 15] = exponential(0.001, 2.0);
+const SLI_SECONDS: [f64; 20] = exponential(0.01, 2.0);
+const ATTEMPTS: [f64; 5] = exponential(1.0, 2.0);
+
+static SCHEDULED: Family<Counter> = Family::new(
+    "scheduler_schedule_attempts_total",
+    "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could not be scheduled, while 'error' means an internal scheduler problem.",
+    &["result", "profile"],
+);
+static ATTEMPT_DURATIONS: Family<Histogram> = Family::histogram(
+    "scheduler_scheduling_attempt_duration_seconds",
+    "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
+    &["result", "profile"],
+    &ATTEMPT_SECONDS,
+);
+static ALGORITHM_DURATIONS: Family<Histogram> =
+    Family::histogram("scheduler_scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds", &[], &ATTEMPT_SECONDS);
+static SLI_DURATIONS: Family<Histogram> = Family::histogram(
+    "scheduler_pod_scheduling_sli_duration_seconds",
+    "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve multiple scheduling attempts.",
+    &["attempts"],
+    &SLI_SECONDS,
+);
+static POD_ATTEMPTS: Family<Histogram> =
+    Family::histogram("scheduler_pod_scheduling_attempts", "Number of attempts to successfully schedule a pod.", &[], &ATTEMPTS);
+static PENDING: Family<Gauge> = Family::new(
+    "scheduler_pending_pods",
+    "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated.",
+    &["queue"],
+);
+static CACHE_SIZE: Family<Gauge> =
+    Family::new("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", &["type"]);
+
+/// What the scheduler counts.
+pub static COLLECTORS: [&dyn Collect; 7] =
+    [&CACHE_SIZE, &PENDING, &POD_ATTEMPTS, &SLI_DURATIONS, &SCHEDULED, &ALGORITHM_DURATIONS, &ATTEMPT_DURATIONS];
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    Scheduled,
+    Unschedulable,
+    Error,
+}
+
+/// An attempt ended after `took`.
+pub fn attempted(result: AttemptResult, took: Duration) {
+    let labels = [
+        match result {
+            AttemptResult::Scheduled => "scheduled",
+            AttemptResult::Unschedulable => "unschedulable",
+            AttemptResult::Error => "error",
+        },
+        DEFAULT_SCHEDULER,
+    ];
+    SCHEDULED.with(&labels).increment();
+    ATTEMPT_DURATIONS.with(&labels).observe_time(took);
+}
+
+/// A decision took so long.
+pub fn decided(took: Duration) {
+    ALGORITHM_DURATIONS.with(&[]).observe_time(took);
+}
+
+/// A pod has its node, so long after it entered the queue and after so many attempts.
+pub fn scheduled(waited: Duration, attempts: u32) {
+    POD_ATTEMPTS.with(&[]).observe(attempts.into());
+    // Pods that needed many attempts are told apart no further.
+    let attempts = if attempts > 15 { "16+".to_owned() } else { attempts.to_string() };
+    SLI_DURATIONS.with(&[&attempts]).observe_time(waited);
+}
+
+/// What waits, and what the scheduler knows.
+pub fn state(depth: QueueDepth, nodes: usize, assumed: usize) {
+    PENDING.with(&["active"]).set_count(depth.active);
+    PENDING.with(&["backoff"]).set_count(depth.backoff);
+    PENDING.with(&["unschedulable"]).set_count(depth.unschedulable);
+    PENDING.with(&["gated"]).set(0.0);
+    CACHE_SIZE.with(&["nodes"]).set_count(nodes);
+    CACHE_SIZE.with(&["assumed_pods"]).set_count(assumed);
+}
