@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Checks what we depend on without compiling it: every licence is one we allow, and no crate names a dependency it never uses.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Licences that ask for no more than a notice, or only for changes to the very files they cover.
+allowed="MIT MIT-0 Apache-2.0 BSD-1-Clause BSD-2-Clause BSD-3-Clause BSL-1.0 ISC Zlib 0BSD Unlicense CC0-1.0 Unicode-3.0 Unicode-DFS-2016 MPL-2.0 CDLA-Permissive-2.0"
+
+failed=0
+complain() {
+    echo "$1" >&2
+    failed=1
+}
+
+# Whether an SPDX expression can be met with allowed licences alone.
+acceptable() {
+    local expression=$1 word formula=""
+    # Exceptions only widen what a licence permits; a slash is an old way to write OR.
+    expression=$(sed 's/ WITH [A-Za-z0-9.-]*//g; s,/, OR ,g; s/[()]/ & /g' <<<"$expression")
+    for word in $expression; do
+        case $word in
+            "(" | ")") formula+=$word ;;
+            OR) formula+="||" ;;
+            AND) formula+="&&" ;;
+            *) [[ " $allowed " == *" $word "* ]] && formula+=1 || formula+=0 ;;
+        esac
+    done
+    [ -n "$formula" ] && (((formula)))
+}
+
+# Build dependencies too: what they generate ends up in our programs.
+while IFS='|' read -r licence package; do
+    acceptable "$licence" || complain "licence: $package has \"$licence\""
+done < <(cargo tree --locked --workspace --edges normal,build --prefix none --format '{l}|{p}' | sort -u)
+
+# The names below a heading of a manifest.
+named() {
+    awk -v heading="[$2]" '$0 == heading { on = 1; next } /^\[/ { on = 0 } on && /^[a-z]/ { sub(/[ .=].*/, ""); print }' "$1"
+}
+
+# Complains about names of a manifest that no source below the given paths mentions.
+used() {
+    local manifest=$1 heading=$2 name
+    shift 2
+    for name in $(named "$manifest" "$heading"); do
+        grep -rqE --include='*.rs' "(^|[^a-zA-Z0-9_:])${name//-/_}(::|;|,| as |\})|(extern crate|derive\(.*)${name//-/_}|#\[${name//-/_}(\(|\])" "$@" \
+            || complain "unused: $manifest names $name under [$heading]"
+    done
+}
+
+while read -r manifest; do
+    folder=$(dirname "$manifest")
+    if [ "$folder" = . ]; then
+        used "$manifest" dependencies src/lib.rs src/bin/troupe
+        used "$manifest" dev-dependencies src/lib.rs src/bin/troupe tests
+    else
+        used "$manifest" dependencies "$folder"
+        used "$manifest" dev-dependencies "$folder"
+    fi
+done < <(git ls-files 'Cargo.toml' '*/Cargo.toml')
+
+# The table that all crates share has no rows that none of them asks for.
+for name in $(named Cargo.toml workspace.dependencies); do
+    git ls-files '*/Cargo.toml' 'Cargo.toml' | xargs grep -hE "^$name(\.workspace|[ ]*=.*workspace *= *true)" >/dev/null \
+        || complain "unused: nobody takes $name from [workspace.dependencies]"
+done
+
+[ "$failed" = 0 ] && echo "dependencies: licences and uses are in order"
+exit "$failed"
