@@ -44,6 +44,39 @@ impl Cluster {
         assert!(output.status.success(), "troupe up failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
     }
 
+    /// Stops the cluster; its data stays.
+    pub fn stop(&self) {
+        let output = self.troupe_with_settings(&["down"]);
+        assert!(output.status.success(), "troupe down failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    }
+
+    /// Moves this thread, and threads it starts from now on, into the cluster's network namespace.
+    pub fn enter(&self) {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace exists");
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+    }
+
+    /// A path in the cluster's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path("admin.kubeconfig")
+    }
+
+    /// Waits until an object (`kind/name`) exists in a namespace.
+    pub fn eventually_has(&self, object: &str, namespace: &str) {
+        eventually(&format!("{object} exists in {namespace}"), || self.kubectl_output(&format!("-n {namespace} get {object}")).status.success());
+    }
+
+    /// The packet filter's rules that translate addresses.
+    pub fn rules(&self) -> String {
+        let output = self.inside("iptables-save").args(["-t", "nat"]).output().expect("iptables-save runs");
+        text(&output.stdout)
+    }
+
     fn settings(&self) -> Vec<String> {
         let path = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
         let pairs = [

@@ -3,5 +3,6 @@
 //! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them).
 
+#[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
 mod sample;

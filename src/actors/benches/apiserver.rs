@@ -1,11 +1,16 @@
 //! The API server in this process on the store in memory, on one thread: what reads, writes and watches cost behind
 //! the front door, and what 10,000 pods weigh. Pods go through admission, defaults, field ownership and validation.
 
+#[allow(dead_code, reason = "shared by benchmarks")]
+#[path = "../../../tests/support/figures.rs"]
+mod figures;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use figures::Budget;
 use futures::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use troupe_actors::apiserver::testing::{TestApi, boot};
@@ -14,11 +19,15 @@ use troupe_api::{
     service::{ListOptions, Operation, PatchType, WatchItem, WatchOptions, WatchStream},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PODS: usize = 10_000;
 const WATCHERS: usize = 1_000;
 const LASTS: Duration = Duration::from_secs(2);
 
 fn main() {
+    println!("API server behind its door");
     actix::System::new().block_on(async {
         let api = boot().await;
         creates(&api).await;
@@ -152,7 +161,7 @@ async fn rate<F: Future<Output = ()>>(operation: impl Fn(usize) -> F) -> f64 {
 }
 
 fn report(what: &str, figure: f64, unit: &str) {
-    println!("{what:<32} {figure:>12.1}{unit}");
+    figures::report(&format!("behind the door: {what}"), figure, unit, Budget::None);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]

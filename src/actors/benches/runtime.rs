@@ -1,11 +1,16 @@
 //! What the actor runtime costs: a hop with and without recorder, messages between arbiters, a restart, an idle actor.
 
+#[allow(dead_code, reason = "shared by benchmarks")]
+#[path = "../../../tests/support/figures.rs"]
+mod figures;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::Message;
+use figures::{Budget, report};
 use troupe_actors::runtime::{
     envelope::{On, Reply},
     host::{UnitAddr, UnitContext},
@@ -13,6 +18,9 @@ use troupe_actors::runtime::{
     unit::{Policy, Unit},
 };
 use troupe_api::meta::{Cause, SystemClock};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Echo;
 
@@ -33,10 +41,6 @@ const IDLE: usize = 10_000;
 
 fn local() -> System {
     System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("no threads are started")
-}
-
-fn report(what: &str, value: f64, unit: &str) {
-    println!("{what:<52} {value:>12.1} {unit}");
 }
 
 /// Nanoseconds per message of a long run into one mailbox.
@@ -61,15 +65,15 @@ async fn hops() {
     let with = flood(&echo).await;
     system.recorder().set_enabled(false);
     let without = flood(&echo).await;
-    report("hop, recorder on", with, "ns");
-    report("hop, recorder off", without, "ns");
-    report("recorder", with - without, "ns per hop");
+    report("a hop between actors, recorder on", with, " ns", Budget::None);
+    report("a hop between actors, recorder off", without, " ns", Budget::None);
+    report("the recorder's part of a hop", with - without, " ns", Budget::AtMost(300.0));
     system.recorder().set_enabled(true);
     let begun = Instant::now();
     for number in 0..50_000 {
         echo.ask(Ping(number), Cause::default()).await.expect("it lives");
     }
-    report("ask on the same arbiter", begun.elapsed().as_nanos() as f64 / 50_000.0, "ns");
+    report("ask on the same arbiter", begun.elapsed().as_nanos() as f64 / 50_000.0, " ns", Budget::None);
     system.shutdown(Duration::from_secs(1)).await;
 }
 
@@ -79,12 +83,12 @@ async fn across_arbiters() {
     let begun = Instant::now();
     let floods = units.iter().map(flood);
     futures::future::join_all(floods).await;
-    report("messages into two arbiters", 8.0 * MESSAGES as f64 / begun.elapsed().as_secs_f64(), "per s");
+    report("messages into two arbiters", 8.0 * MESSAGES as f64 / begun.elapsed().as_secs_f64(), "/s", Budget::None);
     let begun = Instant::now();
     for number in 0..20_000 {
         units[0].ask(Ping(number), Cause::default()).await.expect("it lives");
     }
-    report("ask across arbiters", begun.elapsed().as_nanos() as f64 / 20_000.0, "ns");
+    report("ask across arbiters", begun.elapsed().as_nanos() as f64 / 20_000.0 / 1000.0, " µs", Budget::None);
     system.shutdown(Duration::from_secs(1)).await;
 }
 
@@ -102,7 +106,7 @@ async fn restarts() {
     }
     drop(std::panic::take_hook());
     took.sort_by(f64::total_cmp);
-    report("panic to next answer, backoff 1 to 1.5 ms, median", took[50], "us");
+    report("panic to next answer, backoff 1 to 1.5 ms, median", took[50] / 1000.0, " ms", Budget::None);
     system.shutdown(Duration::from_secs(1)).await;
 }
 
@@ -119,12 +123,13 @@ async fn idle_actors() {
     let begun = Instant::now();
     let units: Vec<_> = (0..IDLE).map(|number| system.spawn(format!("idle/{number}"), Policy::default(), |_| Echo)).collect();
     units[IDLE - 1].ask(Ping(0), Cause::default()).await.expect("it lives");
-    report("spawn", begun.elapsed().as_nanos() as f64 / IDLE as f64, "ns");
-    report("idle actor", (resident() - before) / IDLE as f64, "bytes");
+    report("spawning an actor", begun.elapsed().as_nanos() as f64 / IDLE as f64 / 1000.0, " µs", Budget::None);
+    report("memory of an idle actor, of 10,000", (resident() - before) / IDLE as f64 / 1024.0, " KiB", Budget::None);
     system.shutdown(Duration::from_secs(10)).await;
 }
 
 fn main() {
+    println!("actor runtime");
     actix_rt::System::new().block_on(async {
         idle_actors().await;
         hops().await;

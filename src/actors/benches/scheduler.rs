@@ -1,7 +1,12 @@
-//! Decisions of the scheduler per second at 5,000 nodes with 30 pods each, and what taking one pod into the snapshot costs.
+//! Decisions of the scheduler per second at 5,000 nodes with 30 pods each, what taking one pod into the snapshot costs,
+//! and pods bound per second through an API server in this process.
 //!
 //! Each decision is made as the scheduler's unit makes it: on from where the last one ended, and the pod counts on its
 //! node before the next.
+
+#[allow(dead_code, reason = "shared by benchmarks")]
+#[path = "../../../tests/support/figures.rs"]
+mod figures;
 
 use std::{
     hint::black_box,
@@ -9,25 +14,41 @@ use std::{
     time::{Duration, Instant},
 };
 
+use figures::{Budget, report, report_beside};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
-use troupe_actors::scheduler::{
-    decide::{Decision, decide},
-    node_info::PodInfo,
-    plugins::default_plugins,
-    snapshot::Snapshot,
+use troupe_actors::{
+    apiserver::{ApiServerOptions, testing::boot_with},
+    runtime::{
+        cache::Caches,
+        system::{System, SystemOptions},
+    },
+    scheduler::{
+        self,
+        decide::{Decision, decide},
+        node_info::PodInfo,
+        plugins::default_plugins,
+        snapshot::Snapshot,
+    },
+};
+use troupe_api::{
+    service::{ListOptions, WatchItem, WatchOptions},
+    store::memory::MemoryStore,
 };
 
 const NODES: usize = 5_000;
 const PODS_PER_NODE: usize = 30;
 const DECISIONS: usize = 20_000;
-/// Pods per second that the scheduler must be able to decide on.
-const BUDGET: f64 = 3_000.0;
+/// Pods that are bound through the API.
+const BINDINGS: usize = 4_000;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut snapshot = cluster();
-    println!("{NODES} nodes with {PODS_PER_NODE} pods each, {DECISIONS} decisions");
-    println!("{:>28} {:>14} {:>10} {:>8}", "pod", "decisions/s", "budget", "ratio");
+    println!("scheduler, {NODES} nodes with {PODS_PER_NODE} pods each");
     let plain = json!({});
     let choosy = json!({
         "tolerations": [{"key": "k", "operator": "Exists"}],
@@ -45,9 +66,51 @@ fn main() {
     ]}}}});
     for (name, spec, decisions) in [("plain", plain, DECISIONS), ("with affinity", choosy, DECISIONS), ("pinned to one node", daemon, 70)] {
         let rate = decisions_per_second(&mut snapshot, name, &spec, decisions);
-        println!("{name:>28} {rate:>14.0} {BUDGET:>10.0} {:>8.2}", rate / BUDGET);
+        report(&format!("scheduling at 5,000 nodes: decisions on pods {name}"), rate, "/s", Budget::None);
     }
-    println!("taking one bound pod into the snapshot and out again: {:?}", snapshot_cost(&mut snapshot));
+    let cost = snapshot_cost(&mut snapshot).as_secs_f64() * 1e6;
+    report("scheduling at 5,000 nodes: a pod into the snapshot and out again", cost, " µs", Budget::None);
+    drop(snapshot);
+    let rate = actix::System::new().block_on(bound_per_second());
+    report_beside("scheduling at 5,000 nodes: pods bound", rate, "/s", Budget::AtLeast(3_000.0), "178–216/s");
+}
+
+/// Lets the scheduler loose on pods that wait, and counts bindings as a watcher sees them.
+async fn bound_per_second() -> f64 {
+    let system = System::new(SystemOptions::default()).expect("threads start");
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.system = system.clone();
+    let api = boot_with(options).await;
+    for number in 0..NODES {
+        let labels = json!({"zone": format!("zone-{}", number % 3)});
+        let status = json!({"allocatable": {"cpu": "64", "memory": "256Gi", "pods": "110"}});
+        api.create(
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("node-{number:05}"), "labels": labels}, "status": status}),
+        )
+        .await;
+    }
+    for number in 0..BINDINGS {
+        let resources = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
+        api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{number}"), "namespace": "default"},
+            "spec": {"tolerations": [{"operator": "Exists"}], "containers": [{"name": "c", "image": "i", "resources": resources}]}}))
+            .await;
+    }
+    let now = api.list("pods", "default", ListOptions::default()).await.expect("lists").revision;
+    let mut watch = api.watch("pods", "default", WatchOptions { resource_version: Some(now), ..WatchOptions::default() }).await;
+    let caches = Caches::new(system.clone(), api.client.clone());
+    scheduler::start(&system, &caches, api.client.clone());
+    let (mut bound, mut first) = (0_usize, None);
+    while bound < BINDINGS {
+        let item = tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("pods are bound").expect("the watch lasts");
+        let WatchItem::Event { object, .. } = item else { panic!("the watch ended: {item:?}") };
+        if !object.to_object().str(&["spec", "nodeName"]).is_empty() {
+            first.get_or_insert_with(Instant::now);
+            bound += 1;
+        }
+    }
+    let took = first.expect("some were bound").elapsed();
+    system.shutdown(Duration::from_secs(5)).await;
+    (bound - 1) as f64 / took.as_secs_f64()
 }
 
 fn cluster() -> Snapshot {
