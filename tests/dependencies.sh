@@ -15,8 +15,8 @@ complain() {
 # Whether an SPDX expression can be met with allowed licences alone.
 acceptable() {
     local expression=$1 word formula=""
-    # Exceptions only widen what a licence permits; a slash is an old way to write OR.
-    expression=$(sed 's/ WITH [A-Za-z0-9.-]*//g; s,/, OR ,g; s/[()]/ & /g' <<<"$expression")
+    # Exceptions and later versions only widen what is permitted; a slash is an old way to write OR.
+    expression=$(sed 's/ WITH [A-Za-z0-9.-]*//g; s/+//g; s,/, OR ,g; s/[()]/ & /g' <<<"$expression")
     for word in $expression; do
         case $word in
             "(" | ")") formula+=$word ;;
@@ -30,7 +30,7 @@ acceptable() {
 
 # Build dependencies too: what they generate ends up in our programs.
 while IFS='|' read -r licence package; do
-    acceptable "$licence" || complain "licence: $package has \"$licence\""
+    [ -z "$package" ] || acceptable "$licence" || complain "licence: $package has \"$licence\""
 done < <(cargo tree --locked --workspace --edges normal,build --prefix none --format '{l}|{p}' | sort -u)
 
 # The names below a heading of a manifest.
