@@ -19,6 +19,7 @@ pub mod probes;
 pub mod relist;
 pub mod resolv;
 pub mod server;
+pub mod stats;
 pub mod status;
 pub mod volumes;
 pub mod worker;

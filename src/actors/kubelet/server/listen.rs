@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_api::{
     auth::{Authenticator, Authorizer},
     http::streaming::LogOptions,
+    metrics::CONTENT_TYPE,
 };
 use troupe_cri::Runtime;
 
@@ -21,7 +22,10 @@ use super::{
     route::Route,
     streams::{self, Purpose},
 };
-use crate::kubelet::metrics::scrape;
+use crate::kubelet::{
+    metrics::scrape,
+    stats::{self, Sample},
+};
 
 /// A client has this long for the TLS handshake, and again for each request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -155,8 +159,19 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
         Route::Healthz => text(200, "ok"),
         Route::Metrics => {
             let text = scrape(node_name, pods.pods().await.len(), &**runtime).await;
-            documents::document(200, troupe_api::metrics::CONTENT_TYPE, text)
+            documents::document(200, CONTENT_TYPE, text)
         }
+        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime).await,
+    }
+}
+
+/// What containers and the node use.
+async fn usage(route: &Route, node: &str, runtime: &dyn Runtime) -> Response<Body> {
+    match (Sample::take(runtime).await, route) {
+        (sample, Route::ResourceMetrics) => documents::document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
+        (Err(error), _) => text(500, error.to_string()),
+        (Ok(sample), Route::ContainerMetrics) => documents::document(200, CONTENT_TYPE, stats::cadvisor(&sample)),
+        (Ok(sample), _) => documents::document(200, "application/json", stats::summary(node, &sample).to_string()),
     }
 }
 

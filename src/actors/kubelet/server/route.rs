@@ -5,15 +5,33 @@ use super::directory::PodRef;
 /// What a path asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    Logs { pod: PodRef, container: String },
-    Exec { pod: PodRef, container: String },
-    Attach { pod: PodRef, container: String },
-    Run { pod: PodRef, container: String },
-    PortForward { pod: PodRef },
+    Logs {
+        pod: PodRef,
+        container: String,
+    },
+    Exec {
+        pod: PodRef,
+        container: String,
+    },
+    Attach {
+        pod: PodRef,
+        container: String,
+    },
+    Run {
+        pod: PodRef,
+        container: String,
+    },
+    PortForward {
+        pod: PodRef,
+    },
     Pods,
     RunningPods,
     Healthz,
     Metrics,
+    /// The few figures that metrics servers read.
+    ResourceMetrics,
+    ContainerMetrics,
+    Summary,
 }
 
 impl Route {
@@ -28,6 +46,9 @@ impl Route {
             ("runningpods", []) => return Some(Route::RunningPods),
             ("healthz", [] | ["ping" | "syncloop" | "log"]) => return Some(Route::Healthz),
             ("metrics", []) => return Some(Route::Metrics),
+            ("metrics", ["resource"]) => return Some(Route::ResourceMetrics),
+            ("metrics", ["cadvisor"]) => return Some(Route::ContainerMetrics),
+            ("stats", ["summary"]) => return Some(Route::Summary),
             ("portForward", [namespace, name]) => return Some(Route::PortForward { pod: pod(namespace, name, None) }),
             ("portForward", [namespace, name, uid]) => return Some(Route::PortForward { pod: pod(namespace, name, Some(uid)) }),
             (_, [namespace, name, container]) => (pod(namespace, name, None), (*container).to_owned()),
@@ -80,6 +101,8 @@ mod tests {
         assert_eq!(Route::of("/runningpods/"), Some(Route::RunningPods));
         assert_eq!(Route::of("/containerLogs/ns/p/u/c"), None);
         assert_eq!(Route::of("/"), None);
+        assert_eq!(Route::of("/metrics/resource"), Some(Route::ResourceMetrics));
+        assert_eq!(Route::of("/stats/summary"), Some(Route::Summary));
     }
 
     #[test]

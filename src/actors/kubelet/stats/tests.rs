@@ -1,0 +1,70 @@
+//! From a sample to what is read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use troupe_api::metrics::parse::Samples;
+use troupe_cri::{FakeRuntime, names::PodIdentity};
+
+use super::*;
+
+fn sample() -> Sample {
+    let usage = |name: &str, cpu: u64, memory: Option<u64>| ContainerUsage {
+        name: name.into(),
+        id: format!("id-{name}"),
+        image: "busybox".into(),
+        created_at: 1_700_000_000_000_000_000,
+        cpu_nanoseconds: Some(cpu),
+        working_set: memory,
+        ..ContainerUsage::default()
+    };
+    let id = PodIdentity { namespace: "ns".into(), name: "web".into(), uid: "u1".into() };
+    let pods = BTreeMap::from([(id, vec![usage("a", 1_500_000_000, Some(4096)), usage("b", 500_000_000, None)])]);
+    let node = NodeUsage { cpus: 2, memory_bytes: 1000, cpu_nanoseconds: 7_000_000_000, booted: 1_600_000_000, ..NodeUsage::default() };
+    Sample { taken: Timestamp::from_second(1_700_000_100).expect("a time"), node, pods }
+}
+
+fn parse(text: &[u8]) -> Samples {
+    Samples::parse(std::str::from_utf8(text).expect("text")).expect("parses")
+}
+
+#[test]
+fn metrics_servers_read_containers_pods_and_the_node() {
+    let samples = parse(&resource(Some(&sample())));
+    let container = [("container", "a"), ("namespace", "ns"), ("pod", "web")];
+    assert_eq!(samples.value("container_cpu_usage_seconds_total", &container), Some(1.5));
+    assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(4096.0));
+    assert_eq!(samples.value("container_start_time_seconds", &container), Some(1_700_000_000.0));
+    assert_eq!(samples.value("pod_cpu_usage_seconds_total", &[("pod", "web")]), Some(2.0));
+    assert_eq!(samples.value("pod_memory_working_set_bytes", &[("pod", "web")]), Some(4096.0), "what is not known counts as nothing");
+    assert_eq!(samples.value("node_cpu_usage_seconds_total", &[]), Some(7.0));
+    assert_eq!(samples.value("resource_scrape_error", &[]), Some(0.0));
+    assert_eq!(parse(&resource(None)).value("resource_scrape_error", &[]), Some(1.0));
+}
+
+#[test]
+fn cadvisor_names_containers_by_id_and_image() {
+    let samples = parse(&cadvisor(&sample()));
+    let labels = [("id", "id-a"), ("image", "busybox"), ("container", "a"), ("pod", "web")];
+    assert_eq!(samples.value("container_cpu_usage_seconds_total", &labels), Some(1.5));
+    assert_eq!(samples.value("machine_cpu_cores", &[]), Some(2.0));
+}
+
+#[test]
+fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
+    let summary = summary("n1", &sample());
+    assert_eq!(summary["node"]["nodeName"], "n1");
+    let pod = &summary["pods"][0];
+    assert_eq!(pod["podRef"]["uid"], "u1");
+    assert_eq!(pod["cpu"]["usageCoreNanoSeconds"], 2_000_000_000_u64);
+    assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 4096);
+    assert!(pod["containers"][1]["memory"].get("workingSetBytes").is_none());
+    assert_eq!(pod["startTime"], "2023-11-14T22:13:20Z");
+}
+
+#[tokio::test]
+async fn a_runtime_without_containers_still_tells_of_the_node() {
+    let sample = Sample::take(&FakeRuntime::default()).await.expect("it answers");
+    assert!(sample.pods.is_empty());
+    assert!(sample.node.cpus > 0 && sample.node.cpu_nanoseconds > 0 && sample.node.working_set() > 0);
+}
