@@ -112,8 +112,12 @@ oom_score = 0
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).context("cannot open containerd's log")?;
         let mut command = Command::new("containerd");
         command.arg("--config").arg(self.config_file()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // SAFETY: setsid is async-signal-safe and the closure touches nothing else.
-        unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
+        let leave = || {
+            nix::unistd::setsid()?;
+            crate::memory::allow_huge_pages()
+        };
+        // SAFETY: setsid and prctl are async-signal-safe and the closure touches nothing else.
+        unsafe { command.pre_exec(leave) };
         let child = command.spawn().context("cannot start containerd: is the package installed?")?;
         let pid = i32::try_from(child.id()).context("a pid fits 31 bits")?;
         move_to_own_cgroup(pid);

@@ -6,6 +6,7 @@ mod containerd;
 mod down;
 mod images;
 mod instance;
+mod memory;
 mod remote;
 mod status;
 mod trace;
@@ -95,6 +96,7 @@ fn run() -> Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    memory::refuse_huge_pages();
     match Cli::parse().command {
         Command::Up(arguments) => up::run(*arguments),
         Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
