@@ -18,4 +18,5 @@ pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
 mod services;
+pub mod volume_protection;
 mod writes;

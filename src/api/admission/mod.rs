@@ -3,22 +3,28 @@
 //! The API server runs the whole pipeline again when a write is retried after a conflict, so plugins must not
 //! remember what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
 
+mod default_classes;
 mod lifecycle;
 mod nodes;
 mod pipeline;
 mod priority;
+mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod tolerations;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use default_classes::{DefaultIngressClass, DefaultStorageClass};
 pub use lifecycle::NamespaceLifecycle;
 pub use nodes::TaintNodesByCondition;
 pub use pipeline::Pipeline;
 pub use priority::Priority;
+pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
+pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProtection};
 pub use tolerations::DefaultTolerationSeconds;
 
 use crate::{

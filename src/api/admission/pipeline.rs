@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{DefaultTolerationSeconds, NamespaceLifecycle, Plugin, Priority, Request, ServiceAccount, TaintNodesByCondition};
+use super::{
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, NamespaceLifecycle, Plugin, Priority, Request, RuntimeClass, ServiceAccount,
+    StorageObjectInUseProtection, TaintNodesByCondition,
+};
 use crate::status::Status;
 
 /// An ordered list of plugins: all `admit`, then, after validation, all `validate`.
@@ -24,6 +27,10 @@ impl Pipeline {
             Arc::new(TaintNodesByCondition),
             Arc::new(Priority),
             Arc::new(DefaultTolerationSeconds),
+            Arc::new(DefaultStorageClass),
+            Arc::new(StorageObjectInUseProtection),
+            Arc::new(RuntimeClass),
+            Arc::new(DefaultIngressClass),
         ])
     }
 

@@ -262,7 +262,7 @@ impl Walk {
 }
 
 /// Whether Go would write this value of a field.
-fn keeps(field: &Field, value: &Value) -> bool {
+pub(super) fn keeps(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => field.node.nullable,
         _ if field.pointer || !field.omit_empty => true,

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::node::{Kind, Node, Schema};
+use super::{
+    decode::keeps,
+    node::{Kind, Node, Schema},
+};
 use crate::meta::Object;
 
 impl Schema {
@@ -24,7 +27,9 @@ fn fill(node: &Node, value: &mut Value) {
 fn fill_struct(node: &Node, fields: &mut Map<String, Value>) {
     let Some(holder) = node.as_struct() else { return };
     for field in holder.fields() {
+        // A default that Go leaves out when it writes is no value that clients see.
         if let Some(default) = &field.node.default
+            && keeps(field, default)
             && fields.get(&*field.name).is_none_or(|value| value.is_null() && !field.node.nullable)
         {
             fields.insert(field.name.to_string(), default.clone());

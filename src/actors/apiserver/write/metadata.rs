@@ -24,7 +24,8 @@ pub fn prepare_update(new: &mut Object, old: &Object, strategy: &dyn Strategy, c
     keep(new, old, "generation");
     strategy.prepare_update(new, old, context);
     if strategy.has_generation() && context.subresource != "status" && strategy.spec_changed(new, old) {
-        bump_generation(new);
+        let generation = new.int(&["metadata", "generation"]).unwrap_or(0);
+        new.set(&["metadata", "generation"], generation + 1);
     }
     if new.uid().is_empty() {
         keep(new, old, "uid");

@@ -126,6 +126,11 @@ impl Strategy for CsiDriver {
         }
     }
 
+    /// As upstream: counted from the first change on.
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.remove(&["metadata", "generation"]);
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

@@ -5,10 +5,20 @@ use std::sync::Arc;
 use troupe_actors::{
     apiserver::ApiServer,
     controllers::{
-        cluster_role_aggregation::ClusterRoleAggregationController, daemonset::DaemonSetController, deployment::DeploymentController,
-        endpoints::EndpointsController, endpointslice::EndpointSliceController, garbage_collector, namespace::NamespaceController,
-        node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController, replicaset::ReplicaSetController,
-        root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
+        cluster_role_aggregation::ClusterRoleAggregationController,
+        daemonset::DaemonSetController,
+        deployment::DeploymentController,
+        endpoints::EndpointsController,
+        endpointslice::EndpointSliceController,
+        garbage_collector,
+        namespace::NamespaceController,
+        node_ipam::NodeIpamController,
+        node_lifecycle::NodeLifecycleController,
+        pod_gc::PodGcController,
+        replicaset::ReplicaSetController,
+        root_ca::RootCaPublisher,
+        serviceaccount::ServiceAccountController,
+        volume_protection::{PvProtectionController, PvcProtectionController},
     },
     runtime::{
         cache::Caches,
@@ -42,6 +52,8 @@ pub fn start(config: &Config, ca_pem: &str, api: &Arc<ApiServer>, system: &Syste
     run.controller("node-controller", NodeIpamController::new(&caches, config.pod_cidr));
     run.controller("node-controller", NodeLifecycleController::new(&caches));
     run.controller("pod-garbage-collector", PodGcController::new(&caches));
+    run.controller("pvc-protection-controller", PvcProtectionController::new(&caches));
+    run.controller("pv-protection-controller", PvProtectionController::new(&caches));
     let collector = Client::for_service_account(api.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     let client = Client::new(api.clone(), component("system:kube-scheduler", &[]), "kube-scheduler");
