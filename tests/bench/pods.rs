@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub async fn measure(bench: &Bench) {
     bench.cluster.kubectl("create namespace pods");
     bench.cluster.eventually_has("serviceaccount/default", "pods");
-    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(&bench.cluster.path("run/containerd/containerd.sock")));
+    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(bench.cluster.path("run/containerd/containerd.sock")));
     for (pods, rounds, upstream) in [(1, 7, "0.35–0.45 s"), (10, 2, ""), (50, 1, "100 in 24 s")] {
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for round in 0..rounds {

@@ -3,6 +3,7 @@
 //! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them).
 
+mod backup;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
 mod sample;

@@ -10,6 +10,7 @@ fn the_sample_runs_survives_a_kill_and_leaves_nothing_behind() {
     cluster.kubectl(&format!("apply -f {sample}"));
     cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
     answers_through_every_door(&cluster);
+    can_be_backed_up(&cluster);
     survives_a_kill(&cluster);
     rolls_forward_and_back(&cluster);
     cluster.kubectl("delete namespace sample --timeout=60s");
@@ -24,6 +25,16 @@ fn answers_through_every_door(cluster: &Cluster) {
     }
     eventually("the caller is answered by name", || cluster.kubectl("-n sample logs caller --tail=3").contains("Hello from web-"));
     assert!(cluster.kubectl("-n sample exec caller -- cat /etc/resolv.conf").contains("svc.cluster.local"));
+}
+
+/// The running cluster gives its whole state, page by page, and the backup is whole.
+fn can_be_backed_up(cluster: &Cluster) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("state.backup");
+    let output = cluster.troupe_with_settings(&["backup", file.to_str().expect("text")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (head, records) = troupe_api::store::backup::verify(std::fs::File::open(&file).expect("is there")).expect("whole");
+    assert!(head.revision.0 > 100 && records > 100, "{head:?} {records}");
 }
 
 /// After a `kill -9` of the daemon and a new start the containers are the same ones.

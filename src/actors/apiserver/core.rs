@@ -111,6 +111,9 @@ pub fn store_status(error: troupe_api::store::StoreError) -> Status {
         StoreError::NoSpace => Status::new(507, troupe_api::Reason::Unknown, "the store has no space left: delete objects or make room on its disk"),
         StoreError::Unknown(_) => Status::timeout("the request did not complete in time, its outcome is unknown"),
         StoreError::Unavailable(why) => Status::unavailable(format!("the store is not available: {why}")),
+        StoreError::TooLarge(why) => {
+            Status::new(413, troupe_api::Reason::RequestEntityTooLarge, format!("the object is too large to be stored: {why}"))
+        }
         other => Status::internal(other),
     }
 }

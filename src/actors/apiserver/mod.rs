@@ -34,6 +34,7 @@ mod tests;
 mod upkeep;
 mod write;
 
+pub use self::core::store_status;
 pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};

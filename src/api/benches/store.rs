@@ -1,6 +1,7 @@
-//! Durable puts per second through the embedded store, beside raw appends with fdatasync batched the same way.
+//! Durable puts per second through the embedded store, beside raw appends with fdatasync batched the same way; and through
+//! our store on etcd, beside bare puts to etcd.
 //!
-//! Prints a line per number of writers, then what 10,000 stored pods cost in memory. Values are 1 KB, pods 4 KB.
+//! Prints a line per number of writers, and what 10,000 stored pods cost in memory. Values are 1 KB, pods 4 KB.
 
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../../../tests/support/figures.rs"]
@@ -19,7 +20,7 @@ use figures::{Budget, report};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
 use troupe_api::{
     meta::Revision,
-    store::{RangeRequest, Store, embedded::EmbeddedStore, prefix_end},
+    store::{RangeRequest, Store, embedded::EmbeddedStore, etcd::testing::EtcdCluster, prefix_end},
 };
 
 #[global_allocator]
@@ -44,6 +45,51 @@ fn main() {
         let budget = if writers == 64 { Budget::AtLeast(0.5) } else { Budget::None };
         report(&format!("durable puts, {writers} writers / raw fdatasync appends"), embedded / raw, "", budget);
     }
+    beside_etcd(&runtime);
+}
+
+/// Creates through our store on etcd, beside bare puts to an etcd of the same kind.
+fn beside_etcd(runtime: &Runtime) {
+    if std::process::Command::new("etcd").arg("--version").output().is_err() {
+        println!("etcd is not installed: nothing to compare with");
+        return;
+    }
+    println!("puts of 1 KB per second to one etcd");
+    println!("{:>8} {:>10} {:>10} {:>6}", "clients", "bare", "store", "ratio");
+    for clients in [1, 16, 64] {
+        let bare = bare_puts(runtime, clients);
+        let store = etcd_creates(runtime, clients);
+        println!("{clients:>8} {bare:>10.0} {store:>10.0} {:>6.2}", store / bare);
+    }
+}
+
+fn bare_puts(runtime: &Runtime, clients: usize) -> f64 {
+    let dir = directory();
+    let cluster = EtcdCluster::start(dir.path(), 1);
+    runtime.block_on(async {
+        // Waits until it is up.
+        drop(cluster.connect().await);
+        let client = cluster.client(0).await;
+        let puts = measure(clients, |writer| {
+            let client = client.clone();
+            move |n| {
+                let (mut kv, key) = (client.kv_client(), format!("/registry/configmaps/bench/{writer}-{n}"));
+                async move {
+                    kv.put(key, vec![b'x'; VALUE], None).await.expect("puts");
+                }
+            }
+        });
+        puts.await
+    })
+}
+
+fn etcd_creates(runtime: &Runtime, clients: usize) -> f64 {
+    let dir = directory();
+    let cluster = EtcdCluster::start(dir.path(), 1);
+    runtime.block_on(async {
+        let store = Arc::new(cluster.connect().await);
+        creates(store, clients).await
+    })
 }
 
 fn directory() -> tempfile::TempDir {
@@ -87,7 +133,11 @@ fn append_all(path: &Path, requests: &mpsc::Receiver<(Bytes, oneshot::Sender<()>
 fn embedded_puts(runtime: &Runtime, writers: usize) -> f64 {
     let dir = directory();
     let store = Arc::new(EmbeddedStore::open(dir.path()).expect("opens"));
-    runtime.block_on(measure(writers, |writer| {
+    runtime.block_on(creates(store, writers))
+}
+
+async fn creates(store: Arc<dyn Store>, writers: usize) -> f64 {
+    let creates = measure(writers, |writer| {
         let store = store.clone();
         move |n| {
             let store = store.clone();
@@ -96,7 +146,8 @@ fn embedded_puts(runtime: &Runtime, writers: usize) -> f64 {
                 store.create(key.into(), vec![b'x'; VALUE].into(), None).await.expect("creates");
             }
         }
-    }))
+    });
+    creates.await
 }
 
 /// Runs `writers` loops for a while and returns operations per second.

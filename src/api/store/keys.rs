@@ -3,6 +3,8 @@
 //! A key is `/registry/<storage prefix>/[<namespace>/]<name>`. Storage prefixes are upstream's (`minions`,
 //! `services/specs`, …; custom resources `<group>/<plural>`) and have one or two segments.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::meta::ObjectKey;
@@ -30,6 +32,12 @@ pub fn namespace(prefix: &str, namespace: &str) -> Bytes {
         "" => resource(prefix),
         namespace => format!("{ROOT}{prefix}/{namespace}/").into(),
     }
+}
+
+/// How long a value under `key` lives without another write: as upstream, events an hour, all others for ever.
+pub fn time_to_live(key: &[u8]) -> Option<Duration> {
+    let rest = key.strip_prefix(ROOT.as_bytes())?;
+    rest.starts_with(b"events/").then_some(Duration::from_secs(3600))
 }
 
 /// Reads a key of one resource back; `None` where it is no key of that resource.
@@ -77,6 +85,14 @@ mod tests {
         assert_eq!(parse("minions", &object("minions", &node)), Some(node));
         assert_eq!(namespace("services/specs", "kube-system"), "/registry/services/specs/kube-system/");
         assert_eq!(namespace("pods", ""), "/registry/pods/");
+    }
+
+    #[test]
+    fn events_live_an_hour_and_everything_else_for_ever() {
+        assert_eq!(time_to_live(b"/registry/events/default/a"), Some(Duration::from_secs(3600)));
+        for key in ["/registry/eventsx/a", "/registry/pods/events/a", "/other/events/a"] {
+            assert_eq!(time_to_live(key.as_bytes()), None, "{key}");
+        }
     }
 
     #[test]

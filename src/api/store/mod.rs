@@ -1,6 +1,8 @@
 //! The store: one revision counter, compare-and-swap, ranges at a revision, watch from a revision, compaction.
 
+pub mod backup;
 pub mod embedded;
+pub mod etcd;
 pub mod keys;
 pub mod memory;
 pub mod metered;
@@ -105,6 +107,11 @@ pub enum StoreError {
     Unknown(String),
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    #[error("the value is too large: {0}")]
+    TooLarge(String),
+    /// The store will never do it.
+    #[error("the store refuses: {0}")]
+    Refused(String),
     #[error("the store's data is damaged: {0}")]
     Corrupt(String),
 }

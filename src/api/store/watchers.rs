@@ -10,7 +10,7 @@ use super::{StoreEvent, WatchMessage};
 use crate::meta::Revision;
 
 /// Messages a watcher may lag behind; a message carries all events of one commit.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 1023;
 
 /// The sending half of a watch. One slot of the queue is kept for the message that ends it.
 pub(super) struct Outlet {
@@ -22,7 +22,12 @@ pub(super) struct Outlet {
 impl Outlet {
     /// A new watch's queue.
     pub fn new(prefix: Bytes) -> (Self, mpsc::Receiver<WatchMessage>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        Outlet::with_room(prefix, QUEUE)
+    }
+
+    /// As [`Outlet::new`], with room for `messages`.
+    pub fn with_room(prefix: Bytes, messages: usize) -> (Self, mpsc::Receiver<WatchMessage>) {
+        let (sender, receiver) = mpsc::channel(messages + 1);
         let last = sender.clone().try_reserve_owned().expect("a new queue has room");
         (Outlet { prefix, sender, last }, receiver)
     }
@@ -40,6 +45,11 @@ impl Outlet {
     /// Room for one message if there is some right now.
     pub fn room_now(&self) -> Option<mpsc::OwnedPermit<WatchMessage>> {
         self.sender.clone().try_reserve_owned().ok()
+    }
+
+    /// Resolves when the watcher is gone.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
     }
 
     /// This watch's share of some events.

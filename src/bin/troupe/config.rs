@@ -10,6 +10,8 @@ use clap::Args;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
 
+use crate::state::EtcdConfig;
+
 /// The configuration file read when it exists and no other is named.
 pub const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
 const API_VERSION: &str = "troupe.dev/v1alpha1";
@@ -28,6 +30,18 @@ pub struct Settings {
     /// Where the admin kubeconfig is written [default: /etc/troupe/admin.kubeconfig]
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// URLs of etcd's members, to keep the cluster's state there instead of in the data directory
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Option<Vec<String>>,
+    /// The CA of etcd's certificates
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to etcd
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Port of the API server [default: 6443]
     #[arg(long)]
     pub api_port: Option<u16>,
@@ -84,6 +98,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub kubeconfig: PathBuf,
+    /// Where the state lies, if not in the data directory.
+    pub etcd: Option<EtcdConfig>,
     pub api_port: u16,
     pub kubelet_port: u16,
     pub node_ip: IpAddr,
@@ -135,6 +151,10 @@ impl Settings {
             data_dir,
             run_dir,
             kubeconfig,
+            etcd_servers,
+            etcd_cafile,
+            etcd_certfile,
+            etcd_keyfile,
             api_port,
             kubelet_port,
             node_ip,
@@ -174,6 +194,7 @@ impl Settings {
         Ok(Config {
             run_dir: path(settings.run_dir, "/run/troupe"),
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
+            etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
             api_port: settings.api_port.unwrap_or(6443),
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
             node_ip: settings.node_ip.map_or_else(default_node_ip, Ok)?,
@@ -227,6 +248,15 @@ impl Config {
     }
 }
 
+/// The etcd that is configured, if one is.
+fn etcd(servers: Option<Vec<String>>, [ca_file, cert_file, key_file]: [Option<PathBuf>; 3]) -> Result<Option<EtcdConfig>> {
+    match servers {
+        Some(servers) if !servers.is_empty() => EtcdConfig { servers, ca_file, cert_file, key_file }.check().map(Some),
+        _ if ca_file.is_some() || cert_file.is_some() || key_file.is_some() => bail!("certificates for etcd are given, but not --etcd-servers"),
+        _ => Ok(None),
+    }
+}
+
 /// Where the CNI plugins are installed.
 pub fn cni_bin_dir() -> PathBuf {
     let candidates = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -273,6 +303,16 @@ mod tests {
         let flags = Settings { node_name: Some("from-flag".into()), ..Settings::default() };
         let merged = flags.or(file);
         assert_eq!((merged.api_port, merged.node_name.as_deref()), (Some(7000), Some("from-flag")));
+    }
+
+    #[test]
+    fn etcd_is_configured_in_the_file_or_by_flags() {
+        let file = "apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\netcdServers: [https://a:2379, https://b:2379]\netcdCafile: /ca\n";
+        let settings = Settings::parse(file).expect("parses");
+        let found = etcd(settings.etcd_servers, [settings.etcd_cafile, None, None]).expect("works").expect("etcd");
+        assert_eq!((found.servers.len(), found.ca_file), (2, Some("/ca".into())));
+        assert!(etcd(None, [Some("/ca".into()), None, None]).is_err());
+        assert_eq!(etcd(None, [None, None, None]).expect("works"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `troupe`: control plane and node of one machine in one process, and the commands to run and look at it.
 
 mod actors;
+mod backup;
 mod config;
 mod containerd;
 mod down;
@@ -8,6 +9,8 @@ mod images;
 mod instance;
 mod memory;
 mod remote;
+mod restore;
+mod state;
 mod status;
 mod trace;
 mod up;
@@ -57,6 +60,20 @@ enum Command {
         #[command(flatten)]
         arguments: trace::TraceArgs,
     },
+    /// Write the cluster's whole state into a file, also while it runs
+    Backup {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        /// The file to write
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the cluster's state, while it is down
+    Restore {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(flatten)]
+        arguments: restore::RestoreArgs,
+    },
     /// Print a completion script
     Completion { shell: clap_complete::Shell },
     /// Build and import the container images that Troupe and its samples use
@@ -103,6 +120,8 @@ fn run() -> Result<()> {
         Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
         Command::Actors { cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
         Command::Trace { cluster, arguments } => block_on(trace::run(&cluster.resolve()?, &arguments)),
+        Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
+        Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.resolve()?, &arguments)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());
             Ok(())

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duratio
 use tokio::sync::mpsc;
 use troupe_api::{
     meta::{Cause, Revision},
-    store::{Store, StoreError, StoreEvent, WatchMessage, keys},
+    store::{Store, StoreEvent, WatchMessage, keys},
 };
 
 use super::{Apply, CacheTable, Sequence};
@@ -41,8 +41,13 @@ impl StoreFeed {
                 match message {
                     WatchMessage::Events(events) => self.route(events),
                     WatchMessage::Progress(revision) => self.dispatched.advance(revision),
-                    // The stream ends behind this message, and the next one begins.
-                    WatchMessage::Ended { compacted } => tracing::warn!(?compacted, "the store ended the watch"),
+                    // What comes next is gone: every cache starts over from the newest state.
+                    WatchMessage::Ended { compacted: Some(compacted) } => {
+                        tracing::warn!(%compacted, "the store has forgotten what comes next, loading again");
+                        self.restart_caches(self.newest().await);
+                    }
+                    // The stream ends behind this message, and the next one goes on from here.
+                    WatchMessage::Ended { compacted: None } => tracing::warn!("fell behind the store, watching anew"),
                 }
             }
         }
@@ -52,12 +57,17 @@ impl StoreFeed {
         loop {
             match self.store.watch(keys::ROOT.into(), self.dispatched.get().next()).await {
                 Ok(receiver) => return receiver,
-                Err(StoreError::Compacted { .. }) => match self.store.current_revision().await {
-                    // What lies between is gone: every cache starts over from the newest state.
-                    Ok(revision) => self.restart_caches(revision),
-                    Err(error) => tracing::warn!(%error, "cannot read the store's revision, will retry"),
-                },
                 Err(error) => tracing::warn!(%error, "cannot watch the store, will retry"),
+            }
+            tokio::time::sleep(RETRY_WATCH).await;
+        }
+    }
+
+    async fn newest(&self) -> Revision {
+        loop {
+            match self.store.current_revision().await {
+                Ok(revision) => return revision,
+                Err(error) => tracing::warn!(%error, "cannot read the store's revision, will retry"),
             }
             tokio::time::sleep(RETRY_WATCH).await;
         }
@@ -65,8 +75,9 @@ impl StoreFeed {
 
     fn restart_caches(&self, revision: Revision) {
         for route in self.table.routes().values() {
-            route.cache.note_sent(revision);
+            // In this order: whoever sees the revision as sent must not see the old state as good.
             route.cache.stale.store(true, Ordering::SeqCst);
+            route.cache.note_sent(revision);
         }
         self.dispatched.advance(revision);
     }

@@ -150,6 +150,10 @@ impl ResourceActor {
             return;
         }
         self.waiting = Some(Vec::new());
+        self.load_now(cx);
+    }
+
+    fn load_now(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (store, cache) = (self.context.store.clone(), self.cache.clone());
         let loading = async move {
             loop {
@@ -162,7 +166,22 @@ impl ResourceActor {
                 }
             }
         };
-        cx.spawn_then(loading, |actor, (snapshot, revision), _| actor.loaded(snapshot, revision));
+        cx.spawn_then(loading, |actor, (snapshot, revision), cx| {
+            // A change missed meanwhile may be in what was loaded, or not.
+            if actor.cache.stale.swap(false, Ordering::SeqCst) {
+                actor.load_now(cx);
+            } else {
+                actor.loaded(snapshot, revision);
+            }
+        });
+    }
+
+    /// Loads again what has missed a change, before anything later is applied to it.
+    fn load_if_stale(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.waiting.is_none() && self.cache.stale.swap(false, Ordering::SeqCst) {
+            tracing::warn!(resource = ?self.cache.resource, "fell behind the store, loading again");
+            self.load(cx);
+        }
     }
 
     fn loaded(&mut self, snapshot: Snapshot, revision: Revision) {
@@ -185,13 +204,14 @@ impl ResourceActor {
             return;
         }
         let mut snapshot = (*self.cache.load()).clone();
+        // A feed that starts anew may repeat what was applied. Several changes may share a revision.
+        let known = self.loaded_at.max(snapshot.revision);
         let mut changes = Vec::with_capacity(events.len());
         let mut last = None;
         for event in events {
             last = Some(event.revision());
             let cause = self.take_cause(&event);
-            // A feed that starts anew may repeat what was applied.
-            if event.revision() > self.loaded_at.max(snapshot.revision) {
+            if event.revision() > known {
                 changes.extend(self.apply_one(&mut snapshot, event, cause));
             }
         }
@@ -213,6 +233,9 @@ impl ResourceActor {
     fn apply_one(&self, snapshot: &mut Snapshot, event: StoreEvent, cause: Cause) -> Option<Change> {
         let key = keys::parse(&self.cache.resource.storage_prefix, event.key())?;
         let revision = event.revision();
+        if snapshot.objects.get(&key).is_some_and(|held| held.revision >= revision) {
+            return None;
+        }
         snapshot.revision = revision;
         let cause = cause.with_object(self.version(&key, revision));
         let current = match event {
@@ -268,11 +291,7 @@ impl ResourceActor {
     }
 
     fn tick(&mut self, cx: &mut UnitContext<'_, Self>) {
-        if self.cache.stale.swap(false, Ordering::SeqCst) {
-            tracing::warn!(resource = ?self.cache.resource, "fell behind the store, loading again");
-            self.load(cx);
-            return;
-        }
+        self.load_if_stale(cx);
         let revision = self.cache.progress(&self.context.dispatched);
         self.subscribers.bookmark(revision, self.context.clock.instant());
     }
@@ -324,7 +343,8 @@ impl Unit for ResourceActor {
 }
 
 impl On<Apply> for ResourceActor {
-    fn on(&mut self, message: Apply, _: &mut UnitContext<'_, Self>) -> Reply<()> {
+    fn on(&mut self, message: Apply, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.load_if_stale(cx);
         self.apply(message.0);
         Reply::Now(())
     }

@@ -4,6 +4,7 @@ mod admission;
 mod authorization;
 mod bootstrap;
 mod deletion;
+mod feed;
 mod golden;
 mod pages;
 mod reads;

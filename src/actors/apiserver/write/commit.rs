@@ -19,8 +19,6 @@ use crate::apiserver::{
     core::{Core, store_status},
 };
 
-/// Upstream keeps events for an hour.
-const EVENT_TTL: Duration = Duration::from_secs(3600);
 /// How long a reply waits for the cache; the write itself is durable by then.
 const WAIT_APPLIED: Duration = Duration::from_secs(10);
 
@@ -45,10 +43,6 @@ pub fn stored(kv: KeyValue) -> Result<Arc<StoredObject>, Status> {
     StoredObject::new(kv.value, kv.mod_revision).map(Arc::new).map_err(Status::internal)
 }
 
-fn ttl(resource: &Resource) -> Option<Duration> {
-    (&*resource.storage_prefix == "events").then_some(EVENT_TTL)
-}
-
 impl Core {
     /// Writes `object` where nothing stands.
     pub async fn commit_create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
@@ -57,7 +51,7 @@ impl Core {
         let route = self.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
-        let written = self.store.create(key.clone(), value.clone(), ttl(resource)).await;
+        let written = self.store.create(key.clone(), value.clone(), keys::time_to_live(&key)).await;
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
@@ -74,7 +68,7 @@ impl Core {
         let route = self.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
-        let written = self.store.update(key.clone(), value.clone(), expected, ttl(resource)).await;
+        let written = self.store.update(key.clone(), value.clone(), expected, keys::time_to_live(&key)).await;
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 

@@ -9,6 +9,7 @@ mod history;
 mod index;
 mod open;
 mod record;
+mod restore;
 mod shared;
 mod space;
 mod watch;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use thiserror::Error;
 
 use super::{
@@ -87,6 +87,14 @@ pub fn open(path: &Path, history_bytes: usize) -> Result<Opened, OpenError> {
     }
     let files = Files { log, meta, database: db, lock };
     Ok(recovery.finish(files, compacted, history_bytes))
+}
+
+/// Makes an empty store in `path` that stands at `revision`.
+pub fn seed(path: &Path, revision: Revision) -> Result<(), OpenError> {
+    let files = open(path, 0)?.files;
+    let mut batch = files.database.batch().durability(Some(PersistMode::SyncAll));
+    write_compacted(&mut batch, &files.meta, revision);
+    batch.commit().map_err(|source| OpenError::Database { path: path.to_owned(), source })
 }
 
 /// Writes the compacted revision into a batch.

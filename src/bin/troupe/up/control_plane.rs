@@ -19,7 +19,7 @@ use troupe_api::{
         tokens::Issuer,
     },
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
-    store::{Store, embedded::EmbeddedStore},
+    store::Store,
 };
 
 use super::{Doors, identity};
@@ -84,13 +84,6 @@ pub fn write_kubeconfig(config: &Config, certificates: &Certificates) -> Result<
         identity: certificates.admin.clone(),
     };
     kubeconfig.write(&config.kubeconfig, "troupe").context("cannot write the admin kubeconfig")
-}
-
-/// Opens the embedded store.
-pub fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
-    let path = config.data_dir.join("store");
-    let store = EmbeddedStore::open(&path).with_context(|| format!("cannot open the cluster's state in {}", path.display()))?;
-    Ok(Arc::new(store))
 }
 
 /// Starts the API server on a store, waits until its caches are filled, and makes what every cluster has.

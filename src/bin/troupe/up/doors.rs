@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Serialize;
-use troupe_actors::{metrics::Sources, runtime::system::System};
+use troupe_actors::{apiserver::store_status, metrics::Sources, runtime::system::System};
 use troupe_api::{
     auth::tokens::{self, Issuer},
     http::{ExtraRoute, RawReply},
     meta::ObjectKey,
     status::Status,
+    store::{self, Store, StoreError},
 };
 
-use crate::config::Config;
+use crate::{backup::encode_page, config::Config};
 
 /// The live actor tree, as JSON.
 pub const ACTORS: &str = "/debug/troupe/actors";
@@ -21,6 +22,9 @@ pub const ACTORS: &str = "/debug/troupe/actors";
 pub const TRACE: &str = "/debug/troupe/trace";
 /// Lets an actor panic at its next message: `?path=controllers/deployment`.
 pub const POISON: &str = "/debug/troupe/poison";
+
+/// A page of a backup: the first, or with `?revision=7&after=KEY` (in hex) the one behind a key, at that revision.
+pub const BACKUP: &str = "/debug/troupe/backup";
 
 /// How long an actor may take to tell its status.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -87,6 +91,27 @@ fn poison(system: System) -> ExtraRoute {
         reply
     };
     ExtraRoute { path: POISON, handler: Arc::new(handler) }
+}
+
+/// Pages of backups.
+pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
+    let handler = move |request: troupe_api::http::options::RawRequest| {
+        let store = store.clone();
+        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
+            let revision = match parameter(&request.query, "revision") {
+                Some(text) => Some(text.parse().map_err(|_| Status::bad_request("revision is no number"))?),
+                None => None,
+            };
+            let after = parameter(&request.query, "after").map(hex::decode).transpose().map_err(|_| Status::bad_request("after is not hex"))?;
+            let page = store::backup::page(&*store, revision, after.as_deref()).await.map_err(|error| match error {
+                StoreError::Compacted { .. } => Status::expired("the backup took longer than the store remembers its past, try again"),
+                error => store_status(error),
+            })?;
+            Ok(RawReply { content_type: "application/octet-stream", body: encode_page(page, revision.is_none()) })
+        });
+        reply
+    };
+    ExtraRoute { path: BACKUP, handler: Arc::new(handler) }
 }
 
 /// A query parameter; `+` and percent signs are decoded.

@@ -26,6 +26,7 @@ use crate::{
     config::{Config, Settings},
     images,
     instance::PidFile,
+    state,
 };
 
 /// `troupe up …`
@@ -94,13 +95,12 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let certificates = control_plane::certificates(&config)?;
     let issuer = identity::issuer(&certificates)?;
     progress.begin("state");
-    let store = control_plane::open_store(&config)?;
+    let store = state::open(&config).await?;
     progress.begin("API server");
-    let api = control_plane::start_api(&config, &certificates, &issuer, store, &system).await?;
-    let doors = Doors {
-        routes: doors::routes(&config, &issuer, &system, Sources::new(&system, Some(&api), control_plane::version())),
-        connect: Some(node::connect(&certificates, &api)?),
-    };
+    let api = control_plane::start_api(&config, &certificates, &issuer, store.clone(), &system).await?;
+    let mut routes = doors::routes(&config, &issuer, &system, Sources::new(&system, Some(&api), control_plane::version()));
+    routes.push(doors::backup(store));
+    let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?) };
     let http = control_plane::serve(&config, &certificates, &issuer, &api, doors)?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("controllers and scheduler");

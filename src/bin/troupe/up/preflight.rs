@@ -4,9 +4,18 @@ use std::{
     fmt,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     path::Path,
+    time::Duration,
 };
 
-use crate::config::{Config, cni_bin_dir};
+use troupe_api::store::etcd::{EtcdOptions, EtcdStore};
+
+use crate::{
+    config::{Config, cni_bin_dir},
+    state::EtcdConfig,
+};
+
+/// How long etcd may take to answer.
+const ETCD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Something missing or in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +46,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.extend(missing_programs());
     findings.extend(missing_cgroups(Path::new("/sys/fs/cgroup")));
     findings.extend(ports_in_use(&[("the API server", config.api_port, "--api-port"), ("the kubelet", config.kubelet_port, "--kubelet-port")]));
+    findings.extend(silent_etcd(config.etcd.as_ref()));
     if !cni_bin_dir().join("bridge").exists() {
         findings.push(fatal("the CNI plugins are neither in /opt/cni/bin nor in /usr/lib/cni", "apt-get install containernetworking-plugins"));
     }
@@ -55,6 +65,19 @@ fn missing_programs() -> Vec<Finding> {
         [("iptables", "iptables"), ("iptables-restore", "iptables"), ("runc", "runc"), ("containerd", "containerd"), ("conntrack", "conntrack")];
     let missing = programs.into_iter().filter(|(program, _)| !on_path(program));
     missing.map(|(program, package)| fatal(format!("the program {program} is not installed"), format!("apt-get install {package}"))).collect()
+}
+
+/// Why the configured etcd cannot be used.
+fn silent_etcd(etcd: Option<&EtcdConfig>) -> Option<Finding> {
+    let etcd = etcd?;
+    let tried = || -> anyhow::Result<()> {
+        let options = EtcdOptions { patience: ETCD_PATIENCE, ..etcd.options()? };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(EtcdStore::connect(options))?;
+        Ok(())
+    };
+    let error = tried().err()?;
+    Some(fatal(format!("{error:#}"), "start etcd, or mend --etcd-servers and its certificates"))
 }
 
 fn on_path(program: &str) -> bool {
@@ -105,6 +128,14 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let findings = ports_in_use(&[("the API server", port, "--api-port")]);
         assert!(findings[0].fatal && findings[0].what.contains(&port.to_string()) && findings[0].mend.contains("--api-port"));
+    }
+
+    #[test]
+    fn an_etcd_that_does_not_answer_is_named() {
+        let etcd = EtcdConfig { servers: vec!["http://127.0.0.1:1".into()], ..EtcdConfig::default() };
+        let finding = silent_etcd(Some(&etcd)).expect("a finding");
+        assert!(finding.fatal && finding.what.contains("no etcd answers at http://127.0.0.1:1"), "{finding}");
+        assert_eq!(silent_etcd(None), None);
     }
 
     #[test]
