@@ -52,8 +52,7 @@ impl Core {
             self.reconcile(endpoints(address, port)).await?;
             self.reconcile(endpoint_slice(address, port)).await?;
         }
-        self.reset_node_ports().await?;
-        self.repair_services().await
+        self.repair_services(&Default::default()).await.map(drop)
     }
 
     fn writer_for(&self, object: &Value) -> Result<Writer, Status> {

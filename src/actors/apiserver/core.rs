@@ -50,6 +50,8 @@ pub struct Core {
     pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
+    /// Held while node ports are taken or released.
+    pub node_ports_turn: tokio::sync::Mutex<()>,
 }
 
 impl Core {

@@ -68,6 +68,7 @@ impl ApiServer {
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             service_cidrs: options.service_cidrs,
             node_ports: options.node_ports,
+            node_ports_turn: tokio::sync::Mutex::default(),
             listers,
         });
         let kept = core.clone();

@@ -128,8 +128,12 @@ impl TestApi {
         self.call(self.target(resource, namespace, name), Operation::Delete(options)).await
     }
 
-    pub async fn watch(&self, resource: &str, namespace: &str, options: WatchOptions) -> WatchStream {
+    pub async fn try_watch(&self, resource: &str, namespace: &str, options: WatchOptions) -> Result<WatchStream, Status> {
         let target = self.target(resource, namespace, "");
-        self.server.watch(self.user.clone(), target, options, Cause::root()).await.expect("the watch begins")
+        self.server.watch(self.user.clone(), target, options, Cause::root()).await
+    }
+
+    pub async fn watch(&self, resource: &str, namespace: &str, options: WatchOptions) -> WatchStream {
+        self.try_watch(resource, namespace, options).await.expect("the watch begins")
     }
 }

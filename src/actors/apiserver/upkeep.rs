@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::core::Core;
+use super::{core::Core, services::Suspects};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const REPAIR_EVERY: Duration = Duration::from_secs(180);
@@ -12,22 +12,24 @@ const REPAIR_EVERY: Duration = Duration::from_secs(180);
 /// The unit at `apiserver/upkeep`.
 pub struct Upkeep {
     core: Arc<Core>,
+    suspects: Suspects,
     repairs: u64,
     last_error: Option<String>,
 }
 
 impl Upkeep {
     pub fn new(core: Arc<Core>) -> Self {
-        Upkeep { core, repairs: 0, last_error: None }
+        Upkeep { core, suspects: Suspects::default(), repairs: 0, last_error: None }
     }
 
     fn repair(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let core = self.core.clone();
-        cx.spawn_then(async move { core.repair_services().await }, |unit, result, _| {
+        let (core, suspects) = (self.core.clone(), self.suspects.clone());
+        cx.spawn_then(async move { core.repair_services(&suspects).await }, |unit, result, _| {
             unit.repairs += 1;
-            unit.last_error = result.err().map(|status| status.to_string());
-            if let Some(error) = &unit.last_error {
-                tracing::warn!(%error, "cannot repair service ranges, will retry");
+            unit.last_error = result.as_ref().err().map(ToString::to_string);
+            match result {
+                Ok(suspects) => unit.suspects = suspects,
+                Err(error) => tracing::warn!(%error, "cannot repair service ranges, will retry"),
             }
         });
     }

@@ -138,7 +138,7 @@ impl Core {
         match self.commit_create(resource, &object, &Default::default()).await {
             Ok(_) => Ok(name),
             Err(CommitError::Lost(_)) => Err(AddressError::Taken),
-            Err(CommitError::Failed(status)) => Err(AddressError::Store(status)),
+            Err(CommitError::Failed(status) | CommitError::Unclear(status)) => Err(AddressError::Store(status)),
         }
     }
 }

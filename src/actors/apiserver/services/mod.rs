@@ -10,16 +10,19 @@ mod ports;
 mod repair;
 
 use troupe_api::{
-    meta::{Object, ObjectKey},
+    meta::{Object, ObjectKey, Revision},
     resources::Resource,
     service::Target,
     status::{FieldError, Status},
     stored::StoredObject,
 };
 
-pub use self::addresses::first as first_address;
 use self::needs::Needs;
-use super::{core::Core, write::Writer};
+pub use self::{addresses::first as first_address, ports::Suspects};
+use super::{
+    core::Core,
+    write::{CommitError, Writer},
+};
 
 /// What a write took from the ranges, to be given back if it fails, and what it lets go of if it succeeds.
 #[derive(Debug, Default)]
@@ -28,6 +31,26 @@ pub struct Allocation {
     taken_ports: Vec<u16>,
     released_ips: Vec<String>,
     released_ports: Vec<u16>,
+}
+
+/// How a write ended, for what it took from the ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    Committed(Revision),
+    /// It certainly did not happen.
+    Dropped,
+    /// It may have happened: everything stays taken, and repair finds what nobody holds.
+    Unclear,
+}
+
+impl Settlement {
+    pub fn of(result: Result<Revision, &CommitError>) -> Self {
+        match result {
+            Ok(revision) => Settlement::Committed(revision),
+            Err(CommitError::Unclear(_)) => Settlement::Unclear,
+            Err(_) => Settlement::Dropped,
+        }
+    }
 }
 
 fn is_service(resource: &Resource) -> bool {
@@ -52,7 +75,7 @@ impl Core {
         match self.take(writer, &needs, new, &mut allocation).await {
             Ok(()) => Ok(allocation),
             Err(status) => {
-                self.settle_allocation(allocation, false).await;
+                self.settle_allocation(allocation, Settlement::Dropped).await;
                 Err(status)
             }
         }
@@ -79,23 +102,27 @@ impl Core {
     }
 
     /// Gives back what is not needed, now that the write is decided.
-    pub async fn settle_allocation(&self, allocation: Allocation, committed: bool) {
+    pub async fn settle_allocation(&self, allocation: Allocation, settlement: Settlement) {
         let Allocation { taken_ips, taken_ports, released_ips, released_ports } = allocation;
-        let (ips, ports) = if committed { (released_ips, released_ports) } else { (taken_ips, taken_ports) };
-        self.give_back(&ips, &ports).await;
-    }
-
-    /// Gives back what a deleted Service held.
-    pub async fn release(&self, target: &Target, object: &StoredObject) {
-        if is_service(&target.resource) {
-            let held = needs::held(&object.to_object());
-            self.give_back(&held.ips, &held.ports).await;
+        match settlement {
+            Settlement::Committed(revision) => self.give_back(&released_ips, &released_ports, revision).await,
+            // Nobody else can hold what was taken here.
+            Settlement::Dropped => self.give_back(&taken_ips, &taken_ports, Revision(u64::MAX)).await,
+            Settlement::Unclear => {}
         }
     }
 
-    async fn give_back(&self, ips: &[String], ports: &[u16]) {
+    /// Gives back what a Service held that was deleted at a revision.
+    pub async fn release(&self, target: &Target, object: &StoredObject, deleted: Revision) {
+        if is_service(&target.resource) {
+            let held = needs::held(&object.to_object());
+            self.give_back(&held.ips, &held.ports, deleted).await;
+        }
+    }
+
+    async fn give_back(&self, ips: &[String], ports: &[u16], until: Revision) {
         for ip in ips {
-            if let Err(status) = self.release_ip(ip).await {
+            if let Err(status) = self.release_ip(ip, until).await {
                 tracing::warn!(%ip, %status, "cannot release a cluster IP, repair will");
             }
         }
@@ -110,15 +137,18 @@ impl Core {
         self.row("networking.k8s.io", "ipaddresses").ok_or_else(|| Status::internal("no resource for IP addresses"))
     }
 
-    async fn release_ip(&self, ip: &str) -> Result<(), Status> {
-        use super::write::CommitError;
+    /// Releases an address taken before `until`; later it may be somebody else's already, who got it through repair.
+    async fn release_ip(&self, ip: &str, until: Revision) -> Result<(), Status> {
         let resource = self.ip_addresses()?;
         let key = ObjectKey::cluster(ip);
         while let Some(address) = self.read_live(&resource, &key).await? {
+            if address.revision > until {
+                return Ok(());
+            }
             match self.commit_delete(&resource, &key, address.revision, &Default::default()).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Lost(_)) => {}
-                Err(CommitError::Failed(status)) => return Err(status),
+                Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
         }
         Ok(())

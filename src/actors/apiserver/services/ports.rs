@@ -1,6 +1,9 @@
 //! Node ports: one bitmap in the store, in upstream's form and place (`RangeAllocation`).
 
-use std::ops::RangeInclusive;
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::RangeInclusive,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use troupe_api::{
     meta::Revision,
-    store::{StoreError, keys},
+    store::{KeyValue, StoreError, keys},
 };
 
 use super::needs::{PortNeed, PortPlace};
@@ -53,6 +56,11 @@ impl PortMap {
     /// Marks a port; false where it is marked already or lies outside.
     pub fn take(&mut self, port: u16) -> bool {
         self.bit(port).is_some_and(|bit| !std::mem::replace(bit, true))
+    }
+
+    /// The marked ports.
+    fn taken(&self) -> impl Iterator<Item = u16> {
+        self.range.clone().zip(&self.bits).filter(|(_, taken)| **taken).map(|(port, _)| port)
     }
 
     pub fn release(&mut self, port: u16) {
@@ -151,28 +159,84 @@ impl Core {
     }
 
     /// Changes the bitmap by compare-and-swap. `change` may run several times.
-    pub async fn change_ports<T>(&self, dry_run: bool, change: impl Fn(&mut PortMap) -> Result<T, PortError>) -> Result<T, PortError> {
+    async fn change_ports<T>(&self, dry_run: bool, change: impl Fn(&mut PortMap) -> Result<T, PortError>) -> Result<T, PortError> {
+        // This server's writes do not race one another, only those of other servers.
+        let _turn = self.node_ports_turn.lock().await;
+        let (mut held, _) = self.store.get(&range_key(), None).await?;
         for _ in 0..MAX_TRIES {
-            let (found, _) = self.store.get(&range_key(), None).await?;
-            let range = self.node_ports.clone();
-            let before = found.as_ref().map_or_else(|| PortMap::new(range.clone()), |kv| PortMap::decode(&kv.value, range.clone()));
+            let before = self.port_map(held.as_ref());
             let mut map = before.clone();
             let result = change(&mut map)?;
             if dry_run || map == before {
                 return Ok(result);
             }
-            let expected = found.map_or(Revision::ZERO, |kv| kv.mod_revision);
-            let written = match expected {
-                Revision::ZERO => self.store.create(range_key(), map.encode(), None).await,
-                expected => self.store.update(range_key(), map.encode(), expected, None).await,
-            };
-            match written {
+            match self.write_ports(&map, held.as_ref()).await {
                 Ok(_) => return Ok(result),
-                Err(StoreError::Conflict { .. }) => {}
+                Err(StoreError::Conflict { current }) => held = current,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(PortError::Contention)
+    }
+
+    fn port_map(&self, held: Option<&KeyValue>) -> PortMap {
+        let range = self.node_ports.clone();
+        held.map_or_else(|| PortMap::new(range.clone()), |kv| PortMap::decode(&kv.value, range.clone()))
+    }
+
+    async fn write_ports(&self, map: &PortMap, held: Option<&KeyValue>) -> Result<Revision, StoreError> {
+        match held {
+            None => self.store.create(range_key(), map.encode(), None).await,
+            Some(kv) => self.store.update(range_key(), map.encode(), kv.mod_revision, None).await,
+        }
+    }
+
+    /// The bitmap as it stands, for [`Core::mend_ports`].
+    pub async fn ports_now(&self) -> Result<Option<KeyValue>, StoreError> {
+        Ok(self.store.get(&range_key(), None).await?.0)
+    }
+
+    /// Marks the ports `in_use` and clears those that `suspects` has seen unused for long enough; returns the new suspects.
+    /// `seen` is the bitmap from before `in_use` was listed: where it has changed since, nothing is cleared.
+    pub async fn mend_ports(&self, seen: Option<KeyValue>, in_use: &HashSet<u16>, suspects: &Suspects) -> Result<Suspects, PortError> {
+        let map = self.port_map(seen.as_ref());
+        let (next, leaked) = suspects.look(&map, in_use);
+        self.change_ports(false, |map| {
+            for port in in_use {
+                // One that is marked already is fine.
+                let _ = map.take(*port);
+            }
+            Ok(())
+        })
+        .await?;
+        if leaked.is_empty() {
+            return Ok(next);
+        }
+        let mut mended = map.clone();
+        leaked.iter().for_each(|port| mended.release(*port));
+        match self.write_ports(&mended, seen.as_ref()).await {
+            Ok(_) => tracing::info!(ports = ?leaked, "released node ports that no service holds"),
+            Err(StoreError::Conflict { .. }) => return Ok(suspects.clone()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(next)
+    }
+}
+
+/// Ports that are marked and that no Service holds, and in how many rounds of repair. One round may see a create in flight.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suspects(BTreeMap<u16, u32>);
+
+impl Suspects {
+    /// Rounds after which a port is cleared.
+    const ROUNDS: u32 = 3;
+
+    /// The suspects after another round, and the ports to clear.
+    fn look(&self, map: &PortMap, in_use: &HashSet<u16>) -> (Suspects, Vec<u16>) {
+        let unused = map.taken().filter(|port| !in_use.contains(port));
+        let seen: BTreeMap<u16, u32> = unused.map(|port| (port, self.0.get(&port).copied().unwrap_or(0) + 1)).collect();
+        let (leaked, next) = seen.into_iter().partition::<BTreeMap<_, _>, _>(|(_, rounds)| *rounds >= Self::ROUNDS);
+        (Suspects(next), leaked.into_keys().collect())
     }
 }
 
@@ -188,6 +252,20 @@ mod tests {
         assert!(!map.take(80), "lies outside");
         assert_eq!(PortMap::decode(&map.encode(), 30000..=32767), map);
         assert_eq!(PortMap::decode(&map.encode(), 30000..=30100), PortMap::new(30000..=30100));
+    }
+
+    #[test]
+    fn a_port_that_nobody_holds_is_cleared_in_the_third_round_and_not_if_it_was_in_use_meanwhile() {
+        let mut map = PortMap::new(30000..=30009);
+        assert!(map.take(30001) && map.take(30002) && map.take(30003));
+        let in_use = HashSet::from([30001]);
+        let (once, none) = Suspects::default().look(&map, &in_use);
+        assert!(none.is_empty());
+        let (twice, none) = once.look(&map, &in_use);
+        assert!(none.is_empty());
+        assert_eq!(twice.look(&map, &in_use), (Suspects::default(), vec![30002, 30003]));
+        let (reset, _) = twice.look(&map, &HashSet::from([30001, 30002, 30003]));
+        assert_eq!(reset, Suspects::default());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Repair: what Services hold is marked, and what nobody holds is given back.
 //!
-//! Runs at start and every few minutes. An address without its Service may belong to a create in flight, so only old ones go.
+//! Runs at start and every few minutes, on every server. An address or port without its Service may belong to a create in
+//! flight, here or on another server: only those go that nobody held for long.
 
 use std::collections::HashSet;
 
@@ -11,17 +12,20 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::{needs, needs::IpNeed};
-use crate::apiserver::core::Core;
+use super::{needs, needs::IpNeed, ports::Suspects};
+use crate::apiserver::core::{Core, store_status};
 
 /// How old an address without a Service must be to go.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 impl Core {
-    /// Compares addresses and ports with the Services that hold them, and mends both ways.
-    pub async fn repair_services(&self) -> Result<(), Status> {
-        let Some(services) = self.row("", "services") else { return Ok(()) };
+    /// Compares addresses and ports with the Services that hold them, and mends both ways. `suspects` come from the
+    /// round before and go into the next.
+    pub async fn repair_services(&self, suspects: &Suspects) -> Result<Suspects, Status> {
+        let Some(services) = self.row("", "services") else { return Ok(suspects.clone()) };
         let cache = self.cache(&services)?;
+        // Before the Services are listed: what was taken by then and is in use is among them, or about to be.
+        let marked = self.ports_now().await.map_err(store_status)?;
         self.linearize(&cache).await?;
         let mut in_use = HashSet::new();
         let mut ports = HashSet::new();
@@ -34,26 +38,7 @@ impl Core {
             ports.extend(held.ports);
         }
         self.drop_orphans(&in_use).await?;
-        // Ports of creates in flight are not in `ports`: marking is safe at any time, clearing is left to the start.
-        let marked = self.change_ports(false, |map| {
-            for port in &ports {
-                // One that is marked already is fine.
-                let _ = map.take(*port);
-            }
-            Ok(())
-        });
-        marked.await.map_err(Status::internal)
-    }
-
-    /// Clears node ports that no Service holds. Only before any request is served.
-    pub async fn reset_node_ports(&self) -> Result<(), Status> {
-        let cleared = self
-            .change_ports(false, |map| {
-                *map = super::ports::PortMap::new(self.node_ports.clone());
-                Ok(())
-            })
-            .await;
-        cleared.map_err(Status::internal)
+        self.mend_ports(marked, &ports, suspects).await.map_err(Status::internal)
     }
 
     async fn ensure_address(&self, ip: &str, service: &StoredObject) {
@@ -74,7 +59,7 @@ impl Core {
             let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by").is_some_and(|manager| &**manager == "ipallocator.k8s.io");
             if ours && !in_use.contains(&*address.key.name) && age.is_some_and(|age| age > GRACE) {
                 tracing::info!(ip = %address.key.name, "releasing a cluster IP that no service holds");
-                self.release_ip(&address.key.name).await?;
+                self.release_ip(&address.key.name, address.revision).await?;
             }
         }
         Ok(())

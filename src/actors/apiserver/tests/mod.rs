@@ -8,6 +8,7 @@ mod feed;
 mod golden;
 mod pages;
 mod reads;
+mod replicas;
 mod services;
 mod subresources;
 mod supervision;

@@ -26,6 +26,8 @@ const WAIT_APPLIED: Duration = Duration::from_secs(10);
 pub enum CommitError {
     /// Somebody was faster; this is what the key holds now.
     Lost(Option<KeyValue>),
+    /// It may have happened, or still happen. What it depends on must stay as it is.
+    Unclear(Status),
     Failed(Status),
 }
 
@@ -33,6 +35,7 @@ impl From<StoreError> for CommitError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict { current } => CommitError::Lost(current),
+            unclear @ StoreError::Unknown(_) => CommitError::Unclear(store_status(unclear)),
             other => CommitError::Failed(store_status(other)),
         }
     }

@@ -8,7 +8,7 @@ use troupe_api::{
 };
 
 use super::{Writer, commit::CommitError, metadata, names};
-use crate::apiserver::{core::Core, objects};
+use crate::apiserver::{core::Core, objects, services::Settlement};
 
 /// How often a generated name is tried.
 const NAME_TRIES: usize = 8;
@@ -76,12 +76,32 @@ impl Core {
         resource.strategy.prepare_create(&mut object, &writer.context(self));
         let allocated = self.allocate(writer, &mut object, None).await?;
         let result = self.validate_and_commit_create(writer, &mut object, &mut warnings).await;
-        self.settle_allocation(allocated, result.is_ok() && !writer.options.dry_run).await;
-        let body = result?;
+        let settlement = match &result {
+            Ok(ReplyBody::Object(object)) => Settlement::Committed(object.revision),
+            Err(CommitError::Unclear(_)) => Settlement::Unclear,
+            _ => Settlement::Dropped,
+        };
+        self.settle_allocation(allocated, settlement).await;
+        let body = result.map_err(|error| match error {
+            CommitError::Lost(_) => Status::already_exists(&writer.target.group_resource(), object.name()),
+            CommitError::Failed(status) | CommitError::Unclear(status) => status,
+        })?;
         Ok(ApiReply { warnings, ..ApiReply::created(body) })
     }
 
-    async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, Status> {
+    async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
+        self.validate_create(writer, object, warnings).await.map_err(CommitError::Failed)?;
+        let resource = &writer.target.resource;
+        if !writer.options.dry_run {
+            return self.commit_create(resource, object, &writer.cause).await.map(ReplyBody::Object);
+        }
+        match self.read_live(resource, &object.key()).await.map_err(CommitError::Failed)? {
+            Some(_) => Err(CommitError::Lost(None)),
+            None => Ok(ReplyBody::Tree(object.clone())),
+        }
+    }
+
+    async fn validate_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let resource = &writer.target.resource;
         let mut errors = resource.validate_create(object);
         errors.extend(objects::missing_fields(resource, object, &errors)?);
@@ -91,18 +111,6 @@ impl Core {
         warnings.extend(resource.strategy.warnings(object));
         self.check_escalation(&writer.user, &writer.target, object, None)?;
         let admission = writer.admission(self, Operation::Create, Some(object), None);
-        self.admission.validate(&admission).await?;
-        let exists = || Status::already_exists(&writer.target.group_resource(), object.name());
-        if writer.options.dry_run {
-            return match self.read_live(resource, &object.key()).await? {
-                Some(_) => Err(exists()),
-                None => Ok(ReplyBody::Tree(object.clone())),
-            };
-        }
-        match self.commit_create(resource, object, &writer.cause).await {
-            Ok(stored) => Ok(ReplyBody::Object(stored)),
-            Err(CommitError::Lost(_)) => Err(exists()),
-            Err(CommitError::Failed(status)) => Err(status),
-        }
+        self.admission.validate(&admission).await
     }
 }

@@ -48,7 +48,7 @@ impl Core {
             match self.try_delete(writer, options, &version).await {
                 Ok(reply) => return Ok(reply),
                 Err(CommitError::Lost(newer)) => current = newer.map(stored).transpose()?,
-                Err(CommitError::Failed(status)) => return Err(status),
+                Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
         }
     }
@@ -69,7 +69,7 @@ impl Core {
             Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
             Deletion::Remove => {
                 let revision = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await?;
-                self.release(&writer.target, current).await;
+                self.release(&writer.target, current, revision).await;
                 gone(resource, current, revision)
             }
         };

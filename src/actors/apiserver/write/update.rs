@@ -19,7 +19,11 @@ use super::{
     create::Ownership,
     metadata, names,
 };
-use crate::apiserver::{core::Core, objects, services::Allocation};
+use crate::apiserver::{
+    core::Core,
+    objects,
+    services::{Allocation, Settlement},
+};
 
 /// Lost races after which a write gives up; each one means that somebody else's write succeeded.
 const MAX_TRIES: usize = 64;
@@ -65,6 +69,13 @@ enum Step {
     Remove,
 }
 
+/// What came of trying an update on one version.
+enum Attempt {
+    Written(ApiReply),
+    /// Nothing was written: right if that version is the newest.
+    Kept(ApiReply),
+}
+
 impl Core {
     /// PUT.
     pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
@@ -86,21 +97,28 @@ impl Core {
         for _ in 0..MAX_TRIES {
             let attempt = match &current {
                 Some(current) => self.try_update(writer, &change, current, &mut warnings).await,
-                None => self.update_missing(writer, &change, &mut warnings).await.map_err(CommitError::Failed),
+                None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
-            match attempt {
-                Ok(reply) => return Ok(ApiReply { warnings, ..reply }),
-                Err(CommitError::Lost(newer)) => (current, live) = (newer.map(stored).transpose()?, true),
-                Err(CommitError::Failed(status)) if live => return Err(status),
-                Err(CommitError::Failed(status)) => {
-                    // The cache may have been behind: judge by the newest version.
-                    let newest = self.read_live(resource, &key).await?;
-                    if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
-                        return Err(status);
-                    }
-                    (current, live) = (newest, true);
+            let settled = match attempt {
+                Ok(Attempt::Written(reply)) => return Ok(ApiReply { warnings, ..reply }),
+                Ok(Attempt::Kept(reply)) => Ok(ApiReply { warnings: warnings.clone(), ..reply }),
+                Err(CommitError::Lost(newer)) => {
+                    (current, live) = (newer.map(stored).transpose()?, true);
+                    continue;
                 }
+                // Judging again could do it twice.
+                Err(CommitError::Unclear(status)) => return Err(status),
+                Err(CommitError::Failed(status)) => Err(status),
+            };
+            if live {
+                return settled;
             }
+            // The cache may have been behind: judge by the newest version.
+            let newest = self.read_live(resource, &key).await?;
+            if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
+                return settled;
+            }
+            (current, live) = (newest, true);
         }
         Err(Status::modified(&writer.target.group_resource(), &key.name))
     }
@@ -111,24 +129,31 @@ impl Core {
         change: &Change,
         current: &Arc<StoredObject>,
         warnings: &mut Vec<String>,
-    ) -> Result<ApiReply, CommitError> {
+    ) -> Result<Attempt, CommitError> {
         let resource = &writer.target.resource;
         let plan = self.plan_update(writer, change, current, warnings).await.map_err(CommitError::Failed)?;
-        let result = match plan.step {
-            _ if writer.options.dry_run => Ok(ReplyBody::Tree(with_revision(plan.new, current.revision))),
-            Step::Keep => Ok(ReplyBody::Object(current.clone())),
-            Step::Write => self.commit_update(resource, &plan.new, current.revision, &writer.cause).await.map(ReplyBody::Object),
+        if writer.options.dry_run {
+            self.settle_allocation(plan.allocation, Settlement::Dropped).await;
+            return Ok(Attempt::Kept(ApiReply::ok(ReplyBody::Tree(with_revision(plan.new, current.revision)))));
+        }
+        let written = match plan.step {
+            Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
+            Step::Write => {
+                let written = self.commit_update(resource, &plan.new, current.revision, &writer.cause).await;
+                written.map(|object| (object.revision, ReplyBody::Object(object)))
+            }
             Step::Remove => {
                 let removed = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await;
-                removed.map(|revision| ReplyBody::Tree(with_revision(plan.new, revision)))
+                removed.map(|revision| (revision, ReplyBody::Tree(with_revision(plan.new, revision))))
             }
         };
-        let committed = result.is_ok() && !writer.options.dry_run;
-        self.settle_allocation(plan.allocation, committed).await;
-        if committed && plan.step == Step::Remove {
-            self.release(&writer.target, current).await;
+        self.settle_allocation(plan.allocation, Settlement::of(written.as_ref().map(|(revision, _)| *revision))).await;
+        let (revision, body) = written?;
+        if plan.step == Step::Remove {
+            self.release(&writer.target, current, revision).await;
         }
-        result.map(ApiReply::ok)
+        let reply = ApiReply::ok(body);
+        Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
     }
 
     async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {
@@ -149,7 +174,7 @@ impl Core {
         match self.validate_update(writer, &mut new, &old, warnings).await {
             Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
             Err(status) => {
-                self.settle_allocation(allocation, false).await;
+                self.settle_allocation(allocation, Settlement::Dropped).await;
                 Err(status)
             }
         }
