@@ -10,6 +10,7 @@ pub mod ingress;
 pub mod ip;
 pub mod job;
 pub mod labels;
+pub mod limits;
 mod metadata;
 pub mod names;
 pub mod node;

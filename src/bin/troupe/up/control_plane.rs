@@ -18,6 +18,7 @@ use troupe_api::{
         tls,
         tokens::Issuer,
     },
+    flow::{self, Classifier},
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
     store::Store,
 };
@@ -99,8 +100,9 @@ pub async fn start_api(
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
-    let bootstrap =
-        Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
+    let mut objects = flow::objects();
+    objects.extend(identity::objects());
+    let bootstrap = Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
 }
@@ -121,5 +123,7 @@ pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api:
     options.advertise = format!("{}:{}", config.node_ip, config.api_port);
     options.routes = doors.routes;
     options.connect = doors.connect;
+    options.audit = doors.audit;
+    options.flow = Some(Arc::new(Classifier::new(api.listers())));
     http::serve(listener, options).context("the API server cannot serve")
 }
