@@ -24,7 +24,6 @@ pub mod metrics;
 mod objects;
 mod old_watch;
 mod options;
-mod quota;
 mod read;
 mod server;
 mod services;

@@ -3,10 +3,8 @@
 pub mod cluster_role_aggregation;
 pub mod daemonset;
 pub mod deployment;
-pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
-pub mod flow_schema;
 pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
@@ -17,10 +15,8 @@ pub mod owners;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
-pub mod resourcequota;
 pub mod root_ca;
 pub mod serviceaccount;
 mod services;
-pub mod token_secrets;
 pub mod volume_protection;
 mod writes;

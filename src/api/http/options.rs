@@ -7,9 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
 use crate::{
-    audit::AuditLog,
     auth::{Authenticator, Authorizer},
-    flow::Classifier,
     meta::{Clock, SystemClock},
     schema::openapi::BuiltinOpenApi,
     service::{ApiService, UserInfo},
@@ -38,10 +36,6 @@ pub struct HttpOptions {
     /// Paths outside the API, authorized like any non-resource path: `/metrics`, `/openid/v1/jwks`, debugging.
     pub routes: Vec<ExtraRoute>,
     pub clock: Arc<dyn Clock>,
-    /// Tells flow schemas and priority levels; without it no request has any.
-    pub flow: Option<Arc<Classifier>>,
-    /// Where requests are recorded, if anywhere.
-    pub audit: Option<Arc<AuditLog>>,
     /// Requests at once, watches and connects not counted; 0 means no limit.
     pub max_in_flight: usize,
     /// After this a request that is no watch or connect is answered 504.
@@ -73,8 +67,6 @@ impl HttpOptions {
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),
-            flow: None,
-            audit: None,
             max_in_flight: 600,
             request_timeout: Duration::from_secs(60),
             min_watch_timeout: Duration::from_secs(1800),

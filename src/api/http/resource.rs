@@ -21,7 +21,6 @@ use super::{
     route::{Action, Route, attributes, request_verb, route},
     server::Shared,
     table::TableForm,
-    trail::Trail,
     watch::{self, Framer, WatchBody, WatchForm},
     write_options::write_options,
 };
@@ -40,7 +39,6 @@ pub struct Exchange<'a> {
     pub user: Arc<UserInfo>,
     pub cause: Cause,
     pub monitor: &'a Monitor,
-    pub trail: &'a Trail,
 }
 
 /// Answers a request on a resource path.
@@ -84,10 +82,8 @@ impl Exchange<'_> {
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
         let operation = self.operation(&target, action, payload).await?;
-        self.trail.asked(&operation);
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause: self.cause.clone() };
         let reply = options.service.call(call).await?;
-        self.trail.answered(&target, &reply);
         reply::answer(&Outgoing::new(self.request, accepted), &target, self.query, &options.clock, reply)
     }
 

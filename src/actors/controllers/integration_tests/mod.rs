@@ -3,7 +3,6 @@
 mod collection;
 mod faults;
 mod namespaces;
-mod quotas;
 mod rollouts;
 mod scheduling;
 mod services;
@@ -26,7 +25,7 @@ use troupe_api::{
 use super::{
     deployment::DeploymentController, endpoints::EndpointsController, endpointslice::EndpointSliceController, garbage_collector,
     namespace::NamespaceController, node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController,
-    replicaset::ReplicaSetController, resourcequota::ResourceQuotaController, root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
+    replicaset::ReplicaSetController, root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
 };
 use crate::{
     apiserver::{
@@ -63,7 +62,6 @@ impl World {
         let world = World { api, store, system, caches };
         world.start(DeploymentController::new(&world.caches));
         world.start(ReplicaSetController::new(&world.caches));
-        world.start(ResourceQuotaController::new(&world.caches));
         world.start(NamespaceController::new(&world.caches));
         world.start(ServiceAccountController::new(&world.caches));
         world.start(RootCaPublisher::new(&world.caches, "CA"));

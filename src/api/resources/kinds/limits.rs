@@ -11,7 +11,6 @@ use crate::{
         printing::{age, name, string},
         resource::age_of,
         tree::{Fields, each},
-        validation::limits,
     },
     status::FieldError,
 };
@@ -37,10 +36,6 @@ impl Strategy for LimitRange {
 
     fn allow_create_on_update(&self) -> bool {
         true
-    }
-
-    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        limits::limit_range(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -80,17 +75,12 @@ impl Strategy for ResourceQuota {
         false
     }
 
-    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        limits::quota(object)
-    }
-
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" {
-            return limits::quota_status(new);
+        let scopes = |object: &Object| object.list(&["spec", "scopes"]).to_vec();
+        if subresource.is_empty() && scopes(new) != scopes(old) {
+            return vec![FieldError::invalid("spec.scopes", scopes(new), "field is immutable")];
         }
-        let mut errors = limits::quota(new);
-        errors.extend(limits::quota_scopes_update(new, old));
-        errors
+        Vec::new()
     }
 
     fn columns(&self) -> Vec<Column> {

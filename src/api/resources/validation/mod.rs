@@ -10,7 +10,6 @@ pub mod ingress;
 pub mod ip;
 pub mod job;
 pub mod labels;
-pub mod limits;
 mod metadata;
 pub mod names;
 pub mod node;

@@ -18,7 +18,6 @@ use troupe_api::{
         tls,
         tokens::Issuer,
     },
-    flow::{self, Classifier},
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
     store::Store,
 };
@@ -100,9 +99,8 @@ pub async fn start_api(
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
-    let mut objects = flow::objects();
-    objects.extend(identity::objects());
-    let bootstrap = Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects };
+    let bootstrap =
+        Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
 }
@@ -123,7 +121,5 @@ pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api:
     options.advertise = format!("{}:{}", config.node_ip, config.api_port);
     options.routes = doors.routes;
     options.connect = doors.connect;
-    options.audit = doors.audit;
-    options.flow = Some(Arc::new(Classifier::new(api.listers())));
     http::serve(listener, options).context("the API server cannot serve")
 }

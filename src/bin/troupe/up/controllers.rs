@@ -8,20 +8,16 @@ use troupe_actors::{
         cluster_role_aggregation::ClusterRoleAggregationController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
-        disruption::{DisruptionController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
-        flow_schema::FlowSchemaController,
         garbage_collector,
         namespace::NamespaceController,
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
         pod_gc::PodGcController,
         replicaset::ReplicaSetController,
-        resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
         serviceaccount::ServiceAccountController,
-        token_secrets::TokenSecretController,
         volume_protection::{PvProtectionController, PvcProtectionController},
     },
     runtime::{
@@ -31,7 +27,7 @@ use troupe_actors::{
     },
     scheduler,
 };
-use troupe_api::{auth::tokens::Issuer, client::Client};
+use troupe_api::client::Client;
 
 use super::identity::component;
 use crate::config::Config;
@@ -40,17 +36,14 @@ use crate::config::Config;
 const MANAGER: &str = "kube-controller-manager";
 
 /// Starts them all. They read the caches of the returned set.
-pub fn start(config: &Config, ca_pem: &str, issuer: &Arc<Issuer>, api: &Arc<ApiServer>, system: &System) -> Caches {
+pub fn start(config: &Config, ca_pem: &str, api: &Arc<ApiServer>, system: &System) -> Caches {
     let manager = Client::new(api.clone(), component("system:kube-controller-manager", &[]), MANAGER);
     let caches = Caches::new(system.clone(), manager);
     let run = Run { api, system, caches: &caches };
     run.controller("deployment-controller", DeploymentController::new(&caches));
-    run.controller("disruption-controller", DisruptionController::new(&caches));
-    run.controller("disruption-controller", StaleDisruptionController::new(&caches));
     run.controller("daemon-set-controller", DaemonSetController::new(&caches));
     run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(&caches));
     run.controller("replicaset-controller", ReplicaSetController::new(&caches));
-    run.controller("resourcequota-controller", ResourceQuotaController::new(&caches));
     run.controller("endpointslice-controller", EndpointSliceController::new(&caches));
     run.controller("endpoint-controller", EndpointsController::new(&caches));
     run.controller("namespace-controller", NamespaceController::new(&caches));
@@ -61,9 +54,6 @@ pub fn start(config: &Config, ca_pem: &str, issuer: &Arc<Issuer>, api: &Arc<ApiS
     run.controller("pod-garbage-collector", PodGcController::new(&caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(&caches));
     run.controller("pv-protection-controller", PvProtectionController::new(&caches));
-    controller::start(system, &caches, caches.client().clone(), TokenSecretController::new(&caches, issuer.clone(), ca_pem));
-    let server = Client::new(api.clone(), component("system:apiserver", &["system:masters"]), "api-priority-and-fairness-config-consumer-v1");
-    controller::start(system, &caches, server, FlowSchemaController::new(&caches));
     let collector = Client::for_service_account(api.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     let client = Client::new(api.clone(), component("system:kube-scheduler", &[]), "kube-scheduler");

@@ -1,6 +1,5 @@
 //! `troupe up`: a cluster on this machine, in this process.
 
-mod audit;
 mod control_plane;
 mod controllers;
 mod detach;
@@ -19,10 +18,7 @@ use troupe_actors::{
     metrics::Sources,
     runtime::system::{System, SystemOptions},
 };
-use troupe_api::{
-    audit::AuditLog,
-    http::{Connect, ExtraRoute},
-};
+use troupe_api::http::{Connect, ExtraRoute};
 use troupe_net::iptables::{HostIptables, Iptables};
 
 use self::progress::Progress;
@@ -54,7 +50,6 @@ pub struct UpArgs {
 pub struct Doors {
     pub routes: Vec<ExtraRoute>,
     pub connect: Option<Arc<dyn Connect>>,
-    pub audit: Option<Arc<AuditLog>>,
 }
 
 /// Runs `troupe up`.
@@ -105,12 +100,11 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let api = control_plane::start_api(&config, &certificates, &issuer, store.clone(), &system).await?;
     let mut routes = doors::routes(&config, &issuer, &system, Sources::new(&system, Some(&api), control_plane::version()));
     routes.push(doors::backup(store));
-    let audit = audit::open(&config)?;
-    let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?), audit: audit.clone() };
+    let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?) };
     let http = control_plane::serve(&config, &certificates, &issuer, &api, doors)?;
     control_plane::write_kubeconfig(&config, &certificates)?;
     progress.begin("controllers and scheduler");
-    let caches = controllers::start(&config, &certificates.ca_pem, &issuer, &api, &system);
+    let caches = controllers::start(&config, &certificates.ca_pem, &api, &system);
     progress.begin("container runtime and images");
     let socket = runtime.await.context("the thread that starts the runtime broke")??;
     progress.begin("node");
@@ -129,9 +123,6 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
         why = system.broken() => Err(anyhow::anyhow!("{why}; a supervisor should start troupe again")),
     };
     http.stop().await;
-    if let Some(audit) = audit {
-        audit.close();
-    }
     system.shutdown(Duration::from_secs(5)).await;
     end
 }
