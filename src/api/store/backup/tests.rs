@@ -30,9 +30,9 @@ async fn filled(store: &dyn Store, count: usize) {
     for n in 0..count {
         let key = bytes::Bytes::from(format!("/registry/configmaps/default/{n:04}"));
         let created = store.create(key.clone(), format!("first {n}").into(), None).await.expect("creates");
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             store.update(key, format!("second {n}").into(), created, None).await.expect("updates");
-        } else if n % 7 == 0 {
+        } else if n.is_multiple_of(7) {
             store.delete(key, created).await.expect("deletes");
         }
     }

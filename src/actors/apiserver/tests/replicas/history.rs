@@ -93,7 +93,7 @@ impl Run {
         let mut n = worker;
         while !self.stop.get() {
             n += 1;
-            self.step(&api, n % KEYS, n % 3 == 0).await;
+            self.step(&api, n % KEYS, n.is_multiple_of(3)).await;
         }
     }
 }
