@@ -29,7 +29,11 @@ use super::{
     route::{method_not_allowed, request_verb},
     server::Shared,
 };
-use crate::{auth::Attributes, meta::Cause, status::Status};
+use crate::{
+    auth::Attributes,
+    meta::Cause,
+    status::{Status, StatusDetails},
+};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
@@ -86,6 +90,9 @@ async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, 
     let info = RequestInfo::parse(path);
     let query = Query::parse(request.query_string());
     let verb = if info.is_resource { request_verb(&info, request.method(), &query) } else { "" };
+    if info.is_resource && shared.stopping.is_cancelled() {
+        return Err(stopping());
+    }
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
     let work = dispatch(shared, request, payload, monitor, &info, &query).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
@@ -97,6 +104,12 @@ async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, 
     let limit = time_limit(&query, shared.options.request_timeout)?;
     let timed_out = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
     tokio::time::timeout(limit, work).await.map_err(timed_out)?
+}
+
+/// What connections that are still open get while the server stops: nothing was done, another server may do it.
+fn stopping() -> Status {
+    let details = StatusDetails { retry_after_seconds: 1, ..StatusDetails::default() };
+    Status { details: Some(Box::new(details)), ..Status::unavailable("the API server is shutting down") }
 }
 
 /// `?timeout=`, at most `longest`.

@@ -8,7 +8,7 @@ use std::sync::{
 use crate::status::Status;
 
 /// Counts requests in work.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct InFlight {
     now: Arc<AtomicUsize>,
     /// 0 means no limit.
@@ -22,6 +22,11 @@ pub struct Place(Arc<AtomicUsize>);
 impl InFlight {
     pub fn new(limit: usize) -> Self {
         InFlight { now: Arc::default(), limit }
+    }
+
+    /// How many there are.
+    pub fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
     }
 
     /// Takes a place.

@@ -26,8 +26,10 @@ use super::{
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// A client has this long to send its request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Stopping waits this many seconds for requests in work.
-const SHUTDOWN_SECONDS: u64 = 5;
+/// Stopping waits this long for requests in work.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+/// And this long for the last replies to be written.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// Why the server does not run.
 #[derive(Debug, Error)]
@@ -54,6 +56,7 @@ pub struct HttpServerHandle {
     addr: SocketAddr,
     server: ServerHandle,
     stopping: CancellationToken,
+    in_flight: InFlight,
 }
 
 impl HttpServerHandle {
@@ -62,10 +65,20 @@ impl HttpServerHandle {
         self.addr
     }
 
-    /// Ends watches, waits a moment for other requests, and stops.
+    /// Ends watches, waits a moment for other requests, and stops. Clients that keep idle HTTP/2 connections open are not
+    /// waited for.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        self.server.stop(true).await;
+        self.server.pause().await;
+        let quiet = async {
+            while self.in_flight.now() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Who is still at work then is cut off.
+        let _ = tokio::time::timeout(SHUTDOWN, quiet).await;
+        tokio::time::sleep(FLUSH).await;
+        self.server.stop(false).await;
     }
 }
 
@@ -85,17 +98,16 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         stopping: stopping.clone(),
         options,
     });
-    let ending = stopping.clone();
+    let (ending, in_flight) = (stopping.clone(), shared.in_flight.clone());
     let server = Server::build()
         .workers(workers)
-        .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen("api", listener, move || over_tls(tls.clone(), service(shared.clone(), ending.clone())))
         .map_err(ServeError::Listen)?
         .run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
-    Ok(HttpServerHandle { addr, server: handle, stopping })
+    Ok(HttpServerHandle { addr, server: handle, stopping, in_flight })
 }
 
 /// The HTTP service of one worker.

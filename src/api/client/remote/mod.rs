@@ -2,9 +2,11 @@
 //!
 //! Requests of all units share a few HTTP/2 connections. What certainly was not carried out is sent again, to another
 //! server where there are several; a write whose fate is unknown fails with `Timeout`. Credentials are read again when
-//! their files change. Who calls is what the credentials say; a call's own user is not sent.
+//! their files change. Who calls is what the credentials say; a call's own user is not sent, except that of a service
+//! account where [`RemoteOptions::account_tokens`] is on.
 
 pub mod access;
+mod accounts;
 mod connection;
 mod document;
 mod pool;
@@ -25,6 +27,7 @@ use hyper::body::Incoming;
 pub use self::access::{Access, AccessError};
 use self::{
     access::LiveAccess,
+    accounts::{AccountTokens, account_of},
     connection::{Lease, SendFailure},
     document::{Decoder, failure},
     pool::Pool,
@@ -50,6 +53,8 @@ pub struct RemoteOptions {
     pub servers: Vec<String>,
     /// What the server's log calls us, such as `troupe-node/0.1.0`.
     pub user_agent: String,
+    /// Calls of service accounts carry tokens of theirs; else they go out under our own identity as all others do.
+    pub account_tokens: bool,
     /// One attempt of a request may take this long.
     pub request_timeout: Duration,
     /// Connecting to one server may take this long.
@@ -62,6 +67,7 @@ impl RemoteOptions {
             kubeconfig: kubeconfig.into(),
             servers: Vec::new(),
             user_agent: concat!("troupe/", env!("CARGO_PKG_VERSION")).to_owned(),
+            account_tokens: false,
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
         }
@@ -73,6 +79,7 @@ struct Inner {
     registry: Arc<Registry>,
     user_agent: String,
     request_timeout: Duration,
+    accounts: Option<AccountTokens>,
 }
 
 /// See the module. Cheap to clone.
@@ -100,6 +107,7 @@ impl RemoteApi {
             registry: Arc::new(Registry::new(crate::resources::builtin())),
             user_agent: options.user_agent,
             request_timeout: options.request_timeout,
+            accounts: options.account_tokens.then(AccountTokens::default),
         }))
     }
 
@@ -109,7 +117,7 @@ impl RemoteApi {
     /// What it says instead, or why it cannot be reached.
     pub async fn ready(&self) -> Result<(), Status> {
         let outgoing = Outgoing { method: http::Method::GET, path: "/readyz".into(), body: None };
-        self.0.exchange(&outgoing, &Cause::default()).await.map(drop)
+        self.0.exchange(&outgoing, &Cause::default(), None).await.map(drop)
     }
 }
 
@@ -119,9 +127,9 @@ impl ApiService for RemoteApi {
         async move { inner.call(call).await }.boxed()
     }
 
-    fn watch(&self, _: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
         let inner = self.0.clone();
-        async move { inner.watch(target, options, cause).await }.boxed()
+        async move { inner.watch(Caller { user, cause }, target, options).await }.boxed()
     }
 
     fn registry(&self) -> Arc<Registry> {
@@ -147,35 +155,68 @@ enum Attempt {
     TimedOut,
 }
 
+/// For whom a request is made, and why.
+struct Caller {
+    user: Arc<UserInfo>,
+    cause: Cause,
+}
+
 impl Inner {
     async fn call(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let outgoing = Outgoing::of_call(&call.target, &call.operation)?;
-        let whole = self.exchange(&outgoing, &call.cause).await?;
+        let whole = match self.account(&call.user) {
+            None => self.exchange(&outgoing, &call.cause, None).await?,
+            Some(account) => {
+                let token = account.token().await?;
+                match self.exchange(&outgoing, &call.cause, Some(&token)).await {
+                    Err(status) if status.code == 401 => self.exchange(&outgoing, &call.cause, Some(&account.another(&token).await?)).await?,
+                    other => other?,
+                }
+            }
+        };
         let warnings = whole.headers.get_all(header::WARNING).iter().filter_map(|value| warning(value.to_str().ok()?)).collect();
         Decoder::new(&call.target).reply(&call.operation, whole.code, warnings, &whole.body)
     }
 
-    async fn watch(&self, target: Target, options: WatchOptions, cause: Cause) -> Result<WatchStream, Status> {
-        match self.open_watch(&target, &options, &cause).await {
+    /// The service account that a call is made as, where that is not left to our own credentials.
+    fn account<'a>(&'a self, user: &'a UserInfo) -> Option<Account<'a>> {
+        let (namespace, name) = account_of(&user.name)?;
+        Some(Account { inner: self, tokens: self.accounts.as_ref()?, user: &user.name, namespace, name })
+    }
+
+    async fn watch(&self, caller: Caller, target: Target, options: WatchOptions) -> Result<WatchStream, Status> {
+        match self.open_watch(&caller, &target, &options).await {
             // A server that cannot send what exists as events of the watch.
-            Err(status) if options.send_initial_events && status.code == 422 => self.list_and_watch(target, options, cause).await,
+            Err(status) if options.send_initial_events && status.code == 422 => self.list_and_watch(caller, target, options).await,
             opened => opened,
         }
     }
 
-    async fn open_watch(&self, target: &Target, options: &WatchOptions, cause: &Cause) -> Result<WatchStream, Status> {
+    async fn open_watch(&self, caller: &Caller, target: &Target, options: &WatchOptions) -> Result<WatchStream, Status> {
         // Spread, so that watches that began together don't end together.
         let seconds = rand::random_range(300..600);
-        let (response, lease) = self.open(&Outgoing::of_watch(target, options, seconds), cause).await?;
+        let outgoing = Outgoing::of_watch(target, options, seconds);
+        let opened = match self.account(&caller.user) {
+            None => self.open(&outgoing, &caller.cause, None).await?,
+            Some(account) => {
+                let token = account.token().await?;
+                match self.open(&outgoing, &caller.cause, Some(&token)).await {
+                    Err(status) if status.code == 401 => self.open(&outgoing, &caller.cause, Some(&account.another(&token).await?)).await?,
+                    other => other?,
+                }
+            }
+        };
+        let (response, lease) = opened;
         Ok(watch::items(response.into_body(), lease, target))
     }
 
     /// A watch with initial events, made of pages of a list and a watch from its revision.
-    async fn list_and_watch(&self, target: Target, options: WatchOptions, cause: Cause) -> Result<WatchStream, Status> {
+    async fn list_and_watch(&self, caller: Caller, target: Target, options: WatchOptions) -> Result<WatchStream, Status> {
         let mut page = ListOptions { labels: options.labels.clone(), fields: options.fields.clone(), limit: PAGE, ..ListOptions::default() };
         let mut initial = Vec::new();
         let revision: Revision = loop {
-            let call = ApiCall { user: Arc::default(), target: target.clone(), operation: Operation::List(page.clone()), cause: cause.clone() };
+            let operation = Operation::List(page.clone());
+            let call = ApiCall { user: caller.user.clone(), target: target.clone(), operation, cause: caller.cause.clone() };
             let ReplyBody::List(list) = self.call(call).await?.body else { return Err(Status::internal("a list was expected")) };
             initial.extend(list.items.into_iter().map(|object| WatchItem::Event { event: EventType::Added, object, cause: Cause::default() }));
             page.continue_token = list.continue_token;
@@ -185,15 +226,16 @@ impl Inner {
         };
         initial.push(WatchItem::Bookmark { revision, initial_end: true });
         let options = WatchOptions { resource_version: Some(revision), send_initial_events: false, ..options };
-        let rest = self.open_watch(&target, &options, &cause).await?;
+        let rest = self.open_watch(&caller, &target, &options).await?;
         Ok(stream::iter(initial).chain(rest).boxed())
     }
 
-    /// Sends a request until it is answered or should not be sent again; the whole reply.
-    async fn exchange(&self, outgoing: &Outgoing, cause: &Cause) -> Result<Whole, Status> {
+    /// Sends a request until it is answered or should not be sent again; the whole reply. With a token it shows that and
+    /// no certificate.
+    async fn exchange(&self, outgoing: &Outgoing, cause: &Cause, token: Option<&str>) -> Result<Whole, Status> {
         let mut attempt = 1;
         loop {
-            let (response, lease) = self.open(outgoing, cause).await?;
+            let (response, lease) = self.open(outgoing, cause, token).await?;
             match self.collect(response).await {
                 Ok(whole) => return Ok(whole),
                 Err(broken) => {
@@ -205,10 +247,10 @@ impl Inner {
     }
 
     /// Sends a request until its reply begins.
-    async fn open(&self, outgoing: &Outgoing, cause: &Cause) -> Result<(Response<Incoming>, Lease), Status> {
+    async fn open(&self, outgoing: &Outgoing, cause: &Cause, token: Option<&str>) -> Result<(Response<Incoming>, Lease), Status> {
         let mut attempt = 1;
         loop {
-            match self.attempt(outgoing, cause).await {
+            match self.attempt(outgoing, cause, token).await {
                 Attempt::Opened(response, lease) => return Ok((response, lease)),
                 other => self.next_attempt(outgoing, &mut attempt, other).await?,
             }
@@ -237,12 +279,12 @@ impl Inner {
         Ok(())
     }
 
-    async fn attempt(&self, outgoing: &Outgoing, cause: &Cause) -> Attempt {
-        let lease = match self.pool.lease(true).await {
+    async fn attempt(&self, outgoing: &Outgoing, cause: &Cause, token: Option<&str>) -> Attempt {
+        let lease = match self.pool.lease(token.is_none()).await {
             Ok(lease) => lease,
             Err(why) => return Attempt::NotSent(why),
         };
-        let request = match self.request(outgoing, cause) {
+        let request = match self.request(outgoing, cause, token) {
             Ok(request) => request,
             Err(error) => return Attempt::NotSent(error.to_string()),
         };
@@ -273,10 +315,11 @@ impl Inner {
         }
     }
 
-    fn request(&self, outgoing: &Outgoing, cause: &Cause) -> Result<Request<Full<Bytes>>, http::Error> {
+    fn request(&self, outgoing: &Outgoing, cause: &Cause, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::builder().method(outgoing.method.clone()).uri(&outgoing.path);
         request = request.header(header::ACCEPT, "application/json").header(header::USER_AGENT, &self.user_agent);
-        if let Some(token) = &self.pool.access.current().token {
+        let access = self.pool.access.current();
+        if let Some(token) = token.or(access.token.as_deref()) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(traceparent) = cause.traceparent() {
@@ -291,6 +334,27 @@ impl Inner {
             bytes = body.clone();
         }
         request.body(Full::new(bytes))
+    }
+}
+
+/// A service account on whose behalf calls are made.
+struct Account<'a> {
+    inner: &'a Inner,
+    tokens: &'a AccountTokens,
+    user: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Account<'_> {
+    async fn token(&self) -> Result<Arc<str>, Status> {
+        self.tokens.get(self.inner, self.user, self.namespace, self.name).await
+    }
+
+    /// A token in place of one that was refused.
+    async fn another(&self, refused: &str) -> Result<Arc<str>, Status> {
+        self.tokens.forget(self.user, refused).await;
+        self.token().await
     }
 }
 

@@ -33,11 +33,9 @@ pub fn pause(is_read: bool, attempt: u32, ended: Ended, random: f64) -> Option<D
     match ended {
         Ended::NotSent => Some(backoff),
         Ended::Lost if is_read => Some(backoff),
-        // Refused before anything was done.
-        Ended::Answered { code: 429, retry_after } => match retry_after {
-            Some(wish) => (wish <= LONGEST_WISH).then(|| wish.max(backoff)),
-            None => Some(backoff),
-        },
+        // Refused before anything was done; upstream's clients understand it so too.
+        Ended::Answered { code: 429 | 500..=599, retry_after: Some(wish) } => (wish <= LONGEST_WISH).then(|| wish.max(backoff)),
+        Ended::Answered { code: 429, .. } => Some(backoff),
         Ended::Answered { code: 502 | 503, .. } if is_read => Some(backoff),
         Ended::Answered { .. } | Ended::Lost | Ended::TimedOut => None,
     }
@@ -55,6 +53,7 @@ mod tests {
             (Ended::Lost, false, true),
             (Ended::TimedOut, false, false),
             (answered(503, None), false, true),
+            (answered(503, Some(1)), true, true),
             (answered(429, Some(1)), true, true),
             (answered(429, Some(60)), false, false),
             (answered(500, None), false, false),

@@ -137,3 +137,18 @@ async fn more_requests_than_a_connection_carries_open_another() {
         assert!(matches!(watch.next().await, Some(WatchEvent::Applied { .. })));
     }
 }
+
+#[actix_web::test]
+async fn a_service_account_calls_with_a_token_of_its_own() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let server = format!("https://{}", door.handle.addr());
+    let remote = RemoteApi::fixed(access(&door, vec![server]), RemoteOptions { account_tokens: true, ..options() }).expect("usable credentials");
+    let client = Client::for_service_account(Arc::new(remote), "replicaset-controller", "tester");
+    // The fake has no tokens to give: what is asked for shows in the calls.
+    let refused = client.namespaced::<ConfigMap>("n").create(&config_map("x")).await.expect_err("no token");
+    assert!(refused.message.contains("kube-system/replicaset-controller"), "{refused}");
+    let calls = door.service.calls.lock().expect("no panic holds it");
+    let asked = &calls[0].target;
+    assert_eq!((&*asked.resource.plural, &*asked.name, &*asked.subresource), ("serviceaccounts", "replicaset-controller", "token"));
+    assert_eq!(calls.len(), 1, "nothing goes out under another identity");
+}
