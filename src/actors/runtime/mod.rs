@@ -6,6 +6,7 @@ pub mod directory;
 pub mod envelope;
 pub mod events;
 pub mod host;
+pub mod leader;
 pub mod metrics;
 pub mod placement;
 pub mod queue;

@@ -109,6 +109,7 @@ impl Shards {
 }
 
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+static NEXT_RECORDER: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static SHARD: usize = NEXT_SHARD.fetch_add(1, Relaxed);
@@ -123,6 +124,8 @@ struct Names {
 
 /// The two rings.
 pub struct Recorder {
+    /// Tells apart the recorders of a process, whose addresses may be used again.
+    id: usize,
     names: RwLock<Names>,
     hops: Shards,
     changes: Shards,
@@ -132,8 +135,8 @@ pub struct Recorder {
 impl Recorder {
     /// Rings of so many hops and so many changing hops.
     pub fn new(hops: usize, changes: usize) -> Self {
-        let recorder =
-            Recorder { names: RwLock::default(), hops: Shards::new(4, hops), changes: Shards::new(4, changes), enabled: AtomicBool::new(true) };
+        let (id, names) = (NEXT_RECORDER.fetch_add(1, Relaxed), RwLock::default());
+        let recorder = Recorder { id, names, hops: Shards::new(4, hops), changes: Shards::new(4, changes), enabled: AtomicBool::new(true) };
         recorder.intern("outside");
         recorder
     }
@@ -166,7 +169,7 @@ impl Recorder {
 
     /// The name of a message type, without its module path.
     pub fn type_name<M: 'static>(&self) -> Name {
-        let key = (std::ptr::from_ref(self) as usize, TypeId::of::<M>());
+        let key = (self.id, TypeId::of::<M>());
         TYPE_NAMES.with_borrow_mut(|names| {
             *names.entry(key).or_insert_with(|| {
                 let full = std::any::type_name::<M>();
