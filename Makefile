@@ -8,7 +8,7 @@ STATIC := $(CARGO_TARGET_DIR)/$(HOST)/release
 PROFILE ?= release
 TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/troupe
 
-.PHONY: up down test bench lint images build deps test-deps
+.PHONY: up down test bench lint images build install deps test-deps
 
 ## Start a cluster on this machine
 up: deps build images
@@ -26,6 +26,17 @@ images: deps
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p troupe-pause -p troupe-dns -p troupe-sample-web
 	cargo build --profile $(PROFILE) --bin troupe
 	$(TROUPE) images build --binaries $(STATIC) --out $(IMAGES)
+
+## The daemons, their systemd units and the images, for a machine that runs them for good (docs/operations.md)
+PREFIX ?= /usr/local
+install: build images
+	install -D -m 0755 $(TROUPE) $(DESTDIR)$(PREFIX)/bin/troupe
+	ln -sf troupe $(DESTDIR)$(PREFIX)/bin/troupe-control-plane
+	ln -sf troupe $(DESTDIR)$(PREFIX)/bin/troupe-node
+	install -d $(DESTDIR)$(PREFIX)/share/troupe/images $(DESTDIR)/etc/systemd/system
+	install -m 0644 $(IMAGES)/* $(DESTDIR)$(PREFIX)/share/troupe/images/
+	for unit in control-plane node; do sed "s|/usr/local|$(PREFIX)|" config/systemd/troupe-$$unit.service \
+		> $(DESTDIR)/etc/systemd/system/troupe-$$unit.service; done
 
 test: test-deps
 	./tests/run.sh

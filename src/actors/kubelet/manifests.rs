@@ -92,6 +92,10 @@ impl Manifests {
         tasks.push(system.spawn_task("kubelet/manifests", move || {
             let (manifests, pods, client) = (manifests.clone(), pods.clone(), client.clone());
             async move {
+                // Those read at the start run whether or not the API server ever answers.
+                for pod in manifests.pods().unwrap_or_default() {
+                    pods.wake(PodChanged(PodIdentity::of(&pod)), Cause::root());
+                }
                 loop {
                     for changed in manifests.reread() {
                         pods.wake(PodChanged(changed), Cause::root());

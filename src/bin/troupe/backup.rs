@@ -14,12 +14,12 @@ use troupe_api::{
     store::backup::{self, BackupWriter, Frame, Head},
 };
 
-use crate::{config::Config, instance, remote::Remote, state, up::doors};
+use crate::{config::Config, remote::Remote, state, up::doors};
 
 /// Takes a backup.
 pub async fn run(config: &Config, file: &Path) -> Result<()> {
     let draft = Draft::new(file)?;
-    let (draft, revision, records) = if instance::running(&config.pid_file()).is_some() {
+    let (draft, revision, records) = if config.serving_pid().is_some() {
         from_cluster(&Remote::open(&config.kubeconfig)?, draft).await?
     } else {
         from_store(config, draft).await?

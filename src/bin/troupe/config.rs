@@ -42,9 +42,24 @@ pub struct Settings {
     /// The key of that certificate
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
+    /// Where the cluster's certificates and keys are [default: pki in the data directory]
+    #[arg(long)]
+    pub certificates_dir: Option<PathBuf>,
+    /// The address the API server listens on [default: all]
+    #[arg(long)]
+    pub bind_address: Option<IpAddr>,
+    /// The address the API server tells others to reach it at [default: the node's]
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses for the API server's certificate
+    #[arg(long, value_delimiter = ',')]
+    pub cert_sans: Option<Vec<String>>,
     /// Port of the API server [default: 6443]
     #[arg(long)]
     pub api_port: Option<u16>,
+    /// API servers (https://host:port) to use in place of the kubeconfig's: whichever answers
+    #[arg(long, value_delimiter = ',')]
+    pub api_servers: Option<Vec<String>>,
     /// Port of the kubelet [default: 10250]
     #[arg(long)]
     pub kubelet_port: Option<u16>,
@@ -100,7 +115,12 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// Where the state lies, if not in the data directory.
     pub etcd: Option<EtcdConfig>,
+    pub certificates_dir: PathBuf,
+    pub bind_address: IpAddr,
+    pub advertise_address: IpAddr,
+    pub cert_sans: Vec<String>,
     pub api_port: u16,
+    pub api_servers: Vec<String>,
     pub kubelet_port: u16,
     pub node_ip: IpAddr,
     pub node_name: String,
@@ -155,7 +175,12 @@ impl Settings {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            certificates_dir,
+            bind_address,
+            advertise_address,
+            cert_sans,
             api_port,
+            api_servers,
             kubelet_port,
             node_ip,
             node_name,
@@ -191,13 +216,19 @@ impl Settings {
             None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
         };
         let data_dir = path(settings.data_dir, "/var/lib/troupe");
+        let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
         Ok(Config {
             run_dir: path(settings.run_dir, "/run/troupe"),
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
+            certificates_dir: settings.certificates_dir.unwrap_or_else(|| data_dir.join("pki")),
+            bind_address: settings.bind_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            advertise_address: settings.advertise_address.unwrap_or(node_ip),
+            cert_sans: settings.cert_sans.unwrap_or_default(),
             api_port: settings.api_port.unwrap_or(6443),
+            api_servers: settings.api_servers.unwrap_or_default(),
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
-            node_ip: settings.node_ip.map_or_else(default_node_ip, Ok)?,
+            node_ip,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
             service_cidr,
             pod_cidr: settings.pod_cidr.map_or_else(|| "10.244.0.0/16".parse(), Ok).context("the default parses")?,
@@ -222,13 +253,24 @@ impl Config {
         self.run_dir.join("troupe.pid")
     }
 
+    /// The pid of the process here that has the cluster's state open: `troupe up` or a control plane.
+    pub fn serving_pid(&self) -> Option<i32> {
+        [self.pid_file(), self.daemon_pid_file("troupe-control-plane")].iter().find_map(|file| crate::instance::running(file))
+    }
+
     /// Where a detached `troupe up` logs.
     pub fn log_file(&self) -> PathBuf {
         self.data_dir.join("troupe.log")
     }
 
-    pub fn pki_dir(&self) -> PathBuf {
-        self.data_dir.join("pki")
+    /// A kubeconfig beside the administrator's, such as `node.kubeconfig`.
+    pub fn kubeconfig_beside(&self, name: &str) -> PathBuf {
+        self.kubeconfig.with_file_name(name)
+    }
+
+    /// The pid file of a daemon, such as `troupe-node`.
+    pub fn daemon_pid_file(&self, daemon: &str) -> PathBuf {
+        self.run_dir.join(format!("{daemon}.pid"))
     }
 
     /// The layout of a containerd of our own.

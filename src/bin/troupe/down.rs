@@ -13,15 +13,25 @@ use futures::future::join_all;
 use troupe_cri::{Runtime, grpc::GrpcRuntime, proto};
 use troupe_net::{cleanup, cni::Network, iptables::HostIptables};
 
-use crate::{config::Config, containerd, instance};
+use crate::{
+    config::Config,
+    containerd, instance,
+    up::control_plane::{CONTROLLERS, NODE, SCHEDULER},
+};
 
 /// Stops everything.
 pub async fn run(config: &Config, purge: bool) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("troupe down must run as root");
     }
-    if instance::stop(&config.pid_file())? {
-        println!("  ✔ stopped troupe");
+    for (pid_file, name) in [
+        (config.pid_file(), "troupe"),
+        (config.daemon_pid_file("troupe-node"), "troupe-node"),
+        (config.daemon_pid_file("troupe-control-plane"), "troupe-control-plane"),
+    ] {
+        if instance::stop(&pid_file)? {
+            println!("  ✔ stopped {name}");
+        }
     }
     let own = config.containerd();
     let socket = config.container_runtime_endpoint.clone().unwrap_or_else(|| own.socket());
@@ -46,7 +56,11 @@ pub async fn run(config: &Config, purge: bool) -> Result<()> {
         for path in [&config.data_dir, &config.run_dir, &config.kubelet_dir] {
             remove_dir(path)?;
         }
-        let _ = fs::remove_file(&config.kubeconfig); // it may never have been written
+        for kubeconfig in
+            [config.kubeconfig.clone(), config.kubeconfig_beside(CONTROLLERS), config.kubeconfig_beside(SCHEDULER), config.kubeconfig_beside(NODE)]
+        {
+            let _ = fs::remove_file(kubeconfig); // it may never have been written
+        }
         println!("  ✔ removed the cluster's data");
     }
     if failures.is_empty() { Ok(()) } else { bail!("some of the network is left; see above") }

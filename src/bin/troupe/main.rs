@@ -1,9 +1,13 @@
 //! `troupe`: control plane and node of one machine in one process, and the commands to run and look at it.
+//!
+//! The same executable is both daemons: `troupe control-plane` and `troupe node`, also when it is called by a link named
+//! `troupe-control-plane` or `troupe-node`.
 
 mod actors;
 mod backup;
 mod config;
 mod containerd;
+mod daemon;
 mod down;
 mod images;
 mod instance;
@@ -15,7 +19,11 @@ mod status;
 mod trace;
 mod up;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -36,6 +44,10 @@ struct Cli {
 enum Command {
     /// Start a cluster on this machine
     Up(Box<up::UpArgs>),
+    /// Run a control plane, or parts of one
+    ControlPlane(Box<daemon::control_plane::ControlPlaneArgs>),
+    /// Run a node: kubelet, service proxy and pod network
+    Node(Box<daemon::node::NodeArgs>),
     /// Show whether a cluster is up here and how it is
     Status(Box<ClusterArgs>),
     /// Stop the cluster of this machine, pods included
@@ -114,8 +126,10 @@ fn run() -> Result<()> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     memory::refuse_huge_pages();
-    match Cli::parse().command {
+    match Cli::parse_from(arguments(std::env::args_os())).command {
         Command::Up(arguments) => up::run(*arguments),
+        Command::ControlPlane(arguments) => daemon::control_plane::run(*arguments),
+        Command::Node(arguments) => daemon::node::run(*arguments),
         Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
         Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
         Command::Actors { cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
@@ -130,7 +144,33 @@ fn run() -> Result<()> {
     }
 }
 
+/// The command line, with the command that the name of the executable stands for.
+fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut given: Vec<OsString> = given.into_iter().collect();
+    let called = given.first().and_then(|path| Path::new(path).file_name()).and_then(|name| name.to_str()).unwrap_or_default();
+    if let Some(command @ ("control-plane" | "node")) = called.strip_prefix("troupe-") {
+        let command = command.into();
+        given.insert(1, command);
+    }
+    given
+}
+
 /// Runs a command that talks to a cluster.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_executable_stands_for_a_command() {
+        let seen =
+            |given: &[&str]| arguments(given.iter().map(OsString::from)).into_iter().map(|a| a.into_string().expect("text")).collect::<Vec<_>>();
+        assert_eq!(seen(&["/usr/bin/troupe-node", "--standalone"]), ["/usr/bin/troupe-node", "node", "--standalone"]);
+        assert_eq!(seen(&["troupe-control-plane"]), ["troupe-control-plane", "control-plane"]);
+        assert_eq!(seen(&["/x/daemons-troupe", "up"]), ["/x/daemons-troupe", "up"]);
+        Cli::command().debug_assert();
+    }
 }

@@ -14,7 +14,7 @@ use troupe_api::store::{
     etcd::EtcdStore,
 };
 
-use crate::{config::Config, instance, state};
+use crate::{config::Config, state};
 
 /// `troupe restore …`
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub struct RestoreArgs {
 
 /// Restores a backup.
 pub async fn run(config: &Config, arguments: &RestoreArgs) -> Result<()> {
-    if let Some(pid) = instance::running(&config.pid_file()) {
+    if let Some(pid) = config.serving_pid() {
         bail!("troupe runs on this machine (pid {pid}); stop it before its state is replaced");
     }
     let open = || open(&arguments.file);

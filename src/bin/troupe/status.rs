@@ -7,9 +7,16 @@ use crate::{config::Config, instance, remote::Remote};
 
 /// Prints the state of the daemon, the API server, nodes and pods. An error when something is wrong.
 pub async fn run(config: &Config) -> Result<()> {
-    match instance::running(&config.pid_file()) {
-        Some(pid) => println!("troupe      running (pid {pid})"),
-        None => anyhow::bail!("troupe does not run on this machine; troupe up starts it"),
+    let whole = instance::running(&config.pid_file());
+    let daemons = ["troupe-control-plane", "troupe-node"].map(|name| (name, instance::running(&config.daemon_pid_file(name))));
+    if whole.is_none() && daemons.iter().all(|(_, pid)| pid.is_none()) {
+        anyhow::bail!("troupe does not run on this machine; troupe up starts it");
+    }
+    if let Some(pid) = whole {
+        println!("troupe      running (pid {pid})");
+    }
+    for (name, pid) in daemons.into_iter().filter_map(|(name, pid)| Some((name, pid?))) {
+        println!("daemon      {name} running (pid {pid})");
     }
     match config.containerd().running_pid() {
         Some(pid) => println!("containerd  ours (pid {pid}), {}", config.containerd().socket().display()),

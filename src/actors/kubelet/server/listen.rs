@@ -7,15 +7,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use troupe_api::{
-    auth::{Authenticator, Authorizer},
-    http::streaming::LogOptions,
-    metrics::CONTENT_TYPE,
-};
+use troupe_api::{http::streaming::LogOptions, metrics::CONTENT_TYPE};
 use troupe_cri::Runtime;
 
 use super::{
-    authorize,
+    authorize::{self, Gate},
     directory::{LookupError, PodDirectory, PodRef},
     documents::{self, Body, text},
     logs,
@@ -43,8 +39,7 @@ pub struct KubeletServerOptions {
     pub node_name: Arc<str>,
     pub runtime: Arc<dyn Runtime>,
     pub pods: Arc<dyn PodDirectory>,
-    pub authenticator: Arc<dyn Authenticator>,
-    pub authorizer: Arc<dyn Authorizer>,
+    pub gate: Arc<dyn Gate>,
 }
 
 impl fmt::Debug for KubeletServerOptions {
@@ -136,7 +131,7 @@ async fn connection(tcp: TcpStream, tls: TlsAcceptor, options: Arc<KubeletServer
 }
 
 async fn handle(request: Request<Incoming>, certificate: Option<&[u8]>, options: Arc<KubeletServerOptions>) -> Response<Body> {
-    if let Err(refused) = authorize::admit(&request, certificate, &options.node_name, &*options.authenticator, &*options.authorizer) {
+    if let Err(refused) = authorize::admit(&request, certificate, &options.node_name, &*options.gate).await {
         return text(refused.code, refused.text);
     }
     let Some(route) = Route::of(request.uri().path()) else { return text(404, "404 page not found\n") };

@@ -5,6 +5,7 @@
 //! container runtime's streaming server.
 
 mod authorize;
+mod delegate;
 pub mod directory;
 mod documents;
 mod listen;
@@ -15,5 +16,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use authorize::{Gate, LocalGate};
+pub use delegate::DelegatingGate;
 pub use directory::{LogFile, LookupError, PodDirectory, PodRef, cri::CriPodDirectory};
 pub use listen::{KubeletServerHandle, KubeletServerOptions, serve};

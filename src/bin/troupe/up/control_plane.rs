@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
 };
 
@@ -33,21 +34,32 @@ pub struct Certificates {
     /// Shown by the API server to kubelets.
     pub kubelet_client: KeyedCertificate,
     pub kubelet_serving: KeyedCertificate,
+    /// What the components outside of the API server's process call with.
+    pub controllers: KeyedCertificate,
+    pub scheduler: KeyedCertificate,
+    pub node: KeyedCertificate,
     /// PKCS#8 PEM that signs service-account tokens.
     pub service_account_key: String,
 }
 
 /// Reads or makes the certificates.
 pub fn certificates(config: &Config) -> Result<Certificates> {
-    let pki = Pki::open(&config.pki_dir()).context("cannot open the cluster's certificates")?;
+    let pki = Pki::open(&config.certificates_dir).context("cannot open the cluster's certificates")?;
     let leaf = |spec: LeafSpec| pki.leaf(&spec).context("cannot make a certificate");
     let mut dns_names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
     dns_names.extend([format!("kubernetes.default.svc.{}", config.cluster_domain), config.node_name.clone()]);
-    let ips: Vec<IpAddr> = vec![config.kubernetes_service_ip().into(), config.node_ip, Ipv4Addr::LOCALHOST.into()];
+    let mut ips: Vec<IpAddr> = vec![config.kubernetes_service_ip().into(), config.node_ip, config.advertise_address, Ipv4Addr::LOCALHOST.into()];
+    for name in &config.cert_sans {
+        match name.parse() {
+            Ok(ip) => ips.push(ip),
+            Err(_) => dns_names.push(name.clone()),
+        }
+    }
+    let node_user = format!("system:node:{}", config.node_name);
     let client = |file: &str, name: &str, group: &str| LeafSpec {
         file: file.into(),
         common_name: name.into(),
-        organizations: vec![group.into()],
+        organizations: Some(group.to_owned()).filter(|group| !group.is_empty()).into_iter().collect(),
         client: true,
         ..LeafSpec::default()
     };
@@ -63,9 +75,12 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
         })?,
         admin: leaf(client("admin", "kubernetes-admin", "system:masters"))?,
         kubelet_client: leaf(client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters"))?,
+        controllers: leaf(client("controller-manager", "system:kube-controller-manager", ""))?,
+        scheduler: leaf(client("scheduler", "system:kube-scheduler", ""))?,
+        node: leaf(client("node", &node_user, "system:nodes"))?,
         kubelet_serving: leaf(LeafSpec {
             file: "kubelet".into(),
-            common_name: format!("system:node:{}", config.node_name),
+            common_name: node_user.clone(),
             organizations: vec!["system:nodes".into()],
             dns_names: vec![config.node_name.clone(), "localhost".into()],
             ips: vec![config.node_ip, Ipv4Addr::LOCALHOST.into()],
@@ -76,14 +91,32 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
     })
 }
 
-/// Writes the admin kubeconfig.
-pub fn write_kubeconfig(config: &Config, certificates: &Certificates) -> Result<()> {
+/// The kubeconfigs of the components, written beside the administrator's.
+pub const CONTROLLERS: &str = "controller-manager.kubeconfig";
+pub const SCHEDULER: &str = "scheduler.kubeconfig";
+pub const NODE: &str = "node.kubeconfig";
+
+/// Writes the administrator's kubeconfig.
+pub fn write_admin_kubeconfig(config: &Config, certificates: &Certificates) -> Result<()> {
+    write_kubeconfig(config, certificates, &config.kubeconfig, "troupe", &certificates.admin)
+}
+
+/// Writes those of the components that may run outside of this process.
+pub fn write_component_kubeconfigs(config: &Config, certificates: &Certificates) -> Result<()> {
+    for (file, identity) in [(CONTROLLERS, &certificates.controllers), (SCHEDULER, &certificates.scheduler), (NODE, &certificates.node)] {
+        write_kubeconfig(config, certificates, &config.kubeconfig_beside(file), "troupe", identity)?;
+    }
+    Ok(())
+}
+
+fn write_kubeconfig(config: &Config, certificates: &Certificates, path: &Path, name: &str, identity: &KeyedCertificate) -> Result<()> {
+    let host = if config.bind_address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { config.bind_address };
     let kubeconfig = Kubeconfig {
-        server: format!("https://127.0.0.1:{}", config.api_port),
+        server: format!("https://{}", SocketAddr::new(host, config.api_port)),
         ca_pem: certificates.ca_pem.clone(),
-        identity: certificates.admin.clone(),
+        identity: identity.clone(),
     };
-    kubeconfig.write(&config.kubeconfig, "troupe").context("cannot write the admin kubeconfig")
+    kubeconfig.write(path, name).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Starts the API server on a store, waits until its caches are filled, and makes what every cluster has.
@@ -99,8 +132,8 @@ pub async fn start_api(
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
-    let bootstrap =
-        Bootstrap { advertise: Some((config.node_ip, config.api_port)), client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
+    let advertise = Some((config.advertise_address, config.api_port));
+    let bootstrap = Bootstrap { advertise, client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
 }
@@ -113,12 +146,12 @@ pub fn version() -> VersionInfo {
 
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api: &Arc<ApiServer>, doors: Doors) -> Result<HttpServerHandle> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.api_port));
-    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on port {}", config.api_port))?;
+    let address = SocketAddr::new(config.bind_address, config.api_port);
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let tls = tls::server_config(&certificates.serving, &certificates.ca_pem).context("the API server's certificate is unusable")?;
     let authenticator = identity::authenticator(issuer, api.listers());
     let mut options = HttpOptions::new(Arc::new(tls), api.clone(), authenticator, identity::authorizer(api.listers()), version());
-    options.advertise = format!("{}:{}", config.node_ip, config.api_port);
+    options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.routes = doors.routes;
     options.connect = doors.connect;
     http::serve(listener, options).context("the API server cannot serve")

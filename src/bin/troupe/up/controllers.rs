@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use troupe_actors::{
-    apiserver::ApiServer,
     controllers::{
         cluster_role_aggregation::ClusterRoleAggregationController,
         daemonset::DaemonSetController,
@@ -23,11 +22,12 @@ use troupe_actors::{
     runtime::{
         cache::Caches,
         controller::{self, Controller},
+        leader::Stop,
         system::System,
     },
     scheduler,
 };
-use troupe_api::client::Client;
+use troupe_api::{ApiService, client::Client};
 
 use super::identity::component;
 use crate::config::Config;
@@ -35,41 +35,65 @@ use crate::config::Config;
 /// The field manager of controllers' writes.
 const MANAGER: &str = "kube-controller-manager";
 
-/// Starts them all. They read the caches of the returned set.
-pub fn start(config: &Config, ca_pem: &str, api: &Arc<ApiServer>, system: &System) -> Caches {
-    let manager = Client::new(api.clone(), component("system:kube-controller-manager", &[]), MANAGER);
-    let caches = Caches::new(system.clone(), manager);
-    let run = Run { api, system, caches: &caches };
-    run.controller("deployment-controller", DeploymentController::new(&caches));
-    run.controller("daemon-set-controller", DaemonSetController::new(&caches));
-    run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(&caches));
-    run.controller("replicaset-controller", ReplicaSetController::new(&caches));
-    run.controller("endpointslice-controller", EndpointSliceController::new(&caches));
-    run.controller("endpoint-controller", EndpointsController::new(&caches));
-    run.controller("namespace-controller", NamespaceController::new(&caches));
-    run.controller("service-account-controller", ServiceAccountController::new(&caches));
-    run.controller("root-ca-cert-publisher", RootCaPublisher::new(&caches, ca_pem));
-    run.controller("node-controller", NodeIpamController::new(&caches, config.pod_cidr));
-    run.controller("node-controller", NodeLifecycleController::new(&caches));
-    run.controller("pod-garbage-collector", PodGcController::new(&caches));
-    run.controller("pvc-protection-controller", PvcProtectionController::new(&caches));
-    run.controller("pv-protection-controller", PvProtectionController::new(&caches));
-    let collector = Client::for_service_account(api.clone(), "generic-garbage-collector", MANAGER);
+/// What the cluster is trusted by, as far as it is known to this process.
+#[derive(Clone)]
+pub struct Authority {
+    pub ca_pem: String,
+}
+
+/// Starts the controllers, which act through `service` and read `caches`.
+pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
+    let run = Run { service, system, caches };
+    run.controller("deployment-controller", DeploymentController::new(caches));
+    run.controller("daemon-set-controller", DaemonSetController::new(caches));
+    run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(caches));
+    run.controller("replicaset-controller", ReplicaSetController::new(caches));
+    run.controller("endpointslice-controller", EndpointSliceController::new(caches));
+    run.controller("endpoint-controller", EndpointsController::new(caches));
+    run.controller("namespace-controller", NamespaceController::new(caches));
+    run.controller("service-account-controller", ServiceAccountController::new(caches));
+    run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
+    run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
+    run.controller("node-controller", NodeLifecycleController::new(caches));
+    run.controller("pod-garbage-collector", PodGcController::new(caches));
+    run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
+    run.controller("pv-protection-controller", PvProtectionController::new(caches));
+    let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
-    let client = Client::new(api.clone(), component("system:kube-scheduler", &[]), "kube-scheduler");
-    scheduler::start(system, &caches, client);
-    caches
+    stop(system, "controllers")
+}
+
+/// Starts the scheduler likewise.
+pub fn start_scheduler(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
+    scheduler::start(system, caches, scheduler_client(service.clone()));
+    stop(system, "scheduler")
+}
+
+/// Stops the unit at `path` and all below it.
+fn stop(system: &System, path: &'static str) -> Stop {
+    let system = system.clone();
+    Box::new(move || system.stop(path))
+}
+
+/// The controller manager's own client.
+pub fn manager_client(service: Arc<dyn ApiService>) -> Client {
+    Client::new(service, component("system:kube-controller-manager", &[]), MANAGER)
+}
+
+/// The scheduler's own client.
+pub fn scheduler_client(service: Arc<dyn ApiService>) -> Client {
+    Client::new(service, component("system:kube-scheduler", &[]), "kube-scheduler")
 }
 
 struct Run<'a> {
-    api: &'a Arc<ApiServer>,
+    service: &'a Arc<dyn ApiService>,
     system: &'a System,
     caches: &'a Caches,
 }
 
 impl Run<'_> {
     fn controller<C: Controller>(&self, account: &str, controller: C) {
-        let client = Client::for_service_account(self.api.clone(), account, MANAGER);
+        let client = Client::for_service_account(self.service.clone(), account, MANAGER);
         controller::start(self.system, self.caches, client, controller);
     }
 }

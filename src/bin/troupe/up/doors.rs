@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// All extra routes.
 pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, metrics: Sources) -> Vec<ExtraRoute> {
     let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
-    let address = format!("{}:{}", config.node_ip, config.api_port);
+    let address = std::net::SocketAddr::new(config.advertise_address, config.api_port).to_string();
     let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
     vec![
         ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),

@@ -35,16 +35,18 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>) {
     }));
 }
 
-/// Upstream's RBAC objects, and the binding that lets nodes do their work.
+/// Upstream's RBAC objects, and the bindings that let nodes do their work: they run kubelet and service proxy as one.
 pub fn objects() -> Vec<Object> {
     let mut objects = bootstrap::objects();
-    let nodes = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": "troupe:nodes"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
-    });
-    objects.extend(Object::from_value(nodes));
+    for (name, role) in [("troupe:nodes", "system:node"), ("troupe:node-proxier", "system:node-proxier")] {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+        });
+        objects.extend(Object::from_value(binding));
+    }
     objects
 }
 

@@ -21,10 +21,18 @@ use crate::config::Config;
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
 
+/// Where the node's range of pod addresses comes from.
+#[derive(Clone)]
+pub enum Range {
+    /// From the Node object.
+    Of(Cache<Node>, ObjectKey),
+    /// A node without API server has its own.
+    Fixed(Ipv4Network),
+}
+
 #[derive(Clone)]
 struct PodNetwork {
-    nodes: Cache<Node>,
-    node: ObjectKey,
+    range: Range,
     cluster: Ipv4Network,
     bridge: String,
     conf_dir: PathBuf,
@@ -32,15 +40,8 @@ struct PodNetwork {
 }
 
 /// Starts keeping it.
-pub fn start(config: &Config, nodes: Cache<Node>, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
-    let network = PodNetwork {
-        nodes,
-        node: ObjectKey::cluster(config.node_name.as_str()),
-        cluster: config.pod_cidr,
-        bridge: config.bridge.clone(),
-        conf_dir: config.cni_conf_dir.clone(),
-        iptables,
-    };
+pub fn start(config: &Config, range: Range, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
+    let network = PodNetwork { range, cluster: config.pod_cidr, bridge: config.bridge.clone(), conf_dir: config.cni_conf_dir.clone(), iptables };
     system.spawn_task("network", move || network.clone().keep())
 }
 
@@ -59,7 +60,10 @@ impl PodNetwork {
     }
 
     fn range(&self) -> Option<Ipv4Network> {
-        self.nodes.get(&self.node)?.object.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()
+        match &self.range {
+            Range::Of(nodes, node) => nodes.get(node)?.object.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok(),
+            Range::Fixed(range) => Some(*range),
+        }
     }
 
     async fn apply(&self, range: Ipv4Network) -> Result<()> {

@@ -14,7 +14,7 @@ use troupe_actors::{
     dns,
     kubelet::{
         Kubelet, KubeletOptions,
-        server::{self, KubeletServerHandle, KubeletServerOptions},
+        server::{self, Gate, KubeletServerHandle, KubeletServerOptions},
     },
     proxy::{Proxy, ProxyOptions},
     runtime::{
@@ -23,7 +23,8 @@ use troupe_actors::{
     },
 };
 use troupe_api::{
-    auth::{tls, tokens::Issuer},
+    ApiService,
+    auth::{pki::KeyedCertificate, tls},
     client::Client,
     http::{
         Connect,
@@ -35,19 +36,20 @@ use troupe_api::{
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
 
-use super::{
-    control_plane::Certificates,
-    identity::{self, component},
-};
+use super::{control_plane::Certificates, identity::component};
 use crate::{config::Config, images::DNS_IMAGE};
 
-/// Starts the kubelet on the runtime at `socket`.
-pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>, caches: &Caches, system: &System) -> Result<Kubelet> {
-    let user = component(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+/// The node's own client.
+pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
+    Client::new(service, component(&format!("system:node:{}", config.node_name), &["system:nodes"]), "kubelet")
+}
+
+/// Starts the kubelet on the runtime at `socket`; without a client it runs static pods only.
+pub async fn start_kubelet(config: &Config, socket: &Path, api: Option<(Client, &Caches)>, system: &System) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
-    options.client = Some(Client::new(api.clone(), user, "kubelet"));
-    options.services = Some(caches.cache());
+    options.services = api.as_ref().map(|(_, caches)| caches.cache());
+    options.client = api.map(|(client, _)| client);
     options.root_dir = config.kubelet_dir.clone();
     options.log_dir = config.pod_logs_dir.clone();
     options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
@@ -65,21 +67,20 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: &Arc<ApiServer>,
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
 pub fn serve_kubelet(
     config: &Config,
-    certificates: &Certificates,
-    issuer: &Issuer,
-    api: &Arc<ApiServer>,
+    serving: &KeyedCertificate,
+    ca_pem: &str,
+    gate: Arc<dyn Gate>,
     kubelet: &Kubelet,
 ) -> Result<KubeletServerHandle> {
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
-    let tls = tls::server_config(&certificates.kubelet_serving, &certificates.ca_pem).context("the kubelet's certificate is unusable")?;
+    let tls = tls::server_config(serving, ca_pem).context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
-        authenticator: identity::authenticator(issuer, api.listers()),
-        authorizer: identity::authorizer(api.listers()),
+        gate,
     };
     server::serve(listener, options).context("the kubelet cannot serve")
 }

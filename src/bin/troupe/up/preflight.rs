@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, bail};
 use troupe_api::store::etcd::{EtcdOptions, EtcdStore};
 
 use crate::{
@@ -36,8 +37,32 @@ fn fatal(what: impl Into<String>, mend: impl Into<String>) -> Finding {
     Finding { what: what.into(), mend: mend.into(), fatal: true }
 }
 
+/// Prints findings.
+///
+/// # Errors
+/// When one of them is fatal.
+pub fn report(findings: &[Finding]) -> Result<()> {
+    for finding in findings {
+        eprintln!("{} {finding}", if finding.fatal { "✘" } else { "!" });
+    }
+    if findings.iter().any(|finding| finding.fatal) {
+        bail!("this machine is not ready for a cluster yet");
+    }
+    Ok(())
+}
+
 /// What stands in the way of a cluster with this configuration.
 pub fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = check_node(config);
+    if nix::unistd::geteuid().is_root() {
+        findings.extend(ports_in_use(&[("the API server", config.api_port, "--api-port")]));
+        findings.extend(silent_etcd(config.etcd.as_ref()));
+    }
+    findings
+}
+
+/// What stands in the way of a node with this configuration.
+pub fn check_node(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !nix::unistd::geteuid().is_root() {
         findings.push(fatal("troupe does not run as root, but it must make namespaces, cgroups and iptables rules", "run it with sudo"));
@@ -45,8 +70,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     findings.extend(missing_programs());
     findings.extend(missing_cgroups(Path::new("/sys/fs/cgroup")));
-    findings.extend(ports_in_use(&[("the API server", config.api_port, "--api-port"), ("the kubelet", config.kubelet_port, "--kubelet-port")]));
-    findings.extend(silent_etcd(config.etcd.as_ref()));
+    findings.extend(ports_in_use(&[("the kubelet", config.kubelet_port, "--kubelet-port")]));
     if !cni_bin_dir().join("bridge").exists() {
         findings.push(fatal("the CNI plugins are neither in /opt/cni/bin nor in /usr/lib/cni", "apt-get install containernetworking-plugins"));
     }

@@ -29,7 +29,7 @@ use troupe_cri::{
 use crate::{
     apiserver::testing::{TestApi, boot},
     kubelet::{
-        server::{CriPodDirectory, KubeletServerHandle, KubeletServerOptions, serve},
+        server::{CriPodDirectory, KubeletServerHandle, KubeletServerOptions, LocalGate, serve},
         tests::containerd::{BUSYBOX, Containerd},
     },
 };
@@ -73,8 +73,7 @@ impl World {
             node_name: "node".into(),
             runtime: runtime.clone(),
             pods: Arc::new(CriPodDirectory::new(runtime.clone())),
-            authenticator: Arc::new(X509Authenticator),
-            authorizer: authorizer.clone(),
+            gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
         };
         let kubelet = serve(free(), options).expect("serves");
         let api = boot().await;

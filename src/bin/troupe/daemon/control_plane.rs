@@ -1,0 +1,224 @@
+//! The control plane: API server, controllers, scheduler, or some of them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use troupe_actors::{
+    apiserver::ApiServer,
+    kubelet::server::LocalGate,
+    metrics::Sources,
+    runtime::{
+        cache::Caches,
+        host::UnitAddr,
+        leader::{self, Candidacy, Candidate, Release, Start, Terms},
+        system::System,
+    },
+};
+use troupe_api::{
+    ApiService,
+    auth::tokens::Issuer,
+    client::{
+        Client,
+        remote::{Access, RemoteApi, RemoteOptions},
+    },
+    http::HttpServerHandle,
+    meta::Cause,
+};
+
+use super::{Running, election::Identity};
+use crate::{
+    config::{Config, Settings},
+    state,
+    up::{
+        Doors,
+        control_plane::{self, Certificates},
+        controllers::{self, Authority},
+        doors, identity, node,
+        progress::Progress,
+    },
+};
+
+/// What a control plane consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Component {
+    Apiserver,
+    Controllers,
+    Scheduler,
+}
+
+impl Component {
+    pub const ALL: [Component; 3] = [Component::Apiserver, Component::Controllers, Component::Scheduler];
+}
+
+/// `troupe control-plane …`
+#[derive(Debug, Args)]
+pub struct ControlPlaneArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Configuration file; flags win over it [default: /etc/troupe/config.yaml if it exists]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// What to run; without apiserver the others use the one that --kubeconfig names
+    #[arg(long, value_delimiter = ',', default_value = "apiserver,controllers,scheduler")]
+    components: Vec<Component>,
+}
+
+/// Runs `troupe control-plane`.
+pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
+    // Without an API server here this names the kubeconfig to use; with one it is where the administrator's is written.
+    let kubeconfig = arguments.settings.kubeconfig.clone();
+    let config = arguments.settings.resolve(arguments.config.as_deref())?;
+    let pid_file = config.daemon_pid_file("troupe-control-plane");
+    super::run(&pid_file, |system| async move {
+        let mut progress = Progress::new(None);
+        let parts = Parts { components: &arguments.components, kubeconfig };
+        let running = ControlPlane::start(&config, parts, &system, &mut progress).await?;
+        if let Some(local) = &running.local {
+            control_plane::write_component_kubeconfigs(&config, &local.certificates)?;
+            node::ensure_dns(&config, &local.api).await?;
+        }
+        progress.done();
+        Ok(running)
+    })
+}
+
+/// Which parts to run, and with whose credentials where the API server is elsewhere.
+pub struct Parts<'a> {
+    pub components: &'a [Component],
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// A running control plane.
+pub struct ControlPlane {
+    pub local: Option<LocalApi>,
+    /// Read by the controllers, and by a node in the same process.
+    pub caches: Caches,
+    candidates: Vec<UnitAddr<Candidate>>,
+    _identity: Identity,
+}
+
+/// The API server of this process.
+pub struct LocalApi {
+    pub api: Arc<ApiServer>,
+    pub certificates: Certificates,
+    pub issuer: Arc<Issuer>,
+    http: HttpServerHandle,
+}
+
+impl LocalApi {
+    async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
+        progress.begin("certificates");
+        let certificates = control_plane::certificates(config)?;
+        let issuer = identity::issuer(&certificates)?;
+        progress.begin("state");
+        let store = state::open(config).await?;
+        progress.begin("API server");
+        let api = control_plane::start_api(config, &certificates, &issuer, store.clone(), system).await?;
+        let metrics = Sources::new(system, Some(&api), control_plane::version());
+        let mut routes = doors::routes(config, &issuer, system, metrics);
+        routes.push(doors::backup(store));
+        let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?) };
+        let http = control_plane::serve(config, &certificates, &issuer, &api, doors)?;
+        control_plane::write_admin_kubeconfig(config, &certificates)?;
+        Ok(LocalApi { api, certificates, issuer, http })
+    }
+
+    /// Who may ask a kubelet of this process.
+    pub fn gate(&self) -> Arc<LocalGate> {
+        Arc::new(LocalGate {
+            authenticator: identity::authenticator(&self.issuer, self.api.listers()),
+            authorizer: identity::authorizer(self.api.listers()),
+        })
+    }
+}
+
+/// What the components act through.
+struct Services {
+    controllers: Arc<dyn ApiService>,
+    scheduler: Arc<dyn ApiService>,
+    authority: Authority,
+    /// Both are the same one.
+    shared: bool,
+}
+
+impl Services {
+    fn local(local: &LocalApi) -> Self {
+        let authority = Authority { ca_pem: local.certificates.ca_pem.clone() };
+        Services { controllers: local.api.clone(), scheduler: local.api.clone(), authority, shared: true }
+    }
+
+    fn remote(config: &Config, kubeconfig: Option<PathBuf>) -> Result<Self> {
+        let of = |component: &str| kubeconfig.clone().unwrap_or_else(|| config.kubeconfig_beside(component));
+        let (for_controllers, for_scheduler) = (of(control_plane::CONTROLLERS), of(control_plane::SCHEDULER));
+        let remote = |path: &PathBuf, agent: &str, account_tokens| {
+            let options = RemoteOptions {
+                servers: config.api_servers.clone(),
+                user_agent: format!("{agent}/{}", env!("CARGO_PKG_VERSION")),
+                account_tokens,
+                ..RemoteOptions::new(path)
+            };
+            RemoteApi::new(options).with_context(|| format!("cannot use the kubeconfig {}", path.display()))
+        };
+        let (access, _) = Access::read(&for_controllers).with_context(|| format!("cannot use the kubeconfig {}", for_controllers.display()))?;
+        Ok(Services {
+            controllers: Arc::new(remote(&for_controllers, "kube-controller-manager", true)?),
+            scheduler: Arc::new(remote(&for_scheduler, "kube-scheduler", false)?),
+            authority: Authority { ca_pem: access.ca_pem },
+            shared: false,
+        })
+    }
+}
+
+impl ControlPlane {
+    /// Starts the parts; controllers and scheduler begin to work when they are elected.
+    pub async fn start(config: &Config, parts: Parts<'_>, system: &System, progress: &mut Progress) -> Result<Self> {
+        let has = |component| parts.components.contains(&component);
+        let local = if has(Component::Apiserver) { Some(LocalApi::start(config, system, progress).await?) } else { None };
+        progress.begin("controllers and scheduler");
+        let services = match &local {
+            Some(local) => Services::local(local),
+            None => Services::remote(config, parts.kubeconfig)?,
+        };
+        let identity = Identity::claim(&config.data_dir, &config.node_name)?;
+        let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
+        let mut candidates = Vec::new();
+        if has(Component::Controllers) {
+            let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
+            let start: Start = Arc::new(move |service| controllers::start(&config, &authority, &service, &read, &running));
+            let client = controllers::manager_client(services.controllers.clone());
+            candidates.push(stand("kube-controller-manager", &identity, client, services.controllers.clone(), start, system));
+        }
+        if has(Component::Scheduler) {
+            let client = controllers::scheduler_client(services.scheduler.clone());
+            let read = if services.shared { caches.clone() } else { Caches::new(system.clone(), client.clone()) };
+            let running = system.clone();
+            let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, &running));
+            candidates.push(stand("kube-scheduler", &identity, client, services.scheduler.clone(), start, system));
+        }
+        Ok(ControlPlane { local, caches, candidates, _identity: identity })
+    }
+}
+
+fn stand(
+    lease: &'static str,
+    identity: &Identity,
+    client: Client,
+    service: Arc<dyn ApiService>,
+    start: Start,
+    system: &System,
+) -> UnitAddr<Candidate> {
+    leader::run(system, Candidacy { lease, identity: identity.name(), terms: Terms::default(), client, service, start })
+}
+
+impl Running for ControlPlane {
+    async fn stop(self) {
+        for candidate in &self.candidates {
+            // One that does not answer keeps its lease until that runs out.
+            let _ = tokio::time::timeout(Duration::from_secs(3), candidate.ask(Release, Cause::default())).await;
+        }
+        if let Some(local) = &self.local {
+            local.http.stop().await;
+        }
+    }
+}

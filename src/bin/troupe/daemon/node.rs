@@ -1,0 +1,188 @@
+//! The node: kubelet, service proxy, pod network.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use ipnetwork::Ipv4Network;
+use troupe_actors::{
+    kubelet::{
+        Kubelet,
+        server::{DelegatingGate, Gate, KubeletServerHandle, LocalGate},
+    },
+    proxy::Proxy,
+    runtime::{
+        cache::Caches,
+        system::{System, TaskHandle},
+    },
+};
+use troupe_api::{
+    auth::{
+        chain::{AuthenticatorChain, Masters},
+        pki::{KeyedCertificate, LeafSpec, Pki},
+        x509::X509Authenticator,
+    },
+    client::{
+        Client,
+        remote::{Access, RemoteApi, RemoteOptions},
+    },
+    meta::ObjectKey,
+};
+use troupe_net::iptables::{HostIptables, Iptables};
+
+use super::{Running, runtime};
+use crate::{
+    config::{Config, Settings},
+    up::{
+        control_plane, network, node,
+        preflight::{self, report},
+        progress::Progress,
+    },
+};
+
+/// `troupe node …`
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Configuration file; flags win over it [default: /etc/troupe/config.yaml if it exists]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Use no API server: run the pods of the manifest folder and nothing else
+    #[arg(long)]
+    standalone: bool,
+}
+
+/// Runs `troupe node`.
+pub fn run(arguments: NodeArgs) -> Result<()> {
+    let kubeconfig = arguments.settings.kubeconfig.clone();
+    let config = arguments.settings.resolve(arguments.config.as_deref())?;
+    let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
+    if !arguments.standalone && !kubeconfig.exists() {
+        bail!("there is no kubeconfig {}: name one with --kubeconfig, or run static pods alone with --standalone", kubeconfig.display());
+    }
+    let pid_file = config.daemon_pid_file("troupe-node");
+    if let Some(pid) = crate::instance::running(&pid_file) {
+        bail!("troupe node already runs on this machine (pid {pid})");
+    }
+    report(&preflight::check_node(&config))?;
+    super::run(&pid_file, |system| async move {
+        let mut progress = Progress::new(None);
+        progress.begin("container runtime and images");
+        let socket = runtime::start_beside(config.clone()).await.context("the thread that starts the runtime broke")??;
+        progress.begin("node");
+        let seat = if arguments.standalone { Seat::alone(&config)? } else { Seat::in_cluster(&config, &kubeconfig, &system)? };
+        let running = Node::start(&config, &socket, seat, &system).await?;
+        progress.done();
+        Ok(running)
+    })
+}
+
+/// What ties a node to its cluster.
+pub struct Seat {
+    /// The node's client and the caches of services, endpoints and nodes; `None` for a node that runs alone.
+    pub api: Option<(Client, Caches)>,
+    /// Who may ask the kubelet.
+    pub gate: Arc<dyn Gate>,
+    /// What the kubelet's server shows, and the authority of those who call it.
+    pub serving: KeyedCertificate,
+    pub ca_pem: String,
+}
+
+impl Seat {
+    fn in_cluster(config: &Config, kubeconfig: &Path, system: &System) -> Result<Self> {
+        let unusable = || format!("cannot use the kubeconfig {}", kubeconfig.display());
+        let (access, _) = Access::read(kubeconfig).with_context(unusable)?;
+        let options = RemoteOptions {
+            servers: config.api_servers.clone(),
+            user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
+            ..RemoteOptions::new(kubeconfig)
+        };
+        let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
+        let client = node::node_client(config, api);
+        let gate = Arc::new(DelegatingGate::new(client.clone()));
+        let caches = Caches::new(system.clone(), client.clone());
+        Ok(Seat { api: Some((client, caches)), gate, serving: serving_certificate(config)?.0, ca_pem: access.ca_pem })
+    }
+
+    /// Only who holds a certificate of the node's own authority gets in.
+    fn alone(config: &Config) -> Result<Self> {
+        let (serving, ca_pem) = serving_certificate(config)?;
+        let authenticator = Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator)], false));
+        Ok(Seat { api: None, gate: Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) }), serving, ca_pem })
+    }
+}
+
+/// The kubelet's certificate and who signed it: the cluster's authority where its key is on this machine, else one of the
+/// node's own.
+fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
+    let cluster = &config.certificates_dir;
+    let dir = if cluster.join("ca.key").exists() { cluster.clone() } else { config.kubelet_dir.join("pki") };
+    let pki = Pki::open(&dir).with_context(|| format!("cannot open the certificates in {}", dir.display()))?;
+    let spec = LeafSpec {
+        file: "kubelet".into(),
+        common_name: format!("system:node:{}", config.node_name),
+        organizations: vec!["system:nodes".into()],
+        dns_names: vec![config.node_name.clone(), "localhost".into()],
+        ips: vec![config.node_ip, std::net::Ipv4Addr::LOCALHOST.into()],
+        server: true,
+        client: true,
+    };
+    Ok((pki.leaf(&spec).context("cannot make the kubelet's certificate")?, pki.ca_pem().to_owned()))
+}
+
+/// A running node.
+pub struct Node {
+    server: KubeletServerHandle,
+    _kubelet: Kubelet,
+    _proxy: Option<Proxy>,
+    _network: TaskHandle,
+    /// Nobody else keeps them fed.
+    _caches: Option<Caches>,
+}
+
+impl Node {
+    /// Starts a node on the runtime at `socket`. Whether an API server answers does not matter here.
+    pub async fn start(config: &Config, socket: &Path, seat: Seat, system: &System) -> Result<Self> {
+        let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
+        let proxy = match &seat.api {
+            Some((_, caches)) => Some(node::start_proxy(config, caches, iptables.clone(), system)?),
+            None => None,
+        };
+        let range = match &seat.api {
+            Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
+            None => network::Range::Fixed(first_range(config.pod_cidr)),
+        };
+        let network = network::start(config, range, iptables, system);
+        let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
+        let kubelet = node::start_kubelet(config, socket, api, system).await?;
+        let server = node::serve_kubelet(config, &seat.serving, &seat.ca_pem, seat.gate, &kubelet)?;
+        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _caches: seat.api.map(|(_, caches)| caches) })
+    }
+}
+
+impl Running for Node {
+    async fn stop(self) {
+        self.server.stop();
+    }
+}
+
+/// The range of a node that gets none from a cluster: the first of a node's usual size.
+fn first_range(cluster: Ipv4Network) -> Ipv4Network {
+    Ipv4Network::new(cluster.network(), cluster.prefix().max(24)).expect("a prefix of at most 32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_alone_takes_the_first_range_of_a_nodes_size() {
+        let range = |text: &str| first_range(text.parse().expect("a network")).to_string();
+        assert_eq!(range("10.244.0.0/16"), "10.244.0.0/24");
+        assert_eq!(range("10.9.8.128/26"), "10.9.8.128/26");
+    }
+}
