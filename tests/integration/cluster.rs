@@ -5,9 +5,13 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Child, Command, Output},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
+
+/// Clusters made by this process.
+static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// A running cluster.
 pub struct Cluster {
@@ -18,11 +22,19 @@ pub struct Cluster {
 impl Cluster {
     /// Makes the namespace and starts the cluster in it.
     pub fn up() -> Self {
-        let namespace = format!("troupe-{}", std::process::id());
+        let cluster = Cluster::place();
+        cluster.start();
+        cluster
+    }
+
+    /// Makes a namespace and directories where nothing runs yet.
+    pub fn place() -> Self {
+        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
         let cluster = Cluster { dir, namespace };
         let namespace = &cluster.namespace;
-        let veth = format!("tr{}", std::process::id() % 100_000);
+        let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
         run("ip", &["-n", namespace, "link", "set", "lo", "up"]);
         run("ip", &["link", "add", &veth, "type", "veth", "peer", "name", "uplink", "netns", namespace]);
@@ -30,8 +42,25 @@ impl Cluster {
         run("ip", &["-n", namespace, "link", "set", "uplink", "up"]);
         run("ip", &["link", "set", &veth, "up"]);
         run("ip", &["-n", namespace, "route", "add", "default", "via", "198.51.100.1"]);
-        cluster.start();
         cluster
+    }
+
+    /// Starts a daemon (`control-plane`, `node`) with this cluster's settings; it logs into the cluster's directory.
+    pub fn daemon(&self, name: &str, flags: &[&str]) -> Child {
+        let kubeconfig = if name == "node" { "node.kubeconfig" } else { "admin.kubeconfig" };
+        self.daemon_beside("", name, kubeconfig, flags)
+    }
+
+    /// The same with a kubeconfig, and with data and run directories that end in `place`.
+    pub fn daemon_beside(&self, place: &str, name: &str, kubeconfig: &str, flags: &[&str]) -> Child {
+        let log = File::options().create(true).append(true).open(self.path(&format!("{name}{place}.log"))).expect("a log file");
+        let own = |setting: String| {
+            let moved = if setting.ends_with("/data") || setting.ends_with("/run") { format!("{setting}{place}") } else { setting };
+            moved.replace("admin.kubeconfig", kubeconfig)
+        };
+        let mut command = self.inside(env!("CARGO_BIN_EXE_troupe"));
+        command.arg(name).args(flags).args(self.settings().into_iter().map(own)).arg("--image-dir").arg(target_dir().join("images"));
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log).spawn().expect("the daemon starts")
     }
 
     /// Runs `troupe up --detach` with this cluster's settings.
@@ -125,10 +154,21 @@ impl Cluster {
         text(&output.stdout)
     }
 
-    fn kubectl_output(&self, words: &str) -> Output {
+    /// Runs kubectl, whether it succeeds or not.
+    pub fn kubectl_output(&self, words: &str) -> Output {
         let mut command = self.inside("kubectl");
         command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).args(words.split_whitespace());
         command.output().expect("kubectl runs")
+    }
+
+    /// Runs kubectl from another thread; says whether it succeeded.
+    pub fn caller(&self) -> impl Fn(&str) -> bool + Send + 'static {
+        let (namespace, kubeconfig) = (format!("--net=/run/netns/{}", self.namespace), self.kubeconfig());
+        move |words| {
+            let mut command = Command::new("nsenter");
+            command.arg(&namespace).arg("kubectl").env("KUBECONFIG", &kubeconfig).args(words.split_whitespace());
+            command.output().expect("kubectl runs").status.success()
+        }
     }
 
     /// GETs `/` at an address from the cluster's node; `None` when nothing answers.
@@ -174,7 +214,8 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
 }
 
-fn text(bytes: &[u8]) -> String {
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

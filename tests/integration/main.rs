@@ -6,4 +6,6 @@
 mod backup;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
+mod daemons;
 mod sample;
+mod units;
