@@ -4,19 +4,64 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 /// Clusters made by this process.
 static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// The node's address in every cluster's namespace.
+pub const NODE_IP: &str = "198.51.100.2";
 
 /// A running cluster.
 pub struct Cluster {
     dir: tempfile::TempDir,
     namespace: String,
+}
+
+/// A cluster that tests share, one at a time; it ends with the last test that waits for its turn.
+pub struct Turn {
+    _turn: MutexGuard<'static, ()>,
+    cluster: Arc<Cluster>,
+}
+
+impl std::ops::Deref for Turn {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+/// Waits for a turn at the shared cluster, and starts it if it does not run. A test leaves nothing of its own there.
+pub fn shared() -> Turn {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    static TURN: Mutex<()> = Mutex::new(());
+    // A failed test poisons nothing: the cluster is checked by what the next one asks of it.
+    let cluster = {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Cluster::up());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    };
+    Turn { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner), cluster }
+}
+
+/// Writes a test's objects to a file that `kubectl apply -f` reads, and applies it.
+pub fn apply(cluster: &Cluster, manifest: &str) {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(manifest.as_bytes()).expect("writes");
+    cluster.kubectl(&format!("apply -f {}", file.path().display()));
 }
 
 impl Cluster {
@@ -58,18 +103,25 @@ impl Cluster {
             let moved = if setting.ends_with("/data") || setting.ends_with("/run") { format!("{setting}{place}") } else { setting };
             moved.replace("admin.kubeconfig", kubeconfig)
         };
-        let mut command = self.inside(env!("CARGO_BIN_EXE_troupe"));
-        command.arg(name).args(flags).args(self.settings().into_iter().map(own)).arg("--image-dir").arg(target_dir().join("images"));
+        let mut command = self.inside(&binary());
+        command.arg(name).args(flags).args(self.settings().into_iter().map(own)).arg("--image-dir").arg(images());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log).spawn().expect("the daemon starts")
+    }
+
+    /// The folder that holds all files of this cluster.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The name of its network namespace, which its cgroups have too.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Runs `troupe up --detach` with this cluster's settings.
     pub fn start(&self) {
-        let images = target_dir().join("images");
-        assert!(images.is_dir(), "{} is missing: make images builds it", images.display());
-        let mut arguments = vec!["up".to_owned(), "--detach".to_owned(), "--image-dir".to_owned(), images.to_string_lossy().into_owned()];
-        arguments.extend(self.settings());
-        let output = self.troupe(&arguments);
+        let images = images();
+        let output = self.troupe_with_settings(&["up", "--detach", "--image-dir", &images]);
         assert!(output.status.success(), "troupe up failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
     }
 
@@ -137,7 +189,35 @@ impl Cluster {
     }
 
     fn troupe(&self, arguments: &[String]) -> Output {
-        self.inside(env!("CARGO_BIN_EXE_troupe")).args(arguments).output().expect("troupe runs")
+        self.inside(&binary()).args(arguments).output().expect("troupe runs")
+    }
+
+    /// `troupe` with a command and this cluster's settings, to be started by the test.
+    pub fn troupe_command(&self, command: &[&str]) -> Command {
+        let mut process = self.inside(&binary());
+        process.args(command).args(self.settings());
+        process
+    }
+
+    /// Runs a troupe command that must succeed and returns what it prints.
+    pub fn troupe_text(&self, command: &[&str]) -> String {
+        let output = self.troupe_with_settings(command);
+        assert!(output.status.success(), "troupe {command:?} failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// All live actors as `troupe actors --json` tells.
+    pub fn actors(&self) -> Vec<Value> {
+        serde_json::from_str(&self.troupe_text(&["actors", "--json"])).expect("JSON")
+    }
+
+    /// What the cluster's containerd has, as `ctr` tells.
+    pub fn ctr(&self, words: &str) -> String {
+        let socket = self.dir.path().join("run/containerd/containerd.sock");
+        let output =
+            Command::new("ctr").arg("--address").arg(socket).args(["-n", "k8s.io"]).args(words.split_whitespace()).output().expect("ctr runs");
+        assert!(output.status.success(), "ctr {words} failed: {}", text(&output.stderr));
+        text(&output.stdout)
     }
 
     /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).
@@ -156,9 +236,32 @@ impl Cluster {
 
     /// Runs kubectl, whether it succeeds or not.
     pub fn kubectl_output(&self, words: &str) -> Output {
+        self.kubectl_command(&words.split_whitespace().collect::<Vec<_>>()).output().expect("kubectl runs")
+    }
+
+    /// Runs kubectl with words that may have spaces; it must succeed.
+    pub fn kubectl_words(&self, words: &[&str]) -> String {
+        let output = self.kubectl_command(words).output().expect("kubectl runs");
+        assert!(output.status.success(), "kubectl {words:?} failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// kubectl, to be started by the test.
+    pub fn kubectl_command(&self, words: &[&str]) -> Command {
         let mut command = self.inside("kubectl");
-        command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).args(words.split_whitespace());
-        command.output().expect("kubectl runs")
+        command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).args(words);
+        command
+    }
+
+    /// Runs a function on a thread in the cluster's network namespace.
+    pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+        let namespace = format!("/run/netns/{}", self.namespace);
+        // A thread of its own enters the namespace, so that this one stays outside.
+        std::thread::spawn(move || {
+            let namespace = File::open(namespace).expect("the namespace exists");
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("enters the namespace");
+            work()
+        })
     }
 
     /// Runs kubectl from another thread; says whether it succeeded.
@@ -173,20 +276,20 @@ impl Cluster {
 
     /// GETs `/` at an address from the cluster's node; `None` when nothing answers.
     pub fn get(&self, address: &str) -> Option<String> {
-        let namespace = format!("/run/netns/{}", self.namespace);
         let address = address.to_owned();
-        // A thread of its own enters the namespace, so that this one stays outside.
-        let asked = std::thread::spawn(move || {
-            nix::sched::setns(File::open(namespace)?, nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let mut stream = TcpStream::connect_timeout(&address.parse().map_err(std::io::Error::other)?, Duration::from_secs(2))?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")?;
-            let mut reply = String::new();
-            stream.read_to_string(&mut reply)?;
-            std::io::Result::Ok(reply)
-        });
-        asked.join().expect("the thread does not panic").ok()
+        self.within(move || ask(&address)).join().expect("the thread does not panic").ok()
     }
+}
+
+/// GETs `/` at an address over a connection of its own.
+pub fn ask(address: &str) -> std::io::Result<String> {
+    let patience = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&address.parse().map_err(std::io::Error::other)?, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    if reply.starts_with("HTTP/1.1 200") { Ok(reply) } else { Err(std::io::Error::other(format!("answered {reply:?}"))) }
 }
 
 impl Drop for Cluster {
@@ -219,7 +322,16 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn target_dir() -> PathBuf {
+/// The program under test: `$TROUPE_BIN`, or the one cargo built.
+pub fn binary() -> String {
+    std::env::var("TROUPE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_troupe").to_owned())
+}
+
+/// The folder of image archives.
+pub fn images() -> String {
     // target/debug/troupe → target
-    PathBuf::from(env!("CARGO_BIN_EXE_troupe")).ancestors().nth(2).expect("two folders up").to_owned()
+    let target = PathBuf::from(env!("CARGO_BIN_EXE_troupe")).ancestors().nth(2).expect("two folders up").to_owned();
+    let images = target.join("images");
+    assert!(images.is_dir(), "{} is missing: make images builds it", images.display());
+    images.to_string_lossy().into_owned()
 }

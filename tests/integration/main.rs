@@ -1,11 +1,17 @@
 //! The whole cluster on real parts: `troupe up` in a network namespace of its own, driven with kubectl.
 //!
 //! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
-//! `$CARGO_TARGET_DIR/images` (`make images` builds them).
+//! `$CARGO_TARGET_DIR/images` (`make images` builds them). `$TROUPE_BIN` names another program to test.
 
 mod backup;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
 mod daemons;
+mod insight;
+mod kubectl;
+mod leftovers;
+mod load;
+mod machine;
+mod panics;
 mod sample;
 mod units;

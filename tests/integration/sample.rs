@@ -1,30 +1,60 @@
-//! The sample application, from `kubectl apply` to a namespace that is gone.
+//! The sample application under load: through its life no request fails, and a killed daemon changes nothing.
 
-use crate::cluster::{Cluster, eventually};
+use std::time::{Duration, Instant};
 
-#[test]
-fn the_sample_runs_survives_a_kill_and_leaves_nothing_behind() {
-    let cluster = Cluster::up();
-    assert!(cluster.kubectl("get nodes").contains(" Ready "));
+use crate::{
+    cluster::{Cluster, NODE_IP, eventually},
+    load::Load,
+};
+
+/// Applies the sample and waits until it runs; gives its ClusterIP and NodePort addresses.
+pub fn deploy(cluster: &Cluster) -> Vec<String> {
     let sample = format!("{}/config/samples/web.yaml", env!("CARGO_MANIFEST_DIR"));
     cluster.kubectl(&format!("apply -f {sample}"));
     cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
-    answers_through_every_door(&cluster);
-    can_be_backed_up(&cluster);
-    survives_a_kill(&cluster);
-    rolls_forward_and_back(&cluster);
-    cluster.kubectl("delete namespace sample --timeout=60s");
-    assert_eq!(cluster.kubectl("get pods --all-namespaces -o name").lines().filter(|pod| !pod.contains("dns")).count(), 0);
-}
-
-fn answers_through_every_door(cluster: &Cluster) {
     let ip = cluster.kubectl("-n sample get service web -o jsonpath={.spec.clusterIP}");
     let port = cluster.kubectl("-n sample get service web -o jsonpath={.spec.ports[0].nodePort}");
-    for address in [format!("{ip}:80"), format!("198.51.100.2:{port}")] {
-        eventually(&format!("{address} answers"), || cluster.get(&address).is_some_and(|page| page.contains("Hello from web-")));
+    let addresses = vec![format!("{ip}:80"), format!("{NODE_IP}:{port}")];
+    for address in &addresses {
+        eventually(&format!("{address} answers"), || cluster.get(address).is_some_and(|page| page.contains("Hello from web-")));
     }
+    addresses
+}
+
+#[test]
+fn no_request_fails_through_scaling_rollout_rollback_and_restart() {
+    let cluster = Cluster::up();
+    assert!(cluster.kubectl("get nodes").contains(" Ready "));
+    let addresses = deploy(&cluster);
     eventually("the caller is answered by name", || cluster.kubectl("-n sample logs caller --tail=3").contains("Hello from web-"));
     assert!(cluster.kubectl("-n sample exec caller -- cat /etc/resolv.conf").contains("svc.cluster.local"));
+    can_be_backed_up(&cluster);
+    let load = Load::on(&cluster, &addresses);
+    let rolled = || cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
+    let settled = |wanted: usize| {
+        let pods = || cluster.kubectl("-n sample get pods -l app=web -o name").lines().count();
+        eventually(&format!("{wanted} pods are left"), || pods() == wanted);
+    };
+    cluster.kubectl("-n sample scale deployment/web --replicas=6");
+    rolled();
+    cluster.kubectl("-n sample scale deployment/web --replicas=2");
+    settled(2);
+    let version = "-n sample get pods -l app=web -o jsonpath={.items[*].spec.containers[0].env[?(@.name==\"VERSION\")].value}";
+    cluster.kubectl("-n sample set env deployment/web VERSION=2");
+    rolled();
+    settled(2);
+    assert!(cluster.kubectl(version).split_whitespace().all(|version| version == "2"));
+    cluster.kubectl("-n sample rollout undo deployment/web");
+    rolled();
+    settled(2);
+    assert!(cluster.kubectl(version).split_whitespace().all(|version| version == "1"));
+    cluster.kubectl("-n sample rollout restart deployment/web");
+    rolled();
+    settled(2);
+    let sent = load.stop();
+    let by_name = cluster.kubectl("-n sample logs caller");
+    assert!(!by_name.contains("failed"), "the caller was not answered by name:\n{by_name}");
+    println!("{sent} requests, none failed");
 }
 
 /// The running cluster gives its whole state, page by page, and the backup is whole.
@@ -37,22 +67,51 @@ fn can_be_backed_up(cluster: &Cluster) {
     assert!(head.revision.0 > 100 && records > 100, "{head:?} {records}");
 }
 
-/// After a `kill -9` of the daemon and a new start the containers are the same ones.
-fn survives_a_kill(cluster: &Cluster) {
-    const IDS: &str = "-n sample get pods -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
-    let before = cluster.kubectl(IDS);
-    let killed = std::process::Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
-    assert!(killed.success());
-    cluster.start();
-    eventually("the pods are as before", || cluster.kubectl(IDS) == before);
-}
+/// A pod that resolves a name in a loop and says how it went.
+const RESOLVER: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: resolver, namespace: sample}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: resolver
+    image: busybox:1.35
+    command: [sh, -c, "while true; do if nslookup web.sample.svc.cluster.local >/tmp/out 2>&1; then echo found; else echo lost; cat /tmp/out; fi; sleep 0.05; done"]
+"#;
 
-fn rolls_forward_and_back(cluster: &Cluster) {
-    cluster.kubectl("-n sample set env deployment/web VERSION=2");
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
-    let version = "-n sample get pods -l app=web -o jsonpath={.items[*].spec.containers[0].env[?(@.name==\"VERSION\")].value}";
-    eventually("only pods of version 2 are left", || cluster.kubectl(version).split_whitespace().all(|version| version == "2"));
-    cluster.kubectl("-n sample rollout undo deployment/web");
-    cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
-    eventually("only pods of version 1 are left", || cluster.kubectl(version).split_whitespace().all(|version| version == "1"));
+#[test]
+fn a_killed_daemon_comes_back_to_the_same_containers_and_nobody_noticed() {
+    const CONTAINERS: &str = "get pods -A -o jsonpath={range.items[*]}{.metadata.uid}{.status.containerStatuses[*].containerID}{.status.containerStatuses[*].state.running.startedAt}{.status.podIP}{\"\\n\"}{end}";
+    const OBJECTS: &str = "get deployments,replicasets,services,configmaps,daemonsets,serviceaccounts -A -o name";
+    let cluster = Cluster::up();
+    let addresses = deploy(&cluster);
+    crate::cluster::apply(&cluster, RESOLVER);
+    cluster.kubectl("-n sample wait --for=condition=Ready pod/resolver --timeout=60s");
+    eventually("names are resolved", || cluster.kubectl("-n sample logs resolver --tail=5").contains("found"));
+    let since = cluster.kubectl("-n sample logs resolver").lines().count();
+    let (containers, objects) = (cluster.kubectl(CONTAINERS), cluster.kubectl(OBJECTS));
+    let load = Load::on(&cluster, &addresses);
+    for _ in 0..2 {
+        let killed = std::process::Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
+        assert!(killed.success());
+        // A while without any daemon: the node must not need one.
+        std::thread::sleep(Duration::from_secs(1));
+        let began = Instant::now();
+        cluster.start();
+        println!("up again after {:.1} s", began.elapsed().as_secs_f64());
+        eventually("all containers are the same ones", || cluster.kubectl(CONTAINERS) == containers);
+        assert_eq!(cluster.kubectl(OBJECTS), objects);
+    }
+    // The same still holds when everything had time to go wrong: lists compared, probes run.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(cluster.kubectl(CONTAINERS), containers);
+    let restarts = cluster.kubectl("get pods -A -o jsonpath={.items[*].status.containerStatuses[*].restartCount}");
+    assert!(restarts.split_whitespace().all(|count| count == "0"), "{restarts}");
+    let log = cluster.kubectl("-n sample logs resolver");
+    let lost: Vec<&str> = log.lines().skip(since).filter(|line| *line != "found").collect();
+    assert!(lost.is_empty(), "queries were lost:\n{}", lost.join("\n"));
+    assert!(log.lines().count() > since + 50, "the resolver went on all the time");
+    let sent = load.stop();
+    println!("{sent} requests, none failed");
 }

@@ -21,6 +21,19 @@ pub fn remove_pod(cgroup_root: &str, uid: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes the cgroups of all pods, and `cgroup_root` itself unless something else lives in it.
+pub fn remove_all(cgroup_root: &str) -> io::Result<()> {
+    for hierarchy in hierarchies()? {
+        let root = hierarchy.join(cgroup_root.trim_matches('/'));
+        remove_tree(&root.join("kubepods"))?;
+        if root != hierarchy {
+            // It may hold other things, or have never existed.
+            let _ = fs::remove_dir(&root);
+        }
+    }
+    Ok(())
+}
+
 /// The uids of pods that have cgroups here.
 pub fn pods(cgroup_root: &str) -> io::Result<Vec<String>> {
     let mut all = std::collections::BTreeSet::new();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     Status,
     client::Client,
-    meta::{Object, time::parse_time},
+    meta::{Cause, Object, time::parse_time},
     service::{DeleteOptions, PatchType, ReplyBody},
 };
 
@@ -34,10 +34,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
     /// All services; empty before they are known.
     fn services(&self) -> Vec<Arc<Service>>;
-    /// Merges `patch` into the pod's status.
-    async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<(), Status>;
+    /// Merges `patch` into the pod's status, because of `cause`.
+    async fn patch_status(&self, pod: &Pod, patch: &Value, cause: Cause) -> Result<(), Status>;
     /// Removes a pod of which nothing is left on this node. Succeeds when it is gone already.
-    async fn finish_deletion(&self, pod: &Pod) -> Result<(), Status>;
+    async fn finish_deletion(&self, pod: &Pod, cause: Cause) -> Result<(), Status>;
 }
 
 /// Reads services at the moment they are asked for.
@@ -98,7 +98,7 @@ impl Cluster for ApiCluster {
         (self.services)()
     }
 
-    async fn patch_status(&self, pod: &Pod, patch: &Value) -> Result<(), Status> {
+    async fn patch_status(&self, pod: &Pod, patch: &Value, cause: Cause) -> Result<(), Status> {
         let (namespace, name, _) = identity(pod);
         let mut patch = patch.clone();
         if is_static(pod)
@@ -107,14 +107,14 @@ impl Cluster for ApiCluster {
             // The mirror pod has a uid of its own.
             fields.remove("metadata");
         }
-        self.client.namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
+        self.client.caused_by(cause).namespaced::<Pod>(namespace).patch(name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
     }
 
-    async fn finish_deletion(&self, pod: &Pod) -> Result<(), Status> {
+    async fn finish_deletion(&self, pod: &Pod, cause: Cause) -> Result<(), Status> {
         let (namespace, name, uid) = identity(pod);
         let uid = (!is_static(pod)).then(|| uid.to_owned());
         let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: uid, ..DeleteOptions::default() };
-        match self.client.namespaced::<Pod>(namespace).delete(name, options).await {
+        match self.client.caused_by(cause).namespaced::<Pod>(namespace).delete(name, options).await {
             Err(status) if status.is_not_found() || status.code == 409 => Ok(()),
             other => other,
         }
@@ -143,11 +143,11 @@ impl Cluster for NoCluster {
         Vec::new()
     }
 
-    async fn patch_status(&self, _pod: &Pod, _patch: &Value) -> Result<(), Status> {
+    async fn patch_status(&self, _pod: &Pod, _patch: &Value, _cause: Cause) -> Result<(), Status> {
         Ok(())
     }
 
-    async fn finish_deletion(&self, _pod: &Pod) -> Result<(), Status> {
+    async fn finish_deletion(&self, _pod: &Pod, _cause: Cause) -> Result<(), Status> {
         Ok(())
     }
 }

@@ -18,9 +18,11 @@ pub mod pods;
 pub mod probes;
 pub mod relist;
 pub mod resolv;
+pub mod rotation;
 pub mod server;
 pub mod stats;
 pub mod status;
+pub mod trail;
 pub mod volumes;
 pub mod worker;
 
@@ -48,6 +50,7 @@ use self::{
     pods::{AllPods, PodChanged, Pods, RuntimeChanged},
     relist::RuntimeWatch,
     resolv::{ClusterDns, Resolver},
+    rotation::LogRotation,
     worker::shell::PodSource,
 };
 pub use self::{handle::KubeletHandle, options::KubeletOptions};
@@ -214,6 +217,8 @@ fn spawn_units(system: &System, context: &Arc<NodeContext>, all: &AllPods, sourc
     let pods = system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(shared.clone(), all.clone(), source.clone()));
     let (runtime, told) = (context.runtime.clone(), pods.clone());
     let on_change: relist::OnChange = Arc::new(move |changed| told.wake(RuntimeChanged(changed), Default::default()));
+    let logs = context.clone();
+    system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(logs.clone()));
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
 }

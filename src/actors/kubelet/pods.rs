@@ -62,7 +62,7 @@ impl Pods {
     /// Wakes the pod's worker, or starts one if there is something to do for it.
     fn wake(&mut self, id: &PodIdentity, runtime: bool, cx: &mut UnitContext<'_, Self>) {
         if let Some((_, worker)) = self.workers.get(&id.uid) {
-            return worker.wake(Wake { runtime }, cx.cause().clone());
+            return cx.reach(worker).wake(Wake { runtime }, cx.cause().clone());
         }
         let known = (self.source)(id).is_some();
         if known || (runtime && (self.all)().is_some()) {
@@ -76,6 +76,8 @@ impl Pods {
         let when_gone: WhenGone = Arc::new(move |id: &PodIdentity| pods.wake(PodGone(id.clone()), Cause::default()));
         let (worker_id, policy) = (id.clone(), Policy::default());
         let worker = cx.system().spawn(path, policy, move |_| PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone()));
+        // What led here goes along, for the trace.
+        cx.reach(&worker).wake(Wake::default(), cx.cause().clone());
         self.workers.insert(id.uid.clone(), (id, worker));
     }
 

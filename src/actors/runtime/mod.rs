@@ -8,6 +8,7 @@ pub mod events;
 pub mod host;
 pub mod leader;
 pub mod metrics;
+pub mod panics;
 pub mod placement;
 pub mod queue;
 pub mod recorder;

@@ -187,8 +187,16 @@ impl Recorder {
     /// Records a hop; in both rings when it changed something.
     pub fn hop(&self, hop: Hop) {
         if hop.produced.is_some() {
-            self.changes.push(hop.clone());
+            return self.keep(hop);
         }
+        if self.enabled.load(Relaxed) {
+            self.hops.push(hop);
+        }
+    }
+
+    /// Records a hop in both rings: one that changed something, be it in the API or outside.
+    pub fn keep(&self, hop: Hop) {
+        self.changes.push(hop.clone());
         if self.enabled.load(Relaxed) {
             self.hops.push(hop);
         }

@@ -1,5 +1,7 @@
 //! `ServiceAccount`: every pod runs under a service account, whose token it finds mounted.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -15,6 +17,11 @@ use crate::{
 pub struct ServiceAccount;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The account of pods that name none.
+const DEFAULT: &str = "default";
+/// How often, and how long apart, the default account is looked for.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(75);
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// An hour and a few seconds, by which upstream tells its own tokens from others.
 const TOKEN_SECONDS: i64 = 3607;
@@ -39,7 +46,7 @@ impl Plugin for ServiceAccount {
         if let Some(pod) = request.object.as_deref_mut()
             && pod.str(&["spec", "serviceAccountName"]).is_empty()
         {
-            pod.set(&["spec", "serviceAccountName"], "default");
+            pod.set(&["spec", "serviceAccountName"], DEFAULT);
         }
         let account = account_of(request).await?;
         let Some(pod) = request.object.as_deref_mut() else { return Ok(()) };
@@ -74,10 +81,18 @@ async fn account_of(request: &Request<'_>) -> Result<Object, Status> {
     let name = request.object.as_deref().map_or("", |pod| pod.str(&["spec", "serviceAccountName"])).to_owned();
     let accounts = GroupResource::new("", "serviceaccounts");
     let key = ObjectKey::new(request.target.namespace.clone(), name.clone());
-    let found = match request.reads.listers().get(&accounts, &key) {
-        Some(account) => Some(account),
-        None => request.reads.live(&accounts, &key).await?,
-    };
+    let mut found = request.reads.listers().get(&accounts, &key);
+    // In a new namespace the default account is about to be made: whoever applies both at once is not refused for that.
+    let attempts = if name == DEFAULT { ATTEMPTS } else { 1 };
+    for attempt in 0..attempts {
+        if found.is_some() {
+            break;
+        }
+        if attempt > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        found = request.reads.live(&accounts, &key).await?;
+    }
     match found {
         Some(account) => Ok(account.to_object()),
         None => {

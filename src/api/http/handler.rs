@@ -142,13 +142,15 @@ async fn dispatch(
     let path = request.path();
     let verb = request.method().as_str().to_ascii_lowercase();
     authorize(&*options.authorizer, &user, &Attributes { verb: &verb, path: Some(path), ..Attributes::default() })?;
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let route = options.routes.iter().find(|route| route.serves(path));
+    let takes = |method: &Method| route.map_or_else(|| matches!(*method, Method::GET | Method::HEAD), |route| route.takes(method));
+    if !takes(request.method()) {
         return Err(method_not_allowed());
     }
     if let Some(response) = document(shared, request, query).await? {
         return Ok(response);
     }
-    let route = options.routes.iter().find(|route| route.serves(path)).ok_or_else(Status::page_not_found)?;
+    let route = route.ok_or_else(Status::page_not_found)?;
     let raw = RawRequest { path: path.to_owned(), query: request.query_string().to_owned(), user };
     let reply = (route.handler)(raw).await?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::TcpListener, sync::Arc, time::Duration};
 
+use actix_web::http::Method;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
@@ -123,12 +124,14 @@ pub struct RawRequest {
 /// Answers an extra route.
 pub type RawHandler = Arc<dyn Fn(RawRequest) -> BoxFuture<'static, Result<RawReply, Status>> + Send + Sync>;
 
-/// A GET route outside the API.
+/// A route outside the API: for GET, or for POST when it does something.
 #[derive(Clone)]
 pub struct ExtraRoute {
     /// The exact path, or every path below it when it ends with `/`.
     pub path: &'static str,
     pub handler: RawHandler,
+    /// It does something: POST instead of GET, so that no right to look is enough.
+    pub acts: bool,
 }
 
 impl ExtraRoute {
@@ -138,7 +141,11 @@ impl ExtraRoute {
             let reply = RawReply { content_type, body: make() };
             Box::pin(std::future::ready(Ok(reply)))
         });
-        ExtraRoute { path, handler }
+        ExtraRoute { path, handler, acts: false }
+    }
+
+    pub(super) fn takes(&self, method: &Method) -> bool {
+        if self.acts { *method == Method::POST } else { matches!(*method, Method::GET | Method::HEAD) }
     }
 
     pub(super) fn serves(&self, path: &str) -> bool {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
+use troupe_net::cni::Network;
 
 use crate::state::EtcdConfig;
 
@@ -271,6 +272,16 @@ impl Config {
     /// The pid file of a daemon, such as `troupe-node`.
     pub fn daemon_pid_file(&self, daemon: &str) -> PathBuf {
         self.run_dir.join(format!("{daemon}.pid"))
+    }
+
+    /// The cgroup that holds `kubepods`; empty for the root.
+    pub fn cgroup_root(&self) -> &str {
+        self.cgroup_parent.strip_suffix("/kubepods").unwrap_or_default()
+    }
+
+    /// The pod network of a node with the pods of `range`.
+    pub fn pod_network(&self, range: Ipv4Network) -> Network {
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(range) }
     }
 
     /// The layout of a containerd of our own.

@@ -141,6 +141,9 @@ oom_score = 0
             std::thread::sleep(Duration::from_millis(50));
         }
         let _ = fs::remove_file(self.pid_file()); // nothing reads it any more
+        for hierarchy in hierarchies() {
+            let _ = fs::remove_dir(hierarchy.join(CGROUP)); // another cluster's containerd may live there
+        }
         Ok(())
     }
 }
@@ -168,21 +171,22 @@ fn wait_for_socket(socket: &Path, patience: Duration) -> Result<()> {
     Ok(())
 }
 
+/// The cgroup of our containerd.
+const CGROUP: &str = "troupe-containerd";
+
+fn hierarchies() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    if root.join("cgroup.controllers").exists() {
+        return vec![root.to_owned()];
+    }
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    entries.filter(|path| path.join("cgroup.procs").exists()).collect()
+}
+
 /// Puts containerd beside `troupe` rather than below it, so that ending the one's cgroup spares the other.
 fn move_to_own_cgroup(pid: i32) {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies: Vec<PathBuf> = if root.join("cgroup.controllers").exists() {
-        vec![root.to_owned()]
-    } else {
-        fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.join("cgroup.procs").exists())
-            .collect()
-    };
-    for hierarchy in hierarchies {
-        let group = hierarchy.join("troupe-containerd");
+    for hierarchy in hierarchies() {
+        let group = hierarchy.join(CGROUP);
         // A cpuset group without CPUs takes no process: leave containerd where it is there.
         if hierarchy.file_name().is_some_and(|name| name == "cpuset") {
             continue;

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures::future::join_all;
+use troupe_actors::kubelet::cgroups;
 use troupe_cri::{Runtime, grpc::GrpcRuntime, proto};
-use troupe_net::{cleanup, cni::Network, iptables::HostIptables};
+use troupe_net::{cleanup, iptables::HostIptables};
 
 use crate::{
     config::Config,
@@ -43,17 +44,17 @@ pub async fn run(config: &Config, purge: bool) -> Result<()> {
     unmount_below(&config.kubelet_dir)?;
     unmount_below(&own.state)?;
     unmount_below(&own.root)?;
-    let network = Network { bridge: config.bridge.clone(), ..Network::new(config.pod_cidr) };
-    let failures = cleanup::purge(&HostIptables::new(), &config.cni_conf_dir, &network).await;
+    let failures = cleanup::purge(&HostIptables::new(), &config.cni_conf_dir, &config.pod_network(config.pod_cidr)).await;
     for failure in &failures {
         eprintln!("  ✘ {failure}");
     }
     println!("  ✔ removed interfaces and packet filter rules");
+    remove_cgroups(config.cgroup_root()).await?;
     for dir in [config.kubelet_dir.join("pods"), config.pod_logs_dir.clone()] {
         remove_dir(&dir)?;
     }
     if purge {
-        for path in [&config.data_dir, &config.run_dir, &config.kubelet_dir] {
+        for path in [&config.data_dir, &config.run_dir, &config.kubelet_dir, &config.pod_logs_dir] {
             remove_dir(path)?;
         }
         for kubeconfig in
@@ -91,6 +92,18 @@ fn unmount_below(dir: &Path) -> Result<()> {
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     for point in points {
         nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", point.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes the pods' cgroups. The kernel keeps one busy for a moment after its last process ended.
+async fn remove_cgroups(root: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while let Err(error) = cgroups::remove_all(root) {
+        if tokio::time::Instant::now() > deadline {
+            return Err(error).context("cannot remove the pods' cgroups");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Which `troupe up` runs on this machine: its pid file.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
+    io::{Read, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,16 +13,24 @@ use nix::{
     unistd::Pid,
 };
 
-/// The pid of the running daemon, if its pid file names a live `troupe`.
+/// The pid of the running daemon: it holds a lock on its pid file, which ends with it, however it ends.
 pub fn running(pid_file: &Path) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
-    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')));
-    (command.trim().starts_with("troupe") && !zombie).then_some(pid)
+    let mut file = File::open(pid_file).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).ok()?;
+            text.trim().parse().ok()
+        }
+        _ => None,
+    }
 }
 
-/// The pid file of this process; removed when dropped.
-pub struct PidFile<'a>(&'a Path);
+/// The pid file of this process; locked while it is held, removed when dropped.
+pub struct PidFile<'a> {
+    path: &'a Path,
+    _locked: File,
+}
 
 impl<'a> PidFile<'a> {
     /// Claims the pid file.
@@ -29,22 +38,29 @@ impl<'a> PidFile<'a> {
     /// # Errors
     /// When another daemon holds it.
     pub fn claim(path: &'a Path) -> Result<Self> {
-        if let Some(pid) = running(path)
-            && u32::try_from(pid).ok() != Some(std::process::id())
-        {
-            bail!("troupe already runs on this machine (pid {pid}); troupe down stops it");
-        }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         }
-        fs::write(path, std::process::id().to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(PidFile(path))
+        let mut file =
+            File::options().create(true).truncate(false).write(true).open(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while file.try_lock().is_err() {
+            // Somebody who only looks whether a daemon runs holds it for a moment.
+            match running(path) {
+                Some(pid) => bail!("troupe already runs on this machine (pid {pid}); troupe down stops it"),
+                None if Instant::now() > deadline => bail!("{} is locked by another program", path.display()),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        let written = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(PidFile { path, _locked: file })
     }
 }
 
 impl Drop for PidFile<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.0); // a stale pid file is recognised
+        let _ = fs::remove_file(self.path); // nobody holds a lock on a stale one
     }
 }
 
@@ -68,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pid_file_of_another_program_or_none_is_no_running_daemon() {
+    fn a_pid_file_that_nobody_holds_names_no_running_daemon() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("troupe.pid");
         assert_eq!(running(&path), None);
@@ -76,7 +92,9 @@ mod tests {
         assert_eq!(running(&path), None);
         {
             let _claimed = PidFile::claim(&path).expect("free");
-            assert_eq!(fs::read_to_string(&path).expect("reads"), std::process::id().to_string());
+            assert_eq!(running(&path), i32::try_from(std::process::id()).ok());
+            let second = PidFile::claim(&path).map(drop).expect_err("it is taken");
+            assert!(second.to_string().contains(&format!("(pid {})", std::process::id())), "{second}");
         }
         assert!(!path.exists());
     }

@@ -11,6 +11,7 @@ mod daemon;
 mod down;
 mod images;
 mod instance;
+mod lookup;
 mod memory;
 mod remote;
 mod restore;
@@ -18,6 +19,7 @@ mod state;
 mod status;
 mod trace;
 mod up;
+mod why;
 
 use std::{
     ffi::OsString,
@@ -59,7 +61,10 @@ enum Command {
         purge: bool,
     },
     /// Show the live actor tree
+    #[command(args_conflicts_with_subcommands = true)]
     Actors {
+        #[command(subcommand)]
+        command: Option<actors::ActorsCommand>,
         #[command(flatten)]
         cluster: Box<ClusterArgs>,
         #[command(flatten)]
@@ -86,6 +91,13 @@ enum Command {
         #[command(flatten)]
         arguments: restore::RestoreArgs,
     },
+    /// Tell why a pod, deployment or namespace is not what it should be
+    Why {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(flatten)]
+        arguments: why::WhyArgs,
+    },
     /// Print a completion script
     Completion { shell: clap_complete::Shell },
     /// Build and import the container images that Troupe and its samples use
@@ -95,7 +107,7 @@ enum Command {
 
 /// Which cluster of this machine a command is about.
 #[derive(Debug, Args)]
-struct ClusterArgs {
+pub(crate) struct ClusterArgs {
     #[command(flatten)]
     settings: config::Settings,
     /// Configuration file; flags win over it [default: /etc/troupe/config.yaml if it exists]
@@ -126,16 +138,23 @@ fn run() -> Result<()> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     memory::refuse_huge_pages();
-    match Cli::parse_from(arguments(std::env::args_os())).command {
+    troupe_actors::runtime::panics::log_panics();
+    let command = Cli::parse_from(arguments(std::env::args_os())).command;
+    if matches!(command, Command::Status(_) | Command::Actors { .. } | Command::Trace { .. } | Command::Why { .. } | Command::Completion { .. }) {
+        end_with_the_reader();
+    }
+    match command {
         Command::Up(arguments) => up::run(*arguments),
         Command::ControlPlane(arguments) => daemon::control_plane::run(*arguments),
         Command::Node(arguments) => daemon::node::run(*arguments),
         Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
         Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
-        Command::Actors { cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
+        Command::Actors { command: Some(command), .. } => block_on(actors::command(command)),
+        Command::Actors { command: None, cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
         Command::Trace { cluster, arguments } => block_on(trace::run(&cluster.resolve()?, &arguments)),
         Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
         Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.resolve()?, &arguments)),
+        Command::Why { cluster, arguments } => block_on(why::run(&cluster.resolve()?, &arguments)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());
             Ok(())
@@ -153,6 +172,15 @@ fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         given.insert(1, command);
     }
     given
+}
+
+/// Lets `troupe actors | head` end without a word when `head` has seen enough.
+fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of this program.
+    if let Err(error) = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) } {
+        tracing::debug!(%error, "a closed pipe will be an error");
+    }
 }
 
 /// Runs a command that talks to a cluster.

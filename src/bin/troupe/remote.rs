@@ -59,7 +59,16 @@ impl Remote {
 
     /// GETs JSON; a failed call becomes an error with the server's message.
     pub async fn get_json(&self, path: &str) -> Result<Value> {
-        let (code, body) = self.get(path).await?;
+        self.json("GET", path).await
+    }
+
+    /// POSTs nothing to a path that does something, and reads JSON.
+    pub async fn post_json(&self, path: &str) -> Result<Value> {
+        self.json("POST", path).await
+    }
+
+    async fn json(&self, method: &str, path: &str) -> Result<Value> {
+        let (code, body) = self.send(method, path).await?;
         let value: Value = serde_json::from_slice(&body).with_context(|| format!("{path} answered {code} and no JSON"))?;
         if code >= 400 {
             bail!("{}", value["message"].as_str().unwrap_or("the server refused"));

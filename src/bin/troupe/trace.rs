@@ -1,10 +1,10 @@
 //! `troupe trace KIND/NAME`: the causal chain of an object, from the API write to what came of it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use crate::{config::Config, remote::Remote, up::doors};
+use crate::{config::Config, lookup, remote::Remote, up::doors};
 
 /// What `troupe trace` shows.
 #[derive(Debug, Args)]
@@ -21,10 +21,11 @@ pub struct TraceArgs {
 
 /// Prints the chain.
 pub async fn run(config: &Config, arguments: &TraceArgs) -> Result<()> {
-    let (kind, name) = arguments.object.split_once('/').with_context(|| format!("{} is not of the form KIND/NAME", arguments.object))?;
+    let (kind, name) = lookup::split(&arguments.object)?;
     let remote = Remote::open(&config.kubeconfig)?;
-    let (resource, namespaced) = find_resource(&remote, kind).await?;
-    let namespace = if namespaced { arguments.namespace.as_str() } else { "" };
+    let resource = lookup::find(&remote, kind).await?;
+    let namespace = if resource.namespaced { arguments.namespace.as_str() } else { "" };
+    let resource = resource.group_resource();
     let steps = remote.get_json(&format!("{}?resource={resource}&namespace={namespace}&name={name}", doors::TRACE)).await?;
     let steps = steps.as_array().cloned().unwrap_or_default();
     if steps.is_empty() {
@@ -43,8 +44,8 @@ pub async fn run(config: &Config, arguments: &TraceArgs) -> Result<()> {
 
 fn describe(step: &Value) -> String {
     let text = |field: &str| step[field].as_str().unwrap_or("");
-    let mut line =
-        if text("from").is_empty() || text("from") == "outside" { text("to").to_owned() } else { format!("{} → {}", text("from"), text("to")) };
+    let (from, to) = (short(text("from")), short(text("to")));
+    let mut line = if from.is_empty() || from == "outside" { to.to_owned() } else { format!("{from} → {to}") };
     line.push_str(&format!("  {}", text("message")));
     if !text("object").is_empty() {
         line.push_str(&format!("  because of {}", text("object")));
@@ -58,31 +59,30 @@ fn describe(step: &Value) -> String {
     line
 }
 
+/// An actor's path without the uid that may end it.
+fn short(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some((start, end)) if end.len() == 36 && end.matches('-').count() == 4 => start,
+        _ => path,
+    }
+}
+
 fn time(value: &Value) -> String {
     let us = value.as_u64().unwrap_or(0);
     if us < 10_000 { format!("{us} µs") } else { format!("{:.1} ms", us as f64 / 1000.0) }
 }
 
-/// The resource behind a kind, plural, singular or short name, as `plural.group`, and whether it is namespaced.
-async fn find_resource(remote: &Remote, word: &str) -> Result<(String, bool)> {
-    let groups = remote.get_json("/apis").await?;
-    let mut paths = vec!["/api/v1".to_owned()];
-    let preferred = groups["groups"].as_array().into_iter().flatten().filter_map(|group| group["preferredVersion"]["groupVersion"].as_str());
-    paths.extend(preferred.map(|version| format!("/apis/{version}")));
-    let wanted = word.to_lowercase();
-    for path in paths {
-        let list = remote.get_json(&path).await?;
-        for resource in list["resources"].as_array().into_iter().flatten() {
-            let is = |field: &str| resource[field].as_str().is_some_and(|text| text.to_lowercase() == wanted);
-            let short = resource["shortNames"].as_array().into_iter().flatten().any(|name| name.as_str() == Some(&wanted));
-            let plural = resource["name"].as_str().unwrap_or("");
-            if plural.contains('/') || !(is("name") || is("singularName") || is("kind") || short) {
-                continue;
-            }
-            let group = path.strip_prefix("/apis/").and_then(|gv| gv.split('/').next());
-            let name = group.map_or_else(|| plural.to_owned(), |group| format!("{plural}.{group}"));
-            return Ok((name, resource["namespaced"] == true));
-        }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_step_reads_from_sender_to_receiver_without_uids() {
+        let step = json!({"from": "kubelet/pods/default/web/9cb956bc-0cee-472d-a84d-94810a8a0571", "to": "containerd", "message": "StartContainer",
+            "object": "pods default/web@7", "outcome": "failed"});
+        assert_eq!(describe(&step), "kubelet/pods/default/web → containerd  StartContainer  because of pods default/web@7  FAILED");
+        assert_eq!(describe(&json!({"from": "outside", "to": "apiserver/pods", "message": "Commit", "outcome": "done"})), "apiserver/pods  Commit");
     }
-    bail!("the server knows no resource called {word}")
 }

@@ -28,7 +28,11 @@ pub struct Facts {
     pub swap: Vec<String>,
     /// The FORWARD chain's policy is DROP, and none of our rules lets pods through yet.
     pub forward_drops: bool,
-    /// nftables chains of others that drop what is forwarded, as `family table/chain`.
+    /// The INPUT chain's policy is DROP.
+    pub input_drops: bool,
+    /// Known firewalls that are switched on.
+    pub firewalls: Vec<&'static str>,
+    /// nftables chains of others that drop what is forwarded or comes in, as `family table/chain`.
     pub dropping_chains: Vec<String>,
     /// The filter could not be read at all.
     pub iptables_error: Option<String>,
@@ -40,13 +44,14 @@ impl Facts {
         let sys = Path::new("/proc/sys");
         let mut facts = Facts {
             root: nix::unistd::geteuid().is_root(),
-            missing_tools: ["iptables", "iptables-restore", "conntrack", "ip"].into_iter().filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
+            missing_tools: ["iptables", "iptables-restore", "conntrack"].into_iter().filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
             missing_plugins: plugin_dir(&PLUGIN_DIRS.map(PathBuf::from)).err().unwrap_or_default(),
             foreign_network: foreign(conf_dir).ok().flatten(),
             forwarding: setting(sys, FORWARDING),
             bridge_filter: setting(sys, BRIDGE_FILTER),
             swap: swap_devices(&fs::read_to_string("/proc/swaps").unwrap_or_default()),
             dropping_chains: nft_ruleset().map(|text| dropping_chains(&text)).unwrap_or_default(),
+            firewalls: active_firewalls(Path::new("/")),
             ..Facts::default()
         };
         match iptables.save(Table::Filter).await {
@@ -56,6 +61,7 @@ impl Facts {
                 let forward = ChainId::new(Table::Filter, "FORWARD");
                 let passes = observed.rules(&forward).is_some_and(|rules| rules.iter().any(|rule| rule.ends_with(crate::podnet::FORWARD)));
                 facts.forward_drops = observed.policy(&forward) == Some("DROP") && !passes;
+                facts.input_drops = observed.policy(&ChainId::new(Table::Filter, "INPUT")) == Some("DROP");
             }
             Err(error) => facts.iptables_error = Some(error.to_string()),
         }
@@ -103,7 +109,20 @@ fn nft_ruleset() -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Chains with a forward hook and a dropping policy in the text of `nft list chains`, those of iptables aside.
+/// The firewalls that are switched on below `root`.
+fn active_firewalls(root: &Path) -> Vec<&'static str> {
+    let ufw = fs::read_to_string(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
+    let mut active = Vec::new();
+    if ufw.lines().any(|line| line.trim().eq_ignore_ascii_case("enabled=yes")) {
+        active.push("ufw");
+    }
+    if root.join("run/firewalld.pid").exists() || root.join("run/firewalld/firewalld.pid").exists() {
+        active.push("firewalld");
+    }
+    active
+}
+
+/// Chains with a forward or input hook and a dropping policy in the text of `nft list chains`, those of iptables aside.
 fn dropping_chains(text: &str) -> Vec<String> {
     let (mut table, mut chain, mut found) = ("", "", Vec::new());
     for line in text.lines().map(str::trim) {
@@ -111,7 +130,7 @@ fn dropping_chains(text: &str) -> Vec<String> {
             table = name.trim_end_matches(" {");
         } else if let Some(name) = line.strip_prefix("chain ") {
             chain = name.trim_end_matches(" {");
-        } else if line.contains("hook forward") && line.contains("policy drop") && table != "ip filter" {
+        } else if (line.contains("hook forward") || line.contains("hook input")) && line.contains("policy drop") && table != "ip filter" {
             found.push(format!("{table}/{chain}"));
         }
     }
@@ -127,7 +146,17 @@ mod tests {
         let text = "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n\
                     table inet firewalld {\n\tchain filter_FORWARD {\n\t\ttype filter hook forward priority filter + 10; policy drop;\n\t}\n\
                     \tchain filter_INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n";
-        assert_eq!(dropping_chains(text), ["inet firewalld/filter_FORWARD"]);
+        assert_eq!(dropping_chains(text), ["inet firewalld/filter_FORWARD", "inet firewalld/filter_INPUT"]);
+    }
+
+    #[test]
+    fn a_firewall_counts_when_it_is_switched_on() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(root.path().join("etc/ufw")).expect("makes");
+        fs::write(root.path().join("etc/ufw/ufw.conf"), "# comment\nENABLED=no\n").expect("writes");
+        assert!(active_firewalls(root.path()).is_empty());
+        fs::write(root.path().join("etc/ufw/ufw.conf"), "ENABLED=yes\n").expect("writes");
+        assert_eq!(active_firewalls(root.path()), ["ufw"]);
     }
 
     #[test]

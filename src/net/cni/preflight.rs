@@ -100,8 +100,23 @@ fn firewalls(facts: &Facts, found: &mut Vec<Finding>) {
         let what = "iptables drops forwarded packets (policy of FORWARD is DROP)";
         found.push(finding(Severity::Note, what, "rules that let pods' traffic through are added"));
     }
-    for chain in &facts.dropping_chains {
-        let what = format!("a firewall drops forwarded packets (nftables chain {chain})");
+    for name in &facts.firewalls {
+        let mend = match *name {
+            "ufw" => "let pods through: ufw allow from 10.244.0.0/16, ufw route allow from 10.244.0.0/16 (your pod range), or ufw disable",
+            _ => "let pods through: firewall-cmd --permanent --zone=trusted --add-source=10.244.0.0/16 (your pod range), and reload it",
+        };
+        found.push(finding(
+            Severity::Warning,
+            format!("the firewall {name} is switched on; it may keep pods from each other and from this node"),
+            mend,
+        ));
+    }
+    if facts.input_drops && facts.firewalls.is_empty() {
+        let what = "iptables drops what comes in (policy of INPUT is DROP): pods may not reach the API server";
+        found.push(finding(Severity::Warning, what, "iptables -I INPUT -s 10.244.0.0/16 -j ACCEPT (your pod range)"));
+    }
+    for chain in facts.dropping_chains.iter().filter(|_| facts.firewalls.is_empty()) {
+        let what = format!("a firewall drops packets (nftables chain {chain})");
         found.push(finding(Severity::Warning, what, "let the pod range through there, or stop that firewall"));
     }
 }
@@ -126,6 +141,16 @@ mod tests {
         assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Error, Severity::Warning, Severity::Note]);
         assert!(found[0].to_string().contains("containernetworking-plugins"));
         assert!(found[1].to_string().starts_with("swap is on (/dev/sda2)"));
+    }
+
+    #[test]
+    fn a_firewall_is_named_once_with_its_own_commands() {
+        let facts = Facts { firewalls: vec!["ufw"], input_drops: true, dropping_chains: vec!["inet x/y".into()], ..fine() };
+        let found = preflight(&facts);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].to_string().contains("ufw allow from"));
+        let unnamed = preflight(&Facts { firewalls: Vec::new(), ..facts });
+        assert_eq!(unnamed.len(), 2);
     }
 
     #[test]

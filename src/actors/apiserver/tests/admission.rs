@@ -36,6 +36,18 @@ async fn a_pod_without_its_service_account_is_forbidden() {
 }
 
 #[actix::test]
+async fn a_pod_waits_a_moment_for_the_default_account_of_a_new_namespace() {
+    let api = boot().await;
+    api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fresh"}})).await;
+    let account = async {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        api.create(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "fresh"}})).await
+    };
+    let (created, _) = futures::join!(api.create(pod("p", "fresh")), account);
+    assert_eq!(created.str(&["spec", "serviceAccountName"]), "default");
+}
+
+#[actix::test]
 async fn priority_classes_decide_the_priority_and_unknown_ones_are_refused() {
     let api = boot().await;
     api.create(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000})).await;

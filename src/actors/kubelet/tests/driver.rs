@@ -11,6 +11,7 @@ use troupe_cri::names::PodIdentity;
 use crate::kubelet::{
     context::NodeContext,
     probes::{self, ProbeOutcome, ProbeTask},
+    trail::Trail,
     worker::{
         apply::{self, Step, StepFailure},
         machine::{Effect, PodMachine},
@@ -82,6 +83,7 @@ impl Driver {
                 observed: self.machine.seen().cloned().unwrap_or_default(),
                 tokens: self.tokens.clone(),
                 cancel: CancellationToken::new(),
+                trail: Trail::default(),
             };
             match effect {
                 Effect::Observe => drop(tokio::spawn(async move {

@@ -107,6 +107,21 @@ impl PodMachine {
         self.observed.as_ref()
     }
 
+    /// The steps under way, and what failed and will be tried again, in words.
+    pub fn waits_for(&self) -> Vec<String> {
+        let names =
+            |id: &str| self.observed.as_ref().and_then(|seen| seen.containers.iter().find(|seen| seen.id == id)).map(|seen| seen.name.clone());
+        let stopping = self.memory.stopping.iter().filter_map(|(id, grace)| Some(format!("container {} to stop within {grace}s", names(id)?)));
+        let removing = self.memory.removing.iter().map(|id| match (id.as_str(), names(id)) {
+            ("", _) => "volumes and cgroups to be removed".to_owned(),
+            (_, Some(name)) => format!("container {name} to be removed"),
+            (id, None) => format!("sandbox {id} to stop and be removed"),
+        });
+        let building = self.memory.busy.then(|| "the next container, sandbox or volume to be made".to_owned());
+        let failed = self.memory.failures.values().map(|failure| format!("another try after {}: {}", failure.reason, failure.message));
+        stopping.chain(removing).chain(building).chain(failed).collect()
+    }
+
     /// When to call [`PodMachine::advance`] even if nothing happens.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.wake_at

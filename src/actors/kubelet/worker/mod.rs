@@ -8,6 +8,7 @@ pub mod backoff;
 mod init;
 mod last_words;
 pub mod machine;
+mod news;
 pub mod observe;
 pub mod observed;
 pub mod plan;

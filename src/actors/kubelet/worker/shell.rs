@@ -13,6 +13,7 @@ use super::{
     apply::{self, Step, Tokens},
     last_words::last_words,
     machine::{Effect, PodMachine},
+    news::News,
     observe::{logged_attempts, observe},
     plan::{Action, find_container},
 };
@@ -23,6 +24,7 @@ use crate::{
         metrics::{self, StartWatch},
         probes,
         status::writer::{is_shown, status_patch},
+        trail::Trail,
     },
     runtime::{
         envelope::{On, Reply},
@@ -63,6 +65,7 @@ pub struct PodWorker {
     start: StartWatch,
     /// Since when a status is not written.
     unwritten_since: Option<Instant>,
+    news: News,
 }
 
 impl PodWorker {
@@ -85,6 +88,7 @@ impl PodWorker {
             last: String::new(),
             start: StartWatch::default(),
             unwritten_since: None,
+            news: News::default(),
         }
     }
 
@@ -95,7 +99,7 @@ impl PodWorker {
         }
     }
 
-    fn step(&self) -> Step {
+    fn step(&self, trail: Trail) -> Step {
         Step {
             context: self.context.clone(),
             pod: self.machine.pod().cloned().unwrap_or_default(),
@@ -103,6 +107,7 @@ impl PodWorker {
             observed: self.machine.seen().cloned().unwrap_or_default(),
             tokens: self.tokens.clone(),
             cancel: self.build.clone(),
+            trail,
         }
     }
 
@@ -142,7 +147,7 @@ impl PodWorker {
             Effect::CancelBuild => self.build.cancel(),
             Effect::Probe(task) => self.probe(*task, cx),
             Effect::Refresh => {
-                let step = self.step();
+                let step = self.step(Trail::default());
                 cx.spawn_then(async move { apply::refresh(&step).await }, |worker, outcome, cx| {
                     if let Err(failure) = outcome {
                         tracing::warn!(pod = worker.machine.id.name, error = failure.message, "volumes not refreshed");
@@ -192,7 +197,8 @@ impl PodWorker {
         if matches!(action, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. }) {
             self.build = CancellationToken::new();
         }
-        let step = self.step();
+        let cause = self.news.cause(cx.system());
+        let step = self.step(Trail::of(cx, cause));
         let work = async move {
             let outcome = apply::apply(&step, &action).await;
             (action, outcome)
@@ -207,7 +213,7 @@ impl PodWorker {
     }
 
     fn probe(&mut self, task: probes::ProbeTask, cx: &mut UnitContext<'_, Self>) {
-        let step = self.step();
+        let step = self.step(Trail::default());
         let work = async move {
             let spec = step.pod.spec.clone().unwrap_or_default();
             let container = find_container(&spec, &task.container).cloned().unwrap_or_default();
@@ -237,8 +243,9 @@ impl PodWorker {
         }
         self.writing = true;
         let context = self.context.clone();
+        let cause = cx.step("WriteStatus", &self.news.cause(cx.system()));
         let work = async move {
-            let written = context.cluster.patch_status(&pod, &status_patch(&pod, &status)).await;
+            let written = context.cluster.patch_status(&pod, &status_patch(&pod, &status), cause).await;
             (status, written)
         };
         cx.spawn_then(work, |worker, (status, written), cx| {
@@ -266,9 +273,10 @@ impl PodWorker {
         }
         self.finishing = false;
         let (context, pod) = (self.context.clone(), self.machine.pod().cloned());
+        let cause = cx.step("FinishDeletion", &self.news.cause(cx.system()));
         let work = async move {
             match pod {
-                Some(pod) => context.cluster.finish_deletion(&pod).await,
+                Some(pod) => context.cluster.finish_deletion(&pod, cause).await,
                 None => Ok(()),
             }
         };
@@ -294,12 +302,13 @@ impl Unit for PodWorker {
     fn observe(&self) -> Value {
         let PodIdentity { namespace, name, uid } = &self.machine.id;
         let containers = self.machine.seen().map_or(0, |observed| observed.running().count());
-        json!({"pod": format!("{namespace}/{name}"), "uid": uid, "running": containers, "last": self.last})
+        json!({"pod": format!("{namespace}/{name}"), "uid": uid, "running": containers, "last": self.last, "waitsFor": self.machine.waits_for()})
     }
 }
 
 impl On<Wake> for PodWorker {
     fn on(&mut self, wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.news.heard(cx.cause(), cx.system());
         if wake.runtime {
             self.machine.stir();
         }

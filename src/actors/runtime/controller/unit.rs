@@ -188,9 +188,19 @@ impl ControllerUnit {
     }
 }
 
+/// What events name as their source: upstream's name of the controller.
+fn component(name: &str) -> String {
+    match name {
+        "endpoints" => "endpoint-controller".into(),
+        "endpointslice" => "endpoint-slice-controller".into(),
+        "node-lifecycle" => "node-controller".into(),
+        name => format!("{name}-controller"),
+    }
+}
+
 impl Unit for ControllerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.events = Some(EventRecorder::new(cx.system(), &self.client, self.name));
+        self.events = Some(EventRecorder::new(cx.system(), &self.client, &component(self.name)));
         let address = cx.address();
         let mut watches = Watches {
             caches: &self.caches,

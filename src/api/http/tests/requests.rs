@@ -210,7 +210,8 @@ async fn health_is_told_whole_and_check_by_check() {
             HealthCheck { name: "store", groups: HealthGroups::ALL, check: Arc::new(|| Ok(())) },
             HealthCheck { name: "caches", groups: HealthGroups::READY_ONLY, check: Arc::new(|| Err("not yet".into())) },
         ];
-        options.routes = vec![ExtraRoute::document("/metrics", "text/plain", text("up 1\n"))];
+        let acting = ExtraRoute { acts: true, ..ExtraRoute::document("/debug/do", "text/plain", text("done\n")) };
+        options.routes = vec![ExtraRoute::document("/metrics", "text/plain", text("up 1\n")), acting];
     });
     let mut admin = door.connect(true).await;
     assert_eq!(admin.get("/livez").await.body, "ok");
@@ -223,6 +224,9 @@ async fn health_is_told_whole_and_check_by_check() {
     assert_eq!(admin.get("/readyz/store").await.body, "ok");
     assert_eq!(admin.get("/readyz?exclude=caches").await.status, 200);
     assert_eq!(admin.get("/metrics").await.body, "up 1\n");
+    assert_eq!(admin.send("POST", "/metrics", &[], "").await.status, 405);
+    assert_eq!(admin.get("/debug/do").await.status, 405, "what acts is not there for those who may only look");
+    assert_eq!(admin.send("POST", "/debug/do", &[], "").await.body, "done\n");
 }
 
 #[actix_web::test]

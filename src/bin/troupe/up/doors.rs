@@ -20,8 +20,8 @@ use crate::{backup::encode_page, config::Config};
 pub const ACTORS: &str = "/debug/troupe/actors";
 /// The causal chain of one object: `?resource=pods&namespace=n&name=x`.
 pub const TRACE: &str = "/debug/troupe/trace";
-/// Lets an actor panic at its next message: `?path=controllers/deployment`.
-pub const POISON: &str = "/debug/troupe/poison";
+/// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message.
+pub const KILL: &str = "/debug/troupe/kill";
 
 /// A page of a backup: the first, or with `?revision=7&after=KEY` (in hex) the one behind a key, at that revision.
 pub const BACKUP: &str = "/debug/troupe/backup";
@@ -39,7 +39,7 @@ pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, metrics: S
         ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || discovery.clone()),
         actors(system.clone()),
         trace(system.clone()),
-        poison(system.clone()),
+        kill(system.clone()),
         metrics.route(),
     ]
 }
@@ -58,7 +58,7 @@ fn actors(system: System) -> ExtraRoute {
         let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move { Ok(json_reply(&system.directory().observe(PATIENCE).await)) });
         reply
     };
-    ExtraRoute { path: ACTORS, handler: Arc::new(handler) }
+    ExtraRoute { path: ACTORS, handler: Arc::new(handler), acts: false }
 }
 
 fn trace(system: System) -> ExtraRoute {
@@ -74,23 +74,39 @@ fn trace(system: System) -> ExtraRoute {
         });
         reply
     };
-    ExtraRoute { path: TRACE, handler: Arc::new(handler) }
+    ExtraRoute { path: TRACE, handler: Arc::new(handler), acts: false }
 }
 
-fn poison(system: System) -> ExtraRoute {
+fn kill(system: System) -> ExtraRoute {
     let handler = move |request: troupe_api::http::options::RawRequest| {
         let system = system.clone();
         let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
-            let path = parameter(&request.query, "path").unwrap_or_default();
-            if system.directory().kill(&path) {
-                Ok(json_reply(&serde_json::json!({"killed": path})))
-            } else {
-                Err(Status::bad_request(format!("no actor lives at \"{path}\"; troupe actors lists them")))
-            }
+            let wanted = parameter(&request.query, "path").unwrap_or_default();
+            let path = resolve(&system, &wanted)?;
+            tracing::warn!(actor = %path, user = request.user.name, "killed by the chaos switch");
+            match parameter(&request.query, "when").as_deref() {
+                Some("next-message") => system.directory().poison(&path),
+                _ => system.directory().kill(&path),
+            };
+            Ok(json_reply(&serde_json::json!({"killed": path})))
         });
         reply
     };
-    ExtraRoute { path: POISON, handler: Arc::new(handler) }
+    ExtraRoute { path: KILL, handler: Arc::new(handler), acts: true }
+}
+
+/// The actor at this path, or the only one below it: nobody knows the uid that ends a PodWorker's path.
+fn resolve(system: &System, wanted: &str) -> Result<Arc<str>, Status> {
+    let below = format!("{wanted}/");
+    let all: Vec<Arc<str>> = system.directory().snapshot().into_iter().map(|actor| actor.path).collect();
+    if let Some(path) = all.iter().find(|path| &***path == wanted) {
+        return Ok(path.clone());
+    }
+    match all.iter().filter(|path| path.starts_with(&below)).collect::<Vec<_>>()[..] {
+        [path] => Ok(path.clone()),
+        [] => Err(Status::bad_request(format!("no actor lives at \"{wanted}\"; troupe actors lists them"))),
+        _ => Err(Status::bad_request(format!("several actors live below \"{wanted}\"; troupe actors lists them"))),
+    }
 }
 
 /// Pages of backups.
@@ -111,7 +127,7 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
         });
         reply
     };
-    ExtraRoute { path: BACKUP, handler: Arc::new(handler) }
+    ExtraRoute { path: BACKUP, handler: Arc::new(handler), acts: false }
 }
 
 /// A query parameter; `+` and percent signs are decoded.

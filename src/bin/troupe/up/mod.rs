@@ -79,29 +79,43 @@ fn print_hint(config: &Config) {
 async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let pid_file = config.pid_file();
     let _pid_file = PidFile::claim(&pid_file)?;
-    let runtime = runtime::start_beside(config.clone());
     let system = System::new(SystemOptions::default()).context("cannot start the actor system")?;
-    let parts = Parts { components: &Component::ALL, kubeconfig: None };
-    let control_plane = ControlPlane::start(&config, parts, &system, &mut progress).await?;
-    let local = control_plane.local.as_ref().context("an API server was started")?;
-    progress.begin("container runtime and images");
-    let socket = runtime.await.context("the thread that starts the runtime broke")??;
-    progress.begin("node");
-    let seat = Seat {
-        api: Some((node::node_client(&config, local.api.clone()), control_plane.caches.clone())),
-        gate: local.gate(),
-        serving: local.certificates.kubelet_serving.clone(),
-        ca_pem: local.certificates.ca_pem.clone(),
+    let (node, control_plane) = tokio::select! {
+        started = start(&config, &system, &mut progress) => started?,
+        told = until_told(&system) => {
+            progress.note("  ✔ stopped before everything was up");
+            system.shutdown(Duration::from_secs(5)).await;
+            return told;
+        }
     };
-    let node = Node::start(&config, &socket, seat, &system).await?;
-    node::ensure_dns(&config, &local.api).await?;
-    node::wait_ready(&config, &control_plane.caches, Duration::from_secs(60)).await?;
-    let took = progress.done();
-    progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
     progress.note(detach::READY_LINE);
     let end = until_told(&system).await;
     node.stop().await;
     control_plane.stop().await;
     system.shutdown(Duration::from_secs(5)).await;
+    progress.note("  ✔ stopped; the pods run on until troupe down");
     end
+}
+
+/// Starts everything and waits until the node is Ready.
+async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<(Node, ControlPlane)> {
+    let runtime = runtime::start_beside(config.clone());
+    let parts = Parts { components: &Component::ALL, kubeconfig: None };
+    let control_plane = ControlPlane::start(config, parts, system, progress).await?;
+    let local = control_plane.local.as_ref().context("an API server was started")?;
+    progress.begin("container runtime and images");
+    let socket = runtime.await.context("the thread that starts the runtime broke")??;
+    progress.begin("node");
+    let seat = Seat {
+        api: Some((node::node_client(config, local.api.clone()), control_plane.caches.clone())),
+        gate: local.gate(),
+        serving: local.certificates.kubelet_serving.clone(),
+        ca_pem: local.certificates.ca_pem.clone(),
+    };
+    let node = Node::start(config, &socket, seat, system).await?;
+    node::ensure_dns(config, &local.api).await?;
+    node::wait_ready(config, &control_plane.caches, Duration::from_secs(60)).await?;
+    let took = progress.done();
+    progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
+    Ok((node, control_plane))
 }

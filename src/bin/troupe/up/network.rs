@@ -1,6 +1,6 @@
 //! Keeps this node's pod network: the CNI configuration from the node's range, and the packet filter rules beside it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use ipnetwork::Ipv4Network;
@@ -11,7 +11,7 @@ use troupe_actors::runtime::{
 };
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
-    cni::{self, Network, Outcome},
+    cni::{self, Outcome},
     iptables::{Iptables, Observed, Table},
     podnet,
 };
@@ -33,15 +33,13 @@ pub enum Range {
 #[derive(Clone)]
 struct PodNetwork {
     range: Range,
-    cluster: Ipv4Network,
-    bridge: String,
-    conf_dir: PathBuf,
+    config: Config,
     iptables: Arc<dyn Iptables>,
 }
 
 /// Starts keeping it.
 pub fn start(config: &Config, range: Range, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
-    let network = PodNetwork { range, cluster: config.pod_cidr, bridge: config.bridge.clone(), conf_dir: config.cni_conf_dir.clone(), iptables };
+    let network = PodNetwork { range, config: config.clone(), iptables };
     system.spawn_task("network", move || network.clone().keep())
 }
 
@@ -67,8 +65,7 @@ impl PodNetwork {
     }
 
     async fn apply(&self, range: Ipv4Network) -> Result<()> {
-        let network = Network { bridge: self.bridge.clone(), ..Network::new(range) };
-        match cni::ensure(&self.conf_dir, &network).context("cannot write the CNI configuration")? {
+        match cni::ensure(&self.config.cni_conf_dir, &self.config.pod_network(range)).context("cannot write the CNI configuration")? {
             Outcome::Written => tracing::info!(%range, "wrote the CNI configuration"),
             Outcome::Foreign(path) => tracing::warn!(path = %path.display(), "another pod network is configured and stays in charge"),
             Outcome::Unchanged => {}
@@ -77,7 +74,7 @@ impl PodNetwork {
         for table in Table::ALL {
             observed.read(&self.iptables.save(table).await.context("cannot read the packet filter")?);
         }
-        let patch = podnet::rules(self.cluster, range).reconcile(&observed, podnet::is_ours);
+        let patch = podnet::rules(self.config.pod_cidr, range).reconcile(&observed, podnet::is_ours);
         if !patch.is_empty() {
             self.iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
         }

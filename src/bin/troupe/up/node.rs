@@ -57,9 +57,7 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: Option<(Client, 
     options.node_ips = vec![config.node_ip];
     options.port = config.kubelet_port;
     options.static_pod_dir = Some(config.manifests_dir.clone());
-    if let Some(parent) = config.cgroup_parent.strip_suffix("/kubepods") {
-        options.cgroup_root = parent.to_owned();
-    }
+    options.cgroup_root = config.cgroup_root().to_owned();
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
 }

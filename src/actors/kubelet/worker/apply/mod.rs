@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio_util::sync::CancellationToken;
-use troupe_cri::{names::PodIdentity, proto, sandbox::SandboxInputs};
+use troupe_cri::{names::PodIdentity, proto, runtime::CriResult, sandbox::SandboxInputs};
 
 pub use material::Tokens;
 pub use prepare::refresh;
@@ -23,6 +23,7 @@ use crate::kubelet::{
     context::NodeContext,
     events::{ContainerField, Note},
     metrics, resolv,
+    trail::Trail,
 };
 
 /// Why a step failed: what the container's status says until the next try.
@@ -48,9 +49,15 @@ pub struct Step {
     pub observed: Observed,
     pub tokens: Arc<Tokens>,
     pub cancel: CancellationToken,
+    pub trail: Trail,
 }
 
 impl Step {
+    /// Makes a call of the container runtime and records it.
+    async fn cri<T>(&self, what: &str, call: impl Future<Output = CriResult<T>>) -> CriResult<T> {
+        self.trail.call(&self.context.runtime_name, what, call).await
+    }
+
     fn spec(&self) -> PodSpec {
         self.pod.spec.clone().unwrap_or_default()
     }
@@ -101,13 +108,15 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
     let runtime = &step.context.runtime;
     let failed = |error: troupe_cri::CriError| StepFailure::new("Failed", error);
     match action {
-        Action::Prepare => prepare::prepare(step).await,
+        Action::Prepare => step.trail.call("volumes", "SetUp", prepare::prepare(step)).await,
         Action::CreateSandbox { attempt } => start::create_sandbox(step, *attempt).await,
         Action::StartContainer { name, attempt } => start::start_container(step, name, *attempt).await,
         Action::StopContainer { id, name, grace, reason, message } => takedown::stop_container(step, id, name, *grace, *reason, message).await,
-        Action::StopSandbox { id } => runtime.stop_pod_sandbox(id).await.map_err(|error| StepFailure::new("FailedKillPod", error)),
+        Action::StopSandbox { id } => {
+            step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new("FailedKillPod", error))
+        }
         Action::RemoveContainer { id } => takedown::remove_container(step, id).await,
-        Action::RemoveSandbox { id } => runtime.remove_pod_sandbox(id).await.map_err(failed),
-        Action::CleanUp => takedown::clean_up(step).await,
+        Action::RemoveSandbox { id } => step.cri("RemovePodSandbox", runtime.remove_pod_sandbox(id)).await.map_err(failed),
+        Action::CleanUp => step.trail.call("volumes", "TearDown", takedown::clean_up(step)).await,
     }
 }

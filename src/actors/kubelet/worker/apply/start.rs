@@ -25,7 +25,7 @@ use crate::kubelet::{
 /// Creates the sandbox.
 pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), StepFailure> {
     let config = step.sandbox_config(attempt);
-    let outcome = step.context.runtime.run_pod_sandbox(config, "").await;
+    let outcome = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, "")).await;
     outcome.map(drop).map_err(|error| {
         let message = format!("Failed to create pod sandbox: {error}");
         step.note(Note::warning("FailedCreatePodSandBox", message.clone()));
@@ -48,13 +48,13 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         StepFailure::new("CreateContainerConfigError", message)
     })?;
     let runtime = &step.context.runtime;
-    let created = runtime.create_container(&sandbox.id, config, step.sandbox_config(sandbox.attempt)).await;
+    let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, step.sandbox_config(sandbox.attempt))).await;
     let id = created.map_err(|error| {
         step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
         StepFailure::new("CreateContainerError", error)
     })?;
     step.note_container(name, Note::normal("Created", "Container created"));
-    if let Err(error) = runtime.start_container(&id).await {
+    if let Err(error) = step.cri("StartContainer", runtime.start_container(&id)).await {
         step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
         return Err(StepFailure::new("RunContainerError", error));
     }
@@ -104,7 +104,7 @@ async fn ensure_image(step: &Step, container: &Container, references: &Reference
     step.note_container(&container.name, Note::normal("Pulling", format!("Pulling image \"{wanted}\"")));
     let began = std::time::Instant::now();
     let credentials = images::credentials(&name, &images::pull_secrets(&step.pod), references);
-    let pull = runtime.pull_image(&name, credentials, step.sandbox_config(sandbox_attempt));
+    let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, step.sandbox_config(sandbox_attempt)));
     let pulled = tokio::select! {
         pulled = pull => pulled,
         () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),

@@ -41,7 +41,7 @@ pub(super) async fn kill(step: &Step, id: &str, name: &str, grace: u64, message:
     }
     let left = total.saturating_sub(began.elapsed());
     let left = if grace == 0 { Duration::ZERO } else { left.max(Duration::from_secs(LEAST.min(grace))) };
-    step.context.runtime.stop_container(id, left).await
+    step.cri("StopContainer", step.context.runtime.stop_container(id, left)).await
 }
 
 /// The hook from the spec, or from the container's own annotations when the spec is gone.
@@ -58,14 +58,26 @@ fn pre_stop(step: &Step, id: &str, name: &str) -> Option<(LifecycleHandler, Cont
 /// Removes a dead container with its log.
 pub(super) async fn remove_container(step: &Step, id: &str) -> Result<(), StepFailure> {
     let seen = step.observed.containers.iter().find(|seen| seen.id == id).cloned();
-    step.context.runtime.remove_container(id).await.map_err(|error| StepFailure::new("Failed", error))?;
+    step.cri("RemoveContainer", step.context.runtime.remove_container(id)).await.map_err(|error| StepFailure::new("Failed", error))?;
     if let Some(seen) = seen {
         let log = step.id.log_file(&step.context.log_root, &seen.name, seen.attempt);
-        forget(&log);
+        forget_log(&log);
         forget(&step.context.container_log_links.join(legacy_log_name(&step.id, &seen.name, id)));
         forget(&step.context.paths(&step.id.uid).termination_file(&seen.name, seen.attempt));
     }
     Ok(())
+}
+
+/// Removes a log with the parts of it that were rotated away.
+fn forget_log(log: &Path) {
+    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str())) else { return };
+    let rotated = format!("{name}.");
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&rotated)) {
+            forget(&entry.path());
+        }
+    }
+    forget(log);
 }
 
 fn forget(file: &Path) {

@@ -1,0 +1,165 @@
+use serde_json::json;
+
+use super::{
+    pod::{self, Facts},
+    report::Report,
+    workload::{self, DeploymentFacts},
+};
+
+fn facts(pod: serde_json::Value) -> Facts {
+    let mut pod = pod;
+    pod["metadata"]["name"] = "web".into();
+    pod["metadata"]["namespace"] = "default".into();
+    pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let node = json!({"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    Facts { pod, node, now: "2026-01-01T00:01:00Z".parse().expect("a time"), ..Facts::default() }
+}
+
+/// The explanation as text, which must contain all of `wanted`.
+fn explains(report: &Report, wanted: &[&str]) {
+    let text = report.text();
+    for piece in wanted {
+        assert!(text.contains(piece), "{piece:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn an_unschedulable_pod_is_told_the_schedulers_words_and_each_nodes_part() {
+    let mut facts = facts(json!({
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "8", "memory": "1Gi"}}}]},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "message": "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s)."}]},
+    }));
+    facts.nodes = vec![
+        json!({"metadata": {"name": "small"}, "status": {"allocatable": {"cpu": "2", "memory": "4Gi"}, "conditions": [{"type": "Ready", "status": "True"}]}}),
+        json!({"metadata": {"name": "shut"}, "spec": {"unschedulable": true, "taints": [{"key": "k", "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+    ];
+    let wanted = [
+        "Pending for 60s, not on a node yet",
+        "0/2 nodes are available",
+        "node small: has only 2 cpu in all",
+        "node shut: not Ready, cordoned, taint k:NoSchedule",
+    ];
+    explains(&pod::explain(&facts), &wanted);
+}
+
+#[test]
+fn scheduling_gates_and_unbound_claims_are_named() {
+    let gated = facts(json!({"spec": {"schedulingGates": [{"name": "example.com/wait"}]}, "status": {"phase": "Pending"}}));
+    explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);
+    let mut claiming = facts(json!({"spec": {}, "status": {"phase": "Pending"}}));
+    claiming.claims.insert("data".into(), json!({"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}}));
+    claiming.claims.insert("gone".into(), json!(null));
+    explains(&pod::explain(&claiming), &["its claim data is Pending", "storage class fast", "its claim gone does not exist"]);
+}
+
+fn bound(status: serde_json::Value) -> Facts {
+    facts(json!({
+        "spec": {"nodeName": "n1", "containers": [{"name": "web", "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}}}], "initContainers": [{"name": "setup"}]},
+        "status": status,
+    }))
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_told_with_the_registrys_words() {
+    let status = json!({"phase": "Pending", "containerStatuses": [{"name": "web", "image": "nowhere/web:1", "state": {"waiting":
+        {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}}}]});
+    explains(
+        &pod::explain(&bound(status)),
+        &["container web: image nowhere/web:1 cannot be had (ImagePullBackOff)", "not found", "check name and tag"],
+    );
+}
+
+#[test]
+fn a_crash_loop_is_told_with_exit_code_restarts_and_last_words() {
+    let status = json!({"phase": "Running", "containerStatuses": [{"name": "web", "restartCount": 4, "ready": false,
+        "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting failed container=web"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+    let mut facts = bound(status);
+    facts.logs.insert("web".into(), vec!["allocating".into()]);
+    explains(
+        &pod::explain(&facts),
+        &[
+            "container web crashes: killed because it used more memory than its limit (4 restarts, the next try 40s",
+            "log: allocating",
+            "limits.memory",
+        ],
+    );
+    facts.pod["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 3, "reason": "Error"}});
+    explains(&pod::explain(&facts), &["exit code 3", "kubectl logs web -c web --previous"]);
+}
+
+#[test]
+fn a_failing_init_container_hides_the_others_that_wait_for_it() {
+    let status = json!({"phase": "Pending",
+        "initContainerStatuses": [{"name": "setup", "restartCount": 1, "state": {"running": {"startedAt": "2026-01-01T00:00:30Z"}}}],
+        "containerStatuses": [{"name": "web", "state": {"waiting": {"reason": "PodInitializing"}}}]});
+    let report = pod::explain(&bound(status));
+    explains(&report, &["init container setup has not ended (running for 30s)"]);
+    assert_eq!(report.reasons.len(), 1);
+}
+
+#[test]
+fn an_image_on_its_way_is_no_trouble() {
+    let status = json!({"phase": "Pending", "containerStatuses": [{"name": "web", "state": {"waiting": {"reason": "ContainerCreating"}}}]});
+    let mut facts = bound(status);
+    facts.events = vec![json!({"reason": "Pulling", "message": "Pulling image \"big:1\"", "lastTimestamp": "2026-01-01T00:00:50Z"})];
+    explains(&pod::explain(&facts), &["container web waits for its image", "Pulling image \"big:1\""]);
+}
+
+#[test]
+fn an_unready_container_names_the_probe_and_its_last_answer() {
+    let status = json!({"phase": "Running", "containerStatuses": [{"name": "web", "ready": false, "started": true, "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}}}]});
+    let mut facts = bound(status);
+    facts.events = vec![
+        json!({"reason": "Unhealthy", "message": "Readiness probe failed: HTTP probe failed with statuscode: 503", "count": 7, "lastTimestamp": "2026-01-01T00:00:50Z"}),
+    ];
+    explains(&pod::explain(&facts), &["Running, not Ready", "readiness probe (HTTP GET /ready at port 8080)", "statuscode: 503 (failed 7 times)"]);
+}
+
+#[test]
+fn a_healthy_pod_has_nothing_wrong() {
+    let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+        "initContainerStatuses": [{"name": "setup", "state": {"terminated": {"exitCode": 0}}}],
+        "containerStatuses": [{"name": "web", "ready": true, "started": true, "state": {"running": {}}}]});
+    let report = pod::explain(&bound(status));
+    assert_eq!((report.state.as_str(), report.reasons.len()), ("Running and Ready: nothing is wrong", 0));
+}
+
+#[test]
+fn a_terminating_pod_tells_its_finalizers_its_grace_and_what_still_runs() {
+    let mut facts = bound(json!({"phase": "Running", "containerStatuses": [{"name": "web", "state": {"running": {}}}]}));
+    facts.pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:20Z".into();
+    facts.pod["metadata"]["deletionGracePeriodSeconds"] = 30.into();
+    facts.pod["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    explains(
+        &pod::explain(&facts),
+        &["Terminating for 10s (grace period 30s)", "finalizers hold it: example.com/hold", "still running: web (killed in 20s)"],
+    );
+    facts.node = json!({"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    explains(&pod::explain(&facts), &["its node n1 is not Ready", "--force"]);
+    facts.node = json!(null);
+    explains(&pod::explain(&facts), &["its node n1 does not exist any more"]);
+}
+
+#[test]
+fn a_deployment_whose_pods_the_quota_refuses_says_so() {
+    let facts = DeploymentFacts {
+        deployment: json!({"metadata": {"name": "web", "namespace": "default", "generation": 1}, "spec": {"replicas": 3},
+            "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1,
+                "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "pods \"web-x\" is forbidden: exceeded quota: small"}]}}),
+        ..DeploymentFacts::default()
+    };
+    explains(&workload::deployment(&facts), &["1 of 3 replicas up to date, 1 available", "exceeded quota: small", "raise the quota"]);
+}
+
+#[test]
+fn a_namespace_that_is_not_gone_tells_what_is_left() {
+    let namespace = json!({"metadata": {"name": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Terminating", "conditions": [
+        {"type": "NamespaceContentRemaining", "status": "True", "message": "Some resources are remaining: pods. has 1 resource instances"},
+        {"type": "NamespaceDeletionDiscoveryFailure", "status": "False", "message": "fine"}]}});
+    let report = workload::namespace(&namespace);
+    explains(&report, &["namespace old: Terminating", "NamespaceContentRemaining: Some resources are remaining: pods."]);
+    assert_eq!(report.reasons.len(), 1);
+}

@@ -1,0 +1,78 @@
+//! Why a Deployment is not complete, or a namespace not gone. Pure.
+
+use serde_json::Value;
+
+use super::{
+    report::{Reason, Report},
+    tree::{condition, items, newest, text},
+};
+
+/// A Deployment, its newest ReplicaSet with events, and the explanations of its pods that are not well.
+#[derive(Clone, Debug, Default)]
+pub struct DeploymentFacts {
+    pub deployment: Value,
+    /// Null when there is none yet.
+    pub replica_set: Value,
+    pub events: Vec<Value>,
+    pub pods: Vec<Report>,
+}
+
+/// Explains a Deployment.
+pub fn deployment(facts: &DeploymentFacts) -> Report {
+    let Value::Object(_) = &facts.deployment else { return Report::default() };
+    let (meta, spec, status) = (&facts.deployment["metadata"], &facts.deployment["spec"], &facts.deployment["status"]);
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let state = format!("{} of {wanted} replicas up to date, {} available", count("updatedReplicas"), count("availableReplicas"));
+    let mut reasons = Vec::new();
+    if spec["paused"] == true {
+        reasons.push(Reason::new("it is paused: changes of its template wait").hint("kubectl rollout resume"));
+    }
+    if count("observedGeneration") < meta["generation"].as_i64().unwrap_or(0) {
+        reasons.push(Reason::new("the controller has not seen its newest version yet"));
+    }
+    let refused = condition(&facts.deployment, "ReplicaFailure").filter(|condition| condition["status"] == "True");
+    let refused = refused.map(|condition| text(&condition["message"]).to_owned());
+    let refused = refused.or_else(|| newest(&facts.events, &["FailedCreate"]).map(|event| text(&event["message"]).to_owned()));
+    let complete = count("availableReplicas") >= wanted && count("updatedReplicas") >= wanted && count("replicas") == wanted;
+    if let Some(message) = refused.filter(|_| !complete) {
+        let hint = if message.contains("quota") { "raise the quota, or free some of it" } else { "the ReplicaSet controller tries again by itself" };
+        reasons.push(Reason::new(format!("its pods are refused: {message}")).hint(hint));
+    }
+    if let Some(stuck) = condition(&facts.deployment, "Progressing").filter(|condition| condition["reason"] == "ProgressDeadlineExceeded") {
+        reasons.push(Reason::new(format!("the rollout is stuck: {}", text(&stuck["message"]))).hint("kubectl rollout undo takes it back"));
+    }
+    reasons.extend(facts.pods.iter().map(|pod| Reason::new(format!("{}: {}", pod.object, pod.state)).details(pod.reasons.iter().flat_map(lines))));
+    if reasons.is_empty() && !complete {
+        reasons.push(Reason::new("the rollout goes on: nothing is in its way"));
+    }
+    let state = if reasons.is_empty() { format!("{state}: nothing is wrong") } else { state };
+    Report { object: format!("deployment {}/{}", text(&meta["namespace"]), text(&meta["name"])), state, reasons }
+}
+
+fn lines(reason: &Reason) -> Vec<String> {
+    std::iter::once(reason.what.clone())
+        .chain(reason.details.iter().map(|detail| format!("  {detail}")))
+        .chain(reason.hint.iter().map(|hint| format!("  → {hint}")))
+        .collect()
+}
+
+/// Explains a namespace.
+pub fn namespace(namespace: &Value) -> Report {
+    let object = format!("namespace {}", text(&namespace["metadata"]["name"]));
+    if !namespace["metadata"]["deletionTimestamp"].is_string() {
+        return Report { object, state: format!("{}: nothing is wrong", text(&namespace["status"]["phase"])), reasons: Vec::new() };
+    }
+    let mut reasons: Vec<Reason> = items(&namespace["status"]["conditions"])
+        .filter(|condition| condition["status"] == "True")
+        .map(|condition| Reason::new(format!("{}: {}", text(&condition["type"]), text(&condition["message"]))))
+        .collect();
+    let finalizers: Vec<&str> = items(&namespace["metadata"]["finalizers"]).map(text).collect();
+    if !finalizers.is_empty() {
+        reasons.push(Reason::new(format!("finalizers hold it: {}", finalizers.join(", "))));
+    }
+    if reasons.is_empty() {
+        reasons.push(Reason::new("its objects are being deleted"));
+    }
+    Report { object, state: "Terminating".into(), reasons }
+}

@@ -1,0 +1,249 @@
+//! kubectl as a user tries it: every everyday command, and that its output looks as it should.
+
+use std::{
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::cluster::{Cluster, apply, ask, eventually, shared, text};
+
+const OBJECTS: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: tour}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: tour}
+data: {colour: red}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: tour}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: troupe.local/sample-web:0.1
+        env: [{name: VERSION, value: "1"}, {name: DRAIN_SECONDS, value: "1"}]
+        ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shell, namespace: tour}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: shell, image: "busybox:1.35", stdin: true, command: [sh, -c, "i=0; while true; do echo tick $i; i=$((i+1)); sleep 0.2; done"]}]
+"#;
+
+/// kubectl in the tour's namespace.
+fn kubectl(cluster: &Cluster, words: &str) -> String {
+    cluster.kubectl(&format!("-n tour {words}"))
+}
+
+#[test]
+fn kubectl_does_all_that_people_do_every_day() {
+    let cluster = shared();
+    apply(&cluster, OBJECTS);
+    kubectl(&cluster, "rollout status deployment/web --timeout=60s");
+    kubectl(&cluster, "wait --for=condition=Ready pod/shell --timeout=60s");
+    looks_right(&cluster);
+    edits(&cluster);
+    rolls(&cluster);
+    runs_commands(&cluster);
+    follows_and_forwards(&cluster);
+    runs_and_removes(&cluster);
+    cluster.kubectl("delete namespace tour --timeout=60s");
+}
+
+/// Columns, ages and the sections of describe.
+fn looks_right(cluster: &Cluster) {
+    let pods = kubectl(cluster, "get pods -o wide");
+    let mut lines = pods.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let header = lines.next().expect("a header");
+    assert_eq!(header[..7], ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE"], "{pods}");
+    for row in lines {
+        assert_eq!((row[1], row[2], row[3], row[6]), ("1/1", "Running", "0", "it"), "{pods}");
+        assert!(row[4].ends_with('s') && row[5].starts_with("10.244."), "{pods}");
+    }
+    let deployment = kubectl(cluster, "get deployment web");
+    let row: Vec<&str> = deployment.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row[..4], ["web", "2/2", "2", "2"], "{deployment}");
+    let described = kubectl(cluster, "describe deployment web");
+    for piece in [
+        "2 desired | 2 updated | 2 total | 2 available | 0 unavailable",
+        "NewReplicaSet:",
+        "MinimumReplicasAvailable",
+        "deployment-controller",
+        "Scaled up replica set web-",
+    ] {
+        assert!(described.contains(piece), "{piece:?} is missing in:\n{described}");
+    }
+    let described = kubectl(cluster, "describe pod shell");
+    for piece in [
+        "Service Account:  default",
+        "Node:             it/",
+        "State:          Running",
+        "QoS Class:                   BestEffort",
+        "Successfully assigned tour/shell to it",
+        "Container started",
+    ] {
+        assert!(described.contains(piece), "{piece:?} is missing in:\n{described}");
+    }
+    assert!(described.lines().all(|line| !line.contains("<unknown>") && !line.contains("<invalid>")), "{described}");
+    assert!(cluster.kubectl("describe node it").contains("Non-terminated Pods:"));
+    assert!(cluster.kubectl("cluster-info").contains("is running at"));
+    let yaml = kubectl(cluster, "get pod shell -o yaml");
+    assert!(yaml.starts_with("apiVersion: v1\nkind: Pod\n") && !yaml.contains("managedFields"), "{yaml}");
+    let top = cluster.kubectl_output("top nodes");
+    assert!(text(&top.stderr).contains("Metrics API not available"), "{}", text(&top.stderr));
+}
+
+/// apply, edit, three patches, label, annotate.
+fn edits(cluster: &Cluster) {
+    let colour = || kubectl(cluster, "get configmap settings -o jsonpath={.data.colour}");
+    let editor = cluster.dir().join("editor");
+    std::fs::write(&editor, "#!/bin/sh\nsed -i 's/red/green/' \"$1\"\n").expect("writes");
+    std::fs::set_permissions(&editor, PermissionsExt::from_mode(0o755)).expect("allowed");
+    let edited = cluster.kubectl_command(&["-n", "tour", "edit", "configmap", "settings"]).env("KUBE_EDITOR", &editor).output().expect("runs");
+    assert_eq!(text(&edited.stdout), "configmap/settings edited\n", "{}", text(&edited.stderr));
+    assert_eq!(colour(), "green");
+    for (kind, patch) in [
+        ("strategic", r#"{"data":{"colour":"blue"}}"#),
+        ("merge", r#"{"data":{"colour":"black"}}"#),
+        ("json", r#"[{"op":"replace","path":"/data/colour","value":"white"}]"#),
+    ] {
+        let said = cluster.kubectl_words(&["-n", "tour", "patch", "configmap", "settings", &format!("--type={kind}"), "-p", patch]);
+        assert_eq!(said, "configmap/settings patched\n");
+        assert!(patch.contains(&colour()), "{kind}");
+    }
+    assert_eq!(kubectl(cluster, "label pod shell tier=front"), "pod/shell labeled\n");
+    assert_eq!(kubectl(cluster, "get pods -l tier=front -o name"), "pod/shell\n");
+    assert_eq!(kubectl(cluster, "label pod shell tier-"), "pod/shell unlabeled\n");
+    assert_eq!(kubectl(cluster, "annotate pod shell note=here"), "pod/shell annotated\n");
+    // Applying again brings back what the manifest says, and only that.
+    apply(cluster, OBJECTS);
+    assert_eq!((colour(), kubectl(cluster, "get pod shell -o jsonpath={.metadata.annotations.note}")), ("red".into(), "here".into()));
+}
+
+/// scale, set env, set image, rollout status, history, undo, restart.
+fn rolls(cluster: &Cluster) {
+    let rolled = || kubectl(cluster, "rollout status deployment/web --timeout=90s");
+    assert_eq!(kubectl(cluster, "scale deployment web --replicas=3"), "deployment.apps/web scaled\n");
+    rolled();
+    assert_eq!(kubectl(cluster, "set env deployment/web VERSION=2"), "deployment.apps/web env updated\n");
+    assert!(rolled().ends_with("deployment \"web\" successfully rolled out\n"));
+    let history = kubectl(cluster, "rollout history deployment/web");
+    let revisions: Vec<&str> = history.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(revisions, ["1", "2"], "{history}");
+    let two = kubectl(cluster, "rollout history deployment/web --revision=2");
+    assert!(two.contains("VERSION:\t2"), "{two}");
+    assert_eq!(kubectl(cluster, "rollout undo deployment/web"), "deployment.apps/web rolled back\n");
+    rolled();
+    assert_eq!(kubectl(cluster, "rollout restart deployment/web"), "deployment.apps/web restarted\n");
+    rolled();
+    assert_eq!(kubectl(cluster, "set image deployment/web web=busybox:1.35"), "deployment.apps/web image updated\n");
+    kubectl(cluster, "rollout undo deployment/web");
+    rolled();
+    let versions = "get pods -l app=web --field-selector=status.phase=Running -o jsonpath={.items[*].spec.containers[0].env[0].value}";
+    eventually("three pods of version 1", || kubectl(cluster, versions) == "1 1 1");
+}
+
+/// exec with and without a terminal, cp.
+fn runs_commands(cluster: &Cluster) {
+    assert_eq!(kubectl(cluster, "exec shell -- hostname"), "shell\n");
+    let failed = cluster.kubectl_output("-n tour exec shell -- sh -c false");
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(text(&failed.stderr).contains("command terminated with exit code 1"), "{}", text(&failed.stderr));
+    let mut terminal = Command::new("script");
+    let inner = format!(
+        "nsenter --net=/run/netns/{} kubectl --kubeconfig={}/admin.kubeconfig -n tour exec -it shell -- sh -c 'test -t 0 && test -t 1 && echo on $(tty)'",
+        cluster.namespace(),
+        cluster.dir().display()
+    );
+    let output = terminal.args(["-qec", &inner, "/dev/null"]).stdin(Stdio::null()).output().expect("script runs");
+    assert!(text(&output.stdout).contains("on /dev/pts/"), "{} {}", text(&output.stdout), text(&output.stderr));
+    let (there, back) = (cluster.dir().join("there"), cluster.dir().join("back"));
+    let data: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(&there, &data).expect("writes");
+    kubectl(cluster, &format!("cp {} shell:/tmp/copied", there.display()));
+    kubectl(cluster, &format!("cp shell:/tmp/copied {}", back.display()));
+    assert_eq!(std::fs::read(&back).expect("it came back"), data);
+}
+
+/// A process that is ended with its variable.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended by itself
+        let _ = self.0.wait();
+    }
+}
+
+/// What a command prints within `time`.
+fn prints(mut command: Command, time: Duration) -> String {
+    let mut process = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts"));
+    let mut stdout = process.0.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = stdout.read_to_end(&mut all); // ends with the process
+        text(&all)
+    });
+    std::thread::sleep(time);
+    drop(process);
+    reader.join().expect("reads")
+}
+
+/// logs -f, attach, port-forward to a pod and to a Service.
+fn follows_and_forwards(cluster: &Cluster) {
+    for words in [&["-n", "tour", "logs", "-f", "shell", "--tail=1"][..], &["-n", "tour", "attach", "shell"]] {
+        let said = prints(cluster.kubectl_command(words), Duration::from_secs(2));
+        let ticks = said.lines().filter(|line| line.starts_with("tick ")).count();
+        assert!(ticks >= 5, "{words:?} showed {ticks} ticks: {said}");
+    }
+    let pod = kubectl(cluster, "get pods -l app=web -o jsonpath={.items[0].metadata.name}");
+    kubectl(cluster, "expose deployment web --port=80 --target-port=8080");
+    for (target, port) in [(format!("pod/{pod}"), "18080:8080"), ("service/web".into(), "18081:80")] {
+        let mut command = cluster.kubectl_command(&["-n", "tour", "port-forward", &target, port]);
+        let _forwarding = Running(command.stdout(Stdio::null()).spawn().expect("starts"));
+        let address = format!("127.0.0.1:{}", port.split(':').next().expect("a port"));
+        eventually(&format!("{target} answers through {address}"), || cluster.get(&address).is_some_and(|page| page.contains(" from web-")));
+        for _ in 0..20 {
+            let address = address.clone();
+            cluster.within(move || ask(&address)).join().expect("no panic").expect("every connection through it is answered");
+        }
+    }
+}
+
+/// run, logs --previous, expose, delete.
+fn runs_and_removes(cluster: &Cluster) {
+    let run = |words: &[&str]| cluster.kubectl_words(&[&["-n", "tour", "run"][..], words].concat());
+    assert_eq!(run(&["crash", "--image=busybox:1.35", "--", "sh", "-c", "echo last words $HOSTNAME; exit 3"]), "pod/crash created\n");
+    eventually("the pod crashed and was restarted", || {
+        kubectl(cluster, "get pod crash -o jsonpath={.status.containerStatuses[0].restartCount}") != "0"
+    });
+    assert_eq!(kubectl(cluster, "logs crash --previous"), "last words crash\n");
+    assert_eq!(run(&["once", "--image=busybox:1.35", "--restart=Never", "--", "true"]), "pod/once created\n");
+    kubectl(cluster, "wait --for=jsonpath={.status.phase}=Succeeded pod/once --timeout=30s");
+    assert!(kubectl(cluster, "get pod once").contains("Completed"));
+    let mut typed = cluster.kubectl_command(&["-n", "tour", "run", "typed", "--image=busybox:1.35", "-i", "--rm", "--restart=Never", "--", "cat"]);
+    let mut child = typed.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"to and fro\n").expect("writes");
+    let output = child.wait_with_output().expect("ends");
+    assert!(text(&output.stdout).contains("to and fro"), "{} {}", text(&output.stdout), text(&output.stderr));
+    let began = Instant::now();
+    assert_eq!(
+        kubectl(cluster, "delete pod shell once crash --grace-period=1"),
+        "pod \"shell\" deleted\npod \"once\" deleted\npod \"crash\" deleted\n"
+    );
+    assert!(began.elapsed() < Duration::from_secs(10), "deleting took {:?}", began.elapsed());
+    assert!(text(&cluster.kubectl_output("-n tour get pod shell").stderr).contains("pods \"shell\" not found"));
+}
