@@ -80,16 +80,18 @@ async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let pid_file = config.pid_file();
     let _pid_file = PidFile::claim(&pid_file)?;
     let system = System::new(SystemOptions::default()).context("cannot start the actor system")?;
+    // Listening begins before the start and has no gap, so that no signal is lost.
+    let mut told = std::pin::pin!(until_told(&system));
     let (node, control_plane) = tokio::select! {
         started = start(&config, &system, &mut progress) => started?,
-        told = until_told(&system) => {
+        end = &mut told => {
             progress.note("  ✔ stopped before everything was up");
             system.shutdown(Duration::from_secs(5)).await;
-            return told;
+            return end;
         }
     };
     progress.note(detach::READY_LINE);
-    let end = until_told(&system).await;
+    let end = told.await;
     node.stop().await;
     control_plane.stop().await;
     system.shutdown(Duration::from_secs(5)).await;
