@@ -16,6 +16,7 @@ mod pod_control;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
+pub mod replicationcontroller;
 mod revisions;
 pub mod root_ca;
 pub mod serviceaccount;
