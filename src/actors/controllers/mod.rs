@@ -21,5 +21,6 @@ mod revisions;
 pub mod root_ca;
 pub mod serviceaccount;
 mod services;
+pub mod statefulset;
 pub mod volume_protection;
 mod writes;
