@@ -8,6 +8,7 @@ pub mod endpointslice;
 pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -22,5 +23,6 @@ pub mod root_ca;
 pub mod serviceaccount;
 mod services;
 pub mod statefulset;
+pub mod ttl_after_finished;
 pub mod volume_protection;
 mod writes;
