@@ -1,6 +1,7 @@
 //! The controllers: a folder each, bringing actual state to desired state.
 
 pub mod cluster_role_aggregation;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
