@@ -7,6 +7,7 @@ use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{
+    backend,
     dialer::KubeletDialer,
     logs,
     place::{self, KubeletAddress},
@@ -27,7 +28,14 @@ pub struct KubeletConnect {
 impl KubeletConnect {
     /// Pods and nodes are read from `listers`, kubelets dialled by `dialer`.
     pub fn new(listers: Arc<dyn Listers>, dialer: KubeletDialer) -> KubeletConnect {
-        KubeletConnect { places: Places { listers, dialer } }
+        KubeletConnect { places: Places { listers, dialer, loopback: false } }
+    }
+
+    /// Lets proxies reach this machine's own addresses, which a cluster's server must not: for tests.
+    #[must_use]
+    pub fn reaching_loopback(mut self) -> Self {
+        self.places.loopback = true;
+        self
     }
 }
 
@@ -38,6 +46,7 @@ impl Connect for KubeletConnect {
             match (&*request.target.resource.plural, &*request.target.subresource) {
                 ("pods", "log") => logs::serve(&places, request).await,
                 ("pods", "exec" | "attach" | "portforward") => remote::serve(&places, request).await,
+                ("pods" | "services" | "nodes", "proxy") => backend::serve(&places, request).await,
                 (resource, subresource) => Err(Status::new(501, Reason::Unknown, format!("{resource}/{subresource} is not served here"))),
             }
         })
@@ -47,8 +56,9 @@ impl Connect for KubeletConnect {
 /// Where things are, and how to get there.
 #[derive(Clone)]
 pub struct Places {
-    listers: Arc<dyn Listers>,
+    pub listers: Arc<dyn Listers>,
     pub dialer: KubeletDialer,
+    pub loopback: bool,
 }
 
 impl Places {

@@ -19,7 +19,7 @@ pub enum DialError {
     Connect { address: String, source: std::io::Error },
     #[error("dial tcp {address}: i/o timeout")]
     Timeout { address: String },
-    #[error("tls: {source} (kubelet {address})")]
+    #[error("tls: {source} ({address})")]
     Tls { address: String, source: std::io::Error },
     #[error("{0:?} is no host name")]
     Name(String),

@@ -1,8 +1,9 @@
-//! Connections between clients and kubelets: logs, exec, attach, port-forward.
+//! Connections between clients and kubelets: logs, exec, attach, port-forward; and proxies of pods, services and nodes.
 //!
 //! A connect request comes in after authorization; the pod's node is looked up, its kubelet dialled over mutual TLS,
 //! and bytes go to and fro. Nothing is buffered beyond a few chunks, and dropping one side ends the other.
 
+mod backend;
 mod channels;
 pub mod client;
 pub mod connect;

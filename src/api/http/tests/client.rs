@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
@@ -102,7 +102,7 @@ impl Connection {
         let name = ServerName::from(addr.ip());
         let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("a TLS session");
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("speaks HTTP");
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Connection(sender)
     }
 
@@ -148,6 +148,23 @@ impl Frames {
             if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(at + 1);
                 return Some(serde_json::from_slice(&line).expect("a frame is JSON"));
+            }
+            let frame = self.body.frame().await?.expect("the stream ends cleanly");
+            if let Ok(data) = frame.into_data() {
+                self.buffer.extend_from_slice(&data);
+            }
+        }
+    }
+
+    /// The next frame of a protobuf stream, without its length.
+    pub async fn delimited(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some((length, rest)) = self.buffer.split_first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if rest.len() >= length {
+                    self.buffer.advance(4);
+                    return Some(self.buffer.split_to(length).freeze());
+                }
             }
             let frame = self.body.frame().await?.expect("the stream ends cleanly");
             if let Ok(data) = frame.into_data() {

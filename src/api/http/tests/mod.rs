@@ -7,5 +7,6 @@ pub mod fake;
 mod forms;
 mod kubectl;
 mod metrics;
+mod proxies;
 mod requests;
 mod watches;

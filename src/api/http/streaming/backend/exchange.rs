@@ -1,0 +1,239 @@
+//! The exchange with a backend: a request and its reply, or an upgraded connection.
+
+use std::io::{self, Read};
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    dev::Payload,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    rt::spawn,
+};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use http_body_util::{BodyExt, Either, Empty, Limited, StreamBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Frame, Incoming},
+    header::{HeaderName, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::io::ReaderStream;
+
+use super::{
+    super::{connect::Places, dialer::DialError, kind::words},
+    links,
+    locate::{Backend, Transport},
+    rewrite::Rewrite,
+    tls,
+};
+use crate::{
+    http::{compress::gzipped, connect::ConnectRequest, reply::status_code},
+    status::Status,
+};
+
+const DIAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const CHUNK: usize = 32 << 10;
+/// Longer pages are passed on with their links as they are.
+const LONGEST_PAGE: usize = 8 << 20;
+
+/// Headers between two neighbours, which none of the others gets to see.
+const HOP_BY_HOP: [&str; 9] =
+    ["connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"];
+/// What the client told the API server about itself, which no backend may see.
+const CREDENTIALS: [&str; 3] = ["authorization", "impersonate-", "x-remote-"];
+const CORS: [&str; 4] =
+    ["access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods", "access-control-allow-origin"];
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+type Body = Either<Empty<Bytes>, StreamBody<futures::stream::LocalBoxStream<'static, Result<Frame<Bytes>, io::Error>>>>;
+
+/// Whether a client wants to turn the connection into something else.
+pub fn wants_upgrade(headers: &HeaderMap) -> bool {
+    words(headers, &header::CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
+}
+
+async fn dial(places: &Places, backend: &Backend) -> Result<Box<dyn Io>, DialError> {
+    if backend.transport == Transport::Kubelet {
+        return Ok(Box::new(places.dialer.dial(&backend.address).await?));
+    }
+    let address = backend.authority();
+    let connecting = TcpStream::connect((backend.address.host.as_str(), backend.address.port));
+    let timed = tokio::time::timeout(DIAL_TIMEOUT, connecting).await.map_err(|_| DialError::Timeout { address: address.clone() })?;
+    let tcp = timed.map_err(|source| DialError::Connect { address: address.clone(), source })?;
+    // A failure costs latency only.
+    let _ = tcp.set_nodelay(true);
+    if backend.transport == Transport::Http {
+        return Ok(Box::new(tcp));
+    }
+    let name = ServerName::try_from(backend.address.host.clone()).map_err(|_| DialError::Name(backend.address.host.clone()))?;
+    let stream = TlsConnector::from(tls::any_peer()).connect(name, tcp).await;
+    Ok(Box::new(stream.map_err(|source| DialError::Tls { address, source })?))
+}
+
+/// Passes a request on and its reply back.
+pub async fn forward(places: &Places, mut request: ConnectRequest, backend: Backend, path: &str, rewrite: &Rewrite) -> Result<HttpResponse, Status> {
+    let unreachable = |why: &dyn std::fmt::Display| Status::unavailable(format!("error trying to reach service: {why}"));
+    let mut headers = request_headers(&request, false);
+    insert(&mut headers, "x-forwarded-uri", &rewrite.forwarded_uri(path));
+    let body = body_of(request.request.headers(), std::mem::replace(&mut request.payload, Payload::None));
+    let outgoing = outgoing(&request, path, headers, body)?;
+    let stream = dial(places, &backend).await.map_err(|error| unreachable(&error))?;
+    let reply = send(stream, outgoing).await.map_err(|error| unreachable(&error))?;
+    answer(reply, rewrite).await
+}
+
+/// Passes an upgrade on; when the backend agrees, bytes go both ways until one side is done.
+pub async fn upgrade(places: &Places, mut request: ConnectRequest, backend: Backend, path: &str) -> Result<HttpResponse, Status> {
+    let failed = |why: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {why}"));
+    let outgoing = outgoing(&request, path, request_headers(&request, true), Either::Left(Empty::new()))?;
+    let stream = dial(places, &backend).await.map_err(|error| failed(&error))?;
+    let mut reply = send(stream, outgoing).await.map_err(|error| failed(&error))?;
+    let code = reply.status().as_u16();
+    if code != 101 && code < 400 {
+        return Err(Status::internal(format!("invalid upgrade response: status code {code}")));
+    }
+    if code != 101 {
+        let mut response = HttpResponse::build(status_code(code));
+        copy_headers(&reply, &mut response, |_, value| value.to_owned());
+        return Ok(response.streaming(reply.into_body().into_data_stream()));
+    }
+    let upgraded = hyper::upgrade::on(&mut reply).await.map_err(|error| failed(&error))?;
+    let protocol = reply.headers().get(hyper::header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or("websocket").to_owned();
+    let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
+    copy_headers(&reply, &mut response, |_, value| value.to_owned());
+    response.upgrade(protocol);
+    let (input, output) = split(TokioIo::new(upgraded));
+    spawn(upload(std::mem::replace(&mut request.payload, Payload::None), output));
+    Ok(response.streaming(ReaderStream::with_capacity(input, CHUNK)))
+}
+
+/// The client's bytes, until it closes.
+async fn upload(mut payload: Payload, mut output: impl AsyncWrite + Unpin) {
+    while let Some(Ok(piece)) = payload.next().await {
+        if output.write_all(&piece).await.is_err() || output.flush().await.is_err() {
+            return;
+        }
+    }
+    // The backend may be gone already.
+    let _ = output.shutdown().await;
+}
+
+async fn send(stream: Box<dyn Io>, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a proxied connection broke");
+        }
+    });
+    sender.send_request(request).await
+}
+
+fn outgoing(request: &ConnectRequest, path: &str, headers: hyper::HeaderMap, body: Body) -> Result<Request<Body>, Status> {
+    let query = request.request.query_string();
+    let path = if path.is_empty() { "/" } else { path };
+    let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let method = Method::from_bytes(request.request.method().as_str().as_bytes()).map_err(Status::internal)?;
+    let mut outgoing = Request::builder().method(method).uri(uri).body(body).map_err(|error| Status::bad_request(error.to_string()))?;
+    *outgoing.headers_mut() = headers;
+    Ok(outgoing)
+}
+
+/// A body only where the client announced one.
+fn body_of(headers: &HeaderMap, payload: Payload) -> Body {
+    if !headers.contains_key(header::CONTENT_LENGTH) && !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Either::Left(Empty::new());
+    }
+    let frames = payload.map_ok(Frame::data).map_err(|error| io::Error::other(error.to_string()));
+    Either::Right(StreamBody::new(frames.boxed_local()))
+}
+
+fn request_headers(request: &ConnectRequest, upgrade: bool) -> hyper::HeaderMap {
+    let given = request.request.headers();
+    let named: Vec<String> = words(given, &header::CONNECTION).map(str::to_ascii_lowercase).collect();
+    let mut headers = hyper::HeaderMap::new();
+    for (name, value) in given {
+        let name = name.as_str();
+        let is_hop = HOP_BY_HOP.contains(&name) || named.iter().any(|named| named == name);
+        let kept = !is_hop || upgrade && matches!(name, "connection" | "upgrade") || name == "te" && value == "trailers";
+        let is_secret = CREDENTIALS.iter().any(|secret| name.starts_with(secret));
+        if let (true, false, Ok(name), Ok(value)) = (kept, is_secret, name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes())) {
+            headers.append(name, value);
+        }
+    }
+    if let Some(peer) = request.request.peer_addr() {
+        let before = given.get("x-forwarded-for").and_then(|value| value.to_str().ok()).map_or(String::new(), |chain| format!("{chain}, "));
+        insert(&mut headers, "x-forwarded-for", &format!("{before}{}", peer.ip()));
+    }
+    if !headers.contains_key(hyper::header::HOST) {
+        insert(&mut headers, "host", request.request.connection_info().host());
+    }
+    headers
+}
+
+fn insert(headers: &mut hyper::HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Copies what concerns the client; `change` may change values.
+fn copy_headers(reply: &Response<Incoming>, response: &mut HttpResponseBuilder, change: impl Fn(&str, &str) -> String) {
+    for (name, value) in reply.headers() {
+        let name = name.as_str();
+        if HOP_BY_HOP.contains(&name) || CORS.contains(&name) || name == "content-length" {
+            continue;
+        }
+        match value.to_str() {
+            Ok(text) => response.append_header((name, change(name, text))),
+            Err(_) => response.append_header((name, value.as_bytes())),
+        };
+    }
+}
+
+/// The backend's reply, with its redirects and links leading through the proxy.
+async fn answer(reply: Response<Incoming>, rewrite: &Rewrite) -> Result<HttpResponse, Status> {
+    let mut response = HttpResponse::build(status_code(reply.status().as_u16()));
+    copy_headers(&reply, &mut response, |name, value| if name == "location" { rewrite.url(value) } else { value.to_owned() });
+    let text = |name| reply.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let length = text(hyper::header::CONTENT_LENGTH).parse::<u64>().ok();
+    let is_page = text(hyper::header::CONTENT_TYPE).split(';').next().is_some_and(|kind| kind.trim() == "text/html");
+    let encoding = text(hyper::header::CONTENT_ENCODING).to_owned();
+    let is_page = is_page && !reply.headers().contains_key(hyper::header::LOCATION) && matches!(&*encoding, "" | "gzip");
+    if is_page && length.is_some_and(|length| length <= LONGEST_PAGE as u64) {
+        let page = Limited::new(reply.into_body(), LONGEST_PAGE).collect().await;
+        let page = page.map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))?.to_bytes();
+        return Ok(response.body(rewritten(page, encoding == "gzip", rewrite)));
+    }
+    if let Some(length) = length {
+        response.no_chunking(length);
+    }
+    Ok(response.streaming(reply.into_body().into_data_stream()))
+}
+
+/// A page with its links rewritten; what is no text stays as it is.
+fn rewritten(page: Bytes, is_gzip: bool, rewrite: &Rewrite) -> Bytes {
+    let unpacked = if is_gzip {
+        let (mut unpacked, limit) = (Vec::new(), LONGEST_PAGE as u64 + 1);
+        let read = flate2::read::GzDecoder::new(&page[..]).take(limit).read_to_end(&mut unpacked);
+        if read.is_err() || unpacked.len() > LONGEST_PAGE {
+            return page;
+        }
+        unpacked
+    } else {
+        page.to_vec()
+    };
+    let Ok(text) = String::from_utf8(unpacked) else { return page };
+    let text = links::rewritten(&text, |url| rewrite.url(url));
+    if is_gzip { gzipped(text.as_bytes()).into() } else { text.into() }
+}
