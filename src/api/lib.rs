@@ -12,6 +12,7 @@ pub mod admission;
 pub mod auth;
 pub mod client;
 pub mod http;
+pub mod memo;
 pub mod meta;
 pub mod metrics;
 pub mod patch;

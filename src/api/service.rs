@@ -1,6 +1,6 @@
 //! The one door: every request, from HTTP or from a unit in the same process, is an [`ApiCall`] to one [`ApiService`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -121,11 +121,14 @@ pub struct ListOptions {
 pub struct WatchOptions {
     pub labels: LabelSelector,
     pub fields: FieldSelector,
-    /// `None` or 0: begin with synthetic ADDED events for all that exists.
+    /// Where it begins: `None` asks for the newest state, `Some(0)` for any.
     pub resource_version: Option<Revision>,
     pub allow_bookmarks: bool,
-    /// `sendInitialEvents=true`: initial ADDED events, then a bookmark annotated `k8s.io/initial-events-end`.
-    pub send_initial_events: bool,
+    /// `sendInitialEvents`: begin with ADDED events for all that exists, then, with bookmarks, one annotated
+    /// `k8s.io/initial-events-end`. Without a word on it, a watch from the newest or any state has the events only.
+    pub send_initial_events: Option<bool>,
+    /// How long the watch lasts, where that is known: its last bookmark comes shortly before the end.
+    pub lasts: Option<Duration>,
 }
 
 /// `propagationPolicy`.

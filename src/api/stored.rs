@@ -12,6 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
+    memo::MemoSlot,
     meta::{Object, ObjectKey, Revision, Uid},
     resources::Strategy,
 };
@@ -76,6 +77,8 @@ pub struct StoredObject {
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// Values of the strategy's selectable paths, in its order; computed when the first field selector asks.
     fields: OnceLock<Box<[Option<Box<str>>]>>,
+    /// Another encoding, as long as its owner affords it.
+    pub(crate) memo: MemoSlot,
 }
 
 /// Why stored bytes are no object.
@@ -123,7 +126,16 @@ impl StoredObject {
         let splice_at = head.windows(MARK.len()).position(|window| window == MARK).ok_or(CorruptObject::Shape)? + MARK.len();
         let meta = serde_json::from_slice::<MetaOnly>(&encoded)?.metadata;
         let key = ObjectKey::new(meta.namespace.clone(), meta.name.clone());
-        Ok(StoredObject { key, revision, encoded, splice_at, meta: Arc::new(meta), typed: OnceLock::new(), fields: OnceLock::new() })
+        Ok(StoredObject {
+            key,
+            revision,
+            encoded,
+            splice_at,
+            meta: Arc::new(meta),
+            typed: OnceLock::new(),
+            fields: OnceLock::new(),
+            memo: MemoSlot::default(),
+        })
     }
 
     /// Wraps an object tree that came from elsewhere (a remote API server, a test) at its own resourceVersion.
@@ -135,7 +147,16 @@ impl StoredObject {
     /// The same content at another revision: the last state of an object at the revision of its deletion.
     pub fn at_revision(&self, revision: Revision) -> Self {
         let (key, encoded, meta) = (self.key.clone(), self.encoded.clone(), self.meta.clone());
-        StoredObject { key, revision, encoded, splice_at: self.splice_at, meta, typed: OnceLock::new(), fields: OnceLock::new() }
+        StoredObject {
+            key,
+            revision,
+            encoded,
+            splice_at: self.splice_at,
+            meta,
+            typed: OnceLock::new(),
+            fields: OnceLock::new(),
+            memo: MemoSlot::default(),
+        }
     }
 
     /// The value of a selectable field; `None` where the kind has no such field to select by.

@@ -67,15 +67,21 @@ impl Core {
         let cache = self.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
         let source = self.list_source(&cache, options).await?;
-        let reply = page(&cache, &selection, source, options.limit, self.clock.instant());
+        // As upstream: whoever takes any state gets all of it.
+        let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
+        let reply = page(&cache, &selection, source, limit, self.clock.instant());
         Ok(ApiReply::ok(ReplyBody::List(reply)))
     }
 
     async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
         if let Some(token) = &options.continue_token {
-            return self.continued(cache, ContinueToken::decode(token)?).await;
+            let token = ContinueToken::decode(token)?;
+            if options.resource_version.is_some_and(|revision| revision > Revision::ZERO) {
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            return self.continued(cache, token).await;
         }
-        if let (Some(VersionMatch::Exact), Some(exact)) = (options.version_match, options.resource_version) {
+        if let Some(exact) = exact_revision(options) {
             let snapshot = self.snapshot_at(cache, exact, || expired_exact(exact)).await?;
             return Ok(Source { snapshot, revision: exact, after: None });
         }
@@ -121,18 +127,26 @@ impl Core {
         }
     }
 
+    /// Where a watch begins, waiting for as fresh a cache as it asks for.
+    async fn watch_start(&self, cache: &ResourceCache, options: &WatchOptions) -> Result<Start, Status> {
+        match (options.send_initial_events, options.resource_version) {
+            (Some(false), None) => self.linearize(cache).await.map(Start::After),
+            (Some(false), Some(Revision::ZERO)) => Ok(Start::After(cache.progress(&self.dispatched))),
+            (None | Some(false), Some(revision)) if revision > Revision::ZERO => Ok(Start::After(revision)),
+            (_, wanted) => {
+                self.settle(cache, wanted).await?;
+                Ok(Start::Initial)
+            }
+        }
+    }
+
     pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
         check_fields(&target.resource, &options.fields)?;
         let route = self.route(&target.resource)?;
-        let start = match options.resource_version {
-            Some(revision) if revision > Revision::ZERO && !options.send_initial_events => Start::After(revision),
-            wanted => {
-                self.settle(&route.cache, wanted).await?;
-                Start::Initial
-            }
-        };
+        let start = self.watch_start(&route.cache, &options).await?;
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
-        let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks };
+        let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
+        let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
         let subscription = match subscribe(&route, request).await? {
             Ok(subscription) => subscription,
             Err(oldest) => {
@@ -140,7 +154,7 @@ impl Core {
                 return self.watch_store(&route.cache, selection, after, oldest).await;
             }
         };
-        let initial_end = (options.send_initial_events && options.allow_bookmarks)
+        let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
             .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
@@ -163,6 +177,13 @@ async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscript
             _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),
         }
     }
+}
+
+/// The revision that a list shows and no other: asked for by name, or by a first page of a revision without a match.
+fn exact_revision(options: &ListOptions) -> Option<Revision> {
+    let paged = options.version_match.is_none() && options.limit > 0;
+    let exact = options.version_match == Some(VersionMatch::Exact) || paged;
+    options.resource_version.filter(|revision| exact && *revision > Revision::ZERO)
 }
 
 /// Where the items of a list come from.

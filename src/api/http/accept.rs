@@ -1,6 +1,8 @@
 //! Accept negotiation: which encoding and which form of an object a client wants.
 
-use super::query::Query;
+use actix_web::{HttpRequest, http::header::ACCEPT};
+
+use super::{protobuf, query::Query};
 use crate::status::Status;
 
 /// The encodings of replies.
@@ -8,6 +10,45 @@ use crate::status::Status;
 pub enum Encoding {
     Json,
     Yaml,
+    Protobuf,
+}
+
+/// What an endpoint has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its objects as they are come in protobuf too; those of custom resources do not.
+    pub protobuf: bool,
+    /// Tables and partial metadata.
+    pub transforms: bool,
+    /// A watch, which has no YAML.
+    pub stream: bool,
+}
+
+impl Offer {
+    /// A document about the API.
+    pub const DOCUMENT: Offer = Offer { protobuf: true, transforms: false, stream: false };
+
+    /// Encodings in the server's order of preference.
+    const ENCODINGS: [(&'static str, Encoding); 3] =
+        [("application/json", Encoding::Json), ("application/yaml", Encoding::Yaml), (protobuf::MEDIA_TYPE, Encoding::Protobuf)];
+
+    /// Whether a form is made in an encoding. Tables have no protobuf form, as upstream has none.
+    fn has(self, encoding: Encoding, form: Form) -> bool {
+        match form {
+            Form::Full => self.protobuf || encoding != Encoding::Protobuf,
+            Form::Table(_) => self.transforms && encoding != Encoding::Protobuf,
+            Form::Partial(_) | Form::PartialList(_) => self.transforms,
+        }
+    }
+
+    /// 406 in upstream's words.
+    fn not_acceptable(self) -> Status {
+        Status::not_acceptable(if self.stream {
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+        } else {
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        })
+    }
 }
 
 /// The form of replies that carry objects. The texts are the `apiVersion` of the form, `meta.k8s.io/v1` or `/v1beta1`.
@@ -46,6 +87,15 @@ impl Clause<'_> {
         self.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
     }
 
+    /// 2 when type and subtype are named, 1 for a type, 0 for anything.
+    fn is_named(&self) -> u8 {
+        match self.media_type {
+            "*/*" => 0,
+            other if other.ends_with("/*") => 1,
+            _ => 2,
+        }
+    }
+
     /// Whether this clause takes `media_type`.
     pub fn takes(&self, media_type: &str) -> bool {
         let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
@@ -56,7 +106,8 @@ impl Clause<'_> {
 /// The alternatives of an Accept header, best first.
 pub fn clauses(header: &str) -> Vec<Clause<'_>> {
     let mut found: Vec<Clause<'_>> = header.split(',').filter(|clause| !clause.trim().is_empty()).map(clause).collect();
-    found.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    // Of equal quality, what is named wins over what is matched.
+    found.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(b.is_named().cmp(&a.is_named())));
     found
 }
 
@@ -71,22 +122,31 @@ fn clause(text: &str) -> Clause<'_> {
 /// Negotiates the reply.
 ///
 /// # Errors
-/// 406 in upstream's words when nothing we have is accepted.
-pub fn negotiate(header: &str) -> Result<Accepted, Status> {
+/// 406 in upstream's words when nothing on offer is accepted.
+pub fn negotiate(header: &str, offer: Offer) -> Result<Accepted, Status> {
     let plain = Accepted { encoding: Encoding::Json, form: Form::Full, pretty: false };
     if matches!(header, "" | "*/*" | "application/json" | "application/json, */*") {
         return Ok(plain);
     }
-    for clause in clauses(header) {
-        let Some(form) = form_of(&clause) else { continue };
-        let pretty = clause.param("pretty") == "1";
-        for (media_type, encoding) in [("application/json", Encoding::Json), ("application/yaml", Encoding::Yaml)] {
-            if clause.takes(media_type) && clause.quality > 0.0 {
-                return Ok(Accepted { encoding, form, pretty });
-            }
+    for clause in clauses(header).iter().filter(|clause| clause.quality > 0.0) {
+        let Some(form) = form_of(clause) else { continue };
+        let fits = |(media_type, encoding): &(&str, Encoding)| {
+            let streams = clause.param("stream").is_empty() || *encoding != Encoding::Yaml;
+            streams && clause.takes(media_type) && offer.has(*encoding, form)
+        };
+        match Offer::ENCODINGS.iter().find(|known| fits(known)) {
+            Some((_, Encoding::Yaml)) if offer.stream => break,
+            Some((_, encoding)) => return Ok(Accepted { encoding: *encoding, form, pretty: clause.param("pretty") == "1" }),
+            None => {}
         }
     }
-    Err(Status::not_acceptable("only the following media types are accepted: application/json, application/yaml"))
+    Err(offer.not_acceptable())
+}
+
+/// The encoding in which a failure is told: what the client would have got, else JSON.
+pub fn encoding_of_failure(header: &str) -> Encoding {
+    let everything = Offer { protobuf: true, transforms: true, stream: false };
+    negotiate(header, everything).map_or(Encoding::Json, |accepted| accepted.encoding)
 }
 
 /// The form a clause asks for; `None` for one that we don't have.
@@ -111,6 +171,11 @@ fn form_of(clause: &Clause<'_>) -> Option<Form> {
     }
 }
 
+/// The Accept header, or "".
+pub fn header(request: &HttpRequest) -> &str {
+    request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
 /// Whether a human reads the reply.
 pub fn wants_pretty(query: &Query, user_agent: &str) -> bool {
     match query.text("pretty") {
@@ -123,22 +188,49 @@ pub fn wants_pretty(query: &Query, user_agent: &str) -> bool {
 mod tests {
     use super::*;
 
+    const OBJECTS: Offer = Offer { protobuf: true, transforms: true, stream: false };
+
+    fn accepted(header: &str) -> Accepted {
+        negotiate(header, OBJECTS).expect("acceptable")
+    }
+
     #[test]
     fn the_first_alternative_we_have_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(negotiate(kubectl).expect("acceptable").form, Form::Table("meta.k8s.io/v1"));
+        assert_eq!(accepted(kubectl).form, Form::Table("meta.k8s.io/v1"));
         let controller = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-        assert_eq!(negotiate(controller).expect("acceptable").form, Form::PartialList("meta.k8s.io/v1"));
-        assert_eq!(negotiate("application/vnd.kubernetes.protobuf, application/json").expect("acceptable").encoding, Encoding::Json);
-        assert_eq!(negotiate("application/json;q=0.5,application/yaml").expect("acceptable").encoding, Encoding::Yaml);
-        assert_eq!(negotiate("application/*").expect("acceptable").encoding, Encoding::Json);
-        assert!(negotiate("application/json;pretty=1").expect("acceptable").pretty);
+        assert_eq!((accepted(controller).form, accepted(controller).encoding), (Form::PartialList("meta.k8s.io/v1"), Encoding::Protobuf));
+        assert_eq!(accepted("application/vnd.kubernetes.protobuf, application/json").encoding, Encoding::Protobuf);
+        assert_eq!(accepted("application/json;q=0.5,application/yaml").encoding, Encoding::Yaml);
+        assert_eq!(accepted("application/*").encoding, Encoding::Json);
+        assert_eq!(accepted("*/*,application/yaml").encoding, Encoding::Yaml, "a name beats a pattern");
+        assert!(accepted("application/json;pretty=1").pretty);
+    }
+
+    #[test]
+    fn tables_are_text_and_custom_resources_have_no_protobuf() {
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(accepted(table).encoding, Encoding::Json);
+        let custom = Offer { protobuf: false, ..OBJECTS };
+        assert_eq!(negotiate("application/vnd.kubernetes.protobuf", custom).expect_err("no such form").code, 406);
+        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+        assert_eq!(negotiate(partial, custom).expect("metadata is built in").encoding, Encoding::Protobuf);
+        assert_eq!(negotiate(partial, Offer::DOCUMENT).expect_err("a document").code, 406);
+    }
+
+    #[test]
+    fn a_watch_has_no_yaml() {
+        let watch = Offer { stream: true, ..OBJECTS };
+        assert_eq!(negotiate("application/yaml,application/json", watch).expect_err("as upstream").code, 406);
+        let stream = "application/yaml;stream=watch,application/vnd.kubernetes.protobuf;stream=watch";
+        assert_eq!(negotiate(stream, watch).expect("acceptable").encoding, Encoding::Protobuf);
+        assert_eq!(negotiate("application/json;stream=nonsense", watch).expect_err("no such stream").code, 406);
     }
 
     #[test]
     fn what_we_do_not_have_is_not_acceptable() {
-        for header in ["application/vnd.kubernetes.protobuf", "text/html", "application/json;as=Nonsense;g=meta.k8s.io;v=v1"] {
-            assert_eq!(negotiate(header).expect_err(header).code, 406);
+        for header in ["text/html", "application/json;as=Nonsense;g=meta.k8s.io;v=v1", "application/json;q=0"] {
+            assert_eq!(negotiate(header, OBJECTS).expect_err(header).code, 406);
         }
     }
 

@@ -11,7 +11,8 @@ pub const MIN_GZIP: usize = 128 * 1024;
 /// Whether the client takes gzip.
 pub fn takes_gzip(request: &HttpRequest) -> bool {
     let accepted = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
-    accepted.split(',').any(|coding| matches!(coding.trim().split(';').next(), Some("gzip" | "*")))
+    // As upstream: with a quality or as `*` it does not count.
+    accepted.split(',').any(|coding| coding.trim() == "gzip")
 }
 
 /// A gzip stream that gives out what it has at any time.

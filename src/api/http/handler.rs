@@ -20,7 +20,7 @@ use super::{
     authorize::authorize,
     body, connect, health, identity,
     monitor::{Monitor, Underway},
-    openapi::OpenApiReply,
+    openapi::{OpenApiReply, wants_message},
     options::RawRequest,
     path::RequestInfo,
     query::Query,
@@ -58,7 +58,8 @@ pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Da
 
 async fn refuse(request: &HttpRequest, payload: &mut Payload, status: &Status) -> HttpResponse {
     let query = Query::parse(request.query_string());
-    let mut response = reply::failure(status, accept::wants_pretty(&query, user_agent(request)));
+    let encoding = accept::encoding_of_failure(accept::header(request));
+    let mut response = reply::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
     if !body::drain(payload).await {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -184,6 +185,11 @@ async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Resu
         let found = tokio::task::spawn_blocking(move || openapi.document(&registry, &below)).await.map_err(Status::internal)??;
         return Ok(Some(OpenApiReply::respond(found, request)));
     }
+    if trimmed == "/openapi/v2" {
+        let (openapi, as_message) = (shared.openapi.clone(), wants_message(accept::header(request))?);
+        let found = tokio::task::spawn_blocking(move || openapi.v2(&registry, as_message)).await.map_err(Status::internal)??;
+        return Ok(Some(OpenApiReply::respond(found, request)));
+    }
     let value = match trimmed {
         "/version" => json!(options.version),
         "" => json!({"paths": root_paths(shared)}),
@@ -196,8 +202,16 @@ async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Resu
 /// What `/` lists.
 fn root_paths(shared: &Shared) -> Vec<String> {
     let registry = shared.options.service.registry();
-    let mut paths =
-        vec!["/api".to_owned(), "/apis".into(), "/healthz".into(), "/livez".into(), "/openapi/v3".into(), "/readyz".into(), "/version".into()];
+    let mut paths = vec![
+        "/api".to_owned(),
+        "/apis".into(),
+        "/healthz".into(),
+        "/livez".into(),
+        "/openapi/v2".into(),
+        "/openapi/v3".into(),
+        "/readyz".into(),
+        "/version".into(),
+    ];
     for row in registry.rows() {
         for served in &row.served {
             if row.group.is_empty() {

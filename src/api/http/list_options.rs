@@ -32,8 +32,8 @@ pub fn list_options(query: &Query, resource: &Resource) -> Result<ListOptions, S
     })
 }
 
-/// Options of a watch, and how long it may last where the client says so.
-pub fn watch_options(query: &Query, resource: &Resource) -> Result<(WatchOptions, Option<Duration>), Status> {
+/// Options of a watch.
+pub fn watch_options(query: &Query, resource: &Resource) -> Result<WatchOptions, Status> {
     let (labels, fields) = selectors(query, resource)?;
     let errors = watch_errors(query);
     if !errors.is_empty() {
@@ -45,9 +45,16 @@ pub fn watch_options(query: &Query, resource: &Resource) -> Result<(WatchOptions
         fields,
         resource_version: revision(query)?,
         allow_bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
-        send_initial_events: query.flag("sendInitialEvents").unwrap_or(false),
+        send_initial_events: query.flag("sendInitialEvents").or_else(|| initial_events_by_default(query)),
+        lasts: seconds.map(Duration::from_secs),
     };
-    Ok((options, seconds.map(Duration::from_secs)))
+    Ok(options)
+}
+
+/// A watch from the newest or any state that does not say otherwise has initial events and their end, as upstream defaults it.
+fn initial_events_by_default(query: &Query) -> Option<bool> {
+    let begins_anew = matches!(query.text("resourceVersion"), None | Some("0"));
+    (begins_anew && query.text("resourceVersionMatch").is_none()).then_some(true)
 }
 
 /// `resourceVersion`, where one is given.

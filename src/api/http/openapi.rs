@@ -1,4 +1,4 @@
-//! `/openapi/v3`: the index and a document per group and version, remembered until the resource table changes.
+//! `/openapi/v3`, the index and a document per group and version, and `/openapi/v2`, remembered until the resource table changes.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +14,28 @@ use serde_json::json;
 use sha2::{Digest, Sha512};
 
 use super::{
+    accept::clauses,
     compress::{gunzipped, gzipped, takes_gzip},
     query::Query,
 };
-use crate::{meta::GroupVersion, resources::Registry, status::Status};
+use crate::{meta::GroupVersion, resources::Registry, schema::openapi::v2, status::Status};
 
 /// Makes OpenAPI v3 documents.
 pub trait OpenApiSource: Send + Sync + 'static {
     /// The document of a group and version, JSON encoded; `None` where nothing of it is served.
     fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes>;
+
+    /// The v2 document of all that is served.
+    fn v2(&self, _registry: &Registry) -> Option<OpenApiV2> {
+        None
+    }
+}
+
+/// An OpenAPI v2 document in both of its encodings.
+#[derive(Clone, Debug)]
+pub struct OpenApiV2 {
+    pub json: Bytes,
+    pub message: Bytes,
 }
 
 /// One document with what readers want of it.
@@ -33,6 +46,12 @@ struct Document {
     hash: Arc<str>,
 }
 
+impl Document {
+    fn of(content: &[u8]) -> Self {
+        Document { gzip: gzipped(content).into(), hash: hex::encode_upper(Sha512::digest(content)).into() }
+    }
+}
+
 /// The documents of one registry, made when first asked for.
 #[derive(Default)]
 struct Remembered {
@@ -40,15 +59,23 @@ struct Remembered {
     documents: BTreeMap<String, Document>,
 }
 
-/// Answers below `/openapi/v3`.
+/// The v2 document of one registry, as JSON and as a message; only old clients ask for it.
+#[derive(Default)]
+struct RememberedV2 {
+    registry: Option<Arc<Registry>>,
+    documents: Vec<Document>,
+}
+
+/// Answers `/openapi/v2` and what is below `/openapi/v3`.
 pub struct OpenApi {
     source: Option<Arc<dyn OpenApiSource>>,
     remembered: Mutex<Remembered>,
+    v2: Mutex<RememberedV2>,
 }
 
 impl OpenApi {
     pub fn new(source: Option<Arc<dyn OpenApiSource>>) -> Self {
-        OpenApi { source, remembered: Mutex::default() }
+        OpenApi { source, remembered: Mutex::default(), v2: Mutex::default() }
     }
 
     /// Answers `/openapi/v3` (empty `path`) or `/openapi/v3/{path}`. May take long: call it off the worker's loop.
@@ -69,24 +96,67 @@ impl OpenApi {
                 .collect();
             return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
         }
-        remembered.documents.get(path).cloned().map(OpenApiReply::Document).ok_or_else(Status::page_not_found)
+        let document = remembered.documents.get(path).cloned().ok_or_else(Status::page_not_found)?;
+        Ok(OpenApiReply::Document { document, media_type: "application/json" })
     }
+}
+
+impl OpenApi {
+    /// Answers `/openapi/v2`, as a message or as JSON. May take long: call it off the worker's loop.
+    ///
+    /// # Errors
+    /// 404 where there is no such document.
+    pub fn v2(&self, registry: &Arc<Registry>, as_message: bool) -> Result<OpenApiReply, Status> {
+        let source = self.source.as_ref().ok_or_else(Status::page_not_found)?;
+        let mut remembered = self.v2.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.registry.as_ref().is_none_or(|known| !Arc::ptr_eq(known, registry)) {
+            let made = source.v2(registry).ok_or_else(Status::page_not_found)?;
+            *remembered = RememberedV2 { registry: Some(registry.clone()), documents: vec![Document::of(&made.json), Document::of(&made.message)] };
+        }
+        let document = remembered.documents.get(usize::from(as_message)).cloned().ok_or_else(Status::page_not_found)?;
+        Ok(OpenApiReply::Document { document, media_type: if as_message { v2::MEDIA_TYPE } else { "application/json" } })
+    }
+}
+
+/// Whether a client of `/openapi/v2` prefers the message.
+///
+/// # Errors
+/// 406 when it takes neither that nor JSON.
+pub fn wants_message(accept: &str) -> Result<bool, Status> {
+    // The older name has an `@` that media types may not have.
+    const OLD_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    if accept.is_empty() {
+        return Ok(false);
+    }
+    for clause in clauses(accept) {
+        if clause.takes("application/json") {
+            return Ok(false);
+        }
+        if clause.takes(v2::MEDIA_TYPE) || clause.takes(OLD_TYPE) {
+            return Ok(true);
+        }
+    }
+    Err(Status::not_acceptable(format!("only the following media types are accepted: application/json, {}", v2::MEDIA_TYPE)))
 }
 
 /// A found document.
 pub enum OpenApiReply {
     Index(Bytes),
     #[allow(private_interfaces, reason = "made and read in this module only")]
-    Document(Document),
+    Document {
+        document: Document,
+        media_type: &'static str,
+    },
 }
 
 impl OpenApiReply {
     /// The HTTP reply, with what lets clients cache it for good.
     pub fn respond(self, request: &HttpRequest) -> HttpResponse {
-        let json = HeaderValue::from_static("application/json");
-        let document = match self {
-            OpenApiReply::Index(index) => return HttpResponse::Ok().insert_header((header::CONTENT_TYPE, json)).body(index),
-            OpenApiReply::Document(document) => document,
+        let (document, media_type) = match self {
+            OpenApiReply::Index(index) => {
+                return HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(index);
+            }
+            OpenApiReply::Document { document, media_type } => (document, media_type),
         };
         let etag = format!("\"{}\"", document.hash);
         let known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes());
@@ -103,7 +173,7 @@ impl OpenApiReply {
         if known {
             return response.finish();
         }
-        response.insert_header((header::CONTENT_TYPE, json));
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type)));
         if takes_gzip(request) {
             response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
             return response.body(document.gzip);
@@ -122,8 +192,7 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry) -> BTreeMap<String,
                 continue;
             }
             if let Some(json) = source.document(registry, &GroupVersion::new(group, served.version.clone())) {
-                let hash = hex::encode_upper(Sha512::digest(&json)).into();
-                documents.insert(path, Document { gzip: gzipped(&json).into(), hash });
+                documents.insert(path, Document::of(&json));
             }
         }
     }

@@ -39,6 +39,8 @@ pub struct HttpOptions {
     pub clock: Arc<dyn Clock>,
     /// Requests at once, watches and connects not counted; 0 means no limit.
     pub max_in_flight: usize,
+    /// Bytes that encodings beside JSON may hold in all.
+    pub memo_bytes: usize,
     /// After this a request that is no watch or connect is answered 504.
     pub request_timeout: Duration,
     /// A watch without `timeoutSeconds` lasts between this and twice this.
@@ -69,6 +71,7 @@ impl HttpOptions {
             routes: Vec::new(),
             clock: Arc::new(SystemClock),
             max_in_flight: 600,
+            memo_bytes: 32 << 20,
             request_timeout: Duration::from_secs(60),
             min_watch_timeout: Duration::from_secs(1800),
         }

@@ -16,13 +16,15 @@ use super::{
     accept::{Accepted, Encoding, Form},
     compress::{MIN_GZIP, gzipped, takes_gzip},
     list,
+    messages::MessageForm,
     pretty::indented,
+    protobuf,
     query::Query,
     render::{FullForm, write_partial},
+    server::Shared,
     table::TableForm,
 };
 use crate::{
-    meta::Clock,
     service::{ApiReply, ReplyBody, Target},
     status::Status,
     stored::StoredObject,
@@ -40,14 +42,15 @@ impl Outgoing {
         Outgoing { accepted, gzip: takes_gzip(request) }
     }
 
-    /// A whole JSON document.
+    /// A whole JSON document, in the encoding that was agreed on.
     pub fn json(&self, code: u16, json: Vec<u8>) -> HttpResponse {
-        let (content_type, body) = match self.accepted.encoding {
-            Encoding::Yaml => ("application/yaml", yaml_of(&json)),
-            Encoding::Json if self.accepted.pretty => ("application/json", indented(&json)),
-            Encoding::Json => ("application/json", json),
-        };
+        let (content_type, body) = encoded(self.accepted.encoding, self.accepted.pretty, json);
         self.document(code, content_type, body.into())
+    }
+
+    /// An enveloped protobuf message.
+    pub fn message(&self, code: u16, message: Vec<u8>) -> HttpResponse {
+        self.document(code, protobuf::MEDIA_TYPE, message.into())
     }
 
     fn document(&self, code: u16, content_type: &'static str, body: Bytes) -> HttpResponse {
@@ -67,20 +70,33 @@ pub fn status_code(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// A JSON document in another encoding, with its media type. What has no protobuf form stays JSON.
+fn encoded(encoding: Encoding, pretty: bool, json: Vec<u8>) -> (&'static str, Vec<u8>) {
+    match encoding {
+        Encoding::Yaml => ("application/yaml", yaml_of(&json)),
+        Encoding::Protobuf => match serde_json::from_slice(&json).ok().and_then(|value| protobuf::document(&value)) {
+            Some(message) => (protobuf::MEDIA_TYPE, message),
+            None => ("application/json", json),
+        },
+        Encoding::Json if pretty => ("application/json", indented(&json)),
+        Encoding::Json => ("application/json", json),
+    }
+}
+
 fn yaml_of(json: &[u8]) -> Vec<u8> {
     let value: Value = serde_json::from_slice(json).unwrap_or(Value::Null);
     serde_norway::to_string(&value).unwrap_or_default().into_bytes()
 }
 
 /// A failure.
-pub fn failure(status: &Status, pretty: bool) -> HttpResponse {
+pub fn failure(status: &Status, encoding: Encoding, pretty: bool) -> HttpResponse {
     let mut value = status.to_json();
     if value.get("details").is_none() && matches!(status.code, 404 | 405 | 504) {
         value["details"] = json!({});
     }
-    let json = value.to_string().into_bytes();
+    let (content_type, body) = encoded(encoding, pretty, value.to_string().into_bytes());
     let mut response = HttpResponse::build(status_code(status.code));
-    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
     let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry_after > 0 {
         response.insert_header((header::RETRY_AFTER, retry_after.to_string()));
@@ -88,33 +104,47 @@ pub fn failure(status: &Status, pretty: bool) -> HttpResponse {
     if matches!(status.code, 401 | 403) {
         response.insert_header((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
     }
-    response.body(if pretty { indented(&json) } else { json })
+    response.body(body)
+}
+
+/// What a reply to a call depends on beside what is replied.
+pub struct Answering<'a> {
+    pub shared: &'a Shared,
+    pub target: &'a Target,
+    pub query: &'a Query,
+    pub outgoing: Outgoing,
+}
+
+impl Answering<'_> {
+    pub fn table(&self, version: &'static str) -> Result<TableForm, Status> {
+        TableForm::new(self.target, self.query, version, self.shared.options.clock.clone())
+    }
 }
 
 /// The reply to a call, in the form that was agreed on.
 ///
 /// # Errors
 /// When the form does not fit what is replied, or the object does not encode.
-pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<dyn Clock>, reply: ApiReply) -> Result<HttpResponse, Status> {
+pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpResponse, Status> {
+    let outgoing = answering.outgoing;
     let mut response = match reply.body {
-        ReplyBody::Object(object) => outgoing.json(reply.code, object_json(outgoing, target, query, clock, &object)?),
+        ReplyBody::Object(object) => stored(answering, reply.code, &object)?,
         ReplyBody::Tree(tree) if outgoing.accepted.form == Form::Full => {
-            let tree = FullForm::new(target).tree(tree);
+            let tree = FullForm::new(answering.target).tree(tree);
             outgoing.json(reply.code, serde_json::to_vec(tree.root()).map_err(Status::internal)?)
         }
         ReplyBody::Tree(tree) => {
-            let object = StoredObject::from_object(&tree).map_err(Status::internal)?;
-            let json = match outgoing.accepted.form {
-                Form::Table(version) if tree.kind() != &*target.resource.kind => {
+            let object = Arc::new(StoredObject::from_object(&tree).map_err(Status::internal)?);
+            match outgoing.accepted.form {
+                Form::Table(version) if tree.kind() != &*answering.target.resource.kind => {
                     let mut out = Vec::new();
-                    TableForm::new(target, query, version, clock.clone())?.of_another_kind().write_single(&object, true, &mut out);
-                    out
+                    answering.table(version)?.of_another_kind().write_single(&object, true, &mut out);
+                    outgoing.json(reply.code, out)
                 }
-                _ => object_json(outgoing, target, query, clock, &object)?,
-            };
-            outgoing.json(reply.code, json)
+                _ => stored(answering, reply.code, &object)?,
+            }
         }
-        ReplyBody::List(list) => list::answer(outgoing, target, query, clock, list)?,
+        ReplyBody::List(list) => list::answer(answering, list).await?,
         ReplyBody::Success { details } => {
             let mut success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
             match details {
@@ -130,18 +160,24 @@ pub fn answer(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<d
     Ok(response)
 }
 
-fn object_json(outgoing: &Outgoing, target: &Target, query: &Query, clock: &Arc<dyn Clock>, object: &StoredObject) -> Result<Vec<u8>, Status> {
+fn stored(answering: &Answering<'_>, code: u16, object: &Arc<StoredObject>) -> Result<HttpResponse, Status> {
+    let Answering { target, shared, outgoing, .. } = answering;
     let mut out = Vec::with_capacity(object.encoded().len() + 64);
+    let is_message = outgoing.accepted.encoding == Encoding::Protobuf;
     match outgoing.accepted.form {
+        Form::Full if is_message => return Ok(outgoing.message(code, MessageForm::full(target, &shared.memos)?.enveloped(object))),
+        Form::Partial(version) if is_message => {
+            return Ok(outgoing.message(code, MessageForm::partial(target, version, &shared.memos).enveloped(object)));
+        }
         Form::Full => FullForm::new(target).write(object, &mut out),
         Form::Partial(version) => write_partial(object, version, &mut out),
-        Form::Table(version) => TableForm::new(target, query, version, clock.clone())?.write_single(object, true, &mut out),
+        Form::Table(version) => answering.table(version)?.write_single(object, true, &mut out),
         Form::PartialList(_) => {
             let kind = &target.resource.kind;
             return Err(Status::not_acceptable(format!("you requested PartialObjectMetadataList, but the requested object is not a list ({kind})")));
         }
     }
-    Ok(out)
+    Ok(outgoing.json(code, out))
 }
 
 /// Appends a `Warning: 299` header.

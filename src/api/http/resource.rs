@@ -2,26 +2,29 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header};
+use actix_web::{HttpRequest, HttpResponse, dev::Payload};
 
 use super::{
-    accept::{self, Accepted, Encoding, Form},
+    accept::{self, Accepted, Encoding, Form, Offer},
     authorize::authorize,
     body::{self, InputFormat},
     connect::{ConnectRequest, connect_verbs},
     delete_options::delete_options,
     deprecation,
+    frames::{Framer, WatchForm},
     handler::user_agent,
     list_options::{list_options, revision, watch_options},
+    messages::MessageForm,
     monitor::Monitor,
     path::RequestInfo,
+    protobuf,
     query::Query,
     render::FullForm,
-    reply::{self, Outgoing},
+    reply::{self, Answering, Outgoing},
     route::{Action, Route, attributes, request_verb, route},
     server::Shared,
     table::TableForm,
-    watch::{self, Framer, WatchBody, WatchForm},
+    watch,
     write_options::write_options,
 };
 use crate::{
@@ -59,7 +62,7 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
     if action == Action::Connect {
         return exchange.connect(target, payload).await;
     }
-    let accepted = exchange.accepted()?;
+    let accepted = exchange.accepted(&target, action)?;
     let warning = deprecation::warning(&target);
     let mut response = match action {
         Action::Watch => exchange.watch(target, accepted).await?,
@@ -72,19 +75,20 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
 }
 
 impl Exchange<'_> {
-    fn accepted(&self) -> Result<Accepted, Status> {
-        let header = self.request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
-        let mut accepted = accept::negotiate(header)?;
+    fn accepted(&self, target: &Target, action: Action) -> Result<Accepted, Status> {
+        let protobuf = protobuf::knows(&target.resource.gvk(&target.version));
+        let offer = Offer { protobuf, transforms: true, stream: action == Action::Watch };
+        let mut accepted = accept::negotiate(accept::header(self.request), offer)?;
         accepted.pretty |= accept::wants_pretty(self.query, user_agent(self.request));
         Ok(accepted)
     }
 
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
-        let options = &self.shared.options;
         let operation = self.operation(&target, action, payload).await?;
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause: self.cause.clone() };
-        let reply = options.service.call(call).await?;
-        reply::answer(&Outgoing::new(self.request, accepted), &target, self.query, &options.clock, reply)
+        let reply = self.shared.options.service.call(call).await?;
+        let outgoing = Outgoing::new(self.request, accepted);
+        reply::answer(&Answering { shared: self.shared, target: &target, query: self.query, outgoing }, reply).await
     }
 
     /// What the service is asked to do.
@@ -127,20 +131,22 @@ impl Exchange<'_> {
 
     async fn watch(&self, target: Target, accepted: Accepted) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
-        if accepted.encoding != Encoding::Json {
-            return Err(Status::not_acceptable("only the following media types are accepted: application/json;stream=watch"));
-        }
         let form = match accepted.form {
+            Form::Full if accepted.encoding == Encoding::Protobuf => WatchForm::Message(Box::new(MessageForm::full(&target, &self.shared.memos)?)),
+            Form::Partial(version) | Form::PartialList(version) if accepted.encoding == Encoding::Protobuf => {
+                WatchForm::Message(Box::new(MessageForm::partial(&target, version, &self.shared.memos)))
+            }
             Form::Full => WatchForm::Full(FullForm::new(&target)),
             Form::Partial(version) | Form::PartialList(version) => WatchForm::Partial(version),
             Form::Table(version) => WatchForm::Table(Box::new(TableForm::new(&target, self.query, version, options.clock.clone())?)),
         };
-        let (watch_options, timeout) = watch_options(self.query, &target.resource)?;
-        let lasts = timeout.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
+        let mut watch_options = watch_options(self.query, &target.resource)?;
+        let lasts = watch_options.lasts.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
+        watch_options.lasts = Some(lasts);
         let framer = Framer::new(form, target.clone());
         match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
-            Ok(stream) => Ok(watch::answer(WatchBody::new(stream, framer, lasts, self.shared.stopping.clone().cancelled_owned()))),
-            Err(status) if status.code == 410 => Ok(watch::expired(&status)),
+            Ok(stream) => Ok(watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned())),
+            Err(status) if status.code == 410 => Ok(watch::expired(&framer, &status)),
             Err(status) => Err(status),
         }
     }

@@ -79,6 +79,12 @@ impl TableForm {
         self
     }
 
+    /// The same for the end of a watch's initial events, whose annotation comes along whatever `includeObject` says.
+    pub fn of_initial_end(&self) -> Self {
+        let include = if self.include == IncludeObject::None { IncludeObject::Metadata } else { self.include };
+        TableForm { include, ..self.clone() }
+    }
+
     /// All of a table before its first row. `metadata` is JSON; `headers` tells whether columns are described.
     pub fn write_head(&self, metadata: &str, headers: bool, out: &mut Vec<u8>) {
         let columns = if headers { &*self.columns } else { "null" };

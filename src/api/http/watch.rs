@@ -1,10 +1,8 @@
-//! Watch streams over HTTP: newline-delimited frames, several to a write, ended by time, shutdown or the service.
+//! Watch streams over HTTP: frames, several to a write, ended by time, shutdown or the service.
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,153 +13,20 @@ use actix_web::{
     http::header::{self, HeaderValue},
 };
 use bytes::{Bytes, BytesMut};
-use serde_json::json;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{
-    monitor::WatchCounts,
-    render::{FullForm, write_partial},
-    table::TableForm,
-};
+use super::frames::Framer;
 use crate::{
-    meta::Revision,
-    service::{EventType, Target, WatchItem, WatchStream},
+    service::{WatchItem, WatchStream},
     status::Status,
-    stored::StoredObject,
 };
 
 /// Frames are gathered up to about this many bytes before a write.
 const GATHER: usize = 16 * 1024;
 
-/// The form of a watch's objects.
-#[derive(Clone)]
-pub enum WatchForm {
-    Full(FullForm),
-    Partial(&'static str),
-    Table(Box<TableForm>),
-}
-
-/// Frames events for one watcher.
-pub struct Framer {
-    form: WatchForm,
-    target: Target,
-    api_version: String,
-    /// The next table is the first and describes its columns.
-    first_table: bool,
-    counts: WatchCounts,
-}
-
-impl Framer {
-    pub fn new(form: WatchForm, target: Target) -> Self {
-        let api_version = super::render::api_version(&target);
-        let counts = WatchCounts::of(&target.resource, &target.version);
-        Framer { form, target, api_version, first_table: true, counts }
-    }
-
-    /// The frame of an item; `None` for an end that clients need not hear of.
-    fn frame(&mut self, item: &WatchItem) -> Option<Bytes> {
-        match item {
-            WatchItem::Event { event, object, .. } => {
-                let frame = self.event(*event, object);
-                self.counts.sent(frame.len());
-                Some(frame)
-            }
-            WatchItem::Bookmark { revision, initial_end } => Some(self.bookmark(*revision, *initial_end)),
-            WatchItem::End(status) => error_frame(status),
-        }
-    }
-
-    fn event(&mut self, event: EventType, object: &Arc<StoredObject>) -> Bytes {
-        let kind = match event {
-            EventType::Added => "ADDED",
-            EventType::Modified => "MODIFIED",
-            EventType::Deleted => "DELETED",
-        };
-        match &self.form {
-            WatchForm::Full(_) => shared_frame(object, kind, &self.api_version, || self.make(kind, object)),
-            WatchForm::Partial(_) => self.make(kind, object),
-            WatchForm::Table(_) => {
-                let frame = self.make(kind, object);
-                self.first_table = false;
-                frame
-            }
-        }
-    }
-
-    fn make(&self, kind: &str, object: &StoredObject) -> Bytes {
-        let mut out = Vec::with_capacity(object.encoded().len() + 96);
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(kind.as_bytes());
-        out.extend_from_slice(b"\",\"object\":");
-        match &self.form {
-            WatchForm::Full(full) => full.write(object, &mut out),
-            WatchForm::Partial(version) => write_partial(object, version, &mut out),
-            WatchForm::Table(table) => table.write_single(object, self.first_table, &mut out),
-        }
-        out.extend_from_slice(b"}\n");
-        out.into()
-    }
-
-    fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"creationTimestamp": null});
-        if initial_end {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let encoded = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata}}}", self.target.resource.kind, self.api_version);
-        let object = StoredObject::new(encoded.into(), revision).expect("a bookmark has the store's form");
-        let frame = self.make("BOOKMARK", &object);
-        self.first_table = false;
-        frame
-    }
-}
-
-/// An ERROR frame. A watcher that was too slow is not told: its stream ends and it resumes.
-fn error_frame(status: &Status) -> Option<Bytes> {
-    if matches!(status.code, 429 | 503 | 504) {
-        return None;
-    }
-    Some(format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status.to_json()).into())
-}
-
-/// A remembered frame.
-struct SharedFrame {
-    object: Arc<StoredObject>,
-    kind: String,
-    api_version: String,
-    frame: Bytes,
-}
-
-/// Frames remembered per worker thread, by revision; a power of two.
-const SHARED_FRAMES: usize = 64;
-/// Longer frames are made anew for each watcher.
-const SHARED_FRAME_MAX: usize = 16 * 1024;
-
-thread_local! {
-    static SHARED: RefCell<[Option<SharedFrame>; SHARED_FRAMES]> = const { RefCell::new([const { None }; SHARED_FRAMES]) };
-}
-
-/// The frame of a version of an object, made once per worker for all watchers that see it about the same time.
-fn shared_frame(object: &Arc<StoredObject>, kind: &str, api_version: &str, make: impl FnOnce() -> Bytes) -> Bytes {
-    SHARED.with_borrow_mut(|slots| {
-        let slot = &mut slots[usize::try_from(object.revision.0).unwrap_or(0) % SHARED_FRAMES];
-        if let Some(known) = slot
-            && Arc::ptr_eq(&known.object, object)
-            && known.kind == kind
-            && known.api_version == api_version
-        {
-            return known.frame.clone();
-        }
-        let frame = make();
-        if frame.len() <= SHARED_FRAME_MAX {
-            *slot = Some(SharedFrame { object: object.clone(), kind: kind.into(), api_version: api_version.into(), frame: frame.clone() });
-        }
-        frame
-    })
-}
-
 /// A watch as an HTTP body.
-pub struct WatchBody {
+struct WatchBody {
     stream: Option<WatchStream>,
     framer: Framer,
     deadline: Pin<Box<Sleep>>,
@@ -169,7 +34,7 @@ pub struct WatchBody {
 }
 
 impl WatchBody {
-    pub fn new(stream: WatchStream, framer: Framer, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> Self {
+    fn new(stream: WatchStream, framer: Framer, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> Self {
         WatchBody { stream: Some(stream), framer, deadline: Box::pin(tokio::time::sleep(lasts)), shutdown: Box::pin(shutdown) }
     }
 
@@ -246,12 +111,16 @@ impl MessageBody for WatchBody {
     }
 }
 
-/// The response that carries a watch.
-pub fn answer(body: impl MessageBody + 'static) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json"))).body(body)
+/// The response that carries a watch of at most this duration.
+pub fn answer(framer: Framer, stream: WatchStream, lasts: Duration, shutdown: WaitForCancellationFutureOwned) -> HttpResponse {
+    respond(framer.media_type(), WatchBody::new(stream, framer, lasts, shutdown))
 }
 
 /// The reply to a watch whose revision is gone: a stream with that one error, as upstream sends it.
-pub fn expired(status: &Status) -> HttpResponse {
-    answer(error_frame(status).unwrap_or_default())
+pub fn expired(framer: &Framer, status: &Status) -> HttpResponse {
+    respond(framer.media_type(), framer.error(status).unwrap_or_default())
+}
+
+fn respond(media_type: &'static str, body: impl MessageBody + 'static) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type))).body(body)
 }

@@ -58,6 +58,11 @@ impl Schemas {
         })
     }
 
+    /// Whether a kind has a schema; makes none.
+    pub fn has(&self, gvk: &GroupVersionKind) -> bool {
+        self.kinds.contains_key(gvk)
+    }
+
     /// The schema of a kind in a version.
     pub fn get(&self, gvk: &GroupVersionKind) -> Option<Arc<Schema>> {
         let cell = self.schemas.get(gvk)?;

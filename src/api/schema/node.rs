@@ -84,6 +84,7 @@ pub struct Struct {
     /// Unknown fields stay (`x-kubernetes-preserve-unknown-fields`).
     pub preserve_unknown: bool,
     pub kinds: Vec<GroupVersionKind>,
+    wire_order: OnceLock<Box<[usize]>>,
 }
 
 /// One field of a struct.
@@ -137,6 +138,22 @@ impl Struct {
 
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// Positions of the fields that protobuf messages have, by their numbers: the order in which Go writes them.
+    pub fn wire_order(&self) -> &[usize] {
+        self.wire_order.get_or_init(|| {
+            let mut order: Vec<usize> = (0..self.fields.len()).filter(|at| self.is_on_the_wire(&self.fields[*at])).collect();
+            order.sort_by(|a, b| self.fields[*a].numbers.cmp(&self.fields[*b].numbers));
+            order.into()
+        })
+    }
+
+    /// kind and apiVersion of an object travel outside of its message; their numbers belong to other fields.
+    fn is_on_the_wire(&self, field: &Field) -> bool {
+        let is_shared = || self.fields.iter().any(|other| other.name != field.name && other.numbers == field.numbers);
+        let is_type = matches!(&*field.name, "kind" | "apiVersion") && (!self.kinds.is_empty() || is_shared());
+        !is_type && !field.numbers.is_empty()
     }
 
     /// The name as Go prints the type, such as `v1.DeploymentSpec`.

@@ -3,7 +3,11 @@
 //! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot,
 //! watch items. When it starts (again), its state comes from the store.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use actix::Message;
 use bytes::Bytes;
@@ -78,6 +82,8 @@ pub struct Subscribe {
     pub selection: Arc<Selection>,
     pub start: Start,
     pub bookmarks: bool,
+    /// When the watch ends, where that is known.
+    pub ends: Option<Instant>,
 }
 
 /// Why a watch does not begin.
@@ -286,7 +292,7 @@ impl ResourceActor {
                 (Backlog::Changes(items), snapshot.revision.max(after), progress.max(after))
             }
         };
-        let queue = self.subscribers.add(request.selection, from, request.bookmarks, self.context.clock.instant());
+        let queue = self.subscribers.add(request.selection, from, request.bookmarks.then_some(request.ends), self.context.clock.instant());
         Ok(Subscription { backlog, revision, queue })
     }
 

@@ -14,14 +14,24 @@ use super::{Change, Selection};
 pub const QUEUE: usize = 1024;
 /// How often a watcher that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(55);
+/// How long before its end a watch gets its last bookmark.
+const BEFORE_END: Duration = Duration::from_secs(2);
 
 struct Subscriber {
     selection: Arc<Selection>,
     queue: mpsc::Sender<WatchItem>,
     /// Changes up to this revision are not news to it.
     from: Revision,
-    bookmarks: bool,
-    last_bookmark: Instant,
+    /// When the next bookmark is due, for those who asked for them.
+    next_bookmark: Option<Instant>,
+    ends: Option<Instant>,
+}
+
+/// When a watch that got a bookmark now gets the next one: after a while, but shortly before its end in any case.
+fn next_bookmark(now: Instant, ends: Option<Instant>) -> Instant {
+    let regular = now + BOOKMARK_EVERY;
+    let last = ends.and_then(|ends| ends.checked_sub(BEFORE_END)).filter(|last| *last > now);
+    last.map_or(regular, |last| last.min(regular))
 }
 
 /// All watchers of one resource.
@@ -37,10 +47,11 @@ impl Subscribers {
         self.all.len()
     }
 
-    /// Adds a watcher of changes behind `from`.
-    pub fn add(&mut self, selection: Arc<Selection>, from: Revision, bookmarks: bool, now: Instant) -> mpsc::Receiver<WatchItem> {
+    /// Adds a watcher of changes behind `from`; `bookmarks` holds the end of its watch, if it wants any.
+    pub fn add(&mut self, selection: Arc<Selection>, from: Revision, bookmarks: Option<Option<Instant>>, now: Instant) -> mpsc::Receiver<WatchItem> {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        self.all.push(Subscriber { selection, queue, from, bookmarks, last_bookmark: now });
+        let next_bookmark = bookmarks.map(|ends| next_bookmark(now, ends));
+        self.all.push(Subscriber { selection, queue, from, next_bookmark, ends: bookmarks.flatten() });
         receiver
     }
 
@@ -52,11 +63,11 @@ impl Subscribers {
     /// Sends the bookmarks that are due, and forgets watchers that are gone.
     pub fn bookmark(&mut self, revision: Revision, now: Instant) {
         self.deliver(|subscriber| {
-            let due = subscriber.bookmarks && now.saturating_duration_since(subscriber.last_bookmark) >= BOOKMARK_EVERY;
+            let due = subscriber.next_bookmark.is_some_and(|due| due <= now);
             if !due || subscriber.from > revision {
                 return None;
             }
-            subscriber.last_bookmark = now;
+            subscriber.next_bookmark = Some(next_bookmark(now, subscriber.ends));
             Some(WatchItem::Bookmark { revision, initial_end: false })
         });
     }
@@ -75,5 +86,20 @@ impl Subscribers {
             },
         });
         self.overflowed += overflowed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_come_now_and_then_and_shortly_before_the_end() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(next_bookmark(start, None), after(55));
+        assert_eq!(next_bookmark(start, Some(after(600))), after(55));
+        assert_eq!(next_bookmark(start, Some(after(30))), after(28));
+        assert_eq!(next_bookmark(after(29), Some(after(30))), after(29 + 55), "the last one was sent");
     }
 }

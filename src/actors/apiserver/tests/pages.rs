@@ -97,7 +97,7 @@ async fn initial_events_end_with_an_annotated_bookmark() {
     let api = boot().await;
     config_map(&api, "a").await;
     let newest = config_map(&api, "b").await;
-    let options = WatchOptions { send_initial_events: true, allow_bookmarks: true, ..WatchOptions::default() };
+    let options = WatchOptions { send_initial_events: Some(true), allow_bookmarks: true, ..WatchOptions::default() };
     let mut watch = api.watch("configmaps", "default", options).await;
     for _ in 0..2 {
         assert!(matches!(watch.next().await, Some(WatchItem::Event { .. })));
@@ -122,4 +122,51 @@ async fn two_servers_over_one_store_see_each_others_writes() {
     let second = boot_with(ApiServerOptions::new(store)).await;
     config_map(&first, "a").await;
     assert_eq!(second.names("configmaps", "default").await, ["a"]);
+}
+
+#[actix::test]
+async fn a_first_page_of_a_revision_is_of_that_revision() {
+    let api = boot().await;
+    let first = config_map(&api, "a").await;
+    config_map(&api, "b").await;
+    let paged = ListOptions { resource_version: Some(first), limit: 10, ..ListOptions::default() };
+    let list = api.list("configmaps", "default", paged.clone()).await.expect("lists");
+    assert_eq!((list.items.len(), list.revision), (1, first));
+    let any = ListOptions { resource_version: Some(Revision::ZERO), limit: 1, ..ListOptions::default() };
+    let list = api.list("configmaps", "default", any).await.expect("lists");
+    assert_eq!((list.items.len(), list.continue_token), (2, None), "any state comes whole");
+    let newest = ListOptions { limit: 1, ..ListOptions::default() };
+    let token = api.list("configmaps", "default", newest).await.expect("lists").continue_token;
+    let both = ListOptions { continue_token: token, ..paged };
+    let status = api.list("configmaps", "default", both).await.expect_err("two revisions");
+    assert_eq!((status.code, status.message.as_str()), (400, "specifying resource version is not allowed when using continue"));
+}
+
+#[actix::test]
+async fn a_watch_may_begin_without_what_is_there() {
+    let api = boot().await;
+    config_map(&api, "a").await;
+    for resource_version in [None, Some(Revision::ZERO)] {
+        let options = WatchOptions { send_initial_events: Some(false), resource_version, ..WatchOptions::default() };
+        let mut watch = api.watch("configmaps", "default", options).await;
+        let name = format!("new-{}", resource_version.is_some());
+        config_map(&api, &name).await;
+        match tokio::time::timeout(Duration::from_secs(5), watch.next()).await.expect("in time") {
+            Some(WatchItem::Event { object, .. }) => assert_eq!(*object.key.name, name),
+            other => panic!("expected an event, got {other:?}"),
+        }
+    }
+}
+
+#[actix::test]
+async fn a_short_watch_gets_a_bookmark_before_it_ends() {
+    let api = boot().await;
+    let newest = config_map(&api, "a").await;
+    let lasts = Some(Duration::from_secs(3));
+    let options = WatchOptions { resource_version: Some(newest), allow_bookmarks: true, lasts, ..WatchOptions::default() };
+    let mut watch = api.watch("configmaps", "default", options).await;
+    match tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("in time") {
+        Some(WatchItem::Bookmark { revision, initial_end: false }) => assert!(revision >= newest),
+        other => panic!("expected a bookmark, got {other:?}"),
+    }
 }

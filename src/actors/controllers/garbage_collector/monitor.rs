@@ -107,7 +107,7 @@ impl Monitor {
 
     async fn follow(&self, resume: &mut Option<Revision>) -> Result<(), Status> {
         let options =
-            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: resume.is_none(), ..WatchOptions::default() };
+            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: Some(resume.is_none()), ..WatchOptions::default() };
         let resource = self.resource.clone();
         let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;

@@ -32,7 +32,7 @@ pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: 
 }
 
 async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Cache<K>, resume: &mut Option<Revision>) -> Result<(), Status> {
-    let options = WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: resume.is_none(), ..selected.clone() };
+    let options = WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: Some(resume.is_none()), ..selected.clone() };
     let mut events = api.watch(options).await?;
     let mut listing = resume.is_none().then(OrdMap::new);
     while let Some(event) = events.next().await {

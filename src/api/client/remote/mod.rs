@@ -187,7 +187,7 @@ impl Inner {
     async fn watch(&self, caller: Caller, target: Target, options: WatchOptions) -> Result<WatchStream, Status> {
         match self.open_watch(&caller, &target, &options).await {
             // A server that cannot send what exists as events of the watch.
-            Err(status) if options.send_initial_events && status.code == 422 => self.list_and_watch(caller, target, options).await,
+            Err(status) if options.send_initial_events == Some(true) && status.code == 422 => self.list_and_watch(caller, target, options).await,
             opened => opened,
         }
     }
@@ -225,7 +225,7 @@ impl Inner {
             }
         };
         initial.push(WatchItem::Bookmark { revision, initial_end: true });
-        let options = WatchOptions { resource_version: Some(revision), send_initial_events: false, ..options };
+        let options = WatchOptions { resource_version: Some(revision), send_initial_events: None, ..options };
         let rest = self.open_watch(&caller, &target, &options).await?;
         Ok(stream::iter(initial).chain(rest).boxed())
     }

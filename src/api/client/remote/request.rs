@@ -80,7 +80,7 @@ impl Outgoing {
         if options.allow_bookmarks {
             query.add("allowWatchBookmarks", "true");
         }
-        if options.send_initial_events {
+        if options.send_initial_events == Some(true) {
             query.add("sendInitialEvents", "true");
             query.add("resourceVersionMatch", "NotOlderThan");
         }
@@ -279,7 +279,7 @@ mod tests {
         let options = WatchOptions {
             fields: FieldSelector::parse("spec.nodeName=n1").expect("parses"),
             allow_bookmarks: true,
-            send_initial_events: true,
+            send_initial_events: Some(true),
             ..WatchOptions::default()
         };
         let watch = Outgoing::of_watch(&target("", "pods", "n", "", ""), &options, 300);

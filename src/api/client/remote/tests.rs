@@ -76,7 +76,8 @@ async fn a_watch_streams_what_exists_and_what_changes() {
     };
     put("a", EventType::Added);
     let api = api(&remote(&door));
-    let mut watch = api.watch(WatchOptions { send_initial_events: true, allow_bookmarks: true, ..WatchOptions::default() }).await.expect("begins");
+    let mut watch =
+        api.watch(WatchOptions { send_initial_events: Some(true), allow_bookmarks: true, ..WatchOptions::default() }).await.expect("begins");
     let WatchEvent::Applied { object, .. } = watch.next().await.expect("an event") else { panic!("what exists comes first") };
     assert_eq!(object.metadata.name.as_deref(), Some("a"));
     assert!(matches!(watch.next().await, Some(WatchEvent::Bookmark { revision: Revision(2), initial_end: true })));
@@ -129,7 +130,9 @@ async fn more_requests_than_a_connection_carries_open_another() {
     let api = api(&remote(&door));
     let mut watches = Vec::new();
     for _ in 0..200 {
-        watches.push(api.watch(WatchOptions { send_initial_events: true, ..WatchOptions::default() }).await.expect("begins"));
+        watches.push(
+            api.watch(WatchOptions { send_initial_events: Some(true), allow_bookmarks: true, ..WatchOptions::default() }).await.expect("begins"),
+        );
     }
     api.create(&config_map("x")).await.expect("requests are still taken");
     for watch in &mut watches {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha512};
 
 use super::{
-    accept::{clauses, negotiate},
+    accept::{self, Offer, clauses, negotiate},
     reply::Outgoing,
 };
 use crate::{resources::Registry, status::Status};
@@ -99,13 +99,13 @@ fn tagged(document: &Value) -> Tagged {
 
 fn plain(request: &HttpRequest, document: Option<Value>) -> Result<HttpResponse, Status> {
     let document = document.ok_or_else(Status::page_not_found)?;
-    let accepted = negotiate(accept_header(request))?;
+    let accepted = negotiate(accept::header(request), Offer::DOCUMENT)?;
     Ok(Outgoing::new(request, accepted).json(200, document.to_string().into_bytes()))
 }
 
 /// Whether the best alternative we have for discovery is the aggregated form.
 fn wants_aggregated(request: &HttpRequest) -> bool {
-    for clause in clauses(accept_header(request)) {
+    for clause in clauses(accept::header(request)) {
         if !clause.takes("application/json") {
             continue;
         }
@@ -116,8 +116,4 @@ fn wants_aggregated(request: &HttpRequest) -> bool {
         }
     }
     false
-}
-
-fn accept_header(request: &HttpRequest) -> &str {
-    request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("")
 }

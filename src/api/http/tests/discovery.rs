@@ -53,3 +53,30 @@ async fn openapi_documents_are_cached_by_hash() {
     assert_eq!((stale.status.as_u16(), stale.header("location")), (301, url.as_str()));
     assert_eq!(admin.get("/openapi/v3/apis/nonsense/v1").await.status, 404);
 }
+
+#[actix_web::test]
+async fn the_old_openapi_document_comes_as_json_or_as_a_message() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let mut admin = door.connect(true).await;
+    let reply = admin.get("/openapi/v2").await;
+    let document = reply.json();
+    assert_eq!((reply.header("content-type"), &document["swagger"]), ("application/json", &json!("2.0")));
+    let deployment = &document["definitions"]["io.k8s.api.apps.v1.Deployment"];
+    assert_eq!(deployment["x-kubernetes-group-version-kind"], json!([{"group": "apps", "version": "v1", "kind": "Deployment"}]));
+    assert_eq!(deployment["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.apps.v1.DeploymentSpec");
+    let port = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!((&port["x-kubernetes-patch-merge-key"], &port["type"]), (&json!("name"), &json!("array")));
+    let create = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments"]["post"];
+    assert_eq!(
+        (&create["parameters"][0]["in"], &create["responses"]["201"]["schema"]["$ref"]),
+        (&json!("body"), &json!("#/definitions/io.k8s.api.apps.v1.Deployment"))
+    );
+    let options = &document["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"]["x-kubernetes-group-version-kind"];
+    assert!(options.as_array().is_some_and(|kinds| kinds.len() > 10), "{options}");
+    const MESSAGE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let message = admin.send("GET", "/openapi/v2", &[("accept", MESSAGE)], "").await;
+    assert_eq!((message.header("content-type"), &message.body[..5]), (MESSAGE, &b"\x0a\x032.0"[..]));
+    let etag = message.header("etag").to_owned();
+    assert_eq!(admin.send("GET", "/openapi/v2", &[("accept", MESSAGE), ("if-none-match", &etag)], "").await.status, 304);
+    assert_eq!(admin.send("GET", "/openapi/v2", &[("accept", "text/html")], "").await.status, 406);
+}

@@ -145,7 +145,7 @@ impl ApiService for FakeService {
             let item = item.ok().filter(|(of, _)| *of == prefix).map(|(_, item)| item);
             std::future::ready(item)
         });
-        let skip = usize::from(!options.send_initial_events);
+        let skip = usize::from(options.send_initial_events != Some(true) || !options.allow_bookmarks);
         let initial = initial.into_iter().rev().skip(skip).rev().collect::<Vec<_>>();
         std::future::ready(Ok(stream::iter(initial).chain(live).boxed())).boxed()
     }

@@ -7,6 +7,7 @@ pub mod fake;
 mod forms;
 mod kubectl;
 mod metrics;
+mod protobuf;
 mod proxies;
 mod requests;
 mod watches;

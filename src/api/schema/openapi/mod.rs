@@ -1,11 +1,12 @@
 //! OpenAPI v3: one document per group and version, made from the schema tables, the resource table and, for
-//! descriptions, the documentation that the Rust types carry.
+//! descriptions, the documentation that the Rust types carry. `v2` is the same in the words of OpenAPI v2.
 
 mod components;
 mod descriptions;
 mod operations;
 mod parameters;
 mod paths;
+pub mod v2;
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::Schemas;
 use crate::{
-    http::OpenApiSource,
+    http::{OpenApiSource, OpenApiV2},
     meta::{GroupVersion, GroupVersionKind},
     resources::{Registry, Resource},
 };
@@ -26,6 +27,11 @@ pub struct BuiltinOpenApi;
 impl OpenApiSource for BuiltinOpenApi {
     fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes> {
         document(registry, group_version).map(|document| document.to_string().into())
+    }
+
+    fn v2(&self, registry: &Registry) -> Option<OpenApiV2> {
+        let document = v2::document(registry);
+        Some(OpenApiV2 { message: v2::message(&document).into(), json: document.to_string().into() })
     }
 }
 

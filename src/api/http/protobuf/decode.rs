@@ -1,12 +1,14 @@
-//! Protobuf bodies as JSON trees: one transcoder over the field numbers of the schema tables.
-//!
-//! Clients that know the types (client-go, so also kubectl's `create NAME` commands) send
-//! `k8s\0` followed by a `runtime.Unknown` that wraps the object. What is absent in Go's JSON is left out here too.
+//! Protobuf messages as JSON trees. What is absent in Go's JSON is left out here too.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::{
+    MAGIC,
+    union::Union,
+    wire::{Malformed, Reader, Wire},
+};
 use crate::{
     meta::{
         GroupVersion, GroupVersionKind,
@@ -16,86 +18,8 @@ use crate::{
     status::Status,
 };
 
-/// The media type.
-pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
-
-const MAGIC: &[u8] = b"k8s\0";
 /// Messages nested deeper are refused.
 const MAX_DEPTH: usize = 64;
-
-/// One field of a message on the wire.
-enum Wire<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// Bytes that are no protobuf message of the expected type.
-#[derive(Debug, thiserror::Error)]
-#[error("the protobuf message is malformed")]
-struct Malformed;
-
-/// Reads fields off a message.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn varint(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(Malformed)?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Malformed)
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    /// The next field with its number; `None` at the end.
-    fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, Malformed> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let tag = self.varint()?;
-        let wire = match tag & 7 {
-            0 => Wire::Number(self.varint()?),
-            1 => Wire::Number(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| Malformed)?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Wire::Bytes(self.take(length)?)
-            }
-            5 => Wire::Number(u64::from(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| Malformed)?))),
-            _ => return Err(Malformed),
-        };
-        Ok(Some((u32::try_from(tag >> 3).map_err(|_| Malformed)?, wire)))
-    }
-}
-
-impl<'a> Wire<'a> {
-    fn bytes(&self) -> Result<&'a [u8], Malformed> {
-        match self {
-            Wire::Bytes(bytes) => Ok(bytes),
-            Wire::Number(_) => Err(Malformed),
-        }
-    }
-
-    fn text(&self) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed)
-    }
-
-    fn number(&self) -> Result<u64, Malformed> {
-        match self {
-            Wire::Number(number) => Ok(*number),
-            Wire::Bytes(_) => Err(Malformed),
-        }
-    }
-}
 
 /// The object in a protobuf body, as JSON with kind and apiVersion.
 ///
@@ -151,7 +75,7 @@ fn unwrap(unknown: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
 }
 
 /// Reads a message of `definition`; `prefix` are the numbers of the messages around it whose fields JSON has inline.
-fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
+pub fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
     if depth > MAX_DEPTH {
         return Err(Malformed);
     }
@@ -159,9 +83,9 @@ fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out:
     while let Some((number, wire)) = reader.field()? {
         let mut path = prefix.to_vec();
         path.push(number);
-        let mut fields = definition.fields().iter().filter(|field| !is_type_meta(definition, field));
+        let mut fields = definition.wire_order().iter().map(|at| &definition.fields()[*at]);
         if let Some(field) = fields.clone().find(|field| field.numbers == path) {
-            read_field(field, &wire, depth, out)?;
+            read_field(definition, field, &wire, depth, out)?;
         } else if fields.any(|field| field.numbers.len() > path.len() && field.numbers.starts_with(&path)) {
             message(wire.bytes()?, definition, &path, depth + 1, out)?;
         }
@@ -169,14 +93,9 @@ fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out:
     Ok(())
 }
 
-/// kind and apiVersion of an object travel outside of it; their numbers belong to other fields.
-fn is_type_meta(definition: &Struct, field: &Field) -> bool {
-    let is_shared = || definition.fields().iter().any(|other| other.name != field.name && other.numbers == field.numbers);
-    matches!(&*field.name, "kind" | "apiVersion") && (!definition.kinds.is_empty() || is_shared())
-}
-
-fn read_field(field: &Field, wire: &Wire<'_>, depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
+fn read_field(definition: &Struct, field: &Field, wire: &Wire<'_>, depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
     let slot = &*field.name;
+    let union = Union::of(definition, field);
     match &field.node.kind {
         Kind::List(item) => {
             let list = out.entry(slot).or_insert_with(|| json!([]));
@@ -185,19 +104,19 @@ fn read_field(field: &Field, wire: &Wire<'_>, depth: usize, out: &mut Map<String
                 let mut reader = Reader(packed);
                 while !reader.0.is_empty() {
                     let number = Wire::Number(reader.varint()?);
-                    items.push(value(item, &number, depth)?.unwrap_or(Value::Null));
+                    items.push(value(item, None, &number, depth)?.unwrap_or(Value::Null));
                 }
             } else {
-                items.push(value(item, wire, depth)?.unwrap_or(Value::Null));
+                items.push(value(item, None, wire, depth)?.unwrap_or(Value::Null));
             }
         }
         Kind::Map(item) => {
-            let (key, entry) = map_entry(item, wire, depth)?;
+            let (key, entry) = map_entry(item, union, wire, depth)?;
             let map = out.entry(slot).or_insert_with(|| json!({}));
             map.as_object_mut().ok_or(Malformed)?.insert(key, entry);
         }
         _ => {
-            let Some(read) = value(&field.node, wire, depth)? else { return Ok(()) };
+            let Some(read) = value(&field.node, union, wire, depth)? else { return Ok(()) };
             if !(field.omit_empty && !field.pointer && is_zero(&read)) {
                 out.insert(slot.to_owned(), read);
             }
@@ -216,13 +135,13 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn map_entry(item: &Node, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), Malformed> {
+fn map_entry(item: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), Malformed> {
     let mut reader = Reader(wire.bytes()?);
     let (mut key, mut entry) = (String::new(), None);
     while let Some((number, wire)) = reader.field()? {
         match number {
             1 => key = wire.text()?.to_owned(),
-            2 => entry = value(item, &wire, depth)?,
+            2 => entry = value(item, union, &wire, depth)?,
             _ => {}
         }
     }
@@ -238,7 +157,7 @@ fn map_entry(item: &Node, wire: &Wire<'_>, depth: usize) -> Result<(String, Valu
 }
 
 /// One value; `None` for what JSON does not have at all, such as a zero time.
-fn value(node: &Node, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, Malformed> {
+fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, Malformed> {
     let read = match &node.kind {
         Kind::String => wire.text()?.into(),
         Kind::Bytes => BASE64_STANDARD.encode(wire.bytes()?).into(),
@@ -252,10 +171,7 @@ fn value(node: &Node, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, Ma
         },
         Kind::Time => return time(wire.bytes()?, format_time),
         Kind::MicroTime => return time(wire.bytes()?, format_micro_time),
-        Kind::Any => match first(wire.bytes()?)? {
-            Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|_| Malformed)?,
-            None => return Ok(None),
-        },
+        Kind::Any => return any(union, wire.bytes()?, depth),
         Kind::Struct(definition) => {
             let mut object = Map::new();
             message(wire.bytes()?, definition.get(), &[], depth + 1, &mut object)?;
@@ -265,13 +181,24 @@ fn value(node: &Node, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, Ma
         Kind::List(item) => {
             let (mut reader, mut items) = (Reader(wire.bytes()?), Vec::new());
             while let Some((_, wire)) = reader.field()? {
-                items.push(value(item, &wire, depth + 1)?.unwrap_or(Value::Null));
+                items.push(value(item, None, &wire, depth + 1)?.unwrap_or(Value::Null));
             }
             items.into()
         }
         Kind::Map(_) => return Err(Malformed),
     };
     Ok(Some(read))
+}
+
+/// JSON in a message of its own, or one of the unions.
+fn any(union: Option<Union>, bytes: &[u8], depth: usize) -> Result<Option<Value>, Malformed> {
+    if let Some(union) = union {
+        return union.read(bytes, depth).map(Some);
+    }
+    match first(bytes)? {
+        Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|_| Malformed),
+        None => Ok(None),
+    }
 }
 
 /// The field numbered 1.
@@ -315,74 +242,3 @@ fn time(bytes: &[u8], format: fn(Timestamp) -> String) -> Result<Option<Value>, 
 
 /// Go's zero time, in Unix seconds.
 const ZERO_TIME: i64 = -62_135_596_800;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Appends a length-delimited field.
-    fn put(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        out.push(number << 3 | 2);
-        out.push(u8::try_from(bytes.len()).expect("short"));
-        out.extend_from_slice(bytes);
-    }
-
-    fn wrapped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        let (mut type_meta, mut body) = (Vec::new(), MAGIC.to_vec());
-        put(&mut type_meta, 1, api_version.as_bytes());
-        put(&mut type_meta, 2, kind.as_bytes());
-        put(&mut body, 1, &type_meta);
-        put(&mut body, 2, raw);
-        body
-    }
-
-    #[test]
-    fn a_config_map_reads_as_its_json() {
-        let (mut metadata, mut entry, mut raw) = (Vec::new(), Vec::new(), Vec::new());
-        put(&mut metadata, 1, b"a");
-        put(&mut metadata, 3, b"");
-        put(&mut metadata, 8, b"");
-        put(&mut entry, 1, b"k");
-        put(&mut entry, 2, b"v");
-        put(&mut raw, 1, &metadata);
-        put(&mut raw, 2, &entry);
-        let read = to_json(&wrapped("v1", "ConfigMap", &raw)).expect("well formed");
-        assert_eq!(read, json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}}));
-    }
-
-    #[test]
-    fn fields_of_inlined_messages_come_to_the_surface() {
-        // spec.volumes[0] = {name: 1, volumeSource: 2 {configMap: 19 {localObjectReference: 1 {name: 1}}}}
-        let (mut reference, mut config_map, mut source, mut volume, mut spec, mut raw) = (vec![], vec![], vec![], vec![], vec![], vec![]);
-        put(&mut reference, 1, b"c");
-        put(&mut config_map, 1, &reference);
-        source.extend([0x9a, 0x01, u8::try_from(config_map.len()).expect("short")]);
-        source.extend(&config_map);
-        put(&mut volume, 1, b"v");
-        put(&mut volume, 2, &source);
-        put(&mut spec, 1, &volume);
-        put(&mut raw, 2, &spec);
-        let read = to_json(&wrapped("v1", "Pod", &raw)).expect("well formed");
-        assert_eq!(read["spec"]["volumes"], json!([{"name": "v", "configMap": {"name": "c"}}]));
-    }
-
-    #[test]
-    fn the_type_of_nested_options_travels_outside_too() {
-        let (mut metadata, mut raw) = (Vec::new(), Vec::new());
-        put(&mut metadata, 1, b"p");
-        put(&mut raw, 1, &metadata);
-        // deleteOptions: 2 {gracePeriodSeconds: 1}
-        put(&mut raw, 2, &[0x08, 0x03]);
-        let read = to_json(&wrapped("policy/v1", "Eviction", &raw)).expect("well formed");
-        assert_eq!(read["deleteOptions"], json!({"gracePeriodSeconds": 3}));
-        let options = to_json(&wrapped("v1", "DeleteOptions", &[0x08, 0x00])).expect("well formed");
-        assert_eq!(options["gracePeriodSeconds"], 0);
-    }
-
-    #[test]
-    fn what_is_no_message_is_a_bad_request() {
-        assert_eq!(to_json(b"{}").expect_err("JSON").code, 400);
-        assert_eq!(to_json(&wrapped("v1", "Nonsense", b"")).expect_err("no such kind").code, 400);
-        assert_eq!(to_json(&wrapped("v1", "Pod", &[0x0a, 0x7f])).expect_err("cut off").code, 400);
-    }
-}

@@ -1,0 +1,87 @@
+//! The places of `JSONSchemaProps` where JSON has one of two types without a tag and protobuf a message of both.
+
+use serde_json::{Map, Value};
+
+use super::{
+    decode, encode,
+    wire::{Malformed, Reader, put_bytes, put_message, put_number},
+};
+use crate::schema::{Field, Schemas, Struct};
+
+const PROPS: &str = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+
+/// The unions, with the numbers of their fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "each is a schema or something else")]
+pub enum Union {
+    /// A schema (1), or a list of them (2).
+    SchemaOrArray,
+    /// A flag (1), and maybe a schema (2).
+    SchemaOrBool,
+    /// A schema (1), or names of properties (2).
+    SchemaOrStrings,
+}
+
+impl Union {
+    /// The union at a field.
+    pub fn of(definition: &Struct, field: &Field) -> Option<Union> {
+        if &*definition.full_name != PROPS {
+            return None;
+        }
+        match &*field.name {
+            "items" => Some(Union::SchemaOrArray),
+            "additionalItems" | "additionalProperties" => Some(Union::SchemaOrBool),
+            "dependencies" => Some(Union::SchemaOrStrings),
+            _ => None,
+        }
+    }
+
+    /// Reads the message of a union.
+    pub fn read(self, bytes: &[u8], depth: usize) -> Result<Value, Malformed> {
+        let (mut reader, mut schema, mut items, mut flag) = (Reader(bytes), None, Vec::new(), false);
+        while let Some((number, wire)) = reader.field()? {
+            match (self, number) {
+                (Union::SchemaOrArray | Union::SchemaOrStrings, 1) | (Union::SchemaOrBool, 2) => schema = Some(read_schema(wire.bytes()?, depth)?),
+                (Union::SchemaOrArray, 2) => items.push(read_schema(wire.bytes()?, depth)?),
+                (Union::SchemaOrStrings, 2) => items.push(wire.text()?.into()),
+                (Union::SchemaOrBool, 1) => flag = wire.number()? != 0,
+                _ => {}
+            }
+        }
+        Ok(match (schema, self) {
+            (Some(schema), _) => schema,
+            (None, Union::SchemaOrBool) => flag.into(),
+            (None, _) => items.into(),
+        })
+    }
+
+    /// Appends the message of a union, without tag and length.
+    pub fn write(self, value: &Value, out: &mut Vec<u8>) {
+        match (self, value) {
+            (Union::SchemaOrArray | Union::SchemaOrStrings, Value::Object(schema)) => put_schema(1, schema, out),
+            (Union::SchemaOrArray, Value::Array(schemas)) => {
+                schemas.iter().filter_map(Value::as_object).for_each(|schema| put_schema(2, schema, out))
+            }
+            (Union::SchemaOrStrings, Value::Array(names)) => {
+                names.iter().filter_map(Value::as_str).for_each(|name| put_bytes(2, name.as_bytes(), out));
+            }
+            (Union::SchemaOrBool, Value::Bool(flag)) => put_number(1, u64::from(*flag), out),
+            (Union::SchemaOrBool, Value::Object(schema)) => {
+                put_number(1, 1, out);
+                put_schema(2, schema, out);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn read_schema(bytes: &[u8], depth: usize) -> Result<Value, Malformed> {
+    let (definition, mut schema) = (Schemas::builtin().definition(PROPS).ok_or(Malformed)?, Map::new());
+    decode::message(bytes, &definition, &[], depth + 1, &mut schema)?;
+    Ok(schema.into())
+}
+
+fn put_schema(number: u32, schema: &Map<String, Value>, out: &mut Vec<u8>) {
+    let Some(definition) = Schemas::builtin().definition(PROPS) else { return };
+    put_message(number, out, |out| encode::object(&definition, schema, out));
+}
