@@ -15,4 +15,3 @@ mod machine;
 mod panics;
 mod sample;
 mod units;
-mod workloads;
