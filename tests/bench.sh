@@ -8,7 +8,7 @@ TROUPE_BENCH_ROWS=$(mktemp)
 export TROUPE_BENCH_ROWS
 trap 'rm -f "$TROUPE_BENCH_ROWS"' EXIT
 
-cargo bench --workspace --benches
+cargo bench --workspace --bench '*'
 
 if [ -n "${BUILD:-}" ]; then
     cargo build --bin troupe

@@ -56,7 +56,7 @@ async fn ready_pods(bench: &Bench, count: usize, round: usize) -> f64 {
     let (mut ready, mut buffer) = (BTreeSet::new(), Vec::new());
     while ready.len() < count {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("pods become Ready").expect("the watch lasts");
-        buffer.extend_from_slice(frame.expect("no error").data_ref().map_or(&[][..], |data| data));
+        buffer.extend_from_slice(frame.expect("no error").data_ref().map_or(&[], |data| &data[..]));
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             let event: Value = serde_json::from_slice(&line).expect("an event");

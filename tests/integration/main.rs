@@ -15,3 +15,4 @@ mod machine;
 mod panics;
 mod sample;
 mod units;
+mod workloads;

@@ -28,6 +28,8 @@ const LASTS: Duration = Duration::from_secs(2);
 
 fn main() {
     println!("API server behind its door");
+    // As the daemon does: what is resident should be what is used.
+    nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
     actix::System::new().block_on(async {
         let api = boot().await;
         creates(&api).await;

@@ -130,6 +130,8 @@ async fn idle_actors() {
 
 fn main() {
     println!("actor runtime");
+    // As the daemon does: what is resident should be what is used.
+    nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
     actix_rt::System::new().block_on(async {
         idle_actors().await;
         hops().await;

@@ -1,6 +1,7 @@
 //! The controllers: a folder each, bringing actual state to desired state.
 
 pub mod cluster_role_aggregation;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
@@ -8,15 +9,21 @@ pub mod endpointslice;
 pub mod garbage_collector;
 #[cfg(test)]
 mod integration_tests;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod owners;
+mod pod_control;
 pub mod pod_gc;
 pub mod pods;
 pub mod replicaset;
+pub mod replicationcontroller;
+mod revisions;
 pub mod root_ca;
 pub mod serviceaccount;
 mod services;
+pub mod statefulset;
+pub mod ttl_after_finished;
 pub mod volume_protection;
 mod writes;

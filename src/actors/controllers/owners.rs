@@ -21,7 +21,11 @@ pub enum Claim {
 
 /// `PodControllerRefManager.ClaimObject`: by controller reference (uid) and selector.
 pub fn claim(owner: &ObjectMeta, object: &ObjectMeta, selector: &LabelSelector) -> Claim {
-    let matches = selector.matches(object.labels.as_ref().unwrap_or(&Default::default()));
+    claim_if(owner, object, selector.matches(object.labels.as_ref().unwrap_or(&Default::default())))
+}
+
+/// The same where more than the selector says whether an object `matches`.
+pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim {
     match controller_of(object) {
         Some(reference) if Some(&reference.uid) == owner.uid.as_ref() => {
             if matches {
@@ -61,9 +65,40 @@ pub async fn adopt<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner: Ow
     skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
 }
 
+/// The same, and gives the object a finalizer.
+pub async fn adopt_with_finalizer<K: KubeObject>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    owner: OwnerReference,
+    finalizer: &str,
+) -> Result<Option<Arc<K>>, Status> {
+    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner], "finalizers": [finalizer]}});
+    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+}
+
 /// Takes `owner_uid` out of an object's owners.
 pub async fn release<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner_uid: &str) -> Result<Option<Arc<K>>, Status> {
     let patch = json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner_uid}]}});
+    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+}
+
+/// The same, and takes a finalizer of `owner_uid`'s away.
+pub async fn release_with_finalizer<K: KubeObject>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    owner_uid: &str,
+    finalizer: &str,
+) -> Result<Option<Arc<K>>, Status> {
+    let owners = json!([{"$patch": "delete", "uid": owner_uid}]);
+    let patch = json!({"metadata": {"uid": uid, "ownerReferences": owners, "$deleteFromPrimitiveList/finalizers": [finalizer]}});
+    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+}
+
+/// Takes a finalizer away.
+pub async fn remove_finalizer<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, finalizer: &str) -> Result<Option<Arc<K>>, Status> {
+    let patch = json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [finalizer]}});
     skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
 }
 

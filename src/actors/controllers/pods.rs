@@ -1,11 +1,13 @@
 //! What controllers ask about pods: active, ready, available, and which to delete first.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 /// Neither finished nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
-    !matches!(phase(pod), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+    !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// `status.phase`, or "".
@@ -34,6 +36,26 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
         return false;
     }
     min_ready_seconds == 0 || ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+/// When the first ready pod that is not available yet becomes so.
+pub fn next_available<'a>(pods: impl IntoIterator<Item = &'a Pod>, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    if min_ready_seconds == 0 {
+        return None;
+    }
+    let waiting = pods.into_iter().filter(|pod| is_ready(pod) && !is_available(pod, min_ready_seconds, now));
+    let left = waiting.filter_map(|pod| Some(i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs()));
+    left.min().map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()))
+}
+
+/// Succeeded or failed.
+pub fn is_finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Being deleted, and not finished yet.
+pub fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && !is_finished(pod)
 }
 
 /// Orders pods for deletion, first to go first (`controller.ActivePodsWithRanks`): unassigned, then pending, then

@@ -7,6 +7,11 @@ pub fn is_gone(status: &Status) -> bool {
     status.is_not_found()
 }
 
+/// The namespace goes away: nothing can be made in it, and nobody needs it.
+pub fn is_namespace_terminating(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
 /// Deletes an object if it still is the one with this UID; that it is gone already is fine.
 pub async fn delete_with_uid<K: KubeObject>(api: &Api<K>, name: &str, uid: &str) -> Result<(), Status> {
     let options = DeleteOptions { precondition_uid: Some(uid.to_owned()), ..DeleteOptions::default() };

@@ -1,10 +1,12 @@
-//! An API service that misbehaves by a seed: late calls, conflicts, lost replies, late, repeated and broken watches.
+//! An API service that misbehaves by a seed: late calls, conflicts, lost replies, partitions, late, repeated, lost and broken
+//! watches.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
 use troupe_api::{
     ApiReply, ApiService,
     meta::Cause,
@@ -27,11 +29,26 @@ pub struct Faults {
     pub repeat: f64,
     /// A watch ends after an item.
     pub broken_watch: f64,
+    /// A watch ends before an item, which does not come.
+    pub lost_item: f64,
+    /// A call finds the network parted: until it is mended, no call gets through and no watch item comes.
+    pub partition: f64,
+    pub most_partition: Duration,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Faults { delay: 0.3, most_delay: Duration::from_millis(400), conflict: 0.1, lost_reply: 0.05, repeat: 0.1, broken_watch: 0.02 }
+        Faults {
+            delay: 0.3,
+            most_delay: Duration::from_millis(400),
+            conflict: 0.1,
+            lost_reply: 0.05,
+            repeat: 0.1,
+            broken_watch: 0.02,
+            lost_item: 0.02,
+            partition: 0.01,
+            most_partition: Duration::from_secs(20),
+        }
     }
 }
 
@@ -44,6 +61,7 @@ pub struct FaultyService {
 struct Dice {
     faults: Faults,
     rng: Mutex<StdRng>,
+    parted_until: Mutex<Option<Instant>>,
 }
 
 impl Dice {
@@ -51,8 +69,30 @@ impl Dice {
         self.rng.lock().random_bool(probability)
     }
 
+    fn some_of(&self, most: Duration) -> Duration {
+        most.mul_f64(self.rng.lock().random_range(0.0..1.0))
+    }
+
+    /// Until when the network is parted, if it is; it may part now.
+    fn parted(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut until = self.parted_until.lock();
+        *until = until.filter(|until| *until > now);
+        if until.is_none() && self.comes(self.faults.partition) {
+            *until = Some(now + self.some_of(self.faults.most_partition));
+        }
+        *until
+    }
+
+    async fn mended(&self) {
+        let until = *self.parted_until.lock();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     async fn delay(&self) {
-        let pause = self.comes(self.faults.delay).then(|| self.faults.most_delay.mul_f64(self.rng.lock().random_range(0.0..1.0)));
+        let pause = self.comes(self.faults.delay).then(|| self.some_of(self.faults.most_delay));
         if let Some(pause) = pause {
             tokio::time::sleep(pause).await;
         }
@@ -61,7 +101,10 @@ impl Dice {
 
 impl FaultyService {
     pub fn new(inner: Arc<dyn ApiService>, faults: Faults, seed: u64) -> Arc<Self> {
-        Arc::new(FaultyService { inner, dice: Arc::new(Dice { faults, rng: Mutex::new(StdRng::seed_from_u64(seed)) }) })
+        Arc::new(FaultyService {
+            inner,
+            dice: Arc::new(Dice { faults, rng: Mutex::new(StdRng::seed_from_u64(seed)), parted_until: Mutex::default() }),
+        })
     }
 }
 
@@ -74,6 +117,9 @@ impl ApiService for FaultyService {
         let (inner, dice) = (self.inner.clone(), self.dice.clone());
         Box::pin(async move {
             dice.delay().await;
+            if dice.parted().is_some() {
+                return Err(Status::unavailable("the network is parted, says the simulation"));
+            }
             let is_update = matches!(call.operation, Operation::Update { .. } | Operation::Patch { .. });
             if is_update && dice.comes(dice.faults.conflict) {
                 let (resource, name) = (call.target.group_resource(), call.target.name.clone());
@@ -90,6 +136,9 @@ impl ApiService for FaultyService {
         let (inner, dice) = (self.inner.clone(), self.dice.clone());
         Box::pin(async move {
             dice.delay().await;
+            if dice.parted().is_some() {
+                return Err(Status::unavailable("the network is parted, says the simulation"));
+            }
             let items = inner.watch(user, target, options, cause).await?;
             Ok(faulty(items, dice))
         })
@@ -105,11 +154,13 @@ fn faulty(items: WatchStream, dice: Arc<Dice>) -> WatchStream {
         let dice = dice.clone();
         async move {
             dice.delay().await;
+            dice.mended().await;
             // Only changes come twice: the end of the initial list is said once.
             let twice = matches!(item, WatchItem::Event { .. }) && dice.comes(dice.faults.repeat);
-            let last = dice.comes(dice.faults.broken_watch);
+            let lost = dice.comes(dice.faults.lost_item);
+            let last = lost || dice.comes(dice.faults.broken_watch);
             let again = twice.then(|| item.clone());
-            (last, stream::iter([Some(item), again].into_iter().flatten()))
+            (last, stream::iter([Some(item), again].into_iter().flatten().filter(|_| !lost).collect::<Vec<_>>()))
         }
     });
     // The item at which the stream breaks still comes through.

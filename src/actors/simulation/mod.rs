@@ -7,6 +7,8 @@ mod clock;
 mod faults;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workloads;
 
 use std::{
     future::Future,
@@ -15,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{runtime::Builder, task::LocalSet};
 
@@ -29,11 +32,20 @@ pub fn simulate<F, T>(seed: u64, world: impl FnOnce(System) -> F) -> T
 where
     F: Future<Output = T>,
 {
+    simulate_with_clock(seed, |system, _| world(system))
+}
+
+/// The same with the clock, which may be set.
+pub fn simulate_with_clock<F, T>(seed: u64, world: impl FnOnce(System, Arc<SimulatedClock>) -> F) -> T
+where
+    F: Future<Output = T>,
+{
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("an executor of one thread");
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let system = System::new(SystemOptions::local(seed, Arc::new(SimulatedClock::default()))).expect("no threads are started");
-        world(system).await
+        let clock = Arc::new(SimulatedClock::default());
+        let system = System::new(SystemOptions::local(seed, clock.clone())).expect("no threads are started");
+        world(system, clock).await
     })
 }
 
@@ -52,6 +64,15 @@ pub async fn restart_units(system: System, prefix: &'static str, period: Duratio
         } else {
             system.directory().poison(chosen);
         }
+    }
+}
+
+/// Sets the wall clock by up to `most`, forward or back, about every `period`, for as long as the returned task is polled.
+pub async fn jump_clock(clock: Arc<SimulatedClock>, most: Duration, period: Duration, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    loop {
+        tokio::time::sleep(period.mul_f64(rng.random_range(0.5..1.5))).await;
+        clock.jump(SignedDuration::from_secs_f64(most.as_secs_f64() * rng.random_range(-1.0..1.0)));
     }
 }
 

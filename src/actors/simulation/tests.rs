@@ -11,7 +11,7 @@ use troupe_api::{
     store::memory::MemoryStore,
 };
 
-use super::{Faults, FaultyService, fingerprint, restart_units, simulate};
+use super::{Faults, FaultyService, fingerprint, jump_clock, restart_units, simulate_with_clock};
 use crate::{
     apiserver::{
         ApiServerOptions,
@@ -67,7 +67,7 @@ fn is_converged(deployment: &Deployment, replicas: i32) -> bool {
 
 /// A Deployment is made, scaled and changed under faults. Returns the fingerprint of the run.
 fn run(seed: u64) -> u64 {
-    simulate(seed, |system| async move {
+    simulate_with_clock(seed, |system, clock| async move {
         let options =
             ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
         let api = boot_with(options).await;
@@ -88,6 +88,7 @@ fn run(seed: u64) -> u64 {
             biased;
             () = steps => {}
             () = restart_units(system.clone(), "controllers/", Duration::from_secs(7), seed) => {}
+            () = jump_clock(clock, Duration::from_secs(30), Duration::from_secs(11), seed) => {}
         }
         play(&api, &system, REST).await;
         let deployment = api.client.namespaced::<Deployment>("default").get("web").await.expect("there");

@@ -32,6 +32,8 @@ const BATCH: usize = 1024;
 
 fn main() {
     println!("store");
+    // As the daemon does: what is resident should be what is used.
+    nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     // First, while the allocator has no freed memory to hand out again.
     memory_and_reads(&runtime);

@@ -135,6 +135,11 @@ pub trait Strategy: Send + Sync + 'static {
         true
     }
 
+    /// Whether a deletion that does not say otherwise leaves the dependents behind: two old kinds do.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     /// The grace period in seconds for a deletion of `object`; `None` deletes at once (all kinds but pods).
     fn graceful_deletion(&self, _object: &Object, _requested: Option<i64>) -> Option<i64> {
         None

@@ -108,7 +108,7 @@ pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jif
         Grace::None => None,
         Grace::Seconds(seconds) => Some(seconds),
     };
-    metadata::set_finalizers(&mut new, propagate(metadata::finalizers(old), options.propagation));
+    metadata::set_finalizers(&mut new, propagate(metadata::finalizers(old), options.propagation, resource.strategy.orphans_by_default()));
     let namespace = is_namespace(resource);
     let held = !metadata::finalizers(&new).is_empty() || namespace && !old.list(&["spec", "finalizers"]).is_empty();
     if !held && graceful.is_none_or(|seconds| seconds == 0) {
@@ -162,14 +162,14 @@ fn mark(object: &mut Object, grace: i64, now: jiff::Timestamp, ahead: i64) {
     object.set(&["metadata", "deletionGracePeriodSeconds"], grace);
 }
 
-/// The finalizers after the propagation policy had its say. Without a policy the ones that stand there decide.
-fn propagate(finalizers: Vec<String>, policy: Option<Propagation>) -> Vec<String> {
+/// The finalizers after the propagation policy had its say. Without a policy the ones that stand there decide, then the kind.
+fn propagate(finalizers: Vec<String>, policy: Option<Propagation>, orphans_by_default: bool) -> Vec<String> {
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     let (orphan, foreground) = match policy {
         Some(Propagation::Orphan) => (true, false),
         Some(Propagation::Background) => (false, false),
         Some(Propagation::Foreground) => (false, true),
-        None => (has(ORPHAN), has(FOREGROUND)),
+        None => (has(ORPHAN) || orphans_by_default && !has(FOREGROUND), has(FOREGROUND)),
     };
     let unchanged = orphan == has(ORPHAN) && foreground == has(FOREGROUND);
     if unchanged {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
     core::v1::Pod,
@@ -11,13 +10,14 @@ use serde_json::json;
 use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status, stored::KubeObject};
 
 use super::{
-    history::records_template_of,
     plan::{Action, Why},
     template::{HASH_LABEL, pod_for_node},
 };
 use crate::{
     controllers::{
-        owners::{adopt, controller_of, controller_reference, release},
+        owners::{adopt, controller_reference, release},
+        pod_control::PodControl,
+        revisions::{Recorded, record, taken},
         writes::{delete_with_uid, is_gone},
     },
     runtime::{
@@ -58,7 +58,7 @@ impl Applier<'_> {
                     self.cx.wrote(self.pods, &*self.api().patch(&pod, "", PatchType::Merge, &patch).await?);
                 }
                 Action::CreatePods { nodes, hash } => failure = self.create_pods(&nodes, &hash).await.err(),
-                Action::DeletePod { pod, uid, why } => self.delete_pod(&pod, uid, &why).await?,
+                Action::DeletePod { pod, uid, why } => self.delete_pod(&pod, &uid, &why).await?,
                 Action::UpdateStatus(status) => self.write_status(*status).await?,
             }
         }
@@ -88,62 +88,30 @@ impl Applier<'_> {
     }
 
     async fn create_revision(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
-        match self.api().create(revision).await {
-            Ok(made) => self.cx.wrote(self.revisions, &*made),
-            Err(status) if status.is_already_exists() => return self.collision(revision).await,
-            Err(status) => return Err(status.into()),
+        match record(&self.api(), revision).await? {
+            Recorded::Made(made) => self.cx.wrote(self.revisions, &*made),
+            Recorded::Known => {}
+            Recorded::Taken => {
+                let mut updated = self.set.clone();
+                let status = updated.status.get_or_insert_default();
+                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                self.cx.wrote(self.sets, &*self.api().update_status(&updated).await?);
+                return Err(ReconcileError::Other(taken(revision)));
+            }
         }
         Ok(())
     }
 
-    /// The name is taken: by this very revision (made before, not yet seen), or by another template with the same hash.
-    async fn collision(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
-        let name = revision.metadata.name.clone().unwrap_or_default();
-        let existing = self.api::<ControllerRevision>().get(&name).await?;
-        let ours = controller_of(&existing.metadata).is_some_and(|owner| owner.uid == self.uid());
-        if ours && records_template_of(&existing, self.set) {
-            return Ok(());
-        }
-        let mut updated = self.set.clone();
-        let status = updated.status.get_or_insert_default();
-        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-        self.cx.wrote(self.sets, &*self.api().update_status(&updated).await?);
-        Err(ReconcileError::Other(format!("the name {name} is taken by another controller revision; another hash is tried")))
-    }
-
-    /// Creates pods in growing batches (1, 2, 4, …), so that a quota or a bad template costs one failed call and not hundreds.
     async fn create_pods(&self, nodes: &[String], hash: &str) -> Result<(), Status> {
-        let api = self.api::<Pod>();
-        let about = ReconcileContext::reference(self.set);
-        let (mut left, mut batch) = (nodes, 1);
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            let pods: Vec<Pod> = now.iter().map(|node| pod_for_node(self.set, node, hash, controller_reference(self.set))).collect();
-            let mut failure = None;
-            for result in join_all(pods.iter().map(|pod| api.create(pod))).await {
-                match result {
-                    Ok(made) => {
-                        self.cx.wrote(self.pods, &*made);
-                        let name = made.metadata.name.as_deref().unwrap_or_default();
-                        self.cx.events().normal(&about, "SuccessfulCreate", format!("Created pod: {name}"));
-                    }
-                    // The namespace goes away: nothing can be made in it, and nobody needs it.
-                    Err(status) if status.message.contains("because it is being terminated") => return Ok(()),
-                    Err(status) => {
-                        self.cx.events().warning(&about, "FailedCreate", format!("Error creating: {status}"));
-                        failure = Some(status);
-                    }
-                }
-            }
-            if let Some(status) = failure {
-                return Err(status);
-            }
-            (left, batch) = (later, batch * 2);
-        }
-        Ok(())
+        let pods: Vec<Pod> = nodes.iter().map(|node| pod_for_node(self.set, node, hash, controller_reference(self.set))).collect();
+        self.control().create(&pods).await.map_err(|failed| failed.status)
     }
 
-    async fn delete_pod(&self, pod: &str, uid: String, why: &Why) -> Result<(), ReconcileError> {
+    fn control(&self) -> PodControl<'_> {
+        PodControl::new(self.set, self.pods, self.cx)
+    }
+
+    async fn delete_pod(&self, pod: &str, uid: &str, why: &Why) -> Result<(), ReconcileError> {
         let about = ReconcileContext::reference(self.set);
         let namespace = self.namespace();
         match why {
@@ -157,15 +125,7 @@ impl Applier<'_> {
                 self.cx.events().normal(&about, "SucceededDaemonPod", message);
             }
         }
-        match delete_with_uid(&self.api::<Pod>(), pod, &uid).await {
-            Ok(()) => self.cx.events().normal(&about, "SuccessfulDelete", format!("Deleted pod: {pod}")),
-            Err(status) => {
-                self.cx.events().warning(&about, "FailedDelete", format!("Error deleting: {status}"));
-                return Err(status.into());
-            }
-        }
-        self.cx.deleted(self.pods, self.key(pod), uid);
-        Ok(())
+        Ok(self.control().delete(pod, uid).await?)
     }
 
     async fn write_status(&self, status: DaemonSetStatus) -> Result<(), ReconcileError> {

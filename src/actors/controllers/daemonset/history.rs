@@ -5,11 +5,10 @@ use std::sync::Arc;
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet},
-        core::v1::{Pod, PodTemplateSpec},
+        core::v1::Pod,
     },
-    apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::{Value, json};
 use troupe_api::meta::LabelSelector;
 
 use super::{
@@ -17,8 +16,8 @@ use super::{
     template::{HASH_LABEL, target_node},
 };
 use crate::controllers::{
-    deployment::template::template_hash,
-    owners::{Claim, claim, controller_reference},
+    owners::{Claim, claim},
+    revisions,
 };
 
 /// The revision of the current template, and those of earlier ones.
@@ -90,37 +89,14 @@ pub fn surplus(set: &DaemonSet, history: &History, pods: &[&Arc<Pod>]) -> Vec<Ac
     unused.map(|revision| Action::DeleteRevision { name: name(&revision.metadata), uid: uid(&revision.metadata) }).collect()
 }
 
-/// The revision that records the set's template.
 fn new_revision(set: &DaemonSet, number: i64) -> ControllerRevision {
     let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let hash = template_hash(&template, set.status.as_ref().and_then(|status| status.collision_count));
-    let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
-    labels.insert(HASH_LABEL.into(), hash.clone());
-    ControllerRevision {
-        metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", set.metadata.name.as_deref().unwrap_or_default())),
-            namespace: set.metadata.namespace.clone(),
-            labels: Some(labels),
-            annotations: set.metadata.annotations.clone(),
-            owner_references: Some(vec![controller_reference(set)]),
-            ..ObjectMeta::default()
-        },
-        data: Some(RawExtension(patch_to(&template))),
-        revision: number,
-    }
-}
-
-/// The strategic merge patch that brings a set back to `template`.
-fn patch_to(template: &PodTemplateSpec) -> Value {
-    let mut template = serde_json::to_value(template).expect("a template always encodes");
-    template["$patch"] = "replace".into();
-    json!({"spec": {"template": template}})
+    revisions::new(set, &template, HASH_LABEL, number, set.status.as_ref().and_then(|status| status.collision_count))
 }
 
 /// Whether the revision records the set's current template.
-pub fn records_template_of(revision: &ControllerRevision, set: &DaemonSet) -> bool {
-    let recorded = revision.data.as_ref().and_then(|data| data.0.get("spec")?.get("template"));
-    let recorded = recorded.and_then(|template| serde_json::from_value::<PodTemplateSpec>(template.clone()).ok());
+fn records_template_of(revision: &ControllerRevision, set: &DaemonSet) -> bool {
+    let recorded = revisions::template(revision);
     recorded.is_some() && recorded.as_ref() == set.spec.as_ref().map(|spec| &spec.template)
 }
 

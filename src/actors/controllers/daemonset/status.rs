@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::DaemonSetStatus;
 
 use super::{eligibility::Eligibility, placement::min_ready_seconds, plan::View, template::is_updated};
-use crate::controllers::pods::{is_available, is_ready, ready_since};
+use crate::controllers::pods::{self, is_available, is_ready};
 
 /// Counts nodes, by the first pod of each.
 pub fn status(view: &View<'_>) -> DaemonSetStatus {
@@ -43,8 +43,5 @@ pub fn status(view: &View<'_>) -> DaemonSetStatus {
 
 /// When the first ready pod that is not available yet becomes so.
 pub fn next_available(view: &View<'_>) -> Option<Duration> {
-    let min_ready = min_ready_seconds(view);
-    let waiting = view.pods.values().flatten().filter(|pod| is_ready(pod) && !is_available(pod, min_ready, view.now));
-    let left = waiting.filter_map(|pod| Some(i64::from(min_ready) - view.now.duration_since(ready_since(pod)?).as_secs()));
-    left.min().map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()))
+    pods::next_available(view.pods.values().flatten().map(|pod| &***pod), min_ready_seconds(view), view.now)
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     controllers::{
         owners::{adopt, controller_of, controller_reference, release},
-        writes::{delete_with_uid, is_gone},
+        writes::{delete_with_uid, is_gone, is_namespace_terminating},
     },
     runtime::{
         cache::Cache,
@@ -87,7 +87,7 @@ async fn create(
             Ok(())
         }
         Err(status) if status.is_already_exists() => collision(deployment, set, api, own).await,
-        Err(status) if status.message.contains("because it is being terminated") => Ok(()),
+        Err(status) if is_namespace_terminating(&status) => Ok(()),
         Err(status) => {
             cx.events().warning(
                 &ReconcileContext::reference(deployment),

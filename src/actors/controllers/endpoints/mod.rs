@@ -11,7 +11,7 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 use self::plan::Action;
 use super::{
     services::{selected_pods, services_of},
-    writes::is_gone,
+    writes::{is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches},
@@ -68,7 +68,7 @@ impl Controller for EndpointsController {
         };
         match written {
             Ok(written) => cx.wrote(&self.endpoints, &*written),
-            Err(status) if is_gone(&status) || status.message.contains("because it is being terminated") => {}
+            Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
             Err(status) => return Err(status.into()),
         }
         Ok(Outcome::Done)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 
 use crate::controllers::{
-    endpointslice::plan::{LAST_CHANGE, hostname, is_headless, pod_address, target, target_port},
+    endpointslice::plan::{LAST_CHANGE, PortKey, hostname, is_headless, pod_address, ports, target},
     pods::{is_ready, phase},
 };
 
@@ -55,13 +55,11 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -
     }
 }
 
-type Ports = Vec<(String, String, i32, Option<String>)>;
-
 /// Addresses grouped by the ports they serve, ready ones apart from others; sorted, so that equal states are equal.
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let spec = service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    let mut groups: BTreeMap<Ports, (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Vec<PortKey>, (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
     let mut sorted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed")).collect();
     sorted.sort_by_key(|pod| (pod_address(pod), pod.metadata.uid.clone()));
     let mut count = 0;
@@ -90,19 +88,6 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
     (subsets.collect(), count > MAX_ADDRESSES)
 }
 
-fn ports(service: &Service, pod: &Pod) -> Ports {
-    let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let mut ports: Ports = declared
-        .filter_map(|port| {
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-            let number = target_port(port.target_port.as_ref(), port.port, &protocol, pod)?;
-            Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
-        })
-        .collect();
-    ports.sort();
-    ports
-}
-
-fn endpoint_port((name, protocol, port, app_protocol): (String, String, i32, Option<String>)) -> EndpointPort {
+fn endpoint_port((name, protocol, port, app_protocol): PortKey) -> EndpointPort {
     EndpointPort { name: (!name.is_empty()).then_some(name), protocol: Some(protocol), port, app_protocol }
 }

@@ -16,7 +16,7 @@ use troupe_api::meta::ObjectKey;
 use self::plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot};
 use super::{
     services::{selected_pods, services_of},
-    writes::{delete_with_uid, is_gone},
+    writes::{delete_with_uid, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
     cache::{Cache, Caches},
@@ -70,7 +70,7 @@ impl EndpointSliceController {
             };
             match written {
                 Ok(written) => cx.wrote(&self.slices, &*written),
-                Err(status) if is_gone(&status) || status.message.contains("because it is being terminated") => {}
+                Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
                 Err(status) => return Err(status.into()),
             }
         }

@@ -75,7 +75,7 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
 }
 
 /// A port as slices group by it: name, protocol, number, application protocol.
-type PortKey = (String, String, i32, Option<String>);
+pub type PortKey = (String, String, i32, Option<String>);
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
 fn plan_ports(service: &Service, ports: &[PortKey], endpoints: Vec<Endpoint>, left: &mut Vec<&Arc<EndpointSlice>>) -> Vec<Action> {
@@ -227,7 +227,7 @@ pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
 }
 
 /// The Service's ports as the pod serves them: named target ports resolve per pod.
-fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
+pub fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
     let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let mut ports: Vec<PortKey> = declared
         .filter_map(|port| {
@@ -241,7 +241,7 @@ fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
 }
 
 /// The number behind a target port on this pod; `None` where the pod has no port of that name.
-pub fn target_port(target: Option<&IntOrString>, port: i32, protocol: &str, pod: &Pod) -> Option<i32> {
+fn target_port(target: Option<&IntOrString>, port: i32, protocol: &str, pod: &Pod) -> Option<i32> {
     match target {
         None => Some(port),
         Some(IntOrString::Int(0)) => Some(port),

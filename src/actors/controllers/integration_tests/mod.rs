@@ -6,6 +6,7 @@ mod namespaces;
 mod rollouts;
 mod scheduling;
 mod services;
+mod workloads;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +24,23 @@ use troupe_api::{
 };
 
 use super::{
-    deployment::DeploymentController, endpoints::EndpointsController, endpointslice::EndpointSliceController, garbage_collector,
-    namespace::NamespaceController, node_ipam::NodeIpamController, node_lifecycle::NodeLifecycleController, pod_gc::PodGcController,
-    replicaset::ReplicaSetController, root_ca::RootCaPublisher, serviceaccount::ServiceAccountController,
+    cronjob::CronJobController,
+    daemonset::DaemonSetController,
+    deployment::DeploymentController,
+    endpoints::EndpointsController,
+    endpointslice::EndpointSliceController,
+    garbage_collector,
+    job::{JobController, orphans::JobOrphanController},
+    namespace::NamespaceController,
+    node_ipam::NodeIpamController,
+    node_lifecycle::NodeLifecycleController,
+    pod_gc::PodGcController,
+    replicaset::ReplicaSetController,
+    replicationcontroller::ReplicationControllerController,
+    root_ca::RootCaPublisher,
+    serviceaccount::ServiceAccountController,
+    statefulset::StatefulSetController,
+    ttl_after_finished::TtlAfterFinishedController,
 };
 use crate::{
     apiserver::{
@@ -62,6 +77,13 @@ impl World {
         let world = World { api, store, system, caches };
         world.start(DeploymentController::new(&world.caches));
         world.start(ReplicaSetController::new(&world.caches));
+        world.start(ReplicationControllerController::new(&world.caches));
+        world.start(StatefulSetController::new(&world.caches));
+        world.start(DaemonSetController::new(&world.caches));
+        world.start(JobController::new(&world.caches));
+        world.start(JobOrphanController::new(&world.caches));
+        world.start(CronJobController::new(&world.caches));
+        world.start(TtlAfterFinishedController::new(&world.caches));
         world.start(NamespaceController::new(&world.caches));
         world.start(ServiceAccountController::new(&world.caches));
         world.start(RootCaPublisher::new(&world.caches, "CA"));
@@ -226,7 +248,7 @@ async fn play_kubelet(client: &Client, pod: &Pod, address: u32, now: &str) {
         return;
     }
     let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    if !bound || super::pods::is_ready(pod) {
+    if !bound || super::pods::is_ready(pod) || super::pods::is_finished(pod) {
         return;
     }
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});

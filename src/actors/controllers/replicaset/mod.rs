@@ -1,4 +1,6 @@
 //! ReplicaSet: keeps as many pods as it says.
+//!
+//! The shell serves every [`Replicated`] kind: ReplicationControllers are planned as the ReplicaSets they amount to.
 
 mod apply;
 pub mod plan;
@@ -8,70 +10,113 @@ mod tests;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
-use troupe_api::meta::{LabelSelector, ObjectKey};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetStatus},
+    core::v1::{Pod, PodTemplateSpec},
+};
+use troupe_api::{
+    meta::{LabelSelector, ObjectKey},
+    stored::KubeObject,
+};
 
+use self::plan::Plan;
 use super::owners::controller_of;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// See the module.
-pub struct ReplicaSetController {
-    sets: Cache<ReplicaSet>,
-    pods: Cache<Pod>,
+/// A kind that keeps a number of pods made from one template.
+pub trait Replicated: KubeObject {
+    /// The controller's place in the tree.
+    const CONTROLLER: &'static str;
+
+    fn selector(&self) -> Option<LabelSelector>;
+
+    fn template(&self) -> PodTemplateSpec;
+
+    /// Plans for the object; see [`plan::plan`].
+    fn plan(&self, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan;
+
+    /// The object with this status.
+    fn with_status(&self, status: ReplicaSetStatus) -> Self;
 }
 
-impl ReplicaSetController {
-    pub fn new(caches: &Caches) -> Self {
-        ReplicaSetController { sets: caches.cache(), pods: caches.cache() }
+impl Replicated for ReplicaSet {
+    const CONTROLLER: &'static str = "replicaset";
+
+    fn selector(&self) -> Option<LabelSelector> {
+        self.spec.as_ref().map(|spec| LabelSelector::from(&spec.selector))
+    }
+
+    fn template(&self) -> PodTemplateSpec {
+        self.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default()
+    }
+
+    fn plan(&self, pods: &[Arc<Pod>], failure: Option<&str>, now: Timestamp) -> Plan {
+        plan::plan(self, pods, failure, now)
+    }
+
+    fn with_status(&self, status: ReplicaSetStatus) -> Self {
+        ReplicaSet { status: Some(status), ..self.clone() }
     }
 }
 
-impl Controller for ReplicaSetController {
-    const NAME: &'static str = "replicaset";
+/// See the module.
+pub type ReplicaSetController = ReplicasController<ReplicaSet>;
+
+/// Keeps the pods of all objects of one kind.
+pub struct ReplicasController<K: Replicated> {
+    owners: Cache<K>,
+    pods: Cache<Pod>,
+}
+
+impl<K: Replicated> ReplicasController<K> {
+    pub fn new(caches: &Caches) -> Self {
+        ReplicasController { owners: caches.cache(), pods: caches.cache() }
+    }
+}
+
+impl<K: Replicated> Controller for ReplicasController<K> {
+    const NAME: &'static str = K::CONTROLLER;
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.primary::<ReplicaSet>();
-        watches.owned::<Pod>("ReplicaSet");
-        let sets = self.sets.clone();
-        // A pod without controller may be adopted by any set that selects it.
+        watches.primary::<K>();
+        watches.owned::<Pod>(K::KIND);
+        let owners = self.owners.clone();
+        // A pod without controller may be adopted by any object that selects it.
         watches.map::<Pod>(move |change| {
             let Some(pod) = change.new.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
             let labels = pod.metadata.labels.clone().unwrap_or_default();
-            let selecting =
-                sets.list(&change.key.namespace).into_iter().filter(|set| selector_of(set).is_some_and(|selector| selector.matches(&labels)));
-            selecting.map(|set| ObjectKey::new(change.key.namespace.clone(), set.metadata.name.clone().unwrap_or_default())).collect()
+            let all = owners.list(&change.key.namespace).into_iter();
+            let selecting = all.filter(|owner| owner.selector().is_some_and(|selector| selector.matches(&labels)));
+            selecting.map(|owner| ObjectKey::new(change.key.namespace.clone(), owner.metadata().name.clone().unwrap_or_default())).collect()
         });
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let Some(set) = self.sets.get(key) else { return Ok(Outcome::Done) };
-        let set = set.object;
-        let pods = related_pods(&set, &self.pods.list(&key.namespace));
-        let planned = plan::plan(&set, &pods, None, cx.now());
-        let failure = apply::apply(&set, &planned.actions, &self.sets, &self.pods, cx).await?;
+        let Some(owner) = self.owners.get(key) else { return Ok(Outcome::Done) };
+        let owner = owner.object;
+        let pods = related_pods(&*owner, &self.pods.list(&key.namespace));
+        let planned = owner.plan(&pods, None, cx.now());
+        let failure = apply::apply(&*owner, &planned.actions, &self.owners, &self.pods, cx).await?;
         if let Some(message) = failure {
             // What went wrong belongs in the status before the next attempt.
-            let again = plan::plan(&set, &pods, Some(&message), cx.now());
-            apply::write_status(&set, &again.actions, &self.sets, cx).await?;
+            let again = owner.plan(&pods, Some(&message), cx.now());
+            apply::write_status(&*owner, &again.actions, &self.owners, cx).await?;
             return Err(ReconcileError::Other(message));
         }
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 }
 
-fn selector_of(set: &ReplicaSet) -> Option<LabelSelector> {
-    set.spec.as_ref().map(|spec| LabelSelector::from(&spec.selector))
-}
-
-/// Pods that the set controls or could: its own, and matching ones.
-fn related_pods(set: &ReplicaSet, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-    let Some(selector) = selector_of(set) else { return Vec::new() };
+/// Pods that the owner controls or could: its own, and matching ones.
+fn related_pods<K: Replicated>(owner: &K, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+    let Some(selector) = owner.selector() else { return Vec::new() };
     let empty = Default::default();
     let related = pods.iter().filter(|pod| {
-        let owned = controller_of(&pod.metadata).is_some_and(|owner| Some(&owner.uid) == set.metadata.uid.as_ref());
+        let owned = controller_of(&pod.metadata).is_some_and(|reference| Some(&reference.uid) == owner.metadata().uid.as_ref());
         owned || selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty))
     });
     related.cloned().collect()

@@ -14,7 +14,7 @@ use troupe_api::meta::LabelSelector;
 
 use crate::controllers::{
     owners::{Claim, claim},
-    pods::{is_active, is_available, is_ready, rank_for_deletion},
+    pods::{is_active, is_available, is_ready, is_terminating, next_available, rank_for_deletion},
 };
 
 /// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
@@ -74,17 +74,13 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Tim
     if !terminating {
         plan.actions.extend(scale(usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0), &active, pods, now));
     }
-    let leaving = owned.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !is_finished(pod)).count();
+    let leaving = owned.iter().filter(|pod| is_terminating(pod)).count();
     let status = status(set, &active, leaving, failure, now);
     if set.status.as_ref() != Some(&status) {
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
     }
-    plan.again_after = next_available(&active, spec.min_ready_seconds.unwrap_or(0), now);
+    plan.again_after = next_available(active.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
     plan
-}
-
-fn is_finished(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 fn scale(wanted: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now: Timestamp) -> Vec<Action> {
@@ -140,18 +136,4 @@ fn conditions(set: &ReplicaSet, failure: Option<&str>, now: Timestamp) -> Option
         Some(_) => {}
     }
     (!conditions.is_empty()).then_some(conditions)
-}
-
-/// When the first ready pod that is not available yet becomes so.
-fn next_available(active: &[&Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Option<std::time::Duration> {
-    if min_ready_seconds == 0 {
-        return None;
-    }
-    let waiting = active.iter().filter(|pod| is_ready(pod) && !is_available(pod, min_ready_seconds, now));
-    let left = waiting.filter_map(|pod| {
-        let since = crate::controllers::pods::ready_since(pod)?;
-        let left = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
-        Some(std::time::Duration::from_secs(left.max(1).unsigned_abs()))
-    });
-    left.min()
 }

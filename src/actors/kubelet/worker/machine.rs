@@ -53,6 +53,8 @@ pub struct PodMachine {
     observed: Option<Observed>,
     observing: bool,
     stale: bool,
+    /// After a failed observation: not before then.
+    observe_at: Option<Timestamp>,
     memory: Memory,
     probes: Probes,
     messages: BTreeMap<String, String>,
@@ -79,6 +81,7 @@ impl PodMachine {
             observed: None,
             observing: false,
             stale: true,
+            observe_at: None,
             memory: Memory { logged, ..Memory::default() },
             probes: Probes::default(),
             messages: BTreeMap::new(),
@@ -152,9 +155,10 @@ impl PodMachine {
         self.observing = false;
         let Some(observed) = observed else {
             self.stale = true;
-            self.wake_at = now.saturating_add(OBSERVE_AGAIN).ok();
+            self.observe_at = now.saturating_add(OBSERVE_AGAIN).ok();
             return;
         };
+        self.observe_at = None;
         self.messages.extend(messages);
         self.messages.retain(|id, _| observed.containers.iter().any(|seen| seen.id == *id));
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
@@ -229,12 +233,13 @@ impl PodMachine {
     /// Goes on from what is known now.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.stale && !self.observing {
+        let may_observe = self.observe_at.is_none_or(|at| at <= now);
+        if self.stale && !self.observing && may_observe {
             self.stale = false;
             self.observing = true;
             effects.push(Effect::Observe);
         }
-        self.wake_at = None;
+        self.wake_at = self.observe_at.filter(|at| *at > now);
         let Some(observed) = self.observed.clone() else { return effects };
         if self.finishing {
             return effects;
@@ -404,7 +409,7 @@ impl PodMachine {
 
     /// Starts what is due and remembers when the next thing is.
     fn arm(&mut self, planned: Option<Timestamp>, spec: &PodSpec, effects: &mut Vec<Effect>, now: Timestamp) {
-        let mut wake = planned;
+        let mut wake = [planned, self.wake_at].into_iter().flatten().min();
         let mut sooner = |time: Option<Timestamp>| wake = [wake, time].into_iter().flatten().min();
         if self.stopping.is_none() {
             let due = self.probes.take_due(now);

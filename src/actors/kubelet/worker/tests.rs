@@ -4,8 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::json;
+use troupe_cri::names::PodIdentity;
 
 use super::{
+    machine::{Effect, PodMachine},
     observed::{ContainerView, Observed, RunState, SandboxView},
     plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Verdict, plan},
 };
@@ -256,4 +258,21 @@ proptest! {
             prop_assert!(world.observed.is_empty() && world.plan(1_000_000).gone);
         }
     }
+}
+
+#[test]
+fn a_runtime_that_does_not_answer_is_asked_once_a_second() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    let at = |milliseconds: i64| Timestamp::from_millisecond(milliseconds).expect("a time");
+    let mut asked = 0;
+    for milliseconds in (0..5_000).step_by(10) {
+        machine.stir();
+        if machine.advance(at(milliseconds)).contains(&Effect::Observe) {
+            asked += 1;
+            machine.observed(None, BTreeMap::new(), at(milliseconds));
+            assert!(!machine.advance(at(milliseconds)).contains(&Effect::Observe), "not at once");
+            assert_eq!(machine.wake_at(), Some(at(milliseconds + 1_000)), "it asks again by itself");
+        }
+    }
+    assert_eq!(asked, 5);
 }

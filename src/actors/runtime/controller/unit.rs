@@ -194,6 +194,8 @@ fn component(name: &str) -> String {
         "endpoints" => "endpoint-controller".into(),
         "endpointslice" => "endpoint-slice-controller".into(),
         "node-lifecycle" => "node-controller".into(),
+        "replicationcontroller" => "replication-controller".into(),
+        "job-orphan" => "job-controller".into(),
         name => format!("{name}-controller"),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         printing::{age, boolean, container_cells, container_columns, elapsed, integer, name, or_none, selector_or_none, since, string, wide},
         resource::age_of,
         tree::{at, descend, each, fill, items, text},
-        validation::job,
+        validation::{cron_job, job, job_status},
     },
     status::FieldError,
 };
@@ -49,12 +49,16 @@ impl Strategy for Job {
         split_update(new, old, context);
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         job::job(object)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { job::job_status(new, old) } else { job::job_update(new, old) }
+        if subresource == "status" { job_status::job_status(new, old) } else { job::job_update(new, old) }
     }
 
     fn selectable_paths(&self) -> &'static [&'static str] {
@@ -184,11 +188,11 @@ impl Strategy for CronJob {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        job::cron_job(object)
+        cron_job::cron_job(object)
     }
 
-    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { job::cron_job(new) }
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { cron_job::cron_job_update(new, old) }
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -40,6 +40,10 @@ impl Strategy for ReplicationController {
         split_update(new, old, context);
     }
 
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         workload::replication_controller(object)
     }

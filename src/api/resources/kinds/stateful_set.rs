@@ -10,7 +10,7 @@ use crate::{
         printing::{age, container_cells, container_columns, name, string},
         resource::age_of,
         tree::{child, each, fill},
-        validation::{NameRule, names, workload},
+        validation::{NameRule, names, stateful_set},
     },
     status::FieldError,
 };
@@ -69,16 +69,11 @@ impl Strategy for StatefulSet {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        workload::stateful_set(object)
+        stateful_set::stateful_set(object)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" {
-            return workload::stateful_set_status(new);
-        }
-        let mut errors = workload::stateful_set(new);
-        errors.extend(workload::stateful_set_update(new, old));
-        errors
+        if subresource == "status" { stateful_set::stateful_set_status(new, old) } else { stateful_set::stateful_set_update(new, old) }
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,8 +1,8 @@
-//! Jobs and cron jobs.
+//! Jobs.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{IMMUTABLE, labels, non_negative, workload::pod_template};
+use super::{IMMUTABLE, job_policies, labels, names, non_negative, workload::pod_template};
 use crate::{
     meta::Object,
     resources::tree::{at, int, text},
@@ -12,6 +12,11 @@ use crate::{
 const NUMBERS: [&str; 7] =
     ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"];
 const PARALLELISM_OF_INDEXED: i64 = 100_000;
+const FAILED_INDEXES: i64 = 100_000;
+/// Above so many completions, limits per index are kept in narrower bounds.
+const MANY_COMPLETIONS: i64 = 100_000;
+const LIMIT_OF_MANY: i64 = 10_000;
+const LONGEST_MANAGER: usize = 63;
 
 fn spec(object: &Object) -> &Value {
     object.get(&["spec"]).unwrap_or(&Value::Null)
@@ -20,27 +25,42 @@ fn spec(object: &Object) -> &Value {
 /// Checks a job.
 pub fn job(object: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let spec = spec(object);
-    job_spec(&mut errors, spec, "spec");
+    generated_selector(&mut errors, object, true);
+    with_selector(&mut errors, spec(object));
+    let completions = int(spec(object), &["completions"]);
+    if text(spec(object), &["completionMode"]) == "Indexed" && completions > 0 {
+        let hostname = format!("{}-{}", object.name(), completions - 1);
+        if !names::label(&hostname, false).is_empty() {
+            let detail = format!("will not able to create pod with invalid DNS label: {hostname}");
+            errors.push(FieldError::invalid("metadata.name", object.name(), detail));
+        }
+    }
+    errors
+}
+
+fn with_selector(errors: &mut Vec<FieldError>, spec: &Value) {
+    job_spec(errors, spec, "spec");
     match at(spec, &["selector"]) {
         Value::Null => errors.push(FieldError::required("spec.selector", "")),
-        selector => labels::selector(&mut errors, "spec.selector", selector),
-    }
-    if at(spec, &["manualSelector"]).as_bool() != Some(true) {
-        generated_labels(&mut errors, object);
+        selector => labels::selector(errors, "spec.selector", selector),
     }
     let template_labels = at(spec, &["template", "metadata", "labels"]);
     if !labels::matches(at(spec, &["selector"]), template_labels) {
         let detail = "`selector` does not match template `labels`";
         errors.push(FieldError::invalid("spec.template.metadata.labels", template_labels.clone(), detail));
     }
-    errors
 }
 
-/// Labels that the server sets must be what it sets.
-fn generated_labels(errors: &mut Vec<FieldError>, object: &Object) {
+/// A selector that the server made must still be what it made, and so must the labels it selects.
+fn generated_selector(errors: &mut Vec<FieldError>, object: &Object, with_prefixed: bool) {
+    let selector = at(spec(object), &["selector"]);
+    if at(spec(object), &["manualSelector"]).as_bool() == Some(true) || selector.is_null() {
+        return;
+    }
     let template_labels = at(spec(object), &["template", "metadata", "labels"]);
-    for prefix in ["", "batch.kubernetes.io/"] {
+    let prefixes: &[&str] = if with_prefixed { &["", "batch.kubernetes.io/"] } else { &[""] };
+    let mut expected = json!({});
+    for prefix in prefixes {
         for (key, wanted) in [("controller-uid", object.uid()), ("job-name", object.name())] {
             let key = format!("{prefix}{key}");
             let found = template_labels.get(&key).and_then(Value::as_str).unwrap_or("");
@@ -50,16 +70,25 @@ fn generated_labels(errors: &mut Vec<FieldError>, object: &Object) {
             } else if found != wanted {
                 errors.push(FieldError::invalid(field, template_labels.clone(), format!("must be '{wanted}'")));
             }
+            expected[key] = wanted.into();
         }
+    }
+    if !labels::matches(selector, &expected) {
+        errors.push(FieldError::invalid("spec.selector", selector.clone(), "`selector` not auto-generated"));
     }
 }
 
-fn job_spec(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
+/// Checks the spec of a job or of a cron job's template.
+pub(super) fn job_spec(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
     for name in NUMBERS {
         non_negative(errors, spec, path, name);
     }
-    if !at(spec, &["maxFailedIndexes"]).is_null() && at(spec, &["backoffLimitPerIndex"]).is_null() {
+    let has = |name: &str| !at(spec, &[name]).is_null();
+    if has("maxFailedIndexes") && !has("backoffLimitPerIndex") {
         errors.push(FieldError::required(format!("{path}.backoffLimitPerIndex"), "when maxFailedIndexes is specified"));
+    }
+    if let Some(manager) = at(spec, &["managedBy"]).as_str() {
+        managed_by(errors, manager, &format!("{path}.managedBy"));
     }
     match text(spec, &["completionMode"]) {
         "Indexed" => indexed(errors, spec, path),
@@ -73,7 +102,16 @@ fn job_spec(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
         }
         other => errors.push(FieldError::not_supported(format!("{path}.completionMode"), other, &["NonIndexed", "Indexed"])),
     }
+    job_policies::failure(errors, spec, path);
+    if has("successPolicy") && text(spec, &["completionMode"]) == "Indexed" {
+        job_policies::success(errors, spec, path);
+    }
+    job_policies::replacement(errors, spec, path);
     pod_template(errors, at(spec, &["template"]), &format!("{path}.template"));
+    restart_policy(errors, spec, path);
+}
+
+fn restart_policy(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
     let field = format!("{path}.template.spec.restartPolicy");
     match text(spec, &["template", "spec", "restartPolicy"]) {
         "Always" | "" => errors.push(FieldError::required(field, "valid values: \"OnFailure\", \"Never\"")),
@@ -85,34 +123,58 @@ fn job_spec(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
     }
 }
 
+/// A domain and a path, like `example.com/controller`.
+fn managed_by(errors: &mut Vec<FieldError>, manager: &str, field: &str) {
+    match manager.split_once('/') {
+        _ if manager.is_empty() => errors.push(FieldError::required(field, "")),
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            super::invalid_each(errors, field, domain, names::subdomain(domain, false));
+        }
+        _ => errors.push(FieldError::invalid(field, manager, "must be a domain-prefixed path (such as \"acme.io/foo\")")),
+    }
+    if manager.len() > LONGEST_MANAGER {
+        errors.push(FieldError::too_long(field, LONGEST_MANAGER));
+    }
+}
+
 fn indexed(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
     let completions = at(spec, &["completions"]);
     if completions.is_null() {
         errors.push(FieldError::required(format!("{path}.completions"), "when completion mode is Indexed"));
     }
-    let parallelism = int(spec, &["parallelism"]);
-    if parallelism > PARALLELISM_OF_INDEXED {
-        let detail = format!("must be less than or equal to {PARALLELISM_OF_INDEXED} when completion mode is Indexed");
-        errors.push(FieldError::invalid(format!("{path}.parallelism"), parallelism, detail));
+    let (parallelism, failed) = (int(spec, &["parallelism"]), int(spec, &["maxFailedIndexes"]));
+    let mut at_most = |field: &str, value: i64, most: i64, when: &str| {
+        if value > most {
+            errors.push(FieldError::invalid(format!("{path}.{field}"), value, format!("must be less than or equal to {most}{when}")));
+        }
+    };
+    at_most("parallelism", parallelism, PARALLELISM_OF_INDEXED, " when completion mode is Indexed");
+    let completions = completions.as_i64().unwrap_or(i64::MAX);
+    at_most("maxFailedIndexes", failed, FAILED_INDEXES, "");
+    let many = completions != i64::MAX && completions > MANY_COMPLETIONS && !at(spec, &["backoffLimitPerIndex"]).is_null();
+    if many {
+        let when = format!(" when completions are above {MANY_COMPLETIONS} and used with backoff limit per index");
+        at_most("parallelism", parallelism, LIMIT_OF_MANY, &when);
+        at_most("maxFailedIndexes", failed, LIMIT_OF_MANY, &when);
     }
-    let failed = int(spec, &["maxFailedIndexes"]);
-    if completions.as_i64().is_some_and(|completions| failed > completions) {
+    if failed > completions {
         errors.push(FieldError::invalid(format!("{path}.maxFailedIndexes"), failed, "must be less than or equal to completions"));
+    }
+    if many && at(spec, &["maxFailedIndexes"]).is_null() {
+        let detail = format!("must be specified when completions is above {MANY_COMPLETIONS}");
+        errors.push(FieldError::required(format!("{path}.maxFailedIndexes"), detail));
     }
 }
 
-/// Checks an update of a job. A suspended job that has not started may still change where its pods go.
+/// Checks an update of a job. While it is suspended and has no pods, it may still change where they go and what they use.
 pub fn job_update(new: &Object, old: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    job_spec(&mut errors, spec(new), "spec");
-    let mut fixed = vec!["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
-    let elastic = text(spec(new), &["completionMode"]) == "Indexed"
-        && at(spec(new), &["completions"]) == at(spec(new), &["parallelism"])
-        && at(spec(old), &["completions"]) == at(spec(old), &["parallelism"]);
-    if !elastic {
-        fixed.push("completions");
-    }
-    for field in fixed {
+    let old_labels = at(spec(old), &["template", "metadata", "labels"]);
+    let prefixed = ["batch.kubernetes.io/job-name", "batch.kubernetes.io/controller-uid"].iter().all(|key| old_labels.get(key).is_some());
+    generated_selector(&mut errors, new, prefixed);
+    with_selector(&mut errors, spec(new));
+    completions_update(&mut errors, spec(new), spec(old));
+    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
         let (now, before) = (at(spec(new), &[field]), at(spec(old), &[field]));
         if now != before {
             errors.push(FieldError::invalid(format!("spec.{field}"), now.clone(), IMMUTABLE));
@@ -120,7 +182,7 @@ pub fn job_update(new: &Object, old: &Object) -> Vec<FieldError> {
     }
     let template = |object: &Object| {
         let mut template = at(spec(object), &["template"]).clone();
-        if may_move(old) {
+        if is_at_rest(old) {
             loosen(&mut template);
         }
         template
@@ -131,96 +193,53 @@ pub fn job_update(new: &Object, old: &Object) -> Vec<FieldError> {
     errors
 }
 
-fn may_move(old: &Object) -> bool {
-    let suspended = at(spec(old), &["suspend"]).as_bool() == Some(true);
-    suspended && old.get(&["status", "startTime"]).is_none_or(Value::is_null)
+/// Indexed jobs may grow and shrink, with their parallelism.
+fn completions_update(errors: &mut Vec<FieldError>, new: &Value, old: &Value) {
+    let (now, before) = (at(new, &["completions"]), at(old, &["completions"]));
+    if now == before || (text(new, &["completionMode"]) == "Indexed" && now.is_null()) {
+        return;
+    }
+    if text(new, &["completionMode"]) != "Indexed" {
+        errors.push(FieldError::invalid("spec.completions", now.clone(), IMMUTABLE));
+    } else if now != at(new, &["parallelism"]) {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.push(FieldError::invalid("spec.completions", now.clone(), detail));
+    }
 }
 
+/// Suspended, and seen to be so by its controller.
+fn is_at_rest(old: &Object) -> bool {
+    let suspended = at(spec(old), &["suspend"]).as_bool() == Some(true);
+    let not_started = old.get(&["status", "startTime"]).is_none_or(Value::is_null);
+    let said = old
+        .list(&["status", "conditions"])
+        .iter()
+        .any(|condition| text(condition, &["type"]) == "Suspended" && text(condition, &["status"]) == "True");
+    suspended && (not_started || said) && old.int(&["status", "active"]).unwrap_or(0) == 0
+}
+
+/// Takes out what may change.
 fn loosen(template: &mut Value) {
     let Some(template) = template.as_object_mut() else { return };
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
-        for field in ["nodeSelector", "affinity", "tolerations", "schedulingGates"] {
+        for field in ["nodeSelector", "tolerations", "schedulingGates"] {
             spec.remove(field);
+        }
+        if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+            affinity.remove("nodeAffinity");
+        }
+        if spec.get("affinity").is_some_and(|affinity| affinity.as_object().is_none_or(serde_json::Map::is_empty)) {
+            spec.remove("affinity");
+        }
+        for list in ["containers", "initContainers"] {
+            let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+            for container in containers.filter_map(Value::as_object_mut) {
+                container.remove("resources");
+            }
         }
     }
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("labels");
         metadata.remove("annotations");
-    }
-}
-
-/// Checks the status of a job: what is finished stays finished.
-pub fn job_status(new: &Object, old: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let status = new.get(&["status"]).unwrap_or(&Value::Null);
-    for field in ["active", "succeeded", "failed", "ready", "terminating"] {
-        non_negative(&mut errors, status, "status", field);
-    }
-    let is_true = |object: &Object, kind: &str| {
-        let conditions = object.list(&["status", "conditions"]);
-        conditions.iter().any(|condition| text(condition, &["type"]) == kind && text(condition, &["status"]) == "True")
-    };
-    if is_true(new, "Complete") && is_true(new, "Failed") {
-        let conditions = new.list(&["status", "conditions"]).to_vec();
-        errors.push(FieldError::invalid("status.conditions", conditions, "cannot set Complete=True and Failed=true conditions"));
-    }
-    for kind in ["Complete", "Failed"] {
-        if is_true(old, kind) && !is_true(new, kind) {
-            let conditions = new.list(&["status", "conditions"]).to_vec();
-            errors.push(FieldError::invalid("status.conditions", conditions, format!("cannot disable the terminal {kind}=True condition")));
-        }
-    }
-    errors
-}
-
-/// Checks a cron job.
-pub fn cron_job(object: &Object) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec(object), Vec::new());
-    match text(spec, &["schedule"]) {
-        "" => errors.push(FieldError::required("spec.schedule", "")),
-        schedule => cron_schedule(&mut errors, schedule),
-    }
-    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        non_negative(&mut errors, spec, "spec", field);
-    }
-    if let Some(zone) = at(spec, &["timeZone"]).as_str() {
-        time_zone(&mut errors, zone);
-    }
-    super::one_of(&mut errors, "spec.concurrencyPolicy", text(spec, &["concurrencyPolicy"]), &["Allow", "Forbid", "Replace"]);
-    let job = at(spec, &["jobTemplate", "spec"]);
-    job_spec(&mut errors, job, "spec.jobTemplate.spec");
-    if at(job, &["manualSelector"]).as_bool() == Some(true) {
-        errors.push(FieldError::not_supported("spec.jobTemplate.spec.manualSelector", true, &["nil", "false"]));
-    }
-    if object.name().len() > 52 {
-        errors.push(FieldError::invalid("metadata.name", object.name(), "must be no more than 52 characters"));
-    }
-    errors
-}
-
-fn cron_schedule(errors: &mut Vec<FieldError>, schedule: &str) {
-    if schedule.contains("TZ") {
-        let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-        errors.push(FieldError::invalid("spec.schedule", schedule, detail));
-        return;
-    }
-    let fields = schedule.split_whitespace().count();
-    if !schedule.starts_with('@') && fields != 5 {
-        let detail = format!("expected exactly 5 fields, found {fields}: [{}]", schedule.split_whitespace().collect::<Vec<_>>().join(" "));
-        errors.push(FieldError::invalid("spec.schedule", schedule, detail));
-    }
-}
-
-fn time_zone(errors: &mut Vec<FieldError>, zone: &str) {
-    if zone.is_empty() {
-        errors.push(FieldError::invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"));
-    } else if zone.eq_ignore_ascii_case("local") {
-        errors.push(FieldError::invalid(
-            "spec.timeZone",
-            zone,
-            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-        ));
-    } else if jiff::tz::TimeZone::get(zone).is_err() {
-        errors.push(FieldError::invalid("spec.timeZone", zone, format!("unknown time zone {zone}")));
     }
 }

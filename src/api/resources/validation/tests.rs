@@ -81,3 +81,160 @@ fn name_rules_differ_in_dots_digits_and_slashes() {
     assert!(names::config_key("..data")[0].starts_with("must not start with"));
     assert!(names::qualified("example.com/name").is_empty());
 }
+
+fn job(more: serde_json::Value) -> Object {
+    let labels = json!({
+        "controller-uid": "u", "job-name": "j", "batch.kubernetes.io/controller-uid": "u", "batch.kubernetes.io/job-name": "j",
+    });
+    let container = json!({
+        "name": "c", "image": "a", "imagePullPolicy": "Always", "terminationMessagePath": "/dev/t", "terminationMessagePolicy": "File",
+    });
+    let pod = json!({
+        "restartPolicy": "Never", "dnsPolicy": "Default", "terminationGracePeriodSeconds": 30, "schedulerName": "s", "containers": [container],
+    });
+    let mut spec = json!({
+        "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}, "completionMode": "NonIndexed", "parallelism": 1,
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    object(json!({"metadata": {"name": "j", "namespace": "n", "uid": "u"}, "spec": spec}))
+}
+
+fn indexed(completions: i64, more: serde_json::Value) -> Object {
+    let mut job = job(more);
+    job.set(&["spec", "completionMode"], "Indexed");
+    job.set(&["spec", "completions"], completions);
+    job
+}
+
+#[test]
+fn rules_about_failed_pods_are_checked() {
+    assert_eq!(texts(&super::job::job(&job(json!({})))), Vec::<String>::new());
+    let rule = json!({"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [3, 0, 3], "containerName": "x"}, "onPodConditions": []});
+    let policy = json!({"podFailurePolicy": {"rules": [rule, {"action": "Fail"}]}, "podReplacementPolicy": "TerminatingOrFailed"});
+    assert_eq!(
+        texts(&super::job::job(&job(policy))),
+        [
+            "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+            "spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: \"x\": must be one of the container or initContainer names in the pod template",
+            "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+            "spec.podFailurePolicy.rules[0].onExitCodes.values[2]: Duplicate value: 3",
+            "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,0,3]: must be ordered",
+            "spec.podFailurePolicy.rules[1].action: Unsupported value: \"Fail\": supported values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
+            "spec.podFailurePolicy.rules[1]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\"",
+        ]
+    );
+}
+
+#[test]
+fn rules_about_success_are_checked() {
+    let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0-2,1"}, {"succeededIndexes": "0,2", "succeededCount": 3}, {}]}});
+    assert_eq!(
+        texts(&super::job::job(&indexed(3, policy.clone()))),
+        [
+            "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-2,1\": error parsing succeededIndexes: non-increasing order, previous: 2, current: 1",
+            "spec.successPolicy.rules[1].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)",
+            "spec.successPolicy.rules[2]: Required value: at least one of succeededCount or succeededIndexes must be specified",
+        ]
+    );
+    let errors = texts(&super::job::job(&job(policy)));
+    assert!(errors[0].starts_with("spec.successPolicy: Invalid value: ") && errors[0].ends_with("requires indexed completion mode"), "{errors:?}");
+}
+
+#[test]
+fn an_indexed_job_changes_its_completions_only_with_its_parallelism() {
+    let old = indexed(3, json!({"parallelism": 3}));
+    assert!(super::job::job_update(&indexed(5, json!({"parallelism": 5})), &old).is_empty());
+    let errors = texts(&super::job::job_update(&indexed(5, json!({"parallelism": 3})), &old));
+    assert_eq!(errors, ["spec.completions: Invalid value: 5: can only be modified in tandem with spec.parallelism"]);
+    let errors = texts(&super::job::job_update(&job(json!({"completions": 5})), &job(json!({"completions": 3}))));
+    assert_eq!(errors, ["spec.completions: Invalid value: 5: field is immutable"]);
+}
+
+#[test]
+fn what_a_suspended_job_runs_may_still_be_moved_and_resized() {
+    let mut old = job(json!({"suspend": true}));
+    old.set(&["status"], json!({"startTime": "2030-01-01T00:00:00Z", "conditions": [{"type": "Suspended", "status": "True"}]}));
+    let mut new = old.clone();
+    new.set(&["spec", "template", "spec", "nodeSelector"], json!({"disk": "ssd"}));
+    let mut container = new.list(&["spec", "template", "spec", "containers"])[0].clone();
+    container["resources"] = json!({"requests": {"cpu": "2"}});
+    new.set(&["spec", "template", "spec", "containers"], json!([container]));
+    assert_eq!(texts(&super::job::job_update(&new, &old)), Vec::<String>::new());
+    old.set(&["spec", "suspend"], false);
+    assert_eq!(super::job::job_update(&new, &old).len(), 1);
+}
+
+#[test]
+fn a_jobs_status_ends_only_one_way_and_only_once() {
+    let with = |status: serde_json::Value| {
+        let mut job = job(json!({}));
+        job.set(&["status"], status);
+        job
+    };
+    let condition = |kind: &str| json!({"type": kind, "status": "True"});
+    let running = with(json!({"active": 1, "ready": 1, "startTime": "2030-01-01T00:00:00Z"}));
+    let complete = with(json!({
+        "startTime": "2030-01-01T00:00:00Z", "completionTime": "2030-01-01T00:00:05Z", "succeeded": 1,
+        "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
+    }));
+    let check = |new: &Object, old: &Object| texts(&super::job_status::job_status(new, old));
+    assert_eq!(check(&complete, &running), Vec::<String>::new());
+    assert_eq!(
+        check(&running, &complete),
+        [
+            "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+            "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+            "status.succeeded: Invalid value: 0: cannot decrease the succeeded counter",
+        ]
+    );
+    let hasty = with(json!({"active": 1, "startTime": "2030-01-01T00:00:00Z", "conditions": [condition("Failed")]}));
+    assert_eq!(
+        check(&hasty, &running),
+        [
+            "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            "status.active: Invalid value: 1: active>0 is invalid for finished job",
+        ]
+    );
+}
+
+#[test]
+fn a_cron_jobs_schedule_and_zone_are_checked() {
+    let cron = |schedule: &str, zone: serde_json::Value| {
+        let job = job(json!({"selector": null}));
+        let template = json!({"spec": job.get(&["spec"])});
+        let spec = json!({"schedule": schedule, "timeZone": zone, "concurrencyPolicy": "Allow", "jobTemplate": template});
+        texts(&super::cron_job::cron_job(&object(json!({"metadata": {"name": "c", "namespace": "n"}, "spec": spec}))))
+    };
+    assert_eq!(cron("*/5 * * * 1-5", json!("Europe/Berlin")), Vec::<String>::new());
+    assert_eq!(cron("error", json!(null)), ["spec.schedule: Invalid value: \"error\": expected exactly 5 fields, found 1: [error]"]);
+    assert_eq!(
+        cron("TZ=UTC 0 * * * *", json!(null)),
+        ["spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"]
+    );
+    assert_eq!(cron("@daily", json!("Nowhere/Land")), ["spec.timeZone: Invalid value: \"Nowhere/Land\": unknown time zone Nowhere/Land"]);
+    assert_eq!(cron("@daily", json!("../etc")), ["spec.timeZone: Invalid value: \"../etc\": unknown time zone ../etc"]);
+}
+
+#[test]
+fn a_stateful_sets_strategy_and_ordinals_are_checked() {
+    let pod = job(json!({})).get(&["spec", "template"]).cloned().expect("a template");
+    let mut spec = json!({
+        "selector": {"matchLabels": {"job-name": "j"}}, "template": pod, "podManagementPolicy": "OrderedReady", "ordinals": {"start": -1},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 0}},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Keep"},
+    });
+    spec["template"]["spec"]["restartPolicy"] = "Always".into();
+    let set = object(json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec}));
+    assert_eq!(
+        texts(&super::stateful_set::stateful_set(&set)),
+        [
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
+            "spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: \"Keep\": supported values: \"Retain\", \"Delete\"",
+            "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
+        ]
+    );
+}

@@ -122,7 +122,17 @@ pub fn volume_update(new: &Object, old: &Object) -> Vec<FieldError> {
 
 /// Checks a persistent volume claim.
 pub fn claim(object: &Object) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec(object), Vec::new());
+    claim_spec(spec(object))
+}
+
+/// Checks the spec of a claim, or of a template for claims: then `path` says where it stands.
+pub fn claim_template(errors: &mut Vec<FieldError>, spec: &Value, path: &str) {
+    let moved = claim_spec(spec).into_iter().map(|error| FieldError { field: error.field.replacen("spec", path, 1), ..error });
+    errors.extend(moved);
+}
+
+fn claim_spec(spec: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     access_modes(&mut errors, spec, "at least 1 access mode is required");
     labels::selector(&mut errors, "spec.selector", at(spec, &["selector"]));
     match at(spec, &["resources", "requests", "storage"]) {

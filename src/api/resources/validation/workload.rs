@@ -1,8 +1,8 @@
-//! Deployments, replica sets, daemon sets, stateful sets, replication controllers and disruption budgets.
+//! Deployments, replica sets, daemon sets, replication controllers and disruption budgets.
 
 use serde_json::{Value, json};
 
-use super::{IMMUTABLE, labels, metadata, names, non_negative, pod_spec};
+use super::{IMMUTABLE, labels, metadata, non_negative, pod_spec};
 use crate::{
     meta::Object,
     resources::{
@@ -25,7 +25,7 @@ pub fn immutable(new: &Object, old: &Object, path: &[&str]) -> Option<FieldError
 }
 
 /// The selector of a workload: required, well formed, not empty.
-fn selector(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
+pub(super) fn selector(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
     match at(spec, &["selector"]) {
         Value::Null => errors.push(FieldError::required("spec.selector", "")),
         selector => {
@@ -39,7 +39,7 @@ fn selector(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
 }
 
 /// A template whose pods live on: they match the selector and always restart.
-fn template(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
+pub(super) fn template(errors: &mut Vec<FieldError>, spec: &Value, kind: &str) {
     let selector = at(spec, &["selector"]);
     let template = at(spec, &["template"]);
     let template_labels = at(template, &["metadata", "labels"]);
@@ -114,7 +114,7 @@ fn strategy(errors: &mut Vec<FieldError>, strategy: &Value) {
     }
 }
 
-fn int_or_percent(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
+pub(super) fn int_or_percent(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
     match value {
         Value::String(text) if percent(text).is_none() => {
             let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
@@ -127,14 +127,14 @@ fn int_or_percent(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
     }
 }
 
-fn at_most_all(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
+pub(super) fn at_most_all(errors: &mut Vec<FieldError>, field: &str, value: &Value) {
     if value.as_str().and_then(percent).is_some_and(|percent| percent > 100) {
         errors.push(FieldError::invalid(field, value.clone(), "must not be greater than 100%"));
     }
 }
 
 /// The number, or the percentage as a number.
-fn amount(value: &Value) -> i64 {
+pub(super) fn amount(value: &Value) -> i64 {
     value.as_i64().or_else(|| value.as_str().and_then(percent).map(i64::from)).unwrap_or(0)
 }
 
@@ -152,7 +152,7 @@ pub fn deployment_status(new: &Object, old: &Object) -> Vec<FieldError> {
     errors
 }
 
-fn counts(object: &Object, fields: &[&str]) -> Vec<FieldError> {
+pub(super) fn counts(object: &Object, fields: &[&str]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let status = object.get(&["status"]).unwrap_or(&Value::Null);
     for field in fields {
@@ -161,7 +161,7 @@ fn counts(object: &Object, fields: &[&str]) -> Vec<FieldError> {
     errors
 }
 
-fn not_above(errors: &mut Vec<FieldError>, object: &Object, fields: &[&str], detail: &str) {
+pub(super) fn not_above(errors: &mut Vec<FieldError>, object: &Object, fields: &[&str], detail: &str) {
     let count = |field: &str| object.int(&["status", field]).unwrap_or(0);
     for field in fields {
         if count(field) > count("replicas") {
@@ -262,92 +262,6 @@ pub fn daemon_set_status(new: &Object) -> Vec<FieldError> {
             "numberUnavailable",
         ],
     )
-}
-
-/// Checks a stateful set.
-pub fn stateful_set(object: &Object) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec(object), Vec::new());
-    let policy = text(spec, &["podManagementPolicy"]);
-    if !["OrderedReady", "Parallel"].contains(&policy) {
-        errors.push(FieldError::invalid("spec.podManagementPolicy", policy, "must be 'OrderedReady' or 'Parallel'"));
-    }
-    stateful_strategy(&mut errors, at(spec, &["updateStrategy"]));
-    for field in ["whenDeleted", "whenScaled"] {
-        let value = text(spec, &["persistentVolumeClaimRetentionPolicy", field]);
-        if !["Retain", "Delete"].contains(&value) {
-            let path = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
-            errors.push(FieldError::not_supported(path, value, &["Retain", "Delete"]));
-        }
-    }
-    for field in ["replicas", "minReadySeconds"] {
-        non_negative(&mut errors, spec, "spec", field);
-    }
-    let service = text(spec, &["serviceName"]);
-    if !service.is_empty() && object.get(&["metadata", "resourceVersion"]).is_none() {
-        super::invalid_each(&mut errors, "spec.serviceName", service, names::label(service, false));
-    }
-    selector(&mut errors, spec, "statefulset");
-    let with_claims = with_claim_volumes(spec);
-    template(&mut errors, &with_claims, "StatefulSet");
-    errors
-}
-
-fn stateful_strategy(errors: &mut Vec<FieldError>, strategy: &Value) {
-    const FIELD: &str = "spec.updateStrategy.rollingUpdate";
-    let rolling = at(strategy, &["rollingUpdate"]);
-    match text(strategy, &["type"]) {
-        "OnDelete" if !rolling.is_null() => {
-            errors.push(FieldError::invalid(FIELD, rolling.clone(), "only allowed for updateStrategy 'RollingUpdate'"));
-        }
-        "OnDelete" => {}
-        "RollingUpdate" => {
-            non_negative(errors, rolling, FIELD, "partition");
-            int_or_percent(errors, &format!("{FIELD}.maxUnavailable"), at(rolling, &["maxUnavailable"]));
-        }
-        _ => errors.push(FieldError::invalid("spec.updateStrategy", strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'")),
-    }
-}
-
-/// Containers may mount the claims that templates make: the pods will have volumes of these names.
-fn with_claim_volumes(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    let names: Vec<String> = items(&spec, &["volumeClaimTemplates"]).iter().map(|claim| text(claim, &["metadata", "name"]).to_owned()).collect();
-    if names.is_empty() || !at(&spec, &["template", "spec"]).is_object() {
-        return spec;
-    }
-    let mut volumes: Vec<Value> = names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
-    let own = items(&spec, &["template", "spec", "volumes"]).iter();
-    volumes.extend(own.filter(|volume| !names.iter().any(|name| name == text(volume, &["name"]))).cloned());
-    spec["template"]["spec"]["volumes"] = volumes.into();
-    spec
-}
-
-/// Checks what an update does to a stateful set.
-pub fn stateful_set_update(new: &Object, old: &Object) -> Option<FieldError> {
-    let fixed = |object: &Object| {
-        let mut spec = spec(object).clone();
-        for field in
-            ["replicas", "template", "updateStrategy", "minReadySeconds", "ordinals", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy"]
-        {
-            spec.as_object_mut().map(|fields| fields.remove(field));
-        }
-        spec
-    };
-    let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-    (fixed(new) != fixed(old)).then(|| FieldError::forbidden("spec", detail))
-}
-
-/// Checks the status of a stateful set.
-pub fn stateful_set_status(new: &Object) -> Vec<FieldError> {
-    let fields = ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "observedGeneration"];
-    let mut errors = counts(new, &fields);
-    not_above(
-        &mut errors,
-        new,
-        &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
-        "cannot be greater than status.replicas",
-    );
-    errors
 }
 
 /// Checks a pod disruption budget.

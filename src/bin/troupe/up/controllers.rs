@@ -5,18 +5,23 @@ use std::sync::Arc;
 use troupe_actors::{
     controllers::{
         cluster_role_aggregation::ClusterRoleAggregationController,
+        cronjob::CronJobController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
         garbage_collector,
+        job::{JobController, orphans::JobOrphanController},
         namespace::NamespaceController,
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
         pod_gc::PodGcController,
         replicaset::ReplicaSetController,
+        replicationcontroller::ReplicationControllerController,
         root_ca::RootCaPublisher,
         serviceaccount::ServiceAccountController,
+        statefulset::StatefulSetController,
+        ttl_after_finished::TtlAfterFinishedController,
         volume_protection::{PvProtectionController, PvcProtectionController},
     },
     runtime::{
@@ -46,6 +51,12 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     let run = Run { service, system, caches };
     run.controller("deployment-controller", DeploymentController::new(caches));
     run.controller("daemon-set-controller", DaemonSetController::new(caches));
+    run.controller("statefulset-controller", StatefulSetController::new(caches));
+    run.controller("replication-controller", ReplicationControllerController::new(caches));
+    run.controller("job-controller", JobController::new(caches));
+    run.controller("job-controller", JobOrphanController::new(caches));
+    run.controller("cronjob-controller", CronJobController::new(caches));
+    run.controller("ttl-after-finished-controller", TtlAfterFinishedController::new(caches));
     run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(caches));
     run.controller("replicaset-controller", ReplicaSetController::new(caches));
     run.controller("endpointslice-controller", EndpointSliceController::new(caches));

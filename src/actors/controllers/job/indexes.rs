@@ -1,0 +1,92 @@
+//! Sets of completion indexes, kept as intervals: `1,3-5,7`. Pure.
+
+use std::{collections::BTreeSet, fmt};
+
+/// Disjoint intervals in order, ends included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Indexes(Vec<(i32, i32)>);
+
+impl Indexes {
+    /// Reads the text form; what is at or beyond `completions`, or no number, is left out.
+    pub fn parse(text: &str, completions: i32) -> Self {
+        let mut indexes = Indexes::default();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse::<i32>()) else { continue };
+            if first >= completions {
+                break;
+            }
+            indexes.push(first, last.min(completions - 1));
+        }
+        indexes
+    }
+
+    /// Appends an interval that begins no earlier than the last one.
+    fn push(&mut self, first: i32, last: i32) {
+        match self.0.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => self.0.push((first, last)),
+        }
+    }
+
+    /// With these indexes too.
+    pub fn with(&self, more: &BTreeSet<i32>) -> Self {
+        self.union(&Indexes(more.iter().map(|index| (*index, *index)).collect()))
+    }
+
+    pub fn union(&self, other: &Indexes) -> Self {
+        let mut all: Vec<_> = self.0.iter().chain(&other.0).copied().collect();
+        all.sort_unstable();
+        let mut union = Indexes::default();
+        for (first, last) in all {
+            union.push(first, last);
+        }
+        union
+    }
+
+    pub fn contains(&self, index: i32) -> bool {
+        let at = self.0.partition_point(|(_, last)| *last < index);
+        self.0.get(at).is_some_and(|(first, _)| *first <= index)
+    }
+
+    /// How many indexes there are.
+    pub fn len(&self) -> i32 {
+        self.0.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many indexes are in both.
+    pub fn common(&self, other: &Indexes) -> i32 {
+        let overlap = |(first, last): &(i32, i32)| other.0.iter().map(|(from, to)| ((*last).min(*to) - (*first).max(*from) + 1).max(0)).sum::<i32>();
+        self.0.iter().map(overlap).sum()
+    }
+
+    /// The first `count` indexes below `completions` that are not in the set.
+    pub fn missing(&self, count: usize, completions: i32) -> Vec<i32> {
+        let mut missing = Vec::new();
+        let mut candidate = 0;
+        for (first, last) in &self.0 {
+            missing.extend((candidate..(*first).min(completions)).take(count - missing.len()));
+            candidate = candidate.max(last.saturating_add(1));
+        }
+        missing.extend((candidate..completions).take(count - missing.len()));
+        missing
+    }
+}
+
+impl fmt::Display for Indexes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (first, last)) in self.0.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            match last - first {
+                0 => write!(f, "{comma}{first}")?,
+                1 => write!(f, "{comma}{first},{last}")?,
+                _ => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! How many pods a job should have now, and which. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    backoff::{self, Backoff, finished_at},
+    template::{all_failures_before, has_backoff_per_index, index_of, is_indexed, new_pod},
+    view::{View, replaces_only_failed},
+};
+use crate::controllers::pods::{is_terminating, rank_for_deletion};
+
+/// No more pods than this are created or deleted in one go.
+const BURST: usize = 500;
+/// Pods that fail are not replaced sooner than this.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Pods to make and to take away.
+#[derive(Default)]
+pub struct Steps<'a> {
+    pub create: Vec<Pod>,
+    pub delete: Vec<&'a Arc<Pod>>,
+    /// Pods are wanted, but only after this time.
+    pub wait: Option<Duration>,
+}
+
+/// The next steps of a job that is not done.
+pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a> {
+    let active = view.active.len();
+    let wanted = wanted(view, succeeded);
+    let surplus = if view.is_suspended() { active } else { active.saturating_sub(wanted) };
+    let mut delete = for_removal(view, surplus);
+    if view.is_suspended() || !delete.is_empty() {
+        if !view.is_suspended() {
+            delete.truncate(BURST);
+        }
+        return Steps { delete, ..Steps::default() };
+    }
+    let leaving = if replaces_only_failed(view.job) { view.pods.iter().filter(|pod| is_terminating(pod)).count() } else { 0 };
+    let missing = wanted.saturating_sub(leaving + active).min(BURST);
+    if missing == 0 {
+        return Steps::default();
+    }
+    if has_backoff_per_index(view.job) {
+        return per_index(view, missing);
+    }
+    if let Some(left) = backoff.left(view.now) {
+        return Steps { wait: Some(left.max(SHORTEST)), ..Steps::default() };
+    }
+    let create = if is_indexed(view.job) {
+        pending(view, missing).into_iter().map(|index| new_pod(view.job, Some(index), None)).collect()
+    } else {
+        vec![new_pod(view.job, None, None); missing]
+    };
+    Steps { create, ..Steps::default() }
+}
+
+/// How many pods should be active.
+fn wanted(view: &View<'_>, succeeded: i32) -> usize {
+    let parallelism = view.spec.parallelism.unwrap_or(1);
+    let wanted = match view.spec.completions {
+        Some(completions) => (completions - succeeded).min(parallelism),
+        // One success ends it: what runs may go on, nothing is added.
+        None if succeeded > 0 => return view.active.len(),
+        None => parallelism,
+    };
+    usize::try_from(wanted).unwrap_or(0)
+}
+
+/// Each index waits for itself.
+fn per_index<'a>(view: &View<'a>, missing: usize) -> Steps<'a> {
+    let (mut create, mut wait) = (Vec::new(), None);
+    for index in pending(view, missing) {
+        let replaced = view.kept_back.get(&index).copied();
+        let failures = replaced.map_or(0, |pod| u32::try_from(all_failures_before(pod)).unwrap_or(0) + 1);
+        match replaced.and_then(|pod| backoff::left(failures, finished_at(pod), view.now)) {
+            None => create.push(new_pod(view.job, Some(index), replaced)),
+            Some(left) => wait = Some(wait.map_or(left, |least: Duration| least.min(left))),
+        }
+    }
+    Steps { create, delete: Vec::new(), wait: wait.map(|left| left.max(SHORTEST)) }
+}
+
+/// The lowest indexes that have no pod and are not done.
+fn pending(view: &View<'_>, count: usize) -> Vec<i32> {
+    let waits = |pod: &Pod| replaces_only_failed(view.job) && is_terminating(pod);
+    let taken = view.active.iter().chain(view.pods.iter().filter(|pod| waits(pod)));
+    let taken: BTreeSet<i32> = taken.filter_map(|pod| index_of(pod)).collect();
+    let failed = view.failed_indexes.clone().unwrap_or_default();
+    view.succeeded_indexes.with(&taken).union(&failed).missing(count, view.completions())
+}
+
+/// Active pods to take away: at least so many; with indexes, doubles and strangers in any case.
+fn for_removal<'a>(view: &View<'a>, at_least: usize) -> Vec<&'a Arc<Pod>> {
+    let ranked = |mut pods: Vec<&'a Arc<Pod>>| {
+        pods.sort_by_cached_key(|pod| (rank_for_deletion(pod, view.now), pod.metadata.name.clone()));
+        pods
+    };
+    let (mut doomed, mut left) = (Vec::new(), Vec::new());
+    if is_indexed(view.job) {
+        let mut by_index: BTreeMap<i32, Vec<&Arc<Pod>>> = BTreeMap::new();
+        for pod in &view.active {
+            match view.valid_index(pod) {
+                Some(index) => by_index.entry(index).or_default().push(pod),
+                None => doomed.push(*pod),
+            }
+        }
+        for pods in by_index.into_values() {
+            let mut pods = ranked(pods);
+            left.extend(pods.pop());
+            doomed.extend(pods);
+        }
+    } else {
+        left.clone_from(&view.active);
+    }
+    let more = at_least.saturating_sub(doomed.len());
+    doomed.extend(ranked(left).into_iter().take(more));
+    doomed
+}

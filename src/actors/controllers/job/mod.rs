@@ -1,0 +1,122 @@
+//! Job: runs pods until enough of them succeeded, or too many failed.
+//!
+//! In: jobs and their pods. Out: pods, and the status. A finished pod is counted exactly once: it keeps a finalizer until
+//! the status lists it as uncounted (or has its index), and leaves that list when the finalizer is gone.
+
+mod apply;
+pub mod backoff;
+pub mod failure_policy;
+pub mod indexes;
+pub mod manage;
+pub mod orphans;
+pub mod plan;
+pub mod success_policy;
+pub mod template;
+pub mod tracking;
+pub mod verdict;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use parking_lot::Mutex;
+use troupe_api::meta::{LabelSelector, ObjectKey};
+
+use self::{apply::Applier, backoff::Backoff, plan::Snapshot};
+use super::owners::controller_of;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// Keeps a pod until it is counted.
+pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+/// `spec.managedBy` of jobs that are this controller's.
+const CONTROLLER: &str = "kubernetes.io/job-controller";
+
+/// See the module.
+pub struct JobController {
+    jobs: Cache<Job>,
+    pods: Cache<Pod>,
+    /// By UID. Losing it only makes failed pods come back sooner.
+    backoffs: Mutex<HashMap<String, Backoff>>,
+}
+
+impl JobController {
+    pub fn new(caches: &Caches) -> Self {
+        JobController { jobs: caches.cache(), pods: caches.cache(), backoffs: Mutex::default() }
+    }
+
+    fn forget_finished(&self) {
+        let mut backoffs = self.backoffs.lock();
+        if !backoffs.is_empty() {
+            let jobs = self.jobs.list("");
+            backoffs.retain(|uid, _| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(uid) && !is_finished(job)));
+        }
+    }
+}
+
+impl Controller for JobController {
+    const NAME: &'static str = "job";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Job>();
+        watches.owned::<Pod>("Job");
+        let jobs = self.jobs.clone();
+        // A pod without controller may be adopted by any job that selects it.
+        watches.map::<Pod>(move |change| {
+            let Some(orphan) = change.new.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
+            let selecting = jobs.list(&change.key.namespace).into_iter().filter(|job| selects(job, &orphan.metadata));
+            selecting.map(|job| ObjectKey::new(change.key.namespace.clone(), job.metadata.name.clone().unwrap_or_default())).collect()
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(job) = self.jobs.get(key).map(|cached| cached.object).filter(|job| !is_finished(job)) else {
+            self.forget_finished();
+            return Ok(Outcome::Done);
+        };
+        if !is_ours(&job) {
+            return Ok(Outcome::Done);
+        }
+        let ours = |meta: &ObjectMeta| match controller_of(meta) {
+            Some(owner) => Some(&owner.uid) == job.metadata.uid.as_ref(),
+            None => selects(&job, meta),
+        };
+        let pods: Vec<Arc<Pod>> = self.pods.list(&key.namespace).into_iter().filter(|pod| ours(&pod.metadata)).collect();
+        let uid = job.metadata.uid.clone().unwrap_or_default();
+        let backoff = self.backoffs.lock().get(&uid).cloned().unwrap_or_default();
+        let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
+        let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, backoffs: &self.backoffs, cx };
+        applier.apply(planned.actions).await?;
+        Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
+    }
+}
+
+fn selects(job: &Job, meta: &ObjectMeta) -> bool {
+    let empty = Default::default();
+    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| LabelSelector::from(selector).matches(meta.labels.as_ref().unwrap_or(&empty)))
+}
+
+/// Complete or failed for good.
+pub fn is_finished(job: &Job) -> bool {
+    ["Complete", "Failed"].iter().any(|kind| has_condition(job, kind))
+}
+
+fn has_condition(job: &Job, kind: &str) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// No other controller is named as the one that runs the job.
+fn is_ours(job: &Job) -> bool {
+    let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+    manager.is_none_or(|manager| manager == CONTROLLER)
+}

@@ -1,0 +1,82 @@
+//! Takes the tracking finalizer off pods that no job will count any more: their job is gone or finished, or never was.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    Resource,
+    api::{batch::v1::Job, core::v1::Pod},
+};
+use troupe_api::meta::ObjectKey;
+
+use super::{FINALIZER, is_finished, is_ours, view::is_tracked};
+use crate::{
+    controllers::owners::{controller_of, remove_finalizer},
+    runtime::{
+        cache::{Cache, Caches},
+        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
+};
+
+/// See the module. Its keys are pods.
+pub struct JobOrphanController {
+    jobs: Cache<Job>,
+    pods: Cache<Pod>,
+}
+
+impl JobOrphanController {
+    pub fn new(caches: &Caches) -> Self {
+        JobOrphanController { jobs: caches.cache(), pods: caches.cache() }
+    }
+}
+
+impl Controller for JobOrphanController {
+    const NAME: &'static str = "job-orphan";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.map::<Pod>(|change| change.new.iter().filter(|pod| is_tracked(pod)).map(|_| change.key.clone()).collect());
+        let pods = self.pods.clone();
+        watches.map::<Job>(move |change| {
+            if change.new.as_ref().is_some_and(|job| !is_finished(job)) {
+                return Vec::new();
+            }
+            let job = change.new.as_ref().or(change.old.as_ref());
+            let own = |pod: &Arc<Pod>| {
+                let owner = controller_of(&pod.metadata);
+                is_tracked(pod) && owner.is_none_or(|owner| Some(&owner.uid) == job.and_then(|job| job.metadata.uid.as_ref()))
+            };
+            let left = pods.list(&change.key.namespace).into_iter().filter(own);
+            left.map(|pod| ObjectKey::new(change.key.namespace.clone(), pod.metadata.name.clone().unwrap_or_default())).collect()
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
+        let owner = controller_of(&pod.metadata);
+        let job = owner.and_then(|owner| self.jobs.get(&ObjectKey::new(key.namespace.clone(), owner.name.as_str())));
+        if !is_orphan(&pod, job.as_ref().map(|cached| &*cached.object)) {
+            return Ok(Outcome::Done);
+        }
+        let api = cx.client().namespaced::<Pod>(key.namespace.clone());
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        match remove_finalizer(&api, &key.name, &uid, FINALIZER).await? {
+            Some(written) => cx.wrote(&self.pods, &*written),
+            None => cx.deleted(&self.pods, key.clone(), uid),
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Nobody will take the finalizer off: `job` is the one of its owner's name, if there is one.
+pub fn is_orphan(pod: &Pod, job: Option<&Job>) -> bool {
+    if !is_tracked(pod) {
+        return false;
+    }
+    let Some(owner) = controller_of(&pod.metadata) else { return true };
+    if owner.kind != Job::KIND || owner.api_version != Job::API_VERSION {
+        return false;
+    }
+    match job.filter(|job| job.metadata.uid.as_ref() == Some(&owner.uid)) {
+        Some(job) => is_finished(job) && is_ours(job),
+        None => true,
+    }
+}

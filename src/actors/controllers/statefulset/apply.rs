@@ -1,0 +1,222 @@
+//! Carries out the plan of a StatefulSet.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
+    core::v1::{PersistentVolumeClaim, Pod},
+};
+use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
+
+use super::{identity::revision_of, plan::Action};
+use crate::{
+    controllers::{
+        owners::{adopt, controller_reference, release},
+        revisions::{Recorded, record, taken},
+        writes::{delete_with_uid, is_gone, is_namespace_terminating},
+    },
+    runtime::{
+        cache::Cache,
+        controller::{ReconcileContext, ReconcileError},
+    },
+};
+
+/// What writing about one set needs.
+pub struct Applier<'a> {
+    pub set: &'a StatefulSet,
+    pub sets: &'a Cache<StatefulSet>,
+    pub pods: &'a Cache<Pod>,
+    pub claims: &'a Cache<PersistentVolumeClaim>,
+    pub revisions: &'a Cache<ControllerRevision>,
+    pub cx: &'a ReconcileContext,
+}
+
+impl Applier<'_> {
+    /// Applies the actions in order. After one that fails only the status is written, without the pods that were not made.
+    pub async fn apply(&self, actions: Vec<Action>) -> Result<(), ReconcileError> {
+        let (mut failure, mut missing) = (None, Vec::new());
+        for action in actions {
+            let pod = if let Action::CreatePod(pod) = &action { Some((**pod).clone()) } else { None };
+            let result = match action {
+                Action::UpdateStatus(status) => self.write_status(without(*status, &missing)).await,
+                _ if failure.is_some() => {
+                    missing.extend(pod);
+                    continue;
+                }
+                action => self.step(action).await,
+            };
+            match result {
+                Ok(()) => {}
+                Err(ReconcileError::Api(status)) if is_namespace_terminating(&status) => return Ok(()),
+                Err(error) => {
+                    missing.extend(pod);
+                    failure = failure.or(Some(error));
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn step(&self, action: Action) -> Result<(), ReconcileError> {
+        match action {
+            Action::AdoptPod { pod, uid } => self.shown(self.pods, adopt(&self.api(), &pod, &uid, controller_reference(self.set)).await?),
+            Action::ReleasePod { pod, uid } => {
+                let own = self.set.metadata.uid.as_deref().unwrap_or_default();
+                self.shown(self.pods, release(&self.api(), &pod, &uid, own).await?);
+            }
+            Action::AdoptRevision { name, uid } => {
+                self.shown(self.revisions, adopt(&self.api(), &name, &uid, controller_reference(self.set)).await?);
+            }
+            Action::CreateRevision(revision) => self.create_revision(&revision).await?,
+            Action::UpdateRevision(revision) => self.cx.wrote(self.revisions, &*self.api().update(&*revision).await?),
+            Action::DeleteRevision { name, uid } => {
+                delete_with_uid(&self.api::<ControllerRevision>(), &name, &uid).await?;
+                self.cx.deleted(self.revisions, self.key(&name), uid);
+            }
+            Action::CreateClaim { claim, pod } => self.create_claim(&claim, &pod).await?,
+            Action::UpdateClaim { claim, conflict } => self.update_claim(&claim, conflict).await?,
+            Action::CreatePod(pod) => self.create_pod(&pod).await?,
+            Action::UpdatePod(pod) => {
+                let result = self.api().update(&*pod).await;
+                self.announce("Update", name(&*pod), result.as_ref().err());
+                self.cx.wrote(self.pods, &*result?);
+            }
+            Action::DeletePod { pod, uid } => {
+                let result = delete_with_uid(&self.api::<Pod>(), &pod, &uid).await;
+                self.announce("Delete", &pod, result.as_ref().err());
+                result?;
+                self.cx.deleted(self.pods, self.key(&pod), uid);
+            }
+            Action::Wait { pod, why, announce } => {
+                if announce {
+                    self.announce("Create", &pod, Some(&why));
+                }
+                return Err(ReconcileError::Other(why));
+            }
+            Action::UpdateStatus(status) => self.write_status(*status).await?,
+        }
+        Ok(())
+    }
+
+    fn api<K: KubeObject>(&self) -> Api<K> {
+        self.cx.client().namespaced(self.set.metadata.namespace.clone().unwrap_or_default())
+    }
+
+    fn key(&self, name: &str) -> ObjectKey {
+        ObjectKey::new(self.set.metadata.namespace.clone().unwrap_or_default(), name)
+    }
+
+    fn shown<K: KubeObject>(&self, cache: &Cache<K>, written: Option<Arc<K>>) {
+        if let Some(written) = written {
+            self.cx.wrote(cache, &*written);
+        }
+    }
+
+    async fn create_revision(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
+        match record(&self.api(), revision).await? {
+            Recorded::Made(made) => self.cx.wrote(self.revisions, &*made),
+            Recorded::Known => {}
+            Recorded::Taken => {
+                let mut updated = self.set.clone();
+                let status = updated.status.get_or_insert_default();
+                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                self.cx.wrote(self.sets, &*self.api().update_status(&updated).await?);
+                return Err(ReconcileError::Other(taken(revision)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_claim(&self, claim: &PersistentVolumeClaim, pod: &str) -> Result<(), ReconcileError> {
+        let set = name(self.set);
+        let about = ReconcileContext::reference(self.set);
+        match self.api().create(claim).await {
+            Ok(made) => {
+                self.cx.wrote(self.claims, &*made);
+                let message = format!("Create Claim {} Pod {pod} in StatefulSet {set} success", name(claim));
+                self.cx.events().normal(&about, "SuccessfulCreate", message);
+                Ok(())
+            }
+            // Made before, and not seen yet.
+            Err(status) if status.is_already_exists() => Err(status.into()),
+            Err(status) if is_namespace_terminating(&status) => Err(status.into()),
+            Err(status) => {
+                let message = format!("Create Claim {} for Pod {pod} in StatefulSet {set} failed error: {status}", name(claim));
+                self.cx.events().warning(&about, "FailedCreate", message);
+                let error = format!("failed to create PVC {}: {status}", name(claim));
+                self.announce("Create", pod, Some(&error));
+                Err(ReconcileError::Other(error))
+            }
+        }
+    }
+
+    async fn update_claim(&self, claim: &PersistentVolumeClaim, conflict: bool) -> Result<(), ReconcileError> {
+        if conflict {
+            let message = format!(
+                "PersistentVolumeClaim {} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim",
+                name(claim)
+            );
+            self.cx.events().warning(&ReconcileContext::reference(self.set), "ConflictingController", message);
+        }
+        self.cx.wrote(self.claims, &*self.api().update(claim).await?);
+        Ok(())
+    }
+
+    async fn create_pod(&self, pod: &Pod) -> Result<(), ReconcileError> {
+        match self.api().create(pod).await {
+            Ok(made) => {
+                self.cx.wrote(self.pods, &*made);
+                self.announce("Create", name(pod), None::<&Status>);
+                Ok(())
+            }
+            // Somebody else's pod has the name, or ours was made and not seen yet.
+            Err(status) if status.is_already_exists() || is_namespace_terminating(&status) => Err(status.into()),
+            Err(status) => {
+                self.announce("Create", name(pod), Some(&status));
+                Err(status.into())
+            }
+        }
+    }
+
+    fn announce(&self, verb: &str, pod: &str, error: Option<&impl std::fmt::Display>) {
+        let (set, about) = (name(self.set), ReconcileContext::reference(self.set));
+        match error {
+            None => self.cx.events().normal(&about, &format!("Successful{verb}"), format!("{verb} Pod {pod} in StatefulSet {set} successful")),
+            Some(error) => {
+                self.cx.events().warning(&about, &format!("Failed{verb}"), format!("{verb} Pod {pod} in StatefulSet {set} failed error: {error}"));
+            }
+        }
+    }
+
+    async fn write_status(&self, status: StatefulSetStatus) -> Result<(), ReconcileError> {
+        // No resourceVersion: this controller alone writes the status.
+        let mut updated = self.set.clone();
+        updated.metadata.resource_version = None;
+        updated.status = Some(status);
+        match self.api().update_status(&updated).await {
+            Ok(written) => self.cx.wrote(self.sets, &*written),
+            Err(status) if is_gone(&status) => {}
+            Err(status) => return Err(status.into()),
+        }
+        Ok(())
+    }
+}
+
+fn name<K: KubeObject>(object: &K) -> &str {
+    object.metadata().name.as_deref().unwrap_or_default()
+}
+
+/// The status without pods that were planned and could not be made.
+fn without(mut status: StatefulSetStatus, missing: &[Pod]) -> StatefulSetStatus {
+    let less = |count: Option<i32>| count.map(|count| count - 1).filter(|count| *count > 0);
+    for revision in missing.iter().map(revision_of) {
+        status.replicas -= 1;
+        if status.current_revision.as_deref() == Some(revision) {
+            status.current_replicas = less(status.current_replicas);
+        }
+        if status.update_revision.as_deref() == Some(revision) {
+            status.updated_replicas = less(status.updated_replicas);
+        }
+    }
+    status
+}

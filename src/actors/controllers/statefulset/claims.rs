@@ -1,0 +1,174 @@
+//! The PersistentVolumeClaims of a StatefulSet's pods: which there must be, and who owns them by the retention policy. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use troupe_api::stored::KubeObject;
+
+use super::{identity::ordinals, plan::Action};
+use crate::controllers::owners::controller_reference;
+
+/// Claims by name.
+pub type Claims = BTreeMap<String, Arc<PersistentVolumeClaim>>;
+
+fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
+    set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default()
+}
+
+/// The name of the claim that a template makes for a pod.
+pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
+    format!("{}-{}-{ordinal}", name(&template.metadata), name(&set.metadata))
+}
+
+/// Whether a claim is named as one of the set's.
+pub fn is_claim_of(set: &StatefulSet, claim: &str) -> bool {
+    templates(set).iter().any(|template| {
+        let prefix = format!("{}-{}-", name(&template.metadata), name(&set.metadata));
+        claim.strip_prefix(&prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+fn name(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
+}
+
+/// Plans the claims that a pod lacks. `Err` says why the pod has to wait.
+pub fn ensure(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) -> Result<(), String> {
+    let mut waits = Ok(());
+    for template in templates(set) {
+        let name = claim_name(set, template, ordinal);
+        match claims.get(&name) {
+            None => actions
+                .push(Action::CreateClaim { claim: Box::new(new_claim(set, template, name, ordinal)), pod: self::name(&pod.metadata).to_owned() }),
+            Some(claim) if claim.metadata.deletion_timestamp.is_some() => waits = Err(format!("pvc {name} is being deleted")),
+            Some(_) => {}
+        }
+    }
+    waits
+}
+
+fn new_claim(set: &StatefulSet, template: &PersistentVolumeClaim, name: String, ordinal: i32) -> PersistentVolumeClaim {
+    let mut claim = PersistentVolumeClaim { status: None, ..template.clone() };
+    if wanted_owners(set, ordinal).0 {
+        claim.metadata.owner_references.get_or_insert_default().push(controller_reference(set));
+    }
+    claim.metadata.name = Some(name);
+    claim.metadata.namespace = set.metadata.namespace.clone();
+    let selected = set.spec.iter().flat_map(|spec| spec.selector.match_labels.iter().flatten());
+    claim.metadata.labels.get_or_insert_default().extend(selected.map(|(key, value)| (key.clone(), value.clone())));
+    claim
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Policy {
+    delete_with_set: bool,
+    delete_when_scaled: bool,
+}
+
+fn policy(set: &StatefulSet) -> Policy {
+    let policy = set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+    let deletes = |value: Option<&String>| value.is_some_and(|value| value == "Delete");
+    Policy {
+        delete_with_set: deletes(policy.and_then(|policy| policy.when_deleted.as_ref())),
+        delete_when_scaled: deletes(policy.and_then(|policy| policy.when_scaled.as_ref())),
+    }
+}
+
+/// A claim that an earlier pod of the same name owns goes with that pod: a new one must wait for that.
+pub fn is_stale(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims) -> bool {
+    let mut owned = templates(set).iter().filter_map(|template| claims.get(&claim_name(set, template, ordinal)));
+    policy(set).delete_when_scaled && owned.any(|claim| has_stale_owner(claim, pod))
+}
+
+/// Plans the owners that the retention policy wants for the claims of a pod.
+pub fn fix_owners(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) {
+    for template in templates(set) {
+        let Some(claim) = claims.get(&claim_name(set, template, ordinal)) else { continue };
+        if is_up_to_date(claim, set, pod, ordinal) {
+            continue;
+        }
+        let mut fixed = (**claim).clone();
+        let owners = owners(claim, set, pod, ordinal);
+        fixed.metadata.owner_references = (!owners.is_empty()).then_some(owners);
+        actions.push(Action::UpdateClaim { claim: Box::new(fixed), conflict: has_foreign_controller(claim, set, pod) });
+    }
+}
+
+fn references(claim: &PersistentVolumeClaim) -> &[OwnerReference] {
+    claim.metadata.owner_references.as_deref().unwrap_or_default()
+}
+
+/// The reference names this object; whether it means it, its UID says.
+fn names<K: KubeObject>(reference: &OwnerReference, object: &K) -> bool {
+    reference.api_version == K::API_VERSION && reference.kind == K::KIND && Some(&reference.name) == object.metadata().name.as_ref()
+}
+
+fn owns<K: KubeObject>(object: &K, claim: &PersistentVolumeClaim) -> bool {
+    references(claim).iter().any(|reference| Some(&reference.uid) == object.metadata().uid.as_ref())
+}
+
+fn has_stale_owner<K: KubeObject>(claim: &PersistentVolumeClaim, object: &K) -> bool {
+    let reference = references(claim).iter().find(|reference| names(reference, object));
+    reference.is_some_and(|reference| Some(&reference.uid) != object.metadata().uid.as_ref())
+}
+
+/// Somebody else controls the claim, though the policy wants the set or the pod to.
+fn has_foreign_controller(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod) -> bool {
+    if policy(set) == (Policy { delete_with_set: false, delete_when_scaled: false }) {
+        return false;
+    }
+    references(claim).iter().any(|reference| {
+        if names(reference, set) {
+            return Some(&reference.uid) != set.metadata.uid.as_ref();
+        }
+        if names(reference, pod) {
+            return Some(&reference.uid) != pod.metadata.uid.as_ref();
+        }
+        reference.controller == Some(true)
+    })
+}
+
+fn is_up_to_date(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+    // What an earlier set or pod of that name left is not touched.
+    if has_stale_owner(claim, set) || has_stale_owner(claim, pod) {
+        return true;
+    }
+    if has_foreign_controller(claim, set, pod) {
+        return !owns(set, claim) && !owns(pod, claim);
+    }
+    let is_ours = |reference: &&OwnerReference| [&set.metadata.uid, &pod.metadata.uid].contains(&&Some(reference.uid.clone()));
+    if references(claim).iter().filter(is_ours).any(|reference| reference.controller != Some(true)) {
+        return false;
+    }
+    let (by_set, by_pod) = wanted_owners(set, ordinal);
+    owns(set, claim) == by_set && owns(pod, claim) == by_pod
+}
+
+/// Whether the set, and whether the pod, shall own the claim of an ordinal.
+fn wanted_owners(set: &StatefulSet, ordinal: i32) -> (bool, bool) {
+    let Policy { delete_with_set, delete_when_scaled } = policy(set);
+    let scaled_down = !ordinals(set).contains(&ordinal);
+    (delete_with_set && !(delete_when_scaled && scaled_down), delete_when_scaled && scaled_down)
+}
+
+fn owners(claim: &PersistentVolumeClaim, set: &StatefulSet, pod: &Pod, ordinal: i32) -> Vec<OwnerReference> {
+    let foreign = references(claim).iter().filter(|reference| !names(reference, set) && !names(reference, pod));
+    let mut owners: Vec<OwnerReference> = foreign.cloned().collect();
+    if has_foreign_controller(claim, set, pod) {
+        return owners;
+    }
+    let (by_set, by_pod) = wanted_owners(set, ordinal);
+    if by_pod {
+        owners.push(controller_reference(pod));
+    }
+    if by_set {
+        owners.push(controller_reference(set));
+    }
+    owners
+}

@@ -1,0 +1,120 @@
+//! Who a pod of a StatefulSet is: its ordinal, name, labels, host name and the claims it mounts. Pure.
+
+use std::ops::Range;
+
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
+};
+
+use super::claims::claim_name;
+use crate::controllers::pod_control::pod_from_template;
+
+/// Names the ControllerRevision that a pod was made from.
+pub const REVISION_LABEL: &str = "controller-revision-hash";
+const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
+const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
+
+/// The number behind the set's name in a pod's; `None` for pods that are named otherwise.
+pub fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
+    let set_name = set.metadata.name.as_deref().unwrap_or_default();
+    let digits = pod.metadata.name.as_deref()?.strip_prefix(set_name)?.strip_prefix('-')?;
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// The pod is named as one of the set's.
+pub fn is_member(set: &StatefulSet, pod: &Pod) -> bool {
+    ordinal(set, pod).is_some()
+}
+
+/// The ordinals that the set has pods for.
+pub fn ordinals(set: &StatefulSet) -> Range<i32> {
+    let spec = set.spec.as_ref();
+    let start = spec.and_then(|spec| spec.ordinals.as_ref()).and_then(|ordinals| ordinals.start).unwrap_or(0);
+    start..start.saturating_add(replicas(set))
+}
+
+/// `spec.replicas`.
+pub fn replicas(set: &StatefulSet) -> i32 {
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+}
+
+/// The name of the pod with this ordinal.
+pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
+    format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The revision that the pod says it was made from, or "".
+pub fn revision_of(pod: &Pod) -> &str {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL)).map_or("", String::as_str)
+}
+
+/// Makes the pod with this ordinal from a template.
+pub fn new_pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
+    let mut pod = pod_from_template(template, set);
+    let name = pod_name(set, ordinal);
+    pod.metadata.name = Some(name.clone());
+    set_identity(set, &mut pod, ordinal);
+    pod.metadata.labels.get_or_insert_default().insert(REVISION_LABEL.into(), revision.to_owned());
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(name);
+    spec.subdomain = set.spec.as_ref().and_then(|spec| spec.service_name.clone());
+    set_storage(set, &mut pod, ordinal);
+    pod
+}
+
+fn set_identity(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
+    let labels = pod.metadata.labels.get_or_insert_default();
+    labels.insert(POD_NAME_LABEL.into(), pod_name(set, ordinal));
+    labels.insert(POD_INDEX_LABEL.into(), ordinal.to_string());
+}
+
+/// Mounts the claims under the names of their templates, in place of other volumes so named.
+fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
+    let Some(templates) = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref()).filter(|templates| !templates.is_empty()) else {
+        return;
+    };
+    let of_claim = templates.iter().map(|template| Volume {
+        name: template.metadata.name.clone().unwrap_or_default(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: claim_name(set, template, ordinal), read_only: None }),
+        ..Volume::default()
+    });
+    let mut volumes: Vec<Volume> = of_claim.collect();
+    let spec = pod.spec.get_or_insert_default();
+    let kept = spec.volumes.take().unwrap_or_default().into_iter();
+    let kept: Vec<Volume> = kept.filter(|volume| volumes.iter().all(|claim| claim.name != volume.name)).collect();
+    volumes.extend(kept);
+    spec.volumes = Some(volumes);
+}
+
+/// The pod as its ordinal wants it, if it is not that already.
+pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Option<Pod> {
+    let identity = identity_matches(set, pod, ordinal);
+    let storage = storage_matches(set, pod, ordinal);
+    if identity && storage {
+        return None;
+    }
+    let mut corrected = pod.clone();
+    if !identity {
+        set_identity(set, &mut corrected, ordinal);
+    }
+    if !storage {
+        set_storage(set, &mut corrected, ordinal);
+    }
+    Some(corrected)
+}
+
+fn identity_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_NAME_LABEL));
+    label.is_some_and(|label| *label == pod_name(set, ordinal))
+}
+
+fn storage_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+    let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    templates.into_iter().all(|template| {
+        let volume = volumes.iter().find(|volume| Some(&volume.name) == template.metadata.name.as_ref());
+        let claim = volume.and_then(|volume| volume.persistent_volume_claim.as_ref());
+        claim.is_some_and(|claim| claim.claim_name == claim_name(set, template, ordinal))
+    })
+}

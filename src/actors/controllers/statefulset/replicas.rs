@@ -1,0 +1,101 @@
+//! Brings a StatefulSet to the pods it should have, whatever their template. Pure.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    claims,
+    identity::corrected,
+    plan::{Action, Replica, View, delete},
+};
+use crate::controllers::pods::{is_available, is_finished, is_ready, phase};
+
+/// Plans the steps towards the set's size. `true` when nothing more stands against updating pods.
+pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
+    for (ordinal, replica) in &view.replicas {
+        if !keep(view, *ordinal, replica, actions) && view.in_order {
+            return false;
+        }
+    }
+    for (ordinal, pod) in &view.condemned {
+        claims::fix_owners(view.set, pod, *ordinal, view.claims, actions);
+    }
+    let first = first_unavailable(view);
+    for (_, pod) in &view.condemned {
+        if !condemn(view, pod, first, actions) && view.in_order {
+            return false;
+        }
+    }
+    true
+}
+
+/// Looks after one ordinal; `false` when the next ones must wait for it.
+fn keep(view: &View<'_>, ordinal: i32, replica: &Replica<'_>, actions: &mut Vec<Action>) -> bool {
+    let pod = match replica {
+        Replica::Missing(pod) => return make(view, ordinal, pod, actions),
+        Replica::There(pod) => *pod,
+    };
+    let leaving = pod.metadata.deletion_timestamp.is_some();
+    if is_finished(pod) {
+        // A new one follows when it is gone.
+        if !leaving {
+            actions.push(delete(pod));
+        }
+        return false;
+    }
+    if phase(pod) == "Pending" {
+        if let Err(why) = claims::ensure(view.set, pod, ordinal, view.claims, actions) {
+            actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: false });
+            return false;
+        }
+        claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
+    }
+    if view.in_order && (leaving || !is_running_and_ready(pod) || !is_available(pod, view.min_ready, view.now)) {
+        return false;
+    }
+    if phase(pod) != "Pending" {
+        claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
+    }
+    if let Some(corrected) = corrected(view.set, pod, ordinal) {
+        actions.push(Action::UpdatePod(Box::new(corrected)));
+    }
+    true
+}
+
+/// Makes a pod, its claims first.
+fn make(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> bool {
+    if claims::is_stale(view.set, pod, ordinal, view.claims) {
+        return false;
+    }
+    if let Err(why) = claims::ensure(view.set, pod, ordinal, view.claims, actions) {
+        actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: true });
+        return false;
+    }
+    claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
+    actions.push(Action::CreatePod(Box::new(pod.clone())));
+    false
+}
+
+fn is_running_and_ready(pod: &Pod) -> bool {
+    phase(pod) == "Running" && is_ready(pod)
+}
+
+/// The lowest ordinal that is not available.
+fn first_unavailable<'a>(view: &'a View<'_>) -> Option<&'a Pod> {
+    let staying = view.replicas.iter().map(|(_, replica)| replica.pod());
+    let condemned = view.condemned.iter().rev().map(|(_, pod)| &***pod);
+    staying.chain(condemned).find(|pod| view.is_unavailable(pod))
+}
+
+/// Takes away a pod that is one too many; `false` when the next ones must wait for it.
+fn condemn(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Pod>, actions: &mut Vec<Action>) -> bool {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let healthy = is_running_and_ready(pod) && is_available(pod, view.min_ready, view.now);
+    let is_first = first_unavailable.is_some_and(|first| first.metadata.name == pod.metadata.name);
+    if view.in_order && !healthy && !is_first {
+        return false;
+    }
+    actions.push(delete(pod));
+    false
+}

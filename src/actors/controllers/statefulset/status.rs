@@ -1,0 +1,50 @@
+//! The status of a StatefulSet. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{apps::v1::StatefulSetStatus, core::v1::Pod};
+
+use super::{
+    identity::{replicas, revision_of},
+    plan::{Action, View},
+};
+use crate::controllers::pods::{is_available, is_ready, phase};
+
+/// Counts `pods` as they are when the actions have taken effect.
+pub fn status(view: &View<'_>, pods: &[&Arc<Pod>], actions: &[Action]) -> StatefulSetStatus {
+    let (current, update) = (&view.history.current.revision, &view.history.update.revision);
+    let going = |pod: &Pod| actions.iter().any(|action| matches!(action, Action::DeletePod { uid, .. } if Some(uid) == pod.metadata.uid.as_ref()));
+    let made = || actions.iter().filter_map(|action| if let Action::CreatePod(pod) = action { Some(&**pod) } else { None });
+    let there = || pods.iter().map(|pod| &***pod);
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let all = count(there().filter(|pod| !phase(pod).is_empty()).count() + made().count());
+    let is_ready = |pod: &Pod| phase(pod) == "Running" && is_ready(pod);
+    let ready = count(there().filter(|pod| is_ready(pod)).count());
+    let available = count(there().filter(|pod| is_ready(pod) && is_available(pod, view.min_ready, view.now)).count());
+    let staying = || there().filter(|pod| pod.metadata.deletion_timestamp.is_none() && !going(pod)).chain(made());
+    let at_current = count(staying().filter(|pod| revision_of(pod) == current).count());
+    let at_update = count(staying().filter(|pod| revision_of(pod) == update).count());
+    // Zeros are left out, as the API writes them.
+    let some = |number: i32| (number != 0).then_some(number);
+    let before = view.set.status.clone().unwrap_or_default();
+    let mut status = StatefulSetStatus {
+        replicas: all,
+        ready_replicas: some(ready),
+        available_replicas: Some(available),
+        current_replicas: some(at_current),
+        updated_replicas: some(at_update),
+        current_revision: Some(current.clone()),
+        update_revision: Some(update.clone()),
+        observed_generation: view.set.metadata.generation,
+        collision_count: Some(before.collision_count.unwrap_or(0)),
+        conditions: before.conditions,
+    };
+    let strategy = view.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let rolling = strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
+    let wanted = replicas(view.set);
+    if rolling && [all, ready, at_update] == [wanted; 3] {
+        status.current_replicas = status.updated_replicas;
+        status.current_revision = status.update_revision.clone();
+    }
+    status
+}

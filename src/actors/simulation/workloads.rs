@@ -1,0 +1,246 @@
+//! Jobs, stateful sets and daemon sets under faults.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::time::format_time,
+    service::{ListOptions, PatchType},
+    store::memory::MemoryStore,
+};
+
+use super::{Faults, FaultyService, SimulatedClock, jump_clock, restart_units, simulate_with_clock};
+use crate::{
+    apiserver::{
+        ApiServerOptions,
+        testing::{TestApi, boot_with},
+    },
+    controllers::{
+        daemonset::DaemonSetController,
+        job::{JobController, orphans::JobOrphanController},
+        pods::{is_finished, is_ready},
+        statefulset::StatefulSetController,
+    },
+    runtime::{cache::Caches, controller::start, system::System},
+};
+
+/// How long faults go on, and how long the world then has to come to rest.
+const FAULTY: Duration = Duration::from_secs(90);
+const REST: Duration = Duration::from_secs(900);
+
+struct World {
+    api: TestApi,
+    system: System,
+    clock: Arc<SimulatedClock>,
+    seed: u64,
+}
+
+impl World {
+    async fn new(system: System, clock: Arc<SimulatedClock>, faults: Faults, seed: u64) -> Self {
+        let options =
+            ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
+        let api = boot_with(options).await;
+        let service = FaultyService::new(api.server.clone(), faults, seed);
+        let client = Client::new(service, api.user.clone(), "controllers");
+        let caches = Caches::new(system.clone(), client.clone());
+        start(&system, &caches, client.clone(), StatefulSetController::new(&caches));
+        start(&system, &caches, client.clone(), DaemonSetController::new(&caches));
+        start(&system, &caches, client.clone(), JobController::new(&caches));
+        start(&system, &caches, client, JobOrphanController::new(&caches));
+        World { api, system, clock, seed }
+    }
+
+    async fn pods(&self) -> Vec<Arc<Pod>> {
+        let mut pods = self.api.client.namespaced::<Pod>("default").list(ListOptions::default()).await.expect("listed").items;
+        pods.sort_by_key(|pod| pod.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok()));
+        pods
+    }
+
+    async fn set_status(&self, pod: &Pod, status: Value) {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let patched = self.api.patch(self.api.subresource("pods", "default", name, "status"), PatchType::Merge, json!({"status": status})).await;
+        assert!(patched.is_ok() || patched.is_err_and(|status| status.is_not_found()), "a status is refused");
+    }
+
+    /// Plays the kubelets for a while: `life` says what becomes of a pod.
+    async fn play(&self, time: Duration, mut life: impl FnMut(&Pod, &str) -> Option<Value>) {
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            let now = format_time(self.system.clock().now());
+            for pod in self.pods().await {
+                if let Some(status) = life(&pod, &now) {
+                    self.set_status(&pod, status).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Restarts units and sets the clock for as long as it is polled.
+    async fn trouble(&self) {
+        tokio::select! {
+            biased;
+            () = restart_units(self.system.clone(), "controllers/", Duration::from_secs(7), self.seed) => {}
+            () = jump_clock(self.clock.clone(), Duration::from_secs(30), Duration::from_secs(11), self.seed) => {}
+        }
+    }
+
+    async fn status(&self, resource: &str, name: &str) -> Value {
+        let object = self.api.get(resource, "default", name).await.expect("there");
+        object.get(&["status"]).cloned().unwrap_or_default()
+    }
+}
+
+fn running(now: &str) -> Value {
+    json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]})
+}
+
+fn ended(phase: &str, code: i32, now: &str) -> Value {
+    let state = json!({"terminated": {"exitCode": code, "finishedAt": now, "startedAt": now, "reason": "Completed"}});
+    json!({"phase": phase, "containerStatuses": [{"name": "c", "image": "a", "imageID": "x", "ready": false, "restartCount": 0, "state": state}]})
+}
+
+fn comes_up(pod: &Pod, now: &str) -> Option<Value> {
+    (!is_ready(pod)).then(|| running(now))
+}
+
+fn template(image: &str, restart: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "x"}}, "spec": {"restartPolicy": restart, "containers": [{"name": "c", "image": image}]}})
+}
+
+/// A job whose pods fail now and then ends, and every pod is in its counts exactly once. Where replies get lost there may be
+/// pods that the controller does not know of and takes away again: those may end uncounted.
+fn run_job(seed: u64, indexed: bool, lost_reply: f64) {
+    simulate_with_clock(seed, |system, clock| async move {
+        let world = World::new(system, clock, Faults { lost_reply, ..Faults::default() }, seed).await;
+        let mode = if indexed { "Indexed" } else { "NonIndexed" };
+        let spec = json!({"parallelism": 3, "completions": 8, "completionMode": mode, "backoffLimit": 1000, "template": template("a", "Never")});
+        world.api.create(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work", "namespace": "default"}, "spec": spec})).await;
+        let (mut rng, mut failed) = (StdRng::seed_from_u64(seed), 0);
+        let mut life = |pod: &Pod, now: &str| {
+            if is_finished(pod) || pod.metadata.deletion_timestamp.is_some() {
+                return None;
+            }
+            if !is_ready(pod) {
+                return Some(running(now));
+            }
+            if rng.random_bool(0.3) {
+                failed += 1;
+                return Some(ended("Failed", 1, now));
+            }
+            Some(ended("Succeeded", 0, now))
+        };
+        tokio::select! {
+            biased;
+            () = world.play(FAULTY, &mut life) => {}
+            () = world.trouble() => {}
+        }
+        // Failures in a row make it wait for minutes.
+        let complete =
+            |status: &Value| status["conditions"].as_array().is_some_and(|all| all.iter().any(|condition| condition["type"] == "Complete"));
+        let mut status = world.status("jobs.batch", "work").await;
+        for _ in 0..20 {
+            if complete(&status) {
+                break;
+            }
+            world.play(REST, &mut life).await;
+            status = world.status("jobs.batch", "work").await;
+        }
+        assert!(complete(&status), "seed {seed}: {status}");
+        world.play(REST, &mut life).await;
+        let (succeeded, counted) = (status["succeeded"].as_i64().unwrap_or(0), status["failed"].as_i64().unwrap_or(0));
+        assert!(succeeded >= 8 && counted <= failed, "seed {seed}: {failed} failed: {status}");
+        if lost_reply == 0.0 {
+            assert_eq!((succeeded, counted), (8, failed), "seed {seed}: {status}");
+        }
+        let held = world.pods().await.iter().filter(|pod| pod.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty())).count();
+        assert_eq!(held, 0, "seed {seed}");
+    });
+}
+
+#[test]
+fn a_job_counts_every_pod_once_under_faults() {
+    let first: u64 = rand::random_range(0..1_000_000);
+    for seed in first..first + 2 {
+        println!("seed {seed}");
+        for (indexed, lost_reply) in [(false, 0.0), (true, 0.0), (false, 0.05), (true, 0.05)] {
+            run_job(seed, indexed, lost_reply);
+        }
+    }
+}
+
+#[test]
+fn a_stateful_set_is_rolled_out_under_faults_with_one_pod_for_each_name() {
+    let first: u64 = rand::random_range(0..1_000_000);
+    for seed in first..first + 2 {
+        println!("seed {seed}");
+        simulate_with_clock(seed, |system, clock| async move {
+            let world = World::new(system, clock, Faults::default(), seed).await;
+            let claim = json!({"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+            let spec = json!({
+                "replicas": 4, "selector": {"matchLabels": {"app": "x"}}, "template": template("a:1", "Always"), "volumeClaimTemplates": [claim],
+            });
+            let metadata = json!({"name": "db", "namespace": "default"});
+            world.api.create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})).await;
+            let steps = async {
+                world.play(FAULTY, comes_up).await;
+                let target = world.api.target("statefulsets.apps", "default", "db");
+                let change = json!({"spec": {"replicas": 3, "template": template("a:2", "Always")}});
+                world.api.patch(target, PatchType::Merge, change).await.expect("patched");
+                world.play(FAULTY, comes_up).await;
+            };
+            tokio::select! {
+                biased;
+                () = steps => {}
+                () = world.trouble() => {}
+            }
+            world.play(REST, comes_up).await;
+            let status = world.status("statefulsets.apps", "db").await;
+            let counts = ["replicas", "readyReplicas", "updatedReplicas", "availableReplicas"].map(|field| status[field].as_i64());
+            assert_eq!(counts, [Some(3); 4], "seed {seed}: {status}");
+            assert_eq!(status["currentRevision"], status["updateRevision"], "seed {seed}");
+            assert_eq!(world.api.names("pods", "default").await, ["db-0", "db-1", "db-2"], "seed {seed}");
+            assert_eq!(world.api.names("persistentvolumeclaims", "default").await.len(), 4, "seed {seed}: claims stay");
+            assert_eq!(world.api.names("controllerrevisions.apps", "default").await.len(), 2, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_daemon_set_is_rolled_out_under_faults_with_one_pod_for_each_node() {
+    let first: u64 = rand::random_range(0..1_000_000);
+    for seed in first..first + 2 {
+        println!("seed {seed}");
+        simulate_with_clock(seed, |system, clock| async move {
+            let world = World::new(system, clock, Faults::default(), seed).await;
+            for node in ["n1", "n2", "n3"] {
+                world.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})).await;
+                let target = world.api.target("nodes", "", node);
+                // Nobody runs that would take the taint of a new node away.
+                world.api.patch(target, PatchType::Merge, json!({"spec": {"taints": null}})).await.expect("patched");
+            }
+            let spec = json!({"selector": {"matchLabels": {"app": "x"}}, "template": template("a:1", "Always")});
+            let metadata = json!({"name": "agent", "namespace": "default"});
+            world.api.create(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})).await;
+            let steps = async {
+                world.play(FAULTY, comes_up).await;
+                let target = world.api.target("daemonsets.apps", "default", "agent");
+                world.api.patch(target, PatchType::Merge, json!({"spec": {"template": template("a:2", "Always")}})).await.expect("patched");
+                world.play(FAULTY, comes_up).await;
+            };
+            tokio::select! {
+                biased;
+                () = steps => {}
+                () = world.trouble() => {}
+            }
+            world.play(REST, comes_up).await;
+            let status = world.status("daemonsets.apps", "agent").await;
+            let fields = ["desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"];
+            assert_eq!(fields.map(|field| status[field].as_i64()), [Some(3); 4], "seed {seed}: {status}");
+            assert_eq!(world.api.names("pods", "default").await.len(), 3, "seed {seed}");
+        });
+    }
+}
