@@ -237,6 +237,7 @@ impl Recorder {
         let hops = self.hops();
         let about = |version: &Option<Arc<ObjectVersion>>| version.as_ref().is_some_and(|v| &*v.resource == resource && v.key == *key);
         let mut wanted: Vec<bool> = hops.iter().map(|hop| about(&hop.produced) || about(&hop.cause.object)).collect();
+        add_ancestors(&hops, &mut wanted);
         let mut traces: BTreeMap<u128, ()> = BTreeMap::new();
         for (hop, wanted) in hops.iter().zip(&wanted) {
             if *wanted && hop.cause.trace != 0 {
@@ -255,6 +256,26 @@ impl Recorder {
     }
 }
 
+/// Adds the hops that committed what led to those wanted, and what led to these. So traces go on through a process that
+/// works under traces of its own, as one behind a remote API server does: its calls say which object version led to them.
+fn add_ancestors(hops: &[Hop], wanted: &mut [bool]) {
+    let mut committed: HashMap<&ObjectVersion, Vec<usize>> = HashMap::new();
+    for (at, hop) in hops.iter().enumerate() {
+        if let Some(version) = &hop.produced {
+            committed.entry(version).or_default().push(at);
+        }
+    }
+    let mut open: Vec<usize> = (0..hops.len()).filter(|at| wanted[*at]).collect();
+    while let Some(at) = open.pop() {
+        let led_to_it = hops[at].cause.object.as_deref().and_then(|version| committed.get(version));
+        for ancestor in led_to_it.into_iter().flatten() {
+            if !std::mem::replace(&mut wanted[*ancestor], true) {
+                open.push(*ancestor);
+            }
+        }
+    }
+}
+
 fn step(hop: &Hop, from: Name, first: Instant, names: &Names) -> TraceStep {
     let text = |name: Name| names.texts[name.0 as usize].clone();
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -270,5 +291,33 @@ fn step(hop: &Hop, from: Name, first: Instant, names: &Names) -> TraceStep {
         outcome: hop.outcome,
         object: hop.cause.object.as_ref().map(version),
         produced: hop.produced.as_ref().map(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::meta::Revision;
+
+    use super::*;
+
+    fn version(resource: &str, name: &str, revision: u64) -> Arc<ObjectVersion> {
+        Arc::new(ObjectVersion { resource: resource.into(), key: ObjectKey::new("n", name), revision: Revision(revision) })
+    }
+
+    #[test]
+    fn a_trace_is_joined_through_processes_that_have_traces_of_their_own() {
+        let recorder = Recorder::new(64, 64);
+        let commit = |trace, cause: Option<Arc<ObjectVersion>>, produced: Arc<ObjectVersion>| {
+            let cause = Cause { trace, span: trace as u64, object: cause };
+            recorder.changed(Name::OUTSIDE, recorder.intern("apiserver"), recorder.intern("Commit"), cause, produced, Duration::ZERO);
+        };
+        let (web, set, pod) = (version("deployments.apps", "web", 2), version("replicasets.apps", "web-1", 3), version("pods", "web-1-x", 4));
+        commit(1, None, web.clone());
+        commit(2, Some(web), set.clone());
+        commit(3, Some(set), pod);
+        commit(4, None, version("pods", "stranger", 5));
+        let steps = recorder.trace_of("pods", &ObjectKey::new("n", "web-1-x"));
+        let produced: Vec<_> = steps.iter().filter_map(|step| step.produced.as_deref()).collect();
+        assert_eq!(produced, ["deployments.apps n/web@2", "replicasets.apps n/web-1@3", "pods n/web-1-x@4"]);
     }
 }
