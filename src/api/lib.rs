@@ -9,13 +9,16 @@
 extern crate self as troupe_api;
 
 pub mod admission;
+pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod flow;
 pub mod http;
 pub mod memo;
 pub mod meta;
 pub mod metrics;
 pub mod patch;
+pub mod quota;
 pub mod resources;
 pub mod schema;
 pub mod service;

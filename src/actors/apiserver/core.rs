@@ -1,6 +1,9 @@
 //! What every request shares: the caches, the store, the rules.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -26,8 +29,10 @@ use super::{
     VirtualResources,
     cache::{CacheTable, ResourceCache, Route, Sequence},
     hops::HopRecorder,
+    quota::Ledger,
     write::is_namespace,
 };
+use crate::runtime::host::UnitAddr;
 
 /// Synchronous reads of the caches; outlives requests.
 pub struct CacheListers {
@@ -52,6 +57,8 @@ pub struct Core {
     pub node_ports: RangeInclusive<u16>,
     /// Held while node ports are taken or released.
     pub node_ports_turn: tokio::sync::Mutex<()>,
+    /// Set when the server starts; it needs the rest of this to work with.
+    pub ledger: OnceLock<UnitAddr<Ledger>>,
 }
 
 impl Core {

@@ -24,6 +24,7 @@ pub mod metrics;
 mod objects;
 mod old_watch;
 mod options;
+mod quota;
 mod read;
 mod server;
 mod services;

@@ -1,6 +1,6 @@
 //! The API server's door: starts its actors, and sends every call to the code that answers it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -20,6 +20,7 @@ use super::{
     core::{CacheListers, Core},
     hops::HopRecorder,
     metrics::StoredObjects,
+    quota::Ledger,
     subresources,
     upkeep::Upkeep,
     write::Writer,
@@ -69,10 +70,14 @@ impl ApiServer {
             service_cidrs: options.service_cidrs,
             node_ports: options.node_ports,
             node_ports_turn: tokio::sync::Mutex::default(),
+            ledger: OnceLock::new(),
             listers,
         });
         let kept = core.clone();
         core.recorder.system().spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
+        let kept = core.clone();
+        let ledger = core.recorder.system().spawn("apiserver/quota-ledger", Policy::default(), move |_| Ledger::new(kept.clone()));
+        core.ledger.get_or_init(|| ledger);
         Ok(Arc::new(ApiServer { core }))
     }
 

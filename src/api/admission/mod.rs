@@ -5,6 +5,7 @@
 
 mod default_classes;
 mod lifecycle;
+mod limit_ranger;
 mod nodes;
 mod pipeline;
 mod priority;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 
 pub use default_classes::{DefaultIngressClass, DefaultStorageClass};
 pub use lifecycle::NamespaceLifecycle;
+pub use limit_ranger::LimitRanger;
 pub use nodes::TaintNodesByCondition;
 pub use pipeline::Pipeline;
 pub use priority::Priority;

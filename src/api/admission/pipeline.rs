@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, NamespaceLifecycle, Plugin, Priority, Request, RuntimeClass, ServiceAccount,
-    StorageObjectInUseProtection, TaintNodesByCondition,
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, LimitRanger, NamespaceLifecycle, Plugin, Priority, Request, RuntimeClass,
+    ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition,
 };
 use crate::status::Status;
 
@@ -23,6 +23,7 @@ impl Pipeline {
     pub fn standard() -> Self {
         Pipeline::new(vec![
             Arc::new(NamespaceLifecycle),
+            Arc::new(LimitRanger),
             Arc::new(ServiceAccount),
             Arc::new(TaintNodesByCondition),
             Arc::new(Priority),

@@ -1,9 +1,9 @@
 //! The one handler: bounds every request, finds out who calls, and dispatches.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpMessage, HttpRequest, HttpResponse,
     dev::Payload,
     http::{
         ConnectionType, Method,
@@ -19,6 +19,7 @@ use super::{
     accept,
     authorize::authorize,
     body, connect, health, identity,
+    impersonation::impersonate,
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
@@ -26,34 +27,50 @@ use super::{
     query::Query,
     reply::{self, Outgoing},
     resource::{self, Exchange},
-    route::{method_not_allowed, request_verb},
+    route::{self, method_not_allowed, request_verb},
     server::Shared,
+    trail::Trail,
 };
 use crate::{
     auth::Attributes,
+    flow::Classified,
     meta::Cause,
+    service::UserInfo,
     status::{Status, StatusDetails},
 };
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// Answers any request; whatever goes wrong becomes a `Status`.
 pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
     let audit_id = audit_id(&request);
+    let trail = Trail::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
-    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload, &monitor)).catch_unwind().await;
-    let mut response = match outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic))) {
-        Ok(response) => response,
-        Err(status) => refuse(&request, &mut payload, &status).await,
+    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload, &monitor, &trail)).catch_unwind().await;
+    let broke = outcome.is_err();
+    let classified = request.extensions().get::<Classified>().cloned();
+    let (mut response, failure) = match outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic))) {
+        Ok(response) => (response, None),
+        Err(status) => (refuse(&request, &mut payload, &status).await, Some(status)),
     };
     let headers = response.headers_mut();
+    if let Some(Classified { schema_uid, level_uid, .. }) = &classified {
+        // UIDs are header text.
+        for (name, uid) in [(FLOW_SCHEMA, schema_uid), (PRIORITY_LEVEL, level_uid)] {
+            if let Ok(uid) = HeaderValue::from_str(uid) {
+                headers.insert(name, uid);
+            }
+        }
+    }
     headers.insert(AUDIT_ID, audit_id);
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
     }
-    monitor.answer(response)
+    trail.replied(monitor.answer(response), failure.as_ref(), broke).await
 }
 
 async fn refuse(request: &HttpRequest, payload: &mut Payload, status: &Status) -> HttpResponse {
@@ -86,7 +103,7 @@ pub fn user_agent(request: &HttpRequest) -> &str {
 }
 
 /// Applies the limits of number and time.
-async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, monitor: &Monitor) -> Result<HttpResponse, Status> {
+async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, monitor: &Monitor, trail: &Trail) -> Result<HttpResponse, Status> {
     let path = request.path();
     let info = RequestInfo::parse(path);
     let query = Query::parse(request.query_string());
@@ -95,13 +112,11 @@ async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, 
         return Err(stopping());
     }
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
-    let work = dispatch(shared, request, payload, monitor, &info, &query).instrument(span);
+    let work = dispatch(Arrived { shared, request, info: &info, query: &query, monitor, trail }, payload).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
     let _underway = Underway::request(request.method());
-    // Health and discovery must answer under load too.
-    let _place = if info.is_resource { Some(shared.in_flight.enter()?) } else { None };
     let limit = time_limit(&query, shared.options.request_timeout)?;
     let timed_out = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
     tokio::time::timeout(limit, work).await.map_err(timed_out)?
@@ -126,23 +141,57 @@ fn time_limit(query: &Query, longest: Duration) -> Result<Duration, Status> {
     }
 }
 
-async fn dispatch(
-    shared: &Shared,
-    request: &HttpRequest,
-    payload: &mut Payload,
-    monitor: &Monitor,
-    info: &RequestInfo<'_>,
-    query: &Query,
-) -> Result<HttpResponse, Status> {
+/// A request whose path and query are read.
+#[derive(Clone, Copy)]
+struct Arrived<'a> {
+    shared: &'a Shared,
+    request: &'a HttpRequest,
+    info: &'a RequestInfo<'a>,
+    query: &'a Query,
+    monitor: &'a Monitor,
+    trail: &'a Trail,
+}
+
+/// Finds out who calls, and as whom; the audit log hears of it in between.
+async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<UserInfo>, Status> {
+    let Arrived { shared, request, info, trail, .. } = arrived;
     let options = &shared.options;
-    let caller = identity::authenticate(request, &*options.authenticator, options.anonymous)?;
-    let user = identity::impersonate(request, caller, &*options.authorizer)?;
-    if info.is_resource {
-        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request), monitor }, payload).await;
-    }
-    let path = request.path();
+    let caller = match identity::authenticate(request, &*options.authenticator, options.anonymous) {
+        Ok(caller) => caller,
+        Err(status) => {
+            trail.unauthenticated(request, asked, &status).await;
+            return Err(status);
+        }
+    };
+    let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
+    trail.received(request, &caller, asked, long_running).await;
+    let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
+    trail.impersonated(&impersonated);
+    Ok(impersonated.user)
+}
+
+async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
+    let Arrived { shared, request, info, query, monitor, trail } = arrived;
+    let (options, path) = (&shared.options, request.path());
     let verb = request.method().as_str().to_ascii_lowercase();
-    authorize(&*options.authorizer, &user, &Attributes { verb: &verb, path: Some(path), ..Attributes::default() })?;
+    let asked = match info.is_resource {
+        true => route::attributes(info, request_verb(info, request.method(), query)),
+        false => Attributes { verb: &verb, path: Some(path), ..Attributes::default() },
+    };
+    let user = identify(&arrived, &asked).await?;
+    let connects = info.is_resource && connect::is_connect(&info.subresource);
+    let classified = options.flow.as_ref().filter(|_| !connects).and_then(|flow| flow.classify(&user, &asked));
+    let exempt = classified.as_ref().is_some_and(|classified| classified.exempt);
+    if let Some(classified) = classified {
+        request.extensions_mut().insert(classified);
+    }
+    // Health and discovery must answer under load too, and so must administrators.
+    let bounded = info.is_resource && !connects && !exempt && asked.verb != "watch";
+    let _place = if bounded { Some(shared.in_flight.enter()?) } else { None };
+    if info.is_resource {
+        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request), monitor, trail }, payload).await;
+    }
+    authorize(&*options.authorizer, &user, &asked)?;
     let route = options.routes.iter().find(|route| route.serves(path));
     let takes = |method: &Method| route.map_or_else(|| matches!(*method, Method::GET | Method::HEAD), |route| route.takes(method));
     if !takes(request.method()) {

@@ -8,7 +8,9 @@ use futures::future::BoxFuture;
 
 use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
 use crate::{
+    audit::AuditLog,
     auth::{Authenticator, Authorizer},
+    flow::Classifier,
     meta::{Clock, SystemClock},
     schema::openapi::BuiltinOpenApi,
     service::{ApiService, UserInfo},
@@ -37,6 +39,10 @@ pub struct HttpOptions {
     /// Paths outside the API, authorized like any non-resource path: `/metrics`, `/openid/v1/jwks`, debugging.
     pub routes: Vec<ExtraRoute>,
     pub clock: Arc<dyn Clock>,
+    /// Tells flow schemas and priority levels; without it no request has any.
+    pub flow: Option<Arc<Classifier>>,
+    /// Where requests are recorded, if anywhere.
+    pub audit: Option<Arc<AuditLog>>,
     /// Requests at once, watches and connects not counted; 0 means no limit.
     pub max_in_flight: usize,
     /// Bytes that encodings beside JSON may hold in all.
@@ -70,6 +76,8 @@ impl HttpOptions {
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),
+            flow: None,
+            audit: None,
             max_in_flight: 600,
             memo_bytes: 32 << 20,
             request_timeout: Duration::from_secs(60),

@@ -24,6 +24,7 @@ use super::{
     route::{Action, Route, attributes, request_verb, route},
     server::Shared,
     table::TableForm,
+    trail::Trail,
     watch,
     write_options::write_options,
 };
@@ -42,6 +43,7 @@ pub struct Exchange<'a> {
     pub user: Arc<UserInfo>,
     pub cause: Cause,
     pub monitor: &'a Monitor,
+    pub trail: &'a Trail,
 }
 
 /// Answers a request on a resource path.
@@ -85,8 +87,10 @@ impl Exchange<'_> {
 
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let operation = self.operation(&target, action, payload).await?;
+        self.trail.asked(&operation);
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause: self.cause.clone() };
         let reply = self.shared.options.service.call(call).await?;
+        self.trail.answered(&target, &reply);
         let outgoing = Outgoing::new(self.request, accepted);
         reply::answer(&Answering { shared: self.shared, target: &target, query: self.query, outgoing }, reply).await
     }

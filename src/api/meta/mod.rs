@@ -15,5 +15,5 @@ pub use key::{ObjectKey, Uid};
 pub use object::Object;
 pub use quantity::{Quantity, QuantityError};
 pub use revision::Revision;
-pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use time::{Clock, SystemClock};

@@ -97,7 +97,8 @@ impl From<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> for La
 }
 
 impl Requirement {
-    fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    /// Matches against labels looked up by name.
+    pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         let number = |key: &str| label(key).and_then(|value| value.parse::<i64>().ok());
         match self {
             Requirement::In(key, values) => label(key).is_some_and(|value| values.iter().any(|v| v == value)),

@@ -3,6 +3,7 @@
 //! Routes, discovery, OpenAPI, storage keys, RBAC, garbage collection and quota read it. Rows of built-in kinds are
 //! static, rows of custom resources come and go; a registry is immutable and swapped atomically.
 
+pub mod budget;
 pub mod cron;
 pub mod int_or_string;
 pub mod kinds;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
+use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
 use crate::state::EtcdConfig;
@@ -106,6 +107,28 @@ pub struct Settings {
     /// Folder of static pod manifests [default: /etc/troupe/manifests]
     #[arg(long)]
     pub manifests_dir: Option<PathBuf>,
+    /// Record requests to this file; "-" is the standard output
+    #[arg(long)]
+    pub audit_log_path: Option<PathBuf>,
+    /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
+    #[arg(long)]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Megabytes before the audit log is set aside [default: 100]
+    #[arg(long)]
+    pub audit_log_maxsize: Option<u64>,
+    /// How many old audit logs are kept [default: all]
+    #[arg(long)]
+    pub audit_log_maxbackup: Option<usize>,
+    /// Days that old audit logs are kept [default: for ever]
+    #[arg(long)]
+    pub audit_log_maxage: Option<u64>,
+}
+
+/// What is recorded of requests, and where.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    pub log: LogOptions,
+    pub policy_file: Option<PathBuf>,
 }
 
 /// Settings with every default filled in.
@@ -137,6 +160,7 @@ pub struct Config {
     pub bridge: String,
     pub cgroup_parent: String,
     pub manifests_dir: PathBuf,
+    pub audit: Option<AuditConfig>,
 }
 
 #[derive(Deserialize)]
@@ -196,7 +220,12 @@ impl Settings {
             cni_conf_dir,
             bridge,
             cgroup_parent,
-            manifests_dir
+            manifests_dir,
+            audit_log_path,
+            audit_policy_file,
+            audit_log_maxsize,
+            audit_log_maxbackup,
+            audit_log_maxage
         )
     }
 
@@ -216,6 +245,15 @@ impl Settings {
             Some(ip) => ip,
             None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
         };
+        let audit = settings.audit_log_path.map(|path| AuditConfig {
+            log: LogOptions {
+                path,
+                max_size: settings.audit_log_maxsize.unwrap_or(0),
+                max_backups: settings.audit_log_maxbackup.unwrap_or(0),
+                max_age: settings.audit_log_maxage.unwrap_or(0),
+            },
+            policy_file: settings.audit_policy_file,
+        });
         let data_dir = path(settings.data_dir, "/var/lib/troupe");
         let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
         Ok(Config {
@@ -244,6 +282,7 @@ impl Settings {
             cgroup_parent: settings.cgroup_parent.unwrap_or_else(|| "kubepods".into()),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
             data_dir,
+            audit,
         })
     }
 }

@@ -21,6 +21,9 @@ async fn after_the_first_start_everything_is_there_and_a_second_changes_nothing(
     assert_eq!(slice.list(&["endpoints"])[0]["addresses"][0], "192.0.2.1");
     assert!(api.get("clusterroles.rbac.authorization.k8s.io", "", "cluster-admin").await.is_ok());
     assert!(api.get("configmaps", "kube-system", "extension-apiserver-authentication").await.is_ok());
+    let apps = api.get("apiservices.apiregistration.k8s.io", "", "v1.apps").await.expect("is there");
+    assert_eq!(apps.list(&["status", "conditions"])[0]["reason"], "Local");
+    assert!(api.get("configmaps", "kube-system", "kube-apiserver-legacy-service-account-token-tracking").await.is_ok());
     let before = api.get("endpoints", "default", "kubernetes").await.expect("is there");
     api.server.bootstrap(&wanted()).await.expect("bootstraps again");
     assert_eq!(api.get("endpoints", "default", "kubernetes").await.expect("is there"), before);

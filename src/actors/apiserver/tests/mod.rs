@@ -7,6 +7,7 @@ mod deletion;
 mod feed;
 mod golden;
 mod pages;
+mod quota;
 mod reads;
 mod replicas;
 mod services;

@@ -91,9 +91,14 @@ impl Core {
 
     async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
         self.validate_create(writer, object, warnings).await.map_err(CommitError::Failed)?;
+        let receipt = self.charge(writer, Operation::Create, object, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
         if !writer.options.dry_run {
-            return self.commit_create(resource, object, &writer.cause).await.map(ReplyBody::Object);
+            let written = self.commit_create(resource, object, &writer.cause).await;
+            if let Err(error) = &written {
+                self.refund(writer, receipt, error);
+            }
+            return written.map(ReplyBody::Object);
         }
         match self.read_live(resource, &object.key()).await.map_err(CommitError::Failed)? {
             Some(_) => Err(CommitError::Lost(None)),

@@ -23,7 +23,7 @@ use troupe_api::{
 };
 
 use super::core::Core;
-pub use commit::CommitError;
+pub use commit::{CommitError, stored};
 pub use names::check_update;
 pub use update::{Change, Transform, is_namespace};
 

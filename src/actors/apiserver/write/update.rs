@@ -139,7 +139,7 @@ impl Core {
         let written = match plan.step {
             Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
             Step::Write => {
-                let written = self.commit_update(resource, &plan.new, current.revision, &writer.cause).await;
+                let written = self.charge_and_write(writer, &plan.new, current).await;
                 written.map(|object| (object.revision, ReplyBody::Object(object)))
             }
             Step::Remove => {
@@ -154,6 +154,15 @@ impl Core {
         }
         let reply = ApiReply::ok(body);
         Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
+    }
+
+    async fn charge_and_write(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+        let receipt = self.charge(writer, Operation::Update, new, Some(&current.to_object())).await.map_err(CommitError::Failed)?;
+        let written = self.commit_update(&writer.target.resource, new, current.revision, &writer.cause).await;
+        if let Err(error) = &written {
+            self.refund(writer, receipt, error);
+        }
+        written
     }
 
     async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {

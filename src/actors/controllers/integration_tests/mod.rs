@@ -3,6 +3,7 @@
 mod collection;
 mod faults;
 mod namespaces;
+mod quotas;
 mod rollouts;
 mod scheduling;
 mod services;
@@ -37,6 +38,7 @@ use super::{
     pod_gc::PodGcController,
     replicaset::ReplicaSetController,
     replicationcontroller::ReplicationControllerController,
+    resourcequota::ResourceQuotaController,
     root_ca::RootCaPublisher,
     serviceaccount::ServiceAccountController,
     statefulset::StatefulSetController,
@@ -84,6 +86,7 @@ impl World {
         world.start(JobOrphanController::new(&world.caches));
         world.start(CronJobController::new(&world.caches));
         world.start(TtlAfterFinishedController::new(&world.caches));
+        world.start(ResourceQuotaController::new(&world.caches));
         world.start(NamespaceController::new(&world.caches));
         world.start(ServiceAccountController::new(&world.caches));
         world.start(RootCaPublisher::new(&world.caches, "CA"));

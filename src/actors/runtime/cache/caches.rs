@@ -34,6 +34,10 @@ impl Caches {
         Caches(Arc::new(Inner { system, client, made: Mutex::default() }))
     }
 
+    pub fn system(&self) -> &System {
+        &self.0.system
+    }
+
     pub fn client(&self) -> &Client {
         &self.0.client
     }

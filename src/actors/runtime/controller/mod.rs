@@ -48,7 +48,11 @@ use futures::future::LocalBoxFuture;
 use thiserror::Error;
 use troupe_api::{client::Client, meta::ObjectKey, status::Status};
 
-pub use self::{context::ReconcileContext, unit::ControllerUnit, watches::Watches};
+pub use self::{
+    context::ReconcileContext,
+    unit::ControllerUnit,
+    watches::{Waker, Watches},
+};
 use super::{cache::Caches, host::UnitAddr, system::System, unit::Policy};
 
 /// What to do with a key after a reconcile.

@@ -32,6 +32,21 @@ impl Inbox {
     }
 }
 
+/// Wakes keys from outside the caches.
+#[derive(Clone)]
+pub struct Waker {
+    inbox: Arc<Inbox>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Waker {
+    pub fn wake(&self, key: ObjectKey, cause: Cause) {
+        if self.inbox.note(key, cause) {
+            (self.wake)();
+        }
+    }
+}
+
 /// Registers what wakes a controller, and which caches must be filled before it starts.
 pub struct Watches<'a> {
     pub(super) caches: &'a Caches,
@@ -46,8 +61,18 @@ pub struct Watches<'a> {
 impl Watches<'_> {
     /// Objects of this kind are the keys.
     pub fn primary<K: KubeObject>(&mut self) {
+        self.primary_when::<K>(|_| true);
+    }
+
+    /// Objects of this kind are the keys; only some of their changes wake them.
+    pub fn primary_when<K: KubeObject>(&mut self, wakes: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) {
         self.primary = Some((K::API_VERSION, K::KIND));
-        self.map::<K>(|change| vec![change.key.clone()]);
+        self.map::<K>(move |change| wakes(change).then(|| change.key.clone()).into_iter().collect());
+    }
+
+    /// Something that wakes keys for reasons that no cache knows of.
+    pub fn waker(&self) -> Waker {
+        Waker { inbox: self.inbox.clone(), wake: self.wake.clone() }
     }
 
     /// A change of an object wakes its controlling owner of kind `owner_kind`, and its former one.
@@ -61,7 +86,11 @@ impl Watches<'_> {
 
     /// A change wakes the keys that `keys` names.
     pub fn map<K: KubeObject>(&mut self, keys: impl Fn(&Change<K>) -> Vec<ObjectKey> + Send + Sync + 'static) {
-        let cache = self.caches.cache::<K>();
+        self.map_of(&self.caches.cache::<K>(), keys);
+    }
+
+    /// The same for a cache that holds only some objects of its kind.
+    pub fn map_of<K: KubeObject>(&mut self, cache: &Cache<K>, keys: impl Fn(&Change<K>) -> Vec<ObjectKey> + Send + Sync + 'static) {
         let (inbox, wake) = (self.inbox.clone(), self.wake.clone());
         let subscription = cache.subscribe(move |change| {
             let mut first = false;
@@ -73,12 +102,15 @@ impl Watches<'_> {
             }
         });
         self.subscriptions.push(Box::new(subscription));
-        self.reads::<K>();
+        self.wait_for(cache.clone());
     }
 
     /// The controller reads this cache: it starts when it is filled.
     pub fn reads<K: KubeObject>(&mut self) {
-        let cache: Cache<K> = self.caches.cache();
+        self.wait_for(self.caches.cache::<K>());
+    }
+
+    fn wait_for<K: KubeObject>(&mut self, cache: Cache<K>) {
         self.synced.push(Box::pin(async move { cache.synced().await }));
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod claims;
 pub mod key;
+pub mod legacy;
 pub mod request;
 pub mod verifier;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 pub use claims::{Claims, Kubernetes, Reference};
 pub use key::{KeyError, PublicKey, SigningKey};
+pub use legacy::LegacyVerifier;
 pub use request::token_request;
 pub use verifier::Verifier;
 

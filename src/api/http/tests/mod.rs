@@ -1,5 +1,6 @@
 //! The front door over TLS on a port of its own, with a service in memory.
 
+mod audit;
 #[allow(dead_code, reason = "the benchmark uses more of it than the tests")]
 pub mod client;
 mod discovery;

@@ -157,7 +157,7 @@ async fn only_those_who_may_impersonate_do() {
     let refused = plain.send("GET", MAPS, &[("authorization", "Bearer bob"), ("impersonate-user", "alice")], "").await;
     assert_eq!(
         refused.json()["message"],
-        "users \"alice\" is forbidden: User \"bob\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+        "configmaps is forbidden: User \"bob\" cannot impersonate-on:user-info:list resource \"configmaps\" in API group \"\" in the namespace \"default\""
     );
     let allowed = plain.send("GET", MAPS, &[("authorization", "Bearer admin"), ("impersonate-user", "alice")], "").await;
     assert_eq!(allowed.status, 200);
@@ -263,4 +263,46 @@ async fn more_requests_than_allowed_are_told_to_come_back() {
         _ = held => panic!("the slow request ended"),
         reply = refused => assert_eq!(reply.header("retry-after"), "1"),
     }
+}
+
+#[actix_web::test]
+async fn replies_tell_the_flow_schema_and_administrators_are_never_held_back() {
+    use crate::{flow, meta::GroupResource, service::Listers, stored::StoredObject};
+
+    struct Fixed(Vec<Arc<StoredObject>>);
+    impl Listers for Fixed {
+        fn get(&self, _: &GroupResource, _: &crate::meta::ObjectKey) -> Option<Arc<StoredObject>> {
+            None
+        }
+        fn list(&self, resource: &GroupResource, _: &str) -> Vec<Arc<StoredObject>> {
+            let plural = |object: &StoredObject| format!("{}s", object.to_object().kind().to_lowercase());
+            self.0.iter().filter(|object| plural(object) == *resource.resource).cloned().collect()
+        }
+    }
+    let objects = flow::objects().into_iter().map(|mut object| {
+        let uid = format!("uid-of-{}", object.name());
+        object.set(&["metadata", "uid"], uid);
+        Arc::new(StoredObject::from_object(&object).expect("well formed"))
+    });
+    let listers = Arc::new(Fixed(objects.collect()));
+    let door = Door::open(FakeService::new(), |options| {
+        options.flow = Some(Arc::new(flow::Classifier::new(listers)));
+        options.max_in_flight = 1;
+    });
+    let mut slow = door.connect(false).await;
+    let bob = [("authorization", "Bearer bob")];
+    let waiting = tokio::spawn(async move { slow.send("GET", &format!("{MAPS}/slow?timeout=5s"), &bob, "").await });
+    let mut other = door.connect(false).await;
+    let refused = loop {
+        let reply = other.send("GET", &format!("{MAPS}/a"), &bob, "").await;
+        if reply.status == 429 {
+            break reply;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((refused.header("retry-after"), refused.header("x-kubernetes-pf-flowschema-uid")), ("1", "uid-of-global-default"));
+    let mut admin = door.connect(true).await;
+    let reply = admin.get(MAPS).await;
+    assert_eq!((reply.status.as_u16(), reply.header("x-kubernetes-pf-prioritylevel-uid")), (200, "uid-of-exempt"));
+    waiting.abort();
 }

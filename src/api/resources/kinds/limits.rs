@@ -11,6 +11,7 @@ use crate::{
         printing::{age, name, string},
         resource::age_of,
         tree::{Fields, each},
+        validation::limits,
     },
     status::FieldError,
 };
@@ -36,6 +37,10 @@ impl Strategy for LimitRange {
 
     fn allow_create_on_update(&self) -> bool {
         true
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        limits::limit_range(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -75,12 +80,17 @@ impl Strategy for ResourceQuota {
         false
     }
 
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        limits::quota(object)
+    }
+
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        let scopes = |object: &Object| object.list(&["spec", "scopes"]).to_vec();
-        if subresource.is_empty() && scopes(new) != scopes(old) {
-            return vec![FieldError::invalid("spec.scopes", scopes(new), "field is immutable")];
+        if subresource == "status" {
+            return limits::quota_status(new);
         }
-        Vec::new()
+        let mut errors = limits::quota(new);
+        errors.extend(limits::quota_scopes_update(new, old));
+        errors
     }
 
     fn columns(&self) -> Vec<Column> {

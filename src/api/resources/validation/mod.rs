@@ -13,6 +13,7 @@ pub mod job;
 mod job_policies;
 pub mod job_status;
 pub mod labels;
+pub mod limits;
 mod metadata;
 pub mod names;
 pub mod node;

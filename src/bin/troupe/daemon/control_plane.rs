@@ -17,6 +17,7 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
+    audit::AuditLog,
     auth::tokens::Issuer,
     client::{
         Client,
@@ -31,7 +32,7 @@ use crate::{
     config::{Config, Settings},
     state,
     up::{
-        Doors,
+        Doors, audit,
         control_plane::{self, Certificates},
         controllers::{self, Authority},
         doors, identity, node,
@@ -104,6 +105,7 @@ pub struct LocalApi {
     pub certificates: Certificates,
     pub issuer: Arc<Issuer>,
     http: HttpServerHandle,
+    audit: Option<Arc<AuditLog>>,
 }
 
 impl LocalApi {
@@ -118,10 +120,11 @@ impl LocalApi {
         let metrics = Sources::new(system, Some(&api), control_plane::version());
         let mut routes = doors::routes(config, &issuer, system, metrics);
         routes.push(doors::backup(store));
-        let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?) };
+        let audit = audit::open(config)?;
+        let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?), audit: audit.clone() };
         let http = control_plane::serve(config, &certificates, &issuer, &api, doors)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
-        Ok(LocalApi { api, certificates, issuer, http })
+        Ok(LocalApi { api, certificates, issuer, http, audit })
     }
 
     /// Who may ask a kubelet of this process.
@@ -144,7 +147,7 @@ struct Services {
 
 impl Services {
     fn local(local: &LocalApi) -> Self {
-        let authority = Authority { ca_pem: local.certificates.ca_pem.clone() };
+        let authority = Authority { ca_pem: local.certificates.ca_pem.clone(), issuer: Some(local.issuer.clone()) };
         Services { controllers: local.api.clone(), scheduler: local.api.clone(), authority, shared: true }
     }
 
@@ -164,7 +167,7 @@ impl Services {
         Ok(Services {
             controllers: Arc::new(remote(&for_controllers, "kube-controller-manager", true)?),
             scheduler: Arc::new(remote(&for_scheduler, "kube-scheduler", false)?),
-            authority: Authority { ca_pem: access.ca_pem },
+            authority: Authority { ca_pem: access.ca_pem, issuer: None },
             shared: false,
         })
     }
@@ -219,6 +222,9 @@ impl Running for ControlPlane {
         }
         if let Some(local) = &self.local {
             local.http.stop().await;
+            if let Some(audit) = &local.audit {
+                audit.close();
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use troupe_api::{
         tls,
         tokens::Issuer,
     },
+    flow::{self, Classifier},
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
     store::Store,
 };
@@ -133,7 +134,9 @@ pub async fn start_api(
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
-    let bootstrap = Bootstrap { advertise, client_ca: Some(certificates.ca_pem.clone()), objects: identity::objects() };
+    let mut objects = flow::objects();
+    objects.extend(identity::objects());
+    let bootstrap = Bootstrap { advertise, client_ca: Some(certificates.ca_pem.clone()), objects };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
 }
@@ -154,5 +157,7 @@ pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api:
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.routes = doors.routes;
     options.connect = doors.connect;
+    options.audit = doors.audit;
+    options.flow = Some(Arc::new(Classifier::new(api.listers())));
     http::serve(listener, options).context("the API server cannot serve")
 }

@@ -8,8 +8,10 @@ use troupe_actors::{
         cronjob::CronJobController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
+        disruption::{DisruptionController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
+        flow_schema::FlowSchemaController,
         garbage_collector,
         job::{JobController, orphans::JobOrphanController},
         namespace::NamespaceController,
@@ -18,9 +20,11 @@ use troupe_actors::{
         pod_gc::PodGcController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
+        resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
         serviceaccount::ServiceAccountController,
         statefulset::StatefulSetController,
+        token_secrets::TokenSecretController,
         ttl_after_finished::TtlAfterFinishedController,
         volume_protection::{PvProtectionController, PvcProtectionController},
     },
@@ -32,7 +36,7 @@ use troupe_actors::{
     },
     scheduler,
 };
-use troupe_api::{ApiService, client::Client};
+use troupe_api::{ApiService, auth::tokens::Issuer, client::Client};
 
 use super::identity::component;
 use crate::config::Config;
@@ -44,12 +48,17 @@ const MANAGER: &str = "kube-controller-manager";
 #[derive(Clone)]
 pub struct Authority {
     pub ca_pem: String,
+    /// Signs tokens; there where the API server is in this process too.
+    pub issuer: Option<Arc<Issuer>>,
 }
 
 /// Starts the controllers, which act through `service` and read `caches`.
 pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
     let run = Run { service, system, caches };
     run.controller("deployment-controller", DeploymentController::new(caches));
+    run.controller("disruption-controller", DisruptionController::new(caches));
+    run.controller("disruption-controller", StaleDisruptionController::new(caches));
+    run.controller("resourcequota-controller", ResourceQuotaController::new(caches));
     run.controller("daemon-set-controller", DaemonSetController::new(caches));
     run.controller("statefulset-controller", StatefulSetController::new(caches));
     run.controller("replication-controller", ReplicationControllerController::new(caches));
@@ -69,6 +78,13 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("pod-garbage-collector", PodGcController::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
     run.controller("pv-protection-controller", PvProtectionController::new(caches));
+    if let Some(issuer) = &authority.issuer {
+        let secrets = TokenSecretController::new(caches, issuer.clone(), authority.ca_pem.as_str());
+        controller::start(system, caches, manager_client(service.clone()), secrets);
+        let server = component("system:apiserver", &["system:masters"]);
+        let server = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
+        controller::start(system, caches, server, FlowSchemaController::new(caches));
+    }
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     stop(system, "controllers")

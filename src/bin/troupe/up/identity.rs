@@ -10,7 +10,7 @@ use troupe_api::{
         Authenticator, Authorizer, bootstrap,
         chain::{AuthenticatorChain, AuthorizerChain, Masters},
         rbac::Rbac,
-        tokens::{Issuer, SigningKey, Verifier},
+        tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
         x509::X509Authenticator,
     },
     meta::{Object, SystemClock},
@@ -53,8 +53,9 @@ pub fn objects() -> Vec<Object> {
 /// Client certificates, then service-account tokens; requests with neither are anonymous.
 pub fn authenticator(issuer: &Issuer, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = vec![issuer.public_key().clone()];
+    let legacy = LegacyVerifier::new(keys.clone(), issuer.audiences().to_vec(), listers.clone());
     let verifier = Verifier::new(keys, vec![issuer.name().to_owned()], issuer.audiences().to_vec(), listers, Arc::new(SystemClock));
-    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(verifier)], true))
+    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier)], true))
 }
 
 /// `system:masters` may do everything; RBAC says what others may.

@@ -1,5 +1,6 @@
 //! `troupe up`: a cluster on this machine, in this process.
 
+pub mod audit;
 pub mod control_plane;
 pub mod controllers;
 mod detach;
@@ -15,7 +16,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use troupe_actors::runtime::system::{System, SystemOptions};
-use troupe_api::http::{Connect, ExtraRoute};
+use troupe_api::{
+    audit::AuditLog,
+    http::{Connect, ExtraRoute},
+};
 
 use self::{preflight::report, progress::Progress};
 use crate::{
@@ -50,6 +54,7 @@ pub struct UpArgs {
 pub struct Doors {
     pub routes: Vec<ExtraRoute>,
     pub connect: Option<Arc<dyn Connect>>,
+    pub audit: Option<Arc<AuditLog>>,
 }
 
 /// Runs `troupe up`.

@@ -2,8 +2,11 @@
 //!
 //! Everything is created where it is missing; only what says where this server is reached is brought up to date.
 
+mod api_services;
+
 use std::{net::IpAddr, sync::Arc};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, GroupVersion, Object},
@@ -30,6 +33,8 @@ pub struct Bootstrap {
 
 /// The port of the Service `default/kubernetes`.
 const HTTPS: u16 = 443;
+/// Objects made at once: they share the store's commits.
+const AT_ONCE: usize = 16;
 
 impl Core {
     /// Creates what is missing, in an order in which each object finds what it needs.
@@ -41,9 +46,7 @@ impl Core {
             self.ensure(class).await?;
         }
         self.ensure(self.service_cidr()).await?;
-        for object in &bootstrap.objects {
-            self.ensure(object.clone().into_value()).await?;
-        }
+        self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
         if let Some(ca) = &bootstrap.client_ca {
             self.ensure(authentication_config(ca)).await?;
         }
@@ -52,7 +55,34 @@ impl Core {
             self.reconcile(endpoints(address, port)).await?;
             self.reconcile(endpoint_slice(address, port)).await?;
         }
+        self.ensure_api_services().await?;
+        self.ensure(token_tracking(self.clock.now())).await?;
         self.repair_services(&Default::default()).await.map(drop)
+    }
+
+    /// Creates what is missing of objects that do not need each other.
+    async fn ensure_all(&self, objects: impl Iterator<Item = Value>) -> Result<(), Status> {
+        stream::iter(objects).map(|object| self.ensure(object)).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    /// Tells that the groups which are served here are available.
+    async fn ensure_api_services(&self) -> Result<(), Status> {
+        let registry = self.listers.registry.load_full();
+        let services = api_services::local(&registry).into_iter().map(|service| self.ensure_api_service(service));
+        stream::iter(services).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn ensure_api_service(&self, service: Value) -> Result<(), Status> {
+        let mut writer = self.writer_for(&service)?;
+        self.ensure(service).await?;
+        writer.target.subresource = "status".into();
+        let status = api_services::available(self.clock.now());
+        let change = Change::Transform(Arc::new(move |current| {
+            let mut new = current.clone();
+            new.set_default(&["status", "conditions"], status["conditions"].clone());
+            Ok(new)
+        }));
+        self.update(&writer, change, Vec::new()).await.map(drop)
     }
 
     fn writer_for(&self, object: &Value) -> Result<Writer, Status> {
@@ -133,6 +163,15 @@ fn authentication_config(ca: &str) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {"client-ca-file": ca},
+    })
+}
+
+/// Since when the use of tokens out of secrets is followed.
+fn token_tracking(now: jiff::Timestamp) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": now.strftime("%Y-%m-%d").to_string()},
     })
 }
 

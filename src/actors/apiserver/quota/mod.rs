@@ -1,0 +1,99 @@
+//! Quota: charged with the write, given back if the write fails.
+//!
+//! Every write that costs something asks the [`ledger`], which spends the namespace's quotas by compare-and-swap of
+//! their status before the write commits: no two servers on one store spend the same unit. Usage goes down only when
+//! the quota controller counts again.
+
+mod ledger;
+mod plan;
+
+use std::time::Duration;
+
+use troupe_api::{
+    admission::Operation,
+    meta::{GroupResource, Object},
+    quota::{self, Demand, Evaluator, Write},
+    service::Listers,
+    status::Status,
+};
+
+use self::ledger::{Charge, Refund};
+pub use self::ledger::{Ledger, Receipt};
+use super::{
+    core::Core,
+    write::{CommitError, Writer},
+};
+
+/// How long a write waits for its charge, as upstream.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Core {
+    /// Charges a write to the quotas of its namespace. Keep the receipt until the write is decided.
+    ///
+    /// # Errors
+    /// 403 when a quota has no room for it, or cannot tell.
+    pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Receipt, Status> {
+        let target = &writer.target;
+        let resource = target.group_resource();
+        if target.namespace.is_empty() || quota::is_ignored(&resource) {
+            return Ok(Receipt::default());
+        }
+        let quotas = self.quotas(&target.namespace);
+        if quotas.is_empty() {
+            return Ok(Receipt::default());
+        }
+        let evaluator = Evaluator::of(&resource);
+        if !evaluator.handles(operation, &target.subresource, new, old) {
+            return Ok(Receipt::default());
+        }
+        let forbidden = |why: String| Status::forbidden(&resource, new.name(), why);
+        let write = Write { evaluator: &evaluator, operation, new, old };
+        let demands = quota::demands(&quotas, write, self.clock.now()).map_err(forbidden)?;
+        let enforce = &*target.subresource != "status";
+        if demands.is_empty() {
+            return Ok(Receipt::default());
+        }
+        if writer.options.dry_run {
+            return if enforce { would_fit(&quotas, &demands).map_err(forbidden) } else { Ok(Receipt::default()) };
+        }
+        let charge = Charge { namespace: target.namespace.clone(), demands, enforce };
+        self.spend(charge, writer).await?.map_err(|refusal| match refusal {
+            plan::Refusal::Exceeded(why) => forbidden(why),
+            plan::Refusal::Failed(status) => status,
+        })
+    }
+
+    async fn spend(&self, charge: Charge, writer: &Writer) -> Result<Result<Receipt, plan::Refusal>, Status> {
+        let ledger = self.ledger.get().ok_or_else(|| Status::unavailable("the API server is not ready"))?;
+        let answer = tokio::time::timeout(PATIENCE, ledger.ask(charge, writer.cause.clone())).await;
+        let answer = answer.map_err(|_| Status::internal("resource quota evaluation timed out"))?;
+        answer.map_err(|error| Status::internal(format!("resource quota evaluation failed: {error}")))
+    }
+
+    /// Gives back what a write was charged that did not happen. Where that is not sure, the controller's next count decides.
+    pub fn refund(&self, writer: &Writer, receipt: Receipt, error: &CommitError) {
+        if receipt.is_empty() || matches!(error, CommitError::Unclear(_)) {
+            return;
+        }
+        let refund = Refund { namespace: writer.target.namespace.clone(), receipt };
+        if let Some(Err(error)) = self.ledger.get().map(|ledger| ledger.try_tell(refund, writer.cause.clone())) {
+            tracing::debug!(%error, "cannot refund a quota, the next count will");
+        }
+    }
+
+    fn quotas(&self, namespace: &str) -> Vec<Object> {
+        let quotas = self.listers.list(&GroupResource::new("", "resourcequotas"), namespace);
+        quotas.iter().map(|quota| quota.to_object()).collect()
+    }
+}
+
+fn would_fit(quotas: &[Object], demands: &[Demand]) -> Result<Receipt, String> {
+    for demand in demands {
+        let quota = quotas.iter().find(|quota| quota.name() == demand.quota);
+        let refusal = quota.and_then(|quota| quota::exceeded(&demand.quota, &demand.amounts, &quota::used(quota), &quota::hard(quota)));
+        if let Some(why) = refusal {
+            return Err(why);
+        }
+    }
+    Ok(Receipt::default())
+}

@@ -1,0 +1,155 @@
+//! Watches everything that quotas may count, and wakes the quotas that what happened concerns.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use parking_lot::Mutex;
+use troupe_api::{
+    client::Client,
+    meta::{Cause, GroupResource, ObjectKey, Revision},
+    quota::Evaluator,
+    resources::Resource,
+    service::{EventType, Target, WatchItem, WatchOptions},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::is_countable;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::Waker,
+    system::TaskHandle,
+};
+
+/// How often new and removed resources are looked for.
+const DISCOVERY: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The watches of all countable resources.
+pub struct Monitors {
+    caches: Caches,
+    quotas: Cache<ResourceQuota>,
+    discovery: Mutex<Option<TaskHandle>>,
+}
+
+impl Monitors {
+    pub fn new(caches: &Caches, quotas: Cache<ResourceQuota>) -> Self {
+        Monitors { caches: caches.clone(), quotas, discovery: Mutex::default() }
+    }
+
+    /// Follows what is served, for as long as this lives. Starting again replaces the watches.
+    pub fn start(&self, waker: Waker) {
+        let (caches, quotas) = (self.caches.clone(), self.quotas.clone());
+        let task = self.caches.system().spawn_task("resourcequota/discovery", move || discover(caches.clone(), quotas.clone(), waker.clone()));
+        *self.discovery.lock() = Some(task);
+    }
+}
+
+/// Keeps a watch for each resource that is served.
+async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
+    let mut watched = BTreeMap::<GroupResource, TaskHandle>::new();
+    loop {
+        let registry = caches.client().service().registry();
+        let rows: BTreeMap<_, _> = registry.rows().iter().filter(|row| is_countable(row)).map(|row| (row.group_resource(), row.clone())).collect();
+        watched.retain(|resource, _| rows.contains_key(resource));
+        for (name, resource) in rows {
+            watched.entry(name.clone()).or_insert_with(|| {
+                let evaluator = Evaluator::of(&name);
+                let monitor = Monitor { client: caches.client().clone(), resource, evaluator, quotas: quotas.clone(), waker: waker.clone() };
+                let monitor = Arc::new(monitor);
+                caches.system().spawn_task(&format!("resourcequota/{name}"), move || monitor.clone().run())
+            });
+        }
+        tokio::time::sleep(DISCOVERY).await;
+    }
+}
+
+struct Monitor {
+    client: Client,
+    resource: Arc<Resource>,
+    evaluator: Evaluator,
+    quotas: Cache<ResourceQuota>,
+    waker: Waker,
+}
+
+impl Monitor {
+    async fn run(self: Arc<Self>) {
+        let mut resume = None;
+        let mut pause = PAUSE;
+        loop {
+            let before = resume;
+            if let Err(status) = self.follow(&mut resume).await {
+                tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
+                if status.code == 410 {
+                    resume = None;
+                }
+            }
+            pause = if resume > before { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Without a revision to resume from, everything there is passes by once, and what went meanwhile is counted then.
+    async fn follow(&self, resume: &mut Option<Revision>) -> Result<(), Status> {
+        let afresh = resume.is_none();
+        let options =
+            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: afresh.then_some(true), ..WatchOptions::default() };
+        let version = self.resource.served[0].version.clone();
+        let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
+        let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
+        let mut initial = afresh;
+        while let Some(item) = events.next().await {
+            match item {
+                WatchItem::Event { event, object, cause } => {
+                    *resume = resume.map(|seen| seen.max(object.revision));
+                    if !initial && self.frees(event, &object) {
+                        self.wake(&object.key.namespace, &cause);
+                    }
+                }
+                WatchItem::Bookmark { revision, initial_end } => {
+                    if initial && initial_end {
+                        initial = false;
+                        self.wake("", &Cause::default());
+                    }
+                    if !initial {
+                        *resume = Some(revision);
+                    }
+                }
+                WatchItem::End(status) => return Err(status),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an event may change usage in a way that no charge covers.
+    fn frees(&self, event: EventType, object: &StoredObject) -> bool {
+        match event {
+            EventType::Deleted => true,
+            EventType::Added => false,
+            EventType::Modified => match self.evaluator {
+                Evaluator::Pods => is_finished(object) || object.meta().generation > 1,
+                Evaluator::Services | Evaluator::Claims => true,
+                Evaluator::Count { .. } => false,
+            },
+        }
+    }
+
+    /// Wakes the quotas of a namespace, or of all, that count this resource.
+    fn wake(&self, namespace: &str, cause: &Cause) {
+        for quota in self.quotas.list(namespace) {
+            let limits = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+            if limits.is_some_and(|limits| limits.keys().any(|name| self.evaluator.tracks(name))) {
+                let meta = &quota.metadata;
+                let key = ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+                self.waker.wake(key, cause.clone());
+            }
+        }
+    }
+}
+
+fn is_finished(object: &StoredObject) -> bool {
+    let phase = |pod: &Pod| matches!(crate::controllers::pods::phase(pod), "Succeeded" | "Failed");
+    object.typed::<Pod>().is_ok_and(|pod| phase(&pod))
+}

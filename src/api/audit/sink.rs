@@ -1,0 +1,92 @@
+//! The queue between requests and the log, and the thread that empties it.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{Event, LogFile, Policy, Subject, Verdict};
+use crate::meta::Clock;
+
+/// Events that may wait. A request that finds the queue full waits itself.
+const QUEUE: usize = 1024;
+/// How long closing waits for what is queued.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// An event to be written.
+pub type Record = Box<Event>;
+
+/// The audit log of a front door.
+pub struct AuditLog {
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    queue: Mutex<Option<mpsc::Sender<Record>>>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl AuditLog {
+    /// Starts the thread that writes `file`.
+    pub fn start(policy: Policy, file: LogFile, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
+        let (queue, records) = mpsc::channel(QUEUE);
+        let times = clock.clone();
+        let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, file, &*times))?;
+        Ok(Arc::new(AuditLog { policy, clock, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) }))
+    }
+
+    pub fn judge(&self, subject: Subject<'_>) -> Verdict {
+        self.policy.judge(subject)
+    }
+
+    pub fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
+    /// Queues a record; waits while the queue is full.
+    pub async fn record(&self, record: Record) {
+        let queue = self.queue.lock().clone();
+        if let Some(queue) = queue
+            && queue.send(record).await.is_err()
+        {
+            tracing::error!("the audit log is not written any more");
+        }
+    }
+
+    /// Queues a record from where nothing can wait: a full queue is waited for aside.
+    pub fn record_aside(self: &Arc<Self>, record: Record) {
+        let Some(queue) = self.queue.lock().clone() else { return };
+        match queue.try_send(record) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(record)) => {
+                let log = self.clone();
+                drop(tokio::task::spawn(async move { log.record(record).await }));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => tracing::error!("the audit log is not written any more"),
+        }
+    }
+
+    /// Takes no more records and waits until those taken are written.
+    pub fn close(&self) {
+        self.queue.lock().take();
+        let Some(writer) = self.writer.lock().take() else { return };
+        let deadline = std::time::Instant::now() + CLOSE;
+        while !writer.is_finished() && std::time::Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Writes what comes; what was written is handed to the system whenever nothing more waits.
+fn write(mut records: mpsc::Receiver<Record>, mut file: LogFile, clock: &dyn Clock) {
+    while let Some(record) = records.blocking_recv() {
+        let mut next = Some(record);
+        while let Some(record) = next {
+            if let Err(error) = file.append(&record.line(), clock.now()) {
+                tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
+            }
+            next = records.try_recv().ok();
+        }
+        if let Err(error) = file.flush() {
+            tracing::error!(%error, "cannot write the audit log");
+        }
+    }
+}

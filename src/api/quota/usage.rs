@@ -1,0 +1,34 @@
+//! Counting what exists.
+
+use super::{Amounts, Evaluator, scopes};
+use crate::meta::Object;
+
+/// The limits that a quota enforces now.
+pub fn hard(quota: &Object) -> Amounts {
+    Amounts::read(quota.get(&["status", "hard"]))
+}
+
+/// What a quota says is used.
+pub fn used(quota: &Object) -> Amounts {
+    Amounts::read(quota.get(&["status", "used"]))
+}
+
+/// Whether `evaluator` measures something that the quota's spec limits.
+pub fn is_tracked(quota: &Object, evaluator: &Evaluator) -> bool {
+    let limits = quota.get(&["spec", "hard"]).and_then(serde_json::Value::as_object);
+    limits.is_some_and(|limits| limits.keys().any(|name| evaluator.tracks(name)))
+}
+
+/// What `objects` of one resource cost a quota: an amount for each name that it limits and the evaluator measures.
+pub fn usage(quota: &Object, evaluator: &Evaluator, objects: &[Object], now: jiff::Timestamp) -> Amounts {
+    let limits = Amounts::read(quota.get(&["spec", "hard"])).only(|name| evaluator.tracks(name));
+    let mut total = Amounts::default();
+    for name in limits.names() {
+        total.count(name, 0);
+    }
+    let scopes = scopes::of(quota);
+    for object in objects.iter().filter(|object| scopes.iter().all(|scope| evaluator.in_scope(scope, object))) {
+        total.add(&evaluator.cost(object, now).masked(&limits));
+    }
+    total
+}
