@@ -5,6 +5,7 @@ pub mod controllers;
 pub mod dns;
 pub mod kubelet;
 pub mod metrics;
+pub mod overlay;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

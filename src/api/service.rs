@@ -1,6 +1,11 @@
 //! The one door: every request, from HTTP or from a unit in the same process, is an [`ApiCall`] to one [`ApiService`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -312,4 +317,30 @@ pub trait Listers: Send + Sync + 'static {
     fn version(&self, _resource: &GroupResource) -> Option<Revision> {
         None
     }
+
+    /// What has changed since `since`, all objects without it; and the state to ask from next time.
+    fn changes(&self, resource: &GroupResource, since: Option<&ListerState>) -> (ListerState, Vec<ListerChange>) {
+        let objects = self.list(resource, "");
+        let before = since.and_then(|state| state.downcast_ref::<Vec<Arc<StoredObject>>>());
+        let mut before: HashMap<_, _> = before.into_iter().flatten().map(|object| (object.key.clone(), object.clone())).collect();
+        let mut changes = Vec::new();
+        for object in &objects {
+            let old = before.remove(&object.key);
+            if old.as_ref() != Some(object) {
+                changes.push(ListerChange { old, new: Some(object.clone()) });
+            }
+        }
+        changes.extend(before.into_values().map(|old| ListerChange { old: Some(old), new: None }));
+        (Arc::new(objects), changes)
+    }
+}
+
+/// The state of a resource as [`Listers::changes`] left it.
+pub type ListerState = Arc<dyn Any + Send + Sync>;
+
+/// An object that came, changed or went.
+#[derive(Clone, Debug)]
+pub struct ListerChange {
+    pub old: Option<Arc<StoredObject>>,
+    pub new: Option<Arc<StoredObject>>,
 }

@@ -244,6 +244,15 @@ impl StoredObject {
     }
 }
 
+/// Two are equal when they are the same version of the same object.
+impl PartialEq for StoredObject {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.key == other.key
+    }
+}
+
+impl Eq for StoredObject {}
+
 impl fmt::Debug for StoredObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredObject").field("key", &self.key).field("revision", &self.revision).finish_non_exhaustive()

@@ -7,6 +7,7 @@ use crate::{
     cni::{FILE_NAME, Network},
     iptables::{ChainId, End, Iptables, Line, Observed, Patch, Table},
     netlink::Netlink,
+    overlay::{HostRouting, Routing, Step},
 };
 
 /// Chains of the service proxy and of the pod network.
@@ -69,11 +70,25 @@ async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::I
 
 async fn remove_links(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
     let netlink = Netlink::open()?;
+    remove_overlay(bridge).await?;
     let Some(bridge) = netlink.link(bridge).await? else { return Ok(()) };
     for port in netlink.links().await?.iter().filter(|link| link.is_veth && link.controller == Some(bridge.index)) {
         netlink.remove_link(port.index).await?;
     }
     netlink.remove_link(bridge.index).await
+}
+
+/// Routes to other nodes, and the tunnel.
+async fn remove_overlay(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
+    let routing = HostRouting::open(bridge)?;
+    let observed = routing.observe().await?;
+    for destination in observed.routes.keys() {
+        routing.apply(&Step::RemoveRoute(*destination)).await?;
+    }
+    if observed.tunnel.is_some() {
+        routing.apply(&Step::RemoveTunnel).await?;
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -11,5 +11,6 @@ pub mod ipam;
 pub mod iptables;
 pub mod netlink;
 pub mod netns;
+pub mod overlay;
 pub mod podnet;
 pub mod resolv;

@@ -18,9 +18,11 @@ pub enum NetlinkError {
     Socket(#[source] std::io::Error),
     #[error("{step} failed")]
     Request { step: &'static str, source: rtnetlink::Error },
+    #[error("there is no interface {0}")]
+    Missing(&'static str),
 }
 
-fn request(step: &'static str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+pub(crate) fn request(step: &'static str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
     move |source| NetlinkError::Request { step, source }
 }
 
@@ -60,6 +62,10 @@ impl Netlink {
         Ok(Netlink { handle })
     }
 
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
         let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await.map_err(request("listing links"))?;
         Ok(links.iter().map(link_of).collect())
@@ -93,12 +99,6 @@ impl Netlink {
         let all = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
         let all: Vec<RouteMessage> = all.try_collect().await.map_err(request("listing routes"))?;
         Ok(all.iter().filter(|route| route.header.table == MAIN_TABLE).filter_map(route_of).collect())
-    }
-
-    /// Adds or replaces the route to another node's pods.
-    pub async fn replace_route(&self, destination: Ipv4Network, gateway: Ipv4Addr) -> Result<(), NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix()).gateway(gateway).build();
-        self.handle.route().add(route).replace().execute().await.map_err(request("adding a route"))
     }
 
     /// Removes the route to a destination.

@@ -312,7 +312,8 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program that must succeed.
+pub fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().expect("the program runs");
     assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
 }

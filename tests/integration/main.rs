@@ -7,6 +7,7 @@ mod backup;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
 mod daemons;
+mod hub;
 mod insight;
 mod kubectl;
 mod leftovers;
@@ -14,5 +15,6 @@ mod load;
 mod machine;
 mod panics;
 mod sample;
+mod two_nodes;
 mod units;
 mod workloads;

@@ -17,9 +17,9 @@ use troupe_api::{
             resolve::Resolver,
         },
     },
-    meta::{Clock, GroupResource, Object, ObjectKey, Revision},
+    meta::{Clock, FieldSelector, GroupResource, Object, ObjectKey, Revision},
     resources::{Registry, Resource},
-    service::{Listers, Target, UserInfo},
+    service::{ListerChange, ListerState, Listers, Target, UserInfo},
     status::Status,
     store::{Store, keys},
     stored::StoredObject,
@@ -27,7 +27,7 @@ use troupe_api::{
 
 use super::{
     VirtualResources,
-    cache::{CacheTable, ResourceCache, Route, Sequence},
+    cache::{CacheTable, ResourceCache, Route, Sequence, Snapshot},
     hops::HopRecorder,
     quota::Ledger,
     write::is_namespace,
@@ -73,7 +73,7 @@ impl Core {
     }
 
     /// 403 unless `user` may do `verb` on `target`.
-    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str) -> Result<(), Status> {
+    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, fields: Option<&FieldSelector>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
         // A namespace lies within itself, so that its own roles can allow to read it.
         let namespace = if is_namespace(&target.resource) { &target.name } else { &target.namespace };
@@ -86,6 +86,7 @@ impl Core {
             namespace,
             name,
             path: None,
+            fields,
         };
         match authorizer.authorize(user, &attributes) {
             Decision::Allow => Ok(()),
@@ -143,12 +144,25 @@ impl Listers for CacheListers {
         let row = self.registry.load().by_resource(&resource.group, &resource.resource)?;
         Some(self.caches.cache(&row)?.load().revision)
     }
+
+    fn changes(&self, resource: &GroupResource, since: Option<&ListerState>) -> (ListerState, Vec<ListerChange>) {
+        let row = self.registry.load().by_resource(&resource.group, &resource.resource);
+        let cache = row.and_then(|row| self.caches.cache(&row));
+        let now = cache.map(|cache| cache.load()).unwrap_or_default();
+        let before = since.and_then(|state| state.clone().downcast::<Snapshot>().ok()).unwrap_or_default();
+        let changes = before.changes_to(&now);
+        (now, changes)
+    }
 }
 
 #[async_trait]
 impl Reads for Core {
     fn listers(&self) -> &dyn Listers {
         &*self.listers
+    }
+
+    fn authorizer(&self) -> Option<&dyn Authorizer> {
+        self.authorizer.as_deref()
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
     auth::rbac::resolve::Resolver,
-    meta::{Cause, GroupResource, ObjectKey, Revision},
+    meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::Registry,
-    service::{ApiCall, ApiReply, ApiService, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
+    service::{ApiCall, ApiReply, ApiService, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
@@ -112,7 +112,7 @@ async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
     let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
     let verb = operation.verb().rbac();
     let name = authorized_name(&target, &operation);
-    core.authorize(&user, &target, verb, &name)?;
+    core.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
     let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone() };
     match operation {
         Operation::Get { resource_version } => core.get_object(&target, resource_version).await,
@@ -134,6 +134,14 @@ fn authorized_name(target: &Target, operation: &Operation) -> String {
     selected.unwrap_or(&target.name).to_owned()
 }
 
+/// What a call selects by.
+fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
+    match operation {
+        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => Some(&options.fields),
+        _ => None,
+    }
+}
+
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
         Box::pin(dispatch(self.core.clone(), call))
@@ -143,7 +151,7 @@ impl ApiService for ApiServer {
         let core = self.core.clone();
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
-            core.authorize(&user, &target, "watch", &name)?;
+            core.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
             core.watch_objects(&target, options).await
         })
     }
@@ -164,5 +172,9 @@ impl Listers for ApiServer {
 
     fn version(&self, resource: &GroupResource) -> Option<Revision> {
         self.core.listers.version(resource)
+    }
+
+    fn changes(&self, resource: &GroupResource, since: Option<&ListerState>) -> (ListerState, Vec<ListerChange>) {
+        self.core.listers.changes(resource, since)
     }
 }

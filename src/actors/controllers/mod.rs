@@ -1,5 +1,7 @@
 //! The controllers: a folder each, bringing actual state to desired state.
 
+pub mod bootstrap;
+pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cronjob;
 pub mod daemonset;

@@ -24,9 +24,9 @@ use crate::{
     scheduler::plugins::tolerates,
 };
 
-/// A node that has not renewed its lease for so long is Unknown (upstream's `--node-monitor-grace-period`).
-const GRACE: Duration = Duration::from_secs(50);
-/// How often leases are looked at.
+/// A node that has not renewed its lease for so long is Unknown, unless told otherwise (upstream's `--node-monitor-grace-period`).
+pub const GRACE: Duration = Duration::from_secs(50);
+/// How often leases are looked at, at most.
 const PERIOD: Duration = Duration::from_secs(5);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -37,13 +37,15 @@ pub struct NodeLifecycleController {
     nodes: Cache<Node>,
     leases: Cache<Lease>,
     pods: Cache<Pod>,
+    grace: Duration,
 }
 
 impl NodeLifecycleController {
-    pub fn new(caches: &Caches) -> Self {
+    /// `grace` is how long a node may be silent.
+    pub fn new(caches: &Caches, grace: Duration) -> Self {
         let pods: Cache<Pod> = caches.cache();
         pods.add_index(BY_NODE, |pod| pod.spec.iter().filter_map(|spec| spec.node_name.as_deref().map(Arc::from)).collect());
-        NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods }
+        NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods, grace }
     }
 }
 
@@ -147,7 +149,7 @@ impl NodeLifecycleController {
         let api = cx.client().all::<Node>();
         let lease = self.leases.get(&ObjectKey::new("kube-node-lease", name));
         let heard = last_heard(node, lease.as_ref().map(|cached| &*cached.object));
-        let silent = heard.is_none_or(|heard| cx.now().duration_since(heard).as_secs() >= GRACE.as_secs().cast_signed());
+        let silent = heard.is_none_or(|heard| cx.now().duration_since(heard).as_secs() >= self.grace.as_secs().cast_signed());
         let mut current = node.clone();
         if silent && let Some(conditions) = silenced(node, cx.now()) {
             let patch = json!({"status": {"conditions": conditions}});
@@ -212,7 +214,8 @@ impl Controller for NodeLifecycleController {
         let Some(node) = self.nodes.get(key) else { return Ok(Outcome::Done) };
         self.mark(&node.object, &key.name, cx).await?;
         let next = self.evict(&node.object, &key.name, cx).await?;
-        Ok(Outcome::RequeueAfter(next.map_or(PERIOD, |next| next.min(PERIOD))))
+        let period = PERIOD.min(self.grace / 5);
+        Ok(Outcome::RequeueAfter(next.map_or(period, |next| next.min(period))))
     }
 }
 

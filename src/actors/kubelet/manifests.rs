@@ -14,7 +14,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use sha2::{Digest, Sha256};
-use troupe_api::{client::Client, meta::Cause, service::DeleteOptions};
+use troupe_api::{
+    client::Client,
+    meta::{Cause, FieldSelector},
+    service::{DeleteOptions, ListOptions},
+};
 use troupe_cri::names::PodIdentity;
 
 use super::pods::{PodChanged, Pods};
@@ -123,8 +127,11 @@ impl Manifests {
         let api = client.namespaced::<Pod>(id.namespace.as_str());
         let hash =
             |pod: &Pod| pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MIRROR).or_else(|| annotations.get(HASH)).cloned());
-        if let Some(known) = api.get_opt(&id.name).await? {
-            if hash(&known) == hash(pod) && known.metadata.deletion_timestamp.is_none() {
+        // A list of what is on this node is what a node may read, also while the pod does not exist.
+        let own = FieldSelector::parse(&format!("metadata.name={},spec.nodeName={}", id.name, self.node)).map_err(troupe_api::Status::internal)?;
+        let known = api.list(ListOptions { fields: own, ..ListOptions::default() }).await?.items;
+        if let Some(known) = known.first() {
+            if hash(known) == hash(pod) && known.metadata.deletion_timestamp.is_none() {
                 return Ok(());
             }
             let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };

@@ -3,6 +3,7 @@
 //! Units, below the path given at the start: `pods` keeps a [`worker::shell::PodWorker`] for each pod, `runtime`
 //! watches the container runtime and wakes the workers whose containers changed, `node` speaks for the node.
 
+pub mod certificates;
 pub mod cgroups;
 pub mod cluster;
 pub mod context;
@@ -185,6 +186,7 @@ fn node_facts(options: &KubeletOptions, version: &VersionResponse, machine: Mach
         kubelet_version: options.kubelet_version.clone(),
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
         machine,
+        heartbeat: options.heartbeat,
     }
 }
 

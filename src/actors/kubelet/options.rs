@@ -1,6 +1,6 @@
 //! How a kubelet is started.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use troupe_api::client::Client;
@@ -34,6 +34,8 @@ pub struct KubeletOptions {
     pub labels: BTreeMap<String, String>,
     /// Where the kubelet's server listens, as the node's status tells.
     pub port: u16,
+    /// How often the node's lease is renewed and its status looked at. [default: 10 s]
+    pub heartbeat: Duration,
     /// Pods from files, where set.
     pub static_pod_dir: Option<PathBuf>,
     /// As nodeInfo shows it.
@@ -59,6 +61,7 @@ impl KubeletOptions {
             max_pods: 110,
             labels: BTreeMap::new(),
             port: 10250,
+            heartbeat: Duration::from_secs(10),
             static_pod_dir: None,
             kubelet_version: format!("v1.36.0+troupe.{}", env!("CARGO_PKG_VERSION")),
         }

@@ -3,9 +3,11 @@
 //! The API server runs the whole pipeline again when a write is retried after a conflict, so plugins must not
 //! remember what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
 
+mod certificates;
 mod default_classes;
 mod lifecycle;
 mod limit_ranger;
+mod node_restriction;
 mod nodes;
 mod pipeline;
 mod priority;
@@ -18,9 +20,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 pub use default_classes::{DefaultIngressClass, DefaultStorageClass};
 pub use lifecycle::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
+pub use node_restriction::NodeRestriction;
 pub use nodes::TaintNodesByCondition;
 pub use pipeline::Pipeline;
 pub use priority::Priority;
@@ -30,6 +34,7 @@ pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProt
 pub use tolerations::DefaultTolerationSeconds;
 
 use crate::{
+    auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
     service::{Listers, Target, UserInfo},
     status::Status,
@@ -50,6 +55,9 @@ pub enum Operation {
 pub trait Reads: Send + Sync {
     /// The watch caches; may be older than the last write by a local hop.
     fn listers(&self) -> &dyn Listers;
+
+    /// Who may do what; without one, everybody may everything.
+    fn authorizer(&self) -> Option<&dyn Authorizer>;
 
     /// One object as of now: for what the cache lacks.
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status>;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, LimitRanger, NamespaceLifecycle, Plugin, Priority, Request, RuntimeClass,
-    ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition,
+    CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds,
+    LimitRanger, NamespaceLifecycle, NodeRestriction, Plugin, Priority, Request, RuntimeClass, ServiceAccount, StorageObjectInUseProtection,
+    TaintNodesByCondition,
 };
 use crate::status::Status;
 
@@ -25,12 +26,16 @@ impl Pipeline {
             Arc::new(NamespaceLifecycle),
             Arc::new(LimitRanger),
             Arc::new(ServiceAccount),
+            Arc::new(NodeRestriction),
             Arc::new(TaintNodesByCondition),
             Arc::new(Priority),
             Arc::new(DefaultTolerationSeconds),
             Arc::new(DefaultStorageClass),
             Arc::new(StorageObjectInUseProtection),
             Arc::new(RuntimeClass),
+            Arc::new(CertificateApproval),
+            Arc::new(CertificateSigning),
+            Arc::new(CertificateSubjectRestriction),
             Arc::new(DefaultIngressClass),
         ])
     }

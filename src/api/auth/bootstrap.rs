@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,12 +14,14 @@ use crate::meta::Object;
 
 const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
 const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
+const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
-/// All bootstrap roles and bindings, roles first. Namespaced ones live in `kube-system` and `kube-public`.
+/// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
 pub fn objects() -> Vec<Object> {
     let mut objects = Vec::<Value>::new();
-    for line in ROLES.lines().chain(BINDINGS.lines()).filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
+    let lines = [ROLES, BINDINGS, JOINING].into_iter().flat_map(str::lines);
+    for line in lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         match line.strip_prefix("  ") {
             Some(text) => {
                 let rules = objects.last_mut().and_then(|role| role["rules"].as_array_mut());
@@ -30,6 +32,13 @@ pub fn objects() -> Vec<Object> {
     }
     gather(&mut objects);
     objects.into_iter().map(|object| Object::from_value(object).expect("built as an object")).collect()
+}
+
+/// The rules of a bootstrap cluster role.
+pub fn rules_of(cluster_role: &str) -> Vec<PolicyRule> {
+    let role = objects().into_iter().find(|object| object.kind() == "ClusterRole" && object.name() == cluster_role);
+    let rules = role.and_then(|mut role| role.remove(&["rules"])).unwrap_or_default();
+    serde_json::from_value(rules).expect("rules of the built-in policy")
 }
 
 /// Fills in the rules of aggregated roles, as the aggregation controller will find them. Roles that gather others are

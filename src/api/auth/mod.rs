@@ -1,8 +1,11 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
 pub mod bootstrap;
+pub mod bootstrap_tokens;
+pub mod certificates;
 pub mod chain;
 pub mod kubeconfig;
+pub mod node;
 pub mod pki;
 pub mod rbac;
 pub mod reviews;
@@ -12,7 +15,11 @@ pub mod x509;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use crate::{meta::GroupResource, service::UserInfo, status::Status};
+use crate::{
+    meta::{FieldSelector, GroupResource},
+    service::UserInfo,
+    status::Status,
+};
 
 /// What an authorizer is asked (`authorization.k8s.io` attributes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Set for non-resource requests, such as `/healthz`.
     pub path: Option<&'a str>,
+    /// What lists, watches and collection deletes select by; `None` where the request says nothing.
+    pub fields: Option<&'a FieldSelector>,
 }
 
 /// An authorizer's answer. `NoOpinion` lets the next authorizer speak; at the end of the chain it denies.

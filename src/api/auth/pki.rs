@@ -86,6 +86,11 @@ impl Pki {
         &self.ca_pem
     }
 
+    /// The CA's key, for who signs requests.
+    pub fn ca_key_pem(&self) -> Result<String, PkiError> {
+        read(&self.dir.join("ca.key"))
+    }
+
     /// The leaf of this spec, from its files where they still fit, else made anew.
     pub fn leaf(&self, spec: &LeafSpec) -> Result<KeyedCertificate, PkiError> {
         let (certificate, key) = (self.dir.join(format!("{}.crt", spec.file)), self.dir.join(format!("{}.key", spec.file)));

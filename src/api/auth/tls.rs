@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
 use thiserror::Error;
 
@@ -25,15 +27,47 @@ pub enum TlsError {
 /// A server that asks for client certificates of `client_ca` and also lets clients without one in (they may
 /// carry a token). Speaks HTTP/2 and HTTP/1.1.
 pub fn server_config(serving: &KeyedCertificate, client_ca_pem: &str) -> Result<ServerConfig, TlsError> {
+    let shown = RenewableCertificate::default();
+    shown.show(serving)?;
+    renewable_server_config(Arc::new(shown), client_ca_pem)
+}
+
+/// The same with a certificate that may change while the server runs; without one no handshake succeeds.
+pub fn renewable_server_config(serving: Arc<RenewableCertificate>, client_ca_pem: &str) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = Arc::new(roots(client_ca_pem)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).allow_unauthenticated().build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&serving.certificate_pem)?, private_key(&serving.key_pem)?)?;
+        .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// A server's certificate, read anew for each handshake.
+#[derive(Debug, Default)]
+pub struct RenewableCertificate {
+    shown: ArcSwapOption<CertifiedKey>,
+}
+
+impl RenewableCertificate {
+    /// Shows `certificate` from now on.
+    ///
+    /// # Errors
+    /// When it is unusable or its key is another's; then what was shown before stays.
+    pub fn show(&self, certificate: &KeyedCertificate) -> Result<(), TlsError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let key = CertifiedKey::from_der(certificates(&certificate.certificate_pem)?, private_key(&certificate.key_pem)?, &provider)?;
+        self.shown.store(Some(Arc::new(key)));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for RenewableCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.shown.load_full()
+    }
 }
 
 /// A client that trusts `ca_pem` and shows `identity` where it has one. HTTP/1.1 (upgrades need it).

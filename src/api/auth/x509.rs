@@ -2,8 +2,14 @@
 //!
 //! The TLS layer has verified the certificate against the client CA before it arrives here.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+};
 
 use super::{Authenticator, Credentials};
 use crate::{service::UserInfo, status::Status};
@@ -44,6 +50,53 @@ pub fn user_of(der: &[u8]) -> Result<Option<UserInfo>, Status> {
     let credential = format!("X509SHA256={}", hex::encode(Sha256::digest(der)));
     let extra = [(CREDENTIAL_ID.to_owned(), vec![credential])].into();
     Ok(Some(UserInfo { name: name.to_owned(), uid, groups, extra }))
+}
+
+/// What a certificate says, as far as its owner cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    pub common_name: String,
+    pub dns_names: Vec<String>,
+    pub ips: Vec<IpAddr>,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+}
+
+/// The facts of the first certificate in PEM; `None` when it cannot be read.
+pub fn facts_of_pem(pem: &[u8]) -> Option<CertificateFacts> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
+    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    let validity = certificate.validity();
+    let mut facts = CertificateFacts {
+        common_name: certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).last().unwrap_or_default().to_owned(),
+        dns_names: Vec::new(),
+        ips: Vec::new(),
+        not_before: time(validity.not_before)?,
+        not_after: time(validity.not_after)?,
+    };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => facts.dns_names.push((*name).to_owned()),
+            GeneralName::IPAddress(octets) => facts.ips.extend(ip_of(octets)),
+            _ => {}
+        }
+    }
+    Some(facts)
+}
+
+/// The public key (SubjectPublicKeyInfo, DER) of the first certificate in PEM.
+pub fn public_key_of_pem(pem: &[u8]) -> Option<Vec<u8>> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
+    Some(certificate.public_key().raw.to_vec())
+}
+
+/// The address that a certificate spells as octets.
+pub fn ip_of(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(octets).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(octets).ok().map(IpAddr::from))
 }
 
 #[cfg(test)]

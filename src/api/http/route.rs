@@ -62,6 +62,7 @@ pub fn attributes<'a>(info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a
         namespace: &info.namespace,
         name: &info.name,
         path: None,
+        fields: None,
     }
 }
 

@@ -3,12 +3,14 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
+use troupe_actors::controllers::node_lifecycle::GRACE;
 use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
@@ -107,6 +109,12 @@ pub struct Settings {
     /// Folder of static pod manifests [default: /etc/troupe/manifests]
     #[arg(long)]
     pub manifests_dir: Option<PathBuf>,
+    /// Seconds between signs of life of this node [default: 10]
+    #[arg(long)]
+    pub node_heartbeat: Option<u64>,
+    /// Seconds after which a silent node counts as lost [default: 50]
+    #[arg(long)]
+    pub node_monitor_grace_period: Option<u64>,
     /// Record requests to this file; "-" is the standard output
     #[arg(long)]
     pub audit_log_path: Option<PathBuf>,
@@ -161,6 +169,8 @@ pub struct Config {
     pub cgroup_parent: String,
     pub manifests_dir: PathBuf,
     pub audit: Option<AuditConfig>,
+    pub node_heartbeat: Duration,
+    pub node_monitor_grace_period: Duration,
 }
 
 #[derive(Deserialize)]
@@ -225,7 +235,9 @@ impl Settings {
             audit_policy_file,
             audit_log_maxsize,
             audit_log_maxbackup,
-            audit_log_maxage
+            audit_log_maxage,
+            node_heartbeat,
+            node_monitor_grace_period
         )
     }
 
@@ -281,6 +293,8 @@ impl Settings {
             bridge: settings.bridge.unwrap_or_else(|| "troupe0".into()),
             cgroup_parent: settings.cgroup_parent.unwrap_or_else(|| "kubepods".into()),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
+            node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10).max(1)),
+            node_monitor_grace_period: settings.node_monitor_grace_period.map_or(GRACE, Duration::from_secs),
             data_dir,
             audit,
         })

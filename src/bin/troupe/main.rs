@@ -11,12 +11,14 @@ mod daemon;
 mod down;
 mod images;
 mod instance;
+mod join;
 mod lookup;
 mod memory;
 mod remote;
 mod restore;
 mod state;
 mod status;
+mod token;
 mod trace;
 mod up;
 mod why;
@@ -98,6 +100,13 @@ enum Command {
         #[command(flatten)]
         arguments: why::WhyArgs,
     },
+    /// Make, show and remove the tokens with which machines join the cluster
+    Token {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Print a completion script
     Completion { shell: clap_complete::Shell },
     /// Build and import the container images that Troupe and its samples use
@@ -155,6 +164,7 @@ fn run() -> Result<()> {
         Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
         Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.resolve()?, &arguments)),
         Command::Why { cluster, arguments } => block_on(why::run(&cluster.resolve()?, &arguments)),
+        Command::Token { cluster, command } => block_on(token::run(&cluster.resolve()?.kubeconfig, command)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());
             Ok(())

@@ -37,24 +37,7 @@ impl Remote {
 
     /// Sends a request without a body and returns code and body.
     pub async fn send(&self, method: &str, path: &str) -> Result<(u16, Bytes)> {
-        let authority = self.kubeconfig.server.strip_prefix("https://").context("the kubeconfig's server is no https address")?;
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let stream = TcpStream::connect(authority).await.with_context(|| format!("nothing answers at {}", self.kubeconfig.server))?;
-        let name = ServerName::try_from(host.to_owned()).context("the kubeconfig's server has no usable name")?;
-        let stream = self.tls.connect(name, stream).await.context("the TLS handshake failed")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(connection);
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", authority)
-            .header("accept", "application/json")
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await.context("the request failed")?;
-        let code = response.status().as_u16();
-        let body = response.into_body().collect().await.context("the reply broke off")?.to_bytes();
-        driver.abort();
-        Ok((code, body))
+        exchange(&self.kubeconfig.server, &self.tls, method, path).await
     }
 
     /// GETs JSON; a failed call becomes an error with the server's message.
@@ -75,4 +58,30 @@ impl Remote {
         }
         Ok(value)
     }
+}
+
+/// Sends one request without a body over a connection of its own and returns code and body.
+pub async fn fetch(server: &str, tls: rustls::ClientConfig, method: &str, path: &str) -> Result<(u16, Bytes)> {
+    exchange(server, &tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls)), method, path).await
+}
+
+async fn exchange(server: &str, tls: &tokio_rustls::TlsConnector, method: &str, path: &str) -> Result<(u16, Bytes)> {
+    let authority = server.strip_prefix("https://").with_context(|| format!("{server} is no https address"))?.trim_end_matches('/');
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+    let stream = TcpStream::connect(authority).await.with_context(|| format!("nothing answers at {server}"))?;
+    let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{server} has no usable name"))?;
+    let stream = tls.connect(name, stream).await.context("the TLS handshake failed")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", authority)
+        .header("accept", "application/json")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.context("the request failed")?;
+    let code = response.status().as_u16();
+    let body = response.into_body().collect().await.context("the reply broke off")?.to_bytes();
+    driver.abort();
+    Ok((code, body))
 }

@@ -11,11 +11,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{ObjectKey, Revision},
     resources::Resource,
+    service::ListerChange,
     stored::StoredObject,
 };
 
@@ -45,6 +46,16 @@ impl Snapshot {
             .range((start, Bound::Unbounded))
             .map(|(_, object)| object)
             .take_while(move |object| namespace.is_empty() || &*object.key.namespace == namespace)
+    }
+
+    /// What makes `newer` of this snapshot. What they share is not looked at.
+    pub fn changes_to(&self, newer: &Snapshot) -> Vec<ListerChange> {
+        let change = |item| match item {
+            DiffItem::Add(_, new) => ListerChange { old: None, new: Some(Arc::clone(new)) },
+            DiffItem::Update { old: (_, old), new: (_, new) } => ListerChange { old: Some(Arc::clone(old)), new: Some(Arc::clone(new)) },
+            DiffItem::Remove(_, old) => ListerChange { old: Some(Arc::clone(old)), new: None },
+        };
+        self.objects.diff(&newer.objects).map(change).collect()
     }
 }
 

@@ -216,7 +216,7 @@ impl Core {
             }
             _ => return Err(missing()),
         };
-        self.authorize(&writer.user, target, "create", &target.name)?;
+        self.authorize(&writer.user, target, "create", &target.name, None)?;
         object.remove(&["metadata", "resourceVersion"]);
         let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);

@@ -93,7 +93,7 @@ impl World {
         world.start(EndpointsController::new(&world.caches));
         world.start(EndpointSliceController::new(&world.caches));
         world.start(PodGcController::new(&world.caches));
-        world.start(NodeLifecycleController::new(&world.caches));
+        world.start(NodeLifecycleController::new(&world.caches, super::node_lifecycle::GRACE));
         world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));
         garbage_collector::start(&world.system, &world.api.client);
         scheduler::start(&world.system, &world.caches, world.api.client.clone());

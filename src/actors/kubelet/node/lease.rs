@@ -10,16 +10,15 @@ use k8s_openapi::{
 use serde_json::json;
 use troupe_api::{Status, client::Client, meta::time::format_micro_time, service::PatchType};
 
-/// How often it is renewed.
-pub const RENEW: Duration = Duration::from_secs(10);
-/// How long it holds, in seconds.
-const DURATION: i32 = 40;
+/// It holds for so many renewals.
+const HOLDS: u32 = 4;
 const NAMESPACE: &str = "kube-node-lease";
 
-/// Renews the lease, making it where there is none.
-pub async fn renew(client: &Client, node: &str, uid: Option<&str>, now: Timestamp) -> Result<(), Status> {
+/// Renews the lease, making it where there is none. `heartbeat` says how often that happens.
+pub async fn renew(client: &Client, node: &str, uid: Option<&str>, now: Timestamp, heartbeat: Duration) -> Result<(), Status> {
+    let duration = i32::try_from((heartbeat * HOLDS).as_secs().max(1)).unwrap_or(i32::MAX);
     let api = client.namespaced::<Lease>(NAMESPACE);
-    let patch = json!({"spec": {"renewTime": format_micro_time(now), "holderIdentity": node, "leaseDurationSeconds": DURATION}});
+    let patch = json!({"spec": {"renewTime": format_micro_time(now), "holderIdentity": node, "leaseDurationSeconds": duration}});
     match api.patch(node, "", PatchType::Merge, &patch).await {
         Err(status) if status.is_not_found() => {}
         other => return other.map(drop),
@@ -40,7 +39,7 @@ pub async fn renew(client: &Client, node: &str, uid: Option<&str>, now: Timestam
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(node.to_owned()),
-            lease_duration_seconds: Some(DURATION),
+            lease_duration_seconds: Some(duration),
             renew_time: Some(MicroTime(now)),
             ..LeaseSpec::default()
         }),

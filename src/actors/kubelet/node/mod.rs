@@ -13,13 +13,12 @@ use troupe_api::{Status, client::Client, service::PatchType};
 
 use self::{
     facts::{MachineFacts, Usage},
-    status::{NodeInputs, labels, node, patch, same},
+    status::{NodeInputs, labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
-/// How often the status is looked at; soon after the start much more often.
-const LOOK: Duration = Duration::from_secs(10);
+/// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
 /// A status that does not change is written this often.
 const REPORT: SignedDuration = SignedDuration::from_mins(5);
@@ -35,6 +34,8 @@ pub struct NodeFacts {
     /// `containerd://1.6.20`.
     pub runtime_version: String,
     pub machine: MachineFacts,
+    /// How often the lease is renewed and the status looked at.
+    pub heartbeat: Duration,
 }
 
 /// The unit that speaks for the node.
@@ -46,13 +47,15 @@ pub struct NodeReporter {
     written: Option<NodeStatus>,
     written_at: Timestamp,
     renewed: Option<Timestamp>,
+    /// A renewal is under way, or waits to be tried again.
+    renewing: bool,
     ready: bool,
 }
 
 impl NodeReporter {
     pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
         let (node, written, renewed) = (None, None, None);
-        NodeReporter { context, client, facts, node, written, written_at: Timestamp::UNIX_EPOCH, renewed, ready: false }
+        NodeReporter { context, client, facts, node, written, written_at: Timestamp::UNIX_EPOCH, renewed, renewing: false, ready: false }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -64,7 +67,7 @@ impl NodeReporter {
                 reporter.context.events.node(&node, Note::normal("Starting", "Starting kubelet."));
                 reporter.node = Some(node);
                 reporter.renew(cx);
-                cx.every(lease::RENEW, Self::renew);
+                cx.every(reporter.facts.heartbeat, Self::renew);
                 reporter.report(cx);
             }
             Err(error) => {
@@ -75,13 +78,23 @@ impl NodeReporter {
     }
 
     fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (client, name) = (self.client.clone(), self.context.node_name.clone());
+        if std::mem::replace(&mut self.renewing, true) {
+            return;
+        }
+        let (client, name, heartbeat) = (self.client.clone(), self.context.node_name.clone(), self.facts.heartbeat);
         let uid = self.node.as_ref().and_then(|node| node.metadata.uid.clone());
-        cx.spawn_then(async move { lease::renew(&client, &name, uid.as_deref(), Timestamp::now()).await }, |reporter, renewed, cx| match renewed {
-            Ok(()) => reporter.renewed = Some(Timestamp::now()),
+        let work = async move { lease::renew(&client, &name, uid.as_deref(), Timestamp::now(), heartbeat).await };
+        cx.spawn_then(work, |reporter, renewed, cx| match renewed {
+            Ok(()) => {
+                reporter.renewing = false;
+                reporter.renewed = Some(Timestamp::now());
+            }
             Err(error) => {
                 tracing::warn!(%error, "lease not renewed");
-                cx.after(Duration::from_secs(2), Self::renew);
+                cx.after(Duration::from_secs(2), |reporter, cx| {
+                    reporter.renewing = false;
+                    reporter.renew(cx);
+                });
             }
         });
     }
@@ -93,7 +106,12 @@ impl NodeReporter {
             let status = measure(&context, &facts, before.as_ref()).await;
             let due = Timestamp::now().duration_since(since) >= REPORT;
             if !due && before.as_ref().is_some_and(|before| same(before, &status)) {
-                return (status, Ok(false));
+                // Others change conditions too: of a node that was silent they become Unknown.
+                match client.all::<Node>().get(&context.node_name).await {
+                    Ok(node) if shows(node.status.as_ref(), &status) => return (status, Ok(false)),
+                    Ok(_) => {}
+                    Err(error) => return (status, Err(error)),
+                }
             }
             let written = client.all::<Node>().patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(&status)).await;
             (status, written.map(|_| true))
@@ -110,7 +128,7 @@ impl NodeReporter {
                 }
                 self.written = Some(status);
                 self.announce(ready);
-                cx.after(if ready { LOOK } else { LOOK_AT_FIRST }, Self::report);
+                cx.after(if ready { self.facts.heartbeat } else { LOOK_AT_FIRST }, Self::report);
             }
             Err(error) if error.is_not_found() => {
                 // Somebody deleted the node object: register again.

@@ -206,6 +206,13 @@ pub fn same(one: &NodeStatus, other: &NodeStatus) -> bool {
     timeless(one) == timeless(other)
 }
 
+/// Whether the node's status in the API has every condition as it was measured.
+pub fn shows(known: Option<&NodeStatus>, measured: &NodeStatus) -> bool {
+    let known = known.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let has = |wanted: &NodeCondition| known.iter().any(|condition| condition.type_ == wanted.type_ && condition.status == wanted.status);
+    measured.conditions.iter().flatten().all(has)
+}
+
 /// The status as a strategic merge patch: others' conditions and extended resources stay.
 pub fn patch(status: &NodeStatus) -> Value {
     json!({"status": status})

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::{Attributes, Authorizer, Decision},
-    meta::Object,
+    meta::{FieldSelector, Object},
     service::UserInfo,
     status::{FieldError, Status},
 };
@@ -51,6 +51,7 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
         return Err(Status::invalid(GROUP, object.kind(), "", errors));
     }
     let resource = |field: &str| object.str(&["spec", "resourceAttributes", field]);
+    let fields = field_selector(&object);
     let attributes = if has(&object, "resourceAttributes") {
         Attributes {
             verb: resource("verb"),
@@ -61,6 +62,7 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
             namespace: resource("namespace"),
             name: resource("name"),
             path: None,
+            fields: fields.as_ref(),
         }
     } else {
         let path = object.str(&["spec", "nonResourceAttributes", "path"]);
@@ -127,6 +129,28 @@ fn selector_errors(object: &Object) -> Vec<FieldError> {
         }
     }
     errors
+}
+
+/// The field selector under review. What does not parse restricts nothing, as upstream.
+fn field_selector(object: &Object) -> Option<FieldSelector> {
+    let selector = ["spec", "resourceAttributes", "fieldSelector"];
+    let raw = object.str(&[selector[0], selector[1], selector[2], "rawSelector"]);
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).ok();
+    }
+    let mut terms = Vec::new();
+    for requirement in object.list(&[selector[0], selector[1], selector[2], "requirements"]) {
+        let equal = match requirement["operator"].as_str()? {
+            "In" => true,
+            "NotIn" => false,
+            _ => continue,
+        };
+        let values = requirement["values"].as_array().map_or(&[][..], Vec::as_slice);
+        if let ([value], Some(key)) = (values, requirement["key"].as_str()) {
+            terms.push((key.to_owned(), value.as_str()?.to_owned(), equal));
+        }
+    }
+    (!terms.is_empty()).then_some(FieldSelector { terms })
 }
 
 /// Reviews have no metadata, but for the namespace of local ones.

@@ -12,6 +12,7 @@ use crate::{
         printing::{age, name, or_none, string},
         resource::age_of,
         tree::text,
+        validation::{self, NameRule},
     },
     status::FieldError,
 };
@@ -21,13 +22,6 @@ use crate::{
 pub struct CertificateSigningRequest;
 
 impl Strategy for CertificateSigningRequest {
-    fn default_object(&self, object: &mut Object) {
-        let spec = object.map_mut(&["spec"]);
-        if spec.get("usages").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            spec.insert("usages".into(), json!(["digital signature", "key encipherment"]));
-        }
-    }
-
     /// The requestor is whoever creates the request.
     fn prepare_create(&self, object: &mut Object, context: &WriteContext<'_>) {
         empty_status(object);
@@ -46,7 +40,10 @@ impl Strategy for CertificateSigningRequest {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         match context.subresource {
-            "status" => take_status(new, old),
+            "status" => {
+                take_status(new, old);
+                keep_verdicts(new, old);
+            }
             "approval" => {
                 let conditions = new.get(&["status", "conditions"]).cloned();
                 take_status(new, old);
@@ -68,27 +65,16 @@ impl Strategy for CertificateSigningRequest {
         false
     }
 
-    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        let mut errors = Vec::new();
-        if object.str(&["spec", "request"]).is_empty() {
-            errors.push(FieldError::required("spec.request", ""));
-        }
-        match object.str(&["spec", "signerName"]) {
-            "" => errors.push(FieldError::required("spec.signerName", "")),
-            signer if !signer.contains('/') => {
-                errors.push(FieldError::invalid(
-                    "spec.signerName",
-                    signer,
-                    "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-                ));
-            }
-            _ => {}
-        }
-        errors
+    fn name_rule(&self) -> NameRule {
+        |_, _| Vec::new()
     }
 
-    fn validate_update(&self, _new: &Object, _old: &Object, _subresource: &str) -> Vec<FieldError> {
-        Vec::new()
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        validation::certificates::create(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        validation::certificates::update(new, old, subresource)
     }
 
     fn selectable_paths(&self) -> &'static [&'static str] {
@@ -120,6 +106,21 @@ impl Strategy for CertificateSigningRequest {
             or_none(duration.unwrap_or_default()).into(),
             condition(object).into(),
         ]
+    }
+}
+
+/// A status update repeats approvals and denials without changing them.
+fn keep_verdicts(new: &mut Object, old: &Object) {
+    let mut conditions = new.list(&["status", "conditions"]).to_vec();
+    for kind in ["Approved", "Denied"] {
+        let known: Vec<&Value> = old.list(&["status", "conditions"]).iter().filter(|condition| text(condition, &["type"]) == kind).collect();
+        let given: Vec<usize> = (0..conditions.len()).filter(|at| text(&conditions[*at], &["type"]) == kind).collect();
+        if known.len() == given.len() {
+            given.into_iter().zip(known).for_each(|(at, known)| conditions[at] = known.clone());
+        }
+    }
+    if !conditions.is_empty() {
+        new.set(&["status", "conditions"], conditions);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Validation with upstream's wording: shared rules for metadata, names and labels, and the rules of each kind.
 
 pub mod admission;
+pub mod certificates;
 pub mod config;
 pub mod container;
 pub mod coordination;

@@ -1,6 +1,6 @@
 //! The control plane: API server, controllers, scheduler, or some of them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -18,7 +18,7 @@ use troupe_actors::{
 use troupe_api::{
     ApiService,
     audit::AuditLog,
-    auth::tokens::Issuer,
+    auth::{certificates::CertificateAuthority, tokens::Issuer},
     client::{
         Client,
         remote::{Access, RemoteApi, RemoteOptions},
@@ -32,7 +32,7 @@ use crate::{
     config::{Config, Settings},
     state,
     up::{
-        Doors, audit,
+        Doors, audit, cluster_info,
         control_plane::{self, Certificates},
         controllers::{self, Authority},
         doors, identity, node,
@@ -124,6 +124,8 @@ impl LocalApi {
         let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?), audit: audit.clone() };
         let http = control_plane::serve(config, &certificates, &issuer, &api, doors)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
+        let server = format!("https://{}", SocketAddr::new(config.advertise_address, config.api_port));
+        cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         Ok(LocalApi { api, certificates, issuer, http, audit })
     }
 
@@ -146,9 +148,11 @@ struct Services {
 }
 
 impl Services {
-    fn local(local: &LocalApi) -> Self {
-        let authority = Authority { ca_pem: local.certificates.ca_pem.clone(), issuer: Some(local.issuer.clone()) };
-        Services { controllers: local.api.clone(), scheduler: local.api.clone(), authority, shared: true }
+    fn local(local: &LocalApi) -> Result<Self> {
+        let ca_pem = local.certificates.ca_pem.clone();
+        let signer = CertificateAuthority::new(&ca_pem, &local.certificates.ca_key_pem).context("the CA cannot sign certificates")?;
+        let authority = Authority { ca_pem, signer: Some(Arc::new(signer)), issuer: Some(local.issuer.clone()) };
+        Ok(Services { controllers: local.api.clone(), scheduler: local.api.clone(), authority, shared: true })
     }
 
     fn remote(config: &Config, kubeconfig: Option<PathBuf>) -> Result<Self> {
@@ -167,10 +171,21 @@ impl Services {
         Ok(Services {
             controllers: Arc::new(remote(&for_controllers, "kube-controller-manager", true)?),
             scheduler: Arc::new(remote(&for_scheduler, "kube-scheduler", false)?),
-            authority: Authority { ca_pem: access.ca_pem, issuer: None },
+            authority: Authority { signer: signer_on_this_machine(config, &access.ca_pem)?, ca_pem: access.ca_pem, issuer: None },
             shared: false,
         })
     }
+}
+
+/// The cluster's CA with its key, where the certificates are on this machine.
+fn signer_on_this_machine(config: &Config, ca_pem: &str) -> Result<Option<Arc<CertificateAuthority>>> {
+    let key = config.certificates_dir.join("ca.key");
+    if !key.exists() {
+        return Ok(None);
+    }
+    let key_pem = std::fs::read_to_string(&key).with_context(|| format!("cannot read {}", key.display()))?;
+    let signer = CertificateAuthority::new(ca_pem, &key_pem).context("the CA cannot sign certificates")?;
+    Ok(Some(Arc::new(signer)))
 }
 
 impl ControlPlane {
@@ -180,7 +195,7 @@ impl ControlPlane {
         let local = if has(Component::Apiserver) { Some(LocalApi::start(config, system, progress).await?) } else { None };
         progress.begin("controllers and scheduler");
         let services = match &local {
-            Some(local) => Services::local(local),
+            Some(local) => Services::local(local)?,
             None => Services::remote(config, parts.kubeconfig)?,
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -11,18 +12,25 @@ use ipnetwork::Ipv4Network;
 use troupe_actors::{
     kubelet::{
         Kubelet,
+        certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
         server::{DelegatingGate, Gate, KubeletServerHandle, LocalGate},
     },
+    overlay::Overlay,
     proxy::Proxy,
     runtime::{
         cache::Caches,
+        host::UnitAddr,
         system::{System, TaskHandle},
     },
 };
 use troupe_api::{
     auth::{
+        bootstrap_tokens::BootstrapToken,
+        certificates::Draft,
         chain::{AuthenticatorChain, Masters},
+        kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
+        tls::RenewableCertificate,
         x509::X509Authenticator,
     },
     client::{
@@ -36,6 +44,7 @@ use troupe_net::iptables::{HostIptables, Iptables};
 use super::{Running, runtime};
 use crate::{
     config::{Config, Settings},
+    join::{self, Invitation, NodeIdentity},
     up::{
         control_plane, network, node,
         preflight::{self, report},
@@ -54,15 +63,44 @@ pub struct NodeArgs {
     /// Use no API server: run the pods of the manifest folder and nothing else
     #[arg(long)]
     standalone: bool,
+    /// The API server of the cluster to join, such as https://10.0.0.1:6443; not needed once joined
+    #[arg(long, value_name = "URL", requires = "token", conflicts_with = "standalone")]
+    join: Option<String>,
+    /// The token that invites this machine (troupe token create makes one)
+    #[arg(long, value_name = "ID.SECRET", requires = "join")]
+    token: Option<BootstrapToken>,
+    /// The hash of the cluster's CA, so that no other cluster is taken for it; may be given several times
+    #[arg(long = "ca-cert-hash", value_name = "sha256:HEX", requires = "join")]
+    ca_cert_hashes: Vec<String>,
+    /// Join although no hash of the CA is known: whoever knows the token may then pose as the cluster
+    #[arg(long, requires = "join", conflicts_with = "ca_cert_hashes")]
+    unsafe_skip_ca_verification: bool,
+    /// How long certificates that this node asks for should last, in seconds [default: as the signer likes]
+    #[arg(long, value_name = "SECONDS")]
+    certificate_duration: Option<u64>,
+}
+
+impl NodeArgs {
+    fn invitation(&self) -> Result<Option<Invitation>> {
+        let (Some(server), Some(token)) = (&self.join, &self.token) else { return Ok(None) };
+        if self.ca_cert_hashes.is_empty() && !self.unsafe_skip_ca_verification {
+            bail!("name the cluster's CA with --ca-cert-hash, as troupe token create --print-join-command prints it");
+        }
+        Ok(Some(Invitation { server: server.clone(), token: token.clone(), ca_hashes: self.ca_cert_hashes.clone() }))
+    }
 }
 
 /// Runs `troupe node`.
 pub fn run(arguments: NodeArgs) -> Result<()> {
+    let invitation = arguments.invitation()?;
     let kubeconfig = arguments.settings.kubeconfig.clone();
     let config = arguments.settings.resolve(arguments.config.as_deref())?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
-    if !arguments.standalone && !kubeconfig.exists() {
-        bail!("there is no kubeconfig {}: name one with --kubeconfig, or run static pods alone with --standalone", kubeconfig.display());
+    if !arguments.standalone && invitation.is_none() && !kubeconfig.exists() {
+        bail!(
+            "there is no kubeconfig {}: name one with --kubeconfig, join a cluster with --join, or run static pods alone with --standalone",
+            kubeconfig.display()
+        );
     }
     let pid_file = config.daemon_pid_file("troupe-node");
     if let Some(pid) = crate::instance::running(&pid_file) {
@@ -71,10 +109,19 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     report(&preflight::check_node(&config))?;
     super::run(&pid_file, |system| async move {
         let mut progress = Progress::new(None);
+        let runtime = runtime::start_beside(config.clone());
+        if let Some(invitation) = &invitation {
+            progress.begin("identity");
+            join::ensure_identity(&NodeIdentity { name: config.node_name.clone(), kubeconfig: kubeconfig.clone() }, invitation).await?;
+        }
         progress.begin("container runtime and images");
-        let socket = runtime::start_beside(config.clone()).await.context("the thread that starts the runtime broke")??;
+        let socket = runtime.await.context("the thread that starts the runtime broke")??;
         progress.begin("node");
-        let seat = if arguments.standalone { Seat::alone(&config)? } else { Seat::in_cluster(&config, &kubeconfig, &system)? };
+        let seat = if arguments.standalone {
+            Seat::alone(&config)?
+        } else {
+            Seat::in_cluster(&config, &kubeconfig, arguments.certificate_duration.map(Duration::from_secs), &system)?
+        };
         let running = Node::start(&config, &socket, seat, &system).await?;
         progress.done();
         Ok(running)
@@ -88,12 +135,12 @@ pub struct Seat {
     /// Who may ask the kubelet.
     pub gate: Arc<dyn Gate>,
     /// What the kubelet's server shows, and the authority of those who call it.
-    pub serving: KeyedCertificate,
+    pub serving: Arc<RenewableCertificate>,
     pub ca_pem: String,
 }
 
 impl Seat {
-    fn in_cluster(config: &Config, kubeconfig: &Path, system: &System) -> Result<Self> {
+    fn in_cluster(config: &Config, kubeconfig: &Path, lasts: Option<Duration>, system: &System) -> Result<Self> {
         let unusable = || format!("cannot use the kubeconfig {}", kubeconfig.display());
         let (access, _) = Access::read(kubeconfig).with_context(unusable)?;
         let options = RemoteOptions {
@@ -105,15 +152,38 @@ impl Seat {
         let client = node::node_client(config, api);
         let gate = Arc::new(DelegatingGate::new(client.clone()));
         let caches = Caches::new(system.clone(), client.clone());
-        Ok(Seat { api: Some((client, caches)), gate, serving: serving_certificate(config)?.0, ca_pem: access.ca_pem })
+        // Where the authority's key is, certificates are made without asking.
+        let serving = if config.certificates_dir.join("ca.key").exists() {
+            node::shown(&serving_certificate(config)?.0)?
+        } else {
+            keep_certificates(config, kubeconfig, &client, lasts, system)
+        };
+        Ok(Seat { api: Some((client, caches)), gate, serving, ca_pem: access.ca_pem })
     }
 
     /// Only who holds a certificate of the node's own authority gets in.
     fn alone(config: &Config) -> Result<Self> {
         let (serving, ca_pem) = serving_certificate(config)?;
         let authenticator = Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator)], false));
-        Ok(Seat { api: None, gate: Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) }), serving, ca_pem })
+        let gate = Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) });
+        Ok(Seat { api: None, gate, serving: node::shown(&serving)?, ca_pem })
     }
+}
+
+/// Starts what keeps the certificates of a node that got them through the API. The result shows the serving one, as soon as
+/// there is one.
+fn keep_certificates(config: &Config, kubeconfig: &Path, client: &Client, lasts: Option<Duration>, system: &System) -> Arc<RenewableCertificate> {
+    let shown = Arc::new(RenewableCertificate::default());
+    let keeper = |purpose, draft, holder: Arc<dyn Holder>| KeeperOptions { purpose, draft, client: client.clone(), holder, lasts };
+    if Kubeconfig::read(kubeconfig).is_ok() {
+        let identity = Arc::new(KubeconfigHolder { path: kubeconfig.to_owned() });
+        CertificateKeeper::start(keeper(Purpose::Client, Draft::node_client(&config.node_name), identity), system);
+    } else {
+        tracing::warn!(kubeconfig = %kubeconfig.display(), "the credentials are not in the kubeconfig itself: they are not renewed here");
+    }
+    let serving = Arc::new(ServingHolder::new(config.kubelet_dir.join("pki/kubelet-serving.pem"), shown.clone()));
+    CertificateKeeper::start(keeper(Purpose::Serving, Draft::node_serving(&config.node_name, vec![config.node_ip]), serving), system);
+    shown
 }
 
 /// The kubelet's certificate and who signed it: the cluster's authority where its key is on this machine, else one of the
@@ -140,6 +210,7 @@ pub struct Node {
     _kubelet: Kubelet,
     _proxy: Option<Proxy>,
     _network: TaskHandle,
+    _overlay: Option<UnitAddr<Overlay>>,
     /// Nobody else keeps them fed.
     _caches: Option<Caches>,
 }
@@ -157,10 +228,14 @@ impl Node {
             None => network::Range::Fixed(first_range(config.pod_cidr)),
         };
         let network = network::start(config, range, iptables, system);
+        let overlay = match &seat.api {
+            Some((_, caches)) => Some(network::start_overlay(config, caches.cache(), system)?),
+            None => None,
+        };
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let kubelet = node::start_kubelet(config, socket, api, system).await?;
-        let server = node::serve_kubelet(config, &seat.serving, &seat.ca_pem, seat.gate, &kubelet)?;
-        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _caches: seat.api.map(|(_, caches)| caches) })
+        let server = node::serve_kubelet(config, seat.serving, &seat.ca_pem, seat.gate, &kubelet)?;
+        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _overlay: overlay, _caches: seat.api.map(|(_, caches)| caches) })
     }
 }
 

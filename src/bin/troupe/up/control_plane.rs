@@ -30,6 +30,8 @@ use crate::config::Config;
 /// The certificates of the control plane.
 pub struct Certificates {
     pub ca_pem: String,
+    /// Signs what the CSR API is asked for.
+    pub ca_key_pem: String,
     pub serving: KeyedCertificate,
     pub admin: KeyedCertificate,
     /// Shown by the API server to kubelets.
@@ -66,6 +68,7 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
     };
     Ok(Certificates {
         ca_pem: pki.ca_pem().to_owned(),
+        ca_key_pem: pki.ca_key_pem().context("cannot read the CA's key")?,
         serving: leaf(LeafSpec {
             file: "apiserver".into(),
             common_name: "kube-apiserver".into(),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use troupe_actors::{
     controllers::{
+        bootstrap::{BootstrapSigner, TokenCleaner},
+        certificates::{CsrApprovingController, CsrCleaner, CsrSigningController, KubeletServingApprover},
         cluster_role_aggregation::ClusterRoleAggregationController,
         cronjob::CronJobController,
         daemonset::DaemonSetController,
@@ -36,7 +38,11 @@ use troupe_actors::{
     },
     scheduler,
 };
-use troupe_api::{ApiService, auth::tokens::Issuer, client::Client};
+use troupe_api::{
+    ApiService,
+    auth::{certificates::CertificateAuthority, tokens::Issuer},
+    client::Client,
+};
 
 use super::identity::component;
 use crate::config::Config;
@@ -50,6 +56,8 @@ pub struct Authority {
     pub ca_pem: String,
     /// Signs tokens; there where the API server is in this process too.
     pub issuer: Option<Arc<Issuer>>,
+    /// Signs what the CSR API is asked for; without the CA's key here nobody does.
+    pub signer: Option<Arc<CertificateAuthority>>,
 }
 
 /// Starts the controllers, which act through `service` and read `caches`.
@@ -74,7 +82,7 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("service-account-controller", ServiceAccountController::new(caches));
     run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
     run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
-    run.controller("node-controller", NodeLifecycleController::new(caches));
+    run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
     run.controller("pod-garbage-collector", PodGcController::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
     run.controller("pv-protection-controller", PvProtectionController::new(caches));
@@ -85,6 +93,15 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
         let server = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
         controller::start(system, caches, server, FlowSchemaController::new(caches));
     }
+    run.controller("certificate-controller", CsrApprovingController::new(caches));
+    run.controller("certificate-controller", CsrCleaner::new(caches));
+    match &authority.signer {
+        Some(signer) => run.controller("certificate-controller", CsrSigningController::new(caches, signer.clone())),
+        None => tracing::warn!("the key of the certificate authority is not here: certificate signing requests are not signed"),
+    }
+    run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches));
+    run.controller("bootstrap-signer", BootstrapSigner::new(caches));
+    run.controller("token-cleaner", TokenCleaner::new(caches));
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     stop(system, "controllers")

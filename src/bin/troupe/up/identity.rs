@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::json;
 use troupe_actors::apiserver::{ApiServerOptions, AuthResources, VirtualResources};
 use troupe_api::{
     auth::{
         Authenticator, Authorizer, bootstrap,
+        bootstrap_tokens::BootstrapTokenAuthenticator,
         chain::{AuthenticatorChain, AuthorizerChain, Masters},
+        node::NodeAuthorizer,
         rbac::Rbac,
         tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
         x509::X509Authenticator,
@@ -35,32 +36,24 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>) {
     }));
 }
 
-/// Upstream's RBAC objects, and the bindings that let nodes do their work: they run kubelet and service proxy as one.
+/// Upstream's RBAC objects, and those that let nodes join and do their work.
 pub fn objects() -> Vec<Object> {
-    let mut objects = bootstrap::objects();
-    for (name, role) in [("troupe:nodes", "system:node"), ("troupe:node-proxier", "system:node-proxier")] {
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
-        });
-        objects.extend(Object::from_value(binding));
-    }
-    objects
+    bootstrap::objects()
 }
 
-/// Client certificates, then service-account tokens; requests with neither are anonymous.
+/// Client certificates, then service-account tokens, then bootstrap tokens; requests with none are anonymous.
 pub fn authenticator(issuer: &Issuer, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = vec![issuer.public_key().clone()];
-    let legacy = LegacyVerifier::new(keys.clone(), issuer.audiences().to_vec(), listers.clone());
-    let verifier = Verifier::new(keys, vec![issuer.name().to_owned()], issuer.audiences().to_vec(), listers, Arc::new(SystemClock));
-    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier)], true))
+    let audiences = issuer.audiences().to_vec();
+    let legacy = LegacyVerifier::new(keys.clone(), audiences.clone(), listers.clone());
+    let verifier = Verifier::new(keys, vec![issuer.name().to_owned()], audiences.clone(), listers.clone(), Arc::new(SystemClock));
+    let bootstrap = BootstrapTokenAuthenticator::new(listers, Arc::new(SystemClock), audiences);
+    Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)], true))
 }
 
-/// `system:masters` may do everything; RBAC says what others may.
+/// `system:masters` may do everything, nodes what their pods need; RBAC says what others may.
 pub fn authorizer(listers: Arc<dyn Listers>) -> Arc<dyn Authorizer> {
-    Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(Rbac::new(listers))]))
+    Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
 }
 
 /// A component's own user, such as `system:kube-scheduler`, with further groups.

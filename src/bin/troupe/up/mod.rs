@@ -1,6 +1,7 @@
 //! `troupe up`: a cluster on this machine, in this process.
 
 pub mod audit;
+pub mod cluster_info;
 pub mod control_plane;
 pub mod controllers;
 mod detach;
@@ -116,7 +117,7 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
     let seat = Seat {
         api: Some((node::node_client(config, local.api.clone()), control_plane.caches.clone())),
         gate: local.gate(),
-        serving: local.certificates.kubelet_serving.clone(),
+        serving: node::shown(&local.certificates.kubelet_serving)?,
         ca_pem: local.certificates.ca_pem.clone(),
     };
     let node = Node::start(config, &socket, seat, system).await?;

@@ -5,14 +5,19 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1::Node;
-use troupe_actors::runtime::{
-    cache::Cache,
-    system::{System, TaskHandle},
+use troupe_actors::{
+    overlay::{Overlay, OverlayOptions},
+    runtime::{
+        cache::Cache,
+        host::UnitAddr,
+        system::{System, TaskHandle},
+    },
 };
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
     cni::{self, Outcome},
     iptables::{Iptables, Observed, Table},
+    overlay::HostRouting,
     podnet,
 };
 
@@ -35,6 +40,12 @@ struct PodNetwork {
     range: Range,
     config: Config,
     iptables: Arc<dyn Iptables>,
+}
+
+/// Starts keeping the way to other nodes' pods.
+pub fn start_overlay(config: &Config, nodes: Cache<Node>, system: &System) -> Result<UnitAddr<Overlay>> {
+    let routing = HostRouting::open(config.bridge.as_str()).context("cannot talk to the kernel about routes")?;
+    Ok(Overlay::start(OverlayOptions { node_name: config.node_name.as_str().into(), nodes, routing: Arc::new(routing) }, system))
 }
 
 /// Starts keeping it.

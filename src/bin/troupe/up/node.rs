@@ -24,7 +24,10 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
-    auth::{pki::KeyedCertificate, tls},
+    auth::{
+        pki::KeyedCertificate,
+        tls::{self, RenewableCertificate},
+    },
     client::Client,
     http::{
         Connect,
@@ -56,23 +59,31 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: Option<(Client, 
     options.cluster_domain = config.cluster_domain.clone();
     options.node_ips = vec![config.node_ip];
     options.port = config.kubelet_port;
+    options.heartbeat = config.node_heartbeat;
     options.static_pod_dir = Some(config.manifests_dir.clone());
     options.cgroup_root = config.cgroup_root().to_owned();
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
 }
 
+/// A certificate as the kubelet's server shows it.
+pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>> {
+    let shown = RenewableCertificate::default();
+    shown.show(certificate).context("the kubelet's certificate is unusable")?;
+    Ok(Arc::new(shown))
+}
+
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
 pub fn serve_kubelet(
     config: &Config,
-    serving: &KeyedCertificate,
+    serving: Arc<RenewableCertificate>,
     ca_pem: &str,
     gate: Arc<dyn Gate>,
     kubelet: &Kubelet,
 ) -> Result<KubeletServerHandle> {
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
-    let tls = tls::server_config(serving, ca_pem).context("the kubelet's certificate is unusable")?;
+    let tls = tls::renewable_server_config(serving, ca_pem).context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
@@ -133,9 +144,14 @@ fn why_not_ready(node: &Node) -> Option<String> {
     conditions.into_iter().find(|condition| condition.type_ == "Ready").and_then(|condition| condition.message.clone())
 }
 
+/// A client that may do everything, for what this binary keeps itself.
+pub fn admin_client(api: &Arc<ApiServer>) -> Client {
+    Client::new(api.clone(), component("system:troupe", &["system:masters"]), "troupe")
+}
+
 /// Makes the objects of the cluster's DNS where they are missing.
 pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
-    let client = Client::new(api.clone(), component("system:troupe", &["system:masters"]), "troupe");
+    let client = admin_client(api);
     for object in dns::manifests(DNS_IMAGE, config.cluster_dns, &config.cluster_domain) {
         ensure(&client, object).await.context("cannot set up the cluster's DNS")?;
     }

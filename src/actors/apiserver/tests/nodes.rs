@@ -1,0 +1,151 @@
+//! What kubelets may do, through the whole of the API server: Node authorizer, NodeRestriction, certificates.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use troupe_api::{
+    ApiReply, ApiService,
+    auth::{
+        certificates::Draft,
+        chain::{AuthorizerChain, Masters},
+        node::NodeAuthorizer,
+        rbac::Rbac,
+    },
+    meta::Cause,
+    service::{ApiCall, Body, ListOptions, Operation, PatchType, Target, UserInfo, WriteOptions},
+    status::Status,
+    store::memory::MemoryStore,
+};
+
+use crate::apiserver::{
+    ApiServerOptions,
+    testing::{TestApi, boot_with},
+};
+
+const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
+
+async fn guarded() -> TestApi {
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.authorizer = Some(Box::new(|listers| {
+        Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
+    }));
+    boot_with(options).await
+}
+
+async fn call(api: &TestApi, user: &str, target: Target, operation: Operation) -> Result<ApiReply, Status> {
+    let groups = if user.starts_with("system:node:") { vec!["system:nodes".into()] } else { Vec::new() };
+    let user = Arc::new(UserInfo { name: user.into(), groups, ..UserInfo::default() });
+    api.server.call(ApiCall { user, target, operation, cause: Cause::root() }).await
+}
+
+async fn create(api: &TestApi, user: &str, target: Target, object: Value) -> Result<ApiReply, Status> {
+    let body = Body::Json(object.to_string().into());
+    call(api, user, target, Operation::Create { body, options: WriteOptions::default() }).await
+}
+
+async fn patch(api: &TestApi, user: &str, target: Target, patch: Value) -> Result<ApiReply, Status> {
+    let operation = Operation::Patch { patch_type: PatchType::Merge, body: patch.to_string().into(), options: WriteOptions::default() };
+    call(api, user, target, operation).await
+}
+
+fn message(result: Result<ApiReply, Status>) -> String {
+    result.expect_err("is refused").message
+}
+
+const ONE: &str = "system:node:one";
+
+fn node(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+}
+
+#[actix::test]
+async fn a_node_keeps_its_own_object_and_no_other() {
+    let api = guarded().await;
+    let nodes = || api.target("nodes", "", "");
+    create(&api, ONE, nodes(), node("one")).await.expect("registers");
+    let refused = message(create(&api, ONE, nodes(), node("two")).await);
+    assert_eq!(refused, "nodes \"two\" is forbidden: node \"one\" is not allowed to modify node \"two\"");
+    let mut labelled = node("one");
+    labelled["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();
+    let refused = message(create(&api, ONE, nodes(), labelled).await);
+    assert!(refused.ends_with("is not allowed to set the following labels: node-role.kubernetes.io/control-plane"), "{refused}");
+
+    let own = || api.target("nodes", "", "one");
+    let refused = message(patch(&api, ONE, own(), json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}})).await);
+    assert_eq!(refused, "nodes \"one\" is forbidden: node \"one\" is not allowed to modify taints");
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
+    patch(&api, ONE, api.subresource("nodes", "", "one", "status"), status).await.expect("reports");
+    let all = call(&api, ONE, nodes(), Operation::List(ListOptions::default())).await;
+    assert!(message(all).ends_with("node 'one' cannot read all nodes, only its own Node object"));
+}
+
+#[actix::test]
+async fn a_node_reaches_what_its_pods_use_and_reports_on_them_only() {
+    let api = guarded().await;
+    for name in ["mine", "other"] {
+        let on = if name == "mine" { "one" } else { "two" };
+        api.create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "default"}})).await;
+        api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
+            "nodeName": on, "containers": [{"name": "c", "image": "i"}], "volumes": [{"name": "s", "secret": {"secretName": name}}]}}))
+            .await;
+    }
+    let read = |name: &str| call(&api, ONE, api.target("secrets", "default", name), Operation::Get { resource_version: None });
+    read("mine").await.expect("a pod of the node uses it");
+    assert!(message(read("other").await).ends_with("no relationship found between node 'one' and this object"));
+
+    let running = json!({"status": {"phase": "Running"}});
+    patch(&api, ONE, api.subresource("pods", "default", "mine", "status"), running.clone()).await.expect("reports");
+    let refused = message(patch(&api, ONE, api.subresource("pods", "default", "other", "status"), running).await);
+    assert!(refused.ends_with("node \"one\" can only update pod status for pods with spec.nodeName set to itself"), "{refused}");
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    let refused = message(patch(&api, ONE, api.subresource("pods", "default", "mine", "status"), labels).await);
+    assert!(refused.ends_with("node \"one\" cannot update labels through pod status"), "{refused}");
+
+    let token = |pod: &Value| {
+        let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]});
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [], "boundObjectRef": reference}})
+    };
+    let other = api.get("pods", "default", "other").await.expect("is there").into_value();
+    let refused = message(create(&api, ONE, api.subresource("serviceaccounts", "default", "default", "token"), token(&other)).await);
+    assert!(refused.ends_with("node requested token bound to a pod scheduled on a different node"), "{refused}");
+    let foreign = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "new", "namespace": "default"},
+        "spec": {"nodeName": "one", "containers": [{"name": "c", "image": "i"}]}});
+    let refused = message(create(&api, ONE, api.target("pods", "default", ""), foreign).await);
+    assert!(refused.contains("node \"one\" can only create mirror pods"), "{refused}");
+}
+
+fn signing_request(signer: &str, draft: &Draft) -> Value {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let pem = draft.with_new_key().expect("a request").request_pem;
+    json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"generateName": "r-"},
+        "spec": {"request": BASE64_STANDARD.encode(pem), "signerName": signer, "usages": ["digital signature", "client auth"]}})
+}
+
+#[actix::test]
+async fn certificates_are_asked_for_in_ones_own_name_and_approved_by_those_who_may() {
+    let api = guarded().await;
+    let requests = || api.target(REQUESTS, "", "");
+    let client = "kubernetes.io/kube-apiserver-client-kubelet";
+    let foreign = message(create(&api, ONE, requests(), signing_request(client, &Draft::node_client("two"))).await);
+    assert!(foreign.ends_with("can only create a node CSR with CN=system:node:one"), "{foreign}");
+    let made = create(&api, ONE, requests(), signing_request(client, &Draft::node_client("one"))).await.expect("is created");
+    let made = made.into_tree().expect("an object");
+    assert_eq!(made.str(&["spec", "username"]), ONE);
+
+    let masters = Draft { common_name: "me".into(), organization: "system:masters".into(), ..Draft::default() };
+    let refused = api.try_create(signing_request("kubernetes.io/kube-apiserver-client", &masters)).await.expect_err("is refused");
+    assert!(refused.message.ends_with("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"), "{refused}");
+
+    let rbac = "rbac.authorization.k8s.io";
+    let rules = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval"], "verbs": ["patch"]}]);
+    api.create(json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": rules})).await;
+    api.create(json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "r"},
+        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "r"}, "subjects": [{"apiGroup": rbac, "kind": "User", "name": "bob"}]}))
+        .await;
+    let approval = api.subresource(REQUESTS, "", made.name(), "approval");
+    let verdict = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "R"}]}});
+    let refused = message(patch(&api, "bob", approval.clone(), verdict.clone()).await);
+    assert!(refused.ends_with(&format!("user not permitted to approve requests with signerName \"{client}\"")), "{refused}");
+    let approved = api.patch(approval, PatchType::Merge, verdict).await.expect("an administrator may");
+    assert!(!approved.list(&["status", "conditions"])[0]["lastUpdateTime"].is_null());
+}

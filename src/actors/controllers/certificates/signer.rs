@@ -1,0 +1,88 @@
+//! `csrsigning`: gives approved requests their certificates, as Kubernetes' own signers do, from the cluster's CA.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use k8s_openapi::{ByteString, api::certificates::v1::CertificateSigningRequest};
+use troupe_api::{
+    auth::certificates::{
+        CLIENT_SIGNER, CertificateAuthority, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER, LEGACY_SIGNER, Policy, SigningRequest, kubelet_client,
+        kubelet_serving,
+    },
+    meta::ObjectKey,
+};
+
+use super::{has_condition, is_issued, parse, put, usages, with_condition};
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// How long a certificate lasts unless it asks for less (upstream's `--cluster-signing-duration`).
+const LASTS: SignedDuration = SignedDuration::from_hours(24 * 365);
+const SHORTEST: SignedDuration = SignedDuration::from_mins(10);
+
+/// See the module.
+pub struct CsrSigningController {
+    requests: Cache<CertificateSigningRequest>,
+    authority: Arc<CertificateAuthority>,
+}
+
+impl CsrSigningController {
+    pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>) -> Self {
+        CsrSigningController { requests: caches.cache(), authority }
+    }
+}
+
+/// Why the signer named in the request refuses; `None` for signers of others.
+pub(super) fn accepted(request: &CertificateSigningRequest, asked: &SigningRequest) -> Option<Result<(), String>> {
+    let usages = usages(request);
+    match request.spec.signer_name.as_str() {
+        KUBELET_CLIENT_SIGNER => Some(kubelet_client(asked, usages).map_err(|refusal| refusal.to_string())),
+        KUBELET_SERVING_SIGNER => Some(kubelet_serving(asked, usages).map_err(|refusal| refusal.to_string())),
+        CLIENT_SIGNER => Some(client_usages(usages)),
+        LEGACY_SIGNER => Some(Ok(())),
+        _ => None,
+    }
+}
+
+fn client_usages(usages: &[String]) -> Result<(), String> {
+    let optional = ["client auth", "digital signature", "key encipherment"];
+    if let Some(odd) = usages.iter().find(|usage| !optional.contains(&usage.as_str())) {
+        return Err(format!("invalid usage for client certificate: {odd}"));
+    }
+    if usages.iter().any(|usage| usage == "client auth") { Ok(()) } else { Err("missing required usage for client certificate: client auth".into()) }
+}
+
+/// How long the certificate lasts: as asked, within bounds.
+pub(super) fn lasts(expiration_seconds: Option<i32>) -> SignedDuration {
+    expiration_seconds.map_or(LASTS, |seconds| SignedDuration::from_secs(seconds.into()).clamp(SHORTEST, LASTS))
+}
+
+impl Controller for CsrSigningController {
+    const NAME: &'static str = "csrsigning";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<CertificateSigningRequest>();
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(request) = self.requests.get(key) else { return Ok(Outcome::Done) };
+        let request = &request.object;
+        if !has_condition(request, "Approved") || has_condition(request, "Denied") || has_condition(request, "Failed") || is_issued(request) {
+            return Ok(Outcome::Done);
+        }
+        let asked = parse(request).map_err(|error| ReconcileError::Other(format!("unable to parse csr {:?}: {error}", key.name)))?;
+        match accepted(request, &asked) {
+            None => return Ok(Outcome::Done),
+            Some(Err(why)) => return put(cx, &self.requests, "status", &with_condition(request, "Failed", "SignerValidationFailure", why)).await,
+            Some(Ok(())) => {}
+        }
+        let policy = Policy { usages: usages(request), lasts: lasts(request.spec.expiration_seconds), now: cx.now() };
+        let certificate = self.authority.sign(&asked, &policy).map_err(|error| ReconcileError::Other(format!("error auto signing csr: {error}")))?;
+        let mut signed = (**request).clone();
+        signed.status.get_or_insert_default().certificate = Some(ByteString(certificate.into_bytes()));
+        tracing::info!(request = %key, signer = request.spec.signer_name, subject = asked.common_name, "certificate signed");
+        put(cx, &self.requests, "status", &signed).await
+    }
+}

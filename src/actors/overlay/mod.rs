@@ -1,0 +1,137 @@
+//! The unit that keeps this node's way to the pods of other nodes: `overlay`.
+//!
+//! In: Node objects. Out: steps on the kernel's routes, through [`troupe_net::overlay`]. The kernel is looked at again now
+//! and then, because links come and go without telling, and others touch routes.
+
+mod places;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use actix::Message;
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
+use troupe_net::{
+    netlink::NetlinkError,
+    overlay::{Routing, plan},
+};
+
+use self::places::places;
+use crate::runtime::{
+    cache::{Lister, Subscription},
+    envelope::{On, Reply},
+    host::{UnitAddr, UnitContext},
+    system::System,
+    unit::{Policy, Unit},
+};
+
+/// How often the kernel is looked at although nothing changed.
+const CHECK: Duration = Duration::from_secs(15);
+
+/// What the unit works with.
+#[derive(Clone)]
+pub struct OverlayOptions {
+    pub node_name: Arc<str>,
+    pub nodes: Lister<Node>,
+    pub routing: Arc<dyn Routing>,
+}
+
+/// Nodes changed, or it is time to look.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Look;
+
+/// See the module.
+pub struct Overlay {
+    options: OverlayOptions,
+    subscription: Option<Subscription<Node>>,
+    busy: bool,
+    again: bool,
+    peers: usize,
+    last: String,
+}
+
+impl Overlay {
+    /// The unit's path.
+    pub const PATH: &'static str = "overlay";
+
+    fn new(options: OverlayOptions) -> Self {
+        Overlay { options, subscription: None, busy: false, again: false, peers: 0, last: "not looked yet".into() }
+    }
+
+    /// Starts the unit. It waits by itself for the nodes to be known.
+    pub fn start(options: OverlayOptions, system: &System) -> UnitAddr<Overlay> {
+        system.spawn(Overlay::PATH, Policy::default(), move |_| Overlay::new(options.clone()))
+    }
+
+    fn look(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.busy {
+            self.again = true;
+            return;
+        }
+        if !self.options.nodes.is_synced() {
+            return;
+        }
+        let (me, others) = places(&self.options.nodes.list(""), &self.options.node_name);
+        self.peers = others.len();
+        let Some(me) = me else {
+            self.last = "this node has no pod range yet".into();
+            return;
+        };
+        self.busy = true;
+        let routing = self.options.routing.clone();
+        let work = async move {
+            let steps = plan(me, &others, &routing.observe().await?);
+            for step in &steps {
+                routing.apply(step).await?;
+                tracing::info!(?step, "way to other nodes changed");
+            }
+            Ok(steps.len())
+        };
+        cx.spawn_then(work, |unit, outcome: Result<usize, NetlinkError>, cx| unit.looked(&outcome, cx));
+    }
+
+    fn looked(&mut self, outcome: &Result<usize, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
+        self.busy = false;
+        match outcome {
+            Ok(0) => self.last = "all routes stand".into(),
+            Ok(count) => self.last = format!("{count} steps taken"),
+            Err(error) => {
+                let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, source, "the way to other nodes is not right, will retry");
+                self.last = format!("{error}: {source}");
+                cx.after(Duration::from_secs(2), Self::look);
+            }
+        }
+        if std::mem::take(&mut self.again) {
+            self.look(cx);
+        }
+    }
+}
+
+impl Unit for Overlay {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let address = cx.address();
+        self.subscription = Some(self.options.nodes.subscribe(move |change| {
+            let address_or_range = |node: &Option<Arc<Node>>| node.as_deref().and_then(places::place);
+            if address_or_range(&change.old) != address_or_range(&change.new) {
+                address.wake(Look, change.cause.clone());
+            }
+        }));
+        let nodes = self.options.nodes.clone();
+        cx.spawn_then(async move { nodes.synced().await }, |unit, (), cx| unit.look(cx));
+        cx.every(CHECK, Self::look);
+    }
+
+    fn observe(&self) -> Value {
+        json!({"otherNodes": self.peers, "last": self.last})
+    }
+}
+
+impl On<Look> for Overlay {
+    fn on(&mut self, _: Look, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.look(cx);
+        Reply::Now(())
+    }
+}

@@ -1,0 +1,173 @@
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{auth::rbac::tests::FixedListers, meta::FieldSelector, stored::StoredObject};
+
+/// Caches that a test changes while the authorizer looks at them.
+#[derive(Default)]
+struct Changing(RwLock<FixedListers>);
+
+impl Listers for Changing {
+    fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        self.0.read().get(resource, key)
+    }
+
+    fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
+        self.0.read().list(resource, namespace)
+    }
+}
+
+struct World {
+    caches: Arc<Changing>,
+    authorizer: NodeAuthorizer,
+}
+
+fn world() -> World {
+    let caches = Arc::new(Changing::default());
+    World { authorizer: NodeAuthorizer::new(caches.clone()), caches }
+}
+
+fn resource(name: &str) -> GroupResource {
+    let (plural, group) = name.split_once('.').unwrap_or((name, ""));
+    GroupResource::new(group, plural)
+}
+
+impl World {
+    fn put(&self, plural: &str, object: Value) {
+        self.caches.0.write().add(&resource(plural), object);
+    }
+
+    fn remove(&self, plural: &str, key: &ObjectKey) {
+        self.caches.0.write().remove(&resource(plural), key);
+    }
+
+    fn ask(&self, node: &str, attributes: &Attributes<'_>) -> Decision {
+        self.authorizer.authorize(&user(node), attributes)
+    }
+}
+
+fn user(node: &str) -> UserInfo {
+    UserInfo { name: format!("{USER_PREFIX}{node}"), groups: vec![NODES.into()], ..UserInfo::default() }
+}
+
+fn get<'a>(resource: &'a str, namespace: &'a str, name: &'a str) -> Attributes<'a> {
+    Attributes { verb: "get", resource, namespace, name, ..Attributes::default() }
+}
+
+fn pod(name: &str, node: &str, spec: Value) -> Value {
+    let mut spec = spec;
+    spec["nodeName"] = node.into();
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a"}, "spec": spec})
+}
+
+fn unrelated(node: &str) -> Decision {
+    no(format!("no relationship found between node '{node}' and this object"))
+}
+
+#[test]
+fn a_node_reads_what_its_pods_mention_and_nothing_else() {
+    let world = world();
+    world.put(
+        "pods",
+        pod(
+            "p",
+            "one",
+            json!({
+                "serviceAccountName": "robot", "imagePullSecrets": [{"name": "pull"}],
+                "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "all"}}, {"configMapRef": {"name": "settings"}}],
+                    "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "key", "key": "k"}}}]}],
+                "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "projected"}}, {"secret": {"name": "inside"}}]}},
+                    {"name": "s", "secret": {"secretName": "mounted"}}, {"name": "scratch", "ephemeral": {}}],
+            }),
+        ),
+    );
+    for secret in ["pull", "all", "key", "inside", "mounted"] {
+        assert_eq!(world.ask("one", &get("secrets", "a", secret)), Decision::Allow, "{secret}");
+        assert_eq!(world.ask("two", &get("secrets", "a", secret)), unrelated("two"), "{secret}");
+    }
+    for map in ["settings", "projected"] {
+        assert_eq!(world.ask("one", &get("configmaps", "a", map)), Decision::Allow, "{map}");
+    }
+    assert_eq!(world.ask("one", &get("secrets", "b", "pull")), unrelated("one"));
+    assert_eq!(world.ask("one", &get("persistentvolumeclaims", "a", "p-scratch")), Decision::Allow);
+    let token = Attributes { verb: "create", subresource: "token", ..get("serviceaccounts", "a", "robot") };
+    assert_eq!(world.ask("one", &token), Decision::Allow);
+    assert_eq!(world.ask("two", &token), unrelated("two"));
+}
+
+#[test]
+fn what_a_pod_led_to_is_out_of_reach_when_the_last_such_pod_is_gone() {
+    let world = world();
+    let spec = || json!({"volumes": [{"name": "s", "secret": {"secretName": "s"}}]});
+    world.put("pods", pod("p", "one", spec()));
+    world.put("pods", pod("q", "one", spec()));
+    assert_eq!(world.ask("one", &get("secrets", "a", "s")), Decision::Allow);
+    world.remove("pods", &ObjectKey::new("a", "p"));
+    assert_eq!(world.ask("one", &get("secrets", "a", "s")), Decision::Allow);
+    world.remove("pods", &ObjectKey::new("a", "q"));
+    assert_eq!(world.ask("one", &get("secrets", "a", "s")), unrelated("one"));
+}
+
+#[test]
+fn volumes_and_their_secrets_are_reached_through_claims() {
+    let world = world();
+    world.put("pods", pod("p", "one", json!({"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]})));
+    world.put(
+        "persistentvolumes",
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {
+            "claimRef": {"namespace": "a", "name": "data"},
+            "csi": {"driver": "d", "nodeStageSecretRef": {"namespace": "storage", "name": "stage"},
+                "controllerPublishSecretRef": {"namespace": "storage", "name": "controller"}}}}),
+    );
+    assert_eq!(world.ask("one", &get("persistentvolumes", "", "pv")), Decision::Allow);
+    assert_eq!(world.ask("one", &get("secrets", "storage", "stage")), Decision::Allow);
+    assert_eq!(world.ask("one", &get("secrets", "storage", "controller")), unrelated("one"));
+    assert_eq!(world.ask("two", &get("persistentvolumes", "", "pv")), unrelated("two"));
+    let list = Attributes { verb: "list", ..get("persistentvolumes", "", "") };
+    assert_eq!(world.ask("one", &list), no("can only get individual resources of this type"));
+}
+
+#[test]
+fn pods_are_listed_by_node_and_nodes_see_only_themselves() {
+    let world = world();
+    let own = FieldSelector::parse("spec.nodeName=one").expect("parses");
+    let list = Attributes { verb: "list", ..get("pods", "", "") };
+    assert_eq!(world.ask("one", &Attributes { fields: Some(&own), ..list.clone() }), Decision::Allow);
+    assert_eq!(
+        world.ask("two", &Attributes { fields: Some(&own), ..list.clone() }),
+        no("can only list/watch pods with spec.nodeName field selector")
+    );
+    assert_eq!(world.ask("one", &list), no("can only list/watch pods with spec.nodeName field selector"));
+    assert_eq!(world.ask("one", &get("nodes", "", "one")), Decision::Allow);
+    assert_eq!(world.ask("one", &get("nodes", "", "two")), no("node 'one' cannot read 'two', only its own Node object"));
+    let all = Attributes { verb: "watch", ..get("nodes", "", "") };
+    assert_eq!(world.ask("one", &all), no("node 'one' cannot read all nodes, only its own Node object"));
+    let mut other = user("one");
+    other.groups.clear();
+    assert_eq!(world.authorizer.authorize(&other, &get("nodes", "", "one")), no(""));
+}
+
+#[test]
+fn leases_are_a_nodes_own_and_common_rules_hold_for_all() {
+    let world = world();
+    let lease = Attributes { verb: "update", group: "coordination.k8s.io", ..get("leases", LEASES, "one") };
+    assert_eq!(world.ask("one", &lease), Decision::Allow);
+    assert_eq!(world.ask("two", &lease), no("can only access node lease with the same name as the requesting node"));
+    let foreign = Attributes { namespace: "kube-system", ..lease };
+    assert_eq!(world.ask("one", &foreign), no("can only access leases in the \"kube-node-lease\" system namespace"));
+    let services = Attributes { verb: "list", ..get("services", "", "") };
+    assert_eq!(world.ask("one", &services), Decision::Allow);
+    let deployments = Attributes { verb: "list", group: "apps", ..get("deployments", "", "") };
+    assert_eq!(world.ask("one", &deployments), no(""));
+}
+
+#[test]
+fn a_mirror_pod_opens_nothing() {
+    let world = world();
+    let mut mirror = pod("p", "one", json!({"volumes": [{"name": "s", "secret": {"secretName": "s"}}]}));
+    mirror["metadata"]["annotations"] = json!({references::MIRROR: "hash"});
+    world.put("pods", mirror);
+    assert_eq!(world.ask("one", &get("secrets", "a", "s")), unrelated("one"));
+    assert_eq!(world.ask("one", &get("pods", "a", "p")), Decision::Allow);
+}

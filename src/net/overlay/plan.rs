@@ -1,0 +1,145 @@
+//! Decides which steps lead to every other node. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnetwork::Ipv4Network;
+
+use super::{Mac, Observed, Place, Step, TunnelEnd, Via, mac_of};
+
+/// What should stand.
+#[derive(Default)]
+struct Wanted {
+    routes: BTreeMap<Ipv4Network, Via>,
+    tunnel: Option<TunnelEnd>,
+    neighbours: BTreeMap<Ipv4Addr, Mac>,
+    forwarding: BTreeSet<(Mac, Ipv4Addr)>,
+}
+
+/// The steps from what the kernel has to what `me` needs to reach the pods of `others`. What is no longer wanted goes
+/// first, routes before the entries they lean on; what is new comes in the opposite order.
+pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
+    let wanted = wanted(me, others, observed);
+    let mut steps = Vec::new();
+    let stale = |destination: &&Ipv4Network| !wanted.routes.contains_key(destination);
+    steps.extend(observed.routes.keys().filter(stale).map(|destination| Step::RemoveRoute(*destination)));
+    // A tunnel that ends elsewhere now is made anew, and its entries with it.
+    let kept = observed.tunnel.filter(|tunnel| Some(*tunnel) == wanted.tunnel);
+    if observed.tunnel.is_some() && kept.is_none() {
+        steps.push(Step::RemoveTunnel);
+    }
+    let (neighbours, forwarding) = match kept {
+        Some(_) => (observed.neighbours.clone(), observed.forwarding.clone()),
+        None => Default::default(),
+    };
+    steps.extend(neighbours.keys().filter(|inner| !wanted.neighbours.contains_key(inner)).map(|inner| Step::RemoveNeighbour(*inner)));
+    steps.extend(forwarding.difference(&wanted.forwarding).map(|(mac, node)| Step::RemoveForwarding(*mac, *node)));
+    if kept.is_none() {
+        steps.extend(wanted.tunnel.map(Step::MakeTunnel));
+    }
+    steps.extend(wanted.forwarding.difference(&forwarding).map(|(mac, node)| Step::SetForwarding(*mac, *node)));
+    let changed = |(inner, mac): &(&Ipv4Addr, &Mac)| neighbours.get(inner) != Some(mac);
+    steps.extend(wanted.neighbours.iter().filter(changed).map(|(inner, mac)| Step::SetNeighbour(*inner, *mac)));
+    for (destination, via) in &wanted.routes {
+        // The kernel drops the routes of an interface that goes.
+        let lost = kept.is_none() && matches!(via, Via::Tunnel(_));
+        if lost || observed.routes.get(destination) != Some(via) {
+            steps.push(Step::SetRoute(*destination, *via));
+        }
+    }
+    steps
+}
+
+fn wanted(me: Place, others: &[Place], observed: &Observed) -> Wanted {
+    let mut wanted = Wanted::default();
+    for other in others.iter().filter(|other| other.address != me.address && other.pods != me.pods) {
+        if observed.on_link.iter().any(|network| network.contains(other.address)) {
+            wanted.routes.insert(other.pods, Via::Link(other.address));
+            continue;
+        }
+        let (mac, inner) = (mac_of(other.address), other.pods.network());
+        wanted.tunnel = Some(TunnelEnd { local: me.address, mac: mac_of(me.address), inner: me.pods.network() });
+        wanted.neighbours.insert(inner, mac);
+        wanted.forwarding.insert((mac, other.address));
+        wanted.routes.insert(other.pods, Via::Tunnel(inner));
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::overlay::{FakeRouting, Routing};
+
+    fn place(address: [u8; 4], number: u8) -> Place {
+        Place { address: address.into(), pods: Ipv4Network::new([10, 244, number, 0].into(), 24).expect("a network") }
+    }
+
+    fn near(number: u8) -> Place {
+        place([192, 168, 0, number], number)
+    }
+
+    fn far(number: u8) -> Place {
+        place([172, 16, 0, number], number)
+    }
+
+    fn on_link() -> Observed {
+        Observed { on_link: vec!["192.168.0.0/24".parse().expect("a network")], ..Observed::default() }
+    }
+
+    #[test]
+    fn a_neighbour_gets_a_plain_route_and_no_tunnel() {
+        let steps = plan(near(1), &[near(1), near(2)], &on_link());
+        assert_eq!(steps, [Step::SetRoute(near(2).pods, Via::Link(near(2).address))]);
+    }
+
+    #[test]
+    fn a_node_behind_a_router_is_reached_through_the_tunnel() {
+        let steps = plan(near(1), &[far(2)], &on_link());
+        let mac = mac_of(far(2).address);
+        let inner = far(2).pods.network();
+        assert_eq!(
+            steps,
+            [
+                Step::MakeTunnel(TunnelEnd { local: near(1).address, mac: mac_of(near(1).address), inner: near(1).pods.network() }),
+                Step::SetForwarding(mac, far(2).address),
+                Step::SetNeighbour(inner, mac),
+                Step::SetRoute(far(2).pods, Via::Tunnel(inner)),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_far_node_takes_the_tunnel_along() {
+        let mut observed = on_link();
+        observed.routes.insert(far(2).pods, Via::Tunnel(far(2).pods.network()));
+        observed.tunnel = Some(TunnelEnd { local: near(1).address, mac: mac_of(near(1).address), inner: near(1).pods.network() });
+        observed.forwarding.insert((mac_of(far(2).address), far(2).address));
+        assert_eq!(plan(near(1), &[], &observed), [Step::RemoveRoute(far(2).pods), Step::RemoveTunnel]);
+    }
+
+    fn clusters() -> impl Strategy<Value = Vec<Place>> {
+        proptest::collection::btree_set(2_u8..40, 0..8)
+            .prop_map(|numbers| numbers.into_iter().map(|n| if n % 2 == 0 { near(n) } else { far(n) }).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn after_its_steps_nothing_is_left_to_plan(before in clusters(), after in clusters()) {
+            let fake = FakeRouting::new(on_link());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(async {
+                for others in [&before, &after] {
+                    for step in plan(near(1), others, &fake.observe().await.expect("observes")) {
+                        fake.apply(&step).await.expect("applies");
+                    }
+                    assert_eq!(plan(near(1), others, &fake.observe().await.expect("observes")), []);
+                }
+            });
+        }
+    }
+}
