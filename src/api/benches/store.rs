@@ -56,12 +56,11 @@ fn beside_etcd(runtime: &Runtime) {
         println!("etcd is not installed: nothing to compare with");
         return;
     }
-    println!("puts of 1 KB per second to one etcd");
-    println!("{:>8} {:>10} {:>10} {:>6}", "clients", "bare", "store", "ratio");
     for clients in [1, 16, 64] {
         let bare = bare_puts(runtime, clients);
         let store = etcd_creates(runtime, clients);
-        println!("{clients:>8} {bare:>10.0} {store:>10.0} {:>6.2}", store / bare);
+        report(&format!("creates of 1 KB, etcd, {clients} clients"), store, "/s", Budget::None);
+        report(&format!("creates, etcd, {clients} clients / bare etcd puts"), store / bare, "", Budget::None);
     }
 }
 
