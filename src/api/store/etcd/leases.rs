@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{fault::Fault, members::Members};
+use super::{
+    fault::Fault,
+    members::{Members, QUICK},
+};
 
 /// How much longer than asked a value may live: a twentieth, at most this.
 const MAX_SLACK: Duration = Duration::from_secs(60);
@@ -73,7 +76,7 @@ impl Leases {
 
 /// A grant whose outcome is unclear leaves at worst an unused lease, which expires: so it may be done twice.
 async fn grant(members: &Members, ttl: i64) -> Result<i64, Fault> {
-    let reply = members.read(|member| {
+    let reply = members.read(QUICK, |member| {
         let mut client = member.lease.clone();
         async move { client.grant(ttl, None).await }
     });

@@ -20,8 +20,10 @@ use crate::store::StoreError;
 /// etcd calls a client rude that pings more often than every five seconds.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(3));
 const CONNECT: Duration = Duration::from_secs(2);
-/// A read that takes longer is tried at the next member.
-const READ_ATTEMPT: Duration = Duration::from_secs(2);
+/// A small read that takes longer is tried at the next member.
+pub const QUICK: Duration = Duration::from_secs(2);
+/// So is a large one. Meanwhile small ones, or the prober, find out whether the member answers at all.
+pub const PATIENT: Duration = Duration::from_secs(10);
 /// etcd itself gives a write up after 7 s.
 const WRITE_ANSWER: Duration = Duration::from_secs(8);
 const BACKOFF: Duration = Duration::from_millis(30);
@@ -114,15 +116,25 @@ impl Members {
         self.born.elapsed().saturating_sub(Duration::from_millis(self.answered.load(Ordering::Relaxed)))
     }
 
-    /// Does what may be done twice, at one member after the other until one answers.
-    pub async fn read<T, F>(&self, call: impl Fn(&Member) -> F) -> Result<T, Fault>
+    /// Does what may be done twice, at one member after the other until one answers. Each gets the time `attempt`, or until
+    /// somebody else moves on.
+    pub async fn read<T, F>(&self, attempt: Duration, call: impl Fn(&Member) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let mut hunt = Hunt::new(self.patience);
+        let mut moves = self.changes();
         loop {
-            let (turn, member) = self.current();
-            let why = match timeout(READ_ATTEMPT, call(member)).await {
+            let turn = *moves.borrow_and_update();
+            let member = self.at(turn);
+            let answer = tokio::select! {
+                answer = timeout(attempt, call(member)) => answer,
+                Ok(()) = moves.changed() => {
+                    hunt.go_on("etcd's members do not answer".into()).await.map_err(Fault::NotDone)?;
+                    continue;
+                }
+            };
+            let why = match answer {
                 Ok(Ok(answer)) => {
                     self.heard();
                     return Ok(answer);

@@ -35,7 +35,7 @@ use tokio::{runtime::Runtime, sync::mpsc};
 use self::{
     fault::Fault,
     leases::Leases,
-    members::{Member, Members, read_error, write_error},
+    members::{Member, Members, PATIENT, QUICK, read_error, write_error},
     shared_read::SharedRead,
     txn::{key_value, revision, signed},
 };
@@ -47,7 +47,7 @@ pub const FORMAT: u32 = 1;
 /// Holds the format's number where it is newer than 1. Outside of the API's keys, so nobody lists it.
 const FORMAT_KEY: &str = "/troupe/format";
 /// Keys read at once; more come in pages.
-const PAGE: usize = 1000;
+const PAGE: usize = 500;
 /// How often the current member must be heard of.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -157,7 +157,7 @@ impl EtcdStore {
     }
 
     async fn check_format(&self, servers: &str) -> Result<(), ConnectError> {
-        let reply = get(&self.members, FORMAT_KEY.into(), GetOptions::new()).await;
+        let reply = get(&self.members, QUICK, FORMAT_KEY.into(), GetOptions::new()).await;
         let reply = reply.map_err(|fault| ConnectError::Silent { servers: servers.to_owned(), source: read_error(fault) })?;
         let Some(mark) = reply.kvs().first() else { return Ok(()) };
         let found = String::from_utf8_lossy(mark.value()).into_owned();
@@ -195,7 +195,7 @@ impl EtcdStore {
             let page = if request.limit == 0 { PAGE } else { PAGE.min(request.limit - reply.items.len()) };
             let limit = i64::try_from(page).unwrap_or(i64::MAX);
             let options = GetOptions::new().with_range(&*request.end).with_limit(limit).with_revision(at.map_or(0, signed));
-            let found = get(&self.members, start, options).await.map_err(|fault| self.at_revision(fault, at))?;
+            let found = get(&self.members, PATIENT, start, options).await.map_err(|fault| self.at_revision(fault, at))?;
             if reply.items.is_empty() {
                 reply.count = u64::try_from(found.count()).unwrap_or(0);
                 reply.revision = at.unwrap_or_else(|| header_revision(&found));
@@ -227,17 +227,17 @@ impl EtcdStore {
 }
 
 /// Reads keys at one member after the other until one answers.
-async fn get(members: &Members, key: Bytes, options: GetOptions) -> Result<GetResponse, Fault> {
+async fn get(members: &Members, attempt: Duration, key: Bytes, options: GetOptions) -> Result<GetResponse, Fault> {
     let call = |member: &Member| {
         let (mut kv, key, options) = (member.kv.clone(), key.clone(), options.clone());
         async move { kv.get(&*key, Some(options)).await }
     };
-    members.read(call).await
+    members.read(attempt, call).await
 }
 
 /// The cluster's revision by a quorum read of a key that need not exist.
 async fn newest(members: &Members) -> Result<Revision, StoreError> {
-    let reply = get(members, FORMAT_KEY.into(), GetOptions::new().with_keys_only()).await.map_err(read_error)?;
+    let reply = get(members, QUICK, FORMAT_KEY.into(), GetOptions::new().with_keys_only()).await.map_err(read_error)?;
     Ok(header_revision(&reply))
 }
 
@@ -273,7 +273,7 @@ impl Store for EtcdStore {
 
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<(Option<KeyValue>, Revision), StoreError> {
         let options = GetOptions::new().with_revision(at.map_or(0, signed));
-        let reply = get(&self.members, Bytes::copy_from_slice(key), options).await.map_err(|fault| self.at_revision(fault, at))?;
+        let reply = get(&self.members, QUICK, Bytes::copy_from_slice(key), options).await.map_err(|fault| self.at_revision(fault, at))?;
         let read_at = at.unwrap_or_else(|| header_revision(&reply));
         Ok((reply.0.kvs.into_iter().next().map(key_value), read_at))
     }
@@ -304,7 +304,7 @@ impl Store for EtcdStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        let compacted = self.members.read(|member| {
+        let compacted = self.members.read(QUICK, |member| {
             let mut kv = member.kv.clone();
             async move { kv.compact(signed(revision), None::<CompactionOptions>).await }
         });

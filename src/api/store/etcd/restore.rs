@@ -8,7 +8,12 @@ use std::io::Read;
 use etcd_client::{DeleteOptions, GetOptions};
 use futures::{StreamExt, stream};
 
-use super::{EtcdOptions, EtcdStore, fault::Fault, get, members::write_error};
+use super::{
+    EtcdOptions, EtcdStore,
+    fault::Fault,
+    get,
+    members::{PATIENT, QUICK, write_error},
+};
 use crate::{
     meta::Revision,
     store::{
@@ -64,12 +69,12 @@ impl EtcdStore {
     /// How many keys of the API's there are.
     async fn count(&self) -> Result<u64, StoreError> {
         let options = GetOptions::new().with_prefix().with_count_only();
-        let reply = get(&self.members, keys::ROOT.into(), options).await.map_err(super::read_error)?;
+        let reply = get(&self.members, PATIENT, keys::ROOT.into(), options).await.map_err(super::read_error)?;
         Ok(u64::try_from(reply.count()).unwrap_or(0))
     }
 
     pub(super) async fn is_marked(&self, key: &'static str) -> Result<bool, StoreError> {
-        let reply = get(&self.members, key.into(), GetOptions::new()).await.map_err(super::read_error)?;
+        let reply = get(&self.members, QUICK, key.into(), GetOptions::new()).await.map_err(super::read_error)?;
         Ok(!reply.kvs().is_empty())
     }
 
