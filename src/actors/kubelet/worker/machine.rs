@@ -257,7 +257,7 @@ impl PodMachine {
             plan(&Situation { pod, spec, observed: &observed, verdicts: &verdicts, memory, stopping, now })
         };
         // An observation under way may know better: what a step just did must not be done again.
-        let mut next = if self.observing { Plan { wake_at: self.memory_wake(), ..situation(self) } } else { situation(self) };
+        let mut next = if self.observing { Plan { wake_at: self.memory_wake(now), ..situation(self) } } else { situation(self) };
         if next.finished && self.stopping.is_none() {
             self.stopping = Some(Stopping { grace: spec_grace(spec), remove: false });
             next = situation(self);
@@ -276,8 +276,9 @@ impl PodMachine {
         effects
     }
 
-    fn memory_wake(&self) -> Option<Timestamp> {
-        self.memory.failures.values().map(|failure| failure.retry_at).min()
+    /// When a failed step may be tried again. What is due already waits for the observation under way, which wakes by itself.
+    fn memory_wake(&self, now: Timestamp) -> Option<Timestamp> {
+        self.memory.failures.values().map(|failure| failure.retry_at).filter(|at| *at > now).min()
     }
 
     fn check_deadline(&mut self, now: Timestamp) {
