@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -43,20 +43,32 @@ enum Operation {
 
 const OPERATIONS: [&str; 5] = ["get", "list", "create", "update", "delete"];
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Count {
     requests: &'static Counter,
     errors: &'static Counter,
     duration: &'static Histogram,
 }
 
-type Counts = [Count; 5];
+/// The series of one resource, made when they are first needed: most resources are never written.
+struct Counts {
+    group: Arc<str>,
+    resource: Arc<str>,
+    each: [OnceLock<Count>; 5],
+}
 
-fn counts(group: &str, resource: &str) -> Counts {
-    OPERATIONS.map(|operation| {
-        let labels = [operation, group, resource];
-        Count { requests: REQUESTS.with(&labels), errors: ERRORS.with(&labels), duration: DURATIONS.with(&labels) }
-    })
+impl Counts {
+    fn new(group: Arc<str>, resource: Arc<str>) -> Self {
+        Counts { group, resource, each: Default::default() }
+    }
+
+    fn of(&self, operation: Operation) -> Count {
+        let at = operation as usize;
+        *self.each[at].get_or_init(|| {
+            let labels = [OPERATIONS[at], &self.group, &self.resource];
+            Count { requests: REQUESTS.with(&labels), errors: ERRORS.with(&labels), duration: DURATIONS.with(&labels) }
+        })
+    }
 }
 
 /// A store whose operations are counted by resource.
@@ -69,13 +81,13 @@ pub struct MeteredStore {
 
 impl MeteredStore {
     pub fn new(inner: Arc<dyn Store>, resources: &[Arc<Resource>]) -> Self {
-        let by_prefix = resources.iter().map(|row| (row.storage_prefix.clone(), counts(&row.group, &row.plural))).collect();
-        MeteredStore { inner, by_prefix, others: counts("", "") }
+        let by_prefix = resources.iter().map(|row| (row.storage_prefix.clone(), Counts::new(row.group.clone(), row.plural.clone()))).collect();
+        MeteredStore { inner, by_prefix, others: Counts::new("".into(), "".into()) }
     }
 
     fn count(&self, key: &[u8], operation: Operation) -> Count {
         let known = |prefix: &str| self.by_prefix.get(prefix);
-        keys::prefix_of(key, known).unwrap_or(&self.others)[operation as usize]
+        keys::prefix_of(key, known).unwrap_or(&self.others).of(operation)
     }
 }
 

@@ -47,7 +47,6 @@ pub fn cadvisor(sample: &Sample) -> Bytes {
         detailed(text, sample, "container_cpu_usage_seconds_total", "Cumulative cpu time consumed in seconds.", "counter", |c| {
             c.cpu_nanoseconds.map(seconds)
         });
-        detailed(text, sample, "container_fs_inodes_total", "Number of Inodes", "gauge", |c| c.layer_inodes.map(float));
         detailed(text, sample, "container_fs_usage_bytes", "Number of bytes that are consumed by the container on this filesystem.", "gauge", |c| {
             c.layer_bytes.map(float)
         });
