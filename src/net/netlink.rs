@@ -101,12 +101,6 @@ impl Netlink {
         Ok(all.iter().filter(|route| route.header.table == MAIN_TABLE).filter_map(route_of).collect())
     }
 
-    /// Removes the route to a destination.
-    pub async fn remove_route(&self, destination: Ipv4Network) -> Result<(), NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix()).build();
-        self.handle.route().del(route).execute().await.map_err(request("removing a route"))
-    }
-
     /// The address this machine is known by: that of its default route, else of any link that is up but the loopback.
     pub async fn primary_address(&self) -> Result<Option<Ipv4Addr>, NetlinkError> {
         let default = self.routes().await?.into_iter().find(|route| route.destination.prefix() == 0);

@@ -93,8 +93,7 @@ impl HostRouting {
     }
 
     async fn set_route(&self, destination: Ipv4Network, via: Via) -> Result<(), NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix());
-        let route = route.protocol(RouteProtocol::from(PROTOCOL)).scope(RouteScope::Universe);
+        let route = route_to(destination);
         let route = match via {
             Via::Link(gateway) => route.gateway(gateway),
             Via::Tunnel(inner) => route.gateway(inner).output_interface(self.tunnel_index().await?).onlink(),
@@ -153,9 +152,17 @@ impl Routing for HostRouting {
                 self.handle().neighbours().del(entry).execute().await.map_err(request("removing a neighbour of the tunnel"))
             }
             Step::SetRoute(destination, via) => self.set_route(*destination, *via).await,
-            Step::RemoveRoute(destination) => self.netlink.remove_route(*destination).await,
+            Step::RemoveRoute(destination) => {
+                self.handle().route().del(route_to(*destination).build()).execute().await.map_err(request("removing a route"))
+            }
         }
     }
+}
+
+/// A route of ours: the kernel removes one only by its own protocol number.
+fn route_to(destination: Ipv4Network) -> RouteMessageBuilder<Ipv4Addr> {
+    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix());
+    route.protocol(RouteProtocol::from(PROTOCOL)).scope(RouteScope::Universe)
 }
 
 /// The end of a tunnel as its interface shows it; of what is no VXLAN end, as far as it can be told.
