@@ -55,7 +55,7 @@ spec:
   containers:
   - name: peer
     image: busybox:1.35
-    command: [sh, -c, "mkdir -p /w/cgi-bin; printf \"$PAGE\" > /w/cgi-bin/peer; chmod +x /w/cgi-bin/peer; echo serving; exec httpd -f -p 8080 -h /w"]
+    command: [sh, -c, "mkdir -p /w/cgi-bin; printf \"$PAGE\" > /w/cgi-bin/peer; chmod +x /w/cgi-bin/peer; echo serving; exec httpd -f -p 0.0.0.0:8080 -h /w"]
     env: [{{name: PAGE, value: '{page}'}}]
     readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
 ---
@@ -84,7 +84,7 @@ fn pods_talk_across(one: &Machine) {
         let wanted = format!("from {own} at peer-{to}");
         let addresses = [field(&format!("pod/peer-{to}"), ".status.podIP") + ":8080", field(&format!("service/peer-{to}"), ".spec.clusterIP")];
         for address in addresses {
-            let ask = ["exec", &format!("peer-{from}"), "--", "wget", "-T", "2", "-q", "-O", "-", &format!("http://{address}/cgi-bin/peer")];
+            let ask = ["exec", &format!("peer-{from}"), "--", "timeout", "3", "wget", "-q", "-O", "-", &format!("http://{address}/cgi-bin/peer")];
             eventually(&format!("{address} answers a pod on {from} and sees its address"), || {
                 text(&one.kubectl_output(&ask).stdout).trim() == wanted
             });
@@ -173,6 +173,6 @@ fn a_cut_is_survived(one: &Machine, two: &Machine) {
     apply(one, &peer("two"));
     one.kubectl("wait --for=condition=Ready pod/peer-two --timeout=60s");
     let address = one.kubectl("get pod peer-two -o jsonpath={.status.podIP}");
-    let ask = ["exec", "peer-one", "--", "wget", "-T", "2", "-q", "-O", "-", &format!("http://{address}:8080/cgi-bin/peer")];
+    let ask = ["exec", "peer-one", "--", "timeout", "3", "wget", "-q", "-O", "-", &format!("http://{address}:8080/cgi-bin/peer")];
     eventually("pods talk across again", || text(&one.kubectl_output(&ask).stdout).contains("at peer-two"));
 }

@@ -101,12 +101,8 @@ enum Command {
         arguments: why::WhyArgs,
     },
     /// Make, show and remove the tokens with which machines join the cluster
-    Token {
-        #[command(flatten)]
-        cluster: Box<ClusterArgs>,
-        #[command(subcommand)]
-        command: token::TokenCommand,
-    },
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print a completion script
     Completion { shell: clap_complete::Shell },
     /// Build and import the container images that Troupe and its samples use
@@ -164,7 +160,7 @@ fn run() -> Result<()> {
         Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
         Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.resolve()?, &arguments)),
         Command::Why { cluster, arguments } => block_on(why::run(&cluster.resolve()?, &arguments)),
-        Command::Token { cluster, command } => block_on(token::run(&cluster.resolve()?.kubeconfig, command)),
+        Command::Token(command) => block_on(token::run(command)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());
             Ok(())

@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -21,17 +21,27 @@ use troupe_api::{
     service::{DeleteOptions, ListOptions},
 };
 
-use crate::join::{ClusterInfo, ca_hash};
+use crate::{
+    ClusterArgs,
+    join::{ClusterInfo, ca_hash},
+};
 
 /// `troupe token …`
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Make a token and print it
-    Create(CreateArgs),
+    Create {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
+        #[command(flatten)]
+        arguments: CreateArgs,
+    },
     /// Show the tokens there are
-    List,
+    List(Box<ClusterArgs>),
     /// Remove tokens
     Delete {
+        #[command(flatten)]
+        cluster: Box<ClusterArgs>,
         /// Tokens or their ids
         #[arg(required = true)]
         tokens: Vec<String>,
@@ -60,18 +70,18 @@ fn parse_ttl(text: &str) -> Result<SignedDuration, String> {
     if ttl.is_negative() { Err("a token cannot end before it begins".into()) } else { Ok(ttl) }
 }
 
-/// Runs a command at the cluster of a kubeconfig.
-pub async fn run(kubeconfig: &Path, command: TokenCommand) -> Result<()> {
-    let client = client(kubeconfig)?;
+/// Runs a command at the cluster that its arguments name.
+pub async fn run(command: TokenCommand) -> Result<()> {
     match command {
-        TokenCommand::Create(arguments) => create(&client, &arguments).await,
-        TokenCommand::List => list(&client).await,
-        TokenCommand::Delete { tokens } => delete(&client, &tokens).await,
+        TokenCommand::Create { cluster, arguments } => create(&client(*cluster)?, &arguments).await,
+        TokenCommand::List(cluster) => list(&client(*cluster)?).await,
+        TokenCommand::Delete { cluster, tokens } => delete(&client(*cluster)?, &tokens).await,
     }
 }
 
-fn client(kubeconfig: &Path) -> Result<Client> {
-    let api = RemoteApi::new(RemoteOptions::new(kubeconfig)).with_context(|| format!("cannot use {}: is a cluster up?", kubeconfig.display()))?;
+fn client(cluster: ClusterArgs) -> Result<Client> {
+    let kubeconfig = cluster.resolve()?.kubeconfig;
+    let api = RemoteApi::new(RemoteOptions::new(&kubeconfig)).with_context(|| format!("cannot use {}: is a cluster up?", kubeconfig.display()))?;
     Ok(Client::new(Arc::new(api), Arc::default(), "troupe"))
 }
 
