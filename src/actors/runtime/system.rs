@@ -155,7 +155,8 @@ impl System {
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 };
-                tokio::select! { () = work => {}, _ = ended.changed() => {} }
+                // In a fixed order, so that simulations repeat themselves.
+                tokio::select! { biased; _ = ended.changed() => {}, () = work => {} }
             });
         });
         TaskHandle { _alive: alive }

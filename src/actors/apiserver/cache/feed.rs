@@ -3,7 +3,7 @@
 //! In: the store's changes in revision order. Out: [`Apply`] batches, and the `dispatched` revision.
 //! Every compaction interval it lets the store forget what is older than the interval.
 
-use std::{collections::HashMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::mpsc;
 use troupe_api::{
@@ -85,7 +85,8 @@ impl StoreFeed {
     fn route(&self, events: Vec<StoreEvent>) {
         let Some(last) = events.last().map(StoreEvent::revision) else { return };
         let routes = self.table.routes();
-        let mut batches: HashMap<&str, Vec<StoreEvent>> = HashMap::new();
+        // In a fixed order, so that simulations repeat themselves.
+        let mut batches: BTreeMap<&str, Vec<StoreEvent>> = BTreeMap::new();
         for event in events {
             let found = keys::locate(event.key(), |prefix| routes.get_key_value(prefix));
             if let Some(((prefix, _), _)) = found {

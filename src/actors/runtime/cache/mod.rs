@@ -5,6 +5,7 @@
 
 mod caches;
 mod index;
+mod progress;
 mod reflector;
 #[cfg(test)]
 mod tests;
@@ -18,14 +19,13 @@ use std::{
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use troupe_api::{
     meta::{Cause, ObjectKey, Revision},
     stored::{KubeObject, StoredObject},
 };
 
-use self::index::Index;
 pub use self::{caches::Caches, reflector::reflect};
+use self::{index::Index, progress::Progress};
 
 /// One cached version.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ struct Inner<K> {
     indexes: ArcSwap<BTreeMap<&'static str, Arc<Index<K>>>>,
     writer: Mutex<Writer<K>>,
     /// `None` until the first list is in; then the newest revision seen.
-    progress: watch::Sender<Option<Revision>>,
+    progress: Progress,
 }
 
 /// A cache of one kind. Cheap to clone; every clone reads the same objects.
@@ -74,7 +74,7 @@ impl<K> Clone for Cache<K> {
 impl<K: KubeObject> Default for Cache<K> {
     fn default() -> Self {
         let writer = Mutex::new(Writer { subscribers: BTreeMap::new(), next: 0 });
-        Cache(Arc::new(Inner { objects: ArcSwap::default(), indexes: ArcSwap::default(), writer, progress: watch::Sender::new(None) }))
+        Cache(Arc::new(Inner { objects: ArcSwap::default(), indexes: ArcSwap::default(), writer, progress: Progress::default() }))
     }
 }
 
@@ -121,7 +121,7 @@ impl<K: KubeObject> Cache<K> {
 
     /// Whether the first list is in.
     pub fn is_synced(&self) -> bool {
-        self.0.progress.borrow().is_some()
+        self.0.progress.get().is_some()
     }
 
     /// Resolves when the first list is in.
@@ -130,8 +130,7 @@ impl<K: KubeObject> Cache<K> {
     }
 
     async fn reached(&self, revision: Revision) {
-        let mut progress = self.0.progress.subscribe();
-        progress.wait_for(|seen| seen.is_some_and(|seen| seen >= revision)).await.expect("the cache holds the sender");
+        self.0.progress.until(|seen| seen.is_some_and(|seen| seen >= revision)).await;
     }
 
     /// Waits until the cache shows everything up to `revision`; `false` when `patience` ran out: then read live.
@@ -141,15 +140,8 @@ impl<K: KubeObject> Cache<K> {
 
     /// Waits until the object with this UID is gone or being deleted; `false` when `patience` ran out.
     pub async fn wait_gone(&self, key: &ObjectKey, uid: &str, patience: Duration) -> bool {
-        let mut progress = self.0.progress.subscribe();
         let here = || self.get(key).is_some_and(|cached| &*cached.stored.meta().uid == uid && cached.stored.meta().deletion_timestamp.is_none());
-        let gone = async {
-            while here() {
-                if progress.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
+        let gone = self.0.progress.until(|_| !here());
         tokio::time::timeout(patience, gone).await.is_ok()
     }
 
@@ -199,7 +191,7 @@ impl<K: KubeObject> Cache<K> {
     }
 
     pub(crate) fn advance(&self, revision: Revision) {
-        self.0.progress.send_modify(|seen| *seen = (*seen).max(Some(revision)));
+        self.0.progress.advance(revision);
     }
 }
 
