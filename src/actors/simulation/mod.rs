@@ -1,7 +1,7 @@
 //! Simulation: actors, API server and store on one thread in paused time, with seeded faults.
 //!
 //! [`simulate`] runs a world under a seed: every delay, conflict, lost reply and restart follows from it, and so does the
-//! order of all hops, which [`fingerprint`] sums up. Time moves only when everybody waits, so hours pass in a moment.
+//! order of all hops, which [`history`] tells. Time moves only when everybody waits, so hours pass in a moment.
 
 mod clock;
 mod faults;
@@ -10,12 +10,7 @@ mod tests;
 #[cfg(test)]
 mod workloads;
 
-use std::{
-    future::Future,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -76,19 +71,16 @@ pub async fn jump_clock(clock: Arc<SimulatedClock>, most: Duration, period: Dura
     }
 }
 
-/// A number that two runs share only if the same hops went the same ways at the same times. Generated names and UIDs
-/// do not count.
-pub fn fingerprint(system: &System) -> u64 {
+/// What happened, hop by hop and with times: two runs share it only if the same hops went the same ways at the same
+/// times. Generated names and UIDs do not count.
+pub fn history(system: &System) -> Vec<String> {
     let recorder = system.recorder();
     let hops = recorder.hops();
     let begun = hops.first().map(|hop| hop.at);
-    let mut hasher = DefaultHasher::new();
-    for hop in &hops {
-        recorder.text(hop.to).hash(&mut hasher);
-        recorder.text(hop.message).hash(&mut hasher);
-        begun.map(|begun| hop.at.saturating_duration_since(begun)).hash(&mut hasher);
-        (hop.waited, hop.handled, hop.outcome as u8).hash(&mut hasher);
-        hop.produced.as_ref().map(|version| (version.resource.clone(), version.revision)).hash(&mut hasher);
-    }
-    hasher.finish()
+    let told = hops.iter().map(|hop| {
+        let at = begun.map(|begun| hop.at.saturating_duration_since(begun));
+        let produced = hop.produced.as_ref().map(|version| (version.resource.clone(), version.revision));
+        format!("{at:?} {} {} {:?} {:?} {:?} {produced:?}", recorder.text(hop.to), recorder.text(hop.message), hop.waited, hop.handled, hop.outcome)
+    });
+    told.collect()
 }

@@ -11,7 +11,7 @@ use troupe_api::{
     store::memory::MemoryStore,
 };
 
-use super::{Faults, FaultyService, fingerprint, jump_clock, restart_units, simulate_with_clock};
+use super::{Faults, FaultyService, history, jump_clock, restart_units, simulate_with_clock};
 use crate::{
     apiserver::{
         ApiServerOptions,
@@ -65,8 +65,8 @@ fn is_converged(deployment: &Deployment, replicas: i32) -> bool {
         && status.available_replicas.unwrap_or(0) == replicas
 }
 
-/// A Deployment is made, scaled and changed under faults. Returns the fingerprint of the run.
-fn run(seed: u64) -> u64 {
+/// A Deployment is made, scaled and changed under faults. Returns the history of the run.
+fn run(seed: u64) -> Vec<String> {
     simulate_with_clock(seed, |system, clock| async move {
         let options =
             ApiServerOptions { system: system.clone(), clock: system.clock().clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
@@ -96,7 +96,7 @@ fn run(seed: u64) -> u64 {
         assert_eq!(api.names("pods", "default").await.len(), 4, "seed {seed}");
         let sets = api.client.namespaced::<ReplicaSet>("default").list(ListOptions::default()).await.expect("listed").items;
         assert_eq!(sets.len(), 2, "seed {seed}: one set per template");
-        fingerprint(&system)
+        history(&system)
     })
 }
 
@@ -112,7 +112,8 @@ fn a_deployment_converges_under_faults_whatever_the_seed() {
 #[test]
 fn the_same_seed_gives_the_same_hops() {
     println!("seeds 7 and 8");
-    let first = run(7);
-    assert_eq!(first, run(7));
+    let (first, second) = (run(7), run(7));
+    let same = first.iter().zip(&second).take_while(|(one, other)| one == other).count();
+    assert_eq!(first[same..].first(), second[same..].first(), "after {:#?}", &first[same.saturating_sub(5)..same]);
     assert_ne!(first, run(8), "another seed goes another way");
 }

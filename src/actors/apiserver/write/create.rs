@@ -40,13 +40,13 @@ impl Core {
         let Some(base) = generate else { return self.create_once(writer, object, warnings, ownership).await };
         for _ in 1..NAME_TRIES {
             let mut named = object.clone();
-            named.set(&["metadata", "name"], names::generate(&base));
+            named.set(&["metadata", "name"], names::generate(&base, &mut self.recorder.system().rng()));
             match self.create_once(writer, named, warnings.clone(), ownership).await {
                 Err(status) if status.is_already_exists() => {}
                 settled => return settled,
             }
         }
-        object.set(&["metadata", "name"], names::generate(&base));
+        object.set(&["metadata", "name"], names::generate(&base, &mut self.recorder.system().rng()));
         let resource = writer.target.group_resource();
         let name = object.name().to_owned();
         self.create_once(writer, object, warnings, ownership).await.map_err(|mut status| {
@@ -72,7 +72,7 @@ impl Core {
         self.admission.admit(&mut admission).await?;
         warnings.append(&mut admission.warnings);
         warnings.extend(metadata::dedup_owners(&mut object));
-        metadata::fill_system_fields(&mut object, &*resource.strategy, &*self.clock);
+        metadata::fill_system_fields(&mut object, &*resource.strategy, &*self.clock, &mut self.recorder.system().rng());
         resource.strategy.prepare_create(&mut object, &writer.context(self));
         let allocated = self.allocate(writer, &mut object, None).await?;
         let result = self.validate_and_commit_create(writer, &mut object, &mut warnings).await;

@@ -1,18 +1,19 @@
 //! Metadata that the server owns: what it fills in, what clients cannot change, and what it checks.
 
+use rand::Rng;
 use serde_json::Value;
 use troupe_api::{
     meta::{Clock, Object, time::format_time},
     resources::{Strategy, WriteContext},
 };
-use uuid::Uuid;
+use uuid::Builder;
 
-/// Gives a new object its identity, whatever the client put there.
-pub fn fill_system_fields(object: &mut Object, strategy: &dyn Strategy, clock: &dyn Clock) {
+/// Gives a new object its identity, its UID from `random`, whatever the client put there.
+pub fn fill_system_fields(object: &mut Object, strategy: &dyn Strategy, clock: &dyn Clock, random: &mut impl Rng) {
     for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         object.remove(&["metadata", field]);
     }
-    object.set(&["metadata", "uid"], Uuid::new_v4().to_string());
+    object.set(&["metadata", "uid"], Builder::from_random_bytes(random.random()).into_uuid().to_string());
     object.set(&["metadata", "creationTimestamp"], format_time(clock.now()));
     if strategy.has_generation() {
         object.set(&["metadata", "generation"], 1);

@@ -8,14 +8,13 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
 const MAX_BASE: usize = 63 - SUFFIX;
 
-/// `base` with five random characters behind it, at most 63 long.
-pub fn generate(base: &str) -> String {
+/// `base` with five characters from `random` behind it, at most 63 long.
+pub fn generate(base: &str, random: &mut impl Rng) -> String {
     let mut end = base.len().min(MAX_BASE);
     while !base.is_char_boundary(end) {
         end -= 1;
     }
-    let mut rng = rand::rng();
-    let suffix = (0..SUFFIX).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
+    let suffix = (0..SUFFIX).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())]));
     base[..end].chars().chain(suffix).collect()
 }
 
@@ -58,9 +57,9 @@ mod tests {
 
     #[test]
     fn generated_names_stay_within_63_characters() {
-        let name = generate("web-");
+        let name = generate("web-", &mut rand::rng());
         assert_eq!(name.len(), 9);
         assert!(name.starts_with("web-"));
-        assert_eq!(generate(&"x".repeat(100)).len(), 63);
+        assert_eq!(generate(&"x".repeat(100), &mut rand::rng()).len(), 63);
     }
 }
