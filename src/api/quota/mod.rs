@@ -1,7 +1,7 @@
 //! Quota: what an object costs, which quotas it counts against, and whether they have room for it. Pure.
 //!
 //! An [`Evaluator`] measures the objects of one resource. [`demands`] says what a write costs each quota of its
-//! namespace; the API server charges that before the write commits. [`usage`] counts what exists, for the controller.
+//! namespace; the API server charges that before the write commits. [`usage()`] counts what exists, for the controller.
 
 mod amounts;
 mod demand;

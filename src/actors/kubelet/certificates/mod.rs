@@ -1,6 +1,6 @@
 //! The node's certificates: asked for through the API, kept on disk, renewed long before they end.
 //!
-//! [`request`] gets one certificate for a client that may ask. [`CertificateKeeper`] is the unit that keeps one: it makes
+//! [`request()`] gets one certificate for a client that may ask. [`CertificateKeeper`] is the unit that keeps one: it makes
 //! the first where there is none that fits, and a new one when most of the time of the last has passed. What holds a
 //! certificate ([`Holder`]) puts it to use without a restart.
 
