@@ -41,16 +41,16 @@ pub async fn measure(bench: &Bench) {
     let mut connections = bench.door.connections(LISTS).await;
     let begun = Instant::now();
     join_all(connections.iter_mut().enumerate().map(|(first, connection)| create(connection, first))).await;
-    report("creates of pods over HTTPS, 16 clients", PODS as f64 / begun.elapsed().as_secs_f64(), "/s", Budget::None);
+    report(&bench.name("creates of pods over HTTPS, 16 clients"), PODS as f64 / begun.elapsed().as_secs_f64(), "/s", Budget::None);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let resident = bench.daemon.resident_mib();
-    report("resident, 10,000 pods stored", resident, " MiB", Budget::AtMost(200.0));
+    report(&bench.name("resident, 10,000 pods stored"), resident, " MiB", Budget::AtMost(200.0));
     throughput(bench, &mut connections[0]).await;
     bench.daemon.forget_peak();
     let before = bench.daemon.resident_mib();
     join_all(connections.iter_mut().map(|connection| connection.drain(PATH))).await;
     let each = (bench.daemon.peak_mib() - before).max(0.0) / LISTS as f64;
-    report("memory of each of 16 concurrent LISTs of 10,000 pods", each, " MiB", Budget::AtMost(4.0));
+    report(&bench.name("memory of each of 16 concurrent LISTs of 10,000 pods"), each, " MiB", Budget::AtMost(4.0));
 }
 
 async fn create(connection: &mut Connection, first: usize) {
@@ -66,6 +66,6 @@ async fn throughput(bench: &Bench, connection: &mut Connection) {
     }
     let (took, busy) = (begun.elapsed(), bench.daemon.cpu() - before);
     let megabytes = bytes as f64 / 1e6;
-    report_beside("LIST of 10,000 pods over HTTPS, one client", megabytes / took.as_secs_f64(), " MB/s", Budget::None, "41 MB/s");
-    report("LIST of 10,000 pods over HTTPS, by the server's core", megabytes / busy.as_secs_f64(), " MB/s", Budget::None);
+    report_beside(&bench.name("LIST of 10,000 pods over HTTPS, one client"), megabytes / took.as_secs_f64(), " MB/s", Budget::None, "41 MB/s");
+    report(&bench.name("LIST of 10,000 pods over HTTPS, by the server's core"), megabytes / busy.as_secs_f64(), " MB/s", Budget::None);
 }

@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name the parts to run: `embedded`, `etcd`, `alone`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -11,7 +11,9 @@ mod figures;
 #[path = "../support/https.rs"]
 mod https;
 
+mod alone;
 mod api;
+mod etcd;
 mod fleet;
 mod lists;
 mod pods;
@@ -19,7 +21,10 @@ mod process;
 mod services;
 mod watches;
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use cluster::Cluster;
 use figures::{Budget, report, report_beside};
@@ -31,6 +36,20 @@ pub struct Bench {
     pub cluster: Cluster,
     pub door: Door,
     pub daemon: Process,
+    /// What follows a figure's name where it was not measured on the embedded store.
+    pub on: &'static str,
+}
+
+impl Bench {
+    fn of(cluster: Cluster, on: &'static str) -> Self {
+        let daemon = Process::new(cluster.pid().parse().expect("a pid"));
+        Bench { door: Door::of(&cluster.kubeconfig()), daemon, cluster, on }
+    }
+
+    /// The name of a figure that both stores have.
+    pub fn name(&self, what: &str) -> String {
+        format!("{what}{}", self.on)
+    }
 }
 
 fn main() {
@@ -39,6 +58,18 @@ fn main() {
         return;
     }
     println!("whole cluster");
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    thread::scope(|scope| {
+        // Each in a thread of its own, since a thread stays in the network namespace that it entered.
+        let parts: [(&str, fn()); 3] = [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure)];
+        for (_, part) in parts.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|want| want == name)) {
+            scope.spawn(part).join().expect("no panic");
+        }
+    });
+}
+
+/// One process with the embedded store.
+fn embedded() {
     // Images are imported at the first start; the second one finds them.
     let cluster = Cluster::up();
     cluster.stop();
@@ -46,18 +77,21 @@ fn main() {
     cluster.start();
     report("troupe up to node Ready", begun.elapsed().as_secs_f64(), " s", Budget::AtMost(3.0));
     cluster.enter();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let daemon = Process::new(cluster.pid().parse().expect("a pid"));
-        let bench = Bench { door: Door::of(&cluster.kubeconfig()), daemon, cluster };
+    runtime().block_on(async {
+        let bench = Bench::of(cluster, "");
         idle(&bench).await;
         pods::measure(&bench).await;
         lists::measure(&bench).await;
-        api::measure(&bench).await;
+        api::measure(&bench, None).await;
         watches::measure(&bench).await;
         services::measure(&bench).await;
         fleet::measure(&bench).await;
     });
+}
+
+/// Two threads, in the network namespace of the one that calls.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
 /// A cluster with one node that has settled.

@@ -38,7 +38,7 @@ pub async fn measure(bench: &Bench) {
         });
     }
     let each = (bench.daemon.resident_mib() - before) * 1024.0 / WATCHERS as f64;
-    report("memory of a watcher over HTTPS", each, " KiB", Budget::AtMost(32.0));
+    report(&bench.name("memory of a watcher over HTTPS"), each, " KiB", Budget::AtMost(32.0));
     let mut writers = bench.door.connections(BURST as usize).await;
     let (begun, mut sent) = (Instant::now(), 0);
     let mut slowest = Duration::ZERO;
@@ -58,6 +58,6 @@ pub async fn measure(bench: &Bench) {
         slowest = slowest.max(written.elapsed());
     }
     let rate = delivered.load(Relaxed) as f64 / begun.elapsed().as_secs_f64();
-    report_beside("watch: events delivered to 1,000 watchers over HTTPS", rate, "/s", Budget::AtLeast(200_000.0), "31,800/s to 500");
-    report_beside("watch: the slowest of 64 writes at once seen by all", slowest.as_secs_f64(), " s", Budget::None, "p99 1.05 s");
+    report_beside(&bench.name("watch: events delivered to 1,000 watchers over HTTPS"), rate, "/s", Budget::AtLeast(200_000.0), "31,800/s to 500");
+    report_beside(&bench.name("watch: the slowest of 64 writes at once seen by all"), slowest.as_secs_f64(), " s", Budget::None, "p99 1.05 s");
 }

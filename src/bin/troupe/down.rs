@@ -79,9 +79,21 @@ async fn remove_pods(socket: &Path) -> Result<usize> {
         if let Err(error) = runtime.stop_pod_sandbox(&sandbox.id).await {
             tracing::warn!(sandbox = sandbox.id, %error, "the sandbox does not stop in good order");
         }
-        runtime.remove_pod_sandbox(&sandbox.id).await.with_context(|| format!("sandbox {}", sandbox.id))?;
+        remove_sandbox(&*runtime, &sandbox.id).await.with_context(|| format!("sandbox {}", sandbox.id))?;
     }
     Ok(sandboxes.len())
+}
+
+/// Removes a sandbox. The runtime refuses while one of its containers is being started, as the daemon may just have asked for.
+async fn remove_sandbox(runtime: &dyn Runtime, id: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while let Err(error) = runtime.remove_pod_sandbox(id).await {
+        if tokio::time::Instant::now() > deadline {
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Unmounts everything mounted below a directory, the deepest first.
