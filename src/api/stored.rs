@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     memo::MemoSlot,
@@ -94,6 +94,35 @@ pub enum CorruptObject {
 #[derive(Deserialize)]
 struct MetaOnly {
     metadata: MetaProjection,
+}
+
+/// The wrapper that finds managedFields.
+#[derive(Deserialize)]
+struct ManagedOnly<'a> {
+    #[serde(borrow)]
+    metadata: ManagedMetadata<'a>,
+}
+
+#[derive(Deserialize)]
+struct ManagedMetadata<'a> {
+    #[serde(borrow, rename = "managedFields")]
+    managed_fields: Option<&'a RawValue>,
+}
+
+/// The object's JSON in two parts, between which its managedFields lay: as trees they are several times as large as all
+/// the rest of the object.
+fn around_managed_fields(encoded: &[u8]) -> Result<(&[u8], &[u8]), serde_json::Error> {
+    const KEY: &[u8] = b"\"managedFields\":";
+    let found = serde_json::from_slice::<ManagedOnly<'_>>(encoded)?.metadata.managed_fields;
+    let Some(value) = found.map(|raw| raw.get().as_bytes()) else { return Ok((encoded, &[])) };
+    // The value is a part of the very bytes that were parsed.
+    let begin = value.as_ptr().addr() - encoded.as_ptr().addr();
+    let (before, after) = (&encoded[..begin], &encoded[begin + value.len()..]);
+    let Some(before) = before.strip_suffix(KEY) else { return Ok((encoded, &[])) };
+    Ok(match after.strip_prefix(b",") {
+        Some(after) => (before, after),
+        None => (before.strip_suffix(b",").unwrap_or(before), after),
+    })
 }
 
 /// Encodes an object in the store's form: kind, apiVersion and metadata first, no resourceVersion, no selfLink.
@@ -225,7 +254,8 @@ impl StoredObject {
         object
     }
 
-    /// The typed object, decoded at most once per version and type.
+    /// The typed object, decoded at most once per version and type. It has no managedFields; an update without them keeps
+    /// those that there are.
     ///
     /// # Errors
     /// When the stored JSON does not fit the type.
@@ -235,7 +265,8 @@ impl StoredObject {
         {
             return Ok(object);
         }
-        let mut object: K = serde_json::from_slice(&self.encoded)?;
+        let (before, after) = around_managed_fields(&self.encoded)?;
+        let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         let object = Arc::new(object);
         // A second type asking for the same version (events.k8s.io and core events) decodes each time.
@@ -282,5 +313,24 @@ mod tests {
         let typed = stored.typed::<ConfigMap>().expect("fits");
         assert_eq!(typed.metadata.resource_version.as_deref(), Some("9"));
         assert!(Arc::ptr_eq(&typed, &stored.typed::<ConfigMap>().expect("fits")));
+    }
+
+    #[test]
+    fn typed_objects_have_everything_but_managed_fields() {
+        let entry = json!([{"manager": "m", "operation": "Update", "fieldsV1": {"f:data": {".": {}, "f:a": {}}}}]);
+        let odd = json!({"managedFields": "\"managedFields\":[", "z": "1"});
+        for metadata in [
+            json!({"name": "x", "managedFields": entry, "uid": "u"}),
+            json!({"annotations": odd, "managedFields": entry}),
+            json!({"managedFields": entry}),
+            json!({"annotations": odd, "name": "x"}),
+        ] {
+            let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": metadata});
+            let stored = StoredObject::from_object(&Object::from_value(tree.clone()).expect("an object")).expect("well formed");
+            let mut whole: ConfigMap = serde_json::from_value(tree).expect("fits");
+            whole.metadata.managed_fields = None;
+            whole.metadata.resource_version = Some("0".into());
+            assert_eq!(*stored.typed::<ConfigMap>().expect("fits"), whole);
+        }
     }
 }

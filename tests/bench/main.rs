@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name the parts to run: `embedded`, `etcd`, `alone`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` with some of `idle pods lists api watches services fleet`, `etcd`, `alone`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -58,14 +58,19 @@ fn main() {
         return;
     }
     println!("whole cluster");
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     thread::scope(|scope| {
         // Each in a thread of its own, since a thread stays in the network namespace that it entered.
         let parts: [(&str, fn()); 3] = [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure)];
-        for (_, part) in parts.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|want| want == name)) {
+        for (_, part) in parts.into_iter().filter(|(name, _)| asks_for(name)) {
             scope.spawn(part).join().expect("no panic");
         }
     });
+}
+
+/// Whether the arguments name this part, or nothing at all.
+fn asks_for(part: &str) -> bool {
+    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    wanted.peek().is_none() || wanted.any(|want| want == part)
 }
 
 /// One process with the embedded store.
@@ -79,13 +84,17 @@ fn embedded() {
     cluster.enter();
     runtime().block_on(async {
         let bench = Bench::of(cluster, "");
-        idle(&bench).await;
-        pods::measure(&bench).await;
-        lists::measure(&bench).await;
-        api::measure(&bench, None).await;
-        watches::measure(&bench).await;
-        services::measure(&bench).await;
-        fleet::measure(&bench).await;
+        for figures in ["idle", "pods", "lists", "api", "watches", "services", "fleet"].into_iter().filter(|figures| asks_for(figures)) {
+            match figures {
+                "idle" => idle(&bench).await,
+                "pods" => pods::measure(&bench).await,
+                "lists" => lists::measure(&bench).await,
+                "api" => api::measure(&bench, None).await,
+                "watches" => watches::measure(&bench).await,
+                "services" => services::measure(&bench).await,
+                _ => fleet::measure(&bench).await,
+            }
+        }
     });
 }
 
