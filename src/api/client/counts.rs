@@ -21,8 +21,20 @@ static DURATIONS: Family<Histogram> = Family::histogram(
     &SECONDS,
 );
 
+static RETRIES: Family<Counter> = Family::new(
+    "rest_client_request_retries_total",
+    "Number of request retries, partitioned by status code, verb, and host.",
+    &["code", "verb", "host"],
+);
+
 /// What is counted of units' calls.
-pub static COLLECTORS: [&dyn Collect; 2] = [&DURATIONS, &REQUESTS];
+pub static COLLECTORS: [&dyn Collect; 3] = [&DURATIONS, &RETRIES, &REQUESTS];
+
+/// A request is sent again after an answer of this code, or none.
+pub fn retried(code: Option<u16>, method: &str) {
+    let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+    RETRIES.with(&[&code, method, HOST]).increment();
+}
 
 /// Counts a call by its HTTP method and what came of it.
 pub async fn counted(verb: Verb, call: impl Future<Output = Result<ApiReply, Status>>) -> Result<ApiReply, Status> {

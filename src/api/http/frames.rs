@@ -13,7 +13,7 @@ use super::{
     table::TableForm,
 };
 use crate::{
-    meta::Revision,
+    meta::{Cause, Revision},
     service::{EventType, Target, WatchItem},
     status::Status,
     stored::StoredObject,
@@ -35,6 +35,8 @@ pub struct Framer {
     target: Target,
     /// Tells frames of one form from those of another.
     name: String,
+    /// The same for events that say what caused them; `None` unless the watch asked for that.
+    caused_name: Option<String>,
     api_version: String,
     /// The next table is the first and describes its columns.
     first_table: bool,
@@ -50,7 +52,14 @@ impl Framer {
             WatchForm::Message(form) => format!("message {} {api_version}", form.is_partial()),
         };
         let counts = WatchCounts::of(&target.resource, &target.version);
-        Framer { form, target, name, api_version, first_table: true, counts }
+        Framer { form, target, name, caused_name: None, api_version, first_table: true, counts }
+    }
+
+    /// Lets whole objects in JSON come with what caused them.
+    #[must_use]
+    pub fn with_causes(mut self, causes: bool) -> Self {
+        self.caused_name = (causes && matches!(self.form, WatchForm::Full(_))).then(|| format!("{} caused", self.name));
+        self
     }
 
     /// The media type of the stream.
@@ -65,8 +74,8 @@ impl Framer {
     /// The frame of an item; `None` for an end that clients need not hear of.
     pub fn frame(&mut self, item: &WatchItem) -> Option<Bytes> {
         match item {
-            WatchItem::Event { event, object, .. } => {
-                let frame = self.event(*event, object);
+            WatchItem::Event { event, object, cause } => {
+                let frame = self.event(*event, object, cause);
                 self.counts.sent(frame.len());
                 Some(frame)
             }
@@ -75,7 +84,7 @@ impl Framer {
         }
     }
 
-    fn event(&mut self, event: EventType, object: &Arc<StoredObject>) -> Bytes {
+    fn event(&mut self, event: EventType, object: &Arc<StoredObject>, cause: &Cause) -> Bytes {
         let kind = match event {
             EventType::Added => "ADDED",
             EventType::Modified => "MODIFIED",
@@ -86,14 +95,20 @@ impl Framer {
             self.first_table = false;
             return frame;
         }
-        shared_frame(object, kind, &self.name, || self.make(kind, object))
+        match (&self.form, &self.caused_name) {
+            (WatchForm::Full(full), Some(name)) if cause.trace != 0 => shared_frame(object, kind, name, || {
+                let cause = cause.traceparent();
+                line(kind, cause.as_deref(), object, |out| full.write(object, out))
+            }),
+            _ => shared_frame(object, kind, &self.name, || self.make(kind, object)),
+        }
     }
 
     fn make(&self, kind: &str, object: &Arc<StoredObject>) -> Bytes {
         match &self.form {
-            WatchForm::Full(full) => line(kind, object, |out| full.write(object, out)),
-            WatchForm::Partial(version) => line(kind, object, |out| write_partial(object, version, out)),
-            WatchForm::Table(table) => line(kind, object, |out| table.write_single(object, self.first_table, out)),
+            WatchForm::Full(full) => line(kind, None, object, |out| full.write(object, out)),
+            WatchForm::Partial(version) => line(kind, None, object, |out| write_partial(object, version, out)),
+            WatchForm::Table(table) => line(kind, None, object, |out| table.write_single(object, self.first_table, out)),
             WatchForm::Message(form) => protobuf::watch_event(kind, &form.enveloped(object)).into(),
         }
     }
@@ -108,7 +123,7 @@ impl Framer {
         let object = Arc::new(object);
         let frame = match &self.form {
             WatchForm::Table(table) if initial_end => {
-                line("BOOKMARK", &object, |out| table.of_initial_end().write_single(&object, self.first_table, out))
+                line("BOOKMARK", None, &object, |out| table.of_initial_end().write_single(&object, self.first_table, out))
             }
             _ => self.make("BOOKMARK", &object),
         };
@@ -130,11 +145,15 @@ impl Framer {
     }
 }
 
-/// A frame of JSON.
-fn line(kind: &str, object: &StoredObject, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut out = Vec::with_capacity(object.encoded().len() + 96);
+/// A frame of JSON; with what caused the event where that is asked for.
+fn line(kind: &str, cause: Option<&str>, object: &StoredObject, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(object.encoded().len() + 96 + cause.map_or(0, |cause| cause.len() + 11));
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
+    if let Some(cause) = cause {
+        out.extend_from_slice(b"\",\"cause\":\"");
+        out.extend_from_slice(cause.as_bytes());
+    }
     out.extend_from_slice(b"\",\"object\":");
     write(&mut out);
     out.extend_from_slice(b"}\n");

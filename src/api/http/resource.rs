@@ -29,7 +29,7 @@ use super::{
     write_options::write_options,
 };
 use crate::{
-    meta::Cause,
+    meta::{Cause, cause::CAUSES_HEADER},
     service::{ApiCall, Operation, Target, UserInfo},
     status::Status,
 };
@@ -147,7 +147,7 @@ impl Exchange<'_> {
         let mut watch_options = watch_options(self.query, &target.resource)?;
         let lasts = watch_options.lasts.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
         watch_options.lasts = Some(lasts);
-        let framer = Framer::new(form, target.clone());
+        let framer = Framer::new(form, target.clone()).with_causes(self.request.headers().contains_key(CAUSES_HEADER));
         match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
             Ok(stream) => Ok(watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned())),
             Err(status) if status.code == 410 => Ok(watch::expired(&framer, &status)),

@@ -79,6 +79,9 @@ impl Cause {
     }
 }
 
+/// The header by which a watch asks for the causes of its events: each comes with a `traceparent` in the field `cause`.
+pub const CAUSES_HEADER: &str = "troupe-causes";
+
 /// Our member of `tracestate`.
 const MEMBER: &str = "troupe";
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    meta::{Object, Revision},
+    meta::{Cause, Object, Revision},
     service::{ApiReply, EventType, ListReply, Operation, ReplyBody, Target, WatchItem},
     status::{Reason, Status, StatusDetails},
     stored::StoredObject,
@@ -50,6 +50,8 @@ struct ListMetadata {
 struct Frame<'a> {
     #[serde(rename = "type")]
     kind: String,
+    /// A `traceparent`, where the server tells what caused the event.
+    cause: Option<String>,
     #[serde(borrow)]
     object: &'a RawValue,
 }
@@ -156,7 +158,8 @@ impl Decoder {
             "ERROR" => return Ok(WatchItem::End(failure(500, frame.object.get().as_bytes()))),
             other => return Err(unreadable(format!("an event of the unknown type {other:?}"))),
         };
-        Ok(WatchItem::Event { event, object: self.object(frame.object.get())?, cause: Default::default() })
+        let cause = frame.cause.as_deref().and_then(Cause::from_traceparent).unwrap_or_default();
+        Ok(WatchItem::Event { event, object: self.object(frame.object.get())?, cause })
     }
 }
 
@@ -266,11 +269,15 @@ mod tests {
 
     #[test]
     fn frames_of_a_watch_become_items() {
-        let line = format!("{{\"type\":\"MODIFIED\",\"object\":{}}}", String::from_utf8(config_map().to_json()).expect("text"));
-        let WatchItem::Event { event: EventType::Modified, object, .. } = decoder().frame(line.as_bytes()).expect("understood") else {
-            panic!("it was modified")
-        };
-        assert_eq!(object.revision, Revision(7));
+        let (root, json) = (Cause::root(), String::from_utf8(config_map().to_json()).expect("text"));
+        let told = format!("\"cause\":{:?},", root.traceparent().expect("a root has a trace"));
+        for (field, wanted) in [("", Cause::default()), (told.as_str(), root)] {
+            let line = format!("{{\"type\":\"MODIFIED\",{field}\"object\":{json}}}");
+            let WatchItem::Event { event: EventType::Modified, object, cause } = decoder().frame(line.as_bytes()).expect("understood") else {
+                panic!("it was modified")
+            };
+            assert_eq!((object.revision, cause), (Revision(7), wanted));
+        }
         let end = r#"{"type":"BOOKMARK","object":{"kind":"ConfigMap","metadata":{"resourceVersion":"9","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
         assert!(matches!(decoder().frame(end.as_bytes()), Ok(WatchItem::Bookmark { revision: Revision(9), initial_end: true })));
         let gone = format!("{{\"type\":\"ERROR\",\"object\":{}}}", Status::expired("too old").to_json());

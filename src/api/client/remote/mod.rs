@@ -34,8 +34,9 @@ use self::{
     request::Outgoing,
     retry::{Ended, pause},
 };
+use super::counts;
 use crate::{
-    meta::{Cause, Revision},
+    meta::{Cause, Revision, cause::CAUSES_HEADER},
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     status::Status,
@@ -272,7 +273,9 @@ impl Inner {
             Attempt::Lost(why) => (Ended::Lost, Status::timeout(format!("the connection to the API server broke before it answered: {why}"))),
             Attempt::TimedOut => (Ended::TimedOut, Status::timeout("the API server did not answer in time")),
         };
+        let code = if let Ended::Answered { code, .. } = &ended { Some(*code) } else { None };
         let Some(pause) = pause(outgoing.is_read(), *attempt, ended, rand::random()) else { return Err(status) };
+        counts::retried(code, outgoing.method.as_str());
         tracing::debug!(path = outgoing.path, error = %status.message, "request is sent again");
         tokio::time::sleep(pause).await;
         *attempt += 1;
@@ -327,6 +330,9 @@ impl Inner {
             if let Some(tracestate) = cause.tracestate() {
                 request = request.header("tracestate", tracestate);
             }
+        }
+        if outgoing.is_watch() {
+            request = request.header(CAUSES_HEADER, "1");
         }
         let mut bytes = Bytes::new();
         if let Some((media_type, body)) = &outgoing.body {

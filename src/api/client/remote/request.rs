@@ -24,6 +24,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Whether it is a watch, whose events should come with their causes.
+    pub fn is_watch(&self) -> bool {
+        self.is_read() && self.path.contains("?watch=true")
+    }
+
     /// Whether sending it twice does no more than sending it once.
     pub fn is_read(&self) -> bool {
         self.method == Method::GET

@@ -90,6 +90,7 @@ async fn a_watch_streams_what_exists_and_what_changes() {
         assert_eq!(object.metadata.name, Some(format!("x{at}")));
         let told = cause.object.expect("an event tells of an object");
         assert_eq!((&told.key, told.revision, &*told.resource), (&stored.key, stored.revision, "configmaps"));
+        assert_ne!(cause.trace, 0, "the trace of the writer goes on");
     }
     assert!(matches!(watch.next().await, Some(WatchEvent::Deleted { .. })));
     door.handle.stop().await;

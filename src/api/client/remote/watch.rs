@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::{connection::Lease, document::Decoder};
 use crate::{
-    meta::{Cause, ObjectVersion},
+    meta::ObjectVersion,
     service::{Target, WatchItem, WatchStream},
     status::Status,
 };
@@ -69,12 +69,13 @@ impl Lines {
         }
     }
 
-    /// The item of a line. Its cause is the very version it tells of: with that the traces of both sides are joined.
+    /// The item of a line. Its cause is the very version it tells of, in the trace of who wrote it where the server tells that:
+    /// by either the traces of both sides are joined.
     fn item(&self, line: &[u8]) -> WatchItem {
         match self.decoder.frame(line) {
-            Ok(WatchItem::Event { event, object, .. }) => {
+            Ok(WatchItem::Event { event, object, cause }) => {
                 let version = ObjectVersion { resource: self.resource.clone(), key: object.key.clone(), revision: object.revision };
-                WatchItem::Event { event, object, cause: Cause::default().with_object(Arc::new(version)) }
+                WatchItem::Event { event, object, cause: cause.with_object(Arc::new(version)) }
             }
             Ok(item) => item,
             Err(status) => WatchItem::End(status),

@@ -51,7 +51,7 @@ impl FakeService {
             _ => objects.1.insert((prefix.clone(), stored.key.clone()), stored.clone()),
         };
         // Nobody watching is fine.
-        let _ = self.events.send((prefix, WatchItem::Event { event, object: stored.clone(), cause: Cause::default() }));
+        let _ = self.events.send((prefix, WatchItem::Event { event, object: stored.clone(), cause: Cause::root() }));
         stored
     }
 

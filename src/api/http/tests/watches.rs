@@ -32,7 +32,8 @@ async fn a_watch_tells_what_is_there_and_what_changes() {
     assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], "2");
     put(&door, "a", EventType::Modified);
     put(&door, "a", EventType::Deleted);
-    assert_eq!(frames.next().await.expect("an event")["type"], "MODIFIED");
+    let modified = frames.next().await.expect("an event");
+    assert_eq!((&modified["type"], modified.get("cause")), (&json!("MODIFIED"), None), "who does not ask hears of no causes");
     let deleted = frames.next().await.expect("an event");
     assert_eq!((&deleted["type"], &deleted["object"]["metadata"]["resourceVersion"]), (&json!("DELETED"), &json!("4")));
 }
