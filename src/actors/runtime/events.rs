@@ -1,59 +1,65 @@
-//! Events: what units tell people about objects, with upstream's counting of repeats.
+//! Events: what units tell people about objects, as client-go's two recorders do: most components count what repeats and
+//! join what is alike ([`correlate`]), the scheduler begins series ([`series`]).
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+mod correlate;
+mod recent;
+mod series;
+
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
 use troupe_api::{
     client::Client,
-    meta::{Clock, time::format_time},
+    meta::{
+        Clock,
+        time::{format_micro_time, format_time},
+    },
     service::PatchType,
     status::Status,
 };
 
+use self::{
+    correlate::Correlator,
+    recent::Recent,
+    series::{Series, Written},
+};
 use super::system::{System, TaskHandle};
 
 /// Events waiting to be written; more are dropped, as they are news and not state.
 const BACKLOG: usize = 1000;
-/// How many distinct events are remembered for counting repeats.
-const REMEMBERED: usize = 4096;
-
+/// How often series are looked through for those that are over.
+const FINISH: Duration = Duration::from_secs(6 * 60);
+/// How often series that go on are written again, before they expire.
+const REFRESH: Duration = Duration::from_secs(30 * 60);
 /// Writes events of one component. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub struct EventRecorder {
     posts: mpsc::Sender<Post>,
+    action: &'static str,
     _writer: Arc<TaskHandle>,
 }
 
+/// An event that is to be written.
+#[derive(Clone, Debug)]
 struct Post {
     about: ObjectReference,
     kind: &'static str,
     reason: String,
     message: String,
+    /// What was tried; only events in series say so.
+    action: &'static str,
 }
 
-/// What makes two events the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Identity {
-    namespace: String,
-    kind: String,
-    name: String,
-    uid: String,
-    reason: String,
-    message: String,
-}
-
-struct Known {
-    event: String,
-    count: i32,
+/// How what repeats is told.
+enum Form {
+    Counted(Correlator),
+    InSeries(Series),
 }
 
 impl EventRecorder {
@@ -64,15 +70,19 @@ impl EventRecorder {
 
     /// The same for a component of one node.
     pub fn on_host(system: &System, client: &Client, component: &str, host: &str) -> Self {
+        EventRecorder::start(system, client, component, host, || Form::Counted(Correlator::default()))
+    }
+
+    /// A recorder of events in series, which tell what was tried ([`Self::trying`]).
+    pub fn in_series(system: &System, client: &Client, component: &str) -> Self {
+        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        EventRecorder::start(system, client, component, &host, || Form::InSeries(Series::default()))
+    }
+
+    fn start(system: &System, client: &Client, component: &str, host: &str, form: impl Fn() -> Form) -> Self {
         let (posts, queue) = mpsc::channel(BACKLOG);
-        let writer = Writer {
-            client: client.clone(),
-            clock: system.clock().clone(),
-            component: component.to_owned(),
-            host: host.to_owned(),
-            known: HashMap::new(),
-            order: VecDeque::new(),
-        };
+        let writer =
+            Writer { client: client.clone(), clock: system.clock().clone(), component: component.to_owned(), host: host.to_owned(), form: form() };
         let mut parts = Some((writer, queue));
         let task = system.spawn_task(&format!("events/{component}"), move || {
             let parts = parts.take();
@@ -82,7 +92,12 @@ impl EventRecorder {
                 }
             }
         });
-        EventRecorder { posts, _writer: Arc::new(task) }
+        EventRecorder { posts, action: "", _writer: Arc::new(task) }
+    }
+
+    /// The same recorder for what came of trying this.
+    pub fn trying(&self, action: &'static str) -> Self {
+        EventRecorder { action, ..self.clone() }
     }
 
     /// Something normal happened.
@@ -96,7 +111,7 @@ impl EventRecorder {
     }
 
     fn post(&self, about: &ObjectReference, kind: &'static str, reason: &str, message: String) {
-        let post = Post { about: about.clone(), kind, reason: reason.to_owned(), message };
+        let post = Post { about: about.clone(), kind, reason: reason.to_owned(), message, action: self.action };
         if self.posts.try_send(post).is_err() {
             tracing::debug!(reason, "an event is dropped: too many wait");
         }
@@ -108,84 +123,153 @@ struct Writer {
     clock: Arc<dyn Clock>,
     component: String,
     host: String,
-    known: HashMap<Identity, Known>,
-    order: VecDeque<Identity>,
+    form: Form,
 }
 
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Post>) {
-        while let Some(post) = queue.recv().await {
-            let reason = post.reason.clone();
-            if let Err(error) = self.write(post).await {
-                tracing::debug!(%error, reason, component = self.component, "an event was not written");
+        let (mut finish, mut refresh) = (tokio::time::interval(FINISH), tokio::time::interval(REFRESH));
+        let in_series = matches!(self.form, Form::InSeries(_));
+        loop {
+            // In a fixed order, so that simulations repeat themselves.
+            tokio::select! {
+                biased;
+                post = queue.recv() => match post {
+                    Some(post) => self.take(post).await,
+                    None => return,
+                },
+                _ = finish.tick(), if in_series => self.write_series(Series::finish).await,
+                _ = refresh.tick(), if in_series => self.write_series(|series: &mut Series, _| series.all()).await,
             }
         }
     }
 
-    async fn write(&mut self, post: Post) -> Result<(), Status> {
-        let identity = identity(&post);
-        let namespace = if identity.namespace.is_empty() { "default".to_owned() } else { identity.namespace.clone() };
-        let api = self.client.namespaced::<Event>(namespace.as_str());
-        let now = self.clock.now();
-        if let Some(known) = self.known.get_mut(&identity) {
-            let patch = json!({"count": known.count + 1, "lastTimestamp": format_time(now)});
-            match api.patch(&known.event, "", PatchType::StrategicMerge, &patch).await {
-                Ok(_) => {
-                    known.count += 1;
-                    return Ok(());
-                }
-                // It lived its time: write it anew.
-                Err(status) if status.is_not_found() => {}
-                Err(status) => return Err(status),
-            }
+    async fn take(&mut self, post: Post) {
+        let reason = post.reason.clone();
+        let written = match &self.form {
+            Form::Counted(_) => self.count(post).await,
+            Form::InSeries(_) => self.add_to_series(post).await,
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, reason, component = self.component, "an event was not written");
         }
-        let event = self.event(&post, &namespace, now);
-        let made = api.create(&event).await?;
-        self.remember(identity, made.metadata.name.clone().unwrap_or_default());
+    }
+
+    async fn count(&mut self, post: Post) -> Result<(), Status> {
+        let now = self.clock.now();
+        let Form::Counted(correlator) = &mut self.form else { return Ok(()) };
+        let (key, message) = match correlator.take(&post, now) {
+            correlate::Outcome::Skip => return Ok(()),
+            correlate::Outcome::Create { key, message } => (key, message),
+            correlate::Outcome::Count { key, name, count, message } => {
+                let patch = json!({"count": count, "lastTimestamp": format_time(now), "message": message});
+                let api = self.client.namespaced::<Event>(namespace(&post));
+                match api.patch(&name, "", PatchType::StrategicMerge, &patch).await {
+                    // It lived its time: write it anew.
+                    Err(status) if status.is_not_found() => (key, message),
+                    written => return written.map(drop),
+                }
+            }
+        };
+        let time = Some(Time(now));
+        let source = EventSource { component: Some(self.component.clone()), host: (!self.host.is_empty()).then(|| self.host.clone()) };
+        let event = Event {
+            message: Some(message),
+            count: Some(1),
+            first_timestamp: time.clone(),
+            last_timestamp: time,
+            source: Some(source),
+            reporting_instance: Some(self.host.clone()),
+            ..self.event(&post, now)
+        };
+        let name = self.create(&post, &event).await?;
+        if let Form::Counted(correlator) = &mut self.form {
+            correlator.wrote(key, name);
+        }
         Ok(())
     }
 
-    fn event(&self, post: &Post, namespace: &str, now: Timestamp) -> Event {
-        let time = Some(Time(now));
+    async fn add_to_series(&mut self, post: Post) -> Result<(), Status> {
+        let now = self.clock.now();
+        let Form::InSeries(series) = &mut self.form else { return Ok(()) };
+        let key = match series.take(&post, now) {
+            series::Outcome::Nothing => return Ok(()),
+            series::Outcome::Write(written) => return self.write_one(written).await,
+            series::Outcome::Create(key) => key,
+        };
+        let event = Event {
+            event_time: Some(MicroTime(now)),
+            message: Some(shortened(&post.message)),
+            action: Some(if post.action.is_empty() { post.reason.clone() } else { post.action.to_owned() }),
+            reporting_instance: Some(format!("{}-{}", self.component, self.host)),
+            ..self.event(&post, now)
+        };
+        let name = self.create(&post, &event).await?;
+        if let Form::InSeries(series) = &mut self.form {
+            series.wrote(key, namespace(&post), name, now);
+        }
+        Ok(())
+    }
+
+    async fn write_series(&mut self, which: impl Fn(&mut Series, Timestamp) -> Vec<Written>) {
+        let now = self.clock.now();
+        let Form::InSeries(series) = &mut self.form else { return };
+        for written in which(series, now) {
+            if let Err(error) = self.write_one(written).await {
+                tracing::debug!(%error, component = self.component, "a series of events was not written");
+            }
+        }
+    }
+
+    async fn write_one(&mut self, written: Written) -> Result<(), Status> {
+        let patch = json!({"series": {"count": written.count, "lastObservedTime": format_micro_time(written.last)}});
+        let api = self.client.namespaced::<Event>(written.namespace.as_str());
+        let outcome = api.patch(&written.name, "", PatchType::StrategicMerge, &patch).await;
+        if let (Err(status), Form::InSeries(series)) = (&outcome, &mut self.form)
+            && status.is_not_found()
+        {
+            series.lost(&written.name);
+        }
+        outcome.map(drop)
+    }
+
+    /// What events of either form have.
+    fn event(&self, post: &Post, now: Timestamp) -> Event {
         let mut event = Event {
             involved_object: post.about.clone(),
             reason: Some(post.reason.clone()),
             message: Some(post.message.clone()),
             type_: Some(post.kind.to_owned()),
-            count: Some(1),
-            first_timestamp: time.clone(),
-            last_timestamp: time,
-            source: Some(EventSource { component: Some(self.component.clone()), host: (!self.host.is_empty()).then(|| self.host.clone()) }),
             reporting_component: Some(self.component.clone()),
-            reporting_instance: Some(self.host.clone()),
             ..Event::default()
         };
         let about = post.about.name.as_deref().unwrap_or_default();
         event.metadata.name = Some(format!("{about}.{:x}", now.as_nanosecond()));
-        event.metadata.namespace = Some(namespace.to_owned());
+        event.metadata.namespace = Some(namespace(post));
         event
     }
 
-    fn remember(&mut self, identity: Identity, event: String) {
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        if self.known.insert(identity.clone(), Known { event, count: 1 }).is_none() {
-            self.order.push_back(identity);
-        }
+    async fn create(&self, post: &Post, event: &Event) -> Result<String, Status> {
+        let made = self.client.namespaced::<Event>(namespace(post)).create(event).await?;
+        Ok(made.metadata.name.clone().unwrap_or_default())
     }
 }
 
-fn identity(post: &Post) -> Identity {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    Identity {
-        namespace: text(&post.about.namespace),
-        kind: text(&post.about.kind),
-        name: text(&post.about.name),
-        uid: text(&post.about.uid) + &text(&post.about.field_path),
-        reason: post.reason.clone(),
-        message: post.message.clone(),
-    }
+/// Where an event is written: beside its object.
+fn namespace(post: &Post) -> String {
+    post.about.namespace.clone().filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| "default".to_owned())
 }
+
+/// The API takes no longer texts in events of this form.
+fn shortened(message: &str) -> String {
+    const LONGEST: usize = 1024;
+    const END: &str = " ...";
+    if message.len() <= LONGEST {
+        return message.to_owned();
+    }
+    let cut = (0..=LONGEST - END.len()).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}{END}", &message[..cut])
+}
+
+#[cfg(test)]
+mod tests;
