@@ -3,10 +3,12 @@
 pub mod apiserver;
 pub mod controllers;
 pub mod dns;
+pub mod insight;
 pub mod kubelet;
 pub mod metrics;
 pub mod overlay;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;
+pub mod serving;
 pub mod simulation;

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use troupe_api::{
     client,
     http::{ExtraRoute, VersionInfo, monitor},
-    metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, render},
+    metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
 };
 
 use crate::{
     apiserver::{self, ApiServer},
     kubelet, proxy,
-    runtime::{metrics::ActorMetrics, queue, system::System},
+    runtime::{leader, metrics::ActorMetrics, queue, system::System},
     scheduler,
 };
 
@@ -38,6 +38,7 @@ impl Sources {
         collectors.extend(apiserver::metrics::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
+        collectors.extend(leader::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
@@ -45,9 +46,9 @@ impl Sources {
         render(&collectors)
     }
 
-    /// `/metrics` of the front door; who may read it is a question of RBAC.
-    pub fn route(self) -> ExtraRoute {
-        ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape())
+    /// `/metrics` and `/metrics/slis` of the front door; who may read them is a question of RBAC.
+    pub fn routes(self) -> [ExtraRoute; 2] {
+        [ExtraRoute::document("/metrics", CONTENT_TYPE, move || self.scrape()), ExtraRoute::document("/metrics/slis", CONTENT_TYPE, health::slis)]
     }
 }
 

@@ -1,8 +1,10 @@
-//! `troupe trace` and `troupe why` on a live cluster.
+//! `troupe trace`, `troupe actors` and `troupe why` on live clusters.
+
+use std::process::Child;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, apply, eventually, shared};
+use crate::cluster::{Cluster, apply, eventually, shared, text};
 
 fn trace(cluster: &Cluster, object: &str) -> Vec<Value> {
     serde_json::from_str(&cluster.troupe_text(&["trace", object, "-n", "insight", "--json"])).expect("JSON")
@@ -41,6 +43,7 @@ fn a_trace_leads_from_the_write_of_a_deployment_to_the_started_container() {
     for object in ["deployment/sleeper".to_owned(), format!("pod/{pod}")] {
         let steps = trace(&cluster, &object);
         let order = [
+            position(&steps, "create", |step| step["from"] == "kubernetes-admin" && step["to"] == "apiserver"),
             position(&steps, "Commit", |step| wrote(step, "deployments.apps insight/sleeper@")),
             position(&steps, "Commit", |step| wrote(step, "replicasets.apps insight/sleeper-")),
             position(&steps, "Commit", |step| wrote(step, &format!("pods insight/{pod}@"))),
@@ -59,6 +62,88 @@ fn a_trace_leads_from_the_write_of_a_deployment_to_the_started_container() {
     let text = cluster.troupe_text(&["trace", &format!("pod/{pod}"), "-n", "insight"]);
     assert!(text.lines().any(|line| line.contains("StartContainer") && line.contains(" ms ")), "{text}");
     cluster.kubectl("delete namespace insight --timeout=60s");
+}
+
+/// Daemons that end with the test.
+struct Daemons(Vec<Child>);
+
+impl Daemons {
+    fn end(&mut self, at: usize) {
+        // It may be gone already.
+        let _ = self.0[at].kill();
+        let _ = self.0[at].wait();
+    }
+}
+
+impl Drop for Daemons {
+    fn drop(&mut self) {
+        (0..self.0.len()).for_each(|at| self.end(at));
+    }
+}
+
+#[test]
+fn a_trace_goes_through_all_daemons_of_a_cluster() {
+    let cluster = Cluster::place();
+    let mut daemons = Daemons(vec![cluster.daemon("control-plane", &["--components=apiserver"])]);
+    eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
+    eventually("the components have kubeconfigs", || cluster.path("node.kubeconfig").exists());
+    daemons.0.push(cluster.daemon_beside("-c", "control-plane", "controller-manager.kubeconfig", &["--components=controllers"]));
+    daemons.0.push(cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]));
+    daemons.0.push(cluster.daemon("node", &[]));
+    eventually("the node is Ready", || text(&cluster.kubectl_output("get nodes").stdout).contains(" Ready "));
+    apply(&cluster, DEPLOYMENT);
+    cluster.kubectl("-n insight rollout status deployment/sleeper --timeout=60s");
+    let pod = cluster.kubectl("-n insight get pods -o jsonpath={.items[0].metadata.name}");
+    for object in ["deployment/sleeper".to_owned(), format!("pod/{pod}")] {
+        let steps = trace(&cluster, &object);
+        let at = |process: &str, message: &str| position(&steps, message, |step| step["process"] == process);
+        let order = [
+            at("apiserver@it", "create"),
+            at("apiserver@it", "Commit"),
+            at("controllers@it", "Reconcile"),
+            at("scheduler@it", "Schedule"),
+            at("node@it", "RunPodSandbox"),
+            at("node@it", "StartContainer"),
+        ];
+        assert!(order.is_sorted(), "{object}: {order:?} in {steps:#?}");
+        assert!(steps.iter().all(|step| step["trace"] == steps[0]["trace"]), "one write, one trace: {steps:#?}");
+        let bound = position(&steps, "Commit", |step| step["from"] == "scheduler");
+        assert!(order[3] < bound && bound < order[4], "{object}: the binding comes between decision and sandbox in {steps:#?}");
+    }
+    let told = cluster.troupe_text(&["trace", &format!("pod/{pod}"), "-n", "insight"]);
+    assert!(told.lines().any(|line| line.contains("node@it") && line.contains("StartContainer")), "{told}");
+    all_processes_are_asked(&cluster);
+    daemons.end(3);
+    eventually("a node that does not answer is named", || {
+        let output = cluster.troupe_command(&["trace", "deployment/sleeper", "-n", "insight"]).output().expect("troupe runs");
+        output.status.success() && text(&output.stderr).contains("node@it does not answer")
+    });
+}
+
+/// `troupe actors` shows and reaches all of them, and each tells its metrics.
+fn all_processes_are_asked(cluster: &Cluster) {
+    let lives = |path: &str, process: &str| cluster.actors().iter().any(|actor| actor["path"] == path && actor["process"] == process);
+    for (path, process) in
+        [("apiserver/pods", "apiserver@it"), ("controllers/deployment", "controllers@it"), ("scheduler", "scheduler@it"), ("kubelet/node", "node@it")]
+    {
+        assert!(lives(path, process), "{path} of {process} is missing");
+    }
+    let tree = cluster.troupe_text(&["actors"]);
+    assert_eq!(tree.lines().filter(|line| line.contains("@it (pid ")).count(), 4, "{tree}");
+    let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
+    let killed = cluster.inside(&crate::cluster::binary()).args(["actors", "kill", "scheduler", "--panic", "--kubeconfig", &kubeconfig]).output();
+    assert!(text(&killed.expect("troupe runs").stdout).contains("scheduler of scheduler@it panics now"));
+    eventually("it was restarted", || cluster.actors().iter().any(|actor| actor["path"] == "scheduler" && actor["restarts"] == 1));
+    let pki = |name: &str| cluster.path(&format!("data/pki/{name}")).to_string_lossy().into_owned();
+    let get = |url: &str| {
+        let output = cluster.inside("curl").args(["-sk", "--cert", &pki("admin.crt"), "--key", &pki("admin.key"), url]).output().expect("curl runs");
+        text(&output.stdout)
+    };
+    assert!(get("https://127.0.0.1:10257/metrics").contains("leader_election_master_status{name=\"kube-controller-manager\"} 1"));
+    assert!(get("https://127.0.0.1:10259/metrics").contains("scheduler_schedule_attempts_total{result=\"scheduled\""));
+    let anonymous = cluster.inside("curl").args(["-sk", "https://127.0.0.1:10257/metrics"]).output().expect("curl runs");
+    assert!(text(&anonymous.stdout).contains("Unauthorized"));
+    assert_eq!(text(&cluster.inside("curl").args(["-sk", "https://127.0.0.1:10259/healthz"]).output().expect("curl runs").stdout), "ok");
 }
 
 const TROUBLES: &str = r#"
@@ -133,10 +218,93 @@ fn why_tells_what_is_wrong_with_pods() {
     cluster.kubectl("-n troubles wait --for=condition=Ready pod/held --timeout=60s");
     cluster.kubectl("-n troubles delete pod held unready --wait=false");
     says("held", &["Terminating", "finalizers hold it: example.com/hold"]);
+    apply(&cluster, MORE_TROUBLES);
+    let explains = |object: &str, wanted: &[&str]| {
+        eventually(&format!("why {object} says {wanted:?}"), || {
+            let text = cluster.troupe_text(&["why", object, "-n", "troubles"]);
+            wanted.iter().all(|piece| text.contains(piece))
+        });
+    };
+    explains("pvc/data", &["not bound", "its storage class fast does not exist"]);
+    explains("service/misspelt", &["0 of 0 endpoints ready", "no pod has the labels app=wep", "pod labelled has app=web"]);
+    explains("service/unready", &["0 of 1 endpoints ready", "1 of its 1 pods are not Ready: unlucky"]);
+    explains("deployment/refused", &["0 of 1 replicas up to date", "its pods are refused", "nobody"]);
+    explains("statefulset/alone", &["0 of 1 replicas ready", "pod troubles/alone-0", "not on a node yet", "it would fit on node it if"]);
+    explains("node/it", &["Ready: nothing is wrong"]);
     says("unready", &["still running: c (killed in", "the kubelet waits for: container c to stop"]);
     let report: Value = serde_json::from_str(&cluster.troupe_text(&["why", "pod/crash", "-n", "troubles", "--json"])).expect("JSON");
     assert_eq!(report["object"], "pod troubles/crash");
     assert!(report["reasons"][0]["what"].is_string());
     cluster.kubectl_words(&["-n", "troubles", "patch", "pod", "held", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
-    cluster.kubectl("delete namespace troubles --timeout=120s");
+    cluster.kubectl_words(&[
+        "-n",
+        "troubles",
+        "patch",
+        "configmap",
+        "kept",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":["example.com/keep"]}}"#,
+    ]);
+    cluster.kubectl("delete namespace troubles --wait=false");
+    explains("namespace/troubles", &["Terminating", "configmaps are left", "kept, held by finalizers: example.com/keep"]);
+    cluster.kubectl_words(&["-n", "troubles", "patch", "configmap", "kept", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    cluster.kubectl("wait --for=delete namespace/troubles --timeout=120s");
 }
+
+const MORE_TROUBLES: &str = r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: troubles}
+spec: {storageClassName: fast, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: labelled, namespace: troubles, labels: {app: web}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: unlucky, namespace: troubles, labels: {app: unlucky}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"], readinessProbe: {exec: {command: [cat, /nothing]}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: misspelt, namespace: troubles}
+spec: {selector: {app: wep}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: unready, namespace: troubles}
+spec: {selector: {app: unlucky}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: kept, namespace: troubles}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: alone, namespace: troubles}
+spec:
+  selector: {matchLabels: {app: alone}}
+  template:
+    metadata: {labels: {app: alone}}
+    spec:
+      nodeSelector: {disk: ssd}
+      containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"]}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: refused, namespace: troubles}
+spec:
+  selector: {matchLabels: {app: refused}}
+  template:
+    metadata: {labels: {app: refused}}
+    spec:
+      serviceAccountName: nobody
+      containers: [{name: c, image: "busybox:1.35", command: [sleep, "3600"]}]
+"#;

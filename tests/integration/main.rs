@@ -14,6 +14,7 @@ mod leftovers;
 mod load;
 mod machine;
 mod panics;
+mod renewal;
 mod sample;
 mod two_nodes;
 mod units;

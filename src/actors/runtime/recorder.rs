@@ -1,12 +1,16 @@
 //! The recorder: two fixed-size rings per process, one of every hop, one of hops that changed something.
 //!
 //! A hop is recorded without allocation: names are interned, object versions are shared. The rings are split in shards,
-//! one per thread in practice, so that a record is an uncontended lock and a copy.
+//! one per thread in practice, so that a record is an uncontended lock and a copy. [`record`] is their form for others,
+//! [`chain`] makes the story of an object of them, also of those of several processes.
+
+pub mod chain;
+mod record;
 
 use std::{
     any::TypeId,
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -14,9 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use troupe_api::meta::{Cause, ObjectKey, ObjectVersion};
+
+pub use self::record::HopRecord;
+
+/// Names that come from outside are interned up to so many in all; the rest are one.
+const NAMES: usize = 50_000;
 
 /// An interned name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,7 +38,7 @@ impl Name {
 }
 
 /// How a hop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Done,
@@ -52,24 +62,6 @@ pub struct Hop {
     pub produced: Option<Arc<ObjectVersion>>,
     /// When handling began.
     pub at: Instant,
-}
-
-/// A hop as `troupe trace` shows it. Times are in microseconds; `at_us` counts from the first step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TraceStep {
-    pub at_us: u64,
-    pub trace: String,
-    pub from: Arc<str>,
-    pub to: Arc<str>,
-    pub message: Arc<str>,
-    pub waited_us: u64,
-    pub handled_us: u64,
-    pub outcome: Outcome,
-    /// `resource key@revision` that led to this hop.
-    pub object: Option<String>,
-    /// `resource key@revision` that this hop committed.
-    pub produced: Option<String>,
 }
 
 struct Ring {
@@ -162,6 +154,15 @@ impl Recorder {
         name
     }
 
+    /// The name of a text that others choose, such as a user's: there may be no end of these.
+    pub fn intern_foreign(&self, text: &str) -> Name {
+        let full = {
+            let names = self.names.read();
+            names.texts.len() >= NAMES && !names.by_text.contains_key(text)
+        };
+        if full { Name::OUTSIDE } else { self.intern(text) }
+    }
+
     /// The text of a name.
     pub fn text(&self, name: Name) -> Arc<str> {
         self.names.read().texts[name.0 as usize].clone()
@@ -232,65 +233,17 @@ impl Recorder {
         all
     }
 
-    /// The causal chain of an object: every hop in a trace that led to it or came from it, in time order.
-    pub fn trace_of(&self, resource: &str, key: &ObjectKey) -> Vec<TraceStep> {
+    /// Every recorded hop as others read it, oldest first. `now` is the wall-clock time at `instant`.
+    pub fn records(&self, now: Timestamp, instant: Instant) -> Vec<HopRecord> {
         let hops = self.hops();
-        let about = |version: &Option<Arc<ObjectVersion>>| version.as_ref().is_some_and(|v| &*v.resource == resource && v.key == *key);
-        let mut wanted: Vec<bool> = hops.iter().map(|hop| about(&hop.produced) || about(&hop.cause.object)).collect();
-        add_ancestors(&hops, &mut wanted);
-        let mut traces: BTreeMap<u128, ()> = BTreeMap::new();
-        for (hop, wanted) in hops.iter().zip(&wanted) {
-            if *wanted && hop.cause.trace != 0 {
-                traces.insert(hop.cause.trace, ());
-            }
-        }
-        for (hop, wanted) in hops.iter().zip(&mut wanted) {
-            *wanted |= traces.contains_key(&hop.cause.trace);
-        }
-        let chosen: Vec<&Hop> = hops.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(hop, _)| hop).collect();
-        let Some(first) = chosen.first().map(|hop| hop.at) else { return Vec::new() };
-        let senders: HashMap<u64, Name> = hops.iter().filter(|hop| hop.span != 0).map(|hop| (hop.span, hop.to)).collect();
-        let names = self.names.read();
-        let from = |hop: &Hop| if hop.from == Name::OUTSIDE { senders.get(&hop.cause.span).copied().unwrap_or(hop.from) } else { hop.from };
-        chosen.into_iter().map(|hop| step(hop, from(hop), first, &names)).collect()
+        let texts = self.names.read().texts.clone();
+        hops.iter().map(|hop| HopRecord::of(hop, &texts, now, instant)).collect()
     }
-}
 
-/// Adds the hops that committed what led to those wanted, and what led to these. So traces go on through a process that
-/// works under traces of its own, as one behind a remote API server does: its calls say which object version led to them.
-fn add_ancestors(hops: &[Hop], wanted: &mut [bool]) {
-    let mut committed: HashMap<&ObjectVersion, Vec<usize>> = HashMap::new();
-    for (at, hop) in hops.iter().enumerate() {
-        if let Some(version) = &hop.produced {
-            committed.entry(version).or_default().push(at);
-        }
-    }
-    let mut open: Vec<usize> = (0..hops.len()).filter(|at| wanted[*at]).collect();
-    while let Some(at) = open.pop() {
-        let led_to_it = hops[at].cause.object.as_deref().and_then(|version| committed.get(version));
-        for ancestor in led_to_it.into_iter().flatten() {
-            if !std::mem::replace(&mut wanted[*ancestor], true) {
-                open.push(*ancestor);
-            }
-        }
-    }
-}
-
-fn step(hop: &Hop, from: Name, first: Instant, names: &Names) -> TraceStep {
-    let text = |name: Name| names.texts[name.0 as usize].clone();
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let version = |version: &Arc<ObjectVersion>| format!("{} {}@{}", version.resource, version.key, version.revision);
-    TraceStep {
-        at_us: micros(hop.at.saturating_duration_since(first)),
-        trace: format!("{:032x}", hop.cause.trace),
-        from: text(from),
-        to: text(hop.to),
-        message: text(hop.message),
-        waited_us: micros(hop.waited),
-        handled_us: micros(hop.handled),
-        outcome: hop.outcome,
-        object: hop.cause.object.as_ref().map(version),
-        produced: hop.produced.as_ref().map(version),
+    /// The causal chain of an object as far as it is recorded here: what led to it and what came of it, in time order.
+    pub fn trace_of(&self, resource: &str, key: &ObjectKey) -> Vec<HopRecord> {
+        let object = chain::object_name(resource, key);
+        chain::chain(self.records(Timestamp::now(), Instant::now()), &object)
     }
 }
 
@@ -316,6 +269,7 @@ mod tests {
         commit(2, Some(web), set.clone());
         commit(3, Some(set), pod);
         commit(4, None, version("pods", "stranger", 5));
+        commit(5, Some(version("replicasets.apps", "web-1", 3)), version("pods", "web-1-y", 6));
         let steps = recorder.trace_of("pods", &ObjectKey::new("n", "web-1-x"));
         let produced: Vec<_> = steps.iter().filter_map(|step| step.produced.as_deref()).collect();
         assert_eq!(produced, ["deployments.apps n/web@2", "replicasets.apps n/web-1@3", "pods n/web-1-x@4"]);

@@ -11,6 +11,7 @@ use actix::{Actor, Addr, Context, WeakAddr, dev::channel::channel};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use troupe_api::meta::{Cause, Clock, SystemClock};
 
@@ -33,11 +34,22 @@ pub struct SystemOptions {
     /// Sizes of the recorder's rings.
     pub hops: usize,
     pub changes: usize,
+    /// What others call this process, such as `node@host`.
+    pub process: String,
+}
+
+/// A process with actors, as others name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub name: String,
+    /// Tells it apart from all others that ever were.
+    pub id: String,
+    pub pid: u32,
 }
 
 impl Default for SystemOptions {
     fn default() -> Self {
-        SystemOptions { arbiters: 2, seed: None, clock: Arc::new(SystemClock), hops: 8192, changes: 8192 }
+        SystemOptions { arbiters: 2, seed: None, clock: Arc::new(SystemClock), hops: 8192, changes: 8192, process: "troupe".to_owned() }
     }
 }
 
@@ -54,6 +66,7 @@ struct Inner {
     placement: Placement,
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
+    process: Process,
     fatal: watch::Sender<Option<String>>,
 }
 
@@ -72,6 +85,7 @@ impl System {
             placement: Placement::new(options.arbiters)?,
             clock: options.clock,
             rng: Mutex::new(rng),
+            process: Process { name: options.process, id: uuid::Uuid::new_v4().to_string(), pid: std::process::id() },
             fatal: watch::Sender::new(None),
         })))
     }
@@ -82,6 +96,11 @@ impl System {
 
     pub fn recorder(&self) -> &Recorder {
         &self.0.recorder
+    }
+
+    /// Which process this is.
+    pub fn process(&self) -> &Process {
+        &self.0.process
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

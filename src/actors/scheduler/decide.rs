@@ -1,9 +1,10 @@
 //! The decision: which node a pod goes to, or why none will do. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     framework::{Plugin, Rejection},
+    metrics::{self, ExtensionPoint},
     node_info::{NodeInfo, PodInfo},
 };
 
@@ -34,7 +35,7 @@ pub fn enough_feasible(nodes: usize) -> usize {
 /// Goes round `nodes` from `start`, filters until enough are feasible, scores those, and takes the best; among
 /// equals the one `tie` picks. Returns the decision and how many nodes were looked at.
 pub fn decide(plugins: &[Box<dyn Plugin>], pod: &PodInfo, nodes: &[Arc<NodeInfo>], start: usize, tie: u64) -> (Decision, usize) {
-    let enough = enough_feasible(nodes.len());
+    let (enough, begun) = (enough_feasible(nodes.len()), Instant::now());
     let (mut feasible, mut rejections, mut looked_at) = (Vec::new(), Rejections::default(), 0);
     for offset in 0..nodes.len() {
         let node = &nodes[(start + offset) % nodes.len()];
@@ -47,10 +48,14 @@ pub fn decide(plugins: &[Box<dyn Plugin>], pod: &PodInfo, nodes: &[Arc<NodeInfo>
             break;
         }
     }
+    // Clocks are for the metrics only: the decision does not depend on them.
+    metrics::asked(ExtensionPoint::Filter, if feasible.is_empty() { "Unschedulable" } else { "Success" }, begun.elapsed());
     if feasible.is_empty() {
         return (rejections.into_decision(nodes.len()), looked_at);
     }
+    let begun = Instant::now();
     let node = best(plugins, pod, &feasible, tie).name.clone();
+    metrics::asked(ExtensionPoint::Score, "Success", begun.elapsed());
     (Decision::Bind { node }, looked_at)
 }
 

@@ -36,6 +36,18 @@ pub enum ClusterChange {
     PodUpdated,
 }
 
+impl ClusterChange {
+    /// As upstream's metrics name it.
+    pub fn event(self) -> &'static str {
+        match self {
+            ClusterChange::NodeAdded => "NodeAdd",
+            ClusterChange::NodeUpdated => "NodeUpdate",
+            ClusterChange::PodRemoved => "AssignedPodDelete",
+            ClusterChange::PodUpdated => "UnscheduledPodUpdate",
+        }
+    }
+}
+
 /// A plugin. All methods are pure; the same inputs give the same answer.
 pub trait Plugin: Send + Sync + 'static {
     /// Upstream's name, such as `NodeResourcesFit`.

@@ -8,6 +8,7 @@ use super::{DEFAULT_SCHEDULER, queue::QueueDepth};
 
 const ATTEMPT_SECONDS: [f64; 15] = exponential(0.001, 2.0);
 const SLI_SECONDS: [f64; 20] = exponential(0.01, 2.0);
+const EXTENSION_POINT_SECONDS: [f64; 12] = exponential(0.0001, 2.0);
 const ATTEMPTS: [f64; 5] = exponential(1.0, 2.0);
 
 static SCHEDULED: Family<Counter> = Family::new(
@@ -36,12 +37,43 @@ static PENDING: Family<Gauge> = Family::new(
     "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated.",
     &["queue"],
 );
+static INCOMING: Family<Counter> =
+    Family::new("scheduler_queue_incoming_pods_total", "Number of pods added to scheduling queues by event and queue type.", &["queue", "event"]);
+static EXTENSION_POINTS: Family<Histogram> = Family::histogram(
+    "scheduler_framework_extension_point_duration_seconds",
+    "Latency for running all plugins of a specific extension point.",
+    &["extension_point", "status", "profile"],
+    &EXTENSION_POINT_SECONDS,
+);
 static CACHE_SIZE: Family<Gauge> =
     Family::new("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", &["type"]);
 
 /// What the scheduler counts.
-pub static COLLECTORS: [&dyn Collect; 7] =
-    [&CACHE_SIZE, &PENDING, &POD_ATTEMPTS, &SLI_DURATIONS, &SCHEDULED, &ALGORITHM_DURATIONS, &ATTEMPT_DURATIONS];
+pub static COLLECTORS: [&dyn Collect; 9] =
+    [&EXTENSION_POINTS, &CACHE_SIZE, &PENDING, &POD_ATTEMPTS, &SLI_DURATIONS, &INCOMING, &SCHEDULED, &ALGORITHM_DURATIONS, &ATTEMPT_DURATIONS];
+
+/// Where plugins are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionPoint {
+    Filter,
+    Score,
+    Bind,
+}
+
+/// All plugins of an extension point were asked for one pod, and this came of it.
+pub fn asked(point: ExtensionPoint, status: &'static str, took: Duration) {
+    let point = match point {
+        ExtensionPoint::Filter => "Filter",
+        ExtensionPoint::Score => "Score",
+        ExtensionPoint::Bind => "Bind",
+    };
+    EXTENSION_POINTS.with(&[point, status, DEFAULT_SCHEDULER]).observe_time(took);
+}
+
+/// A pod came into a queue because of an event.
+pub fn incoming(queue: &'static str, event: &'static str) {
+    INCOMING.with(&[queue, event]).increment();
+}
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,10 @@ use std::{
 
 use troupe_api::meta::ObjectKey;
 
-use super::framework::{ClusterChange, Plugin};
+use super::{
+    framework::{ClusterChange, Plugin},
+    metrics,
+};
 
 /// First backoff after a failed attempt; doubles with each further one.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
@@ -16,6 +19,9 @@ const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// An unschedulable pod is tried again after this time even if nothing changed.
 const UNSCHEDULABLE_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Upstream's name of the event that puts pods back after an attempt.
+const ATTEMPT_FAILED: &str = "ScheduleAttemptFailure";
 
 /// Where a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +77,7 @@ impl SchedulingQueue {
                 Place::InFlight { changes } => changes.push(ClusterChange::PodUpdated),
                 Place::Unschedulable { .. } => {
                     entry.priority = priority;
-                    self.requeue(&key, now);
+                    self.requeue(&key, "UnscheduledPodUpdate", now);
                 }
                 Place::Active if changed_priority => {
                     self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()));
@@ -86,6 +92,7 @@ impl SchedulingQueue {
         let arrival = self.arrivals;
         self.pods.insert(key.clone(), Entry { priority, arrival, attempts: 0, since: now, place: Place::Active });
         self.active.insert((Reverse(priority), arrival, key));
+        metrics::incoming("active", "UnscheduledPodAdd");
     }
 
     /// The pod is gone or has a node.
@@ -121,8 +128,9 @@ impl SchedulingQueue {
         let helped = changes.iter().any(|change| *change == ClusterChange::PodUpdated || helps(plugins, &rejected_by, *change));
         entry.place = Place::Unschedulable { since: now, rejected_by };
         self.stuck += 1;
+        metrics::incoming("unschedulable", ATTEMPT_FAILED);
         if helped {
-            self.requeue(key, now);
+            self.requeue(key, ATTEMPT_FAILED, now);
         }
     }
 
@@ -133,6 +141,7 @@ impl SchedulingQueue {
             let (until, arrival) = (now + backoff(entry.attempts), entry.arrival);
             entry.place = Place::Backoff(until);
             self.backoff.insert((until, arrival), key.clone());
+            metrics::incoming("backoff", ATTEMPT_FAILED);
         }
     }
 
@@ -147,7 +156,7 @@ impl SchedulingQueue {
             }
         }
         for key in woken {
-            self.requeue(&key, now);
+            self.requeue(&key, change.event(), now);
         }
     }
 
@@ -156,7 +165,7 @@ impl SchedulingQueue {
         let long = |entry: &Entry| matches!(entry.place, Place::Unschedulable { since, .. } if now.duration_since(since) >= UNSCHEDULABLE_PATIENCE);
         let woken: Vec<ObjectKey> = self.pods.iter().filter(|(_, entry)| long(entry)).map(|(key, _)| key.clone()).collect();
         for key in woken {
-            self.requeue(&key, now);
+            self.requeue(&key, "UnschedulableTimeout", now);
         }
     }
 
@@ -170,7 +179,7 @@ impl SchedulingQueue {
     }
 
     /// Moves an unschedulable pod on: to backoff while its backoff since the last attempt lasts, else to active.
-    fn requeue(&mut self, key: &ObjectKey, now: Instant) {
+    fn requeue(&mut self, key: &ObjectKey, event: &'static str, now: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         let Place::Unschedulable { since, .. } = entry.place else { return };
         self.stuck -= 1;
@@ -178,9 +187,11 @@ impl SchedulingQueue {
         if until > now {
             entry.place = Place::Backoff(until);
             self.backoff.insert((until, entry.arrival), key.clone());
+            metrics::incoming("backoff", event);
         } else {
             entry.place = Place::Active;
             self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
+            metrics::incoming("active", event);
         }
     }
 
@@ -192,6 +203,7 @@ impl SchedulingQueue {
             let entry = self.pods.get_mut(&key).expect("every key in backoff has an entry");
             entry.place = Place::Active;
             self.active.insert((Reverse(entry.priority), entry.arrival, key));
+            metrics::incoming("active", "BackoffComplete");
         }
     }
 }

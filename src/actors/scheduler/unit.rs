@@ -20,7 +20,7 @@ use super::{
     decide::{Decision, decide},
     framework::{ClusterChange, Plugin},
     intake::{Intake, News, node_news, pod_news},
-    metrics::{self, AttemptResult},
+    metrics::{self, AttemptResult, ExtensionPoint},
     node_info::PodInfo,
     plugins::default_plugins,
     queue::SchedulingQueue,
@@ -179,7 +179,7 @@ impl SchedulerUnit {
                 metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
                 self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
                 if let Some(events) = &self.events {
-                    events.warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
+                    events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
                 }
                 let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
                 cx.spawn(async move {
@@ -199,7 +199,12 @@ impl SchedulerUnit {
         let client = self.client.caused_by(cause);
         let target = node.clone();
         let posted = pod.clone();
-        let binding = async move { bind::bind(&client, &posted, &target).await };
+        let binding = async move {
+            let asked = Instant::now();
+            let bound = bind::bind(&client, &posted, &target).await;
+            metrics::asked(ExtensionPoint::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
+            bound
+        };
         cx.spawn_then(binding, move |unit, result, cx| match result {
             Ok(()) => {
                 unit.bound += 1;
@@ -209,7 +214,7 @@ impl SchedulerUnit {
                 }
                 let message = format!("Successfully assigned {key} to {node}");
                 if let Some(events) = &unit.events {
-                    events.normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
+                    events.trying("Binding").normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
                 }
             }
             Err(status) => {
@@ -228,7 +233,7 @@ impl SchedulerUnit {
 
 impl Unit for SchedulerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.events = Some(EventRecorder::new(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
+        self.events = Some(EventRecorder::in_series(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
         self.rng = Some(cx.system().rng());
         let address = cx.address();
         let wake = move || address.wake(Wake, Cause::default());

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::pki::{KeyedCertificate, PkiError, write_private};
 
 /// What a kubeconfig says about one cluster.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Kubeconfig {
     /// `https://127.0.0.1:6443`
     pub server: String,

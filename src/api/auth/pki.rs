@@ -1,7 +1,7 @@
 //! The cluster's certificates: made at first start, kept in one directory, renewed before they expire.
 //!
 //! One cluster CA signs serving and client certificates. Private keys are ECDSA P-256, files 0600. A leaf is made
-//! again when it is missing, expires within [`RENEW_BEFORE`] days, or lacks a name it should have.
+//! again when it is missing, when less than a sixth of its time is left, or when it lacks a name it should have.
 
 use std::{
     fs,
@@ -9,21 +9,21 @@ use std::{
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, civil::Time, tz::TimeZone};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use thiserror::Error;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-/// Leaves are valid for a year.
-const LEAF_DAYS: i64 = 365;
+const DAY: Duration = Duration::from_secs(86_400);
+/// Leaves are valid for a year unless something else is set.
+pub const LEAF_VALIDITY: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// The CA is valid for ten years.
-const CA_DAYS: i64 = 3650;
-/// A leaf that expires within this many days is made again.
-pub const RENEW_BEFORE: i64 = 60;
+const CA_VALIDITY: Duration = Duration::from_secs(3650 * DAY.as_secs());
 
 /// Why the certificates are not there.
 #[derive(Debug, Error)]
@@ -60,6 +60,8 @@ pub struct KeyedCertificate {
 /// The certificate directory and its CA.
 pub struct Pki {
     dir: PathBuf,
+    /// How long leaves that are made last.
+    validity: Duration,
     ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -78,7 +80,13 @@ impl Pki {
         let ca_pem = read(&certificate)?;
         let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|error| damaged(&key, error))?;
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key_pair).map_err(|error| damaged(&certificate, error))?;
-        Ok(Pki { dir: dir.to_owned(), ca_pem, issuer })
+        Ok(Pki { dir: dir.to_owned(), validity: LEAF_VALIDITY, ca_pem, issuer })
+    }
+
+    /// The same for leaves that last so long. Those that are there are left as they are until their own time comes.
+    #[must_use]
+    pub fn lasting(self, validity: Duration) -> Self {
+        Pki { validity, ..self }
     }
 
     /// The CA's certificate.
@@ -106,7 +114,7 @@ impl Pki {
     }
 
     fn make_leaf(&self, spec: &LeafSpec) -> Result<KeyedCertificate, rcgen::Error> {
-        let mut params = params(&spec.common_name, LEAF_DAYS)?;
+        let mut params = params(&spec.common_name, self.validity)?;
         for organization in &spec.organizations {
             params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
         }
@@ -134,8 +142,22 @@ impl Pki {
     }
 }
 
+/// A server's certificate that no authority vouches for, for who is told of it in other ways. It is not kept.
+pub fn self_signed(common_name: &str) -> Result<KeyedCertificate, PkiError> {
+    let make = || {
+        let mut params = params(common_name, CA_VALIDITY)?;
+        params.subject_alt_names.push(SanType::DnsName(common_name.try_into()?));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        Ok(keyed(&certificate, &key))
+    };
+    make().map_err(|source| PkiError::Make { name: common_name.into(), source })
+}
+
 fn make_ca() -> Result<KeyedCertificate, rcgen::Error> {
-    let mut params = params("troupe-ca", CA_DAYS)?;
+    let mut params = params("troupe-ca", CA_VALIDITY)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;
@@ -143,17 +165,21 @@ fn make_ca() -> Result<KeyedCertificate, rcgen::Error> {
     Ok(keyed(&certificate, &key))
 }
 
-fn params(common_name: &str, days: i64) -> Result<CertificateParams, rcgen::Error> {
+fn params(common_name: &str, validity: Duration) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.serial_number = Some(SerialNumber::from(rand::random::<u64>() >> 1));
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    // The day before, so that a peer whose clock is a little behind takes it too.
-    let (first, last) = (today.saturating_sub(Span::new().days(1)), today.saturating_add(Span::new().days(days)));
-    let ymd = |date: Date| rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
-    params.not_before = ymd(first);
-    params.not_after = ymd(last);
+    let moment = |time: Timestamp| {
+        let zoned = time.to_zoned(TimeZone::UTC);
+        let (date, clock) = (zoned.date(), zoned.time());
+        let day = rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
+        day + Duration::from_secs(clock.duration_since(Time::midnight()).as_secs().unsigned_abs())
+    };
+    let now = Timestamp::now();
+    // Some time before, so that a peer whose clock is a little behind takes it too.
+    params.not_before = moment(now.saturating_sub(validity.min(DAY)).unwrap_or(now));
+    params.not_after = moment(now.saturating_add(validity).unwrap_or(now));
     Ok(params)
 }
 
@@ -165,7 +191,8 @@ fn keyed(certificate: &Certificate, key: &KeyPair) -> KeyedCertificate {
 fn still_fits(certificate_pem: &str, spec: &LeafSpec, now: Timestamp) -> bool {
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()) else { return false };
     let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(&pem.contents) else { return false };
-    if certificate.validity().not_after.timestamp() < now.as_second() + RENEW_BEFORE * 86_400 {
+    let (first, last) = (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    if last - now.as_second() < (last - first) / 6 {
         return false;
     }
     let names = certificate.subject_alternative_name().ok().flatten().map(|extension| extension.value.general_names.clone()).unwrap_or_default();
@@ -232,6 +259,17 @@ mod tests {
         let renewed = Pki::open(dir.path()).expect("opens").leaf(&wider).expect("makes");
         assert_ne!(first.certificate_pem, renewed.certificate_pem);
         assert!(!still_fits(&renewed.certificate_pem, &wider, Timestamp::now() + jiff::SignedDuration::from_hours(24 * 350)));
+    }
+
+    #[test]
+    fn a_leaf_is_made_again_when_a_sixth_of_its_time_is_left() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let pki = Pki::open(dir.path()).expect("opens").lasting(Duration::from_secs(600));
+        let leaf = pki.leaf(&spec()).expect("makes");
+        assert_eq!(pki.leaf(&spec()).expect("reads").certificate_pem, leaf.certificate_pem);
+        let after = |seconds| still_fits(&leaf.certificate_pem, &spec(), Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
+        // It begins ten minutes before it was made, so that its whole time is twenty.
+        assert!(after(390) && !after(410) && !after(700));
     }
 
     #[test]

@@ -86,6 +86,12 @@ pub fn facts_of_pem(pem: &[u8]) -> Option<CertificateFacts> {
     Some(facts)
 }
 
+/// The SHA-256 of the first certificate in PEM, in hex.
+pub fn fingerprint_of_pem(pem: &[u8]) -> Option<String> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    Some(hex::encode(Sha256::digest(&block.contents)))
+}
+
 /// The public key (SubjectPublicKeyInfo, DER) of the first certificate in PEM.
 pub fn public_key_of_pem(pem: &[u8]) -> Option<Vec<u8>> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;

@@ -8,6 +8,7 @@ use actix_web::{
 };
 
 use super::{options::HealthCheck, query::Query};
+use crate::metrics::health::checked;
 
 /// Answers a health path; `None` when `path` is none or names no check.
 pub fn answer(checks: &[HealthCheck], path: &str, query: &Query) -> Option<HttpResponse> {
@@ -20,14 +21,24 @@ pub fn answer(checks: &[HealthCheck], path: &str, query: &Query) -> Option<HttpR
     };
     let checks = checks.iter().filter(belongs);
     match parts.next() {
-        Some("ping") => Some(text(200, "ok".into())),
-        Some(name) => checks.into_iter().find(|check| check.name == name).map(single),
+        Some("ping") => {
+            checked("ping", group, true);
+            Some(text(200, "ok".into()))
+        }
+        Some(name) => checks.into_iter().find(|check| check.name == name).map(|check| single(group, check)),
         None => Some(all(group, checks, query)),
     }
 }
 
-fn single(check: &HealthCheck) -> HttpResponse {
-    match (check.check)() {
+/// Runs a check and counts how it went.
+fn run(group: &str, check: &HealthCheck) -> Result<(), String> {
+    let outcome = (check.check)();
+    checked(check.name, group, outcome.is_ok());
+    outcome
+}
+
+fn single(group: &str, check: &HealthCheck) -> HttpResponse {
+    match run(group, check) {
         Ok(()) => text(200, "ok".into()),
         Err(why) => {
             tracing::info!(check = check.name, why, "health check failed");
@@ -39,6 +50,7 @@ fn single(check: &HealthCheck) -> HttpResponse {
 fn all<'a>(group: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &Query) -> HttpResponse {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut report = String::from("[+]ping ok\n");
+    checked("ping", group, true);
     let mut failed = false;
     for check in checks {
         let name = check.name;
@@ -46,7 +58,7 @@ fn all<'a>(group: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &Q
         let _ = if excluded.contains(&name) {
             writeln!(report, "[+]{name} excluded: ok")
         } else {
-            match (check.check)() {
+            match run(group, check) {
                 Ok(()) => writeln!(report, "[+]{name} ok"),
                 Err(why) => {
                     tracing::info!(check = name, why, "health check failed");

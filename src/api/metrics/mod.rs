@@ -5,6 +5,7 @@
 //! finds the series it used before in a memo of its own, and a series is a few atomics.
 
 mod family;
+pub mod health;
 pub mod parse;
 mod process;
 mod series;

@@ -12,6 +12,17 @@ const PAGE: f64 = 4096.0;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process;
 
+impl Process {
+    /// When the process started, alone.
+    pub fn start_time(self, text: &mut Text) {
+        let stat = fs::read_to_string("/proc/self/stat").ok();
+        if let (Some(stat), Some(booted)) = (stat.as_deref().and_then(Stat::parse), boot_time()) {
+            let start = booted + stat.started_after_boot;
+            text.single("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge", start);
+        }
+    }
+}
+
 impl Collect for Process {
     fn collect(&self, text: &mut Text) {
         // Outside of Linux there is nothing to tell.
@@ -20,10 +31,7 @@ impl Collect for Process {
         text.single("process_resident_memory_bytes", "Resident memory size in bytes.", "gauge", stat.resident);
         text.single("process_virtual_memory_bytes", "Virtual memory size in bytes.", "gauge", stat.virtual_memory);
         text.single("process_threads", "Number of OS threads of this process.", "gauge", stat.threads);
-        if let Some(booted) = boot_time() {
-            let start = booted + stat.started_after_boot;
-            text.single("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "gauge", start);
-        }
+        self.start_time(text);
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             let open = u32::try_from(open.count()).unwrap_or(u32::MAX);
             text.single("process_open_fds", "Number of open file descriptors.", "gauge", open.into());

@@ -1,8 +1,11 @@
-//! `troupe actors`: the live actor tree.
+//! `troupe actors`: the live actor trees of all processes of the cluster.
+
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
+use troupe_api::http::streaming::escaped;
 
 use crate::{config::Config, remote::Remote, up::doors};
 
@@ -26,6 +29,9 @@ pub enum ActorsCommand {
         cluster: Box<crate::ClusterArgs>,
         /// Its path, as troupe actors shows it; the start of the path is enough where only one actor lives below
         path: String,
+        /// The process that it lives in, where several have one at this path
+        #[arg(long)]
+        process: Option<String>,
         /// When it panics
         #[arg(long, value_enum, value_name = "WHEN", required = true, num_args = 0..=1, require_equals = true, default_missing_value = "now")]
         panic: When,
@@ -41,42 +47,72 @@ pub enum When {
 
 /// Carries out a command.
 pub async fn command(command: ActorsCommand) -> Result<()> {
-    let ActorsCommand::Kill { cluster, path, panic } = command;
+    let ActorsCommand::Kill { cluster, path, process, panic } = command;
     let remote = Remote::open(&cluster.resolve()?.kubeconfig)?;
     let when = match panic {
         When::Now => "now",
         When::NextMessage => "next-message",
     };
-    let reply = remote.post_json(&format!("{}?path={}&when={when}", doors::KILL, path.replace('/', "%2F"))).await?;
-    println!("{} panics {}", text(&reply["killed"]), if when == "now" { "now" } else { "at its next message" });
+    let process = process.unwrap_or_default();
+    let reply = remote.post_json(&format!("{}?path={}&when={when}&process={}", doors::KILL, escaped(&path), escaped(&process))).await?;
+    let at = if when == "now" { "now" } else { "at its next message" };
+    println!("{} of {} panics {at}", text(&reply["killed"]), text(&reply["process"]));
     Ok(())
 }
 
-/// Prints the tree.
+/// The live actors of all processes, each with the name of its `process`.
+pub async fn all(remote: &Remote) -> Result<Vec<Value>> {
+    let answer = remote.get_json(doors::ACTORS).await?;
+    let listed = items(&answer["processes"]).flat_map(|listed| items(&listed["actors"]).map(|actor| with_process(actor, &listed["process"])));
+    Ok(listed.collect())
+}
+
+/// Prints the trees of all processes.
 pub async fn run(config: &Config, arguments: &ActorsArgs) -> Result<()> {
     let remote = Remote::open(&config.kubeconfig)?;
-    let actors = remote.get_json(doors::ACTORS).await?;
-    let shown: Vec<&Value> = actors.as_array().into_iter().flatten().filter(|actor| text(&actor["path"]).starts_with(&arguments.prefix)).collect();
+    let answer = remote.get_json(doors::ACTORS).await?;
+    for silent in items(&answer["silent"]) {
+        eprintln!("{} does not answer: {}", text(&silent["process"]), text(&silent["why"]));
+    }
+    let starts = |actor: &&Value| text(&actor["path"]).starts_with(&arguments.prefix);
+    let found = items(&answer["processes"]).map(|listed| (&listed["process"], items(&listed["actors"]).filter(starts).collect::<Vec<_>>()));
+    let found: Vec<(&Value, Vec<&Value>)> = found.filter(|(_, actors)| !actors.is_empty()).collect();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        let named = found.iter().flat_map(|(process, actors)| actors.iter().map(|actor| with_process(actor, process)));
+        println!("{}", serde_json::to_string_pretty(&named.collect::<Vec<_>>())?);
         return Ok(());
     }
-    let paths: std::collections::BTreeSet<String> = shown.iter().map(|actor| text(&actor["path"]).to_owned()).collect();
-    let mut groups = std::collections::BTreeSet::new();
-    println!("{:<58} {:>7} {:>8} {:>9} {:>9} {:>8}  STATE", "ACTOR", "MAILBOX", "HANDLED", "P50", "P99", "RESTARTS");
-    for actor in shown {
+    println!("{:<60} {:>7} {:>8} {:>9} {:>9} {:>8}  STATE", "ACTOR", "MAILBOX", "HANDLED", "P50", "P99", "RESTARTS");
+    for (process, actors) in found {
+        println!("{} (pid {})", text(&process["name"]), number(&process["pid"]));
+        print_tree(&actors);
+    }
+    Ok(())
+}
+
+fn with_process(actor: &Value, process: &Value) -> Value {
+    let mut actor = actor.clone();
+    actor["process"] = process["name"].clone();
+    actor
+}
+
+/// The actors of one process.
+fn print_tree(actors: &[&Value]) {
+    let paths: BTreeSet<&str> = actors.iter().map(|actor| text(&actor["path"])).collect();
+    let mut groups = BTreeSet::new();
+    for actor in actors {
         let path = text(&actor["path"]);
-        let depth = path.matches('/').count();
+        let depth = path.matches('/').count() + 1;
         // A folder of actors that is none itself.
         for (level, (end, _)) in path.match_indices('/').enumerate() {
             let group = &path[..end];
             if !paths.contains(group) && groups.insert(group.to_owned()) {
-                println!("{}{}", "  ".repeat(level), group.rsplit('/').next().unwrap_or(group));
+                println!("{}{}", "  ".repeat(level + 1), group.rsplit('/').next().unwrap_or(group));
             }
         }
-        let name = format!("{}{}", "  ".repeat(depth), if depth == 0 { path } else { path.rsplit('/').next().unwrap_or(path) });
+        let name = format!("{}{}", "  ".repeat(depth), path.rsplit('/').next().unwrap_or(path));
         println!(
-            "{name:<58} {:>7} {:>8} {:>9} {:>9} {:>8}  {}",
+            "{name:<60} {:>7} {:>8} {:>9} {:>9} {:>8}  {}",
             number(&actor["mailbox"]),
             number(&actor["handled"]),
             micros(&actor["p50Us"]),
@@ -85,7 +121,10 @@ pub async fn run(config: &Config, arguments: &ActorsArgs) -> Result<()> {
             text(&actor["state"]),
         );
     }
-    Ok(())
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
 
 fn text(value: &Value) -> &str {

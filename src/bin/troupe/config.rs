@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::Ipv4Network;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
-use troupe_actors::controllers::node_lifecycle::GRACE;
-use troupe_api::audit::LogOptions;
+use troupe_actors::controllers::{certificates::LASTS, node_lifecycle::GRACE};
+use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 use troupe_net::cni::Network;
 
 use crate::state::EtcdConfig;
@@ -49,6 +50,12 @@ pub struct Settings {
     /// Where the cluster's certificates and keys are [default: pki in the data directory]
     #[arg(long)]
     pub certificates_dir: Option<PathBuf>,
+    /// Seconds that certificates made on this machine last; they are made again in time [default: a year]
+    #[arg(long)]
+    pub certificate_validity: Option<u64>,
+    /// Seconds that certificates signed by the CSR API last at most [default: a year]
+    #[arg(long)]
+    pub cluster_signing_duration: Option<u64>,
     /// The address the API server listens on [default: all]
     #[arg(long)]
     pub bind_address: Option<IpAddr>,
@@ -64,6 +71,9 @@ pub struct Settings {
     /// API servers (https://host:port) to use in place of the kubeconfig's: whichever answers
     #[arg(long, value_delimiter = ',')]
     pub api_servers: Option<Vec<String>>,
+    /// Port of a control plane that has no API server [default: 10257 with controllers, else 10259; a free one where that is taken]
+    #[arg(long)]
+    pub component_port: Option<u16>,
     /// Port of the kubelet [default: 10250]
     #[arg(long)]
     pub kubelet_port: Option<u16>,
@@ -148,11 +158,14 @@ pub struct Config {
     /// Where the state lies, if not in the data directory.
     pub etcd: Option<EtcdConfig>,
     pub certificates_dir: PathBuf,
+    pub certificate_validity: Duration,
+    pub cluster_signing_duration: SignedDuration,
     pub bind_address: IpAddr,
     pub advertise_address: IpAddr,
     pub cert_sans: Vec<String>,
     pub api_port: u16,
     pub api_servers: Vec<String>,
+    pub component_port: Option<u16>,
     pub kubelet_port: u16,
     pub node_ip: IpAddr,
     pub node_name: String,
@@ -211,11 +224,14 @@ impl Settings {
             etcd_certfile,
             etcd_keyfile,
             certificates_dir,
+            certificate_validity,
+            cluster_signing_duration,
             bind_address,
             advertise_address,
             cert_sans,
             api_port,
             api_servers,
+            component_port,
             kubelet_port,
             node_ip,
             node_name,
@@ -273,11 +289,14 @@ impl Settings {
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
             certificates_dir: settings.certificates_dir.unwrap_or_else(|| data_dir.join("pki")),
+            certificate_validity: settings.certificate_validity.map_or(LEAF_VALIDITY, Duration::from_secs),
+            cluster_signing_duration: settings.cluster_signing_duration.map_or(Ok(LASTS), signed).context("certificates cannot last so long")?,
             bind_address: settings.bind_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             advertise_address: settings.advertise_address.unwrap_or(node_ip),
             cert_sans: settings.cert_sans.unwrap_or_default(),
             api_port: settings.api_port.unwrap_or(6443),
             api_servers: settings.api_servers.unwrap_or_default(),
+            component_port: settings.component_port,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
             node_ip,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
@@ -361,6 +380,10 @@ fn etcd(servers: Option<Vec<String>>, [ca_file, cert_file, key_file]: [Option<Pa
         _ if ca_file.is_some() || cert_file.is_some() || key_file.is_some() => bail!("certificates for etcd are given, but not --etcd-servers"),
         _ => Ok(None),
     }
+}
+
+fn signed(seconds: u64) -> Result<SignedDuration, std::num::TryFromIntError> {
+    i64::try_from(seconds).map(SignedDuration::from_secs)
 }
 
 /// Where the CNI plugins are installed.

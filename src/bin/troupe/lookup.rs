@@ -22,6 +22,11 @@ impl Resource {
         group.map_or_else(|| self.plural.clone(), |group| format!("{}.{group}", self.plural))
     }
 
+    /// The path of all objects in a namespace, or of all there are of a resource that lives in none.
+    pub fn collection(&self, namespace: &str) -> String {
+        if self.namespaced { format!("{}/namespaces/{namespace}/{}", self.root, self.plural) } else { format!("{}/{}", self.root, self.plural) }
+    }
+
     /// The path of an object; the namespace is left out where it does not apply.
     pub fn path(&self, namespace: &str, name: &str) -> String {
         if self.namespaced {
@@ -50,11 +55,14 @@ pub async fn find(remote: &Remote, word: &str) -> Result<Resource> {
     let preferred = groups["groups"].as_array().into_iter().flatten().filter_map(|group| group["preferredVersion"]["groupVersion"].as_str());
     roots.extend(preferred.map(|version| format!("/apis/{version}")));
     let wanted = word.to_lowercase();
-    for root in roots {
+    // `deployments.apps` names the group, too.
+    let (wanted, group) = wanted.split_once('.').map_or((wanted.as_str(), None), |(plural, group)| (plural, Some(group)));
+    let of_group = |root: &String| group.is_none_or(|group| root.strip_prefix("/apis/").is_some_and(|rest| rest.split('/').next() == Some(group)));
+    for root in roots.into_iter().filter(of_group) {
         let list = remote.get_json(&root).await?;
         for resource in list["resources"].as_array().into_iter().flatten() {
             let is = |field: &str| resource[field].as_str().is_some_and(|text| text.to_lowercase() == wanted);
-            let short = resource["shortNames"].as_array().into_iter().flatten().any(|name| name.as_str() == Some(&wanted));
+            let short = resource["shortNames"].as_array().into_iter().flatten().any(|name| name.as_str() == Some(wanted));
             let plural = resource["name"].as_str().unwrap_or("");
             if plural.contains('/') || !(is("name") || is("singularName") || is("kind") || short) {
                 continue;
@@ -74,6 +82,7 @@ mod tests {
     fn an_objects_path_has_its_namespace_only_where_it_lives_in_one() {
         let deployments = Resource { root: "/apis/apps/v1".into(), plural: "deployments".into(), kind: "Deployment".into(), namespaced: true };
         assert_eq!(deployments.path("a", "b"), "/apis/apps/v1/namespaces/a/deployments/b");
+        assert_eq!(deployments.collection("a"), "/apis/apps/v1/namespaces/a/deployments");
         assert_eq!(deployments.group_resource(), "deployments.apps");
         let nodes = Resource { root: "/api/v1".into(), plural: "nodes".into(), kind: "Node".into(), namespaced: false };
         assert_eq!((nodes.path("a", "b").as_str(), nodes.group_resource().as_str()), ("/api/v1/nodes/b", "nodes"));

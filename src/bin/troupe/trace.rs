@@ -1,4 +1,6 @@
-//! `troupe trace KIND/NAME`: the causal chain of an object, from the API write to what came of it.
+//! `troupe trace KIND/NAME`: the causal chain of an object through all processes, from the API write to what came of it.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -26,20 +28,35 @@ pub async fn run(config: &Config, arguments: &TraceArgs) -> Result<()> {
     let resource = lookup::find(&remote, kind).await?;
     let namespace = if resource.namespaced { arguments.namespace.as_str() } else { "" };
     let resource = resource.group_resource();
-    let steps = remote.get_json(&format!("{}?resource={resource}&namespace={namespace}&name={name}", doors::TRACE)).await?;
-    let steps = steps.as_array().cloned().unwrap_or_default();
+    let answer = remote.get_json(&format!("{}?resource={resource}&namespace={namespace}&name={name}", doors::TRACE)).await?;
+    for silent in answer["silent"].as_array().into_iter().flatten() {
+        eprintln!("{} does not answer, its steps are missing: {}", silent["process"].as_str().unwrap_or("?"), silent["why"].as_str().unwrap_or("?"));
+    }
+    let steps = answer["steps"].as_array().cloned().unwrap_or_default();
     if steps.is_empty() {
         bail!("nothing is recorded about {kind}/{name} any more (or yet)");
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&steps)?);
-        return Ok(());
-    }
-    println!("{:>10}  {:>9}  {:>9}  STEP", "AT", "WAITED", "TOOK");
-    for step in &steps {
-        println!("{:>10}  {:>9}  {:>9}  {}", time(&step["atUs"]), time(&step["waitedUs"]), time(&step["handledUs"]), describe(step));
+    } else {
+        print!("{}", table(&steps));
     }
     Ok(())
+}
+
+/// One line a step; the process only where there are several.
+fn table(steps: &[Value]) -> String {
+    let processes: BTreeSet<&str> = steps.iter().filter_map(|step| step["process"].as_str()).collect();
+    let width = if processes.len() > 1 { processes.iter().map(|name| name.len()).max().unwrap_or(0).max(7) + 2 } else { 0 };
+    let place = |name: &str| if width == 0 { String::new() } else { format!("{name:<width$}") };
+    let mut out = format!("{:>10}  {:>9}  {:>9}  {}STEP\n", "AT", "WAITED", "TOOK", place("PROCESS"));
+    let first = steps.first().and_then(|step| step["atUs"].as_i64()).unwrap_or(0);
+    for step in steps {
+        let at = u64::try_from(step["atUs"].as_i64().unwrap_or(first) - first).unwrap_or(0);
+        let (waited, took) = (time(step["waitedUs"].as_u64().unwrap_or(0)), time(step["handledUs"].as_u64().unwrap_or(0)));
+        out.push_str(&format!("{:>10}  {waited:>9}  {took:>9}  {}{}\n", time(at), place(step["process"].as_str().unwrap_or("")), describe(step)));
+    }
+    out
 }
 
 fn describe(step: &Value) -> String {
@@ -67,9 +84,12 @@ fn short(path: &str) -> &str {
     }
 }
 
-fn time(value: &Value) -> String {
-    let us = value.as_u64().unwrap_or(0);
-    if us < 10_000 { format!("{us} µs") } else { format!("{:.1} ms", us as f64 / 1000.0) }
+fn time(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{us} µs"),
+        10_000..10_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +104,15 @@ mod tests {
             "object": "pods default/web@7", "outcome": "failed"});
         assert_eq!(describe(&step), "kubelet/pods/default/web → containerd  StartContainer  because of pods default/web@7  FAILED");
         assert_eq!(describe(&json!({"from": "outside", "to": "apiserver/pods", "message": "Commit", "outcome": "done"})), "apiserver/pods  Commit");
+    }
+
+    #[test]
+    fn the_process_is_told_where_there_are_several() {
+        let step =
+            |process: &str, at: i64| json!({"process": process, "atUs": at, "handledUs": 20_000, "from": "outside", "to": "x", "message": "M"});
+        let alone = table(&[step("up@one", 5), step("up@one", 12)]);
+        assert!(!alone.contains("up@one") && alone.contains("7 µs") && alone.contains("20.0 ms"), "{alone}");
+        let several = table(&[step("control-plane@one", 5), step("node@two", 12_000_005)]);
+        assert!(several.contains("PROCESS") && several.contains("node@two") && several.contains("12.0 s"), "{several}");
     }
 }

@@ -16,7 +16,12 @@ use k8s_openapi::{
 };
 use troupe_api::auth::certificates::{RequestError, SigningRequest};
 
-pub use self::{approver::CsrApprovingController, cleaner::CsrCleaner, serving::KubeletServingApprover, signer::CsrSigningController};
+pub use self::{
+    approver::CsrApprovingController,
+    cleaner::CsrCleaner,
+    serving::KubeletServingApprover,
+    signer::{CsrSigningController, LASTS},
+};
 use crate::runtime::controller::{Outcome, ReconcileContext, ReconcileError};
 
 fn has_condition(request: &CertificateSigningRequest, kind: &str) -> bool {

@@ -18,19 +18,21 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// How long a certificate lasts unless it asks for less (upstream's `--cluster-signing-duration`).
-const LASTS: SignedDuration = SignedDuration::from_hours(24 * 365);
+/// How long a certificate lasts unless it asks for less, or another time is set.
+pub const LASTS: SignedDuration = SignedDuration::from_hours(24 * 365);
 const SHORTEST: SignedDuration = SignedDuration::from_mins(10);
 
 /// See the module.
 pub struct CsrSigningController {
     requests: Cache<CertificateSigningRequest>,
     authority: Arc<CertificateAuthority>,
+    longest: SignedDuration,
 }
 
 impl CsrSigningController {
-    pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>) -> Self {
-        CsrSigningController { requests: caches.cache(), authority }
+    /// A signer of certificates that last for `longest` unless they ask for less (upstream's `--cluster-signing-duration`).
+    pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>, longest: SignedDuration) -> Self {
+        CsrSigningController { requests: caches.cache(), authority, longest }
     }
 }
 
@@ -55,8 +57,9 @@ fn client_usages(usages: &[String]) -> Result<(), String> {
 }
 
 /// How long the certificate lasts: as asked, within bounds.
-pub(super) fn lasts(expiration_seconds: Option<i32>) -> SignedDuration {
-    expiration_seconds.map_or(LASTS, |seconds| SignedDuration::from_secs(seconds.into()).clamp(SHORTEST, LASTS))
+pub(super) fn lasts(expiration_seconds: Option<i32>, longest: SignedDuration) -> SignedDuration {
+    let asked = expiration_seconds.map(|seconds| SignedDuration::from_secs(seconds.into()).max(SHORTEST));
+    asked.map_or(longest, |asked| asked.min(longest))
 }
 
 impl Controller for CsrSigningController {
@@ -78,7 +81,7 @@ impl Controller for CsrSigningController {
             Some(Err(why)) => return put(cx, &self.requests, "status", &with_condition(request, "Failed", "SignerValidationFailure", why)).await,
             Some(Ok(())) => {}
         }
-        let policy = Policy { usages: usages(request), lasts: lasts(request.spec.expiration_seconds), now: cx.now() };
+        let policy = Policy { usages: usages(request), lasts: lasts(request.spec.expiration_seconds, self.longest), now: cx.now() };
         let certificate = self.authority.sign(&asked, &policy).map_err(|error| ReconcileError::Other(format!("error auto signing csr: {error}")))?;
         let mut signed = (**request).clone();
         signed.status.get_or_insert_default().certificate = Some(ByteString(certificate.into_bytes()));

@@ -15,7 +15,7 @@ use super::{
     approver::recognised,
     cleaner::goes_at,
     serving::{Verdict, judge},
-    signer::{accepted, lasts},
+    signer::{LASTS, accepted, lasts},
 };
 
 struct Asks<'a> {
@@ -81,8 +81,11 @@ fn signers_refuse_wrong_usages_and_leave_others_signers_alone() {
     assert_eq!(judged(SERVING, "server auth"), Some(Err("DNS or IP subjectAltName is required".into())));
     assert_eq!(judged("kubernetes.io/kube-apiserver-client", "code signing"), Some(Err("invalid usage for client certificate: code signing".into())));
     assert_eq!(judged("example.com/signer", "client auth"), None);
-    assert_eq!((lasts(Some(1)).as_secs(), lasts(Some(3600)).as_secs()), (600, 3600));
+    let lasts = |asked| lasts(asked, LASTS).as_secs();
+    assert_eq!((lasts(Some(1)), lasts(Some(3600))), (600, 3600));
     assert_eq!(lasts(None), lasts(Some(i32::MAX)));
+    let short = SignedDuration::from_secs(90);
+    assert_eq!((super::signer::lasts(None, short), super::signer::lasts(Some(3600), short)), (short, short));
 }
 
 #[test]

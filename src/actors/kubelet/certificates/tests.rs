@@ -21,7 +21,7 @@ use crate::{
         ApiServerOptions, VirtualRequest, VirtualResources,
         testing::{TestApi, boot_with},
     },
-    controllers::certificates::{CsrApprovingController, CsrSigningController, KubeletServingApprover},
+    controllers::certificates::{CsrApprovingController, CsrSigningController, KubeletServingApprover, LASTS},
     runtime::{cache::Caches, controller},
 };
 
@@ -97,7 +97,7 @@ async fn with_controllers() -> (TestApi, tempfile::TempDir) {
     let system = api.server.system();
     controller::start(system, &caches, api.client.clone(), CsrApprovingController::new(&caches));
     controller::start(system, &caches, api.client.clone(), KubeletServingApprover::new(&caches));
-    controller::start(system, &caches, api.client.clone(), CsrSigningController::new(&caches, Arc::new(authority)));
+    controller::start(system, &caches, api.client.clone(), CsrSigningController::new(&caches, Arc::new(authority), LASTS));
     (api, dir)
 }
 

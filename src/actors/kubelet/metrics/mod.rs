@@ -1,5 +1,6 @@
 //! What the kubelet counts.
 
+pub mod probes;
 mod runtime;
 mod scrape;
 
@@ -55,7 +56,7 @@ static CONTAINERS_FAILED: Family<Counter> =
     Family::new("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", &["container_type", "code"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 14] = [
+pub static COLLECTORS: [&dyn Collect; 16] = [
     &LAST_SEEN,
     &RELISTS,
     &RELIST_INTERVALS,
@@ -63,6 +64,8 @@ pub static COLLECTORS: [&dyn Collect; 14] = [
     &TOTAL_STARTS,
     &STATUS_WRITES,
     &WORK,
+    &runtime::SANDBOXES,
+    &runtime::SANDBOX_ERRORS,
     &runtime::DURATIONS,
     &runtime::ERRORS,
     &runtime::OPERATIONS,

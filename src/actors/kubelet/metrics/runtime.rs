@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use troupe_api::metrics::{Counter, Family, Histogram, exponential};
+use troupe_api::metrics::{Counter, DEFAULT_SECONDS, Family, Histogram, exponential};
 use troupe_cri::{
     ExecOutput, Runtime, proto,
     runtime::{CriResult, EventStream},
@@ -24,6 +24,18 @@ pub static DURATIONS: Family<Histogram> = Family::histogram(
     "Duration in seconds of runtime operations. Broken down by operation type.",
     &LABELS,
     &SECONDS,
+);
+
+pub static SANDBOXES: Family<Histogram> = Family::histogram(
+    "kubelet_run_podsandbox_duration_seconds",
+    "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.",
+    &["runtime_handler"],
+    &DEFAULT_SECONDS,
+);
+pub static SANDBOX_ERRORS: Family<Counter> = Family::new(
+    "kubelet_run_podsandbox_errors_total",
+    "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.",
+    &["runtime_handler"],
 );
 
 /// Counts what is asked of a runtime.
@@ -57,7 +69,13 @@ impl Runtime for MeteredRuntime {
     }
 
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
-        counted("run_podsandbox", self.0.run_pod_sandbox(config, handler)).await
+        let begun = Instant::now();
+        let outcome = counted("run_podsandbox", self.0.run_pod_sandbox(config, handler)).await;
+        SANDBOXES.with(&[handler]).observe_time(begun.elapsed());
+        if outcome.is_err() {
+            SANDBOX_ERRORS.with(&[handler]).increment();
+        }
+        outcome
     }
 
     async fn stop_pod_sandbox(&self, id: &str) -> CriResult<()> {

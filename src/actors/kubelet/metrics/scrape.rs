@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use troupe_api::metrics::{Process, Text, render};
+use troupe_api::{
+    http::VersionInfo,
+    metrics::{BuildInfo, Collect, Process, Text, render},
+};
 use troupe_cri::{
     Runtime,
     proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
 };
 
 /// A whole scrape. `desired` pods are bound to the node.
-pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime) -> Bytes {
+pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
     let running = running(runtime).await;
     let now = |text: &mut Text| running.write(node, desired, text);
-    let mut collectors = vec![&now as _];
+    let build = BuildInfo(version.clone());
+    let mut collectors: Vec<&dyn Collect> = vec![&now, &build];
     collectors.extend(super::COLLECTORS);
     collectors.extend(troupe_api::client::COLLECTORS);
     collectors.push(&Process);
@@ -83,7 +87,7 @@ mod tests {
             }
         }
         runtime.start_container("no such").await.expect_err("there is none");
-        let text = scrape("n1", 3, &runtime).await;
+        let text = scrape("n1", 3, &runtime, &VersionInfo::of_build("1", "c", "d")).await;
         let samples = Samples::parse(std::str::from_utf8(&text).expect("text")).expect("parses");
         assert_eq!(samples.value("kubelet_node_name", &[("node", "n1")]), Some(1.0));
         assert_eq!(samples.value("kubelet_desired_pods", &[]), Some(3.0));
@@ -95,6 +99,8 @@ mod tests {
         assert!(at_least("kubelet_runtime_operations_total", "create_container", 2.0));
         assert!(at_least("kubelet_runtime_operations_errors_total", "start_container", 1.0));
         assert!(at_least("kubelet_runtime_operations_duration_seconds_count", "run_podsandbox", 1.0));
+        assert!(at_least("kubelet_runtime_operations_total", "run_podsandbox", 1.0));
+        assert_eq!(samples.value("kubernetes_build_info", &[("git_commit", "c")]), Some(1.0));
         assert!(samples.value("process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 0.0));
     }
 }

@@ -1,34 +1,33 @@
-//! The listening server: TLS, one task a connection, dispatch.
+//! What the kubelet's server answers.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, Response, body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use troupe_api::{http::streaming::LogOptions, metrics::CONTENT_TYPE};
+use hyper::{Method, Request, Response, body::Incoming};
+use troupe_api::{
+    http::{VersionInfo, streaming::LogOptions},
+    metrics::{CONTENT_TYPE, health},
+};
 use troupe_cri::Runtime;
 
 use super::{
-    authorize::{self, Gate},
+    authorize,
     directory::{LookupError, PodDirectory, PodRef},
-    documents::{self, Body, text},
-    logs,
+    documents, logs,
     route::Route,
     streams::{self, Purpose},
 };
-use crate::kubelet::{
-    metrics::scrape,
-    stats::{self, Sample},
+use crate::{
+    insight,
+    kubelet::{
+        metrics::{probes, scrape},
+        stats::{self, Sample},
+    },
+    runtime::system::System,
+    serving::{self, Body, Gate, Handler, ServerHandle, document, streaming, text},
 };
 
-/// A client has this long for the TLS handshake, and again for each request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// `/run` waits no longer for its command.
 const RUN_TIMEOUT: Duration = Duration::from_secs(120);
-/// After a failed accept, for instance for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the server needs.
 #[derive(Clone)]
@@ -40,6 +39,10 @@ pub struct KubeletServerOptions {
     pub runtime: Arc<dyn Runtime>,
     pub pods: Arc<dyn PodDirectory>,
     pub gate: Arc<dyn Gate>,
+    /// What `/metrics` says was built.
+    pub version: VersionInfo,
+    /// Whose insides it tells of to who may look; `None` tells of none.
+    pub insight: Option<System>,
 }
 
 impl fmt::Debug for KubeletServerOptions {
@@ -48,86 +51,17 @@ impl fmt::Debug for KubeletServerOptions {
     }
 }
 
-/// A running server. Dropping the handle leaves it running.
-#[derive(Clone, Debug)]
-pub struct KubeletServerHandle {
-    addr: SocketAddr,
-    stopping: CancellationToken,
-}
-
-impl KubeletServerHandle {
-    /// The address it listens on.
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Takes no more connections and ends those that are there. Upgraded streams go on until an end closes.
-    pub fn stop(&self) {
-        self.stopping.cancel();
-    }
-}
-
 /// Serves on `listener` until stopped. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve(listener: std::net::TcpListener, options: KubeletServerOptions) -> io::Result<KubeletServerHandle> {
-    listener.set_nonblocking(true)?;
-    let addr = listener.local_addr()?;
-    let listener = TcpListener::from_std(listener)?;
-    let stopping = CancellationToken::new();
-    let mut tls = rustls::ServerConfig::clone(&options.tls);
-    // Upgrades need HTTP/1.1.
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let handle = KubeletServerHandle { addr, stopping: stopping.clone() };
-    tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::new(options), stopping));
-    Ok(handle)
-}
-
-async fn accept(listener: TcpListener, tls: TlsAcceptor, options: Arc<KubeletServerOptions>, stopping: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopping.cancelled() => return,
-        };
-        match accepted {
-            Ok((tcp, _)) => {
-                let serving = connection(tcp, tls.clone(), options.clone());
-                let stopped = stopping.clone().cancelled_owned();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = serving => {}
-                        () = stopped => {}
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(tcp: TcpStream, tls: TlsAcceptor, options: Arc<KubeletServerOptions>) {
-    // A failure costs latency only.
-    let _ = tcp.set_nodelay(true);
-    let stream = match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(tcp)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "no TLS session"),
-        Err(_) => return tracing::debug!("a client was too slow with TLS"),
-    };
-    let certificate: Option<Arc<[u8]>> =
-        stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|certificate| Arc::from(certificate.as_ref()));
-    let service = service_fn(move |request| {
-        let (options, certificate) = (options.clone(), certificate.clone());
-        async move { Ok::<_, Infallible>(handle(request, certificate.as_deref(), options).await) }
+pub fn serve(listener: std::net::TcpListener, options: KubeletServerOptions) -> io::Result<ServerHandle> {
+    let (tls, options) = (options.tls.clone(), Arc::new(options));
+    let answer: Handler = Arc::new(move |request, certificate| {
+        let options = options.clone();
+        Box::pin(async move { handle(request, certificate.as_deref(), options).await })
     });
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
-        tracing::debug!(%error, "a connection broke");
-    }
+    serving::serve(listener, &tls, answer)
 }
 
 async fn handle(request: Request<Incoming>, certificate: Option<&[u8]>, options: Arc<KubeletServerOptions>) -> Response<Body> {
@@ -142,7 +76,7 @@ async fn handle(request: Request<Incoming>, certificate: Option<&[u8]>, options:
 }
 
 async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<KubeletServerOptions>) -> Response<Body> {
-    let KubeletServerOptions { runtime, pods, node_name, .. } = &*options;
+    let KubeletServerOptions { runtime, pods, node_name, version, .. } = &*options;
     match route {
         Route::Logs { pod, container } => container_logs(&request, pods, &pod, &container).await,
         Route::Exec { pod, container } => streams::remote_command(request, runtime.clone(), pods.clone(), (pod, container), Purpose::Exec).await,
@@ -151,10 +85,19 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
         Route::Run { .. } if request.method() != Method::POST => text(405, "405: Method Not Allowed"),
         Route::Run { pod, container } => run(&request, &options, &pod, &container).await,
         Route::Pods | Route::RunningPods => documents::pod_list(&pods.pods().await),
-        Route::Healthz => text(200, "ok"),
+        Route::Healthz => {
+            health::checked("ping", "healthz", true);
+            text(200, "ok")
+        }
+        Route::HealthMetrics => document(200, CONTENT_TYPE, health::slis()),
+        Route::ProbeMetrics => document(200, CONTENT_TYPE, probes::page()),
+        Route::Insight => match &options.insight {
+            Some(system) => insight::answer(system, &request).await,
+            None => text(404, "404 page not found\n"),
+        },
         Route::Metrics => {
-            let text = scrape(node_name, pods.pods().await.len(), &**runtime).await;
-            documents::document(200, CONTENT_TYPE, text)
+            let text = scrape(node_name, pods.pods().await.len(), &**runtime, version).await;
+            document(200, CONTENT_TYPE, text)
         }
         Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime).await,
     }
@@ -163,10 +106,10 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
 /// What containers and the node use.
 async fn usage(route: &Route, node: &str, runtime: &dyn Runtime) -> Response<Body> {
     match (Sample::take(runtime).await, route) {
-        (sample, Route::ResourceMetrics) => documents::document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
+        (sample, Route::ResourceMetrics) => document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
         (Err(error), _) => text(500, error.to_string()),
-        (Ok(sample), Route::ContainerMetrics) => documents::document(200, CONTENT_TYPE, stats::cadvisor(&sample)),
-        (Ok(sample), _) => documents::document(200, "application/json", stats::summary(node, &sample).to_string()),
+        (Ok(sample), Route::ContainerMetrics) => document(200, CONTENT_TYPE, stats::cadvisor(&sample)),
+        (Ok(sample), _) => document(200, "application/json", stats::summary(node, &sample).to_string()),
     }
 }
 
@@ -183,7 +126,7 @@ async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory
         Err(error) => return text(400, error.to_string()),
     };
     match logs::stream(log, options, pods.clone()).await {
-        Ok(chunks) => documents::streaming(chunks),
+        Ok(chunks) => streaming(chunks),
         Err(error) => text(400, error.to_string()),
     }
 }
@@ -197,7 +140,7 @@ async fn run(request: &Request<Incoming>, options: &KubeletServerOptions, pod: &
         Err(error) => return streams::failure(&error),
     };
     match options.runtime.exec_sync(&id, &command, RUN_TIMEOUT).await {
-        Ok(output) if output.exit_code == 0 => documents::document(200, "application/json", [output.stdout, output.stderr].concat()),
+        Ok(output) if output.exit_code == 0 => document(200, "application/json", [output.stdout, output.stderr].concat()),
         Ok(output) => text(500, format!("command terminated with exit code {}", output.exit_code)),
         Err(error) => text(500, error.to_string()),
     }

@@ -5,7 +5,6 @@
 //! container runtime's streaming server.
 
 mod authorize;
-mod delegate;
 pub mod directory;
 mod documents;
 mod listen;
@@ -16,7 +15,5 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use authorize::{Gate, LocalGate};
-pub use delegate::DelegatingGate;
 pub use directory::{LogFile, LookupError, PodDirectory, PodRef, cri::CriPodDirectory};
-pub use listen::{KubeletServerHandle, KubeletServerOptions, serve};
+pub use listen::{KubeletServerOptions, serve};

@@ -31,7 +31,11 @@ pub enum Route {
     /// The few figures that metrics servers read.
     ResourceMetrics,
     ContainerMetrics,
+    ProbeMetrics,
+    HealthMetrics,
     Summary,
+    /// What the process tells of its actors.
+    Insight,
 }
 
 impl Route {
@@ -48,7 +52,10 @@ impl Route {
             ("metrics", []) => return Some(Route::Metrics),
             ("metrics", ["resource"]) => return Some(Route::ResourceMetrics),
             ("metrics", ["cadvisor"]) => return Some(Route::ContainerMetrics),
+            ("metrics", ["probes"]) => return Some(Route::ProbeMetrics),
+            ("metrics", ["slis"]) => return Some(Route::HealthMetrics),
             ("stats", ["summary"]) => return Some(Route::Summary),
+            ("debug", ["troupe", "process", _]) => return Some(Route::Insight),
             ("portForward", [namespace, name]) => return Some(Route::PortForward { pod: pod(namespace, name, None) }),
             ("portForward", [namespace, name, uid]) => return Some(Route::PortForward { pod: pod(namespace, name, Some(uid)) }),
             (_, [namespace, name, container]) => (pod(namespace, name, None), (*container).to_owned()),
@@ -103,6 +110,7 @@ mod tests {
         assert_eq!(Route::of("/"), None);
         assert_eq!(Route::of("/metrics/resource"), Some(Route::ResourceMetrics));
         assert_eq!(Route::of("/stats/summary"), Some(Route::Summary));
+        assert_eq!(Route::of("/debug/troupe/process/hops"), Some(Route::Insight));
     }
 
     #[test]

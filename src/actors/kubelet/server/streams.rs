@@ -17,10 +17,8 @@ use troupe_cri::{
     proto::{AttachRequest, ExecRequest, PortForwardRequest},
 };
 
-use super::{
-    directory::{LookupError, PodDirectory, PodRef},
-    documents::{Body, text},
-};
+use super::directory::{LookupError, PodDirectory, PodRef};
+use crate::serving::{Body, text};
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -222,6 +222,7 @@ impl PodWorker {
             (task, outcome)
         };
         cx.spawn_then(work, |worker, (task, outcome), cx| {
+            metrics::probes::probed(&worker.machine.id, &task.container, task.kind, &outcome);
             if let Some(note) = worker.machine.probed(&task.container_id, task.kind, &outcome, Timestamp::now()) {
                 let spec = worker.machine.pod().and_then(|pod| pod.spec.as_ref());
                 let init = spec.is_some_and(|spec| spec.containers.iter().all(|container| container.name != task.container));
@@ -297,6 +298,10 @@ impl Unit for PodWorker {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.look();
         self.advance(cx);
+    }
+
+    fn stopped(&mut self) {
+        metrics::probes::forget(&self.machine.id);
     }
 
     fn observe(&self) -> Value {

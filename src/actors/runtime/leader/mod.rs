@@ -7,6 +7,7 @@
 
 mod election;
 pub mod mandate;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ use troupe_api::{
     client::{Api, Client},
 };
 
-pub use self::election::Terms;
+pub use self::{election::Terms, metrics::COLLECTORS};
 use self::{
     election::{Observed, claim, waive},
     mandate::Mandate,
@@ -76,12 +77,14 @@ pub fn run(system: &System, candidacy: Candidacy) -> UnitAddr<Candidate> {
 
 /// A subtree at work. Ends with this.
 struct Reign {
+    lease: &'static str,
     mandate: Mandate,
     stop: Option<Stop>,
 }
 
 impl Drop for Reign {
     fn drop(&mut self) {
+        metrics::leads(self.lease, false);
         self.mandate.revoke();
         if let Some(stop) = self.stop.take() {
             stop();
@@ -113,6 +116,7 @@ struct Written {
 
 impl Unit for Candidate {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        metrics::leads(self.candidacy.lease, false);
         self.try_now(cx);
     }
 
@@ -220,7 +224,8 @@ impl Candidate {
         } else {
             let mandate = Mandate::new(until);
             let stop = (self.candidacy.start)(mandate.service(self.candidacy.service.clone()));
-            self.reign = Some(Reign { mandate, stop: Some(stop) });
+            self.reign = Some(Reign { lease: self.candidacy.lease, mandate, stop: Some(stop) });
+            metrics::leads(self.candidacy.lease, true);
             self.report("became leader");
             self.watch_end(until, cx);
         }

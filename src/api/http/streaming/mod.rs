@@ -22,4 +22,4 @@ pub mod upgrade;
 pub use connect::KubeletConnect;
 pub use dialer::KubeletDialer;
 pub use log_options::{LogOptions, LogStream};
-pub use stream_options::{StreamOptions, query_values};
+pub use stream_options::{StreamOptions, escaped, query_values};

@@ -75,7 +75,7 @@ pub fn query_values(query: &str, name: &str) -> Vec<String> {
 }
 
 /// Percent-encodes everything but unreserved characters.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
-    kubelet::server::LocalGate,
+    insight::{Credentials, Insight},
     metrics::Sources,
     runtime::{
         cache::Caches,
@@ -14,6 +14,7 @@ use troupe_actors::{
         leader::{self, Candidacy, Candidate, Release, Start, Terms},
         system::System,
     },
+    serving::LocalGate,
 };
 use troupe_api::{
     ApiService,
@@ -27,16 +28,17 @@ use troupe_api::{
     meta::Cause,
 };
 
-use super::{Running, election::Identity};
+use super::{Running, election::Identity, reach::Reach};
 use crate::{
     config::{Config, Settings},
     state,
     up::{
         Doors, audit, cluster_info,
-        control_plane::{self, Certificates},
+        control_plane::{self, Certificates, FrontDoorParts, Shown},
         controllers::{self, Authority},
         doors, identity, node,
         progress::Progress,
+        renewal,
     },
 };
 
@@ -71,10 +73,12 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     let kubeconfig = arguments.settings.kubeconfig.clone();
     let config = arguments.settings.resolve(arguments.config.as_deref())?;
     let pid_file = config.daemon_pid_file("troupe-control-plane");
-    super::run(&pid_file, |system| async move {
+    let process = format!("{}@{}", process_name(&arguments.components), config.node_name);
+    super::run(&pid_file, process, |system| async move {
         let mut progress = Progress::new(None);
         let parts = Parts { components: &arguments.components, kubeconfig };
-        let running = ControlPlane::start(&config, parts, &system, &mut progress).await?;
+        let mut running = ControlPlane::start(&config, parts, &system, &mut progress).await?;
+        running.become_reachable(&config, &arguments.components, &system)?;
         if let Some(local) = &running.local {
             control_plane::write_component_kubeconfigs(&config, &local.certificates)?;
             node::ensure_dns(&config, &local.api).await?;
@@ -82,6 +86,17 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         progress.done();
         Ok(running)
     })
+}
+
+/// What a process with these parts is called.
+fn process_name(components: &[Component]) -> String {
+    let has = |component: &Component| components.contains(component);
+    if Component::ALL.iter().all(has) {
+        return "control-plane".into();
+    }
+    let names = [(Component::Apiserver, "apiserver"), (Component::Controllers, "controllers"), (Component::Scheduler, "scheduler")];
+    let names: Vec<&str> = names.iter().filter(|(component, _)| has(component)).map(|(_, name)| *name).collect();
+    names.join("+")
 }
 
 /// Which parts to run, and with whose credentials where the API server is elsewhere.
@@ -96,13 +111,16 @@ pub struct ControlPlane {
     /// Read by the controllers, and by a node in the same process.
     pub caches: Caches,
     candidates: Vec<UnitAddr<Candidate>>,
-    _identity: Identity,
+    identity: Identity,
+    services: Services,
+    reach: Option<Reach>,
 }
 
 /// The API server of this process.
 pub struct LocalApi {
     pub api: Arc<ApiServer>,
     pub certificates: Certificates,
+    pub shown: Shown,
     pub issuer: Arc<Issuer>,
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
@@ -112,21 +130,25 @@ impl LocalApi {
     async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
-        let issuer = identity::issuer(&certificates)?;
+        let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
         let api = control_plane::start_api(config, &certificates, &issuer, store.clone(), system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
-        let mut routes = doors::routes(config, &issuer, system, metrics);
+        let credentials = Credentials { ca_pem: certificates.ca_pem.clone(), identity: shown.kubelet_client.clone() };
+        let insight = Insight::new(system.clone(), api.listers(), credentials).context("the API server's client certificate is unusable")?;
+        let mut routes = doors::routes(config, &issuer, system, &insight, metrics);
         routes.push(doors::backup(store));
         let audit = audit::open(config)?;
-        let doors = Doors { routes, connect: Some(node::connect(&certificates, &api)?), audit: audit.clone() };
-        let http = control_plane::serve(config, &certificates, &issuer, &api, doors)?;
+        let doors = Doors { routes, connect: Some(node::connect(&shown, &certificates.ca_pem, &api)?), audit: audit.clone() };
+        let http =
+            control_plane::serve(config, &api, FrontDoorParts { shown: &shown, ca_pem: &certificates.ca_pem, issuer: &issuer, doors }, system)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
         let server = format!("https://{}", SocketAddr::new(config.advertise_address, config.api_port));
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
-        Ok(LocalApi { api, certificates, issuer, http, audit })
+        renewal::of_control_plane(config, &shown, system);
+        Ok(LocalApi { api, certificates, shown, issuer, http, audit })
     }
 
     /// Who may ask a kubelet of this process.
@@ -214,7 +236,25 @@ impl ControlPlane {
             let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, &running));
             candidates.push(stand("kube-scheduler", &identity, client, services.scheduler.clone(), start, system));
         }
-        Ok(ControlPlane { local, caches, candidates, _identity: identity })
+        Ok(ControlPlane { local, caches, candidates, identity, services, reach: None })
+    }
+
+    /// Lets the API servers of the cluster look inside this process, where no node in it does that.
+    fn become_reachable(&mut self, config: &Config, components: &[Component], system: &System) -> Result<()> {
+        let identity = self.identity.name();
+        self.reach = Some(match &self.local {
+            Some(local) => Reach::of_api_server(config, node::admin_client(&local.api), &identity, system),
+            None => {
+                let controllers = components.contains(&Component::Controllers);
+                let client = if controllers {
+                    controllers::manager_client(self.services.controllers.clone())
+                } else {
+                    controllers::scheduler_client(self.services.scheduler.clone())
+                };
+                Reach::of_components(config, controllers, client, &self.services.authority.ca_pem, &identity, system)?
+            }
+        });
+        Ok(())
     }
 }
 
@@ -234,6 +274,9 @@ impl Running for ControlPlane {
         for candidate in &self.candidates {
             // One that does not answer keeps its lease until that runs out.
             let _ = tokio::time::timeout(Duration::from_secs(3), candidate.ask(Release, Cause::default())).await;
+        }
+        if let Some(reach) = &self.reach {
+            reach.end().await;
         }
         if let Some(local) = &self.local {
             local.http.stop().await;

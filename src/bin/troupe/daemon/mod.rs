@@ -6,6 +6,7 @@ pub mod control_plane;
 mod election;
 pub mod node;
 mod notify;
+mod reach;
 pub mod runtime;
 
 use std::{future::Future, path::Path, time::Duration};
@@ -24,12 +25,12 @@ pub trait Running {
     fn stop(self) -> impl Future<Output = ()>;
 }
 
-/// Starts what `start` makes, tells a service manager, waits for a signal, and stops it again.
-fn run<R: Running, F: Future<Output = Result<R>>>(pid_file: &Path, start: impl FnOnce(System) -> F) -> Result<()> {
+/// Starts what `start` makes in a process of this name, tells a service manager, waits for a signal, and stops it again.
+fn run<R: Running, F: Future<Output = Result<R>>>(pid_file: &Path, process: String, start: impl FnOnce(System) -> F) -> Result<()> {
     let _pid_file = PidFile::claim(pid_file)?;
     let threads = actix::System::new();
     threads.block_on(async move {
-        let system = System::new(SystemOptions::default()).context("cannot start the actor system")?;
+        let system = System::new(SystemOptions { process, ..SystemOptions::default() }).context("cannot start the actor system")?;
         let running = start(system.clone()).await?;
         notify::ready();
         let end = until_told(&system).await;

@@ -13,7 +13,6 @@ use troupe_actors::{
     kubelet::{
         Kubelet,
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
-        server::{DelegatingGate, Gate, KubeletServerHandle, LocalGate},
     },
     overlay::Overlay,
     proxy::Proxy,
@@ -22,6 +21,7 @@ use troupe_actors::{
         host::UnitAddr,
         system::{System, TaskHandle},
     },
+    serving::{DelegatingGate, Gate, LocalGate, ServerHandle},
 };
 use troupe_api::{
     auth::{
@@ -49,6 +49,7 @@ use crate::{
         control_plane, network, node,
         preflight::{self, report},
         progress::Progress,
+        renewal,
     },
 };
 
@@ -107,7 +108,7 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
         bail!("troupe node already runs on this machine (pid {pid})");
     }
     report(&preflight::check_node(&config))?;
-    super::run(&pid_file, |system| async move {
+    super::run(&pid_file, format!("node@{}", config.node_name), |system| async move {
         let mut progress = Progress::new(None);
         let runtime = runtime::start_beside(config.clone());
         if let Some(invitation) = &invitation {
@@ -118,7 +119,7 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
         let socket = runtime.await.context("the thread that starts the runtime broke")??;
         progress.begin("node");
         let seat = if arguments.standalone {
-            Seat::alone(&config)?
+            Seat::alone(&config, &system)?
         } else {
             Seat::in_cluster(&config, &kubeconfig, arguments.certificate_duration.map(Duration::from_secs), &system)?
         };
@@ -154,7 +155,9 @@ impl Seat {
         let caches = Caches::new(system.clone(), client.clone());
         // Where the authority's key is, certificates are made without asking.
         let serving = if config.certificates_dir.join("ca.key").exists() {
-            node::shown(&serving_certificate(config)?.0)?
+            let shown = node::shown(&serving_certificate(config)?.0)?;
+            renewal::of_node(config, &shown, system, |config| Ok(serving_certificate(config)?.0));
+            shown
         } else {
             keep_certificates(config, kubeconfig, &client, lasts, system)
         };
@@ -162,11 +165,13 @@ impl Seat {
     }
 
     /// Only who holds a certificate of the node's own authority gets in.
-    fn alone(config: &Config) -> Result<Self> {
+    fn alone(config: &Config, system: &System) -> Result<Self> {
         let (serving, ca_pem) = serving_certificate(config)?;
+        let serving = node::shown(&serving)?;
+        renewal::of_node(config, &serving, system, |config| Ok(serving_certificate(config)?.0));
         let authenticator = Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator)], false));
         let gate = Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) });
-        Ok(Seat { api: None, gate, serving: node::shown(&serving)?, ca_pem })
+        Ok(Seat { api: None, gate, serving, ca_pem })
     }
 }
 
@@ -191,7 +196,7 @@ fn keep_certificates(config: &Config, kubeconfig: &Path, client: &Client, lasts:
 fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
     let cluster = &config.certificates_dir;
     let dir = if cluster.join("ca.key").exists() { cluster.clone() } else { config.kubelet_dir.join("pki") };
-    let pki = Pki::open(&dir).with_context(|| format!("cannot open the certificates in {}", dir.display()))?;
+    let pki = Pki::open(&dir).with_context(|| format!("cannot open the certificates in {}", dir.display()))?.lasting(config.certificate_validity);
     let spec = LeafSpec {
         file: "kubelet".into(),
         common_name: format!("system:node:{}", config.node_name),
@@ -206,7 +211,7 @@ fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
 
 /// A running node.
 pub struct Node {
-    server: KubeletServerHandle,
+    server: ServerHandle,
     _kubelet: Kubelet,
     _proxy: Option<Proxy>,
     _network: TaskHandle,
@@ -234,7 +239,7 @@ impl Node {
         };
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let kubelet = node::start_kubelet(config, socket, api, system).await?;
-        let server = node::serve_kubelet(config, seat.serving, &seat.ca_pem, seat.gate, &kubelet)?;
+        let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
         Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _overlay: overlay, _caches: seat.api.map(|(_, caches)| caches) })
     }
 }

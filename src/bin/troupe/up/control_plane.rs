@@ -10,13 +10,14 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use troupe_actors::{
     apiserver::{ApiServer, ApiServerOptions, Bootstrap},
+    insight::FrontDoor,
     runtime::system::System,
 };
 use troupe_api::{
     auth::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
-        tls,
+        tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
     flow::{self, Classifier},
@@ -45,9 +46,32 @@ pub struct Certificates {
     pub service_account_key: String,
 }
 
+/// Those that are shown to others: always the newest.
+#[derive(Clone)]
+pub struct Shown {
+    pub serving: Arc<RenewableCertificate>,
+    pub kubelet_client: Arc<RenewableCertificate>,
+    pub kubelet_serving: Arc<RenewableCertificate>,
+}
+
+impl Shown {
+    pub fn of(certificates: &Certificates) -> Result<Self> {
+        let shown = Shown { serving: Arc::default(), kubelet_client: Arc::default(), kubelet_serving: Arc::default() };
+        shown.update(certificates)?;
+        Ok(shown)
+    }
+
+    /// Shows these from now on.
+    pub fn update(&self, certificates: &Certificates) -> Result<()> {
+        self.serving.show(&certificates.serving).context("the API server's certificate is unusable")?;
+        self.kubelet_client.show(&certificates.kubelet_client).context("the API server's client certificate is unusable")?;
+        self.kubelet_serving.show(&certificates.kubelet_serving).context("the kubelet's certificate is unusable")
+    }
+}
+
 /// Reads or makes the certificates.
 pub fn certificates(config: &Config) -> Result<Certificates> {
-    let pki = Pki::open(&config.certificates_dir).context("cannot open the cluster's certificates")?;
+    let pki = Pki::open(&config.certificates_dir).context("cannot open the cluster's certificates")?.lasting(config.certificate_validity);
     let leaf = |spec: LeafSpec| pki.leaf(&spec).context("cannot make a certificate");
     let mut dns_names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
     dns_names.extend([format!("kubernetes.default.svc.{}", config.cluster_domain), config.node_name.clone()]);
@@ -120,6 +144,10 @@ fn write_kubeconfig(config: &Config, certificates: &Certificates, path: &Path, n
         ca_pem: certificates.ca_pem.clone(),
         identity: identity.clone(),
     };
+    // Whoever reads it looks at it anew when it changes.
+    if Kubeconfig::read(path).is_ok_and(|known| known == kubeconfig) {
+        return Ok(());
+    }
     kubeconfig.write(path, name).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -150,13 +178,23 @@ pub fn version() -> VersionInfo {
     VersionInfo::of_build(env!("CARGO_PKG_VERSION"), commit, option_env!("TROUPE_DATE").unwrap_or("1970-01-01T00:00:00Z"))
 }
 
+/// What the front door is made of.
+pub struct FrontDoorParts<'a> {
+    pub shown: &'a Shown,
+    pub ca_pem: &'a str,
+    pub issuer: &'a Issuer,
+    pub doors: Doors,
+}
+
 /// Serves the API over HTTPS.
-pub fn serve(config: &Config, certificates: &Certificates, issuer: &Issuer, api: &Arc<ApiServer>, doors: Doors) -> Result<HttpServerHandle> {
+pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, system: &System) -> Result<HttpServerHandle> {
+    let FrontDoorParts { shown, ca_pem, issuer, doors } = parts;
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    let tls = tls::server_config(&certificates.serving, &certificates.ca_pem).context("the API server's certificate is unusable")?;
+    let tls = tls::renewable_server_config(shown.serving.clone(), ca_pem).context("the API server's certificate is unusable")?;
     let authenticator = identity::authenticator(issuer, api.listers());
-    let mut options = HttpOptions::new(Arc::new(tls), api.clone(), authenticator, identity::authorizer(api.listers()), version());
+    let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
+    let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer(api.listers()), version());
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.routes = doors.routes;
     options.connect = doors.connect;

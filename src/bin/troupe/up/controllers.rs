@@ -96,7 +96,7 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("certificate-controller", CsrApprovingController::new(caches));
     run.controller("certificate-controller", CsrCleaner::new(caches));
     match &authority.signer {
-        Some(signer) => run.controller("certificate-controller", CsrSigningController::new(caches, signer.clone())),
+        Some(signer) => run.controller("certificate-controller", CsrSigningController::new(caches, signer.clone(), config.cluster_signing_duration)),
         None => tracing::warn!("the key of the certificate authority is not here: certificate signing requests are not signed"),
     }
     run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches));

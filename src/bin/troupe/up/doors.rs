@@ -1,14 +1,20 @@
-//! What this binary adds to the API server's front door: keys for token verifiers, and the looks inside that
-//! `troupe actors` and `troupe trace` take.
+//! What this binary adds to the API server's front door: keys for token verifiers, and the looks inside all processes of
+//! the cluster that `troupe actors` and `troupe trace` take.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use serde::Serialize;
-use troupe_actors::{apiserver::store_status, metrics::Sources, runtime::system::System};
+use troupe_actors::{
+    apiserver::store_status,
+    insight::{self, Insight},
+    metrics::Sources,
+    runtime::system::System,
+};
 use troupe_api::{
     auth::tokens::{self, Issuer},
-    http::{ExtraRoute, RawReply},
+    http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
     meta::ObjectKey,
     status::Status,
     store::{self, Store, StoreError},
@@ -16,32 +22,33 @@ use troupe_api::{
 
 use crate::{backup::encode_page, config::Config};
 
-/// The live actor tree, as JSON.
+/// The live actor trees of all processes, as JSON.
 pub const ACTORS: &str = "/debug/troupe/actors";
-/// The causal chain of one object: `?resource=pods&namespace=n&name=x`.
+/// The causal chain of one object through all processes: `?resource=pods&namespace=n&name=x`.
 pub const TRACE: &str = "/debug/troupe/trace";
-/// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message.
+/// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message, and with
+/// `&process=…` in that process.
 pub const KILL: &str = "/debug/troupe/kill";
 
 /// A page of a backup: the first, or with `?revision=7&after=KEY` (in hex) the one behind a key, at that revision.
 pub const BACKUP: &str = "/debug/troupe/backup";
 
-/// How long an actor may take to tell its status.
-const PATIENCE: Duration = Duration::from_millis(200);
-
 /// All extra routes.
-pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, metrics: Sources) -> Vec<ExtraRoute> {
+pub fn routes(config: &Config, issuer: &Arc<Issuer>, system: &System, insight: &Insight, metrics: Sources) -> Vec<ExtraRoute> {
     let keys = json_bytes(&tokens::jwks(std::slice::from_ref(issuer.public_key())));
     let address = std::net::SocketAddr::new(config.advertise_address, config.api_port).to_string();
     let discovery = json_bytes(&tokens::openid_configuration(issuer.name(), &address));
-    vec![
+    let mut routes = vec![
         ExtraRoute::document("/openid/v1/jwks", "application/jwk-set+json", move || keys.clone()),
         ExtraRoute::document("/.well-known/openid-configuration", "application/json", move || discovery.clone()),
-        actors(system.clone()),
-        trace(system.clone()),
-        kill(system.clone()),
-        metrics.route(),
-    ]
+        actors(insight.clone()),
+        trace(insight.clone()),
+        kill(insight.clone()),
+        own(system.clone(), insight::KILL, true),
+        own(system.clone(), insight::BELOW, false),
+    ];
+    routes.extend(metrics.routes());
+    routes
 }
 
 fn json_bytes(value: &impl Serialize) -> Bytes {
@@ -52,66 +59,61 @@ fn json_reply(value: &impl Serialize) -> RawReply {
     RawReply { content_type: "application/json", body: json_bytes(value) }
 }
 
-fn actors(system: System) -> ExtraRoute {
+type Answer = BoxFuture<'static, Result<RawReply, Status>>;
+
+fn actors(insight: Insight) -> ExtraRoute {
     let handler = move |_| {
-        let system = system.clone();
-        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move { Ok(json_reply(&system.directory().observe(PATIENCE).await)) });
+        let insight = insight.clone();
+        let reply: Answer = Box::pin(async move { Ok(json_reply(&insight.actors().await)) });
         reply
     };
     ExtraRoute { path: ACTORS, handler: Arc::new(handler), acts: false }
 }
 
-fn trace(system: System) -> ExtraRoute {
-    let handler = move |request: troupe_api::http::options::RawRequest| {
-        let system = system.clone();
-        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
+fn trace(insight: Insight) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let insight = insight.clone();
+        let reply: Answer = Box::pin(async move {
             let value = |name: &str| parameter(&request.query, name).unwrap_or_default();
             if value("resource").is_empty() || value("name").is_empty() {
                 return Err(Status::bad_request("name the object: ?resource=pods&namespace=default&name=web"));
             }
             let key = ObjectKey::new(value("namespace"), value("name"));
-            Ok(json_reply(&system.recorder().trace_of(&value("resource"), &key)))
+            Ok(json_reply(&insight.trace(&value("resource"), &key).await))
         });
         reply
     };
     ExtraRoute { path: TRACE, handler: Arc::new(handler), acts: false }
 }
 
-fn kill(system: System) -> ExtraRoute {
-    let handler = move |request: troupe_api::http::options::RawRequest| {
-        let system = system.clone();
-        let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
-            let wanted = parameter(&request.query, "path").unwrap_or_default();
-            let path = resolve(&system, &wanted)?;
-            tracing::warn!(actor = %path, user = request.user.name, "killed by the chaos switch");
-            match parameter(&request.query, "when").as_deref() {
-                Some("next-message") => system.directory().poison(&path),
-                _ => system.directory().kill(&path),
-            };
-            Ok(json_reply(&serde_json::json!({"killed": path})))
+fn kill(insight: Insight) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let insight = insight.clone();
+        let reply: Answer = Box::pin(async move {
+            tracing::warn!(asked = request.query, user = request.user.name, "an actor is to be killed");
+            insight.kill(&request.query).await.map(|told| json_reply(&told))
         });
         reply
     };
     ExtraRoute { path: KILL, handler: Arc::new(handler), acts: true }
 }
 
-/// The actor at this path, or the only one below it: nobody knows the uid that ends a PodWorker's path.
-fn resolve(system: &System, wanted: &str) -> Result<Arc<str>, Status> {
-    let below = format!("{wanted}/");
-    let all: Vec<Arc<str>> = system.directory().snapshot().into_iter().map(|actor| actor.path).collect();
-    if let Some(path) = all.iter().find(|path| &***path == wanted) {
-        return Ok(path.clone());
-    }
-    match all.iter().filter(|path| path.starts_with(&below)).collect::<Vec<_>>()[..] {
-        [path] => Ok(path.clone()),
-        [] => Err(Status::bad_request(format!("no actor lives at \"{wanted}\"; troupe actors lists them"))),
-        _ => Err(Status::bad_request(format!("several actors live below \"{wanted}\"; troupe actors lists them"))),
-    }
+/// What this process tells the API servers of the cluster of itself.
+fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let system = system.clone();
+        let reply: Answer = Box::pin(async move {
+            let body = insight::tell(&system, acts, &request.path, &request.query).await?;
+            Ok(RawReply { content_type: "application/json", body })
+        });
+        reply
+    };
+    ExtraRoute { path, handler: Arc::new(handler), acts }
 }
 
 /// Pages of backups.
 pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
-    let handler = move |request: troupe_api::http::options::RawRequest| {
+    let handler = move |request: RawRequest| {
         let store = store.clone();
         let reply: futures::future::BoxFuture<'static, _> = Box::pin(async move {
             let revision = match parameter(&request.query, "revision") {
@@ -130,39 +132,7 @@ pub fn backup(store: Arc<dyn Store>) -> ExtraRoute {
     ExtraRoute { path: BACKUP, handler: Arc::new(handler), acts: false }
 }
 
-/// A query parameter; `+` and percent signs are decoded.
+/// A query parameter, decoded.
 fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| decode(value))
-}
-
-fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (bytes[at], hex) {
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                at += 2;
-            }
-            (b'+', _) => decoded.push(b' '),
-            (byte, _) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn query_parameters_are_decoded() {
-        assert_eq!(parameter("a=1&path=kubelet%2Fpods%2Fx+y", "path").as_deref(), Some("kubelet/pods/x y"));
-        assert_eq!(parameter("a=1", "b"), None);
-        assert_eq!(decode("%zz%"), "%zz%");
-    }
+    query_values(query, name).into_iter().next()
 }

@@ -11,6 +11,7 @@ pub mod network;
 pub mod node;
 pub mod preflight;
 pub mod progress;
+pub mod renewal;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -85,7 +86,8 @@ fn print_hint(config: &Config) {
 async fn serve(config: Config, mut progress: Progress) -> Result<()> {
     let pid_file = config.pid_file();
     let _pid_file = PidFile::claim(&pid_file)?;
-    let system = System::new(SystemOptions::default()).context("cannot start the actor system")?;
+    let system = System::new(SystemOptions { process: format!("up@{}", config.node_name), ..SystemOptions::default() })
+        .context("cannot start the actor system")?;
     // Listening begins before the start and has no gap, so that no signal is lost.
     let mut told = std::pin::pin!(until_told(&system));
     let (node, control_plane) = tokio::select! {
@@ -117,7 +119,7 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
     let seat = Seat {
         api: Some((node::node_client(config, local.api.clone()), control_plane.caches.clone())),
         gate: local.gate(),
-        serving: node::shown(&local.certificates.kubelet_serving)?,
+        serving: local.shown.kubelet_serving.clone(),
         ca_pem: local.certificates.ca_pem.clone(),
     };
     let node = Node::start(config, &socket, seat, system).await?;

@@ -14,13 +14,14 @@ use troupe_actors::{
     dns,
     kubelet::{
         Kubelet, KubeletOptions,
-        server::{self, Gate, KubeletServerHandle, KubeletServerOptions},
+        server::{self, KubeletServerOptions},
     },
     proxy::{Proxy, ProxyOptions},
     runtime::{
         cache::{Cache, Caches},
         system::System,
     },
+    serving::ServerHandle,
 };
 use troupe_api::{
     ApiService,
@@ -39,8 +40,11 @@ use troupe_api::{
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
 
-use super::{control_plane::Certificates, identity::component};
-use crate::{config::Config, images::DNS_IMAGE};
+use super::{
+    control_plane::{self, Shown},
+    identity::component,
+};
+use crate::{config::Config, daemon::node::Seat, images::DNS_IMAGE};
 
 /// The node's own client.
 pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
@@ -74,30 +78,25 @@ pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>
 }
 
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
-pub fn serve_kubelet(
-    config: &Config,
-    serving: Arc<RenewableCertificate>,
-    ca_pem: &str,
-    gate: Arc<dyn Gate>,
-    kubelet: &Kubelet,
-) -> Result<KubeletServerHandle> {
+pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &System) -> Result<ServerHandle> {
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
-    let tls = tls::renewable_server_config(serving, ca_pem).context("the kubelet's certificate is unusable")?;
+    let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem).context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
-        gate,
+        gate: seat.gate.clone(),
+        version: control_plane::version(),
+        insight: Some(system.clone()),
     };
     server::serve(listener, options).context("the kubelet cannot serve")
 }
 
 /// How the API server reaches kubelets.
-pub fn connect(certificates: &Certificates, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
-    let tls =
-        tls::client_config(&certificates.ca_pem, Some(&certificates.kubelet_client)).context("the API server's client certificate is unusable")?;
+pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
+    let tls = tls::renewable_client_config(ca_pem, shown.kubelet_client.clone()).context("the API server's client certificate is unusable")?;
     Ok(Arc::new(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls)))))
 }
 

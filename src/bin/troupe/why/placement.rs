@@ -1,12 +1,12 @@
 //! Why a pod has no node. Pure.
 
 use serde_json::Value;
-use troupe_api::meta::quantity::Quantity;
 
 use super::{
+    obstacles::obstacles,
     pod::Facts,
     report::Reason,
-    tree::{condition, is_true, items, listed, newest, text},
+    tree::{condition, items, listed, newest, text},
 };
 
 /// Nodes that are described one by one.
@@ -28,7 +28,12 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
     let said = said.or_else(|| newest(&facts.events, &["FailedScheduling"]).map(|event| text(&event["message"])));
     match said {
         Some(message) => {
-            reasons.push(Reason::new(format!("the scheduler: {message}")).details(facts.nodes.iter().take(SHOWN).map(|node| about(node, pod))))
+            let (lines, remedy) = nodes(facts);
+            let reason = Reason::new(format!("the scheduler: {message}")).details(lines);
+            reasons.push(match remedy {
+                Some(remedy) => reason.hint(remedy),
+                None => reason,
+            });
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
         None => reasons.push(nobody(pod)),
@@ -62,46 +67,26 @@ pub fn claims(facts: &Facts) -> Vec<Reason> {
     told.collect()
 }
 
-/// What of a node may keep the pod away, in one line.
-fn about(node: &Value, pod: &Value) -> String {
-    let name = text(&node["metadata"]["name"]);
-    let mut against = Vec::new();
-    if !is_true(node, "Ready") {
-        against.push("not Ready".to_owned());
-    }
-    if node["spec"]["unschedulable"] == true {
-        against.push("cordoned".to_owned());
-    }
-    for taint in items(&node["spec"]["taints"]).filter(|taint| taint["effect"] != "PreferNoSchedule" && !tolerates(pod, taint)) {
-        against.push(format!("taint {}:{}", text(&taint["key"]), text(&taint["effect"])));
-    }
-    for (key, value) in pod["spec"]["nodeSelector"].as_object().into_iter().flatten() {
-        if node["metadata"]["labels"][key] != *value {
-            against.push(format!("no label {key}={}", text(value)));
-        }
-    }
-    against.extend(short(node, pod));
-    if against.is_empty() { format!("node {name}: nothing obvious against it") } else { format!("node {name}: {}", against.join(", ")) }
-}
-
-fn tolerates(pod: &Value, taint: &Value) -> bool {
-    items(&pod["spec"]["tolerations"]).any(|toleration| {
-        let key = text(&toleration["key"]);
-        let effect = text(&toleration["effect"]);
-        let value = toleration["operator"] == "Exists" || text(&toleration["value"]) == text(&taint["value"]);
-        (key.is_empty() || key == text(&taint["key"])) && (effect.is_empty() || effect == text(&taint["effect"])) && value
-    })
-}
-
-/// Resources of which the pod asks more than the whole node has to give.
-fn short(node: &Value, pod: &Value) -> Vec<String> {
-    let requested = |name: &str| -> f64 {
-        let amounts = items(&pod["spec"]["containers"]).map(|container| text(&container["resources"]["requests"][name]));
-        amounts.filter_map(|amount| Quantity::parse(amount).ok()).map(|amount| amount.as_f64()).sum()
-    };
-    let lacking = ["cpu", "memory", "ephemeral-storage"].into_iter().filter(|name| {
-        let given = Quantity::parse(text(&node["status"]["allocatable"][*name])).map_or(f64::INFINITY, |amount| amount.as_f64());
-        requested(name) > given
+/// What of each node keeps the pod away, and what would let it on the one that lacks least.
+fn nodes(facts: &Facts) -> (Vec<String>, Option<String>) {
+    let judged = facts.nodes.iter().map(|node| {
+        let name = text(&node["metadata"]["name"]);
+        let tenants: Vec<&Value> = facts.tenants.iter().filter(|pod| text(&pod["spec"]["nodeName"]) == name).collect();
+        (name, obstacles(node, &facts.pod, &tenants))
     });
-    lacking.map(|name| format!("has only {} {name} in all", text(&node["status"]["allocatable"][name]))).collect()
+    let judged: Vec<_> = judged.collect();
+    let lines = judged.iter().take(SHOWN).map(|(name, against)| {
+        let against: Vec<&str> = against.iter().map(|obstacle| obstacle.what.as_str()).collect();
+        if against.is_empty() { format!("node {name}: nothing obvious against it") } else { format!("node {name}: {}", against.join(", ")) }
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if judged.len() > SHOWN {
+        lines.push(format!("… and {} more nodes", judged.len() - SHOWN));
+    }
+    let nearest = judged.iter().filter(|(_, against)| !against.is_empty()).min_by_key(|(_, against)| against.len());
+    let remedy = nearest.map(|(name, against)| {
+        let all: Vec<&str> = against.iter().map(|obstacle| obstacle.remedy.as_str()).collect();
+        format!("it would fit on node {name} if {}", all.join("; and "))
+    });
+    (lines, remedy)
 }

@@ -22,6 +22,8 @@ pub struct Facts {
     pub node: Value,
     /// All nodes, while the pod has none.
     pub nodes: Vec<Value>,
+    /// All pods that have a node and have not ended, while the pod has none.
+    pub tenants: Vec<Value>,
     /// The claims it mounts by name; null for one that does not exist.
     pub claims: BTreeMap<String, Value>,
     /// The ends of the logs of containers that crashed, by name.

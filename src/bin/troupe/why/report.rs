@@ -42,6 +42,16 @@ impl Reason {
 }
 
 impl Report {
+    /// The answer about one object as a part of that about another.
+    pub fn as_reason(&self) -> Reason {
+        let lines = self.reasons.iter().flat_map(|reason| {
+            std::iter::once(reason.what.clone())
+                .chain(reason.details.iter().map(|detail| format!("  {detail}")))
+                .chain(reason.hint.iter().map(|hint| format!("  → {hint}")))
+        });
+        Reason::new(format!("{}: {}", self.object, self.state)).details(lines)
+    }
+
     /// The answer as text.
     pub fn text(&self) -> String {
         let mut text = format!("{}: {}\n", self.object, self.state);

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{
     pod::{self, Facts},
     report::Report,
-    workload::{self, DeploymentFacts},
+    workload::{self, DeploymentFacts, NamespaceFacts},
 };
 
 fn facts(pod: serde_json::Value) -> Facts {
@@ -159,7 +159,42 @@ fn a_namespace_that_is_not_gone_tells_what_is_left() {
     let namespace = json!({"metadata": {"name": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Terminating", "conditions": [
         {"type": "NamespaceContentRemaining", "status": "True", "message": "Some resources are remaining: pods. has 1 resource instances"},
         {"type": "NamespaceDeletionDiscoveryFailure", "status": "False", "message": "fine"}]}});
-    let report = workload::namespace(&namespace);
+    let report = workload::namespace(&NamespaceFacts { namespace, remaining: Vec::new() });
     explains(&report, &["namespace old: Terminating", "NamespaceContentRemaining: Some resources are remaining: pods."]);
     assert_eq!(report.reasons.len(), 1);
+}
+
+#[test]
+fn what_is_left_in_a_namespace_is_named_with_what_holds_it() {
+    let message = "Some resources are remaining: configmaps. has 2 resource instances, deployments.apps has 1 resource instances";
+    assert_eq!(workload::resources_in(message), ["configmaps", "deployments.apps"]);
+    assert!(workload::resources_in("something else").is_empty());
+    let maps = vec![json!({"metadata": {"name": "free"}}), json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}})];
+    let namespace =
+        json!({"metadata": {"name": "old", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"finalizers": ["kubernetes"]}, "status": {}});
+    let report = workload::namespace(&NamespaceFacts { namespace, remaining: vec![("configmaps".into(), maps)] });
+    explains(&report, &["2 configmaps are left", "held, held by finalizers: example.com/hold", "→ the controllers behind these finalizers"]);
+    assert_eq!(report.reasons.len(), 1);
+}
+
+#[test]
+fn a_pending_pod_is_told_what_would_let_it_on_a_node() {
+    let mut facts = facts(json!({
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available: 2 Insufficient cpu."}]},
+    }));
+    let node = |name: &str, cordoned: bool| {
+        json!({"metadata": {"name": name}, "spec": {"unschedulable": cordoned},
+        "status": {"allocatable": {"cpu": "2"}, "conditions": [{"type": "Ready", "status": "True"}]}})
+    };
+    facts.nodes = vec![node("shut", true), node("full", false)];
+    let tenant =
+        |node: &str| json!({"metadata": {"name": "t"}, "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "1500m"}}}]}});
+    facts.tenants = vec![tenant("shut"), tenant("full")];
+    let wanted = [
+        "node shut: cordoned, has 500m of 2 cpu left, the pod asks for 1",
+        "node full: has 500m of 2 cpu left, the pod asks for 1",
+        "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m",
+    ];
+    explains(&pod::explain(&facts), &wanted);
 }

@@ -39,7 +39,7 @@ pub fn span(seconds: i64) -> String {
 /// The newest event of a reason.
 pub fn newest<'a>(events: &'a [Value], reasons: &[&str]) -> Option<&'a Value> {
     let time = |event: &Value| {
-        [&event["lastTimestamp"], &event["eventTime"], &event["metadata"]["creationTimestamp"]]
+        [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"], &event["metadata"]["creationTimestamp"]]
             .map(text)
             .into_iter()
             .find(|t| !t.is_empty())

@@ -42,7 +42,7 @@ pub fn deployment(facts: &DeploymentFacts) -> Report {
     if let Some(stuck) = condition(&facts.deployment, "Progressing").filter(|condition| condition["reason"] == "ProgressDeadlineExceeded") {
         reasons.push(Reason::new(format!("the rollout is stuck: {}", text(&stuck["message"]))).hint("kubectl rollout undo takes it back"));
     }
-    reasons.extend(facts.pods.iter().map(|pod| Reason::new(format!("{}: {}", pod.object, pod.state)).details(pod.reasons.iter().flat_map(lines))));
+    reasons.extend(facts.pods.iter().map(Report::as_reason));
     if reasons.is_empty() && !complete {
         reasons.push(Reason::new("the rollout goes on: nothing is in its way"));
     }
@@ -50,15 +50,20 @@ pub fn deployment(facts: &DeploymentFacts) -> Report {
     Report { object: format!("deployment {}/{}", text(&meta["namespace"]), text(&meta["name"])), state, reasons }
 }
 
-fn lines(reason: &Reason) -> Vec<String> {
-    std::iter::once(reason.what.clone())
-        .chain(reason.details.iter().map(|detail| format!("  {detail}")))
-        .chain(reason.hint.iter().map(|hint| format!("  → {hint}")))
-        .collect()
+/// A namespace, and what is still in it while it is being deleted.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceFacts {
+    pub namespace: Value,
+    /// Objects by the resource that the namespace's conditions name.
+    pub remaining: Vec<(String, Vec<Value>)>,
 }
 
+/// Objects named of each resource.
+const NAMED: usize = 5;
+
 /// Explains a namespace.
-pub fn namespace(namespace: &Value) -> Report {
+pub fn namespace(facts: &NamespaceFacts) -> Report {
+    let namespace = &facts.namespace;
     let object = format!("namespace {}", text(&namespace["metadata"]["name"]));
     if !namespace["metadata"]["deletionTimestamp"].is_string() {
         return Report { object, state: format!("{}: nothing is wrong", text(&namespace["status"]["phase"])), reasons: Vec::new() };
@@ -67,7 +72,9 @@ pub fn namespace(namespace: &Value) -> Report {
         .filter(|condition| condition["status"] == "True")
         .map(|condition| Reason::new(format!("{}: {}", text(&condition["type"]), text(&condition["message"]))))
         .collect();
-    let finalizers: Vec<&str> = items(&namespace["metadata"]["finalizers"]).map(text).collect();
+    reasons.extend(facts.remaining.iter().filter(|(_, objects)| !objects.is_empty()).map(|(resource, objects)| left(resource, objects)));
+    let finalizers = items(&namespace["metadata"]["finalizers"]).chain(items(&namespace["spec"]["finalizers"]).filter(|name| *name != "kubernetes"));
+    let finalizers: Vec<&str> = finalizers.map(text).collect();
     if !finalizers.is_empty() {
         reasons.push(Reason::new(format!("finalizers hold it: {}", finalizers.join(", "))));
     }
@@ -75,4 +82,32 @@ pub fn namespace(namespace: &Value) -> Report {
         reasons.push(Reason::new("its objects are being deleted"));
     }
     Report { object, state: "Terminating".into(), reasons }
+}
+
+/// What is left of one resource, and what holds each.
+fn left(resource: &str, objects: &[Value]) -> Reason {
+    let mut held = false;
+    let each = objects.iter().take(NAMED).map(|object| {
+        let name = text(&object["metadata"]["name"]);
+        let finalizers: Vec<&str> = items(&object["metadata"]["finalizers"]).map(text).collect();
+        held |= !finalizers.is_empty();
+        if finalizers.is_empty() { name.to_owned() } else { format!("{name}, held by finalizers: {}", finalizers.join(", ")) }
+    });
+    let mut each: Vec<String> = each.collect();
+    if objects.len() > NAMED {
+        each.push(format!("… and {} more", objects.len() - NAMED));
+    }
+    let reason = Reason::new(format!("{} {resource} are left", objects.len())).details(each);
+    if held {
+        reason.hint("the controllers behind these finalizers take them off; if one is gone for good, take its finalizer off by kubectl patch")
+    } else {
+        reason
+    }
+}
+
+/// The resources that a condition's message names: `pods. has 1 resource instances, deployments.apps has 2 resource instances`.
+pub fn resources_in(message: &str) -> Vec<String> {
+    let list = message.split_once(": ").map_or(message, |(_, list)| list);
+    let names = list.split(", ").filter_map(|part| part.split_once(" has ").map(|(name, _)| name.trim_end_matches('.').to_owned()));
+    names.filter(|name| !name.is_empty() && !name.contains(' ')).collect()
 }

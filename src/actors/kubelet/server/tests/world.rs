@@ -29,14 +29,15 @@ use troupe_cri::{
 use crate::{
     apiserver::testing::{TestApi, boot},
     kubelet::{
-        server::{CriPodDirectory, KubeletServerHandle, KubeletServerOptions, LocalGate, serve},
+        server::{CriPodDirectory, KubeletServerOptions, serve},
         tests::containerd::{BUSYBOX, Containerd},
     },
+    serving::{LocalGate, ServerHandle},
 };
 
 pub struct World {
     pub runtime: Arc<GrpcRuntime>,
-    pub kubelet: KubeletServerHandle,
+    pub kubelet: ServerHandle,
     pub door: HttpServerHandle,
     pub api: TestApi,
     pub home: PathBuf,
@@ -74,6 +75,8 @@ impl World {
             runtime: runtime.clone(),
             pods: Arc::new(CriPodDirectory::new(runtime.clone())),
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
+            version: VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z"),
+            insight: None,
         };
         let kubelet = serve(free(), options).expect("serves");
         let api = boot().await;

@@ -1,4 +1,4 @@
-//! A gate that asks the API server: TokenReview and SubjectAccessReview, as upstream's kubelet in webhook mode.
+//! A gate that asks the API server: TokenReview and SubjectAccessReview, as upstream's components do in webhook mode.
 //!
 //! Client certificates are known without asking, and so is `system:masters`: the API server itself gets in while nothing
 //! else answers. Answers are remembered for upstream's times.
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
     auth::{
-        Authorizer, Credentials, Decision,
+        Attributes, Authorizer, Credentials, Decision,
         chain::{ALL_AUTHENTICATED, Masters},
         x509,
     },
@@ -25,7 +25,7 @@ use troupe_api::{
     service::{Body, Operation, Target, UserInfo, WriteOptions},
 };
 
-use super::authorize::{Gate, attributes};
+use super::gate::Gate;
 
 /// How long answers hold: upstream's kubelet defaults.
 const TOKEN: Duration = Duration::from_secs(120);
@@ -38,7 +38,7 @@ const REMEMBERED: usize = 1024;
 pub struct DelegatingGate {
     client: Client,
     tokens: Memory<[u8; 32], Option<UserInfo>>,
-    decisions: Memory<(String, Vec<String>, String, String), bool>,
+    decisions: Memory<(String, Vec<String>, Value), bool>,
 }
 
 impl DelegatingGate {
@@ -86,18 +86,19 @@ impl Gate for DelegatingGate {
         self.owner(credentials.bearer?).await
     }
 
-    async fn allows(&self, user: &UserInfo, node: &str, verb: &str, subresource: &str) -> bool {
-        if Masters.authorize(user, &attributes(node, verb, subresource)) == Decision::Allow {
+    async fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
+        if Masters.authorize(user, attributes) == Decision::Allow {
             return true;
         }
-        let key = (user.name.clone(), user.groups.clone(), verb.to_owned(), subresource.to_owned());
+        let asked = asked(attributes);
+        let key = (user.name.clone(), user.groups.clone(), asked.clone());
         if let Some(known) = self.decisions.get(&key) {
             return known;
         }
-        let spec = json!({
-            "user": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra,
-            "resourceAttributes": {"verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node},
-        });
+        let mut spec = json!({"user": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra});
+        if let (Some(spec), Value::Object(asked)) = (spec.as_object_mut(), asked) {
+            spec.extend(asked);
+        }
         match self.review("authorization.k8s.io", "SubjectAccessReview", spec).await {
             Ok(status) => {
                 let allowed = status["allowed"] == true;
@@ -109,6 +110,16 @@ impl Gate for DelegatingGate {
                 false
             }
         }
+    }
+}
+
+/// The part of a review that says what is to be done.
+fn asked(attributes: &Attributes<'_>) -> Value {
+    let Attributes { verb, resource, subresource, group, version, namespace, name, path, .. } = attributes;
+    match path {
+        Some(path) => json!({"nonResourceAttributes": {"verb": verb, "path": path}}),
+        None => json!({"resourceAttributes": {"verb": verb, "group": group, "version": version, "resource": resource,
+            "subresource": subresource, "namespace": namespace, "name": name}}),
     }
 }
 
@@ -188,18 +199,20 @@ mod tests {
     async fn the_api_server_is_asked_once_and_masters_need_no_asking() {
         let reviewer = Arc::new(Reviewer(Mutex::default()));
         let gate = DelegatingGate::new(Client::new(reviewer.clone(), Arc::default(), "kubelet"));
+        let node = |verb, subresource| Attributes { verb, resource: "nodes", subresource, name: "n", ..Attributes::default() };
         let bearer = |token| Credentials { client_certificate: None, bearer: Some(token) };
         for _ in 0..3 {
             let user = gate.identify(bearer("good")).await.expect("known");
             assert_eq!((user.name.as_str(), user.groups.len()), ("u", 1));
-            assert!(gate.allows(&user, "n", "get", "log").await);
-            assert!(!gate.allows(&user, "n", "create", "exec").await);
+            assert!(gate.allows(&user, &node("get", "log")).await);
+            assert!(!gate.allows(&user, &node("create", "exec")).await);
+            assert!(!gate.allows(&user, &Attributes { verb: "get", path: Some("/metrics"), ..Attributes::default() }).await);
             assert_eq!(gate.identify(bearer("bad")).await, None);
         }
         assert_eq!(gate.identify(Credentials::default()).await, None);
-        assert_eq!(reviewer.0.lock().len(), 4);
+        assert_eq!(reviewer.0.lock().len(), 5);
         let master = UserInfo { name: "apiserver".into(), groups: vec!["system:masters".into()], ..UserInfo::default() };
-        assert!(gate.allows(&master, "n", "create", "exec").await);
-        assert_eq!(reviewer.0.lock().len(), 4);
+        assert!(gate.allows(&master, &node("create", "exec")).await);
+        assert_eq!(reviewer.0.lock().len(), 5);
     }
 }

@@ -1,0 +1,79 @@
+//! One question to one peer.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request};
+use serde_json::Value;
+use troupe_api::{
+    auth::tls::{self, RenewableCertificate, TlsError},
+    http::streaming::{KubeletDialer, client},
+};
+
+use super::peers::{Peer, Proof};
+
+/// A peer has this long to answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// No more of an answer is read.
+const MOST: usize = 64 << 20;
+
+/// What an API server shows to its peers, and whom it trusts.
+#[derive(Clone)]
+pub struct Credentials {
+    pub ca_pem: String,
+    pub identity: Arc<RenewableCertificate>,
+}
+
+/// Asks peers.
+#[derive(Clone)]
+pub struct Asker {
+    credentials: Arc<Credentials>,
+    by_authority: KubeletDialer,
+}
+
+impl Asker {
+    /// # Errors
+    /// When the credentials cannot be used.
+    pub fn new(credentials: Credentials) -> Result<Self, TlsError> {
+        let tls = tls::renewable_client_config(&credentials.ca_pem, credentials.identity.clone())?;
+        Ok(Asker { by_authority: KubeletDialer::new(Arc::new(tls)), credentials: Arc::new(credentials) })
+    }
+
+    fn dialer(&self, proof: &Proof) -> Result<KubeletDialer, TlsError> {
+        match proof {
+            Proof::Authority => Ok(self.by_authority.clone()),
+            Proof::Certificate(fingerprint) => {
+                let tls = tls::pinned_client_config(fingerprint, self.credentials.identity.clone())?;
+                Ok(KubeletDialer::new(Arc::new(tls)))
+            }
+        }
+    }
+
+    /// Code and body of what a peer answers; why it does not where it does not.
+    pub async fn ask(&self, peer: &Peer, method: Method, path: &str) -> Result<(u16, Bytes), String> {
+        let asking = self.exchange(peer, method, path);
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("it did not answer in time".into()))
+    }
+
+    async fn exchange(&self, peer: &Peer, method: Method, path: &str) -> Result<(u16, Bytes), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let dialer = self.dialer(&peer.proof).map_err(|error| text(&error))?;
+        let stream = dialer.dial(&peer.address).await.map_err(|error| text(&error))?;
+        let request = Request::builder().method(method).uri(path).header("host", peer.address.authority());
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
+        let reply = client::exchange(stream, request).await.map_err(|error| text(&error))?;
+        let code = reply.status().as_u16();
+        let body = Limited::new(reply.into_body(), MOST).collect().await.map_err(|error| text(&error))?.to_bytes();
+        Ok((code, body))
+    }
+}
+
+/// What a refusal says.
+pub fn refusal(code: u16, body: &[u8]) -> String {
+    let told: Value = serde_json::from_slice(body).unwrap_or_default();
+    match told["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => format!("it answered {code}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]).trim()),
+    }
+}

@@ -1,0 +1,78 @@
+//! The API as clients from outside reach it: their writes are the beginnings of traces.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use troupe_api::{
+    ApiCall, ApiReply, ApiService, Status,
+    meta::Cause,
+    resources::Registry,
+    service::{Operation, Target, UserInfo, WatchOptions, WatchStream},
+};
+
+use crate::runtime::{
+    recorder::{Hop, Outcome},
+    system::System,
+};
+
+/// Components of the cluster record themselves why they call.
+const COMPONENTS: [&str; 4] = ["system:kube-controller-manager", "system:kube-scheduler", "system:node:", "system:serviceaccount:kube-system:"];
+
+/// Passes calls on, and records writes of people and programs that are no part of the cluster.
+pub struct FrontDoor {
+    inner: Arc<dyn ApiService>,
+    system: System,
+}
+
+impl FrontDoor {
+    pub fn new(inner: Arc<dyn ApiService>, system: System) -> Self {
+        FrontDoor { inner, system }
+    }
+}
+
+fn is_foreign_write(call: &ApiCall) -> bool {
+    let writes = !matches!(call.operation, Operation::Get { .. } | Operation::List(_));
+    let resource = &call.target.resource;
+    // Events are news about changes, and reviews are not stored.
+    let kept = &*resource.plural != "events" && !resource.kind.ends_with("Review");
+    writes && kept && call.cause.trace != 0 && !COMPONENTS.iter().any(|name| call.user.name.starts_with(name))
+}
+
+impl ApiService for FrontDoor {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        if !is_foreign_write(&call) {
+            return self.inner.call(call);
+        }
+        let (system, user, cause) = (self.system.clone(), call.user.clone(), call.cause.clone());
+        let verb = call.operation.verb().rbac();
+        let answer = self.inner.call(call);
+        async move {
+            let begun = system.instant();
+            let answer = answer.await;
+            let recorder = system.recorder();
+            recorder.keep(Hop {
+                from: recorder.intern_foreign(&user.name),
+                to: recorder.intern("apiserver"),
+                message: recorder.intern(verb),
+                waited: Duration::ZERO,
+                handled: system.instant().saturating_duration_since(begun),
+                outcome: if answer.is_ok() { Outcome::Done } else { Outcome::Failed },
+                // The write's own hop names this one by the span that came in.
+                cause: Cause { span: 0, ..cause },
+                span: cause.span,
+                produced: None,
+                at: begun,
+            });
+            answer
+        }
+        .boxed()
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        self.inner.watch(user, target, options, cause)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.inner.registry()
+    }
+}
