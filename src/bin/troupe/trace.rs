@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::{config::Config, lookup, remote::Remote, up::doors};
 
+/// Steps shown of an object that much happens to.
+const SHOWN: usize = 400;
+
 /// What `troupe trace` shows.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -16,6 +19,9 @@ pub struct TraceArgs {
     /// Its namespace
     #[arg(long, short, default_value = "default")]
     namespace: String,
+    /// All steps that are known, not the newest few hundred alone
+    #[arg(long)]
+    all: bool,
     /// The steps as JSON
     #[arg(long)]
     json: bool,
@@ -39,7 +45,11 @@ pub async fn run(config: &Config, arguments: &TraceArgs) -> Result<()> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&steps)?);
     } else {
-        print!("{}", table(&steps));
+        let left_out = if arguments.all { 0 } else { steps.len().saturating_sub(SHOWN) };
+        if left_out > 0 {
+            eprintln!("{left_out} earlier steps are left out; --all shows them");
+        }
+        print!("{}", table(&steps[left_out..]));
     }
     Ok(())
 }
