@@ -149,9 +149,18 @@ fn run() -> Result<()> {
         end_with_the_reader();
     }
     match command {
-        Command::Up(arguments) => up::run(*arguments),
-        Command::ControlPlane(arguments) => daemon::control_plane::run(*arguments),
-        Command::Node(arguments) => daemon::node::run(*arguments),
+        Command::Up(arguments) => {
+            memory::forget_startup_code_soon();
+            up::run(*arguments)
+        }
+        Command::ControlPlane(arguments) => {
+            memory::forget_startup_code_soon();
+            daemon::control_plane::run(*arguments)
+        }
+        Command::Node(arguments) => {
+            memory::forget_startup_code_soon();
+            daemon::node::run(*arguments)
+        }
         Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
         Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
         Command::Actors { command: Some(command), .. } => block_on(actors::command(command)),
