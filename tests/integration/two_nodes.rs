@@ -135,10 +135,32 @@ fn nodes_are_managed(one: &Machine) {
     eventually("pods that do not tolerate the taint run on the other node", || roaming_on(one, "one") == 2);
     one.kubectl("taint node two busy:NoSchedule-");
     gather_on(one, "two", "one");
-    one.kubectl("drain two --ignore-daemonsets --force --timeout=60s");
+    drains_within_a_budget(one);
     eventually("drained pods run on the other node", || roaming_on(one, "one") == 2);
     assert!(!one.kubectl("get pods -o wide --no-headers").contains(" two "), "nothing but the daemons is left on a drained node");
     one.kubectl("uncordon two");
+}
+
+const BUDGET: &str = "
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: roaming}
+spec: {minAvailable: 2, selector: {matchLabels: {app: roaming}}}
+";
+
+/// A budget holds a drain up until it leaves room; then pods move one by one.
+fn drains_within_a_budget(one: &Machine) {
+    apply(one, BUDGET);
+    eventually("the budget is counted", || one.kubectl("get pdb roaming -o jsonpath={.status.currentHealthy}") == "2");
+    let held = one.kubectl_output(&["drain", "two", "--ignore-daemonsets", "--force", "--timeout=2s"]);
+    let said = text(&held.stderr);
+    assert!(!held.status.success(), "{said}");
+    assert!(said.contains("(will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget."), "{said}");
+    assert_eq!(roaming_on(one, "two"), 2, "nobody was evicted");
+    one.kubectl("patch pdb roaming --type=merge -p {\"spec\":{\"minAvailable\":1}}");
+    let drained = one.kubectl("drain two --ignore-daemonsets --force --timeout=60s");
+    assert!(drained.contains("evicting pod default/roaming-") && drained.ends_with("node/two drained\n"), "{drained}");
+    one.kubectl("delete pdb roaming");
 }
 
 fn is_ready(one: &Machine, node: &str) -> bool {
