@@ -62,7 +62,7 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
-    /// Show the live actor tree
+    /// Show the live actors of all processes
     #[command(args_conflicts_with_subcommands = true)]
     Actors {
         #[command(subcommand)]
@@ -93,7 +93,7 @@ enum Command {
         #[command(flatten)]
         arguments: restore::RestoreArgs,
     },
-    /// Tell why a pod, deployment or namespace is not what it should be
+    /// Tell why an object is not what it should be
     Why {
         #[command(flatten)]
         cluster: Box<ClusterArgs>,
