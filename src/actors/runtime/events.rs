@@ -1,5 +1,5 @@
 //! Events: what units tell people about objects, as client-go's two recorders do: most components count what repeats and
-//! join what is alike ([`correlate`]), the scheduler begins series ([`series`]).
+//! join what is alike (`correlate.rs`), the scheduler begins series (`series.rs`).
 
 mod correlate;
 mod recent;

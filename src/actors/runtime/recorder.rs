@@ -1,7 +1,7 @@
 //! The recorder: two fixed-size rings per process, one of every hop, one of hops that changed something.
 //!
 //! A hop is recorded without allocation: names are interned, object versions are shared. The rings are split in shards,
-//! one per thread in practice, so that a record is an uncontended lock and a copy. [`record`] is their form for others,
+//! one per thread in practice, so that a record is an uncontended lock and a copy. `record.rs` is their form for others,
 //! [`chain`] makes the story of an object of them, also of those of several processes.
 
 pub mod chain;
