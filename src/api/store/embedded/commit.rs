@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 
-use super::{index::Index, record::Record};
+use super::{index::Index, record::Record, space::Space};
 use crate::{
     meta::Revision,
     store::{KeyValue, StoreError, StoreEvent},
@@ -38,14 +38,14 @@ pub struct Commit<'a> {
     current: Revision,
     /// Milliseconds since the Unix epoch.
     now: u64,
-    no_space: bool,
+    space: Space,
     pub events: Vec<StoreEvent>,
     pub records: Vec<(Revision, Record)>,
 }
 
 impl<'a> Commit<'a> {
-    pub fn new(index: &'a Index, current: Revision, now: u64, no_space: bool) -> Self {
-        Commit { index, pending: HashMap::new(), current, now, no_space, events: Vec::new(), records: Vec::new() }
+    pub fn new(index: &'a Index, current: Revision, now: u64, space: Space) -> Self {
+        Commit { index, pending: HashMap::new(), current, now, space, events: Vec::new(), records: Vec::new() }
     }
 
     /// Judges a write and takes it in if it succeeds.
@@ -57,9 +57,10 @@ impl<'a> Commit<'a> {
         let held_revision = held.as_ref().map(|kv| kv.mod_revision);
         match op.action {
             Action::Put { expected, .. } if expected != held_revision => Err(StoreError::Conflict { current: held }),
-            Action::Put { .. } if self.no_space => Err(StoreError::NoSpace),
+            Action::Put { .. } if self.space != Space::Plenty => Err(StoreError::NoSpace),
             Action::Put { value, ttl, .. } => Ok(self.put(op.key, value, held, ttl)),
             Action::Delete { expected } => match held {
+                Some(previous) if previous.mod_revision == expected && self.space == Space::None => Err(StoreError::NoSpace),
                 Some(previous) if previous.mod_revision == expected => Ok(self.delete(previous)),
                 current => Err(StoreError::Conflict { current }),
             },
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn later_writes_of_a_batch_see_the_earlier_ones() {
         let index = Index::default();
-        let mut commit = Commit::new(&index, Revision(1), 0, false);
+        let mut commit = Commit::new(&index, Revision(1), 0, Space::Plenty);
         assert_eq!(commit.judge(put("a", None)).expect("free"), Revision(2));
         assert!(matches!(commit.judge(put("a", None)), Err(StoreError::Conflict { current: Some(_) })));
         assert_eq!(commit.judge(put("a", Some(2))).expect("current"), Revision(3));
@@ -122,8 +123,12 @@ mod tests {
         let mut index = Index::default();
         let kv = KeyValue { key: "a".into(), value: "v".into(), create_revision: Revision(2), mod_revision: Revision(2) };
         index.apply(&StoreEvent::Put { kv, previous: None });
-        let mut commit = Commit::new(&index, Revision(2), 0, true);
+        let mut commit = Commit::new(&index, Revision(2), 0, Space::Low);
         assert!(matches!(commit.judge(put("b", None)), Err(StoreError::NoSpace)));
         assert_eq!(commit.judge(delete("a", 2)).expect("deletes free space"), Revision(3));
+        let mut commit = Commit::new(&index, Revision(2), 0, Space::None);
+        assert!(matches!(commit.judge(delete("a", 2)), Err(StoreError::NoSpace)), "not on a full disk");
+        assert!(matches!(commit.judge(put("a", None)), Err(StoreError::Conflict { current: Some(_) })), "what is there is told all the same");
+        assert!(commit.records.is_empty());
     }
 }

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::*;
+use super::{full_tests::SmallDisk, *};
 use crate::store::prefix_end;
 
 const DIRECTORY: &str = "TROUPE_STORE_CRASH_DIRECTORY";
 /// Set where the child's disk is to fail after a few megabytes.
 const DISK_FAILS: &str = "TROUPE_STORE_CRASH_DISK_FAILS";
+/// Set where the child's disk is full now and then.
+const DISK_FULL: &str = "TROUPE_STORE_CRASH_DISK_FULL";
 const ROUNDS: u32 = 20;
 const WRITERS: u32 = 8;
 
@@ -39,14 +41,22 @@ fn counter_in(value: &[u8]) -> u32 {
 #[ignore = "started by the crash test in a process of its own"]
 async fn child_that_writes_until_killed() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
-    let store = Arc::new(EmbeddedStore::open(directory).expect("opens"));
+    let full = std::env::var_os(DISK_FULL).is_some();
+    let min_free = if full { 0 } else { EmbeddedOptions::default().min_free };
+    let store = Arc::new(EmbeddedStore::open_with(directory, EmbeddedOptions { min_free, ..EmbeddedOptions::default() }).expect("opens"));
     if std::env::var_os(DISK_FAILS).is_some() {
         fail_writes_behind(4 << 20);
     }
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let store = store.clone();
-        writers.spawn(async move { write_forever(&store, writer).await });
+        writers.spawn(async move {
+            loop {
+                write_until_full(&store, writer).await;
+                assert!(full, "the disk is never full");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
     }
     writers.join_all().await;
 }
@@ -59,7 +69,8 @@ fn fail_writes_behind(bytes: u64) {
     assert!(set, "the limit is taken");
 }
 
-async fn write_forever(store: &EmbeddedStore, writer: u32) {
+/// Writes until the disk is full; any other error is one.
+async fn write_until_full(store: &EmbeddedStore, writer: u32) {
     let held = store.get(&key_of(writer), None).await.expect("reads").0;
     let mut counter = held.as_ref().map_or(0, |kv| counter_in(&kv.value));
     let mut expected = held.map(|kv| kv.mod_revision);
@@ -70,11 +81,20 @@ async fn write_forever(store: &EmbeddedStore, writer: u32) {
             Some(expected) => store.update(key_of(writer), value, expected, None).await,
             None => store.create(key_of(writer), value, None).await,
         };
-        let revision = written.expect("writes");
+        let revision = match written {
+            Ok(revision) => revision,
+            // A conflict: a write of unknown outcome had happened.
+            Err(StoreError::NoSpace | StoreError::Unknown(_) | StoreError::Conflict { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
         let line = format!("\nack {writer} {counter} {revision}\n");
         std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
         if counter.is_multiple_of(50) {
-            store.compact(revision).await.expect("compacts");
+            match store.compact(revision).await {
+                Ok(()) => {}
+                Err(StoreError::NoSpace) => return,
+                Err(error) => panic!("{error}"),
+            }
         }
         expected = Some(revision);
     }
@@ -124,9 +144,34 @@ fn killing_the_process_loses_no_acknowledged_write_and_leaves_none_half_written(
     for _ in 0..ROUNDS {
         let lifetime = Duration::from_millis(rand::random_range(60..400));
         acknowledged.extend(run_child(dir.path(), lifetime));
-        total = runtime.block_on(check(dir.path(), &acknowledged));
+        total = runtime.block_on(check(dir.path(), &mut acknowledged));
     }
     assert!(total > u64::from(ROUNDS), "the children hardly wrote: {total}");
+}
+
+#[test]
+fn killing_the_process_on_a_full_disk_loses_no_acknowledged_write_either() {
+    SmallDisk::with(256, |disk| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut acknowledged = HashMap::new();
+        let mut revisions = Vec::new();
+        for round in 0..8 {
+            let mut child = child(&disk.store()).env(DISK_FULL, "1").spawn().expect("starts");
+            let reader = acknowledgements(&mut child);
+            std::thread::sleep(Duration::from_millis(rand::random_range(60..300)));
+            disk.fill(0);
+            std::thread::sleep(Duration::from_millis(rand::random_range(0..200)));
+            child.kill().expect("SIGKILL");
+            child.wait().expect("reaped");
+            acknowledged.extend(reader.join().expect("read to the end"));
+            revisions.push(runtime.block_on(check(&disk.store(), &mut acknowledged)));
+            // Every third child begins on a full disk.
+            if round % 3 != 1 {
+                disk.free();
+            }
+        }
+        assert!(revisions.last() > revisions.first(), "the children went on when there was space: {revisions:?}");
+    });
 }
 
 #[test]
@@ -136,27 +181,33 @@ fn a_failing_disk_ends_the_process_and_loses_no_acknowledged_write() {
     let reader = acknowledgements(&mut child);
     let status = child.wait().expect("ends by itself");
     assert_eq!(status.code(), Some(74), "{status}");
-    let acknowledged = reader.join().expect("read to the end");
+    let mut acknowledged = reader.join().expect("read to the end");
     assert!(!acknowledged.is_empty());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(check(dir.path(), &acknowledged));
+    runtime.block_on(check(dir.path(), &mut acknowledged));
 }
 
-/// Reopens the store and checks it; returns its revision.
-async fn check(directory: &Path, acknowledged: &HashMap<u32, (u32, Revision)>) -> u64 {
+/// Reopens the store and checks it; returns its revision. What is found there must be there from now on.
+async fn check(directory: &Path, acknowledged: &mut HashMap<u32, (u32, Revision)>) -> u64 {
     let store = EmbeddedStore::open(directory).expect("opens after a kill");
     let range = RangeRequest { start: "/registry/".into(), end: prefix_end(b"/registry/"), limit: 0, at: None };
     let held = store.range(range).await.expect("ranges");
     for kv in &held.items {
-        let writer = std::str::from_utf8(&kv.key).expect("text").rsplit('/').next().and_then(|n| n.parse().ok()).expect("a writer");
-        assert_eq!(kv.value, value_of(writer, counter_in(&kv.value)), "half written");
+        assert_eq!(kv.value, value_of(writer_of(&kv.key), counter_in(&kv.value)), "half written");
     }
-    for (writer, (counter, revision)) in acknowledged {
+    for (writer, (counter, revision)) in &*acknowledged {
         let kv = held.items.iter().find(|kv| kv.key == key_of(*writer)).expect("an acknowledged key is there");
         let found = counter_in(&kv.value);
         // At most the one write in flight at the kill may have happened without its acknowledgement reaching us.
         assert!(found == *counter || found == counter + 1, "writer {writer} had {counter} acknowledged, {found} is there");
         assert!(kv.mod_revision >= *revision);
     }
+    for kv in &held.items {
+        acknowledged.insert(writer_of(&kv.key), (counter_in(&kv.value), kv.mod_revision));
+    }
     held.revision.0
+}
+
+fn writer_of(key: &[u8]) -> u32 {
+    std::str::from_utf8(key).expect("text").rsplit('/').next().and_then(|n| n.parse().ok()).expect("a writer")
 }

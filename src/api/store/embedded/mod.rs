@@ -3,11 +3,13 @@
 //! On disk lies one log, revision → change (`record`), in fjall. In memory are the newest value of every key and
 //! the revisions of older ones (`index`), and the newest events (`history`). One `writer` thread judges writes,
 //! makes a batch durable, then shows it to readers and watches and answers. So nobody sees what a crash could undo.
+//! A full disk stops writes and nothing else, until it has space again (`outage`).
 
 mod commit;
 mod history;
 mod index;
 mod open;
+mod outage;
 mod record;
 mod restore;
 mod shared;
@@ -17,6 +19,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod full_tests;
 #[cfg(test)]
 mod tests;
 
@@ -50,7 +54,7 @@ const WAITING: usize = 8192;
 /// What can be chosen about a store.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Below this many free bytes on the disk only deletions write.
+    /// Below this many free bytes on the disk only deletions write, and nothing near its end.
     pub min_free: u64,
     /// Old versions stay at least this long, and at most twice as long.
     pub retention: Duration,
@@ -88,7 +92,7 @@ impl EmbeddedStore {
     pub fn open_with(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let opened = open::open(path, options.history_bytes)?;
-        let shared = Arc::new(Shared { state: RwLock::new(opened.state), files: opened.files });
+        let shared = Arc::new(Shared { state: RwLock::new(opened.state), files: RwLock::new(Some(opened.files)), lock: opened.lock });
         let space = SpaceMark::new(path.to_owned(), options.min_free);
         let writer = Writer::new(shared.clone(), opened.expiries, opened.garbage, space, options.retention);
         let (requests, queue) = thread_mpsc::channel();

@@ -58,6 +58,7 @@ pub enum OpenError {
 /// What opening yields: the files, the state they hold, and what the writer needs to go on.
 pub struct Opened {
     pub files: Files,
+    pub lock: File,
     pub state: State,
     /// Expiry in milliseconds since the Unix epoch, revision, key.
     pub expiries: Vec<(u64, Revision, bytes::Bytes)>,
@@ -75,23 +76,26 @@ pub fn open(path: &Path, history_bytes: usize) -> Result<Opened, OpenError> {
     let lock = take_lock(path)?;
     check_format(path)?;
     let database = |source| OpenError::Database { path: path.to_owned(), source };
-    let db = Database::builder(path.join("db")).cache_size(CACHE).max_journaling_size(JOURNALS).worker_threads(1).open().map_err(database)?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-    let log = db.keyspace("log", options).map_err(database)?;
-    let meta = db.keyspace("meta", options).map_err(database)?;
-    let compacted = read_compacted(&meta).map_err(database)?;
+    let files = open_files(path).map_err(database)?;
+    let compacted = read_compacted(&files.meta).map_err(database)?;
     let mut recovery = Recovery::default();
-    for guard in log.iter() {
+    for guard in files.log.iter() {
         let (key, bytes) = guard.into_inner().map_err(database)?;
         recovery.take(&key, &bytes).map_err(|what| OpenError::Damaged { path: path.to_owned(), what })?;
     }
-    let files = Files { log, meta, database: db, lock };
-    Ok(recovery.finish(files, compacted, history_bytes))
+    Ok(recovery.finish(files, lock, compacted, history_bytes))
+}
+
+/// Opens the files of a store whose lock is held.
+pub fn open_files(path: &Path) -> Result<Files, fjall::Error> {
+    let database = Database::builder(path.join("db")).cache_size(CACHE).max_journaling_size(JOURNALS).worker_threads(1).open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+    Ok(Files { log: database.keyspace("log", options)?, meta: database.keyspace("meta", options)?, database })
 }
 
 /// Makes an empty store in `path` that stands at `revision`.
 pub fn seed(path: &Path, revision: Revision) -> Result<(), OpenError> {
-    let files = open(path, 0)?.files;
+    let Opened { files, lock: _lock, .. } = open(path, 0)?;
     let mut batch = files.database.batch().durability(Some(PersistMode::SyncAll));
     write_compacted(&mut batch, &files.meta, revision);
     batch.commit().map_err(|source| OpenError::Database { path: path.to_owned(), source })
@@ -122,7 +126,10 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(io(source)),
     }
-    lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io)?;
+    if let Err(error) = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id())) {
+        // The lock holds without a name in it, and a full disk must not keep the store from being read.
+        tracing::warn!(%error, path = %file.display(), "the lock's holder was not noted");
+    }
     Ok(lock)
 }
 
@@ -186,7 +193,7 @@ impl Recovery {
         Ok(())
     }
 
-    fn finish(mut self, files: Files, compacted: Revision, history_bytes: usize) -> Opened {
+    fn finish(mut self, files: Files, lock: File, compacted: Revision, history_bytes: usize) -> Opened {
         let garbage = self.index.compact(compacted);
         // A fresh store stands at revision 1; compaction may have removed the newest record of all.
         let current = self.last.max(compacted).max(Revision(1));
@@ -195,6 +202,6 @@ impl Recovery {
         let expiries = expiries.collect();
         let history = History::new(current, history_bytes);
         let state = State { index, history, watchers: Watchers::default(), current, compacted };
-        Opened { files, state, expiries, garbage }
+        Opened { files, lock, state, expiries, garbage }
     }
 }

@@ -15,19 +15,20 @@ use crate::{
     store::{KeyValue, StoreError, StoreEvent, watch_is_compacted, watchers::Watchers},
 };
 
-/// The files of an open store. The lock goes last.
+/// The files of an open store.
 pub struct Files {
     pub log: Keyspace,
     pub meta: Keyspace,
     pub database: Database,
-    #[expect(dead_code, reason = "held while the store is open")]
-    pub lock: File,
 }
 
-/// The durable state, and the files behind it.
+/// The durable state, and the files behind it. The lock goes last.
 pub struct Shared {
     pub state: RwLock<State>,
-    pub files: Files,
+    /// `None` while a disk without space keeps them from being opened again. Nobody takes the state's lock while holding this one.
+    pub files: RwLock<Option<Files>>,
+    #[expect(dead_code, reason = "held while the store is open")]
+    pub lock: File,
 }
 
 /// The durable state in memory.
@@ -64,6 +65,23 @@ impl State {
             self.history.push(event);
         }
     }
+
+    /// Makes records visible that were found in the log behind the current revision.
+    pub fn take_found(&mut self, found: Vec<(Revision, Record)>) {
+        for (revision, record) in found {
+            let previous = self.index.newest(&record.key).cloned();
+            let event = match (record.value, previous) {
+                (Some(value), previous) => {
+                    let kv = KeyValue { key: record.key, value, create_revision: record.create_revision, mod_revision: revision };
+                    StoreEvent::Put { kv, previous }
+                }
+                (None, Some(previous)) => StoreEvent::Delete { key: record.key, revision, previous },
+                // Only what exists is deleted.
+                (None, None) => continue,
+            };
+            self.publish(vec![event]);
+        }
+    }
 }
 
 impl Shared {
@@ -86,19 +104,15 @@ impl Shared {
     }
 
     fn record(&self, revision: Revision) -> Result<Option<Record>, StoreError> {
-        let bytes = self.files.log.get(record_key(revision)).map_err(unreadable)?;
+        let files = self.files.read();
+        let bytes = files.as_ref().ok_or_else(closed)?.log.get(record_key(revision)).map_err(unreadable)?;
         bytes.map(|bytes| Record::decode(&bytes).ok_or_else(|| damaged(revision))).transpose()
     }
 
     /// The events of up to `limit` revisions from `from` up to `to`, read from the log. Blocks on the disk.
     pub fn events_from_log(&self, from: Revision, to: Revision, limit: usize) -> Result<Vec<StoreEvent>, StoreError> {
-        let mut events = Vec::new();
-        for guard in self.files.log.range(record_key(from)..=record_key(to)).take(limit) {
-            let (key, bytes) = guard.into_inner().map_err(unreadable)?;
-            let revision = super::record::record_revision(&key).ok_or_else(|| damaged(Revision::ZERO))?;
-            let record = Record::decode(&bytes).ok_or_else(|| damaged(revision))?;
-            events.push(self.event(record, revision)?);
-        }
+        let records = self.files.read().as_ref().ok_or_else(closed)?.records(from, to, limit)?;
+        let events = records.into_iter().map(|(revision, record)| self.event(record, revision)).collect::<Result<_, _>>()?;
         let state = self.state.read();
         if watch_is_compacted(from, state.compacted) { Err(state.compacted_error(from)) } else { Ok(events) }
     }
@@ -119,6 +133,24 @@ impl Shared {
             (None, None) => Err(self.state.read().compacted_error(revision)),
         }
     }
+}
+
+impl Files {
+    /// Up to `limit` records from a revision up to another.
+    pub fn records(&self, from: Revision, to: Revision, limit: usize) -> Result<Vec<(Revision, Record)>, StoreError> {
+        let mut records = Vec::new();
+        for guard in self.log.range(record_key(from)..=record_key(to)).take(limit) {
+            let (key, bytes) = guard.into_inner().map_err(unreadable)?;
+            let revision = super::record::record_revision(&key).ok_or_else(|| damaged(Revision::ZERO))?;
+            let record = Record::decode(&bytes).ok_or_else(|| damaged(revision))?;
+            records.push((revision, record));
+        }
+        Ok(records)
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the log cannot be read until its disk has space".into())
 }
 
 fn unreadable(error: fjall::Error) -> StoreError {

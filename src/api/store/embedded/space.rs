@@ -1,12 +1,28 @@
-//! The free-space mark: below it only deletions and compaction write.
+//! The marks of free space: below the first only deletions and compaction write, below the second nothing does.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 /// How often the disk is asked.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(100);
+/// What the log's own housekeeping may need at once.
+const HOUSEKEEPING: u64 = 16 << 20;
+/// With less than this it may have failed.
+const TIGHT: u64 = 2 * HOUSEKEEPING;
+/// Without this much, trying again is pointless.
+const LEAST: u64 = 1 << 20;
+
+/// How much room the disk has for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    Plenty,
+    /// Only deletions and compaction write.
+    Low,
+    /// Nothing writes.
+    None,
+}
 
 /// Watches the free space of the file system that holds a directory.
 pub struct SpaceMark {
@@ -14,29 +30,81 @@ pub struct SpaceMark {
     /// Bytes that must stay free.
     min_free: u64,
     checked: Option<Instant>,
-    low: bool,
+    space: Space,
+    /// Since the log was opened, its housekeeping may have failed for want of space.
+    was_tight: bool,
 }
 
 impl SpaceMark {
     pub fn new(path: PathBuf, min_free: u64) -> Self {
-        SpaceMark { path, min_free, checked: None, low: false }
+        SpaceMark { path, min_free, checked: None, space: Space::Plenty, was_tight: false }
     }
 
-    /// Whether less is free than must stay free; at most a second old.
-    pub fn is_low(&mut self, now: Instant) -> bool {
-        if self.checked.is_none_or(|checked| now.duration_since(checked) >= EVERY) {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How much room there is; a moment old at most.
+    pub fn look(&mut self, now: Instant) -> Space {
+        if self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= EVERY) {
             self.checked = Some(now);
-            let low = self.free().is_some_and(|free| free < self.min_free);
-            if low && !self.low {
-                tracing::error!(path = %self.path.display(), min_free = self.min_free, "disk space is low, only deletions are accepted");
+            let free = self.free().unwrap_or(u64::MAX);
+            self.was_tight |= free < TIGHT;
+            let space = judge(free, self.min_free);
+            if space != self.space {
+                let (path, min_free) = (self.path.display(), self.min_free);
+                match space {
+                    Space::Plenty => tracing::info!(%path, "the disk has space again"),
+                    Space::Low => tracing::error!(%path, min_free, "disk space is low, only deletions are accepted"),
+                    Space::None => tracing::error!(%path, min_free, "the disk is full, nothing is written"),
+                }
             }
-            self.low = low;
+            self.space = space;
         }
-        self.low
+        self.space
+    }
+
+    /// Whether there is room enough to try again after the disk was full.
+    pub fn has_room(&self) -> bool {
+        self.free().is_none_or(|free| free >= LEAST && judge(free, self.min_free) != Space::None)
+    }
+
+    /// Whether the log's housekeeping may have failed for want of space since the log was opened.
+    pub fn was_tight(&self) -> bool {
+        self.was_tight || self.free().is_some_and(|free| free < TIGHT)
+    }
+
+    /// The log was opened again.
+    pub fn begin_anew(&mut self) {
+        (self.was_tight, self.checked) = (false, None);
     }
 
     fn free(&self) -> Option<u64> {
         let stat = nix::sys::statvfs::statvfs(&self.path).ok()?;
         Some(stat.blocks_available() * stat.fragment_size())
+    }
+}
+
+fn judge(free: u64, min_free: u64) -> Space {
+    if free < HOUSEKEEPING.min(min_free / 4) {
+        Space::None
+    } else if free < min_free {
+        Space::Low
+    } else {
+        Space::Plenty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_have_room_when_other_writes_have_none_left() {
+        const MIB: u64 = 1 << 20;
+        let at = |free| judge(free * MIB, 64 * MIB);
+        assert_eq!([at(64), at(63), at(16), at(15), at(0)], [Space::Plenty, Space::Low, Space::Low, Space::None, Space::None]);
+        assert_eq!(judge(0, 0), Space::Plenty, "no mark, no judgement");
     }
 }

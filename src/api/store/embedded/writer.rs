@@ -1,10 +1,12 @@
 //! The one writer thread: batches concurrent writes into one fsync, expires keys, removes what compaction leaves.
 //!
 //! In: [`Request`]s. Out: replies and published events, both only after the batch is on disk. A write that cannot be
-//! made durable has an unknown outcome, so the process exits: what it would say next could be wrong.
+//! made durable has an unknown outcome, so the process exits: what it would say next could be wrong. Only a full disk
+//! is outlived (see [`outage`]).
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::Write,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -19,9 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     commit::{Action, Commit, WriteOp},
     open::write_compacted,
-    record::record_key,
+    outage,
+    record::{Record, record_key},
     shared::{Shared, SharedStore},
-    space::SpaceMark,
+    space::{Space, SpaceMark},
 };
 use crate::{
     meta::Revision,
@@ -34,6 +37,8 @@ const BATCH: usize = 1024;
 const SWEEP: usize = 2048;
 /// How often the writer looks after expiry, progress and compaction when nobody writes.
 const TICK: Duration = Duration::from_millis(500);
+/// How long a full disk is left alone before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the writer is asked. The permit bounds how many requests wait.
 pub struct Request {
@@ -52,11 +57,16 @@ pub enum Ask {
 /// The state only the writer has.
 pub struct Writer {
     shared: SharedStore,
-    /// By expiry (milliseconds since the Unix epoch) and revision; entries of overwritten versions are skipped when due.
-    expiries: BTreeMap<(u64, Revision), Bytes>,
+    /// By expiry and revision; entries of overwritten versions are skipped when due. Times to live run by the monotonic
+    /// clock: setting the wall clock expires nothing.
+    expiries: BTreeMap<(Instant, Revision), Bytes>,
     /// Records to remove.
     garbage: VecDeque<Revision>,
     space: SpaceMark,
+    /// The disk was full: nothing is written until it has room, and not before this time.
+    outage: Option<Instant>,
+    /// A compaction that memory has made and the disk has not.
+    forgotten: Option<Revision>,
     /// How long old versions stay before the store compacts itself.
     retention: Duration,
     /// When the store last marked its revision, and which it was: the next compaction's.
@@ -65,16 +75,19 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(shared: SharedStore, expiries: Vec<(u64, Revision, Bytes)>, garbage: Vec<Revision>, space: SpaceMark, retention: Duration) -> Self {
-        let mark = (Instant::now(), shared.state.read().current);
-        let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((expiry, revision), key)).collect();
-        Writer { shared, expiries, garbage: garbage.into(), space, retention, mark }
+        let now = Instant::now();
+        let mark = (now, shared.state.read().current);
+        let wall = now_millis();
+        let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
+        let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
+        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, forgotten: None, retention, mark }
     }
 
     /// Serves requests until all senders are gone.
     pub fn run(mut self, requests: &Receiver<Request>) {
         let _guard = ExitOnPanic;
         loop {
-            let wait = if self.garbage.is_empty() { TICK } else { Duration::from_millis(1) };
+            let wait = if self.garbage.is_empty() || self.outage.is_some() { TICK } else { Duration::from_millis(1) };
             match requests.recv_timeout(wait) {
                 Ok(first) => {
                     let mut batch = vec![first];
@@ -90,6 +103,33 @@ impl Writer {
     /// One turn: expiry, writes and sweeping in one durable batch, then replies.
     fn serve(&mut self, batch: Vec<Request>) {
         let idle = batch.is_empty();
+        if self.may_write() {
+            self.serve_writes(batch);
+        } else {
+            self.refuse(batch);
+        }
+        if idle {
+            let mut state = self.shared.state.write();
+            let current = state.current;
+            state.watchers.progress(current);
+        }
+    }
+
+    /// Answers where nothing can be written.
+    fn refuse(&self, batch: Vec<Request>) {
+        let state = self.shared.state.read();
+        let mut commit = Commit::new(&state.index, state.current, now_millis(), Space::None);
+        for request in batch {
+            let refusal = match request.ask {
+                Ask::Write(op) => commit.judge(op),
+                Ask::Compact(_) => Err(StoreError::NoSpace),
+            };
+            // The caller may have gone.
+            let _ = request.reply.send(refusal);
+        }
+    }
+
+    fn serve_writes(&mut self, batch: Vec<Request>) {
         let mut replies = Vec::with_capacity(batch.len());
         let mut ops = self.due();
         let expired = ops.len();
@@ -117,22 +157,64 @@ impl Writer {
             let _ = reply.send(outcome);
         }
         for (reply, revision) in compactions {
-            // As above.
+            // As above. Memory has forgotten; the disk follows when it can.
             let _ = reply.send(Ok(revision));
         }
-        if idle {
-            let mut state = self.shared.state.write();
-            let current = state.current;
-            state.watchers.progress(current);
+    }
+
+    /// Whether the disk has room, after an outage too.
+    fn may_write(&mut self) -> bool {
+        let now = Instant::now();
+        if self.space.look(now) == Space::None {
+            return false;
+        }
+        let Some(again) = self.outage else { return true };
+        if now < again || !self.space.has_room() {
+            return false;
+        }
+        if self.reopen() {
+            tracing::info!("the store accepts writes again");
+            self.outage = None;
+        } else {
+            self.outage = Some(now + PAUSE);
+        }
+        self.outage.is_none()
+    }
+
+    /// Opens the files again and shows what had become durable; `false` while the disk is too full for that.
+    fn reopen(&mut self) -> bool {
+        let current = self.shared.state.read().current;
+        match outage::reopen(&self.shared, &mut self.space, current) {
+            Ok(found) => {
+                let (now, wall) = (Instant::now(), now_millis());
+                for (revision, record) in &found {
+                    self.note_expiry(*revision, record, now, wall);
+                }
+                self.shared.state.write().take_found(found);
+                true
+            }
+            Err(error) if error.is_full(&self.space) => {
+                tracing::warn!(error = %chain(&error), "the log cannot be opened again while the disk is full");
+                false
+            }
+            Err(error) => exit_unknown(&chain(&error)),
+        }
+    }
+
+    fn note_expiry(&mut self, revision: Revision, record: &Record, now: Instant, wall: u64) {
+        if let Some(expiry) = record.expiry {
+            let deadline = now + Duration::from_millis(expiry.saturating_sub(wall));
+            self.expiries.insert((deadline, revision), record.key.clone());
         }
     }
 
     /// Makes the writes that succeed durable, then visible. One outcome for each write, in order.
     fn commit(&mut self, ops: Vec<WriteOp>, compact: Option<Revision>) -> Vec<Result<Revision, StoreError>> {
-        let no_space = self.space.is_low(Instant::now());
+        let (now, wall) = (Instant::now(), now_millis());
+        let space = self.space.look(now);
         let state = self.shared.state.read();
-        let mut commit = Commit::new(&state.index, state.current, now_millis(), no_space);
-        let outcomes = ops.into_iter().map(|op| commit.judge(op)).collect();
+        let mut commit = Commit::new(&state.index, state.current, wall, space);
+        let outcomes: Vec<_> = ops.into_iter().map(|op| commit.judge(op)).collect();
         let Commit { events, records, .. } = commit;
         // What is written must never fall behind what is forgotten already.
         let compact = compact.filter(|revision| *revision > state.compacted);
@@ -140,23 +222,58 @@ impl Writer {
         if let Some(revision) = compact {
             self.forget(revision);
         }
-        let files = &self.shared.files;
-        let mut batch = files.database.batch().durability((!records.is_empty() || compact.is_some()).then_some(PersistMode::SyncData));
-        for (revision, record) in records {
-            if let Some(expiry) = record.expiry {
-                self.expiries.insert((expiry, revision), record.key.clone());
+        self.forgotten = self.forgotten.max(compact);
+        let sweep = self.garbage.len().min(SWEEP);
+        match self.write(&records, sweep) {
+            Some(Ok(())) | None => {}
+            Some(Err(error)) if outage::is_full(&error, &self.space) => {
+                tracing::error!(%error, "the disk is full, nothing is written until it has space");
+                return self.interrupted(outcomes);
             }
-            batch.insert(&files.log, record_key(revision), record.encode());
+            Some(Err(error)) => exit_unknown(&error.to_string()),
         }
-        if let Some(revision) = compact {
-            write_compacted(&mut batch, &files.meta, revision);
+        self.forgotten = None;
+        self.garbage.drain(..sweep);
+        for (revision, record) in &records {
+            self.note_expiry(*revision, record, now, wall);
         }
-        for revision in self.garbage.drain(..self.garbage.len().min(SWEEP)) {
-            batch.remove(&files.log, record_key(revision));
-        }
-        batch.commit().unwrap_or_else(|error| exit_unknown(&error));
         publish(&self.shared, events);
         outcomes
+    }
+
+    /// Writes one durable batch; `None` where there is nothing to write.
+    fn write(&self, records: &[(Revision, Record)], sweep: usize) -> Option<Result<(), fjall::Error>> {
+        let durable = !records.is_empty() || self.forgotten.is_some();
+        if !durable && sweep == 0 {
+            return None;
+        }
+        let files = self.shared.files.read();
+        let files = files.as_ref().expect("the files are open outside of outages");
+        let mut batch = files.database.batch().durability(durable.then_some(PersistMode::SyncData));
+        for (revision, record) in records {
+            batch.insert(&files.log, record_key(*revision), record.encode());
+        }
+        if let Some(revision) = self.forgotten {
+            write_compacted(&mut batch, &files.meta, revision);
+        }
+        for revision in self.garbage.iter().take(sweep) {
+            batch.remove(&files.log, record_key(*revision));
+        }
+        Some(batch.commit())
+    }
+
+    /// The disk was full in the middle of a batch: says what became of its writes.
+    fn interrupted(&mut self, outcomes: Vec<Result<Revision, StoreError>>) -> Vec<Result<Revision, StoreError>> {
+        self.outage = Some(Instant::now() + PAUSE);
+        let known = self.reopen();
+        let current = self.shared.state.read().current;
+        let settle = |outcome: Result<Revision, StoreError>| match outcome {
+            Ok(revision) if revision <= current => Ok(revision),
+            Ok(_) if known => Err(StoreError::NoSpace),
+            Ok(_) => Err(StoreError::Unknown("the disk was full".into())),
+            error => error,
+        };
+        outcomes.into_iter().map(settle).collect()
     }
 
     fn compactable(&self, revision: Revision) -> Result<(), StoreError> {
@@ -185,19 +302,22 @@ impl Writer {
         (revision > state.compacted).then_some(revision)
     }
 
-    /// Deletions of what has expired.
+    /// Deletions of what has expired. Entries go when their key has: a deletion may fail for want of space.
     fn due(&mut self) -> Vec<WriteOp> {
-        let now = now_millis();
+        let now = Instant::now();
         let state = self.shared.state.read();
         let mut ops = Vec::new();
-        while let Some(entry) = self.expiries.first_entry()
-            && entry.key().0 <= now
-        {
-            let (_, expected) = *entry.key();
-            let key = entry.remove();
-            if state.index.newest(&key).is_some_and(|kv| kv.mod_revision == expected) {
-                ops.push(WriteOp { key, action: Action::Delete { expected } });
+        let mut over = Vec::new();
+        for (entry, key) in self.expiries.range(..=(now, Revision(u64::MAX))) {
+            let expected = entry.1;
+            if state.index.newest(key).is_some_and(|kv| kv.mod_revision == expected) {
+                ops.push(WriteOp { key: key.clone(), action: Action::Delete { expected } });
+            } else {
+                over.push(*entry);
             }
+        }
+        for entry in over {
+            self.expiries.remove(&entry);
         }
         ops
     }
@@ -213,10 +333,17 @@ fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// An error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A failed fsync leaves the outcome of its writes unknown, to us too: only a restart reads what really is on disk.
-fn exit_unknown(error: &fjall::Error) -> ! {
+fn exit_unknown(error: &str) -> ! {
     tracing::error!(%error, "the store could not write to disk, exiting");
-    eprintln!("the store could not write to disk, exiting: {error}");
+    // The log may be a file on the same disk.
+    let _ = writeln!(std::io::stderr(), "the store could not write to disk, exiting: {error}");
     std::process::exit(74)
 }
 
@@ -226,7 +353,7 @@ struct ExitOnPanic;
 impl Drop for ExitOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the store's writer panicked, exiting");
+            let _ = writeln!(std::io::stderr(), "the store's writer panicked, exiting"); // likewise
             std::process::exit(70);
         }
     }
