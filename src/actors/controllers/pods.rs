@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use troupe_api::meta::time::passed;
 
 /// Neither finished nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
@@ -35,7 +36,12 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     if !is_ready(pod) {
         return false;
     }
-    min_ready_seconds == 0 || ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+    let wanted = span(min_ready_seconds);
+    min_ready_seconds == 0 || ready_since(pod).is_some_and(|since| passed(since, now, wanted) >= wanted)
+}
+
+fn span(seconds: i32) -> Duration {
+    Duration::from_secs(seconds.max(0).unsigned_abs().into())
 }
 
 /// When the first ready pod that is not available yet becomes so.
@@ -44,8 +50,9 @@ pub fn next_available<'a>(pods: impl IntoIterator<Item = &'a Pod>, min_ready_sec
         return None;
     }
     let waiting = pods.into_iter().filter(|pod| is_ready(pod) && !is_available(pod, min_ready_seconds, now));
-    let left = waiting.filter_map(|pod| Some(i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs()));
-    left.min().map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()))
+    let wanted = span(min_ready_seconds);
+    let left = waiting.filter_map(|pod| Some(wanted.saturating_sub(passed(ready_since(pod)?, now, wanted))));
+    left.min().map(|left| left.max(Duration::from_secs(1)))
 }
 
 /// Succeeded or failed.

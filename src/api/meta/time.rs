@@ -44,6 +44,19 @@ pub fn parse_time(text: &str) -> Result<Timestamp, jiff::Error> {
     text.parse()
 }
 
+/// How much of a span that began at `since` has passed. Where that lies ahead by more than the span, the clock was set back
+/// since then: nothing would come of waiting for it to be there again, so all of the span counts as passed.
+pub fn passed(since: Timestamp, now: Timestamp, span: Duration) -> Duration {
+    let passed = now.duration_since(since);
+    if passed.is_negative() && passed.unsigned_abs() > span { span } else { passed.try_into().unwrap_or_default() }
+}
+
+/// A moment that was set at most `longest` ahead. Where it lies further ahead, the clock was set back since then, and it has come.
+pub fn not_beyond(moment: Timestamp, now: Timestamp, longest: Duration) -> Timestamp {
+    let ahead = moment.duration_since(now);
+    if ahead.is_positive() && ahead.unsigned_abs() > longest { now } else { moment }
+}
+
 /// `duration.HumanDuration` of k8s.io/apimachinery: the short age that printer columns show, such as `3m20s` or `5d`.
 pub fn human_duration(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -78,6 +91,20 @@ pub fn human_duration(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_wait_for_the_time_it_showed() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let span = Duration::from_secs(30);
+        let cases = [(100, 110, 10), (100, 200, 100), (100, 95, 0), (100, 69, 30), (4000, 400, 30)];
+        for (since, now, want) in cases {
+            assert_eq!(passed(at(since), at(now), span), Duration::from_secs(want), "{since} {now}");
+        }
+        let cases = [(100, 90, 100), (100, 200, 100), (100, 69, 69), (4000, 400, 400)];
+        for (moment, now, want) in cases {
+            assert_eq!(not_beyond(at(moment), at(now), span), at(want), "{moment} {now}");
+        }
+    }
 
     #[test]
     fn human_durations_read_as_kubectl_prints_them() {

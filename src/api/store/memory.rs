@@ -3,11 +3,14 @@
 //! Deterministic: no threads, no timers. Time comes from an injected clock; what has expired goes at the next call,
 //! or when [`MemoryStore::tick`] is called.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -34,7 +37,7 @@ struct State {
     log: Vec<StoreEvent>,
     current: Revision,
     compacted: Revision,
-    expiries: BTreeMap<(Timestamp, Revision), Bytes>,
+    expiries: BTreeMap<(Instant, Revision), Bytes>,
     watchers: Watchers,
 }
 
@@ -64,17 +67,17 @@ impl MemoryStore {
 
     /// Deletes what has expired by now.
     pub fn tick(&self) {
-        self.state.lock().expire(self.clock.now());
+        self.state.lock().expire(self.clock.instant());
     }
 
     fn now_state(&self) -> parking_lot::MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        state.expire(self.clock.now());
+        state.expire(self.clock.instant());
         state
     }
 
     fn put(&self, key: Bytes, value: Bytes, expected: Option<Revision>, ttl: Option<Duration>) -> Result<Revision, StoreError> {
-        let deadline = ttl.map(|ttl| self.clock.now() + ttl);
+        let deadline = ttl.map(|ttl| self.clock.instant() + ttl);
         let mut state = self.now_state();
         let previous = state.newest(&key).cloned();
         if previous.as_ref().map(|kv| kv.mod_revision) != expected {
@@ -118,7 +121,7 @@ impl State {
         revision
     }
 
-    fn expire(&mut self, now: Timestamp) {
+    fn expire(&mut self, now: Instant) {
         while let Some(((deadline, revision), _)) = self.expiries.first_key_value()
             && *deadline <= now
         {

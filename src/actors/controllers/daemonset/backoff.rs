@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+use troupe_api::meta::time::passed;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -34,18 +35,18 @@ impl Backoff {
     /// How long to wait still before the node's failed pod may be replaced; `None`: now.
     pub fn left(&self, node: &str, now: Timestamp) -> Option<Duration> {
         let pause = self.pauses.get(node)?;
-        pause.length.checked_sub(elapsed(pause.since, now)).filter(|left| !left.is_zero())
+        pause.length.checked_sub(passed(pause.since, now, pause.length)).filter(|left| !left.is_zero())
     }
 
     /// A failed pod of the node is replaced: the next one waits twice as long, unless this one held out.
     pub fn replaced(&mut self, node: &str, now: Timestamp) {
-        let before = self.pauses.get(node).filter(|pause| elapsed(pause.since, now) <= 2 * LONGEST);
+        let before = self.pauses.get(node).filter(|pause| !is_old(pause, now));
         let length = before.map_or(FIRST, |pause| (pause.length * 2).min(LONGEST));
         self.pauses.insert(node.to_owned(), Pause { since: now, length });
-        self.pauses.retain(|_, pause| elapsed(pause.since, now) <= 2 * LONGEST);
+        self.pauses.retain(|_, pause| !is_old(pause, now));
     }
 }
 
-fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    now.duration_since(since).try_into().unwrap_or_default()
+fn is_old(pause: &Pause, now: Timestamp) -> bool {
+    passed(pause.since, now, LONGEST) > 2 * LONGEST
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use troupe_api::meta::time::passed;
 
 const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(600);
@@ -39,8 +40,7 @@ pub fn left(failures: u32, last: Timestamp, now: Timestamp) -> Option<Duration> 
     }
     let factor = 2_u32.saturating_pow(failures - 1);
     let pause = FIRST.saturating_mul(factor).min(LONGEST);
-    let passed: Duration = now.duration_since(last).try_into().unwrap_or_default();
-    pause.checked_sub(passed).filter(|left| !left.is_zero())
+    pause.checked_sub(passed(last, now, pause)).filter(|left| !left.is_zero())
 }
 
 /// When a pod ended, as far as can be told: its containers' last end, when it stopped being ready, when it was told to

@@ -4,9 +4,13 @@ pub mod facts;
 pub mod lease;
 pub mod status;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::{Value, json};
 use troupe_api::{Status, client::Client, service::PatchType};
@@ -21,7 +25,7 @@ use crate::runtime::{host::UnitContext, unit::Unit};
 /// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
 /// A status that does not change is written this often.
-const REPORT: SignedDuration = SignedDuration::from_mins(5);
+const REPORT: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What the node is told about itself.
@@ -45,7 +49,7 @@ pub struct NodeReporter {
     facts: Arc<NodeFacts>,
     node: Option<Arc<Node>>,
     written: Option<NodeStatus>,
-    written_at: Timestamp,
+    written_at: Option<Instant>,
     renewed: Option<Timestamp>,
     /// A renewal is under way, or waits to be tried again.
     renewing: bool,
@@ -54,8 +58,8 @@ pub struct NodeReporter {
 
 impl NodeReporter {
     pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
-        let (node, written, renewed) = (None, None, None);
-        NodeReporter { context, client, facts, node, written, written_at: Timestamp::UNIX_EPOCH, renewed, renewing: false, ready: false }
+        let (node, written, written_at, renewed) = (None, None, None, None);
+        NodeReporter { context, client, facts, node, written, written_at, renewed, renewing: false, ready: false }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -83,11 +87,20 @@ impl NodeReporter {
         }
         let (client, name, heartbeat) = (self.client.clone(), self.context.node_name.clone(), self.facts.heartbeat);
         let uid = self.node.as_ref().and_then(|node| node.metadata.uid.clone());
-        let work = async move { lease::renew(&client, &name, uid.as_deref(), Timestamp::now(), heartbeat).await };
-        cx.spawn_then(work, |reporter, renewed, cx| match renewed {
-            Ok(()) => {
+        let before = self.renewed;
+        let work = async move {
+            // The first renewal may follow those of a process before this one.
+            let before = match before {
+                None => lease::renewed(&client, &name).await?,
+                before => before,
+            };
+            let now = lease::next_renewal(before, Timestamp::now());
+            lease::renew(&client, &name, uid.as_deref(), now, heartbeat).await.map(|()| now)
+        };
+        cx.spawn_then(work, |reporter, renewed: Result<Timestamp, Status>, cx| match renewed {
+            Ok(renewed) => {
                 reporter.renewing = false;
-                reporter.renewed = Some(Timestamp::now());
+                reporter.renewed = Some(renewed);
             }
             Err(error) => {
                 tracing::warn!(%error, "lease not renewed");
@@ -104,7 +117,7 @@ impl NodeReporter {
         let (before, since) = (self.written.clone(), self.written_at);
         let work = async move {
             let status = measure(&context, &facts, before.as_ref()).await;
-            let due = Timestamp::now().duration_since(since) >= REPORT;
+            let due = since.is_none_or(|since| since.elapsed() >= REPORT);
             if !due && before.as_ref().is_some_and(|before| same(before, &status)) {
                 // Others change conditions too: of a node that was silent they become Unknown.
                 match client.all::<Node>().get(&context.node_name).await {
@@ -124,7 +137,7 @@ impl NodeReporter {
         match written {
             Ok(wrote) => {
                 if wrote {
-                    self.written_at = Timestamp::now();
+                    self.written_at = Some(Instant::now());
                 }
                 self.written = Some(status);
                 self.announce(ready);

@@ -6,10 +6,12 @@ pub mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
+
+use troupe_api::meta::time::not_beyond;
 
 use super::worker::{
     observed::Observed,
@@ -77,6 +79,17 @@ struct ProbeState {
     streak: i32,
 }
 
+impl ProbeState {
+    fn period(&self) -> SignedDuration {
+        seconds(self.probe.period_seconds, 10).max(SignedDuration::from_secs(1))
+    }
+
+    /// How far ahead the next run can have been set.
+    fn longest(&self) -> Duration {
+        self.period().max(seconds(self.probe.initial_delay_seconds, 0)).unsigned_abs()
+    }
+}
+
 /// All probes of a pod.
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
@@ -109,7 +122,8 @@ impl Probes {
                     ProbeKind::Startup => known.map(|(started, _)| started).filter(|started| *started),
                     ProbeKind::Readiness => known.map(|(_, ready)| ready),
                 };
-                let first = later(seen.started(), seconds(probe.initial_delay_seconds, 0));
+                let delay = seconds(probe.initial_delay_seconds, 0);
+                let first = not_beyond(later(seen.started(), delay), now, delay.unsigned_abs());
                 let state = ProbeState {
                     container: seen.name.clone(),
                     probe: probe.clone(),
@@ -140,6 +154,9 @@ impl Probes {
 
     /// The probes that are due; each runs once at a time.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<ProbeTask> {
+        for state in self.states.values_mut() {
+            state.due = not_beyond(state.due, now, state.longest());
+        }
         let due = |(key, state): (&(String, ProbeKind), &ProbeState)| {
             (!state.running && state.due <= now && self.active(&key.0, key.1, state)).then(|| key.clone())
         };
@@ -148,7 +165,7 @@ impl Probes {
             .map(|key| {
                 let state = self.states.get_mut(&key).expect("its key was just read");
                 state.running = true;
-                state.due = later(now, seconds(state.probe.period_seconds, 10).max(SignedDuration::from_secs(1)));
+                state.due = later(now, state.period());
                 ProbeTask { container: state.container.clone(), probe: state.probe.clone(), container_id: key.0, kind: key.1 }
             })
             .collect()

@@ -1,6 +1,7 @@
 //! How long a failed container waits before it is started again.
 
 use jiff::{SignedDuration, Timestamp};
+use troupe_api::meta::time::not_beyond;
 
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST: SignedDuration = SignedDuration::from_mins(5);
@@ -25,8 +26,11 @@ impl RestartBackoff {
     }
 
     /// When a container that ended at `finished` may start again.
-    pub fn until(&self, finished: Timestamp) -> Timestamp {
-        if finished.duration_since(self.updated) > FORGET { finished } else { finished.saturating_add(self.delay).unwrap_or(finished) }
+    pub fn until(&self, finished: Timestamp, now: Timestamp) -> Timestamp {
+        if finished.duration_since(self.updated) > FORGET {
+            return finished;
+        }
+        not_beyond(finished.saturating_add(self.delay).unwrap_or(finished), now, LONGEST.unsigned_abs())
     }
 
     /// The backoff after one more start at `now` of a container that ended at `finished`.
@@ -72,8 +76,11 @@ mod tests {
     fn a_container_that_ran_ten_minutes_begins_anew() {
         let old = RestartBackoff { delay: LONGEST, updated: at(0) };
         assert_eq!(RestartBackoff::after_restart(Some(old), at(601), at(602)).delay, FIRST);
-        assert_eq!(old.until(at(601)), at(601));
-        assert_eq!(old.until(at(100)), at(400));
+        assert_eq!(old.until(at(601), at(601)), at(601));
+        assert_eq!(old.until(at(100), at(100)), at(400));
+        assert_eq!(old.until(at(4000), at(400)), at(4000), "it ran for long");
+        let recent = RestartBackoff { updated: at(3990), ..old };
+        assert_eq!(recent.until(at(4000), at(400)), at(400), "the clock was set back");
     }
 
     #[test]

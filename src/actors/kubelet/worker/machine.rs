@@ -1,12 +1,15 @@
 //! A pod's life on this node as a state machine: facts come in, effects go out. It never waits and has no clock,
 //! so that the worker's shell, tests and simulations drive the same thing.
 
+mod waking;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use troupe_cri::names::PodIdentity;
 
+use self::waking::{OBSERVE_AGAIN, REFRESH, retry_delay};
 use super::{
     apply::StepFailure,
     backoff::RestartBackoff,
@@ -18,11 +21,6 @@ use crate::kubelet::{
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes},
     status::{Sentence, StatusInputs, pod_status},
 };
-
-/// How often written volumes are brought up to date.
-const REFRESH: SignedDuration = SignedDuration::from_secs(20);
-/// When a failed observation is tried again.
-const OBSERVE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// What the shell is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,11 +121,6 @@ impl PodMachine {
         let building = self.memory.busy.then(|| "the next container, sandbox or volume to be made".to_owned());
         let failed = self.memory.failures.values().map(|failure| format!("another try after {}: {}", failure.reason, failure.message));
         stopping.chain(removing).chain(building).chain(failed).collect()
-    }
-
-    /// When to call [`PodMachine::advance`] even if nothing happens.
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        self.wake_at
     }
 
     /// The pod changed in the API.
@@ -232,6 +225,7 @@ impl PodMachine {
 
     /// Goes on from what is known now.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Effect> {
+        self.follow_clock(now);
         let mut effects = Vec::new();
         let may_observe = self.observe_at.is_none_or(|at| at <= now);
         if self.stale && !self.observing && may_observe {
@@ -274,29 +268,6 @@ impl PodMachine {
         }
         self.arm(next.wake_at, spec, &mut effects, now);
         effects
-    }
-
-    /// When a failed step may be tried again. What is due already waits for the observation under way, which wakes by itself.
-    fn memory_wake(&self, now: Timestamp) -> Option<Timestamp> {
-        self.memory.failures.values().map(|failure| failure.retry_at).filter(|at| *at > now).min()
-    }
-
-    fn check_deadline(&mut self, now: Timestamp) {
-        let Some(pod) = &self.pod else { return };
-        let limit = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-        let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-        let Some((limit, start)) = limit.zip(start) else { return };
-        if now.duration_since(start.0) >= SignedDuration::from_secs(limit) && self.stopping.is_none() {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            self.condemn(Sentence { reason: "DeadlineExceeded".into(), message });
-        }
-    }
-
-    fn deadline(&self) -> Option<Timestamp> {
-        let pod = self.pod.as_ref()?;
-        let limit = pod.spec.as_ref()?.active_deadline_seconds?;
-        let start = pod.status.as_ref()?.start_time.as_ref()?;
-        start.0.saturating_add(SignedDuration::from_secs(limit)).ok()
     }
 
     /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
@@ -406,40 +377,6 @@ impl PodMachine {
             let known = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
             self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(known, seen.finished(), now));
         }
-    }
-
-    /// Starts what is due and remembers when the next thing is.
-    fn arm(&mut self, planned: Option<Timestamp>, spec: &PodSpec, effects: &mut Vec<Effect>, now: Timestamp) {
-        let mut wake = [planned, self.wake_at].into_iter().flatten().min();
-        let mut sooner = |time: Option<Timestamp>| wake = [wake, time].into_iter().flatten().min();
-        if self.stopping.is_none() {
-            let due = self.probes.take_due(now);
-            let wanted = due.into_iter().filter(|task| find_container(spec, &task.container).is_some());
-            effects.extend(wanted.map(|task| Effect::Probe(Box::new(task))));
-            sooner(self.probes.next_due());
-            sooner(self.deadline());
-            if !self.refreshing && !self.memory.busy {
-                match self.refresh_at {
-                    Some(at) if at <= now => {
-                        self.refreshing = true;
-                        effects.push(Effect::Refresh);
-                    }
-                    at => sooner(at),
-                }
-            }
-        }
-        self.wake_at = wake;
-    }
-}
-
-/// How long to wait before a failed step is tried again.
-fn retry_delay(reason: &str, count: u32) -> SignedDuration {
-    let doubled = |first: i64, longest: i64| SignedDuration::from_secs((first << count.saturating_sub(1).min(10)).min(longest));
-    match reason {
-        "ErrImagePull" => doubled(10, 300),
-        "FailedMount" => doubled(1, 120),
-        "FailedCreatePodSandBox" => doubled(1, 15),
-        _ => doubled(1, 10),
     }
 }
 

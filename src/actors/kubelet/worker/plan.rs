@@ -274,7 +274,7 @@ pub(super) fn plan_running(situation: &Situation<'_>, container: &Container, see
 pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &ContainerView, plan: &mut Plan) {
     let known = situation.memory.backoffs.get(&container.name).copied();
     let backoff = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
-    let until = backoff.map_or(seen.finished(), |backoff| backoff.until(seen.finished()));
+    let until = backoff.map_or(seen.finished(), |backoff| backoff.until(seen.finished(), situation.now));
     if let Some(backoff) = backoff.filter(|_| until > situation.now) {
         let id = troupe_cri::names::PodIdentity::of(situation.pod);
         let message = format!(

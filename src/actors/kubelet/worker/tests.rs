@@ -276,3 +276,13 @@ fn a_runtime_that_does_not_answer_is_asked_once_a_second() {
     }
     assert_eq!(asked, 5);
 }
+
+#[test]
+fn a_runtime_is_asked_again_although_the_clock_was_set_back() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    assert!(machine.advance(at(10_000)).contains(&Effect::Observe));
+    machine.observed(None, BTreeMap::new(), at(10_000));
+    assert!(machine.advance(at(6_400)).contains(&Effect::Observe), "an hour earlier, by the clock");
+    machine.observed(None, BTreeMap::new(), at(6_400));
+    assert!(machine.advance(at(10_000)).contains(&Effect::Observe), "and when it is set forward");
+}

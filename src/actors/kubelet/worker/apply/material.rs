@@ -41,7 +41,8 @@ impl Tokens {
 fn is_aging(token: &Token, now: Timestamp) -> bool {
     let life = token.expires.duration_since(token.issued);
     let age = now.duration_since(token.issued);
-    age > life * 4 / 5 || age > SignedDuration::from_hours(24)
+    // One from the future, of a clock that was set back since, is not valid yet.
+    age.is_negative() || age > life * 4 / 5 || age > SignedDuration::from_hours(24)
 }
 
 /// Fetches all config maps and secrets that a pod's volumes, or one container's environment, refer to.
