@@ -95,7 +95,7 @@ impl Kubelet {
         let machine = MachineFacts::read();
         let mut tasks = Vec::new();
         let services = service_lister(&options, system, &mut tasks);
-        let context = Arc::new(context(&options, &version, &machine, services));
+        let context = Arc::new(context(&options, system, &version, &machine, services));
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
         let cache = options.client.as_ref().map(|client| pod_cache(client, &context.node_name, system, &mut tasks));
         let (all, source) = (all_pods(cache.clone(), manifests.clone()), pod_source(cache.clone(), manifests.clone()));
@@ -153,11 +153,17 @@ fn pod_cache(client: &Client, node: &str, system: &System, tasks: &mut Vec<TaskH
     cache
 }
 
-fn context(options: &KubeletOptions, version: &VersionResponse, machine: &MachineFacts, services: Option<Lister<Service>>) -> NodeContext {
+fn context(
+    options: &KubeletOptions,
+    system: &System,
+    version: &VersionResponse,
+    machine: &MachineFacts,
+    services: Option<Lister<Service>>,
+) -> NodeContext {
     let node_name: Arc<str> = options.node_name.as_str().into();
     let listed = move || services.as_ref().map(|services| services.list("")).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
-        Some(client) => (Arc::new(ApiCluster::new(client.clone(), Arc::new(listed))), EventRecorder::start(client.clone(), node_name.clone())),
+        Some(client) => (Arc::new(ApiCluster::new(client.clone(), Arc::new(listed))), EventRecorder::start(system, client, &node_name)),
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
