@@ -26,7 +26,8 @@ pub const ACTORS: &str = "/debug/troupe/process/actors";
 /// Its hops that may belong to the story of an object: `?object=pods%20default/web&trace=…&version=…`, the latter two
 /// repeated. With `&asker=ID` of the process itself nothing is told twice.
 pub const HOPS: &str = "/debug/troupe/process/hops";
-/// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message.
+/// POST: lets an actor panic, `?path=controllers/deployment`; with `&when=next-message` not before its next message, with
+/// `&when=poison&key=default/web` whenever it works on that key (without one: whatever it does) until `&when=cure`.
 pub const KILL: &str = "/debug/troupe/process/kill";
 
 /// How long an actor may take to tell its status.
@@ -103,9 +104,11 @@ pub(super) fn hops(system: &System, wanted: &Wanted) -> Report<HopRecord> {
 fn kill(system: &System, query: &str) -> Result<Value, Status> {
     let value = |name| query_values(query, name).into_iter().next().unwrap_or_default();
     let path = resolve(system, &value("path"))?;
-    tracing::warn!(actor = %path, "killed by the chaos switch");
+    tracing::warn!(actor = %path, asked = query, "the chaos switch is used");
     match value("when").as_str() {
         "next-message" => system.directory().poison(&path),
+        "poison" => system.directory().poison_key(&path, &value("key"), true),
+        "cure" => system.directory().poison_key(&path, &value("key"), false),
         _ => system.directory().kill(&path),
     };
     Ok(json!({"killed": path, "process": system.process().name}))

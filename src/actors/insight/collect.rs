@@ -167,7 +167,7 @@ impl Insight {
                 _ => format!("\"{path}\" lives in several processes, name one of them: {}", named.join(", ")),
             }));
         };
-        let asked = format!("path={}&when={}", escaped(&path), escaped(&value("when")));
+        let asked = format!("path={}&when={}&key={}", escaped(&path), escaped(&value("when")), escaped(&value("key")));
         if chosen == own {
             let told = answer::tell(&self.system, true, KILL, &asked).await?;
             return serde_json::from_slice(&told).map_err(Status::internal);

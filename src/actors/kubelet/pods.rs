@@ -17,10 +17,12 @@ use troupe_cri::names::PodIdentity;
 use super::{
     cgroups,
     context::NodeContext,
+    events::Note,
     worker::shell::{PodSource, PodWorker, Wake, WhenGone},
 };
 use crate::runtime::{
     envelope::{On, Reply},
+    events,
     host::{UnitAddr, UnitContext},
     unit::{Policy, Unit},
 };
@@ -62,6 +64,9 @@ impl Pods {
     /// Wakes the pod's worker, or starts one if there is something to do for it.
     fn wake(&mut self, id: &PodIdentity, runtime: bool, cx: &mut UnitContext<'_, Self>) {
         if let Some((_, worker)) = self.workers.get(&id.uid) {
+            if !runtime {
+                worker.lift_quarantine();
+            }
             return cx.reach(worker).wake(Wake { runtime }, cx.cause().clone());
         }
         let known = (self.source)(id).is_some();
@@ -74,11 +79,21 @@ impl Pods {
         let path = format!("{}/{}/{}/{}", cx.path(), id.namespace, id.name, id.uid);
         let (context, source, pods) = (self.context.clone(), self.source.clone(), cx.address());
         let when_gone: WhenGone = Arc::new(move |id: &PodIdentity| pods.wake(PodGone(id.clone()), Cause::default()));
-        let (worker_id, policy) = (id.clone(), Policy::default());
+        let (worker_id, policy) = (id.clone(), self.policy(&id));
         let worker = cx.system().spawn(path, policy, move |_| PodWorker::new(context.clone(), worker_id.clone(), source.clone(), when_gone.clone()));
         // What led here goes along, for the trace.
         cx.reach(&worker).wake(Wake::default(), cx.cause().clone());
         self.workers.insert(id.uid.clone(), (id, worker));
+    }
+
+    /// A pod that its worker fails on again and again must not take the others along.
+    fn policy(&self, id: &PodIdentity) -> Policy {
+        let (context, source, id) = (self.context.clone(), self.source.clone(), id.clone());
+        Policy::per_object(move |why| {
+            if let Some(pod) = source(&id) {
+                context.events.pod(&pod, Note::warning(events::QUARANTINED, events::quarantine_message("the kubelet's worker", why)));
+            }
+        })
     }
 
     /// Starts workers for all pods, and for remains of others on disk.

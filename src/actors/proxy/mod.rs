@@ -33,7 +33,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_net::{conntrack::Conntrack, iptables::Iptables};
 
 use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
-use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy};
+use crate::runtime::{cache::Lister, events::EventRecorder, host::UnitAddr, system::System, unit::Policy};
 
 /// What the proxy works with.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct ProxyOptions {
     pub conntrack: Arc<dyn Conntrack>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
+    /// Tells of Services that cannot be worked on; `None` tells nobody.
+    pub events: Option<EventRecorder>,
 }
 
 /// The running proxy.

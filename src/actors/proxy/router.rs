@@ -19,7 +19,9 @@ use super::{
 };
 use crate::runtime::{
     cache::Subscription,
+    controller::ReconcileContext,
     envelope::{On, Reply},
+    events,
     host::{UnitAddr, UnitContext},
     unit::{Policy, Unit},
 };
@@ -68,10 +70,21 @@ impl ServiceRouter {
         let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
         let (services, node, own) = (self.options.services.clone(), self.node.clone(), key.clone());
         let path = format!("{}/services/{key}", Proxy::PATH);
-        let unit = cx
-            .system()
-            .spawn(path, Policy::default(), move |_| ServiceRules::new(own.clone(), services.clone(), index.clone(), node.clone(), table.clone()));
+        let policy = self.policy(&key);
+        let unit =
+            cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), services.clone(), index.clone(), node.clone(), table.clone()));
         self.units.insert(key, unit);
+    }
+
+    /// A Service that its unit fails on again and again keeps its last rules, and must not take the others along.
+    fn policy(&self, key: &ObjectKey) -> Policy {
+        let (services, recorder, key) = (self.options.services.clone(), self.options.events.clone(), key.clone());
+        Policy::per_object(move |why| {
+            if let (Some(recorder), Some(service)) = (&recorder, services.get(&key)) {
+                let about = ReconcileContext::reference(&*service.object);
+                recorder.warning(&about, events::QUARANTINED, events::quarantine_message("the service proxy", why));
+            }
+        })
     }
 
     fn end_unit(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
@@ -120,7 +133,10 @@ impl On<ServiceTouched> for ServiceRouter {
         }
         let exists = self.options.services.get(&key).is_some();
         match self.units.get(&key) {
-            Some(unit) if exists && unit.connected() => unit.wake(PlanRules { report_anyway: false }, cx.cause().clone()),
+            Some(unit) if exists && unit.connected() => {
+                unit.lift_quarantine();
+                unit.wake(PlanRules { report_anyway: false }, cx.cause().clone());
+            }
             _ if exists => self.start_unit(key, cx),
             Some(_) => self.end_unit(&key, cx),
             None => {}

@@ -52,6 +52,7 @@ impl Stage {
             conntrack: stage.conntrack.clone(),
             services: stage.services.clone(),
             slices: stage.slices.clone(),
+            events: None,
         };
         Proxy::start(options, &stage.system);
         stage

@@ -1,4 +1,4 @@
-//! The directory of live actors: what `troupe actors` shows, and the chaos switch.
+//! The directory of live actors: what `troupe actors` shows.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +14,10 @@ use futures::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
+    chaos::Chaos,
     metrics::{ActorKind, Totals},
     recorder::Name,
 };
@@ -41,6 +42,8 @@ pub enum ActorState {
     Starting,
     Running,
     Restarting,
+    /// It failed too often, and is tried again slowly.
+    Quarantined,
 }
 
 /// One live actor, as the directory reports it. Durations are in microseconds.
@@ -77,8 +80,12 @@ pub struct Entry {
     last_failure: Mutex<Option<String>>,
     /// Handling times by power of two of nanoseconds.
     latency: [AtomicU64; 40],
-    poison: AtomicBool,
-    chaos_delay: AtomicU64,
+    chaos: Chaos,
+    /// It is to end, also if it rests between two starts.
+    ending: AtomicBool,
+    ended: Notify,
+    /// Something changed that may have made it fail.
+    lifted: Notify,
     control: Box<dyn Fn(Control) + Send + Sync>,
 }
 
@@ -96,8 +103,10 @@ impl Entry {
             restarts: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             latency: [const { AtomicU64::new(0) }; 40],
-            poison: AtomicBool::new(false),
-            chaos_delay: AtomicU64::new(0),
+            chaos: Chaos::default(),
+            ending: AtomicBool::new(false),
+            ended: Notify::new(),
+            lifted: Notify::new(),
             control,
         })
     }
@@ -163,16 +172,48 @@ impl Entry {
         self.restarts.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn take_poison(&self) -> bool {
-        self.poison.load(Relaxed) && self.poison.swap(false, Relaxed)
+    pub(crate) fn set_quarantined(&self) {
+        self.state.store(3, Relaxed);
     }
 
-    /// A delay to put in before the next message; zero unless the chaos switch is on.
-    pub(crate) fn chaos_delay(&self) -> Duration {
-        match self.chaos_delay.load(Relaxed) {
-            0 => Duration::ZERO,
-            most => Duration::from_nanos(rand::random_range(0..=most)),
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.state.load(Relaxed) == 3
+    }
+
+    /// Lets a quarantined unit try again soon.
+    pub(crate) fn lift(&self) {
+        if self.is_quarantined() {
+            self.lifted.notify_one();
         }
+    }
+
+    /// Ends the unit in good order, or at once where it rests after a failure.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Relaxed);
+        self.ended.notify_one();
+        self.control(Control::Stop);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
+    /// Waits until the pause is over or the unit is to end.
+    pub(crate) async fn rest(&self, pause: Duration) {
+        // In a fixed order, so that simulations repeat themselves.
+        tokio::select! { biased; () = self.ended.notified() => {}, () = tokio::time::sleep(pause) => {} }
+    }
+
+    /// The same for a quarantine, that may be lifted once `least` has passed.
+    pub(crate) async fn rest_in_quarantine(&self, least: Duration, pause: Duration) {
+        self.rest(least).await;
+        if !self.is_ending() {
+            tokio::select! { biased; () = self.lifted.notified() => {}, () = self.rest(pause.saturating_sub(least)) => {} }
+        }
+    }
+
+    pub(crate) fn chaos(&self) -> &Chaos {
+        &self.chaos
     }
 
     pub(crate) fn control(&self, control: Control) {
@@ -196,7 +237,8 @@ impl Entry {
         let state = match self.state.load(Relaxed) {
             0 => ActorState::Starting,
             1 => ActorState::Running,
-            _ => ActorState::Restarting,
+            2 => ActorState::Restarting,
+            _ => ActorState::Quarantined,
         };
         ActorStatus {
             path: self.path.clone(),
@@ -279,32 +321,5 @@ impl Directory {
             entry.status(status.unwrap_or_default())
         });
         join_all(asked).await
-    }
-
-    /// Chaos: makes the unit at `path` panic at once. `false` when there is none.
-    pub fn kill(&self, path: &str) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.control(Control::Crash("killed by the chaos switch".to_owned()));
-        }
-        found.is_some()
-    }
-
-    /// Chaos: makes the unit at `path` panic at its next message. `false` when there is none.
-    pub fn poison(&self, path: &str) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.poison.store(true, Relaxed);
-        }
-        found.is_some()
-    }
-
-    /// Chaos: each message of the unit waits a random time up to `most`; zero ends it. `false` when there is none.
-    pub fn delay(&self, path: &str, most: Duration) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.chaos_delay.store(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        }
-        found.is_some()
     }
 }

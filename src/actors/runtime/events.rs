@@ -37,6 +37,15 @@ const BACKLOG: usize = 1000;
 const FINISH: Duration = Duration::from_secs(6 * 60);
 /// How often series that go on are written again, before they expire.
 const REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// The reason of events about objects that are set aside because work on them panics or fails again and again.
+pub const QUARANTINED: &str = "ReconcileQuarantined";
+
+/// What such an event says.
+pub fn quarantine_message(unit: &str, why: &str) -> String {
+    format!("{unit} failed on this object again and again, sets it aside until it changes and tries it every few minutes: {why}")
+}
+
 /// Writes events of one component. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub struct EventRecorder {

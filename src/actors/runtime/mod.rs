@@ -1,9 +1,11 @@
 //! Supervisor, traced envelope, key queue, cache, clock, recorder and directory of live actors.
 
 pub mod cache;
+pub(crate) mod chaos;
 pub mod controller;
 pub mod directory;
 pub mod envelope;
+pub mod essence;
 pub mod events;
 pub mod host;
 pub mod leader;

@@ -226,6 +226,27 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
         newly
     }
 
+    /// Whether a key is in quarantine.
+    pub fn is_quarantined(&self, key: &K) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.quarantined)
+    }
+
+    /// Takes a key out of quarantine, as if it had never failed, and wants it worked on.
+    pub fn release(&mut self, key: &K) {
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.quarantined) else { return };
+        (slot.failures, slot.panics, slot.quarantined) = (0, 0, false);
+        if slot.in_flight {
+            slot.dirty = true;
+            return;
+        }
+        if let Some(due) = slot.due.take() {
+            self.due.remove(&due);
+        }
+        if !slot.ready {
+            self.make_ready(key.clone());
+        }
+    }
+
     /// Keys that can run now.
     pub fn ready(&self) -> usize {
         self.ready.len()

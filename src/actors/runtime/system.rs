@@ -185,13 +185,13 @@ impl System {
     pub fn stop(&self, path: &str) {
         self.stop_below(path);
         if let Some(entry) = self.directory().get(path) {
-            entry.control(Control::Stop);
+            entry.end();
         }
     }
 
     pub(crate) fn stop_below(&self, path: &str) {
         for entry in self.directory().below(path) {
-            entry.control(Control::Stop);
+            entry.end();
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a supervised unit is, and how its failures are treated.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -26,11 +26,28 @@ pub struct Policy {
     /// Pause before the first restart; doubles with each failure in the window.
     pub backoff: Duration,
     pub max_backoff: Duration,
-    /// More failures than this within `window` escalate to the parent.
+    /// More failures than this within `window` escalate to the parent, or lead into quarantine.
     pub intensity: usize,
     pub window: Duration,
+    /// For units of which there is one per object: what fails with one object must not take the others along.
+    pub quarantine: Option<Quarantine>,
     /// Messages that `ask` and `try_tell` may queue.
     pub mailbox: usize,
+}
+
+/// How a unit is set aside that failed too often.
+#[derive(Clone)]
+pub struct Quarantine {
+    /// The pause between two tries.
+    pub pause: Duration,
+    /// Hears why, once for each time it is set aside.
+    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl fmt::Debug for Quarantine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quarantine").field("pause", &self.pause).finish_non_exhaustive()
+    }
 }
 
 impl Default for Policy {
@@ -40,12 +57,19 @@ impl Default for Policy {
             max_backoff: Duration::from_secs(10),
             intensity: 10,
             window: Duration::from_secs(60),
+            quarantine: None,
             mailbox: 1024,
         }
     }
 }
 
 impl Policy {
+    /// For units of which there is one per object. `tell` hears why one is set aside.
+    pub fn per_object(tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let quarantine = Quarantine { pause: Duration::from_secs(300), tell: Arc::new(tell) };
+        Policy { intensity: 5, quarantine: Some(quarantine), ..Policy::default() }
+    }
+
     /// The pause before restart number `failures` (1 for the first) within the window; `jitter` in 0..1 adds up to a half.
     pub fn pause(&self, failures: usize, jitter: f64) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));

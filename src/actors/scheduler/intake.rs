@@ -37,6 +37,17 @@ pub enum News {
     },
 }
 
+impl News {
+    /// What changed, for people.
+    pub fn subject(&self) -> String {
+        match self {
+            News::Pending { key, .. } | News::Assigned { key, .. } | News::Gone { key, .. } => format!("pod {key}"),
+            News::Node { node, .. } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
+            News::NodeGone { name } => format!("node {name}"),
+        }
+    }
+}
+
 /// The changes not yet taken. Bounded by what the caches hold: each entry is one event of theirs.
 #[derive(Default)]
 pub struct Intake {

@@ -11,6 +11,7 @@ mod intake;
 pub mod metrics;
 pub mod node_info;
 pub mod plugins;
+pub mod quarantine;
 pub mod queue;
 pub mod resources;
 pub mod snapshot;

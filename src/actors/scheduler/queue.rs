@@ -136,12 +136,29 @@ impl SchedulingQueue {
 
     /// The attempt failed for a reason outside the pod (a lost race, an API error): try again after backoff.
     pub fn failed(&mut self, key: &ObjectKey, now: Instant) {
+        if let Some(entry) = self.pods.get(key) {
+            self.set_aside(key, now + backoff(entry.attempts));
+        }
+    }
+
+    /// No further attempt before `until`, unless the pod is released.
+    pub fn set_aside(&mut self, key: &ObjectKey, until: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
         if matches!(entry.place, Place::InFlight { .. }) {
-            let (until, arrival) = (now + backoff(entry.attempts), entry.arrival);
             entry.place = Place::Backoff(until);
-            self.backoff.insert((until, arrival), key.clone());
+            self.backoff.insert((until, entry.arrival), key.clone());
             metrics::incoming("backoff", ATTEMPT_FAILED);
+        }
+    }
+
+    /// Ends a pod's backoff.
+    pub fn release(&mut self, key: &ObjectKey) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        if let Place::Backoff(until) = entry.place {
+            self.backoff.remove(&(until, entry.arrival));
+            entry.place = Place::Active;
+            self.active.insert((Reverse(entry.priority), entry.arrival, key.clone()));
+            metrics::incoming("active", "UnscheduledPodUpdate");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,15 +24,17 @@ use super::{
     metrics::{self, AttemptResult, ExtensionPoint},
     node_info::PodInfo,
     plugins::default_plugins,
+    quarantine::{PAUSE, Quarantine, Sentence},
     queue::SchedulingQueue,
     snapshot::Snapshot,
 };
 use crate::runtime::{
     cache::{Cache, Caches, Subscription},
+    chaos::die_if,
     controller::ReconcileContext,
     envelope::{On, Reply},
-    events::EventRecorder,
-    host::UnitContext,
+    events::{self, EventRecorder},
+    host::{UnitContext, panic_text},
     unit::Unit,
 };
 
@@ -58,11 +61,13 @@ pub struct SchedulerUnit {
     pending: HashMap<ObjectKey, (Arc<Pod>, Cause)>,
     /// Bound by us, not yet seen bound.
     assumed: HashMap<ObjectKey, Arc<str>>,
+    quarantine: Quarantine,
     events: Option<EventRecorder>,
     rng: Option<StdRng>,
     synced: bool,
     next_start: usize,
-    alarmed: bool,
+    /// When it wakes by itself.
+    alarm: Option<Instant>,
     bound: u64,
     failed: u64,
 }
@@ -80,11 +85,12 @@ impl SchedulerUnit {
             plugins: default_plugins(),
             pending: HashMap::new(),
             assumed: HashMap::new(),
+            quarantine: Quarantine::default(),
             events: None,
             rng: None,
             synced: false,
             next_start: 0,
-            alarmed: false,
+            alarm: None,
             bound: 0,
             failed: 0,
         }
@@ -93,34 +99,46 @@ impl SchedulerUnit {
     fn take_in(&mut self, cx: &UnitContext<'_, Self>) {
         let now = cx.system().instant();
         for news in self.intake.take() {
-            match news {
-                News::Pending { pod, key, cause } => {
-                    // The watch may still show a pod without the node that it was just given.
-                    if !self.assumed.contains_key(&key) {
-                        let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-                        self.pending.insert(key.clone(), (pod, cause));
-                        self.queue.upsert(key, priority, now);
-                    }
-                }
-                News::Assigned { pod, key, node } => {
-                    self.forget(&key);
-                    self.snapshot.set_pod(&node, pod);
-                }
-                News::Gone { key, freed } => {
-                    self.forget(&key);
-                    self.snapshot.remove_pod(&key);
-                    if freed {
-                        self.queue.cluster_changed(ClusterChange::PodRemoved, &self.plugins, now);
-                    }
-                }
-                News::Node { node, change } => {
-                    self.snapshot.set_node(node);
-                    if let Some(change) = change {
-                        self.queue.cluster_changed(change, &self.plugins, now);
-                    }
-                }
-                News::NodeGone { name } => self.snapshot.remove_node(&name),
+            let subject = news.subject();
+            // What one object is counted for may then be wrong; the others must be scheduled all the same.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take(news, now))) {
+                tracing::error!(subject, panic = panic_text(panic.as_ref()), "taking a change in panicked");
             }
+        }
+    }
+
+    fn take(&mut self, news: News, now: Instant) {
+        match news {
+            News::Pending { pod, key, cause } => {
+                // The watch may still show a pod without the node that it was just given.
+                if !self.assumed.contains_key(&key) {
+                    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+                    let released = self.quarantine.is_released_by(&key, &pod);
+                    self.pending.insert(key.clone(), (pod, cause));
+                    self.queue.upsert(key.clone(), priority, now);
+                    if released {
+                        self.queue.release(&key);
+                    }
+                }
+            }
+            News::Assigned { pod, key, node } => {
+                self.forget(&key);
+                self.snapshot.set_pod(&node, pod);
+            }
+            News::Gone { key, freed } => {
+                self.forget(&key);
+                self.snapshot.remove_pod(&key);
+                if freed {
+                    self.queue.cluster_changed(ClusterChange::PodRemoved, &self.plugins, now);
+                }
+            }
+            News::Node { node, change } => {
+                self.snapshot.set_node(node);
+                if let Some(change) = change {
+                    self.queue.cluster_changed(change, &self.plugins, now);
+                }
+            }
+            News::NodeGone { name } => self.snapshot.remove_node(&name),
         }
     }
 
@@ -128,6 +146,7 @@ impl SchedulerUnit {
         self.pending.remove(key);
         self.assumed.remove(key);
         self.queue.remove(key);
+        self.quarantine.forget(key);
     }
 
     /// Decides for a batch of pods, then yields to the mailbox if more wait.
@@ -155,21 +174,41 @@ impl SchedulerUnit {
     }
 
     fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let Some(due) = self.queue.next_wakeup().filter(|_| !self.alarmed) else { return };
-        self.alarmed = true;
-        cx.after(due.saturating_duration_since(cx.system().instant()), |unit, cx| {
-            unit.alarmed = false;
-            unit.pump(cx);
+        let Some(due) = self.queue.next_wakeup() else { return };
+        if self.alarm.is_some_and(|alarm| alarm <= due) {
+            return;
+        }
+        self.alarm = Some(due);
+        cx.after(due.saturating_duration_since(cx.system().instant()), move |unit, cx| {
+            // A pod that is due earlier has set another alarm meanwhile.
+            if unit.alarm == Some(due) {
+                unit.alarm = None;
+                unit.pump(cx);
+            }
         });
     }
 
     fn attempt(&mut self, key: ObjectKey, pod: Arc<Pod>, cause: Cause, cx: &mut UnitContext<'_, Self>) {
         let cause = cx.step("Schedule", &cause);
-        let info = PodInfo::new(pod.clone());
         let begun = Instant::now();
         let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
-        let (decision, looked_at) = decide(&self.plugins, &info, self.snapshot.nodes(), self.next_start, tie);
+        let poisoned = cx.is_poisoned(&key);
+        // Pure, so a panic leaves nothing half done: only this pod must suffer.
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            die_if(poisoned);
+            decide(&self.plugins, &PodInfo::new(pod.clone()), self.snapshot.nodes(), self.next_start, tie)
+        }));
         metrics::decided(begun.elapsed());
+        let (decision, looked_at) = match decided {
+            Ok(decided) => {
+                self.quarantine.forget(&key);
+                decided
+            }
+            Err(panic) => {
+                metrics::attempted(AttemptResult::Error, begun.elapsed());
+                return self.panicked(&key, &pod, panic_text(panic.as_ref()), cx);
+            }
+        };
         let nodes = self.snapshot.nodes().len().max(1);
         self.next_start = (self.next_start + looked_at) % nodes;
         match decision {
@@ -189,6 +228,23 @@ impl SchedulerUnit {
                 });
             }
         }
+    }
+
+    /// Sets a pod aside on which decisions panic.
+    fn panicked(&mut self, key: &ObjectKey, pod: &Pod, why: String, cx: &mut UnitContext<'_, Self>) {
+        tracing::warn!(%key, panic = why, "deciding panicked");
+        self.failed += 1;
+        let now = cx.system().instant();
+        let message = events::quarantine_message("scheduler", &why);
+        let sentence = self.quarantine.panicked(key, pod, why);
+        match sentence {
+            Sentence::Retry => self.queue.failed(key, now),
+            Sentence::SetAside | Sentence::StaysAside => self.queue.set_aside(key, now + PAUSE),
+        }
+        if let (Sentence::SetAside, Some(events)) = (sentence, &self.events) {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, message);
+        }
+        self.arm(cx);
     }
 
     /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
@@ -269,6 +325,8 @@ impl Unit for SchedulerUnit {
             "assumed": self.assumed.len(),
             "bound": self.bound,
             "failedAttempts": self.failed,
+            "kind": "Pod",
+            "quarantined": self.quarantine.list(),
         })
     }
 }

@@ -6,6 +6,8 @@
 mod clock;
 mod faults;
 #[cfg(test)]
+mod poison;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod workloads;

@@ -36,6 +36,22 @@ pub enum ActorsCommand {
         #[arg(long, value_enum, value_name = "WHEN", required = true, num_args = 0..=1, require_equals = true, default_missing_value = "now")]
         panic: When,
     },
+    /// Let an actor panic whenever it works on one object, to see that the others go on
+    Poison {
+        #[command(flatten)]
+        cluster: Box<crate::ClusterArgs>,
+        /// Its path, as troupe actors shows it
+        path: String,
+        /// The object, as NAMESPACE/NAME; none for an actor that has but one
+        #[arg(default_value = "")]
+        key: String,
+        /// The process that it lives in, where several have one at this path
+        #[arg(long)]
+        process: Option<String>,
+        /// No more
+        #[arg(long)]
+        end: bool,
+    },
 }
 
 /// When a killed actor panics.
@@ -47,17 +63,36 @@ pub enum When {
 
 /// Carries out a command.
 pub async fn command(command: ActorsCommand) -> Result<()> {
-    let ActorsCommand::Kill { cluster, path, process, panic } = command;
-    let remote = Remote::open(&cluster.resolve()?.kubeconfig)?;
-    let when = match panic {
-        When::Now => "now",
-        When::NextMessage => "next-message",
+    match command {
+        ActorsCommand::Kill { cluster, path, process, panic } => kill(*cluster, &path, process, panic).await,
+        ActorsCommand::Poison { cluster, path, key, process, end } => poison(*cluster, &path, &key, process, end).await,
+    }
+}
+
+async fn poison(cluster: crate::ClusterArgs, path: &str, key: &str, process: Option<String>, end: bool) -> Result<()> {
+    let when = if end { "cure" } else { "poison" };
+    let reply = told(cluster, path, when, key, process).await?;
+    let works = if key.is_empty() { "at all it does".to_owned() } else { format!("whenever it works on {key}") };
+    println!("{} of {} panics {}{works}", text(&reply["killed"]), text(&reply["process"]), if end { "no more " } else { "" });
+    Ok(())
+}
+
+async fn kill(cluster: crate::ClusterArgs, path: &str, process: Option<String>, panic: When) -> Result<()> {
+    let (when, at) = match panic {
+        When::Now => ("now", "now"),
+        When::NextMessage => ("next-message", "at its next message"),
     };
-    let process = process.unwrap_or_default();
-    let reply = remote.post_json(&format!("{}?path={}&when={when}&process={}", doors::KILL, escaped(&path), escaped(&process))).await?;
-    let at = if when == "now" { "now" } else { "at its next message" };
+    let reply = told(cluster, path, when, "", process).await?;
     println!("{} of {} panics {at}", text(&reply["killed"]), text(&reply["process"]));
     Ok(())
+}
+
+/// What the chaos switch answers.
+async fn told(cluster: crate::ClusterArgs, path: &str, when: &str, key: &str, process: Option<String>) -> Result<Value> {
+    let remote = Remote::open(&cluster.resolve()?.kubeconfig)?;
+    let process = process.unwrap_or_default();
+    let query = format!("path={}&when={when}&key={}&process={}", escaped(path), escaped(key), escaped(&process));
+    remote.post_json(&format!("{}?{query}", doors::KILL)).await
 }
 
 /// The live actors of all processes, each with the name of its `process`.
@@ -118,13 +153,20 @@ fn print_tree(actors: &[&Value]) {
             micros(&actor["p50Us"]),
             micros(&actor["p99Us"]),
             number(&actor["restarts"]),
-            text(&actor["state"]),
+            state(actor),
         );
     }
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+/// Its state, and the objects that it has set aside.
+fn state(actor: &Value) -> String {
+    let aside: Vec<&str> = actor["status"]["quarantined"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    let shown = if aside.is_empty() { String::new() } else { format!(", quarantined: {}", aside.join(" ")) };
+    format!("{}{shown}", text(&actor["state"]))
 }
 
 fn text(value: &Value) -> &str {

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,18 +11,22 @@ use std::{
 
 use actix::Message;
 use futures::{FutureExt, future::join_all};
-use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, ObjectKey},
 };
 
-use super::{AnyController, Outcome, ReconcileContext, ReconcileError, Watches, watches::Inbox};
+use super::{
+    AnyController, Outcome, ReconcileContext, ReconcileError, Watches,
+    watches::{Inbox, Primary},
+};
 use crate::runtime::{
     cache::Caches,
+    chaos::die_if,
     envelope::{On, Reply},
-    events::EventRecorder,
+    essence::Essence,
+    events::{self, EventRecorder},
     host::{UnitContext, panic_text},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
@@ -36,6 +41,14 @@ const RESYNC: Duration = Duration::from_secs(600);
 #[rtype(result = "()")]
 pub struct Wake;
 
+/// What is known of a key that fails.
+#[derive(Default)]
+struct Suspect {
+    /// What its object was at the last attempt.
+    tried: Option<Essence>,
+    error: String,
+}
+
 /// A controller with its queue.
 pub struct ControllerUnit {
     controller: Arc<dyn AnyController>,
@@ -46,7 +59,9 @@ pub struct ControllerUnit {
     inbox: Arc<Inbox>,
     queue: KeyQueue<ObjectKey>,
     subscriptions: Vec<Box<dyn Any>>,
-    primary: Option<(&'static str, &'static str)>,
+    primary: Option<Primary>,
+    /// The keys that fail at present.
+    suspects: BTreeMap<ObjectKey, Suspect>,
     events: Option<EventRecorder>,
     synced: bool,
     alarm: Option<Instant>,
@@ -67,6 +82,7 @@ impl ControllerUnit {
             queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of(name)),
             subscriptions: Vec::new(),
             primary: None,
+            suspects: BTreeMap::new(),
             events: None,
             synced: false,
             alarm: None,
@@ -110,9 +126,18 @@ impl ControllerUnit {
         let (controller, name) = (self.controller.clone(), self.name);
         let (system, path) = (cx.system().clone(), cx.path().clone());
         let work_key = key.clone();
+        let poisoned = cx.is_poisoned(&key);
+        if self.queue.failures(&key) > 0 {
+            let tried = self.essence(&key);
+            self.suspects.entry(key.clone()).or_default().tried = tried;
+        }
         let work = async move {
             let begun = system.instant();
-            let result = AssertUnwindSafe(controller.reconcile(&work_key, &context)).catch_unwind().await;
+            let reconcile = async {
+                die_if(poisoned);
+                controller.reconcile(&work_key, &context).await
+            };
+            let result = AssertUnwindSafe(reconcile).catch_unwind().await;
             // Until the caches show what was written, planning again would act on old news.
             if !context.settle().await {
                 tracing::warn!(controller = name, key = %work_key, "a cache does not show a write in time");
@@ -163,6 +188,7 @@ impl ControllerUnit {
         tracing::warn!(controller = self.name, %key, error, "{what}, will retry");
         self.failed += 1;
         self.last_error = Some(format!("{key}: {error}"));
+        self.suspects.entry(key.clone()).or_default().error = error;
     }
 
     fn finish(&mut self, key: ObjectKey, verdict: Verdict, cx: &mut UnitContext<'_, Self>) {
@@ -170,21 +196,36 @@ impl ControllerUnit {
         if self.queue.done(&key, verdict, cx.system().instant()) {
             self.announce_quarantine(&key);
         }
+        if self.queue.failures(&key) == 0 {
+            self.suspects.remove(&key);
+        }
         self.pump(cx);
+    }
+
+    fn essence(&self, key: &ObjectKey) -> Option<Essence> {
+        self.primary.as_ref().and_then(|primary| primary.essence(key))
+    }
+
+    /// Gives a quarantined key another chance if its object is not what it was at the last attempt.
+    fn release_if_changed(&mut self, key: &ObjectKey) {
+        let changed = || self.suspects.get(key).is_none_or(|suspect| suspect.tried != self.essence(key));
+        if self.queue.is_quarantined(key) && self.primary.is_some() && changed() {
+            tracing::info!(controller = self.name, %key, "changed, out of quarantine");
+            self.queue.release(key);
+        }
+    }
+
+    /// The keys in quarantine, and why.
+    fn quarantined(&self) -> BTreeMap<String, &str> {
+        let keys = self.queue.quarantined().into_iter();
+        keys.map(|key| (key.to_string(), self.suspects.get(key).map_or("", |suspect| suspect.error.as_str()))).collect()
     }
 
     fn announce_quarantine(&self, key: &ObjectKey) {
         tracing::error!(controller = self.name, %key, "quarantined, retried slowly from now on");
-        let (Some(events), Some((api_version, kind))) = (&self.events, self.primary) else { return };
-        let about = ObjectReference {
-            api_version: Some(api_version.into()),
-            kind: Some(kind.into()),
-            name: Some(key.name.to_string()),
-            namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
-            ..ObjectReference::default()
-        };
-        let why = self.last_error.as_deref().unwrap_or("it keeps failing");
-        events.warning(&about, "Quarantined", format!("{} sets this object aside and retries it slowly: {why}", self.name));
+        let (Some(events), Some(primary)) = (&self.events, &self.primary) else { return };
+        let why = self.suspects.get(key).map_or("", |suspect| suspect.error.as_str());
+        events.warning(&primary.reference(key), events::QUARANTINED, events::quarantine_message(self.name, why));
     }
 }
 
@@ -232,7 +273,8 @@ impl Unit for ControllerUnit {
             "ready": self.queue.ready(),
             "delayed": self.queue.delayed(),
             "inFlight": self.queue.in_flight(),
-            "quarantined": self.queue.quarantined().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "kind": self.primary.as_ref().map(|primary| primary.kind),
+            "quarantined": self.quarantined(),
             "reconciled": self.done,
             "failed": self.failed,
             "lastError": self.last_error,
@@ -243,6 +285,7 @@ impl Unit for ControllerUnit {
 impl On<Wake> for ControllerUnit {
     fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         for (key, cause) in self.inbox.take() {
+            self.release_if_changed(&key);
             self.queue.add(key, cause);
         }
         self.pump(cx);

@@ -3,14 +3,18 @@
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use futures::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{Cause, ObjectKey},
     stored::KubeObject,
 };
 
-use crate::runtime::cache::{Cache, Caches, Change};
+use super::ReconcileContext;
+use crate::runtime::{
+    cache::{Cache, Caches, Change},
+    essence::Essence,
+};
 
 /// Keys that want attention, collected on the caches' threads until the unit takes them.
 #[derive(Default)]
@@ -54,8 +58,43 @@ pub struct Watches<'a> {
     pub(super) wake: Arc<dyn Fn() + Send + Sync>,
     pub(super) subscriptions: Vec<Box<dyn Any>>,
     pub(super) synced: Vec<BoxFuture<'static, ()>>,
-    /// `apiVersion` and kind of the primary objects, for events about keys.
-    pub(super) primary: Option<(&'static str, &'static str)>,
+    /// The objects that the keys stand for.
+    pub(super) primary: Option<Primary>,
+}
+
+/// The objects that a controller's keys stand for.
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub api_version: &'static str,
+    pub kind: &'static str,
+    look: Arc<Look>,
+}
+
+/// Finds a key's object.
+type Look = dyn Fn(&ObjectKey) -> Option<(ObjectReference, Essence)> + Send + Sync;
+
+impl Primary {
+    fn of<K: KubeObject>(cache: Cache<K>) -> Self {
+        let look = move |key: &ObjectKey| cache.get(key).map(|cached| (ReconcileContext::reference(&*cached.object), Essence::of(&*cached.object)));
+        Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look) }
+    }
+
+    /// What people may have changed of a key's object; `None` where there is none.
+    pub fn essence(&self, key: &ObjectKey) -> Option<Essence> {
+        (self.look)(key).map(|(_, essence)| essence)
+    }
+
+    /// A key's object for events, also where it is gone.
+    pub fn reference(&self, key: &ObjectKey) -> ObjectReference {
+        let gone = || ObjectReference {
+            api_version: Some(self.api_version.into()),
+            kind: Some(self.kind.into()),
+            name: Some(key.name.to_string()),
+            namespace: (!key.namespace.is_empty()).then(|| key.namespace.to_string()),
+            ..ObjectReference::default()
+        };
+        (self.look)(key).map_or_else(gone, |(reference, _)| reference)
+    }
 }
 
 impl Watches<'_> {
@@ -66,7 +105,7 @@ impl Watches<'_> {
 
     /// Objects of this kind are the keys; only some of their changes wake them.
     pub fn primary_when<K: KubeObject>(&mut self, wakes: impl Fn(&Change<K>) -> bool + Send + Sync + 'static) {
-        self.primary = Some((K::API_VERSION, K::KIND));
+        self.primary = Some(Primary::of(self.caches.cache::<K>()));
         self.map::<K>(move |change| wakes(change).then(|| change.key.clone()).into_iter().collect());
     }
 

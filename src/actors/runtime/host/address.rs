@@ -59,6 +59,11 @@ impl<U: Unit> UnitAddr<U> {
         self.addr.connected()
     }
 
+    /// Lets the unit try again soon if it is quarantined: something changed that may have made it fail.
+    pub fn lift_quarantine(&self) {
+        self.entry.lift();
+    }
+
     /// Sends without waiting and beyond the mailbox's bound: for idempotent wake-ups only. Silent when the unit is gone.
     pub fn wake<M>(&self, message: M, cause: Cause)
     where

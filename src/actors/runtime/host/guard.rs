@@ -5,21 +5,26 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context as Task, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use actix::{Context, dev::ContextFut};
-use tokio::time::Sleep;
-
 use super::{Host, Seat};
-use crate::runtime::unit::{Policy, Unit};
+use crate::runtime::{
+    directory::Entry,
+    unit::{Policy, Quarantine, Unit},
+};
+use actix::{Context, dev::ContextFut};
+use futures::future::BoxFuture;
 
 /// Runs one host to its end.
 pub(crate) struct Guard<U: Unit> {
     context: Option<ContextFut<Host<U>, Context<Host<U>>>>,
-    nap: Option<Pin<Box<Sleep>>>,
+    nap: Option<BoxFuture<'static, ()>>,
     failures: VecDeque<Instant>,
+    /// A unit back from quarantine: another failure before then leads straight back.
+    parole: Option<Instant>,
     policy: Policy,
     seat: Seat,
 }
@@ -32,7 +37,7 @@ pub(crate) fn panic_text(panic: &dyn Any) -> String {
 
 impl<U: Unit> Guard<U> {
     pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Policy, seat: Seat) -> Self {
-        Guard { context: Some(context), nap: None, failures: VecDeque::new(), policy, seat }
+        Guard { context: Some(context), nap: None, failures: VecDeque::new(), parole: None, policy, seat }
     }
 
     /// Counts a failure; `true` when the unit may start again.
@@ -46,14 +51,39 @@ impl<U: Unit> Guard<U> {
         let path = self.seat.entry.path().clone();
         self.seat.entry.set_restarting(why);
         self.seat.system.stop_below(&path);
-        if self.failures.len() > self.policy.intensity {
+        let on_parole = self.parole.take().is_some_and(|until| now < until);
+        if self.failures.len() > self.policy.intensity || on_parole {
+            if self.policy.quarantine.is_some() {
+                self.set_aside(why, !on_parole);
+                return true;
+            }
             tracing::error!(unit = %path, panic = why, failures = self.failures.len(), "unit gave up, escalating");
             return false;
         }
         let pause = self.policy.pause(self.failures.len(), self.seat.system.jitter());
         tracing::warn!(unit = %path, panic = why, ?pause, "unit panicked, restarting");
-        self.nap = Some(Box::pin(tokio::time::sleep(pause)));
+        self.rest(pause);
         true
+    }
+
+    fn rest(&mut self, pause: Duration) {
+        let entry = self.seat.entry.clone();
+        self.nap = Some(Box::pin(async move { entry.rest(pause).await }));
+    }
+
+    /// Puts the unit into quarantine.
+    fn set_aside(&mut self, why: &str, first: bool) {
+        let Some(Quarantine { pause, tell }) = self.policy.quarantine.clone() else { return };
+        let entry: Arc<Entry> = self.seat.entry.clone();
+        tracing::error!(unit = %entry.path(), panic = why, ?pause, "quarantined, retried slowly from now on");
+        entry.set_quarantined();
+        if first {
+            tell(why);
+        }
+        self.failures.clear();
+        self.parole = Some(tokio::time::Instant::now().into_std() + pause + self.policy.window);
+        let least = self.policy.max_backoff;
+        self.nap = Some(Box::pin(async move { entry.rest_in_quarantine(least, pause).await }));
     }
 
     /// Drops the context; its drop polls the actor a last time, so even that is guarded.
@@ -90,13 +120,16 @@ impl<U: Unit> Future for Guard<U> {
             if let Some(nap) = &mut this.nap {
                 std::task::ready!(nap.as_mut().poll(task));
                 this.nap = None;
+                if this.seat.entry.is_ending() {
+                    return this.finish();
+                }
                 let Some(context) = &mut this.context else { return Poll::Ready(()) };
                 let restarted = catch_unwind(AssertUnwindSafe(|| context.restart()));
                 match restarted {
                     Ok(true) => this.seat.entry.count_restart(),
                     Ok(false) => return this.finish(),
                     // The broken unit's own drop panicked; it is gone all the same.
-                    Err(_) => this.nap = Some(Box::pin(tokio::time::sleep(this.policy.backoff))),
+                    Err(_) => this.rest(this.policy.backoff),
                 }
                 continue;
             }

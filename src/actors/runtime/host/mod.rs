@@ -24,6 +24,7 @@ use troupe_api::meta::Cause;
 pub use self::address::{TellError, UnitAddr};
 pub(crate) use self::guard::{Guard, panic_text};
 use super::{
+    chaos::die_if,
     directory::{Control, Entry},
     envelope::{On, Reply, Traced},
     recorder::{Hop, Outcome},
@@ -88,10 +89,12 @@ impl<U: Unit> Host<U> {
 
     /// Keeps one flooded unit from starving its neighbours, and applies the chaos switch.
     fn breathe(&mut self, ctx: &mut Context<Self>) {
-        assert!(!self.seat.entry.take_poison(), "killed by the chaos switch");
+        let chaos = self.seat.entry.chaos();
+        assert!(!chaos.take_poison(), "killed by the chaos switch");
+        die_if(chaos.is_poisoned(""));
         let handled = self.seat.handled_in_poll.get() + 1;
         self.seat.handled_in_poll.set(handled);
-        let delay = self.seat.entry.chaos_delay();
+        let delay = chaos.delay();
         // The mailbox must rest during these waits: that is their purpose.
         if !delay.is_zero() {
             ctx.wait(wrap_future(tokio::time::sleep(delay)));
@@ -119,6 +122,7 @@ impl<U: Unit> Actor for Host<U> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        die_if(self.seat.entry.chaos().is_poisoned(""));
         let mut cx = UnitContext { ctx, tasks: &mut self.tasks, seat: &self.seat, cause: Cause::default() };
         let mut unit = (self.factory)(&mut cx);
         unit.started(&mut cx);
@@ -252,6 +256,11 @@ impl<U: Unit> UnitContext<'_, U> {
             at: system.instant(),
         });
         next
+    }
+
+    /// Whether the chaos switch wants work on a key to panic.
+    pub fn is_poisoned(&self, key: impl ToString) -> bool {
+        self.seat.entry.chaos().is_poisoned(key)
     }
 
     /// The unit's path in the supervision tree.

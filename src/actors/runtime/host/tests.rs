@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use troupe_api::meta::{Cause, SystemClock};
 
 use super::{TellError, UnitAddr, UnitContext};
-use crate::runtime::{
-    envelope::{On, Reply},
-    system::{System, SystemOptions},
-    unit::{Policy, Unit},
+use crate::{
+    runtime::{
+        directory::ActorState,
+        envelope::{On, Reply},
+        system::{System, SystemOptions},
+        unit::{Policy, Unit},
+    },
+    simulation::simulate,
 };
 
 #[derive(Default)]
@@ -159,4 +163,63 @@ async fn the_directory_counts_and_observes() {
     assert!(system.shutdown(Duration::from_secs(1)).await);
     assert!(system.directory().snapshot().is_empty());
     assert_eq!(up(&counter).await, Err(TellError::Closed));
+}
+
+/// Waits for a state of the unit at `path`.
+async fn reaches(system: &System, path: &str, state: ActorState) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(600);
+    while system.directory().snapshot().iter().all(|actor| &*actor.path != path || actor.state != state) {
+        assert!(tokio::time::Instant::now() < deadline, "never {state:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_unit_of_one_object_that_keeps_failing_is_set_aside_and_its_parent_lives() {
+    simulate(1, fails_again_and_again);
+}
+
+async fn fails_again_and_again(system: System) {
+    let told = Arc::new(AtomicUsize::new(0));
+    let parent = system.spawn("pods", policy(), |_| Counter::default());
+    let hears = told.clone();
+    let per_object = Policy::per_object(move |why| {
+        assert_eq!(why, "poisoned by the chaos switch");
+        hears.fetch_add(1, Relaxed);
+    });
+    let bad = system.spawn("pods/bad", per_object.clone(), |_| Counter::default());
+    assert_eq!(up(&bad).await, Ok(1));
+    system.directory().poison_key("pods/bad", "", true);
+    bad.wake(Count::Up, Cause::default());
+    reaches(&system, "pods/bad", ActorState::Quarantined).await;
+    assert_eq!(told.load(Relaxed), 1);
+    assert_eq!(up(&parent).await, Ok(1));
+    assert_eq!(restarts(&system, "pods"), Some(0), "the parent never failed");
+    let before = restarts(&system, "pods/bad").expect("lives");
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(restarts(&system, "pods/bad"), Some(before), "it rests");
+    tokio::time::sleep(Duration::from_secs(320)).await;
+    let tried = restarts(&system, "pods/bad").expect("lives") - before;
+    assert!((1..=2).contains(&tried), "one failure leads straight back: tried {tried} times");
+    assert_eq!(told.load(Relaxed), 1, "it is told once");
+    system.directory().poison_key("pods/bad", "", false);
+    bad.lift_quarantine();
+    reaches(&system, "pods/bad", ActorState::Running).await;
+    assert_eq!(up(&bad).await.map(|count| count > 0), Ok(true));
+}
+
+#[test]
+fn a_unit_that_rests_after_a_failure_ends_at_once_when_it_is_stopped() {
+    simulate(1, ends_while_it_rests);
+}
+
+async fn ends_while_it_rests(system: System) {
+    let bad = system.spawn("pods/bad", Policy::per_object(|_| {}), |_| Counter::default());
+    system.directory().poison_key("pods/bad", "", true);
+    bad.wake(Count::Up, Cause::default());
+    reaches(&system, "pods/bad", ActorState::Quarantined).await;
+    let again = system.spawn("pods/bad", policy(), |_| Counter::default());
+    assert_eq!(up(&again).await, Ok(1), "another takes its place");
+    assert!(system.shutdown(Duration::from_secs(1)).await, "nobody sleeps on");
+    assert_eq!(up(&bad).await, Err(TellError::Closed));
 }

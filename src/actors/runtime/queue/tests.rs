@@ -38,6 +38,25 @@ fn a_failing_key_backs_off_and_is_quarantined_then_freed_by_success() {
     assert!(queue.quarantined().is_empty());
 }
 
+#[test]
+fn a_wake_up_leaves_a_key_in_quarantine_and_a_release_does_not() {
+    let (mut queue, mut now) = (queue(), Instant::now());
+    queue.add(1, Cause::default());
+    for _ in 0..3 {
+        assert!(queue.next(now).is_some());
+        queue.done(&1, Verdict::Panicked, now);
+        now = queue.next_due().expect("delayed");
+    }
+    now -= Duration::from_secs(299);
+    queue.add(1, Cause::default());
+    assert!(queue.is_quarantined(&1) && queue.next(now).is_none());
+    queue.release(&1);
+    assert!(!queue.is_quarantined(&1) && queue.next(now).is_some());
+    assert!(!queue.done(&1, Verdict::Panicked, now), "it begins anew");
+    queue.release(&1);
+    assert!(queue.next(now).is_none(), "only quarantined keys are released");
+}
+
 proptest! {
     #[test]
     fn no_key_is_ever_in_flight_twice_and_no_wake_up_is_lost(steps in prop::collection::vec((0u8..4, 0u8..5, 0u64..50), 1..200)) {

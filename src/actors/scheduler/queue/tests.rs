@@ -35,6 +35,19 @@ fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
 }
 
 #[test]
+fn a_pod_that_is_set_aside_waits_until_it_is_released() {
+    let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+    queue.upsert(key("a"), 0, now);
+    let popped = queue.pop(now).expect("one is there");
+    queue.set_aside(&popped, now + Duration::from_secs(300));
+    queue.upsert(key("a"), 0, now);
+    assert_eq!(queue.pop(now + Duration::from_secs(299)), None, "a change alone does not help");
+    queue.release(&popped);
+    assert_eq!(queue.pop(now), Some(popped));
+    assert_eq!(queue.next_wakeup(), None);
+}
+
+#[test]
 fn a_change_during_an_attempt_is_not_lost() {
     let (mut queue, now, plugins) = (SchedulingQueue::default(), Instant::now(), default_plugins());
     queue.upsert(key("a"), 0, now);

@@ -225,7 +225,7 @@ impl Node {
     pub async fn start(config: &Config, socket: &Path, seat: Seat, system: &System) -> Result<Self> {
         let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
         let proxy = match &seat.api {
-            Some((_, caches)) => Some(node::start_proxy(config, caches, iptables.clone(), system)?),
+            Some(api) => Some(node::start_proxy(config, api, iptables.clone(), system)?),
             None => None,
         };
         let range = match &seat.api {

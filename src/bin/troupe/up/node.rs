@@ -19,6 +19,7 @@ use troupe_actors::{
     proxy::{Proxy, ProxyOptions},
     runtime::{
         cache::{Cache, Caches},
+        events::EventRecorder,
         system::System,
     },
     serving::ServerHandle,
@@ -101,7 +102,7 @@ pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<
 }
 
 /// Starts the service proxy.
-pub fn start_proxy(config: &Config, caches: &Caches, iptables: Arc<dyn Iptables>, system: &System) -> Result<Proxy> {
+pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), iptables: Arc<dyn Iptables>, system: &System) -> Result<Proxy> {
     let IpAddr::V4(node_ip) = config.node_ip else { bail!("the service proxy needs an IPv4 node address; name one with --node-ip") };
     let options = ProxyOptions {
         node_name: config.node_name.clone(),
@@ -113,6 +114,7 @@ pub fn start_proxy(config: &Config, caches: &Caches, iptables: Arc<dyn Iptables>
         conntrack: Arc::new(HostConntrack::new()),
         services: caches.cache(),
         slices: caches.cache(),
+        events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
     Ok(Proxy::start(options, system))
 }

@@ -7,6 +7,7 @@ mod generic;
 mod obstacles;
 mod placement;
 mod pod;
+mod quarantine;
 mod report;
 mod service;
 mod storage;
@@ -19,7 +20,8 @@ mod workload;
 use anyhow::Result;
 use clap::Args;
 
-use crate::{config::Config, lookup, remote::Remote};
+use self::tree::text;
+use crate::{actors, config::Config, lookup, remote::Remote};
 
 /// What `troupe why` explains.
 #[derive(Debug, Args)]
@@ -40,6 +42,9 @@ pub async fn run(config: &Config, arguments: &WhyArgs) -> Result<()> {
     let remote = Remote::open(&config.kubeconfig)?;
     let resource = lookup::find(&remote, kind).await?;
     let object = remote.get_json(&resource.path(&arguments.namespace, name)).await?;
+    let meta = &object["metadata"];
+    let listed = actors::all(&remote).await.unwrap_or_default();
+    let aside = quarantine::reasons(&listed, &resource.kind, text(&meta["namespace"]), text(&meta["name"]));
     let report = match (resource.kind.as_str(), resource.root.as_str()) {
         ("Pod", "/api/v1") => pod::explain(&facts::pod(&remote, object).await?),
         ("Deployment", _) => workload::deployment(&facts::deployment(&remote, object).await?),
@@ -48,6 +53,7 @@ pub async fn run(config: &Config, arguments: &WhyArgs) -> Result<()> {
         ("Service", "/api/v1") => service::explain(&facts::service(&remote, object).await?),
         (kind, _) => generic::explain(&facts::object(&remote, kind, object).await?),
     };
+    let report = quarantine::prefixed(report, aside);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

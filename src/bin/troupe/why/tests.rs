@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::{
     pod::{self, Facts},
+    quarantine,
     report::Report,
     workload::{self, DeploymentFacts, NamespaceFacts},
 };
@@ -197,4 +198,20 @@ fn a_pending_pod_is_told_what_would_let_it_on_a_node() {
         "→ it would fit on node full if 500m cpu are freed there, or the pod asks for at most 500m",
     ];
     explains(&pod::explain(&facts), &wanted);
+}
+
+#[test]
+fn whoever_has_set_an_object_aside_is_named_with_the_reason() {
+    let actors = [
+        json!({"path": "controllers/deployment", "status": {"kind": "Deployment", "quarantined": {"default/web": "it broke"}}}),
+        json!({"path": "controllers/statefulset", "status": {"kind": "StatefulSet", "quarantined": {"default/web": "another object"}}}),
+        json!({"path": "kubelet/pods/default/web-1/uid", "state": "quarantined", "lastFailure": "no luck", "status": null}),
+    ];
+    let deployment = quarantine::reasons(&actors, "Deployment", "default", "web");
+    let well = Report { object: "deployment default/web".into(), state: "3 of 3: nothing is wrong".into(), reasons: Vec::new() };
+    let report = quarantine::prefixed(well, deployment);
+    explains(&report, &["3 of 3\n", "controllers/deployment has set it aside", "again and again: it broke", "when the object changes"]);
+    assert_eq!(report.reasons.len(), 1);
+    assert_eq!(quarantine::reasons(&actors, "Pod", "default", "web-1")[0].what.split(' ').next(), Some("kubelet/pods/default/web-1/uid"));
+    assert_eq!(quarantine::reasons(&actors, "Pod", "default", "web"), []);
 }

@@ -1,0 +1,96 @@
+//! The chaos switch of one actor: delays, and panics on purpose. Off by default, and one relaxed load a message then.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::directory::{Control, Directory};
+
+/// What is to go wrong with an actor.
+#[derive(Default)]
+pub(crate) struct Chaos {
+    poison: AtomicBool,
+    delay: AtomicU64,
+    /// Whether any key is poisoned.
+    keyed: AtomicBool,
+    keys: Mutex<BTreeSet<String>>,
+}
+
+impl Chaos {
+    /// Whether the message in hand is to kill the unit.
+    pub fn take_poison(&self) -> bool {
+        self.poison.load(Relaxed) && self.poison.swap(false, Relaxed)
+    }
+
+    /// A delay to put in before the next message; zero unless the switch is on.
+    pub fn delay(&self) -> Duration {
+        match self.delay.load(Relaxed) {
+            0 => Duration::ZERO,
+            most => Duration::from_nanos(rand::random_range(0..=most)),
+        }
+    }
+
+    /// Whether work on a key is to panic.
+    pub fn is_poisoned(&self, key: impl ToString) -> bool {
+        // Written out only where some key is poisoned.
+        self.keyed.load(Relaxed) && self.keys.lock().contains(&key.to_string())
+    }
+
+    fn set_poisoned(&self, key: &str, poisoned: bool) {
+        let mut keys = self.keys.lock();
+        if poisoned {
+            keys.insert(key.to_owned());
+        } else {
+            keys.remove(key);
+        }
+        self.keyed.store(!keys.is_empty(), Relaxed);
+    }
+}
+
+/// Panics where the chaos switch says so.
+pub(crate) fn die_if(poisoned: bool) {
+    assert!(!poisoned, "poisoned by the chaos switch");
+}
+
+impl Directory {
+    /// Makes the unit at `path` panic at once. `false` when there is none.
+    pub fn kill(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.control(Control::Crash("killed by the chaos switch".to_owned()));
+        }
+        found.is_some()
+    }
+
+    /// Makes the unit at `path` panic at its next message. `false` when there is none.
+    pub fn poison(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().poison.store(true, Relaxed);
+        }
+        found.is_some()
+    }
+
+    /// Makes the unit at `path` panic whenever it works on a key (`namespace/name`), or ends that; with an empty key whatever
+    /// it does. `false` when there is no such unit.
+    pub fn poison_key(&self, path: &str, key: &str, poisoned: bool) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().set_poisoned(key, poisoned);
+        }
+        found.is_some()
+    }
+
+    /// Each message of the unit waits a random time up to `most`; zero ends it. `false` when there is none.
+    pub fn delay(&self, path: &str, most: Duration) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().delay.store(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+        found.is_some()
+    }
+}

@@ -1,0 +1,89 @@
+//! Pods on which the scheduler panicked: after a few times they are left aside, so that the others get their turn. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use troupe_api::meta::ObjectKey;
+
+use crate::runtime::essence::Essence;
+
+/// Panics in a row after which a pod is set aside.
+const PANICS: u32 = 3;
+/// Pause between attempts then.
+pub const PAUSE: Duration = Duration::from_secs(300);
+
+/// What becomes of a pod after a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sentence {
+    /// Another try soon.
+    Retry,
+    /// It was set aside just now.
+    SetAside,
+    /// It had been before.
+    StaysAside,
+}
+
+struct Suspect {
+    panics: u32,
+    tried: Essence,
+    error: String,
+}
+
+/// The pods that made the scheduler panic.
+#[derive(Default)]
+pub struct Quarantine {
+    suspects: BTreeMap<ObjectKey, Suspect>,
+}
+
+impl Quarantine {
+    /// An attempt on this version of a pod panicked.
+    pub fn panicked(&mut self, key: &ObjectKey, pod: &Pod, error: String) -> Sentence {
+        let tried = Essence::of(pod);
+        let suspect = self.suspects.entry(key.clone()).or_insert(Suspect { panics: 0, tried, error: String::new() });
+        suspect.panics += 1;
+        (suspect.tried, suspect.error) = (tried, error);
+        match suspect.panics {
+            ..PANICS => Sentence::Retry,
+            PANICS => Sentence::SetAside,
+            _ => Sentence::StaysAside,
+        }
+    }
+
+    /// The pod was seen; `true` if it was aside and is not what it was at the last attempt.
+    pub fn is_released_by(&mut self, key: &ObjectKey, pod: &Pod) -> bool {
+        let released = self.suspects.get(key).is_some_and(|suspect| suspect.panics >= PANICS && suspect.tried != Essence::of(pod));
+        if released {
+            self.suspects.remove(key);
+        }
+        released
+    }
+
+    /// An attempt on the pod ended well, or the pod is gone.
+    pub fn forget(&mut self, key: &ObjectKey) {
+        self.suspects.remove(key);
+    }
+
+    /// The pods that are aside, and why.
+    pub fn list(&self) -> BTreeMap<String, &str> {
+        let aside = self.suspects.iter().filter(|(_, suspect)| suspect.panics >= PANICS);
+        aside.map(|(key, suspect)| (key.to_string(), suspect.error.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_third_panic_sets_a_pod_aside_until_it_changes() {
+        let (mut quarantine, key, mut pod) = (Quarantine::default(), ObjectKey::new("default", "bad"), Pod::default());
+        let mut panics = |pod: &Pod| quarantine.panicked(&key, pod, "why".into());
+        assert_eq!([panics(&pod), panics(&pod), panics(&pod)], [Sentence::Retry, Sentence::Retry, Sentence::SetAside]);
+        assert_eq!(panics(&pod), Sentence::StaysAside);
+        assert_eq!(quarantine.list(), BTreeMap::from([("default/bad".to_owned(), "why")]));
+        assert!(!quarantine.is_released_by(&key, &pod), "a status of our own changes nothing");
+        pod.metadata.labels = Some([("fixed".to_owned(), "yes".to_owned())].into());
+        assert!(quarantine.is_released_by(&key, &pod));
+        assert_eq!(quarantine.panicked(&key, &pod, "why".into()), Sentence::Retry, "it begins anew");
+    }
+}
