@@ -4,9 +4,11 @@
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them). `$TROUPE_BIN` names another program to test.
 
 mod backup;
+mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
 mod daemons;
+mod disk;
 mod hub;
 mod insight;
 mod kubectl;
@@ -14,6 +16,7 @@ mod leftovers;
 mod load;
 mod machine;
 mod panics;
+mod poison;
 mod renewal;
 mod sample;
 mod two_nodes;

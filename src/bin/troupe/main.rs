@@ -141,6 +141,8 @@ fn run() -> Result<()> {
         .with_env_filter(EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new("info,fjall=warn,lsm_tree=warn")))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // It would panic where the log is a file on a full disk.
+        .log_internal_errors(false)
         .init();
     memory::refuse_huge_pages();
     troupe_actors::runtime::panics::log_panics();

@@ -55,7 +55,7 @@ impl Progress {
     }
 
     fn print(&mut self, line: &str) {
-        println!("{line}");
+        let _ = writeln!(std::io::stdout(), "{line}"); // it may be a file on a full disk
         if let Some(path) = &self.mirror
             && let Err(error) = fs::OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| writeln!(file, "{line}"))
         {
