@@ -1,10 +1,21 @@
-//! Controller references: whose object is it, and may it be adopted.
+//! Controller references: whose object is it, may it be adopted, and doing so.
 
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde_json::json;
-use troupe_api::{client::Api, meta::LabelSelector, service::PatchType, status::Status, stored::KubeObject};
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Api,
+    meta::{LabelSelector, ObjectKey},
+    service::PatchType,
+    status::Status,
+    stored::KubeObject,
+};
+
+use crate::runtime::{cache::Cache, controller::ReconcileContext};
+
+/// The directive of a strategic merge patch that takes finalizers away.
+const DELETE_FINALIZERS: &str = "$deleteFromPrimitiveList/finalizers";
 
 /// What a controller should do about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,47 +69,72 @@ pub fn controller_reference<K: KubeObject>(owner: &K) -> OwnerReference {
     }
 }
 
-/// Makes `owner` the controller of an object that has this UID. `None` when it is gone or another's.
-pub async fn adopt<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner: OwnerReference) -> Result<Option<Arc<K>>, Status> {
-    // The UID in the patch keeps it from hitting a namesake.
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner]}});
-    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
-}
-
-/// The same, and gives the object a finalizer.
-pub async fn adopt_with_finalizer<K: KubeObject>(
-    api: &Api<K>,
-    name: &str,
-    uid: &str,
+/// Takes objects of one kind in for an owner, and lets them go.
+pub struct Adopter<'a, O: KubeObject> {
+    api: Api<O>,
+    namespace: &'a str,
     owner: OwnerReference,
-    finalizer: &str,
-) -> Result<Option<Arc<K>>, Status> {
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner], "finalizers": [finalizer]}});
-    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+    cache: &'a Cache<O>,
+    cx: &'a ReconcileContext,
+    finalizer: Option<&'static str>,
 }
 
-/// Takes `owner_uid` out of an object's owners.
-pub async fn release<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, owner_uid: &str) -> Result<Option<Arc<K>>, Status> {
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner_uid}]}});
-    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
-}
+impl<'a, O: KubeObject> Adopter<'a, O> {
+    /// `cache` is the one in which the writes will show.
+    pub fn new<K: KubeObject>(owner: &'a K, cache: &'a Cache<O>, cx: &'a ReconcileContext) -> Self {
+        let namespace = owner.metadata().namespace.as_deref().unwrap_or_default();
+        Adopter { api: cx.client().namespaced(namespace), namespace, owner: controller_reference(owner), cache, cx, finalizer: None }
+    }
 
-/// The same, and takes a finalizer of `owner_uid`'s away.
-pub async fn release_with_finalizer<K: KubeObject>(
-    api: &Api<K>,
-    name: &str,
-    uid: &str,
-    owner_uid: &str,
-    finalizer: &str,
-) -> Result<Option<Arc<K>>, Status> {
-    let owners = json!([{"$patch": "delete", "uid": owner_uid}]);
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": owners, "$deleteFromPrimitiveList/finalizers": [finalizer]}});
-    skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
+    /// Gives what is taken in this finalizer, and takes it from what is let go.
+    pub fn with_finalizer(self, finalizer: &'static str) -> Self {
+        Adopter { finalizer: Some(finalizer), ..self }
+    }
+
+    /// Makes the owner the controller of the object of this name that has this UID; nothing where it is gone or another's.
+    pub async fn adopt(&self, name: &str, uid: &str) -> Result<(), Status> {
+        // The UID in the patch keeps it from hitting a namesake.
+        let mut patch = json!({"metadata": {"uid": uid, "ownerReferences": [self.owner]}});
+        if let Some(finalizer) = self.finalizer {
+            patch["metadata"]["finalizers"] = json!([finalizer]);
+        }
+        self.patch(name, uid, &patch).await
+    }
+
+    /// Takes the owner out of the object's owners.
+    pub async fn release(&self, name: &str, uid: &str) -> Result<(), Status> {
+        let mut patch = json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": self.owner.uid}]}});
+        if let Some(finalizer) = self.finalizer {
+            patch["metadata"][DELETE_FINALIZERS] = json!([finalizer]);
+        }
+        self.patch(name, uid, &patch).await
+    }
+
+    /// Takes the finalizer away, if there is one to take.
+    pub async fn remove_finalizer(&self, name: &str, uid: &str) -> Result<(), Status> {
+        let Some(finalizer) = self.finalizer else { return Ok(()) };
+        self.shown(name, uid, remove_finalizer(&self.api, name, uid, finalizer).await?);
+        Ok(())
+    }
+
+    async fn patch(&self, name: &str, uid: &str, patch: &Value) -> Result<(), Status> {
+        self.shown(name, uid, skip_gone(self.api.patch(name, "", PatchType::StrategicMerge, patch).await)?);
+        Ok(())
+    }
+
+    fn shown(&self, name: &str, uid: &str, written: Option<Arc<O>>) {
+        match written {
+            Some(written) => self.cx.wrote(self.cache, &*written),
+            // Whoever keeps finalizers counts what is gone.
+            None if self.finalizer.is_some() => self.cx.deleted(self.cache, ObjectKey::new(self.namespace, name), uid),
+            None => {}
+        }
+    }
 }
 
 /// Takes a finalizer away.
 pub async fn remove_finalizer<K: KubeObject>(api: &Api<K>, name: &str, uid: &str, finalizer: &str) -> Result<Option<Arc<K>>, Status> {
-    let patch = json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [finalizer]}});
+    let patch = json!({"metadata": {"uid": uid, DELETE_FINALIZERS: [finalizer]}});
     skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
 }
 

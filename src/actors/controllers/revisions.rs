@@ -3,15 +3,23 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec},
+    api::{
+        apps::v1::{ControllerRevision, DaemonSet, StatefulSet},
+        core::v1::PodTemplateSpec,
+    },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
 use serde_json::json;
-use troupe_api::{client::Api, status::Status, stored::KubeObject};
+use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
 
 use super::{
     deployment::template::template_hash,
-    owners::{controller_of, controller_reference},
+    owners::{Adopter, controller_of, controller_reference},
+    writes::delete_with_uid,
+};
+use crate::runtime::{
+    cache::Cache,
+    controller::{ReconcileContext, ReconcileError},
 };
 
 /// Longer names of owners are cut off in those of their revisions.
@@ -52,8 +60,84 @@ pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(recorded.clone()).ok()
 }
 
+/// What keeps its history in ControllerRevisions.
+pub trait Revisioned: KubeObject {
+    /// The number in its status that makes hashes differ after a collision.
+    fn collisions(&mut self) -> &mut Option<i32>;
+}
+
+impl Revisioned for DaemonSet {
+    fn collisions(&mut self) -> &mut Option<i32> {
+        &mut self.status.get_or_insert_default().collision_count
+    }
+}
+
+impl Revisioned for StatefulSet {
+    fn collisions(&mut self) -> &mut Option<i32> {
+        &mut self.status.get_or_insert_default().collision_count
+    }
+}
+
+/// Writes the revisions of one owner.
+pub struct RevisionKeeper<'a, K: Revisioned> {
+    owner: &'a K,
+    owners: &'a Cache<K>,
+    revisions: &'a Cache<ControllerRevision>,
+    cx: &'a ReconcileContext,
+}
+
+impl<'a, K: Revisioned> RevisionKeeper<'a, K> {
+    pub fn new(owner: &'a K, owners: &'a Cache<K>, revisions: &'a Cache<ControllerRevision>, cx: &'a ReconcileContext) -> Self {
+        RevisionKeeper { owner, owners, revisions, cx }
+    }
+
+    fn namespace(&self) -> &str {
+        self.owner.metadata().namespace.as_deref().unwrap_or_default()
+    }
+
+    fn api(&self) -> Api<ControllerRevision> {
+        self.cx.client().namespaced(self.namespace())
+    }
+
+    /// Takes revisions in, and lets them go.
+    pub fn adopter(&self) -> Adopter<'a, ControllerRevision> {
+        Adopter::new(self.owner, self.revisions, self.cx)
+    }
+
+    /// Makes a revision. Where its name is taken the owner's collisions are counted, so that the next plan tries another.
+    pub async fn create(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
+        match record(&self.api(), revision).await? {
+            Recorded::Made(made) => self.cx.wrote(self.revisions, &*made),
+            Recorded::Known => {}
+            Recorded::Taken => {
+                let mut updated = self.owner.clone();
+                let count = updated.collisions();
+                *count = Some(count.unwrap_or(0) + 1);
+                let owners: Api<K> = self.cx.client().namespaced(self.namespace());
+                self.cx.wrote(self.owners, &*owners.update_status(&updated).await?);
+                let name = revision.metadata.name.as_deref().unwrap_or_default();
+                return Err(ReconcileError::Other(format!("the name {name} is taken by another controller revision; another hash is tried")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a revision.
+    pub async fn update(&self, revision: &ControllerRevision) -> Result<(), Status> {
+        self.cx.wrote(self.revisions, &*self.api().update(revision).await?);
+        Ok(())
+    }
+
+    /// Deletes a revision if it still is the one with this UID.
+    pub async fn delete(&self, name: &str, uid: String) -> Result<(), Status> {
+        delete_with_uid(&self.api(), name, &uid).await?;
+        self.cx.deleted(self.revisions, ObjectKey::new(self.namespace(), name), uid);
+        Ok(())
+    }
+}
+
 /// What became of a revision that was to be made.
-pub enum Recorded {
+enum Recorded {
     Made(Arc<ControllerRevision>),
     /// It was made before, and not seen yet.
     Known,
@@ -61,8 +145,7 @@ pub enum Recorded {
     Taken,
 }
 
-/// Makes a revision.
-pub async fn record(api: &Api<ControllerRevision>, revision: &ControllerRevision) -> Result<Recorded, Status> {
+async fn record(api: &Api<ControllerRevision>, revision: &ControllerRevision) -> Result<Recorded, Status> {
     match api.create(revision).await {
         Ok(made) => Ok(Recorded::Made(made)),
         Err(status) if status.is_already_exists() => {
@@ -73,10 +156,4 @@ pub async fn record(api: &Api<ControllerRevision>, revision: &ControllerRevision
         }
         Err(status) => Err(status),
     }
-}
-
-/// What is said when a revision's name is taken.
-pub fn taken(revision: &ControllerRevision) -> String {
-    let name = revision.metadata.name.as_deref().unwrap_or_default();
-    format!("the name {name} is taken by another controller revision; another hash is tried")
 }

@@ -2,6 +2,8 @@
 
 use troupe_api::{client::Api, service::DeleteOptions, status::Status, stored::KubeObject};
 
+use crate::runtime::{cache::Cache, controller::ReconcileContext};
+
 /// The object is not there (any more), or another stands in its place.
 pub fn is_gone(status: &Status) -> bool {
     status.is_not_found()
@@ -10,6 +12,17 @@ pub fn is_gone(status: &Status) -> bool {
 /// The namespace goes away: nothing can be made in it, and nobody needs it.
 pub fn is_namespace_terminating(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// Writes an object's status; that it is gone is fine.
+pub async fn write_status<K: KubeObject>(updated: &K, cache: &Cache<K>, cx: &ReconcileContext) -> Result<(), Status> {
+    let api = cx.client().namespaced::<K>(updated.metadata().namespace.clone().unwrap_or_default());
+    match api.update_status(updated).await {
+        Ok(written) => cx.wrote(cache, &*written),
+        Err(status) if is_gone(&status) => {}
+        Err(status) => return Err(status),
+    }
+    Ok(())
 }
 
 /// Deletes an object if it still is the one with this UID; that it is gone already is fine.

@@ -16,7 +16,7 @@ use super::plan::Action;
 use crate::{
     controllers::{
         owners::controller_of,
-        writes::{is_gone, is_namespace_terminating},
+        writes::{is_namespace_terminating, write_status},
     },
     runtime::{
         cache::Cache,
@@ -45,10 +45,7 @@ impl Applier<'_> {
                     None => return Ok(()),
                 },
                 Action::UpdateStatus(status) => self.write_status(*status, started.take()).await?,
-                Action::Announce { warning, reason, message } => {
-                    let about = ReconcileContext::reference(self.cron);
-                    if warning { self.cx.events().warning(&about, reason, message) } else { self.cx.events().normal(&about, reason, message) }
-                }
+                Action::Announce { warning, reason, message } => self.cx.tell(self.cron, warning, reason, message),
             }
         }
         Ok(())
@@ -102,12 +99,6 @@ impl Applier<'_> {
             status.last_schedule_time = Some(scheduled);
         }
         let updated = CronJob { status: Some(status), ..self.cron.clone() };
-        let api: Api<CronJob> = self.cx.client().namespaced(self.cron.metadata.namespace.clone().unwrap_or_default());
-        match api.update_status(&updated).await {
-            Ok(written) => self.cx.wrote(self.crons, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
-        Ok(())
+        Ok(write_status(&updated, self.crons, self.cx).await?)
     }
 }

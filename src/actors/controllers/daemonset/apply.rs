@@ -1,13 +1,11 @@
 //! Carries out the plan of a DaemonSet.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
     core::v1::Pod,
 };
 use serde_json::json;
-use troupe_api::{client::Api, meta::ObjectKey, service::PatchType, status::Status, stored::KubeObject};
+use troupe_api::{client::Api, service::PatchType, status::Status, stored::KubeObject};
 
 use super::{
     plan::{Action, Why},
@@ -15,10 +13,10 @@ use super::{
 };
 use crate::{
     controllers::{
-        owners::{adopt, controller_reference, release},
+        owners::{Adopter, controller_reference},
         pod_control::PodControl,
-        revisions::{Recorded, record, taken},
-        writes::{delete_with_uid, is_gone},
+        revisions::RevisionKeeper,
+        writes::write_status,
     },
     runtime::{
         cache::Cache,
@@ -38,21 +36,18 @@ pub struct Applier<'a> {
 impl Applier<'_> {
     /// Applies the actions in order. That pods cannot be made keeps no other action back, and is told at the end.
     pub async fn apply(&self, actions: Vec<Action>) -> Result<(), ReconcileError> {
+        let adopter = Adopter::new(self.set, self.pods, self.cx);
+        let keeper = RevisionKeeper::new(self.set, self.sets, self.revisions, self.cx);
         let mut failure = None;
         for action in actions {
             match action {
-                Action::AdoptPod { pod, uid } => self.shown(self.pods, adopt(&self.api(), &pod, &uid, controller_reference(self.set)).await?),
-                Action::ReleasePod { pod, uid } => self.shown(self.pods, release(&self.api(), &pod, &uid, self.uid()).await?),
-                Action::AdoptRevision { name, uid } => {
-                    self.shown(self.revisions, adopt(&self.api(), &name, &uid, controller_reference(self.set)).await?);
-                }
-                Action::ReleaseRevision { name, uid } => self.shown(self.revisions, release(&self.api(), &name, &uid, self.uid()).await?),
-                Action::CreateRevision(revision) => self.create_revision(&revision).await?,
-                Action::UpdateRevision(revision) => self.cx.wrote(self.revisions, &*self.api().update(&*revision).await?),
-                Action::DeleteRevision { name, uid } => {
-                    delete_with_uid(&self.api::<ControllerRevision>(), &name, &uid).await?;
-                    self.cx.deleted(self.revisions, self.key(&name), uid);
-                }
+                Action::AdoptPod { pod, uid } => adopter.adopt(&pod, &uid).await?,
+                Action::ReleasePod { pod, uid } => adopter.release(&pod, &uid).await?,
+                Action::AdoptRevision { name, uid } => keeper.adopter().adopt(&name, &uid).await?,
+                Action::ReleaseRevision { name, uid } => keeper.adopter().release(&name, &uid).await?,
+                Action::CreateRevision(revision) => keeper.create(&revision).await?,
+                Action::UpdateRevision(revision) => keeper.update(&revision).await?,
+                Action::DeleteRevision { name, uid } => keeper.delete(&name, uid).await?,
                 Action::RelabelPod { pod, uid, hash } => {
                     let patch = json!({"metadata": {"uid": uid, "labels": {HASH_LABEL: hash}}});
                     self.cx.wrote(self.pods, &*self.api().patch(&pod, "", PatchType::Merge, &patch).await?);
@@ -71,35 +66,6 @@ impl Applier<'_> {
 
     fn namespace(&self) -> &str {
         self.set.metadata.namespace.as_deref().unwrap_or_default()
-    }
-
-    fn uid(&self) -> &str {
-        self.set.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    fn key(&self, name: &str) -> ObjectKey {
-        ObjectKey::new(self.namespace(), name)
-    }
-
-    fn shown<K: KubeObject>(&self, cache: &Cache<K>, written: Option<Arc<K>>) {
-        if let Some(written) = written {
-            self.cx.wrote(cache, &*written);
-        }
-    }
-
-    async fn create_revision(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
-        match record(&self.api(), revision).await? {
-            Recorded::Made(made) => self.cx.wrote(self.revisions, &*made),
-            Recorded::Known => {}
-            Recorded::Taken => {
-                let mut updated = self.set.clone();
-                let status = updated.status.get_or_insert_default();
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-                self.cx.wrote(self.sets, &*self.api().update_status(&updated).await?);
-                return Err(ReconcileError::Other(taken(revision)));
-            }
-        }
-        Ok(())
     }
 
     async fn create_pods(&self, nodes: &[String], hash: &str) -> Result<(), Status> {
@@ -133,11 +99,6 @@ impl Applier<'_> {
         let mut updated = self.set.clone();
         updated.metadata.resource_version = None;
         updated.status = Some(status);
-        match self.api().update_status(&updated).await {
-            Ok(written) => self.cx.wrote(self.sets, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
-        Ok(())
+        Ok(write_status(&updated, self.sets, self.cx).await?)
     }
 }

@@ -1,7 +1,7 @@
 //! Carries out the plan of a Deployment.
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
-use troupe_api::{client::Api, meta::ObjectKey, status::Status};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use troupe_api::{client::Api, meta::ObjectKey};
 
 use super::{
     history::REVISION,
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     controllers::{
-        owners::{adopt, controller_of, controller_reference, release},
-        writes::{delete_with_uid, is_gone, is_namespace_terminating},
+        owners::{Adopter, controller_of},
+        writes::{delete_with_uid, is_namespace_terminating, write_status},
     },
     runtime::{
         cache::Cache,
@@ -30,20 +30,13 @@ pub async fn apply(
     let namespace = deployment.metadata.namespace.clone().unwrap_or_default();
     let api = cx.client().namespaced::<ReplicaSet>(namespace.as_str());
     let own = cx.client().namespaced::<Deployment>(namespace.as_str());
+    let adopter = Adopter::new(deployment, sets, cx);
     // The newest version: a status update carries annotations along and must not bring back older ones.
     let mut current = deployment.clone();
     for action in actions {
         match action {
-            Action::Adopt { set, uid } => {
-                if let Some(adopted) = adopt(&api, &set, &uid, controller_reference(deployment)).await? {
-                    cx.wrote(sets, &*adopted);
-                }
-            }
-            Action::Release { set, uid } => {
-                if let Some(released) = release(&api, &set, &uid, deployment.metadata.uid.as_deref().unwrap_or_default()).await? {
-                    cx.wrote(sets, &*released);
-                }
-            }
+            Action::Adopt { set, uid } => adopter.adopt(&set, &uid).await?,
+            Action::Release { set, uid } => adopter.release(&set, &uid).await?,
             Action::CreateReplicaSet(set) => create(deployment, &set, &api, &own, sets, cx).await?,
             Action::UpdateReplicaSet(set) => {
                 announce_scaling(deployment, &set, sets, cx);
@@ -61,7 +54,7 @@ pub async fn apply(
                 cx.wrote(deployments, &*written);
                 current = (*written).clone();
             }
-            Action::UpdateStatus(status) => write_status(&current, &status, &own, deployments, cx).await?,
+            Action::UpdateStatus(status) => write_status(&Deployment { status: Some(*status), ..current.clone() }, deployments, cx).await?,
         }
     }
     Ok(())
@@ -124,21 +117,4 @@ fn announce_scaling(deployment: &Deployment, set: &ReplicaSet, sets: &Cache<Repl
         let message = format!("Scaled {direction} replica set {} from {before} to {after}", key.name);
         cx.events().normal(&ReconcileContext::reference(deployment), "ScalingReplicaSet", message);
     }
-}
-
-async fn write_status(
-    deployment: &Deployment,
-    status: &DeploymentStatus,
-    own: &Api<Deployment>,
-    deployments: &Cache<Deployment>,
-    cx: &ReconcileContext,
-) -> Result<(), ReconcileError> {
-    let mut updated = deployment.clone();
-    updated.status = Some(status.clone());
-    match own.update_status(&updated).await {
-        Ok(written) => cx.wrote(deployments, &*written),
-        Err(status) if is_gone(&status) => {}
-        Err(status) => return Err(Status::into(status)),
-    }
-    Ok(())
 }

@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Replicated, plan::Action};
 use crate::{
     controllers::{
-        owners::{adopt, controller_reference, release},
+        owners::Adopter,
         pod_control::{PodControl, pod_from_template},
-        writes::is_gone,
+        writes,
     },
     runtime::{
         cache::Cache,
@@ -23,22 +23,13 @@ pub async fn apply<K: Replicated>(
     pods: &Cache<Pod>,
     cx: &ReconcileContext,
 ) -> Result<Option<String>, ReconcileError> {
-    let meta = owner.metadata();
-    let api = cx.client().namespaced::<Pod>(meta.namespace.clone().unwrap_or_default());
+    let adopter = Adopter::new(owner, pods, cx);
     let control = PodControl::new(owner, pods, cx);
     let mut failure = None;
     for action in actions {
         match action {
-            Action::Adopt { pod, uid } => {
-                if let Some(adopted) = adopt(&api, pod, uid, controller_reference(owner)).await? {
-                    cx.wrote(pods, &*adopted);
-                }
-            }
-            Action::Release { pod, uid } => {
-                if let Some(released) = release(&api, pod, uid, meta.uid.as_deref().unwrap_or_default()).await? {
-                    cx.wrote(pods, &*released);
-                }
-            }
+            Action::Adopt { pod, uid } => adopter.adopt(pod, uid).await?,
+            Action::Release { pod, uid } => adopter.release(pod, uid).await?,
             Action::Create { count } => {
                 let pod = pod_from_template(&owner.template(), owner);
                 failure = control.create(&vec![pod; *count]).await.err().map(|failed| failed.status.message);
@@ -55,11 +46,5 @@ pub async fn apply<K: Replicated>(
 pub async fn write_status<K: Replicated>(owner: &K, actions: &[Action], owners: &Cache<K>, cx: &ReconcileContext) -> Result<(), ReconcileError> {
     let status = actions.iter().find_map(|action| if let Action::UpdateStatus(status) = action { Some(status) } else { None });
     let Some(status) = status else { return Ok(()) };
-    let api = cx.client().namespaced::<K>(owner.metadata().namespace.clone().unwrap_or_default());
-    match api.update_status(&owner.with_status((**status).clone())).await {
-        Ok(written) => cx.wrote(owners, &*written),
-        Err(status) if is_gone(&status) => {}
-        Err(status) => return Err(status.into()),
-    }
-    Ok(())
+    Ok(writes::write_status(&owner.with_status((**status).clone()), owners, cx).await?)
 }

@@ -1,7 +1,5 @@
 //! Carries out the plan of a StatefulSet.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
     core::v1::{PersistentVolumeClaim, Pod},
@@ -11,9 +9,9 @@ use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObjec
 use super::{identity::revision_of, plan::Action};
 use crate::{
     controllers::{
-        owners::{adopt, controller_reference, release},
-        revisions::{Recorded, record, taken},
-        writes::{delete_with_uid, is_gone, is_namespace_terminating},
+        owners::Adopter,
+        revisions::RevisionKeeper,
+        writes::{delete_with_uid, is_namespace_terminating, write_status},
     },
     runtime::{
         cache::Cache,
@@ -59,20 +57,12 @@ impl Applier<'_> {
 
     async fn step(&self, action: Action) -> Result<(), ReconcileError> {
         match action {
-            Action::AdoptPod { pod, uid } => self.shown(self.pods, adopt(&self.api(), &pod, &uid, controller_reference(self.set)).await?),
-            Action::ReleasePod { pod, uid } => {
-                let own = self.set.metadata.uid.as_deref().unwrap_or_default();
-                self.shown(self.pods, release(&self.api(), &pod, &uid, own).await?);
-            }
-            Action::AdoptRevision { name, uid } => {
-                self.shown(self.revisions, adopt(&self.api(), &name, &uid, controller_reference(self.set)).await?);
-            }
-            Action::CreateRevision(revision) => self.create_revision(&revision).await?,
-            Action::UpdateRevision(revision) => self.cx.wrote(self.revisions, &*self.api().update(&*revision).await?),
-            Action::DeleteRevision { name, uid } => {
-                delete_with_uid(&self.api::<ControllerRevision>(), &name, &uid).await?;
-                self.cx.deleted(self.revisions, self.key(&name), uid);
-            }
+            Action::AdoptPod { pod, uid } => Adopter::new(self.set, self.pods, self.cx).adopt(&pod, &uid).await?,
+            Action::ReleasePod { pod, uid } => Adopter::new(self.set, self.pods, self.cx).release(&pod, &uid).await?,
+            Action::AdoptRevision { name, uid } => self.keeper().adopter().adopt(&name, &uid).await?,
+            Action::CreateRevision(revision) => self.keeper().create(&revision).await?,
+            Action::UpdateRevision(revision) => self.keeper().update(&revision).await?,
+            Action::DeleteRevision { name, uid } => self.keeper().delete(&name, uid).await?,
             Action::CreateClaim { claim, pod } => self.create_claim(&claim, &pod).await?,
             Action::UpdateClaim { claim, conflict } => self.update_claim(&claim, conflict).await?,
             Action::CreatePod(pod) => self.create_pod(&pod).await?,
@@ -106,25 +96,8 @@ impl Applier<'_> {
         ObjectKey::new(self.set.metadata.namespace.clone().unwrap_or_default(), name)
     }
 
-    fn shown<K: KubeObject>(&self, cache: &Cache<K>, written: Option<Arc<K>>) {
-        if let Some(written) = written {
-            self.cx.wrote(cache, &*written);
-        }
-    }
-
-    async fn create_revision(&self, revision: &ControllerRevision) -> Result<(), ReconcileError> {
-        match record(&self.api(), revision).await? {
-            Recorded::Made(made) => self.cx.wrote(self.revisions, &*made),
-            Recorded::Known => {}
-            Recorded::Taken => {
-                let mut updated = self.set.clone();
-                let status = updated.status.get_or_insert_default();
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-                self.cx.wrote(self.sets, &*self.api().update_status(&updated).await?);
-                return Err(ReconcileError::Other(taken(revision)));
-            }
-        }
-        Ok(())
+    fn keeper(&self) -> RevisionKeeper<'_, StatefulSet> {
+        RevisionKeeper::new(self.set, self.sets, self.revisions, self.cx)
     }
 
     async fn create_claim(&self, claim: &PersistentVolumeClaim, pod: &str) -> Result<(), ReconcileError> {
@@ -193,12 +166,7 @@ impl Applier<'_> {
         let mut updated = self.set.clone();
         updated.metadata.resource_version = None;
         updated.status = Some(status);
-        match self.api().update_status(&updated).await {
-            Ok(written) => self.cx.wrote(self.sets, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
-        Ok(())
+        Ok(write_status(&updated, self.sets, self.cx).await?)
     }
 }
 

@@ -48,6 +48,12 @@ impl ReconcileContext {
         &self.events
     }
 
+    /// Writes an event about an object, a warning or not.
+    pub fn tell<K: KubeObject>(&self, about: &K, warning: bool, reason: &str, message: impl Into<String>) {
+        let about = ReconcileContext::reference(about);
+        if warning { self.events.warning(&about, reason, message) } else { self.events.normal(&about, reason, message) }
+    }
+
     /// The object was written: the key runs again only when `cache` shows it.
     pub fn wrote<K: KubeObject>(&self, cache: &Cache<K>, object: &K) {
         let revision: Option<Revision> = object.metadata().resource_version.as_deref().and_then(|text| text.parse().ok());
