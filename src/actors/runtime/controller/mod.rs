@@ -77,7 +77,7 @@ pub enum ReconcileError {
 
 /// A reconciling unit keyed by object.
 pub trait Controller: Send + Sync + 'static {
-    /// Its place in the tree: `controllers/NAME`.
+    /// Its place in the tree: `controllers/NAME`, for most.
     const NAME: &'static str;
     /// Keys worked on at once.
     const CONCURRENCY: usize = 5;
@@ -107,9 +107,14 @@ impl<C: Controller> AnyController for C {
 
 /// Starts a controller under `controllers/NAME`; its writes go through `client`.
 pub fn start<C: Controller>(system: &System, caches: &Caches, client: Client, controller: C) -> UnitAddr<ControllerUnit> {
+    start_below("controllers", system, caches, client, controller)
+}
+
+/// The same under `PARENT/NAME`, for what does not end with the other controllers.
+pub fn start_below<C: Controller>(parent: &str, system: &System, caches: &Caches, client: Client, controller: C) -> UnitAddr<ControllerUnit> {
     let controller: Arc<dyn AnyController> = Arc::new(controller);
     let caches = caches.clone();
-    system.spawn(format!("controllers/{}", C::NAME), Policy::default(), move |_| {
+    system.spawn(format!("{parent}/{}", C::NAME), Policy::default(), move |_| {
         ControllerUnit::new(controller.clone(), C::NAME, C::CONCURRENCY, caches.clone(), client.clone())
     })
 }

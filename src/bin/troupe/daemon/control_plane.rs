@@ -222,6 +222,9 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
+        if local.is_some() {
+            controllers::start_beside_server(&services.controllers, &caches, system);
+        }
         let mut candidates = Vec::new();
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());

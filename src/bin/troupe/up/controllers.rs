@@ -89,9 +89,6 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     if let Some(issuer) = &authority.issuer {
         let secrets = TokenSecretController::new(caches, issuer.clone(), authority.ca_pem.as_str());
         controller::start(system, caches, manager_client(service.clone()), secrets);
-        let server = component("system:apiserver", &["system:masters"]);
-        let server = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
-        controller::start(system, caches, server, FlowSchemaController::new(caches));
     }
     run.controller("certificate-controller", CsrApprovingController::new(caches));
     run.controller("certificate-controller", CsrCleaner::new(caches));
@@ -105,6 +102,13 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     stop(system, "controllers")
+}
+
+/// Starts what belongs to the API server of this process, whoever leads.
+pub fn start_beside_server(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) {
+    let server = component("system:apiserver", &["system:masters"]);
+    let client = Client::new(service.clone(), server, "api-priority-and-fairness-config-consumer-v1");
+    controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
 }
 
 /// Starts the scheduler likewise.
