@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
-    auth::rbac::resolve::Resolver,
+    auth::{Authorizer, rbac::resolve::Resolver},
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
@@ -97,6 +97,11 @@ impl ApiServer {
     /// Tells Prometheus how many objects there are.
     pub fn stored_objects(&self) -> StoredObjects {
         StoredObjects(self.core.listers.caches.clone())
+    }
+
+    /// What says who may do what; `None` where everybody may do everything.
+    pub fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
+        self.core.authorizer.clone()
     }
 
     /// Synchronous reads of the watch caches.

@@ -155,7 +155,7 @@ impl LocalApi {
     pub fn gate(&self) -> Arc<LocalGate> {
         Arc::new(LocalGate {
             authenticator: identity::authenticator(&self.issuer, self.api.listers()),
-            authorizer: identity::authorizer(self.api.listers()),
+            authorizer: identity::authorizer_of(&self.api),
         })
     }
 }

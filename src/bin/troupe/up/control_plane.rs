@@ -194,7 +194,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let tls = tls::renewable_server_config(shown.serving.clone(), ca_pem).context("the API server's certificate is unusable")?;
     let authenticator = identity::authenticator(issuer, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
-    let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer(api.listers()), version());
+    let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.routes = doors.routes;
     options.connect = doors.connect;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use troupe_actors::apiserver::{ApiServerOptions, AuthResources, VirtualResources};
+use troupe_actors::apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources};
 use troupe_api::{
     auth::{
         Authenticator, Authorizer, bootstrap,
@@ -52,8 +52,13 @@ pub fn authenticator(issuer: &Issuer, listers: Arc<dyn Listers>) -> Arc<dyn Auth
 }
 
 /// `system:masters` may do everything, nodes what their pods need; RBAC says what others may.
-pub fn authorizer(listers: Arc<dyn Listers>) -> Arc<dyn Authorizer> {
+fn authorizer(listers: Arc<dyn Listers>) -> Arc<dyn Authorizer> {
     Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
+}
+
+/// The authorizer of a running API server. All doors share it: its graph of nodes and pods exists once.
+pub fn authorizer_of(api: &ApiServer) -> Arc<dyn Authorizer> {
+    api.authorizer().expect("the API server was configured with one")
 }
 
 /// A component's own user, such as `system:kube-scheduler`, with further groups.
