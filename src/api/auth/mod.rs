@@ -1,5 +1,6 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
+mod any_peer;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
 pub mod certificates;
@@ -13,6 +14,7 @@ pub mod tls;
 pub mod tokens;
 pub mod x509;
 
+pub use self::any_peer::any_peer;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::{

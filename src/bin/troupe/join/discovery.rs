@@ -1,16 +1,12 @@
 //! Reads `cluster-info` twice: trusting nobody, then trusting the CA that the token and the hash vouch for.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::ClientConfig;
 use serde_json::Value;
 use troupe_api::auth::{
+    any_peer,
     bootstrap_tokens::{BootstrapToken, SIGNATURE_PREFIX, sign_detached},
     tls,
 };
@@ -50,8 +46,8 @@ enum Failure {
 }
 
 async fn attempt(invitation: &Invitation) -> Result<ClusterInfo, Failure> {
-    let insecure = insecure_client().map_err(Failure::Final)?;
-    let unverified = read(&invitation.server, insecure).await.map_err(Failure::Passing)?;
+    // What it reads is checked by other means.
+    let unverified = read(&invitation.server, (*any_peer()).clone()).await.map_err(Failure::Passing)?;
     let kubeconfig = verified(&unverified, &invitation.token)?;
     let info = ClusterInfo::parse(kubeconfig).map_err(Failure::Final)?;
     pin::check(&info.ca_pem, &invitation.ca_hashes).map_err(Failure::Final)?;
@@ -85,51 +81,6 @@ async fn read(server: &str, tls: ClientConfig) -> Result<Value> {
         bail!("{server} refuses to show cluster-info: {}", value["message"].as_str().unwrap_or("it does not say why"));
     }
     Ok(value)
-}
-
-/// A client that takes any certificate: what it reads is checked by other means.
-fn insecure_client() -> Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().context("TLS is not available")?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth())
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -33,9 +33,9 @@ use super::{
     links,
     locate::{Backend, Transport},
     rewrite::Rewrite,
-    tls,
 };
 use crate::{
+    auth::any_peer,
     http::{compress::gzipped, connect::ConnectRequest, reply::status_code},
     status::Status,
 };
@@ -77,7 +77,7 @@ async fn dial(places: &Places, backend: &Backend) -> Result<Box<dyn Io>, DialErr
         return Ok(Box::new(tcp));
     }
     let name = ServerName::try_from(backend.address.host.clone()).map_err(|_| DialError::Name(backend.address.host.clone()))?;
-    let stream = TlsConnector::from(tls::any_peer()).connect(name, tcp).await;
+    let stream = TlsConnector::from(any_peer()).connect(name, tcp).await;
     Ok(Box::new(stream.map_err(|source| DialError::Tls { address, source })?))
 }
 

@@ -7,7 +7,6 @@ mod exchange;
 mod links;
 mod locate;
 mod rewrite;
-mod tls;
 
 #[cfg(test)]
 mod tests;

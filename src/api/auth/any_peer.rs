@@ -1,4 +1,5 @@
-//! TLS towards backends that nobody vouches for: pods and services bring certificates of their own making.
+//! TLS towards peers that nobody vouches for: pods and services with certificates of their own making, probes, a cluster that
+//! is not known yet.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Encrypts towards whoever answers, as upstream does.
+/// A client that encrypts towards whoever answers: that the peer has the key of its certificate is all it checks.
 pub fn any_peer() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {
