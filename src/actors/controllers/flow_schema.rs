@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 use troupe_api::meta::ObjectKey;
 
-use super::writes::is_gone;
+use super::writes::write_status;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -78,11 +78,7 @@ impl Controller for FlowSchemaController {
         let exists = self.levels.get(&ObjectKey::cluster(level_of(&schema.object))).is_some();
         let Some(status) = plan(&schema.object, exists, cx.now()) else { return Ok(Outcome::Done) };
         let updated = FlowSchema { status: Some(status), ..(*schema.object).clone() };
-        match cx.client().all::<FlowSchema>().update_status(&updated).await {
-            Ok(written) => cx.wrote(&self.schemas, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
+        write_status(&updated, &self.schemas, cx).await?;
         Ok(Outcome::Done)
     }
 }

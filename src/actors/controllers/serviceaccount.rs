@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use troupe_api::meta::ObjectKey;
 
-use super::namespace::is_active;
+use super::{namespace::is_active, writes::is_namespace_terminating};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -48,7 +48,7 @@ impl Controller for ServiceAccountController {
                 Ok(made) => cx.wrote(&self.accounts, &*made),
                 Err(status) if status.is_already_exists() || status.is_not_found() => {}
                 // The namespace began to terminate in between.
-                Err(status) if status.code == 403 && status.message.contains("being terminated") => {}
+                Err(status) if is_namespace_terminating(&status) => {}
                 Err(status) => return Err(status.into()),
             }
         }

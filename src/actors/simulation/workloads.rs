@@ -65,6 +65,22 @@ impl World {
         assert!(patched.is_ok() || patched.is_err_and(|status| status.is_not_found()), "a status is refused");
     }
 
+    /// A workload comes up, is changed half way and comes to rest, in trouble until shortly before; gives its status.
+    async fn rolled_out(&self, resource: &str, name: &str, change: Value) -> Value {
+        let steps = async {
+            self.play(FAULTY, comes_up).await;
+            self.api.patch(self.api.target(resource, "default", name), PatchType::Merge, change).await.expect("patched");
+            self.play(FAULTY, comes_up).await;
+        };
+        tokio::select! {
+            biased;
+            () = steps => {}
+            () = self.trouble() => {}
+        }
+        self.play(REST, comes_up).await;
+        self.status(resource, name).await
+    }
+
     /// Plays the kubelets for a while: `life` says what becomes of a pod.
     async fn play(&self, time: Duration, mut life: impl FnMut(&Pod, &str) -> Option<Value>) {
         let until = tokio::time::Instant::now() + time;
@@ -161,11 +177,15 @@ fn run_job(seed: u64, indexed: bool, lost_reply: f64) {
     });
 }
 
+/// Two seeds that no run had before, said aloud.
+fn seeds() -> impl Iterator<Item = u64> {
+    let first: u64 = rand::random_range(0..1_000_000);
+    (first..first + 2).inspect(|seed| println!("seed {seed}"))
+}
+
 #[test]
 fn a_job_counts_every_pod_once_under_faults() {
-    let first: u64 = rand::random_range(0..1_000_000);
-    for seed in first..first + 2 {
-        println!("seed {seed}");
+    for seed in seeds() {
         for (indexed, lost_reply) in [(false, 0.0), (true, 0.0), (false, 0.05), (true, 0.05)] {
             run_job(seed, indexed, lost_reply);
         }
@@ -174,9 +194,7 @@ fn a_job_counts_every_pod_once_under_faults() {
 
 #[test]
 fn a_stateful_set_is_rolled_out_under_faults_with_one_pod_for_each_name() {
-    let first: u64 = rand::random_range(0..1_000_000);
-    for seed in first..first + 2 {
-        println!("seed {seed}");
+    for seed in seeds() {
         simulate_with_clock(seed, |system, clock| async move {
             let world = World::new(system, clock, Faults::default(), seed).await;
             let claim = json!({"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
@@ -185,20 +203,8 @@ fn a_stateful_set_is_rolled_out_under_faults_with_one_pod_for_each_name() {
             });
             let metadata = json!({"name": "db", "namespace": "default"});
             world.api.create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})).await;
-            let steps = async {
-                world.play(FAULTY, comes_up).await;
-                let target = world.api.target("statefulsets.apps", "default", "db");
-                let change = json!({"spec": {"replicas": 3, "template": template("a:2", "Always")}});
-                world.api.patch(target, PatchType::Merge, change).await.expect("patched");
-                world.play(FAULTY, comes_up).await;
-            };
-            tokio::select! {
-                biased;
-                () = steps => {}
-                () = world.trouble() => {}
-            }
-            world.play(REST, comes_up).await;
-            let status = world.status("statefulsets.apps", "db").await;
+            let change = json!({"spec": {"replicas": 3, "template": template("a:2", "Always")}});
+            let status = world.rolled_out("statefulsets.apps", "db", change).await;
             let counts = ["replicas", "readyReplicas", "updatedReplicas", "availableReplicas"].map(|field| status[field].as_i64());
             assert_eq!(counts, [Some(3); 4], "seed {seed}: {status}");
             assert_eq!(status["currentRevision"], status["updateRevision"], "seed {seed}");
@@ -211,9 +217,7 @@ fn a_stateful_set_is_rolled_out_under_faults_with_one_pod_for_each_name() {
 
 #[test]
 fn a_daemon_set_is_rolled_out_under_faults_with_one_pod_for_each_node() {
-    let first: u64 = rand::random_range(0..1_000_000);
-    for seed in first..first + 2 {
-        println!("seed {seed}");
+    for seed in seeds() {
         simulate_with_clock(seed, |system, clock| async move {
             let world = World::new(system, clock, Faults::default(), seed).await;
             for node in ["n1", "n2", "n3"] {
@@ -225,19 +229,8 @@ fn a_daemon_set_is_rolled_out_under_faults_with_one_pod_for_each_node() {
             let spec = json!({"selector": {"matchLabels": {"app": "x"}}, "template": template("a:1", "Always")});
             let metadata = json!({"name": "agent", "namespace": "default"});
             world.api.create(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})).await;
-            let steps = async {
-                world.play(FAULTY, comes_up).await;
-                let target = world.api.target("daemonsets.apps", "default", "agent");
-                world.api.patch(target, PatchType::Merge, json!({"spec": {"template": template("a:2", "Always")}})).await.expect("patched");
-                world.play(FAULTY, comes_up).await;
-            };
-            tokio::select! {
-                biased;
-                () = steps => {}
-                () = world.trouble() => {}
-            }
-            world.play(REST, comes_up).await;
-            let status = world.status("daemonsets.apps", "agent").await;
+            let change = json!({"spec": {"template": template("a:2", "Always")}});
+            let status = world.rolled_out("daemonsets.apps", "agent", change).await;
             let fields = ["desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"];
             assert_eq!(fields.map(|field| status[field].as_i64()), [Some(3); 4], "seed {seed}: {status}");
             assert_eq!(world.api.names("pods", "default").await.len(), 3, "seed {seed}");

@@ -17,7 +17,7 @@ use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::plan::{Expectation, Plan, needs_scale};
 pub use self::stale::StaleDisruptionController;
-use super::writes::is_gone;
+use super::writes::write_status;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -61,13 +61,7 @@ impl DisruptionController {
 
     async fn write(&self, budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus, cx: &ReconcileContext) -> Result<(), ReconcileError> {
         let updated = PodDisruptionBudget { status: Some(status), ..budget.clone() };
-        let api = cx.client().namespaced::<PodDisruptionBudget>(budget.metadata.namespace.clone().unwrap_or_default());
-        match api.update_status(&updated).await {
-            Ok(written) => cx.wrote(&self.budgets, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
-        Ok(())
+        Ok(write_status(&updated, &self.budgets, cx).await?)
     }
 }
 

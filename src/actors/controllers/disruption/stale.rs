@@ -10,7 +10,7 @@ use k8s_openapi::{
 use troupe_api::meta::ObjectKey;
 
 use crate::{
-    controllers::{pods::phase, writes::is_gone},
+    controllers::{pods::phase, writes::write_status},
     runtime::{
         cache::{Cache, Caches},
         controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -71,11 +71,7 @@ impl Controller for StaleDisruptionController {
         if !left.is_zero() {
             return Ok(Outcome::RequeueAfter(left));
         }
-        match cx.client().namespaced::<Pod>(key.namespace.clone()).update_status(&reset(&pod.object, cx.now())).await {
-            Ok(written) => cx.wrote(&self.pods, &*written),
-            Err(status) if is_gone(&status) => {}
-            Err(status) => return Err(status.into()),
-        }
+        write_status(&reset(&pod.object, cx.now()), &self.pods, cx).await?;
         Ok(Outcome::Done)
     }
 }
