@@ -8,6 +8,9 @@ STATIC := $(CARGO_TARGET_DIR)/$(HOST)/release
 PROFILE ?= release
 TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/troupe
 
+# How our program is built; the tests build it along with theirs.
+BUILD ?= cargo build --profile $(PROFILE) --bin troupe
+
 .PHONY: up down test bench lint images build install deps test-deps
 
 ## Start a cluster on this machine
@@ -19,12 +22,12 @@ down:
 	$(TROUPE) down $(if $(PURGE),--purge)
 
 build:
-	cargo build --profile $(PROFILE) --bin troupe
+	$(BUILD)
 
 ## Static executables for the images, and the images as OCI archives
 images: deps
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST) -p troupe-pause -p troupe-dns -p troupe-sample-web
-	cargo build --profile $(PROFILE) --bin troupe
+	$(BUILD)
 	$(TROUPE) images build --binaries $(STATIC) --out $(IMAGES)
 
 ## The daemons, their systemd units and the images, for a machine that runs them for good (docs/operations.md)

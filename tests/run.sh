@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Static executables and images for the integration tests, with the fast profile for our own binary.
-make --no-print-directory images PROFILE=dev
+# Static executables and images for the integration tests, with the fast profile for our own binary. It is built with the tests:
+# they ask for more features of what both depend on, so that a build of its own would compile much of it a second time.
+make --no-print-directory images PROFILE=dev BUILD="cargo test --workspace --no-run"
 
 cargo test --workspace

@@ -8,6 +8,7 @@
 #[path = "../integration/cluster.rs"]
 mod cluster;
 mod downloads;
+mod kube_rs;
 mod kubectl;
 mod python;
 mod stage;
@@ -17,7 +18,7 @@ mod typed;
 macro_rules! first_minutes {
     ($($store:ident: $storage:expr;)*) => {$(
         mod $store {
-            use crate::{kubectl, python, stage::{Corner, Storage}, typed};
+            use crate::{kube_rs, kubectl, python, stage::{Corner, Storage}, typed};
 
             #[test]
             fn kubectl_1_33_lives_through_its_first_minute() {
@@ -32,6 +33,11 @@ macro_rules! first_minutes {
             #[test]
             fn the_python_client_lives_through_its_first_minute() {
                 python::first_minute(&Corner::of($storage, "python"));
+            }
+
+            #[test]
+            fn kube_rs_lives_through_its_first_minute() {
+                kube_rs::first_minute(&Corner::of($storage, "kube-rs"));
             }
 
             #[test]
