@@ -3,6 +3,7 @@
 mod collection;
 mod faults;
 mod namespaces;
+mod nodes;
 mod quotas;
 mod rollouts;
 mod scheduling;

@@ -1,0 +1,164 @@
+//! Nodes that fall silent: who is told, who is evicted, and who is spared.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use troupe_api::{
+    meta::{ObjectKey, time::format_time},
+    service::PatchType,
+    store::memory::MemoryStore,
+};
+
+use super::eventually;
+use crate::{
+    apiserver::{
+        ApiServerOptions,
+        testing::{TestApi, boot_with},
+    },
+    controllers::node_lifecycle::NodeLifecycleController,
+    runtime::{
+        cache::{Cache, Caches},
+        controller::start,
+        system::{System, SystemOptions},
+    },
+};
+
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Nodes of which nothing was heard for an hour, each with a pod that leaves at once when it may. No controller runs yet.
+struct Silence {
+    api: TestApi,
+    system: System,
+    nodes: Cache<Node>,
+    pods: Cache<Pod>,
+    caches: Caches,
+}
+
+impl Silence {
+    async fn of(names: &[&str]) -> Self {
+        let system = System::new(SystemOptions::default()).expect("arbiters start");
+        let options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
+        let api = boot_with(options).await;
+        api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-node-lease"}})).await;
+        let caches = Caches::new(system.clone(), api.client.clone());
+        let silence = Silence { nodes: caches.cache(), pods: caches.cache(), api, system, caches };
+        for name in names {
+            silence.node(name).await;
+        }
+        silence
+    }
+
+    async fn node(&self, name: &str) {
+        let long_ago = format_time(self.system.clock().now() - jiff::SignedDuration::from_hours(1));
+        self.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+        let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": long_ago, "lastTransitionTime": long_ago});
+        let target = self.api.subresource("nodes", "", name, "status");
+        self.api.patch(target, PatchType::Merge, json!({"status": {"conditions": [ready]}})).await.expect("the status is written");
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": "kube-node-lease"},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": micro(self.system.clock().now() - jiff::SignedDuration::from_hours(1))},
+        });
+        self.api.create(lease).await;
+        let bears = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0});
+        self.api
+            .create(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+                "spec": {"nodeName": name, "containers": [{"name": "c", "image": "i"}],
+                    "tolerations": [bears("node.kubernetes.io/unreachable"), bears("node.kubernetes.io/not-ready")]},
+            }))
+            .await;
+        let target = self.api.subresource("pods", "default", name, "status");
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        self.api.patch(target, PatchType::Merge, status).await.expect("the status is written");
+    }
+
+    fn start(&self) {
+        start(&self.system, &self.caches, self.api.client.clone(), NodeLifecycleController::new(&self.caches, GRACE));
+    }
+
+    /// Plays a kubelet that renews its lease.
+    fn keep_alive(&self, name: &str) {
+        let (client, name, clock) = (self.api.client.clone(), name.to_owned(), self.system.clock().clone());
+        tokio::task::spawn_local(async move {
+            let leases = client.namespaced::<k8s_openapi::api::coordination::v1::Lease>("kube-node-lease");
+            loop {
+                let patch = json!({"spec": {"renewTime": micro(clock.now())}});
+                leases.patch(&name, "", PatchType::Merge, &patch).await.expect("the lease is renewed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+
+    fn ready(&self, name: &str) -> String {
+        let node = self.nodes.get(&ObjectKey::cluster(name));
+        let conditions = node.and_then(|node| node.object.status.as_ref()?.conditions.clone()).unwrap_or_default();
+        conditions.into_iter().find(|condition| condition.type_ == "Ready").map(|condition| condition.status).unwrap_or_default()
+    }
+
+    fn taints(&self, name: &str) -> Vec<String> {
+        let node = self.nodes.get(&ObjectKey::cluster(name));
+        let taints = node.and_then(|node| node.object.spec.as_ref()?.taints.clone()).unwrap_or_default();
+        taints.into_iter().map(|taint| format!("{}:{}", taint.key, taint.effect)).collect()
+    }
+
+    fn pod(&self, name: &str) -> Arc<Pod> {
+        self.pods.get(&ObjectKey::new("default", name)).expect("is there").object.clone()
+    }
+
+    fn leaves(&self, name: &str) -> bool {
+        self.pod(name).metadata.deletion_timestamp.is_some()
+    }
+
+    fn condition(&self, pod: &str, kind: &str) -> Option<String> {
+        let pod = self.pod(pod);
+        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.clone())
+    }
+}
+
+/// A time as leases have it: finer than seconds, so that every renewal is another one.
+fn micro(time: jiff::Timestamp) -> Value {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into()
+}
+
+#[actix::test]
+async fn a_node_is_silent_only_when_it_was_watched_for_the_grace_period() {
+    let silence = Silence::of(&["lost", "alive"]).await;
+    silence.keep_alive("alive");
+    let begun = Instant::now();
+    silence.start();
+    eventually("the lost node is unknown", || silence.ready("lost") == "Unknown").await;
+    assert!(begun.elapsed() >= GRACE, "its old lease alone made it silent after {:?}", begun.elapsed());
+    eventually("its pod leaves", || silence.leaves("lost")).await;
+    assert!(silence.taints("lost").contains(&"node.kubernetes.io/unreachable:NoExecute".to_owned()));
+    assert_eq!(silence.condition("lost", "Ready").as_deref(), Some("False"), "nobody is sent there");
+    assert_eq!(silence.condition("lost", "DisruptionTarget").as_deref(), Some("True"));
+    assert_eq!((silence.ready("alive").as_str(), silence.leaves("alive")), ("True", false));
+}
+
+#[actix::test]
+async fn nobody_is_evicted_when_all_nodes_fall_silent() {
+    let silence = Silence::of(&["a", "b", "c"]).await;
+    silence.start();
+    let names = ["a", "b", "c"];
+    eventually("all are unknown", || names.iter().all(|name| silence.ready(name) == "Unknown")).await;
+    let closed = |name: &&str| silence.taints(name).contains(&"node.kubernetes.io/unreachable:NoSchedule".to_owned());
+    eventually("none takes new pods", || names.iter().all(closed)).await;
+    let until = Instant::now() + GRACE * 2;
+    while Instant::now() < until {
+        for name in names {
+            assert!(!silence.leaves(name), "{name} is emptied");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One is back: the others are lost by themselves then, and may be emptied.
+    silence.keep_alive("a");
+    let now = format_time(silence.system.clock().now());
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now}]}});
+    let target = silence.api.subresource("nodes", "", "a", "status");
+    silence.api.patch(target, PatchType::StrategicMerge, ready).await.expect("the status is written");
+    eventually("a pod of a lost node leaves", || silence.leaves("b") || silence.leaves("c")).await;
+    assert!(!silence.leaves("a"));
+}

@@ -1,0 +1,127 @@
+//! Which pods leave a node with NoExecute taints, and when. Pure.
+//!
+//! The time that a toleration grants runs from when this controller saw the pod and the taint together, as upstream: what
+//! happened while no controller ran counts for nobody.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
+
+use crate::scheduler::plugins::tolerates;
+
+/// How long a pod stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    Forever,
+    For(Duration),
+}
+
+/// How long pods with these tolerations bear these taints; the shortest time of all tolerations that are used.
+fn stay(tolerations: &[Toleration], taints: &[Taint]) -> Stay {
+    let mut shortest: Option<Duration> = None;
+    for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
+        let mut matching = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).peekable();
+        if matching.peek().is_none() {
+            return Stay::For(Duration::ZERO);
+        }
+        let limit = matching.filter_map(|toleration| toleration.toleration_seconds).min();
+        let limit = limit.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        shortest = match (shortest, limit) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    shortest.map_or(Stay::Forever, Stay::For)
+}
+
+/// Since when pods, by UID, are about to leave.
+pub type Leaving = HashMap<String, Instant>;
+
+/// What becomes of a node's pods.
+#[derive(Debug, Default)]
+pub struct Departures {
+    pub leave: Vec<Arc<Pod>>,
+    /// They would have left, and stay.
+    pub spared: Vec<Arc<Pod>>,
+    pub leaving: Leaving,
+    /// When the next one leaves.
+    pub next: Option<Duration>,
+}
+
+/// Plans for the pods of a node with these taints.
+pub fn plan(pods: &[Arc<Pod>], taints: &[Taint], before: &Leaving, now: Instant) -> Departures {
+    let mut plan = Departures::default();
+    for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        let Some(uid) = pod.metadata.uid.clone() else { continue };
+        let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+        let since = before.get(&uid).copied();
+        let Stay::For(limit) = stay(tolerations, taints) else {
+            plan.spared.extend(since.map(|_| pod.clone()));
+            continue;
+        };
+        let since = since.unwrap_or(now);
+        match limit.saturating_sub(now.saturating_duration_since(since)) {
+            Duration::ZERO => plan.leave.push(pod.clone()),
+            left => plan.next = Some(plan.next.map_or(left, |next| next.min(left))),
+        }
+        plan.leaving.insert(uid, since);
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(tolerations: Value) -> Arc<Pod> {
+        let object = json!({"metadata": {"uid": "u"}, "spec": {"containers": [], "tolerations": tolerations}});
+        Arc::new(serde_json::from_value(object).expect("a pod"))
+    }
+
+    fn taints(keys: &[&str]) -> Vec<Taint> {
+        keys.iter().map(|key| Taint { key: (*key).into(), effect: "NoExecute".into(), ..Taint::default() }).collect()
+    }
+
+    fn bears(key: &str, seconds: u32) -> Value {
+        json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})
+    }
+
+    #[test]
+    fn a_pod_leaves_when_its_toleration_runs_out() {
+        let (start, one) = (Instant::now(), taints(&["a"]));
+        let intolerant = plan(&[pod(json!([]))], &one, &Leaving::new(), start);
+        assert_eq!(intolerant.leave.len(), 1);
+        let pods = [pod(json!([bears("a", 300)]))];
+        let first = plan(&pods, &one, &Leaving::new(), start);
+        assert_eq!((first.leave.len(), first.next), (0, Some(Duration::from_secs(300))));
+        let later = plan(&pods, &one, &first.leaving, start + Duration::from_secs(100));
+        assert_eq!((later.leave.len(), later.next), (0, Some(Duration::from_secs(200))));
+        assert_eq!(plan(&pods, &one, &later.leaving, start + Duration::from_secs(300)).leave.len(), 1);
+        let tolerant = plan(&[pod(json!([{"operator": "Exists"}]))], &one, &Leaving::new(), start);
+        assert!(tolerant.leave.is_empty() && tolerant.next.is_none());
+    }
+
+    #[test]
+    fn the_shortest_toleration_counts_and_one_taint_too_many_is_one_too_many() {
+        let start = Instant::now();
+        let pods = [pod(json!([bears("a", 300), bears("b", 20)]))];
+        assert_eq!(plan(&pods, &taints(&["a", "b"]), &Leaving::new(), start).next, Some(Duration::from_secs(20)));
+        assert_eq!(plan(&pods, &taints(&["a", "c"]), &Leaving::new(), start).leave.len(), 1);
+    }
+
+    #[test]
+    fn a_pod_whose_taint_goes_in_time_is_spared_and_starts_anew_next_time() {
+        let (start, pods) = (Instant::now(), [pod(json!([bears("a", 30)]))]);
+        let going = plan(&pods, &taints(&["a"]), &Leaving::new(), start);
+        let spared = plan(&pods, &[], &going.leaving, start + Duration::from_secs(20));
+        assert_eq!((spared.spared.len(), spared.leaving.len()), (1, 0));
+        let again = plan(&pods, &taints(&["a"]), &spared.leaving, start + Duration::from_secs(40));
+        assert_eq!(again.next, Some(Duration::from_secs(30)));
+    }
+}
