@@ -120,12 +120,19 @@ pub fn store_status(error: troupe_api::store::StoreError) -> Status {
     match error {
         StoreError::NoSpace => Status::new(507, troupe_api::Reason::Unknown, "the store has no space left: delete objects or make room on its disk"),
         StoreError::Unknown(_) => Status::timeout("the request did not complete in time, its outcome is unknown"),
-        StoreError::Unavailable(why) => Status::unavailable(format!("the store is not available: {why}")),
+        StoreError::Unavailable(why) => not_done(format!("the store is not available: {why}")),
         StoreError::TooLarge(why) => {
             Status::new(413, troupe_api::Reason::RequestEntityTooLarge, format!("the object is too large to be stored: {why}"))
         }
         other => Status::internal(other),
     }
+}
+
+/// Nothing was done: clients try again when they are told so.
+fn not_done(why: String) -> Status {
+    let mut status = Status::unavailable(why);
+    status.details.get_or_insert_default().retry_after_seconds = 1;
+    status
 }
 
 impl Listers for CacheListers {

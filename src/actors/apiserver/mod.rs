@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+mod advertise;
 mod auth_resources;
 mod bootstrap;
 pub mod cache;

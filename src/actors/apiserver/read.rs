@@ -19,20 +19,23 @@ use super::{
     core::{Core, store_status},
 };
 
-/// How long a read waits for a revision that this server has not seen yet.
+/// How long a read waits for a revision that its caller names and this server has not seen yet.
 const WAIT_FRESH: Duration = Duration::from_secs(3);
+/// How long a read waits until this server has seen all there is. While the store changes its leader, reads take longer
+/// instead of failing, as they do upstream.
+const WAIT_NEWEST: Duration = Duration::from_secs(10);
 const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
 
 impl Core {
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
     pub async fn linearize(&self, cache: &ResourceCache) -> Result<Revision, Status> {
         let newest = self.store.current_revision().await.map_err(store_status)?;
-        self.wait_for(cache, newest).await?;
+        self.wait_for(cache, newest, WAIT_NEWEST).await?;
         Ok(newest)
     }
 
-    async fn wait_for(&self, cache: &ResourceCache, revision: Revision) -> Result<(), Status> {
-        match tokio::time::timeout(WAIT_FRESH, cache.fresh(revision, &self.dispatched)).await {
+    async fn wait_for(&self, cache: &ResourceCache, revision: Revision, patience: Duration) -> Result<(), Status> {
+        match tokio::time::timeout(patience, cache.fresh(revision, &self.dispatched)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(too_large(revision, cache.progress(&self.dispatched))),
         }
@@ -44,7 +47,7 @@ impl Core {
             None => self.linearize(cache).await.map(drop),
             Some(Revision::ZERO) => Ok(()),
             Some(revision) if cache.progress(&self.dispatched) >= revision => Ok(()),
-            Some(revision) => self.wait_for(cache, revision).await,
+            Some(revision) => self.wait_for(cache, revision, WAIT_FRESH).await,
         }
     }
 
@@ -115,7 +118,7 @@ impl Core {
             return Ok(snapshot);
         }
         if revision > progress {
-            self.wait_for(cache, revision).await?;
+            self.wait_for(cache, revision, WAIT_FRESH).await?;
         }
         let start = keys::resource(&cache.resource.storage_prefix);
         let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: Some(revision) };

@@ -1,6 +1,9 @@
 //! The API server's door: starts its actors, and sends every call to the code that answers it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -16,6 +19,7 @@ use troupe_api::{
 
 use super::{
     ApiServerOptions, Bootstrap,
+    advertise::{Advertiser, Reach},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
     hops::HopRecorder,
@@ -86,7 +90,21 @@ impl ApiServer {
     /// # Errors
     /// When the store fails, or an object of `bootstrap` is refused.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
-        self.core.bootstrap(bootstrap).await
+        self.core.bootstrap(bootstrap).await?;
+        if let Some((address, port)) = bootstrap.advertise {
+            let (kept, reach) = (self.core.clone(), Reach { address, port });
+            self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
+        }
+        Ok(())
+    }
+
+    /// No longer names this server to clients inside the cluster. Call it before the server stops.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn withdraw(&self, address: IpAddr, port: u16) -> Result<(), Status> {
+        self.system().stop("apiserver/advertiser");
+        self.core.withdraw(Reach { address, port }).await
     }
 
     /// The actor system that the server's units live in.

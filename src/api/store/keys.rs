@@ -3,7 +3,7 @@
 //! A key is `/registry/<storage prefix>/[<namespace>/]<name>`. Storage prefixes are upstream's (`minions`,
 //! `services/specs`, …; custom resources `<group>/<plural>`) and have one or two segments.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 
@@ -11,6 +11,7 @@ use crate::meta::ObjectKey;
 
 /// What every key of the API begins with.
 pub const ROOT: &str = "/registry/";
+const SERVER_LEASES: &str = "masterleases/";
 
 /// The key of an object. `prefix` is the resource's storage prefix.
 pub fn object(prefix: &str, key: &ObjectKey) -> Bytes {
@@ -34,10 +35,29 @@ pub fn namespace(prefix: &str, namespace: &str) -> Bytes {
     }
 }
 
-/// How long a value under `key` lives without another write: as upstream, events an hour, all others for ever.
+/// How long a value under `key` lives without another write: as upstream, events an hour, leases of API servers fifteen
+/// seconds, all others for ever.
 pub fn time_to_live(key: &[u8]) -> Option<Duration> {
     let rest = key.strip_prefix(ROOT.as_bytes())?;
+    if rest.starts_with(SERVER_LEASES.as_bytes()) {
+        return Some(Duration::from_secs(15));
+    }
     rest.starts_with(b"events/").then_some(Duration::from_secs(3600))
+}
+
+/// The key of the lease that an API server keeps under its address. It is no object of the API.
+pub fn server_lease(address: IpAddr) -> Bytes {
+    format!("{ROOT}{SERVER_LEASES}{address}").into()
+}
+
+/// What the keys of all API servers' leases begin with.
+pub fn server_leases() -> Bytes {
+    format!("{ROOT}{SERVER_LEASES}").into()
+}
+
+/// The address of the API server whose lease lies under `key`.
+pub fn leasing_server(key: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?.strip_prefix(SERVER_LEASES)?.parse().ok()
 }
 
 /// Reads a key of one resource back; `None` where it is no key of that resource.
@@ -85,6 +105,18 @@ mod tests {
         assert_eq!(parse("minions", &object("minions", &node)), Some(node));
         assert_eq!(namespace("services/specs", "kube-system"), "/registry/services/specs/kube-system/");
         assert_eq!(namespace("pods", ""), "/registry/pods/");
+    }
+
+    #[test]
+    fn leases_of_servers_are_short_and_name_their_addresses() {
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let address = address.parse().expect("an address");
+            let key = server_lease(address);
+            assert_eq!(leasing_server(&key), Some(address));
+            assert_eq!(time_to_live(&key), Some(Duration::from_secs(15)));
+            assert!(key.starts_with(&server_leases()));
+        }
+        assert_eq!(leasing_server(b"/registry/pods/default/192.0.2.1"), None);
     }
 
     #[test]

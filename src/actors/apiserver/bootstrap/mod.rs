@@ -15,6 +15,7 @@ use troupe_api::{
 };
 
 use super::{
+    advertise::Reach,
     core::Core,
     services::first_address,
     write::{Change, Writer},
@@ -52,8 +53,7 @@ impl Core {
         }
         if let Some((address, port)) = bootstrap.advertise {
             self.ensure(self.kubernetes_service(port)).await?;
-            self.reconcile(endpoints(address, port)).await?;
-            self.reconcile(endpoint_slice(address, port)).await?;
+            self.advertise(Reach { address, port }).await?;
         }
         self.ensure_api_services().await?;
         self.ensure(token_tracking(self.clock.now())).await?;
@@ -110,7 +110,7 @@ impl Core {
     }
 
     /// Creates `object`, or brings what exists to it; fields that `object` does not name stay.
-    async fn reconcile(&self, object: Value) -> Result<(), Status> {
+    pub(super) async fn reconcile(&self, object: Value) -> Result<(), Status> {
         self.ensure(object.clone()).await?;
         let writer = self.writer_for(&object)?;
         let wanted = Object::from_value(object).ok_or_else(|| Status::internal("bootstrap objects are objects"))?;
@@ -172,23 +172,5 @@ fn token_tracking(now: jiff::Timestamp) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
         "data": {"since": now.strftime("%Y-%m-%d").to_string()},
-    })
-}
-
-fn endpoints(address: IpAddr, port: u16) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-    })
-}
-
-fn endpoint_slice(address: IpAddr, port: u16) -> Value {
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
-        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     })
 }

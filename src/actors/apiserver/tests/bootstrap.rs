@@ -1,4 +1,11 @@
-use crate::apiserver::{Bootstrap, testing::boot};
+use std::{sync::Arc, time::Duration};
+
+use troupe_api::store::{Store, keys, memory::MemoryStore};
+
+use crate::apiserver::{
+    ApiServerOptions, Bootstrap,
+    testing::{TestApi, boot, boot_with},
+};
 
 fn wanted() -> Bootstrap {
     Bootstrap {
@@ -29,12 +36,46 @@ async fn after_the_first_start_everything_is_there_and_a_second_changes_nothing(
     assert_eq!(api.get("endpoints", "default", "kubernetes").await.expect("is there"), before);
 }
 
+async fn advertised(api: &TestApi) -> Vec<String> {
+    let endpoints = api.get("endpoints", "default", "kubernetes").await.expect("is there");
+    let slice = api.get("endpointslices.discovery.k8s.io", "default", "kubernetes").await.expect("is there");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let addresses = endpoints.list(&["subsets"])[0]["addresses"].as_array().expect("addresses");
+    let addresses: Vec<_> = addresses.iter().map(|address| text(&address["ip"])).collect();
+    let sliced: Vec<_> = slice.list(&["endpoints"]).iter().map(|endpoint| text(&endpoint["addresses"][0])).collect();
+    assert_eq!(addresses, sliced);
+    addresses
+}
+
+fn at(address: &str) -> Bootstrap {
+    Bootstrap { advertise: Some((address.parse().expect("an address"), 6443)), ..Bootstrap::default() }
+}
+
 #[actix::test]
 async fn a_new_address_of_the_server_reaches_its_endpoints() {
     let api = boot().await;
     api.server.bootstrap(&wanted()).await.expect("bootstraps");
-    let moved = Bootstrap { advertise: Some(("192.0.2.9".parse().expect("an address"), 6443)), ..Bootstrap::default() };
-    api.server.bootstrap(&moved).await.expect("bootstraps again");
-    let endpoints = api.get("endpoints", "default", "kubernetes").await.expect("is there");
-    assert_eq!(endpoints.list(&["subsets"])[0]["addresses"][0]["ip"], "192.0.2.9");
+    api.server.withdraw("192.0.2.1".parse().expect("an address"), 6443).await.expect("withdraws");
+    api.server.bootstrap(&at("192.0.2.9")).await.expect("bootstraps again");
+    assert_eq!(advertised(&api).await, ["192.0.2.9"]);
+}
+
+#[actix::test]
+async fn all_servers_that_live_are_named_and_no_other() {
+    let store = Arc::new(MemoryStore::new());
+    let api = boot_with(ApiServerOptions::new(store.clone())).await;
+    let other = boot_with(ApiServerOptions::new(store.clone())).await;
+    api.server.bootstrap(&at("192.0.2.10")).await.expect("bootstraps");
+    other.server.bootstrap(&at("192.0.2.9")).await.expect("bootstraps");
+    assert_eq!(advertised(&api).await, ["192.0.2.9", "192.0.2.10"]);
+    // The lease of a server that was killed runs out.
+    let killed = keys::server_lease("192.0.2.11".parse().expect("an address"));
+    store.create(killed.clone(), "{}".into(), Some(Duration::from_secs(1))).await.expect("writes");
+    api.server.bootstrap(&at("192.0.2.10")).await.expect("bootstraps again");
+    assert_eq!(advertised(&other).await, ["192.0.2.9", "192.0.2.10", "192.0.2.11"]);
+    while store.get(&killed, None).await.expect("reads").0.is_some() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    other.server.withdraw("192.0.2.9".parse().expect("an address"), 6443).await.expect("withdraws");
+    assert_eq!(advertised(&api).await, ["192.0.2.10"]);
 }

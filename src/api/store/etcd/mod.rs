@@ -48,6 +48,8 @@ pub const FORMAT: u32 = 1;
 const FORMAT_KEY: &str = "/troupe/format";
 /// Keys read at once; more come in pages.
 const PAGE: usize = 500;
+/// Electing a leader takes a second or two, starting a member again a little longer; clients wait half a minute and more.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the current member must be heard of.
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -64,7 +66,7 @@ pub struct EtcdOptions {
 
 impl EtcdOptions {
     pub fn new(servers: Vec<String>) -> Self {
-        EtcdOptions { servers, tls: None, patience: Duration::from_secs(5) }
+        EtcdOptions { servers, tls: None, patience: PATIENCE }
     }
 }
 

@@ -2,13 +2,13 @@
 
 mod history;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::Revision,
-    service::{DeleteOptions, EventType, WatchItem, WatchOptions, WatchStream},
+    service::{DeleteOptions, EventType, ListOptions, WatchItem, WatchOptions, WatchStream},
     store::etcd::testing::EtcdCluster,
 };
 
@@ -122,6 +122,49 @@ async fn no_address_or_node_port_is_handed_out_twice() {
     other["metadata"]["name"] = json!("y");
     let (left, right) = futures::join!(here.try_create(wanted), there.try_create(other));
     assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+}
+
+/// Reads on and on until told to stop; how many there were, and what failed.
+async fn read_on(api: Rc<TestApi>, stop: Rc<Cell<bool>>) -> (usize, Vec<String>) {
+    let (mut reads, mut failures) = (0, Vec::new());
+    while !stop.get() {
+        reads += 1;
+        let read = if reads % 2 == 0 {
+            api.get("configmaps", "default", "a").await.map(drop)
+        } else {
+            api.list("configmaps", "default", ListOptions::default()).await.map(drop)
+        };
+        failures.extend(read.err().map(|status| status.to_string()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (reads, failures)
+}
+
+#[actix::test]
+async fn reads_wait_while_etcd_changes_its_leader() {
+    let mut replicas = replicas(3).await;
+    replicas.apis[0].create(config_map("a", "1")).await;
+    for round in 0..2 {
+        let leader = loop {
+            match replicas.cluster.leader().await {
+                Some(leader) => break leader,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let stop = Rc::new(Cell::new(false));
+        let readers: Vec<_> = replicas.apis.iter().map(|api| actix_rt::spawn(read_on(api.clone(), stop.clone()))).collect();
+        replicas.cluster.kill(leader);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while let Err(status) = replicas.apis[round].try_update(config_map("a", &format!("{round}"))).await {
+            assert!(tokio::time::Instant::now() < deadline, "{status}");
+        }
+        stop.set(true);
+        for reader in readers {
+            let (reads, failures) = reader.await.expect("no panic");
+            assert!(reads > 0 && failures.is_empty(), "of {reads} reads failed: {failures:?}");
+        }
+        replicas.cluster.restart(leader);
+    }
 }
 
 #[actix::test]
