@@ -34,6 +34,15 @@ pub fn remove_all(cgroup_root: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Kills what lives in the cgroups of all pods; whether anything did.
+pub fn kill_all(cgroup_root: &str) -> io::Result<bool> {
+    let mut alive = false;
+    for hierarchy in hierarchies()? {
+        alive |= kill_tree(&hierarchy.join(cgroup_root.trim_matches('/')).join("kubepods"))?;
+    }
+    Ok(alive)
+}
+
 /// The uids of pods that have cgroups here.
 pub fn pods(cgroup_root: &str) -> io::Result<Vec<String>> {
     let mut all = std::collections::BTreeSet::new();
@@ -63,6 +72,30 @@ fn hierarchies() -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(all)
+}
+
+fn kill_tree(group: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let mut alive = false;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            alive |= kill_tree(&entry.path())?;
+        }
+    }
+    // A group that vanished meanwhile is empty.
+    for pid in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().split_whitespace() {
+        let Ok(pid) = pid.parse() else { continue };
+        alive = true;
+        match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(alive)
 }
 
 /// Cgroup directories go from the leaves up; their files cannot be removed and need not be.

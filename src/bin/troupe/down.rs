@@ -1,5 +1,8 @@
 //! `troupe down`: stops the cluster and leaves nothing behind of it: no container, mount, network namespace, interface or
 //! packet filter chain. `--purge` removes its data as well.
+//!
+//! What is being started while the daemons end resists for a moment: it is tried again. What still resists then, in a
+//! containerd of our own, is killed.
 
 use std::{
     fs,
@@ -12,13 +15,17 @@ use anyhow::{Context, Result, bail};
 use futures::future::join_all;
 use troupe_actors::kubelet::cgroups;
 use troupe_cri::{Runtime, grpc::GrpcRuntime, proto};
-use troupe_net::{cleanup, iptables::HostIptables};
+use troupe_net::{cleanup, cni::remains, iptables::HostIptables};
 
 use crate::{
-    config::Config,
+    config::{Config, cni_bin_dir},
     containerd, instance,
     up::control_plane::{CONTROLLERS, NODE, SCHEDULER},
 };
+
+/// How long pods that resist are tried again.
+const RESISTING: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Stops everything.
 pub async fn run(config: &Config, purge: bool) -> Result<()> {
@@ -36,11 +43,24 @@ pub async fn run(config: &Config, purge: bool) -> Result<()> {
     }
     let own = config.containerd();
     let socket = config.container_runtime_endpoint.clone().unwrap_or_else(|| own.socket());
+    let mut resisting = None;
     if containerd::answers(&socket) {
-        let count = remove_pods(&socket).await.context("cannot remove the pods")?;
+        let (count, failure) = remove_pods(&socket).await.context("cannot remove the pods")?;
         println!("  ✔ removed {count} pods");
+        resisting = failure;
+    }
+    match resisting {
+        Some(error) if socket != own.socket() => return Err(error),
+        Some(error) => eprintln!("  ! killing the pods that are left: {error:#}"),
+        None => {}
     }
     own.stop()?;
+    if socket == own.socket() {
+        // Pods of a containerd that had ended before, and what it was about to start.
+        own.kill_shims()?;
+        kill_pods(config.cgroup_root()).await?;
+    }
+    release_addresses(config).await;
     unmount_below(&config.kubelet_dir)?;
     unmount_below(&own.state)?;
     unmount_below(&own.root)?;
@@ -67,33 +87,61 @@ pub async fn run(config: &Config, purge: bool) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { bail!("some of the network is left; see above") }
 }
 
-/// Stops and removes every sandbox of the runtime, gracefully first; returns how many there were.
-async fn remove_pods(socket: &Path) -> Result<usize> {
+/// Stops and removes every sandbox of the runtime, gracefully first; returns how many there were, and why some are left.
+async fn remove_pods(socket: &Path) -> Result<(usize, Option<anyhow::Error>)> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
+    let deadline = tokio::time::Instant::now() + RESISTING;
+    let mut removed = 0;
+    loop {
+        let (count, failure) = remove_once(&runtime).await?;
+        removed += count;
+        if failure.is_none() || tokio::time::Instant::now() > deadline {
+            return Ok((removed, failure));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Tries it once; returns how many sandboxes went, and why one of the others did not.
+async fn remove_once(runtime: &Arc<dyn Runtime>) -> Result<(usize, Option<anyhow::Error>)> {
     let containers = runtime.list_containers(proto::ContainerFilter::default()).await?;
     let running = containers.iter().filter(|container| container.state == proto::ContainerState::ContainerRunning as i32);
     join_all(running.map(|container| runtime.stop_container(&container.id, Duration::from_secs(2)))).await;
-    let sandboxes = runtime.list_pod_sandboxes(proto::PodSandboxFilter::default()).await?;
-    for sandbox in &sandboxes {
+    let (mut removed, mut failure) = (0, None);
+    for sandbox in runtime.list_pod_sandboxes(proto::PodSandboxFilter::default()).await? {
         // The CNI plugins free the address and the interface here.
         if let Err(error) = runtime.stop_pod_sandbox(&sandbox.id).await {
             tracing::warn!(sandbox = sandbox.id, %error, "the sandbox does not stop in good order");
         }
-        remove_sandbox(&*runtime, &sandbox.id).await.with_context(|| format!("sandbox {}", sandbox.id))?;
+        match runtime.remove_pod_sandbox(&sandbox.id).await {
+            Ok(()) => removed += 1,
+            Err(error) => failure = Some(anyhow::Error::new(error).context(format!("sandbox {}", sandbox.id))),
+        }
     }
-    Ok(sandboxes.len())
+    Ok((removed, failure))
 }
 
-/// Removes a sandbox. The runtime refuses while one of its containers is being started, as the daemon may just have asked for.
-async fn remove_sandbox(runtime: &dyn Runtime, id: &str) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while let Err(error) = runtime.remove_pod_sandbox(id).await {
+/// Kills what lives in the pods' cgroups until nothing does.
+async fn kill_pods(root: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + RESISTING;
+    while cgroups::kill_all(root).context("cannot kill the pods' processes")? {
         if tokio::time::Instant::now() > deadline {
-            return Err(error.into());
+            bail!("processes of pods do not die");
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// Gives back the addresses and host ports of sandboxes that were not removed in good order.
+async fn release_addresses(config: &Config) {
+    let network = config.pod_network(config.pod_cidr);
+    for holder in remains::address_holders(&network).unwrap_or_default() {
+        if let Err(error) = remains::release(&network, &cni_bin_dir(), &holder.is).await {
+            // The file of the address goes with the network's directory in any case.
+            tracing::warn!(sandbox = holder.is, %error, "host ports of a sandbox may be left");
+        }
+    }
 }
 
 /// Unmounts everything mounted below a directory, the deepest first.

@@ -5,6 +5,7 @@
 
 mod facts;
 pub mod preflight;
+pub mod remains;
 
 use std::{
     fs, io,

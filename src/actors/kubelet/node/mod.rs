@@ -2,6 +2,7 @@
 
 pub mod facts;
 pub mod lease;
+mod sight;
 pub mod status;
 
 use std::{
@@ -17,6 +18,7 @@ use troupe_api::{Status, client::Client, service::PatchType};
 
 use self::{
     facts::{MachineFacts, Usage},
+    sight::Sight,
     status::{NodeInputs, labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note};
@@ -50,6 +52,7 @@ pub struct NodeReporter {
     node: Option<Arc<Node>>,
     written: Option<NodeStatus>,
     written_at: Option<Instant>,
+    sight: Sight,
     renewed: Option<Timestamp>,
     /// A renewal is under way, or waits to be tried again.
     renewing: bool,
@@ -59,7 +62,8 @@ pub struct NodeReporter {
 impl NodeReporter {
     pub fn new(context: Arc<NodeContext>, client: Client, facts: Arc<NodeFacts>) -> Self {
         let (node, written, written_at, renewed) = (None, None, None, None);
-        NodeReporter { context, client, facts, node, written, written_at, renewed, renewing: false, ready: false }
+        let sight = Sight::default();
+        NodeReporter { context, client, facts, node, written, written_at, sight, renewed, renewing: false, ready: false }
     }
 
     fn register(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -114,22 +118,19 @@ impl NodeReporter {
 
     fn report(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
-        let (before, since) = (self.written.clone(), self.written_at);
+        let (before, since, mut sight) = (self.written.clone(), self.written_at, self.sight.clone());
         let work = async move {
-            let status = measure(&context, &facts, before.as_ref()).await;
+            sight.look(&*context.runtime).await;
+            let status = measure(&context, &facts, before.as_ref(), &sight);
             let due = since.is_none_or(|since| since.elapsed() >= REPORT);
-            if !due && before.as_ref().is_some_and(|before| same(before, &status)) {
-                // Others change conditions too: of a node that was silent they become Unknown.
-                match client.all::<Node>().get(&context.node_name).await {
-                    Ok(node) if shows(node.status.as_ref(), &status) => return (status, Ok(false)),
-                    Ok(_) => {}
-                    Err(error) => return (status, Err(error)),
-                }
-            }
-            let written = client.all::<Node>().patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(&status)).await;
-            (status, written.map(|_| true))
+            let before = before.filter(|_| !due);
+            let written = write(&context, &client, before.as_ref(), &status).await;
+            (sight, status, written)
         };
-        cx.spawn_then(work, |reporter, (status, written), cx| reporter.reported(status, written, cx));
+        cx.spawn_then(work, |reporter, (sight, status, written), cx| {
+            reporter.sight = sight;
+            reporter.reported(status, written, cx);
+        });
     }
 
     fn reported(&mut self, status: NodeStatus, written: Result<bool, Status>, cx: &mut UnitContext<'_, Self>) {
@@ -168,12 +169,23 @@ impl NodeReporter {
     }
 }
 
-async fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>) -> NodeStatus {
-    let runtime = context.runtime.status().await.map_err(|error| error.to_string());
-    let images = context.runtime.list_images().await.unwrap_or_default();
+fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>, sight: &Sight) -> NodeStatus {
     let usage = Usage::measure(&context.root);
     let conditions = before.and_then(|before| before.conditions.clone()).unwrap_or_default();
-    status::status(&inputs(context, facts, usage, runtime.as_ref().map_err(String::as_str), &images), &conditions)
+    status::status(&inputs(context, facts, usage, sight.runtime(Instant::now()), &sight.images), &conditions)
+}
+
+/// Writes the status unless it is as it was `before`, and shown so; whether it was written.
+async fn write(context: &NodeContext, client: &Client, before: Option<&NodeStatus>, status: &NodeStatus) -> Result<bool, Status> {
+    let api = client.all::<Node>();
+    if before.is_some_and(|before| same(before, status)) {
+        // Others change conditions too: of a node that was silent they become Unknown.
+        let node = api.get(&context.node_name).await?;
+        if shows(node.status.as_ref(), status) {
+            return Ok(false);
+        }
+    }
+    api.patch(&context.node_name, "status", PatchType::StrategicMerge, &patch(status)).await.map(|_| true)
 }
 
 fn inputs<'a>(

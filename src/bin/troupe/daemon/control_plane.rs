@@ -1,6 +1,11 @@
 //! The control plane: API server, controllers, scheduler, or some of them.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -124,6 +129,7 @@ pub struct LocalApi {
     pub issuer: Arc<Issuer>,
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
+    advertised: (IpAddr, u16),
 }
 
 impl LocalApi {
@@ -148,7 +154,18 @@ impl LocalApi {
         let server = format!("https://{}", SocketAddr::new(config.advertise_address, config.api_port));
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         renewal::of_control_plane(config, &shown, system);
-        Ok(LocalApi { api, certificates, shown, issuer, http, audit })
+        let advertised = (config.advertise_address, config.api_port);
+        Ok(LocalApi { api, certificates, shown, issuer, http, audit, advertised })
+    }
+
+    /// Sends no client of the cluster here any more.
+    async fn withdraw(&self) {
+        let (address, port) = self.advertised;
+        match tokio::time::timeout(Duration::from_secs(3), self.api.withdraw(address, port)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "this API server is advertised until its lease runs out"),
+            Err(_) => tracing::warn!("this API server is advertised until its lease runs out"),
+        }
     }
 
     /// Who may ask a kubelet of this process.
@@ -282,6 +299,7 @@ impl Running for ControlPlane {
             reach.end().await;
         }
         if let Some(local) = &self.local {
+            local.withdraw().await;
             local.http.stop().await;
             if let Some(audit) = &local.audit {
                 audit.close();

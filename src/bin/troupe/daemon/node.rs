@@ -49,7 +49,7 @@ use crate::{
         control_plane, network, node,
         preflight::{self, report},
         progress::Progress,
-        renewal,
+        renewal, sweep,
     },
 };
 
@@ -215,6 +215,7 @@ pub struct Node {
     _kubelet: Kubelet,
     _proxy: Option<Proxy>,
     _network: TaskHandle,
+    _sweep: TaskHandle,
     _overlay: Option<UnitAddr<Overlay>>,
     /// Nobody else keeps them fed.
     _caches: Option<Caches>,
@@ -233,6 +234,7 @@ impl Node {
             None => network::Range::Fixed(first_range(config.pod_cidr)),
         };
         let network = network::start(config, range, iptables, system);
+        let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
             Some((_, caches)) => Some(network::start_overlay(config, caches.cache(), system)?),
             None => None,
@@ -240,7 +242,8 @@ impl Node {
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let kubelet = node::start_kubelet(config, socket, api, system).await?;
         let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
-        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _overlay: overlay, _caches: seat.api.map(|(_, caches)| caches) })
+        let caches = seat.api.map(|(_, caches)| caches);
+        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _sweep: sweep, _overlay: overlay, _caches: caches })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finding or starting the container runtime.
+//! Finding or starting the container runtime. One of our own is kept running.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,9 @@ fn start(config: &Config) -> Result<PathBuf> {
         system
     } else {
         layout.ensure()?;
-        layout.socket()
+        let socket = layout.socket();
+        layout.keep()?;
+        socket
     };
     if let Some(dir) = &config.image_dir {
         images::import_missing(&socket, dir).context("cannot import images")?;

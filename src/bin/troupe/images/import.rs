@@ -51,7 +51,8 @@ fn names_in(archive: &Path) -> Result<Vec<(String, String)>> {
     bail!("it has no index.json")
 }
 
-fn ctr(address: &Path, arguments: &[&str]) -> Result<String> {
+/// Runs containerd's client in the namespace that the CRI plugin reads; gives what it prints.
+pub fn ctr(address: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("ctr")
         .arg("--address")
         .arg(address)

@@ -12,6 +12,7 @@ pub mod node;
 pub mod preflight;
 pub mod progress;
 pub mod renewal;
+pub mod sweep;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,17 +1,28 @@
 //! Finding a container runtime, or starting and supervising our own containerd.
 //!
 //! Our containerd lives in a session and cgroup of its own, so that neither a restart nor a `kill -9` of `troupe`
-//! touches it; its pid file lets the next `troupe` find it again.
+//! touches it; its pid file lets the next `troupe` find it again. When it ends by itself it is started again; the
+//! containers have shims of their own and do not notice.
+
+mod shims;
 
 use std::{
     fs,
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
+
+/// How often our containerd is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// After a failed start; each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// One that ran for so long is started again without a pause.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// The socket of a containerd that the machine runs itself.
 pub const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -59,6 +70,7 @@ oom_score = 0
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   restrict_oom_score_adj = {restrict}
+  netns_mounts_under_state_dir = true
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
   max_container_log_line_size = 16384
@@ -84,10 +96,21 @@ oom_score = 0
 
     /// The pid of our running containerd, if it runs and is ours.
     pub fn running_pid(&self) -> Option<i32> {
-        let pid: i32 = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let config = self.config_file();
-        command_line.split(|byte| *byte == 0).any(|argument| argument == config.as_os_str().as_encoded_bytes()).then_some(pid)
+        let told = fs::read_to_string(self.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+        told.filter(|pid| self.is_ours(*pid))
+    }
+
+    /// Whether a process is a containerd with our configuration.
+    fn is_ours(&self, pid: i32) -> bool {
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
+        is_containerd_with(&arguments, &self.config_file())
+    }
+
+    /// One of which no pid file tells: whoever started it was killed before it could write that.
+    fn untold_pid(&self) -> Option<i32> {
+        let all = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        all.into_iter().find(|pid| self.is_ours(*pid))
     }
 
     fn config_file(&self) -> PathBuf {
@@ -99,9 +122,12 @@ oom_score = 0
     /// # Errors
     /// When containerd is not installed, cannot be started, or does not answer within 20 seconds.
     pub fn ensure(&self) -> Result<i32> {
-        if let Some(pid) = self.running_pid()
+        if let Some(pid) = self.running_pid().or_else(|| self.untold_pid())
             && wait_for_socket(&self.socket(), Duration::from_secs(10)).is_ok()
         {
+            if self.running_pid() != Some(pid) {
+                fs::write(self.pid_file(), pid.to_string()).context("cannot write containerd's pid file")?;
+            }
             return Ok(pid);
         }
         for dir in [&self.root, &self.state] {
@@ -128,6 +154,44 @@ oom_score = 0
         Ok(pid)
     }
 
+    /// Starts our containerd again whenever it ends, as long as this process lives.
+    ///
+    /// # Errors
+    /// When there is no thread for that.
+    pub fn keep(self) -> Result<()> {
+        let keep = move || {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let since = Instant::now();
+                while self.running_pid().is_some() {
+                    std::thread::sleep(LOOK);
+                }
+                if since.elapsed() > STEADY {
+                    pause = FIRST_PAUSE;
+                } else {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                match self.ensure() {
+                    Ok(pid) => tracing::warn!(pid, "containerd had ended and was started again"),
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "containerd does not start, will retry"),
+                }
+            }
+        };
+        std::thread::Builder::new().name("containerd-keeper".into()).spawn(keep).context("cannot start a thread")?;
+        Ok(())
+    }
+
+    /// When our containerd was started.
+    pub fn started(&self) -> Option<SystemTime> {
+        fs::metadata(self.pid_file()).and_then(|file| file.modified()).ok()
+    }
+
+    /// Where it keeps the network namespaces of sandboxes.
+    pub fn network_namespaces(&self) -> PathBuf {
+        self.state.join("io.containerd.grpc.v1.cri/netns")
+    }
+
     /// Stops our containerd and waits for it to end.
     pub fn stop(&self) -> Result<()> {
         let Some(pid) = self.running_pid() else { return Ok(()) };
@@ -146,6 +210,12 @@ oom_score = 0
         }
         Ok(())
     }
+}
+
+/// Whether a command line is that of a containerd with a configuration.
+fn is_containerd_with(arguments: &[&[u8]], config: &Path) -> bool {
+    let program = arguments.first().map(|program| program.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
+    program == Some(b"containerd") && arguments.contains(&config.as_os_str().as_encoded_bytes())
 }
 
 /// Whether something listens on a runtime's socket.
@@ -223,5 +293,13 @@ mod tests {
         fs::write(layout.pid_file(), std::process::id().to_string()).expect("writes");
         assert_eq!(layout.running_pid(), None);
         assert!(layout.config().contains("sandbox_image = \"pause\""));
+    }
+
+    #[test]
+    fn our_containerd_is_known_by_its_configuration() {
+        let config = Path::new("/data/containerd/config.toml");
+        assert!(is_containerd_with(&[b"/usr/bin/containerd", b"--config", b"/data/containerd/config.toml", b""], config));
+        assert!(!is_containerd_with(&[b"containerd", b"--config", b"/etc/containerd/config.toml", b""], config));
+        assert!(!is_containerd_with(&[b"vi", b"/data/containerd/config.toml", b""], config));
     }
 }

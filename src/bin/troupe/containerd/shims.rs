@@ -1,0 +1,164 @@
+//! Shims of our containerd, and the bundles they work in: those it no longer knows because it was killed when it started them.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use troupe_net::cni::remains::{Part, left_over};
+
+use super::ContainerdLayout;
+
+/// The namespace of the CRI plugin's containers.
+const NAMESPACE: &str = "k8s.io";
+const TASKS: &str = "io.containerd.runtime.v2.task";
+const PROGRAM: &str = "containerd-shim-runc-v2";
+
+/// A shim's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shim {
+    pid: i32,
+    id: String,
+}
+
+impl ContainerdLayout {
+    /// Ends tasks that containerd does not know although it should, apart from those that are `listed`; returns their ids.
+    ///
+    /// # Errors
+    /// When containerd does not answer, or something cannot be removed.
+    pub fn sweep_tasks(&self, listed: &BTreeSet<String>, now: SystemTime) -> Result<Vec<String>> {
+        let bundles = bundles(&self.bundles()).context("cannot read containerd's tasks")?;
+        let mut orphans = left_over(&bundles, |id| listed.contains(id), self.started(), now);
+        if orphans.is_empty() {
+            return Ok(orphans);
+        }
+        // Somebody may have made containers here past the CRI.
+        let known = crate::images::ctr(&self.socket(), &["containers", "list", "--quiet"])?;
+        orphans.retain(|id| !known.lines().any(|line| line == id));
+        for id in &orphans {
+            self.end_task(id).with_context(|| format!("cannot remove the task {id}, which containerd does not know"))?;
+        }
+        Ok(orphans)
+    }
+
+    fn bundles(&self) -> PathBuf {
+        self.state.join(TASKS).join(NAMESPACE)
+    }
+
+    /// Kills a shim and what it has started, as containerd does with those of shims that died.
+    fn end_task(&self, id: &str) -> Result<()> {
+        for shim in self.shims()?.into_iter().filter(|shim| shim.id == id) {
+            end(shim.pid)?;
+        }
+        let bundle = self.bundles().join(id);
+        let mut delete = Command::new(PROGRAM);
+        delete.args(["-namespace", NAMESPACE, "-id", id, "-address"]).arg(self.socket()).arg("-bundle").arg(&bundle).arg("delete");
+        let deleted = delete.current_dir(&bundle).stdin(Stdio::null()).output().context("cannot run the shim")?;
+        if !deleted.status.success() {
+            // Mostly there is nothing that it could delete.
+            tracing::debug!(id, said = %String::from_utf8_lossy(&deleted.stderr).trim(), "the shim did not delete its task");
+        }
+        match umount2(&bundle.join("rootfs"), MntFlags::MNT_DETACH) {
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(error) => return Err(error).context("cannot unmount its root"),
+        }
+        for dir in [bundle, self.root.join(TASKS).join(NAMESPACE).join(id)] {
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", dir.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills all shims of our containerd, which would outlive it.
+    ///
+    /// # Errors
+    /// When one cannot be killed.
+    pub fn kill_shims(&self) -> Result<()> {
+        self.shims()?.iter().try_for_each(|shim| end(shim.pid))
+    }
+
+    fn shims(&self) -> Result<Vec<Shim>> {
+        let socket = self.socket();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").context("cannot read the processes")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // It may have ended meanwhile.
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.extend(shim_of(&line, &socket).map(|id| Shim { pid, id }));
+        }
+        Ok(found)
+    }
+}
+
+fn end(pid: i32) -> Result<()> {
+    match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot kill the shim {pid}")),
+    }
+}
+
+/// What a command line (parted by zero bytes) is a shim for, if it reports to a socket.
+fn shim_of(line: &[u8], socket: &Path) -> Option<String> {
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let program = arguments.first()?.rsplit(|byte| *byte == b'/').next()?;
+    let value = |name: &[u8]| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+    let ours = program.starts_with(b"containerd-shim") && value(b"-address") == Some(socket.as_os_str().as_encoded_bytes());
+    if !ours {
+        return None;
+    }
+    value(b"-id").map(|id| String::from_utf8_lossy(id).into_owned())
+}
+
+/// The tasks in a directory, with the times of their beginning.
+fn bundles(dir: &Path) -> io::Result<Vec<Part<String>>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let part = |entry: fs::DirEntry| {
+        // Written once, when the bundle is made.
+        let since = fs::metadata(entry.path().join("config.json")).or_else(|_| entry.metadata()).ok()?.modified().ok()?;
+        Some(Part { is: entry.file_name().into_string().ok()?, since })
+    };
+    Ok(entries.flatten().filter_map(part).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_is_known_by_the_socket_it_reports_to() {
+        let line = |program: &str| format!("/usr/bin/{program}\0-namespace\0k8s.io\0-id\0abc\0-address\0/run/a.sock\0");
+        let found = |program: &str, socket: &str| shim_of(line(program).as_bytes(), Path::new(socket));
+        assert_eq!(found("containerd-shim-runc-v2", "/run/a.sock").as_deref(), Some("abc"));
+        assert_eq!(found("containerd-shim-runc-v2", "/run/b.sock"), None);
+        assert_eq!(found("ctr", "/run/a.sock"), None);
+        assert_eq!(shim_of(b"", Path::new("/run/a.sock")), None);
+    }
+
+    #[test]
+    fn bundles_are_as_old_as_their_configuration() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(bundles(&dir.path().join("none")).expect("reads"), []);
+        let bundle = dir.path().join("abc");
+        fs::create_dir(&bundle).expect("makes");
+        fs::write(bundle.join("config.json"), "{}").expect("writes");
+        let written = fs::metadata(bundle.join("config.json")).and_then(|file| file.modified()).expect("has a time");
+        assert_eq!(bundles(dir.path()).expect("reads"), [Part { is: "abc".to_owned(), since: written }]);
+    }
+}
