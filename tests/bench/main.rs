@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
 mod cluster;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../integration/database.rs"]
+mod database;
 #[path = "../support/figures.rs"]
 mod figures;
 #[allow(dead_code, reason = "shared by benchmarks")]

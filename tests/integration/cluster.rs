@@ -15,16 +15,27 @@ use std::{
 
 use serde_json::Value;
 
+use crate::database::{self, Etcd};
+
 /// Clusters made by this process.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// The node's address in every cluster's namespace.
 pub const NODE_IP: &str = "198.51.100.2";
 
+/// Where a cluster's state lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Embedded,
+    /// An etcd of its own.
+    Etcd,
+}
+
 /// A running cluster.
 pub struct Cluster {
-    dir: tempfile::TempDir,
     namespace: String,
+    etcd: Option<Mutex<Etcd>>,
+    dir: tempfile::TempDir,
 }
 
 /// A cluster that tests share, one at a time; it ends with the last test that waits for its turn.
@@ -41,7 +52,8 @@ impl std::ops::Deref for Turn {
     }
 }
 
-/// Waits for a turn at the shared cluster, and starts it if it does not run. A test leaves nothing of its own there.
+/// Waits for a turn at the shared cluster, and starts it if it does not run. A test leaves nothing of its own there, and
+/// may restart its daemon.
 pub fn shared() -> Turn {
     static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     static TURN: Mutex<()> = Mutex::new(());
@@ -67,9 +79,28 @@ pub fn apply(cluster: &Cluster, manifest: &str) {
 impl Cluster {
     /// Makes the namespace and starts the cluster in it.
     pub fn up() -> Self {
-        let cluster = Cluster::place();
+        Cluster::up_on(Backend::Embedded)
+    }
+
+    /// The same with its state elsewhere.
+    pub fn up_on(backend: Backend) -> Self {
+        let cluster = Cluster::place_on(backend);
         cluster.start();
         cluster
+    }
+
+    /// A place for a cluster with its state in `backend`; an etcd runs there.
+    pub fn place_on(backend: Backend) -> Self {
+        let mut cluster = Cluster::place();
+        if backend == Backend::Etcd {
+            cluster.etcd = Some(Mutex::new(Etcd::start(&cluster.namespace, cluster.dir())));
+        }
+        cluster
+    }
+
+    /// The cluster's etcd, which it must have.
+    pub fn etcd(&self) -> MutexGuard<'_, Etcd> {
+        self.etcd.as_ref().expect("the state lies in etcd").lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a namespace and directories where nothing runs yet.
@@ -77,7 +108,7 @@ impl Cluster {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let cluster = Cluster { dir, namespace };
+        let cluster = Cluster { namespace, etcd: None, dir };
         let namespace = &cluster.namespace;
         let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
@@ -178,7 +209,8 @@ impl Cluster {
             ("--bridge", "it0".into()),
             ("--cgroup-parent", format!("{}/kubepods", self.namespace)),
         ];
-        pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        let etcd = self.etcd.iter().map(|_| ("--etcd-servers", database::URL.to_owned()));
+        pairs.into_iter().chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// The cluster's pid file.
@@ -310,9 +342,14 @@ impl Drop for Cluster {
 
 /// Waits until `condition` holds; fails after a minute.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    eventually_within(Duration::from_secs(60), what, condition);
+}
+
+/// Waits until `condition` holds; fails when the time is up.
+pub fn eventually_within(time: Duration, what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + time;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        assert!(Instant::now() < deadline, "not within {} s: {what}", time.as_secs());
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -37,20 +37,24 @@ fn network_namespaces(cluster: &Cluster) -> BTreeSet<String> {
 
 #[test]
 fn a_deleted_namespace_leaves_nothing_behind() {
-    let cluster = shared();
-    let (before, leased) = (words(&cluster.ctr("containers ls -q")), leases(&cluster));
-    let networks = network_namespaces(&cluster);
-    sample::deploy(&cluster);
+    nothing_of_a_deleted_namespace(&shared());
+}
+
+/// The check, on a cluster with any store.
+pub fn nothing_of_a_deleted_namespace(cluster: &Cluster) {
+    let (before, leased) = (words(&cluster.ctr("containers ls -q")), leases(cluster));
+    let networks = network_namespaces(cluster);
+    sample::deploy(cluster);
     let uids = words(&cluster.kubectl("-n sample get pods -o jsonpath={.items[*].metadata.uid}"));
     let ips = words(&cluster.kubectl("-n sample get pods -o jsonpath={.items[*].status.podIP}"));
     let service = cluster.kubectl("-n sample get service web -o jsonpath={.spec.clusterIP}");
-    assert!(ips.is_subset(&leases(&cluster)) && uids.iter().all(|uid| !mounts(uid).is_empty()), "the checks below see what they look for");
-    let added: Vec<String> = network_namespaces(&cluster).difference(&networks).cloned().collect();
+    assert!(ips.is_subset(&leases(cluster)) && uids.iter().all(|uid| !mounts(uid).is_empty()), "the checks below see what they look for");
+    let added: Vec<String> = network_namespaces(cluster).difference(&networks).cloned().collect();
     assert!(added.len() >= 4 && added.iter().all(|path| Path::new(path).exists()), "{added:?}");
     cluster.kubectl("delete namespace sample --timeout=60s");
     let left = cluster.kubectl("get pods,services,endpoints,endpointslices,configmaps,deployments,replicasets,serviceaccounts,events -A -o jsonpath={.items[?(@.metadata.namespace==\"sample\")].metadata.name}");
     assert_eq!(left, "");
-    let (containers, addresses) = (words(&cluster.ctr("containers ls -q")), leases(&cluster));
+    let (containers, addresses) = (words(&cluster.ctr("containers ls -q")), leases(cluster));
     assert!(containers.is_subset(&before), "containers: {containers:?}, before {before:?}");
     assert!(addresses.is_subset(&leased), "addresses: {addresses:?}, before {leased:?}");
     for uid in &uids {
@@ -64,7 +68,7 @@ fn a_deleted_namespace_leaves_nothing_behind() {
         );
     }
     assert!(added.iter().all(|path| !Path::new(path).exists()), "network namespaces: {added:?}");
-    eventually("no rule names the Service", || !rules(&cluster).contains(&service));
+    eventually("no rule names the Service", || !rules(cluster).contains(&service));
 }
 
 fn rules(cluster: &Cluster) -> String {

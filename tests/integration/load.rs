@@ -17,6 +17,7 @@ const THREADS: u32 = 16;
 
 /// Load on a few addresses.
 pub struct Load {
+    rate: u32,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     failures: Arc<Mutex<Vec<String>>>,
@@ -27,12 +28,17 @@ pub struct Load {
 impl Load {
     /// Starts asking the addresses in turn from the cluster's node.
     pub fn on(cluster: &Cluster, addresses: &[String]) -> Self {
+        Load::at(cluster, addresses, RATE)
+    }
+
+    /// The same at another rate.
+    pub fn at(cluster: &Cluster, addresses: &[String], rate: u32) -> Self {
         let (stop, sent, failures) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let began = Instant::now();
         let start = |thread: u32| {
             let (stop, sent, failures, addresses) = (stop.clone(), sent.clone(), failures.clone(), addresses.to_vec());
             cluster.within(move || {
-                let pause = Duration::from_secs(1) * THREADS / RATE;
+                let pause = Duration::from_secs(1) * THREADS / rate;
                 let mut due = began + pause * thread / THREADS;
                 let mut turn = thread as usize;
                 while !stop.load(Ordering::Relaxed) {
@@ -49,7 +55,7 @@ impl Load {
             })
         };
         let threads = (0..THREADS).map(start).collect();
-        Load { stop, sent, failures, threads, began }
+        Load { rate, stop, sent, failures, threads, began }
     }
 
     /// How many failed up to now.
@@ -66,7 +72,7 @@ impl Load {
         let (sent, failures) = (self.sent.load(Ordering::Relaxed), self.failures());
         assert!(failures.is_empty(), "{} of {sent} requests failed:\n{}", failures.len(), failures.join("\n"));
         let rate = sent as f64 / self.began.elapsed().as_secs_f64();
-        assert!(rate > f64::from(RATE) * 0.9, "only {rate:.0} requests a second got through: the cluster was too slow");
+        assert!(rate > f64::from(self.rate) * 0.9, "only {rate:.0} requests a second got through: the cluster was too slow");
         sent
     }
 }

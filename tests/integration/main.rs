@@ -4,21 +4,33 @@
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them). `$TROUPE_BIN` names another program to test.
 
 mod backup;
+mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
+#[allow(dead_code, reason = "benchmarks use more of it")]
+mod cluster;
 mod daemons;
+mod daemons;
+#[allow(dead_code, reason = "benchmarks use more of it")]
+mod database;
 mod disk;
+mod footprint;
 mod hub;
 mod insight;
 mod kubectl;
+mod ledger;
 mod leftovers;
 mod load;
 mod machine;
+mod pair;
 mod panics;
 mod poison;
+mod processes;
 mod renewal;
 mod sample;
+mod stores;
+mod survival;
 mod two_nodes;
 mod units;
 mod workloads;

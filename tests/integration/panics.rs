@@ -19,14 +19,18 @@ fn restarts(cluster: &Cluster) -> BTreeMap<String, u64> {
 
 #[test]
 fn a_panic_in_a_controller_a_pod_worker_or_a_service_stays_there() {
-    let cluster = shared();
-    let addresses = sample::deploy(&cluster);
-    let load = Load::on(&cluster, &addresses);
+    stay_where_they_are(&shared());
+}
+
+/// The check, on a cluster with any store.
+pub fn stay_where_they_are(cluster: &Cluster) {
+    let addresses = sample::deploy(cluster);
+    let load = Load::on(cluster, &addresses);
     let pod = cluster.kubectl("-n sample get pods -l app=web -o jsonpath={.items[0].metadata.name}");
     let containers = "-n sample get pods -o jsonpath={.items[*].status.containerStatuses[*].containerID}";
     let same = cluster.kubectl(containers);
     for path in ["controllers/deployment".to_owned(), format!("kubelet/pods/sample/{pod}"), "proxy/services/sample/web".to_owned()] {
-        let before = restarts(&cluster);
+        let before = restarts(cluster);
         let killed = cluster.troupe_text(&["actors", "kill", &path, "--panic"]);
         let at = Instant::now();
         let full = killed.split_whitespace().next().expect("the path").to_owned();
@@ -41,7 +45,7 @@ fn a_panic_in_a_controller_a_pod_worker_or_a_service_stays_there() {
         let shown = cluster.troupe_text(&["actors", &full]);
         assert!(shown.contains("running") && shown.split_whitespace().any(|word| word == (before[&full] + 1).to_string()), "{shown}");
         let disturbed: Vec<_> =
-            restarts(&cluster).into_iter().filter(|(path, count)| *path != full && before.get(path).is_some_and(|old| old != count)).collect();
+            restarts(cluster).into_iter().filter(|(path, count)| *path != full && before.get(path).is_some_and(|old| old != count)).collect();
         assert!(disturbed.is_empty(), "others restarted with {full}: {disturbed:?}");
     }
     assert_eq!(cluster.kubectl(containers), same, "no container was touched");

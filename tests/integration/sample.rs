@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    cluster::{Cluster, NODE_IP, eventually},
+    cluster::{Cluster, NODE_IP, eventually, shared},
     load::Load,
 };
 
@@ -84,16 +84,22 @@ spec:
 
 #[test]
 fn a_killed_daemon_comes_back_to_the_same_containers_and_nobody_noticed() {
-    const CONTAINERS: &str = "get pods -A -o jsonpath={range.items[*]}{.metadata.uid}{.status.containerStatuses[*].containerID}{.status.containerStatuses[*].state.running.startedAt}{.status.podIP}{\"\\n\"}{end}";
-    const OBJECTS: &str = "get deployments,replicasets,services,configmaps,daemonsets,serviceaccounts -A -o name";
-    let cluster = Cluster::up();
-    let addresses = deploy(&cluster);
-    crate::cluster::apply(&cluster, RESOLVER);
+    nobody_notices_a_killed_daemon(&shared());
+}
+
+/// The check, on a cluster with any store.
+pub fn nobody_notices_a_killed_daemon(cluster: &Cluster) {
+    const CONTAINERS: &str = "get pods -o jsonpath={range.items[*]}{.metadata.uid}{.status.containerStatuses[*].containerID}{.status.containerStatuses[*].state.running.startedAt}{.status.podIP}{\"\\n\"}{end}";
+    const OBJECTS: &str = "get deployments,replicasets,services,configmaps,daemonsets,serviceaccounts -o name";
+    // Other namespaces are other tests'.
+    let of_both = |words: &str| ["kube-system", "sample"].map(|namespace| cluster.kubectl(&format!("-n {namespace} {words}")));
+    let addresses = deploy(cluster);
+    crate::cluster::apply(cluster, RESOLVER);
     cluster.kubectl("-n sample wait --for=condition=Ready pod/resolver --timeout=60s");
     eventually("names are resolved", || cluster.kubectl("-n sample logs resolver --tail=5").contains("found"));
     let since = cluster.kubectl("-n sample logs resolver").lines().count();
-    let (containers, objects) = (cluster.kubectl(CONTAINERS), cluster.kubectl(OBJECTS));
-    let load = Load::on(&cluster, &addresses);
+    let (containers, objects) = (of_both(CONTAINERS), of_both(OBJECTS));
+    let load = Load::on(cluster, &addresses);
     for _ in 0..2 {
         let killed = std::process::Command::new("kill").args(["-9", &cluster.pid()]).status().expect("kill runs");
         assert!(killed.success());
@@ -102,13 +108,13 @@ fn a_killed_daemon_comes_back_to_the_same_containers_and_nobody_noticed() {
         let began = Instant::now();
         cluster.start();
         println!("up again after {:.1} s", began.elapsed().as_secs_f64());
-        eventually("all containers are the same ones", || cluster.kubectl(CONTAINERS) == containers);
-        assert_eq!(cluster.kubectl(OBJECTS), objects);
+        eventually("all containers are the same ones", || of_both(CONTAINERS) == containers);
+        assert_eq!(of_both(OBJECTS), objects);
     }
     // The same still holds when everything had time to go wrong: lists compared, probes run.
     std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(cluster.kubectl(CONTAINERS), containers);
-    let restarts = cluster.kubectl("get pods -A -o jsonpath={.items[*].status.containerStatuses[*].restartCount}");
+    assert_eq!(of_both(CONTAINERS), containers);
+    let restarts = of_both("get pods -o jsonpath={.items[*].status.containerStatuses[*].restartCount}").join(" ");
     assert!(restarts.split_whitespace().all(|count| count == "0"), "{restarts}");
     let log = cluster.kubectl("-n sample logs resolver");
     let lost: Vec<&str> = log.lines().skip(since).filter(|line| *line != "found").collect();
@@ -116,4 +122,5 @@ fn a_killed_daemon_comes_back_to_the_same_containers_and_nobody_noticed() {
     assert!(log.lines().count() > since + 50, "the resolver went on all the time");
     let sent = load.stop();
     println!("{sent} requests, none failed");
+    cluster.kubectl("delete namespace sample --timeout=90s");
 }
