@@ -8,11 +8,7 @@ mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
-#[allow(dead_code, reason = "benchmarks use more of it")]
-mod cluster;
 mod daemons;
-mod daemons;
-#[allow(dead_code, reason = "benchmarks use more of it")]
 mod database;
 mod disk;
 mod footprint;

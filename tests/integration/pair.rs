@@ -88,12 +88,14 @@ impl Pair {
         child.wait().expect("it is gone");
     }
 
-    /// kubectl through one side; whether it succeeded, and what it printed.
+    /// kubectl through one side; whether it succeeded, and what it printed, or else why not.
     fn kubectl_output(&self, side: usize, words: &str) -> (bool, String) {
         let mut command = self.cluster.inside("kubectl");
         command.env("KUBECONFIG", self.cluster.path(&SIDES[side].kubeconfig())).args(words.split_whitespace());
         let output = command.output().expect("kubectl runs");
-        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+        // Warnings come on the other stream.
+        let said = if output.status.success() { &output.stdout } else { &output.stderr };
+        (output.status.success(), text(said))
     }
 
     fn kubectl(&self, side: usize, words: &str) -> String {

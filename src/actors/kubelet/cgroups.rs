@@ -34,11 +34,14 @@ pub fn remove_all(cgroup_root: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Kills what lives in the cgroups of all pods; whether anything did.
-pub fn kill_all(cgroup_root: &str) -> io::Result<bool> {
+/// Kills what lives in the cgroups of a pod; whether anything did.
+pub fn kill_pod(cgroup_root: &str, uid: &str) -> io::Result<bool> {
     let mut alive = false;
-    for hierarchy in hierarchies()? {
-        alive |= kill_tree(&hierarchy.join(cgroup_root.trim_matches('/')).join("kubepods"))?;
+    for class in CLASSES {
+        let group = cgroup_parent(cgroup_root, class, uid);
+        for hierarchy in hierarchies()? {
+            alive |= kill_tree(&hierarchy.join(group.trim_start_matches('/')))?;
+        }
     }
     Ok(alive)
 }

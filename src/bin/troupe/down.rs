@@ -58,7 +58,7 @@ pub async fn run(config: &Config, purge: bool) -> Result<()> {
     if socket == own.socket() {
         // Pods of a containerd that had ended before, and what it was about to start.
         own.kill_shims()?;
-        kill_pods(config.cgroup_root()).await?;
+        kill_pods(config).await?;
     }
     release_addresses(config).await;
     unmount_below(&config.kubelet_dir)?;
@@ -121,10 +121,13 @@ async fn remove_once(runtime: &Arc<dyn Runtime>) -> Result<(usize, Option<anyhow
     Ok((removed, failure))
 }
 
-/// Kills what lives in the pods' cgroups until nothing does.
-async fn kill_pods(root: &str) -> Result<()> {
+/// Kills what lives in the cgroups of the kubelet's pods until nothing does.
+async fn kill_pods(config: &Config) -> Result<()> {
+    let entries = fs::read_dir(config.kubelet_dir.join("pods")).into_iter().flatten().flatten();
+    let pods: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let kill = |uid: &String| cgroups::kill_pod(config.cgroup_root(), uid).context("cannot kill the processes of a pod");
     let deadline = tokio::time::Instant::now() + RESISTING;
-    while cgroups::kill_all(root).context("cannot kill the pods' processes")? {
+    while pods.iter().map(kill).try_fold(false, |some, alive| Ok::<_, anyhow::Error>(some | alive?))? {
         if tokio::time::Instant::now() > deadline {
             bail!("processes of pods do not die");
         }
