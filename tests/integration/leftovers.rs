@@ -42,6 +42,8 @@ fn a_deleted_namespace_leaves_nothing_behind() {
 
 /// The check, on a cluster with any store.
 pub fn nothing_of_a_deleted_namespace(cluster: &Cluster) {
+    // What the cluster has for itself is there before, and stays.
+    cluster.kubectl("-n kube-system rollout status daemonset/troupe-dns --timeout=60s");
     let (before, leased) = (words(&cluster.ctr("containers ls -q")), leases(cluster));
     let networks = network_namespaces(cluster);
     sample::deploy(cluster);
