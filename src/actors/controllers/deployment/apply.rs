@@ -71,11 +71,10 @@ async fn create(
     match api.create(set).await {
         Ok(made) => {
             let name = made.metadata.name.clone().unwrap_or_default();
-            cx.events().normal(
-                &ReconcileContext::reference(deployment),
-                "ScalingReplicaSet",
-                format!("Scaled up replica set {name} from 0 to {}", wanted(&made)),
-            );
+            if wanted(&made) > 0 {
+                let message = format!("Scaled up replica set {name} from 0 to {}", wanted(&made));
+                cx.events().normal(&ReconcileContext::reference(deployment), "ScalingReplicaSet", message);
+            }
             cx.wrote(sets, &*made);
             Ok(())
         }

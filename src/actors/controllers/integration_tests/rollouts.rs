@@ -27,6 +27,17 @@ async fn a_deployment_gets_its_pods_scales_and_then_rests() {
 }
 
 #[actix::test]
+async fn a_set_without_pods_is_made_without_a_word() {
+    let world = world().await;
+    world.deployment("web", 0, "a:1").await;
+    world.rolled_out("web", 0).await;
+    assert_eq!(world.sets().await, [("a:1".to_owned(), 0)]);
+    world.settles().await;
+    let events = world.events("default", "web").await;
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[actix::test]
 async fn another_image_rolls_and_the_old_one_comes_back() {
     let world = world().await;
     world.deployment("web", 4, "a:1").await;
