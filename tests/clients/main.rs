@@ -7,6 +7,9 @@
 #[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../integration/cluster.rs"]
 mod cluster;
+#[allow(dead_code, reason = "shared with the integration tests")]
+#[path = "../integration/database.rs"]
+mod database;
 mod downloads;
 mod kube_rs;
 mod kubectl;
