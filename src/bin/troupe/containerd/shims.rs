@@ -1,11 +1,12 @@
-//! Shims of our containerd, and the bundles they work in: those it no longer knows because it was killed when it started them.
+//! Shims of our containerd, and the bundles they work in: those it no longer knows because it was killed when it started
+//! them. And the leases of what it was doing then, which would keep snapshots for a day.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -49,6 +50,20 @@ impl ContainerdLayout {
             self.end_task(id).with_context(|| format!("cannot remove the task {id}, which containerd does not know"))?;
         }
         Ok(orphans)
+    }
+
+    /// Ends the leases of operations that ended with an earlier containerd, so that what they held is collected; returns them.
+    ///
+    /// # Errors
+    /// When containerd does not answer.
+    pub fn sweep_leases(&self) -> Result<Vec<String>> {
+        let Some(started) = self.started() else { return Ok(Vec::new()) };
+        let listed = crate::images::ctr(&self.socket(), &["leases", "list"])?;
+        let old = leases_before(&listed, started);
+        for id in &old {
+            crate::images::ctr(&self.socket(), &["leases", "delete", "--sync", id])?;
+        }
+        Ok(old)
     }
 
     fn bundles(&self) -> PathBuf {
@@ -123,6 +138,19 @@ fn shim_of(line: &[u8], socket: &Path) -> Option<String> {
     value(b"-id").map(|id| String::from_utf8_lossy(id).into_owned())
 }
 
+/// The leases in a listing (id, time, labels) that are older than a time. Their times are whole seconds, rounded down.
+fn leases_before(listing: &str, time: SystemTime) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in listing.lines() {
+        let mut columns = line.split_whitespace();
+        let (Some(id), Some(Ok(created))) = (columns.next(), columns.next().map(str::parse::<jiff::Timestamp>)) else { continue };
+        if SystemTime::from(created) + Duration::from_secs(1) < time {
+            found.push(id.to_owned());
+        }
+    }
+    found
+}
+
 /// The tasks in a directory, with the times of their beginning.
 fn bundles(dir: &Path) -> io::Result<Vec<Part<String>>> {
     let entries = match fs::read_dir(dir) {
@@ -149,6 +177,15 @@ mod tests {
         assert_eq!(found("containerd-shim-runc-v2", "/run/b.sock"), None);
         assert_eq!(found("ctr", "/run/a.sock"), None);
         assert_eq!(shim_of(b"", Path::new("/run/a.sock")), None);
+    }
+
+    #[test]
+    fn leases_of_an_earlier_containerd_are_told_by_their_times() {
+        let listing = "ID             CREATED AT           LABELS\n\
+            383865220-69R7 2026-11-26T04:15:59Z containerd.io/gc.expire=2026-11-27T04:15:59Z\n\
+            383865220-new  2026-11-26T04:16:00Z containerd.io/gc.expire=2026-11-27T04:16:00Z\n";
+        let started: jiff::Timestamp = "2026-11-26T04:16:00.5Z".parse().expect("a time");
+        assert_eq!(leases_before(listing, started.into()), ["383865220-69R7"]);
     }
 
     #[test]

@@ -38,12 +38,29 @@ pub fn start(config: &Config, socket: &Path, system: &System) -> TaskHandle {
 
 impl Sweep {
     async fn run(self) {
+        let mut seen = None;
         loop {
             tokio::time::sleep(PERIOD).await;
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(error = format!("{error:#}"), "remains of sandboxes are not all removed, will retry");
+            let started = self.config.containerd().started();
+            let swept = async {
+                self.sweep().await?;
+                if self.own && seen != started { self.sweep_leases().await } else { Ok(()) }
+            };
+            match swept.await {
+                Ok(()) => seen = started,
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "remains of sandboxes are not all removed, will retry"),
             }
         }
+    }
+
+    /// Once for each start of our containerd.
+    async fn sweep_leases(&self) -> Result<()> {
+        let layout = self.config.containerd();
+        let ended = tokio::task::spawn_blocking(move || layout.sweep_leases()).await;
+        for lease in ended.context("the sweep broke")?? {
+            tracing::warn!(lease, "ended a lease of a runtime that was killed");
+        }
+        Ok(())
     }
 
     async fn sweep(&self) -> Result<()> {
