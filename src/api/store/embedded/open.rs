@@ -5,6 +5,7 @@ use std::{
     io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -23,6 +24,8 @@ use crate::{
 
 /// The format this code writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
+/// How long the lock may be held before it counts as another process's.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const MAGIC: &str = "troupe-store";
 const COMPACTED: &[u8] = b"compacted";
 /// Unflushed writes held in memory, and what fjall may cache of its files.
@@ -115,7 +118,15 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     let file = path.join("lock");
     let io = |source| OpenError::Io { path: file.clone(), source };
     let mut lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file).map_err(io)?;
-    match lock.try_lock() {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let taken = loop {
+        match lock.try_lock() {
+            // A process that is just being started holds what the one that starts it had open, until it runs its program.
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            taken => break taken,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
