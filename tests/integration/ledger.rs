@@ -1,6 +1,9 @@
 //! What a client knows of the objects it writes: the last state that was acknowledged, and those that may have come after.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The state of an object: one field that stands for all of it, or nothing where there is no object.
 pub type State = Option<String>;
@@ -81,7 +84,7 @@ impl Ledger {
     /// Compares everything with what there is now.
     pub fn audit(&self, found: &BTreeMap<String, String>) -> Vec<Lost> {
         let mut copy = self.clone();
-        let names: Vec<String> = self.entries.keys().chain(found.keys()).cloned().collect();
+        let names: BTreeSet<String> = self.entries.keys().chain(found.keys()).cloned().collect();
         names.into_iter().filter_map(|name| copy.observe(&name, found.get(&name).cloned()).err()).collect()
     }
 }
