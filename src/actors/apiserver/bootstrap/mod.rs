@@ -37,6 +37,9 @@ const HTTPS: u16 = 443;
 /// Objects made at once: they share the store's commits.
 const AT_ONCE: usize = 16;
 
+/// Insufficient Storage, as [`crate::apiserver::core::store_status`] says it.
+const NO_SPACE: u16 = 507;
+
 impl Core {
     /// Creates what is missing, in an order in which each object finds what it needs.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
@@ -53,7 +56,11 @@ impl Core {
         }
         if let Some((address, port)) = bootstrap.advertise {
             self.ensure(self.kubernetes_service(port)).await?;
-            self.advertise(Reach { address, port }).await?;
+            match self.advertise(Reach { address, port }).await {
+                // A full store can still be read; the advertiser goes on trying.
+                Err(status) if status.code == NO_SPACE => tracing::warn!(error = %status.message, "this API server is not advertised yet"),
+                told => told?,
+            }
         }
         self.ensure_api_services().await?;
         self.ensure(token_tracking(self.clock.now())).await?;
