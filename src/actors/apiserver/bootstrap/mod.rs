@@ -37,7 +37,7 @@ const HTTPS: u16 = 443;
 /// Objects made at once: they share the store's commits.
 const AT_ONCE: usize = 16;
 
-/// Insufficient Storage, as [`crate::apiserver::core::store_status`] says it.
+/// Insufficient Storage, as `store_status` says it.
 const NO_SPACE: u16 = 507;
 
 impl Core {
