@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Operation, Plugin, Request};
 use crate::{
+    auth::chain::aggregate,
     meta::{GroupResource, Object, Quantity},
     quota::{
         Amounts,
@@ -195,20 +196,6 @@ fn ratio(kind: &str, name: &str, most: Quantity, requests: &Amounts, limits: &Am
     let Some(limit) = set(limits) else { return Some(format!("{what}, but no limit is specified or limit is 0")) };
     let found = limit.as_f64() / request.as_f64();
     (found > most.as_f64()).then(|| format!("{what}, but provided ratio is {found:.6}"))
-}
-
-/// Several errors as upstream prints them: each once, in brackets if there are more.
-fn aggregate(errors: &[String]) -> String {
-    let mut distinct = Vec::<&str>::new();
-    for error in errors {
-        if !distinct.contains(&error.as_str()) {
-            distinct.push(error);
-        }
-    }
-    match distinct[..] {
-        [single] => single.to_owned(),
-        _ => format!("[{}]", distinct.join(", ")),
-    }
 }
 
 #[cfg(test)]

@@ -72,8 +72,8 @@ fn in_authenticated(mut user: UserInfo) -> UserInfo {
     user
 }
 
-/// Several errors as upstream's aggregate prints them.
-pub(super) fn aggregate(errors: &[String]) -> String {
+/// Several errors as upstream's aggregate prints them: each once, in brackets if there are more.
+pub(crate) fn aggregate(errors: &[String]) -> String {
     let mut distinct = Vec::<&str>::new();
     for error in errors {
         if !distinct.contains(&error.as_str()) {
