@@ -1,7 +1,7 @@
-//! Further encodings of object versions: made when first asked for, shared by all readers, kept within a byte budget.
+//! Further forms of object versions: made when first asked for, shared by all readers, kept within a byte budget.
 //!
-//! A memo lies in its object's slot and dies with it, so finding one takes no lock. The book of all of them is gone through
-//! in turn when the budget is spent: a memo that was asked for since the last time stays, another one goes.
+//! A memo lies in its object's slot and dies with it, so finding one takes no lock. The book of all of a kind is gone
+//! through in turn when the budget is spent: a memo that was asked for since the last time stays, another one goes.
 
 use std::{
     collections::VecDeque,
@@ -18,64 +18,61 @@ use parking_lot::Mutex;
 
 use crate::stored::StoredObject;
 
-/// Memos longer than this part of the budget are not kept.
-const LARGEST_PART: usize = 16;
+/// Memos larger than this part of the budget are not kept.
+const LARGEST_PART: usize = 2;
 
 /// The place of an object's memo.
-#[derive(Default)]
-pub struct MemoSlot(ArcSwapOption<Memo>);
+pub struct MemoSlot<T>(ArcSwapOption<Memo<T>>);
 
-impl fmt::Debug for MemoSlot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MemoSlot").field(&self.0.load().as_ref().map(|memo| memo.bytes.len())).finish()
+impl<T> Default for MemoSlot<T> {
+    fn default() -> Self {
+        MemoSlot(ArcSwapOption::empty())
     }
 }
 
-struct Memo {
-    form: Box<str>,
-    bytes: Bytes,
+impl<T> MemoSlot<T> {
+    /// What `wanted` makes of the memo, if there is one that it wants.
+    pub fn peek<R>(&self, wanted: impl FnOnce(&T) -> Option<R>) -> Option<R> {
+        let slot = self.0.load();
+        let memo = slot.as_ref()?;
+        let found = wanted(&memo.value)?;
+        memo.asked.store(true, Ordering::Relaxed);
+        Some(found)
+    }
+}
+
+struct Memo<T> {
+    value: T,
+    /// Bytes, at least roughly.
+    cost: usize,
     asked: AtomicBool,
     used: Arc<AtomicUsize>,
 }
 
-impl Drop for Memo {
+impl<T> Drop for Memo<T> {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.used.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
-/// The book of all memos.
-#[derive(Debug)]
-pub struct Memos {
+/// The book of all memos that lie in the same slot of their objects.
+pub struct Memos<T> {
+    slot: fn(&StoredObject) -> &MemoSlot<T>,
     budget: usize,
     used: Arc<AtomicUsize>,
     book: Mutex<VecDeque<Weak<StoredObject>>>,
 }
 
-impl Memos {
+impl<T> fmt::Debug for Memos<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memos").field("budget", &self.budget).field("used", &self.used()).finish_non_exhaustive()
+    }
+}
+
+impl<T> Memos<T> {
     /// A book that holds at most `budget` bytes of memos.
-    pub fn new(budget: usize) -> Self {
-        Memos { budget, used: Arc::default(), book: Mutex::default() }
-    }
-
-    /// The memo of `object` in `form`; `make` makes it where there is none.
-    pub fn get(&self, object: &Arc<StoredObject>, form: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-        if let Some(known) = Self::peek(object, form) {
-            return known;
-        }
-        let bytes = Bytes::from(make());
-        if bytes.len() <= self.budget / LARGEST_PART {
-            self.keep(object, form, bytes.clone());
-        }
-        bytes
-    }
-
-    /// The memo of `object` in `form`, if there is one.
-    pub fn peek(object: &StoredObject, form: &str) -> Option<Bytes> {
-        let slot = object.memo.0.load();
-        let memo = slot.as_ref().filter(|memo| &*memo.form == form)?;
-        memo.asked.store(true, Ordering::Relaxed);
-        Some(memo.bytes.clone())
+    pub fn new(budget: usize, slot: fn(&StoredObject) -> &MemoSlot<T>) -> Self {
+        Memos { slot, budget, used: Arc::default(), book: Mutex::default() }
     }
 
     /// Bytes that all memos hold now.
@@ -83,10 +80,14 @@ impl Memos {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn keep(&self, object: &Arc<StoredObject>, form: &str, bytes: Bytes) {
-        self.used.fetch_add(bytes.len(), Ordering::Relaxed);
-        let memo = Memo { form: form.into(), bytes, asked: AtomicBool::new(false), used: self.used.clone() };
-        object.memo.0.store(Some(Arc::new(memo)));
+    /// Puts a memo of `cost` bytes into the object's slot, in place of what is there.
+    pub fn keep(&self, object: &Arc<StoredObject>, value: T, cost: usize) {
+        if cost > self.budget / LARGEST_PART {
+            return;
+        }
+        self.used.fetch_add(cost, Ordering::Relaxed);
+        let memo = Memo { value, cost, asked: AtomicBool::new(false), used: self.used.clone() };
+        (self.slot)(object).0.store(Some(Arc::new(memo)));
         let mut book = self.book.lock();
         book.push_back(Arc::downgrade(object));
         // Two old entries a new one: those of objects that are gone do not pile up.
@@ -103,13 +104,45 @@ impl Memos {
         while self.used() > self.budget {
             let Some(entry) = book.pop_front() else { return };
             let Some(object) = entry.upgrade() else { continue };
-            let asked = object.memo.0.load().as_ref().is_some_and(|memo| memo.asked.swap(false, Ordering::Relaxed));
+            let slot = &(self.slot)(&object).0;
+            let asked = slot.load().as_ref().is_some_and(|memo| memo.asked.swap(false, Ordering::Relaxed));
             if asked {
                 book.push_back(entry);
             } else {
-                object.memo.0.store(None);
+                slot.store(None);
             }
         }
+    }
+}
+
+/// An encoding other than the store's, under its name.
+pub struct Encoded {
+    form: Box<str>,
+    bytes: Bytes,
+}
+
+/// The other encodings of objects.
+pub type Encodings = Memos<Encoded>;
+
+impl Encodings {
+    /// A book for at most `budget` bytes.
+    pub fn of_objects(budget: usize) -> Self {
+        Memos::new(budget, |object| &object.encoding)
+    }
+
+    /// The encoding of `object` in `form`; `make` makes it where there is none.
+    pub fn get(&self, object: &Arc<StoredObject>, form: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+        if let Some(known) = Self::known(object, form) {
+            return known;
+        }
+        let bytes = Bytes::from(make());
+        self.keep(object, Encoded { form: form.into(), bytes: bytes.clone() }, bytes.len());
+        bytes
+    }
+
+    /// The encoding of `object` in `form`, if there is one.
+    pub fn known(object: &StoredObject, form: &str) -> Option<Bytes> {
+        object.encoding.peek(|memo| (&*memo.form == form).then(|| memo.bytes.clone()))
     }
 }
 
@@ -125,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_memo_is_made_once_and_dies_with_its_object() {
-        let (memos, object) = (Memos::new(1600), object("a"));
+        let (memos, object) = (Encodings::of_objects(1600), object("a"));
         assert_eq!(memos.get(&object, "x", || vec![1; 10]), vec![1; 10]);
         assert_eq!(memos.get(&object, "x", || panic!("made twice")), vec![1; 10]);
         assert_eq!(memos.get(&object, "y", || vec![2; 20]), vec![2; 20]);
@@ -136,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_budget_holds_and_what_is_asked_for_stays() {
-        let memos = Memos::new(160);
+        let memos = Encodings::of_objects(160);
         let objects: Vec<_> = (0..100).map(|at| object(&at.to_string())).collect();
         for object in &objects {
             memos.get(object, "x", || vec![0; 10]);
@@ -149,7 +182,7 @@ mod tests {
 
     #[test]
     fn entries_of_objects_that_are_gone_do_not_pile_up() {
-        let memos = Memos::new(1 << 20);
+        let memos = Encodings::of_objects(1 << 20);
         for at in 0..1000 {
             memos.get(&object(&at.to_string()), "x", || vec![0; 10]);
         }

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    memo::MemoSlot,
+    memo::{Encoded, MemoSlot, Memos},
     meta::{Object, ObjectKey, Revision, Uid},
     resources::Strategy,
 };
@@ -74,12 +74,22 @@ pub struct StoredObject {
     encoded: Bytes,
     splice_at: usize,
     meta: Arc<MetaProjection>,
-    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The typed object, as long as it is in use or the budget lasts.
+    typed: MemoSlot<Typed>,
     /// Values of the strategy's selectable paths, in its order; computed when the first field selector asks.
     fields: OnceLock<Box<[Option<Box<str>>]>>,
     /// Another encoding, as long as its owner affords it.
-    pub(crate) memo: MemoSlot,
+    pub(crate) encoding: MemoSlot<Encoded>,
 }
+
+type Typed = Arc<dyn Any + Send + Sync>;
+
+/// Typed objects are several times as large as their JSON: a process keeps those that it asks for again and again.
+const TYPED_BUDGET: usize = 32 << 20;
+/// Size of a typed object relative to its JSON (measured: 2.6 for pods).
+const TYPED_PER_ENCODED: usize = 3;
+
+static TYPED: LazyLock<Memos<Typed>> = LazyLock::new(|| Memos::new(TYPED_BUDGET, |object| &object.typed));
 
 /// Why stored bytes are no object.
 #[derive(Debug, thiserror::Error)]
@@ -161,9 +171,9 @@ impl StoredObject {
             encoded,
             splice_at,
             meta: Arc::new(meta),
-            typed: OnceLock::new(),
+            typed: MemoSlot::default(),
             fields: OnceLock::new(),
-            memo: MemoSlot::default(),
+            encoding: MemoSlot::default(),
         })
     }
 
@@ -182,9 +192,9 @@ impl StoredObject {
             encoded,
             splice_at: self.splice_at,
             meta,
-            typed: OnceLock::new(),
+            typed: MemoSlot::default(),
             fields: OnceLock::new(),
-            memo: MemoSlot::default(),
+            encoding: MemoSlot::default(),
         }
     }
 
@@ -254,23 +264,20 @@ impl StoredObject {
         object
     }
 
-    /// The typed object, decoded at most once per version and type. It has no managedFields; an update without them keeps
-    /// those that there are.
+    /// The typed object; readers of a version share one while memory for it lasts. It has no managedFields; an update
+    /// without them keeps those that there are.
     ///
     /// # Errors
     /// When the stored JSON does not fit the type.
-    pub fn typed<K: KubeObject>(&self) -> Result<Arc<K>, serde_json::Error> {
-        if let Some(memo) = self.typed.get()
-            && let Ok(object) = memo.clone().downcast::<K>()
-        {
-            return Ok(object);
+    pub fn typed<K: KubeObject>(self: &Arc<Self>) -> Result<Arc<K>, serde_json::Error> {
+        if let Some(known) = self.typed.peek(|memo| memo.clone().downcast::<K>().ok()) {
+            return Ok(known);
         }
         let (before, after) = around_managed_fields(&self.encoded)?;
         let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());
         let object = Arc::new(object);
-        // A second type asking for the same version (events.k8s.io and core events) decodes each time.
-        let _ = self.typed.set(object.clone());
+        TYPED.keep(self, object.clone(), TYPED_PER_ENCODED * (before.len() + after.len()));
         Ok(object)
     }
 }
@@ -302,7 +309,7 @@ mod tests {
         let tree =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": {"name": "x", "namespace": "n", "resourceVersion": "7"}});
         let object = Object::from_value(tree).expect("an object");
-        let stored = StoredObject::new(encode_for_store(&object), Revision(9)).expect("well formed");
+        let stored = Arc::new(StoredObject::new(encode_for_store(&object), Revision(9)).expect("well formed"));
         let read: Value = serde_json::from_slice(&stored.to_json()).expect("valid JSON");
         assert_eq!(read["metadata"]["resourceVersion"], "9");
         assert_eq!(read["data"]["a"], "b");
@@ -326,7 +333,7 @@ mod tests {
             json!({"annotations": odd, "name": "x"}),
         ] {
             let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}, "metadata": metadata});
-            let stored = StoredObject::from_object(&Object::from_value(tree.clone()).expect("an object")).expect("well formed");
+            let stored = Arc::new(StoredObject::from_object(&Object::from_value(tree.clone()).expect("an object")).expect("well formed"));
             let mut whole: ConfigMap = serde_json::from_value(tree).expect("fits");
             whole.metadata.managed_fields = None;
             whole.metadata.resource_version = Some("0".into());

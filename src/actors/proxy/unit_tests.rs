@@ -165,8 +165,8 @@ async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_st
             let (service, slice) = (second.service_of("a", "10.96.0.1"), second.endpoints_of("a", &["10.244.0.2"]));
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(iptables.transactions().len(), before, "nothing is touched before the first list is in");
-            second.slices.replace(OrdMap::unit(slice.0, slice.1), slice.2);
-            second.services.replace(OrdMap::unit(service.0, service.1), service.2);
+            second.slices.replace(OrdMap::unit(slice.0, slice.1.stored), slice.2);
+            second.services.replace(OrdMap::unit(service.0, service.1.stored), service.2);
             second.until("the removal", |stage| !stage.leads(SHARD, "10.96.0.2/32")).await;
             assert!(second.leads(SHARD, "10.96.0.1/32"));
             assert_eq!(iptables.transactions().len(), before + 1);

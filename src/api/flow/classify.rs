@@ -59,7 +59,7 @@ impl Classifier {
         if let Some(order) = self.order.load_full().filter(|order| order.version == version && version.0.is_some()) {
             return order;
         }
-        let levels: HashMap<_, _> = self.listers.list(&levels, "").iter().filter_map(|level| level_of(level)).collect();
+        let levels: HashMap<_, _> = self.listers.list(&levels, "").iter().filter_map(level_of).collect();
         let mut entries: Vec<Entry> = self.listers.list(&schemas, "").iter().filter_map(|schema| entry_of(schema, &levels)).collect();
         entries.sort_by_key(|entry| {
             let precedence = entry.schema.spec.as_ref().and_then(|spec| spec.matching_precedence).unwrap_or(1000);
@@ -74,14 +74,14 @@ impl Classifier {
 /// A level's name, its UID and whether it is exempt.
 type Level = (String, (Arc<str>, bool));
 
-fn level_of(level: &StoredObject) -> Option<Level> {
+fn level_of(level: &Arc<StoredObject>) -> Option<Level> {
     let typed = level.typed::<PriorityLevelConfiguration>().ok()?;
     let exempt = typed.spec.as_ref().is_some_and(|spec| spec.type_ == "Exempt");
     Some((level.key.name.to_string(), (level.meta().uid.clone(), exempt)))
 }
 
 /// A schema with its level; one that refers to no level is passed over.
-fn entry_of(schema: &StoredObject, levels: &HashMap<String, (Arc<str>, bool)>) -> Option<Entry> {
+fn entry_of(schema: &Arc<StoredObject>, levels: &HashMap<String, (Arc<str>, bool)>) -> Option<Entry> {
     let typed = schema.typed::<FlowSchema>().ok()?;
     let (level_uid, exempt) = levels.get(&typed.spec.as_ref()?.priority_level_configuration.name)?.clone();
     let classified = Classified { schema_uid: schema.meta().uid.clone(), level_uid, exempt };

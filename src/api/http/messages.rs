@@ -10,7 +10,7 @@ use super::{
     render::{FullForm, api_version, write_partial},
 };
 use crate::{
-    memo::Memos,
+    memo::Encodings,
     schema::{Schema, Schemas},
     service::Target,
     status::Status,
@@ -27,7 +27,7 @@ pub struct MessageForm {
     api_version: Arc<str>,
     /// `apiVersion` of the metadata form.
     partial: Option<&'static str>,
-    memos: Arc<Memos>,
+    memos: Arc<Encodings>,
 }
 
 impl MessageForm {
@@ -35,7 +35,7 @@ impl MessageForm {
     ///
     /// # Errors
     /// 406 for custom resources, which have no protobuf form.
-    pub fn full(target: &Target, memos: &Arc<Memos>) -> Result<Self, Status> {
+    pub fn full(target: &Target, memos: &Arc<Encodings>) -> Result<Self, Status> {
         let mut form = MessageForm::partial(target, "", memos);
         form.partial = None;
         if form.schema.is_none() {
@@ -45,7 +45,7 @@ impl MessageForm {
     }
 
     /// Their metadata.
-    pub fn partial(target: &Target, version: &'static str, memos: &Arc<Memos>) -> Self {
+    pub fn partial(target: &Target, version: &'static str, memos: &Arc<Encodings>) -> Self {
         let schema = Schemas::builtin().get(&target.resource.gvk(&target.version));
         let (kind, api_version) = (target.resource.kind.clone(), api_version(target).into());
         MessageForm { full: FullForm::new(target), schema, kind, api_version, partial: Some(version), memos: memos.clone() }
@@ -73,7 +73,7 @@ impl MessageForm {
     }
 
     fn partial_message(&self, object: &StoredObject) -> Bytes {
-        if let Some(whole) = Memos::peek(object, &self.api_version) {
+        if let Some(whole) = Encodings::known(object, &self.api_version) {
             return whole.slice_ref(protobuf::metadata_of(&whole));
         }
         let (mut json, mut out) = (Vec::with_capacity(1024), Vec::with_capacity(512));

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     discovery::Discovery, handler, identity::PeerCertificate, limits::InFlight, openapi::OpenApi, options::HttpOptions, upgrade_io::UpgradeIo,
 };
-use crate::memo::Memos;
+use crate::memo::Encodings;
 
 /// Idle connections are closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -47,7 +47,7 @@ pub struct Shared {
     pub discovery: Discovery,
     pub openapi: Arc<OpenApi>,
     pub in_flight: InFlight,
-    pub memos: Arc<Memos>,
+    pub memos: Arc<Encodings>,
     /// Cancelled when the server stops: ends watches.
     pub stopping: CancellationToken,
 }
@@ -97,7 +97,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         discovery: Discovery::default(),
         openapi: Arc::new(OpenApi::new(options.openapi.clone())),
         in_flight: InFlight::new(options.max_in_flight),
-        memos: Arc::new(Memos::new(options.memo_bytes)),
+        memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
         stopping: stopping.clone(),
         options,
     });

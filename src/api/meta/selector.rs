@@ -1,6 +1,6 @@
 //! Label and field selectors.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -68,6 +68,11 @@ impl LabelSelector {
     /// Matches against typed labels.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.matches_with(|name| labels.get(name).map(String::as_str))
+    }
+
+    /// Matches against labels as a metadata projection has them.
+    pub fn matches_shared(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        self.matches_with(|name| labels.get(name).map(|value| &**value))
     }
 
     /// Matches against labels in an object tree.

@@ -124,7 +124,7 @@ impl Monitor {
     }
 
     /// Whether an event may change usage in a way that no charge covers.
-    fn frees(&self, event: EventType, object: &StoredObject) -> bool {
+    fn frees(&self, event: EventType, object: &Arc<StoredObject>) -> bool {
         match event {
             EventType::Deleted => true,
             EventType::Added => false,
@@ -149,7 +149,6 @@ impl Monitor {
     }
 }
 
-fn is_finished(object: &StoredObject) -> bool {
-    let phase = |pod: &Pod| matches!(crate::controllers::pods::phase(pod), "Succeeded" | "Failed");
-    object.typed::<Pod>().is_ok_and(|pod| phase(&pod))
+fn is_finished(object: &Arc<StoredObject>) -> bool {
+    object.typed::<Pod>().is_ok_and(|pod| crate::controllers::pods::is_finished(&pod))
 }

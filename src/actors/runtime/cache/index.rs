@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use imbl::{OrdMap, OrdSet};
-use troupe_api::meta::ObjectKey;
+use troupe_api::{
+    meta::ObjectKey,
+    stored::{KubeObject, StoredObject},
+};
 
-use super::Cached;
+use super::decoded;
+
+type Entries = OrdMap<Arc<str>, OrdSet<ObjectKey>>;
 
 /// See the module.
 pub struct Index<K> {
     of: fn(&K) -> Vec<Arc<str>>,
-    entries: ArcSwap<OrdMap<Arc<str>, OrdSet<ObjectKey>>>,
+    entries: ArcSwap<Entries>,
 }
 
-impl<K> Index<K> {
+impl<K: KubeObject> Index<K> {
     pub fn new(of: fn(&K) -> Vec<Arc<str>>) -> Self {
         Index { of, entries: ArcSwap::default() }
     }
@@ -22,6 +27,11 @@ impl<K> Index<K> {
     /// The keys filed under a value.
     pub fn keys(&self, value: &str) -> OrdSet<ObjectKey> {
         self.entries.load().get(value).cloned().unwrap_or_default()
+    }
+
+    /// The values that something is filed under.
+    pub fn values(&self) -> Vec<Arc<str>> {
+        self.entries.load().keys().cloned().collect()
     }
 
     /// Files one object anew.
@@ -48,14 +58,22 @@ impl<K> Index<K> {
         self.entries.store(Arc::new(entries));
     }
 
-    /// Files all objects anew.
-    pub fn rebuild(&self, objects: &OrdMap<ObjectKey, Cached<K>>) {
-        let mut entries: OrdMap<Arc<str>, OrdSet<ObjectKey>> = OrdMap::new();
-        for (key, cached) in objects {
-            for value in (self.of)(&cached.object) {
-                entries.entry(value).or_default().insert(key.clone());
+    /// Files all objects anew in all of these indexes.
+    pub fn file_all(indexes: &[&Arc<Index<K>>], objects: &OrdMap<ObjectKey, Arc<StoredObject>>) {
+        if indexes.is_empty() {
+            return;
+        }
+        let mut filed = vec![Entries::new(); indexes.len()];
+        for (key, stored) in objects {
+            let object = decoded(stored);
+            for (index, entries) in indexes.iter().zip(&mut filed) {
+                for value in (index.of)(&object) {
+                    entries.entry(value).or_default().insert(key.clone());
+                }
             }
         }
-        self.entries.store(Arc::new(entries));
+        for (index, entries) in indexes.iter().zip(filed) {
+            index.entries.store(Arc::new(entries));
+        }
     }
 }

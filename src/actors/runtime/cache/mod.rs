@@ -1,5 +1,8 @@
 //! Typed watch caches: fed by one watch per kind, read without locks through [`Lister`].
 //!
+//! A cache holds versions as they are stored; the typed object is decoded when somebody asks, and kept while memory for it
+//! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata.
+//!
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
 //! writer and must only note a key and wake somebody.
 
@@ -21,7 +24,7 @@ use imbl::OrdMap;
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{Cause, ObjectKey, Revision},
-    stored::{KubeObject, StoredObject},
+    stored::{KubeObject, MetaProjection, StoredObject},
 };
 
 pub use self::{caches::Caches, reflector::reflect};
@@ -32,6 +35,17 @@ use self::{index::Index, progress::Progress};
 pub struct Cached<K> {
     pub object: Arc<K>,
     pub stored: Arc<StoredObject>,
+}
+
+impl<K: KubeObject> Cached<K> {
+    /// Decodes what is in a cache. It was decoded before it came in, so it fits the type.
+    fn of(stored: &Arc<StoredObject>) -> Self {
+        Cached { object: decoded(stored), stored: stored.clone() }
+    }
+}
+
+fn decoded<K: KubeObject>(stored: &Arc<StoredObject>) -> Arc<K> {
+    stored.typed().expect("only what decodes is let in")
 }
 
 /// What happened to a key: added (no old), removed (no new) or changed. A key reused under another UID is two changes.
@@ -51,7 +65,7 @@ struct Writer<K> {
 }
 
 struct Inner<K> {
-    objects: ArcSwap<OrdMap<ObjectKey, Cached<K>>>,
+    objects: ArcSwap<OrdMap<ObjectKey, Arc<StoredObject>>>,
     /// Replaced as a whole when an index is added; read without a lock.
     indexes: ArcSwap<BTreeMap<&'static str, Arc<Index<K>>>>,
     writer: Mutex<Writer<K>>,
@@ -80,17 +94,28 @@ impl<K: KubeObject> Default for Cache<K> {
 
 impl<K: KubeObject> Cache<K> {
     pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
+        self.stored(key).map(|stored| Cached::of(&stored))
+    }
+
+    /// The object as it is stored, without decoding it.
+    pub fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
         self.0.objects.load().get(key).cloned()
     }
 
     /// All objects, of one namespace unless it is empty, in key order.
     pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.select(namespace, |_| true)
+    }
+
+    /// Those of [`Cache::list`] whose metadata is `wanted`; the others are not decoded.
+    pub fn select(&self, namespace: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
         let objects = self.0.objects.load();
+        let wanted = |stored: &&Arc<StoredObject>| wanted(stored.meta());
         if namespace.is_empty() {
-            return objects.values().map(|cached| cached.object.clone()).collect();
+            return objects.values().filter(wanted).map(decoded).collect();
         }
         let range = objects.range(ObjectKey::new(namespace, "")..);
-        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, cached)| cached.object.clone()).collect()
+        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, stored)| stored).filter(wanted).map(decoded).collect()
     }
 
     /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.
@@ -98,25 +123,35 @@ impl<K: KubeObject> Cache<K> {
         let _writer = self.0.writer.lock();
         let mut indexes = BTreeMap::clone(&self.0.indexes.load());
         if let Entry::Vacant(slot) = indexes.entry(name) {
-            let index = Index::new(of);
-            index.rebuild(&self.0.objects.load());
-            slot.insert(Arc::new(index));
+            let index = Arc::new(Index::new(of));
+            Index::file_all(&[&index], &self.0.objects.load());
+            slot.insert(index);
             self.0.indexes.store(Arc::new(indexes));
         }
     }
 
     /// The objects filed under `value`, in key order. An index that was never added holds nothing.
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        self.by_index_where(name, value, |_| true)
+    }
+
+    /// Those of [`Cache::by_index`] whose metadata is `wanted`; the others are not decoded.
+    pub fn by_index_where(&self, name: &str, value: &str, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
         let Some(index) = self.0.indexes.load().get(name).cloned() else { return Vec::new() };
         let objects = self.0.objects.load();
         // The index may be one event ahead of or behind the objects: whoever wants to know is woken again by that event.
-        index.keys(value).iter().filter_map(|key| objects.get(key)).map(|cached| cached.object.clone()).collect()
+        let filed = index.keys(value);
+        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).map(decoded).collect()
     }
 
-    fn reindex(&self, key: &ObjectKey, old: Option<&Cached<K>>, new: Option<&Cached<K>>) {
-        for index in self.0.indexes.load().values() {
-            index.update(key, old.map(|cached| &*cached.object), new.map(|cached| &*cached.object));
-        }
+    /// How many objects are filed under `value`.
+    pub fn index_count(&self, name: &str, value: &str) -> usize {
+        self.0.indexes.load().get(name).map_or(0, |index| index.keys(value).len())
+    }
+
+    /// Every value that something is filed under.
+    pub fn index_values(&self, name: &str) -> Vec<Arc<str>> {
+        self.0.indexes.load().get(name).map(|index| index.values()).unwrap_or_default()
     }
 
     /// Whether the first list is in.
@@ -140,7 +175,7 @@ impl<K: KubeObject> Cache<K> {
 
     /// Waits until the object with this UID is gone or being deleted; `false` when `patience` ran out.
     pub async fn wait_gone(&self, key: &ObjectKey, uid: &str, patience: Duration) -> bool {
-        let here = || self.get(key).is_some_and(|cached| &*cached.stored.meta().uid == uid && cached.stored.meta().deletion_timestamp.is_none());
+        let here = || self.stored(key).is_some_and(|stored| &*stored.meta().uid == uid && stored.meta().deletion_timestamp.is_none());
         let gone = self.0.progress.until(|_| !here());
         tokio::time::timeout(patience, gone).await.is_ok()
     }
@@ -148,8 +183,8 @@ impl<K: KubeObject> Cache<K> {
     /// Calls back for every object there is, then for every change, until the subscription is dropped.
     pub fn subscribe(&self, subscriber: impl Fn(&Change<K>) + Send + Sync + 'static) -> Subscription<K> {
         let mut writer = self.0.writer.lock();
-        for (key, cached) in self.0.objects.load().iter() {
-            subscriber(&Change { key: key.clone(), old: None, new: Some(cached.object.clone()), cause: Cause::default() });
+        for (key, stored) in self.0.objects.load().iter() {
+            subscriber(&Change { key: key.clone(), old: None, new: Some(decoded(stored)), cause: Cause::default() });
         }
         writer.next += 1;
         let id = writer.next;
@@ -162,29 +197,36 @@ impl<K: KubeObject> Cache<K> {
         let writer = self.0.writer.lock();
         let mut objects = OrdMap::clone(&self.0.objects.load());
         let old = match &new {
-            Some(cached) => objects.insert(key.clone(), cached.clone()),
+            Some(cached) => objects.insert(key.clone(), cached.stored.clone()),
             None => objects.remove(&key),
         };
         self.0.objects.store(Arc::new(objects));
-        self.reindex(&key, old.as_ref(), new.as_ref());
-        writer.announce(&key, old, new, cause);
+        let indexes = self.0.indexes.load();
+        if !writer.subscribers.is_empty() || !indexes.is_empty() {
+            let old = old.as_ref().map(Cached::of);
+            for index in indexes.values() {
+                index.update(&key, old.as_ref().map(|cached| &*cached.object), new.as_ref().map(|cached| &*cached.object));
+            }
+            writer.announce(&key, old, new, cause);
+        }
         self.advance(revision);
     }
 
-    /// Swaps in a whole list.
-    pub(crate) fn replace(&self, listed: OrdMap<ObjectKey, Cached<K>>, revision: Revision) {
+    /// Swaps in a whole list. Every object in it fits the type.
+    pub(crate) fn replace(&self, listed: OrdMap<ObjectKey, Arc<StoredObject>>, revision: Revision) {
         let writer = self.0.writer.lock();
         let before = self.0.objects.swap(Arc::new(listed.clone()));
-        for index in self.0.indexes.load().values() {
-            index.rebuild(&listed);
-        }
-        for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
-            writer.announce(key, Some(old.clone()), None, &Cause::default());
-        }
-        for (key, new) in &listed {
-            let old = before.get(key);
-            if old.is_none_or(|old| old.stored.revision != new.stored.revision) {
-                writer.announce(key, old.cloned(), Some(new.clone()), &Cause::default());
+        let indexes = self.0.indexes.load();
+        Index::file_all(&indexes.values().collect::<Vec<_>>(), &listed);
+        if !writer.subscribers.is_empty() {
+            for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
+                writer.announce(key, Some(Cached::of(old)), None, &Cause::default());
+            }
+            for (key, new) in &listed {
+                let old = before.get(key);
+                if old.is_none_or(|old| old.revision != new.revision) {
+                    writer.announce(key, old.map(Cached::of), Some(Cached::of(new)), &Cause::default());
+                }
             }
         }
         self.advance(revision);

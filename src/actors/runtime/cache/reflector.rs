@@ -39,10 +39,9 @@ async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Ca
         match event {
             WatchEvent::Applied { object, stored, cause } => {
                 let (key, revision) = (stored.key.clone(), stored.revision);
-                let cached = Cached { object, stored };
                 match &mut listing {
-                    Some(listing) => drop(listing.insert(key, cached)),
-                    None => cache.apply(key, Some(cached), revision, &cause),
+                    Some(listing) => drop(listing.insert(key, stored)),
+                    None => cache.apply(key, Some(Cached { object, stored }), revision, &cause),
                 }
                 *resume = resume.map(|seen| seen.max(revision));
             }

@@ -19,8 +19,8 @@ fn config_map(name: &str, uid: &str, team: &str, revision: u64) -> (ObjectKey, C
     (stored.key.clone(), Cached { object, stored })
 }
 
-fn list(objects: &[(ObjectKey, Cached<ConfigMap>)]) -> OrdMap<ObjectKey, Cached<ConfigMap>> {
-    objects.iter().cloned().collect()
+fn list(objects: &[(ObjectKey, Cached<ConfigMap>)]) -> OrdMap<ObjectKey, Arc<StoredObject>> {
+    objects.iter().map(|(key, cached)| (key.clone(), cached.stored.clone())).collect()
 }
 
 fn names(objects: &[Arc<ConfigMap>]) -> Vec<String> {

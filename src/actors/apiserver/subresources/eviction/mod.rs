@@ -114,8 +114,7 @@ impl Evicting<'_> {
         let mut guards = Vec::new();
         for budget in cache.load().scan(&pod.key.namespace, None) {
             let selector = typed(budget)?.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from);
-            let labels = &pod.meta().labels;
-            if selector.is_some_and(|selector| selector.matches_with(|label| labels.get(label).map(|value| &**value))) {
+            if selector.is_some_and(|selector| selector.matches_shared(&pod.meta().labels)) {
                 guards.push(budget.clone());
             }
         }
@@ -173,7 +172,7 @@ impl Evicting<'_> {
     }
 }
 
-fn typed(budget: &StoredObject) -> Result<Arc<PodDisruptionBudget>, Status> {
+fn typed(budget: &Arc<StoredObject>) -> Result<Arc<PodDisruptionBudget>, Status> {
     budget.typed().map_err(Status::internal)
 }
 
