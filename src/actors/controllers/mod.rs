@@ -1,6 +1,7 @@
 //! The controllers: a folder each, bringing actual state to desired state.
 
 pub mod bootstrap;
+mod by_controller;
 pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cronjob;

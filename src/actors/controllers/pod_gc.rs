@@ -1,7 +1,11 @@
 //! Pod GC: removes pods whose node is gone, pods that were deleted before they had a node, and finished pods when
 //! there are too many.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
@@ -10,7 +14,7 @@ use troupe_api::{
     service::{DeleteOptions, PatchType},
 };
 
-use super::pods::phase;
+use super::pods::{BY_NODE, index_by_node, is_finished, node_of};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -21,27 +25,30 @@ const FINISHED_KEPT: usize = 12_500;
 /// A node must be gone for this long: a restarting one comes back.
 const QUARANTINE: Duration = Duration::from_secs(40);
 const PERIOD: Duration = Duration::from_secs(20);
+/// Files finished pods under "".
+const FINISHED: &str = "finished";
 
 /// See the module. Its only key is `all`.
 pub struct PodGcController {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
-    missing: parking_lot::Mutex<std::collections::BTreeMap<String, std::time::Instant>>,
+    missing: parking_lot::Mutex<BTreeMap<Arc<str>, Instant>>,
 }
 
 impl PodGcController {
     pub fn new(caches: &Caches) -> Self {
-        PodGcController { pods: caches.cache(), nodes: caches.cache(), missing: Default::default() }
+        let pods = index_by_node(caches.cache());
+        pods.add_index(FINISHED, |pod| is_finished(pod).then(|| "".into()).into_iter().collect());
+        PodGcController { pods, nodes: caches.cache(), missing: Default::default() }
     }
 
     /// Nodes that pods name and that have been gone for long enough. A live read decides, not the cache alone.
-    async fn lost_nodes(&self, pods: &[Arc<Pod>], cx: &ReconcileContext) -> Result<Vec<String>, ReconcileError> {
+    async fn lost_nodes(&self, cx: &ReconcileContext) -> Result<Vec<Arc<str>>, ReconcileError> {
         let now = cx.system().instant();
-        let suspects: Vec<String> = {
+        let suspects: Vec<Arc<str>> = {
             let mut missing = self.missing.lock();
-            let named = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).filter(|node| !node.is_empty());
-            let absent: std::collections::BTreeSet<String> =
-                named.filter(|node| self.nodes.get(&ObjectKey::cluster(node.as_str())).is_none()).collect();
+            let named = self.pods.index_values(BY_NODE).into_iter().filter(|node| !node.is_empty());
+            let absent: BTreeSet<Arc<str>> = named.filter(|node| self.nodes.stored(&ObjectKey::cluster(node.clone())).is_none()).collect();
             missing.retain(|node, _| absent.contains(node));
             for node in absent {
                 missing.entry(node).or_insert(now);
@@ -56,6 +63,17 @@ impl PodGcController {
         }
         Ok(lost)
     }
+
+    /// Every pod that may have to go, once.
+    fn candidates(&self, lost: &[Arc<str>], kept: usize) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.by_index_where(BY_NODE, "", |meta| meta.deletion_timestamp.is_some());
+        pods.extend(lost.iter().flat_map(|node| self.pods.by_index(BY_NODE, node)));
+        if self.pods.index_count(FINISHED, "") > kept {
+            let known: BTreeSet<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+            pods.extend(self.pods.by_index(FINISHED, "").into_iter().filter(|pod| !known.contains(&pod.metadata.uid)));
+        }
+        pods
+    }
 }
 
 /// Why a pod goes.
@@ -66,18 +84,16 @@ enum Why {
     TooManyFinished,
 }
 
-fn plan(pods: &[Arc<Pod>], lost: &[String], kept: usize) -> Vec<(Arc<Pod>, Why)> {
-    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
-    let finished = |pod: &Pod| matches!(phase(pod), "Succeeded" | "Failed");
+fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why)> {
     let mut doomed = Vec::new();
     for pod in pods {
-        match node(pod) {
-            Some(node) if lost.contains(&node) => doomed.push((pod.clone(), Why::NodeLost)),
+        match node_of(pod) {
+            Some(node) if lost.iter().any(|lost| **lost == *node) => doomed.push((pod.clone(), Why::NodeLost)),
             None if pod.metadata.deletion_timestamp.is_some() => doomed.push((pod.clone(), Why::NeverScheduled)),
             _ => {}
         }
     }
-    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| finished(pod) && !doomed.iter().any(|(other, _)| Arc::ptr_eq(other, pod))).collect();
+    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_finished(pod) && !doomed.iter().any(|(other, _)| Arc::ptr_eq(other, pod))).collect();
     done.sort_by_key(|pod| (pod.metadata.creation_timestamp.clone().map(|time| time.0), pod.metadata.name.clone()));
     let surplus = done.len().saturating_sub(kept);
     doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
@@ -99,12 +115,11 @@ impl Controller for PodGcController {
     }
 
     async fn reconcile(&self, _key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
-        let pods = self.pods.list("");
-        let lost = self.lost_nodes(&pods, cx).await?;
-        for (pod, why) in plan(&pods, &lost, FINISHED_KEPT) {
+        let lost = self.lost_nodes(cx).await?;
+        for (pod, why) in plan(&self.candidates(&lost, FINISHED_KEPT), &lost, FINISHED_KEPT) {
             let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
             let api = cx.client().namespaced::<Pod>(namespace);
-            if why == Why::NodeLost && !matches!(phase(&pod), "Succeeded" | "Failed") {
+            if why == Why::NodeLost && !is_finished(&pod) {
                 let condition =
                     json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"});
                 let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
@@ -138,7 +153,10 @@ mod tests {
         let pods =
             [pod("a", "lost", "Running", false), pod("b", "here", "Running", true), pod("c", "", "Pending", true), pod("d", "here", "Failed", false)];
         let names = |kept| {
-            plan(&pods, &["lost".into()], kept).into_iter().map(|(pod, why)| (pod.metadata.name.clone().unwrap_or_default(), why)).collect::<Vec<_>>()
+            plan(&pods, &[Arc::from("lost")], kept)
+                .into_iter()
+                .map(|(pod, why)| (pod.metadata.name.clone().unwrap_or_default(), why))
+                .collect::<Vec<_>>()
         };
         assert_eq!(names(1), [("a".into(), Why::NodeLost), ("c".into(), Why::NeverScheduled)]);
         assert_eq!(names(0).last(), Some(&("d".into(), Why::TooManyFinished)));

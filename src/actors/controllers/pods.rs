@@ -1,10 +1,26 @@
 //! What controllers ask about pods: active, ready, available, and which to delete first.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use troupe_api::meta::time::passed;
+
+use crate::runtime::cache::Cache;
+
+/// The index of pods by their node's name; those without a node lie under "".
+pub const BY_NODE: &str = "node";
+
+/// Adds [`BY_NODE`].
+pub fn index_by_node(pods: Cache<Pod>) -> Cache<Pod> {
+    pods.add_index(BY_NODE, |pod| vec![Arc::from(node_of(pod).unwrap_or_default())]);
+    pods
+}
+
+/// The node that the pod is bound to.
+pub fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
 
 /// Neither finished nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {

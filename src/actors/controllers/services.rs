@@ -11,8 +11,7 @@ use crate::runtime::cache::{Cache, Change};
 pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<Pod>>> {
     let selector = selector(service)?;
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let empty = Default::default();
-    Some(pods.list(namespace).into_iter().filter(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty))).collect())
+    Some(pods.select(namespace, |meta| selector.matches_shared(&meta.labels)))
 }
 
 fn selector(service: &Service) -> Option<LabelSelector> {

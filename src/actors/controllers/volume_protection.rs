@@ -20,6 +20,9 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
+/// Files pods under the claims that they use, `namespace/name`.
+const BY_CLAIM: &str = "claim";
+
 /// Keys are claims.
 pub struct PvcProtectionController {
     claims: Cache<PersistentVolumeClaim>,
@@ -33,12 +36,18 @@ pub struct PvProtectionController {
 
 impl PvcProtectionController {
     pub fn new(caches: &Caches) -> Self {
-        PvcProtectionController { claims: caches.cache(), pods: caches.cache() }
+        let pods: Cache<Pod> = caches.cache();
+        pods.add_index(BY_CLAIM, |pod| {
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            claims_of(pod).into_iter().map(|(name, _)| format!("{namespace}/{name}").into()).collect()
+        });
+        PvcProtectionController { claims: caches.cache(), pods }
     }
 
     /// Asks the API as well when the cache knows of no pod: it may be behind.
     async fn is_used(&self, claim: &PersistentVolumeClaim, namespace: &str, cx: &ReconcileContext) -> Result<bool, ReconcileError> {
-        if self.pods.list(namespace).iter().any(|pod| keeps(pod, claim)) {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        if self.pods.by_index(BY_CLAIM, &format!("{namespace}/{name}")).iter().any(|pod| keeps(pod, claim)) {
             return Ok(true);
         }
         let live = cx.client().namespaced::<Pod>(namespace).list(ListOptions::default()).await?;

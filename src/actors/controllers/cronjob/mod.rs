@@ -7,13 +7,11 @@ pub mod timing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use troupe_api::meta::ObjectKey;
 
 use self::apply::Applier;
-use super::owners::controller_of;
+use super::by_controller;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -27,7 +25,7 @@ pub struct CronJobController {
 
 impl CronJobController {
     pub fn new(caches: &Caches) -> Self {
-        CronJobController { crons: caches.cache(), jobs: caches.cache() }
+        CronJobController { crons: caches.cache(), jobs: by_controller::index(caches.cache()) }
     }
 }
 
@@ -41,8 +39,7 @@ impl Controller for CronJobController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(cron) = self.crons.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
-        let ours = |job: &Arc<Job>| controller_of(&job.metadata).is_some_and(|owner| Some(&owner.uid) == cron.metadata.uid.as_ref());
-        let jobs: Vec<Arc<Job>> = self.jobs.list(&key.namespace).into_iter().filter(ours).collect();
+        let jobs = by_controller::owned(&self.jobs, &cron.metadata);
         let planned = plan::plan(&cron, &jobs, cx.now());
         Applier { cron: &cron, crons: &self.crons, jobs: &self.jobs, cx }.apply(planned.actions).await?;
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))

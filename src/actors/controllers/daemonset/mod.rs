@@ -16,7 +16,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use k8s_openapi::{
     api::{
@@ -37,7 +37,7 @@ use self::{
     eligibility::Judge,
     plan::{Action, Plan, Snapshot, Why},
 };
-use super::owners::controller_of;
+use super::{by_controller, owners::controller_of};
 use crate::runtime::{
     cache::{Cache, Caches, Change},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -58,8 +58,8 @@ impl DaemonSetController {
         DaemonSetController {
             sets: caches.cache(),
             nodes: caches.cache(),
-            pods: caches.cache(),
-            revisions: caches.cache(),
+            pods: by_controller::index(caches.cache()),
+            revisions: by_controller::index(caches.cache()),
             backoffs: Mutex::default(),
         }
     }
@@ -116,8 +116,9 @@ impl Controller for DaemonSetController {
             return Ok(Outcome::Done);
         };
         let nodes = self.nodes.list("");
-        let pods = related(&set, self.pods.list(&key.namespace));
-        let revisions = related(&set, self.revisions.list(&key.namespace));
+        let selector = selector_of(&set);
+        let pods = by_controller::related(&self.pods, &set.metadata, &selector);
+        let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
         let backoff = self.backoff_of(&set);
         let snapshot = Snapshot { set: &set, nodes: &nodes, pods: &pods, revisions: &revisions, backoff: &backoff };
         let planned = plan::plan(&snapshot, cx.now());
@@ -133,8 +134,11 @@ fn uid_of(set: &DaemonSet) -> &str {
 }
 
 fn selects(set: &DaemonSet, meta: &ObjectMeta) -> bool {
-    let empty = Default::default();
-    set.spec.as_ref().is_some_and(|spec| LabelSelector::from(&spec.selector).matches(meta.labels.as_ref().unwrap_or(&empty)))
+    selector_of(set).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
+}
+
+fn selector_of(set: &DaemonSet) -> LabelSelector {
+    set.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector))
 }
 
 /// Sets that may adopt an object without controller.
@@ -154,13 +158,4 @@ fn concerns(set: &DaemonSet, change: &Change<Node>) -> bool {
     }
     let judge = Judge::new(set);
     judge.judge(old) != judge.judge(new)
-}
-
-/// Objects that the set controls or could: its own, and matching ones.
-fn related<K: KubeObject>(set: &DaemonSet, objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
-    let ours = |object: &K| match controller_of(object.metadata()) {
-        Some(owner) => Some(&owner.uid) == set.metadata.uid.as_ref(),
-        None => selects(set, object.metadata()),
-    };
-    objects.into_iter().filter(|object| ours(object)).collect()
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::{
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{plan::Snapshot, template::same_template};
-use super::{owners::controller_of, pods::phase};
+use super::{by_controller, owners::controller_of, pods::is_finished};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -34,7 +34,8 @@ pub struct DeploymentController {
 
 impl DeploymentController {
     pub fn new(caches: &Caches) -> Self {
-        DeploymentController { deployments: caches.cache(), sets: caches.cache(), pods: caches.cache() }
+        let (sets, pods) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
+        DeploymentController { deployments: caches.cache(), sets, pods }
     }
 
     /// Recreate waits until no pod of another template is left.
@@ -45,12 +46,8 @@ impl DeploymentController {
         }
         let owned = sets.iter().filter(|set| controller_of(&set.metadata).map(|owner| &owner.uid) == deployment.metadata.uid.as_ref());
         let is_old = |set: &&Arc<ReplicaSet>| !set.spec.as_ref().and_then(|s| s.template.as_ref()).is_some_and(|t| same_template(t, &spec.template));
-        let old: Vec<_> = owned.filter(is_old).filter_map(|set| set.metadata.uid.clone()).collect();
-        let pods = self.pods.list(deployment.metadata.namespace.as_deref().unwrap_or_default());
-        pods.iter().any(|pod| {
-            let owner = controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
-            owner.is_some_and(|uid| old.iter().any(|old| old == uid)) && !matches!(phase(pod), "Succeeded" | "Failed")
-        })
+        let mut pods = owned.filter(is_old).flat_map(|set| by_controller::owned(&self.pods, &set.metadata));
+        pods.any(|pod| !is_finished(&pod))
     }
 }
 
@@ -83,7 +80,8 @@ impl Controller for DeploymentController {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Outcome::Done) };
         let deployment = deployment.object;
-        let sets = self.sets.list(&key.namespace);
+        let selector = deployment.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector));
+        let sets = by_controller::related(&self.sets, &deployment.metadata, &selector);
         let old_pods_exist = self.old_pods_exist(&deployment, &sets);
         let planned = plan::plan(Snapshot { deployment: &deployment, sets: &sets, old_pods_exist }, cx.now());
         apply::apply(&deployment, planned.actions, &self.deployments, &self.sets, cx).await?;

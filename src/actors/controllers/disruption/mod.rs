@@ -91,8 +91,7 @@ impl Controller for DisruptionController {
         let Some(budget) = self.budgets.get(key) else { return Ok(Outcome::Done) };
         let budget = budget.object;
         let selector = selector_of(&budget);
-        let mut pods = self.pods.list(&key.namespace);
-        pods.retain(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&Default::default())));
+        let pods = self.pods.select(&key.namespace, |meta| selector.matches_shared(&meta.labels));
         let about = ReconcileContext::reference(&*budget);
         if pods.is_empty() {
             cx.events().normal(&about, "NoPods", "No matching pods found");

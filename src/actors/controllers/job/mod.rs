@@ -19,7 +19,7 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use k8s_openapi::{
     api::{batch::v1::Job, core::v1::Pod},
@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{apply::Applier, backoff::Backoff, plan::Snapshot};
-use super::owners::controller_of;
+use super::{by_controller, owners::controller_of};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -50,7 +50,7 @@ pub struct JobController {
 
 impl JobController {
     pub fn new(caches: &Caches) -> Self {
-        JobController { jobs: caches.cache(), pods: caches.cache(), backoffs: Mutex::default() }
+        JobController { jobs: caches.cache(), pods: by_controller::index(caches.cache()), backoffs: Mutex::default() }
     }
 
     fn forget_finished(&self) {
@@ -85,11 +85,7 @@ impl Controller for JobController {
         if !is_ours(&job) {
             return Ok(Outcome::Done);
         }
-        let ours = |meta: &ObjectMeta| match controller_of(meta) {
-            Some(owner) => Some(&owner.uid) == job.metadata.uid.as_ref(),
-            None => selects(&job, meta),
-        };
-        let pods: Vec<Arc<Pod>> = self.pods.list(&key.namespace).into_iter().filter(|pod| ours(&pod.metadata)).collect();
+        let pods = by_controller::related(&self.pods, &job.metadata, &selector_of(&job));
         let uid = job.metadata.uid.clone().unwrap_or_default();
         let backoff = self.backoffs.lock().get(&uid).cloned().unwrap_or_default();
         let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
@@ -100,9 +96,13 @@ impl Controller for JobController {
 }
 
 fn selects(job: &Job, meta: &ObjectMeta) -> bool {
-    let empty = Default::default();
+    selector_of(job).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
+}
+
+/// What the job selects; one without selector selects nothing.
+fn selector_of(job: &Job) -> LabelSelector {
     let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| LabelSelector::from(selector).matches(meta.labels.as_ref().unwrap_or(&empty)))
+    selector.map_or_else(LabelSelector::nothing, LabelSelector::from)
 }
 
 /// Complete or failed for good.

@@ -1,16 +1,17 @@
 //! Takes the tracking finalizer off pods that no job will count any more: their job is gone or finished, or never was.
 
-use std::sync::Arc;
-
 use k8s_openapi::{
     Resource,
     api::{batch::v1::Job, core::v1::Pod},
 };
-use troupe_api::meta::ObjectKey;
+use troupe_api::{meta::ObjectKey, stored::MetaProjection};
 
 use super::{FINALIZER, is_finished, is_ours, view::is_tracked};
 use crate::{
-    controllers::owners::{controller_of, remove_finalizer},
+    controllers::{
+        by_controller,
+        owners::{controller_of, remove_finalizer},
+    },
     runtime::{
         cache::{Cache, Caches},
         controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -25,7 +26,7 @@ pub struct JobOrphanController {
 
 impl JobOrphanController {
     pub fn new(caches: &Caches) -> Self {
-        JobOrphanController { jobs: caches.cache(), pods: caches.cache() }
+        JobOrphanController { jobs: caches.cache(), pods: by_controller::index(caches.cache()) }
     }
 }
 
@@ -39,12 +40,9 @@ impl Controller for JobOrphanController {
             if change.new.as_ref().is_some_and(|job| !is_finished(job)) {
                 return Vec::new();
             }
-            let job = change.new.as_ref().or(change.old.as_ref());
-            let own = |pod: &Arc<Pod>| {
-                let owner = controller_of(&pod.metadata);
-                is_tracked(pod) && owner.is_none_or(|owner| Some(&owner.uid) == job.and_then(|job| job.metadata.uid.as_ref()))
-            };
-            let left = pods.list(&change.key.namespace).into_iter().filter(own);
+            let Some(job) = change.new.as_ref().or(change.old.as_ref()) else { return Vec::new() };
+            let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| **finalizer == *FINALIZER);
+            let left = by_controller::owned_and_orphans(&pods, &job.metadata, tracked).into_iter().filter(|pod| is_tracked(pod));
             left.map(|pod| ObjectKey::new(change.key.namespace.clone(), pod.metadata.name.clone().unwrap_or_default())).collect()
         });
     }

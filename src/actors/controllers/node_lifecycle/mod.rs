@@ -11,7 +11,6 @@ mod zones;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +32,7 @@ use self::{
     taints::{Emptying, needs_a_turn, silenced, tainted},
     zones::{Census, Turns, zone},
 };
-use super::pods::is_ready;
+use super::pods::{BY_NODE, index_by_node, is_ready};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -47,7 +46,6 @@ const STARTUP_GRACE: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_secs(5);
 /// A count of all nodes serves for so long, unless the node in question is not what it was then.
 const CENSUS: Duration = Duration::from_secs(1);
-const BY_NODE: &str = "node-lifecycle/node";
 
 /// See the module.
 pub struct NodeLifecycleController {
@@ -79,8 +77,7 @@ struct Counted {
 impl NodeLifecycleController {
     /// `grace` is how long a node may be silent.
     pub fn new(caches: &Caches, grace: Duration) -> Self {
-        let pods: Cache<Pod> = caches.cache();
-        pods.add_index(BY_NODE, |pod| pod.spec.iter().filter_map(|spec| spec.node_name.as_deref().map(Arc::from)).collect());
+        let pods = index_by_node(caches.cache());
         NodeLifecycleController { nodes: caches.cache(), leases: caches.cache(), pods, grace, seen: Mutex::default() }
     }
 }

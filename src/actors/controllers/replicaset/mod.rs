@@ -21,7 +21,7 @@ use troupe_api::{
 };
 
 use self::plan::Plan;
-use super::owners::controller_of;
+use super::{by_controller, owners::controller_of};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -74,7 +74,7 @@ pub struct ReplicasController<K: Replicated> {
 
 impl<K: Replicated> ReplicasController<K> {
     pub fn new(caches: &Caches) -> Self {
-        ReplicasController { owners: caches.cache(), pods: caches.cache() }
+        ReplicasController { owners: caches.cache(), pods: by_controller::index(caches.cache()) }
     }
 }
 
@@ -98,7 +98,7 @@ impl<K: Replicated> Controller for ReplicasController<K> {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(owner) = self.owners.get(key) else { return Ok(Outcome::Done) };
         let owner = owner.object;
-        let pods = related_pods(&*owner, &self.pods.list(&key.namespace));
+        let pods = owner.selector().map(|selector| by_controller::related(&self.pods, owner.metadata(), &selector)).unwrap_or_default();
         let planned = owner.plan(&pods, None, cx.now());
         let failure = apply::apply(&*owner, &planned.actions, &self.owners, &self.pods, cx).await?;
         if let Some(message) = failure {
@@ -109,15 +109,4 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         }
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
-}
-
-/// Pods that the owner controls or could: its own, and matching ones.
-fn related_pods<K: Replicated>(owner: &K, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-    let Some(selector) = owner.selector() else { return Vec::new() };
-    let empty = Default::default();
-    let related = pods.iter().filter(|pod| {
-        let owned = controller_of(&pod.metadata).is_some_and(|reference| Some(&reference.uid) == owner.metadata().uid.as_ref());
-        owned || selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty))
-    });
-    related.cloned().collect()
 }

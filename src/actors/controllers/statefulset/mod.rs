@@ -27,7 +27,7 @@ use k8s_openapi::{
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{apply::Applier, claims::is_claim_of, identity::is_member, plan::Snapshot};
-use super::owners::controller_of;
+use super::{by_controller, owners::controller_of};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -43,7 +43,8 @@ pub struct StatefulSetController {
 
 impl StatefulSetController {
     pub fn new(caches: &Caches) -> Self {
-        StatefulSetController { sets: caches.cache(), pods: caches.cache(), claims: caches.cache(), revisions: caches.cache() }
+        let (pods, revisions) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
+        StatefulSetController { sets: caches.cache(), pods, claims: caches.cache(), revisions }
     }
 }
 
@@ -66,14 +67,11 @@ impl Controller for StatefulSetController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(set) = self.sets.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
-        let ours = |meta: &ObjectMeta| match controller_of(meta) {
-            Some(owner) => Some(&owner.uid) == set.metadata.uid.as_ref(),
-            None => selects(&set, meta),
-        };
-        let pods: Vec<Arc<Pod>> = self.pods.list(&key.namespace).into_iter().filter(|pod| ours(&pod.metadata)).collect();
-        let revisions: Vec<_> = self.revisions.list(&key.namespace).into_iter().filter(|revision| ours(&revision.metadata)).collect();
-        let claims = self.claims.list(&key.namespace).into_iter().filter_map(|claim| Some((claim.metadata.name.clone()?, claim)));
-        let claims = claims.filter(|(name, _)| is_claim_of(&set, name)).collect();
+        let selector = selector_of(&set);
+        let pods = by_controller::related(&self.pods, &set.metadata, &selector);
+        let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
+        let claims = self.claims.select(&key.namespace, |meta| is_claim_of(&set, &meta.name)).into_iter();
+        let claims = claims.filter_map(|claim| Some((claim.metadata.name.clone()?, claim))).collect();
         let snapshot = Snapshot { set: &set, pods: &pods, claims: &claims, revisions: &revisions };
         let planned = plan::plan(&snapshot, cx.now());
         let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, claims: &self.claims, revisions: &self.revisions, cx };
@@ -88,6 +86,9 @@ fn keys(sets: &Cache<StatefulSet>, namespace: &Arc<str>, concerned: impl Fn(&Sta
 }
 
 fn selects(set: &StatefulSet, meta: &ObjectMeta) -> bool {
-    let empty = Default::default();
-    set.spec.as_ref().is_some_and(|spec| LabelSelector::from(&spec.selector).matches(meta.labels.as_ref().unwrap_or(&empty)))
+    selector_of(set).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
+}
+
+fn selector_of(set: &StatefulSet) -> LabelSelector {
+    set.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector))
 }

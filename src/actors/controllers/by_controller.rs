@@ -1,0 +1,87 @@
+//! Objects by their controller: a workload finds its own and those it may adopt without looking at any other.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use troupe_api::{
+    meta::LabelSelector,
+    stored::{KubeObject, MetaProjection},
+};
+
+use super::owners::controller_of;
+use crate::runtime::cache::Cache;
+
+/// Files each object under the UID of its controller, and those without one under their namespace.
+const BY_CONTROLLER: &str = "controller";
+
+/// Makes the cache ready for [`owned`] and [`owned_and_orphans`].
+pub fn index<K: KubeObject>(objects: Cache<K>) -> Cache<K> {
+    objects.add_index(BY_CONTROLLER, |object| {
+        let meta = object.metadata();
+        vec![match controller_of(meta) {
+            Some(owner) => owner.uid.as_str().into(),
+            None => orphans_of(meta.namespace.as_deref().unwrap_or_default()),
+        }]
+    });
+    objects
+}
+
+/// No UID looks like it.
+fn orphans_of(namespace: &str) -> Arc<str> {
+    format!("orphans of {namespace}").into()
+}
+
+/// What this owner controls.
+pub fn owned<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta) -> Vec<Arc<K>> {
+    owner.uid.as_ref().map(|uid| objects.by_index(BY_CONTROLLER, uid)).unwrap_or_default()
+}
+
+/// What this owner controls, and what nobody controls in its namespace and is `wanted`.
+pub fn owned_and_orphans<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, wanted: impl Fn(&MetaProjection) -> bool) -> Vec<Arc<K>> {
+    let mut found = owned(objects, owner);
+    found.extend(objects.by_index_where(BY_CONTROLLER, &orphans_of(owner.namespace.as_deref().unwrap_or_default()), wanted));
+    found
+}
+
+/// What this owner controls, and what it may adopt by its selector.
+pub fn related<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, selector: &LabelSelector) -> Vec<Arc<K>> {
+    owned_and_orphans(objects, owner, |meta| selector.matches_shared(&meta.labels))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, from_value, json};
+    use troupe_api::{
+        meta::{Object, Revision},
+        stored::StoredObject,
+    };
+
+    use super::*;
+
+    fn pod(name: &str, namespace: &str, owners: Value) -> Arc<StoredObject> {
+        let metadata = json!({"name": name, "namespace": namespace, "labels": {"app": "a"}, "ownerReferences": owners});
+        let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}});
+        Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+    }
+
+    #[test]
+    fn an_owner_finds_its_own_and_the_orphans_that_it_selects() {
+        let reference = |uid: &str, controller: bool| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid, "controller": controller}]);
+        let pods = [
+            pod("mine", "n", reference("u", true)),
+            pod("others", "n", reference("v", true)),
+            pod("orphan", "n", json!([])),
+            pod("held", "n", reference("u", false)),
+            pod("far", "m", json!([])),
+        ];
+        let cache = index(Cache::<Pod>::default());
+        cache.replace(pods.into_iter().map(|stored| (stored.key.clone(), stored)).collect(), Revision(1));
+        let owner: ObjectMeta = from_value(json!({"uid": "u", "namespace": "n"})).expect("metadata");
+        let names = |found: Vec<Arc<Pod>>| found.iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>();
+        let labels = |value: &str| LabelSelector::from_map([(&"app".to_owned(), &value.to_owned())]);
+        assert_eq!(names(owned(&cache, &owner)), ["mine"]);
+        assert_eq!(names(related(&cache, &owner, &labels("a"))), ["mine", "held", "orphan"], "only the one marked as controller counts");
+        assert_eq!(names(related(&cache, &owner, &labels("b"))), ["mine"]);
+    }
+}
