@@ -27,7 +27,7 @@ use troupe_actors::{
     scheduler::{
         self,
         decide::{Decision, decide},
-        node_info::PodInfo,
+        node_info::{Demand, PodInfo},
         plugins::default_plugins,
         snapshot::Snapshot,
     },
@@ -128,7 +128,7 @@ fn cluster() -> Snapshot {
         let node = json!({"metadata": {"name": name, "labels": labels}, "spec": {}, "status": {"allocatable": allocatable}});
         snapshot.set_node(Arc::new(serde_json::from_value::<Node>(node).expect("a node")));
         for at in 0..PODS_PER_NODE {
-            snapshot.set_pod(&name, pod(&format!("running-{number}-{at}"), &json!({})));
+            snapshot.set_pod(&name, &pod(&format!("running-{number}-{at}"), &json!({})));
         }
     }
     snapshot
@@ -155,11 +155,11 @@ fn decisions_per_second(snapshot: &mut Snapshot, name: &str, spec: &Value, decis
         let (decision, looked_at) = decide(&plugins, &info, snapshot.nodes(), start, tie);
         start = (start + looked_at) % snapshot.nodes().len();
         let Decision::Bind { node } = decision else { panic!("there is room: {decision:?}") };
-        snapshot.set_pod(&node, pod.clone());
+        snapshot.set_pod(&node, pod);
         spent += begun.elapsed();
     }
     for pod in pods {
-        snapshot.remove_pod(&PodInfo::new(pod).key);
+        snapshot.remove_pod(&Demand::of(&pod).key);
     }
     decisions as f64 / spent.as_secs_f64()
 }
@@ -167,10 +167,10 @@ fn decisions_per_second(snapshot: &mut Snapshot, name: &str, spec: &Value, decis
 fn snapshot_cost(snapshot: &mut Snapshot) -> Duration {
     let rounds = u32::try_from(DECISIONS).expect("small");
     let pod = pod("passing", &json!({}));
-    let key = PodInfo::new(pod.clone()).key;
+    let key = Demand::of(&pod).key;
     let begun = Instant::now();
     for round in 0..DECISIONS {
-        snapshot.set_pod(&format!("node-{:05}", round % NODES), pod.clone());
+        snapshot.set_pod(&format!("node-{:05}", round % NODES), &pod);
         snapshot.remove_pod(black_box(&key));
     }
     begun.elapsed() / rounds

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
@@ -16,6 +19,8 @@ pub enum News {
         pod: Arc<Pod>,
         key: ObjectKey,
         cause: Cause,
+        /// It was pending before, and only its status is another.
+        only_status: bool,
     },
     /// A pod on a node.
     Assigned {
@@ -76,7 +81,10 @@ pub fn pod_news(change: &Change<Pod>) -> News {
         Some(pod) if is_finished(pod) => News::Gone { key, freed: was_on_node },
         Some(pod) => match node_of(pod) {
             Some(node) => News::Assigned { pod: pod.clone(), key, node: node.to_owned() },
-            None if is_ours(pod) => News::Pending { pod: pod.clone(), key, cause: change.cause.clone() },
+            None if is_ours(pod) => {
+                let only_status = change.old.as_deref().is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
+                News::Pending { pod: pod.clone(), key, cause: change.cause.clone(), only_status }
+            }
             None => News::Gone { key, freed: was_on_node },
         },
         None => News::Gone { key, freed: was_on_node },
@@ -99,6 +107,12 @@ fn is_ours(pod: &Pod) -> bool {
     scheduler == DEFAULT_SCHEDULER && pod.metadata.deletion_timestamp.is_none() && !gated
 }
 
+/// Whether nothing else can have changed that a decision depends on (upstream's `isPodUpdated`).
+fn differ_in_status(old: &Pod, new: &Pod) -> bool {
+    let meta = |pod: &Pod| ObjectMeta { resource_version: None, managed_fields: None, ..pod.metadata.clone() };
+    old.spec == new.spec && meta(old) == meta(new)
+}
+
 /// What a node's change means to the scheduler.
 pub fn node_news(change: &Change<Node>) -> News {
     let Some(node) = &change.new else { return News::NodeGone { name: change.key.name.to_string() } };
@@ -119,4 +133,34 @@ fn relevant(node: &Node) -> impl PartialEq + use<> {
         spec.and_then(|spec| spec.taints.clone()),
         node.status.as_ref().and_then(|status| status.allocatable.clone()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn pod(revision: &str, spec: Value, status: Value) -> Arc<Pod> {
+        let metadata = json!({"name": "p", "namespace": "n", "resourceVersion": revision});
+        Arc::new(from_value(json!({"metadata": metadata, "spec": spec, "status": status})).expect("a pod"))
+    }
+
+    fn is_only_status(old: Arc<Pod>, new: Arc<Pod>) -> bool {
+        match pod_news(&Change { key: ObjectKey::new("n", "p"), old: Some(old), new: Some(new), cause: Cause::default() }) {
+            News::Pending { only_status, .. } => only_status,
+            _ => panic!("the pod waits for a node"),
+        }
+    }
+
+    #[test]
+    fn a_status_alone_is_told_from_other_changes() {
+        let spec = json!({"containers": [], "nodeSelector": {"disk": "ssd"}});
+        let condition = json!({"conditions": [{"type": "PodScheduled", "status": "False"}]});
+        let before = pod("1", spec.clone(), json!({}));
+        assert!(is_only_status(before.clone(), pod("2", spec.clone(), condition.clone())));
+        assert!(!is_only_status(before, pod("2", json!({"containers": []}), condition.clone())));
+        let gated = pod("1", json!({"containers": [], "nodeSelector": {"disk": "ssd"}, "schedulingGates": [{"name": "g"}]}), json!({}));
+        assert!(!is_only_status(gated, pod("2", spec, condition)), "only now it may be scheduled");
+    }
 }

@@ -23,21 +23,32 @@ impl HostPort {
     }
 }
 
-/// A pod with what plugins need, computed once.
+/// What a pod takes from its node: all that is kept of a pod once it has one.
 #[derive(Clone, Debug)]
-pub struct PodInfo {
-    pub pod: Arc<Pod>,
+pub struct Demand {
     pub key: ObjectKey,
     pub requests: Resources,
     pub nonzero: Resources,
     pub ports: Vec<HostPort>,
 }
 
+impl Demand {
+    pub fn of(pod: &Pod) -> Self {
+        let key = ObjectKey::new(pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
+        Demand { key, requests: pod_requests(pod), nonzero: nonzero_pod_requests(pod), ports: host_ports(pod) }
+    }
+}
+
+/// A pod that wants a node, with what plugins need computed once.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    pub pod: Arc<Pod>,
+    pub demand: Demand,
+}
+
 impl PodInfo {
     pub fn new(pod: Arc<Pod>) -> Self {
-        let key = ObjectKey::new(pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
-        let (requests, nonzero, ports) = (pod_requests(&pod), nonzero_pod_requests(&pod), host_ports(&pod));
-        PodInfo { pod, key, requests, nonzero, ports }
+        PodInfo { demand: Demand::of(&pod), pod }
     }
 
     pub fn priority(&self) -> i32 {
@@ -67,7 +78,7 @@ pub struct NodeInfo {
     pub allowed_pods: i64,
     pub requested: Resources,
     pub nonzero_requested: Resources,
-    pub pods: HashMap<ObjectKey, Arc<PodInfo>>,
+    pub pods: HashMap<ObjectKey, Arc<Demand>>,
 }
 
 impl NodeInfo {
@@ -94,7 +105,7 @@ impl NodeInfo {
         self.node = node;
     }
 
-    pub fn add_pod(&mut self, pod: Arc<PodInfo>) {
+    pub fn add_pod(&mut self, pod: Arc<Demand>) {
         self.remove_pod(&pod.key);
         self.requested.add(&pod.requests);
         self.nonzero_requested.add(&pod.nonzero);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use troupe_api::meta::ObjectKey;
 
-use super::node_info::{NodeInfo, PodInfo};
+use super::node_info::{Demand, NodeInfo};
 
 /// Nodes with their pods; pods that were bound but are not yet seen bound count as there ("assumed").
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub struct Snapshot {
     /// Node of each pod that is counted somewhere.
     placed: HashMap<ObjectKey, Arc<str>>,
     /// Pods of nodes that are not known (yet).
-    waiting: HashMap<ObjectKey, (Arc<str>, Arc<PodInfo>)>,
+    waiting: HashMap<ObjectKey, (Arc<str>, Arc<Demand>)>,
 }
 
 impl Snapshot {
@@ -62,17 +62,17 @@ impl Snapshot {
     }
 
     /// Counts a pod on its node, replacing what was counted for it before.
-    pub fn set_pod(&mut self, node: &str, pod: Arc<Pod>) {
-        let info = Arc::new(PodInfo::new(pod));
-        self.remove_pod(&info.key);
+    pub fn set_pod(&mut self, node: &str, pod: &Pod) {
+        let demand = Arc::new(Demand::of(pod));
+        self.remove_pod(&demand.key);
         match self.index.get(node) {
             Some(at) => {
                 let node = &mut self.nodes[*at];
-                self.placed.insert(info.key.clone(), node.name.clone());
-                Arc::make_mut(node).add_pod(info);
+                self.placed.insert(demand.key.clone(), node.name.clone());
+                Arc::make_mut(node).add_pod(demand);
             }
             None => {
-                self.waiting.insert(info.key.clone(), (node.into(), info));
+                self.waiting.insert(demand.key.clone(), (node.into(), demand));
             }
         }
     }

@@ -58,7 +58,8 @@ pub struct SchedulerUnit {
     queue: SchedulingQueue,
     snapshot: Snapshot,
     plugins: Vec<Box<dyn Plugin>>,
-    pending: HashMap<ObjectKey, (Arc<Pod>, Cause)>,
+    /// Pods that want a node, with what brought their newest version. The cache has the pods.
+    pending: HashMap<ObjectKey, Cause>,
     /// Bound by us, not yet seen bound.
     assumed: HashMap<ObjectKey, Arc<str>>,
     quarantine: Quarantine,
@@ -109,12 +110,14 @@ impl SchedulerUnit {
 
     fn take(&mut self, news: News, now: Instant) {
         match news {
-            News::Pending { pod, key, cause } => {
+            // Such as the condition that this very unit wrote: it makes no other decision.
+            News::Pending { key, only_status: true, .. } if self.pending.contains_key(&key) => {}
+            News::Pending { pod, key, cause, .. } => {
                 // The watch may still show a pod without the node that it was just given.
                 if !self.assumed.contains_key(&key) {
                     let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
                     let released = self.quarantine.is_released_by(&key, &pod);
-                    self.pending.insert(key.clone(), (pod, cause));
+                    self.pending.insert(key.clone(), cause);
                     self.queue.upsert(key.clone(), priority, now);
                     if released {
                         self.queue.release(&key);
@@ -123,7 +126,7 @@ impl SchedulerUnit {
             }
             News::Assigned { pod, key, node } => {
                 self.forget(&key);
-                self.snapshot.set_pod(&node, pod);
+                self.snapshot.set_pod(&node, &pod);
             }
             News::Gone { key, freed } => {
                 self.forget(&key);
@@ -161,8 +164,9 @@ impl SchedulerUnit {
                 self.measure();
                 return self.arm(cx);
             };
-            if let Some((pod, cause)) = self.pending.get(&key).cloned() {
-                self.attempt(key, pod, cause, cx);
+            // A pod that is gone from the cache is news that comes with the next look.
+            if let (Some(cause), Some(cached)) = (self.pending.get(&key).cloned(), self.pods.get(&key)) {
+                self.attempt(key, cached.object, cause, cx);
             }
         }
         self.measure();
@@ -249,7 +253,7 @@ impl SchedulerUnit {
 
     /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
     fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
-        self.snapshot.set_pod(&node, pod.clone());
+        self.snapshot.set_pod(&node, &pod);
         self.assumed.insert(key.clone(), node.clone());
         let history = self.queue.history(&key, cx.system().instant());
         let client = self.client.caused_by(cause);

@@ -14,11 +14,11 @@ impl Plugin for NodePorts {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if pod.ports.is_empty() {
+        if pod.demand.ports.is_empty() {
             return Ok(());
         }
         let mut taken = node.pods.values().flat_map(|other| &other.ports);
-        if taken.any(|port| pod.ports.iter().any(|wanted| wanted.collides(port))) {
+        if taken.any(|port| pod.demand.ports.iter().any(|wanted| wanted.collides(port))) {
             return Err(Rejection::resolvable("node(s) didn't have free ports for the requested pod ports"));
         }
         Ok(())

@@ -20,7 +20,7 @@ impl Plugin for NodeResourcesFit {
         if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= node.allowed_pods {
             lacking.add("Too many pods", node.allowed_pods < 1);
         }
-        let (wants, has, used) = (&pod.requests, &node.allocatable, &node.requested);
+        let (wants, has, used) = (&pod.demand.requests, &node.allocatable, &node.requested);
         for (reason, wanted, allocatable, requested) in [
             ("Insufficient cpu", wants.cpu, has.cpu, used.cpu),
             ("Insufficient memory", wants.memory, has.memory, used.memory),
@@ -43,8 +43,8 @@ impl Plugin for NodeResourcesFit {
         let free = |allocatable: i64, requested: i64| {
             if allocatable <= 0 || requested > allocatable { 0 } else { (allocatable - requested) * 100 / allocatable }
         };
-        let cpu = free(node.allocatable.cpu, node.nonzero_requested.cpu + pod.nonzero.cpu);
-        let memory = free(node.allocatable.memory, node.nonzero_requested.memory + pod.nonzero.memory);
+        let cpu = free(node.allocatable.cpu, node.nonzero_requested.cpu + pod.demand.nonzero.cpu);
+        let memory = free(node.allocatable.memory, node.nonzero_requested.memory + pod.demand.nonzero.memory);
         (cpu + memory) / 2
     }
 
@@ -84,7 +84,7 @@ impl Plugin for NodeResourcesBalancedAllocation {
     }
 
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let (before, after) = (imbalance(node, 0, 0), imbalance(node, pod.requests.cpu, pod.requests.memory));
+        let (before, after) = (imbalance(node, 0, 0), imbalance(node, pod.demand.requests.cpu, pod.demand.requests.memory));
         // Upstream's formula: 50 where nothing changes, more where the pod evens the node out.
         let gain = (before - after) / 2.0 + 0.5;
         (gain * 100.0) as i64

@@ -47,7 +47,7 @@ fn cluster(nodes: Vec<Arc<Node>>) -> Snapshot {
 #[test]
 fn a_pod_goes_to_the_emptier_node() {
     let mut snapshot = cluster(vec![node("a", json!({})), node("b", json!({}))]);
-    snapshot.set_pod("a", requesting("x", "1", "1Gi").pod);
+    snapshot.set_pod("a", &requesting("x", "1", "1Gi").pod);
     assert_eq!(place(&snapshot, &requesting("y", "500m", "512Mi")), Ok("b".into()));
 }
 
@@ -55,7 +55,7 @@ fn a_pod_goes_to_the_emptier_node() {
 fn the_event_counts_nodes_by_reason() {
     let taint = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
     let mut snapshot = cluster(vec![node("a", json!({})), node("b", taint), node("c", json!({"unschedulable": true}))]);
-    snapshot.set_pod("a", requesting("x", "1500m", "1Gi").pod);
+    snapshot.set_pod("a", &requesting("x", "1500m", "1Gi").pod);
     let message = place(&snapshot, &requesting("y", "1", "8Gi")).expect_err("fits nowhere");
     assert_eq!(
         message,
@@ -103,7 +103,7 @@ fn preferred_affinity_wins_among_equal_nodes() {
 fn a_host_port_is_given_once_per_address() {
     let port = |ip: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "hostIP": ip}]}]});
     let mut snapshot = cluster(vec![node("a", json!({}))]);
-    snapshot.set_pod("a", pod("x", port("127.0.0.1")).pod);
+    snapshot.set_pod("a", &pod("x", port("127.0.0.1")).pod);
     assert!(place(&snapshot, &pod("y", port("127.0.0.2"))).is_ok());
     for ip in ["127.0.0.1", ""] {
         assert_eq!(
@@ -117,10 +117,10 @@ fn a_host_port_is_given_once_per_address() {
 fn a_node_takes_no_more_pods_than_it_says() {
     let mut snapshot = cluster(vec![node("a", json!({}))]);
     for number in 0..10 {
-        snapshot.set_pod("a", pod(&format!("p{number}"), json!({})).pod);
+        snapshot.set_pod("a", &pod(&format!("p{number}"), json!({})).pod);
     }
     assert_eq!(place(&snapshot, &pod("y", json!({}))), Err("0/1 nodes are available: 1 Too many pods.".into()));
-    snapshot.remove_pod(&pod("p3", json!({})).key);
+    snapshot.remove_pod(&pod("p3", json!({})).demand.key);
     assert!(place(&snapshot, &pod("y", json!({}))).is_ok());
 }
 
@@ -134,13 +134,13 @@ fn init_containers_count_by_their_peak_and_sidecars_always() {
             {"name": "i", "resources": requests("500m")},
         ],
     });
-    assert_eq!(pod("p", spec).requests.cpu, 600);
+    assert_eq!(pod("p", spec).demand.requests.cpu, 600);
 }
 
 #[test]
 fn removing_and_returning_a_node_keeps_its_pods_counted() {
     let mut snapshot = cluster(vec![node("a", json!({})), node("b", json!({}))]);
-    snapshot.set_pod("a", requesting("x", "1", "1Gi").pod);
+    snapshot.set_pod("a", &requesting("x", "1", "1Gi").pod);
     snapshot.remove_node("a");
     assert_eq!(snapshot.nodes().len(), 1);
     snapshot.set_node(node("a", json!({})));
