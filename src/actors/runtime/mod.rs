@@ -14,5 +14,6 @@ pub mod panics;
 pub mod placement;
 pub mod queue;
 pub mod recorder;
+pub mod resume;
 pub mod system;
 pub mod unit;

@@ -6,14 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use futures::StreamExt;
 use parking_lot::Mutex;
 use troupe_api::{
     client::Client,
-    meta::{Cause, Revision, Uid},
+    meta::{Cause, Uid},
     resources::Resource,
     service::{EventType, Target, Verb, WatchItem, WatchOptions},
     status::Status,
@@ -21,6 +20,7 @@ use troupe_api::{
 };
 
 use super::graph::{Deletion, Place, Seen};
+use crate::runtime::resume::Resume;
 
 /// What happened to an object.
 #[derive(Debug)]
@@ -80,18 +80,13 @@ pub struct Monitor {
 impl Monitor {
     /// Follows the resource for ever.
     pub async fn run(self: Arc<Self>) {
-        let mut resume = None;
-        let mut pause = Duration::from_millis(50);
+        let mut resume = Resume::default();
         loop {
-            let before = resume;
-            if let Err(status) = self.follow(&mut resume).await {
+            let outcome = self.follow(&mut resume).await;
+            if let Err(status) = &outcome {
                 tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
-                if status.code == 410 {
-                    resume = None;
-                }
             }
-            pause = if resume > before { Duration::from_millis(50) } else { (pause * 2).min(Duration::from_secs(10)) };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(resume.ended(&outcome)).await;
         }
     }
 
@@ -105,20 +100,21 @@ impl Monitor {
         (api_version, self.resource.kind.clone())
     }
 
-    async fn follow(&self, resume: &mut Option<Revision>) -> Result<(), Status> {
+    async fn follow(&self, resume: &mut Resume) -> Result<(), Status> {
+        let afresh = resume.revision().is_none();
         let options =
-            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: Some(resume.is_none()), ..WatchOptions::default() };
+            WatchOptions { resource_version: resume.revision(), allow_bookmarks: true, send_initial_events: Some(afresh), ..WatchOptions::default() };
         let resource = self.resource.clone();
         let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
-        let mut listing = resume.is_none().then(BTreeSet::new);
+        let mut listing = afresh.then(BTreeSet::new);
         while let Some(item) = events.next().await {
             match item {
                 WatchItem::Event { event, object, cause } => {
                     if let (Some(listing), EventType::Added) = (&mut listing, event) {
                         listing.insert(object.uid());
                     }
-                    *resume = resume.map(|seen| seen.max(object.revision));
+                    resume.saw(object.revision);
                     self.changed(event, &object, cause);
                 }
                 WatchItem::Bookmark { revision, initial_end } => {
@@ -128,7 +124,7 @@ impl Monitor {
                         (self.wake)();
                     }
                     if listing.is_none() {
-                        *resume = Some(revision);
+                        resume.reached(revision);
                     }
                 }
                 WatchItem::End(status) => return Err(status),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use parking_lot::Mutex;
 use troupe_api::{
     client::Client,
-    meta::{Cause, GroupResource, ObjectKey, Revision},
+    meta::{Cause, GroupResource, ObjectKey},
     quota::Evaluator,
     resources::Resource,
     service::{EventType, Target, WatchItem, WatchOptions},
@@ -19,13 +19,12 @@ use super::is_countable;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::Waker,
+    resume::Resume,
     system::TaskHandle,
 };
 
 /// How often new and removed resources are looked for.
 const DISCOVERY: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The watches of all countable resources.
 pub struct Monitors {
@@ -76,26 +75,25 @@ struct Monitor {
 
 impl Monitor {
     async fn run(self: Arc<Self>) {
-        let mut resume = None;
-        let mut pause = PAUSE;
+        let mut resume = Resume::default();
         loop {
-            let before = resume;
-            if let Err(status) = self.follow(&mut resume).await {
+            let outcome = self.follow(&mut resume).await;
+            if let Err(status) = &outcome {
                 tracing::debug!(resource = %self.resource.group_resource(), error = %status.message, "watch ended");
-                if status.code == 410 {
-                    resume = None;
-                }
             }
-            pause = if resume > before { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(resume.ended(&outcome)).await;
         }
     }
 
     /// Without a revision to resume from, everything there is passes by once, and what went meanwhile is counted then.
-    async fn follow(&self, resume: &mut Option<Revision>) -> Result<(), Status> {
-        let afresh = resume.is_none();
-        let options =
-            WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: afresh.then_some(true), ..WatchOptions::default() };
+    async fn follow(&self, resume: &mut Resume) -> Result<(), Status> {
+        let afresh = resume.revision().is_none();
+        let options = WatchOptions {
+            resource_version: resume.revision(),
+            allow_bookmarks: true,
+            send_initial_events: afresh.then_some(true),
+            ..WatchOptions::default()
+        };
         let version = self.resource.served[0].version.clone();
         let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
@@ -103,7 +101,7 @@ impl Monitor {
         while let Some(item) = events.next().await {
             match item {
                 WatchItem::Event { event, object, cause } => {
-                    *resume = resume.map(|seen| seen.max(object.revision));
+                    resume.saw(object.revision);
                     if !initial && self.frees(event, &object) {
                         self.wake(&object.key.namespace, &cause);
                     }
@@ -114,7 +112,7 @@ impl Monitor {
                         self.wake("", &Cause::default());
                     }
                     if !initial {
-                        *resume = Some(revision);
+                        resume.reached(revision);
                     }
                 }
                 WatchItem::End(status) => return Err(status),

@@ -1,40 +1,34 @@
 //! Feeds a cache from a watch: initial events collected aside, then changes; lists again after 410.
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use imbl::OrdMap;
 use troupe_api::{
     client::{Api, WatchEvent},
-    meta::Revision,
     service::WatchOptions,
     status::Status,
     stored::KubeObject,
 };
 
 use super::{Cache, Cached};
+use crate::runtime::resume::Resume;
 
 /// Keeps `cache` fed, for ever. `selected` carries label and field selectors; where it begins is decided here.
 pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: Cache<K>) {
-    let mut resume = None;
-    let mut pause = Duration::from_millis(50);
+    let mut resume = Resume::default();
     loop {
-        let before = resume;
-        if let Err(status) = follow(&api, &selected, &cache, &mut resume).await {
+        let outcome = follow(&api, &selected, &cache, &mut resume).await;
+        if let Err(status) = &outcome {
             tracing::debug!(kind = K::KIND, error = %status.message, "watch ended");
-            if status.code == 410 {
-                resume = None;
-            }
         }
-        pause = if resume > before { Duration::from_millis(50) } else { (pause * 2).min(Duration::from_secs(10)) };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(resume.ended(&outcome)).await;
     }
 }
 
-async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Cache<K>, resume: &mut Option<Revision>) -> Result<(), Status> {
-    let options = WatchOptions { resource_version: *resume, allow_bookmarks: true, send_initial_events: Some(resume.is_none()), ..selected.clone() };
+async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Cache<K>, resume: &mut Resume) -> Result<(), Status> {
+    let afresh = resume.revision().is_none();
+    let options = WatchOptions { resource_version: resume.revision(), allow_bookmarks: true, send_initial_events: Some(afresh), ..selected.clone() };
     let mut events = api.watch(options).await?;
-    let mut listing = resume.is_none().then(OrdMap::new);
+    let mut listing = afresh.then(OrdMap::new);
     while let Some(event) = events.next().await {
         match event {
             WatchEvent::Applied { object, stored, cause } => {
@@ -43,22 +37,22 @@ async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Ca
                     Some(listing) => drop(listing.insert(key, stored)),
                     None => cache.apply(key, Some(Cached { object, stored }), revision, &cause),
                 }
-                *resume = resume.map(|seen| seen.max(revision));
+                resume.saw(revision);
             }
             WatchEvent::Deleted { stored, cause, .. } => {
                 match &mut listing {
                     Some(listing) => drop(listing.remove(&stored.key)),
                     None => cache.apply(stored.key.clone(), None, stored.revision, &cause),
                 }
-                *resume = resume.map(|seen| seen.max(stored.revision));
+                resume.saw(stored.revision);
             }
             WatchEvent::Bookmark { revision, initial_end } => {
                 if initial_end && let Some(listed) = listing.take() {
                     cache.replace(listed, revision);
-                    *resume = Some(revision);
+                    resume.reached(revision);
                 } else if listing.is_none() {
                     cache.advance(revision);
-                    *resume = Some(revision);
+                    resume.reached(revision);
                 }
             }
             WatchEvent::End(status) => return Err(status),

@@ -1,0 +1,89 @@
+//! Where a watch resumes after it ended, and how long it pauses before.
+
+use std::time::Duration;
+
+use troupe_api::{meta::Revision, status::Status};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How far a watch came. It begins afresh until everything that exists has passed by once.
+#[derive(Debug)]
+pub struct Resume {
+    revision: Option<Revision>,
+    /// The revision when the last watch began.
+    begun: Option<Revision>,
+    pause: Duration,
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Resume { revision: None, begun: None, pause: FIRST_PAUSE }
+    }
+}
+
+impl Resume {
+    /// The revision after which changes are wanted; `None`: everything that exists comes first.
+    pub fn revision(&self) -> Option<Revision> {
+        self.revision
+    }
+
+    /// A change passed by. While everything that exists still comes, it is nothing to resume from.
+    pub fn saw(&mut self, revision: Revision) {
+        self.revision = self.revision.map(|seen| seen.max(revision));
+    }
+
+    /// All up to here has passed by.
+    pub fn reached(&mut self, revision: Revision) {
+        self.revision = Some(revision);
+    }
+
+    /// A watch ended: says how long to wait before the next one. A watch that brought nothing new doubles the pause, and a
+    /// revision that the server no longer has is forgotten.
+    pub fn ended(&mut self, outcome: &Result<(), Status>) -> Duration {
+        if matches!(outcome, Err(status) if status.code == 410) {
+            self.revision = None;
+        }
+        self.pause = if self.revision > self.begun { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.begun = self.revision;
+        self.pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_without_progress_pauses_ever_longer_up_to_a_bound() {
+        let mut resume = Resume::default();
+        let pauses: Vec<u128> = (0..9).map(|_| resume.ended(&Ok(())).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        resume.reached(Revision(7));
+        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE);
+        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE * 2, "progress counts once");
+    }
+
+    #[test]
+    fn changes_are_resumed_from_only_after_everything_passed_by() {
+        let mut resume = Resume::default();
+        resume.saw(Revision(9));
+        assert_eq!(resume.revision(), None);
+        resume.reached(Revision(5));
+        resume.saw(Revision(9));
+        resume.saw(Revision(8));
+        assert_eq!(resume.revision(), Some(Revision(9)));
+    }
+
+    #[test]
+    fn a_revision_that_is_gone_is_forgotten() {
+        let mut resume = Resume::default();
+        resume.reached(Revision(5));
+        resume.ended(&Err(Status::unavailable("restarting")));
+        assert_eq!(resume.revision(), Some(Revision(5)));
+        let pause = resume.ended(&Err(Status::expired("too old")));
+        assert_eq!((resume.revision(), pause), (None, FIRST_PAUSE * 2));
+        resume.reached(Revision(3));
+        assert_eq!(resume.ended(&Ok(())), FIRST_PAUSE, "listing again is progress");
+    }
+}
