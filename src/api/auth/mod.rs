@@ -1,6 +1,5 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
-mod any_peer;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
 pub mod certificates;
@@ -12,11 +11,12 @@ pub mod rbac;
 pub mod reviews;
 pub mod tls;
 pub mod tokens;
+mod unvouched;
 pub mod x509;
 
-pub use self::any_peer::any_peer;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
+pub use self::unvouched::any_peer;
 use crate::{
     meta::{FieldSelector, GroupResource},
     service::UserInfo,
