@@ -7,14 +7,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::references::{self, Kind, Reference};
+use super::{
+    references::{self, Kind, Reference},
+    uses::Uses,
+};
 use crate::{
     meta::{GroupResource, ObjectKey, Revision},
     service::{ListerChange, ListerState, Listers},
 };
-
-/// How many of a node's pods lead to an object.
-type Users = HashMap<Arc<str>, u32>;
 
 /// The graph over the caches.
 pub struct Graph {
@@ -28,11 +28,12 @@ struct Edges {
     volumes: Followed,
     /// Each bound pod with its node and what it leads to.
     bound: HashMap<ObjectKey, (Arc<str>, Vec<Reference>)>,
-    users: HashMap<Reference, Users>,
+    /// The nodes whose pods lead to an object.
+    users: Uses<Reference, Arc<str>>,
     /// Claimed volumes: the claim, and the secrets they are mounted with.
     claimed: HashMap<ObjectKey, (ObjectKey, Vec<ObjectKey>)>,
     /// Secrets by the claims whose volumes need them.
-    mounted_with: HashMap<ObjectKey, HashMap<ObjectKey, u32>>,
+    mounted_with: Uses<ObjectKey, ObjectKey>,
 }
 
 /// How far a resource has been followed.
@@ -78,24 +79,17 @@ impl Edges {
     }
 
     fn leads_to(&self, node: &str, kind: Kind, key: &ObjectKey) -> bool {
-        let uses = |reference: &Reference| self.users.get(reference).is_some_and(|users| users.contains_key(node));
-        if uses(&(kind, key.clone())) {
-            return true;
-        }
-        let claims = self.mounted_with.get(key).filter(|_| kind == Kind::Secret);
-        claims.is_some_and(|claims| claims.keys().any(|claim| uses(&(Kind::VolumeClaim, claim.clone()))))
+        let uses = |reference: &Reference| self.users.is_held_by(reference, node);
+        let through_a_claim = || self.mounted_with.holders(key).any(|claim| uses(&(Kind::VolumeClaim, claim.clone())));
+        uses(&(kind, key.clone())) || (kind == Kind::Secret && through_a_claim())
     }
 
     fn apply_pod(&mut self, change: &ListerChange) {
         if let Some(old) = &change.old
             && let Some((node, gone)) = self.bound.remove(&old.key)
         {
-            for reference in gone {
-                let users = self.users.entry(reference.clone()).or_default();
-                release(users, &node);
-                if users.is_empty() {
-                    self.users.remove(&reference);
-                }
+            for reference in &gone {
+                self.users.release(reference, &node);
             }
         }
         let Some(new) = &change.new else { return };
@@ -106,7 +100,7 @@ impl Edges {
         }
         let (node, found): (Arc<str>, _) = (node.into(), references::of_pod(&pod));
         for reference in &found {
-            *self.users.entry(reference.clone()).or_default().entry(node.clone()).or_default() += 1;
+            self.users.hold(reference, &node);
         }
         self.bound.insert(new.key.clone(), (node, found));
     }
@@ -115,29 +109,15 @@ impl Edges {
         if let Some(old) = &change.old
             && let Some((claim, secrets)) = self.claimed.remove(&old.key)
         {
-            for secret in secrets {
-                let claims = self.mounted_with.entry(secret.clone()).or_default();
-                release(claims, &claim);
-                if claims.is_empty() {
-                    self.mounted_with.remove(&secret);
-                }
+            for secret in &secrets {
+                self.mounted_with.release(secret, &claim);
             }
         }
         let Some(new) = &change.new else { return };
         let Some((claim, secrets)) = references::of_volume(&new.to_object()) else { return };
         for secret in &secrets {
-            *self.mounted_with.entry(secret.clone()).or_default().entry(claim.clone()).or_default() += 1;
+            self.mounted_with.hold(secret, &claim);
         }
         self.claimed.insert(new.key.clone(), (claim, secrets));
-    }
-}
-
-/// Takes one use away, and the user with its last one.
-fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, user: &K) {
-    if let Some(count) = counts.get_mut(user) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(user);
-        }
     }
 }

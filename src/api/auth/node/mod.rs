@@ -7,6 +7,7 @@ mod graph;
 pub mod references;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 use std::sync::Arc;
 
