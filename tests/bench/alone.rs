@@ -1,6 +1,6 @@
 //! The node daemon as a process of its own.
 
-use std::{process::Child, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use crate::{
     cluster::{Cluster, eventually},
@@ -8,27 +8,16 @@ use crate::{
     process::Process,
 };
 
-/// A daemon that ends with the benchmark.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 pub fn measure() {
     let cluster = Cluster::place();
-    let control_plane = Daemon(cluster.daemon("control-plane", &[]));
+    let control_plane = cluster.daemon("control-plane", &[]);
     eventually("the control plane writes the node's kubeconfig", || cluster.path("node.kubeconfig").exists());
-    let node = Daemon(cluster.daemon("node", &[]));
+    let node = cluster.daemon("node", &[]);
     eventually("the node is Ready", || cluster.kubectl_output("wait --for=condition=Ready node/it --timeout=1s").status.success());
     cluster.kubectl("-n kube-system rollout status daemonset --timeout=60s");
     thread::sleep(Duration::from_secs(10));
     for (what, daemon, budget) in [("node daemon alone", &node, Budget::AtMost(25.0)), ("control plane alone", &control_plane, Budget::None)] {
-        let pid = i32::try_from(daemon.0.id()).expect("a pid");
+        let pid = i32::try_from(daemon.id()).expect("a pid");
         report(&format!("resident, idle, {what}"), Process::new(pid).resident_mib(), " MiB", budget);
     }
     drop((node, control_plane));

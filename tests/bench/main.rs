@@ -13,6 +13,8 @@ mod figures;
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../support/https.rs"]
 mod https;
+#[path = "../integration/running.rs"]
+mod running;
 
 mod alone;
 mod api;

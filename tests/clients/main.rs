@@ -14,6 +14,8 @@ mod downloads;
 mod kube_rs;
 mod kubectl;
 mod python;
+#[path = "../integration/running.rs"]
+mod running;
 mod stage;
 mod typed;
 

@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Output},
+    process::{Command, Output},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +15,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::database::{self, Etcd};
+use crate::{
+    database::{self, Etcd},
+    running::Running,
+};
 
 /// Clusters made by this process.
 static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -121,14 +124,14 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a daemon (`control-plane`, `node`) with this cluster's settings; it logs into the cluster's directory.
-    pub fn daemon(&self, name: &str, flags: &[&str]) -> Child {
+    /// Starts a daemon (`control-plane`, `node`) with this cluster's settings; it logs into the cluster's directory and ends when dropped.
+    pub fn daemon(&self, name: &str, flags: &[&str]) -> Running {
         let kubeconfig = if name == "node" { "node.kubeconfig" } else { "admin.kubeconfig" };
         self.daemon_beside("", name, kubeconfig, flags)
     }
 
     /// The same with a kubeconfig, and with data and run directories that end in `place`.
-    pub fn daemon_beside(&self, place: &str, name: &str, kubeconfig: &str, flags: &[&str]) -> Child {
+    pub fn daemon_beside(&self, place: &str, name: &str, kubeconfig: &str, flags: &[&str]) -> Running {
         let log = File::options().create(true).append(true).open(self.path(&format!("{name}{place}.log"))).expect("a log file");
         let own = |setting: String| {
             let moved = if setting.ends_with("/data") || setting.ends_with("/run") { format!("{setting}{place}") } else { setting };
@@ -136,7 +139,7 @@ impl Cluster {
         };
         let mut command = self.inside(&binary());
         command.arg(name).args(flags).args(self.settings().into_iter().map(own)).arg("--image-dir").arg(images());
-        command.stdout(log.try_clone().expect("a second handle")).stderr(log).spawn().expect("the daemon starts")
+        Running(command.stdout(log.try_clone().expect("a second handle")).stderr(log).spawn().expect("the daemon starts"))
     }
 
     /// The folder that holds all files of this cluster.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::{Child, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -95,35 +95,22 @@ fn runs_without_an_api_server(cluster: &Cluster, daemons: &mut Daemons<'_>, away
     cluster.kubectl("-n sample wait --for=condition=Ready pod --all --timeout=60s");
 }
 
-/// Daemons that end with the test.
-struct Group(Vec<Child>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for daemon in &mut self.0 {
-            // It may be gone already.
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
 #[test]
 fn parts_of_a_control_plane_run_apart_and_another_takes_over() {
     let cluster = Cluster::place();
-    let mut group = Group(vec![cluster.daemon("control-plane", &["--components=apiserver"])]);
+    let _apiserver = cluster.daemon("control-plane", &["--components=apiserver"]);
     eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
     eventually("the components have kubeconfigs", || cluster.path("scheduler.kubeconfig").exists());
     let controllers = |place| cluster.daemon_beside(place, "control-plane", "controller-manager.kubeconfig", &["--components=controllers"]);
-    group.0.push(controllers("-a"));
+    let leader = controllers("-a");
     let holder = || {
         let lease = "-n kube-system get lease kube-controller-manager -o jsonpath={.spec.holderIdentity}";
         text(&cluster.kubectl_output(lease).stdout)
     };
     eventually("the first leads", || !holder().is_empty());
     let first = holder();
-    group.0.push(controllers("-b"));
-    group.0.push(cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]));
+    let _other = controllers("-b");
+    let _scheduler = cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]);
     cluster.kubectl(&format!("create -f {}", node_manifest(&cluster)));
     let status = r#"{"status":{"conditions":[{"type":"Ready","status":"True"}],"allocatable":{"cpu":"4","memory":"8Gi","pods":"110"}}}"#;
     cluster.kubectl(&format!("patch node paper --subresource=status --type=merge -p {status}"));
@@ -135,7 +122,7 @@ fn parts_of_a_control_plane_run_apart_and_another_takes_over() {
     runs("before");
     let made_by = "get replicasets -l app=before -o jsonpath={.items[0].metadata.managedFields[0].manager}";
     assert_eq!(cluster.kubectl(made_by), "kube-controller-manager");
-    let _ = group.0[1].kill(); // the leader
+    drop(leader);
     eventually("the other leads", || ![String::new(), first.clone()].contains(&holder()));
     runs("after");
 }
@@ -154,14 +141,13 @@ fn a_node_alone_keeps_its_static_pods() {
     fs::create_dir_all(&manifests).expect("a folder");
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: alone}\nspec:\n  containers:\n  - {name: web, image: 'troupe.local/sample-web:0.1'}\n";
     fs::write(manifests.join("alone.yaml"), pod).expect("writes");
-    let mut node = cluster.daemon("node", &["--standalone"]);
+    let node = cluster.daemon("node", &["--standalone"]);
     eventually("the pod's containers run", || containers(&cluster).len() == 2);
     let first = containers(&cluster);
-    node.kill().expect("it can be killed");
-    node.wait().expect("it is gone");
+    drop(node);
     let web = first.iter().find(|id| processes(id).iter().any(|pid| comm(pid) != "pause"));
     let web = web.expect("the container runs on without the daemon").clone();
-    let mut node = cluster.daemon("node", &["--standalone"]);
+    let node = cluster.daemon("node", &["--standalone"]);
     for pid in processes(&web) {
         // It may be gone already.
         let _ = Command::new("kill").args(["-9", &pid]).status();
@@ -170,8 +156,7 @@ fn a_node_alone_keeps_its_static_pods() {
     assert!(first.intersection(&containers(&cluster)).next().is_some(), "in the same sandbox");
     fs::remove_file(manifests.join("alone.yaml")).expect("removes");
     eventually("a pod whose manifest is gone is gone", || containers(&cluster).is_empty());
-    node.kill().expect("it can be killed");
-    node.wait().expect("it is gone");
+    drop(node);
 }
 
 fn comm(pid: &str) -> String {

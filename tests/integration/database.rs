@@ -4,10 +4,10 @@ use std::{
     fs::File,
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use crate::cluster::eventually;
+use crate::{cluster::eventually, running::Running};
 
 /// Where it answers, in its namespace.
 pub const URL: &str = "http://127.0.0.1:2379";
@@ -16,7 +16,7 @@ pub const URL: &str = "http://127.0.0.1:2379";
 pub struct Etcd {
     namespace: PathBuf,
     dir: PathBuf,
-    child: Option<Child>,
+    child: Option<Running>,
 }
 
 impl Etcd {
@@ -39,7 +39,8 @@ impl Etcd {
             .args(["--listen-client-urls", URL, "--advertise-client-urls", URL])
             .args(["--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380"])
             .args(["--initial-cluster", "m0=http://127.0.0.1:2380"]);
-        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("etcd is installed"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(Running(child.expect("etcd is installed")));
         eventually("etcd answers", || self.listens());
     }
 
@@ -55,16 +56,6 @@ impl Etcd {
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.kill();
+        drop(self.child.take());
     }
 }

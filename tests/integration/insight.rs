@@ -1,7 +1,5 @@
 //! `troupe trace`, `troupe actors` and `troupe why` on live clusters.
 
-use std::process::Child;
-
 use serde_json::Value;
 
 use crate::cluster::{Cluster, apply, eventually, shared, text};
@@ -64,32 +62,15 @@ fn a_trace_leads_from_the_write_of_a_deployment_to_the_started_container() {
     cluster.kubectl("delete namespace insight --timeout=60s");
 }
 
-/// Daemons that end with the test.
-struct Daemons(Vec<Child>);
-
-impl Daemons {
-    fn end(&mut self, at: usize) {
-        // It may be gone already.
-        let _ = self.0[at].kill();
-        let _ = self.0[at].wait();
-    }
-}
-
-impl Drop for Daemons {
-    fn drop(&mut self) {
-        (0..self.0.len()).for_each(|at| self.end(at));
-    }
-}
-
 #[test]
 fn a_trace_goes_through_all_daemons_of_a_cluster() {
     let cluster = Cluster::place();
-    let mut daemons = Daemons(vec![cluster.daemon("control-plane", &["--components=apiserver"])]);
+    let _apiserver = cluster.daemon("control-plane", &["--components=apiserver"]);
     eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
     eventually("the components have kubeconfigs", || cluster.path("node.kubeconfig").exists());
-    daemons.0.push(cluster.daemon_beside("-c", "control-plane", "controller-manager.kubeconfig", &["--components=controllers"]));
-    daemons.0.push(cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]));
-    daemons.0.push(cluster.daemon("node", &[]));
+    let _controllers = cluster.daemon_beside("-c", "control-plane", "controller-manager.kubeconfig", &["--components=controllers"]);
+    let _scheduler = cluster.daemon_beside("-s", "control-plane", "scheduler.kubeconfig", &["--components=scheduler"]);
+    let node = cluster.daemon("node", &[]);
     eventually("the node is Ready", || text(&cluster.kubectl_output("get nodes").stdout).contains(" Ready "));
     apply(&cluster, DEPLOYMENT);
     cluster.kubectl("-n insight rollout status deployment/sleeper --timeout=60s");
@@ -113,7 +94,7 @@ fn a_trace_goes_through_all_daemons_of_a_cluster() {
     let told = cluster.troupe_text(&["trace", &format!("pod/{pod}"), "-n", "insight"]);
     assert!(told.lines().any(|line| line.contains("node@it") && line.contains("StartContainer")), "{told}");
     all_processes_are_asked(&cluster);
-    daemons.end(3);
+    drop(node);
     eventually("a node that does not answer is named", || {
         let output = cluster.troupe_command(&["trace", "deployment/sleeper", "-n", "insight"]).output().expect("troupe runs");
         output.status.success() && text(&output.stderr).contains("node@it does not answer")

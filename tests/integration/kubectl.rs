@@ -3,11 +3,14 @@
 use std::{
     io::Read,
     os::unix::fs::PermissionsExt,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::cluster::{Cluster, apply, ask, eventually, shared, text};
+use crate::{
+    cluster::{Cluster, apply, ask, eventually, shared, text},
+    running::Running,
+};
 
 const OBJECTS: &str = r#"
 apiVersion: v1
@@ -178,20 +181,10 @@ fn runs_commands(cluster: &Cluster) {
     assert_eq!(std::fs::read(&back).expect("it came back"), data);
 }
 
-/// A process that is ended with its variable.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill(); // it may have ended by itself
-        let _ = self.0.wait();
-    }
-}
-
 /// What a command prints within `time`.
 fn prints(mut command: Command, time: Duration) -> String {
     let mut process = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts"));
-    let mut stdout = process.0.stdout.take().expect("piped");
+    let mut stdout = process.stdout.take().expect("piped");
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
         let _ = stdout.read_to_end(&mut all); // ends with the process

@@ -24,6 +24,7 @@ mod panics;
 mod poison;
 mod processes;
 mod renewal;
+mod running;
 mod sample;
 mod stores;
 mod survival;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::{Child, Command},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use troupe_api::{
 use crate::{
     churn::client,
     cluster::{Backend, Cluster, eventually, eventually_within, run, text},
+    running::Running,
 };
 
 /// Addresses of the two, and what their files end in.
@@ -47,9 +48,10 @@ impl Side {
 
 /// Two control planes and a node that knows both.
 struct Pair {
+    // The daemons end before the cluster is cleaned away.
+    sides: [Option<Running>; 2],
+    _node: Option<Running>,
     cluster: Cluster,
-    sides: [Option<Child>; 2],
-    node: Option<Child>,
 }
 
 impl Pair {
@@ -57,14 +59,14 @@ impl Pair {
         let cluster = Cluster::place_on(Backend::Etcd);
         run("ip", &["-n", cluster.namespace(), "address", "add", &format!("{}/24", SIDES[1].address), "dev", "uplink"]);
         fs::create_dir(cluster.path("b")).expect("a folder");
-        let mut pair = Pair { cluster, sides: [None, None], node: None };
+        let mut pair = Pair { cluster, sides: [None, None], _node: None };
         // The first makes the certificates, which both use.
         for side in [0, 1] {
             pair.start_side(side);
             pair.await_side(side);
         }
         let servers = SIDES.map(Side::server).join(",");
-        pair.node = Some(pair.cluster.daemon("node", &["--api-servers", &servers]));
+        pair._node = Some(pair.cluster.daemon("node", &["--api-servers", &servers]));
         eventually("the node is Ready", || text(&pair.cluster.kubectl_output("get nodes").stdout).contains(" Ready "));
         pair
     }
@@ -83,9 +85,7 @@ impl Pair {
     }
 
     fn kill_side(&mut self, side: usize) {
-        let mut child = self.sides[side].take().expect("it runs");
-        child.kill().expect("it can be killed");
-        child.wait().expect("it is gone");
+        drop(self.sides[side].take().expect("it runs"));
     }
 
     /// kubectl through one side; whether it succeeded, and what it printed, or else why not.
@@ -135,11 +135,6 @@ impl Drop for Pair {
                 let lines: Vec<&str> = whole.lines().collect();
                 eprintln!("--- the end of {log}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
             }
-        }
-        for mut daemon in self.sides.iter_mut().chain([&mut self.node]).filter_map(Option::take) {
-            // It may be gone already.
-            let _ = daemon.kill();
-            let _ = daemon.wait();
         }
     }
 }
@@ -305,7 +300,7 @@ fn reads_outlast_a_restart_of_etcd(pair: &Pair) {
     for side in [0, 1] {
         assert_eq!(pair.kubectl(side, "get configmap kept -o jsonpath={.data.v}"), "1");
     }
-    let ended = |child: &Child| !Command::new("kill").args(["-0", &child.id().to_string()]).status().expect("kill runs").success();
+    let ended = |child: &Running| !Command::new("kill").args(["-0", &child.id().to_string()]).status().expect("kill runs").success();
     assert!(!pair.sides.iter().flatten().any(ended), "both live");
 }
 

@@ -1,12 +1,11 @@
 //! A cluster's daemons as processes of their own, and whoever starts them again: here that is the test.
 
-use std::{
-    fs,
-    process::{Child, Command},
-    thread,
-};
+use std::{fs, process::Command, thread};
 
-use crate::cluster::{Cluster, eventually, text};
+use crate::{
+    cluster::{Cluster, eventually, text},
+    running::Running,
+};
 
 /// What runs on a machine and may be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +24,8 @@ impl Daemon {
 pub struct Daemons<'a> {
     cluster: &'a Cluster,
     flags: Vec<String>,
-    control_plane: Option<Child>,
-    node: Option<Child>,
+    control_plane: Option<Running>,
+    node: Option<Running>,
 }
 
 impl<'a> Daemons<'a> {
@@ -74,8 +73,7 @@ impl<'a> Daemons<'a> {
         };
         let mut child = child.expect("it was started");
         let ran = child.try_wait().expect("it is ours").is_none();
-        child.kill().expect("it can be killed");
-        child.wait().expect("it is gone");
+        drop(child);
         ran
     }
 
@@ -96,7 +94,7 @@ impl<'a> Daemons<'a> {
 
     /// The exit of a daemon that ended by itself, which none should.
     pub fn fallen(&mut self) -> Option<String> {
-        let ended = |name: &str, child: &mut Option<Child>| {
+        let ended = |name: &str, child: &mut Option<Running>| {
             let status = child.as_mut()?.try_wait().expect("it is ours")?;
             Some(format!("{name} ended with {status}"))
         };
@@ -111,13 +109,6 @@ impl Drop for Daemons<'_> {
                 let whole = fs::read_to_string(self.cluster.path(log)).unwrap_or_default();
                 let lines: Vec<&str> = whole.lines().collect();
                 eprintln!("--- the end of {log}\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-            }
-        }
-        for daemon in [&mut self.control_plane, &mut self.node] {
-            if let Some(mut daemon) = daemon.take() {
-                // It may be gone already.
-                let _ = daemon.kill();
-                let _ = daemon.wait();
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use crate::{
     cluster::{eventually, text},
     downloads,
+    running::Running,
     stage::Corner,
 };
 
@@ -64,12 +65,12 @@ impl<'a> Kubectl<'a> {
 
     /// Starts it and reads its lines as they come.
     pub fn follow(&self, words: &str) -> Lines {
-        let mut process = self.command(words).stdout(Stdio::piped()).spawn().expect("kubectl runs");
+        let mut process = Running(self.command(words).stdout(Stdio::piped()).spawn().expect("kubectl runs"));
         let (each, lines) = mpsc::channel();
         let stdout = BufReader::new(process.stdout.take().expect("piped"));
         // Ends with the process, or when nobody wants to know.
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| each.send(line)));
-        Lines { process, lines }
+        Lines { _process: process, lines }
     }
 
     /// Waits until a command succeeds and prints what is wanted.
@@ -83,7 +84,7 @@ impl<'a> Kubectl<'a> {
 
 /// The lines of a kubectl that runs; it is ended with them.
 pub struct Lines {
-    process: Child,
+    _process: Running,
     lines: Receiver<String>,
 }
 
@@ -104,13 +105,6 @@ impl Lines {
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("no end after {rest:?}"),
             }
         }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = self.process.kill(); // it may have ended by itself
-        let _ = self.process.wait();
     }
 }
 
