@@ -2,7 +2,7 @@
 
 use std::{
     ops::RangeInclusive,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,8 @@ pub struct Core {
     pub node_ports_turn: tokio::sync::Mutex<()>,
     /// Set when the server starts; it needs the rest of this to work with.
     pub ledger: OnceLock<UnitAddr<Ledger>>,
+    /// The server is about to stop: nobody should begin with it any more.
+    pub leaving: AtomicBool,
 }
 
 impl Core {

@@ -20,6 +20,7 @@ mod bootstrap;
 pub mod cache;
 mod continue_token;
 mod core;
+mod health;
 mod hops;
 pub mod metrics;
 mod objects;

@@ -2,13 +2,17 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
     auth::{Authorizer, rbac::resolve::Resolver},
+    http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
@@ -22,6 +26,7 @@ use super::{
     advertise::{Advertiser, Reach},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
+    health,
     hops::HopRecorder,
     metrics::StoredObjects,
     quota::Ledger,
@@ -75,6 +80,7 @@ impl ApiServer {
             node_ports: options.node_ports,
             node_ports_turn: tokio::sync::Mutex::default(),
             ledger: OnceLock::new(),
+            leaving: AtomicBool::new(false),
             listers,
         });
         let kept = core.clone();
@@ -98,11 +104,12 @@ impl ApiServer {
         Ok(())
     }
 
-    /// No longer names this server to clients inside the cluster. Call it before the server stops.
+    /// Is not ready any more, and no longer names this server to clients inside the cluster. Call it before the server stops.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn withdraw(&self, address: IpAddr, port: u16) -> Result<(), Status> {
+        self.core.leaving.store(true, Ordering::Relaxed);
         self.system().stop("apiserver/advertiser");
         self.core.withdraw(Reach { address, port }).await
     }
@@ -115,6 +122,11 @@ impl ApiServer {
     /// Tells Prometheus how many objects there are.
     pub fn stored_objects(&self) -> StoredObjects {
         StoredObjects(self.core.listers.caches.clone())
+    }
+
+    /// What the front door's health checks ask.
+    pub fn health_checks(&self) -> Vec<HealthCheck> {
+        health::checks(&self.core)
     }
 
     /// What says who may do what; `None` where everybody may do everything.

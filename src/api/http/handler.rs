@@ -218,7 +218,7 @@ fn cause(request: &HttpRequest) -> Cause {
 /// The documents about the API itself.
 async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Result<Option<HttpResponse>, Status> {
     let (path, options) = (request.path(), &shared.options);
-    if let Some(response) = health::answer(&options.health, path, query) {
+    if let Some(response) = health::answer(&options.health, path, query).await {
         return Ok(Some(response));
     }
     let registry = options.service.registry();

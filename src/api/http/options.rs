@@ -32,6 +32,7 @@ pub struct HttpOptions {
     pub advertise: String,
     /// Requests without credentials are `system:anonymous` instead of 401.
     pub anonymous: bool,
+    /// Asked after `ping`, in this order.
     pub health: Vec<HealthCheck>,
     pub openapi: Option<Arc<dyn OpenApiSource>>,
     /// Serves exec, attach, portforward, log and proxy; without it they are 501.
@@ -111,8 +112,17 @@ impl HealthGroups {
 pub struct HealthCheck {
     pub name: &'static str,
     pub groups: HealthGroups,
-    /// Quick and non-blocking; the error text is logged, never shown to clients.
-    pub check: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Answers in a few seconds. The error text is logged, and shown to whoever may ask for this check alone.
+    pub check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+}
+
+impl HealthCheck {
+    pub fn new<F>(name: &'static str, groups: HealthGroups, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        HealthCheck { name, groups, check: Arc::new(move || Box::pin(check())) }
+    }
 }
 
 /// A whole reply of an extra route.

@@ -94,6 +94,11 @@ impl ResourceCache {
         self.snapshot.load().objects.get(key).cloned()
     }
 
+    /// Whether everything that existed at some time has been read.
+    pub fn is_filled(&self) -> bool {
+        self.applied.get() > Revision::ZERO
+    }
+
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
     }

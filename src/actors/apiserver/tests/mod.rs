@@ -6,6 +6,7 @@ mod bootstrap;
 mod deletion;
 mod feed;
 mod golden;
+mod health;
 mod nodes;
 mod pages;
 mod quota;

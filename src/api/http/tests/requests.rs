@@ -206,8 +206,8 @@ async fn long_lists_stream_and_compress() {
 async fn health_is_told_whole_and_check_by_check() {
     let door = Door::open(FakeService::new(), |options| {
         options.health = vec![
-            HealthCheck { name: "store", groups: HealthGroups::ALL, check: Arc::new(|| Ok(())) },
-            HealthCheck { name: "caches", groups: HealthGroups::READY_ONLY, check: Arc::new(|| Err("not yet".into())) },
+            HealthCheck::new("store", HealthGroups::ALL, || std::future::ready(Ok(()))),
+            HealthCheck::new("caches", HealthGroups::READY_ONLY, || std::future::ready(Err("not yet".into()))),
         ];
         let acting = ExtraRoute { acts: true, ..ExtraRoute::document("/debug/do", "text/plain", text("done\n")) };
         options.routes = vec![ExtraRoute::document("/metrics", "text/plain", text("up 1\n")), acting];
@@ -221,7 +221,15 @@ async fn health_is_told_whole_and_check_by_check() {
         (500, "[+]ping ok\n[+]store ok\n[-]caches failed: reason withheld\nreadyz check failed\n".into())
     );
     assert_eq!(admin.get("/readyz/store").await.body, "ok");
-    assert_eq!(admin.get("/readyz?exclude=caches").await.status, 200);
+    assert_eq!(admin.get("/readyz/ping").await.body, "ok");
+    let caches = admin.get("/readyz/caches").await;
+    assert_eq!((caches.status.as_u16(), caches.body), (500, "internal server error: not yet\n".into()));
+    assert_eq!(admin.get("/livez/caches").await.status, 404, "it is no check of liveness");
+    assert_eq!(admin.get("/readyz?exclude=caches").await.body, "ok");
+    assert_eq!(
+        admin.get("/readyz?verbose&exclude=caches&exclude=b&exclude=a").await.body,
+        "[+]ping ok\n[+]store ok\n[+]caches excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nreadyz check passed\n"
+    );
     assert_eq!(admin.get("/metrics").await.body, "up 1\n");
     assert_eq!(admin.send("POST", "/metrics", &[], "").await.status, 405);
     assert_eq!(admin.get("/debug/do").await.status, 405, "what acts is not there for those who may only look");

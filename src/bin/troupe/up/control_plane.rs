@@ -196,6 +196,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
+    options.health = api.health_checks();
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;
