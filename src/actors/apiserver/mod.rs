@@ -18,6 +18,7 @@ mod advertise;
 mod auth_resources;
 mod bootstrap;
 pub mod cache;
+mod component_status;
 mod continue_token;
 mod core;
 mod health;

@@ -15,6 +15,7 @@ use troupe_api::{
 
 use super::{
     cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
+    component_status,
     continue_token::{ContinueToken, expired, expired_exact},
     core::{Core, store_status},
 };
@@ -52,6 +53,9 @@ impl Core {
     }
 
     pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
+        if component_status::answers(&target.resource) {
+            return self.component_status(&target.name).await;
+        }
         let object = self.get_stored(target, wanted).await?;
         if &*target.subresource == "scale" {
             return Ok(super::subresources::scale::get(target, &object));
@@ -66,6 +70,9 @@ impl Core {
     }
 
     pub async fn list_objects(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
+        if component_status::answers(&target.resource) {
+            return self.component_statuses(target, options).await;
+        }
         check_fields(&target.resource, &options.fields)?;
         let cache = self.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
@@ -196,7 +203,7 @@ struct Source {
     after: Option<ObjectKey>,
 }
 
-fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
+pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
     Selection {
         resource: target.resource.clone(),
         namespace: target.namespace.clone(),
@@ -241,7 +248,7 @@ fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<st
 }
 
 /// 400 when a field selector names a field that the kind cannot be selected by.
-fn check_fields(resource: &Resource, fields: &FieldSelector) -> Result<(), Status> {
+pub(super) fn check_fields(resource: &Resource, fields: &FieldSelector) -> Result<(), Status> {
     let own = resource.strategy.selectable_paths();
     let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && resource.namespaced) || own.contains(&path);
     match fields.terms.iter().find(|(path, _, _)| !known(path)) {

@@ -70,9 +70,9 @@ impl CacheTable {
     }
 }
 
-/// Reviews and the like are answered without being stored.
+/// Reviews and the like are answered without being stored; what is stored can be watched.
 fn is_stored(resource: &Resource) -> bool {
-    resource.verbs.contains(&Verb::Watch) || resource.verbs.contains(&Verb::Get)
+    resource.verbs.contains(&Verb::Watch)
 }
 
 /// 410 in upstream's words: changes behind `requested` are forgotten, those behind `oldest` are there.

@@ -3,6 +3,7 @@
 mod admission;
 mod authorization;
 mod bootstrap;
+mod components;
 mod deletion;
 mod feed;
 mod golden;

@@ -311,6 +311,13 @@ fn rows_read_as_kubectl_prints_them() {
         "nodeInfo": {"kubeletVersion": "v1.36.0", "kernelVersion": "6.1", "architecture": "amd64"}, "addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]}});
     let event = json!({"metadata": {"name": "e"}, "type": "Normal", "reason": "Pulled", "message": " done ", "involvedObject": {"kind": "Pod", "name": "p"},
         "firstTimestamp": "2026-01-01T00:30:00Z", "lastTimestamp": "2026-01-01T00:59:00Z", "count": 3, "source": {"component": "kubelet", "host": "n"}});
+    let component = |conditions: Value| json!({"metadata": {"name": "c"}, "conditions": conditions});
+    let components = [
+        (json!([{"type": "Healthy", "status": "True", "message": "ok"}]), json!(["c", "Healthy", "ok", ""])),
+        (json!([{"type": "Healthy", "status": "False", "error": "away"}]), json!(["c", "Unhealthy", "", "away"])),
+        (json!([]), json!(["c", "Unknown", "", ""])),
+    ];
+    let components = components.map(|(conditions, want)| (("", "componentstatuses"), component(conditions), want));
     let cases = [
         (("", "services"), service, json!(["s", "NodePort", "10.0.0.1", "<none>", "80:30000/TCP", "60m", "<none>"])),
         (
@@ -331,7 +338,7 @@ fn rows_read_as_kubectl_prints_them() {
         ),
         (("", "events"), event, json!(["60s", "Normal", "Pulled", "pod/p", "", "kubelet, n", "done", "30m", 3, "e"])),
     ];
-    for ((group, plural), value, want) in cases {
+    for ((group, plural), value, want) in cases.into_iter().chain(components) {
         assert_eq!(Value::from(row(group, plural).strategy.cells(&object(value), &FixedClock)), want, "{plural}");
     }
 }

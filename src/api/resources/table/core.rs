@@ -27,7 +27,7 @@ pub(super) const GROUP: Group = Group {
     versions: &["v1"],
     rows: &[
         Row::namespaced("Binding", "bindings").strategy(with::<kinds::Bare>).verbs(&[Verb::Create]),
-        Row::cluster("ComponentStatus", "componentstatuses").strategy(with::<kinds::Bare>).short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
+        Row::cluster("ComponentStatus", "componentstatuses").strategy(with::<kinds::ComponentStatus>).short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
         Row::namespaced("ConfigMap", "configmaps").strategy(with::<kinds::ConfigMap>).short(&["cm"]),
         Row::namespaced("Endpoints", "endpoints").strategy(with::<kinds::Endpoints>).short(&["ep"]).stored_at("services/endpoints"),
         Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]),
