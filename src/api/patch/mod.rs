@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     meta::Object,
     schema::{
-        DecodeError, Decoded, Format, Schema, StrictProblem,
+        DecodeError, Decoded, Format, Schema, StrictProblem, conversion,
         decode::parse,
         raw::Raw,
         strict::{self, FieldPath},
@@ -42,24 +42,28 @@ pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, sche
     let (patched, mut problems) = match patch_type {
         PatchType::Json => json::apply(patch, original)?,
         PatchType::Merge => {
-            let (patch, problems) = parse_patch(patch)?;
+            let (patch, problems) = parse_patch(patch, "error decoding patch: ")?;
             (merge::apply(original, patch), problems)
         }
         PatchType::StrategicMerge => {
-            let (patch, problems) = parse_patch(patch)?;
+            let (patch, problems) = parse_patch(patch, "")?;
             (strategic::apply(original, patch, &schema.root)?, problems)
         }
         PatchType::Apply => return Err(Status::bad_request("server-side apply goes with a field manager")),
     };
-    let shown = || patched.to_string();
-    let decoded = match schema.decode_raw(Raw::from(patched.clone())) {
-        Ok(decoded) => decoded,
-        Err(DecodeError::Syntax(why) | DecodeError::Type(why)) => return Err(invalid_patch(&shown(), &why)),
-    };
-    problems.extend(decoded.problems.iter().map(ToString::to_string));
+    let refused = |why: &str| invalid_patch(&shown(patch_type, patch, &patched), why);
+    let strategic = patch_type == PatchType::StrategicMerge;
+    let raw = Raw::from(patched.clone());
+    let decoded = if strategic { schema.convert(raw) } else { schema.decode_raw(raw) };
+    let decoded = decoded.map_err(|(DecodeError::Syntax(why) | DecodeError::Type(why))| refused(&why))?;
+    let mut found: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
+    if strategic {
+        found.sort_unstable();
+    }
+    problems.append(&mut found);
     let warnings = match validation {
         FieldValidation::Strict if !problems.is_empty() => {
-            return Err(invalid_patch(&shown(), &format!("strict decoding error: {}", problems.join(", "))));
+            return Err(refused(&format!("strict decoding error: {}", problems.join(", "))));
         }
         FieldValidation::Warn => problems,
         FieldValidation::Strict | FieldValidation::Ignore => Vec::new(),
@@ -86,8 +90,16 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
 }
 
 /// The 422 of a patch whose result is no object of its kind.
-fn invalid_patch(patched: &str, why: &str) -> Status {
-    Status::invalid("", "", "", vec![FieldError::invalid("patch", patched, why)])
+fn invalid_patch(shown: &str, why: &str) -> Status {
+    Status::invalid("", "", "", vec![FieldError::invalid("patch", shown, why)])
+}
+
+/// What such an answer shows: the result, of a strategic merge patch the patch without the directives that are used up.
+fn shown(patch_type: PatchType, patch: &[u8], patched: &Value) -> String {
+    match parse(patch, Format::Json) {
+        Ok(patch) if patch_type == PatchType::StrategicMerge => conversion::printed(&strategic::without_orders(patch.into_value())),
+        _ => patched.to_string(),
+    }
 }
 
 /// The 422 of a patch that cannot be carried out; upstream hides why.
@@ -95,14 +107,12 @@ fn rejected() -> Status {
     Status::new(422, Reason::Invalid, "the server rejected our request due to an error in our request")
 }
 
-/// A merge patch as JSON, with its duplicate fields.
-fn parse_patch(patch: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let raw = parse(patch, Format::Json).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+/// A merge patch as JSON, with its duplicate fields. `refused` is what a refusal begins with.
+fn parse_patch(patch: &[u8], refused: &str) -> Result<(Value, Vec<String>), Status> {
+    let raw = parse(patch, Format::Json).map_err(|error| Status::bad_request(format!("{refused}{error}")))?;
     if !matches!(raw, Raw::Object(_)) {
         let kind = raw.describe(false);
-        return Err(Status::bad_request(format!(
-            "error decoding patch: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
-        )));
+        return Err(Status::bad_request(format!("{refused}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")));
     }
     let mut problems = Vec::new();
     duplicates(&raw, "", &mut problems);

@@ -103,11 +103,41 @@ fn bad_patches_get_upstreams_codes() {
     assert_eq!(run(PatchType::Json, "{}").code, 400);
     assert_eq!(run(PatchType::Merge, "[]").code, 400);
     assert_eq!(run(PatchType::Merge, "{").code, 400);
-    let typed = run(PatchType::StrategicMerge, r#"{"spec":{"replicas":"x"}}"#);
+    let typed = run(PatchType::Merge, r#"{"spec":{"replicas":"x"}}"#);
     assert_eq!(typed.code, 422);
-    assert!(typed.message.starts_with(" \"\" is invalid: patch: Invalid value:"), "{}", typed.message);
+    assert!(typed.message.starts_with(" \"\" is invalid: patch: Invalid value: \"{"), "{}", typed.message);
+    assert!(typed.message.ends_with("json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"));
     let strict = apply_checked(PatchType::Merge, br#"{"spec":{"foo":1}}"#, &deployment(), &schema, FieldValidation::Strict);
     assert!(strict.expect_err("strict").message.ends_with("strict decoding error: unknown field \"spec.foo\""));
     let warned = apply_checked(PatchType::Merge, br#"{"spec":{"foo":1}}"#, &deployment(), &schema, FieldValidation::Warn).expect("applies");
     assert_eq!(warned.warnings, ["unknown field \"spec.foo\""]);
+}
+
+#[test]
+fn a_strategic_patch_of_a_wrong_type_is_refused_in_the_words_of_upstreams_converter() {
+    let schema = schema("apps", "Deployment");
+    let run = |patch: &str| apply_checked(PatchType::StrategicMerge, patch.as_bytes(), &deployment(), &schema, FieldValidation::Strict);
+    let cases = [
+        (r#"{"spec":{"replicas":"a"}}"#, "map[spec:map[replicas:a]]", "unrecognized type: int32"),
+        (r#"{"spec":{"replicas":1.5}}"#, "map[spec:map[replicas:1.5]]", "cannot convert float64 to int32"),
+        (r#"{"spec":{"paused":1}}"#, "map[spec:map[paused:1]]", "unrecognized type: bool"),
+        (r#"{"spec":{"template":[true]}}"#, "map[spec:map[template:[true]]]", "cannot restore struct from: slice"),
+        (r#"{"metadata":{"labels":{"a":1}}}"#, "map[metadata:map[labels:map[a:1]]]", "cannot convert int64 to string"),
+        (r#"{"metadata":{"labels":{"a":true}}}"#, "map[metadata:map[labels:map[a:true]]]", "unrecognized type: string"),
+        (r#"{"metadata":{"labels":"x"}}"#, "map[metadata:map[labels:x]]", "cannot restore map from string"),
+        (
+            r#"{"spec":{"template":{"spec":{"$setElementOrder/volumes":[],"containers":"x"}}}}"#,
+            "map[spec:map[template:map[spec:map[containers:x]]]]",
+            "cannot restore slice from string",
+        ),
+        (r#"{"spec":{"b":1,"a":2}}"#, "map[spec:map[a:2 b:1]]", r#"strict decoding error: unknown field "spec.a", unknown field "spec.b""#),
+    ];
+    for (patch, shown, why) in cases {
+        let status = run(patch).expect_err(patch);
+        assert_eq!((status.code, status.message), (422, format!(" \"\" is invalid: patch: Invalid value: {shown:?}: {why}")), "{patch}");
+    }
+    let whole = run(r#"{"spec":{"replicas":2.0}}"#).expect("a whole number").object;
+    assert_eq!(whole.get(&["spec", "replicas"]), Some(&json!(2)));
+    let list = run("[]").expect_err("a list");
+    assert_eq!((list.code, list.message.as_str()), (400, "json: cannot unmarshal array into Go value of type map[string]interface {}"));
 }

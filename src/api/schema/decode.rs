@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
 use super::{
+    conversion,
     node::{Field, Kind, Node, Schema, Struct},
     raw::Raw,
     strict::{self, FieldPath, PROBLEM_LIMIT, StrictProblem},
@@ -103,17 +104,22 @@ impl Schema {
 
     /// Decodes a body that is parsed already.
     pub fn decode_raw(&self, raw: Raw) -> Result<Decoded, DecodeError> {
-        self.walk(raw, false)
+        self.walk(raw, Reading::Body)
     }
 
     /// Decodes the body of a server-side apply: zero values stay, since their applier owns them.
     pub fn decode_applied(&self, raw: Raw) -> Result<Decoded, DecodeError> {
-        self.walk(raw, true)
+        self.walk(raw, Reading::Applied)
     }
 
-    fn walk(&self, raw: Raw, keep_zeros: bool) -> Result<Decoded, DecodeError> {
+    /// Brings what a strategic merge patch made into the form of a decoded body. See [`conversion`].
+    pub fn convert(&self, raw: Raw) -> Result<Decoded, DecodeError> {
+        self.walk(raw, Reading::Converted)
+    }
+
+    fn walk(&self, raw: Raw, reading: Reading) -> Result<Decoded, DecodeError> {
         let root = self.root_struct();
-        let mut walk = Walk { problems: Vec::new(), path: String::new(), fields: String::new(), keep_zeros };
+        let mut walk = Walk { problems: Vec::new(), path: String::new(), fields: String::new(), reading };
         match raw {
             Raw::Object(fields) => {
                 let object = Object::new(walk.object(root, fields)?);
@@ -124,6 +130,16 @@ impl Schema {
     }
 }
 
+/// Where an object comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Body,
+    /// Zero values stay although Go would not write them.
+    Applied,
+    /// Types are converted instead of decoded.
+    Converted,
+}
+
 /// One pass over a document.
 struct Walk {
     problems: Vec<StrictProblem>,
@@ -131,8 +147,7 @@ struct Walk {
     path: String,
     /// `spec.containers`: struct fields only, as Go's type errors show them.
     fields: String,
-    /// Zero values stay although Go would not write them.
-    keep_zeros: bool,
+    reading: Reading,
 }
 
 /// The innermost struct around a value, for type errors.
@@ -159,7 +174,7 @@ impl Walk {
                     self.fields.push_str(&name);
                     let decoded = self.value(&field.node, value, Holder { holder })?;
                     self.fields.truncate(fields_mark);
-                    if keeps(field, &decoded) || (self.keep_zeros && !decoded.is_null()) {
+                    if keeps(field, &decoded) || (self.reading == Reading::Applied && !decoded.is_null()) {
                         object.insert(name.clone(), decoded);
                     } else {
                         object.remove(&name);
@@ -231,6 +246,12 @@ impl Walk {
 
     fn scalar(&mut self, node: &Node, raw: Raw, holder: Holder<'_>) -> Result<Value, DecodeError> {
         let whole = |number: &serde_json::Number, fits: fn(i64) -> bool| number.as_i64().filter(|number| fits(*number));
+        let raw = match (&node.kind, raw) {
+            (Kind::Int32 | Kind::Int64, Raw::Number(number)) if self.reading == Reading::Converted => {
+                Raw::Number(conversion::integer(&number).map_or(number, Into::into))
+            }
+            (_, raw) => raw,
+        };
         match (&node.kind, raw) {
             (Kind::String, Raw::String(text)) => Ok(text.into()),
             (Kind::Bool, Raw::Bool(flag)) => Ok(flag.into()),
@@ -244,12 +265,18 @@ impl Walk {
             (Kind::Time, Raw::String(text)) => time(&text, format_time),
             (Kind::MicroTime, Raw::String(text)) => time(&text, format_micro_time),
             (Kind::Time | Kind::MicroTime, raw) => Err(plain_type_error(&raw, "string")),
-            (Kind::Bytes, Raw::String(text)) => bytes(&text),
+            (Kind::Bytes, Raw::String(text)) => bytes(&text).map_err(|error| match self.reading {
+                Reading::Converted => DecodeError::Type(format!("error decoding from json: {error}")),
+                Reading::Body | Reading::Applied => error,
+            }),
             (_, raw) => Err(self.type_error(node, &raw, holder)),
         }
     }
 
     fn type_error(&self, node: &Node, raw: &Raw, Holder { holder }: Holder<'_>) -> DecodeError {
+        if self.reading == Reading::Converted {
+            return DecodeError::Type(conversion::mismatch(node, raw));
+        }
         let exact = matches!(node.kind, Kind::Int32 | Kind::Int64 | Kind::Double);
         DecodeError::Type(format!(
             "json: cannot unmarshal {} into Go struct field {}.{} of type {}",

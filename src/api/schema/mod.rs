@@ -5,6 +5,7 @@
 //! structural schemas; both are the same [`Schema`], so patching, pruning and field ownership have one code path.
 
 pub mod builtin;
+pub mod conversion;
 pub mod decode;
 pub mod defaults;
 pub mod node;

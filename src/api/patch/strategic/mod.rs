@@ -114,6 +114,18 @@ pub(super) fn plain(value: Value) -> Option<Value> {
     }
 }
 
+/// The patch as it is when it was applied: lists of what to keep and in which order are taken out on the way.
+pub(super) fn without_orders(patch: Value) -> Value {
+    match patch {
+        Value::Object(fields) => {
+            let stays = |name: &str| name != RETAIN_KEYS && !name.starts_with(ELEMENT_ORDER);
+            Value::Object(fields.into_iter().filter(|(name, _)| stays(name)).map(|(name, value)| (name, without_orders(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_orders).collect()),
+        value => value,
+    }
+}
+
 fn is_directive(name: &str) -> bool {
     name == RETAIN_KEYS || name.starts_with(ELEMENT_ORDER) || name.starts_with(DELETE_PRIMITIVES)
 }
