@@ -1,0 +1,116 @@
+//! What can be set about a cluster on this machine: defaults, then the configuration file, then flags.
+
+mod machine;
+mod resolve;
+mod settings;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnetwork::Ipv4Network;
+use jiff::SignedDuration;
+use troupe_api::audit::LogOptions;
+use troupe_net::cni::Network;
+
+pub use self::{machine::cni_bin_dir, settings::Settings};
+use crate::state::EtcdConfig;
+
+/// What is recorded of requests, and where.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    pub log: LogOptions,
+    pub policy_file: Option<PathBuf>,
+}
+
+/// Settings with every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub kubeconfig: PathBuf,
+    /// Where the state lies, if not in the data directory.
+    pub etcd: Option<EtcdConfig>,
+    pub certificates_dir: PathBuf,
+    pub certificate_validity: Duration,
+    pub cluster_signing_duration: SignedDuration,
+    pub bind_address: IpAddr,
+    pub advertise_address: IpAddr,
+    pub cert_sans: Vec<String>,
+    pub api_port: u16,
+    pub api_servers: Vec<String>,
+    pub component_port: Option<u16>,
+    pub kubelet_port: u16,
+    pub node_ip: IpAddr,
+    pub node_name: String,
+    pub service_cidr: Ipv4Network,
+    pub pod_cidr: Ipv4Network,
+    pub cluster_domain: String,
+    pub cluster_dns: Ipv4Addr,
+    pub container_runtime_endpoint: Option<PathBuf>,
+    pub image_dir: Option<PathBuf>,
+    pub kubelet_dir: PathBuf,
+    pub pod_logs_dir: PathBuf,
+    pub cni_conf_dir: PathBuf,
+    pub bridge: String,
+    pub cgroup_parent: String,
+    pub manifests_dir: PathBuf,
+    pub audit: Option<AuditConfig>,
+    pub node_heartbeat: Duration,
+    pub node_monitor_grace_period: Duration,
+}
+
+impl Config {
+    /// The pid file of the running `troupe up`.
+    pub fn pid_file(&self) -> PathBuf {
+        self.run_dir.join("troupe.pid")
+    }
+
+    /// The pid of the process here that has the cluster's state open: `troupe up` or a control plane.
+    pub fn serving_pid(&self) -> Option<i32> {
+        [self.pid_file(), self.daemon_pid_file("troupe-control-plane")].iter().find_map(|file| crate::instance::running(file))
+    }
+
+    /// Where a detached `troupe up` logs.
+    pub fn log_file(&self) -> PathBuf {
+        self.data_dir.join("troupe.log")
+    }
+
+    /// A kubeconfig beside the administrator's, such as `node.kubeconfig`.
+    pub fn kubeconfig_beside(&self, name: &str) -> PathBuf {
+        self.kubeconfig.with_file_name(name)
+    }
+
+    /// The pid file of a daemon, such as `troupe-node`.
+    pub fn daemon_pid_file(&self, daemon: &str) -> PathBuf {
+        self.run_dir.join(format!("{daemon}.pid"))
+    }
+
+    /// The cgroup that holds `kubepods`; empty for the root.
+    pub fn cgroup_root(&self) -> &str {
+        self.cgroup_parent.strip_suffix("/kubepods").unwrap_or_default()
+    }
+
+    /// The pod network of a node with the pods of `range`.
+    pub fn pod_network(&self, range: Ipv4Network) -> Network {
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(range) }
+    }
+
+    /// The layout of a containerd of our own.
+    pub fn containerd(&self) -> crate::containerd::ContainerdLayout {
+        crate::containerd::ContainerdLayout {
+            root: self.data_dir.join("containerd"),
+            state: self.run_dir.join("containerd"),
+            cni_conf_dir: self.cni_conf_dir.clone(),
+            cni_bin_dir: cni_bin_dir(),
+            pause_image: crate::images::PAUSE_IMAGE.into(),
+        }
+    }
+
+    /// The first Service address, which `default/kubernetes` has.
+    pub fn kubernetes_service_ip(&self) -> Ipv4Addr {
+        self.service_cidr.nth(1).unwrap_or_else(|| self.service_cidr.ip())
+    }
+}

@@ -1,0 +1,229 @@
+//! Settings as the configuration file and the flags give them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use ipnetwork::Ipv4Network;
+use serde::{Deserialize, Serialize};
+
+/// The configuration file read when it exists and no other is named.
+pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
+const API_VERSION: &str = "troupe.dev/v1alpha1";
+const KIND: &str = "TroupeConfiguration";
+
+/// Settings as the file and the flags give them: everything optional.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where the cluster's state lives [default: /var/lib/troupe]
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
+    /// Where sockets and pid files live [default: /run/troupe]
+    #[arg(long)]
+    pub run_dir: Option<PathBuf>,
+    /// Where the admin kubeconfig is written [default: /etc/troupe/admin.kubeconfig]
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// URLs of etcd's members, to keep the cluster's state there instead of in the data directory
+    #[arg(long, value_delimiter = ',')]
+    pub etcd_servers: Option<Vec<String>>,
+    /// The CA of etcd's certificates
+    #[arg(long)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate to show to etcd
+    #[arg(long)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long)]
+    pub etcd_keyfile: Option<PathBuf>,
+    /// Where the cluster's certificates and keys are [default: pki in the data directory]
+    #[arg(long)]
+    pub certificates_dir: Option<PathBuf>,
+    /// Seconds that certificates made on this machine last; they are made again in time [default: a year]
+    #[arg(long)]
+    pub certificate_validity: Option<u64>,
+    /// Seconds that certificates signed by the CSR API last at most [default: a year]
+    #[arg(long)]
+    pub cluster_signing_duration: Option<u64>,
+    /// The address the API server listens on [default: all]
+    #[arg(long)]
+    pub bind_address: Option<IpAddr>,
+    /// The address the API server tells others to reach it at [default: the node's]
+    #[arg(long)]
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses for the API server's certificate
+    #[arg(long, value_delimiter = ',')]
+    pub cert_sans: Option<Vec<String>>,
+    /// Port of the API server [default: 6443]
+    #[arg(long)]
+    pub api_port: Option<u16>,
+    /// API servers (https://host:port) to use in place of the kubeconfig's: whichever answers
+    #[arg(long, value_delimiter = ',')]
+    pub api_servers: Option<Vec<String>>,
+    /// Port of a control plane that has no API server [default: 10257 with controllers, else 10259; a free one where that is taken]
+    #[arg(long)]
+    pub component_port: Option<u16>,
+    /// Port of the kubelet [default: 10250]
+    #[arg(long)]
+    pub kubelet_port: Option<u16>,
+    /// The address other machines reach this one at [default: that of the default route]
+    #[arg(long)]
+    pub node_ip: Option<IpAddr>,
+    /// This node's name [default: the host name]
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// Addresses of Services [default: 10.96.0.0/16]
+    #[arg(long)]
+    pub service_cidr: Option<Ipv4Network>,
+    /// Addresses of pods [default: 10.244.0.0/16]
+    #[arg(long)]
+    pub pod_cidr: Option<Ipv4Network>,
+    /// The cluster's DNS domain [default: cluster.local]
+    #[arg(long)]
+    pub cluster_domain: Option<String>,
+    /// The address of the cluster's DNS [default: the tenth Service address]
+    #[arg(long)]
+    pub cluster_dns: Option<Ipv4Addr>,
+    /// The runtime's socket [default: a running containerd, else one of our own]
+    #[arg(long)]
+    pub container_runtime_endpoint: Option<PathBuf>,
+    /// Archives of images to import when the runtime lacks them
+    #[arg(long)]
+    pub image_dir: Option<PathBuf>,
+    /// The kubelet's directory [default: /var/lib/kubelet]
+    #[arg(long)]
+    pub kubelet_dir: Option<PathBuf>,
+    /// Where pods' logs are kept [default: /var/log/pods]
+    #[arg(long)]
+    pub pod_logs_dir: Option<PathBuf>,
+    /// Where CNI configurations are kept [default: /etc/cni/net.d]
+    #[arg(long)]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Name of the pods' bridge [default: troupe0]
+    #[arg(long)]
+    pub bridge: Option<String>,
+    /// The cgroup that pods' cgroups are made in [default: kubepods]
+    #[arg(long)]
+    pub cgroup_parent: Option<String>,
+    /// Folder of static pod manifests [default: /etc/troupe/manifests]
+    #[arg(long)]
+    pub manifests_dir: Option<PathBuf>,
+    /// Seconds between signs of life of this node [default: 10]
+    #[arg(long)]
+    pub node_heartbeat: Option<u64>,
+    /// Seconds after which a silent node counts as lost [default: 50]
+    #[arg(long)]
+    pub node_monitor_grace_period: Option<u64>,
+    /// Record requests to this file; "-" is the standard output
+    #[arg(long)]
+    pub audit_log_path: Option<PathBuf>,
+    /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
+    #[arg(long)]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Megabytes before the audit log is set aside [default: 100]
+    #[arg(long)]
+    pub audit_log_maxsize: Option<u64>,
+    /// How many old audit logs are kept [default: all]
+    #[arg(long)]
+    pub audit_log_maxbackup: Option<usize>,
+    /// Days that old audit logs are kept [default: for ever]
+    #[arg(long)]
+    pub audit_log_maxage: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileHead {
+    api_version: String,
+    kind: String,
+    #[serde(flatten)]
+    rest: serde_norway::Mapping,
+}
+
+impl Settings {
+    /// Reads a configuration file.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is no usable configuration", path.display()))
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let head: FileHead = serde_norway::from_str(text)?;
+        if head.api_version != API_VERSION || head.kind != KIND {
+            bail!("it is {} {}, but this troupe reads {API_VERSION} {KIND}", head.api_version, head.kind);
+        }
+        Ok(serde_norway::from_value(serde_norway::Value::Mapping(head.rest))?)
+    }
+
+    /// These settings where they are set, else those of `fallback`.
+    pub(super) fn or(self, fallback: Settings) -> Settings {
+        macro_rules! either {
+            ($($field:ident),*) => { Settings { $($field: self.$field.or(fallback.$field)),* } };
+        }
+        either!(
+            data_dir,
+            run_dir,
+            kubeconfig,
+            etcd_servers,
+            etcd_cafile,
+            etcd_certfile,
+            etcd_keyfile,
+            certificates_dir,
+            certificate_validity,
+            cluster_signing_duration,
+            bind_address,
+            advertise_address,
+            cert_sans,
+            api_port,
+            api_servers,
+            component_port,
+            kubelet_port,
+            node_ip,
+            node_name,
+            service_cidr,
+            pod_cidr,
+            cluster_domain,
+            cluster_dns,
+            container_runtime_endpoint,
+            image_dir,
+            kubelet_dir,
+            pod_logs_dir,
+            cni_conf_dir,
+            bridge,
+            cgroup_parent,
+            manifests_dir,
+            audit_log_path,
+            audit_policy_file,
+            audit_log_maxsize,
+            audit_log_maxbackup,
+            audit_log_maxage,
+            node_heartbeat,
+            node_monitor_grace_period
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file =
+            Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiPort: 7000\nnodeName: from-file\n").expect("parses");
+        let flags = Settings { node_name: Some("from-flag".into()), ..Settings::default() };
+        let merged = flags.or(file);
+        assert_eq!((merged.api_port, merged.node_name.as_deref()), (Some(7000), Some("from-flag")));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named() {
+        let error = Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiprot: 7000\n").expect_err("must fail");
+        assert!(error.to_string().contains("apiprot"), "{error}");
+        assert!(Settings::parse("apiVersion: v2\nkind: X\n").is_err());
+    }
+}
