@@ -58,6 +58,7 @@ fn kubectl_does_all_that_people_do_every_day() {
     kubectl(&cluster, "rollout status deployment/web --timeout=60s");
     kubectl(&cluster, "wait --for=condition=Ready pod/shell --timeout=60s");
     looks_right(&cluster);
+    says_how_the_cluster_is(&cluster);
     edits(&cluster);
     rolls(&cluster);
     runs_commands(&cluster);
@@ -109,6 +110,19 @@ fn looks_right(cluster: &Cluster) {
     assert!(text(&top.stderr).contains("Metrics API not available"), "{}", text(&top.stderr));
 }
 
+/// Component statuses, and the checks behind readiness.
+fn says_how_the_cluster_is(cluster: &Cluster) {
+    let components = cluster.kubectl("get componentstatuses");
+    let rows: Vec<Vec<&str>> = components.lines().map(|line| line.split_whitespace().collect()).collect();
+    let well = |name| vec![name, "Healthy", "ok"];
+    let header = vec!["NAME", "STATUS", "MESSAGE", "ERROR"];
+    assert_eq!(rows, [header, well("controller-manager"), well("etcd-0"), well("scheduler")], "{components}");
+    let ready = cluster.kubectl("get --raw /readyz?verbose&exclude=shutdown");
+    let checks = "[+]ping ok\n[+]etcd ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n[+]shutdown excluded: ok\nreadyz check passed\n";
+    assert_eq!(ready, checks);
+    assert_eq!(cluster.kubectl("get --raw /livez/etcd"), "ok");
+}
+
 /// apply, edit, three patches, label, annotate.
 fn edits(cluster: &Cluster) {
     let colour = || kubectl(cluster, "get configmap settings -o jsonpath={.data.colour}");
@@ -127,6 +141,9 @@ fn edits(cluster: &Cluster) {
         assert_eq!(said, "configmap/settings patched\n");
         assert!(patch.contains(&colour()), "{kind}");
     }
+    let mistyped = cluster.kubectl_command(&["-n", "tour", "patch", "deployment", "web", "-p", r#"{"spec":{"replicas":"a"}}"#]).output();
+    let told = text(&mistyped.expect("runs").stderr);
+    assert_eq!(told, "The request is invalid: patch: Invalid value: \"map[spec:map[replicas:a]]\": unrecognized type: int32\n");
     assert_eq!(kubectl(cluster, "label pod shell tier=front"), "pod/shell labeled\n");
     assert_eq!(kubectl(cluster, "get pods -l tier=front -o name"), "pod/shell\n");
     assert_eq!(kubectl(cluster, "label pod shell tier-"), "pod/shell unlabeled\n");
