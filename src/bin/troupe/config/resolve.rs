@@ -35,15 +35,7 @@ impl Settings {
             Some(ip) => ip,
             None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
         };
-        let audit = settings.audit_log_path.map(|path| AuditConfig {
-            log: LogOptions {
-                path,
-                max_size: settings.audit_log_maxsize.unwrap_or(0),
-                max_backups: settings.audit_log_maxbackup.unwrap_or(0),
-                max_age: settings.audit_log_maxage.unwrap_or(0),
-            },
-            policy_file: settings.audit_policy_file,
-        });
+        let audit = settings.audit();
         let data_dir = path(settings.data_dir, "/var/lib/troupe");
         let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
         Ok(Config {
@@ -79,6 +71,17 @@ impl Settings {
             data_dir,
             audit,
         })
+    }
+
+    /// What is recorded; nothing without a file to record it to.
+    fn audit(&self) -> Option<AuditConfig> {
+        let log = LogOptions {
+            path: self.audit_log_path.clone()?,
+            max_size: self.audit_log_maxsize.unwrap_or(0),
+            max_backups: self.audit_log_maxbackup.unwrap_or(0),
+            max_age: self.audit_log_maxage.unwrap_or(0),
+        };
+        Some(AuditConfig { log, policy_file: self.audit_policy_file.clone() })
     }
 }
 
