@@ -340,4 +340,20 @@ mod tests {
             assert_eq!(*stored.typed::<ConfigMap>().expect("fits"), whole);
         }
     }
+
+    #[test]
+    fn typed_objects_beyond_the_budget_are_decoded_again() {
+        let large = "x".repeat(1 << 20);
+        let make = |at: usize| {
+            let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": large}, "metadata": {"name": at.to_string()}});
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
+        let objects: Vec<_> = (0..4 * TYPED_BUDGET / large.len() / TYPED_PER_ENCODED).map(make).collect();
+        let first = Arc::downgrade(&objects[0].typed::<ConfigMap>().expect("fits"));
+        for object in &objects {
+            assert_eq!(object.typed::<ConfigMap>().expect("fits").data.as_ref().map(|data| data["a"].len()), Some(large.len()));
+        }
+        assert!(first.upgrade().is_none(), "nobody holds the first one any more");
+        assert_eq!(objects[0].typed::<ConfigMap>().expect("fits").metadata.name.as_deref(), Some("0"));
+    }
 }
