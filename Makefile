@@ -44,7 +44,7 @@ install: build images
 test: test-deps
 	./tests/run.sh
 
-bench: deps images
+bench: deps
 	./tests/bench.sh
 
 lint:
