@@ -22,8 +22,8 @@ pub fn allow_huge_pages() -> std::io::Result<()> {
     Ok(set_thp_disable(false)?)
 }
 
-/// Unmaps this program's code once, when the start is over: most of what was mapped only the start needed. Where code is
-/// used the kernel maps it again, out of its page cache.
+/// Unmaps this program's code and constants once, when the start is over: most of what was mapped only the start needed.
+/// Where they are used the kernel maps them again, out of its page cache.
 pub fn forget_startup_code_soon() {
     let forget = || {
         thread::sleep(STARTED);
@@ -38,25 +38,37 @@ pub fn forget_startup_code_soon() {
 
 fn forget_code() -> io::Result<()> {
     let program = fs::read_link("/proc/self/exe")?;
-    for code in code_of(&fs::read_to_string("/proc/self/maps")?, &program.to_string_lossy()) {
-        // SAFETY: these pages are never written, so that the file still has all that they had.
-        if unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(code.start), code.len(), libc::MADV_DONTNEED) } != 0 {
+    for pages in pages_of(&fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy()) {
+        // SAFETY: nothing was ever written to these pages and nothing can be, so that the file has all that they have.
+        if unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(pages.start), pages.len(), libc::MADV_DONTNEED) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
     Ok(())
 }
 
-/// Where a process's map (proc_pid_maps(5)) has executable pages of a file that nobody may write.
-fn code_of(maps: &str, program: &str) -> Vec<Range<usize>> {
-    let code = maps.lines().filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, rights, path) = (fields.next()?, fields.next()?, fields.nth(3)?);
-        let (start, end) = range.split_once('-')?;
-        let address = |text| usize::from_str_radix(text, 16).ok();
-        (rights == "r-xp" && path == program).then_some(address(start)?..address(end)?)
-    });
-    code.collect()
+/// Where a process (proc_pid_smaps(5)) has pages of a file that nobody may write and nobody has written: what the dynamic
+/// linker relocated and then locked is the process's own, and lost when it is unmapped.
+fn pages_of(smaps: &str, program: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut mapping = None;
+    for line in smaps.lines() {
+        if let Some(anonymous) = line.strip_prefix("Anonymous:") {
+            found.extend(mapping.take().filter(|_| anonymous.trim() == "0 kB"));
+        } else if let Some(range) = mapped(line, program) {
+            mapping = Some(range);
+        }
+    }
+    found
+}
+
+/// The range in the first line about a mapping, if it is one of `program` without the right to write.
+fn mapped(line: &str, program: &str) -> Option<Range<usize>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, rights, path) = (fields.next()?, fields.next()?, fields.nth(3)?);
+    let (start, end) = range.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    (matches!(rights, "r-xp" | "r--p") && path == program).then_some(address(start)?..address(end)?)
 }
 
 #[cfg(test)]
@@ -64,12 +76,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_program_itself_is_forgotten() {
-        let maps = "1000-2000 r--p 00000000 fe:00 7 /bin/p\n2000-5000 r-xp 00001000 fe:00 7 /bin/p\n5000-6000 rw-p 00004000 fe:00 7 /bin/p\n\
-            7000-8000 r-xp 00000000 fe:00 8 /lib/c.so\n9000-a000 r-xp 00000000 00:00 0 [vdso]\n";
-        assert!(code_of(maps, "/bin/p") == vec![Range { start: 0x2000, end: 0x5000 }]);
+    fn only_what_the_program_never_wrote_is_forgotten() {
+        let mapping = |line: &str, anonymous: u32| format!("{line}\nSize: 4 kB\nRss: 4 kB\nAnonymous: {anonymous} kB\nTHPeligible: 0\n");
+        let smaps = [
+            mapping("1000-2000 r--p 00000000 fe:00 7 /bin/p", 0),
+            mapping("2000-5000 r-xp 00001000 fe:00 7 /bin/p", 0),
+            mapping("5000-6000 r--p 00004000 fe:00 7 /bin/p", 4),
+            mapping("6000-7000 rw-p 00005000 fe:00 7 /bin/p", 0),
+            mapping("7000-8000 r-xp 00000000 fe:00 8 /lib/c.so", 0),
+            mapping("9000-a000 r-xp 00000000 00:00 0 [vdso]", 0),
+        ];
+        assert_eq!(pages_of(&smaps.concat(), "/bin/p"), [0x1000..0x2000, 0x2000..0x5000]);
+        assert!(pages_of(&smaps.concat(), "/bin/q").is_empty());
         forget_code().expect("the kernel allows");
-        assert!(code_of(maps, "/bin/q").is_empty());
     }
 
     #[test]
