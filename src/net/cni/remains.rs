@@ -25,7 +25,7 @@ const INTERFACE: &str = "eth0";
 /// Where runtimes remember what the plugins told them.
 const RESULTS: &str = "/var/lib/cni/results";
 /// Setting up a sandbox takes less than this, by the time limit of the call; till then its parts may belong to nobody yet.
-const SETTING_UP: Duration = Duration::from_secs(300);
+pub const SETTING_UP: Duration = Duration::from_secs(300);
 
 /// Something set up for a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+pub use self::shims::Shim;
+
 /// How often our containerd is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// After a failed start; each further pause is twice as long.

@@ -16,18 +16,20 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use troupe_net::cni::remains::{Part, left_over};
+use troupe_net::cni::remains::{Part, SETTING_UP, left_over};
 
 use super::ContainerdLayout;
 
 /// The namespace of the CRI plugin's containers.
 const NAMESPACE: &str = "k8s.io";
 const TASKS: &str = "io.containerd.runtime.v2.task";
+/// What the name of a bundle begins with that containerd has begun to remove.
+const LEAVING: char = '.';
 const PROGRAM: &str = "containerd-shim-runc-v2";
 
 /// A shim's process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Shim {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shim {
     pid: i32,
     id: String,
 }
@@ -52,14 +54,32 @@ impl ContainerdLayout {
         Ok(orphans)
     }
 
-    /// Ends the leases of operations that ended with an earlier containerd, so that what they held is collected; returns them.
+    /// Ends shims that have no bundle to work in and were like that `before`, apart from those that are `listed`; returns the
+    /// tasks they were for, and all shims without a bundle for the next time. One that just ends is without for a moment.
+    ///
+    /// # Errors
+    /// When processes or bundles cannot be read, or one cannot be killed.
+    pub fn sweep_shims(&self, listed: &BTreeSet<String>, before: &BTreeSet<Shim>) -> Result<(Vec<String>, BTreeSet<Shim>)> {
+        let shims = self.shims()?;
+        let bundles = bundles(&self.bundles()).context("cannot read containerd's tasks")?;
+        let mut strays = strays(shims, &bundles, listed);
+        let again: Vec<Shim> = strays.intersection(before).cloned().collect();
+        for shim in &again {
+            end(shim.pid)?;
+            strays.remove(shim);
+        }
+        Ok((again.into_iter().map(|shim| shim.id).collect(), strays))
+    }
+
+    /// Ends the leases of operations that ended without it, so that what they held is collected; returns them: those of an
+    /// earlier containerd, and those older than an operation takes, whose caller was killed.
     ///
     /// # Errors
     /// When containerd does not answer.
-    pub fn sweep_leases(&self) -> Result<Vec<String>> {
-        let Some(started) = self.started() else { return Ok(Vec::new()) };
+    pub fn sweep_leases(&self, now: SystemTime) -> Result<Vec<String>> {
         let listed = crate::images::ctr(&self.socket(), &["leases", "list"])?;
-        let old = leases_before(&listed, started);
+        let long_ago = now - SETTING_UP;
+        let old = leases_before(&listed, self.started().map_or(long_ago, |started| started.max(long_ago)));
         for id in &old {
             crate::images::ctr(&self.socket(), &["leases", "delete", "--sync", id])?;
         }
@@ -75,7 +95,8 @@ impl ContainerdLayout {
         for shim in self.shims()?.into_iter().filter(|shim| shim.id == id) {
             end(shim.pid)?;
         }
-        let bundle = self.bundles().join(id);
+        let bundles = self.bundles();
+        let bundle = Some(bundles.join(format!("{LEAVING}{id}"))).filter(|leaving| leaving.exists()).unwrap_or_else(|| bundles.join(id));
         let mut delete = Command::new(PROGRAM);
         delete.args(["-namespace", NAMESPACE, "-id", id, "-address"]).arg(self.socket()).arg("-bundle").arg(&bundle).arg("delete");
         let deleted = delete.current_dir(&bundle).stdin(Stdio::null()).output().context("cannot run the shim")?;
@@ -151,7 +172,13 @@ fn leases_before(listing: &str, time: SystemTime) -> Vec<String> {
     found
 }
 
-/// The tasks in a directory, with the times of their beginning.
+/// Those shims that have no bundle and that nobody listed.
+fn strays(shims: Vec<Shim>, bundles: &[Part<String>], listed: &BTreeSet<String>) -> BTreeSet<Shim> {
+    let works = |shim: &Shim| bundles.iter().any(|bundle| bundle.is == shim.id);
+    shims.into_iter().filter(|shim| !works(shim) && !listed.contains(&shim.id)).collect()
+}
+
+/// The tasks that have a bundle in a directory, with the times of their beginning.
 fn bundles(dir: &Path) -> io::Result<Vec<Part<String>>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -160,7 +187,7 @@ fn bundles(dir: &Path) -> io::Result<Vec<Part<String>>> {
     let part = |entry: fs::DirEntry| {
         // Written once, when the bundle is made.
         let since = fs::metadata(entry.path().join("config.json")).or_else(|_| entry.metadata()).ok()?.modified().ok()?;
-        Some(Part { is: entry.file_name().into_string().ok()?, since })
+        Some(Part { is: entry.file_name().to_str()?.trim_start_matches(LEAVING).to_owned(), since })
     };
     Ok(entries.flatten().filter_map(part).collect())
 }
@@ -196,6 +223,17 @@ mod tests {
         fs::create_dir(&bundle).expect("makes");
         fs::write(bundle.join("config.json"), "{}").expect("writes");
         let written = fs::metadata(bundle.join("config.json")).and_then(|file| file.modified()).expect("has a time");
-        assert_eq!(bundles(dir.path()).expect("reads"), [Part { is: "abc".to_owned(), since: written }]);
+        let part = || Part { is: "abc".to_owned(), since: written };
+        assert_eq!(bundles(dir.path()).expect("reads"), [part()]);
+        fs::rename(&bundle, dir.path().join(".abc")).expect("renames");
+        assert_eq!(bundles(dir.path()).expect("reads"), [part()], "containerd has begun to remove it");
+    }
+
+    #[test]
+    fn a_shim_without_a_bundle_is_a_stray_unless_it_is_listed() {
+        let shim = |pid, id: &str| Shim { pid, id: id.to_owned() };
+        let bundles = [Part { is: "works".to_owned(), since: SystemTime::UNIX_EPOCH }];
+        let shims = vec![shim(1, "works"), shim(2, "listed"), shim(3, "stray")];
+        assert_eq!(strays(shims, &bundles, &["listed".to_owned()].into()), [shim(3, "stray")].into());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -17,10 +17,15 @@ use troupe_cri::{
 };
 use troupe_net::cni::remains;
 
-use crate::config::{Config, cni_bin_dir};
+use crate::{
+    config::{Config, cni_bin_dir},
+    containerd::Shim,
+};
 
 /// How often remains are looked for.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How often leases are, unless the runtime was started since.
+const LEASES: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 struct Sweep {
@@ -39,12 +44,19 @@ pub fn start(config: &Config, socket: &Path, system: &System) -> TaskHandle {
 impl Sweep {
     async fn run(self) {
         let mut seen = None;
+        let mut strays = BTreeSet::new();
+        let mut leases_seen: Option<Instant> = None;
         loop {
             tokio::time::sleep(PERIOD).await;
             let started = self.config.containerd().started();
             let swept = async {
-                self.sweep().await?;
-                if self.own && seen != started { self.sweep_leases().await } else { Ok(()) }
+                self.sweep(&mut strays).await?;
+                let due = seen != started || leases_seen.is_none_or(|seen| seen.elapsed() >= LEASES);
+                if self.own && due {
+                    self.sweep_leases().await?;
+                    leases_seen = Some(Instant::now());
+                }
+                anyhow::Ok(())
             };
             match swept.await {
                 Ok(()) => seen = started,
@@ -53,17 +65,17 @@ impl Sweep {
         }
     }
 
-    /// Once for each start of our containerd.
     async fn sweep_leases(&self) -> Result<()> {
         let layout = self.config.containerd();
-        let ended = tokio::task::spawn_blocking(move || layout.sweep_leases()).await;
+        let ended = tokio::task::spawn_blocking(move || layout.sweep_leases(SystemTime::now())).await;
         for lease in ended.context("the sweep broke")?? {
-            tracing::warn!(lease, "ended a lease of a runtime that was killed");
+            tracing::warn!(lease, "ended a lease of an operation that was killed");
         }
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<()> {
+    /// `strays` are the shims that looked left over the last time.
+    async fn sweep(&self, strays: &mut BTreeSet<Shim>) -> Result<()> {
         // In this order: what is there now and has a sandbox shows it in the list that is made afterwards.
         let network = self.config.pod_network(self.config.pod_cidr);
         let holders = remains::address_holders(&network).context("cannot read who holds addresses")?;
@@ -74,7 +86,7 @@ impl Sweep {
         let sandboxes: BTreeSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
         let now = SystemTime::now();
         if self.own {
-            self.sweep_tasks(&sandboxes, now).await?;
+            self.sweep_tasks(&sandboxes, strays, now).await?;
         }
         for sandbox in remains::left_over(&holders, |sandbox| sandboxes.contains(sandbox), started, now) {
             remains::release(&network, &cni_bin_dir(), &sandbox).await.with_context(|| format!("cannot release the address of sandbox {sandbox}"))?;
@@ -84,14 +96,22 @@ impl Sweep {
         removed.context("the sweep broke")?
     }
 
-    async fn sweep_tasks(&self, sandboxes: &BTreeSet<String>, now: SystemTime) -> Result<()> {
+    async fn sweep_tasks(&self, sandboxes: &BTreeSet<String>, strays: &mut BTreeSet<Shim>, now: SystemTime) -> Result<()> {
         let containers = self.runtime.list_containers(ContainerFilter::default()).await.context("cannot list the containers")?;
         let listed: BTreeSet<String> = containers.into_iter().map(|container| container.id).chain(sandboxes.iter().cloned()).collect();
         let layout = self.config.containerd();
-        let ended = tokio::task::spawn_blocking(move || layout.sweep_tasks(&listed, now)).await;
-        for id in ended.context("the sweep broke")?? {
+        let before = std::mem::take(strays);
+        let swept = tokio::task::spawn_blocking(move || {
+            let mut ended = layout.sweep_tasks(&listed, now)?;
+            let (more, strays) = layout.sweep_shims(&listed, &before)?;
+            ended.extend(more);
+            anyhow::Ok((ended, strays))
+        });
+        let (ended, left) = swept.await.context("the sweep broke")??;
+        for id in ended {
             tracing::warn!(id, "ended a task that the runtime does not know");
         }
+        *strays = left;
         Ok(())
     }
 }
