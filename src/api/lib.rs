@@ -18,6 +18,7 @@ pub mod memo;
 pub mod meta;
 pub mod metrics;
 pub mod patch;
+pub mod projection;
 pub mod quota;
 pub mod resources;
 pub mod schema;

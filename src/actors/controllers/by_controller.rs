@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use troupe_api::{
-    meta::LabelSelector,
-    stored::{KubeObject, MetaProjection},
-};
+use troupe_api::{meta::LabelSelector, projection::MetaProjection, stored::KubeObject};
 
 use super::owners::controller_of;
 use crate::runtime::cache::Cache;
@@ -45,7 +42,7 @@ pub fn owned_and_orphans<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, 
 
 /// What this owner controls, and what it may adopt by its selector.
 pub fn related<K: KubeObject>(objects: &Cache<K>, owner: &ObjectMeta, selector: &LabelSelector) -> Vec<Arc<K>> {
-    owned_and_orphans(objects, owner, |meta| selector.matches_shared(&meta.labels))
+    owned_and_orphans(objects, owner, |meta| selector.matches_projection(&meta.labels))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::runtime::cache::{Cache, Change};
 pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<Pod>>> {
     let selector = selector(service)?;
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    Some(pods.select(namespace, |meta| selector.matches_shared(&meta.labels)))
+    Some(pods.select(namespace, |meta| selector.matches_projection(&meta.labels)))
 }
 
 fn selector(service: &Service) -> Option<LabelSelector> {

@@ -1,9 +1,11 @@
 //! Label and field selectors.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::projection::Labels;
 
 /// Why a selector does not parse.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -71,8 +73,8 @@ impl LabelSelector {
     }
 
     /// Matches against labels as a metadata projection has them.
-    pub fn matches_shared(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
-        self.matches_with(|name| labels.get(name).map(|value| &**value))
+    pub fn matches_projection(&self, labels: &Labels) -> bool {
+        self.matches_with(|name| labels.get(name))
     }
 
     /// Matches against labels in an object tree.

@@ -27,7 +27,7 @@ impl Selection {
     pub fn matches(&self, object: &StoredObject) -> bool {
         (self.namespace.is_empty() || self.namespace == object.key.namespace)
             && (self.name.is_empty() || self.name == object.key.name)
-            && (self.labels.is_everything() || self.labels.matches_shared(&object.meta().labels))
+            && (self.labels.is_everything() || self.labels.matches_projection(&object.meta().labels))
             && (self.fields.is_everything()
                 || self.fields.matches_with(|path| object.selectable_field(&*self.resource.strategy, path).unwrap_or_default()))
     }

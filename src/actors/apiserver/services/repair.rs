@@ -56,7 +56,7 @@ impl Core {
         for address in self.cache(&resource)?.load().scan("", None) {
             let age =
                 address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok()).map(|time| self.clock.now().duration_since(time));
-            let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by").is_some_and(|manager| &**manager == "ipallocator.k8s.io");
+            let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by") == Some("ipallocator.k8s.io");
             if ours && !in_use.contains(&*address.key.name) && age.is_some_and(|age| age > GRACE) {
                 tracing::info!(ip = %address.key.name, "releasing a cluster IP that no service holds");
                 self.release_ip(&address.key.name, address.revision).await?;

@@ -91,7 +91,7 @@ impl Controller for DisruptionController {
         let Some(budget) = self.budgets.get(key) else { return Ok(Outcome::Done) };
         let budget = budget.object;
         let selector = selector_of(&budget);
-        let pods = self.pods.select(&key.namespace, |meta| selector.matches_shared(&meta.labels));
+        let pods = self.pods.select(&key.namespace, |meta| selector.matches_projection(&meta.labels));
         let about = ReconcileContext::reference(&*budget);
         if pods.is_empty() {
             cx.events().normal(&about, "NoPods", "No matching pods found");

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{GroupVersion, ObjectKey, Revision, Uid},
+    projection::OwnerProjection,
     resources::Resource,
     service::{DeleteOptions, Operation, PatchType, Propagation, Target, WriteOptions},
     status::Status,
-    stored::{OwnerProjection, StoredObject},
+    stored::StoredObject,
 };
 
 use super::{
@@ -169,7 +170,12 @@ impl Collector {
 
 fn facts(live: &StoredObject, item: &Item) -> Facts {
     let dependents = item.dependents.iter().map(|(dependent, _)| dependent.clone()).collect();
-    Facts { deletion: Deletion::of(live.meta()), finalizers: live.meta().finalizers.clone(), owners: Vec::new(), dependents }
+    Facts {
+        deletion: Deletion::of(live.meta()),
+        finalizers: live.meta().finalizers.iter().map(|finalizer| finalizer.0.clone()).collect(),
+        owners: Vec::new(),
+        dependents,
+    }
 }
 
 /// The owner references with every field they have.

@@ -10,7 +10,7 @@ use std::{
 
 use troupe_api::{
     meta::{ObjectKey, Uid},
-    stored::{MetaProjection, OwnerProjection},
+    projection::{MetaProjection, OwnerProjection},
 };
 
 /// Set on an object that may go only after its dependents.

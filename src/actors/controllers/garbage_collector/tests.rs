@@ -6,8 +6,8 @@ use std::{
 use proptest::prelude::*;
 use troupe_api::{
     meta::{ObjectKey, Uid},
+    projection::OwnerProjection,
     service::Propagation,
-    stored::OwnerProjection,
 };
 
 use super::{

@@ -4,7 +4,7 @@ use k8s_openapi::{
     Resource,
     api::{batch::v1::Job, core::v1::Pod},
 };
-use troupe_api::{meta::ObjectKey, stored::MetaProjection};
+use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
 use super::{FINALIZER, is_finished, is_ours, view::is_tracked};
 use crate::{
@@ -41,7 +41,7 @@ impl Controller for JobOrphanController {
                 return Vec::new();
             }
             let Some(job) = change.new.as_ref().or(change.old.as_ref()) else { return Vec::new() };
-            let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| **finalizer == *FINALIZER);
+            let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| &**finalizer == FINALIZER);
             let left = by_controller::owned_and_orphans(&pods, &job.metadata, tracked).into_iter().filter(|pod| is_tracked(pod));
             left.map(|pod| ObjectKey::new(change.key.namespace.clone(), pod.metadata.name.clone().unwrap_or_default())).collect()
         });

@@ -24,7 +24,8 @@ use imbl::OrdMap;
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{Cause, ObjectKey, Revision},
-    stored::{KubeObject, MetaProjection, StoredObject},
+    projection::MetaProjection,
+    stored::{KubeObject, StoredObject},
 };
 
 pub use self::{caches::Caches, reflector::reflect};

@@ -29,7 +29,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const MAGIC: &str = "troupe-store";
 const COMPACTED: &[u8] = b"compacted";
 /// Unflushed writes held in memory, and what fjall may cache of its files.
-const MEMTABLE: u64 = 8 << 20;
+const MEMTABLE: u64 = 4 << 20;
 const CACHE: u64 = 4 << 20;
 const JOURNALS: u64 = 64 << 20;
 

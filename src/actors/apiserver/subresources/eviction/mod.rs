@@ -114,7 +114,7 @@ impl Evicting<'_> {
         let mut guards = Vec::new();
         for budget in cache.load().scan(&pod.key.namespace, None) {
             let selector = typed(budget)?.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from);
-            if selector.is_some_and(|selector| selector.matches_shared(&pod.meta().labels)) {
+            if selector.is_some_and(|selector| selector.matches_projection(&pod.meta().labels)) {
                 guards.push(budget.clone());
             }
         }

@@ -1,0 +1,172 @@
+//! The parts of the metadata that generic code needs, decoded once per version and held small: there is one for every
+//! object, and most of their texts are the same.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+
+/// See the module.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetaProjection {
+    pub name: Arc<str>,
+    #[serde(deserialize_with = "common")]
+    pub namespace: Arc<str>,
+    pub uid: Arc<str>,
+    pub generation: i64,
+    pub creation_timestamp: Option<Common>,
+    pub deletion_timestamp: Option<Common>,
+    pub deletion_grace_period_seconds: Option<i64>,
+    pub labels: Labels,
+    pub finalizers: Vec<Common>,
+    pub owner_references: Vec<OwnerProjection>,
+}
+
+impl MetaProjection {
+    /// Gives back what decoding took and did not need.
+    pub(crate) fn shrink(&mut self) {
+        self.finalizers.shrink_to_fit();
+        self.owner_references.shrink_to_fit();
+    }
+}
+
+/// An owner reference as the garbage collector and controllers need it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerProjection {
+    #[serde(deserialize_with = "common")]
+    pub api_version: Arc<str>,
+    #[serde(deserialize_with = "common")]
+    pub kind: Arc<str>,
+    #[serde(deserialize_with = "common")]
+    pub name: Arc<str>,
+    #[serde(deserialize_with = "common")]
+    pub uid: Arc<str>,
+    pub controller: bool,
+    pub block_owner_deletion: bool,
+}
+
+/// Labels in the order of their names.
+#[derive(Clone, Debug, Default)]
+pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&self.0[at].1)
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut labels = Vec::new();
+                while let Some((Common(name), Common(value))) = map.next_entry()? {
+                    labels.push((name, value));
+                }
+                labels.sort_by(|(one, _), (other, _)| one.cmp(other));
+                Ok(Labels(labels.into_boxed_slice()))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A text that many objects have: whoever decodes it soon again shares it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Common(pub Arc<str>);
+
+impl std::ops::Deref for Common {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Common {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Common;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Common, E> {
+                Ok(Common(recent(text)))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+fn common<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    Common::deserialize(deserializer).map(|Common(text)| text)
+}
+
+/// Texts that a thread remembers; a text has one place, where it takes the place of the one before.
+const REMEMBERED: usize = 1024;
+
+/// The text, shared with the last one of its place if that was the same.
+fn recent(text: &str) -> Arc<str> {
+    thread_local! {
+        static RECENT: RefCell<Vec<Option<Arc<str>>>> = RefCell::new(vec![None; REMEMBERED]);
+    }
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(text);
+    let place = usize::try_from(hash % REMEMBERED as u64).expect("a small number");
+    RECENT.with_borrow_mut(|recent| match &recent[place] {
+        Some(known) if **known == *text => known.clone(),
+        _ => recent[place].insert(text.into()).clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_found_whatever_their_order() {
+        let labels: Labels = serde_json::from_str(r#"{"b": "2", "a": "1", "c\n": "3"}"#).expect("labels");
+        assert_eq!(["a", "b", "c\n", "d"].map(|name| labels.get(name)), [Some("1"), Some("2"), Some("3"), None]);
+        assert!(serde_json::from_str::<Labels>(r#"{"a": 1}"#).is_err());
+    }
+
+    #[test]
+    fn objects_share_the_texts_that_they_have_in_common() {
+        let decode = |name: &str| {
+            let owner = r#"{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}"#;
+            let meta = format!(r#"{{"name": "{name}", "namespace": "n", "labels": {{"app": "web"}}, "ownerReferences": [{owner}]}}"#);
+            serde_json::from_str::<MetaProjection>(&meta).expect("metadata")
+        };
+        let (one, other) = (decode("one"), decode("other"));
+        assert_eq!((&*one.name, &*other.name), ("one", "other"));
+        assert!(Arc::ptr_eq(&one.namespace, &other.namespace));
+        assert!(Arc::ptr_eq(&one.labels.0[0].1, &other.labels.0[0].1));
+        assert!(Arc::ptr_eq(&one.owner_references[0].uid, &other.owner_references[0].uid));
+    }
+
+    #[test]
+    fn texts_that_share_a_place_stay_themselves() {
+        let texts: Vec<String> = (0..4 * REMEMBERED).map(|at| at.to_string()).collect();
+        let held: Vec<Arc<str>> = texts.iter().map(|text| recent(text)).collect();
+        assert!(held.iter().zip(&texts).all(|(held, text)| **held == **text));
+    }
+}
