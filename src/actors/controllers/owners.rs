@@ -138,10 +138,12 @@ pub async fn remove_finalizer<K: KubeObject>(api: &Api<K>, name: &str, uid: &str
     skip_gone(api.patch(name, "", PatchType::StrategicMerge, &patch).await)
 }
 
+/// `None` where the object is gone, or is another one of its name: that is a UID which does not fit (422, as upstream). A
+/// conflict is tried again.
 fn skip_gone<K>(result: Result<Arc<K>, Status>) -> Result<Option<Arc<K>>, Status> {
     match result {
         Ok(object) => Ok(Some(object)),
-        Err(status) if status.is_not_found() || status.is_conflict() || status.code == 422 => Ok(None),
+        Err(status) if status.is_not_found() || status.code == 422 => Ok(None),
         Err(status) => Err(status),
     }
 }
