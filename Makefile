@@ -11,7 +11,7 @@ TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/tr
 # How our program is built; the tests build it along with theirs.
 BUILD ?= cargo build --profile $(PROFILE) --bin troupe
 
-.PHONY: up down test bench lint images build install deps test-deps
+.PHONY: up down test fuzz bench lint images build install deps test-deps
 
 ## Start a cluster on this machine
 up: deps build images
@@ -43,6 +43,10 @@ install: build images
 
 test: test-deps
 	./tests/run.sh
+
+## Fuzz everything that takes bytes of others, FUZZ_SECONDS a target (make fuzz TARGETS="json yaml" FUZZ_SECONDS=60)
+fuzz: deps
+	./fuzz/run.sh $(TARGETS)
 
 bench: deps
 	./tests/bench.sh

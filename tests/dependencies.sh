@@ -52,7 +52,7 @@ while read -r manifest; do
     folder=$(dirname "$manifest")
     if [ "$folder" = . ]; then
         used "$manifest" dependencies src/lib.rs src/bin/troupe
-        used "$manifest" dev-dependencies src/lib.rs src/bin/troupe tests
+        used "$manifest" dev-dependencies src/lib.rs src/bin/troupe tests fuzz/src
     else
         used "$manifest" dependencies "$folder"
         used "$manifest" dev-dependencies "$folder"

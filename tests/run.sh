@@ -7,4 +7,6 @@ cd "$(dirname "$0")/.."
 # they ask for more features of what both depend on, so that a build of its own would compile much of it a second time.
 make --no-print-directory images PROFILE=dev BUILD="cargo test --workspace --no-run"
 
-cargo test --workspace
+# Attacks come last and one at a time: each watches how others fare meanwhile.
+cargo test --workspace --lib --bins --test clients --test fuzz --test integration
+cargo test --workspace --test attacks -- --test-threads=1

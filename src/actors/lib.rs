@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod controllers;
 pub mod dns;
+pub mod files;
 pub mod insight;
 pub mod kubelet;
 pub mod metrics;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use troupe_api::{
-    client,
+    admission::pod_security,
+    client, flow,
     http::{ExtraRoute, VersionInfo, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
@@ -34,8 +35,10 @@ impl Sources {
     /// Everything that this process counts. Parts that do not run in it have no series.
     pub fn scrape(&self) -> Bytes {
         let mut collectors: Vec<&dyn Collect> = self.own.iter().map(|source| &**source).collect();
+        collectors.extend(flow::COLLECTORS);
         collectors.extend(monitor::COLLECTORS);
         collectors.extend(apiserver::metrics::COLLECTORS);
+        collectors.extend(pod_security::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);

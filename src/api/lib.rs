@@ -9,14 +9,20 @@
 extern crate self as troupe_api;
 
 pub mod admission;
+pub mod aside;
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod decoding;
 pub mod flow;
+#[cfg(test)]
+mod growth;
 pub mod http;
 pub mod memo;
+pub mod memory;
 pub mod meta;
 pub mod metrics;
+pub mod notices;
 pub mod patch;
 pub mod projection;
 pub mod quota;

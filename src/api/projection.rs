@@ -31,6 +31,11 @@ pub struct MetaProjection {
 }
 
 impl MetaProjection {
+    /// The owner that is marked as controller.
+    pub fn controller(&self) -> Option<&OwnerProjection> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+
     /// Gives back what decoding took and did not need.
     pub(crate) fn shrink(&mut self) {
         self.finalizers.shrink_to_fit();
@@ -39,7 +44,7 @@ impl MetaProjection {
 }
 
 /// An owner reference as the garbage collector and controllers need it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerProjection {
     #[serde(deserialize_with = "common")]
@@ -62,6 +67,19 @@ impl Labels {
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
         Some(&self.0[at].1)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 

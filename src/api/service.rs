@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::{
     meta::{Cause, FieldSelector, GroupResource, LabelSelector, Object, ObjectKey, Revision},
-    resources::Resource,
+    notices::Notices,
+    resources::{Resource, Served, validation::grace_period},
     status::Status,
     stored::StoredObject,
 };
@@ -77,6 +78,11 @@ impl Target {
 
     pub fn group_resource(&self) -> GroupResource {
         self.resource.group_resource()
+    }
+
+    /// The version that the client speaks.
+    pub fn served(&self) -> &Arc<Served> {
+        self.resource.version(&self.version)
     }
 }
 
@@ -154,6 +160,18 @@ pub struct DeleteOptions {
     pub propagation: Option<Propagation>,
 }
 
+impl DeleteOptions {
+    /// Refuses a grace period that no clock can count.
+    ///
+    /// # Errors
+    /// 422 that names the field.
+    pub fn validate(&self) -> Result<(), Status> {
+        let mut errors = Vec::new();
+        grace_period(&mut errors, "gracePeriodSeconds", self.grace_period_seconds);
+        if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors)) }
+    }
+}
+
 /// The media type of a PATCH body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
@@ -182,8 +200,20 @@ pub enum Body {
     Json(Bytes),
     /// YAML as the client sent it.
     Yaml(Bytes),
+    /// A protobuf message in its envelope as the client sent it.
+    Protobuf(Bytes),
     /// A tree from a typed client in this process.
     Tree(Object),
+}
+
+impl Body {
+    /// How long a body is that still wants decoding.
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Body::Json(bytes) | Body::Yaml(bytes) | Body::Protobuf(bytes) => bytes.len(),
+            Body::Tree(_) => 0,
+        }
+    }
 }
 
 impl Operation {
@@ -207,6 +237,8 @@ pub struct ApiCall {
     pub target: Target,
     pub operation: Operation,
     pub cause: Cause,
+    /// Shared with whoever makes the call.
+    pub notices: Notices,
 }
 
 /// A LIST: objects of one revision, shared with the snapshot they came from.
@@ -303,6 +335,16 @@ pub trait ApiService: Send + Sync + 'static {
 
     /// The live resource table.
     fn registry(&self) -> Arc<crate::resources::Registry>;
+
+    /// Whether it refuses everything from now on: work through it leads nowhere and is not tried again.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Resolves when it refuses everything; for most never.
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Synchronous reads of current state from the watch caches, for admission, authorizers and token checks.

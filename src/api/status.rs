@@ -148,6 +148,12 @@ impl FieldError {
         FieldError { kind: FieldErrorKind::TooLong, field: field.into(), value: None, detail }
     }
 
+    /// `Too many: 3: must have at most 2 items`.
+    pub fn too_many(field: impl Into<String>, count: usize, most: usize) -> Self {
+        let detail = format!("must have at most {most} items");
+        FieldError { kind: FieldErrorKind::TooMany, field: field.into(), value: Some(count.to_string()), detail }
+    }
+
     fn body(&self) -> String {
         let mut text = self.kind.words().1.to_owned();
         for part in [self.value.as_deref(), (!self.detail.is_empty()).then_some(self.detail.as_str())].into_iter().flatten() {
@@ -163,6 +169,9 @@ impl fmt::Display for FieldError {
         write!(f, "{}: {}", self.field, self.body())
     }
 }
+
+/// An answer lists no more errors than this: a body may have one for every few bytes.
+const MAX_ERRORS: usize = 1000;
 
 impl Status {
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
@@ -202,8 +211,13 @@ impl Status {
     }
 
     /// 422 with a cause per field. `group` and `kind` are the object's, not the resource's.
-    pub fn invalid(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
-        let listed = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    pub fn invalid(group: &str, kind: &str, name: &str, mut errors: Vec<FieldError>) -> Self {
+        let more = errors.len().saturating_sub(MAX_ERRORS);
+        errors.truncate(MAX_ERRORS);
+        let mut listed = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if more > 0 {
+            listed.push(format!("and {more} more"));
+        }
         let listed = if listed.len() == 1 { listed.join("") } else { format!("[{}]", listed.join(", ")) };
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let causes = errors
@@ -222,6 +236,11 @@ impl Status {
 
     pub fn bad_request(message: impl Into<String>) -> Self {
         Status::new(400, Reason::BadRequest, message)
+    }
+
+    /// 413: a body, or what it stands for, is larger than it may be.
+    pub fn too_large(why: impl fmt::Display) -> Self {
+        Status::new(413, Reason::RequestEntityTooLarge, format!("Request entity too large: {why}"))
     }
 
     pub fn unauthorized() -> Self {
@@ -284,22 +303,81 @@ impl Status {
         self.reason == Reason::AlreadyExists
     }
 
-    /// The JSON document that goes over the wire.
+    /// The JSON document that goes over the wire, as a tree.
     pub fn to_json(&self) -> serde_json::Value {
-        let mut value = serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "code": self.code,
-        });
-        if self.reason != Reason::Unknown {
-            value["reason"] = serde_json::json!(self.reason);
+        serde_json::to_value(self.document()).expect("texts and numbers always encode")
+    }
+
+    /// The JSON document that goes over the wire; its fields stand in the order of upstream's.
+    pub fn to_text(&self) -> String {
+        self.document().to_text()
+    }
+
+    /// The same with details, empty ones if there are none.
+    pub fn to_text_with_details(&self) -> String {
+        let none = StatusDetails::default();
+        Document { details: self.details.as_deref().or(Some(&none)), ..self.document() }.to_text()
+    }
+
+    fn document(&self) -> Document<'_> {
+        Document {
+            kind: "Status",
+            api_version: "v1",
+            metadata: DocumentMetadata { resume: self.continue_token.as_deref() },
+            status: "Failure",
+            message: &self.message,
+            reason: self.reason,
+            details: self.details.as_deref(),
+            code: self.code,
         }
-        if let Some(details) = &self.details {
-            value["details"] = serde_json::json!(details);
-        }
-        if let Some(token) = &self.continue_token {
-            value["metadata"]["continue"] = serde_json::json!(token);
-        }
-        value
+    }
+}
+
+/// The document of a call that succeeded and has nothing else to show, in the same order. A `code` of 0 is left out.
+pub fn success_text(details: Option<&StatusDetails>, code: u16) -> String {
+    let metadata = DocumentMetadata { resume: None };
+    let (reason, message) = (Reason::Unknown, "");
+    Document { kind: "Status", api_version: "v1", metadata, status: "Success", message, reason, details, code }.to_text()
+}
+
+/// `metav1.Status` as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: DocumentMetadata<'a>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "Reason::is_unknown")]
+    reason: Reason,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a StatusDetails>,
+    #[serde(skip_serializing_if = "is_no_code")]
+    code: u16,
+}
+
+/// The part of `metav1.ListMeta` that failures have.
+#[derive(Serialize)]
+struct DocumentMetadata<'a> {
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    resume: Option<&'a str>,
+}
+
+impl Document<'_> {
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers always encode")
+    }
+}
+
+fn is_no_code(code: &u16) -> bool {
+    *code == 0
+}
+
+impl Reason {
+    fn is_unknown(&self) -> bool {
+        *self == Reason::Unknown
     }
 }
 
@@ -328,5 +406,18 @@ mod tests {
             "Pod \"p\" is invalid: [spec.x: Invalid value: \"v\": bad, spec.y: Unsupported value: \"z\": supported values: \"A\", \"B\"]"
         );
         assert_eq!(both.to_json()["details"]["causes"][0]["reason"], "FieldValueInvalid");
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_upstreams() {
+        let missing = Status::not_found(&GroupResource::new("apps", "deployments"), "web");
+        let details = r#"{"name":"web","group":"apps","kind":"deployments"}"#;
+        let head = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status""#;
+        assert_eq!(
+            missing.to_text(),
+            format!(r#"{head}:"Failure","message":"deployments.apps \"web\" not found","reason":"NotFound","details":{details},"code":404}}"#)
+        );
+        assert_eq!(success_text(missing.details.as_deref(), 0), format!(r#"{head}:"Success","details":{details}}}"#));
+        assert_eq!(success_text(None, 201), format!(r#"{head}:"Success","code":201}}"#));
     }
 }

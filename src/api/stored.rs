@@ -12,10 +12,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
+    decoding,
     memo::{Encoded, MemoSlot, Memos},
     meta::{Object, ObjectKey, Revision, Uid},
     projection::MetaProjection,
-    resources::Strategy,
+    resources::Resource,
 };
 
 /// A type of k8s-openapi that stands for a whole API object.
@@ -49,7 +50,7 @@ pub struct StoredObject {
     meta: Arc<MetaProjection>,
     /// The typed object, as long as it is in use or the budget lasts.
     typed: MemoSlot<Typed>,
-    /// Values of the strategy's selectable paths, in its order; computed when the first field selector asks.
+    /// Values of the resource's selectable paths, in its order; computed when the first field selector asks.
     fields: OnceLock<Box<[Option<Box<str>>]>>,
     /// Another encoding, as long as its owner affords it.
     pub(crate) encoding: MemoSlot<Encoded>,
@@ -172,17 +173,22 @@ impl StoredObject {
         }
     }
 
+    /// Whether the selectable fields of its kind have been decoded.
+    pub fn knows_fields(&self) -> bool {
+        self.fields.get().is_some()
+    }
+
     /// The value of a selectable field; `None` where the kind has no such field to select by.
-    pub fn selectable_field(&self, strategy: &dyn Strategy, path: &str) -> Option<String> {
+    pub fn selectable_field(&self, resource: &Resource, path: &str) -> Option<String> {
         match path {
             "metadata.name" => return Some(self.key.name.to_string()),
             "metadata.namespace" => return Some(self.key.namespace.to_string()),
             _ => {}
         }
-        let at = strategy.selectable_paths().iter().position(|known| *known == path)?;
+        let at = resource.selectable.iter().position(|known| **known == *path)?;
         let fields = self.fields.get_or_init(|| {
             let object = self.to_object();
-            strategy.selectable_paths().iter().map(|path| strategy.selectable_field(&object, path).map(String::into_boxed_str)).collect()
+            resource.selectable.iter().map(|path| resource.strategy.selectable_field(&object, path).map(String::into_boxed_str)).collect()
         });
         fields.get(at)?.as_deref().map(str::to_owned)
     }
@@ -244,9 +250,11 @@ impl StoredObject {
     /// # Errors
     /// When the stored JSON does not fit the type.
     pub fn typed<K: KubeObject>(self: &Arc<Self>) -> Result<Arc<K>, serde_json::Error> {
+        decoding::note_asked(self.encoded.len());
         if let Some(known) = self.typed.peek(|memo| memo.clone().downcast::<K>().ok()) {
             return Ok(known);
         }
+        decoding::note(self.encoded.len());
         let (before, after) = around_managed_fields(&self.encoded)?;
         let mut object: K = if after.is_empty() { serde_json::from_slice(before)? } else { serde_json::from_slice(&[before, after].concat())? };
         object.metadata_mut().resource_version = Some(self.revision.to_string());

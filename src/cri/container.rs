@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
-    expand::expand,
+    expand::{self, TooLarge, expand},
     names::{self, PodIdentity},
     proto,
     resources::{self, MachineSize},
@@ -25,19 +25,26 @@ pub struct ContainerInputs<'a> {
     pub mounts: Vec<proto::Mount>,
     pub devices: Vec<proto::Device>,
     pub machine: MachineSize,
+    /// The sizes of the machine's huge pages, such as `2MB`.
+    pub hugepages: &'a [String],
+    /// What of the machine is hidden beside what always is.
+    pub masked_paths: &'a [String],
     pub seccomp_root: &'a str,
 }
 
 /// The config of one container of a pod.
-pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> proto::ContainerConfig {
-    let values: HashMap<String, String> = inputs.env.iter().cloned().collect();
-    let expanded = |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &values)).collect();
+///
+/// # Errors
+/// For what the container asks for and this node cannot give.
+pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInputs<'_>) -> Result<proto::ContainerConfig, String> {
+    let (command, args) = started_with(container, inputs.env).map_err(|error| error.to_string())?;
     let image = container.image.clone().unwrap_or_default();
-    proto::ContainerConfig {
+    let node = security::NodePaths { seccomp_root: inputs.seccomp_root, masked: inputs.masked_paths };
+    Ok(proto::ContainerConfig {
         metadata: Some(proto::ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
         image: Some(proto::ImageSpec { image: inputs.image_ref.to_owned(), user_specified_image: image, ..Default::default() }),
-        command: expanded(&container.command),
-        args: expanded(&container.args),
+        command,
+        args,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: inputs.env.iter().map(|(key, value)| proto::KeyValue { key: key.clone(), value: value.clone() }).collect(),
         labels: labels(pod, container),
@@ -49,11 +56,27 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         mounts: inputs.mounts,
         devices: inputs.devices,
         linux: Some(proto::LinuxContainerConfig {
-            resources: Some(resources::container_resources(pod, container, inputs.machine)),
-            security_context: Some(security::container_security(pod, container, inputs.image_user, inputs.seccomp_root)),
+            resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.hugepages)),
+            security_context: Some(security::container_security(pod, container, inputs.image_user, &node)?),
         }),
         ..Default::default()
-    }
+    })
+}
+
+/// The container's command and arguments with their references replaced: what, with the environment, its program is started with.
+fn started_with(container: &Container, env: &[(String, String)]) -> Result<(Vec<String>, Vec<String>), TooLarge> {
+    let values: HashMap<&str, &str> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut room = expand::MOST;
+    env.iter().try_for_each(|(name, value)| expand::take(&mut room, name.len() + 1 + value.len()))?;
+    let mut expanded = |words: &Option<Vec<String>>| -> Result<Vec<String>, TooLarge> {
+        let word = |word: &String| {
+            let word = expand(word, |name| values.get(name).copied(), room)?;
+            expand::take(&mut room, word.len())?;
+            Ok(word)
+        };
+        words.iter().flatten().map(word).collect()
+    };
+    Ok((expanded(&container.command)?, expanded(&container.args)?))
 }
 
 fn labels(pod: &Pod, container: &Container) -> HashMap<String, String> {
@@ -66,27 +89,25 @@ fn labels(pod: &Pod, container: &Container) -> HashMap<String, String> {
     ])
 }
 
-/// What a kubelet needs to know about a container when its pod's spec is gone.
+/// What a kubelet needs to know about a container when its pod's spec is gone. What is long is not noted: the runtime repeats all of it
+/// in each listing.
 fn annotations(pod: &Pod, container: &Container, attempt: u32) -> HashMap<String, String> {
     let json = |value: serde_json::Result<String>| value.expect("an API type always encodes");
     let mut all = HashMap::from([
         (names::CONTAINER_HASH.to_owned(), names::container_hash(container)),
         (names::RESTART_COUNT.to_owned(), attempt.to_string()),
-        (names::TERMINATION_PATH.to_owned(), container.termination_message_path.clone().unwrap_or_default()),
         (names::TERMINATION_POLICY.to_owned(), container.termination_message_policy.clone().unwrap_or_default()),
     ]);
-    if let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref()) {
-        all.insert(names::PRE_STOP.to_owned(), json(serde_json::to_string(hook)));
-    }
-    if let Some(ports) = &container.ports {
-        all.insert(names::CONTAINER_PORTS.to_owned(), json(serde_json::to_string(ports)));
-    }
-    if let Some(grace) = pod.metadata.deletion_grace_period_seconds {
-        all.insert(names::POD_DELETION_GRACE.to_owned(), grace.to_string());
-    }
-    if let Some(grace) = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds) {
-        all.insert(names::POD_TERMINATION_GRACE.to_owned(), grace.to_string());
-    }
+    let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let optional = [
+        (names::TERMINATION_PATH, Some(container.termination_message_path.clone().unwrap_or_default())),
+        (names::PRE_STOP, hook.map(|hook| json(serde_json::to_string(hook)))),
+        (names::CONTAINER_PORTS, container.ports.as_ref().map(|ports| json(serde_json::to_string(ports)))),
+        (names::POD_DELETION_GRACE, pod.metadata.deletion_grace_period_seconds.map(|grace| grace.to_string())),
+        (names::POD_TERMINATION_GRACE, pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).map(|grace| grace.to_string())),
+    ];
+    let short = optional.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
+    all.extend(short.filter(|(_, text)| text.len() <= names::LONGEST_CONTAINER_NOTE));
     all
 }
 
@@ -97,6 +118,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_long_hook_is_not_noted_at_the_runtime() {
+        let noted = |length: usize| {
+            let hook = json!({"preStop": {"exec": {"command": ["x".repeat(length)]}}});
+            let container: Container = serde_json::from_value(json!({"name": "c", "lifecycle": hook})).expect("a container");
+            annotations(&Pod::default(), &container, 0).contains_key(names::PRE_STOP)
+        };
+        assert_eq!((noted(900), noted(1_200_000)), (true, false));
+    }
+
+    #[test]
+    fn arguments_that_no_program_takes_are_not_made() {
+        let env = [("A".to_owned(), "x".repeat(100_000))];
+        let with = |args: usize| {
+            let container = Container { args: Some(vec!["$(A)".to_owned(); args]), ..Container::default() };
+            started_with(&container, &env).map(|(_, args)| args.len())
+        };
+        assert_eq!((with(19), with(20), with(1_000_000)), (Ok(19), Err(TooLarge), Err(TooLarge)));
+    }
+
+    #[test]
     fn arguments_see_the_environment() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"},
             "spec": {"terminationGracePeriodSeconds": 5, "containers": [{"name": "c", "image": "i", "command": ["echo"], "args": ["$(A)", "$(B)"]}]}}))
@@ -105,14 +146,16 @@ mod tests {
         let inputs = ContainerInputs {
             attempt: 3,
             image_ref: "sha256:1",
-            image_user: &ImageUser::default(),
+            image_user: &ImageUser::Uid(0),
             env: &env,
             mounts: Vec::new(),
             devices: Vec::new(),
             machine: MachineSize::default(),
+            hugepages: &[],
+            masked_paths: &[],
             seccomp_root: "",
         };
-        let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs);
+        let config = container_config(&pod, &pod.spec.as_ref().expect("a spec").containers[0], inputs).expect("is translated");
         assert_eq!(config.args, ["1", "$(B)"]);
         assert_eq!(config.annotations[names::RESTART_COUNT], "3");
         assert_eq!(config.annotations[names::POD_TERMINATION_GRACE], "5");

@@ -30,6 +30,12 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Long lists (images, stats) exceed tonic's 4 MiB.
 const MESSAGE_LIMIT: usize = 64 << 20;
 
+/// A time as the runtime takes it. More than it can count in nanoseconds would wrap around there and mean "at once".
+fn whole_seconds(time: Duration) -> i64 {
+    const MOST: u64 = i32::MAX as u64;
+    time.as_secs().min(MOST).cast_signed()
+}
+
 /// A client of one runtime. It connects on first use and reconnects by itself; cheap to clone.
 #[derive(Clone)]
 pub struct GrpcRuntime {
@@ -60,6 +66,23 @@ impl GrpcRuntime {
     /// The socket's path.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    async fn containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
+        let request = proto::ListContainersRequest { filter: Some(filter) };
+        Ok(call(CALL_TIMEOUT, self.runtime.clone().list_containers(request)).await?.containers)
+    }
+
+    /// The same sandbox by sandbox: a runtime answers with no more than so many bytes (containerd with 16 MiB), and pods decide how
+    /// much is said of their containers.
+    async fn containers_of_each_sandbox(&self, filter: &proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
+        let mut all = Vec::new();
+        for sandbox in self.list_pod_sandboxes(proto::PodSandboxFilter::default()).await? {
+            if filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == sandbox.id {
+                all.extend(self.containers(proto::ContainerFilter { pod_sandbox_id: sandbox.id, ..filter.clone() }).await?);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -108,8 +131,12 @@ async fn call<T>(limit: Duration, reply: impl Future<Output = Result<tonic::Resp
     }
 }
 
+fn missing(what: &str) -> CriError {
+    CriError::Failed { code: "Internal", message: format!("the container runtime answered without {what}") }
+}
+
 fn present<T>(part: Option<T>, what: &str) -> CriResult<T> {
-    part.ok_or_else(|| CriError::Failed { code: "Internal", message: format!("the container runtime answered without {what}") })
+    part.ok_or_else(|| missing(what))
 }
 
 fn image_spec(image: &str) -> Option<proto::ImageSpec> {
@@ -122,9 +149,9 @@ impl Runtime for GrpcRuntime {
         call(CALL_TIMEOUT, self.runtime.clone().version(proto::VersionRequest { version: "0.1.0".into() })).await
     }
 
-    async fn status(&self) -> CriResult<proto::RuntimeStatus> {
+    async fn status(&self) -> CriResult<proto::StatusResponse> {
         let reply = call(CALL_TIMEOUT, self.runtime.clone().status(proto::StatusRequest { verbose: false })).await?;
-        present(reply.status, "its status")
+        if reply.status.is_some() { Ok(reply) } else { Err(missing("its status")) }
     }
 
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
@@ -164,8 +191,8 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn stop_container(&self, id: &str, timeout: Duration) -> CriResult<()> {
-        let request = proto::StopContainerRequest { container_id: id.to_owned(), timeout: timeout.as_secs().cast_signed() };
-        absent_is_done(call(timeout + CALL_TIMEOUT, self.runtime.clone().stop_container(request)).await.map(drop))
+        let request = proto::StopContainerRequest { container_id: id.to_owned(), timeout: whole_seconds(timeout) };
+        absent_is_done(call(timeout.saturating_add(CALL_TIMEOUT), self.runtime.clone().stop_container(request)).await.map(drop))
     }
 
     async fn remove_container(&self, id: &str) -> CriResult<()> {
@@ -174,8 +201,10 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn list_containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
-        let request = proto::ListContainersRequest { filter: Some(filter) };
-        Ok(call(CALL_TIMEOUT, self.runtime.clone().list_containers(request)).await?.containers)
+        match self.containers(filter.clone()).await {
+            Err(error) if error.is_too_large() => self.containers_of_each_sandbox(&filter).await,
+            listed => listed,
+        }
     }
 
     async fn container_status(&self, id: &str) -> CriResult<proto::ContainerStatus> {
@@ -200,9 +229,9 @@ impl Runtime for GrpcRuntime {
 
     async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> CriResult<ExecOutput> {
         // The runtime counts whole seconds and 0 means "for ever".
-        let seconds = timeout.as_secs().max(1).cast_signed();
+        let seconds = whole_seconds(timeout).max(1);
         let request = proto::ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: seconds };
-        let reply = call(timeout + SLACK, self.runtime.clone().exec_sync(request)).await?;
+        let reply = call(timeout.saturating_add(SLACK), self.runtime.clone().exec_sync(request)).await?;
         Ok(ExecOutput { stdout: reply.stdout, stderr: reply.stderr, exit_code: reply.exit_code })
     }
 

@@ -7,7 +7,9 @@
 pub mod container;
 pub mod expand;
 pub mod fake;
+pub mod features;
 pub mod grpc;
+pub mod mounts;
 pub mod names;
 pub mod quantity;
 pub mod resources;
@@ -19,5 +21,6 @@ pub mod security;
 pub use k8s_cri::v1 as proto;
 
 pub use fake::FakeRuntime;
+pub use features::RuntimeFeatures;
 pub use grpc::GrpcRuntime;
 pub use runtime::{CriError, ExecOutput, Runtime};

@@ -2,7 +2,10 @@
 //!
 //! They are upstream's, so that tools (crictl, log collectors) and a swapped kubelet find everything.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -18,6 +21,25 @@ pub const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
 pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
 pub const POD_DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 pub const POD_TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// A label or an annotation of a pod that is longer is not told to the runtime, and no more than these of all, in bytes: the runtime
+/// repeats them in each listing of all pods, and answers with no more than so much (containerd with 16 MiB).
+const LONGEST_NOTE: usize = 4 << 10;
+const ALL_NOTES: usize = 12 << 10;
+/// The same for what is noted of one container: a pod may have many.
+pub const LONGEST_CONTAINER_NOTE: usize = 1 << 10;
+
+/// Of a pod's labels or annotations those that the runtime is told, in their order.
+pub fn told(all: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    let mut room = ALL_NOTES;
+    all.iter().filter_map(move |(name, value)| {
+        let size = name.len() + value.len();
+        (size <= room.min(LONGEST_NOTE)).then(|| {
+            room -= size;
+            (name.clone(), value.clone())
+        })
+    })
+}
 
 /// Who a pod is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,13 +85,13 @@ pub fn legacy_log_name(pod: &PodIdentity, container: &str, container_id: &str) -
     format!("{}_{}_{container}-{container_id}.log", pod.name, pod.namespace)
 }
 
-/// The cgroup of a pod below the hierarchy's root, for the cgroupfs driver: `/<root>/kubepods[/<qos>]/pod<uid>`.
-pub fn cgroup_parent(cgroup_root: &str, qos_class: &str, uid: &str) -> String {
-    let root = cgroup_root.trim_matches('/');
-    let root = if root.is_empty() { String::new() } else { format!("/{root}") };
+/// The cgroup of a pod below the hierarchy's root, for the cgroupfs driver: `/<parent>[/<qos>]/pod<uid>`, where the parent is
+/// the cgroup that holds the pods of this node and nothing else (`kubepods` by default).
+pub fn pod_cgroup(parent: &str, qos_class: &str, uid: &str) -> String {
+    let parent = parent.trim_matches('/');
     match qos_class {
-        "Guaranteed" => format!("{root}/kubepods/pod{uid}"),
-        class => format!("{root}/kubepods/{}/pod{uid}", class.to_lowercase()),
+        "Guaranteed" => format!("/{parent}/pod{uid}"),
+        class => format!("/{parent}/{}/pod{uid}", class.to_lowercase()),
     }
 }
 
@@ -86,15 +108,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guaranteed_pod_sits_right_below_kubepods() {
-        assert_eq!(cgroup_parent("", "Guaranteed", "u"), "/kubepods/podu");
-        assert_eq!(cgroup_parent("/a/", "BestEffort", "u"), "/a/kubepods/besteffort/podu");
+    fn a_guaranteed_pod_sits_right_below_the_parent() {
+        assert_eq!(pod_cgroup("kubepods", "Guaranteed", "u"), "/kubepods/podu");
+        assert_eq!(pod_cgroup("/a/b/", "BestEffort", "u"), "/a/b/besteffort/podu");
     }
 
     #[test]
     fn logs_lie_where_upstream_puts_them() {
         let pod = PodIdentity { namespace: "ns".into(), name: "web".into(), uid: "1".into() };
         assert_eq!(pod.log_file(Path::new("/var/log/pods"), "c", 2), Path::new("/var/log/pods/ns_web_1/c/2.log"));
+    }
+
+    #[test]
+    fn what_a_pod_says_of_itself_does_not_fill_the_runtimes_listings() {
+        let all: BTreeMap<String, String> = (0..5000).map(|index| (format!("label{index:04}"), "x".repeat(100))).collect();
+        let kept: Vec<_> = told(&all).collect();
+        assert_eq!((kept.len(), kept[0].0.as_str()), (ALL_NOTES / 109, "label0000"));
+        let mixed = BTreeMap::from([("a".to_owned(), "x".repeat(200_000)), ("b".to_owned(), "1".to_owned())]);
+        assert_eq!(told(&mixed).map(|(name, _)| name).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -21,12 +21,29 @@ const MAX_SHARES: i64 = 262_144;
 const NODE_CRITICAL: i32 = 2_000_001_000;
 const GUARANTEED_OOM: i64 = -997;
 const BEST_EFFORT_OOM: i64 = 1000;
+/// In thousandths of the machine's memory.
+const AHEAD_OF_DAEMONS: i64 = 100;
 
 /// What of the machine the translation needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MachineSize {
     pub cpus: i64,
     pub memory_bytes: i64,
+    /// The daemons' own `oom_score_adj`.
+    pub daemons_oom_score_adj: i64,
+}
+
+impl MachineSize {
+    /// The least score of a container: any goes before the daemons that all others depend on. Where these are as safe as
+    /// upstream's kubelet, the least score is upstream's; where nothing may be made safer than others, containers are
+    /// made less safe, by more than the daemons themselves weigh.
+    fn least_oom_score_adj(self) -> i64 {
+        if self.daemons_oom_score_adj < GUARANTEED_OOM {
+            GUARANTEED_OOM
+        } else {
+            (self.daemons_oom_score_adj + AHEAD_OF_DAEMONS).min(BEST_EFFORT_OOM)
+        }
+    }
 }
 
 fn requests(container: &Container) -> Option<&BTreeMap<String, Quantity>> {
@@ -40,6 +57,12 @@ fn limits(container: &Container) -> Option<&BTreeMap<String, Quantity>> {
 /// A request, or the limit where there is no request (upstream's defaulting).
 fn request_of<'a>(container: &'a Container, name: &str) -> Option<&'a Quantity> {
     requests(container).and_then(|map| map.get(name)).or_else(|| limits(container)?.get(name))
+}
+
+/// A container's limit, or its pod's where it has none of its own.
+fn limit_of<'a>(pod: Option<&'a PodSpec>, container: &'a Container, name: &str) -> Option<&'a Quantity> {
+    let of_pod = || pod?.resources.as_ref()?.limits.as_ref()?.get(name);
+    limits(container).and_then(|map| map.get(name)).or_else(of_pod)
 }
 
 /// The containers that count: init containers and containers.
@@ -90,71 +113,103 @@ fn class_of<'a>(all: impl Iterator<Item = &'a ResourceRequirements>) -> &'static
 
 /// CPU shares of a request in thousandths of a CPU.
 pub fn cpu_shares(milli: i64) -> i64 {
-    (milli * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES)
+    (milli.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)
 }
 
 /// CFS quota in µs per period of 100 ms; 0 means unlimited.
 pub fn cpu_quota(milli: i64) -> i64 {
-    if milli == 0 { 0 } else { (milli * CPU_PERIOD / 1000).max(MIN_QUOTA) }
+    if milli == 0 { 0 } else { milli.saturating_mul(CPU_PERIOD / 1000).max(MIN_QUOTA) }
 }
 
 /// How readily the kernel kills a container's processes when memory is short.
 pub fn oom_score_adj(pod: &Pod, container: &Container, machine: MachineSize) -> i64 {
     let node_critical = pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= NODE_CRITICAL);
-    match qos_class(pod) {
+    let score = match qos_class(pod) {
         _ if node_critical => GUARANTEED_OOM,
         "Guaranteed" => GUARANTEED_OOM,
         "BestEffort" => BEST_EFFORT_OOM,
         _ => {
             let request = request_of(container, "memory").map_or(0, |quantity| value(&quantity.0));
-            let score = 1000 - 1000 * request / machine.memory_bytes.max(1);
+            let score = 1000_i64.saturating_sub(request.saturating_mul(1000) / machine.memory_bytes.max(1));
             // Burstable containers die before guaranteed ones and after best-effort ones.
             if score < 1000 + GUARANTEED_OOM { 1000 + GUARANTEED_OOM } else { score.min(999) }
         }
-    }
+    };
+    score.max(machine.least_oom_score_adj())
 }
 
-/// Requests and limits of one container.
-pub fn container_resources(pod: &Pod, container: &Container, machine: MachineSize) -> proto::LinuxContainerResources {
+/// Requests and limits of one container. `hugepages` are the sizes of the machine's huge pages, such as `2MB`.
+pub fn container_resources(pod: &Pod, container: &Container, machine: MachineSize, hugepages: &[String]) -> proto::LinuxContainerResources {
     let milli = |quantity: Option<&Quantity>| quantity.map_or(0, |quantity| milli_value(&quantity.0));
-    let cpu_limit = milli(limits(container).and_then(|map| map.get("cpu")));
-    let memory_limit = limits(container).and_then(|map| map.get("memory")).map_or(0, |quantity| value(&quantity.0));
+    let spec = pod.spec.as_ref();
+    let cpu_limit = milli(limit_of(spec, container, "cpu"));
+    let memory_limit = limit_of(spec, container, "memory").map_or(0, |quantity| value(&quantity.0));
     proto::LinuxContainerResources {
         cpu_period: CPU_PERIOD,
         cpu_quota: cpu_quota(cpu_limit),
         cpu_shares: cpu_shares(milli(request_of(container, "cpu"))),
         memory_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score_adj(pod, container, machine),
-        hugepage_limits: hugepages(container),
+        hugepage_limits: hugepage_limits(spec, container, hugepages),
         ..Default::default()
     }
 }
 
-fn hugepages(container: &Container) -> Vec<proto::HugepageLimit> {
-    let pages = limits(container).into_iter().flatten().filter_map(|(name, quantity)| {
-        let size = name.strip_prefix("hugepages-")?;
-        let page_size = size.replace("Mi", "MB").replace("Gi", "GB").replace("Ki", "KB");
-        Some(proto::HugepageLimit { page_size, limit: value(&quantity.0).unsigned_abs() })
-    });
-    pages.collect()
+/// For each size of pages what the container may have: none unless it asks.
+fn hugepage_limits(pod: Option<&PodSpec>, container: &Container, sizes: &[String]) -> Vec<proto::HugepageLimit> {
+    let limit = |page_size: &String| {
+        let name = page_size.replace("KB", "Ki").replace("MB", "Mi").replace("GB", "Gi");
+        let limit = limit_of(pod, container, &format!("hugepages-{name}")).map_or(0, |quantity| value(&quantity.0));
+        proto::HugepageLimit { page_size: page_size.clone(), limit: limit.unsigned_abs() }
+    };
+    sizes.iter().map(limit).collect()
 }
 
-/// What the whole pod may use, for the sandbox's config: the sum over containers, unlimited where one is.
+/// What the whole pod may use: its own limits, or what its containers may use together. Without limit is what one of them has
+/// without limit.
 pub fn pod_resources(spec: &PodSpec) -> proto::LinuxContainerResources {
-    let (mut cpu_request, mut cpu_limit, mut memory_limit) = (0, Some(0), Some(0));
-    for container in &spec.containers {
-        let limit = |name: &str| limits(container).and_then(|map| map.get(name));
-        cpu_request += request_of(container, "cpu").map_or(0, |quantity| milli_value(&quantity.0));
-        cpu_limit = cpu_limit.zip(limit("cpu")).map(|(sum, quantity)| sum + milli_value(&quantity.0));
-        memory_limit = memory_limit.zip(limit("memory")).map(|(sum, quantity)| sum + value(&quantity.0));
-    }
+    let own = spec.resources.as_ref();
+    let cpu_request = match own.and_then(|own| own.requests.as_ref().or(own.limits.as_ref())?.get("cpu")) {
+        Some(request) => milli_value(&request.0),
+        None => together(spec, |container| request_of(container, "cpu").map_or(0, |quantity| milli_value(&quantity.0))),
+    };
+    let limit = |name: &str, number: fn(&str) -> i64| {
+        let number = |quantity: &Quantity| number(&quantity.0);
+        if let Some(limit) = own.and_then(|own| own.limits.as_ref()?.get(name)) {
+            return number(limit).saturating_add(overhead(spec, name).map_or(0, number));
+        }
+        let of = |container: &Container| limits(container).and_then(|map| map.get(name)).map_or(0, number);
+        if all_containers(spec).any(|container| of(container) <= 0) {
+            0
+        } else {
+            together(spec, of).saturating_add(overhead(spec, name).map_or(0, number))
+        }
+    };
     proto::LinuxContainerResources {
         cpu_period: CPU_PERIOD,
-        cpu_quota: cpu_quota(cpu_limit.unwrap_or(0)),
+        cpu_quota: cpu_quota(limit("cpu", milli_value)),
         cpu_shares: cpu_shares(cpu_request),
-        memory_limit_in_bytes: memory_limit.unwrap_or(0),
+        memory_limit_in_bytes: limit("memory", value),
         ..Default::default()
     }
+}
+
+fn overhead<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Quantity> {
+    spec.overhead.as_ref()?.get(name)
+}
+
+/// What all containers have together at most: the main ones with the sidecars, or an init container with the sidecars before it.
+fn together(spec: &PodSpec, of: impl Fn(&Container) -> i64) -> i64 {
+    let (mut sidecars, mut most) = (0_i64, 0_i64);
+    for container in spec.init_containers.iter().flatten() {
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.saturating_add(of(container));
+            most = most.max(sidecars);
+        } else {
+            most = most.max(sidecars.saturating_add(of(container)));
+        }
+    }
+    spec.containers.iter().map(of).fold(sidecars, i64::saturating_add).max(most)
 }
 
 #[cfg(test)]
@@ -180,14 +235,87 @@ mod tests {
     fn requests_become_shares_and_limits_become_quota() {
         let pod = pod(json!({"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "2Gi"}}));
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
-        let got = container_resources(&pod, container, MachineSize { cpus: 2, memory_bytes: 4 << 30 });
+        let got = container_resources(&pod, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: 0 }, &[]);
         assert_eq!((got.cpu_shares, got.cpu_quota, got.memory_limit_in_bytes, got.oom_score_adj), (256, 50_000, 2 << 30, 750));
+    }
+
+    #[test]
+    fn the_largest_numbers_are_translated_to_the_largest_that_fit() {
+        let machine = MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: -999 };
+        for huge in ["9223372036854775807", "7Ei", "1e18", "9223372036854775807m"] {
+            let pod = pod(json!({"requests": {"cpu": huge, "memory": huge}, "limits": {"cpu": huge, "memory": huge, "hugepages-2Mi": huge}}));
+            let spec = PodSpec {
+                overhead: Some([("cpu", huge), ("memory", huge)].map(|(name, amount)| (name.to_owned(), Quantity(amount.into()))).into()),
+                ..pod.spec.clone().expect("a spec")
+            };
+            let got = container_resources(&pod, &spec.containers[0], machine, &["2MB".to_owned()]);
+            assert_eq!((got.cpu_shares, got.oom_score_adj), (MAX_SHARES, GUARANTEED_OOM), "{huge}");
+            assert!(got.cpu_quota > 1 << 50 && got.memory_limit_in_bytes > 1 << 50, "{got:?}");
+            let whole = pod_resources(&spec);
+            assert!(whole.cpu_quota >= got.cpu_quota && whole.memory_limit_in_bytes >= got.memory_limit_in_bytes, "{whole:?}");
+        }
+        let burstable = pod(json!({"requests": {"memory": "9223372036854775807"}}));
+        assert_eq!(oom_score_adj(&burstable, &burstable.spec.as_ref().expect("a spec").containers[0], machine), 3);
+    }
+
+    #[test]
+    fn every_container_goes_before_the_daemons() {
+        let guaranteed = pod(json!({"limits": {"cpu": "1", "memory": "1Gi"}}));
+        let container = &guaranteed.spec.as_ref().expect("a spec").containers[0];
+        let score = |daemons| oom_score_adj(&guaranteed, container, MachineSize { cpus: 2, memory_bytes: 4 << 30, daemons_oom_score_adj: daemons });
+        assert_eq!([-999, -998, -997, 0, 950].map(score), [-997, -997, -897, 100, 1000]);
     }
 
     #[test]
     fn a_container_without_requests_gets_the_least_share() {
         let pod = pod(json!({}));
-        let got = container_resources(&pod, &pod.spec.as_ref().expect("a spec").containers[0], MachineSize { cpus: 1, memory_bytes: 1 });
+        let got = container_resources(
+            &pod,
+            &pod.spec.as_ref().expect("a spec").containers[0],
+            MachineSize { cpus: 1, memory_bytes: 1, daemons_oom_score_adj: -999 },
+            &[],
+        );
         assert_eq!((got.cpu_shares, got.cpu_quota, got.oom_score_adj), (2, 0, 1000));
+    }
+
+    #[test]
+    fn huge_pages_are_had_by_those_who_ask() {
+        let sizes = ["2MB".to_owned(), "1GB".to_owned()];
+        let limits = |resources: serde_json::Value| {
+            let pod = pod(resources);
+            let got = container_resources(&pod, &pod.spec.as_ref().expect("a spec").containers[0], MachineSize::default(), &sizes);
+            got.hugepage_limits.into_iter().map(|limit| limit.limit).collect::<Vec<_>>()
+        };
+        assert_eq!(limits(json!({})), [0, 0]);
+        assert_eq!(limits(json!({"limits": {"hugepages-2Mi": "4Mi"}})), [4 << 20, 0]);
+    }
+
+    fn spec(spec: serde_json::Value) -> PodSpec {
+        serde_json::from_value(spec).expect("a spec")
+    }
+
+    #[test]
+    fn a_pods_own_limit_binds_the_pod_and_containers_without_one() {
+        let limited = spec(json!({"resources": {"limits": {"memory": "100Mi", "cpu": "500m"}},
+            "containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"memory": "10Mi"}}}]}));
+        let whole = pod_resources(&limited);
+        assert_eq!((whole.memory_limit_in_bytes, whole.cpu_quota), (100 << 20, 50_000));
+        let pod = Pod { spec: Some(limited.clone()), ..Pod::default() };
+        let memory = |index: usize| container_resources(&pod, &limited.containers[index], MachineSize::default(), &[]).memory_limit_in_bytes;
+        assert_eq!((memory(0), memory(1)), (100 << 20, 10 << 20));
+    }
+
+    #[test]
+    fn a_pod_is_bound_by_what_its_containers_may_use_together() {
+        let with = |init: &str, sidecar: &str, main: &str| {
+            let limit = |memory: &str| json!({"limits": {"memory": memory}});
+            pod_resources(&spec(json!({
+                "initContainers": [{"name": "s", "restartPolicy": "Always", "resources": limit(sidecar)}, {"name": "i", "resources": limit(init)}],
+                "containers": [{"name": "a", "resources": limit(main)}], "overhead": {"memory": "1Mi"}})))
+            .memory_limit_in_bytes
+        };
+        assert_eq!(with("10Mi", "5Mi", "20Mi"), 26 << 20);
+        assert_eq!(with("50Mi", "5Mi", "20Mi"), 56 << 20);
+        assert_eq!(with("50Mi", "0", "20Mi"), 0, "one has no limit");
     }
 }

@@ -33,6 +33,11 @@ impl CriError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, CriError::NotFound(_))
     }
+
+    /// The answer would be longer than the runtime, or this client, takes.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, CriError::Failed { code: "ResourceExhausted" | "OutOfRange", .. })
+    }
 }
 
 /// The result of a call to the runtime.
@@ -53,8 +58,8 @@ pub type EventStream = BoxStream<'static, CriResult<proto::ContainerEventRespons
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
     async fn version(&self) -> CriResult<proto::VersionResponse>;
-    /// The conditions `RuntimeReady` and `NetworkReady`.
-    async fn status(&self) -> CriResult<proto::RuntimeStatus>;
+    /// The conditions `RuntimeReady` and `NetworkReady`, and what the runtime can do.
+    async fn status(&self) -> CriResult<proto::StatusResponse>;
 
     /// Creates and starts a sandbox; gives its id.
     async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String>;

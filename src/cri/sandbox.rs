@@ -17,19 +17,22 @@ pub struct SandboxInputs<'a> {
     pub hostname: String,
     pub dns: proto::DnsConfig,
     pub log_root: &'a Path,
-    pub cgroup_root: &'a str,
-    pub seccomp_root: &'a str,
+    /// The cgroup that holds the pods of this node.
+    pub cgroup_parent: &'a str,
 }
 
 /// The config of a pod's sandbox.
-pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> proto::PodSandboxConfig {
+///
+/// # Errors
+/// For what the pod asks for and this node cannot give.
+pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> Result<proto::PodSandboxConfig, String> {
     let id = PodIdentity::of(pod);
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     let own = [(names::POD_NAME, &id.name), (names::POD_NAMESPACE, &id.namespace), (names::POD_UID, &id.uid)];
-    let mut labels: std::collections::HashMap<_, _> = pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
+    let mut labels: std::collections::HashMap<_, _> = pod.metadata.labels.iter().flat_map(names::told).collect();
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.clone())));
-    proto::PodSandboxConfig {
+    Ok(proto::PodSandboxConfig {
         metadata: Some(proto::PodSandboxMetadata {
             name: id.name.clone(),
             uid: id.uid.clone(),
@@ -41,16 +44,16 @@ pub fn pod_sandbox_config(pod: &Pod, inputs: &SandboxInputs<'_>) -> proto::PodSa
         dns_config: Some(inputs.dns.clone()),
         port_mappings: if spec.host_network == Some(true) { Vec::new() } else { port_mappings(spec) },
         labels,
-        annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
+        annotations: pod.metadata.annotations.iter().flat_map(names::told).collect(),
         linux: Some(proto::LinuxPodSandboxConfig {
-            cgroup_parent: names::cgroup_parent(inputs.cgroup_root, resources::qos_class(pod), &id.uid),
-            security_context: Some(security::sandbox_security(pod, inputs.seccomp_root)),
+            cgroup_parent: names::pod_cgroup(inputs.cgroup_parent, resources::qos_class(pod), &id.uid),
+            security_context: Some(security::sandbox_security(pod)?),
             sysctls: sysctls(spec),
             overhead: None,
             resources: Some(resources::pod_resources(spec)),
         }),
         windows: None,
-    }
+    })
 }
 
 fn sysctls(spec: &PodSpec) -> std::collections::HashMap<String, String> {
@@ -90,8 +93,7 @@ mod tests {
             hostname: "web".into(),
             dns: proto::DnsConfig::default(),
             log_root: Path::new("/var/log/pods"),
-            cgroup_root: "",
-            seccomp_root: "/seccomp",
+            cgroup_parent: "kubepods",
         }
     }
 
@@ -100,7 +102,7 @@ mod tests {
         let pod = json!({"metadata": {"name": "web", "namespace": "n", "uid": "u", "labels": {"app": "x"}, "annotations": {"a": "b"}},
             "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "UDP"}]}]}});
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
-        let config = pod_sandbox_config(&pod, &inputs());
+        let config = pod_sandbox_config(&pod, &inputs()).expect("is translated");
         assert_eq!(config.labels["io.kubernetes.pod.uid"], "u");
         assert_eq!(config.labels["app"], "x");
         assert_eq!(config.log_directory, "/var/log/pods/n_web_u");

@@ -1,7 +1,7 @@
 //! Removal of everything the network left on this machine, for `troupe down --purge`. Each step stands alone:
 //! what is gone already is no failure, and one failure does not keep the others from being tried.
 
-use std::{fs, io, path::Path};
+use std::{error::Error, fs, io, path::Path};
 
 use crate::{
     cni::{FILE_NAME, Network},
@@ -44,18 +44,30 @@ fn is_idle_portmap(observed: &Observed) -> impl Fn(&ChainId) -> bool {
 pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) -> Vec<String> {
     let mut failures = Vec::new();
     if let Err(error) = remove_chains(iptables).await {
-        failures.push(format!("packet filter: {error}"));
+        failures.push(format!("packet filter: {}", with_causes(&error)));
     }
     if let Err(error) = remove_links(&network.bridge).await {
-        failures.push(format!("interfaces: {error}"));
+        failures.push(format!("interfaces: {}", with_causes(&error)));
     }
     let state = network.data_dir.join(&network.name);
-    for (path, done) in [(conf_dir.join(FILE_NAME), remove(&conf_dir.join(FILE_NAME))), (state.clone(), remove(&state))] {
+    let configuration = conf_dir.join(FILE_NAME);
+    let own = [Some(configuration).filter(|path| is_of(path, network)), Some(state)];
+    for (path, done) in own.into_iter().flatten().map(|path| (path.clone(), remove(&path))) {
         if let Err(error) = done {
             failures.push(format!("{}: {error}", path.display()));
         }
     }
     failures
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told = format!("{told}: {error}");
+        cause = error.source();
+    }
+    told
 }
 
 async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::IptablesError> {
@@ -91,6 +103,12 @@ async fn remove_overlay(bridge: &str) -> Result<(), crate::netlink::NetlinkError
     Ok(())
 }
 
+/// Whether a CNI configuration is that of a network: it gives out addresses from the same directory.
+fn is_of(path: &Path, network: &Network) -> bool {
+    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(path).ok()?).ok();
+    read().is_some_and(|found| found["plugins"][0]["ipam"]["dataDir"] == network.conflist()["plugins"][0]["ipam"]["dataDir"])
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
@@ -103,6 +121,17 @@ fn remove(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::{iptables::FakeIptables, podnet};
+
+    #[test]
+    fn a_configuration_of_another_network_is_not_ours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let network = |data: &str| Network { data_dir: data.into(), ..Network::new("10.244.0.0/24".parse().expect("a network")) };
+        crate::cni::ensure(dir.path(), &network("/a/cni")).expect("writes");
+        let path = dir.path().join(FILE_NAME);
+        assert!(is_of(&path, &network("/a/cni")) && !is_of(&path, &network("/ab/cni")));
+        fs::write(&path, "{").expect("writes");
+        assert!(!is_of(&path, &network("/a/cni")));
+    }
 
     #[tokio::test]
     async fn removal_leaves_strangers_rules_and_nothing_of_ours() {

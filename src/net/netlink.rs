@@ -11,6 +11,9 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
+/// No such device, as Linux numbers it.
+const ENODEV: i32 = 19;
+
 /// Why a netlink request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -75,9 +78,12 @@ impl Netlink {
         Ok(self.links().await?.into_iter().find(|link| link.name == name))
     }
 
-    /// Removes a link; for a bridge its ports are set free, for a veth its peer goes too.
+    /// Removes a link; for a bridge its ports are set free, for a veth its peer goes too. One that is gone already is no failure.
     pub async fn remove_link(&self, index: u32) -> Result<(), NetlinkError> {
-        self.handle.link().del(index).execute().await.map_err(request("removing a link"))
+        match self.handle.link().del(index).execute().await {
+            Err(rtnetlink::Error::NetlinkError(refusal)) if refusal.raw_code() == -ENODEV => Ok(()),
+            removed => removed.map_err(request("removing a link")),
+        }
     }
 
     /// The IPv4 addresses of a link.

@@ -38,6 +38,8 @@ pub enum Backend {
 pub struct Cluster {
     namespace: String,
     etcd: Option<Mutex<Etcd>>,
+    /// The `cgroup.procs` of the group that daemons start in, where that is not the test's own.
+    daemons_in: Option<PathBuf>,
     dir: tempfile::TempDir,
 }
 
@@ -101,6 +103,11 @@ impl Cluster {
         cluster
     }
 
+    /// Has daemons start in a cgroup, named by its `cgroup.procs`.
+    pub fn hold_daemons_in(&mut self, processes: PathBuf) {
+        self.daemons_in = Some(processes);
+    }
+
     /// The cluster's etcd, which it must have.
     pub fn etcd(&self) -> MutexGuard<'_, Etcd> {
         self.etcd.as_ref().expect("the state lies in etcd").lock().unwrap_or_else(PoisonError::into_inner)
@@ -111,7 +118,7 @@ impl Cluster {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let cluster = Cluster { namespace, etcd: None, dir };
+        let cluster = Cluster { namespace, etcd: None, daemons_in: None, dir };
         let namespace = &cluster.namespace;
         let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
@@ -137,8 +144,11 @@ impl Cluster {
             let moved = if setting.ends_with("/data") || setting.ends_with("/run") { format!("{setting}{place}") } else { setting };
             moved.replace("admin.kubeconfig", kubeconfig)
         };
-        let mut command = self.inside(&binary());
-        command.arg(name).args(flags).args(self.settings().into_iter().map(own)).arg("--image-dir").arg(images());
+        let mut command = self.held(&binary());
+        command.arg(name).args(flags).args(self.settings_of_daemon(name, flags).into_iter().map(own));
+        if name == "node" {
+            command.arg("--image-dir").arg(images());
+        }
         Running(command.stdout(log.try_clone().expect("a second handle")).stderr(log).spawn().expect("the daemon starts"))
     }
 
@@ -216,6 +226,17 @@ impl Cluster {
         pairs.into_iter().chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
+    /// The settings that a daemon takes; it refuses those that would have no effect.
+    fn settings_of_daemon(&self, name: &str, flags: &[&str]) -> Vec<String> {
+        const NODES: [&str; 6] = ["--kubelet-dir", "--pod-logs-dir", "--cni-conf-dir", "--manifests-dir", "--bridge", "--cgroup-parent"];
+        let takes = |flag: &str| match name {
+            "node" => flag != "--etcd-servers" && (flag != "--kubeconfig" || !flags.contains(&"--standalone")),
+            _ => !NODES.contains(&flag),
+        };
+        let settings = self.settings();
+        settings.chunks(2).filter(|pair| takes(&pair[0])).flatten().cloned().collect()
+    }
+
     /// The cluster's pid file.
     pub fn pid(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("run/troupe.pid")).expect("a pid file").trim().to_owned()
@@ -229,12 +250,12 @@ impl Cluster {
     }
 
     fn troupe(&self, arguments: &[String]) -> Output {
-        self.inside(&binary()).args(arguments).output().expect("troupe runs")
+        self.held(&binary()).args(arguments).output().expect("troupe runs")
     }
 
     /// `troupe` with a command and this cluster's settings, to be started by the test.
     pub fn troupe_command(&self, command: &[&str]) -> Command {
-        let mut process = self.inside(&binary());
+        let mut process = self.held(&binary());
         process.args(command).args(self.settings());
         process
     }
@@ -264,6 +285,14 @@ impl Cluster {
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program);
+        command
+    }
+
+    /// The same in the cgroup of daemons.
+    fn held(&self, program: &str) -> Command {
+        let Some(processes) = &self.daemons_in else { return self.inside(program) };
+        let mut command = self.inside("sh");
+        command.arg("-c").arg("echo $$ > \"$0\" && exec \"$@\"").arg(processes).arg(program);
         command
     }
 
@@ -340,6 +369,8 @@ impl Drop for Cluster {
         }
         // The namespace takes its interfaces and rules along.
         let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+        // What pods left there may be deeper than a recursive removal can go.
+        let _ = Command::new("rm").arg("-rf").arg(self.dir.path()).status();
     }
 }
 

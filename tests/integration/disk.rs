@@ -1,9 +1,9 @@
 //! Full disks under a live cluster: under its store, and under all that a node writes.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -13,67 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{FallocateFlags, fallocate},
-    mount::{MntFlags, MsFlags, mount, umount2},
-    sys::statvfs::statvfs,
+use crate::{
+    cluster::{Cluster, eventually, text},
+    small_disk::SmallDisk,
 };
-
-use crate::cluster::{Cluster, eventually, text};
-
-/// A small file system, gone when dropped: keep it shorter than the cluster on it.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn at(path: PathBuf, mib: u64) -> Self {
-        fs::create_dir_all(&path).expect("a mount point");
-        let options = format!("size={mib}m,mode=700");
-        mount(Some("small"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).expect("root may mount");
-        SmallDisk { path }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    fn free(&self) -> u64 {
-        let stat = statvfs(&self.path).expect("asks");
-        stat.blocks_available() * stat.fragment_size()
-    }
-
-    /// Fills it but for `left` bytes.
-    fn fill(&self, left: u64) {
-        let filler = File::options().create(true).append(true).open(self.filler()).expect("creates");
-        loop {
-            let excess = self.free().saturating_sub(left);
-            if excess == 0 {
-                return;
-            }
-            let length = filler.metadata().expect("asks").len();
-            match fallocate(&filler, FallocateFlags::empty(), length.cast_signed(), excess.cast_signed()) {
-                // Somebody else was faster.
-                Ok(()) | Err(Errno::ENOSPC | Errno::EINTR) => {}
-                Err(error) => panic!("cannot fill the disk: {error}"),
-            }
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("removes");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the cluster may still use it.
-        if let Err(error) = umount2(&self.path, MntFlags::MNT_DETACH) {
-            eprintln!("{} is not unmounted: {error}", self.path.display());
-        }
-    }
-}
 
 /// Creates config maps all the time, and remembers which were acknowledged.
 struct Writes {
@@ -175,6 +118,8 @@ kind: Pod
 metadata: {name: mounted}
 spec:
   terminationGracePeriodSeconds: 0
+  # Others would be evicted.
+  priorityClassName: system-node-critical
   containers:
   - name: c
     image: busybox:1.35
@@ -190,7 +135,7 @@ fn a_node_on_a_full_disk_says_so_and_recovers() {
     let _store = SmallDisk::at(cluster.path("data/store"), 256);
     let disk = SmallDisk::at(cluster.path("kubelet"), 96);
     let logs = SmallDisk::at(cluster.path("logs"), 32);
-    cluster.start();
+    cluster.start_with(&["--eviction-pressure-transition-period", "5"]);
     crate::cluster::apply(&cluster, MOUNTED);
     cluster.kubectl("wait --for=condition=Ready pod/mounted --timeout=60s");
     assert_eq!(condition(&cluster, "DiskPressure"), "False");

@@ -110,7 +110,10 @@ impl Machine {
         std::fs::create_dir_all(self.path("data")).expect("makes");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("data/troupe.log")).expect("opens");
         let mut command = self.inside(&binary());
-        command.arg("node").args(words).args(self.settings()).stdin(Stdio::null());
+        let settings = self.settings();
+        // It refuses what would have no effect on a node.
+        let taken = settings.chunks(2).filter(|pair| pair[0] != "--node-monitor-grace-period").flatten();
+        command.arg("node").args(words).args(taken).stdin(Stdio::null());
         let mut daemon = command.stdout(log.try_clone().expect("a descriptor")).stderr(log).spawn().expect("troupe runs");
         // Whoever kills it does not wait for it.
         std::thread::spawn(move || daemon.wait());

@@ -8,6 +8,7 @@ mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
 mod cluster;
+mod custom_resources;
 mod daemons;
 mod database;
 mod disk;
@@ -26,6 +27,8 @@ mod processes;
 mod renewal;
 mod running;
 mod sample;
+#[allow(dead_code, reason = "shared with the attacks")]
+mod small_disk;
 mod stores;
 mod survival;
 mod two_nodes;

@@ -33,7 +33,7 @@ impl<'a> Daemons<'a> {
         Daemons { cluster, flags: Vec::new(), control_plane: None, node: None }
     }
 
-    /// Further flags of both.
+    /// Further flags, each for the daemon that takes it.
     pub fn with_flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
@@ -50,10 +50,11 @@ impl<'a> Daemons<'a> {
 
     /// Starts a daemon that does not run.
     pub fn restart(&mut self, daemon: Daemon) {
-        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        let is_nodes = |flag: &&str| flag.starts_with("--node-heartbeat");
+        let (node, control_plane): (Vec<&str>, Vec<&str>) = self.flags.iter().map(String::as_str).partition(is_nodes);
         match daemon {
-            Daemon::ControlPlane => self.control_plane = Some(self.cluster.daemon("control-plane", &flags)),
-            Daemon::Node => self.node = Some(self.cluster.daemon("node", &flags)),
+            Daemon::ControlPlane => self.control_plane = Some(self.cluster.daemon("control-plane", &control_plane)),
+            Daemon::Node => self.node = Some(self.cluster.daemon("node", &node)),
             Daemon::Containerd => {}
         }
     }

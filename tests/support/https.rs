@@ -14,6 +14,7 @@ use troupe_api::auth::{kubeconfig::Kubeconfig, tls};
 pub struct Door {
     addr: SocketAddr,
     tls: Arc<rustls::ClientConfig>,
+    token: Option<Arc<str>>,
 }
 
 impl Door {
@@ -22,7 +23,14 @@ impl Door {
         let config = Kubeconfig::read(kubeconfig).expect("a kubeconfig");
         let addr = config.server.trim_start_matches("https://").parse().expect("an address with a port");
         let tls = tls::client_config(&config.ca_pem, Some(&config.identity)).expect("usable certificates");
-        Door { addr, tls: Arc::new(tls) }
+        Door { addr, tls: Arc::new(tls), token: None }
+    }
+
+    /// The cluster of a kubeconfig, as the bearer of a token or as nobody.
+    pub fn without_certificate(kubeconfig: &Path, token: Option<&str>) -> Self {
+        let config = Kubeconfig::read(kubeconfig).expect("a kubeconfig");
+        let tls = tls::client_config(&config.ca_pem, None).expect("usable certificates");
+        Door { tls: Arc::new(tls), token: token.map(Arc::from), ..Door::of(kubeconfig) }
     }
 
     /// Opens a connection.
@@ -33,7 +41,7 @@ impl Door {
         let stream = tokio_rustls::TlsConnector::from(self.tls.clone()).connect(name, tcp).await.expect("a TLS session");
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("speaks HTTP");
         tokio::spawn(connection);
-        Connection(sender)
+        Connection { sender, token: self.token.clone() }
     }
 
     /// Opens several.
@@ -47,14 +55,32 @@ impl Door {
 }
 
 /// One connection.
-pub struct Connection(SendRequest<Full<Bytes>>);
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    token: Option<Arc<str>>,
+}
 
 impl Connection {
     /// Sends a request; the reply's body is still coming.
     pub async fn start(&mut self, method: &str, path: &str, content_type: &str, body: impl Into<Bytes>) -> Response<Incoming> {
-        let request = Request::builder().method(method).uri(path).header("host", "bench").header("content-type", content_type);
-        self.0.ready().await.expect("connected");
-        self.0.send_request(request.body(Full::new(body.into())).expect("well formed")).await.expect("a reply")
+        self.sender.ready().await.expect("connected");
+        self.sender.send_request(self.request(method, path, content_type, body)).await.expect("a reply")
+    }
+
+    fn request(&self, method: &str, path: &str, content_type: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "bench").header("content-type", content_type);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(Full::new(body.into())).expect("well formed")
+    }
+
+    /// Sends a request and reads the whole reply, or as much of both as the server wants.
+    pub async fn try_send(&mut self, method: &str, path: &str, content_type: &str, body: impl Into<Bytes>) -> Result<StatusCode, hyper::Error> {
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(self.request(method, path, content_type, body)).await?.into_parts();
+        body.collect().await?;
+        Ok(head.status)
     }
 
     /// Sends a request and reads the whole reply.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
 use troupe_api::{
+    aside,
     auth::{Attributes, Authenticator, Authorizer, Decision, reviews, tokens},
     meta::{Clock, Object},
     service::{UserInfo, Verb},
@@ -29,14 +30,18 @@ impl Authorizer for AllowAll {
 }
 
 impl AuthResources {
-    fn answer(&self, request: VirtualRequest) -> Result<Object, Status> {
-        let target = &request.target;
-        if &*target.subresource == "token" {
-            return tokens::token_request(&self.issuer, &*request.listers, &target.key(), &request.body, self.clock.now());
-        }
-        let allow_all: Arc<dyn Authorizer> = Arc::new(AllowAll);
-        let authorizer = request.authorizer.unwrap_or(allow_all);
-        reviews::evaluate(&target.resource.kind, request.body, &request.user, &*authorizer, &*self.authenticator)
+    fn token(&self, request: &VirtualRequest) -> Result<Object, Status> {
+        tokens::token_request(&self.issuer, &*request.listers, &request.target.key(), &request.body, self.clock.now())
+    }
+
+    fn review(&self, request: VirtualRequest) -> BoxFuture<'static, Result<Object, Status>> {
+        let VirtualRequest { user, target, body, authorizer, .. } = request;
+        let authorizer = authorizer.unwrap_or_else(|| Arc::new(AllowAll));
+        let authenticator = self.authenticator.clone();
+        let kind = target.resource.kind.clone();
+        // The answer to this one is as long as all rules of its user.
+        let work = if &*kind == "SelfSubjectRulesReview" { reviews::LONGEST_RULES } else { 0 };
+        aside::compute(work, move || reviews::evaluate(&kind, body, &user, &*authorizer, &*authenticator)).boxed()
     }
 
     fn serves(request: &VirtualRequest) -> bool {
@@ -50,6 +55,10 @@ impl AuthResources {
 
 impl VirtualResources for AuthResources {
     fn create(&self, request: VirtualRequest) -> Option<BoxFuture<'static, Result<Object, Status>>> {
-        AuthResources::serves(&request).then(|| std::future::ready(self.answer(request)).boxed())
+        if !AuthResources::serves(&request) {
+            return None;
+        }
+        let is_token = &*request.target.subresource == "token";
+        Some(if is_token { std::future::ready(self.token(&request)).boxed() } else { self.review(request) })
     }
 }

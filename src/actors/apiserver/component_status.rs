@@ -43,7 +43,7 @@ impl Core {
     }
 
     pub(super) async fn component_statuses(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
-        check_fields(&target.resource, &options.fields)?;
+        check_fields(target, &options.fields)?;
         let selection = selection(target, &options.labels, &options.fields);
         let mut items = Vec::new();
         for (name, lease) in COMPONENTS {

@@ -11,16 +11,17 @@ use ipnetwork::IpNetwork;
 use troupe_api::{
     admission::{Pipeline, Reads},
     auth::{
-        Attributes, Authorizer, Decision, forbidden,
+        Attributes, Authorizer, Decision, forbidden, policy_parameters,
         rbac::{
             escalation::{self, Write},
             resolve::Resolver,
         },
     },
+    memory::MemoryGauge,
     meta::{Clock, FieldSelector, GroupResource, Object, ObjectKey, Revision},
     resources::{Registry, Resource},
     service::{ListerChange, ListerState, Listers, Target, UserInfo},
-    status::Status,
+    status::{FieldError, Status},
     store::{Store, keys},
     stored::StoredObject,
 };
@@ -30,7 +31,7 @@ use super::{
     cache::{CacheTable, ResourceCache, Route, Sequence, Snapshot},
     hops::HopRecorder,
     quota::Ledger,
-    write::is_namespace,
+    write::{Growth, is_namespace},
 };
 use crate::runtime::host::UnitAddr;
 
@@ -53,6 +54,10 @@ pub struct Core {
     pub resolver: Resolver,
     pub admission: Pipeline,
     pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
+    /// Whether there is room for more objects.
+    pub memory: Arc<dyn MemoryGauge>,
+    /// How much objects grew while there was none.
+    pub growth: Growth,
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
     /// Held while node ports are taken or released.
@@ -100,7 +105,20 @@ impl Core {
     pub fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
         let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
-        escalation::check(&write, &self.resolver, &**authorizer)
+        // What the authorizer decides by is shared with it.
+        escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer)
+    }
+
+    /// What is wrong with a policy or binding that names parameters which its writer may not read.
+    pub fn unreadable_parameters(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
+        let authorizer = self.authorizer.as_ref().filter(|_| target.subresource.is_empty())?;
+        let resource = target.group_resource();
+        let write = Write { user, resource: &resource, namespace: &target.namespace, new, old };
+        let policy = |policies: &str, name: &str| {
+            let found = self.listers.get(&GroupResource::new(resource.group.clone(), policies), &ObjectKey::cluster(name));
+            found.map(|policy| policy.to_object())
+        };
+        policy_parameters::fault(&write, &self.listers.registry.load(), policy, &**authorizer)
     }
 
     /// The row of a resource.
@@ -111,7 +129,7 @@ impl Core {
     /// One object as of now, past the cache where the cache may be behind.
     pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
         let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
-        let object = found.map(|kv| StoredObject::new(kv.value, kv.mod_revision)).transpose();
+        let object = found.map(|kv| resource.read(kv)).transpose();
         object.map(|object| object.map(Arc::new)).map_err(Status::internal)
     }
 }
@@ -123,9 +141,7 @@ pub fn store_status(error: troupe_api::store::StoreError) -> Status {
         StoreError::NoSpace => Status::new(507, troupe_api::Reason::Unknown, "the store has no space left: delete objects or make room on its disk"),
         StoreError::Unknown(_) => Status::timeout("the request did not complete in time, its outcome is unknown"),
         StoreError::Unavailable(why) => not_done(format!("the store is not available: {why}")),
-        StoreError::TooLarge(why) => {
-            Status::new(413, troupe_api::Reason::RequestEntityTooLarge, format!("the object is too large to be stored: {why}"))
-        }
+        StoreError::TooLarge(why) => Status::too_large(why),
         other => Status::internal(other),
     }
 }

@@ -21,6 +21,7 @@ pub mod cache;
 mod component_status;
 mod continue_token;
 mod core;
+mod definitions;
 mod health;
 mod hops;
 pub mod metrics;
@@ -32,6 +33,7 @@ mod read;
 mod server;
 mod services;
 mod subresources;
+mod table;
 pub mod testing;
 #[cfg(test)]
 mod tests;

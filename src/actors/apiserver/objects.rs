@@ -1,13 +1,14 @@
 //! Bodies to object trees and back: decoding, defaulting and patching by schema, field ownership.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
+    http::protobuf,
     meta::{GroupVersion, GroupVersionKind, Object},
     patch::ownership,
-    resources::Resource,
-    schema::{Format, Schema, Schemas},
+    resources::{Resource, SchemaSource},
+    schema::{Format, Schema, strict},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
     status::{FieldError, Status},
 };
@@ -20,30 +21,41 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
-/// The schema of a kind.
-pub fn schema(gvk: &GroupVersionKind) -> Result<Arc<Schema>, Status> {
-    Schemas::builtin().get(gvk).ok_or_else(|| Status::internal(format!("no schema for {gvk}")))
+fn schema_of(source: &SchemaSource) -> Result<Arc<Schema>, Status> {
+    source.get().ok_or_else(|| Status::internal(format!("no schema for {source:?}")))
 }
 
-/// The kind of the bodies that a target takes.
-pub fn body_kind(target: &Target) -> GroupVersionKind {
-    match target.resource.subresource(&target.subresource) {
-        Some(subresource) => target.resource.subresource_gvk(subresource, &target.version),
-        None => target.resource.gvk(&target.version),
+/// The schema of the objects of a target, in the version that the client speaks.
+pub fn schema(target: &Target) -> Result<Arc<Schema>, Status> {
+    schema_of(&target.served().schema)
+}
+
+/// The schema of the objects of a resource, as they are stored.
+fn stored_schema(resource: &Resource) -> Result<Arc<Schema>, Status> {
+    schema_of(&resource.storage.schema)
+}
+
+/// The schema of the bodies that a target takes: of its subresource, where that has a kind of its own.
+pub fn body_schema(target: &Target) -> Result<Arc<Schema>, Status> {
+    let own = target.resource.gvk(&target.version);
+    match target.served().subresource(&target.subresource).map(|subresource| target.resource.subresource_gvk(subresource, &target.version)) {
+        Some(gvk) if gvk != own => schema_of(&SchemaSource::Builtin(gvk)),
+        _ => schema(target),
     }
 }
 
-/// Decodes a body of kind `gvk`, without defaults.
-pub fn decode(gvk: &GroupVersionKind, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
-    let schema = schema(gvk)?;
+/// Decodes a body by its schema, without defaults.
+pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Result<Decoded, Status> {
+    let gvk = &schema.gvk;
     let decoded = match body {
         Body::Json(bytes) => schema.decode(&bytes, Format::Json),
         Body::Yaml(bytes) => schema.decode(&bytes, Format::Yaml),
+        Body::Protobuf(bytes) => schema.decode_raw(protobuf::to_json(&bytes)?.into()),
         Body::Tree(object) => schema.normalise(object),
     };
-    let decoded = decoded.map_err(|error| error.into_status(&schema))?;
+    let decoded = decoded.map_err(|error| error.into_status(schema))?;
     check_kind(gvk, &decoded.object)?;
-    let (mut object, warnings) = decoded.checked(validation, &schema)?;
+    let (mut object, warnings) = decoded.checked(validation, schema)?;
     object.set_gvk(gvk);
     Ok(Decoded { object, warnings })
 }
@@ -65,10 +77,10 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
 /// Brings a decoded object into the form it is stored in: the storage version with all defaults.
 pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
     let resource = &target.resource;
-    schema(&resource.gvk(&target.version))?.apply_defaults(object);
+    schema(target)?.apply_defaults(object);
     if let Some((served, stored)) = differing_forms(target) {
         resource.strategy.convert(object, &served, &stored);
-        schema(&resource.storage_gvk())?.apply_defaults(object);
+        stored_schema(resource)?.apply_defaults(object);
     }
     object.set_gvk(&resource.storage_gvk());
     resource.strategy.default_object(object);
@@ -89,30 +101,30 @@ fn served_form(target: &Target, stored: &Object) -> Object {
 fn differing_forms(target: &Target) -> Option<(GroupVersion, GroupVersion)> {
     let resource = &target.resource;
     let served = GroupVersion::new(resource.group.clone(), target.version.clone());
-    let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage_version.clone());
+    let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage.version.clone());
     (served != stored).then_some((served, stored))
 }
 
 /// What the schema misses in a new object, beside what the kind's own rules found already.
 pub fn missing_fields(resource: &Resource, object: &Object, found: &[FieldError]) -> Result<Vec<FieldError>, Status> {
-    let schema = schema(&resource.storage_gvk())?;
+    let schema = stored_schema(resource)?;
     let mut missing = troupe_api::schema::validate(&schema, object);
-    missing.retain(|error| !found.iter().any(|other| other.field == error.field));
+    let found: HashSet<&str> = found.iter().map(|error| &*error.field).collect();
+    missing.retain(|error| !found.contains(&*error.field));
     Ok(missing)
 }
 
 /// Applies a JSON, merge or strategic patch to the current object, in the version that the client speaks.
 pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &Bytes, options: &WriteOptions) -> Result<Decoded, Status> {
-    let gvk = target.resource.gvk(&target.version);
-    let schema = schema(&gvk)?;
+    let schema = schema(target)?;
     let patched = troupe_api::patch::apply_checked(patch_type, patch, &served_form(target, current), &schema, options.field_validation)?;
-    check_kind(&gvk, &patched.object)?;
+    check_kind(&schema.gvk, &patched.object)?;
     Ok(Decoded { object: patched.object, warnings: patched.warnings })
 }
 
 /// Records in `managedFields` who owns what changed between `old` and `new`, which is as it will be stored.
 pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, now: jiff::Timestamp) -> Result<(), Status> {
-    let schema = schema(&writer.target.resource.storage_gvk())?;
+    let schema = stored_schema(&writer.target.resource)?;
     ownership::track_update(old, new, manager(writer), &schema, now);
     Ok(())
 }
@@ -124,13 +136,12 @@ fn manager(writer: &Writer) -> ownership::Manager<'_> {
 /// Server-side apply: what becomes of `current` (nothing, if it does not exist) under the applied configuration.
 /// The result carries its managedFields.
 pub fn apply(writer: &Writer, current: Option<&Object>, patch: &Bytes, now: jiff::Timestamp) -> Result<Decoded, Status> {
-    let gvk = writer.target.resource.gvk(&writer.target.version);
-    let schema = schema(&gvk)?;
+    let schema = schema(&writer.target)?;
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
-    check_kind(&gvk, &decoded.object)?;
-    let (applied, warnings) = decoded.checked(writer.options.field_validation, &schema)?;
+    check_kind(&schema.gvk, &decoded.object)?;
     let current = current.map(|current| served_form(&writer.target, current));
-    let object = ownership::apply(current.as_ref(), &applied, manager(writer), writer.options.force, &schema, now)?;
+    let object = ownership::apply(current.as_ref(), &decoded.object, manager(writer), writer.options.force, &schema, now)?;
+    let warnings = strict::check_applied(&decoded.problems, writer.options.field_validation)?;
     Ok(Decoded { object, warnings })
 }
 

@@ -6,10 +6,10 @@ use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     meta::{Cause, Revision},
+    resources::Resource,
     service::{WatchItem, WatchStream},
     status::Status,
     store::{KeyValue, StoreEvent, WatchMessage, keys},
-    stored::StoredObject,
 };
 
 use super::{
@@ -26,9 +26,11 @@ impl Core {
         after: Revision,
         oldest: Revision,
     ) -> Result<WatchStream, Status> {
+        let resource = cache.resource.clone();
         match self.store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
             Ok(messages) => {
-                let items = ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&selection, message, || too_old(after, oldest))));
+                let items = ReceiverStream::new(messages)
+                    .flat_map(move |message| stream::iter(view(&resource, &selection, message, || too_old(after, oldest))));
                 Ok(items.boxed())
             }
             Err(error) => Err(store_status(error)),
@@ -37,17 +39,17 @@ impl Core {
 }
 
 /// What a watcher sees of a message; `gone` is its end when the store has forgotten where it wants to begin.
-fn view(selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<WatchItem> {
+fn view(resource: &Resource, selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<WatchItem> {
     match message {
-        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(event))).collect(),
+        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(resource, event))).collect(),
         WatchMessage::Ended { compacted: Some(_) } => vec![WatchItem::End(gone())],
         WatchMessage::Progress(_) | WatchMessage::Ended { compacted: None } => Vec::new(),
     }
 }
 
-fn change(event: StoreEvent) -> Change {
+fn change(resource: &Resource, event: StoreEvent) -> Change {
     // What does not decode is left out, as in the caches.
-    let decode = |kv: KeyValue| StoredObject::new(kv.value, kv.mod_revision).ok().map(Arc::new);
+    let decode = |kv: KeyValue| resource.read(kv).ok().map(Arc::new);
     let revision = event.revision();
     let (previous, current) = match event {
         StoreEvent::Put { kv, previous } => (previous.and_then(decode), decode(kv)),

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use troupe_api::{
     admission::Pipeline,
     auth::Authorizer,
+    memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
     service::{Listers, Target, UserInfo},
@@ -52,6 +53,8 @@ pub struct ApiServerOptions {
     pub admission: Pipeline,
     /// Reviews and tokens: see [`super::AuthResources`].
     pub virtual_resources: Option<MakeVirtualResources>,
+    /// While it says that memory is short, no objects are created.
+    pub memory: Arc<dyn MemoryGauge>,
     /// Ranges of cluster IPs; the first one is the default family.
     pub service_cidrs: Vec<IpNetwork>,
     pub node_ports: RangeInclusive<u16>,
@@ -72,6 +75,7 @@ impl ApiServerOptions {
             authorizer: None,
             admission: Pipeline::standard(),
             virtual_resources: None,
+            memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],
             node_ports: 30000..=32767,
             history_bytes: 16 << 20,

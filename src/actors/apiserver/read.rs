@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
+    aside,
     meta::{Cause, FieldSelector, ObjectKey, Revision},
     resources::Resource,
     service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
@@ -26,6 +27,10 @@ const WAIT_FRESH: Duration = Duration::from_secs(3);
 /// instead of failing, as they do upstream.
 const WAIT_NEWEST: Duration = Duration::from_secs(10);
 const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
+/// Its share of work aside: a handful of long scans goes on at one time.
+const LONG_SCAN: usize = 1 << 20;
+/// So many objects are looked at in less time than the way to another thread and back is worth.
+const FEW: usize = 8 << 10;
 
 impl Core {
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
@@ -46,7 +51,8 @@ impl Core {
     async fn settle(&self, cache: &ResourceCache, wanted: Option<Revision>) -> Result<(), Status> {
         match wanted {
             None => self.linearize(cache).await.map(drop),
-            Some(Revision::ZERO) => Ok(()),
+            Some(Revision::ZERO) if cache.is_filled() => Ok(()),
+            Some(Revision::ZERO) => self.wait_for(cache, Revision::ZERO, WAIT_FRESH).await,
             Some(revision) if cache.progress(&self.dispatched) >= revision => Ok(()),
             Some(revision) => self.wait_for(cache, revision, WAIT_FRESH).await,
         }
@@ -73,13 +79,15 @@ impl Core {
         if component_status::answers(&target.resource) {
             return self.component_statuses(target, options).await;
         }
-        check_fields(&target.resource, &options.fields)?;
+        check_fields(target, &options.fields)?;
         let cache = self.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
         let source = self.list_source(&cache, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
-        let reply = page(&cache, &selection, source, limit, self.clock.instant());
+        let now = self.clock.instant();
+        let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
+        let reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
         Ok(ApiReply::ok(ReplyBody::List(reply)))
     }
 
@@ -151,7 +159,7 @@ impl Core {
     }
 
     pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
-        check_fields(&target.resource, &options.fields)?;
+        check_fields(target, &options.fields)?;
         let route = self.route(&target.resource)?;
         let start = self.watch_start(&route.cache, &options).await?;
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
@@ -168,7 +176,10 @@ impl Core {
             .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
-            Backlog::Objects(snapshot) => initial_events(&snapshot, &selection).boxed(),
+            Backlog::Objects(snapshot) => {
+                let work = scan_cost(&snapshot, &selection, None);
+                aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
+            }
         };
         Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
     }
@@ -208,9 +219,27 @@ pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelecto
         resource: target.resource.clone(),
         namespace: target.namespace.clone(),
         name: target.name.clone(),
-        labels: labels.clone(),
-        fields: fields.clone(),
+        labels: labels.into(),
+        fields: fields.into(),
     }
+}
+
+/// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
+fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKey>) -> usize {
+    if snapshot.has_more_than(FEW, &selection.namespace, after) {
+        return LONG_SCAN;
+    }
+    if !selection.reads_documents() {
+        return 0;
+    }
+    let mut cost = 0;
+    for object in snapshot.scan(&selection.namespace, after).filter(|object| !object.knows_fields()) {
+        cost += object.encoded().len();
+        if cost > aside::SMALL {
+            return LONG_SCAN;
+        }
+    }
+    cost
 }
 
 fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
@@ -224,8 +253,7 @@ fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usi
     let last = items.last().filter(|_| more).map(|object| object.key.clone());
     let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
     // As upstream: with selectors the number of remaining items is not told.
-    let counted = selection.labels.is_everything() && selection.fields.is_everything();
-    let remaining = counted.then(|| 1 + matching.count() as u64);
+    let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
     cache.pin(revision, snapshot.clone(), now);
     let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
     ListReply { items, revision, continue_token, remaining }
@@ -235,7 +263,7 @@ fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::sto
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
     for kv in items {
         let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
-        let object = StoredObject::new(kv.value, kv.mod_revision).map_err(Status::internal)?;
+        let object = resource.read(kv).map_err(Status::internal)?;
         snapshot.objects.insert(key, Arc::new(object));
     }
     Ok(Arc::new(snapshot))
@@ -248,9 +276,9 @@ fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<st
 }
 
 /// 400 when a field selector names a field that the kind cannot be selected by.
-pub(super) fn check_fields(resource: &Resource, fields: &FieldSelector) -> Result<(), Status> {
-    let own = resource.strategy.selectable_paths();
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && resource.namespaced) || own.contains(&path);
+pub(super) fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
+    let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
+    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
     match fields.terms.iter().find(|(path, _, _)| !known(path)) {
         None => Ok(()),
         Some((path, _, _)) if own.is_empty() => {
@@ -266,4 +294,41 @@ fn too_large(wanted: Revision, current: Revision) -> Status {
     let cause = StatusCause { reason: "ResourceVersionTooLarge".into(), message: CAUSE.into(), ..StatusCause::default() };
     status.details.get_or_insert_default().retry_after_seconds = 1;
     status.with_causes(vec![cause])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use troupe_api::{
+        meta::{LabelSelector, Object},
+        resources::{Registry, builtin},
+    };
+
+    use super::*;
+
+    fn pods(count: usize) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for at in 0..count {
+            let pod =
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{at}"), "namespace": "default"}, "spec": {"nodeName": "n"}});
+            let stored = StoredObject::from_object(&Object::from_value(pod).expect("an object")).expect("the store's form");
+            snapshot.objects.insert(stored.key.clone(), Arc::new(stored));
+        }
+        snapshot
+    }
+
+    #[test]
+    fn a_scan_is_long_when_it_decodes_much_or_there_is_much() {
+        let resource = Registry::new(builtin()).by_kind("", "Pod").expect("a kind");
+        let target = Target { resource, version: "v1".into(), namespace: "default".into(), name: "".into(), subresource: "".into() };
+        let select = |fields: &str| selection(&target, &LabelSelector::everything(), &FieldSelector::parse(fields).expect("parses"));
+        let cost = |snapshot: &Snapshot, fields: &str| scan_cost(snapshot, &select(fields), None);
+        let (few, many) = (pods(1000), pods(10_000));
+        assert!(cost(&few, "") <= aside::SMALL && cost(&few, "metadata.name=p1") <= aside::SMALL);
+        assert_eq!((cost(&many, ""), cost(&few, "spec.nodeName=n")), (LONG_SCAN, LONG_SCAN));
+        // Fields that were decoded once are known.
+        let on_node = select("spec.nodeName=n");
+        assert!(few.scan("default", None).all(|pod| on_node.matches(pod)));
+        assert!(cost(&few, "spec.nodeName=n") <= aside::SMALL);
+    }
 }

@@ -11,10 +11,11 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
+    aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
-    resources::Registry,
+    resources::{Registry, SchemaSource},
     service::{ApiCall, ApiReply, ApiService, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
@@ -26,16 +27,18 @@ use super::{
     advertise::{Advertiser, Reach},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
+    definitions::Definitions,
     health,
     hops::HopRecorder,
     metrics::StoredObjects,
     quota::Ledger,
     subresources,
+    table::{LiveTable, TableFollower},
     upkeep::Upkeep,
     write::Writer,
 };
 
-use crate::runtime::{system::System, unit::Policy};
+use crate::runtime::{placement::ArbiterGroup, system::System, unit::Policy};
 
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
 pub struct ApiServer {
@@ -62,11 +65,17 @@ impl ApiServer {
         };
         caches.add_rows(&options.resources, &context, &options.system);
         let feed = StoreFeed::new(store.clone(), caches.clone(), dispatched.clone(), options.compact_every);
-        options.system.spawn("apiserver/store-feed", Policy { intensity: 20, ..Policy::default() }, move |_| feed.clone());
+        // All caches wait for it, that of leases too.
+        let policy = Policy { intensity: 20, group: ArbiterGroup::Leases, ..Policy::default() };
+        options.system.spawn("apiserver/store-feed", policy, move |_| feed.clone());
         for route in caches.routes().values() {
             route.cache.applied.reached(revision).await;
         }
-        let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources)), caches });
+        let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources.clone())), caches });
+        let table = Arc::new(LiveTable::new(options.resources, listers.clone(), context, options.system.clone()));
+        if let Some(definitions) = table.cache() {
+            table.follow(&definitions.load()).await;
+        }
         let core = Arc::new(Core {
             recorder: HopRecorder::new(options.system.clone()),
             store,
@@ -76,6 +85,8 @@ impl ApiServer {
             resolver: Resolver::new(listers.clone()),
             admission: options.admission,
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
+            memory: options.memory,
+            growth: Default::default(),
             service_cidrs: options.service_cidrs,
             node_ports: options.node_ports,
             node_ports_turn: tokio::sync::Mutex::default(),
@@ -86,8 +97,13 @@ impl ApiServer {
         let kept = core.clone();
         core.recorder.system().spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
         let kept = core.clone();
-        let ledger = core.recorder.system().spawn("apiserver/quota-ledger", Policy::default(), move |_| Ledger::new(kept.clone()));
+        // Requests wait for it.
+        let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
+        let ledger = core.recorder.system().spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(kept.clone()));
         core.ledger.get_or_init(|| ledger);
+        core.recorder.system().spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
+        let kept = core.clone();
+        core.recorder.system().spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
         Ok(Arc::new(ApiServer { core }))
     }
 
@@ -142,13 +158,13 @@ impl ApiServer {
 
 /// Sends a call to the code that answers it.
 async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
-    let ApiCall { user, target, operation, cause } = call;
+    let ApiCall { user, target, operation, cause, notices } = call;
     // Whoever writes outside a trace begins one: `troupe trace` shows what came of it.
     let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
     let verb = operation.verb().rbac();
     let name = authorized_name(&target, &operation);
     core.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
-    let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone() };
+    let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
     match operation {
         Operation::Get { resource_version } => core.get_object(&target, resource_version).await,
         Operation::List(options) => core.list_objects(&target, &options).await,
@@ -157,6 +173,30 @@ async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
         Operation::Patch { patch_type, body, options } => subresources::patch(&core, writer(options), patch_type, body).await,
         Operation::Delete(options) => core.delete(&writer(Default::default()), &options).await,
         Operation::DeleteCollection { delete, list } => core.delete_collection(&writer(Default::default()), &delete, &list).await,
+    }
+}
+
+/// How much work a call is, in bytes of documents that it decodes and changes.
+fn work(core: &Core, call: &ApiCall) -> usize {
+    match &call.target.served().schema {
+        SchemaSource::Builtin(_) => documents(core, call),
+        SchemaSource::Defined(schema) => match documents(core, call) {
+            0 => 0,
+            bytes => schema.work(bytes),
+        },
+    }
+}
+
+/// How many bytes of documents a call decodes and changes.
+fn documents(core: &Core, call: &ApiCall) -> usize {
+    let current = || core.cache(&call.target.resource).ok()?.get(&call.target.key());
+    let current = || current().map_or(0, |object| object.encoded().len());
+    match &call.operation {
+        Operation::Create { body, .. } => body.encoded_len(),
+        Operation::Update { body, .. } => body.encoded_len() + current(),
+        Operation::Patch { body, .. } => body.len() + current(),
+        Operation::Delete(_) => current(),
+        Operation::Get { .. } | Operation::List(_) | Operation::DeleteCollection { .. } => 0,
     }
 }
 
@@ -179,7 +219,7 @@ fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
-        Box::pin(dispatch(self.core.clone(), call))
+        Box::pin(aside::run(work(&self.core, &call), dispatch(self.core.clone(), call)))
     }
 
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, _cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {

@@ -9,6 +9,7 @@ use troupe_api::{
     ApiReply, ApiService,
     client::Client,
     meta::{Cause, GroupVersion, Object},
+    notices::Notices,
     service::{
         ApiCall, Body, DeleteOptions, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchOptions, WatchStream, WriteOptions,
     },
@@ -68,7 +69,7 @@ impl TestApi {
     }
 
     pub async fn call(&self, target: Target, operation: Operation) -> Result<ApiReply, Status> {
-        self.server.call(ApiCall { user: self.user.clone(), target, operation, cause: Cause::root() }).await
+        self.server.call(ApiCall { user: self.user.clone(), target, operation, cause: Cause::root(), notices: Notices::default() }).await
     }
 
     /// Creates an object by its own kind and namespace.

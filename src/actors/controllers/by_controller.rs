@@ -5,7 +5,6 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use troupe_api::{meta::LabelSelector, projection::MetaProjection, stored::KubeObject};
 
-use super::owners::controller_of;
 use crate::runtime::cache::Cache;
 
 /// Files each object under the UID of its controller, and those without one under their namespace.
@@ -13,13 +12,7 @@ const BY_CONTROLLER: &str = "controller";
 
 /// Makes the cache ready for [`owned`] and [`owned_and_orphans`].
 pub fn index<K: KubeObject>(objects: Cache<K>) -> Cache<K> {
-    objects.add_index(BY_CONTROLLER, |object| {
-        let meta = object.metadata();
-        vec![match controller_of(meta) {
-            Some(owner) => owner.uid.as_str().into(),
-            None => orphans_of(meta.namespace.as_deref().unwrap_or_default()),
-        }]
-    });
+    objects.add_meta_index(BY_CONTROLLER, |meta| vec![meta.controller().map_or_else(|| orphans_of(&meta.namespace), |owner| owner.uid.clone())]);
     objects
 }
 
@@ -73,7 +66,7 @@ mod tests {
             pod("far", "m", json!([])),
         ];
         let cache = index(Cache::<Pod>::default());
-        cache.replace(pods.into_iter().map(|stored| (stored.key.clone(), stored)).collect(), Revision(1));
+        cache.replace_now(pods.into_iter().map(|stored| (stored.key.clone(), stored)).collect(), Revision(1));
         let owner: ObjectMeta = from_value(json!({"uid": "u", "namespace": "n"})).expect("metadata");
         let names = |found: Vec<Arc<Pod>>| found.iter().filter_map(|pod| pod.metadata.name.clone()).collect::<Vec<_>>();
         let labels = |value: &str| LabelSelector::from_map([(&"app".to_owned(), &value.to_owned())]);

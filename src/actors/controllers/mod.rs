@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 mod by_controller;
+mod by_selector;
 pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cronjob;
@@ -19,6 +20,7 @@ pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod owners;
+mod pace;
 mod pod_control;
 pub mod pod_gc;
 pub mod pods;

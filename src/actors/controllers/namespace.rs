@@ -1,4 +1,5 @@
-//! Namespace: empties a namespace that is being deleted, then lets it go.
+//! Namespace: empties a namespace that is being deleted, then lets it go. Pods end first: what they need, and what holds them to rules,
+//! such as network policies, stays until the last one is gone.
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -6,7 +7,7 @@ use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use troupe_api::{
     meta::{Object, ObjectKey},
     resources::Resource,
@@ -23,6 +24,8 @@ use crate::runtime::{
 const FINALIZER: &str = "kubernetes";
 /// While something is left, the namespace is looked at again after this time.
 const AGAIN: Duration = Duration::from_millis(500);
+/// A condition names no more finalizers than this: every object may have others.
+const MOST_FINALIZERS_TOLD: usize = 50;
 
 /// Neither terminating nor on its way to it.
 pub fn is_active(namespace: &Namespace) -> bool {
@@ -48,8 +51,23 @@ struct Remaining {
     resource: String,
     objects: usize,
     /// Finalizers that hold objects, with how many each.
-    finalizers: Vec<(String, usize)>,
+    finalizers: BTreeMap<String, usize>,
     error: Option<String>,
+}
+
+fn is_empty(remaining: &[Remaining]) -> bool {
+    remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none())
+}
+
+/// What finalizers hold, in words; no more of them than people read.
+fn held_by(remaining: &[Remaining]) -> Vec<String> {
+    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    for (finalizer, count) in remaining.iter().flat_map(|r| &r.finalizers) {
+        *held.entry(finalizer).or_default() += count;
+    }
+    let more = held.len().saturating_sub(MOST_FINALIZERS_TOLD);
+    let told = held.into_iter().take(MOST_FINALIZERS_TOLD).map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"));
+    told.chain((more > 0).then(|| format!("{more} more finalizers"))).collect()
 }
 
 /// The conditions that tell people what a terminating namespace waits for.
@@ -57,15 +75,7 @@ fn conditions(remaining: &[Remaining], now: Timestamp) -> Vec<NamespaceCondition
     let failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref()).collect();
     let content: Vec<String> =
         remaining.iter().filter(|r| r.objects > 0).map(|r| format!("{} has {} resource instances", r.resource, r.objects)).collect();
-    let mut held: Vec<(String, usize)> = Vec::new();
-    for (finalizer, count) in remaining.iter().flat_map(|r| &r.finalizers) {
-        match held.iter_mut().find(|(known, _)| known == finalizer) {
-            Some((_, total)) => *total += count,
-            None => held.push((finalizer.clone(), *count)),
-        }
-    }
-    held.sort();
-    let held: Vec<String> = held.into_iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances")).collect();
+    let held = held_by(remaining);
     let condition = |kind: &str, bad: bool, reasons: [&str; 2], message: String| NamespaceCondition {
         type_: kind.into(),
         status: if bad { "True" } else { "False" }.into(),
@@ -127,7 +137,7 @@ fn merged(before: &[NamespaceCondition], mut now: Vec<NamespaceCondition>) -> Ve
 }
 
 async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Remaining {
-    let mut remaining = Remaining { resource: resource.group_resource().to_string(), objects: 0, finalizers: Vec::new(), error: None };
+    let mut remaining = Remaining { resource: resource.group_resource().to_string(), objects: 0, finalizers: BTreeMap::new(), error: None };
     let version = resource.served[0].version.clone();
     let target = Target { resource, version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
     let list = |target: Target| cx.client().call(target, Operation::List(ListOptions::default()));
@@ -151,10 +161,7 @@ fn count(body: &ReplyBody, remaining: &mut Remaining) -> usize {
     remaining.objects = list.items.len();
     remaining.finalizers.clear();
     for finalizer in list.items.iter().flat_map(|item| &item.meta().finalizers) {
-        match remaining.finalizers.iter_mut().find(|(known, _)| **known == **finalizer) {
-            Some((_, count)) => *count += 1,
-            None => remaining.finalizers.push((finalizer.to_string(), 1)),
-        }
+        *remaining.finalizers.entry(finalizer.to_string()).or_default() += 1;
     }
     remaining.objects
 }
@@ -179,8 +186,13 @@ impl NamespaceController {
         // Events are served in two groups over the same objects.
         let own = |row: &&Arc<Resource>| row.group == row.storage_group;
         let rows = registry.rows().iter().filter(holds).filter(own).cloned();
-        let remaining = join_all(rows.map(|row| empty_resource(row, name, cx))).await;
-        if remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none()) {
+        let (pods, others): (Vec<_>, Vec<_>) = rows.partition(|row| row.group.is_empty() && &*row.plural == "pods");
+        let empty = |rows: Vec<Arc<Resource>>| join_all(rows.into_iter().map(|row| empty_resource(row, name, cx)));
+        let mut remaining = empty(pods).await;
+        if is_empty(&remaining) {
+            remaining = empty(others).await;
+        }
+        if is_empty(&remaining) {
             finalize(&current, &finalizers, cx).await?;
             return Ok(Outcome::Done);
         }
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn conditions_say_what_is_left_and_what_holds_it() {
-        let pods = Remaining { resource: "pods".into(), objects: 2, finalizers: vec![("x/y".into(), 1)], error: None };
+        let pods = Remaining { resource: "pods".into(), objects: 2, finalizers: BTreeMap::from([("x/y".into(), 1)]), error: None };
         let found = conditions(&[pods], Timestamp::UNIX_EPOCH);
         let of =
             |kind: &str| found.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone().unwrap_or_default())).expect("there");

@@ -27,17 +27,20 @@ impl NodeIpamController {
     }
 }
 
-/// The first free range of the cluster's addresses; `None` when all are taken.
-fn next_free(cluster: Ipv4Network, taken: &BTreeSet<Ipv4Network>) -> Option<Ipv4Network> {
+/// The first range of the cluster's addresses that overlaps no other; `None` when all are taken.
+fn next_free(cluster: Ipv4Network, taken: &[Ipv4Network]) -> Option<Ipv4Network> {
     let prefix = NODE_PREFIX.max(cluster.prefix());
     let size = 1_u64 << (32 - prefix);
     let count = 1_u64 << (prefix - cluster.prefix());
     let first = u64::from(u32::from(cluster.network()));
-    let ranges = (0..count).filter_map(|number| {
-        let address = u32::try_from(first + number * size).ok()?;
-        Ipv4Network::new(address.into(), prefix).ok()
-    });
-    ranges.into_iter().find(|range| !taken.contains(range))
+    // Whoever names a node's range may have named another size than ours.
+    let spans = taken.iter().map(|range| (u64::from(u32::from(range.network())), u64::from(u32::from(range.broadcast()))));
+    let mut used = BTreeSet::new();
+    for (start, end) in spans.filter(|(_, end)| *end >= first) {
+        used.extend(start.saturating_sub(first) / size..count.min((end - first) / size + 1));
+    }
+    let free = (0..count).find(|number| !used.contains(number))?;
+    Ipv4Network::new(u32::try_from(first + free * size).ok()?.into(), prefix).ok()
 }
 
 impl Controller for NodeIpamController {
@@ -55,7 +58,7 @@ impl Controller for NodeIpamController {
         if range_of(&node.object).is_some() {
             return Ok(Outcome::Done);
         }
-        let taken = self.nodes.list("").iter().filter_map(|node| range_of(node)).collect();
+        let taken: Vec<_> = self.nodes.list("").iter().filter_map(|node| range_of(node)).collect();
         let Some(range) = next_free(self.cluster, &taken) else {
             cx.events().warning(
                 &ReconcileContext::reference(&*node.object),
@@ -78,15 +81,28 @@ mod tests {
     #[test]
     fn ranges_are_given_in_order_and_never_twice() {
         let cluster: Ipv4Network = "10.244.0.0/22".parse().expect("a range");
-        let mut taken = BTreeSet::new();
+        let mut taken = Vec::new();
         let given: Vec<String> = std::iter::from_fn(|| {
             let range = next_free(cluster, &taken)?;
-            taken.insert(range);
+            taken.push(range);
             Some(range.to_string())
         })
         .collect();
         assert_eq!(given, ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "10.244.3.0/24"]);
-        taken.remove(&"10.244.1.0/24".parse().expect("a range"));
+        taken.remove(1);
         assert_eq!(next_free(cluster, &taken).map(|range| range.to_string()), Some("10.244.1.0/24".into()));
+    }
+
+    #[test]
+    fn a_range_of_another_size_keeps_all_of_its_addresses() {
+        let cluster: Ipv4Network = "10.244.0.0/22".parse().expect("a range");
+        let free = |taken: &[&str]| {
+            let taken: Vec<Ipv4Network> = taken.iter().map(|range| range.parse().expect("a range")).collect();
+            next_free(cluster, &taken).map(|range| range.to_string())
+        };
+        assert_eq!(free(&["10.244.0.0/23"]).as_deref(), Some("10.244.2.0/24"));
+        assert_eq!(free(&["10.244.1.128/25", "10.244.0.7/32"]).as_deref(), Some("10.244.2.0/24"));
+        assert_eq!(free(&["192.168.0.0/16", "10.0.0.0/16"]).as_deref(), Some("10.244.0.0/24"));
+        assert_eq!(free(&["0.0.0.0/0"]), None);
     }
 }

@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 use troupe_api::{
     client::Api,
     meta::{LabelSelector, ObjectKey},
+    projection::MetaProjection,
     service::PatchType,
     status::Status,
     stored::KubeObject,
 };
 
-use crate::runtime::{cache::Cache, controller::ReconcileContext};
+use crate::runtime::{
+    cache::{Cache, Change},
+    controller::ReconcileContext,
+};
 
 /// The directive of a strategic merge patch that takes finalizers away.
 const DELETE_FINALIZERS: &str = "$deleteFromPrimitiveList/finalizers";
@@ -32,7 +36,7 @@ pub enum Claim {
 
 /// `PodControllerRefManager.ClaimObject`: by controller reference (uid) and selector.
 pub fn claim(owner: &ObjectMeta, object: &ObjectMeta, selector: &LabelSelector) -> Claim {
-    claim_if(owner, object, selector.matches(object.labels.as_ref().unwrap_or(&Default::default())))
+    claim_if(owner, object, selector.selects(object))
 }
 
 /// The same where more than the selector says whether an object `matches`.
@@ -51,9 +55,53 @@ pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim
     }
 }
 
+/// What becomes of objects that an owner has or could have.
+pub struct Claimed<'a, K> {
+    /// Those that are the owner's, with those that become so.
+    pub ours: Vec<&'a Arc<K>>,
+    pub adopted: Vec<Named>,
+    pub released: Vec<Named>,
+}
+
+/// An object's name and UID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub uid: String,
+}
+
+impl Named {
+    fn of(meta: &ObjectMeta) -> Self {
+        Named { name: meta.name.clone().unwrap_or_default(), uid: meta.uid.clone().unwrap_or_default() }
+    }
+}
+
+/// Sorts out whose objects are whose (`PodControllerRefManager.ClaimPods`), in their order.
+pub fn claimed<'a, K: KubeObject>(owner: &ObjectMeta, objects: impl IntoIterator<Item = &'a Arc<K>>, matches: impl Fn(&K) -> bool) -> Claimed<'a, K> {
+    let mut claimed = Claimed { ours: Vec::new(), adopted: Vec::new(), released: Vec::new() };
+    for object in objects {
+        let meta = object.metadata();
+        match claim_if(owner, meta, matches(object)) {
+            Claim::Owned => claimed.ours.push(object),
+            Claim::Adopt => {
+                claimed.adopted.push(Named::of(meta));
+                claimed.ours.push(object);
+            }
+            Claim::Release => claimed.released.push(Named::of(meta)),
+            Claim::Ignore => {}
+        }
+    }
+    claimed
+}
+
 /// The owner reference that is marked as controller.
 pub fn controller_of(object: &ObjectMeta) -> Option<&OwnerReference> {
     object.owner_references.iter().flatten().find(|reference| reference.controller == Some(true))
+}
+
+/// The metadata of a changed object that has no controller, as they are now.
+pub fn orphaned<K: KubeObject>(change: &Change<K>) -> Option<&MetaProjection> {
+    change.meta_after().filter(|meta| meta.controller().is_none())
 }
 
 /// The reference that makes `owner` the controller of an object; the owner's deletion waits for it in foreground.
@@ -145,5 +193,41 @@ fn skip_gone<K>(result: Result<Arc<K>, Status>) -> Result<Option<Arc<K>>, Status
         Ok(object) => Ok(Some(object)),
         Err(status) if status.is_not_found() || status.code == 422 => Ok(None),
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    /// A pod of this name, labelled `app: web` or not, whose controller has this UID.
+    fn pod(name: &str, labelled: bool, controller: Option<&str>) -> Arc<Pod> {
+        let references = controller.map(|uid| json!([{"apiVersion": "v1", "kind": "K", "name": "k", "uid": uid, "controller": true}]));
+        let labels = if labelled { json!({"app": "web"}) } else { json!({}) };
+        let pod = json!({"metadata": {"name": name, "uid": format!("{name}-uid"), "labels": labels, "ownerReferences": references}});
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    }
+
+    #[test]
+    fn what_matches_is_ours_and_what_no_longer_does_is_let_go() {
+        let pods = [
+            pod("ours", true, Some("me")),
+            pod("orphan", true, None),
+            pod("strayed", false, Some("me")),
+            pod("stranger", false, None),
+            pod("theirs", true, Some("other")),
+        ];
+        let selector = LabelSelector::parse("app=web").expect("parses");
+        let mut owner = ObjectMeta { uid: Some("me".into()), ..ObjectMeta::default() };
+        let claimed = super::claimed(&owner, &pods, |pod| selector.selects(&pod.metadata));
+        let named = |name: &str| Named { name: name.into(), uid: format!("{name}-uid") };
+        assert_eq!(claimed.ours, [&pods[0], &pods[1]]);
+        assert_eq!((claimed.adopted, claimed.released), (vec![named("orphan")], vec![named("strayed")]));
+        // Who is being deleted takes nothing in any more.
+        owner.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        let claimed = super::claimed(&owner, &pods, |pod| selector.selects(&pod.metadata));
+        assert_eq!((claimed.ours, claimed.adopted), (vec![&pods[0]], vec![]));
     }
 }

@@ -93,7 +93,8 @@ fn plan(pods: &[Arc<Pod>], lost: &[Arc<str>], kept: usize) -> Vec<(Arc<Pod>, Why
             _ => {}
         }
     }
-    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_finished(pod) && !doomed.iter().any(|(other, _)| Arc::ptr_eq(other, pod))).collect();
+    let going: BTreeSet<*const Pod> = doomed.iter().map(|(pod, _)| Arc::as_ptr(pod)).collect();
+    let mut done: Vec<&Arc<Pod>> = pods.iter().filter(|pod| is_finished(pod) && !going.contains(&Arc::as_ptr(pod))).collect();
     done.sort_by_key(|pod| (pod.metadata.creation_timestamp.clone().map(|time| time.0), pod.metadata.name.clone()));
     let surplus = done.len().saturating_sub(kept);
     doomed.extend(done.into_iter().take(surplus).map(|pod| (pod.clone(), Why::TooManyFinished)));
@@ -109,7 +110,7 @@ impl Controller for PodGcController {
         watches.map::<Node>(|_| vec![ObjectKey::cluster("all")]);
         // A pod deleted before it had a node need not wait for the next round.
         watches.map::<Pod>(|change| {
-            let stuck = change.new.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+            let stuck = change.meta_after().is_some_and(|meta| meta.deletion_timestamp.is_some());
             if stuck { vec![ObjectKey::cluster("all")] } else { Vec::new() }
         });
     }

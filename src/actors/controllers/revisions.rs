@@ -112,7 +112,7 @@ impl<'a, K: Revisioned> RevisionKeeper<'a, K> {
             Recorded::Taken => {
                 let mut updated = self.owner.clone();
                 let count = updated.collisions();
-                *count = Some(count.unwrap_or(0) + 1);
+                *count = Some(count.unwrap_or(0).saturating_add(1));
                 let owners: Api<K> = self.cx.client().namespaced(self.namespace());
                 self.cx.wrote(self.owners, &*owners.update_status(&updated).await?);
                 let name = revision.metadata.name.as_deref().unwrap_or_default();

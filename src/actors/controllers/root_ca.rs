@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use troupe_api::meta::ObjectKey;
+use troupe_api::{
+    meta::{FieldSelector, ObjectKey},
+    service::WatchOptions,
+};
 
 use super::{namespace::is_active, writes::is_namespace_terminating};
 use crate::runtime::{
@@ -25,7 +28,10 @@ pub struct RootCaPublisher {
 
 impl RootCaPublisher {
     pub fn new(caches: &Caches, ca_pem: impl Into<Arc<str>>) -> Self {
-        RootCaPublisher { namespaces: caches.cache(), maps: caches.cache(), ca_pem: ca_pem.into() }
+        // Others' maps are many and large, and nothing to this controller.
+        let fields = FieldSelector::parse(&format!("metadata.name={NAME}")).expect("a valid selector");
+        let maps = caches.selected(" of the root CA", WatchOptions { fields, ..WatchOptions::default() });
+        RootCaPublisher { namespaces: caches.cache(), maps, ca_pem: ca_pem.into() }
     }
 }
 
@@ -56,7 +62,7 @@ impl Controller for RootCaPublisher {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Namespace>();
-        watches.map::<ConfigMap>(|change| {
+        watches.map_of(&self.maps, |change| {
             let ours = &*change.key.name == NAME;
             ours.then(|| ObjectKey::cluster(change.key.namespace.clone())).into_iter().collect()
         });

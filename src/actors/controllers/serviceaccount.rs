@@ -32,7 +32,7 @@ impl Controller for ServiceAccountController {
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<Namespace>();
         watches.map::<ServiceAccount>(|change| {
-            let lost = change.new.is_none() && &*change.key.name == "default";
+            let lost = change.is_removal() && &*change.key.name == "default";
             lost.then(|| ObjectKey::cluster(change.key.namespace.clone())).into_iter().collect()
         });
     }

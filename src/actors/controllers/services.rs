@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
+use super::by_selector;
 use crate::runtime::cache::{Cache, Change};
 
 /// The pods a Service selects; `None` for Services without selector, whose endpoints are somebody else's business.
@@ -23,23 +24,22 @@ fn selector(service: &Service) -> Option<LabelSelector> {
     Some(LabelSelector::from_map(labels))
 }
 
+/// Makes the cache of Services ready for [`services_of`].
+pub fn index(services: Cache<Service>) -> Cache<Service> {
+    by_selector::index(services, selector)
+}
+
 /// The Services that select the pod, as it is or as it was.
 pub fn services_of(services: &Cache<Service>, change: &Change<Pod>) -> Vec<ObjectKey> {
     if !concerns_endpoints(change) {
         return Vec::new();
     }
-    let empty = Default::default();
-    let selecting = services.list(&change.key.namespace).into_iter().filter(|service| {
-        let Some(selector) = selector(service) else { return false };
-        let versions = [change.old.as_deref(), change.new.as_deref()];
-        versions.into_iter().flatten().any(|pod| selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty)))
-    });
-    selecting.map(|service| ObjectKey::new(change.key.namespace.clone(), service.metadata.name.clone().unwrap_or_default())).collect()
+    by_selector::selecting(services, &change.key.namespace, change.labels())
 }
 
 /// Whether anything changed that an endpoint shows.
 fn concerns_endpoints(change: &Change<Pod>) -> bool {
-    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let (Some(old), Some(new)) = (change.before(), change.after()) else { return true };
     let shown = |pod: &Pod| {
         let status = pod.status.as_ref();
         let spec = pod.spec.as_ref();

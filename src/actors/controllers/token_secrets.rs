@@ -88,7 +88,7 @@ impl Controller for TokenSecretController {
         watches.map_of(&self.secrets, |change| vec![change.key.clone()]);
         let secrets = self.secrets.clone();
         watches.map::<ServiceAccount>(move |change| {
-            if change.new.is_some() {
+            if !change.is_removal() {
                 return Vec::new();
             }
             let of_account = secrets.list(&change.key.namespace).into_iter().filter(|secret| annotation(secret, ACCOUNT) == &*change.key.name);

@@ -68,7 +68,7 @@ pub fn time_left(job: &Job, now: Timestamp) -> Option<Duration> {
     let mut conditions = job.status.as_ref()?.conditions.iter().flatten();
     let last = conditions.find(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True")?;
     let passed = now.duration_since(last.last_transition_time.as_ref()?.0);
-    let left = jiff::SignedDuration::from_secs(i64::from(ttl)) - passed;
+    let left = jiff::SignedDuration::from_secs(i64::from(ttl)).saturating_sub(passed);
     Some(left.try_into().unwrap_or_default())
 }
 

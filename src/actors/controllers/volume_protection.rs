@@ -122,8 +122,7 @@ impl Controller for PvcProtectionController {
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<PersistentVolumeClaim>();
         watches.map::<Pod>(|change| {
-            let versions = [change.old.as_deref(), change.new.as_deref()];
-            let names = versions.into_iter().flatten().flat_map(claims_of);
+            let names = change.versions().flat_map(|pod| claims_of(pod));
             names.map(|(name, _)| ObjectKey::new(change.key.namespace.clone(), name)).collect()
         });
     }

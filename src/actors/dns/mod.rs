@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::PodSecurityContext};
 use serde_json::{Value, json};
 use troupe_api::meta::Object;
 
@@ -12,10 +13,14 @@ use troupe_api::meta::Object;
 pub const SERVICE: &str = "kube-dns";
 /// The name of everything else.
 pub const NAME: &str = "troupe-dns";
-const NAMESPACE: &str = "kube-system";
+/// Where all of it is.
+pub const NAMESPACE: &str = "kube-system";
+const CONTAINER: &str = "dns";
 /// Seconds the server keeps answering after SIGTERM, and what its pod is given beyond that.
 const LAMEDUCK_SECONDS: u32 = 5;
 const GRACE_SECONDS: u32 = 15;
+/// Whom the server runs as.
+const USER: u32 = 65532;
 
 /// What the objects depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,15 @@ pub fn manifests(image: &str, cluster_ip: Ipv4Addr, domain: &str) -> Vec<Object>
 pub fn deployment_fallback(image: &str, cluster_ip: Ipv4Addr, domain: &str) -> Vec<Object> {
     let options = DnsOptions { image: image.to_owned(), cluster_ip, domain: domain.to_owned() };
     options.objects(options.deployment())
+}
+
+/// What turns the DaemonSet of an older version into one whose pods have no root and no capability; `None` for one that says
+/// itself whom its pods run as.
+pub fn confinement(daemons: &DaemonSet) -> Option<Value> {
+    let spec = daemons.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let said = spec.and_then(|spec| spec.security_context.as_ref()).is_some_and(|context| *context != PodSecurityContext::default());
+    let container = json!({"name": CONTAINER, "securityContext": {"capabilities": {"add": null, "drop": ["ALL"]}}});
+    (!said).then(|| json!({"spec": {"template": {"spec": {"securityContext": pod_security(), "containers": [container]}}}}))
 }
 
 impl DnsOptions {
@@ -98,6 +112,7 @@ impl DnsOptions {
                 // The node's resolvers: the cluster's own would be this very server.
                 "dnsPolicy": "Default",
                 "terminationGracePeriodSeconds": GRACE_SECONDS,
+                "securityContext": pod_security(),
                 "tolerations": [{"operator": "Exists"}],
                 "nodeSelector": {"kubernetes.io/os": "linux"},
                 "containers": [self.container()],
@@ -113,7 +128,7 @@ impl DnsOptions {
         let mut readiness = probe("/ready", 8181);
         readiness["periodSeconds"] = 2.into();
         json!({
-            "name": "dns",
+            "name": CONTAINER,
             "image": self.image,
             "imagePullPolicy": "IfNotPresent",
             "args": [format!("--domain={}", self.domain), format!("--lameduck-seconds={LAMEDUCK_SECONDS}")],
@@ -127,10 +142,22 @@ impl DnsOptions {
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
-                "capabilities": {"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]},
+                "capabilities": {"drop": ["ALL"]},
             },
         })
     }
+}
+
+/// No root and no capability: whoever takes the server over has no more than its account. Policies name port 53, so that it is
+/// what the server listens on; the parameter is one that any pod may set for itself.
+fn pod_security() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"}],
+    })
 }
 
 fn account() -> Value {
@@ -163,13 +190,15 @@ fn binding() -> Value {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::{
-        apps::v1::{DaemonSet, Deployment},
-        core::v1::{Service, ServiceAccount},
+        apps::v1::Deployment,
+        core::v1::{Pod, Service, ServiceAccount},
         rbac::v1::{ClusterRole, ClusterRoleBinding},
     };
     use serde::de::DeserializeOwned;
+    use troupe_cri::RuntimeFeatures;
 
     use super::*;
+    use crate::kubelet::admission::{NodeAbilities, admit, sysctl::Allowlist};
 
     fn typed<K: DeserializeOwned>(objects: &[Object], at: usize) -> K {
         serde_json::from_value(objects[at].clone().into_value()).expect("fits its type")
@@ -189,5 +218,32 @@ mod tests {
         let daemons = daemons.spec.expect("a spec");
         assert_eq!(selector, daemons.template.metadata.clone().and_then(|meta| meta.labels));
         assert_eq!(Some(daemons.template), fallback.spec.map(|spec| spec.template));
+    }
+
+    #[test]
+    fn its_pods_have_no_root_and_no_capability_and_every_node_takes_them() {
+        let objects = manifests("troupe.local/dns:0.1", Ipv4Addr::new(10, 96, 0, 10), "cluster.local");
+        let daemons: DaemonSet = typed(&objects, 4);
+        let spec = daemons.spec.expect("a spec").template.spec.expect("a spec");
+        let of_pod = spec.security_context.clone().expect("a context");
+        assert_eq!((of_pod.run_as_non_root, of_pod.run_as_user), (Some(true), Some(65532)));
+        let own = spec.containers[0].security_context.clone().expect("a context");
+        let capabilities = own.capabilities.expect("capabilities");
+        assert_eq!((capabilities.drop, capabilities.add), (Some(vec!["ALL".to_owned()]), None));
+        assert_eq!((own.read_only_root_filesystem, own.allow_privilege_escalation), (Some(true), Some(false)));
+        let abilities = NodeAbilities { sysctls: Allowlist::new("4.19.0", &[]).expect("namespaced"), ..NodeAbilities::default() };
+        let pod = Pod { spec: Some(spec), ..Pod::default() };
+        assert_eq!(admit(&pod, &abilities, &RuntimeFeatures::default()), Ok(()));
+    }
+
+    #[test]
+    fn only_daemons_that_say_nothing_of_their_user_are_confined() {
+        let objects = manifests("troupe.local/dns:0.1", Ipv4Addr::new(10, 96, 0, 10), "cluster.local");
+        let mut daemons: DaemonSet = typed(&objects, 4);
+        assert_eq!(confinement(&daemons), None);
+        let spec = daemons.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).expect("a spec");
+        spec.security_context = Some(PodSecurityContext::default());
+        let patch = confinement(&daemons).expect("as older versions made it");
+        assert_eq!(patch["spec"]["template"]["spec"]["securityContext"]["runAsUser"], 65532);
     }
 }

@@ -54,7 +54,7 @@ pub async fn answer<B>(system: &System, request: &Request<B>) -> Response<Body> 
     let (uri, post) = (request.uri(), request.method() == Method::POST);
     match tell(system, post, uri.path(), uri.query().unwrap_or_default()).await {
         Ok(told) => document(200, "application/json", told),
-        Err(status) => document(status.code, "application/json", status.to_json().to_string()),
+        Err(status) => document(status.code, "application/json", status.to_text()),
     }
 }
 

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request};
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use troupe_api::{
     auth::tls::{self, RenewableCertificate, TlsError},
-    http::streaming::{KubeletDialer, client},
+    http::streaming::{KubeletDialer, client, place::Kubelet},
 };
 
 use super::peers::{Peer, Proof};
@@ -40,14 +42,19 @@ impl Asker {
         Ok(Asker { by_authority: KubeletDialer::new(Arc::new(tls)), credentials: Arc::new(credentials) })
     }
 
-    fn dialer(&self, proof: &Proof) -> Result<KubeletDialer, TlsError> {
-        match proof {
-            Proof::Authority => Ok(self.by_authority.clone()),
-            Proof::Certificate(fingerprint) => {
-                let tls = tls::pinned_client_config(fingerprint, self.credentials.identity.clone())?;
-                Ok(KubeletDialer::new(Arc::new(tls)))
-            }
-        }
+    async fn dial(&self, peer: &Peer) -> Result<TlsStream<TcpStream>, String> {
+        let dialled = match &peer.proof {
+            Proof::Node(node) => self.by_authority.dial(&Kubelet { node: node.clone(), address: peer.address.clone() }).await,
+            Proof::Authority => self.by_authority.dial_address(&peer.address).await,
+            Proof::Certificate(fingerprint) => self.pinned(fingerprint).map_err(|error| error.to_string())?.dial_address(&peer.address).await,
+        };
+        dialled.map_err(|error| error.to_string())
+    }
+
+    fn pinned(&self, fingerprint: &str) -> Result<KubeletDialer, TlsError> {
+        let tls = tls::pinned_client_config(fingerprint, self.credentials.identity.clone())?;
+        // Nobody else has that certificate, so processes of one machine may meet there.
+        Ok(KubeletDialer::new(Arc::new(tls)).reaching_loopback())
     }
 
     /// Code and body of what a peer answers; why it does not where it does not.
@@ -58,8 +65,7 @@ impl Asker {
 
     async fn exchange(&self, peer: &Peer, method: Method, path: &str) -> Result<(u16, Bytes), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let dialer = self.dialer(&peer.proof).map_err(|error| text(&error))?;
-        let stream = dialer.dial(&peer.address).await.map_err(|error| text(&error))?;
+        let stream = self.dial(peer).await?;
         let request = Request::builder().method(method).uri(path).header("host", peer.address.authority());
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
         let reply = client::exchange(stream, request).await.map_err(|error| text(&error))?;

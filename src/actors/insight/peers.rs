@@ -9,6 +9,8 @@ use super::presence::{CERTIFICATE, ENDPOINT};
 /// How a peer proves to be who it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
+    /// By the certificate of this node's kubelet.
+    Node(String),
     /// By a certificate of the cluster's authority.
     Authority,
     /// By the very certificate that it told of: its SHA-256 in hex.
@@ -26,8 +28,8 @@ pub struct Peer {
 
 /// The peer at a node; `None` for one that tells no address.
 pub fn of_node(node: &Node) -> Option<Peer> {
-    let label = format!("node@{}", node.metadata.name.as_deref().unwrap_or_default());
-    Some(Peer { label, address: kubelet_address(node).ok()?, proof: Proof::Authority })
+    let name = node.metadata.name.clone().unwrap_or_default();
+    Some(Peer { label: format!("node@{name}"), address: kubelet_address(node).ok()?, proof: Proof::Node(name) })
 }
 
 /// The peer that keeps a lease; `None` when the lease has run out or tells of none.

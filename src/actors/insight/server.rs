@@ -63,7 +63,7 @@ async fn handle<B>(request: &Request<B>, certificate: Option<&[u8]>, options: &C
 
 /// Lets a request in that is authenticated and allowed to use its path.
 async fn admit<B>(request: &Request<B>, certificate: Option<&[u8]>, gate: &dyn Gate) -> Result<(), Refused> {
-    let refused = |status: Status| Refused { code: status.code, text: status.to_json().to_string() };
+    let refused = |status: Status| Refused { code: status.code, text: status.to_text() };
     let user = identify(request, certificate, gate).await.map_err(|_| refused(Status::unauthorized()))?;
     let (verb, path) = (request.method().as_str().to_ascii_lowercase(), request.uri().path());
     if gate.allows(&user, &Attributes { verb: &verb, path: Some(path), ..Attributes::default() }).await {

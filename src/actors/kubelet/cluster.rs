@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount},
+    node::v1::RuntimeClass,
+};
 use serde_json::{Value, json};
 use troupe_api::{
     Status,
@@ -30,6 +33,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, Status>;
     /// `None` when it does not exist.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status>;
+    /// `None` when it does not exist.
+    async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, Status>;
+    /// The node as it is now; `None` when it does not exist.
+    async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, Status>;
     /// A token of the pod's service account, bound to the pod.
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
     /// All services; empty before they are known.
@@ -57,7 +64,7 @@ impl ApiCluster {
 }
 
 /// Whether the pod comes from a manifest; the API shows a mirror of it.
-fn is_static(pod: &Pod) -> bool {
+pub fn is_static(pod: &Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.get("kubernetes.io/config.source").is_some_and(|source| source == "file"))
 }
 
@@ -74,6 +81,14 @@ impl Cluster for ApiCluster {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, Status> {
         self.client.namespaced::<Secret>(namespace).get_opt(name).await
+    }
+
+    async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, Status> {
+        self.client.all::<RuntimeClass>().get_opt(name).await
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, Status> {
+        self.client.all::<Node>().get_opt(name).await
     }
 
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status> {
@@ -132,6 +147,14 @@ impl Cluster for NoCluster {
     }
 
     async fn secret(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<Secret>>, Status> {
+        Ok(None)
+    }
+
+    async fn runtime_class(&self, _name: &str) -> Result<Option<Arc<RuntimeClass>>, Status> {
+        Ok(None)
+    }
+
+    async fn node(&self, _name: &str) -> Result<Option<Arc<Node>>, Status> {
         Ok(None)
     }
 

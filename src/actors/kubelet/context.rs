@@ -1,19 +1,28 @@
 //! What every unit of this node shares.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use troupe_cri::{Runtime, resources::MachineSize};
+use arc_swap::ArcSwap;
+use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 
 use super::{
+    admission::NodeAbilities,
     cluster::Cluster,
     events::EventRecorder,
     resolv::{ClusterDns, Resolver},
+    volumes::room::NodeRoom,
 };
 
 /// The node's fixed facts and its doors to the outside. Share it by `Arc`.
 pub struct NodeContext {
     pub node_name: Arc<str>,
     pub runtime: Arc<dyn Runtime>,
+    /// What the runtime could do when it last answered.
+    pub features: ArcSwap<RuntimeFeatures>,
+    pub abilities: NodeAbilities,
     pub cluster: Arc<dyn Cluster>,
     pub events: EventRecorder,
     /// `/var/lib/kubelet`.
@@ -22,12 +31,24 @@ pub struct NodeContext {
     pub log_root: PathBuf,
     /// `/var/log/containers`; empty for no symlinks there.
     pub container_log_links: PathBuf,
-    pub cgroup_root: String,
+    pub cgroup_parent: String,
     pub seccomp_root: String,
     pub dns: ClusterDns,
     pub resolver: Resolver,
     pub node_ips: Vec<String>,
     pub machine: MachineSize,
+    /// The sizes of the machine's huge pages, such as `2MB`.
+    pub hugepages: Vec<String>,
+    /// What of this machine containers do not see beside what they never do.
+    pub masked_paths: Vec<String>,
+    /// Whether a disk of the node is short of room, or was a moment ago.
+    pub disk_pressure: AtomicBool,
+    /// What is written into memory for pods.
+    pub written: NodeRoom,
+    /// Whether pods' cgroups are limited here.
+    pub cgroups_per_qos: bool,
+    /// How many processes and threads one pod may have.
+    pub pod_max_pids: Option<u32>,
     /// As container ids are prefixed: `containerd`.
     pub runtime_name: String,
 }

@@ -1,8 +1,10 @@
 //! Static pods: files in a folder that become pods without an API server, and mirror pods that show them in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,21 +15,30 @@ use k8s_openapi::{
     api::core::v1::{Node, Pod, Toleration},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use troupe_api::{
     client::Client,
-    meta::{Cause, FieldSelector},
+    meta::{Cause, FieldSelector, Object},
+    resources::{Strategy, kinds, validation::metadata},
+    schema::{Format, decode::parse_value},
     service::{DeleteOptions, ListOptions},
 };
 use troupe_cri::names::PodIdentity;
 
-use super::pods::{PodChanged, Pods};
+use super::{
+    admission::fit::is_finished,
+    pods::{PodChanged, Pods},
+};
 use crate::runtime::{
+    cache::Cache,
     host::UnitAddr,
     system::{System, TaskHandle},
 };
 
 const LOOK: Duration = Duration::from_secs(2);
+/// The size of the largest manifest in bytes, as upstream's.
+const LONGEST: u64 = 10 << 20;
 /// The annotation of a mirror pod: the hash of the manifest it mirrors.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const HASH: &str = "kubernetes.io/config.hash";
@@ -45,6 +56,17 @@ pub struct Manifests {
 /// Whether the API shows this pod only on behalf of a manifest.
 pub fn is_mirror(pod: &Pod) -> bool {
     pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR))
+}
+
+/// A pod of the API, which cannot say by itself that it comes from elsewhere.
+pub fn from_api(pod: Arc<Pod>) -> Arc<Pod> {
+    let claims = |pod: &Pod| pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SOURCE));
+    if !claims(&pod) {
+        return pod;
+    }
+    let mut pod = Pod::clone(&pod);
+    pod.metadata.annotations.get_or_insert_default().insert(SOURCE.into(), "api".into());
+    Arc::new(pod)
 }
 
 impl Manifests {
@@ -83,29 +105,31 @@ impl Manifests {
         };
         let before = self.pods.swap(Some(Arc::new(found.clone()))).unwrap_or_default();
         let differs = |id: &&PodIdentity| before.get(*id) != found.get(*id);
-        let all: std::collections::BTreeSet<_> = before.keys().chain(found.keys()).collect();
+        let all: BTreeSet<_> = before.keys().chain(found.keys()).collect();
         all.into_iter().filter(differs).cloned().collect()
     }
 
     /// Follows the folder from now on, and keeps mirror pods where there is an API server.
-    pub fn follow(&self, system: &System, pods: UnitAddr<Pods>, client: Option<Client>, tasks: &mut Vec<TaskHandle>) {
+    pub fn follow(&self, system: &System, pods: UnitAddr<Pods>, client: Option<Client>, shown: Option<Cache<Pod>>, tasks: &mut Vec<TaskHandle>) {
         if self.folder.is_none() {
             return;
         }
         let manifests = self.clone();
         tasks.push(system.spawn_task("kubelet/manifests", move || {
-            let (manifests, pods, client) = (manifests.clone(), pods.clone(), client.clone());
+            let (manifests, pods, client, shown) = (manifests.clone(), pods.clone(), client.clone(), shown.clone());
             async move {
                 // Those read at the start run whether or not the API server ever answers.
                 for pod in manifests.pods().unwrap_or_default() {
                     pods.wake(PodChanged(PodIdentity::of(&pod)), Cause::root());
                 }
+                let mut had = BTreeSet::new();
                 loop {
                     for changed in manifests.reread() {
                         pods.wake(PodChanged(changed), Cause::root());
                     }
                     if let Some(client) = &client {
                         manifests.mirror(client).await;
+                        manifests.remove_orphans(client, shown.as_ref(), &mut had).await;
                     }
                     tokio::time::sleep(LOOK).await;
                 }
@@ -118,6 +142,25 @@ impl Manifests {
         for pod in self.pods().unwrap_or_default() {
             if let Err(error) = self.mirror_one(client, &pod).await {
                 tracing::warn!(%error, pod = pod.metadata.name, "mirror pod not kept");
+            }
+        }
+    }
+
+    /// Removes mirror pods of which there is no manifest, whoever made them. Those that `had` one while this process runs may
+    /// show a pod that is still ending.
+    async fn remove_orphans(&self, client: &Client, shown: Option<&Cache<Pod>>, had: &mut BTreeSet<(String, String)>) {
+        let (Some(shown), Some(own)) = (shown.filter(|shown| shown.is_synced()), self.pods.load_full()) else { return };
+        let own: BTreeSet<_> = own.keys().map(|id| (id.namespace.clone(), id.name.clone())).collect();
+        had.extend(own.iter().cloned());
+        for pod in shown.list("").into_iter().filter(|pod| is_mirror(pod)) {
+            let orphan = PodIdentity::of(&pod);
+            let name = (orphan.namespace.clone(), orphan.name.clone());
+            if own.contains(&name) || (had.contains(&name) && !is_finished(&pod)) {
+                continue;
+            }
+            let options = DeleteOptions { grace_period_seconds: Some(0), precondition_uid: Some(orphan.uid.clone()), ..DeleteOptions::default() };
+            if let Err(error) = client.namespaced::<Pod>(orphan.namespace.as_str()).delete(&orphan.name, options).await {
+                tracing::debug!(%error, pod = orphan.name, "orphaned mirror pod not removed");
             }
         }
     }
@@ -163,7 +206,11 @@ fn read_folder(folder: &Path, node: &str) -> std::io::Result<BTreeMap<PodIdentit
         if hidden || !path.is_file() {
             continue;
         }
-        match parse(&fs::read(&path)?, node) {
+        let Some(text) = read_manifest(&path)? else {
+            tracing::warn!(file = %path.display(), "manifest not read, it is larger than {LONGEST} bytes");
+            continue;
+        };
+        match parse(&text, node) {
             Ok(pod) => drop(found.insert(PodIdentity::of(&pod), Arc::new(pod))),
             Err(error) => tracing::warn!(%error, file = %path.display(), "manifest not understood"),
         }
@@ -171,9 +218,18 @@ fn read_folder(folder: &Path, node: &str) -> std::io::Result<BTreeMap<PodIdentit
     Ok(found)
 }
 
+/// The text of a manifest; `None` for one that is too large. What is a pipe by now must not stop us.
+fn read_manifest(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    file.take(LONGEST + 1).read_to_end(&mut text)?;
+    Ok(Some(text).filter(|text| text.len() as u64 <= LONGEST))
+}
+
 /// A manifest as a pod of this node: named after it, with a uid made of its content.
-fn parse(text: &[u8], node: &str) -> Result<Pod, serde_norway::Error> {
-    let mut pod: Pod = serde_norway::from_slice(text)?;
+fn parse(text: &[u8], node: &str) -> Result<Pod, String> {
+    let document = parse_value(text, Format::Yaml).map_err(|error| error.to_string())?;
+    let mut pod = Pod::deserialize(document).map_err(|error| error.to_string())?;
     let hash = hex::encode(&Sha256::digest([text, node.as_bytes()].concat())[..16]);
     let meta = &mut pod.metadata;
     meta.name = Some(format!("{}-{node}", meta.name.as_deref().unwrap_or("pod")));
@@ -190,7 +246,22 @@ fn parse(text: &[u8], node: &str) -> Result<Pod, serde_norway::Error> {
         container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
         container.termination_message_policy.get_or_insert_with(|| "File".into());
     }
+    validate(&pod)?;
     Ok(pod)
+}
+
+/// The API server's own rules: a manifest comes by no API server, and becomes files and rules all the same.
+fn validate(pod: &Pod) -> Result<(), String> {
+    let tree = serde_json::to_value(pod).map_err(|error| error.to_string())?;
+    let mut object = Object::from_value(tree).ok_or("a pod is an object")?;
+    let rules = kinds::Pod;
+    rules.default_object(&mut object);
+    let mut errors = metadata(&object, true, rules.name_rule());
+    errors.extend(rules.validate_create(&object));
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => Err(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +276,14 @@ mod tests {
         let id = PodIdentity::of(&pod);
         assert_eq!((id.namespace.as_str(), id.name.as_str(), id.uid.len()), ("default", "web-n1", 32));
         assert_eq!(parse(WEB.as_bytes(), "n1").expect("a pod").metadata.uid, Some(id.uid));
+    }
+
+    #[test]
+    fn a_manifest_is_judged_by_the_rules_of_the_api() {
+        let bad = WEB.replace("image: i", "image: i, volumeMounts: [{name: gone, mountPath: /x}]").replace("name: web", "name: web/../x");
+        let error = parse(bad.as_bytes(), "n1").expect_err("is refused");
+        assert!(error.starts_with("metadata.name: Invalid value: \"web/../x-n1\""), "{error}");
+        assert!(error.ends_with("spec.containers[0].volumeMounts[0].name: Not found: \"gone\""), "{error}");
     }
 
     #[test]

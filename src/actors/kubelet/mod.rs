@@ -3,18 +3,22 @@
 //! Units, below the path given at the start: `pods` keeps a [`worker::shell::PodWorker`] for each pod, `runtime`
 //! watches the container runtime and wakes the workers whose containers changed, `node` speaks for the node.
 
+pub mod admission;
 pub mod certificates;
 pub mod cgroups;
 pub mod cluster;
 pub mod context;
 pub mod env;
 pub mod events;
+pub mod eviction;
 pub mod handle;
 pub mod images;
+mod lines;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
 pub mod options;
+mod patch;
 pub mod pods;
 pub mod probes;
 pub mod relist;
@@ -30,46 +34,72 @@ pub mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use thiserror::Error;
 use troupe_api::{
     client::Client,
     meta::{FieldSelector, ObjectKey},
+    projection::MetaProjection,
     service::WatchOptions,
 };
-use troupe_cri::{names::PodIdentity, proto::VersionResponse, resources::MachineSize};
+use troupe_cri::{RuntimeFeatures, names::PodIdentity, proto::VersionResponse, resources::MachineSize};
 
 use self::{
+    admission::{NodeAbilities, apparmor::AppArmor, sysctl::Allowlist},
+    cgroups::limit::limit_pods,
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
     events::EventRecorder,
+    eviction::{Eviction, pressure::Monitor},
     manifests::Manifests,
     metrics::MeteredRuntime,
-    node::{NodeFacts, NodeReporter, facts::MachineFacts},
-    pods::{AllPods, PodChanged, Pods, RuntimeChanged},
+    node::{
+        NodeFacts, NodeReporter,
+        facts::{MachineFacts, hugepage_sizes, processes_for_pods, thermal_paths},
+        own::OwnNode,
+    },
+    pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
+    volumes::room::NodeRoom,
     worker::shell::PodSource,
 };
 pub use self::{handle::KubeletHandle, options::KubeletOptions};
-use crate::runtime::{
-    cache::{Cache, Lister, Subscription, reflect},
-    host::UnitAddr,
-    system::{System, TaskHandle},
-    unit::Policy,
+use crate::{
+    files::{Directory, directory::check_kernel},
+    runtime::{
+        cache::{Cache, Lister, Subscription, reflect},
+        host::UnitAddr,
+        system::{System, TaskHandle},
+        unit::Policy,
+    },
+    scheduler::node_info::HostPort,
 };
 
 /// How long the runtime may take to answer at the start.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(60);
+/// Secrets and tokens of pods have one part of so many of this process' memory.
+const WRITTEN_PART: u64 = 8;
 
 /// Why a kubelet does not start.
 #[derive(Debug, Error)]
 pub enum KubeletError {
     #[error("the container runtime does not answer: {0}")]
     Runtime(troupe_cri::CriError),
+    #[error("sysctls that pods may set: {0}")]
+    Sysctls(#[from] admission::sysctl::PatternError),
+    #[error(transparent)]
+    Kernel(io::Error),
     #[error("cannot make {path}: {source}")]
     Directory { path: PathBuf, source: io::Error },
 }
@@ -78,7 +108,7 @@ pub enum KubeletError {
 pub struct Kubelet {
     handle: KubeletHandle,
     pods: Option<Cache<Pod>>,
-    _subscription: Option<Subscription<Pod>>,
+    _subscription: Option<Arc<Subscription<Pod>>>,
     _tasks: Vec<TaskHandle>,
 }
 
@@ -86,28 +116,37 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or directories cannot be made.
+    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
-        for path in [&options.root_dir, &options.root_dir.join("pods"), &options.log_dir] {
-            fs::create_dir_all(path).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
+        check_kernel().map_err(KubeletError::Kernel)?;
+        for (path, mode) in [(&options.root_dir, 0o700), (&options.root_dir.join("pods"), 0o700), (&options.log_dir, 0o750)] {
+            Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
-        let version = reach_runtime(&options).await?;
+        let (version, features) = reach_runtime(&options).await?;
         let machine = MachineFacts::read();
+        if options.cgroups_per_qos
+            && let Err(error) = limit_pods(&options.cgroup_parent, machine.memory_for_pods(), processes_for_pods())
+        {
+            tracing::warn!(%error, "pods may use all of the machine's memory and processes");
+        }
+        let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
+        let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let mut tasks = Vec::new();
         let services = service_lister(&options, system, &mut tasks);
-        let context = Arc::new(context(&options, system, &version, &machine, services));
+        let context = Arc::new(context(&options, system, &version, &machine, services, features, abilities));
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
         let cache = options.client.as_ref().map(|client| pod_cache(client, &context.node_name, system, &mut tasks));
-        let (all, source) = (all_pods(cache.clone(), manifests.clone()), pod_source(cache.clone(), manifests.clone()));
-        let pods = spawn_units(system, &context, &all, &source);
+        let facts = node_facts(&options, &version, machine);
+        let room = room(&options, OwnNode::new(node::made(&context, &facts), options.nodes.clone()));
+        let (all, source) = (all_pods(cache.clone(), manifests.clone(), room.node.clone()), pod_source(cache.clone(), manifests.clone()));
+        let pods = spawn_units(system, &options, &context, &all, &source, &manifests, room);
         if let Some(client) = &options.client {
-            let facts = node_facts(&options, &version, machine);
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
-        manifests.follow(system, pods.clone(), options.client.clone(), &mut tasks);
-        let subscription = cache.as_ref().map(|cache| wake_on_change(cache, pods));
+        manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
+        let subscription = cache.as_ref().map(|cache| wake_on_change(cache, pods, system, &mut tasks));
         Ok(Kubelet { handle: KubeletHandle::new(context, all), pods: cache, _subscription: subscription, _tasks: tasks })
     }
 
@@ -122,11 +161,11 @@ impl Kubelet {
     }
 }
 
-async fn reach_runtime(options: &KubeletOptions) -> Result<VersionResponse, KubeletError> {
+async fn reach_runtime(options: &KubeletOptions) -> Result<(VersionResponse, RuntimeFeatures), KubeletError> {
     let deadline = tokio::time::Instant::now() + RUNTIME_PATIENCE;
     loop {
-        match options.runtime.version().await {
-            Ok(version) => return Ok(version),
+        match futures::try_join!(options.runtime.version(), options.runtime.status()) {
+            Ok((version, status)) => return Ok((version, RuntimeFeatures::of(&status))),
             Err(error) if tokio::time::Instant::now() > deadline => return Err(KubeletError::Runtime(error)),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
@@ -159,6 +198,8 @@ fn context(
     version: &VersionResponse,
     machine: &MachineFacts,
     services: Option<Lister<Service>>,
+    features: RuntimeFeatures,
+    abilities: NodeAbilities,
 ) -> NodeContext {
     let node_name: Arc<str> = options.node_name.as_str().into();
     let listed = move || services.as_ref().map(|services| services.list("")).unwrap_or_default();
@@ -169,17 +210,25 @@ fn context(
     NodeContext {
         node_name,
         runtime: Arc::new(MeteredRuntime::new(options.runtime.clone())),
+        features: ArcSwap::from_pointee(features),
+        abilities,
         cluster,
         events,
         root: options.root_dir.clone(),
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
-        cgroup_root: options.cgroup_root.clone(),
+        cgroup_parent: options.cgroup_parent.clone(),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
         node_ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        machine: MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes },
+        machine: MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() },
+        hugepages: hugepage_sizes(),
+        masked_paths: thermal_paths(),
+        disk_pressure: AtomicBool::new(false),
+        written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
+        cgroups_per_qos: options.cgroups_per_qos,
+        pod_max_pids: options.pod_max_pids,
         runtime_name: version.runtime_name.clone(),
     }
 }
@@ -196,13 +245,19 @@ fn node_facts(options: &KubeletOptions, version: &VersionResponse, machine: Mach
     }
 }
 
-/// All pods of this node; unknown until the first list is in.
-fn all_pods(cache: Option<Cache<Pod>>, manifests: Manifests) -> AllPods {
+fn room(options: &KubeletOptions, node: OwnNode) -> Room {
+    let kubelet = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), options.port);
+    let listeners = options.listeners.iter().chain([&kubelet]).map(|address| HostPort::listening(*address)).collect();
+    Room { node, most: usize::try_from(options.max_pods).unwrap_or(usize::MAX), listeners }
+}
+
+/// All pods of this node; unknown until the first list is in, and the node known.
+fn all_pods(cache: Option<Cache<Pod>>, manifests: Manifests, node: OwnNode) -> AllPods {
     Arc::new(move || {
         let mut all = manifests.pods()?;
         match &cache {
-            Some(cache) if !cache.is_synced() => return None,
-            Some(cache) => all.extend(cache.list("").into_iter().filter(|pod| !manifests::is_mirror(pod))),
+            Some(cache) if !cache.is_synced() || !node.is_known() => return None,
+            Some(cache) => all.extend(cache.list("").into_iter().filter(|pod| !manifests::is_mirror(pod)).map(manifests::from_api)),
             None => {}
         }
         Some(all)
@@ -215,28 +270,46 @@ fn pod_source(cache: Option<Cache<Pod>>, manifests: Manifests) -> PodSource {
         let cached = cached.map(|cached| cached.object);
         match manifests.pod(id, cached.as_deref()) {
             Some(pod) => Some(pod),
-            None => cached.filter(|pod| pod.metadata.uid.as_deref() == Some(&id.uid)),
+            // A mirror is run by nobody: what it shows is, if anything.
+            None => cached.filter(|pod| pod.metadata.uid.as_deref() == Some(&id.uid) && !manifests::is_mirror(pod)).map(manifests::from_api),
         }
     })
 }
 
-fn spawn_units(system: &System, context: &Arc<NodeContext>, all: &AllPods, source: &PodSource) -> UnitAddr<Pods> {
+fn spawn_units(
+    system: &System,
+    options: &KubeletOptions,
+    context: &Arc<NodeContext>,
+    all: &AllPods,
+    source: &PodSource,
+    manifests: &Manifests,
+    room: Room,
+) -> UnitAddr<Pods> {
+    let monitor = Monitor::new(options.eviction_hard.clone(), options.eviction_pressure_transition_period);
+    let (seen, manifests) = (all.clone(), manifests.clone());
     let (shared, all, source) = (context.clone(), all.clone(), source.clone());
-    let pods = system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(shared.clone(), all.clone(), source.clone()));
+    let pods = system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(shared.clone(), all.clone(), source.clone(), room.clone()));
     let (runtime, told) = (context.runtime.clone(), pods.clone());
     let on_change: relist::OnChange = Arc::new(move |changed| told.wake(RuntimeChanged(changed), Default::default()));
-    let logs = context.clone();
-    system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(logs.clone()));
+    let (shared, told) = (context.clone(), pods.clone());
+    let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
+    let (shared, told) = (context.clone(), pods.clone());
+    system.spawn("kubelet/eviction", Policy::default(), move |_| {
+        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), told.clone(), logs.clone(), monitor.clone())
+    });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
 }
 
-fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>) -> Subscription<Pod> {
-    cache.subscribe(move |change| {
-        let touched = change.old.iter().chain(&change.new).map(|pod| PodIdentity::of(pod));
-        let mut told = std::collections::BTreeSet::new();
-        for id in touched.filter(|id| told.insert(id.clone())) {
-            pods.wake(PodChanged(id), change.cause.clone());
-        }
-    })
+fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>, system: &System, tasks: &mut Vec<TaskHandle>) -> Arc<Subscription<Pod>> {
+    let subscription = Arc::new(cache.subscribe(move |change| {
+        let uid = |meta: &MetaProjection| meta.uid.to_string();
+        // Another UID under the same name comes as two changes.
+        let Some(uid) = change.meta_after().or(change.meta_before()).map(uid) else { return };
+        let id = PodIdentity { namespace: change.key.namespace.to_string(), name: change.key.name.to_string(), uid };
+        pods.wake(PodChanged(id), change.cause.clone());
+    }));
+    let told = subscription.clone();
+    tasks.push(system.spawn_task("kubelet/known-pods", move || told.filled()));
+    subscription
 }

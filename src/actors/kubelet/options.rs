@@ -1,11 +1,18 @@
 //! How a kubelet is started.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
+use super::eviction::signals::{Threshold, defaults};
 use crate::runtime::cache::Lister;
 
 /// Everything a kubelet is told from outside.
@@ -16,6 +23,8 @@ pub struct KubeletOptions {
     pub client: Option<Client>,
     /// All services, for pods' environments; the kubelet watches them itself where none is given.
     pub services: Option<Lister<Service>>,
+    /// All nodes, of which one is this, for what pods may run on it; where none are given it is as this machine makes it.
+    pub nodes: Option<Lister<Node>>,
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
@@ -27,13 +36,25 @@ pub struct KubeletOptions {
     pub cluster_domain: String,
     /// The resolver configuration that pods inherit. [default: `/etc/resolv.conf`]
     pub resolv_conf: PathBuf,
-    /// The cgroup below which `kubepods` lies; empty for the root.
-    pub cgroup_root: String,
+    /// The cgroup that holds the pods of this node and nothing else. [default: `kubepods`]
+    pub cgroup_parent: String,
     pub node_ips: Vec<IpAddr>,
     pub max_pods: u32,
+    /// Whether pods' cgroups are made and limited here; else the runtime makes them, without limits. [default: yes]
+    pub cgroups_per_qos: bool,
+    /// Processes and threads that one pod may have; `None` for as many as the machine. [default: 4096]
+    pub pod_max_pids: Option<u32>,
+    /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Below these pods are evicted (`--eviction-hard`). [default: upstream's of disks]
+    pub eviction_hard: Vec<Threshold>,
+    /// How long pressure counts after its cause is gone. [default: 5 min]
+    pub eviction_pressure_transition_period: Duration,
     pub labels: BTreeMap<String, String>,
     /// Where the kubelet's server listens, as the node's status tells.
     pub port: u16,
+    /// Where this machine's other daemons listen: no pod gets a port of theirs.
+    pub listeners: Vec<SocketAddr>,
     /// How often the node's lease is renewed and its status looked at. [default: 10 s]
     pub heartbeat: Duration,
     /// Pods from files, where set.
@@ -49,6 +70,7 @@ impl KubeletOptions {
             node_name: node_name.into(),
             client: None,
             services: None,
+            nodes: None,
             runtime,
             root_dir: "/var/lib/kubelet".into(),
             log_dir: "/var/log/pods".into(),
@@ -56,11 +78,17 @@ impl KubeletOptions {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
-            cgroup_root: String::new(),
+            cgroup_parent: "kubepods".into(),
             node_ips: Vec::new(),
             max_pods: 110,
+            cgroups_per_qos: true,
+            pod_max_pids: Some(4096),
+            allowed_unsafe_sysctls: Vec::new(),
+            eviction_hard: defaults(),
+            eviction_pressure_transition_period: Duration::from_secs(300),
             labels: BTreeMap::new(),
             port: 10250,
+            listeners: Vec::new(),
             heartbeat: Duration::from_secs(10),
             static_pod_dir: None,
             kubelet_version: format!("v1.36.0+troupe.{}", env!("CARGO_PKG_VERSION")),

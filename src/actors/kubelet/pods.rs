@@ -9,22 +9,33 @@ use std::{
 };
 
 use actix::Message;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use troupe_api::meta::Cause;
 use troupe_cri::names::PodIdentity;
 
 use super::{
+    admission::{
+        Rejection,
+        fit::{self, Guest, Place},
+    },
     cgroups,
+    cluster::is_static,
     context::NodeContext,
     events::Note,
-    worker::shell::{PodSource, PodWorker, Wake, WhenGone},
+    eviction, metrics,
+    node::own::OwnNode,
+    status::{Evicted, Sentence},
+    worker::shell::{Condemn, PodSource, PodWorker, Wake, WhenGone},
 };
-use crate::runtime::{
-    envelope::{On, Reply},
-    events,
-    host::{UnitAddr, UnitContext},
-    unit::{Policy, Unit},
+use crate::{
+    runtime::{
+        envelope::{On, Reply},
+        events,
+        host::{UnitAddr, UnitContext},
+        unit::{Policy, Unit},
+    },
+    scheduler::node_info::HostPort,
 };
 
 /// How often the disk is searched for remains of pods that are gone.
@@ -40,6 +51,17 @@ pub struct PodChanged(pub PodIdentity);
 #[rtype(result = "()")]
 pub struct RuntimeChanged(pub Vec<PodIdentity>);
 
+/// A pod has to go, because of what it, or all pods together, take of the disk.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Evict {
+    pub id: PodIdentity,
+    /// What its status and an event tell.
+    pub message: String,
+    /// For others' sake: the condition `DisruptionTarget` says so.
+    pub disruption: bool,
+}
+
 /// Nothing is left of a pod.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
@@ -48,17 +70,32 @@ pub struct PodGone(pub PodIdentity);
 /// All pods that should be on this node now; `None` before that is known, when no remains may be touched.
 pub type AllPods = Arc<dyn Fn() -> Option<Vec<Arc<Pod>>> + Send + Sync>;
 
+/// What decides whether there is a place for a pod.
+#[derive(Clone)]
+pub struct Room {
+    pub node: OwnNode,
+    /// No more pods than this run here.
+    pub most: usize,
+    /// Where the daemons of this node listen.
+    pub listeners: Vec<HostPort>,
+}
+
 /// The unit that keeps the workers.
 pub struct Pods {
     context: Arc<NodeContext>,
     all: AllPods,
     source: PodSource,
     workers: BTreeMap<String, (PodIdentity, UnitAddr<PodWorker>)>,
+    room: Room,
+    /// Pods whose refusal is under way, by uid.
+    judged: BTreeSet<String>,
+    /// Every pod that was let in has a worker.
+    searched: bool,
 }
 
 impl Pods {
-    pub fn new(context: Arc<NodeContext>, all: AllPods, source: PodSource) -> Self {
-        Pods { context, all, source, workers: BTreeMap::new() }
+    pub fn new(context: Arc<NodeContext>, all: AllPods, source: PodSource, room: Room) -> Self {
+        Pods { context, all, source, workers: BTreeMap::new(), room, judged: BTreeSet::new(), searched: false }
     }
 
     /// Wakes the pod's worker, or starts one if there is something to do for it.
@@ -69,10 +106,99 @@ impl Pods {
             }
             return cx.reach(worker).wake(Wake { runtime }, cx.cause().clone());
         }
-        let known = (self.source)(id).is_some();
-        if known || (runtime && (self.all)().is_some()) {
+        let known = (self.source)(id);
+        if !runtime && known.as_ref().is_some_and(|pod| self.refuses(pod, cx)) {
+            return;
+        }
+        if known.is_some() || (runtime && (self.all)().is_some()) {
             self.start(id.clone(), cx);
         }
+    }
+
+    /// Whether no worker looks after a pod: there is no place for it here, or that is not known yet.
+    fn refuses(&mut self, pod: &Arc<Pod>, cx: &mut UnitContext<'_, Self>) -> bool {
+        let id = PodIdentity::of(pod);
+        if fit::was_refused(pod) || self.judged.contains(&id.uid) {
+            return true;
+        }
+        if !fit::needs_place(pod) {
+            return false;
+        }
+        if !is_static(pod) && !self.room.node.is_known() {
+            // The search, which waits for the node too, finds it.
+            return true;
+        }
+        if self.fits(pod, self.room.node.get()).is_ok() {
+            return false;
+        }
+        self.judge(id, cx);
+        true
+    }
+
+    fn fits(&self, pod: &Arc<Pod>, node: Arc<Node>) -> Result<(), Rejection> {
+        let most_pods = i64::try_from(self.room.most).unwrap_or(i64::MAX);
+        let place = Place { node, most_pods, listeners: self.room.listeners.clone() };
+        fit::fits(&guest(pod), &self.others(pod), &place)
+    }
+
+    /// The pods that were let in and have not ended.
+    fn others(&self, pod: &Pod) -> Vec<Guest> {
+        let mut ids: BTreeSet<PodIdentity> = self.workers.values().map(|(id, _)| id.clone()).collect();
+        if !self.searched {
+            // After a start, some that run already may not have their workers yet.
+            let begun = (self.all)().unwrap_or_default().into_iter().filter(|pod| fit::has_begun(pod));
+            ids.extend(begun.map(|pod| PodIdentity::of(&pod)));
+        }
+        ids.remove(&PodIdentity::of(pod));
+        let known = ids.iter().filter_map(|id| (self.source)(id));
+        known.filter(|pod| !fit::is_finished(pod)).map(|pod| guest(&pod)).collect()
+    }
+
+    /// Refuses a pod, unless it has a place on the node as that is by now: a label may have come with the pod.
+    fn judge(&mut self, id: PodIdentity, cx: &mut UnitContext<'_, Self>) {
+        self.judged.insert(id.uid.clone());
+        let context = self.context.clone();
+        let work = async move { context.cluster.node(&context.node_name).await };
+        cx.spawn_then(work, |pods, node, cx| {
+            let node = match node {
+                Ok(Some(node)) => pods.room.node.completed(node),
+                _ => pods.room.node.get(),
+            };
+            let Some(pod) = (pods.source)(&id).filter(|pod| fit::needs_place(pod) && !pods.workers.contains_key(&id.uid)) else {
+                pods.judged.remove(&id.uid);
+                return pods.wake(&id, false, cx);
+            };
+            match pods.fits(&pod, node) {
+                Ok(()) => {
+                    pods.judged.remove(&id.uid);
+                    pods.start(id, cx);
+                }
+                Err(rejection) => pods.refuse(&pod, &rejection, cx),
+            }
+        });
+    }
+
+    fn refuse(&self, pod: &Arc<Pod>, rejection: &Rejection, cx: &mut UnitContext<'_, Self>) {
+        let Rejection { reason, message } = rejection;
+        tracing::warn!(pod = pod.metadata.name, %reason, message, "pod refused");
+        metrics::rejected(fit::counted(reason));
+        let patch = fit::refusal(pod, rejection);
+        self.context.events.pod(pod, Note::warning(reason, message.clone()));
+        let (context, pod, cause) = (self.context.clone(), pod.clone(), cx.cause().clone());
+        let id = PodIdentity::of(&pod);
+        let write = async move {
+            // Otherwise the next search finds it again.
+            if let Err(error) = context.cluster.patch_status(&pod, &patch, cause).await {
+                tracing::debug!(%error, pod = pod.metadata.name, "the refusal was not written");
+            }
+        };
+        cx.spawn_then(write, move |pods, (), cx| {
+            pods.judged.remove(&id.uid);
+            if (pods.source)(&id).is_some_and(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                // It was deleted meanwhile, which nobody was told.
+                pods.wake(&id, false, cx);
+            }
+        });
     }
 
     fn start(&mut self, id: PodIdentity, cx: &mut UnitContext<'_, Self>) {
@@ -98,16 +224,19 @@ impl Pods {
 
     /// Starts workers for all pods, and for remains of others on disk.
     fn search(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let Some(all) = (self.all)() else {
+        let Some(mut all) = (self.all)() else {
             cx.after(Duration::from_millis(100), Self::search);
             return;
         };
+        // Who came first is let in first.
+        all.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
         for pod in all {
             self.wake(&PodIdentity::of(&pod), false, cx);
         }
+        self.searched = true;
         let context = self.context.clone();
         let find = async move {
-            let found = tokio::task::spawn_blocking(move || remains(&context.root, &context.log_root, &context.cgroup_root));
+            let found = tokio::task::spawn_blocking(move || remains(&context.root, &context.log_root, &context.cgroup_parent));
             found.await.unwrap_or_default()
         };
         cx.spawn_then(find, |pods, found, cx| {
@@ -122,24 +251,35 @@ impl Pods {
     }
 }
 
+fn guest(pod: &Arc<Pod>) -> Guest {
+    Guest { pod: pod.clone(), is_static: is_static(pod) }
+}
+
 /// The pods that have directories, logs or cgroups here. Only logs know names.
-fn remains(root: &Path, log_root: &Path, cgroup_root: &str) -> Vec<PodIdentity> {
+fn remains(root: &Path, log_root: &Path, cgroup_parent: &str) -> Vec<PodIdentity> {
     let names = |path: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     };
     let mut found: BTreeMap<String, PodIdentity> = BTreeMap::new();
     for directory in names(log_root) {
-        if let [namespace, name, uid] = directory.splitn(3, '_').collect::<Vec<_>>()[..] {
+        if let [namespace, name, uid] = directory.splitn(3, '_').collect::<Vec<_>>()[..]
+            && is_uid(uid)
+        {
             let id = PodIdentity { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.to_owned() };
             found.insert(uid.to_owned(), id);
         }
     }
-    let uids: BTreeSet<String> = names(&root.join("pods")).into_iter().chain(cgroups::pods(cgroup_root).unwrap_or_default()).collect();
-    for uid in uids {
+    let uids: BTreeSet<String> = names(&root.join("pods")).into_iter().chain(cgroups::pods(cgroup_parent).unwrap_or_default()).collect();
+    for uid in uids.into_iter().filter(|uid| is_uid(uid)) {
         found.entry(uid.clone()).or_insert_with(|| PodIdentity { uid, ..PodIdentity::default() });
     }
     found.into_values().collect()
+}
+
+/// Whether a name can be that of a pod's directory: what is removed with it must lie nowhere else.
+fn is_uid(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Unit for Pods {
@@ -163,6 +303,17 @@ impl On<RuntimeChanged> for Pods {
     fn on(&mut self, changed: RuntimeChanged, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         for id in &changed.0 {
             self.wake(id, true, cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<Evict> for Pods {
+    fn on(&mut self, evict: Evict, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if let Some((_, worker)) = self.workers.get(&evict.id.uid) {
+            let evicted = Some(Evicted { disruption: evict.disruption });
+            let sentence = Sentence { reason: eviction::REASON.to_owned(), message: evict.message, rejected: false, evicted };
+            cx.reach(worker).wake(Condemn(sentence), cx.cause().clone());
         }
         Reply::Now(())
     }

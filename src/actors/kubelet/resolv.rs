@@ -1,9 +1,14 @@
 //! Names: the DNS config of a pod, its hostname, its hosts file.
 
-use std::{fs, io, path::Path};
+use std::{
+    io::{self, Read},
+    path::Path,
+};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use troupe_cri::proto::DnsConfig;
+
+use crate::files::{Directory, directory::replace_content, place_and_name};
 
 const NAMESERVERS: usize = 3;
 const HOSTNAME: usize = 63;
@@ -125,13 +130,13 @@ pub fn hosts_file(pod: &Pod, ips: &[String], domain: &str, host_file: &str) -> S
     text
 }
 
-/// Writes the hosts file in place: containers have the inode mounted.
+/// Writes the hosts file in place: containers have the inode mounted, and may have written into it what they liked.
 pub fn write_hosts(path: &Path, text: &str) -> io::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    fs::write(path, text)?;
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+    let (folder, name) = place_and_name(path)?;
+    let mut file = Directory::make(folder, 0o700)?.overwrite(name, 0o644)?;
+    let mut old = Vec::new();
+    file.by_ref().take(text.len() as u64 + 1).read_to_end(&mut old)?;
+    if old == text.as_bytes() { Ok(()) } else { replace_content(&mut file, text.as_bytes()) }
 }
 
 #[cfg(test)]

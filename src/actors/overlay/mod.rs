@@ -113,14 +113,14 @@ impl Overlay {
 impl Unit for Overlay {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         let address = cx.address();
-        self.subscription = Some(self.options.nodes.subscribe(move |change| {
-            let address_or_range = |node: &Option<Arc<Node>>| node.as_deref().and_then(places::place);
-            if address_or_range(&change.old) != address_or_range(&change.new) {
+        let subscription = self.options.nodes.subscribe(move |change| {
+            let address_or_range = |node: Option<&Arc<Node>>| node.and_then(|node| places::place(node));
+            if address_or_range(change.before()) != address_or_range(change.after()) {
                 address.wake(Look, change.cause.clone());
             }
-        }));
-        let nodes = self.options.nodes.clone();
-        cx.spawn_then(async move { nodes.synced().await }, |unit, (), cx| unit.look(cx));
+        });
+        cx.spawn_then(subscription.filled(), |unit, (), cx| unit.look(cx));
+        self.subscription = Some(subscription);
         cx.every(CHECK, Self::look);
     }
 

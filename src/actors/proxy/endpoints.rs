@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use troupe_addresses::is_unicast;
 
 use super::service::PortView;
 
@@ -56,7 +57,7 @@ fn endpoints(slice: &EndpointSlice, port: u16, node_name: &str) -> Vec<EndpointV
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let hints = endpoint.hints.clone().unwrap_or_default();
         Some(EndpointView {
-            ip: endpoint.addresses.first()?.parse().ok()?,
+            ip: endpoint.addresses.first()?.parse().ok().filter(|ip: &Ipv4Addr| is_unicast((*ip).into()))?,
             port,
             local: endpoint.node_name.as_deref() == Some(node_name),
             ready: conditions.ready.unwrap_or(true),

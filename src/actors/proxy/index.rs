@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use troupe_api::meta::ObjectKey;
+use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
 use crate::runtime::cache::{Change, Lister, Subscription};
 
@@ -16,7 +16,7 @@ type ByService = OrdMap<ObjectKey, OrdMap<Arc<str>, Arc<EndpointSlice>>>;
 /// An index over the cache of slices. It has one writer, the cache's subscription, and is read without locks.
 pub struct SliceIndex {
     slices: Arc<ArcSwap<ByService>>,
-    _subscription: Subscription<EndpointSlice>,
+    subscription: Subscription<EndpointSlice>,
 }
 
 impl SliceIndex {
@@ -25,20 +25,25 @@ impl SliceIndex {
         let slices = Arc::new(ArcSwap::<ByService>::default());
         let target = slices.clone();
         let subscription = cache.subscribe(move |change| {
-            let old = change.old.as_deref().and_then(owner);
-            let new = change.new.as_deref().and_then(owner);
+            let old = change.meta_before().and_then(owner);
+            let new = change.meta_after().and_then(owner);
             let mut map = ByService::clone(&target.load());
             if let Some(old) = &old {
                 remove(&mut map, old, &change.key.name);
             }
-            if let (Some(new), Some(slice)) = (&new, &change.new) {
+            if let (Some(new), Some(slice)) = (&new, change.after()) {
                 map.entry(new.clone()).or_default().insert(change.key.name.clone(), slice.clone());
             }
             target.store(Arc::new(map));
             let moved = old.filter(|old| Some(old) != new.as_ref());
             moved.into_iter().chain(new).for_each(|key| touched(key, change));
         });
-        SliceIndex { slices, _subscription: subscription }
+        SliceIndex { slices, subscription }
+    }
+
+    /// Resolves when it has every slice; somebody awaits it.
+    pub fn filled(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.subscription.filled()
     }
 
     /// The slices of a Service, in the order of their names.
@@ -47,9 +52,8 @@ impl SliceIndex {
     }
 }
 
-fn owner(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let service = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
-    Some(ObjectKey::new(slice.metadata.namespace.as_deref().unwrap_or_default(), service.as_str()))
+fn owner(slice: &MetaProjection) -> Option<ObjectKey> {
+    Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get(SERVICE_LABEL)?))
 }
 
 fn remove(map: &mut ByService, service: &ObjectKey, slice: &str) {

@@ -41,7 +41,9 @@ pub struct ServicePlan {
 /// The rules of one Service with all its slices.
 pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -> ServicePlan {
     let mut plan = ServicePlan::default();
-    for port in PortView::of(service) {
+    for mut port in PortView::of(service) {
+        // Packets to a pod are the pod's.
+        port.external_ips.retain(|ip| !node.cluster_range.contains(*ip));
         let endpoints = EndpointView::of(&port, slices, &node.location.node);
         let choice = Choice::of(&port, &endpoints, &node.location);
         if port.protocol == "udp" {

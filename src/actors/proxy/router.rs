@@ -56,7 +56,7 @@ impl ServiceRouter {
     /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
     fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
-        let keys: HashSet<ObjectKey> = self.options.services.list("").iter().map(|service| key_of(service)).collect();
+        let keys: HashSet<ObjectKey> = self.options.services.keys().into_iter().collect();
         table.wake(AwaitServices(keys.clone()), cx.cause().clone());
         for key in keys {
             match self.units.get(&key) {
@@ -107,13 +107,14 @@ impl Unit for ServiceRouter {
         }));
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
+        let slices = index.filled();
         self.index = Some(Arc::new(index));
         let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));
+        let services = subscription.filled();
         self.subscription = Some(subscription);
-        let (services, slices) = (self.options.services.clone(), self.options.slices.clone());
         let synced = async move {
-            services.synced().await;
-            slices.synced().await;
+            services.await;
+            slices.await;
         };
         cx.spawn_then(synced, |unit, (), cx| {
             unit.synced = true;
@@ -131,7 +132,7 @@ impl On<ServiceTouched> for ServiceRouter {
         if !self.synced {
             return Reply::Now(());
         }
-        let exists = self.options.services.get(&key).is_some();
+        let exists = self.options.services.contains(&key);
         match self.units.get(&key) {
             Some(unit) if exists && unit.connected() => {
                 unit.lift_quarantine();
@@ -152,11 +153,6 @@ impl On<TableStarted> for ServiceRouter {
         }
         Reply::Now(())
     }
-}
-
-fn key_of(service: &Service) -> ObjectKey {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    ObjectKey::new(text(&service.metadata.namespace), text(&service.metadata.name))
 }
 
 /// The cause of work nobody asked for.

@@ -183,7 +183,7 @@ impl RuleTable {
                 self.adrift = false;
                 self.begun = true;
                 self.retry = MIN_RETRY;
-                tracing::info!(steps, took = ?applied.took, whole = applied.whole, services = self.ledger.len(), "applied service rules");
+                tracing::debug!(steps, took = ?applied.took, whole = applied.whole, services = self.ledger.len(), "applied service rules");
                 self.forget(cx);
                 if !self.pending.is_empty() {
                     self.arm(COALESCE, cx);

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use troupe_addresses::is_unicast;
 
 use super::names::PortChains;
 
@@ -63,6 +64,7 @@ impl PortView {
         let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
         let node_port = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         let external_local = is_local(&spec.external_traffic_policy);
+        is_plain(&full_name).then_some(())?;
         Some(PortView {
             chains: PortChains::new(&full_name, protocol),
             name,
@@ -70,7 +72,7 @@ impl PortView {
             cluster_ip,
             port: u16::try_from(port.port).ok()?,
             node_port,
-            external_ips: parse(spec.external_ips.iter().flatten()),
+            external_ips: parse(spec.external_ips.iter().flatten()).into_iter().filter(|ip| is_catchable(*ip)).collect(),
             balancer_ips: balancer_ips(service),
             source_ranges: parse(spec.load_balancer_source_ranges.iter().flatten()),
             health_port: spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0 && external_local),
@@ -96,6 +98,11 @@ impl PortView {
     }
 }
 
+/// Whether a name can stand between quotes in a rule: nothing but what names are made of.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/:".contains(&byte))
+}
+
 fn cluster_ip(spec: &ServiceSpec) -> Option<Ipv4Addr> {
     let many = spec.cluster_ips.iter().flatten();
     many.chain(&spec.cluster_ip).find_map(|ip| ip.parse().ok())
@@ -105,14 +112,36 @@ fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> V
     texts.filter_map(|text| text.trim().parse().ok()).collect()
 }
 
+/// Whether a service may take packets for an address from the machine: never those that it sends to itself or its link.
+fn is_catchable(ip: Ipv4Addr) -> bool {
+    is_unicast(ip.into())
+}
+
 /// Addresses of load balancers that hand packets on as they are; those that proxy are not ours to catch.
 fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
     let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|balancer| balancer.ingress.iter().flatten());
     let direct = ingress.filter(|point| point.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
-    direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).collect()
+    direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).filter(|ip| is_catchable(*ip)).collect()
 }
 
 fn affinity(spec: &ServiceSpec) -> Option<i32> {
     let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
     (spec.session_affinity.as_deref() == Some("ClientIP")).then_some(configured.unwrap_or(DEFAULT_AFFINITY_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_end_its_quotes_gets_no_rules() {
+        let ports = |name: &str| {
+            let port = json!({"port": 80, "name": name});
+            let service = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIP": "10.0.0.1", "ports": [port]}});
+            PortView::of(&serde_json::from_value(service).expect("a service")).len()
+        };
+        assert_eq!((ports("http"), ports("a\" -j ACCEPT"), ports("a\n-A INPUT -j ACCEPT")), (1, 0, 0));
+    }
 }

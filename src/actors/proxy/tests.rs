@@ -79,6 +79,19 @@ fn a_cluster_address_leads_to_every_ready_endpoint_evenly() {
 }
 
 #[test]
+fn no_service_catches_or_reaches_what_the_machine_keeps_to_itself() {
+    let mut service = web(json!({"type": "LoadBalancer", "externalIPs": ["127.0.0.1", "169.254.169.254", "198.51.100.7"]}));
+    let ingress = json!([{"ip": "127.0.0.53"}, {"ip": "0.0.0.0"}, {"ip": "198.51.100.9"}]);
+    service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": ingress}})).expect("a status");
+    let endpoints = json!([ready("127.0.0.1", "n1"), ready("169.254.169.254", "n1"), ready("10.244.0.5", "n1")]);
+    let plan = plan(&service, &[web_slice(endpoints)], &node());
+    assert_eq!(targets(&plan), ["10.244.0.5:8080"]);
+    let rules = text(&plan);
+    assert!(rules.contains("-d 198.51.100.7/32") && rules.contains("-d 198.51.100.9/32"), "{rules}");
+    assert!(!rules.contains("127.0.0.") && !rules.contains("169.254.") && !rules.contains("0.0.0.0/32"), "{rules}");
+}
+
+#[test]
 fn a_service_without_endpoints_refuses() {
     let text = text(&plan(&web(json!({"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]})), &[], &node()));
     assert!(!text.contains("*nat"), "{text}");

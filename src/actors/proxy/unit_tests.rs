@@ -7,7 +7,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
-    stored::{KubeObject, StoredObject},
+    stored::StoredObject,
 };
 use troupe_net::{
     conntrack::FakeConntrack,
@@ -16,7 +16,7 @@ use troupe_net::{
 
 use super::{Proxy, ProxyOptions, names, tests::node};
 use crate::runtime::{
-    cache::{Cache, Cached},
+    cache::Cache,
     directory::Control,
     system::{System, SystemOptions},
 };
@@ -58,41 +58,41 @@ impl Stage {
         stage
     }
 
-    fn cached<K: KubeObject>(&self, value: Value) -> (ObjectKey, Cached<K>, Revision) {
+    fn stored(&self, value: Value) -> (ObjectKey, Arc<StoredObject>, Revision) {
         let revision = Revision(self.revision.get() + 1);
         self.revision.set(revision.0);
         let mut object = Object::from_value(value).expect("a map");
         object.set(&["metadata", "resourceVersion"], revision.0.to_string());
         let stored = Arc::new(StoredObject::from_object(&object).expect("well formed"));
-        (stored.key.clone(), Cached { object: stored.typed().expect("fits"), stored }, revision)
+        (stored.key.clone(), stored, revision)
     }
 
     fn service(&self, name: &str, ip: &str) {
-        let (key, cached, revision) = self.service_of(name, ip);
-        self.services.apply(key, Some(cached), revision, &Cause::default());
+        let (key, stored, revision) = self.service_of(name, ip);
+        self.services.apply(key, Some(stored), revision, &Cause::default());
     }
 
-    fn service_of(&self, name: &str, ip: &str) -> (ObjectKey, Cached<Service>, Revision) {
+    fn service_of(&self, name: &str, ip: &str) -> (ObjectKey, Arc<StoredObject>, Revision) {
         let value = json!({
             "kind": "Service", "apiVersion": "v1", "metadata": {"name": name, "namespace": "ns", "uid": name},
             "spec": {"clusterIP": ip, "ports": [{"name": "p", "port": 53, "protocol": "UDP"}]},
         });
-        self.cached(value)
+        self.stored(value)
     }
 
     fn endpoints(&self, service: &str, ips: &[&str]) {
-        let (key, cached, revision) = self.endpoints_of(service, ips);
-        self.slices.apply(key, Some(cached), revision, &Cause::default());
+        let (key, stored, revision) = self.endpoints_of(service, ips);
+        self.slices.apply(key, Some(stored), revision, &Cause::default());
     }
 
-    fn endpoints_of(&self, service: &str, ips: &[&str]) -> (ObjectKey, Cached<EndpointSlice>, Revision) {
+    fn endpoints_of(&self, service: &str, ips: &[&str]) -> (ObjectKey, Arc<StoredObject>, Revision) {
         let endpoints = ips.iter().map(|ip| json!({"addresses": [ip]})).collect::<Vec<_>>();
         let value = json!({
             "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
             "metadata": {"name": format!("{service}-1"), "namespace": "ns", "uid": service, "labels": {"kubernetes.io/service-name": service}},
             "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "p", "port": 5353, "protocol": "UDP"}],
         });
-        self.cached(value)
+        self.stored(value)
     }
 
     fn remove_service(&self, name: &str) {
@@ -102,8 +102,8 @@ impl Stage {
     }
 
     fn sync(&self) {
-        self.services.replace(OrdMap::new(), Revision(1));
-        self.slices.replace(OrdMap::new(), Revision(1));
+        self.services.replace_now(OrdMap::new(), Revision(1));
+        self.slices.replace_now(OrdMap::new(), Revision(1));
     }
 
     /// The chain names of the nat table that lead to `ip`.
@@ -165,8 +165,8 @@ async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_st
             let (service, slice) = (second.service_of("a", "10.96.0.1"), second.endpoints_of("a", &["10.244.0.2"]));
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(iptables.transactions().len(), before, "nothing is touched before the first list is in");
-            second.slices.replace(OrdMap::unit(slice.0, slice.1.stored), slice.2);
-            second.services.replace(OrdMap::unit(service.0, service.1.stored), service.2);
+            second.slices.replace_now(OrdMap::unit(slice.0, slice.1), slice.2);
+            second.services.replace_now(OrdMap::unit(service.0, service.1), service.2);
             second.until("the removal", |stage| !stage.leads(SHARD, "10.96.0.2/32")).await;
             assert!(second.leads(SHARD, "10.96.0.1/32"));
             assert_eq!(iptables.transactions().len(), before + 1);

@@ -120,12 +120,18 @@ impl EventRecorder {
     }
 
     fn post(&self, about: &ObjectReference, kind: &'static str, reason: &str, message: String) {
+        let message = shortened(message, LONGEST_MESSAGE);
         let post = Post { about: about.clone(), kind, reason: reason.to_owned(), message, action: self.action };
         if self.posts.try_send(post).is_err() {
             tracing::debug!(reason, "an event is dropped: too many wait");
         }
     }
 }
+
+/// Whoever wrote a pod is quoted in events of it, and these wait, are remembered, and are kept by the API.
+const LONGEST_MESSAGE: usize = 4 << 10;
+/// The API takes no longer texts in events in series.
+const LONGEST_NOTE: usize = 1 << 10;
 
 struct Writer {
     client: Client,
@@ -208,7 +214,7 @@ impl Writer {
         };
         let event = Event {
             event_time: Some(MicroTime(now)),
-            message: Some(shortened(&post.message)),
+            message: Some(shortened(post.message.clone(), LONGEST_NOTE)),
             action: Some(if post.action.is_empty() { post.reason.clone() } else { post.action.to_owned() }),
             reporting_instance: Some(format!("{}-{}", self.component, self.host)),
             ..self.event(&post, now)
@@ -269,15 +275,14 @@ fn namespace(post: &Post) -> String {
     post.about.namespace.clone().filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| "default".to_owned())
 }
 
-/// The API takes no longer texts in events of this form.
-fn shortened(message: &str) -> String {
-    const LONGEST: usize = 1024;
+/// The text, or its beginning.
+fn shortened(mut message: String, longest: usize) -> String {
     const END: &str = " ...";
-    if message.len() <= LONGEST {
-        return message.to_owned();
+    if message.len() > longest {
+        message.truncate(message.floor_char_boundary(longest - END.len()));
+        message.push_str(END);
     }
-    let cut = (0..=LONGEST - END.len()).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{END}", &message[..cut])
+    message
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use std::collections::HashMap;
-use troupe_api::meta::Cause;
+use troupe_api::meta::{Cause, time::instant_after};
 
 use self::metrics::Since;
 pub use self::metrics::{COLLECTORS, QueueMetrics};
@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
                 self.due.remove(&due);
             }
             self.make_ready(key);
-        } else if !slot.ready && slot.due.is_none() {
+        } else if !slot.ready && slot.due.is_none() && !slot.quarantined {
             self.make_ready(key);
         }
     }
@@ -120,11 +120,12 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
     /// Wants `key` worked on after `delay`; an earlier appointment stands.
     pub fn add_after(&mut self, key: K, delay: Duration, cause: Cause, now: Instant) {
         let slot = self.slots.entry(key.clone()).or_default();
-        if slot.ready {
+        let is_aside = slot.quarantined && !slot.in_flight && slot.due.is_none();
+        if slot.ready || is_aside {
             return;
         }
         slot.cause = cause;
-        self.appoint(key, now + delay);
+        self.appoint(key, instant_after(now, delay));
     }
 
     fn appoint(&mut self, key: K, at: Instant) {
@@ -190,7 +191,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
             Verdict::Done | Verdict::RequeueAfter(_) if dirty => {
                 self.make_ready(key.clone());
                 if let Verdict::RequeueAfter(delay) = verdict {
-                    self.appoint(key.clone(), now + delay);
+                    self.appoint(key.clone(), instant_after(now, delay));
                 }
                 false
             }
@@ -201,7 +202,7 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
                 false
             }
             Verdict::RequeueAfter(delay) => {
-                self.appoint(key.clone(), now + delay);
+                self.appoint(key.clone(), instant_after(now, delay));
                 false
             }
             Verdict::Failed | Verdict::Panicked => self.retry(key, now),
@@ -229,6 +230,19 @@ impl<K: Clone + Eq + Hash + Ord> KeyQueue<K> {
     /// Whether a key is in quarantine.
     pub fn is_quarantined(&self, key: &K) -> bool {
         self.slots.get(key).is_some_and(|slot| slot.quarantined)
+    }
+
+    /// Sets a key aside until it is released: it is not tried meanwhile.
+    pub fn set_aside(&mut self, key: K) {
+        let slot = self.slots.entry(key.clone()).or_default();
+        slot.quarantined = true;
+        slot.panics = slot.panics.max(self.policy.panics);
+        if let Some(due) = slot.due.take() {
+            self.due.remove(&due);
+        }
+        if std::mem::take(&mut slot.ready) {
+            self.ready.retain(|other| *other != key);
+        }
     }
 
     /// Takes a key out of quarantine, as if it had never failed, and wants it worked on.

@@ -18,15 +18,16 @@ use troupe_api::meta::{Cause, Clock, SystemClock};
 use super::{
     directory::{Control, Directory, Entry},
     host::{Guard, Host, Seat, UnitAddr, UnitContext, panic_text},
-    placement::Placement,
+    placement::{ArbiterGroup, Placement},
     recorder::Recorder,
     unit::{Policy, Unit},
+    work::{NoRecord, WorkRecord},
 };
 
 /// How to boot a [`System`].
 #[derive(Clone, Debug)]
 pub struct SystemOptions {
-    /// Threads for units; 0 runs everything on the caller's `LocalSet`.
+    /// Threads for units, beside one each for the API server's caches and for leases; 0 runs everything on the caller's `LocalSet`.
     pub arbiters: usize,
     /// Seeds all jitter and generated randomness; `None` takes it from the operating system.
     pub seed: Option<u64>,
@@ -36,6 +37,8 @@ pub struct SystemOptions {
     pub changes: usize,
     /// What others call this process, such as `node@host`.
     pub process: String,
+    /// Where it is noted what units work on.
+    pub work: Arc<dyn WorkRecord>,
 }
 
 /// A process with actors, as others name it.
@@ -49,7 +52,15 @@ pub struct Process {
 
 impl Default for SystemOptions {
     fn default() -> Self {
-        SystemOptions { arbiters: 2, seed: None, clock: Arc::new(SystemClock), hops: 8192, changes: 8192, process: "troupe".to_owned() }
+        SystemOptions {
+            arbiters: 2,
+            seed: None,
+            clock: Arc::new(SystemClock),
+            hops: 8192,
+            changes: 8192,
+            process: "troupe".to_owned(),
+            work: Arc::new(NoRecord),
+        }
     }
 }
 
@@ -67,6 +78,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     rng: Mutex<StdRng>,
     process: Process,
+    work: Arc<dyn WorkRecord>,
     fatal: watch::Sender<Option<String>>,
 }
 
@@ -86,6 +98,7 @@ impl System {
             clock: options.clock,
             rng: Mutex::new(rng),
             process: Process { name: options.process, id: uuid::Uuid::new_v4().to_string(), pid: std::process::id() },
+            work: options.work,
             fatal: watch::Sender::new(None),
         })))
     }
@@ -101,6 +114,11 @@ impl System {
     /// Which process this is.
     pub fn process(&self) -> &Process {
         &self.0.process
+    }
+
+    /// Where it is noted what units work on.
+    pub fn work(&self) -> &Arc<dyn WorkRecord> {
+        &self.0.work
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -148,7 +166,7 @@ impl System {
         let system = self.clone();
         let seat_entry = entry.clone();
         let keep = addr.clone();
-        self.0.placement.run(&path, move || {
+        self.0.placement.run(policy.group, &path, move || {
             let seat = Seat { system, entry: seat_entry, handled_in_poll: Rc::default(), broken: Rc::default() };
             let host = Host::new(Box::new(factory), seat.clone());
             let context = Context::with_receiver(receiver).into_future(host);
@@ -166,7 +184,7 @@ impl System {
     {
         let (alive, mut ended) = watch::channel(());
         let label: Arc<str> = name.into();
-        self.0.placement.run(name, move || {
+        self.0.placement.run(ArbiterGroup::Workers, name, move || {
             tokio::task::spawn_local(async move {
                 let work = async move {
                     while let Err(panic) = std::panic::AssertUnwindSafe(make()).catch_unwind().await {

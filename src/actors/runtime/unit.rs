@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::host::UnitContext;
+use super::{host::UnitContext, placement::ArbiterGroup};
 
 /// A supervised actor's state. A factory builds it anew at each restart, so it never starts from broken memory.
 pub trait Unit: Sized + Unpin + 'static {
@@ -20,7 +20,7 @@ pub trait Unit: Sized + Unpin + 'static {
     }
 }
 
-/// How a host treats the failures of its unit, and how long its mailbox is.
+/// How a host treats the failures of its unit, how long its mailbox is, and where it runs.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Pause before the first restart; doubles with each failure in the window.
@@ -33,6 +33,8 @@ pub struct Policy {
     pub quarantine: Option<Quarantine>,
     /// Messages that `ask` and `try_tell` may queue.
     pub mailbox: usize,
+    /// Which arbiters it may run on.
+    pub group: ArbiterGroup,
 }
 
 /// How a unit is set aside that failed too often.
@@ -59,6 +61,7 @@ impl Default for Policy {
             window: Duration::from_secs(60),
             quarantine: None,
             mailbox: 1024,
+            group: ArbiterGroup::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the scheduler takes in: changes of pods and nodes, in order, collected on the caches' threads.
+//! What the scheduler takes in: changes of pods and nodes, in order, collected on the caches' threads. The caches have the pods.
 
 use std::sync::Arc;
 
@@ -16,17 +16,15 @@ use crate::runtime::cache::Change;
 pub enum News {
     /// A pod without a node, for this scheduler.
     Pending {
-        pod: Arc<Pod>,
         key: ObjectKey,
+        priority: i32,
         cause: Cause,
         /// It was pending before, and only its status is another.
         only_status: bool,
     },
     /// A pod on a node.
     Assigned {
-        pod: Arc<Pod>,
         key: ObjectKey,
-        node: String,
     },
     /// A pod that is gone, finished, or not ours.
     Gone {
@@ -46,7 +44,7 @@ impl News {
     /// What changed, for people.
     pub fn subject(&self) -> String {
         match self {
-            News::Pending { key, .. } | News::Assigned { key, .. } | News::Gone { key, .. } => format!("pod {key}"),
+            News::Pending { key, .. } | News::Assigned { key } | News::Gone { key, .. } => format!("pod {key}"),
             News::Node { node, .. } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
             News::NodeGone { name } => format!("node {name}"),
         }
@@ -75,20 +73,23 @@ impl Intake {
 /// What a pod's change means to the scheduler.
 pub fn pod_news(change: &Change<Pod>) -> News {
     let key = change.key.clone();
-    let on_node = |pod: &Pod| node_of(pod).is_some() && !is_finished(pod);
-    let was_on_node = change.old.as_deref().is_some_and(on_node);
-    match &change.new {
-        Some(pod) if is_finished(pod) => News::Gone { key, freed: was_on_node },
-        Some(pod) => match node_of(pod) {
-            Some(node) => News::Assigned { pod: pod.clone(), key, node: node.to_owned() },
-            None if is_ours(pod) => {
-                let only_status = change.old.as_deref().is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
-                News::Pending { pod: pod.clone(), key, cause: change.cause.clone(), only_status }
-            }
-            None => News::Gone { key, freed: was_on_node },
-        },
-        None => News::Gone { key, freed: was_on_node },
+    let on_node = |pod: &Pod| place_of(pod).is_some();
+    let gone = |key| News::Gone { key, freed: change.before().is_some_and(|pod| on_node(pod)) };
+    match change.after() {
+        Some(pod) if is_finished(pod) => gone(key),
+        Some(pod) if node_of(pod).is_some() => News::Assigned { key },
+        Some(pod) if is_ours(pod) => {
+            let only_status = change.before().is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
+            let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+            News::Pending { key, priority, cause: change.cause.clone(), only_status }
+        }
+        _ => gone(key),
     }
+}
+
+/// The node that a pod counts on.
+pub fn place_of(pod: &Pod) -> Option<&str> {
+    node_of(pod).filter(|_| !is_finished(pod))
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {
@@ -115,8 +116,8 @@ fn differ_in_status(old: &Pod, new: &Pod) -> bool {
 
 /// What a node's change means to the scheduler.
 pub fn node_news(change: &Change<Node>) -> News {
-    let Some(node) = &change.new else { return News::NodeGone { name: change.key.name.to_string() } };
-    let kind = match &change.old {
+    let Some(node) = change.after() else { return News::NodeGone { name: change.key.name.to_string() } };
+    let kind = match change.before() {
         None => Some(ClusterChange::NodeAdded),
         Some(old) if relevant(old) != relevant(node) => Some(ClusterChange::NodeUpdated),
         Some(_) => None,
@@ -137,17 +138,19 @@ fn relevant(node: &Node) -> impl PartialEq + use<> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, from_value, json};
+    use serde_json::{Value, json};
+    use troupe_api::{meta::Object, stored::StoredObject};
 
     use super::*;
 
-    fn pod(revision: &str, spec: Value, status: Value) -> Arc<Pod> {
+    fn pod(revision: &str, spec: Value, status: Value) -> Arc<StoredObject> {
         let metadata = json!({"name": "p", "namespace": "n", "resourceVersion": revision});
-        Arc::new(from_value(json!({"metadata": metadata, "spec": spec, "status": status})).expect("a pod"))
+        let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status});
+        Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
     }
 
-    fn is_only_status(old: Arc<Pod>, new: Arc<Pod>) -> bool {
-        match pod_news(&Change { key: ObjectKey::new("n", "p"), old: Some(old), new: Some(new), cause: Cause::default() }) {
+    fn is_only_status(old: Arc<StoredObject>, new: Arc<StoredObject>) -> bool {
+        match pod_news(&Change::between(ObjectKey::new("n", "p"), Some(old), Some(new), Cause::default())) {
             News::Pending { only_status, .. } => only_status,
             _ => panic!("the pod waits for a node"),
         }

@@ -11,6 +11,8 @@ use crate::runtime::essence::Essence;
 const PANICS: u32 = 3;
 /// Pause between attempts then.
 pub const PAUSE: Duration = Duration::from_secs(300);
+/// A pod in whose hands processes died waits for a change. It is looked at again, not tried, after this time.
+pub const LONG_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What becomes of a pod after a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,16 @@ impl Quarantine {
         }
     }
 
+    /// Processes before this one died in attempts on this version of a pod: it is set aside without another.
+    pub fn died(&mut self, key: &ObjectKey, pod: &Pod, error: String) {
+        self.suspects.insert(key.clone(), Suspect { panics: PANICS, tried: Essence::of(pod), error });
+    }
+
+    /// Whether anything is known of the pod.
+    pub fn holds(&self, key: &ObjectKey) -> bool {
+        self.suspects.contains_key(key)
+    }
+
     /// The pod was seen; `true` if it was aside and is not what it was at the last attempt.
     pub fn is_released_by(&mut self, key: &ObjectKey, pod: &Pod) -> bool {
         let released = self.suspects.get(key).is_some_and(|suspect| suspect.panics >= PANICS && suspect.tried != Essence::of(pod));
@@ -85,5 +97,15 @@ mod tests {
         pod.metadata.labels = Some([("fixed".to_owned(), "yes".to_owned())].into());
         assert!(quarantine.is_released_by(&key, &pod));
         assert_eq!(quarantine.panicked(&key, &pod, "why".into()), Sentence::Retry, "it begins anew");
+    }
+
+    #[test]
+    fn a_pod_in_whose_hands_processes_died_is_aside_at_once() {
+        let (mut quarantine, key, mut pod) = (Quarantine::default(), ObjectKey::new("default", "bad"), Pod::default());
+        quarantine.died(&key, &pod, "why".into());
+        assert_eq!(quarantine.list(), BTreeMap::from([("default/bad".to_owned(), "why")]));
+        assert!(!quarantine.is_released_by(&key, &pod));
+        pod.metadata.labels = Some([("fixed".to_owned(), "yes".to_owned())].into());
+        assert!(quarantine.is_released_by(&key, &pod));
     }
 }

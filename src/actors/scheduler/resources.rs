@@ -47,11 +47,17 @@ impl Resources {
     }
 
     pub fn add(&mut self, other: &Resources) {
-        self.combine(other, |mine, theirs| mine + theirs);
+        self.combine(other, i64::saturating_add);
     }
 
     pub fn subtract(&mut self, other: &Resources) {
-        self.combine(other, |mine, theirs| mine - theirs);
+        self.combine(other, i64::saturating_sub);
+    }
+
+    /// Whether an amount is the largest number, beyond which nothing is counted.
+    pub fn is_full(&self) -> bool {
+        let mut amounts = [self.cpu, self.memory, self.ephemeral].into_iter().chain(self.scalars.iter().map(|(_, amount)| *amount));
+        amounts.any(|amount| amount == i64::MAX)
     }
 
     /// Raises each amount to at least the other's.

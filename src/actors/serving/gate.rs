@@ -9,6 +9,8 @@ use troupe_api::{
     service::UserInfo,
 };
 
+use super::listen::Client;
+
 /// Why a request is not served, with its HTTP code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -46,11 +48,15 @@ impl Gate for LocalGate {
 /// Who sends a request.
 ///
 /// # Errors
-/// 401 in upstream's words.
+/// 401 in upstream's words, 429 when the user has too many connections.
 pub async fn identify<B>(request: &Request<B>, certificate: Option<&[u8]>, gate: &dyn Gate) -> Result<UserInfo, Refused> {
     let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer_of);
     let found = gate.identify(Credentials { client_certificate: certificate, bearer }).await;
-    found.ok_or_else(|| Refused { code: 401, text: "Unauthorized".into() })
+    let user = found.ok_or_else(|| Refused { code: 401, text: "Unauthorized".into() })?;
+    match request.extensions().get::<Client>().map_or(Ok(()), |client| client.identified(&user)) {
+        Ok(()) => Ok(user),
+        Err(status) => Err(Refused { code: status.code, text: status.message }),
+    }
 }
 
 fn bearer_of(value: &str) -> Option<&str> {

@@ -23,7 +23,7 @@ use crate::{
     controllers::{
         daemonset::DaemonSetController,
         job::{JobController, orphans::JobOrphanController},
-        pods::{is_finished, is_ready},
+        pods::{is_finished, is_ready, phase},
         statefulset::StatefulSetController,
     },
     runtime::{
@@ -199,17 +199,22 @@ fn run_job(seed: u64, indexed: bool, faults: Faults) {
         let taken_away = made - failed - done;
         assert!(8 <= succeeded && succeeded <= done, "seed {seed}: {done} succeeded: {status}");
         assert!(counted <= failed + taken_away, "seed {seed}: {failed} failed and {taken_away} were taken away: {status}");
+        // One too many is taken away when the others are enough, and if it fails at that moment nobody counts it, as upstream.
+        let pods = world.pods().await;
+        let kept = i64::try_from(pods.iter().filter(|pod| phase(pod) == "Failed").count()).expect("a few pods");
+        assert!(kept <= counted, "seed {seed}: {kept} failed and are there: {status}");
         if made == 8 + failed {
-            assert_eq!((succeeded, counted), (8, failed), "seed {seed}: {status}");
+            assert_eq!(succeeded, 8, "seed {seed}: {status}");
         }
-        let held = world.pods().await.iter().filter(|pod| pod.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty())).count();
+        let held = pods.iter().filter(|pod| pod.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty())).count();
         assert_eq!(held, 0, "seed {seed}");
     });
 }
 
-/// Two seeds that no run had before, said aloud.
+/// Two seeds that no run had before, or `$TROUPE_SIMULATION_SEED` and the one after it; said aloud.
 fn seeds() -> impl Iterator<Item = u64> {
-    let first: u64 = rand::random_range(0..1_000_000);
+    let given = std::env::var("TROUPE_SIMULATION_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let first: u64 = given.unwrap_or_else(|| rand::random_range(0..1_000_000));
     (first..first + 2).inspect(|seed| println!("seed {seed}"))
 }
 

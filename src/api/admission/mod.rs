@@ -4,12 +4,17 @@
 //! remember what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
 
 mod certificates;
+mod claim_access;
+mod claim_resize;
+mod config;
 mod default_classes;
+mod document;
 mod lifecycle;
 mod limit_ranger;
 mod node_restriction;
 mod nodes;
 mod pipeline;
+pub mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -21,12 +26,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
+pub use claim_access::ResourceClaimAccess;
+pub use claim_resize::PersistentVolumeClaimResize;
+pub use config::AdmissionConfigurationError;
 pub use default_classes::{DefaultIngressClass, DefaultStorageClass};
 pub use lifecycle::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
 pub use node_restriction::NodeRestriction;
 pub use nodes::TaintNodesByCondition;
 pub use pipeline::Pipeline;
+pub use pod_security::PodSecurity;
 pub use priority::Priority;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
@@ -36,6 +45,7 @@ pub use tolerations::DefaultTolerationSeconds;
 use crate::{
     auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
+    notices::Notices,
     service::{Listers, Target, UserInfo},
     status::Status,
     stored::StoredObject,
@@ -75,8 +85,8 @@ pub struct Request<'a> {
     pub dry_run: bool,
     pub clock: &'a dyn Clock,
     pub reads: &'a dyn Reads,
-    /// Texts for `Warning` headers; plugins append.
-    pub warnings: Vec<String>,
+    /// Where plugins leave warnings for the client and annotations for the audit event.
+    pub notices: &'a Notices,
 }
 
 impl Request<'_> {

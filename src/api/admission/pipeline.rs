@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds,
-    LimitRanger, NamespaceLifecycle, NodeRestriction, Plugin, Priority, Request, RuntimeClass, ServiceAccount, StorageObjectInUseProtection,
-    TaintNodesByCondition,
+    LimitRanger, NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, Plugin, PodSecurity, Priority, Request, ResourceClaimAccess,
+    RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition,
 };
 use crate::status::Status;
 
@@ -20,23 +20,31 @@ impl Pipeline {
         Pipeline { plugins }
     }
 
-    /// The plugins that run by default, in upstream's order.
+    /// The plugins that run by default, in upstream's order, without a configuration.
     pub fn standard() -> Self {
+        Pipeline::configured(PodSecurity::default())
+    }
+
+    /// The plugins that run by default, with one that takes a configuration.
+    pub fn configured(pod_security: PodSecurity) -> Self {
         Pipeline::new(vec![
             Arc::new(NamespaceLifecycle),
             Arc::new(LimitRanger),
             Arc::new(ServiceAccount),
             Arc::new(NodeRestriction),
             Arc::new(TaintNodesByCondition),
+            Arc::new(pod_security),
             Arc::new(Priority),
             Arc::new(DefaultTolerationSeconds),
             Arc::new(DefaultStorageClass),
             Arc::new(StorageObjectInUseProtection),
+            Arc::new(PersistentVolumeClaimResize),
             Arc::new(RuntimeClass),
             Arc::new(CertificateApproval),
             Arc::new(CertificateSigning),
             Arc::new(CertificateSubjectRestriction),
             Arc::new(DefaultIngressClass),
+            Arc::new(ResourceClaimAccess),
         ])
     }
 

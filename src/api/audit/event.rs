@@ -1,13 +1,19 @@
 //! One audit event, and how it becomes a line of JSON.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Level, Stage};
-use crate::{http::render::FullForm, meta::Object, service::UserInfo, stored::StoredObject};
+use crate::{
+    http::{protobuf, render::FullForm},
+    meta::Object,
+    schema::{Format, decode::parse_value},
+    service::UserInfo,
+    stored::StoredObject,
+};
 
 /// What a request is about.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,6 +42,7 @@ pub struct ObjectReference {
 pub enum Content {
     Json(Bytes),
     Yaml(Bytes),
+    Protobuf(Bytes),
     Tree(Box<Object>),
     Value(Value),
     /// A stored object as the request's version shows it.
@@ -50,20 +57,50 @@ pub enum Content {
 }
 
 impl Content {
-    /// The content as JSON; `None` where a client sent what is none.
+    /// How many bytes of a request it keeps in memory; stored objects are kept anyway.
+    fn held(&self) -> usize {
+        match self {
+            Content::Json(bytes) | Content::Yaml(bytes) | Content::Protobuf(bytes) => bytes.len(),
+            Content::Tree(_) | Content::Value(_) | Content::Stored(..) | Content::List { .. } => 0,
+        }
+    }
+
+    /// The content as JSON; `None` for lists, and where a client sent what is none.
     fn value(&self) -> Option<Value> {
         match self {
-            Content::Json(bytes) => serde_json::from_slice(bytes).ok(),
-            Content::Yaml(bytes) => serde_norway::from_slice(bytes).ok(),
+            Content::Json(bytes) => parse_value(bytes, Format::Json).ok(),
+            Content::Yaml(bytes) => parse_value(bytes, Format::Yaml).ok(),
+            Content::Protobuf(bytes) => protobuf::to_json(bytes).ok(),
             Content::Tree(tree) => Some(Value::Object(tree.root().clone())),
             Content::Value(value) => Some(value.clone()),
             Content::Stored(object, form) => written(object, form),
-            Content::List { kind, api_version, revision, items, form } => {
-                let items: Vec<Value> = items.iter().filter_map(|item| written(item, form)).collect();
-                Some(json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision}, "items": items}))
-            }
+            Content::List { .. } => None,
         }
     }
+
+    /// The JSON of a list. It may be long, and a tree takes many times the memory of its text: there is one of one item at a time.
+    fn list(&self, omit_managed_fields: bool) -> Option<Vec<u8>> {
+        let Content::List { kind, api_version, revision, items, form } = self else { return None };
+        let head = json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision}});
+        let mut out = opened(&head);
+        out.extend_from_slice(b",\"items\":[");
+        for (at, mut item) in items.iter().filter_map(|item| written(item, form)).enumerate() {
+            if omit_managed_fields {
+                drop_managed_fields(&mut item);
+            }
+            out.extend_from_slice(if at > 0 { b"," } else { b"" });
+            out.extend_from_slice(item.to_string().as_bytes());
+        }
+        out.extend_from_slice(b"]}");
+        Some(out)
+    }
+}
+
+/// An object as JSON that goes on.
+fn opened(object: &Value) -> Vec<u8> {
+    let mut text = object.to_string().into_bytes();
+    text.pop();
+    text
 }
 
 fn written(object: &StoredObject, form: &FullForm) -> Option<Value> {
@@ -94,10 +131,15 @@ pub struct Event {
     pub response: Option<Content>,
     pub received: jiff::Timestamp,
     pub at: jiff::Timestamp,
-    pub annotations: BTreeMap<&'static str, String>,
+    pub annotations: BTreeMap<Cow<'static, str>, String>,
 }
 
 impl Event {
+    /// How many bytes of bodies it keeps in memory.
+    pub fn held(&self) -> usize {
+        [&self.request, &self.response].into_iter().flatten().map(Content::held).sum()
+    }
+
     /// The line, with its end.
     pub fn line(&self) -> Vec<u8> {
         let request = self.request.as_ref().and_then(Content::value);
@@ -117,8 +159,13 @@ impl Event {
         insert("requestReceivedTimestamp", Some(micro_time(self.received)));
         insert("stageTimestamp", Some(micro_time(self.at)));
         insert("annotations", (!self.annotations.is_empty()).then(|| json!(self.annotations)));
-        let mut line = Value::Object(event).to_string().into_bytes();
-        line.push(b'\n');
+        let mut line = opened(&Value::Object(event));
+        let response = self.response.as_ref().filter(|_| self.level >= Level::RequestResponse);
+        if let Some(list) = response.and_then(|response| response.list(self.omit_managed_fields)) {
+            line.extend_from_slice(b",\"responseObject\":");
+            line.extend(list);
+        }
+        line.extend_from_slice(b"}\n");
         line
     }
 
@@ -166,9 +213,6 @@ impl Event {
     fn trimmed(&self, mut value: Value) -> Value {
         if self.omit_managed_fields {
             drop_managed_fields(&mut value);
-            for item in value.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
-                drop_managed_fields(item);
-            }
         }
         value
     }
@@ -227,7 +271,7 @@ mod tests {
             response: Some(Content::Value(json!({"kind": "ConfigMap"}))),
             received: "2026-01-01T00:00:00.123456Z".parse().expect("a time"),
             at: "2026-01-01T00:00:00.2Z".parse().expect("a time"),
-            annotations: BTreeMap::from([("authorization.k8s.io/decision", "allow".to_owned())]),
+            annotations: BTreeMap::from([("authorization.k8s.io/decision".into(), "allow".to_owned())]),
         }
     }
 
@@ -245,5 +289,31 @@ mod tests {
         assert_eq!(request["requestObject"], json!({"metadata": {"name": "a", "uid": "u"}, "data": {"x": "y"}}));
         assert!(request.get("responseObject").is_none());
         assert_eq!(parsed(Level::RequestResponse)["responseObject"], json!({"kind": "ConfigMap"}));
+    }
+
+    #[test]
+    fn lists_are_written_item_by_item() {
+        let resource = crate::resources::Registry::new(crate::resources::builtin()).by_resource("", "configmaps").expect("is served");
+        let target = crate::service::Target { resource, version: "v1".into(), namespace: "n".into(), name: "".into(), subresource: "".into() };
+        let map = |name: &str| {
+            let tree = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "n", "managedFields": [{}]}});
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
+        let list = |items| Content::List {
+            kind: "ConfigMapList".into(),
+            api_version: "v1".into(),
+            revision: "7".into(),
+            items,
+            form: Box::new(FullForm::new(&target)),
+        };
+        let response = |items| -> Value {
+            let event = Event { response: Some(list(items)), ..event(Level::RequestResponse) };
+            serde_json::from_slice::<Value>(&event.line()).expect("a line of JSON")["responseObject"].clone()
+        };
+        let written = response(vec![map("a"), map("b")]);
+        assert_eq!((&written["kind"], &written["metadata"]), (&json!("ConfigMapList"), &json!({"resourceVersion": "7"})));
+        assert_eq!((&written["items"][0]["metadata"]["name"], &written["items"][1]["metadata"]["name"]), (&json!("a"), &json!("b")));
+        assert!(written["items"][0]["metadata"].get("managedFields").is_none());
+        assert_eq!(response(Vec::new())["items"], json!([]));
     }
 }

@@ -7,8 +7,9 @@ use std::{
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
+
+use crate::meta::time::shifted_by_seconds;
 
 const TIME_FORMAT: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 /// A file's size in megabytes when nothing is said.
@@ -120,7 +121,7 @@ fn backups(path: &Path) -> io::Result<Vec<(PathBuf, jiff::Timestamp)>> {
 
 /// Which old files go. Pure.
 fn superfluous(backups: Vec<(PathBuf, jiff::Timestamp)>, options: &LogOptions, now: jiff::Timestamp) -> Vec<PathBuf> {
-    let oldest = now - jiff::SignedDuration::try_from(Duration::from_secs(options.max_age * 86_400)).unwrap_or_default();
+    let oldest = shifted_by_seconds(now, i64::try_from(options.max_age.saturating_mul(86_400)).unwrap_or(i64::MAX).saturating_neg());
     let goes = |at: usize, time: jiff::Timestamp| {
         let too_many = options.max_backups > 0 && at >= options.max_backups;
         too_many || options.max_age > 0 && time < oldest

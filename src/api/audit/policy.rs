@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     auth::Attributes,
     resources::validation::names,
+    schema::{DocumentError, from_yaml},
     service::UserInfo,
     status::{FieldError, Status},
 };
@@ -72,7 +73,7 @@ pub enum PolicyError {
     #[error("cannot read {0}")]
     Read(String, #[source] std::io::Error),
     #[error("failed decoding: {0}")]
-    Decode(#[from] serde_norway::Error),
+    Decode(#[from] DocumentError),
     #[error("unknown group version field \"{0}\" in policy")]
     Version(String),
     #[error("loaded illegal policy with 0 rules")]
@@ -112,7 +113,7 @@ impl Policy {
 
     /// Reads and checks a policy in YAML or JSON.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let policy: Policy = serde_norway::from_str(text)?;
+        let policy: Policy = from_yaml(text)?;
         if policy.api_version != "audit.k8s.io/v1" || policy.kind != "Policy" {
             return Err(PolicyError::Version(policy.api_version));
         }

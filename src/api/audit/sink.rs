@@ -3,24 +3,30 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Event, LogFile, Policy, Subject, Verdict};
 use crate::meta::Clock;
 
-/// Events that may wait. A request that finds the queue full waits itself.
+/// Events that may wait, and bytes of the bodies they hold. A request that finds the queue full waits itself.
 const QUEUE: usize = 1024;
+const HELD: usize = 32 << 20;
 /// How long closing waits for what is queued.
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// An event to be written.
 pub type Record = Box<Event>;
 
+/// A record with its share of what may be held.
+type Queued = (Record, Option<OwnedSemaphorePermit>);
+
 /// The audit log of a front door.
 pub struct AuditLog {
     policy: Policy,
     clock: Arc<dyn Clock>,
-    queue: Mutex<Option<mpsc::Sender<Record>>>,
+    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    /// What bodies may still be held.
+    room: Arc<Semaphore>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -30,7 +36,13 @@ impl AuditLog {
         let (queue, records) = mpsc::channel(QUEUE);
         let times = clock.clone();
         let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, file, &*times))?;
-        Ok(Arc::new(AuditLog { policy, clock, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) }))
+        Ok(Arc::new(AuditLog {
+            policy,
+            clock,
+            queue: Mutex::new(Some(queue)),
+            room: Arc::new(Semaphore::new(HELD)),
+            writer: Mutex::new(Some(writer)),
+        }))
     }
 
     pub fn judge(&self, subject: Subject<'_>) -> Verdict {
@@ -43,9 +55,12 @@ impl AuditLog {
 
     /// Queues a record; waits while the queue is full.
     pub async fn record(&self, record: Record) {
+        let share = share(&record);
+        // Nobody closes it.
+        let held = self.room.clone().acquire_many_owned(share).await.ok();
         let queue = self.queue.lock().clone();
         if let Some(queue) = queue
-            && queue.send(record).await.is_err()
+            && queue.send((record, held)).await.is_err()
         {
             tracing::error!("the audit log is not written any more");
         }
@@ -54,14 +69,16 @@ impl AuditLog {
     /// Queues a record from where nothing can wait: a full queue is waited for aside.
     pub fn record_aside(self: &Arc<Self>, record: Record) {
         let Some(queue) = self.queue.lock().clone() else { return };
-        match queue.try_send(record) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(record)) => {
-                let log = self.clone();
-                drop(tokio::task::spawn(async move { log.record(record).await }));
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => tracing::error!("the audit log is not written any more"),
-        }
+        let record = match self.room.clone().try_acquire_many_owned(share(&record)) {
+            Ok(held) => match queue.try_send((record, Some(held))) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Full((record, _))) => record,
+                Err(mpsc::error::TrySendError::Closed(_)) => return tracing::error!("the audit log is not written any more"),
+            },
+            Err(_) => record,
+        };
+        let log = self.clone();
+        drop(tokio::task::spawn(async move { log.record(record).await }));
     }
 
     /// Takes no more records and waits until those taken are written.
@@ -75,11 +92,16 @@ impl AuditLog {
     }
 }
 
+/// How much of the room a record takes.
+fn share(record: &Event) -> u32 {
+    u32::try_from(record.held().min(HELD)).unwrap_or(u32::MAX)
+}
+
 /// Writes what comes; what was written is handed to the system whenever nothing more waits.
-fn write(mut records: mpsc::Receiver<Record>, mut file: LogFile, clock: &dyn Clock) {
+fn write(mut records: mpsc::Receiver<Queued>, mut file: LogFile, clock: &dyn Clock) {
     while let Some(record) = records.blocking_recv() {
         let mut next = Some(record);
-        while let Some(record) = next {
+        while let Some((record, _held)) = next {
             if let Err(error) = file.append(&record.line(), clock.now()) {
                 tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules};
+use super::{Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules, rbac::Resolver};
 use crate::{service::UserInfo, status::Status};
 
 /// Everybody who authenticated.
@@ -137,6 +137,10 @@ impl Authorizer for AuthorizerChain {
         }
         let reason = reasons.join("\n");
         (Decision::NoOpinion(reason.clone()), reason)
+    }
+
+    fn rbac(&self) -> Option<&Resolver> {
+        self.links.iter().find_map(|link| link.rbac())
     }
 
     fn rules_for(&self, user: &UserInfo, namespace: &str) -> UserRules {

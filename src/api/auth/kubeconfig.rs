@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::pki::{KeyedCertificate, PkiError, write_private};
+use crate::schema::{DecodeError, Format, decode::parse_value, to_yaml};
 
 /// What a kubeconfig says about one cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum KubeconfigError {
     #[error("cannot read the kubeconfig")]
     Io(#[from] std::io::Error),
     #[error("the kubeconfig is no valid YAML")]
-    Yaml(#[from] serde_norway::Error),
+    Yaml(#[from] DecodeError),
     #[error("the kubeconfig's current context lacks {0}")]
     Missing(&'static str),
 }
@@ -43,7 +44,7 @@ impl Kubeconfig {
             "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
             "current-context": name,
         });
-        let text = serde_norway::to_string(&document).expect("a JSON document is a YAML document");
+        let text = to_yaml(&document);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|source| PkiError::Io { path: parent.to_owned(), source })?;
         }
@@ -52,7 +53,7 @@ impl Kubeconfig {
 
     /// Reads the current context of a kubeconfig with embedded certificates.
     pub fn read(path: &Path) -> Result<Self, KubeconfigError> {
-        let document: Value = serde_norway::from_str(&std::fs::read_to_string(path)?)?;
+        let document = parse_value(&std::fs::read(path)?, Format::Yaml)?;
         let context = document["current-context"].as_str().ok_or(KubeconfigError::Missing("current-context"))?;
         let named = |list: &str, name: &str| document[list].as_array().and_then(|items| items.iter().find(|item| item["name"] == name).cloned());
         let context = named("contexts", context).ok_or(KubeconfigError::Missing("its context"))?;

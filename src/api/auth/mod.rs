@@ -4,9 +4,12 @@ pub mod bootstrap;
 pub mod bootstrap_tokens;
 pub mod certificates;
 pub mod chain;
+mod followed;
 pub mod kubeconfig;
 pub mod node;
+pub mod peer;
 pub mod pki;
+pub mod policy_parameters;
 pub mod rbac;
 pub mod reviews;
 pub mod tls;
@@ -14,7 +17,7 @@ pub mod tokens;
 mod unvouched;
 pub mod x509;
 
-use k8s_openapi::api::rbac::v1::PolicyRule;
+use std::sync::Arc;
 
 pub use self::unvouched::any_peer;
 use crate::{
@@ -63,6 +66,11 @@ pub trait Authorizer: Send + Sync + 'static {
         (decision, reason)
     }
 
+    /// The roles and bindings that it decides by, if it does.
+    fn rbac(&self) -> Option<&rbac::Resolver> {
+        None
+    }
+
     /// What a user may do in a namespace, for `SelfSubjectRulesReview`. The default knows nothing and says so.
     fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> UserRules {
         UserRules { rules: Vec::new(), incomplete: true, errors: Vec::new() }
@@ -72,7 +80,7 @@ pub trait Authorizer: Send + Sync + 'static {
 /// The rules that apply to a user in a namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserRules {
-    pub rules: Vec<PolicyRule>,
+    pub rules: Vec<Arc<rbac::rules::Rule>>,
     /// There may be more: an authorizer cannot list its rules, or could not read some.
     pub incomplete: bool,
     pub errors: Vec<String>,

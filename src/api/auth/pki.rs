@@ -187,7 +187,7 @@ fn keyed(certificate: &Certificate, key: &KeyPair) -> KeyedCertificate {
     KeyedCertificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() }
 }
 
-/// The certificate covers every name of the spec and lives long enough.
+/// The certificate has the spec's common name, covers every name of the spec and lives long enough.
 fn still_fits(certificate_pem: &str, spec: &LeafSpec, now: Timestamp) -> bool {
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()) else { return false };
     let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(&pem.contents) else { return false };
@@ -204,7 +204,8 @@ fn still_fits(certificate_pem: &str, spec: &LeafSpec, now: Timestamp) -> bool {
         };
         names.iter().any(|name| matches!(name, GeneralName::IPAddress(ip) if **ip == octets[..]))
     };
-    spec.dns_names.iter().all(has_dns) && spec.ips.iter().all(has_ip)
+    let is_named = certificate.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| name == spec.common_name));
+    is_named && spec.dns_names.iter().all(has_dns) && spec.ips.iter().all(has_ip)
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
@@ -258,6 +259,8 @@ mod tests {
         wider.ips.push([127, 0, 0, 1].into());
         let renewed = Pki::open(dir.path()).expect("opens").leaf(&wider).expect("makes");
         assert_ne!(first.certificate_pem, renewed.certificate_pem);
+        let renamed = LeafSpec { common_name: "another".into(), ..wider.clone() };
+        assert!(still_fits(&renewed.certificate_pem, &wider, Timestamp::now()) && !still_fits(&renewed.certificate_pem, &renamed, Timestamp::now()));
         assert!(!still_fits(&renewed.certificate_pem, &wider, Timestamp::now() + jiff::SignedDuration::from_hours(24 * 350)));
     }
 

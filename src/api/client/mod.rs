@@ -14,9 +14,10 @@ use self::counts::counted;
 
 use crate::{
     meta::{Cause, Object, Revision},
+    notices::Notices,
     service::{
         ApiCall, ApiService, Body, DeleteOptions, EventType, ListOptions, Operation, PatchType, ReplyBody, Target, UserInfo, WatchItem, WatchOptions,
-        WriteOptions,
+        WatchStream, WriteOptions,
     },
     status::Status,
     stored::{KubeObject, StoredObject},
@@ -71,7 +72,7 @@ impl Client {
     /// Makes a call on an arbitrary target.
     pub async fn call(&self, target: Target, operation: Operation) -> Result<crate::ApiReply, Status> {
         let verb = operation.verb();
-        let call = ApiCall { user: self.user.clone(), target, operation, cause: self.cause.clone() };
+        let call = ApiCall { user: self.user.clone(), target, operation, cause: self.cause.clone(), notices: Notices::default() };
         counted(verb, self.service.call(call)).await
     }
 
@@ -189,11 +190,15 @@ impl<K: KubeObject> Api<K> {
         self.client.call(self.target(name, "")?, Operation::Delete(options)).await.map(drop)
     }
 
-    /// Watches the resource; see [`WatchOptions`] for where it begins.
+    /// Watches the resource; see [`WatchOptions`] for where it begins. Every object is decoded.
     pub async fn watch(&self, options: WatchOptions) -> Result<BoxStream<'static, WatchEvent<K>>, Status> {
+        Ok(self.watch_stored(options).await?.map(typed_event).boxed())
+    }
+
+    /// The same with objects as they are stored; nothing is decoded.
+    pub async fn watch_stored(&self, options: WatchOptions) -> Result<WatchStream, Status> {
         let target = self.target("", "")?;
-        let stream = self.client.service.watch(self.client.user.clone(), target, options, self.client.cause.clone()).await?;
-        Ok(stream.map(typed_event).boxed())
+        self.client.service.watch(self.client.user.clone(), target, options, self.client.cause.clone()).await
     }
 }
 

@@ -4,53 +4,99 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
+use parking_lot::Mutex;
 
-use super::matching::covers;
+use super::{
+    bounds::bounds,
+    matching::covers,
+    metrics::{self, SchemaSeries},
+    seats::{Claim, Level, Room, Seat},
+};
 use crate::{
     auth::Attributes,
     meta::{GroupResource, Revision},
     service::{Listers, UserInfo},
+    status::Status,
     stored::StoredObject,
 };
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
 /// Where a request belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Classified {
-    pub schema_uid: Arc<str>,
-    pub level_uid: Arc<str>,
+    order: Arc<Order>,
+    entry: usize,
+}
+
+impl Classified {
+    fn entry(&self) -> &Entry {
+        &self.order.entries[self.entry]
+    }
+
+    fn level(&self) -> &Level {
+        &self.order.levels[self.entry().level]
+    }
+
+    pub fn schema_uid(&self) -> &str {
+        &self.entry().uid
+    }
+
+    pub fn level_uid(&self) -> &str {
+        &self.level().uid
+    }
+
     /// Requests of this level are never held back.
-    pub exempt: bool,
+    pub fn is_exempt(&self) -> bool {
+        self.level().bounds.exempt
+    }
+
+    /// A seat at its level.
+    ///
+    /// # Errors
+    /// 429 with Retry-After when there is none, even after a short wait where the level lets requests wait.
+    pub async fn seat(&self) -> Result<Seat, Status> {
+        let Entry { name, series, .. } = self.entry();
+        Claim { level: self.level(), levels: &self.order.levels, schema: name, series: *series }.seat().await
+    }
 }
 
 struct Entry {
     schema: Arc<FlowSchema>,
-    classified: Classified,
+    name: Arc<str>,
+    uid: Arc<str>,
+    /// Its place among the levels.
+    level: usize,
+    series: SchemaSeries,
 }
 
-/// The schemas in the order in which they are tried, as of a version of the caches.
+/// The schemas in the order in which they are tried, and the levels, as of a version of the caches.
 struct Order {
     version: (Option<Revision>, Option<Revision>),
     entries: Vec<Entry>,
+    levels: Vec<Level>,
 }
 
 /// Classifies requests by what the caches hold.
 pub struct Classifier {
     listers: Arc<dyn Listers>,
+    /// Of all levels together.
+    seats: usize,
     order: ArcSwapOption<Order>,
+    rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
 }
 
 impl Classifier {
-    pub fn new(listers: Arc<dyn Listers>) -> Self {
-        Classifier { listers, order: ArcSwapOption::empty() }
+    /// Levels share `seats` by what they say of themselves.
+    pub fn new(listers: Arc<dyn Listers>, seats: usize) -> Self {
+        Classifier { listers, seats, order: ArcSwapOption::empty(), rooms: Mutex::default() }
     }
 
     /// The first schema that covers the request. None covers it only while the built-in ones are missing.
     pub fn classify(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<Classified> {
         let order = self.order();
-        let entry = order.entries.iter().find(|entry| covers(&entry.schema, user, attributes))?;
-        Some(entry.classified.clone())
+        let entry = order.entries.iter().position(|entry| covers(&entry.schema, user, attributes))?;
+        Some(Classified { order, entry })
     }
 
     fn order(&self) -> Arc<Order> {
@@ -59,33 +105,43 @@ impl Classifier {
         if let Some(order) = self.order.load_full().filter(|order| order.version == version && version.0.is_some()) {
             return order;
         }
-        let levels: HashMap<_, _> = self.listers.list(&levels, "").iter().filter_map(level_of).collect();
+        let levels = self.levels(&self.listers.list(&levels, ""));
         let mut entries: Vec<Entry> = self.listers.list(&schemas, "").iter().filter_map(|schema| entry_of(schema, &levels)).collect();
         entries.sort_by_key(|entry| {
             let precedence = entry.schema.spec.as_ref().and_then(|spec| spec.matching_precedence).unwrap_or(1000);
-            (precedence, entry.schema.metadata.name.clone())
+            (precedence, entry.name.clone())
         });
-        let order = Arc::new(Order { version, entries });
+        let order = Arc::new(Order { version, entries, levels });
         self.order.store(Some(order.clone()));
         order
     }
-}
 
-/// A level's name, its UID and whether it is exempt.
-type Level = (String, (Arc<str>, bool));
-
-fn level_of(level: &Arc<StoredObject>) -> Option<Level> {
-    let typed = level.typed::<PriorityLevelConfiguration>().ok()?;
-    let exempt = typed.spec.as_ref().is_some_and(|spec| spec.type_ == "Exempt");
-    Some((level.key.name.to_string(), (level.meta().uid.clone(), exempt)))
+    /// The levels with their seats. Requests that are in work stay counted.
+    fn levels(&self, stored: &[Arc<StoredObject>]) -> Vec<Level> {
+        let decoded = stored.iter().filter_map(|level| Some((level, level.typed::<PriorityLevelConfiguration>().ok()?)));
+        let decoded: Vec<_> = decoded.collect();
+        let bounds = bounds(&decoded.iter().map(|(_, typed)| &**typed).collect::<Vec<_>>(), self.seats);
+        let mut rooms = self.rooms.lock();
+        let levels = decoded.iter().zip(bounds).map(|((stored, _), bounds)| {
+            let name = stored.key.name.clone();
+            metrics::limits(&name, bounds.nominal - bounds.lendable, bounds.nominal, bounds.most);
+            let room = rooms.entry(name.clone()).or_default().clone();
+            Level { name, uid: stored.meta().uid.clone(), bounds, room }
+        });
+        let levels: Vec<Level> = levels.collect();
+        rooms.retain(|name, room| Arc::strong_count(room) > 1 || levels.iter().any(|level| level.name == *name));
+        levels
+    }
 }
 
 /// A schema with its level; one that refers to no level is passed over.
-fn entry_of(schema: &Arc<StoredObject>, levels: &HashMap<String, (Arc<str>, bool)>) -> Option<Entry> {
+fn entry_of(schema: &Arc<StoredObject>, levels: &[Level]) -> Option<Entry> {
     let typed = schema.typed::<FlowSchema>().ok()?;
-    let (level_uid, exempt) = levels.get(&typed.spec.as_ref()?.priority_level_configuration.name)?.clone();
-    let classified = Classified { schema_uid: schema.meta().uid.clone(), level_uid, exempt };
-    Some(Entry { schema: typed, classified })
+    let wanted = &typed.spec.as_ref()?.priority_level_configuration.name;
+    let level = levels.iter().position(|level| *level.name == **wanted)?;
+    let name = schema.key.name.clone();
+    let series = SchemaSeries::of(&levels[level].name, &name);
+    Some(Entry { schema: typed, name, uid: schema.meta().uid.clone(), level, series })
 }
 
 #[cfg(test)]
@@ -112,12 +168,12 @@ mod tests {
             object.set(&["metadata", "uid"], uid);
             (plural, Arc::new(StoredObject::from_object(&object).expect("is well formed")))
         });
-        Classifier::new(Arc::new(Fixed(stored.collect())))
+        Classifier::new(Arc::new(Fixed(stored.collect())), 600)
     }
 
     fn schema(name: &str, groups: &[&str], attributes: &Attributes<'_>) -> String {
         let user = UserInfo { name: name.into(), groups: groups.iter().map(|group| (*group).to_owned()).collect(), ..UserInfo::default() };
-        classifier().classify(&user, attributes).expect("is covered").schema_uid.to_string()
+        classifier().classify(&user, attributes).expect("is covered").schema_uid().to_owned()
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub enum Encoding {
 pub struct Offer {
     /// Its objects as they are come in protobuf too; those of custom resources do not.
     pub protobuf: bool,
-    /// Tables and partial metadata.
+    /// Tables of what people list; there are none of what is only answered, such as reviews.
+    pub tables: bool,
+    /// Partial metadata.
     pub transforms: bool,
     /// A watch, which has no YAML.
     pub stream: bool,
@@ -26,7 +28,7 @@ pub struct Offer {
 
 impl Offer {
     /// A document about the API.
-    pub const DOCUMENT: Offer = Offer { protobuf: true, transforms: false, stream: false };
+    pub const DOCUMENT: Offer = Offer { protobuf: true, tables: false, transforms: false, stream: false };
 
     /// Encodings in the server's order of preference.
     const ENCODINGS: [(&'static str, Encoding); 3] =
@@ -36,7 +38,7 @@ impl Offer {
     fn has(self, encoding: Encoding, form: Form) -> bool {
         match form {
             Form::Full => self.protobuf || encoding != Encoding::Protobuf,
-            Form::Table(_) => self.transforms && encoding != Encoding::Protobuf,
+            Form::Table(_) => self.tables && encoding != Encoding::Protobuf,
             Form::Partial(_) | Form::PartialList(_) => self.transforms,
         }
     }
@@ -72,6 +74,9 @@ pub struct Accepted {
     pub pretty: bool,
 }
 
+/// No client knows so many media types.
+const MOST_CLAUSES: usize = 100;
+
 /// One alternative of an Accept header.
 #[derive(Debug)]
 pub struct Clause<'a> {
@@ -105,7 +110,7 @@ impl Clause<'_> {
 
 /// The alternatives of an Accept header, best first.
 pub fn clauses(header: &str) -> Vec<Clause<'_>> {
-    let mut found: Vec<Clause<'_>> = header.split(',').filter(|clause| !clause.trim().is_empty()).map(clause).collect();
+    let mut found: Vec<Clause<'_>> = header.split(',').filter(|clause| !clause.trim().is_empty()).take(MOST_CLAUSES).map(clause).collect();
     // Of equal quality, what is named wins over what is matched.
     found.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(b.is_named().cmp(&a.is_named())));
     found
@@ -145,7 +150,7 @@ pub fn negotiate(header: &str, offer: Offer) -> Result<Accepted, Status> {
 
 /// The encoding in which a failure is told: what the client would have got, else JSON.
 pub fn encoding_of_failure(header: &str) -> Encoding {
-    let everything = Offer { protobuf: true, transforms: true, stream: false };
+    let everything = Offer { protobuf: true, tables: true, transforms: true, stream: false };
     negotiate(header, everything).map_or(Encoding::Json, |accepted| accepted.encoding)
 }
 
@@ -188,7 +193,7 @@ pub fn wants_pretty(query: &Query, user_agent: &str) -> bool {
 mod tests {
     use super::*;
 
-    const OBJECTS: Offer = Offer { protobuf: true, transforms: true, stream: false };
+    const OBJECTS: Offer = Offer { protobuf: true, tables: true, transforms: true, stream: false };
 
     fn accepted(header: &str) -> Accepted {
         negotiate(header, OBJECTS).expect("acceptable")

@@ -5,8 +5,9 @@ use std::time::Duration;
 use actix_web::{HttpRequest, dev::Payload, http::header};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::protobuf;
+use super::{limits::Held, protobuf};
 use crate::{
     service::{Body, PatchType},
     status::{Reason, Status},
@@ -15,9 +16,13 @@ use crate::{
 /// The longest body taken, as upstream.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
-/// How much of a refused body is read and thrown away, and for how long.
-const MAX_DRAINED: usize = 16 * 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// How much of a refused body is read and thrown away, and for how long; Go's server takes as much.
+const MAX_DRAINED: usize = 256 * 1024;
+const DRAIN_TIME: Duration = Duration::from_millis(100);
+
+/// A body has this long to arrive, and a second more for so many bytes that have.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SLOWEST: usize = 64 * 1024;
 
 const INPUT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const PATCH_TYPES: &str =
@@ -31,21 +36,24 @@ pub enum InputFormat {
     Protobuf,
 }
 
-/// Reads the whole body.
+/// Reads the whole body, keeping account of it in `held`.
 ///
 /// # Errors
-/// 413 above [`MAX_BODY`], 400 when the client breaks off.
-pub async fn read(request: &HttpRequest, payload: &mut Payload) -> Result<Bytes, Status> {
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+/// 413 above [`MAX_BODY`], 400 when the client breaks off, 408 when it is too slow, 429 when its user sends too much at once.
+pub async fn read(request: &HttpRequest, payload: &mut Payload, held: &mut Held) -> Result<Bytes, Status> {
+    let declared = declared(request);
     if declared.is_some_and(|length| length > MAX_BODY) {
         return Err(too_large());
     }
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    let (began, mut whole) = (Instant::now(), BytesMut::new());
+    loop {
+        let until = began + PATIENCE + Duration::from_secs((whole.len() / SLOWEST) as u64);
+        let Some(chunk) = timeout_at(until, payload.next()).await.map_err(|_| too_slow())? else { break };
         let chunk = chunk.map_err(|error| Status::bad_request(format!("unable to read the request body: {error}")))?;
         if whole.len() + chunk.len() > MAX_BODY {
             return Err(too_large());
         }
+        held.add(chunk.len())?;
         if whole.is_empty() && declared == Some(chunk.len()) {
             return Ok(chunk);
         }
@@ -54,9 +62,16 @@ pub async fn read(request: &HttpRequest, payload: &mut Payload) -> Result<Bytes,
     Ok(whole.freeze())
 }
 
-/// Reads what a refused request still sends, so that the connection lives on and the client gets to read the reply;
-/// false when that is too much or takes too long.
-pub async fn drain(payload: &mut Payload) -> bool {
+fn declared(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
+}
+
+/// Reads the little that a refused request may still send, so that the connection lives on; false when that is too much or
+/// takes too long.
+pub async fn drain(request: &HttpRequest, payload: &mut Payload) -> bool {
+    if declared(request).is_some_and(|length| length > MAX_DRAINED) {
+        return false;
+    }
     let rest = async {
         let mut left = MAX_DRAINED;
         while let Some(Ok(chunk)) = payload.next().await {
@@ -65,11 +80,15 @@ pub async fn drain(payload: &mut Payload) -> bool {
         }
         true
     };
-    tokio::time::timeout(DRAIN_TIME, rest).await.unwrap_or(false)
+    timeout(DRAIN_TIME, rest).await.unwrap_or(false)
+}
+
+fn too_slow() -> Status {
+    Status::new(408, Reason::Timeout, "Timeout: the request body did not arrive in time")
 }
 
 fn too_large() -> Status {
-    Status::new(413, Reason::RequestEntityTooLarge, format!("Request entity is too large: limit is {MAX_BODY}"))
+    Status::too_large(format!("limit is {MAX_BODY}"))
 }
 
 /// The media type of the body, without parameters; JSON when none is given.
@@ -109,14 +128,11 @@ fn unsupported(accepted: &str) -> Status {
     Status::unsupported_media_type(format!("the body of the request was in an unknown format - accepted media types include: {accepted}"))
 }
 
-/// Marks bytes with their encoding for the service; protobuf becomes JSON here.
-///
-/// # Errors
-/// 400 for protobuf that does not decode.
-pub fn object_body(format: InputFormat, bytes: Bytes) -> Result<Body, Status> {
+/// Marks bytes with their encoding for the service, which decodes them.
+pub fn object_body(format: InputFormat, bytes: Bytes) -> Body {
     match format {
-        InputFormat::Json => Ok(Body::Json(bytes)),
-        InputFormat::Yaml => Ok(Body::Yaml(bytes)),
-        InputFormat::Protobuf => Ok(Body::Json(protobuf::to_json(&bytes)?.to_string().into())),
+        InputFormat::Json => Body::Json(bytes),
+        InputFormat::Yaml => Body::Yaml(bytes),
+        InputFormat::Protobuf => Body::Protobuf(bytes),
     }
 }

@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::{body::InputFormat, protobuf, query::Query, write_options};
 use crate::{
+    aside,
+    schema::{DecodeError, Format, decode::parse_value},
     service::{DeleteOptions, Propagation},
     status::{FieldError, Status},
 };
@@ -32,8 +34,11 @@ struct Preconditions {
 ///
 /// # Errors
 /// 400 when the body does not decode, 422 when options contradict each other.
-pub fn delete_options(query: &Query, format: InputFormat, body: &Bytes) -> Result<DeleteOptions, Status> {
-    let wire = if body.is_empty() { from_query(query)? } else { from_body(format, body)? };
+pub async fn delete_options(query: &Query, format: InputFormat, body: Bytes) -> Result<DeleteOptions, Status> {
+    let wire = match body.len() {
+        0 => from_query(query)?,
+        length => aside::compute(length, move || from_body(format, &body)).await?,
+    };
     let mut errors = Vec::new();
     let propagation = propagation(&wire, &mut errors);
     let dry_run = write_options::dry_run(wire.dry_run.iter().flatten().map(String::as_str), &mut errors);
@@ -65,19 +70,22 @@ fn from_query(query: &Query) -> Result<Wire, Status> {
 }
 
 fn from_body(format: InputFormat, body: &Bytes) -> Result<Wire, Status> {
-    let wire: Wire = match format {
-        InputFormat::Json => serde_json::from_slice(body).map_err(|error| undecodable(&error))?,
-        InputFormat::Yaml => serde_norway::from_slice(body).map_err(|error| undecodable(&error))?,
-        InputFormat::Protobuf => serde_json::from_value(protobuf::to_json(body)?).map_err(|error| undecodable(&error))?,
+    let value = match format {
+        InputFormat::Json => parse_value(body, Format::Json).map_err(undecodable)?,
+        InputFormat::Yaml => parse_value(body, Format::Yaml).map_err(undecodable)?,
+        InputFormat::Protobuf => protobuf::to_json(body)?,
     };
+    let wire = Wire::deserialize(value).map_err(|error| Status::bad_request(format!("{UNDECODABLE}{error}")))?;
     if !matches!(wire.kind.as_str(), "" | "DeleteOptions") {
         return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
     }
     Ok(wire)
 }
 
-fn undecodable(error: &dyn std::fmt::Display) -> Status {
-    Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+const UNDECODABLE: &str = "couldn't get version/kind; json parse error: ";
+
+fn undecodable(error: DecodeError) -> Status {
+    error.into_bad_request(UNDECODABLE)
 }
 
 fn propagation(wire: &Wire, errors: &mut Vec<FieldError>) -> Option<Propagation> {
@@ -101,23 +109,24 @@ fn propagation(wire: &Wire, errors: &mut Vec<FieldError>) -> Option<Propagation>
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_body_wins_over_the_query() {
+    #[tokio::test]
+    async fn the_body_wins_over_the_query() {
         let body = Bytes::from(
             r#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":3,"propagationPolicy":"Foreground","preconditions":{"uid":"u"}}"#,
         );
-        let options = delete_options(&Query::parse("gracePeriodSeconds=9"), InputFormat::Json, &body).expect("fine");
+        let options = delete_options(&Query::parse("gracePeriodSeconds=9"), InputFormat::Json, body).await.expect("fine");
         assert_eq!((options.grace_period_seconds, options.propagation), (Some(3), Some(Propagation::Foreground)));
         assert_eq!(options.precondition_uid.as_deref(), Some("u"));
-        let options = delete_options(&Query::parse("gracePeriodSeconds=9&orphanDependents=true"), InputFormat::Json, &Bytes::new()).expect("fine");
+        let options =
+            delete_options(&Query::parse("gracePeriodSeconds=9&orphanDependents=true"), InputFormat::Json, Bytes::new()).await.expect("fine");
         assert_eq!((options.grace_period_seconds, options.propagation), (Some(9), Some(Propagation::Orphan)));
     }
 
-    #[test]
-    fn contradictions_and_other_kinds_are_refused() {
+    #[tokio::test]
+    async fn contradictions_and_other_kinds_are_refused() {
         let both = Bytes::from(r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#);
-        assert_eq!(delete_options(&Query::default(), InputFormat::Json, &both).expect_err("both").code, 422);
+        assert_eq!(delete_options(&Query::default(), InputFormat::Json, both).await.expect_err("both").code, 422);
         let pod = Bytes::from(r#"{"kind":"Pod"}"#);
-        assert_eq!(delete_options(&Query::default(), InputFormat::Json, &pod).expect_err("a pod").code, 400);
+        assert_eq!(delete_options(&Query::default(), InputFormat::Json, pod).await.expect_err("a pod").code, 400);
     }
 }

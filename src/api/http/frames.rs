@@ -136,11 +136,10 @@ impl Framer {
         if matches!(status.code, 429 | 503 | 504) {
             return None;
         }
-        let status = status.to_json();
-        let message = self.is_message().then(|| protobuf::document(&status)).flatten();
+        let message = self.is_message().then(|| protobuf::document(&status.to_json())).flatten();
         Some(match message {
             Some(message) => protobuf::watch_event("ERROR", &message).into(),
-            None => format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").into(),
+            None => format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status.to_text()).into(),
         })
     }
 }

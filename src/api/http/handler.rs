@@ -1,16 +1,25 @@
 //! The one handler: bounds every request, finds out who calls, and dispatches.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
     dev::Payload,
     http::{
-        ConnectionType, Method,
+        ConnectionType, Method, Version,
         header::{self, HeaderName, HeaderValue},
     },
     web,
 };
+use bytes::Bytes;
 use futures::FutureExt;
 use serde_json::json;
 use tracing::Instrument;
@@ -18,7 +27,9 @@ use tracing::Instrument;
 use super::{
     accept,
     authorize::authorize,
-    body, connect, health, identity,
+    body, connect,
+    connections::{Connection, Work},
+    health, identity,
     impersonation::impersonate,
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
@@ -29,12 +40,15 @@ use super::{
     resource::{self, Exchange},
     route::{self, method_not_allowed, request_verb},
     server::Shared,
+    slices,
     trail::Trail,
+    warnings,
 };
 use crate::{
     auth::Attributes,
     flow::Classified,
     meta::Cause,
+    notices::Notices,
     service::UserInfo,
     status::{Status, StatusDetails},
 };
@@ -46,21 +60,61 @@ const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// Answers any request; whatever goes wrong becomes a `Status`.
 pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
-    let audit_id = audit_id(&request);
+    let connection = connection_of(&request);
+    let work = connection.as_ref().map(Connection::begin);
+    let response = answer(&request, payload, &shared, connection.as_deref()).await;
+    match response.body().size() {
+        BodySize::Stream => response.map_body(|_, body| Lasting { body, _work: work }.boxed()),
+        _ => response,
+    }
+}
+
+/// The connection that a request came on: HTTP/1.1 keeps it with the connection, HTTP/2 with each request.
+fn connection_of(request: &HttpRequest) -> Option<Arc<Connection>> {
+    let kept = request.conn_data::<Arc<Connection>>().cloned();
+    kept.or_else(|| request.extensions().get::<Arc<Connection>>().cloned())
+}
+
+/// A stream whose connection is at work until it ends.
+struct Lasting {
+    body: BoxBody,
+    _work: Option<Work>,
+}
+
+impl MessageBody for Lasting {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
+async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, connection: Option<&Connection>) -> HttpResponse {
+    let audit_id = audit_id(request);
     let trail = Trail::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
-    let outcome = AssertUnwindSafe(bounded(&shared, &request, &mut payload, &monitor, &trail)).catch_unwind().await;
+    let notices = Notices::default();
+    let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &trail, &notices));
+    let outcome = AssertUnwindSafe(bounded).catch_unwind().await;
     let broke = outcome.is_err();
     let classified = request.extensions().get::<Classified>().cloned();
-    let (mut response, failure) = match outcome.unwrap_or_else(|panic| Err(panicked(&request, &*panic))) {
+    let outcome = outcome.unwrap_or_else(|panic| Err(panicked(request, &*panic)));
+    let (mut response, failure) = match outcome.and_then(|response| slices::keep(request, &shared.replies, response)) {
         Ok(response) => (response, None),
-        Err(status) => (refuse(&request, &mut payload, &status).await, Some(status)),
+        Err(status) => (refuse(request, &mut payload, connection, &status).await, Some(status)),
     };
+    if connection.is_some_and(Connection::is_closing) {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
-    if let Some(Classified { schema_uid, level_uid, .. }) = &classified {
+    if let Some(classified) = &classified {
         // UIDs are header text.
-        for (name, uid) in [(FLOW_SCHEMA, schema_uid), (PRIORITY_LEVEL, level_uid)] {
+        for (name, uid) in [(FLOW_SCHEMA, classified.schema_uid()), (PRIORITY_LEVEL, classified.level_uid())] {
             if let Ok(uid) = HeaderValue::from_str(uid) {
                 headers.insert(name, uid);
             }
@@ -70,15 +124,23 @@ pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Da
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
     }
+    warnings::add(&mut response, &notices.warnings());
+    trail.annotate(notices.annotations());
     trail.replied(monitor.answer(response), failure.as_ref(), broke).await
 }
 
-async fn refuse(request: &HttpRequest, payload: &mut Payload, status: &Status) -> HttpResponse {
+async fn refuse(request: &HttpRequest, payload: &mut Payload, connection: Option<&Connection>, status: &Status) -> HttpResponse {
     let query = Query::parse(request.query_string());
     let encoding = accept::encoding_of_failure(accept::header(request));
     let mut response = reply::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
-    if !body::drain(payload).await {
+    if status.code == 408 || !body::drain(request, payload).await {
         response.head_mut().set_connection_type(ConnectionType::Close);
+        // Of the streams of HTTP/2 one ends without the others.
+        if request.version() < Version::HTTP_2
+            && let Some(connection) = connection
+        {
+            connection.refuse();
+        }
     }
     response
 }
@@ -103,16 +165,25 @@ pub fn user_agent(request: &HttpRequest) -> &str {
 }
 
 /// Applies the limits of number and time.
-async fn bounded(shared: &Shared, request: &HttpRequest, payload: &mut Payload, monitor: &Monitor, trail: &Trail) -> Result<HttpResponse, Status> {
+async fn bounded(
+    shared: &Shared,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    connection: Option<&Connection>,
+    (monitor, trail, notices): (&Monitor, &Trail, &Notices),
+) -> Result<HttpResponse, Status> {
     let path = request.path();
     let info = RequestInfo::parse(path);
     let query = Query::parse(request.query_string());
+    if query.is_too_long() {
+        return Err(Status::bad_request("number of URL query parameters exceeded limit"));
+    }
     let verb = if info.is_resource { request_verb(&info, request.method(), &query) } else { "" };
     if info.is_resource && shared.stopping.is_cancelled() {
         return Err(stopping());
     }
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
-    let work = dispatch(Arrived { shared, request, info: &info, query: &query, monitor, trail }, payload).instrument(span);
+    let work = dispatch(Arrived { shared, request, info: &info, query: &query, connection, monitor, trail, notices }, payload).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
@@ -148,21 +219,28 @@ struct Arrived<'a> {
     request: &'a HttpRequest,
     info: &'a RequestInfo<'a>,
     query: &'a Query,
+    connection: Option<&'a Connection>,
     monitor: &'a Monitor,
     trail: &'a Trail,
+    notices: &'a Notices,
 }
 
 /// Finds out who calls, and as whom; the audit log hears of it in between.
 async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<UserInfo>, Status> {
-    let Arrived { shared, request, info, trail, .. } = arrived;
+    let Arrived { shared, request, info, connection, trail, .. } = arrived;
     let options = &shared.options;
-    let caller = match identity::authenticate(request, &*options.authenticator, options.anonymous) {
+    let certificate = connection.and_then(|connection| connection.certificate());
+    let caller = match identity::authenticate(request, certificate, &*options.authenticator, options.anonymous) {
         Ok(caller) => caller,
         Err(status) => {
             trail.unauthenticated(request, asked, &status).await;
             return Err(status);
         }
     };
+    if let Some(connection) = connection.filter(|_| caller.name != identity::ANONYMOUS) {
+        shared.connections.identified(connection, &caller)?;
+    }
+    request.extensions_mut().insert(caller.clone());
     let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
     trail.received(request, &caller, asked, long_running).await;
     let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
@@ -171,7 +249,7 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
 }
 
 async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
-    let Arrived { shared, request, info, query, monitor, trail } = arrived;
+    let Arrived { shared, request, info, query, monitor, trail, notices, .. } = arrived;
     let (options, path) = (&shared.options, request.path());
     let verb = request.method().as_str().to_ascii_lowercase();
     let asked = match info.is_resource {
@@ -181,15 +259,13 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
     let user = identify(&arrived, &asked).await?;
     let connects = info.is_resource && connect::is_connect(&info.subresource);
     let classified = options.flow.as_ref().filter(|_| !connects).and_then(|flow| flow.classify(&user, &asked));
-    let exempt = classified.as_ref().is_some_and(|classified| classified.exempt);
-    if let Some(classified) = classified {
-        request.extensions_mut().insert(classified);
+    if let Some(classified) = &classified {
+        request.extensions_mut().insert(classified.clone());
     }
-    // Health and discovery must answer under load too, and so must administrators.
-    let bounded = info.is_resource && !connects && !exempt && asked.verb != "watch";
-    let _place = if bounded { Some(shared.in_flight.enter()?) } else { None };
+    // Health and discovery must answer under load too; the others take a seat once their bodies are there.
     if info.is_resource {
-        return resource::serve(Exchange { shared, request, info, query, user, cause: cause(request), monitor, trail }, payload).await;
+        let cause = cause(request);
+        return resource::serve(Exchange { shared, request, info, query, user, cause, classified, monitor, trail, notices }, payload).await;
     }
     authorize(&*options.authorizer, &user, &asked)?;
     let route = options.routes.iter().find(|route| route.serves(path));

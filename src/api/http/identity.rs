@@ -8,7 +8,7 @@ use std::{
 use actix_web::{HttpRequest, http::header};
 
 use crate::{
-    auth::{Authenticator, Credentials},
+    auth::{Authenticator, Credentials, peer},
     service::UserInfo,
     status::Status,
 };
@@ -21,8 +21,9 @@ pub const ANONYMOUS: &str = "system:anonymous";
 const CONNECTION_IDENTITY_TTL: Duration = Duration::from_secs(10);
 
 /// The client certificate of a connection, with the identity it stands for.
+#[derive(Debug)]
 pub struct PeerCertificate {
-    pub der: Vec<u8>,
+    der: Vec<u8>,
     known: Mutex<Option<(Instant, Arc<UserInfo>)>>,
 }
 
@@ -45,8 +46,12 @@ impl PeerCertificate {
 ///
 /// # Errors
 /// 401 when a credential is wrong, or there is none and anonymous requests are not taken.
-pub fn authenticate(request: &HttpRequest, authenticator: &dyn Authenticator, anonymous: bool) -> Result<Arc<UserInfo>, Status> {
-    let certificate = request.conn_data::<PeerCertificate>();
+pub fn authenticate(
+    request: &HttpRequest,
+    certificate: Option<&PeerCertificate>,
+    authenticator: &dyn Authenticator,
+    anonymous: bool,
+) -> Result<Arc<UserInfo>, Status> {
     let bearer = bearer_token(request);
     if bearer.is_none()
         && let Some(user) = certificate.and_then(PeerCertificate::remembered)
@@ -59,6 +64,7 @@ pub fn authenticate(request: &HttpRequest, authenticator: &dyn Authenticator, an
             if user.name != ANONYMOUS && !user.groups.iter().any(|group| group == AUTHENTICATED) {
                 user.groups.push(AUTHENTICATED.to_owned());
             }
+            peer::note(&mut user, request.peer_addr().map(|address| address.ip()));
             let user = Arc::new(user);
             if let (None, Some(certificate)) = (bearer, certificate) {
                 certificate.remember(user.clone());

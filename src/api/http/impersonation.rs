@@ -76,9 +76,10 @@ impl Mode {
     }
 }
 
-/// Namespace and name of a service account.
+/// Namespace and name of a service account, where a user name is that of one that there can be.
 fn account(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')
+    let (namespace, name) = user.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')?;
+    (names::label(namespace, false).is_empty() && names::subdomain(name, false).is_empty()).then_some((namespace, name))
 }
 
 /// Whether the caller is a service account whose token is bound to this node.
@@ -301,6 +302,13 @@ mod tests {
         let wanted = headers(&[("impersonate-user", "system:serviceaccount:a:b")]);
         let user = decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts b"])).expect("is allowed");
         assert_eq!(user.user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+        for name in
+            ["system:serviceaccount:a:b:kube-system:c", "system:serviceaccount:a:", "system:serviceaccount:a:B/../c", "system:serviceaccount:a:b,c"]
+        {
+            let wanted = headers(&[("impersonate-user", name)]);
+            decide(&wanted, &ann(), &asked(), &Only(&["impersonate /serviceaccounts *"])).map(drop).expect_err("is no account's name");
+            assert_eq!(account(name), None);
+        }
         assert_eq!(user.constraint, "");
     }
 

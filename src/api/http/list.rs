@@ -18,12 +18,14 @@ use bytes::Bytes;
 use super::{
     accept::{Encoding, Form},
     compress::{Gzip, MIN_GZIP},
+    limits::Held,
     messages::MessageForm,
     pretty::Indenter,
     protobuf,
     render::{FullForm, api_version, list_metadata, write_partial},
     reply::Answering,
     table::TableForm,
+    yaml,
 };
 use crate::{
     service::{ListReply, Target},
@@ -33,8 +35,6 @@ use crate::{
 
 /// A slice of a streamed list is about this long.
 const SLICE: usize = 64 * 1024;
-/// Items that are encoded without giving way to others.
-const ITEMS_AT_ONCE: usize = 32;
 
 /// How items are written.
 enum ItemForm {
@@ -46,11 +46,26 @@ enum ItemForm {
 }
 
 impl ItemForm {
-    /// What stands between two items, and behind the last one.
-    fn marks(&self) -> (&'static [u8], &'static [u8]) {
+    /// What stands between two items.
+    fn separator(&self) -> &'static [u8] {
+        if matches!(self, ItemForm::Message(_)) { b"" } else { b"," }
+    }
+
+    /// What stands behind the last item.
+    fn tail(&self) -> &'static [u8] {
+        if matches!(self, ItemForm::Message(_)) { protobuf::UNKNOWN_TAIL } else { b"]}" }
+    }
+
+    fn write(&self, item: &Arc<StoredObject>, out: &mut Vec<u8>) {
         match self {
-            ItemForm::Message(_) => (b"", protobuf::UNKNOWN_TAIL),
-            _ => (b",", b"]}"),
+            ItemForm::Plain(full) => full.write_list_item(item, out),
+            ItemForm::Partial(version) => write_partial(item, version, out),
+            ItemForm::Row(table) => table.write_row(item, out),
+            ItemForm::Message(form) => {
+                let message = form.message(item);
+                protobuf::item_head(message.len(), out);
+                out.extend_from_slice(&message);
+            }
         }
     }
 }
@@ -61,6 +76,8 @@ struct ListBytes {
     form: ItemForm,
     state: State,
     head: Vec<u8>,
+    /// Items are turned into YAML one by one.
+    yaml: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,35 +115,32 @@ impl ListBytes {
                 return Err(Status::not_acceptable(format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})")));
             }
         };
-        Ok(ListBytes { items: list.items.into_iter(), form, state: State::Head, head })
+        Ok(ListBytes { items: list.items.into_iter(), form, state: State::Head, head, yaml: false })
     }
 
     /// Appends bytes until `out` has about `enough`; false when that was the end.
     fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> bool {
         if self.state == State::Head {
-            out.append(&mut self.head);
+            let head = std::mem::take(&mut self.head);
+            out.extend(if self.yaml { yaml::list_head(&head) } else { head });
             self.state = State::First;
         }
-        let (separator, tail) = self.form.marks();
         while self.state != State::Done && out.len() < enough {
+            let is_first = self.state == State::First;
             let Some(item) = self.items.next() else {
-                out.extend_from_slice(tail);
+                out.extend_from_slice(if self.yaml { yaml::list_end(is_first) } else { self.form.tail() });
                 self.state = State::Done;
                 break;
             };
-            if self.state == State::Rest {
-                out.extend_from_slice(separator);
-            }
             self.state = State::Rest;
-            match &self.form {
-                ItemForm::Plain(full) => full.write_list_item(&item, out),
-                ItemForm::Partial(version) => write_partial(&item, version, out),
-                ItemForm::Row(table) => table.write_row(&item, out),
-                ItemForm::Message(form) => {
-                    let message = form.message(&item);
-                    protobuf::item_head(message.len(), out);
-                    out.extend_from_slice(&message);
-                }
+            if self.yaml {
+                out.extend_from_slice(if is_first { b"\n" } else { b"" });
+                let mut json = Vec::with_capacity(item.encoded().len() + 64);
+                self.form.write(&item, &mut json);
+                yaml::list_item(&json, out);
+            } else {
+                out.extend_from_slice(if is_first { b"" } else { self.form.separator() });
+                self.form.write(&item, out);
             }
         }
         self.state != State::Done
@@ -135,11 +149,14 @@ impl ListBytes {
 
 /// The form and the head of a list of messages. Its length stands before it, so every item is encoded, and most are remembered, once before.
 async fn messages(answering: &Answering<'_>, form: MessageForm, metadata: &str, list: &ListReply) -> (ItemForm, Vec<u8>) {
-    let mut size = 0;
-    for (at, item) in list.items.iter().enumerate() {
+    let (mut size, mut at_once) = (0, 0);
+    for item in &list.items {
         size += protobuf::item_size(form.message(item).len());
-        if at % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1 {
+        at_once += item.encoded().len();
+        if at_once >= SLICE {
+            // Others have their turn.
             tokio::task::yield_now().await;
+            at_once = 0;
         }
     }
     let head = form.list_head(answering.target, metadata, size);
@@ -152,31 +169,41 @@ async fn messages(answering: &Answering<'_>, form: MessageForm, metadata: &str, 
 /// When the form does not fit a list.
 pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpResponse, Status> {
     let outgoing = answering.outgoing;
-    let stored: usize = list.items.iter().map(|item| item.encoded().len() + 40).sum();
+    let (mut stored, mut largest) = (0, 0);
+    for length in list.items.iter().map(|item| item.encoded().len()) {
+        stored += length + 40;
+        largest = largest.max(length);
+    }
+    let held = if stored > SLICE { answering.hold(SLICE + largest)? } else { None };
     let mut bytes = ListBytes::new(answering, list).await?;
     let is_message = outgoing.accepted.encoding == Encoding::Protobuf;
-    if stored <= SLICE || outgoing.accepted.encoding == Encoding::Yaml {
+    if stored <= SLICE {
         let mut whole = Vec::with_capacity(stored.min(SLICE) + 1024);
         bytes.fill(&mut whole, usize::MAX);
         return Ok(if is_message { outgoing.message(200, whole) } else { outgoing.json(200, whole) });
     }
     let mut response = HttpResponse::Ok();
-    let content_type = if is_message { protobuf::MEDIA_TYPE } else { "application/json" };
+    bytes.yaml = outgoing.accepted.encoding == Encoding::Yaml;
+    let content_type = match outgoing.accepted.encoding {
+        Encoding::Protobuf => protobuf::MEDIA_TYPE,
+        Encoding::Yaml => "application/yaml",
+        Encoding::Json => "application/json",
+    };
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
     let gzip = (outgoing.gzip && stored >= MIN_GZIP).then(Gzip::new);
     if gzip.is_some() {
         response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         response.insert_header((header::VARY, HeaderValue::from_static("Accept-Encoding")));
     }
-    let indenter = (outgoing.accepted.pretty && !is_message).then(Indenter::default);
-    Ok(response.body(ListStream { bytes, indenter, gzip, ended: false }))
+    let indenter = (outgoing.accepted.pretty && outgoing.accepted.encoding == Encoding::Json).then(Indenter::default);
+    Ok(response.body(ListStream { bytes, indenter, gzip, ended: false, _held: held }))
 }
 
 /// The JSON body of a list, slice by slice, as a reply carries it.
 pub fn slices(target: &Target, list: ListReply) -> impl Iterator<Item = Vec<u8>> {
     let head = document(&target.resource.list_kind(), &api_version(target), &list_metadata(&list));
-    let bytes = ListBytes { items: list.items.into_iter(), form: ItemForm::Plain(FullForm::new(target)), state: State::Head, head };
-    let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false };
+    let bytes = ListBytes { items: list.items.into_iter(), form: ItemForm::Plain(FullForm::new(target)), state: State::Head, head, yaml: false };
+    let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, _held: None };
     std::iter::from_fn(move || stream.next_slice())
 }
 
@@ -186,6 +213,8 @@ struct ListStream {
     indenter: Option<Indenter>,
     gzip: Option<Gzip>,
     ended: bool,
+    /// The piece that may wait for the client.
+    _held: Option<Held>,
 }
 
 impl ListStream {

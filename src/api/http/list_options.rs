@@ -5,16 +5,15 @@ use std::time::Duration;
 use super::query::{Query, number_error};
 use crate::{
     meta::{FieldSelector, LabelSelector, Revision},
-    resources::Resource,
-    service::{ListOptions, VersionMatch, WatchOptions},
+    service::{ListOptions, Target, VersionMatch, WatchOptions},
     status::{FieldError, Status},
 };
 
 const NOT_OLDER_THAN: &str = "NotOlderThan";
 
 /// Options of a list or a deletecollection.
-pub fn list_options(query: &Query, resource: &Resource) -> Result<ListOptions, Status> {
-    let (labels, fields) = selectors(query, resource)?;
+pub fn list_options(query: &Query, target: &Target) -> Result<ListOptions, Status> {
+    let (labels, fields) = selectors(query, target)?;
     let limit = query.integer("limit")?.unwrap_or(0);
     let version_match = query.text("resourceVersionMatch");
     let version = query.text("resourceVersion");
@@ -33,8 +32,8 @@ pub fn list_options(query: &Query, resource: &Resource) -> Result<ListOptions, S
 }
 
 /// Options of a watch.
-pub fn watch_options(query: &Query, resource: &Resource) -> Result<WatchOptions, Status> {
-    let (labels, fields) = selectors(query, resource)?;
+pub fn watch_options(query: &Query, target: &Target) -> Result<WatchOptions, Status> {
+    let (labels, fields) = selectors(query, target)?;
     let errors = watch_errors(query);
     if !errors.is_empty() {
         return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
@@ -68,7 +67,7 @@ pub fn revision(query: &Query) -> Result<Option<Revision>, Status> {
     })
 }
 
-fn selectors(query: &Query, resource: &Resource) -> Result<(LabelSelector, FieldSelector), Status> {
+fn selectors(query: &Query, target: &Target) -> Result<(LabelSelector, FieldSelector), Status> {
     let labels = query.text("labelSelector").map(LabelSelector::parse).transpose();
     let labels = labels.map_err(|error| {
         Status::bad_request(format!("unable to parse requirement: {error}").replacen(
@@ -80,16 +79,16 @@ fn selectors(query: &Query, resource: &Resource) -> Result<(LabelSelector, Field
     let fields = query.text("fieldSelector").map(FieldSelector::parse).transpose();
     let mut fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
     for (label, _, _) in &mut fields.terms {
-        let path = resource.strategy.field_path(&resource.group, label);
-        check_selectable(resource, &path, label)?;
+        let path = target.resource.strategy.field_path(&target.resource.group, label);
+        check_selectable(target, &path, label)?;
         *label = path;
     }
     Ok((labels.unwrap_or_default(), fields))
 }
 
-fn check_selectable(resource: &Resource, path: &str, label: &str) -> Result<(), Status> {
-    let own = resource.strategy.selectable_paths();
-    if matches!(path, "metadata.name" | "metadata.namespace") || own.contains(&path) {
+fn check_selectable(target: &Target, path: &str, label: &str) -> Result<(), Status> {
+    let own = &target.served().selectable;
+    if matches!(path, "metadata.name" | "metadata.namespace") || own.iter().any(|known| **known == *path) {
         return Ok(());
     }
     Err(Status::bad_request(if own.is_empty() {

@@ -4,19 +4,25 @@
 //! against the registry of the [`ApiService`](crate::ApiService) (`route`); what goes out is bytes spliced from
 //! stored objects (`reply`, `list`, `watch`), documents about the API ([`discovery`], `openapi`) or, whatever
 //! goes wrong, a `Status`. Authorization of resource requests lives behind the service; the edge itself authorizes
-//! only what the service never sees: other paths, impersonation, connect subresources and unknown resources.
+//! what the service never sees (other paths, impersonation, connect subresources and unknown resources) and whatever may
+//! have a body, before it reads the body.
 
 pub mod accept;
 mod authorize;
 mod body;
 mod compress;
 pub mod connect;
+pub mod connections;
 mod delete_options;
 mod deprecation;
 pub mod discovery;
 mod frames;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
+pub mod handshakes;
 mod health;
+mod http2;
 mod identity;
 mod impersonation;
 mod limits;
@@ -28,20 +34,23 @@ mod openapi;
 pub mod options;
 pub mod path;
 mod pretty;
-mod protobuf;
+pub mod protobuf;
 mod query;
 pub(crate) mod render;
 mod reply;
 mod resource;
 mod route;
 mod server;
+mod slices;
 pub mod streaming;
 mod table;
 mod trail;
 mod upgrade_io;
 mod version;
+mod warnings;
 mod watch;
 mod write_options;
+mod yaml;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use actix_web::{
@@ -17,8 +17,14 @@ use super::{
     accept::clauses,
     compress::{gunzipped, gzipped, takes_gzip},
     query::Query,
+    slices::Sliced,
 };
-use crate::{meta::GroupVersion, resources::Registry, schema::openapi::v2, status::Status};
+use crate::{
+    meta::GroupVersion,
+    resources::{Registry, Resource},
+    schema::openapi::v2,
+    status::Status,
+};
 
 /// Makes OpenAPI v3 documents.
 pub trait OpenApiSource: Send + Sync + 'static {
@@ -44,19 +50,43 @@ struct Document {
     /// Kept compressed: readers are few and the documents long.
     gzip: Bytes,
     hash: Arc<str>,
+    /// As it was made, while somebody is sent that.
+    plain: Arc<Mutex<Weak<Vec<u8>>>>,
+}
+
+/// What everybody is sent who is sent it now.
+struct Plain(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Plain {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Document {
     fn of(content: &[u8]) -> Self {
-        Document { gzip: gzipped(content).into(), hash: hex::encode_upper(Sha512::digest(content)).into() }
+        Document { gzip: gzipped(content).into(), hash: hex::encode_upper(Sha512::digest(content)).into(), plain: Arc::default() }
+    }
+
+    fn plain(&self) -> Bytes {
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = plain.upgrade().unwrap_or_else(|| Arc::new(gunzipped(&self.gzip)));
+        *plain = Arc::downgrade(&known);
+        Bytes::from_owner(Plain(known))
     }
 }
 
-/// The documents of one registry, made when first asked for.
+/// The documents of one registry, made when first asked for. Those of groups that did not change stay from registry to registry.
 #[derive(Default)]
 struct Remembered {
     registry: Option<Arc<Registry>>,
-    documents: BTreeMap<String, Document>,
+    documents: BTreeMap<String, Made>,
+}
+
+/// A document and the rows that it was made of.
+struct Made {
+    rows: Vec<Arc<Resource>>,
+    document: Document,
 }
 
 /// The v2 document of one registry, as JSON and as a message; only old clients ask for it.
@@ -86,17 +116,18 @@ impl OpenApi {
         let source = self.source.as_ref().ok_or_else(Status::page_not_found)?;
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.registry.as_ref().is_none_or(|known| !Arc::ptr_eq(known, registry)) {
-            *remembered = Remembered { registry: Some(registry.clone()), documents: make_all(&**source, registry) };
+            let before = std::mem::take(&mut remembered.documents);
+            *remembered = Remembered { registry: Some(registry.clone()), documents: make_all(&**source, registry, before) };
         }
         if path.is_empty() {
             let paths: serde_json::Map<_, _> = remembered
                 .documents
                 .iter()
-                .map(|(path, document)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.hash)})))
+                .map(|(path, made)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", made.document.hash)})))
                 .collect();
             return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
         }
-        let document = remembered.documents.get(path).cloned().ok_or_else(Status::page_not_found)?;
+        let document = remembered.documents.get(path).map(|made| made.document.clone()).ok_or_else(Status::page_not_found)?;
         Ok(OpenApiReply::Document { document, media_type: "application/json" })
     }
 }
@@ -176,24 +207,28 @@ impl OpenApiReply {
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type)));
         if takes_gzip(request) {
             response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
-            return response.body(document.gzip);
+            return response.body(Sliced::shared(document.gzip));
         }
-        response.body(gunzipped(&document.gzip))
+        response.body(Sliced::shared(document.plain()))
     }
 }
 
-fn make_all(source: &dyn OpenApiSource, registry: &Registry) -> BTreeMap<String, Document> {
-    let mut documents = BTreeMap::new();
+fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMap<String, Made>) -> BTreeMap<String, Made> {
+    let mut rows: BTreeMap<String, (GroupVersion, Vec<Arc<Resource>>)> = BTreeMap::new();
     for row in registry.rows() {
         for served in &row.served {
             let (prefix, group) = if row.group.is_empty() { ("api".to_owned(), "") } else { (format!("apis/{}", row.group), &*row.group) };
-            let path = format!("{prefix}/{}", served.version);
-            if documents.contains_key(&path) {
-                continue;
-            }
-            if let Some(json) = source.document(registry, &GroupVersion::new(group, served.version.clone())) {
-                documents.insert(path, Document::of(&json));
-            }
+            let made = || (GroupVersion::new(group, served.version.clone()), Vec::new());
+            rows.entry(format!("{prefix}/{}", served.version)).or_insert_with(made).1.push(row.clone());
+        }
+    }
+    let mut documents = BTreeMap::new();
+    for (path, (group_version, rows)) in rows {
+        let is_same = |made: &Made| made.rows.len() == rows.len() && made.rows.iter().zip(&rows).all(|(one, other)| Arc::ptr_eq(one, other));
+        if let Some(made) = before.remove(&path).filter(is_same) {
+            documents.insert(path, made);
+        } else if let Some(json) = source.document(registry, &group_version) {
+            documents.insert(path, Made { rows, document: Document::of(&json) });
         }
     }
     documents

@@ -44,7 +44,7 @@ pub struct HttpOptions {
     pub flow: Option<Arc<Classifier>>,
     /// Where requests are recorded, if anywhere.
     pub audit: Option<Arc<AuditLog>>,
-    /// Requests at once, watches and connects not counted; 0 means no limit.
+    /// Requests at once that flow control does not know, watches and connects not counted; 0 means no limit.
     pub max_in_flight: usize,
     /// Bytes that encodings beside JSON may hold in all.
     pub memo_bytes: usize,

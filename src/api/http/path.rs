@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::query::percent_decode;
 
+/// `watch/namespaces/NS/RESOURCE/NAME/SUBRESOURCE`, and one that is none of these.
+const MOST_PARTS: usize = 7;
+
 /// What the path and method alone say about a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestInfo<'a> {
@@ -34,7 +37,8 @@ impl<'a> RequestInfo<'a> {
             },
             _ => return info,
         };
-        let mut rest: Vec<&'a str> = parts.collect();
+        // All that has a meaning; what follows a subresource is found by its place.
+        let mut rest: Vec<&'a str> = parts.take(MOST_PARTS).collect();
         let Some(version) = version else { return info };
         if rest.is_empty() {
             return info;
@@ -72,7 +76,7 @@ impl<'a> RequestInfo<'a> {
 
     /// The group and version this path is below, `/api/V` and `/apis/G/V` themselves included.
     pub fn group_version(path: &str) -> Option<(String, String)> {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(4).collect();
         match parts[..] {
             ["api", version] => Some((String::new(), percent_decode(version).into_owned())),
             ["apis", group, version] => Some((percent_decode(group).into_owned(), percent_decode(version).into_owned())),

@@ -4,16 +4,23 @@ use std::borrow::Cow;
 
 use crate::status::Status;
 
+/// As many parameters as Go's parser takes.
+const MOST: usize = 10_000;
+
 /// A decoded query string, in order. Of repeated parameters the first counts, as upstream has it.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pairs: Vec<(String, String)>,
+    is_too_long: bool,
 }
 
 impl Query {
     pub fn parse(raw: &str) -> Self {
         if raw.is_empty() {
             return Query::default();
+        }
+        if raw.bytes().filter(|byte| *byte == b'&').count() >= MOST {
+            return Query { is_too_long: true, ..Query::default() };
         }
         let decode = |text: &str| percent_decode(&text.replace('+', " ")).into_owned();
         let pairs = raw
@@ -22,7 +29,12 @@ impl Query {
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .map(|(name, value)| (decode(name), decode(value)))
             .collect();
-        Query { pairs }
+        Query { pairs, is_too_long: false }
+    }
+
+    /// There are more parameters than anybody needs; none of them was read.
+    pub fn is_too_long(&self) -> bool {
+        self.is_too_long
     }
 
     /// The first value of a parameter.
@@ -110,6 +122,7 @@ mod tests {
         assert_eq!(query.flag("missing"), None);
         assert_eq!(query.integer("limit"), Ok(Some(5)));
         assert_eq!(query.get("bad"), Some("%zz"));
+        assert!(Query::parse(&"a&".repeat(10_000)).is_too_long() && !Query::parse(&"a&".repeat(9_999)).is_too_long());
         let error = Query::parse("limit=abc").integer("limit").expect_err("no number");
         assert_eq!(error.message, "strconv.ParseInt: parsing \"abc\": invalid syntax");
     }

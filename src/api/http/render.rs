@@ -24,7 +24,7 @@ impl FullForm {
     pub fn new(target: &Target) -> Self {
         let resource = &target.resource;
         let served = GroupVersion::new(resource.group.clone(), target.version.clone());
-        let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage_version.clone());
+        let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage.version.clone());
         FullForm { target: target.clone(), forms: (served != stored).then_some((served, stored)) }
     }
 
@@ -36,8 +36,12 @@ impl FullForm {
         }
     }
 
-    /// Appends an object without kind and apiVersion: an item of a built-in list.
+    /// Appends an object without kind and apiVersion: an item of a list.
     pub fn write_list_item(&self, object: &StoredObject, out: &mut Vec<u8>) {
+        // Lists of custom resources are of no type that would say what their items are.
+        if self.target.resource.is_custom() {
+            return self.write(object, out);
+        }
         if self.forms.is_none() {
             return object.write_list_item(out);
         }

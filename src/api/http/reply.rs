@@ -6,15 +6,15 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{self, HeaderName, HeaderValue},
+        header::{self, HeaderValue},
     },
 };
-use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     accept::{Accepted, Encoding, Form},
     compress::{MIN_GZIP, gzipped, takes_gzip},
+    limits::Held,
     list,
     messages::MessageForm,
     pretty::indented,
@@ -23,10 +23,12 @@ use super::{
     render::{FullForm, write_partial},
     server::Shared,
     table::TableForm,
+    yaml,
 };
 use crate::{
-    service::{ApiReply, ReplyBody, Target},
-    status::Status,
+    aside,
+    service::{ApiReply, ReplyBody, Target, UserInfo},
+    status::{Status, StatusDetails, success_text},
     stored::StoredObject,
 };
 
@@ -44,24 +46,46 @@ impl Outgoing {
 
     /// A whole JSON document, in the encoding that was agreed on.
     pub fn json(&self, code: u16, json: Vec<u8>) -> HttpResponse {
-        let (content_type, body) = encoded(self.accepted.encoding, self.accepted.pretty, json);
-        self.document(code, content_type, body.into())
+        self.json_document(json).respond(code)
     }
 
     /// An enveloped protobuf message.
     pub fn message(&self, code: u16, message: Vec<u8>) -> HttpResponse {
-        self.document(code, protobuf::MEDIA_TYPE, message.into())
+        self.document(protobuf::MEDIA_TYPE, message).respond(code)
     }
 
-    fn document(&self, code: u16, content_type: &'static str, body: Bytes) -> HttpResponse {
+    fn json_document(&self, json: Vec<u8>) -> Document {
+        let (content_type, body) = encoded(self.accepted.encoding, self.accepted.pretty, json);
+        self.document(content_type, body)
+    }
+
+    fn document(&self, content_type: &'static str, body: Vec<u8>) -> Document {
+        let gzip = self.gzip && body.len() >= MIN_GZIP;
+        Document { content_type, body: if gzip { gzipped(&body) } else { body }, gzip }
+    }
+
+    /// Whether JSON goes out as it is.
+    fn is_plain(&self) -> bool {
+        !self.gzip && !self.accepted.pretty && self.accepted.encoding == Encoding::Json
+    }
+}
+
+/// A body that is ready to be sent.
+struct Document {
+    content_type: &'static str,
+    body: Vec<u8>,
+    gzip: bool,
+}
+
+impl Document {
+    fn respond(self, code: u16) -> HttpResponse {
         let mut response = HttpResponse::build(status_code(code));
-        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
-        if self.gzip && body.len() >= MIN_GZIP {
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)));
+        if self.gzip {
             response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
             response.insert_header((header::VARY, HeaderValue::from_static("Accept-Encoding")));
-            return response.body(gzipped(&body));
         }
-        response.body(body)
+        response.body(self.body)
     }
 }
 
@@ -73,7 +97,7 @@ pub fn status_code(code: u16) -> StatusCode {
 /// A JSON document in another encoding, with its media type. What has no protobuf form stays JSON.
 fn encoded(encoding: Encoding, pretty: bool, json: Vec<u8>) -> (&'static str, Vec<u8>) {
     match encoding {
-        Encoding::Yaml => ("application/yaml", yaml_of(&json)),
+        Encoding::Yaml => ("application/yaml", yaml::document(&json)),
         Encoding::Protobuf => match serde_json::from_slice(&json).ok().and_then(|value| protobuf::document(&value)) {
             Some(message) => (protobuf::MEDIA_TYPE, message),
             None => ("application/json", json),
@@ -83,18 +107,10 @@ fn encoded(encoding: Encoding, pretty: bool, json: Vec<u8>) -> (&'static str, Ve
     }
 }
 
-fn yaml_of(json: &[u8]) -> Vec<u8> {
-    let value: Value = serde_json::from_slice(json).unwrap_or(Value::Null);
-    serde_norway::to_string(&value).unwrap_or_default().into_bytes()
-}
-
 /// A failure.
 pub fn failure(status: &Status, encoding: Encoding, pretty: bool) -> HttpResponse {
-    let mut value = status.to_json();
-    if value.get("details").is_none() && matches!(status.code, 404 | 405 | 504) {
-        value["details"] = json!({});
-    }
-    let (content_type, body) = encoded(encoding, pretty, value.to_string().into_bytes());
+    let text = if matches!(status.code, 404 | 405 | 504) { status.to_text_with_details() } else { status.to_text() };
+    let (content_type, body) = encoded(encoding, pretty, text.into_bytes());
     let mut response = HttpResponse::build(status_code(status.code));
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
     let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
@@ -113,9 +129,25 @@ pub struct Answering<'a> {
     pub target: &'a Target,
     pub query: &'a Query,
     pub outgoing: Outgoing,
+    /// Who gets the reply, and whether they may let as much of it wait as they like.
+    pub user: &'a Arc<UserInfo>,
+    pub exempt: bool,
 }
 
 impl Answering<'_> {
+    /// Keeps account of what a reply that is made piece by piece holds: about as much as its largest piece.
+    ///
+    /// # Errors
+    /// 429 when the user lets too much wait.
+    pub fn hold(&self, piece: usize) -> Result<Option<Held>, Status> {
+        if piece <= aside::SMALL {
+            return Ok(None);
+        }
+        let mut held = self.shared.replies.hold(self.user, self.exempt);
+        held.add(piece)?;
+        Ok(Some(held))
+    }
+
     pub fn table(&self, version: &'static str) -> Result<TableForm, Status> {
         TableForm::new(self.target, self.query, version, self.shared.options.clock.clone())
     }
@@ -127,65 +159,99 @@ impl Answering<'_> {
 /// When the form does not fit what is replied, or the object does not encode.
 pub async fn answer(answering: &Answering<'_>, reply: ApiReply) -> Result<HttpResponse, Status> {
     let outgoing = answering.outgoing;
-    let mut response = match reply.body {
-        ReplyBody::Object(object) => stored(answering, reply.code, &object)?,
+    let length = if let ReplyBody::Tree(tree) = &reply.body { length_up_to(tree.root(), aside::SMALL + 1) } else { 0 };
+    Ok(match reply.body {
+        ReplyBody::Object(object) => stored(answering, reply.code, object).await?,
         ReplyBody::Tree(tree) if outgoing.accepted.form == Form::Full => {
-            let tree = FullForm::new(answering.target).tree(tree);
-            outgoing.json(reply.code, serde_json::to_vec(tree.root()).map_err(Status::internal)?)
+            let form = FullForm::new(answering.target);
+            let document = move || serde_json::to_vec(form.tree(tree).root()).map(|json| outgoing.json_document(json));
+            aside::compute(length, document).await.map_err(Status::internal)?.respond(reply.code)
         }
         ReplyBody::Tree(tree) => {
-            let object = Arc::new(StoredObject::from_object(&tree).map_err(Status::internal)?);
+            let (object, tree) = aside::compute(length, move || (StoredObject::from_object(&tree), tree)).await;
+            let object = Arc::new(object.map_err(Status::internal)?);
             match outgoing.accepted.form {
                 Form::Table(version) if tree.kind() != &*answering.target.resource.kind => {
                     let mut out = Vec::new();
                     answering.table(version)?.of_another_kind().write_single(&object, true, &mut out);
                     outgoing.json(reply.code, out)
                 }
-                _ => stored(answering, reply.code, &object)?,
+                _ => stored(answering, reply.code, object).await?,
             }
         }
         ReplyBody::List(list) => list::answer(answering, list).await?,
         ReplyBody::Success { details } => {
-            let mut success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-            match details {
-                Value::Null => success["code"] = reply.code.into(),
-                details => success["details"] = details,
-            }
-            outgoing.json(reply.code, success.to_string().into_bytes())
+            let details: Option<StatusDetails> = serde_json::from_value(details).map_err(Status::internal)?;
+            let told = if details.is_some() { 0 } else { reply.code };
+            outgoing.json(reply.code, success_text(details.as_ref(), told).into_bytes())
         }
-    };
-    for warning in &reply.warnings {
-        add_warning(&mut response, warning);
-    }
-    Ok(response)
+    })
 }
 
-fn stored(answering: &Answering<'_>, code: u16, object: &Arc<StoredObject>) -> Result<HttpResponse, Status> {
-    let Answering { target, shared, outgoing, .. } = answering;
-    let mut out = Vec::with_capacity(object.encoded().len() + 64);
-    let is_message = outgoing.accepted.encoding == Encoding::Protobuf;
-    match outgoing.accepted.form {
-        Form::Full if is_message => return Ok(outgoing.message(code, MessageForm::full(target, &shared.memos)?.enveloped(object))),
-        Form::Partial(version) if is_message => {
-            return Ok(outgoing.message(code, MessageForm::partial(target, version, &shared.memos).enveloped(object)));
+/// About how long a tree is as a document. It is not gone through any further once that is `enough`.
+fn length_up_to(tree: &Map<String, Value>, enough: usize) -> usize {
+    let (mut length, mut waiting) = (0, Vec::new());
+    let fields = |fields: &Map<String, Value>| fields.keys().take(enough).map(|key| key.len() + 4).sum::<usize>() + 2;
+    length += fields(tree);
+    waiting.extend(tree.values());
+    while let Some(value) = waiting.pop()
+        && length < enough
+    {
+        length += match value {
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => {
+                waiting.extend(items.iter().take(enough));
+                items.len() + 2
+            }
+            Value::Object(inner) => {
+                waiting.extend(inner.values().take(enough));
+                fields(inner)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 5,
+        };
+    }
+    length
+}
+
+/// A form of one stored object.
+enum Rendering {
+    Message(Box<MessageForm>),
+    Full(FullForm),
+    Partial(&'static str),
+    Table(Box<TableForm>),
+}
+
+impl Rendering {
+    fn document(&self, object: &Arc<StoredObject>, outgoing: Outgoing) -> Document {
+        let mut out = Vec::with_capacity(object.encoded().len() + 64);
+        match self {
+            Rendering::Message(form) => return outgoing.document(protobuf::MEDIA_TYPE, form.enveloped(object)),
+            Rendering::Full(form) => form.write(object, &mut out),
+            Rendering::Partial(version) => write_partial(object, version, &mut out),
+            Rendering::Table(form) => form.write_single(object, true, &mut out),
         }
-        Form::Full => FullForm::new(target).write(object, &mut out),
-        Form::Partial(version) => write_partial(object, version, &mut out),
-        Form::Table(version) => answering.table(version)?.write_single(object, true, &mut out),
+        outgoing.json_document(out)
+    }
+}
+
+async fn stored(answering: &Answering<'_>, code: u16, object: Arc<StoredObject>) -> Result<HttpResponse, Status> {
+    let Answering { target, shared, outgoing, .. } = answering;
+    let is_message = outgoing.accepted.encoding == Encoding::Protobuf;
+    let rendering = match outgoing.accepted.form {
+        Form::Full if is_message => Rendering::Message(Box::new(MessageForm::full(target, &shared.memos)?)),
+        Form::Partial(version) if is_message => Rendering::Message(Box::new(MessageForm::partial(target, version, &shared.memos))),
+        Form::Full => Rendering::Full(FullForm::new(target)),
+        Form::Partial(version) => Rendering::Partial(version),
+        Form::Table(version) => Rendering::Table(Box::new(answering.table(version)?)),
         Form::PartialList(_) => {
             let kind = &target.resource.kind;
             return Err(Status::not_acceptable(format!("you requested PartialObjectMetadataList, but the requested object is not a list ({kind})")));
         }
-    }
-    Ok(outgoing.json(code, out))
-}
-
-/// Appends a `Warning: 299` header.
-pub fn add_warning(response: &mut HttpResponse, text: &str) {
-    let clean: String = text.chars().filter(|character| !character.is_control()).collect();
-    let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
-    // Text that no header can carry is dropped, as upstream does.
-    if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-        response.headers_mut().append(HeaderName::from_static("warning"), value);
-    }
+    };
+    let outgoing = *outgoing;
+    // What the store holds is copied, all else is made.
+    let is_copied = outgoing.is_plain() && matches!(rendering, Rendering::Full(_));
+    let length = if is_copied { 0 } else { object.encoded().len() };
+    let document = aside::compute(length, move || rendering.document(&object, outgoing)).await;
+    Ok(document.respond(code))
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, dev::Payload};
+use actix_web::{HttpRequest, HttpResponse, body::MessageBody, dev::Payload};
+use bytes::Bytes;
 
 use super::{
     accept::{self, Accepted, Encoding, Form, Offer},
@@ -13,6 +14,7 @@ use super::{
     deprecation,
     frames::{Framer, WatchForm},
     handler::user_agent,
+    limits::{Held, Place},
     list_options::{list_options, revision, watch_options},
     messages::MessageForm,
     monitor::Monitor,
@@ -23,14 +25,17 @@ use super::{
     reply::{self, Answering, Outgoing},
     route::{Action, Route, attributes, request_verb, route},
     server::Shared,
+    slices::Counted,
     table::TableForm,
     trail::Trail,
     watch,
     write_options::write_options,
 };
 use crate::{
+    flow::{Classified, Seat},
     meta::{Cause, cause::CAUSES_HEADER},
-    service::{ApiCall, Operation, Target, UserInfo},
+    notices::Notices,
+    service::{ApiCall, Operation, Target, UserInfo, Verb},
     status::Status,
 };
 
@@ -42,8 +47,11 @@ pub struct Exchange<'a> {
     pub query: &'a Query,
     pub user: Arc<UserInfo>,
     pub cause: Cause,
+    /// Where it belongs in flow control.
+    pub classified: Option<Classified>,
     pub monitor: &'a Monitor,
     pub trail: &'a Trail,
+    pub notices: &'a Notices,
 }
 
 /// Answers a request on a resource path.
@@ -65,72 +73,117 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
         return exchange.connect(target, payload).await;
     }
     let accepted = exchange.accepted(&target, action)?;
-    let warning = deprecation::warning(&target);
-    let mut response = match action {
-        Action::Watch => exchange.watch(target, accepted).await?,
-        _ => exchange.call(target, action, accepted, payload).await?,
-    };
-    if let Some(warning) = warning {
-        reply::add_warning(&mut response, warning);
+    if let Some(warning) = deprecation::warning(&target) {
+        exchange.notices.warn(warning);
     }
-    Ok(response)
+    match action {
+        Action::Watch => exchange.watch(target, accepted).await,
+        _ => exchange.call(target, action, accepted, payload).await,
+    }
 }
 
 impl Exchange<'_> {
     fn accepted(&self, target: &Target, action: Action) -> Result<Accepted, Status> {
         let protobuf = protobuf::knows(&target.resource.gvk(&target.version));
-        let offer = Offer { protobuf, transforms: true, stream: action == Action::Watch };
+        let offer = Offer { protobuf, tables: has_tables(target), transforms: true, stream: action == Action::Watch };
         let mut accepted = accept::negotiate(accept::header(self.request), offer)?;
         accepted.pretty |= accept::wants_pretty(self.query, user_agent(self.request));
         Ok(accepted)
     }
 
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
-        let operation = self.operation(&target, action, payload).await?;
+        let (body, _held) = self.body(&target, action, payload).await?;
+        let _seat = self.seat().await?;
+        let operation = self.operation(&target, action, body).await?;
         self.trail.asked(&operation);
-        let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause: self.cause.clone() };
-        let reply = self.shared.options.service.call(call).await?;
+        let (cause, notices) = (self.cause.clone(), self.notices.clone());
+        let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause, notices };
+        let mut reply = self.shared.options.service.call(call).await?;
+        for warning in std::mem::take(&mut reply.warnings) {
+            self.notices.warn(warning);
+        }
         self.trail.answered(&target, &reply);
         let outgoing = Outgoing::new(self.request, accepted);
-        reply::answer(&Answering { shared: self.shared, target: &target, query: self.query, outgoing }, reply).await
+        let (user, exempt) = (&self.user, self.is_exempt());
+        reply::answer(&Answering { shared: self.shared, target: &target, query: self.query, outgoing, user, exempt }, reply).await
+    }
+
+    /// The body of a request that may have one. It is read only of those who may do what they ask for, and before the request
+    /// takes a seat: who sends slowly keeps nobody waiting.
+    async fn body(&self, target: &Target, action: Action, payload: &mut Payload) -> Result<(Bytes, Option<Held>), Status> {
+        if matches!(action, Action::Get | Action::List) {
+            return Ok((Bytes::new(), None));
+        }
+        self.authorize(target, action)?;
+        match action {
+            Action::Create | Action::Update => _ = body::input_format(self.request)?,
+            Action::Patch => _ = body::patch_type(self.request)?,
+            _ => {}
+        }
+        let mut held = self.shared.bodies.hold(&self.user, self.is_exempt());
+        let bytes = body::read(self.request, payload, &mut held).await?;
+        Ok((bytes, Some(held)))
+    }
+
+    /// Whether flow control never holds the request back.
+    fn is_exempt(&self) -> bool {
+        self.classified.as_ref().is_some_and(Classified::is_exempt)
+    }
+
+    /// The service asks the same before it does anything; this is so that nobody's body is read in vain.
+    fn authorize(&self, target: &Target, action: Action) -> Result<(), Status> {
+        let verb = request_verb(self.info, self.request.method(), self.query);
+        let mut attributes = attributes(self.info, verb);
+        // A selector that does not parse selects nothing here, and is refused later.
+        let selected = (action == Action::DeleteCollection).then(|| list_options(self.query, target).ok()).flatten();
+        if let Some(options) = &selected {
+            attributes.fields = Some(&options.fields);
+            attributes.name = options.fields.required_value("metadata.name").unwrap_or_default();
+        }
+        authorize(&*self.shared.options.authorizer, &self.user, &attributes)
+    }
+
+    /// A place among the requests in work.
+    async fn seat(&self) -> Result<(Place, Option<Seat>), Status> {
+        match &self.classified {
+            Some(classified) => Ok((self.shared.in_flight.begin(), Some(classified.seat().await?))),
+            None => Ok((self.shared.in_flight.enter()?, None)),
+        }
     }
 
     /// What the service is asked to do.
-    async fn operation(&self, target: &Target, action: Action, payload: &mut Payload) -> Result<Operation, Status> {
+    async fn operation(&self, target: &Target, action: Action, body: Bytes) -> Result<Operation, Status> {
         let (request, query) = (self.request, self.query);
         let agent = user_agent(request);
         let operation = match action {
             Action::Get => Operation::Get { resource_version: revision(query)? },
-            Action::List => Operation::List(list_options(query, &target.resource)?),
+            Action::List => Operation::List(list_options(query, target)?),
             Action::Create => {
-                let format = body::input_format(request)?;
                 let options = write_options(query, "CreateOptions", None, agent)?;
-                Operation::Create { body: body::object_body(format, body::read(request, payload).await?)?, options }
+                Operation::Create { body: body::object_body(body::input_format(request)?, body), options }
             }
             Action::Update => {
-                let format = body::input_format(request)?;
                 let options = write_options(query, "UpdateOptions", None, agent)?;
-                Operation::Update { body: body::object_body(format, body::read(request, payload).await?)?, options }
+                Operation::Update { body: body::object_body(body::input_format(request)?, body), options }
             }
             Action::Patch => {
                 let patch_type = body::patch_type(request)?;
                 let options = write_options(query, "PatchOptions", Some(patch_type), agent)?;
-                Operation::Patch { patch_type, body: body::read(request, payload).await?, options }
+                Operation::Patch { patch_type, body, options }
             }
-            Action::Delete => Operation::Delete(self.delete_options(payload).await?),
+            Action::Delete => Operation::Delete(self.delete_options(body).await?),
             Action::DeleteCollection => {
-                let list = list_options(query, &target.resource)?;
-                Operation::DeleteCollection { delete: self.delete_options(payload).await?, list }
+                let list = list_options(query, target)?;
+                Operation::DeleteCollection { delete: self.delete_options(body).await?, list }
             }
             Action::Watch | Action::Connect => return Err(Status::internal("watches and connects are no calls")),
         };
         Ok(operation)
     }
 
-    async fn delete_options(&self, payload: &mut Payload) -> Result<crate::service::DeleteOptions, Status> {
-        let bytes = body::read(self.request, payload).await?;
-        let format = if bytes.is_empty() { InputFormat::Json } else { body::input_format(self.request)? };
-        delete_options(self.query, format, &bytes)
+    async fn delete_options(&self, body: Bytes) -> Result<crate::service::DeleteOptions, Status> {
+        let format = if body.is_empty() { InputFormat::Json } else { body::input_format(self.request)? };
+        delete_options(self.query, format, body).await
     }
 
     async fn watch(&self, target: Target, accepted: Accepted) -> Result<HttpResponse, Status> {
@@ -144,12 +197,18 @@ impl Exchange<'_> {
             Form::Partial(version) | Form::PartialList(version) => WatchForm::Partial(version),
             Form::Table(version) => WatchForm::Table(Box::new(TableForm::new(&target, self.query, version, options.clock.clone())?)),
         };
-        let mut watch_options = watch_options(self.query, &target.resource)?;
+        let mut watch_options = watch_options(self.query, &target)?;
         let lasts = watch_options.lasts.unwrap_or_else(|| random_watch_time(options.min_watch_timeout));
         watch_options.lasts = Some(lasts);
+        let mut held = self.shared.watches.hold(&self.user, self.is_exempt());
+        let waiting = self.shared.replies.hold(&self.user, self.is_exempt());
+        held.add(1)?;
         let framer = Framer::new(form, target.clone()).with_causes(self.request.headers().contains_key(CAUSES_HEADER));
         match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
-            Ok(stream) => Ok(watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned())),
+            Ok(stream) => {
+                let response = watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned());
+                Ok(response.map_body(|_, stream| Counted { stream, _held: held, waiting }.boxed()))
+            }
             Err(status) if status.code == 410 => Ok(watch::expired(&framer, &status)),
             Err(status) => Err(status),
         }
@@ -174,6 +233,12 @@ impl Exchange<'_> {
         };
         connect.connect(request).await
     }
+}
+
+/// Whether a target's objects are shown as tables: upstream has columns for what is stored, not for what is only answered or done.
+fn has_tables(target: &Target) -> bool {
+    let is_stored = target.resource.verbs.iter().any(|verb| *verb != Verb::Create);
+    is_stored && matches!(&*target.subresource, "" | "status" | "scale")
 }
 
 /// Spreads the ends of watches that began together.

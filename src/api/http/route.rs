@@ -75,8 +75,11 @@ pub fn route(registry: &Registry, info: &RequestInfo<'_>, method: &Method, query
     let version = resource.served.iter().find(|served| *served.version == *info.version).map(|served| served.version.clone());
     let version = version.ok_or_else(Status::page_not_found)?;
     let namespace = scope_of(&resource, info)?;
-    let action =
-        if info.subresource.is_empty() { object_action(&resource, info, method, query)? } else { subresource_action(&resource, info, method)? };
+    let action = if info.subresource.is_empty() {
+        object_action(&resource, info, method, query)?
+    } else {
+        subresource_action(&resource, &version, info, method)?
+    };
     let target = Target { resource, version, namespace, name: info.name.as_ref().into(), subresource: info.subresource.as_ref().into() };
     Ok(Route { target, action })
 }
@@ -114,8 +117,8 @@ fn object_action(resource: &Resource, info: &RequestInfo<'_>, method: &Method, q
     if resource.verbs.iter().any(|served| served.rbac() == verb) { Ok(action) } else { Err(method_not_allowed()) }
 }
 
-fn subresource_action(resource: &Resource, info: &RequestInfo<'_>, method: &Method) -> Result<Action, Status> {
-    let subresource = resource.subresource(&info.subresource).ok_or_else(Status::page_not_found)?;
+fn subresource_action(resource: &Resource, version: &str, info: &RequestInfo<'_>, method: &Method) -> Result<Action, Status> {
+    let subresource = resource.version(version).subresource(&info.subresource).ok_or_else(Status::page_not_found)?;
     if connect::is_connect(subresource.name) {
         let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS");
         let fits = subresource.name == "proxy" || info.rest.is_empty() && matches!(method.as_str(), "GET" | "POST");

@@ -1,32 +1,49 @@
 //! The listening server: workers, TLS, connection identity, shutdown.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-
-use actix_http::{HttpService, Protocol, error::DispatchError};
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, map_config};
-use actix_tls::accept::{
-    TlsError,
-    rustls_0_23::{Acceptor, TlsStream},
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
+
+use actix_http::{HttpService, Protocol, Request, error::DispatchError};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service, map_config};
 use actix_web::{
-    App,
-    dev::{AppConfig, Extensions, Server, ServerHandle},
+    App, HttpResponse,
+    body::BoxBody,
+    dev::{AppConfig, Extensions, Server, ServerHandle, ServiceResponse},
     http::KeepAlive,
     rt::net::TcpStream,
     web,
 };
 use thiserror::Error;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    discovery::Discovery, handler, identity::PeerCertificate, limits::InFlight, openapi::OpenApi, options::HttpOptions, upgrade_io::UpgradeIo,
+    connections::{Connection, Connections, Metered},
+    discovery::Discovery,
+    handler,
+    handshakes::Handshakes,
+    http2,
+    identity::PeerCertificate,
+    limits::{Bodies, InFlight},
+    openapi::OpenApi,
+    options::HttpOptions,
+    slices,
+    upgrade_io::UpgradeIo,
 };
 use crate::memo::Encodings;
 
 /// Idle connections are closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
-/// A client has this long to send its request head.
+/// A client has this long to send its first request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A client whose body is not wanted has this long to read why, as with Go's server.
+const LINGER: Duration = Duration::from_millis(500);
 /// Stopping waits this long for requests in work.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// And this long for the last replies to be written.
@@ -47,6 +64,11 @@ pub struct Shared {
     pub discovery: Discovery,
     pub openapi: Arc<OpenApi>,
     pub in_flight: InFlight,
+    pub bodies: Bodies,
+    /// Replies that wait for their clients.
+    pub replies: Bodies,
+    pub watches: Bodies,
+    pub connections: Connections,
     pub memos: Arc<Encodings>,
     /// Cancelled when the server stops: ends watches.
     pub stopping: CancellationToken,
@@ -90,70 +112,102 @@ impl HttpServerHandle {
 /// When the listener cannot be used.
 pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<HttpServerHandle, ServeError> {
     let addr = listener.local_addr().map_err(ServeError::Address)?;
-    let tls = rustls::ServerConfig::clone(&options.tls);
     let workers = options.workers.max(1);
     let stopping = CancellationToken::new();
     let shared = web::Data::new(Shared {
         discovery: Discovery::default(),
         openapi: Arc::new(OpenApi::new(options.openapi.clone())),
         in_flight: InFlight::new(options.max_in_flight),
+        bodies: Bodies::default(),
+        replies: slices::account(),
+        watches: slices::account_of_watches(),
+        connections: Connections::default(),
         memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
         stopping: stopping.clone(),
         options,
     });
-    let (ending, in_flight) = (stopping.clone(), shared.in_flight.clone());
-    let server = Server::build()
-        .workers(workers)
-        .disable_signals()
-        .listen("api", listener, move || over_tls(tls.clone(), service(shared.clone(), ending.clone())))
-        .map_err(ServeError::Listen)?
-        .run();
+    let in_flight = shared.in_flight.clone();
+    actix_web::rt::spawn(shared.connections.clone().watch(stopping.clone()));
+    let server =
+        Server::build().workers(workers).disable_signals().listen("api", listener, move || worker(shared.clone())).map_err(ServeError::Listen)?.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);
     Ok(HttpServerHandle { addr, server: handle, stopping, in_flight })
 }
 
-/// The HTTP service of one worker.
-fn service(
-    shared: web::Data<Shared>,
-    stopping: CancellationToken,
-) -> impl ServiceFactory<(UpgradeIo, Protocol, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()> {
-    let app = App::new().app_data(shared).default_service(web::to(handler::handle));
-    let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
-    HttpService::build()
+/// What one worker does with connections.
+fn worker(shared: web::Data<Shared>) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> {
+    // Both protocols have the same application.
+    let app = |shared: web::Data<Shared>| {
+        let app = App::new().app_data(shared).default_service(web::to(handler::handle));
+        map_config(app.into_factory().map_err(|error: actix_web::Error| error.error_response()), |()| AppConfig::default())
+    };
+    let stopping = shared.stopping.clone();
+    let http1 = HttpService::build()
         .graceful_shutdown_signal(move || stopping.clone().cancelled_owned())
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .client_request_timeout(HEAD_TIMEOUT)
-        .on_connect_ext(remember_peer)
-        .finish(map_config(app, |()| AppConfig::default()))
+        .client_disconnect_timeout(LINGER)
+        .on_connect_ext(|io: &UpgradeIo<Socket>, data: &mut Extensions| drop(data.insert(io.inner().connection().clone())))
+        .finish(app(shared.clone()));
+    let http2 = app(shared.clone());
+    fn_factory(move || {
+        let (http1, http2, shared) = (http1.new_service(()), http2.new_service(()), shared.clone());
+        async move {
+            let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
+            let handshakes = Handshakes::default();
+            Ok(fn_service(move |tcp: TcpStream| {
+                let (http1, http2, shared, handshakes) = (http1.clone(), http2.clone(), shared.clone(), handshakes.clone());
+                async move {
+                    // One that is gone by now comes from nowhere.
+                    let from = tcp.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+                    let admitted = shared.connections.admit(from);
+                    let connection = admitted.connection.clone();
+                    tokio::select! {
+                        biased;
+                        () = connection.ended() => {}
+                        () = serve_connection(tcp, (http1, http2), shared, &handshakes, &connection) => {}
+                    }
+                    Ok::<(), Infallible>(())
+                }
+            }))
+        }
+    })
 }
 
-/// Accepts TLS, then passes connections on with the protocol that was agreed on.
-fn over_tls<S>(
-    tls: rustls::ServerConfig,
-    http: S,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = TlsError<io::Error, DispatchError>, InitError = ()>
-where
-    S: ServiceFactory<(UpgradeIo, Protocol, Option<SocketAddr>), Config = (), Response = (), Error = DispatchError, InitError = ()>,
+/// A connection that keeps account of itself.
+type Socket = Metered<TlsStream<TcpStream>>;
+
+/// Shakes hands, then serves the protocol that was agreed on.
+async fn serve_connection<H, A>(
+    tcp: TcpStream,
+    (http1, http2): (Rc<H>, Rc<A>),
+    shared: web::Data<Shared>,
+    handshakes: &Handshakes,
+    connection: &Arc<Connection>,
+) where
+    H: Service<(UpgradeIo<Socket>, Protocol, Option<SocketAddr>), Response = (), Error = DispatchError>,
+    A: Service<Request, Response = ServiceResponse<BoxBody>, Error = HttpResponse> + 'static,
 {
-    Acceptor::new(tls)
-        .map_init_err(|_| ())
-        .map_err(TlsError::into_service_error)
-        .and_then(|stream: TlsStream<TcpStream>| async move {
-            let (tcp, session) = stream.get_ref();
-            let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-            let peer = tcp.peer_addr().ok();
-            Ok((UpgradeIo::new(stream), protocol, peer))
-        })
-        .and_then(http.map_err(TlsError::Service))
-}
-
-/// Keeps the verified client certificate with its connection.
-fn remember_peer(connection: &UpgradeIo, data: &mut Extensions) {
-    let (tcp, session) = connection.tls().get_ref();
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
+    let peer = tcp.peer_addr().ok();
+    // What a phase needs is gone after it: thousands of connections do nothing but wait, in the memory that the largest phase has.
+    let Some(tls) = Box::pin(handshakes.shake(tcp, shared.options.tls.clone())).await else { return };
+    let (_, session) = tls.get_ref();
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
     if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
-        data.insert(PeerCertificate::new(certificate.as_ref().to_vec()));
+        connection.show(PeerCertificate::new(certificate.as_ref().to_vec()));
+        shared.connections.vouched(connection);
+    }
+    let socket = Metered::new(tls, connection.clone());
+    let ended = if is_http2 {
+        let serving = http2::serve::<_, _, BoxBody>(socket, http2, connection.clone(), peer, shared.stopping.clone());
+        Box::pin(serving).await.map_err(|error| error.to_string())
+    } else {
+        http1.call((UpgradeIo::new(socket), Protocol::Http1, peer)).await.map_err(|error| error.to_string())
+    };
+    if let Err(why) = ended {
+        tracing::debug!(why, "a connection broke");
     }
 }

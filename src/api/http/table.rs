@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{
     query::Query,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     meta::Clock,
-    resources::{Column, ColumnType, Resource, Strategy, resource::Plain},
+    resources::{Column, ColumnType, Served, Strategy, resource::Plain},
     service::Target,
     status::Status,
     stored::StoredObject,
@@ -27,8 +27,8 @@ enum IncludeObject {
 /// Who prints the cells.
 #[derive(Clone)]
 enum Printer {
-    /// The resource's strategy.
-    Resource(Arc<Resource>),
+    /// The strategy of the version that the client speaks.
+    Served(Arc<Served>),
     /// Name and age, for objects of another kind such as `Scale`.
     Plain,
 }
@@ -36,7 +36,7 @@ enum Printer {
 impl Printer {
     fn strategy(&self) -> &dyn Strategy {
         match self {
-            Printer::Resource(resource) => &*resource.strategy,
+            Printer::Served(served) => &*served.strategy,
             Printer::Plain => &Plain,
         }
     }
@@ -67,7 +67,7 @@ impl TableForm {
                 )));
             }
         };
-        let printer = Printer::Resource(target.resource.clone());
+        let printer = Printer::Served(target.served().clone());
         let columns = columns_of(&printer);
         Ok(TableForm { printer, full: FullForm::new(target), include, api_version, columns, clock })
     }
@@ -120,16 +120,30 @@ impl TableForm {
 /// All of a table after its last row.
 pub const TAIL: &[u8] = b"]}";
 
-fn columns_of(printer: &Printer) -> Arc<str> {
-    Value::from(printer.strategy().columns().iter().map(column).collect::<Vec<_>>()).to_string().into()
+/// `metav1.TableColumnDefinition`, in upstream's order.
+#[derive(Serialize)]
+struct ColumnDefinition<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    format: &'a str,
+    description: &'a str,
+    priority: i32,
 }
 
-fn column(column: &Column) -> Value {
+fn columns_of(printer: &Printer) -> Arc<str> {
+    let columns = printer.strategy().columns();
+    let definitions: Vec<ColumnDefinition<'_>> = columns.iter().map(definition).collect();
+    serde_json::to_string(&definitions).expect("texts and numbers always encode").into()
+}
+
+fn definition(column: &Column) -> ColumnDefinition<'_> {
     let kind = match column.kind {
         ColumnType::String => "string",
         ColumnType::Integer => "integer",
+        ColumnType::Number => "number",
         ColumnType::Boolean => "boolean",
         ColumnType::Date => "date",
     };
-    json!({"name": column.name, "type": kind, "format": column.format, "description": column.description, "priority": column.priority})
+    ColumnDefinition { name: &column.name, kind, format: &column.format, description: &column.description, priority: column.priority }
 }

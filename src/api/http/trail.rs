@@ -126,6 +126,7 @@ impl Trail {
                 Operation::Create { body, .. } | Operation::Update { body, .. } => Some(match body {
                     Body::Json(bytes) => Content::Json(bytes.clone()),
                     Body::Yaml(bytes) => Content::Yaml(bytes.clone()),
+                    Body::Protobuf(bytes) => Content::Protobuf(bytes.clone()),
                     Body::Tree(tree) => Content::Tree(Box::new(tree.clone())),
                 }),
                 Operation::Patch { body, patch_type: crate::service::PatchType::Apply, .. } => Some(Content::Yaml(body.clone())),
@@ -133,6 +134,11 @@ impl Trail {
                 _ => None,
             };
         });
+    }
+
+    /// What the work on the request has to say about it.
+    pub fn annotate(&self, annotations: BTreeMap<String, String>) {
+        self.note(|open| open.event.annotations.extend(annotations.into_iter().map(|(name, text)| (name.into(), text))));
     }
 
     /// What the service answers.
@@ -156,8 +162,8 @@ impl Trail {
         }
         let refused = failure.is_some_and(|status| status.reason == Reason::Forbidden && status.message.contains(" cannot "));
         let decision = if refused { "forbid" } else { "allow" };
-        event.annotations.insert("authorization.k8s.io/decision", decision.to_owned());
-        event.annotations.insert("authorization.k8s.io/reason", String::new());
+        event.annotations.insert("authorization.k8s.io/decision".into(), decision.to_owned());
+        event.annotations.insert("authorization.k8s.io/reason".into(), String::new());
         let stage = if panicked { Stage::Panic } else { Stage::ResponseComplete };
         if panicked || !long_running || failure.is_some() {
             if verdict.records(stage) {

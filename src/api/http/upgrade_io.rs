@@ -10,18 +10,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A head that is longer passes unread; the server refuses it anyway.
-const LONGEST_HEAD: usize = 64 << 10;
+const LONGEST_HEAD: usize = 128 << 10;
 const CHUNK: usize = 4 << 10;
 const MARK: &[u8] = b"upgrade: websocket\r\n";
 
 /// A client's connection.
-pub struct UpgradeIo {
-    io: TlsStream<TcpStream>,
+pub struct UpgradeIo<T> {
+    io: T,
     first: First,
 }
 
@@ -33,13 +31,13 @@ enum First {
     Done,
 }
 
-impl UpgradeIo {
-    pub fn new(io: TlsStream<TcpStream>) -> Self {
+impl<T> UpgradeIo<T> {
+    pub fn new(io: T) -> Self {
         UpgradeIo { io, first: First::Coming(Vec::new()) }
     }
 
-    /// The TLS connection.
-    pub fn tls(&self) -> &TlsStream<TcpStream> {
+    /// What is below.
+    pub fn inner(&self) -> &T {
         &self.io
     }
 }
@@ -66,7 +64,7 @@ fn asks_for_spdy(head: &[u8]) -> bool {
     })
 }
 
-impl AsyncRead for UpgradeIo {
+impl<T: AsyncRead + Unpin> AsyncRead for UpgradeIo<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -96,7 +94,7 @@ impl AsyncRead for UpgradeIo {
     }
 }
 
-impl AsyncWrite for UpgradeIo {
+impl<T: AsyncWrite + Unpin> AsyncWrite for UpgradeIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -115,16 +113,6 @@ impl AsyncWrite for UpgradeIo {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-impl ActixStream for UpgradeIo {
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        if matches!(self.first, First::Replayed(..)) { Poll::Ready(Ok(Ready::READABLE)) } else { self.io.poll_read_ready(cx) }
-    }
-
-    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        self.io.poll_write_ready(cx)
     }
 }
 

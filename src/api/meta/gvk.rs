@@ -82,3 +82,33 @@ impl fmt::Display for GroupResource {
         if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
     }
 }
+
+/// Kubernetes' order of versions: stable over beta over alpha, then the higher number; anything else last.
+pub fn version_priority(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+    let Ok(major) = rest[..digits].parse() else { return (0, 0, 0) };
+    let minor = |text: &str| text.parse().ok();
+    match &rest[digits..] {
+        "" => (3, major, 0),
+        stage => match (stage.strip_prefix("beta").and_then(minor), stage.strip_prefix("alpha").and_then(minor)) {
+            (Some(minor), _) => (2, major, minor),
+            (_, Some(minor)) => (1, major, minor),
+            _ => (0, 0, 0),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+
+    use super::*;
+
+    #[test]
+    fn stable_versions_come_before_beta_before_alpha() {
+        let mut versions = vec!["v1alpha3", "v1", "v1beta1", "v2", "x", "v1beta2", "v10"];
+        versions.sort_by_key(|version| Reverse(version_priority(version)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha3", "x"]);
+    }
+}

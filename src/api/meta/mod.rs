@@ -3,6 +3,8 @@
 pub mod cause;
 pub mod gvk;
 pub mod key;
+pub mod limits;
+pub mod matcher;
 pub mod object;
 pub mod quantity;
 pub mod revision;
@@ -12,6 +14,7 @@ pub mod time;
 pub use cause::{Cause, ObjectVersion};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use key::{ObjectKey, Uid};
+pub use matcher::{FieldMatcher, LabelMatcher};
 pub use object::Object;
 pub use quantity::{Quantity, QuantityError};
 pub use revision::Revision;

@@ -35,6 +35,11 @@ impl Object {
         Value::Object(self.root)
     }
 
+    /// The map at a path; the whole object at the empty one.
+    pub fn at(&self, path: &[&str]) -> Option<&Map<String, Value>> {
+        if path.is_empty() { Some(&self.root) } else { self.get(path)?.as_object() }
+    }
+
     /// The value at a path of field names.
     pub fn get(&self, path: &[&str]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;

@@ -2,25 +2,51 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::projection::Labels;
+use crate::{projection::Labels, resources::validation::names};
 
 /// Why a selector does not parse.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct SelectorError(pub String);
 
+/// How many requirements a selector in a query may have: each is asked of every object.
+const MAX_REQUIREMENTS: usize = 1000;
+
 /// One requirement of a label selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
+    In(String, Values),
+    NotIn(String, Values),
     Exists(String),
     DoesNotExist(String),
     GreaterThan(String, i64),
     LessThan(String, i64),
+}
+
+/// The values of a requirement: sorted, each once. There may be many, and each is looked for in every object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Values(Vec<String>);
+
+impl From<Vec<String>> for Values {
+    fn from(mut values: Vec<String>) -> Self {
+        values.sort_unstable();
+        values.dedup();
+        Values(values)
+    }
+}
+
+impl Values {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &String> {
+        self.0.iter()
+    }
+
+    fn contains(&self, value: &str) -> bool {
+        self.0.binary_search_by(|known| known.as_str().cmp(value)).is_ok()
+    }
 }
 
 /// A label selector; all its requirements must hold. The default one selects everything.
@@ -46,7 +72,7 @@ impl LabelSelector {
 
     /// A selector of equal labels, as a Service or ReplicationController has it.
     pub fn from_map<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
-        let requirements = labels.into_iter().map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()])).collect();
+        let requirements = labels.into_iter().map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()].into())).collect();
         LabelSelector { requirements, nothing: false }
     }
 
@@ -56,6 +82,7 @@ impl LabelSelector {
         for part in split_outside_parentheses(text) {
             let part = part.trim();
             if !part.is_empty() {
+                check_length(requirements.len())?;
                 requirements.push(parse_requirement(part)?);
             }
         }
@@ -70,6 +97,11 @@ impl LabelSelector {
     /// Matches against typed labels.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.matches_with(|name| labels.get(name).map(String::as_str))
+    }
+
+    /// Matches against the labels of an object, which may have none.
+    pub fn selects(&self, meta: &ObjectMeta) -> bool {
+        self.matches_with(|name| meta.labels.as_ref()?.get(name).map(String::as_str))
     }
 
     /// Matches against labels as a metadata projection has them.
@@ -92,8 +124,8 @@ impl From<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> for La
             let key = expression.key.clone();
             let values = expression.values.clone().unwrap_or_default();
             match expression.operator.as_str() {
-                "In" => result.requirements.push(Requirement::In(key, values)),
-                "NotIn" => result.requirements.push(Requirement::NotIn(key, values)),
+                "In" => result.requirements.push(Requirement::In(key, values.into())),
+                "NotIn" => result.requirements.push(Requirement::NotIn(key, values.into())),
                 "Exists" => result.requirements.push(Requirement::Exists(key)),
                 "DoesNotExist" => result.requirements.push(Requirement::DoesNotExist(key)),
                 _ => result.nothing = true,
@@ -103,13 +135,28 @@ impl From<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> for La
     }
 }
 
+impl From<Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>> for LabelSelector {
+    /// The selector of a workload; one that has none selects nothing.
+    fn from(selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>) -> Self {
+        selector.map_or_else(LabelSelector::nothing, LabelSelector::from)
+    }
+}
+
 impl Requirement {
+    /// The label that it is about.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Requirement::In(key, _) | Requirement::NotIn(key, _) | Requirement::Exists(key) | Requirement::DoesNotExist(key) => key,
+            Requirement::GreaterThan(key, _) | Requirement::LessThan(key, _) => key,
+        }
+    }
+
     /// Matches against labels looked up by name.
     pub fn matches<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         let number = |key: &str| label(key).and_then(|value| value.parse::<i64>().ok());
         match self {
-            Requirement::In(key, values) => label(key).is_some_and(|value| values.iter().any(|v| v == value)),
-            Requirement::NotIn(key, values) => label(key).is_none_or(|value| values.iter().all(|v| v != value)),
+            Requirement::In(key, values) => label(key).is_some_and(|value| values.contains(value)),
+            Requirement::NotIn(key, values) => label(key).is_none_or(|value| !values.contains(value)),
             Requirement::Exists(key) => label(key).is_some(),
             Requirement::DoesNotExist(key) => label(key).is_none(),
             Requirement::GreaterThan(key, bound) => number(key).is_some_and(|value| value > *bound),
@@ -136,10 +183,10 @@ impl fmt::Display for LabelSelector {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Requirement::In(key, values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
-            Requirement::In(key, values) => write!(f, "{key} in ({})", values.join(",")),
-            Requirement::NotIn(key, values) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
-            Requirement::NotIn(key, values) => write!(f, "{key} notin ({})", values.join(",")),
+            Requirement::In(key, Values(values)) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            Requirement::In(key, Values(values)) => write!(f, "{key} in ({})", values.join(",")),
+            Requirement::NotIn(key, Values(values)) if values.len() == 1 => write!(f, "{key}!={}", values[0]),
+            Requirement::NotIn(key, Values(values)) => write!(f, "{key} notin ({})", values.join(",")),
             Requirement::Exists(key) => f.write_str(key),
             Requirement::DoesNotExist(key) => write!(f, "!{key}"),
             Requirement::GreaterThan(key, bound) => write!(f, "{key}>{bound}"),
@@ -166,6 +213,14 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
     parts
 }
 
+/// Refuses one more requirement than there may be.
+fn check_length(so_far: usize) -> Result<(), SelectorError> {
+    if so_far < MAX_REQUIREMENTS {
+        return Ok(());
+    }
+    Err(SelectorError(format!("unable to parse requirement: a selector has at most {MAX_REQUIREMENTS} requirements")))
+}
+
 fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
     if let Some(key) = part.strip_prefix('!') {
         return Ok(Requirement::DoesNotExist(checked_key(key)?));
@@ -174,10 +229,10 @@ fn parse_requirement(part: &str) -> Result<Requirement, SelectorError> {
         return Ok(requirement);
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(value)?]));
+        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(value)?].into()));
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(value)?]));
+        return Ok(Requirement::In(checked_key(key)?, vec![checked_value(value)?].into()));
     }
     for (sign, make) in [('>', Requirement::GreaterThan as fn(String, i64) -> Requirement), ('<', Requirement::LessThan)] {
         if let Some((key, bound)) = part.split_once(sign) {
@@ -199,21 +254,18 @@ fn parse_set(part: &str) -> Result<Option<Requirement>, SelectorError> {
     let values = values.strip_suffix(')').ok_or_else(|| SelectorError(format!("unable to parse requirement: found '{part}', expected: ')'")))?;
     let values = values.split(',').map(checked_value).collect::<Result<Vec<_>, _>>()?;
     match head.split_whitespace().collect::<Vec<_>>()[..] {
-        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, values))),
-        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, values))),
+        [key, "in"] => Ok(Some(Requirement::In(checked_key(key)?, values.into()))),
+        [key, "notin"] => Ok(Some(Requirement::NotIn(checked_key(key)?, values.into()))),
         _ => Err(SelectorError(format!("unable to parse requirement: found '{head}', expected: in, notin"))),
     }
 }
 
 fn checked_key(key: &str) -> Result<String, SelectorError> {
     let key = key.trim();
-    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-    if is_qualified_name_part(name) && name.len() <= 63 {
-        return Ok(key.to_owned());
+    match names::qualified(key)[..] {
+        [] => Ok(key.to_owned()),
+        ref wrong => Err(SelectorError(format!("unable to parse requirement: <nil>: Invalid value: \"{key}\": {}", wrong.join("; ")))),
     }
-    Err(SelectorError(format!(
-        "unable to parse requirement: <nil>: Invalid value: \"{key}\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-    )))
 }
 
 fn checked_value(value: &str) -> Result<String, SelectorError> {
@@ -260,6 +312,7 @@ impl FieldSelector {
                 (_, Some((path, value))) => (path, value.strip_prefix('=').unwrap_or(value), true),
                 _ => return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))),
             };
+            check_length(terms.len())?;
             terms.push((path.trim().to_owned(), unescape(value), equal));
         }
         Ok(FieldSelector { terms })
@@ -326,6 +379,21 @@ fn unescape(value: &str) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_selector_has_a_bounded_number_of_requirements() {
+        let labels = |number| (0..number).map(|at| format!("!l{at}")).collect::<Vec<_>>().join(",");
+        assert!(LabelSelector::parse(&labels(MAX_REQUIREMENTS)).is_ok());
+        assert!(LabelSelector::parse(&labels(MAX_REQUIREMENTS + 1)).is_err());
+        assert!(FieldSelector::parse(&"a=b,".repeat(MAX_REQUIREMENTS + 1)).is_err());
+    }
+
+    #[test]
+    fn values_are_found_whatever_their_order() {
+        let values = (0..5000).rev().map(|at| format!("v{at}")).collect::<Vec<_>>().join(",");
+        let selector = LabelSelector::parse(&format!("a in ({values})")).expect("parses");
+        assert!(selector.matches(&labels(&[("a", "v17")])) && !selector.matches(&labels(&[("a", "v5000")])));
+    }
+
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
@@ -348,8 +416,22 @@ mod tests {
             assert_eq!(LabelSelector::parse(selector).expect(selector).matches(&web), want, "{selector}");
         }
         assert!(LabelSelector::parse("a in (b").is_err());
+        assert!(LabelSelector::parse("=x/y==z").is_err(), "the prefix of a key is a domain");
         assert!(LabelSelector::parse("a>b").is_err());
         assert!(!LabelSelector::nothing().matches(&web));
+    }
+
+    #[test]
+    fn a_workload_without_selector_selects_nothing_and_an_empty_one_everything() {
+        let bare = ObjectMeta::default();
+        let labelled = ObjectMeta { labels: Some(labels(&[("app", "web")])), ..ObjectMeta::default() };
+        let empty = k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector::default();
+        for (selector, wanted) in [(None, false), (Some(&empty), true)] {
+            let selector = LabelSelector::from(selector);
+            assert_eq!((selector.selects(&bare), selector.selects(&labelled)), (wanted, wanted));
+        }
+        let web = LabelSelector::parse("app=web").expect("parses");
+        assert!(web.selects(&labelled) && !web.selects(&bare));
     }
 
     #[test]

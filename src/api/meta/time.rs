@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Source of wall-clock and monotonic time, injected so that simulations own it.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
@@ -28,6 +28,12 @@ impl Clock for SystemClock {
         Instant::now()
     }
 }
+
+/// The first moment of the first year that RFC 3339 can write.
+const YEAR_ONE: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
+/// The longest that anybody waits for: a century. Every clock counts that far.
+pub const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// `metav1.Time`: RFC 3339 in UTC with whole seconds, `2026-01-02T03:04:05Z`.
 pub fn format_time(time: Timestamp) -> String {
@@ -55,6 +61,23 @@ pub fn passed(since: Timestamp, now: Timestamp, span: Duration) -> Duration {
 pub fn not_beyond(moment: Timestamp, now: Timestamp, longest: Duration) -> Timestamp {
     let ahead = moment.duration_since(now);
     if ahead.is_positive() && ahead.unsigned_abs() > longest { now } else { moment }
+}
+
+/// `time` moved by a span that somebody else chose. It stops at the first and last moments that RFC 3339 can write, so that
+/// clients can read what comes of it.
+pub fn shifted(time: Timestamp, by: SignedDuration) -> Timestamp {
+    let moved = time.checked_add(by).unwrap_or(if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX });
+    moved.max(YEAR_ONE)
+}
+
+/// [`shifted`] by whole seconds.
+pub fn shifted_by_seconds(time: Timestamp, seconds: i64) -> Timestamp {
+    shifted(time, SignedDuration::from_secs(seconds))
+}
+
+/// The moment that lies `wait` ahead. What lies further ahead than [`FAR`] is looked at again then.
+pub fn instant_after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(FAR)
 }
 
 /// `duration.HumanDuration` of k8s.io/apimachinery: the short age that printer columns show, such as `3m20s` or `5d`.
@@ -103,6 +126,32 @@ mod tests {
         let cases = [(100, 90, 100), (100, 200, 100), (100, 69, 69), (4000, 400, 400)];
         for (moment, now, want) in cases {
             assert_eq!(not_beyond(at(moment), at(now), span), at(want), "{moment} {now}");
+        }
+    }
+
+    #[test]
+    fn spans_that_users_chose_stop_at_the_ends_of_time() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        for (seconds, want) in [
+            (30, "2026-01-01T00:00:30Z"),
+            (1 << 62, "9999-12-30T22:00:00Z"),
+            (i64::MAX, "9999-12-30T22:00:00Z"),
+            (-30, "2025-12-31T23:59:30Z"),
+            (-70_000_000_000, "0001-01-01T00:00:00Z"),
+            (i64::MIN, "0001-01-01T00:00:00Z"),
+        ] {
+            let text = format_time(shifted_by_seconds(now, seconds));
+            assert_eq!(text, want, "{seconds}");
+            assert!(parse_time(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_a_century() {
+        let now = Instant::now();
+        assert_eq!(instant_after(now, Duration::from_secs(5)), now + Duration::from_secs(5));
+        for wait in [Duration::MAX, Duration::from_secs(1 << 62)] {
+            assert_eq!(instant_after(now, wait), now + FAR);
         }
     }
 

@@ -1,51 +1,170 @@
-//! JSON patch (RFC 6902).
+//! JSON patch (RFC 6902), within upstream's limits and some of our own: what one operation costs depends on the object, so a
+//! short patch could cost without end.
 
+use std::io;
+
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::{duplicates, rejected};
 use crate::{
+    meta::limits::{MAX_DEPTH, is_deeper, tree_cost},
     schema::{Format, decode::parse},
-    status::{Reason, Status},
+    status::Status,
 };
 
 /// Upstream takes no more operations in one patch.
 const MAX_OPERATIONS: usize = 10_000;
+/// How much JSON the `copy` operations of one patch may add, as upstream.
+const MAX_COPIED: usize = 3 << 20;
+/// What these copies may cost as trees.
+const MAX_COPIED_COST: usize = 16 << 20;
+/// How many list items and subtrees may be shifted and looked through by one patch.
+const MAX_WORK: usize = 16_000_000;
 
 /// The patched object and the strict problems of the patch itself.
 pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), Status> {
     let bad = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {error}"));
-    let raw = parse(patch, Format::Json).map_err(|error| bad(&error))?;
-    let mut problems = Vec::new();
-    duplicates(&raw, "", &mut problems);
-    let mut operations = raw.into_value();
-    let Some(listed) = operations.as_array_mut() else {
+    let raw = parse(patch, Format::Json).map_err(|error| error.into_bad_request("error decoding patch: "))?;
+    let problems = duplicates(&raw);
+    let Value::Array(operations) = raw.into_value() else {
         return Err(bad(&"json: cannot unmarshal object into Go value of type jsonpatch.Patch"));
     };
-    if listed.len() > MAX_OPERATIONS {
-        let message = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", listed.len());
-        return Err(Status::new(413, Reason::RequestEntityTooLarge, message));
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Status::too_large(format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.len())));
     }
-    for operation in listed.iter_mut() {
-        resolve_negative_index(operation, &object);
-        let patch: json_patch::PatchOperation = serde_json::from_value(operation.clone()).map_err(|error| Status::bad_request(error.to_string()))?;
-        json_patch::patch(&mut object, &[patch]).map_err(|_| rejected())?;
+    let mut spent = Spent::default();
+    for mut operation in operations {
+        let places = resolve(&mut operation, &object);
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| Status::bad_request(error.to_string()))?;
+        spent.afford(&operation, &places, &object).ok_or_else(rejected)?;
+        // Nobody sees the object of a patch that fails half-way.
+        json_patch::patch_unsafe(&mut object, &[operation]).map_err(|_| rejected())?;
     }
     let problems = problems.iter().map(|problem| format!("json patch {problem}")).collect();
     Ok((object, problems))
 }
 
-/// Upstream counts negative list indices from the end; RFC 6902 has none.
-fn resolve_negative_index(operation: &mut Value, object: &Value) {
-    let Some(path) = operation["path"].as_str() else { return };
-    let last = path.matches('/').count();
-    let adds = operation["op"] == "add";
-    let mut resolved = String::new();
-    for (position, part) in path.split('/').enumerate().skip(1) {
-        let back = part.strip_prefix('-').and_then(|digits| digits.parse::<usize>().ok());
-        let length = object.pointer(&resolved).and_then(Value::as_array).map(|items| items.len() + usize::from(adds && position == last));
-        let index = back.zip(length).and_then(|(back, length)| length.checked_sub(back));
-        resolved.push('/');
-        resolved.push_str(&index.map_or_else(|| part.to_owned(), |index| index.to_string()));
+/// What the operations so far came to.
+#[derive(Default)]
+struct Spent {
+    copied: usize,
+    copied_cost: usize,
+    work: usize,
+}
+
+impl Spent {
+    /// Counts an operation before it is done; `None` when it goes too far.
+    fn afford(&mut self, operation: &PatchOperation, places: &Places, object: &Value) -> Option<()> {
+        self.work += places.path.behind + places.from.behind;
+        let depth = places.path.depth;
+        let fits = match operation {
+            PatchOperation::Add(add) => fits(&add.value, depth),
+            PatchOperation::Replace(replace) => fits(&replace.value, depth),
+            PatchOperation::Copy(copy) => {
+                let source = object.pointer(copy.from.as_str());
+                self.copied += source.map_or(0, json_size);
+                self.copied_cost += source.map_or(0, tree_cost);
+                source.is_none_or(|source| fits(source, depth))
+            }
+            // Nothing gets deeper that moves up.
+            PatchOperation::Move(_) if depth <= places.from.depth => true,
+            PatchOperation::Move(moved) => {
+                let source = object.pointer(moved.from.as_str());
+                self.work += source.map_or(0, nodes);
+                source.is_none_or(|source| fits(source, depth))
+            }
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => true,
+        };
+        let within = self.copied <= MAX_COPIED && self.copied_cost <= MAX_COPIED_COST && self.work <= MAX_WORK;
+        (fits && within).then_some(())
     }
-    operation["path"] = resolved.into();
+}
+
+/// Whether a value may stand below `depth` lists and objects.
+fn fits(value: &Value, depth: usize) -> bool {
+    MAX_DEPTH.checked_sub(depth).is_some_and(|left| !is_deeper(value, left))
+}
+
+/// The length of a value's JSON.
+fn json_size(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).map_or(0, |()| counter.0)
+}
+
+/// How many values a tree holds.
+fn nodes(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(nodes).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(nodes).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// Where an operation's paths lead.
+#[derive(Default)]
+struct Places {
+    path: Place,
+    from: Place,
+}
+
+#[derive(Default)]
+struct Place {
+    /// How many lists and objects are around it.
+    depth: usize,
+    /// How many list items move when something is put in or taken out here.
+    behind: usize,
+}
+
+/// Finds an operation's places. Upstream counts negative list indices from the end; RFC 6902 has none, so they are replaced.
+fn resolve(operation: &mut Value, object: &Value) -> Places {
+    let adds = operation["op"] == "add";
+    let shifts = matches!(operation["op"].as_str(), Some("add" | "remove" | "move" | "copy"));
+    let takes = operation["op"] == "move";
+    let mut place = |field: &str, shifts: bool| {
+        let Some(path) = operation.get(field).and_then(Value::as_str) else { return Place::default() };
+        let (resolved, mut place) = follow(path, object, adds);
+        operation[field] = resolved.into();
+        if !shifts {
+            place.behind = 0;
+        }
+        place
+    };
+    Places { path: place("path", shifts), from: place("from", takes) }
+}
+
+/// Follows a path through an object.
+fn follow(path: &str, object: &Value, adds: bool) -> (String, Place) {
+    let (mut resolved, mut place, mut here) = (String::with_capacity(path.len()), Place::default(), Some(object));
+    let mut parts = path.split('/').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        place.depth += 1;
+        resolved.push('/');
+        let Some(Value::Array(items)) = here else {
+            resolved.push_str(part);
+            here = here.and_then(|value| value.get(part.replace("~1", "/").replace("~0", "~")));
+            continue;
+        };
+        let length = items.len() + usize::from(adds && parts.peek().is_none());
+        let back = part.strip_prefix('-').and_then(|digits| digits.parse::<usize>().ok());
+        let index = back.map_or_else(|| part.parse().ok(), |back| length.checked_sub(back));
+        match index {
+            Some(index) if back.is_some() => resolved.push_str(&index.to_string()),
+            _ => resolved.push_str(part),
+        }
+        place.behind = index.map_or(0, |index: usize| items.len().saturating_sub(index));
+        here = index.and_then(|index| items.get(index));
+    }
+    (resolved, place)
 }

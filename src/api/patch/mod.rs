@@ -8,13 +8,15 @@ mod merge;
 pub mod ownership;
 pub mod strategic;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{
-    meta::Object,
+    meta::{GroupVersionKind, Object},
     schema::{
-        DecodeError, Decoded, Format, Schema, StrictProblem, conversion,
-        decode::parse,
+        Decoded, Format, Schema, StrictProblem, conversion,
+        decode::{parse, parse_either, parse_noting},
         raw::Raw,
         strict::{self, FieldPath},
     },
@@ -38,24 +40,18 @@ pub fn apply(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Sch
 /// Applies a JSON, merge or strategic merge patch. Unknown and duplicate fields give warnings or a 422, as `validation` says.
 /// Server-side apply needs a manager and goes through [`decode_apply`] and [`ownership::apply`].
 pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Schema, validation: FieldValidation) -> Result<Patched, Status> {
-    let original = current.clone().into_value();
-    let (patched, mut problems) = match patch_type {
-        PatchType::Json => json::apply(patch, original)?,
-        PatchType::Merge => {
-            let (patch, problems) = parse_patch(patch, "error decoding patch: ")?;
-            (merge::apply(original, patch), problems)
-        }
-        PatchType::StrategicMerge => {
-            let (patch, problems) = parse_patch(patch, "")?;
-            (strategic::apply(original, patch, &schema.root)?, problems)
-        }
-        PatchType::Apply => return Err(Status::bad_request("server-side apply goes with a field manager")),
+    let (patched, mut problems) = carry_out(patch_type, patch, current, schema)?;
+    // Trees may be large, and refusals are few: the text is made again then.
+    let refused = |why: &str| match carry_out(patch_type, patch, current, schema) {
+        Ok((patched, _)) => invalid_patch(&shown(patch_type, patch, &patched), why),
+        Err(status) => status,
     };
-    let refused = |why: &str| invalid_patch(&shown(patch_type, patch, &patched), why);
     let strategic = patch_type == PatchType::StrategicMerge;
-    let raw = Raw::from(patched.clone());
-    let decoded = if strategic { schema.convert(raw) } else { schema.decode_raw(raw) };
-    let decoded = decoded.map_err(|(DecodeError::Syntax(why) | DecodeError::Type(why))| refused(&why))?;
+    let raw = Raw::from(patched);
+    let decoded = match if strategic { schema.convert(raw) } else { schema.decode_raw(raw) } {
+        Ok(decoded) => decoded,
+        Err(error) => return Err(refused(&error.to_string())),
+    };
     let mut found: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
     if strategic {
         found.sort_unstable();
@@ -71,22 +67,48 @@ pub fn apply_checked(patch_type: PatchType, patch: &[u8], current: &Object, sche
     Ok(Patched { object: decoded.object, warnings })
 }
 
+/// The patched tree, and the strict problems of the patch.
+fn carry_out(patch_type: PatchType, patch: &[u8], current: &Object, schema: &Schema) -> Result<(Value, Vec<String>), Status> {
+    let original = current.clone().into_value();
+    match patch_type {
+        PatchType::Json => json::apply(patch, original),
+        PatchType::Merge => {
+            let (patch, problems) = parse_patch(patch, "error decoding patch: ")?;
+            Ok((merge::apply(original, patch), problems))
+        }
+        PatchType::StrategicMerge => {
+            let (patch, problems) = parse_patch(patch, "")?;
+            Ok((strategic::apply(original, patch, &schema.root)?, problems))
+        }
+        PatchType::Apply => Err(Status::bad_request("server-side apply goes with a field manager")),
+    }
+}
+
 /// Decodes the body of a server-side apply: an object in YAML or JSON, of which nothing needs to be there but its kind.
-/// Unknown fields are an error whatever `fieldValidation` says; the problems that are left are duplicates.
+/// Unknown fields, and two items of one key in a list, are an error whatever `fieldValidation` says; the problems that are left are
+/// keys that stand twice.
 pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
-    let raw = parse(patch, Format::Yaml).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    let (raw, mut repeated) = parse_either(patch).map_err(|error| error.into_bad_request("error decoding YAML: "))?;
     if !matches!(raw, Raw::Object(_)) {
         return Err(Status::bad_request("error decoding YAML: the patch is no object"));
     }
     let decoded = schema.decode_applied(raw).map_err(|error| error.into_status(schema))?;
-    let unknown = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect::<Vec<_>>();
-    let listed = match unknown.as_slice() {
-        [] => return Ok(decoded),
+    let mut wrong: Vec<String> = decoded.unknown().map(|path| format!(".{path}: field not declared in schema")).collect();
+    wrong.extend(ownership::repeated(decoded.object.root(), &schema.root));
+    let listed = match wrong.as_slice() {
+        [] => {
+            if decoded.duplicate().next().is_some() {
+                // Its JSON is YAML, and upstream reads it so.
+                repeated = parse_noting(patch, Format::Yaml).map_or(decoded.problems, |(_, repeated)| repeated);
+            }
+            return Ok(Decoded { object: decoded.object, problems: repeated });
+        }
         [one] => one.clone(),
         several => format!("errors:\n  {}", several.join("\n  ")),
     };
-    let (namespace, name, gvk) = (decoded.object.namespace(), decoded.object.name(), &schema.gvk);
-    Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({namespace}/{name}; {gvk}): {listed}")))
+    let (namespace, name, GroupVersionKind { group, version, kind }) = (decoded.object.namespace(), decoded.object.name(), &schema.gvk);
+    let object = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
+    Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}")))
 }
 
 /// The 422 of a patch whose result is no object of its kind.
@@ -109,33 +131,62 @@ fn rejected() -> Status {
 
 /// A merge patch as JSON, with its duplicate fields. `refused` is what a refusal begins with.
 fn parse_patch(patch: &[u8], refused: &str) -> Result<(Value, Vec<String>), Status> {
-    let raw = parse(patch, Format::Json).map_err(|error| Status::bad_request(format!("{refused}{error}")))?;
+    let raw = parse(patch, Format::Json).map_err(|error| error.into_bad_request(refused))?;
     if !matches!(raw, Raw::Object(_)) {
         let kind = raw.describe(false);
         return Err(Status::bad_request(format!("{refused}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")));
     }
-    let mut problems = Vec::new();
-    duplicates(&raw, "", &mut problems);
-    problems.truncate(strict::PROBLEM_LIMIT);
+    let problems = duplicates(&raw);
     Ok((raw.into_value(), problems.iter().map(ToString::to_string).collect()))
 }
 
 /// Finds duplicate fields where no schema says what the fields are.
-fn duplicates(raw: &Raw, path: &str, problems: &mut Vec<StrictProblem>) {
-    match raw {
-        Raw::Object(fields) => {
-            for (index, (name, value)) in fields.iter().enumerate() {
-                let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                if fields[..index].iter().any(|(earlier, _)| earlier == name) {
-                    problems.push(StrictProblem::Duplicate(FieldPath(here.clone())));
+fn duplicates(raw: &Raw) -> Vec<StrictProblem> {
+    let mut search = Duplicates { path: String::new(), problems: Vec::new() };
+    search.visit(raw);
+    search.problems
+}
+
+struct Duplicates {
+    path: String,
+    problems: Vec<StrictProblem>,
+}
+
+impl Duplicates {
+    fn visit(&mut self, raw: &Raw) {
+        match raw {
+            Raw::Object(fields) => {
+                let mut seen = HashSet::with_capacity(fields.len());
+                for (name, value) in fields {
+                    let dot = if self.path.is_empty() { "" } else { "." };
+                    let mark = self.enter(&[dot, name]);
+                    if !seen.insert(&**name) && self.problems.len() < strict::PROBLEM_LIMIT {
+                        self.problems.push(StrictProblem::Duplicate(FieldPath::shown(&self.path)));
+                    }
+                    self.visit(value);
+                    self.path.truncate(mark);
                 }
-                duplicates(value, &here, problems);
             }
+            Raw::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let mark = self.enter(&["[", &index.to_string(), "]"]);
+                    self.visit(item);
+                    self.path.truncate(mark);
+                }
+            }
+            _ => {}
         }
-        Raw::List(items) => items.iter().enumerate().for_each(|(index, item)| duplicates(item, &format!("{path}[{index}]"), problems)),
-        _ => {}
+    }
+
+    /// Extends the path; returns the length to cut back to.
+    fn enter(&mut self, parts: &[&str]) -> usize {
+        let mark = self.path.len();
+        parts.iter().for_each(|part| self.path.push_str(part));
+        mark
     }
 }
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod tests;

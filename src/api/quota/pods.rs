@@ -9,7 +9,10 @@ use super::{
     pod_resources::{self, FOR_QUOTA},
 };
 use crate::{
-    meta::{Object, time::parse_time},
+    meta::{
+        Object,
+        time::{parse_time, shifted_by_seconds},
+    },
     resources::tree::at,
 };
 
@@ -66,7 +69,7 @@ pub fn is_charged(pod: &Object, now: jiff::Timestamp) -> bool {
     let grace = pod.int(&["metadata", "deletionGracePeriodSeconds"]);
     let deletion = parse_time(pod.str(&["metadata", "deletionTimestamp"])).ok();
     match (deletion, grace) {
-        (Some(deletion), Some(grace)) => now <= deletion + jiff::SignedDuration::from_secs(grace),
+        (Some(deletion), Some(grace)) => now <= shifted_by_seconds(deletion, grace),
         _ => true,
     }
 }

@@ -67,8 +67,8 @@ pub fn volume_attributes_classes(claim: &Object) -> BTreeSet<&str> {
 /// Whether one of the names an object has, or having none, meets the scope.
 fn matches_names(scope: &Scope, names: &BTreeSet<&str>) -> bool {
     let requirement = match scope.operator.as_str() {
-        "In" => Requirement::In(scope.name.clone(), scope.values.clone()),
-        "NotIn" => Requirement::NotIn(scope.name.clone(), scope.values.clone()),
+        "In" => Requirement::In(scope.name.clone(), scope.values.clone().into()),
+        "NotIn" => Requirement::NotIn(scope.name.clone(), scope.values.clone().into()),
         "DoesNotExist" => Requirement::DoesNotExist(scope.name.clone()),
         "Exists" => return !names.is_empty(),
         _ => return false,

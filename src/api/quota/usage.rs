@@ -1,5 +1,7 @@
 //! Counting what exists.
 
+use std::borrow::Borrow;
+
 use super::{Amounts, Evaluator, scopes};
 use crate::meta::Object;
 
@@ -19,16 +21,20 @@ pub fn is_tracked(quota: &Object, evaluator: &Evaluator) -> bool {
     limits.is_some_and(|limits| limits.keys().any(|name| evaluator.tracks(name)))
 }
 
-/// What `objects` of one resource cost a quota: an amount for each name that it limits and the evaluator measures.
-pub fn usage(quota: &Object, evaluator: &Evaluator, objects: &[Object], now: jiff::Timestamp) -> Amounts {
+/// What `objects` of one resource cost a quota: an amount for each name that it limits and the evaluator measures. They are taken
+/// one by one, so that they need not all be decoded at once.
+pub fn usage<O: Borrow<Object>>(quota: &Object, evaluator: &Evaluator, objects: impl IntoIterator<Item = O>, now: jiff::Timestamp) -> Amounts {
     let limits = Amounts::read(quota.get(&["spec", "hard"])).only(|name| evaluator.tracks(name));
     let mut total = Amounts::default();
     for name in limits.names() {
         total.count(name, 0);
     }
     let scopes = scopes::of(quota);
-    for object in objects.iter().filter(|object| scopes.iter().all(|scope| evaluator.in_scope(scope, object))) {
-        total.add(&evaluator.cost(object, now).masked(&limits));
+    for object in objects {
+        let object = object.borrow();
+        if scopes.iter().all(|scope| evaluator.in_scope(scope, object)) {
+            total.add(&evaluator.cost(object, now).masked(&limits));
+        }
     }
     total
 }

@@ -10,7 +10,7 @@ pub enum Rounding {
     Down,
 }
 
-/// The integer that `value` means for `total`, or `None` where it is neither a number nor a percentage.
+/// The integer that `value` means for `total`, at most the largest there is; `None` where it is neither a number nor a percentage.
 pub fn scaled(value: &IntOrString, total: i32, rounding: Rounding) -> Option<i32> {
     match value {
         IntOrString::Int(number) => Some(*number),
@@ -47,7 +47,7 @@ fn scaled_percent(text: &str, total: i32, rounding: Rounding) -> Option<i32> {
         Rounding::Up => (product + 99).div_euclid(100),
         Rounding::Down => product.div_euclid(100),
     };
-    i32::try_from(result).ok()
+    Some(i32::try_from(result).unwrap_or(if result < 0 { i32::MIN } else { i32::MAX }))
 }
 
 /// The surge and unavailability that a rolling update may use for `replicas`. As upstream: surge rounds up,
@@ -70,6 +70,7 @@ mod tests {
         assert_eq!(scaled(&IntOrString::Int(4), 10, Rounding::Up), Some(4));
         assert_eq!(scaled(&IntOrString::String("x".into()), 10, Rounding::Up), None);
         assert_eq!(scaled_value(&"100%".into(), 7, Rounding::Down), Some(7));
+        assert_eq!(scaled(&IntOrString::String("200%".into()), i32::MAX, Rounding::Up), Some(i32::MAX), "as much as can be counted");
     }
 
     #[test]

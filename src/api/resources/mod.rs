@@ -5,8 +5,10 @@
 
 pub mod budget;
 pub mod cron;
+pub mod custom;
 pub mod int_or_string;
 pub mod kinds;
+mod pod_amounts;
 pub mod printing;
 pub mod quantity;
 pub mod resource;
@@ -14,6 +16,7 @@ pub mod scale;
 mod table;
 pub mod tree;
 pub mod validation;
+mod without_effect;
 
-pub use resource::{Column, ColumnType, Registry, Resource, Served, Strategy, Subresource, WriteContext};
+pub use resource::{Column, ColumnType, Registry, Resource, SchemaSource, Served, Strategy, Subresource, WriteContext};
 pub use table::builtin;

@@ -1,16 +1,35 @@
 //! Quantities compared by value: `500m`, `1Gi`, `1e3`.
 
+use std::num::IntErrorKind;
+
+/// How many digits after the point count.
+const FINEST: usize = 18;
+
 /// A quantity in billionths, or `None` where the text is no quantity. Finer parts round up, as the API does.
 pub fn nanos(text: &str) -> Option<i128> {
     let (number, suffix) = split(text)?;
     let (mantissa, fraction) = number;
     let (numerator, denominator) = scale(suffix)?;
+    // What is finer than anybody can use is cut off, what is larger than can be counted stays at the largest number.
+    let fraction = fraction.get(..fraction.len().min(FINEST))?;
     let digits = u32::try_from(fraction.len()).ok()?;
-    let joined: i128 = format!("{}{}", mantissa.trim_start_matches('+'), fraction).parse().ok()?;
-    let above = joined.checked_mul(numerator)?.checked_mul(1_000_000_000)?;
-    let below = denominator.checked_mul(10_i128.checked_pow(digits)?)?;
+    let joined = integer(&format!("{}{}", mantissa.trim_start_matches('+'), fraction))?;
+    let above = joined.saturating_mul(numerator).saturating_mul(1_000_000_000);
+    let below = denominator.saturating_mul(10_i128.checked_pow(digits)?);
     let down = above.div_euclid(below);
     Some(if above.rem_euclid(below) == 0 { down } else { down + 1 })
+}
+
+/// An integer; one that is too large for its type is the largest of its sign.
+fn integer(text: &str) -> Option<i128> {
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow => Some(i128::MAX),
+            IntErrorKind::NegOverflow => Some(i128::MIN),
+            _ => None,
+        },
+    }
 }
 
 /// The value of a JSON quantity (a string, or a bare number).
@@ -81,7 +100,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 
 fn exponential(suffix: &str) -> Option<(i128, i128)> {
     let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-    let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+    let power = 10_i128.checked_pow(exponent.unsigned_abs()).unwrap_or(i128::MAX);
     Some(if exponent < 0 { (1, power) } else { (power, 1) })
 }
 
@@ -99,6 +118,16 @@ mod tests {
         assert_eq!(nanos("-1"), Some(-1_000_000_000));
         assert_eq!(nanos("banana"), None);
         assert_eq!(nanos("1Qi"), None);
+    }
+
+    #[test]
+    fn amounts_beyond_all_counting_stay_comparable() {
+        assert_eq!(nanos(&"9".repeat(60)), Some(i128::MAX));
+        assert_eq!(nanos(&format!("-{}", "9".repeat(60))), Some(i128::MIN));
+        assert_eq!(nanos("1e99"), Some(i128::MAX));
+        assert_eq!(nanos("0e99"), Some(0));
+        assert_eq!(nanos("1e-99"), Some(1), "finer parts round up");
+        assert_eq!(nanos(&format!("0.{}", "1".repeat(60))), nanos("0.111111112"));
     }
 
     #[test]

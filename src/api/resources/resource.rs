@@ -6,17 +6,61 @@ use serde_json::Value;
 
 use crate::{
     meta::{Clock, GroupResource, GroupVersion, GroupVersionKind, Object},
-    resources::validation::{self, NameRule, names},
+    resources::{
+        custom::CustomSchema,
+        scale::ScalePaths,
+        validation::{self, NameRule, names},
+        without_effect,
+    },
+    schema::{Schema, Schemas},
     service::{UserInfo, Verb},
     status::FieldError,
+    store::KeyValue,
+    stored::{CorruptObject, StoredObject, encode_for_store},
 };
 
-/// One served version of a resource.
-#[derive(Clone, Debug)]
+/// One version of a resource, built in or defined by a custom resource definition: all in which versions may differ.
 pub struct Served {
     pub version: Arc<str>,
-    /// A served version whose schema equals the storage version's needs no conversion.
-    pub deprecated: bool,
+    /// What everybody is warned of who uses the version.
+    pub deprecation: Option<Arc<str>>,
+    pub schema: SchemaSource,
+    /// The fields that can be selected by, beside name and namespace.
+    pub selectable: Arc<[Arc<str>]>,
+    pub subresources: Vec<Subresource>,
+    /// The rules of the kind in this version: its columns among them.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+impl Served {
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Served({})", self.version)
+    }
+}
+
+/// Where the schema of a version comes from.
+#[derive(Clone, Debug)]
+pub enum SchemaSource {
+    /// The tables that are built in.
+    Builtin(GroupVersionKind),
+    /// A custom resource definition.
+    Defined(Arc<CustomSchema>),
+}
+
+impl SchemaSource {
+    /// The schema, made when first asked for; `None` for kinds that no table holds.
+    pub fn get(&self) -> Option<Arc<Schema>> {
+        match self {
+            SchemaSource::Builtin(gvk) => Schemas::builtin().get(gvk),
+            SchemaSource::Defined(defined) => Some(defined.schema().clone()),
+        }
+    }
 }
 
 /// A subresource of a resource.
@@ -34,6 +78,7 @@ pub struct Subresource {
 pub enum ColumnType {
     String,
     Integer,
+    Number,
     Boolean,
     /// An age in seconds since a `metav1.Time`, printed by the server as upstream does.
     Date,
@@ -121,9 +166,32 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The same for whoever creates one only.
+    fn warnings_on_create(&self, _object: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The same for whoever writes the status.
+    fn status_warnings(&self, _object: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Turns an object of one served form into another: between versions, or between the groups that share its storage.
     /// `apiVersion` is set by the caller. The default leaves the object as it is.
     fn convert(&self, _object: &mut Object, _from: &GroupVersion, _to: &GroupVersion) {}
+
+    /// What a stored object is read as, where that is not what is stored: custom resources have the defaults of their schema of today.
+    fn read(&self, _object: &StoredObject) -> Option<Object> {
+        None
+    }
+
+    /// What the kind adds to an object whose deletion begins.
+    fn begin_deletion(&self, _object: &mut Object, _now: jiff::Timestamp) {}
+
+    /// Where custom resources have the parts of their scale; `None` for the usual places.
+    fn scale_paths(&self) -> Option<&ScalePaths> {
+        None
+    }
 
     /// Whether PUT to a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {
@@ -150,7 +218,7 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// The selectable field paths beside `metadata.name` and `metadata.namespace`.
+    /// The selectable field paths of a built-in kind beside `metadata.name` and `metadata.namespace`.
     fn selectable_paths(&self) -> &'static [&'static str] {
         &[]
     }
@@ -225,9 +293,11 @@ pub fn age_of(object: &Object, clock: &dyn Clock) -> String {
 }
 
 /// One row of the table.
+#[derive(Clone)]
 pub struct Resource {
     pub group: Arc<str>,
     pub kind: Arc<str>,
+    pub list_kind: Arc<str>,
     pub plural: Arc<str>,
     pub singular: Arc<str>,
     pub short_names: Vec<Arc<str>>,
@@ -235,15 +305,24 @@ pub struct Resource {
     pub namespaced: bool,
     /// The group under which objects are stored, where another group serves the same objects (events.k8s.io → core).
     pub storage_group: Arc<str>,
-    pub storage_version: Arc<str>,
+    /// The version that objects are stored in; it need not be served.
+    pub storage: Arc<Served>,
     /// In order of preference.
-    pub served: Vec<Served>,
+    pub served: Vec<Arc<Served>>,
+    /// Every field that any version can be selected by.
+    pub selectable: Arc<[Arc<str>]>,
     /// The path below `/registry/`, such as `minions` or `services/specs`. Two resources with the same prefix share objects.
     pub storage_prefix: Arc<str>,
     /// Verbs of the main resource, as discovery lists them. Virtual resources (reviews) have only `create`.
     pub verbs: Vec<Verb>,
-    pub subresources: Vec<Subresource>,
-    pub strategy: Box<dyn Strategy>,
+    /// Where objects describe a pod: nowhere below for pods, the path of the template for what makes pods.
+    pub pod: Option<&'static [&'static str]>,
+    /// Why nothing comes of objects of this kind.
+    pub without_effect: Option<&'static str>,
+    /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
+    pub is_terminating: bool,
+    /// The rules for what is stored, whatever the version.
+    pub strategy: Arc<dyn Strategy>,
 }
 
 impl Resource {
@@ -257,29 +336,71 @@ impl Resource {
 
     /// The kind under which objects are stored.
     pub fn storage_gvk(&self) -> GroupVersionKind {
-        GroupVersionKind { group: self.storage_group.clone(), version: self.storage_version.clone(), kind: self.kind.clone() }
+        GroupVersionKind { group: self.storage_group.clone(), version: self.storage.version.clone(), kind: self.kind.clone() }
     }
 
-    /// Everything that is wrong with a new object.
-    pub fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        let mut errors = validation::metadata(object, self.namespaced, self.strategy.name_rule());
-        errors.extend(self.strategy.validate_create(object));
+    /// The version of that name; the stored one where it is not served.
+    pub fn version(&self, version: &str) -> &Arc<Served> {
+        self.served.iter().find(|served| &*served.version == version).unwrap_or(&self.storage)
+    }
+
+    /// Whether a custom resource definition made it.
+    pub fn is_custom(&self) -> bool {
+        matches!(self.storage.schema, SchemaSource::Defined(_))
+    }
+
+    /// Everything that is wrong with a new object that was written in `version`.
+    pub fn validate_create(&self, version: &Served, object: &Object) -> Vec<FieldError> {
+        let mut errors = validation::metadata(object, self.namespaced, version.strategy.name_rule());
+        errors.extend(version.strategy.validate_create(object));
         errors
     }
 
-    /// Everything that is wrong with an update; `subresource` is empty for the object itself.
-    pub fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+    /// Everything that is wrong with an update; `subresource` is empty for the object itself. What is stored already may be
+    /// wrong by rules that came later: it may stay as it is, so that the object can still be changed, and go.
+    pub fn validate_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         let mut errors = validation::metadata_update(new, old);
-        errors.extend(self.strategy.validate_update(new, old, subresource));
+        errors.extend(version.strategy.validate_update(new, old, subresource));
+        if !errors.is_empty() {
+            let tolerated = version.strategy.validate_create(old);
+            errors.retain(|error| !tolerated.contains(error));
+        }
         errors
+    }
+
+    /// Texts for `Warning` headers to whoever writes `object`. A pod is talked about when it is made, what makes pods also when
+    /// its generation changes.
+    pub fn warnings(&self, object: &Object, old: Option<&Object>, subresource: &str) -> Vec<String> {
+        if subresource == "status" {
+            return self.strategy.status_warnings(object);
+        }
+        let mut warnings = if old.is_none() { self.strategy.warnings_on_create(object) } else { Vec::new() };
+        warnings.extend(self.strategy.warnings(object));
+        warnings.extend(self.without_effect.map(|why| format!("{} is stored, but {why}", self.kind)));
+        if let Some((path, pod)) = self.pod.and_then(|path| Some((path, object.at(path)?))) {
+            let generation = |object: &Object| object.int(&["metadata", "generation"]);
+            if old.is_none_or(|old| !path.is_empty() && generation(old) != generation(object)) {
+                warnings.extend(validation::warnings::pod(path, pod));
+            }
+            warnings.extend(without_effect::in_pod(path, pod));
+        }
+        warnings
     }
 
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        self.list_kind.to_string()
     }
 
-    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
-        self.subresources.iter().find(|subresource| subresource.name == name)
+    /// A value of the store as it is read today.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub fn read(&self, value: KeyValue) -> Result<StoredObject, CorruptObject> {
+        let object = StoredObject::new(value.value, value.mod_revision)?;
+        match self.strategy.read(&object) {
+            Some(read) => StoredObject::new(encode_for_store(&read), object.revision),
+            None => Ok(object),
+        }
     }
 
     /// The kind that a subresource's requests carry when its resource is addressed in `version`.

@@ -50,17 +50,34 @@ fn kind_of(raw: &Raw) -> &'static str {
 
 /// A tree as Go prints it (`%+v`).
 pub fn printed(value: &Value) -> String {
+    let mut text = String::new();
+    print(value, &mut text);
+    text
+}
+
+fn print(value: &Value, text: &mut String) {
     match value {
-        Value::Null => "<nil>".into(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => printed_number(number),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" ")),
+        Value::Null => text.push_str("<nil>"),
+        Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => text.push_str(&printed_number(number)),
+        Value::String(string) => text.push_str(string),
+        Value::Array(items) => {
+            text.push('[');
+            for (at, item) in items.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { " " });
+                print(item, text);
+            }
+            text.push(']');
+        }
         Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(name, _)| *name);
-            let fields: Vec<_> = fields.into_iter().map(|(name, value)| format!("{name}:{}", printed(value))).collect();
-            format!("map[{}]", fields.join(" "))
+            text.push_str("map[");
+            for (at, (name, value)) in fields.iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { " " });
+                text.push_str(name);
+                text.push(':');
+                print(value, text);
+            }
+            text.push(']');
         }
     }
 }

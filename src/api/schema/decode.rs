@@ -4,17 +4,20 @@
 //! canonical, nulls go, and zero values go where Go's `omitempty` drops them.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::{Map, Value};
 
 use super::{
     conversion,
     node::{Field, Kind, Node, Schema, Struct},
-    raw::Raw,
+    raw::{Metered, Raw},
     strict::{self, FieldPath, PROBLEM_LIMIT, StrictProblem},
+    yaml::{self, YamlError},
 };
 use crate::{
     meta::{
         Object, Quantity,
+        limits::{Excess, Meter},
         time::{format_micro_time, format_time, parse_time},
     },
     service::FieldValidation,
@@ -39,9 +42,12 @@ pub struct Decoded {
 /// Why a body is no object of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not even JSON or YAML.
+    /// Not even JSON or YAML, nested too deeply, or full of aliases.
     #[error("{0}")]
     Syntax(String),
+    /// Too many values for its size.
+    #[error("{0}")]
+    TooLarge(String),
     /// A value of the wrong type; the text is upstream's.
     #[error("{0}")]
     Type(String),
@@ -56,7 +62,25 @@ impl DecodeError {
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
                 gvk.kind
             )),
+            DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Type(why) => strict::cannot_be_handled(&gvk.kind, &gvk.version, why),
+        }
+    }
+
+    /// The status where no schema is at hand; `refused` is what a refusal begins with.
+    pub fn into_bad_request(self, refused: &str) -> Status {
+        match self {
+            DecodeError::TooLarge(why) => Status::too_large(why),
+            DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
+        }
+    }
+}
+
+impl From<Excess> for DecodeError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Depth | Excess::Aliasing => DecodeError::Syntax(excess.to_string()),
+            Excess::Cost => DecodeError::TooLarge(excess.to_string()),
         }
     }
 }
@@ -65,14 +89,14 @@ impl Decoded {
     pub fn unknown(&self) -> impl Iterator<Item = &FieldPath> {
         self.problems.iter().filter_map(|problem| match problem {
             StrictProblem::Unknown(path) => Some(path),
-            StrictProblem::Duplicate(_) => None,
+            StrictProblem::Duplicate(_) | StrictProblem::Repeated { .. } => None,
         })
     }
 
     pub fn duplicate(&self) -> impl Iterator<Item = &FieldPath> {
         self.problems.iter().filter_map(|problem| match problem {
             StrictProblem::Duplicate(path) => Some(path),
-            StrictProblem::Unknown(_) => None,
+            StrictProblem::Unknown(_) | StrictProblem::Repeated { .. } => None,
         })
     }
 
@@ -83,18 +107,76 @@ impl Decoded {
     }
 }
 
-/// Parses a body without looking at any schema.
+/// Parses a body without looking at any schema. What it may hold depends on its size: see [`crate::meta::limits`].
 pub fn parse(bytes: &[u8], format: Format) -> Result<Raw, DecodeError> {
+    parse_noting(bytes, format).map(|(raw, _)| raw)
+}
+
+/// The same with the keys that stand twice in YAML. In what JSON becomes they still stand.
+pub(crate) fn parse_noting(bytes: &[u8], format: Format) -> Result<(Raw, Vec<StrictProblem>), DecodeError> {
+    let mut meter = Meter::new(bytes.len());
     match format {
-        Format::Json => serde_json::from_slice(bytes).map_err(|error| DecodeError::Syntax(error.to_string())),
-        Format::Yaml => serde_norway::from_slice(bytes).map_err(|error| DecodeError::Syntax(error.to_string())),
+        Format::Json => parse_json(bytes, &mut meter).map(|raw| (raw, Vec::new())),
+        Format::Yaml => yaml::parse(bytes, &mut meter).map_err(|error| match error {
+            YamlError::Excess(Excess::Cost) => Excess::Cost.into(),
+            other => DecodeError::Syntax(format!("error converting YAML to JSON: {other}")),
+        }),
+    }
+}
+
+/// Parses JSON that is a part of a document; `meter` counts for the whole.
+pub(crate) fn parse_json(bytes: &[u8], meter: &mut Meter) -> Result<Raw, DecodeError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = Metered(meter).deserialize(&mut deserializer).and_then(|raw| deserializer.end().map(|()| raw));
+    parsed.map_err(|error| meter.exceeded().map_or_else(|| DecodeError::Syntax(error.to_string()), DecodeError::from))
+}
+
+/// Parses what is JSON most of the time and YAML else. Keys that stand twice are noted where it is YAML.
+pub(crate) fn parse_either(bytes: &[u8]) -> Result<(Raw, Vec<StrictProblem>), DecodeError> {
+    if bytes.trim_ascii_start().first() == Some(&b'{') {
+        match parse_noting(bytes, Format::Json) {
+            Err(DecodeError::Syntax(_)) => {}
+            parsed => return parsed,
+        }
+    }
+    parse_noting(bytes, Format::Yaml)
+}
+
+/// Parses JSON or YAML into a plain tree.
+pub fn parse_value(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
+    parse(bytes, format).map(Raw::into_value)
+}
+
+/// Why a file is no document of configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("{0}")]
+    Repeated(StrictProblem),
+    #[error(transparent)]
+    Content(#[from] serde_json::Error),
+}
+
+/// Reads a document of configuration by the rules of bodies; a key that stands twice in it is an error.
+///
+/// # Errors
+/// When it is no YAML, or says what its type does not have.
+pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, DocumentError> {
+    let (raw, repeated) = parse_noting(text.as_bytes(), Format::Yaml)?;
+    match repeated.into_iter().next() {
+        Some(problem) => Err(DocumentError::Repeated(problem)),
+        None => Ok(serde_json::from_value(raw.into_value())?),
     }
 }
 
 impl Schema {
     /// Decodes a body strictly.
     pub fn decode(&self, bytes: &[u8], format: Format) -> Result<Decoded, DecodeError> {
-        self.decode_raw(parse(bytes, format)?)
+        let (raw, mut problems) = parse_noting(bytes, format)?;
+        let mut decoded = self.decode_raw(raw)?;
+        problems.append(&mut decoded.problems);
+        Ok(Decoded { problems, ..decoded })
     }
 
     /// Brings a tree made in this process into the same form as a decoded body.
@@ -159,36 +241,47 @@ struct Holder<'a> {
 impl Walk {
     fn object(&mut self, holder: &Struct, raw: Vec<(String, Raw)>) -> Result<Map<String, Value>, DecodeError> {
         let mut object = Map::new();
-        let mut seen: Vec<String> = Vec::with_capacity(raw.len());
+        // Short, whatever a client sends: names of fields that there are, and unknown ones as long as they are reported.
+        let mut seen: Vec<String> = Vec::with_capacity(raw.len().min(holder.fields().len()));
         for (name, value) in raw {
             let mark = self.enter(&name);
-            if seen.contains(&name) {
+            let field = holder.field(&name);
+            let keeps_any = field.is_none() && holder.preserve_unknown;
+            let repeated = if keeps_any { object.contains_key(&name) } else { seen.contains(&name) };
+            if repeated {
                 self.report(StrictProblem::Duplicate);
             }
-            match holder.field(&name) {
+            match field {
                 Some(field) => {
-                    let fields_mark = self.fields.len();
-                    if fields_mark > 0 {
-                        self.fields.push('.');
-                    }
-                    self.fields.push_str(&name);
-                    let decoded = self.value(&field.node, value, Holder { holder })?;
-                    self.fields.truncate(fields_mark);
+                    let decoded = self.field(holder, field, value)?;
                     if keeps(field, &decoded) || (self.reading == Reading::Applied && !decoded.is_null()) {
                         object.insert(name.clone(), decoded);
                     } else {
                         object.remove(&name);
                     }
                 }
-                None if holder.preserve_unknown => {
+                None if keeps_any => {
                     object.insert(name.clone(), value.into_value());
                 }
                 None => self.report(StrictProblem::Unknown),
             }
             self.path.truncate(mark);
-            seen.push(name);
+            if !repeated && !keeps_any && (field.is_some() || self.problems.len() < PROBLEM_LIMIT) {
+                seen.push(name);
+            }
         }
         Ok(object)
+    }
+
+    fn field(&mut self, holder: &Struct, field: &Field, value: Raw) -> Result<Value, DecodeError> {
+        let mark = self.fields.len();
+        if mark > 0 {
+            self.fields.push('.');
+        }
+        self.fields.push_str(&field.name);
+        let decoded = self.value(&field.node, value, Holder { holder })?;
+        self.fields.truncate(mark);
+        Ok(decoded)
     }
 
     /// Extends the path by a field name or key; returns the length to cut back to.
@@ -203,7 +296,7 @@ impl Walk {
 
     fn report(&mut self, problem: fn(FieldPath) -> StrictProblem) {
         if self.problems.len() < PROBLEM_LIMIT {
-            self.problems.push(problem(FieldPath(self.path.clone())));
+            self.problems.push(problem(FieldPath::shown(&self.path)));
         }
     }
 
@@ -214,6 +307,7 @@ impl Walk {
             (Kind::Struct(reference), Raw::Object(fields)) => Ok(Value::Object(self.object(reference.get(), fields)?)),
             (Kind::List(item), Raw::List(items)) => self.list(item, items, holder),
             (Kind::Map(value), Raw::Object(entries)) => self.map(value, entries, holder),
+            (_, raw) if holder.holder.lenient && is_lenient(node) => Ok(raw.into_value()),
             (_, raw) => self.scalar(node, raw, holder),
         }
     }
@@ -238,7 +332,9 @@ impl Walk {
                 self.report(StrictProblem::Duplicate);
             }
             let value = self.value(node, raw, holder)?;
-            map.insert(name, if value.is_null() { zero(node) } else { value });
+            if !value.is_null() || node.nullable || !holder.holder.lenient {
+                map.insert(name, if value.is_null() { zero(node) } else { value });
+            }
             self.path.truncate(mark);
         }
         Ok(Value::Object(map))
@@ -288,6 +384,15 @@ impl Walk {
     }
 }
 
+/// Whether a value of another type may stand here until validation sees it.
+fn is_lenient(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Struct(reference) => reference.get().lenient,
+        Kind::List(_) | Kind::Map(_) => true,
+        _ => false,
+    }
+}
+
 /// Whether Go would write this value of a field.
 pub(super) fn keeps(field: &Field, value: &Value) -> bool {
     match value {
@@ -309,6 +414,7 @@ fn zero(node: &Node) -> Value {
         Kind::Int32 | Kind::Int64 | Kind::IntOrString | Kind::Double => 0.into(),
         Kind::Bool => false.into(),
         Kind::Quantity => "0".into(),
+        Kind::Struct(ref reference) if reference.get().lenient => Value::Null,
         Kind::Struct(_) => Value::Object(Map::new()),
         Kind::Time | Kind::MicroTime | Kind::Any | Kind::List(_) | Kind::Map(_) => Value::Null,
     }

@@ -12,15 +12,18 @@ pub mod node;
 pub mod openapi;
 pub mod raw;
 pub mod strict;
+pub mod structural;
 mod table;
 mod tables;
 pub mod validate;
+mod yaml;
 
 pub use builtin::Schemas;
-pub use decode::{DecodeError, Decoded, Format};
+pub use decode::{DecodeError, Decoded, DocumentError, Format, from_yaml};
 pub use node::{Field, Kind, ListType, Node, PatchStrategy, Schema, Struct, StructRef};
 pub use strict::{FieldPath, StrictProblem};
 pub use validate::validate;
+pub use yaml::to_yaml;
 
 #[cfg(test)]
 mod tests;

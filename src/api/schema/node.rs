@@ -1,10 +1,10 @@
 //! The schema tree: nodes that say what may stand at a place of an object and how it merges.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
-use super::Schemas;
+use super::{Schemas, structural};
 use crate::meta::{GroupVersionKind, Object};
 
 /// The schema of one kind in one version.
@@ -31,6 +31,9 @@ pub struct Node {
     /// An explicit null is a value of its own (custom resources only).
     pub nullable: bool,
 }
+
+/// What may stand in an unknown field that stays.
+static UNKNOWN: LazyLock<Node> = LazyLock::new(structural::unknown);
 
 /// The type of a value.
 #[derive(Clone, Debug)]
@@ -83,6 +86,8 @@ pub struct Struct {
     pub atomic: bool,
     /// Unknown fields stay (`x-kubernetes-preserve-unknown-fields`).
     pub preserve_unknown: bool,
+    /// Values of wrong types are left to validation: those of custom resources.
+    pub lenient: bool,
     pub kinds: Vec<GroupVersionKind>,
     wire_order: OnceLock<Box<[usize]>>,
 }
@@ -188,7 +193,10 @@ impl Node {
     /// The node of a field or key below this one.
     pub fn child(&self, name: &str) -> Option<&Node> {
         match &self.kind {
-            Kind::Struct(reference) => reference.get().field(name).map(|field| &field.node),
+            Kind::Struct(reference) => {
+                let holder = reference.get();
+                holder.field(name).map(|field| &field.node).or_else(|| holder.preserve_unknown.then(|| &*UNKNOWN))
+            }
             Kind::Map(value) => Some(value),
             _ => None,
         }

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
+
+use crate::meta::limits::{self, Meter};
 
 /// A parsed document before any schema has looked at it.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,15 +76,18 @@ impl From<Value> for Raw {
     }
 }
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+/// Reads a value and counts what it costs.
+pub(super) struct Metered<'m>(pub &'m mut Meter);
+
+impl<'de> DeserializeSeed<'de> for Metered<'_> {
+    type Value = Raw;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct RawVisitor;
-
-impl<'de> Visitor<'de> for RawVisitor {
+impl<'de> Visitor<'de> for Metered<'_> {
     type Value = Raw;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,10 +95,6 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Raw, E> {
         Ok(Raw::Null)
     }
 
@@ -113,42 +114,44 @@ impl<'de> Visitor<'de> for RawVisitor {
         Number::from_f64(number).map(Raw::Number).ok_or_else(|| E::custom("numbers must be finite"))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Raw, E> {
+        self.0.charge(limits::TEXT + text.len()).map_err(E::custom)?;
         Ok(Raw::String(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Raw, E> {
-        Ok(Raw::String(text))
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let meter = self.0;
+        meter.open().map_err(de::Error::custom)?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Metered(meter))? {
+            meter.charge(item_cost(&item)).map_err(de::Error::custom)?;
             list.push(item);
         }
+        meter.close();
         Ok(Raw::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Raw, A::Error> {
+        let meter = self.0;
+        meter.open().map_err(de::Error::custom)?;
         let mut object = Vec::new();
-        while let Some((Key(name), value)) = fields.next_entry()? {
-            object.push((name, value));
+        while let Some(name) = fields.next_key::<String>()? {
+            meter.charge(field_cost(object.len(), &name)).map_err(de::Error::custom)?;
+            object.push((name, fields.next_value_seed(Metered(meter))?));
         }
+        meter.close();
         Ok(Raw::Object(object))
     }
 }
 
-/// A field name; YAML's numbers and booleans become their text, as in JSON.
-struct Key(String);
+/// What an item costs in a list. Defaults may fill an empty object.
+pub(super) fn item_cost(item: &Raw) -> usize {
+    let filled = matches!(item, Raw::Object(fields) if fields.is_empty());
+    limits::ITEM + if filled { limits::OBJECT } else { 0 }
+}
 
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Raw::deserialize(deserializer)? {
-            Raw::String(text) => Ok(Key(text)),
-            Raw::Number(number) => Ok(Key(number.to_string())),
-            Raw::Bool(flag) => Ok(Key(flag.to_string())),
-            Raw::Null => Ok(Key("null".to_owned())),
-            Raw::List(_) | Raw::Object(_) => Err(de::Error::custom("field names must be scalars")),
-        }
-    }
+/// What a field costs in an object that has `before` fields already.
+pub(super) fn field_cost(before: usize, name: &str) -> usize {
+    let slot = if before == 0 { limits::OBJECT } else { limits::FIELD };
+    slot + limits::TEXT + name.len()
 }

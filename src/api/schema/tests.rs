@@ -130,3 +130,25 @@ fn required_fields_are_missed_where_their_parents_stand() {
     let errors = validate(&schema, &object.expect("decodes").object).iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(errors, ["spec.selector: Required value", "spec.template.spec.containers[0].name: Required value"]);
 }
+
+#[test]
+fn json_that_costs_too_much_or_is_too_deep_is_refused() {
+    let schema = schema("apps", "v1", "ControllerRevision");
+    let dense = |item: &str| format!(r#"{{"data":[{}0]}}"#, item.repeat((2 << 20) / item.len()));
+    for item in [r#"{"a":0},"#, "[[0]],", "0,", "{},"] {
+        assert!(matches!(schema.decode(dense(item).as_bytes(), Format::Json), Err(DecodeError::TooLarge(_))), "{item}");
+    }
+    let worth_it = dense(r#"{"description":"what a field of a terse schema says","type":"string"},"#);
+    assert!(schema.decode(worth_it.as_bytes(), Format::Json).is_ok());
+    let deep = format!(r#"{{"data":{}{}}}"#, "[".repeat(1 << 20), "]".repeat(1 << 20));
+    assert_eq!(schema.decode(deep.as_bytes(), Format::Json).expect_err("too deep"), DecodeError::Syntax("exceeded max depth".into()));
+    let broken = "[".repeat(1 << 20);
+    assert!(matches!(schema.decode(broken.as_bytes(), Format::Json), Err(DecodeError::Syntax(_))));
+}
+
+#[test]
+fn messages_show_the_beginning_of_long_names() {
+    let body = format!("{{\"{}\":1}}", "x".repeat(1 << 20));
+    let decoded = schema("", "v1", "ConfigMap").decode(body.as_bytes(), Format::Json).expect("decodes");
+    assert_eq!(decoded.problems[0].to_string().len(), "unknown field \"\"".len() + 1024 + 3);
+}

@@ -2,46 +2,68 @@
 
 use serde_json::{Map, Value};
 
-use super::node::{Field, Kind, Schema, Struct};
+use super::node::{Field, Kind, Node, Schema, Struct};
 use crate::{meta::Object, status::FieldError};
 
 /// Required fields that are missing or empty, in field order. Status is left out: it is written by units, not by people.
 /// Lists are left to the rules of their kind: Go writes an empty required list as null, and some kinds take that.
 pub fn validate(schema: &Schema, object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    check(schema.root_struct(), object.root(), "", &mut errors);
-    errors
+    let mut search = Search { path: String::new(), errors: Vec::new() };
+    search.check(schema.root_struct(), object.root());
+    search.errors
 }
 
-fn check(holder: &Struct, fields: &Map<String, Value>, path: &str, errors: &mut Vec<FieldError>) {
-    for field in holder.fields() {
-        if path.is_empty() && &*field.name == "status" {
-            continue;
-        }
-        let here = if path.is_empty() { field.name.to_string() } else { format!("{path}.{}", field.name) };
-        let value = fields.get(&*field.name);
-        if is_missing(field, value) {
-            errors.push(FieldError::required(here, ""));
-        } else if let Some(value) = value {
-            descend(&field.node, value, &here, errors);
+struct Search {
+    path: String,
+    errors: Vec<FieldError>,
+}
+
+impl Search {
+    fn check(&mut self, holder: &Struct, fields: &Map<String, Value>) {
+        let is_root = self.path.is_empty();
+        for field in holder.fields() {
+            if is_root && &*field.name == "status" {
+                continue;
+            }
+            let value = fields.get(&*field.name);
+            let mark = self.enter(&[if is_root { "" } else { "." }, &field.name]);
+            if is_missing(field, value) {
+                self.errors.push(FieldError::required(self.path.clone(), ""));
+            } else if let Some(value) = value {
+                self.descend(&field.node, value);
+            }
+            self.path.truncate(mark);
         }
     }
-}
 
-fn descend(node: &super::Node, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    match (&node.kind, value) {
-        (Kind::Struct(reference), Value::Object(fields)) => check(reference.get(), fields, path, errors),
-        (Kind::List(item), Value::Array(items)) => {
-            for (index, value) in items.iter().enumerate() {
-                descend(item, value, &format!("{path}[{index}]"), errors);
+    fn descend(&mut self, node: &Node, value: &Value) {
+        match (&node.kind, value) {
+            (Kind::Struct(reference), Value::Object(fields)) => self.check(reference.get(), fields),
+            (Kind::List(item), Value::Array(items)) => {
+                for (index, value) in items.iter().enumerate() {
+                    self.below(&index.to_string(), item, value);
+                }
             }
-        }
-        (Kind::Map(node), Value::Object(entries)) => {
-            for (key, value) in entries {
-                descend(node, value, &format!("{path}[{key}]"), errors);
+            (Kind::Map(node), Value::Object(entries)) => {
+                for (key, value) in entries {
+                    self.below(key, node, value);
+                }
             }
+            _ => {}
         }
-        _ => {}
+    }
+
+    fn below(&mut self, key: &str, node: &Node, value: &Value) {
+        let mark = self.enter(&["[", key, "]"]);
+        self.descend(node, value);
+        self.path.truncate(mark);
+    }
+
+    /// Extends the path; returns the length to cut back to.
+    fn enter(&mut self, parts: &[&str]) -> usize {
+        let mark = self.path.len();
+        parts.iter().for_each(|part| self.path.push_str(part));
+        mark
     }
 }
 

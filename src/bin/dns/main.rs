@@ -8,6 +8,7 @@ mod health;
 mod options;
 mod reflector;
 mod server;
+mod shares;
 mod state;
 mod upstream;
 

@@ -1,7 +1,8 @@
 //! Queries over UDP and TCP.
 
 use std::{
-    net::SocketAddr,
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,17 +18,24 @@ use hickory_proto::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
     time::timeout,
 };
-use troupe_net::dns::{Answer, answer, servfail, truncated};
+use troupe_net::dns::{Answer, answer, decode, servfail, truncated};
 
-use crate::{state::State, upstream::Upstream};
+use crate::{shares::Shares, state::State, upstream::Upstream};
 
 /// How long an idle TCP client may stay.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 const MAX_TCP_CLIENTS: usize = 512;
+/// Of them those of one address.
+const TCP_SHARE: usize = 32;
 const UDP_READERS: usize = 2;
+/// Queries over UDP that wait for upstream.
+const MAX_FORWARDS: usize = 2000;
+/// Of them, and of those over TCP, those of one address.
+const FORWARD_SHARE: usize = 200;
 /// The largest query that is read over UDP.
 const MAX_QUERY: usize = 4096;
 
@@ -45,6 +53,8 @@ struct Resolver {
     state: Arc<State>,
     upstream: Upstream,
     turn: AtomicUsize,
+    forwards: Arc<Semaphore>,
+    asking: Arc<Shares>,
 }
 
 /// What a query leads to.
@@ -68,7 +78,17 @@ impl Server {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (TCP)"))?;
         let bound = tcp.local_addr()?;
         let udp = UdpSocket::bind(bound).await.with_context(|| format!("listening on {bound} (UDP)"))?;
-        Ok(Server { udp: Arc::new(udp), tcp, resolver: Arc::new(Resolver { state, upstream, turn: AtomicUsize::new(0) }) })
+        Ok(Server {
+            udp: Arc::new(udp),
+            tcp,
+            resolver: Arc::new(Resolver {
+                state,
+                upstream,
+                turn: AtomicUsize::new(0),
+                forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
+                asking: Shares::new(FORWARD_SHARE),
+            }),
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -93,11 +113,20 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
             Step::Ignore => {}
             Step::Now(reply) => send(&socket, &reply, client).await,
             Step::Later(pending) => {
+                // Who asks faster than upstream answers waits for nobody else's memory.
+                let free = resolver.asking.claim(client.ip()).zip(resolver.forwards.clone().try_acquire_owned().ok());
+                let Some(place) = free else {
+                    if let Some(reply) = encode(&pending.query, &servfail(&pending.query), false) {
+                        send(&socket, &reply, client).await;
+                    }
+                    continue;
+                };
                 let (socket, resolver, query) = (socket.clone(), resolver.clone(), buffer[..length].to_vec());
                 tokio::spawn(async move {
                     if let Some(reply) = resolver.finish(*pending, &query, false).await {
                         send(&socket, &reply, client).await;
                     }
+                    drop(place);
                 });
             }
         }
@@ -112,16 +141,21 @@ async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
 
 async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
     let clients = Arc::new(Semaphore::new(MAX_TCP_CLIENTS));
+    let shares = Shares::new(TCP_SHARE);
+    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(permit) = clients.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
+                let Some(share) = shares.claim(client.ip()) else { continue };
+                under_way.retain(|other| !other.is_finished());
+                let Some(permit) = place(&clients, &mut under_way).await else { return };
                 let resolver = resolver.clone();
-                tokio::spawn(async move {
+                let serving = tokio::spawn(async move {
                     // A client that breaks off has nobody left to tell.
-                    let _ = serve_client(stream, &resolver).await;
-                    drop(permit);
+                    let _ = serve_client(stream, client.ip(), &resolver).await;
+                    drop((permit, share));
                 });
+                under_way.push_back(serving.abort_handle());
             }
             Err(error) => {
                 eprintln!("accepting a client: {error}");
@@ -131,7 +165,17 @@ async fn serve_tcp(listener: TcpListener, resolver: Arc<Resolver>) {
     }
 }
 
-async fn serve_client(mut stream: TcpStream, resolver: &Resolver) -> anyhow::Result<()> {
+/// A place for one more client: where there is none the oldest goes.
+async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) -> Option<OwnedSemaphorePermit> {
+    if clients.available_permits() == 0
+        && let Some(oldest) = under_way.pop_front()
+    {
+        oldest.abort();
+    }
+    clients.clone().acquire_owned().await.ok()
+}
+
+async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Resolver) -> anyhow::Result<()> {
     loop {
         let length = timeout(TCP_IDLE, stream.read_u16()).await??;
         let mut query = vec![0; usize::from(length)];
@@ -139,7 +183,10 @@ async fn serve_client(mut stream: TcpStream, resolver: &Resolver) -> anyhow::Res
         let reply = match resolver.begin(&query, true) {
             Step::Ignore => return Ok(()),
             Step::Now(reply) => Some(reply),
-            Step::Later(pending) => resolver.finish(*pending, &query, true).await,
+            Step::Later(pending) => match resolver.asking.claim(client) {
+                Some(_asking) => resolver.finish(*pending, &query, true).await,
+                None => encode(&pending.query, &servfail(&pending.query), true),
+            },
         };
         let Some(reply) = reply else { return Ok(()) };
         let mut framed = u16::try_from(reply.len())?.to_be_bytes().to_vec();
@@ -151,7 +198,7 @@ async fn serve_client(mut stream: TcpStream, resolver: &Resolver) -> anyhow::Res
 impl Resolver {
     /// What can be said without asking anybody.
     fn begin(&self, bytes: &[u8], tcp: bool) -> Step {
-        let Ok(query) = Message::from_vec(bytes) else { return malformed(bytes) };
+        let Some(query) = decode(bytes) else { return malformed(bytes) };
         if query.metadata.message_type != MessageType::Query {
             return Step::Ignore;
         }

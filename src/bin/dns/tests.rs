@@ -191,6 +191,25 @@ async fn names_follow_the_api_and_others_go_upstream() {
 }
 
 #[tokio::test]
+async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
+    let server = Server::bind(LOCAL, Arc::new(State::new("cluster.local").expect("a domain")), Upstream::new(Vec::new())).await.expect("binds");
+    let address = server.address();
+    server.spawn();
+    let mut held = Vec::new();
+    for _ in 0..600 {
+        held.push(TcpStream::connect(address).await.expect("connects"));
+    }
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.2:0".parse().expect("an address")).expect("binds");
+    let mut other = socket.connect(address).await.expect("connects");
+    let query = query("nobody.example.");
+    other.write_u16(u16::try_from(query.len()).expect("is short")).await.expect("sends");
+    other.write_all(&query).await.expect("sends");
+    let length = timeout(Duration::from_secs(5), other.read_u16()).await.expect("is answered").expect("is answered");
+    assert!(length > 12);
+}
+
+#[tokio::test]
 async fn rubbish_is_answered_with_an_error_or_not_at_all() {
     let state = Arc::new(State::new("cluster.local").expect("a domain"));
     let server = Server::bind(LOCAL, state, Upstream::new(Vec::new())).await.expect("binds");

@@ -16,7 +16,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use troupe_net::resolv::ResolvConf;
+use troupe_net::{dns::decode, resolv::ResolvConf};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
@@ -77,8 +77,9 @@ impl Upstream {
     /// Asks with a message of our own and decodes the reply.
     pub async fn resolve(&self, query: &Message) -> anyhow::Result<Message> {
         let bytes = query.to_vec()?;
-        let reply = Message::from_vec(&self.ask(&bytes, false).await?)?;
-        if reply.metadata.truncation { Ok(Message::from_vec(&self.ask(&bytes, true).await?)?) } else { Ok(reply) }
+        let decoded = |reply: Vec<u8>| decode(&reply).context("upstream's reply is no message");
+        let reply = decoded(self.ask(&bytes, false).await?)?;
+        if reply.metadata.truncation { decoded(self.ask(&bytes, true).await?) } else { Ok(reply) }
     }
 }
 

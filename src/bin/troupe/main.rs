@@ -5,13 +5,21 @@
 
 mod actors;
 mod backup;
+mod command_line;
 mod config;
+mod confinement;
 mod containerd;
 mod daemon;
+mod descriptors;
 mod down;
+mod durable;
+mod fatal;
+mod history;
 mod images;
 mod instance;
 mod join;
+mod log_files;
+mod log_lines;
 mod lookup;
 mod memory;
 mod remote;
@@ -29,9 +37,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -120,10 +128,62 @@ pub(crate) struct ClusterArgs {
     config: Option<PathBuf>,
 }
 
-impl ClusterArgs {
-    fn resolve(self) -> Result<config::Config> {
-        self.settings.resolve(self.config.as_deref())
+/// What a command may be told otherwise than the record of the cluster has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    Nothing,
+    /// Which credentials to look with.
+    Credentials,
+    /// Where the state is to be.
+    State,
+}
+
+impl Otherwise {
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Otherwise::Nothing => &[],
+            Otherwise::Credentials => &["kubeconfig"],
+            Otherwise::State => &["etcdServers", "etcdCafile", "etcdCertfile", "etcdKeyfile"],
+        }
     }
+}
+
+impl ClusterArgs {
+    /// The cluster's configuration, with the credentials that are named.
+    fn resolve(self) -> Result<config::Config> {
+        Ok(self.find(Otherwise::Credentials)?.config)
+    }
+
+    fn find(self, otherwise: Otherwise) -> Result<Found> {
+        find(self.settings, self.config.as_deref(), otherwise)
+    }
+}
+
+/// A cluster of this machine as a command finds it.
+pub(crate) struct Found {
+    pub config: config::Config,
+    /// `None` where none was started since there are records.
+    pub record: Option<instance::Record>,
+}
+
+/// Finds the cluster that flags are about: what is recorded is what counts, for the configuration file may have changed since.
+/// Without a record flags, file and defaults do.
+pub(crate) fn find(flags: config::Settings, file: Option<&Path>, otherwise: Otherwise) -> Result<Found> {
+    let flags = flags.absolute()?;
+    let with_file = flags.clone().with_file(file)?;
+    let Some(record) = instance::find::of_command(&flags, &with_file)? else {
+        return Ok(Found { config: with_file.resolve()?, record: None });
+    };
+    let told = otherwise.settings();
+    instance::find::refuse_contradiction(&flags, &record, told)?;
+    let (told, recorded) = match otherwise {
+        // Also when it says that there is no etcd.
+        Otherwise::State => (with_file.only(|setting| told.contains(&setting)), record.settings().only(|setting| !told.contains(&setting))),
+        _ => (flags.only(|setting| told.contains(&setting)), record.settings()),
+    };
+    let mut config = told.or(recorded).or(flags).resolve()?;
+    config.instance.clone_from(&record.id);
+    Ok(Found { config, record: Some(record) })
 }
 
 fn main() -> ExitCode {
@@ -137,39 +197,32 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_env("TROUPE_LOG").unwrap_or_else(|_| EnvFilter::new("info,fjall=warn,lsm_tree=warn")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        // It would panic where the log is a file on a full disk.
-        .log_internal_errors(false)
-        .init();
+    log_to_stderr()?;
     memory::refuse_huge_pages();
+    descriptors::take_all();
     troupe_actors::runtime::panics::log_panics();
+    fatal::remember_panics();
     let command = Cli::parse_from(arguments(std::env::args_os())).command;
     if matches!(command, Command::Status(_) | Command::Actors { .. } | Command::Trace { .. } | Command::Why { .. } | Command::Completion { .. }) {
         end_with_the_reader();
     }
+    if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node(_) | Command::Backup { .. } | Command::Restore { .. }) {
+        confinement::keep_private();
+    }
+    if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node(_)) {
+        memory::be_killed_last();
+    }
     match command {
-        Command::Up(arguments) => {
-            memory::forget_startup_code_soon();
-            up::run(*arguments)
-        }
-        Command::ControlPlane(arguments) => {
-            memory::forget_startup_code_soon();
-            daemon::control_plane::run(*arguments)
-        }
-        Command::Node(arguments) => {
-            memory::forget_startup_code_soon();
-            daemon::node::run(*arguments)
-        }
-        Command::Status(arguments) => block_on(status::run(&arguments.resolve()?)),
-        Command::Down { cluster, purge } => block_on(down::run(&cluster.resolve()?, purge)),
+        Command::Up(arguments) => up::run(*arguments),
+        Command::ControlPlane(arguments) => daemon::control_plane::run(*arguments),
+        Command::Node(arguments) => daemon::node::run(*arguments),
+        Command::Status(arguments) => block_on(status::run(&arguments.find(Otherwise::Credentials)?)),
+        Command::Down { cluster, purge } => down::run(cluster.find(Otherwise::Nothing)?, purge),
         Command::Actors { command: Some(command), .. } => block_on(actors::command(command)),
         Command::Actors { command: None, cluster, arguments } => block_on(actors::run(&cluster.resolve()?, &arguments)),
         Command::Trace { cluster, arguments } => block_on(trace::run(&cluster.resolve()?, &arguments)),
         Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
-        Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.resolve()?, &arguments)),
+        Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.find(Otherwise::State)?.config, &arguments)),
         Command::Why { cluster, arguments } => block_on(why::run(&cluster.resolve()?, &arguments)),
         Command::Token(command) => block_on(token::run(command)),
         Command::Completion { shell } => {
@@ -178,6 +231,20 @@ fn run() -> Result<()> {
         }
         Command::Images(command) => images::run(command),
     }
+}
+
+/// Logs as `$TROUPE_LOG` says.
+fn log_to_stderr() -> Result<()> {
+    const USUAL: &str = "info,fjall=warn,lsm_tree=warn,actix_http::h1=off";
+    let wanted = std::env::var("TROUPE_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(USUAL)).context("TROUPE_LOG says nothing usable")?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| log_lines::Lines(std::io::stderr()))
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // It would panic where the log is a file on a full disk.
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(filter).with(lines).with(fatal::LastError).init();
+    Ok(())
 }
 
 /// The command line, with the command that the name of the executable stands for.

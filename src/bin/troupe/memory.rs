@@ -14,6 +14,14 @@ pub fn refuse_huge_pages() {
     }
 }
 
+/// Has the kernel kill any pod before this process when the machine's memory is short, as upstream's kubelet does, and before
+/// its children, until these say otherwise. Where that is not allowed, the kubelet makes pods less safe instead.
+pub fn be_killed_last() {
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-999") {
+        tracing::debug!(%error, "this process is killed for memory as readily as others");
+    }
+}
+
 /// Lets a child that lives a life of its own, and pods in it, have huge pages again. Safe between fork and exec.
 ///
 /// # Errors

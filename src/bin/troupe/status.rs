@@ -1,35 +1,80 @@
 //! `troupe status`: is a cluster up here, and is it well?
 
 use anyhow::Result;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{config::Config, instance, remote::Remote};
+use crate::{
+    Found,
+    config::Config,
+    daemon::safe_command,
+    history::{self, History, Start},
+    instance::{self, CONTROL_PLANE, Record, UP, register},
+    remote::Remote,
+};
 
 /// Prints the state of the daemon, the API server, nodes and pods. An error when something is wrong.
-pub async fn run(config: &Config) -> Result<()> {
-    let whole = instance::running(&config.pid_file());
-    let daemons = ["troupe-control-plane", "troupe-node"].map(|name| (name, instance::running(&config.daemon_pid_file(name))));
-    if whole.is_none() && daemons.iter().all(|(_, pid)| pid.is_none()) {
+pub async fn run(found: &Found) -> Result<()> {
+    let config = &found.config;
+    let mut safe = false;
+    let mut runs = false;
+    for daemon in instance::DAEMONS {
+        let running = instance::running(&config.daemon_pid_file(daemon));
+        let starts = History::of(&config.data_dir, &config.run_dir, daemon).starts();
+        let in_safe_mode = running.is_some() && starts.last().is_some_and(|start| start.safe && start.end.is_none());
+        if let Some(pid) = running {
+            let (title, name) = if daemon == UP { ("troupe", String::new()) } else { ("daemon", format!("{daemon} ")) };
+            println!("{title:<11} {name}running (pid {pid}){}", if in_safe_mode { ", in safe mode" } else { "" });
+        }
+        tell_ends(daemon, &starts);
+        safe |= in_safe_mode;
+        runs |= running.is_some();
+    }
+    if !runs {
+        tell_others(config);
         anyhow::bail!("troupe does not run on this machine; troupe up starts it");
     }
-    if let Some(pid) = whole {
-        println!("troupe      running (pid {pid})");
-    }
-    for (name, pid) in daemons.into_iter().filter_map(|(name, pid)| Some((name, pid?))) {
-        println!("daemon      {name} running (pid {pid})");
+    if safe {
+        println!("safe mode   controllers, scheduler and node are paused; containers run on. Stop it and start as usual to leave it");
     }
     match config.containerd().running_pid() {
         Some(pid) => println!("containerd  ours (pid {pid}), {}", config.containerd().socket().display()),
         None => println!("containerd  not ours"),
     }
+    tell_cluster(config).await
+}
+
+/// How the daemon's earlier starts ended, where that matters.
+fn tell_ends(daemon: &str, starts: &[Start]) {
+    let ended = starts.iter().rev().find_map(|start| start.end.as_ref());
+    if let Some(end) = ended {
+        let unclean = starts.iter().filter(|start| start.end.as_ref().is_some_and(|end| end.how.is_unclean())).count();
+        let noticed = if end.how.leaves_no_time() { "noticed " } else { "" };
+        println!("last end    {daemon} {}, {noticed}at {} ({unclean} of {} starts did not end in good order)", end.how, end.at, starts.len());
+    }
+    if let Some(advice) = history::advice(starts, Timestamp::now(), safe_command(daemon)).filter(|_| daemon == UP || daemon == CONTROL_PLANE) {
+        println!("crash loop  {daemon}: {advice}");
+    }
+}
+
+/// Where clusters do run on this machine.
+fn tell_others(config: &Config) {
+    let boot = instance::kernel::boot().unwrap_or_default();
+    for Record { id, data_dir, run_dir, .. } in register::all().into_iter().filter(|record| record.run_dir != config.run_dir && record.lives(&boot)) {
+        println!("elsewhere   cluster {id}: --data-dir {} --run-dir {}", data_dir.display(), run_dir.display());
+    }
+}
+
+async fn tell_cluster(config: &Config) -> Result<()> {
     let remote = Remote::open(&config.kubeconfig)?;
     let (code, _) = remote.get("/readyz").await?;
     println!("API server  {} at {}", if code == 200 { "ready" } else { "not ready" }, remote.server());
-    let nodes = remote.get_json("/api/v1/nodes").await?;
+    // Whatever the API server knows by now, without a wait for the newest state: it may have much to do.
+    let nodes = remote.get_json("/api/v1/nodes?resourceVersion=0").await?;
     for node in items(&nodes) {
         println!("node        {} {}", text(&node["metadata"]["name"]), if is_ready(node) { "Ready" } else { "NotReady" });
     }
-    let pods = remote.get_json("/api/v1/pods").await?;
+    let pods = remote.get_json("/api/v1/pods?resourceVersion=0").await?;
     let running = items(&pods).filter(|pod| pod["status"]["phase"] == "Running").count();
     println!("pods        {running} of {} running", items(&pods).count());
     println!("kubectl     export KUBECONFIG={}", config.kubeconfig.display());

@@ -56,6 +56,11 @@ impl FakeRuntime {
         self.state.lock().images.offer(image);
     }
 
+    /// The runtime says that it can do this.
+    pub fn offer_features(&self, features: proto::RuntimeFeatures) {
+        self.state.lock().offers.features = Some(features);
+    }
+
     /// What commands of `exec_sync` in a container of this name give.
     pub fn answer_exec(&self, container: &str, output: ExecOutput) {
         self.state.lock().exec.insert(container.to_owned(), output);
@@ -100,17 +105,18 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    async fn status(&self) -> CriResult<proto::RuntimeStatus> {
+    async fn status(&self) -> CriResult<proto::StatusResponse> {
         self.note("status", "")?;
         let conditions =
             ["RuntimeReady", "NetworkReady"].map(|kind| proto::RuntimeCondition { r#type: kind.into(), status: true, ..Default::default() });
-        Ok(proto::RuntimeStatus { conditions: conditions.to_vec() })
+        let status = proto::RuntimeStatus { conditions: conditions.to_vec() };
+        Ok(proto::StatusResponse { status: Some(status), ..self.state.lock().offers.clone() })
     }
 
-    async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, _handler: &str) -> CriResult<String> {
+    async fn run_pod_sandbox(&self, config: proto::PodSandboxConfig, handler: &str) -> CriResult<String> {
         let name = config.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default();
         let mut state = self.state.lock();
-        state.note("run_pod_sandbox", &name)?;
+        state.note("run_pod_sandbox", &format!("{name} {handler}"))?;
         Ok(state.add_sandbox(config))
     }
 

@@ -13,6 +13,8 @@ pub(super) struct State {
     pub sandboxes: BTreeMap<String, FakeSandbox>,
     pub containers: BTreeMap<String, FakeContainer>,
     pub images: Images,
+    /// What its status says beside its conditions.
+    pub offers: proto::StatusResponse,
     pub exec: HashMap<String, ExecOutput>,
     pub calls: Vec<String>,
     pub failures: HashMap<String, VecDeque<CriError>>,

@@ -5,6 +5,7 @@
 //! `HOST.SERVICE.NS.svc.DOMAIN` for headless Services, `1-2-3-4.NS.pod.DOMAIN`, reverse names and `dns-version.DOMAIN`.
 
 mod answer;
+mod decode;
 mod index;
 pub mod view;
 mod zone;
@@ -13,5 +14,6 @@ mod zone;
 mod tests;
 
 pub use answer::{Answer, answer, servfail, truncated};
+pub use decode::decode;
 pub use index::Index;
 pub use zone::{Lookup, Zone};

@@ -45,7 +45,9 @@ fn slice(endpoints: serde_json::Value) -> Slice {
 
 fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
-    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    // Whatever can stand on the wire, not only what people write.
+    let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
+    message.add_query(Query::query(Name::from_labels(labels).expect("a name"), kind));
     message
 }
 
@@ -77,6 +79,21 @@ fn a_headless_service_has_its_ready_endpoints_and_their_hostnames() {
     assert_eq!(data(&ask(&zone, "db-0.db.default.svc.cluster.local.", RecordType::A)), ["10.244.0.5"]);
     assert_eq!(data(&ask(&zone, "10-244-0-6.db.default.svc.cluster.local.", RecordType::A)), ["10.244.0.6"]);
     assert_eq!(ask(&zone, "db-2.db.default.svc.cluster.local.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn no_name_leads_whoever_asks_to_itself_or_to_its_link() {
+    let mut zone = zone();
+    zone.index.add_slice(slice(json!([
+        {"addresses": ["127.0.0.1"], "hostname": "me"}, {"addresses": ["169.254.169.254"]}, {"addresses": ["::ffff:127.0.0.1"]}, {"addresses": ["10.244.0.5"]},
+    ])));
+    assert_eq!(data(&ask(&zone, "db.default.svc.cluster.local.", RecordType::A)), ["10.244.0.5"]);
+    assert!(data(&ask(&zone, "db.default.svc.cluster.local.", RecordType::AAAA)).is_empty());
+    for name in ["me.db.default.svc", "169-254-169-254.default.pod", "127-0-0-1.default.pod", "0-0-0-0.default.pod", "--1.default.pod"] {
+        let reply = ask(&zone, &format!("{name}.cluster.local."), RecordType::ANY);
+        assert_eq!((reply.metadata.response_code, data(&reply)), (ResponseCode::NXDomain, Vec::new()), "{name}");
+    }
+    assert_eq!(data(&ask(&zone, "10-244-0-9.default.pod.cluster.local.", RecordType::A)), ["10.244.0.9"]);
 }
 
 #[test]
@@ -167,4 +184,27 @@ fn an_endpoint_that_leaves_takes_its_names_along() {
     assert_eq!(ask(&zone, "db.default.svc.cluster.local.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
     zone.index.replace_services(Vec::new());
     assert_eq!(ask(&zone, "web.default.svc.cluster.local.", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn no_answer_has_more_records_than_fit() {
+    let mut zone = zone();
+    let ports: Vec<_> = (1..=1000).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let endpoints: Vec<_> = (1..=100).map(|last| json!({"addresses": [format!("10.244.1.{last}")]})).collect();
+    for number in 0..200 {
+        let name = format!("many{number}");
+        let object = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"clusterIP": "None", "ports": ports}});
+        zone.index.add_service(serde_json::from_value(object).expect("a service"));
+        let labels = json!({"kubernetes.io/service-name": name});
+        let object = json!({"metadata": {"name": name, "namespace": "default", "labels": labels}, "endpoints": endpoints, "ports": ports});
+        zone.index.add_slice(serde_json::from_value(object).expect("a slice"));
+    }
+    let records = |name: &str, kind| match answer(&zone, &query(name, kind), 0) {
+        Answer::Reply(reply) => (reply.answers.len(), reply.additionals.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(records("many0.default.svc.cluster.local.", RecordType::SRV), (4096, 100));
+    assert_eq!(records("_p7._tcp.many0.default.svc.cluster.local.", RecordType::SRV), (100, 100));
+    assert_eq!(records("many0.default.svc.cluster.local.", RecordType::A), (100, 0));
+    assert_eq!(records("1.1.244.10.in-addr.arpa.", RecordType::PTR), (64, 0));
 }

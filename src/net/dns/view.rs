@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
+use troupe_addresses::is_unicast;
 
 /// Name, namespace and labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -105,8 +106,9 @@ impl Slice {
 }
 
 impl Endpoint {
+    /// Its addresses, without those that would lead whoever asks to itself or to its link.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().filter_map(|address| address.parse().ok())
+        self.addresses.iter().filter_map(|address| address.parse().ok()).filter(|ip| is_unicast(*ip))
     }
 
     /// The label this endpoint has below its Service: its hostname, else its address with dashes.

@@ -1,11 +1,12 @@
 //! What a name of the cluster stands for.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, hash::Hash, net::IpAddr};
 
 use hickory_proto::rr::{
     Name, RData, Record, RecordType,
     rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT},
 };
+use troupe_addresses::is_unicast;
 
 use super::{
     index::{Index, ServiceKey},
@@ -18,6 +19,11 @@ const TTL: u32 = 30;
 const SHORT_TTL: u32 = 5;
 /// The version of the specification that the records follow.
 const SCHEMA_VERSION: &str = "1.1.0";
+
+/// Records of an answer: more do not fit into the longest reply there is, and whoever may make Services could make them millions.
+const MOST_RECORDS: usize = 4096;
+/// Services that are named for one address.
+const MOST_NAMES: usize = 64;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,8 +145,8 @@ impl Zone {
         }
         let dotted = address.replace('-', ".").parse().map(IpAddr::V4);
         match dotted.or_else(|_| address.replace('-', ":").parse().map(IpAddr::V6)) {
-            Ok(ip) => addresses(name, kind, TTL, [ip]),
-            Err(_) => Lookup::NoName,
+            Ok(ip) if is_unicast(ip) => addresses(name, kind, TTL, [ip]),
+            Ok(_) | Err(_) => Lookup::NoName,
         }
     }
 
@@ -156,8 +162,8 @@ impl Zone {
         if !object.is_headless() {
             return addresses(name, kind, TTL, object.addresses());
         }
-        let ips: Vec<IpAddr> = self.index.slices(namespace, service).flat_map(Slice::ready).flat_map(Endpoint::ips).collect();
-        if ips.is_empty() { Lookup::NoName } else { addresses(name, kind, SHORT_TTL, distinct(ips)) }
+        let ips = distinct(self.index.slices(namespace, service).flat_map(Slice::ready).flat_map(Endpoint::ips));
+        if ips.is_empty() { Lookup::NoName } else { addresses(name, kind, SHORT_TTL, ips) }
     }
 
     fn protocol(&self, protocol: &str, namespace: &str, service: &str) -> Lookup {
@@ -183,28 +189,26 @@ impl Zone {
     /// SRV records of the ports that `wanted` accepts by name and protocol, with their targets' addresses.
     fn ports(&self, question: &Question<'_>, object: &Service, wanted: impl Fn(&str, &str) -> bool) -> Lookup {
         let accepts = |port: &&super::view::Port| wanted(port.name.as_deref().unwrap_or_default(), port.protocol.as_deref().unwrap_or("TCP"));
-        let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+        let (mut answers, mut additionals, mut told) = (Vec::new(), Vec::new(), HashSet::new());
         let own = self.service_name(&(question.namespace.to_owned(), question.service.to_owned()));
         let mut add = |target: Name, ips: Vec<IpAddr>, port: Option<u16>, ttl: u32| {
             let srv = SRV::new(0, 100, port.unwrap_or_default(), target.clone());
             answers.push(Record::from_rdata(question.name.clone(), ttl, RData::SRV(srv)));
-            for record in ips.into_iter().map(|ip| Record::from_rdata(target.clone(), ttl, address(ip))) {
-                if !additionals.contains(&record) {
-                    additionals.push(record);
+            for ip in ips {
+                if told.insert((target.clone(), ip)) {
+                    additionals.push(Record::from_rdata(target.clone(), ttl, address(ip)));
                 }
             }
         };
         if object.is_headless() {
-            for slice in self.index.slices(question.namespace, question.service) {
-                for port in slice.ports.iter().filter(accepts) {
-                    for (endpoint, ip) in slice.ready().flat_map(|endpoint| endpoint.ips().map(move |ip| (endpoint, ip))) {
-                        let target = own.prepend_label(endpoint.label(ip)).unwrap_or_else(|_| own.clone());
-                        add(target, vec![ip], port.port, SHORT_TTL);
-                    }
-                }
+            let slices = self.index.slices(question.namespace, question.service);
+            let all = slices.flat_map(|slice| slice.ports.iter().filter(accepts).flat_map(move |port| ends(slice).map(move |end| (port, end))));
+            for (port, (endpoint, ip)) in all.take(MOST_RECORDS) {
+                let target = own.prepend_label(endpoint.label(ip)).unwrap_or_else(|_| own.clone());
+                add(target, vec![ip], port.port, SHORT_TTL);
             }
         } else {
-            object.spec.ports.iter().filter(accepts).for_each(|port| add(own.clone(), object.addresses(), port.port, TTL));
+            object.spec.ports.iter().filter(accepts).take(MOST_RECORDS).for_each(|port| add(own.clone(), object.addresses(), port.port, TTL));
         }
         if answers.is_empty() { Lookup::NoName } else { Lookup::Found { answers, additionals } }
     }
@@ -212,16 +216,16 @@ impl Zone {
     /// One endpoint by its hostname or dashed address.
     fn host(&self, question: &Question<'_>, host: &str) -> Lookup {
         let ready = self.index.slices(question.namespace, question.service).flat_map(Slice::ready);
-        let ips: Vec<IpAddr> = ready.flat_map(|endpoint| endpoint.ips().filter(|ip| endpoint.label(*ip) == host)).collect();
+        let ips = distinct(ready.flat_map(|endpoint| endpoint.ips().filter(|ip| endpoint.label(*ip) == host)));
         if self.index.service(question.namespace, question.service).is_none() || ips.is_empty() {
             return Lookup::NoName;
         }
-        addresses(question.name, question.kind, SHORT_TTL, distinct(ips))
+        addresses(question.name, question.kind, SHORT_TTL, ips)
     }
 
     fn reverse(&self, name: &Name, ip: IpAddr, kind: RecordType) -> Lookup {
         let mut names = Vec::new();
-        for key in self.index.by_address(ip) {
+        for key in self.index.by_address(ip).take(MOST_NAMES) {
             let service = self.service_name(key);
             if self.index.service(&key.0, &key.1).is_some_and(|object| object.addresses().contains(&ip)) {
                 names.push(service.clone());
@@ -248,13 +252,15 @@ fn reverse_address(name: &Name) -> Option<IpAddr> {
     name.to_ascii().to_lowercase().ends_with(full).then(|| name.parse_arpa_name().ok()).flatten().map(|net| net.addr())
 }
 
-fn distinct<T: PartialEq>(items: Vec<T>) -> Vec<T> {
-    items.into_iter().fold(Vec::new(), |mut kept, item| {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-        kept
-    })
+/// The ready endpoints of a slice by address.
+fn ends(slice: &Slice) -> impl Iterator<Item = (&Endpoint, IpAddr)> {
+    slice.ready().flat_map(|endpoint| endpoint.ips().map(move |ip| (endpoint, ip)))
+}
+
+/// Each once, in their order, and no more than an answer holds.
+fn distinct<T: Eq + Hash + Clone>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.into_iter().filter(|item| seen.insert(item.clone())).take(MOST_RECORDS).collect()
 }
 
 fn address(ip: IpAddr) -> RData {

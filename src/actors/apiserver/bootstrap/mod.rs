@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, GroupVersion, Object},
+    notices::Notices,
     service::{Body, Target, UserInfo, WriteOptions},
     status::Status,
 };
@@ -20,6 +21,9 @@ use super::{
     services::first_address,
     write::{Change, Writer},
 };
+
+/// The name under which the API server itself writes.
+pub const SERVER: &str = "system:apiserver";
 
 /// What the first start is told.
 #[derive(Clone, Debug, Default)]
@@ -99,9 +103,9 @@ impl Core {
         let target =
             Target { resource, version, namespace: text("/metadata/namespace").into(), name: text("/metadata/name").into(), subresource: "".into() };
         let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
-        let user = Arc::new(UserInfo { name: "system:apiserver".into(), groups, ..UserInfo::default() });
+        let user = Arc::new(UserInfo { name: SERVER.into(), groups, ..UserInfo::default() });
         let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
-        Ok(Writer { user, target, options, cause: Cause::root() })
+        Ok(Writer { user, target, options, cause: Cause::root(), notices: Notices::default() })
     }
 
     /// Creates `object` unless it exists.

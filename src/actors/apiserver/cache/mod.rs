@@ -12,16 +12,24 @@ mod sequence;
 mod snapshot;
 mod subscribers;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
-use troupe_api::{meta::Revision, resources::Resource, service::Verb, status::Status};
+use troupe_api::{
+    meta::{Cause, Revision},
+    resources::Resource,
+    service::Verb,
+    status::Status,
+};
 
 use crate::runtime::{host::UnitAddr, system::System};
 
 pub use feed::StoreFeed;
 pub use history::{Change, History};
-pub use resource_actor::{Announce, Apply, Backlog, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
+pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;
 pub use sequence::Sequence;
 pub use snapshot::{ResourceCache, Snapshot};
@@ -58,16 +66,65 @@ impl CacheTable {
     pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext, system: &System) {
         let mut routes = (*self.routes.load_full()).clone();
         for row in rows.iter().filter(|row| is_stored(row)) {
-            routes.entry(row.storage_prefix.clone()).or_insert_with(|| {
-                let cache = Arc::new(ResourceCache::new(row.clone()));
-                let (context, fed) = (context.clone(), cache.clone());
-                let path = format!("apiserver/{}", row.group_resource());
-                let actor = system.spawn(path, ResourceActor::policy(), move |_| ResourceActor::new(fed.clone(), context.clone()));
-                Route { cache, actor }
-            });
+            routes.entry(row.storage_prefix.clone()).or_insert_with(|| start(ResourceCache::new(row.clone()), context, system));
         }
         self.routes.store(Arc::new(routes));
     }
+
+    /// Starts actors for custom resources that have none, and new ones for those of which something else is served now: open watches of
+    /// those end. Returns the caches that are being filled.
+    pub fn add_custom(&self, rows: &[Arc<Resource>], context: &CacheContext, system: &System) -> Vec<Route> {
+        let is_new = |row: &&Arc<Resource>| self.cache(row).is_none_or(|cache| !Arc::ptr_eq(&cache.resource.storage, &row.storage));
+        let mut routes = (*self.routes.load_full()).clone();
+        let mut added = Vec::new();
+        for row in rows.iter().filter(is_new) {
+            // What it loads must not be older than what the feed brings: it begins when the feed knows it.
+            let route = start(ResourceCache::held(row.clone()), context, system);
+            if let Some(before) = routes.insert(row.storage_prefix.clone(), route.clone()) {
+                before.cache.end();
+            }
+            added.push(route);
+        }
+        if !added.is_empty() {
+            self.routes.store(Arc::new(routes));
+        }
+        for route in &added {
+            route.cache.release();
+            route.actor.wake(Begin, Cause::default());
+        }
+        added
+    }
+
+    /// Ends the caches of custom resources that are not in `rows`, and all watches of them.
+    pub fn retain_custom(&self, rows: &[Arc<Resource>], system: &System) {
+        let kept: HashSet<&str> = rows.iter().map(|row| &*row.storage_prefix).collect();
+        let mut routes = (*self.routes.load_full()).clone();
+        let mut gone = Vec::new();
+        routes.retain(|prefix, route| {
+            let stays = !route.cache.resource.is_custom() || kept.contains(&**prefix);
+            if !stays {
+                route.cache.end();
+                gone.push(route.cache.resource.group_resource());
+            }
+            stays
+        });
+        if gone.is_empty() {
+            return;
+        }
+        self.routes.store(Arc::new(routes));
+        for resource in gone {
+            system.stop(&format!("apiserver/{resource}"));
+        }
+    }
+}
+
+fn start(cache: ResourceCache, context: &CacheContext, system: &System) -> Route {
+    let cache = Arc::new(cache);
+    let (context, fed) = (context.clone(), cache.clone());
+    let path = format!("apiserver/{}", cache.resource.group_resource());
+    let policy = ResourceActor::policy(&cache.resource);
+    let actor = system.spawn(path, policy, move |_| ResourceActor::new(fed.clone(), context.clone()));
+    Route { cache, actor }
 }
 
 /// Reviews and the like are answered without being stored; what is stored can be watched.

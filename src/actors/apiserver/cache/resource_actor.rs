@@ -14,14 +14,17 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use troupe_api::{
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
+    resources::Resource,
     service::WatchItem,
-    store::{RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
+    store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
     stored::StoredObject,
 };
 
 use crate::runtime::{
     envelope::{On, Reply},
     host::UnitContext,
+    placement::ArbiterGroup,
+    turn::Turn,
     unit::{Policy, Unit},
 };
 
@@ -65,6 +68,11 @@ pub struct Withdraw {
     pub key: Bytes,
     pub value: Bytes,
 }
+
+/// Changes come from now on: what was held back may be loaded. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Begin;
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +130,8 @@ pub struct ResourceActor {
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
     /// Changes that arrive while the cache is being loaded.
     waiting: Option<Vec<StoreEvent>>,
+    /// Loading has not begun.
+    is_held: bool,
     /// `resource.group`, for causes.
     name: Arc<str>,
     counts: CacheCounts,
@@ -140,14 +150,17 @@ impl ResourceActor {
             loaded_at: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
+            is_held: false,
             name,
             counts,
         }
     }
 
     /// Its state comes from the store, so restarts are cheap to allow.
-    pub fn policy() -> Policy {
-        Policy { mailbox: MAILBOX, intensity: 20, max_backoff: Duration::from_secs(1), ..Policy::default() }
+    pub fn policy(resource: &Resource) -> Policy {
+        // Who renews a lease waits for this cache.
+        let group = if &*resource.plural == "leases" { ArbiterGroup::Leases } else { ArbiterGroup::Serving };
+        Policy { mailbox: MAILBOX, intensity: 20, max_backoff: Duration::from_secs(1), group, ..Policy::default() }
     }
 
     /// Loads the resource. Changes wait meanwhile, so that none is applied to a half-loaded cache.
@@ -163,7 +176,7 @@ impl ResourceActor {
         let (store, cache) = (self.context.store.clone(), self.cache.clone());
         let loading = async move {
             loop {
-                match range_all(&*store, &cache.resource.storage_prefix).await {
+                match range_all(&*store, &cache.resource).await {
                     Ok(loaded) => return loaded,
                     Err(error) => {
                         tracing::warn!(resource = ?cache.resource, %error, "cannot load the resource, will retry");
@@ -197,6 +210,7 @@ impl ResourceActor {
         self.subscribers = Subscribers::default();
         self.cache.publish(snapshot);
         self.cache.applied.advance(revision);
+        self.cache.loaded.advance(Revision(1));
         if let Some(events) = self.waiting.take()
             && !events.is_empty()
         {
@@ -245,7 +259,7 @@ impl ResourceActor {
         snapshot.revision = revision;
         let cause = cause.with_object(self.version(&key, revision));
         let current = match event {
-            StoreEvent::Put { kv, .. } => decode(&self.cache, kv.value, revision),
+            StoreEvent::Put { kv, .. } => decode(&self.cache, kv, cause.trace != 0),
             StoreEvent::Delete { .. } => None,
         };
         let previous = match &current {
@@ -303,9 +317,10 @@ impl ResourceActor {
     }
 }
 
-/// An object that does not decode is left out: one damaged value must not hide all others.
-fn decode(cache: &ResourceCache, value: Bytes, revision: Revision) -> Option<Arc<StoredObject>> {
-    match StoredObject::new(value, revision) {
+/// An object that does not decode is left out: one damaged value must not hide all others. What this server wrote just now is as it is read.
+fn decode(cache: &ResourceCache, value: KeyValue, is_own: bool) -> Option<Arc<StoredObject>> {
+    let revision = value.mod_revision;
+    match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value) } {
         Ok(object) => Some(Arc::new(object)),
         Err(error) => {
             tracing::error!(resource = ?cache.resource, %revision, %error, "a stored object does not decode");
@@ -314,16 +329,19 @@ fn decode(cache: &ResourceCache, value: Bytes, revision: Revision) -> Option<Arc
     }
 }
 
-async fn range_all(store: &dyn Store, prefix: &str) -> Result<(Snapshot, Revision), StoreError> {
+async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, Revision), StoreError> {
+    let prefix = &*resource.storage_prefix;
     let start = keys::resource(prefix);
     let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: None };
     let reply = store.range(request).await?;
     let mut snapshot = Snapshot { revision: reply.revision, ..Snapshot::default() };
+    let mut turn = Turn::default();
     for kv in reply.items {
+        turn.step_bytes(kv.value.len()).await;
         let Some(key) = keys::parse(prefix, &kv.key) else { continue };
-        match StoredObject::new(kv.value, kv.mod_revision) {
+        match resource.read(kv) {
             Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
-            Err(error) => tracing::error!(key = ?kv.key, %error, "a stored object does not decode"),
+            Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }
     }
     Ok((snapshot, reply.revision))
@@ -331,7 +349,12 @@ async fn range_all(store: &dyn Store, prefix: &str) -> Result<(Snapshot, Revisio
 
 impl Unit for ResourceActor {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.load(cx);
+        if self.cache.is_held() {
+            self.is_held = true;
+            self.waiting = Some(Vec::new());
+        } else {
+            self.load(cx);
+        }
         cx.every(TICK, |actor, cx| actor.tick(cx));
     }
 
@@ -352,6 +375,15 @@ impl On<Apply> for ResourceActor {
     fn on(&mut self, message: Apply, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.load_if_stale(cx);
         self.apply(message.0);
+        Reply::Now(())
+    }
+}
+
+impl On<Begin> for ResourceActor {
+    fn on(&mut self, _: Begin, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if std::mem::take(&mut self.is_held) {
+            self.load_now(cx);
+        }
         Reply::Now(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use troupe_api::{
-    meta::{FieldSelector, LabelSelector},
+    meta::{FieldMatcher, LabelMatcher},
     resources::Resource,
     service::{EventType, WatchItem},
     stored::StoredObject,
@@ -19,17 +19,26 @@ pub struct Selection {
     pub namespace: Arc<str>,
     /// Empty for all.
     pub name: Arc<str>,
-    pub labels: LabelSelector,
-    pub fields: FieldSelector,
+    pub labels: LabelMatcher,
+    pub fields: FieldMatcher,
 }
 
 impl Selection {
     pub fn matches(&self, object: &StoredObject) -> bool {
         (self.namespace.is_empty() || self.namespace == object.key.namespace)
             && (self.name.is_empty() || self.name == object.key.name)
-            && (self.labels.is_everything() || self.labels.matches_projection(&object.meta().labels))
-            && (self.fields.is_everything()
-                || self.fields.matches_with(|path| object.selectable_field(&*self.resource.strategy, path).unwrap_or_default()))
+            && self.labels.matches(&object.meta().labels)
+            && self.fields.matches(|path| object.selectable_field(&self.resource, path).unwrap_or_default())
+    }
+
+    /// Whether everything there is, in its namespace, is selected.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether an object has to be decoded for it, unless its fields are known already.
+    pub fn reads_documents(&self) -> bool {
+        self.fields.paths().any(|path| !path.starts_with("metadata."))
     }
 
     /// What the change means for somebody who sees only the selection.

@@ -38,14 +38,24 @@ pub struct Snapshot {
 impl Snapshot {
     /// Objects in key order, of one namespace unless it is empty, behind `after` where given.
     pub fn scan<'a>(&'a self, namespace: &'a str, after: Option<&ObjectKey>) -> impl Iterator<Item = &'a Arc<StoredObject>> + use<'a> {
+        self.entries(namespace, after).map(|(_, object)| object)
+    }
+
+    /// Whether a scan meets more than `most` objects. Looks at none of them.
+    pub fn has_more_than(&self, most: usize, namespace: &str, after: Option<&ObjectKey>) -> bool {
+        self.objects.len() > most && (namespace.is_empty() && after.is_none() || self.entries(namespace, after).nth(most).is_some())
+    }
+
+    fn entries<'a>(
+        &'a self,
+        namespace: &'a str,
+        after: Option<&ObjectKey>,
+    ) -> impl Iterator<Item = (&'a ObjectKey, &'a Arc<StoredObject>)> + use<'a> {
         let start = match after {
             Some(key) => Bound::Excluded(key.clone()),
             None => Bound::Included(ObjectKey::new(namespace, "")),
         };
-        self.objects
-            .range((start, Bound::Unbounded))
-            .map(|(_, object)| object)
-            .take_while(move |object| namespace.is_empty() || &*object.key.namespace == namespace)
+        self.objects.range((start, Bound::Unbounded)).take_while(move |(key, _)| namespace.is_empty() || &*key.namespace == namespace)
     }
 
     /// What makes `newer` of this snapshot. What they share is not looked at.
@@ -67,10 +77,16 @@ pub struct ResourceCache {
     snapshot: ArcSwap<Snapshot>,
     /// The last revision that the snapshot holds.
     pub applied: Sequence,
+    /// Stands at 1 once everything was read; a cache that is not filled answers nothing.
+    pub(super) loaded: Sequence,
+    /// Stands at 1 once another cache, or none, has taken its place: it is not fed any more.
+    ended: Sequence,
     /// The revision of the last change that was sent to the actor.
     sent: AtomicU64,
     /// Set when a change could not be delivered to the actor: it must load everything again.
     pub(super) stale: AtomicBool,
+    /// Set as long as changes may pass by: nothing is loaded then.
+    held: AtomicBool,
     pinned: Mutex<VecDeque<(Instant, Revision, Arc<Snapshot>)>>,
 }
 
@@ -80,10 +96,26 @@ impl ResourceCache {
             resource,
             snapshot: ArcSwap::default(),
             applied: Sequence::default(),
+            loaded: Sequence::default(),
+            ended: Sequence::default(),
             sent: AtomicU64::new(0),
             stale: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             pinned: Mutex::default(),
         }
+    }
+
+    /// A cache that is not loaded before it is released.
+    pub(super) fn held(resource: Arc<Resource>) -> Self {
+        ResourceCache { held: AtomicBool::new(true), ..ResourceCache::new(resource) }
+    }
+
+    pub(super) fn release(&self) {
+        self.held.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
     }
 
     pub fn load(&self) -> Arc<Snapshot> {
@@ -99,6 +131,25 @@ impl ResourceCache {
         self.applied.get() > Revision::ZERO
     }
 
+    /// Resolves once everything that exists has been read.
+    pub async fn filled(&self) {
+        self.loaded.reached(Revision(1)).await;
+    }
+
+    /// Resolves once it holds every change of its own up to `revision`, or will never.
+    pub async fn shows(&self, revision: Revision) {
+        tokio::select! {
+            biased;
+            () = self.applied.reached(revision) => {}
+            () = self.ended.reached(Revision(1)) => {}
+        }
+    }
+
+    /// Nobody feeds it any more.
+    pub(super) fn end(&self) {
+        self.ended.advance(Revision(1));
+    }
+
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
     }
@@ -109,6 +160,7 @@ impl ResourceCache {
 
     /// Waits until this cache holds every change up to `revision`; `dispatched` is how far the store's watch has been routed.
     pub async fn fresh(&self, revision: Revision, dispatched: &Sequence) {
+        self.filled().await;
         dispatched.reached(revision).await;
         self.applied.reached(Revision(self.sent.load(Ordering::SeqCst))).await;
     }

@@ -270,7 +270,7 @@ impl Batch {
             }
             Err(CommitError::Lost(newer)) => {
                 self.chains.remove(quota);
-                match newer.clone().map(stored).transpose() {
+                match newer.clone().map(|kv| stored(resource, kv)).transpose() {
                     Ok(Some(newer)) => drop(self.versions.insert(quota.to_owned(), newer)),
                     _ => drop(self.versions.remove(quota)),
                 }

@@ -4,6 +4,7 @@
 //! taken by compare-and-swap, so no two servers hand out the same one. What a crash leaves behind, `repair` finds.
 
 mod addresses;
+mod external;
 mod families;
 mod needs;
 mod ports;
@@ -11,7 +12,7 @@ mod repair;
 
 use troupe_api::{
     meta::{Object, ObjectKey, Revision},
-    resources::Resource,
+    resources::{Resource, validation::service},
     service::Target,
     status::{FieldError, Status},
     stored::StoredObject,
@@ -63,12 +64,21 @@ impl Core {
         if !is_service(&writer.target.resource) || !writer.target.subresource.is_empty() {
             return Ok(Allocation::default());
         }
-        let invalid = |errors| Status::invalid("", "Service", new.name(), errors);
-        let errors = families::check(new, &self.service_cidrs);
-        if !errors.is_empty() {
-            return Err(invalid(errors));
+        let mut errors = families::complete(new, old, &self.service_cidrs);
+        if let (Some(old), true) = (old, errors.is_empty()) {
+            errors.extend(service::address_changes(new, old));
         }
-        families::complete(new, &self.service_cidrs);
+        let (first, last) = (self.node_ports.start(), self.node_ports.end());
+        errors.extend(needs::impossible_ports(new).into_iter().map(|(field, port)| {
+            let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            FieldError::invalid(field, port, why)
+        }));
+        if external::has_any(new) {
+            errors.extend(external::check(new, old, &external::InUse::read(&*self.listers, &self.service_cidrs)));
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("", "Service", new.name(), errors));
+        }
         let needs = needs::of(new, old);
         let mut allocation =
             Allocation { released_ips: needs.released_ips.clone(), released_ports: needs.released_ports.clone(), ..Allocation::default() };

@@ -1,5 +1,7 @@
 //! What a Service holds, and what a write of it takes and lets go. Pure.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 use troupe_api::meta::Object;
 
@@ -61,6 +63,16 @@ fn needs_health_check(service: &Object) -> bool {
     kind(service) == "LoadBalancer" && service.str(&["spec", "externalTrafficPolicy"]) == "Local"
 }
 
+/// Node ports that the client names and that are no port numbers, with their places.
+pub fn impossible_ports(service: &Object) -> Vec<(String, i64)> {
+    let number = |value: Option<&Value>| value.and_then(Value::as_i64).filter(|port| u16::try_from(*port).is_err());
+    let entries = if has_node_ports(service) { service.list(&["spec", "ports"]) } else { &[] };
+    let of_entries =
+        entries.iter().enumerate().filter_map(|(index, entry)| Some((format!("spec.ports[{index}].nodePort"), number(entry.get("nodePort"))?)));
+    let health = number(service.get(&["spec", "healthCheckNodePort"])).filter(|_| needs_health_check(service));
+    of_entries.chain(health.map(|port| ("spec.healthCheckNodePort".to_owned(), port))).collect()
+}
+
 fn strings(service: &Object, field: &str) -> Vec<String> {
     service.list(&["spec", field]).iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
@@ -90,7 +102,7 @@ pub fn of(new: &Object, old: Option<&Object>) -> Needs {
         ips: if has_addresses(new) { ip_needs(new, &before.ips) } else { Vec::new() },
         ports: port_needs(new, &before.ports),
         released_ips: before.ips.iter().filter(|ip| !kept.ips.contains(ip)).cloned().collect(),
-        released_ports: before.ports.iter().filter(|port| !kept.ports.contains(port)).copied().collect(),
+        released_ports: before.ports.iter().filter(|port| kept.ports.binary_search(port).is_err()).copied().collect(),
     }
 }
 
@@ -106,26 +118,28 @@ fn ip_needs(new: &Object, before: &[String]) -> Vec<IpNeed> {
 }
 
 fn port_needs(new: &Object, before: &[u16]) -> Vec<PortNeed> {
-    let mut needs: Vec<(Option<i64>, PortNeed)> = Vec::new();
+    let mut needs: Vec<PortNeed> = Vec::new();
     let allocates = kind(new) != "LoadBalancer" || new.get(&["spec", "allocateLoadBalancerNodePorts"]) != Some(&Value::Bool(false));
     let entries = if has_node_ports(new) { new.list(&["spec", "ports"]) } else { &[] };
-    let mut explicit: Vec<(Option<i64>, u16)> = Vec::new();
+    let (mut asked, mut shared) = (HashSet::new(), HashMap::new());
     for (index, entry) in entries.iter().enumerate() {
         let Some(requested) = port_at(entry, "nodePort") else { continue };
-        explicit.push((entry.get("port").and_then(Value::as_i64), requested));
-        let known = before.contains(&requested) || needs.iter().any(|(_, need)| need.requested == Some(requested));
-        if !known {
-            needs.push((None, PortNeed { place: PortPlace::Ports(vec![index]), requested: Some(requested) }));
+        if before.binary_search(&requested).is_err() && asked.insert(requested) {
+            needs.push(PortNeed { place: PortPlace::Ports(vec![index]), requested: Some(requested) });
         }
     }
     for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| allocates && port_at(entry, "nodePort").is_none()) {
         let number = entry.get("port").and_then(Value::as_i64);
-        match needs.iter_mut().find(|(shared, _)| shared.is_some() && *shared == number) {
-            Some((_, PortNeed { place: PortPlace::Ports(places), .. })) => places.push(index),
-            _ => needs.push((number, PortNeed { place: PortPlace::Ports(vec![index]), requested: None })),
+        let known = number.and_then(|number| shared.get(&number)).and_then(|at: &usize| needs.get_mut(*at));
+        if let Some(PortNeed { place: PortPlace::Ports(places), .. }) = known {
+            places.push(index);
+            continue;
         }
+        if let Some(number) = number {
+            shared.insert(number, needs.len());
+        }
+        needs.push(PortNeed { place: PortPlace::Ports(vec![index]), requested: None });
     }
-    let mut needs: Vec<PortNeed> = needs.into_iter().map(|(_, need)| need).collect();
     if needs_health_check(new) {
         let requested = new.int(&["spec", "healthCheckNodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         if requested.is_none_or(|port| !before.contains(&port)) {
@@ -190,6 +204,14 @@ mod tests {
         let needs = of(&new, Some(&old));
         assert_eq!(needs, Needs { released_ips: vec!["10.96.0.7".into()], released_ports: vec![30080], ..Needs::default() });
         assert_eq!(of(&old, Some(&old)), Needs::default(), "what it has it keeps");
+    }
+
+    #[test]
+    fn node_ports_that_are_no_port_numbers_are_found() {
+        let ports = json!([{"port": 80, "nodePort": 70_000}, {"port": 81, "nodePort": 30_000}, {"port": 82, "nodePort": -1}]);
+        let new = service(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 1 << 20, "ports": ports}));
+        let found = ["spec.ports[0].nodePort", "spec.ports[2].nodePort", "spec.healthCheckNodePort"].map(str::to_owned);
+        assert_eq!(impossible_ports(&new), found.into_iter().zip([70_000, -1, 1 << 20]).collect::<Vec<_>>());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::apiserver::{
 
 /// PUT of a Namespace: takes its finalizers and nothing else. When the last one of a terminating namespace goes, so does the namespace.
 pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
-    let decoded = objects::decode(&objects::body_kind(&writer.target), body, writer.options.field_validation)?;
+    let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let wanted = decoded.object;
     check_update(&writer.target, &wanted)?;
     let transform: Transform = Arc::new(move |namespace| {

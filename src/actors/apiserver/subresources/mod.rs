@@ -21,6 +21,9 @@ use super::{
     write::{Change, Writer},
 };
 
+/// What is said to strategic merge patches of custom resources.
+const NO_STRATEGIC_MERGE: &str = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+
 /// POST.
 pub async fn create(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
     let resource = &writer.target.resource;
@@ -43,6 +46,9 @@ pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply,
 
 /// PATCH.
 pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
+    if patch_type == PatchType::StrategicMerge && writer.target.resource.is_custom() {
+        return Err(Status::unsupported_media_type(NO_STRATEGIC_MERGE));
+    }
     match &*writer.target.subresource {
         "scale" => scale::patch(core, &writer, patch_type, patch).await,
         _ => core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
@@ -51,14 +57,13 @@ pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: By
 
 /// Decodes the body of a subresource or an unstored resource, and lets admission see it.
 async fn admitted_body(core: &Core, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
-    let decoded = objects::decode(&objects::body_kind(&writer.target), body, writer.options.field_validation)?;
-    let (mut object, mut warnings) = (decoded.object, decoded.warnings);
+    let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
+    let mut object = decoded.object;
     let mut admission = writer.admission(core, Operation::Create, Some(&mut object), None);
     core.admission.admit(&mut admission).await?;
-    warnings.append(&mut admission.warnings);
     let admission = writer.admission(core, Operation::Create, Some(&mut object), None);
     core.admission.validate(&admission).await?;
-    Ok((object, warnings))
+    Ok((object, decoded.warnings))
 }
 
 /// `Status` Success with code 201: what upstream answers to bindings and evictions.

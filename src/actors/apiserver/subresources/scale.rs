@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::Object,
-    resources::scale::{set_replicas, to_scale},
+    meta::{GroupResource, Object},
+    resources::{
+        scale::{set_replicas, to_scale},
+        validation::{self, names},
+    },
     service::{ApiReply, Body, FieldValidation, PatchType, ReplyBody, Target},
     status::{FieldError, Status},
     stored::StoredObject,
@@ -19,19 +22,22 @@ use crate::apiserver::{
 
 /// The Scale of a workload.
 pub fn get(target: &Target, object: &StoredObject) -> ApiReply {
-    ApiReply::ok(ReplyBody::Tree(to_scale(&target.resource, &object.to_object())))
+    ApiReply::ok(ReplyBody::Tree(to_scale(target.served().strategy.scale_paths(), &object.to_object())))
 }
 
 /// PUT of a Scale.
 pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
-    let decoded = objects::decode(&objects::body_kind(&writer.target), body, writer.options.field_validation)?;
-    let scale = decoded.object;
+    let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
+    let mut scale = decoded.object;
     check_update(&writer.target, &scale)?;
+    scale.set(&["metadata", "namespace"], &*writer.target.namespace);
     check_scale(&scale)?;
+    let target = writer.target.clone();
     let transform: Transform = Arc::new(move |workload| {
+        check_uid(&target, &scale, workload)?;
         let mut new = workload.clone();
         new.remove(&["metadata", "resourceVersion"]);
-        set_replicas(&mut new, &scale);
+        set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
         Ok(new)
     });
     finish(core, writer, transform, decoded.warnings).await
@@ -39,18 +45,18 @@ pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
 
 /// PATCH of a Scale.
 pub async fn patch(core: &Core, writer: &Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
-    let gvk = objects::body_kind(&writer.target);
-    let schema = objects::schema(&gvk)?;
+    let schema = objects::body_schema(&writer.target)?;
     let target = writer.target.clone();
     let patch_type = if patch_type == PatchType::Apply { PatchType::Merge } else { patch_type };
     let transform: Transform = Arc::new(move |workload| {
-        let current = to_scale(&target.resource, workload);
+        let current = to_scale(target.served().strategy.scale_paths(), workload);
         let scale = troupe_api::patch::apply(patch_type, &patch, &current, &schema)?;
-        let scale = objects::decode(&gvk, Body::Tree(scale), FieldValidation::Ignore)?.object;
+        let scale = objects::decode(&schema, Body::Tree(scale), FieldValidation::Ignore)?.object;
         check_update(&target, &scale)?;
         check_scale(&scale)?;
+        check_uid(&target, &scale, workload)?;
         let mut new = workload.clone();
-        set_replicas(&mut new, &scale);
+        set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
         Ok(new)
     });
     finish(core, writer, transform, Vec::new()).await
@@ -59,16 +65,24 @@ pub async fn patch(core: &Core, writer: &Writer, patch_type: PatchType, patch: B
 async fn finish(core: &Core, writer: &Writer, transform: Transform, warnings: Vec<String>) -> Result<ApiReply, Status> {
     let reply = core.update(writer, Change::Transform(transform), warnings).await?;
     let (code, warnings) = (reply.code, reply.warnings.clone());
-    let scale = to_scale(&writer.target.resource, &reply.into_tree()?);
+    let scale = to_scale(writer.target.served().strategy.scale_paths(), &reply.into_tree()?);
     Ok(ApiReply { body: ReplyBody::Tree(scale), code, warnings })
 }
 
 fn check_scale(scale: &Object) -> Result<(), Status> {
-    match scale.int(&["spec", "replicas"]) {
-        Some(replicas) if replicas < 0 => {
-            let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-            Err(Status::invalid("autoscaling", "Scale", scale.name(), vec![error]))
-        }
-        _ => Ok(()),
+    let mut errors = validation::metadata(scale, true, names::subdomain);
+    if let Some(replicas) = scale.int(&["spec", "replicas"]).filter(|replicas| *replicas < 0) {
+        errors.push(FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0"));
     }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("autoscaling", "Scale", scale.name(), errors)) }
+}
+
+/// A scale that names a uid is meant for that workload and no later one of its name.
+fn check_uid(target: &Target, scale: &Object, workload: &Object) -> Result<(), Status> {
+    if scale.uid().is_empty() || scale.uid() == workload.uid() {
+        return Ok(());
+    }
+    let resource = GroupResource::new(target.resource.group.clone(), format!("{}/scale", target.resource.plural));
+    let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", scale.uid(), workload.uid());
+    Err(Status::conflict(&resource, workload.name(), why))
 }

@@ -9,8 +9,14 @@ use troupe_api::{
 use super::admitted_body;
 use crate::apiserver::{VirtualRequest, core::Core, write::Writer};
 
+/// The longest body: anybody with an account may ask about themselves, and no question is nearly as long as an object may be.
+const LONGEST: usize = 128 << 10;
+
 /// POST on a resource or subresource that is not stored.
 pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+    if body.encoded_len() > LONGEST {
+        return Err(Status::too_large(format!("limit is {LONGEST}")));
+    }
     let parent = parent(core, writer).await?;
     let (body, warnings) = admitted_body(core, writer, body).await?;
     for answers in &core.virtual_resources {

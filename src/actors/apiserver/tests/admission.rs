@@ -86,3 +86,35 @@ async fn a_new_node_is_tainted_until_it_is_ready() {
     let node = api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})).await;
     assert_eq!(node.list(&["spec", "taints"])[0], json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
 }
+
+#[actix::test]
+async fn a_claim_grows_only_when_it_is_bound_and_its_class_lets_it() {
+    let api = boot().await;
+    let class = |name: &str, expands: bool| {
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+        "provisioner": "p", "allowVolumeExpansion": expands})
+    };
+    api.create(class("fixed", false)).await;
+    api.create(class("growing", true)).await;
+    let bound = |class: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": class, "namespace": "default"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let grow = async |class: &str| {
+        let mut claim = api.get("persistentvolumeclaims", "default", class).await.expect("there");
+        claim.set(&["spec", "resources", "requests", "storage"], "2Gi");
+        api.try_update(Value::Object(claim.root().clone())).await.map(drop).map_err(|status| status.message)
+    };
+    for class in ["fixed", "growing"] {
+        let mut claim = api.create(bound(class)).await;
+        let unbound = format!("persistentvolumeclaims \"{class}\" is forbidden: Only bound persistent volume claims can be expanded");
+        let refusal = grow(class).await.expect_err("is refused");
+        assert!(refusal == unbound || refusal.contains("is invalid"), "{refusal}");
+        claim.set(&["status", "phase"], "Bound");
+        let status = api.subresource("persistentvolumeclaims", "default", class, "status");
+        api.try_update_at(status, Value::Object(claim.root().clone())).await.expect("the status is written");
+    }
+    assert_eq!(grow("growing").await, Ok(()));
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    assert_eq!(grow("fixed").await, Err(format!("persistentvolumeclaims \"fixed\" is forbidden: {why}")));
+}

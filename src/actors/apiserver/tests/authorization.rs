@@ -5,6 +5,7 @@ use troupe_api::{
     ApiService,
     auth::rbac::Rbac,
     meta::Cause,
+    notices::Notices,
     service::{ApiCall, Operation, UserInfo},
     status::{Reason, Status},
     store::memory::MemoryStore,
@@ -50,7 +51,10 @@ async fn prepared() -> (TestApi, TestApi) {
 async fn read_namespace(api: &TestApi, name: &str) -> Result<(), Status> {
     let user = Arc::new(UserInfo { name: "bob".into(), groups: vec!["system:authenticated".into()], ..UserInfo::default() });
     let operation = Operation::Get { resource_version: None };
-    api.server.call(ApiCall { user, target: api.target("namespaces", "", name), operation, cause: Cause::root() }).await.map(drop)
+    api.server
+        .call(ApiCall { user, target: api.target("namespaces", "", name), operation, cause: Cause::root(), notices: Notices::default() })
+        .await
+        .map(drop)
 }
 
 #[actix::test]

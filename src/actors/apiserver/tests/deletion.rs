@@ -67,6 +67,17 @@ async fn a_dry_run_deletes_nothing() {
 }
 
 #[actix::test]
+async fn a_grace_that_no_clock_counts_is_refused() {
+    let api = boot().await;
+    config_map(&api, "a", &[]).await;
+    let options = DeleteOptions { grace_period_seconds: Some(1 << 62), ..DeleteOptions::default() };
+    let status = api.delete("configmaps", "default", "a", options).await.expect_err("is refused");
+    let want =
+        "DeleteOptions.meta.k8s.io \"\" is invalid: gracePeriodSeconds: Invalid value: 4611686018427387904: must be less than or equal to 2147483647";
+    assert_eq!((status.code, status.message.as_str()), (422, want));
+}
+
+#[actix::test]
 async fn a_namespace_stays_until_it_is_finalized() {
     let api = boot().await;
     api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}, "spec": {"finalizers": ["kubernetes"]}})).await;

@@ -9,9 +9,11 @@ use troupe_api::{
         certificates::Draft,
         chain::{AuthorizerChain, Masters},
         node::NodeAuthorizer,
+        peer,
         rbac::Rbac,
     },
     meta::Cause,
+    notices::Notices,
     service::{ApiCall, Body, ListOptions, Operation, PatchType, Target, UserInfo, WriteOptions},
     status::Status,
     store::memory::MemoryStore,
@@ -35,7 +37,7 @@ async fn guarded() -> TestApi {
 async fn call(api: &TestApi, user: &str, target: Target, operation: Operation) -> Result<ApiReply, Status> {
     let groups = if user.starts_with("system:node:") { vec!["system:nodes".into()] } else { Vec::new() };
     let user = Arc::new(UserInfo { name: user.into(), groups, ..UserInfo::default() });
-    api.server.call(ApiCall { user, target, operation, cause: Cause::root() }).await
+    api.server.call(ApiCall { user, target, operation, cause: Cause::root(), notices: Notices::default() }).await
 }
 
 async fn create(api: &TestApi, user: &str, target: Target, object: Value) -> Result<ApiReply, Status> {
@@ -56,6 +58,68 @@ const ONE: &str = "system:node:one";
 
 fn node(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+}
+
+/// A node's own client, whose connection comes from `peer`.
+async fn patch_from(api: &TestApi, peer: &str, target: Target, patch: Value) -> Result<ApiReply, Status> {
+    let mut user = UserInfo { name: ONE.into(), groups: vec!["system:nodes".into()], ..UserInfo::default() };
+    peer::note(&mut user, Some(peer.parse().expect("an address")));
+    let operation = Operation::Patch { patch_type: PatchType::Merge, body: patch.to_string().into(), options: WriteOptions::default() };
+    api.server.call(ApiCall { user: Arc::new(user), target, operation, cause: Cause::root(), notices: Notices::default() }).await
+}
+
+fn reports(kind: &str, address: &str) -> Value {
+    json!({"status": {"addresses": [{"type": "Hostname", "address": "one"}, {"type": kind, "address": address}]}})
+}
+
+#[actix::test]
+async fn a_node_reports_no_address_of_others_or_of_the_cluster() {
+    let api = guarded().await;
+    let range =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12"]}});
+    api.create(range).await;
+    api.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})).await;
+    let servers = json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443}]}]);
+    api.create(json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": servers}))
+        .await;
+    for (name, address) in [("one", "192.0.2.2"), ("two", "192.0.2.3")] {
+        let mut made = node(name);
+        made["status"] = json!({"addresses": [{"type": "InternalIP", "address": address}]});
+        api.create(made).await;
+    }
+    let status = || api.subresource("nodes", "", "one", "status");
+    let mine = "192.0.2.2";
+    patch_from(&api, mine, status(), reports("InternalIP", "192.0.2.9")).await.expect("machines have several addresses");
+    for (kind, address, why) in [
+        ("InternalIP", "192.0.2.1", "the API server's"),
+        ("ExternalIP", "10.96.0.1", "in the range of the cluster's services"),
+        ("InternalIP", "127.0.0.1", "not an address that one machine has"),
+        ("InternalIP", "169.254.169.254", "not an address that one machine has"),
+        ("InternalIP", "::ffff:192.0.2.3", "node \"two\"'s"),
+        ("InternalDNS", "two", "node \"two\"'s"),
+        ("Hostname", "kubernetes.default.svc", "in the range of the cluster's services"),
+        ("Hostname", "kubernetes", "the API server's"),
+    ] {
+        let refused = message(patch_from(&api, mine, status(), reports(kind, address)).await);
+        let wanted = format!("nodes \"one\" is forbidden: node \"one\" is not allowed to report the address {address:?}, which is {why}");
+        assert_eq!(refused, wanted);
+    }
+    patch_from(&api, "192.0.2.3", status(), reports("InternalIP", "192.0.2.3")).await.expect("it has that machine's address now");
+    patch_from(&api, "192.0.2.1", status(), reports("InternalIP", "192.0.2.1")).await.expect("it is on the API server's machine");
+}
+
+#[actix::test]
+async fn a_node_gives_itself_no_range_of_pods_addresses() {
+    let api = guarded().await;
+    let mut grabbing = node("one");
+    grabbing["spec"] = json!({"podCIDR": "0.0.0.0/0", "podCIDRs": ["0.0.0.0/0"]});
+    let refused = message(create(&api, ONE, api.target("nodes", "", ""), grabbing).await);
+    assert_eq!(refused, "nodes \"one\" is forbidden: node \"one\" is not allowed to set podCIDR");
+    create(&api, ONE, api.target("nodes", "", ""), node("one")).await.expect("registers");
+    for spec in [json!({"podCIDR": "0.0.0.0/0"}), json!({"podCIDRs": ["10.244.7.0/24"]})] {
+        let refused = message(patch(&api, ONE, api.target("nodes", "", "one"), json!({"spec": spec})).await);
+        assert!(refused.ends_with("is not allowed to set podCIDR"), "{refused}");
+    }
 }
 
 #[actix::test]

@@ -18,6 +18,7 @@ const WORKERS: usize = 16;
 impl Core {
     /// Deletes what `list` selects. Objects that go meanwhile do not matter; the first other failure ends it.
     pub async fn delete_collection(&self, writer: &Writer, delete: &DeleteOptions, list: &ListOptions) -> Result<ApiReply, Status> {
+        delete.validate()?;
         let reply = self.list_objects(&writer.target, list).await?;
         let ReplyBody::List(listed) = &reply.body else { return Err(Status::internal("a list answers with a list")) };
         let mut deletions = stream::iter(listed.items.clone()).map(|object| self.delete_one(writer, delete, object)).buffer_unordered(WORKERS);

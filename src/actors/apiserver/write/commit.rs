@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{Cause, Object, ObjectKey, Revision},
+    meta::{
+        Cause, Object, ObjectKey, Revision,
+        limits::{Excess, MAX_STORED_DEPTH, is_deeper},
+    },
     resources::Resource,
     status::Status,
     store::{KeyValue, StoreError, keys},
@@ -18,6 +21,9 @@ use crate::apiserver::{
     cache::{Announce, Route, Withdraw},
     core::{Core, store_status},
 };
+
+/// The largest object, whatever the store: what etcd takes in one request, less what is around it.
+const MAX_STORED: usize = (3 << 19) - 1024;
 
 /// How long a reply waits for the cache; the write itself is durable by then.
 const WAIT_APPLIED: Duration = Duration::from_secs(10);
@@ -41,15 +47,24 @@ impl From<StoreError> for CommitError {
     }
 }
 
+/// The bytes of an object that may be stored: whatever made it, it must be readable again, and no larger than etcd takes.
+fn storable(object: &Object) -> Result<Bytes, Status> {
+    if object.root().values().any(|value| is_deeper(value, MAX_STORED_DEPTH - 1)) {
+        return Err(Status::bad_request(format!("the object {}", Excess::Depth)));
+    }
+    let value = encode_for_store(object);
+    if value.len() > MAX_STORED { Err(Status::too_large(format!("limit is {MAX_STORED}"))) } else { Ok(value) }
+}
+
 /// The stored form of a commit's value, as the store handed it back.
-pub fn stored(kv: KeyValue) -> Result<Arc<StoredObject>, Status> {
-    StoredObject::new(kv.value, kv.mod_revision).map(Arc::new).map_err(Status::internal)
+pub fn stored(resource: &Resource, kv: KeyValue) -> Result<Arc<StoredObject>, Status> {
+    resource.read(kv).map(Arc::new).map_err(Status::internal)
 }
 
 impl Core {
     /// Writes `object` where nothing stands.
     pub async fn commit_create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
-        let value = encode_for_store(object);
+        let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
         let route = self.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
@@ -66,7 +81,7 @@ impl Core {
         expected: Revision,
         cause: &Cause,
     ) -> Result<Arc<StoredObject>, CommitError> {
-        let value = encode_for_store(object);
+        let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
         let route = self.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
@@ -125,7 +140,7 @@ struct Written<'a> {
 }
 
 async fn wait_applied(route: &Route, revision: Revision) {
-    if tokio::time::timeout(WAIT_APPLIED, route.cache.applied.reached(revision)).await.is_err() {
+    if tokio::time::timeout(WAIT_APPLIED, route.cache.shows(revision)).await.is_err() {
         tracing::warn!(resource = ?route.cache.resource, %revision, "the watch cache lags behind a committed write");
     }
 }

@@ -25,12 +25,16 @@ impl Core {
     /// Creates the object in `body`.
     pub async fn create(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
-        let decoded = objects::decode(&target.resource.gvk(&target.version), body, writer.options.field_validation)?;
+        let decoded = objects::decode(&*objects::schema(target)?, body, writer.options.field_validation)?;
         self.create_object(writer, decoded.object, decoded.warnings, Ownership::Track).await
     }
 
     /// Creates a decoded object, under a generated name where it wants one.
     pub async fn create_object(&self, writer: &Writer, mut object: Object, warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
+        if writer.target.resource.is_terminating {
+            return Err(Status::method_not_allowed("create not allowed while custom resource definition is terminating"));
+        }
+        self.check_room_to_create(writer)?;
         names::settle_namespace(&writer.target, &mut object)?;
         objects::finish(&writer.target, &mut object)?;
         if !object.resource_version().is_empty() {
@@ -47,18 +51,16 @@ impl Core {
             }
         }
         object.set(&["metadata", "name"], names::generate(&base, &mut self.recorder.system().rng()));
-        let resource = writer.target.group_resource();
-        let name = object.name().to_owned();
         self.create_once(writer, object, warnings, ownership).await.map_err(|mut status| {
             if status.is_already_exists() {
-                status.message = format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object");
+                status.message.push_str(", the server was not able to generate a unique name for the object");
             }
             status
         })
     }
 
     async fn create_once(&self, writer: &Writer, mut object: Object, mut warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
-        let resource = &writer.target.resource;
+        let version = writer.target.served();
         if ownership == Ownership::Track {
             // The status that prepare_create makes is nobody's.
             let mut owned = object.clone();
@@ -70,10 +72,9 @@ impl Core {
         }
         let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
         self.admission.admit(&mut admission).await?;
-        warnings.append(&mut admission.warnings);
         warnings.extend(metadata::dedup_owners(&mut object));
-        metadata::fill_system_fields(&mut object, &*resource.strategy, &*self.clock, &mut self.recorder.system().rng());
-        resource.strategy.prepare_create(&mut object, &writer.context(self));
+        metadata::fill_system_fields(&mut object, &*version.strategy, &*self.clock, &mut self.recorder.system().rng());
+        version.strategy.prepare_create(&mut object, &writer.context(self));
         let allocated = self.allocate(writer, &mut object, None).await?;
         let result = self.validate_and_commit_create(writer, &mut object, &mut warnings).await;
         let settlement = match &result {
@@ -82,11 +83,22 @@ impl Core {
             _ => Settlement::Dropped,
         };
         self.settle_allocation(allocated, settlement).await;
-        let body = result.map_err(|error| match error {
-            CommitError::Lost(_) => Status::already_exists(&writer.target.group_resource(), object.name()),
-            CommitError::Failed(status) | CommitError::Unclear(status) => status,
-        })?;
+        let body = match result {
+            Ok(body) => body,
+            Err(CommitError::Lost(_)) => return Err(self.occupied(writer, &object).await),
+            Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
+        };
         Ok(ApiReply { warnings, ..ApiReply::created(body) })
+    }
+
+    /// The 409 of a create where something stands: it tells whether that is about to go.
+    async fn occupied(&self, writer: &Writer, object: &Object) -> Status {
+        let mut status = Status::already_exists(&writer.target.group_resource(), object.name());
+        let there = self.read_live(&writer.target.resource, &object.key()).await.ok().flatten();
+        if there.is_some_and(|there| there.meta().deletion_timestamp.is_some()) {
+            status.message.insert_str(0, "object is being deleted: ");
+        }
+        status
     }
 
     async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
@@ -108,12 +120,15 @@ impl Core {
 
     async fn validate_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let resource = &writer.target.resource;
-        let mut errors = resource.validate_create(object);
+        let mut errors = resource.validate_create(writer.target.served(), object);
         errors.extend(objects::missing_fields(resource, object, &errors)?);
+        if errors.is_empty() {
+            errors.extend(self.unreadable_parameters(&writer.user, &writer.target, object, None));
+        }
         if !errors.is_empty() {
             return Err(writer.invalid(object.name(), errors));
         }
-        warnings.extend(resource.strategy.warnings(object));
+        warnings.extend(resource.warnings(object, None, &writer.target.subresource));
         self.check_escalation(&writer.user, &writer.target, object, None)?;
         let admission = writer.admission(self, Operation::Create, Some(object), None);
         self.admission.validate(&admission).await

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
 use serde_json::json;
 use troupe_api::{
     admission::Operation,
     meta::{
         Object, Revision,
-        time::{format_time, parse_time},
+        time::{format_time, parse_time, shifted_by_seconds},
     },
     resources::Resource,
     service::{ApiReply, DeleteOptions, Propagation, ReplyBody},
@@ -40,6 +39,7 @@ pub enum Deletion {
 impl Core {
     /// DELETE of one object.
     pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
+        options.validate()?;
         let resource = &writer.target.resource;
         let key = writer.target.key();
         let mut current = self.read_live(resource, &key).await?;
@@ -47,7 +47,7 @@ impl Core {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             match self.try_delete(writer, options, &version).await {
                 Ok(reply) => return Ok(reply),
-                Err(CommitError::Lost(newer)) => current = newer.map(stored).transpose()?,
+                Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
         }
@@ -109,6 +109,9 @@ pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jif
         Grace::Seconds(seconds) => Some(seconds),
     };
     metadata::set_finalizers(&mut new, propagate(metadata::finalizers(old), options.propagation, resource.strategy.orphans_by_default()));
+    if !old.is_terminating() {
+        resource.strategy.begin_deletion(&mut new, now);
+    }
     let namespace = is_namespace(resource);
     let held = !metadata::finalizers(&new).is_empty() || namespace && !old.list(&["spec", "finalizers"]).is_empty();
     if !held && graceful.is_none_or(|seconds| seconds == 0) {
@@ -133,7 +136,7 @@ enum Grace {
 }
 
 fn grace(resource: &Resource, new: &mut Object, old: &Object, options: &DeleteOptions, now: jiff::Timestamp) -> Grace {
-    let requested = options.grace_period_seconds;
+    let requested = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
     let Some(seconds) = resource.strategy.graceful_deletion(old, requested) else { return Grace::None };
     if !old.is_terminating() {
         mark(new, seconds, now, seconds);
@@ -143,7 +146,7 @@ fn grace(resource: &Resource, new: &mut Object, old: &Object, options: &DeleteOp
     match requested {
         Some(period) if period < left => {
             let until = parse_time(old.str(&["metadata", "deletionTimestamp"])).unwrap_or(now);
-            let until = until - SignedDuration::from_secs(left) + SignedDuration::from_secs(period);
+            let until = shifted_by_seconds(until, period.saturating_sub(left));
             new.set(&["metadata", "deletionTimestamp"], format_time(until));
             new.set(&["metadata", "deletionGracePeriodSeconds"], period);
             Grace::Seconds(period)
@@ -157,7 +160,7 @@ fn grace(resource: &Resource, new: &mut Object, old: &Object, options: &DeleteOp
 fn mark(object: &mut Object, grace: i64, now: jiff::Timestamp, ahead: i64) {
     if !object.is_terminating() {
         metadata::bump_generation(object);
-        object.set(&["metadata", "deletionTimestamp"], format_time(now + SignedDuration::from_secs(ahead)));
+        object.set(&["metadata", "deletionTimestamp"], format_time(shifted_by_seconds(now, ahead)));
     }
     object.set(&["metadata", "deletionGracePeriodSeconds"], grace);
 }
@@ -201,5 +204,42 @@ fn returns_object(resource: &Resource) -> bool {
         "" => CORE.contains(&&*resource.plural),
         "storage.k8s.io" => STORAGE.contains(&&*resource.plural),
         group => group == "resource.k8s.io",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use troupe_api::resources::{Registry, builtin};
+
+    use super::*;
+
+    fn pod(grace: i64) -> Object {
+        let metadata = json!({"name": "p", "namespace": "n", "uid": "u"});
+        let spec = json!({"nodeName": "a", "terminationGracePeriodSeconds": grace});
+        Object::from_value(json!({"metadata": metadata, "spec": spec})).expect("an object")
+    }
+
+    fn marked(object: &Object, requested: Option<i64>) -> Value {
+        let resources = Registry::new(builtin());
+        let pods = resources.by_resource("", "pods").expect("is served");
+        let options = DeleteOptions { grace_period_seconds: requested, ..DeleteOptions::default() };
+        let now = "2026-01-01T00:00:00Z".parse().expect("a time");
+        match plan(&pods, object, &options, now) {
+            Deletion::Mark(marked) => marked.into_value()["metadata"]["deletionTimestamp"].clone(),
+            other => panic!("expected a mark, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_grace_that_no_calendar_holds_ends_with_the_calendar() {
+        assert_eq!(marked(&pod(30), None), "2026-01-01T00:00:30Z");
+        assert_eq!(marked(&pod(1 << 62), None), "9999-12-30T22:00:00Z");
+        assert_eq!(marked(&pod(i64::MAX), None), "9999-12-30T22:00:00Z");
+        let mut terminating = pod(1 << 62);
+        terminating.set(&["metadata", "deletionTimestamp"], "9999-12-30T22:00:00Z");
+        terminating.set(&["metadata", "deletionGracePeriodSeconds"], i64::MAX);
+        assert_eq!(marked(&pod(30), Some(-7)), "2026-01-01T00:00:01Z", "less than none is the least there is");
+        assert_eq!(marked(&terminating, Some(5)), "0001-01-01T00:00:00Z", "the sooner end wins, and can be read");
     }
 }

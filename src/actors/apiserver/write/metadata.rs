@@ -1,5 +1,7 @@
 //! Metadata that the server owns: what it fills in, what clients cannot change, and what it checks.
 
+use std::collections::HashSet;
+
 use rand::Rng;
 use serde_json::Value;
 use troupe_api::{
@@ -76,18 +78,18 @@ pub fn set_finalizers(object: &mut Object, finalizers: Vec<String>) {
 /// Drops owner references to a UID that stands there already; returns the warning that earns.
 pub fn dedup_owners(object: &mut Object) -> Option<String> {
     let owners = object.list(&["metadata", "ownerReferences"]);
-    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
-    let mut dropped = Vec::new();
+    let (mut known, mut kept, mut dropped) = (HashSet::with_capacity(owners.len()), Vec::new(), Vec::new());
     for owner in owners {
-        if kept.contains(owner) {
-            dropped.push(owner["uid"].as_str().unwrap_or_default().to_owned());
-        } else {
+        if known.insert(owner) {
             kept.push(owner.clone());
+        } else {
+            dropped.push(owner["uid"].as_str().unwrap_or_default().to_owned());
         }
     }
     if dropped.is_empty() {
         return None;
     }
+    drop(known);
     object.set(&["metadata", "ownerReferences"], kept);
     Some(format!(
         ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",

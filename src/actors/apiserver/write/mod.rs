@@ -10,6 +10,7 @@ mod delete;
 pub mod metadata;
 mod names;
 mod raw;
+mod room;
 mod update;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use troupe_api::{
     admission::{Operation, Request},
     meta::{Cause, Object},
+    notices::Notices,
     resources::WriteContext,
     service::{Target, UserInfo, WriteOptions},
     status::Status,
@@ -25,6 +27,7 @@ use troupe_api::{
 use super::core::Core;
 pub use commit::{CommitError, stored};
 pub use names::check_update;
+pub use room::Growth;
 pub use update::{Change, Transform, is_namespace};
 
 /// Who writes what, how.
@@ -34,6 +37,7 @@ pub struct Writer {
     pub target: Target,
     pub options: WriteOptions,
     pub cause: Cause,
+    pub notices: Notices,
 }
 
 impl Writer {
@@ -58,7 +62,7 @@ impl Writer {
             dry_run: self.options.dry_run,
             clock: &*core.clock,
             reads: core,
-            warnings: Vec::new(),
+            notices: &self.notices,
         }
     }
 

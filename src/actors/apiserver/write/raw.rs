@@ -25,7 +25,7 @@ impl Core {
             }
             match self.commit_update(resource, &new, version.revision, &writer.cause).await {
                 Ok(written) => return Ok(written),
-                Err(CommitError::Lost(newer)) => current = newer.map(stored).transpose()?,
+                Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
         }

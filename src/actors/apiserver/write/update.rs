@@ -80,7 +80,7 @@ impl Core {
     /// PUT.
     pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
-        let decoded = objects::decode(&target.resource.gvk(&target.version), body, writer.options.field_validation)?;
+        let decoded = objects::decode(&*objects::schema(target)?, body, writer.options.field_validation)?;
         let mut object = decoded.object;
         names::check_update(target, &object)?;
         names::settle_namespace(target, &mut object)?;
@@ -103,7 +103,7 @@ impl Core {
                 Ok(Attempt::Written(reply)) => return Ok(ApiReply { warnings, ..reply }),
                 Ok(Attempt::Kept(reply)) => Ok(ApiReply { warnings: warnings.clone(), ..reply }),
                 Err(CommitError::Lost(newer)) => {
-                    (current, live) = (newer.map(stored).transpose()?, true);
+                    (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;
                 }
                 // Judging again could do it twice.
@@ -157,6 +157,7 @@ impl Core {
     }
 
     async fn charge_and_write(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+        self.check_room_to_grow(writer, new, current).map_err(CommitError::Failed)?;
         let receipt = self.charge(writer, Operation::Update, new, Some(&current.to_object())).await.map_err(CommitError::Failed)?;
         let written = self.commit_update(&writer.target.resource, new, current.revision, &writer.cause).await;
         if let Err(error) = &written {
@@ -172,9 +173,8 @@ impl Core {
         check_preconditions(writer, change, &new, current)?;
         let mut admission = writer.admission(self, Operation::Update, Some(&mut new), Some(&old));
         self.admission.admit(&mut admission).await?;
-        warnings.append(&mut admission.warnings);
         warnings.extend(metadata::dedup_owners(&mut new));
-        metadata::prepare_update(&mut new, &old, &*resource.strategy, &writer.context(self));
+        metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
         new.remove(&["metadata", "resourceVersion"]);
         if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
             objects::track(writer, Some(&old), &mut new, self.clock.now())?;
@@ -190,12 +190,15 @@ impl Core {
     }
 
     async fn validate_update(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
-        let strategy = &*writer.target.resource.strategy;
-        let errors = writer.target.resource.validate_update(new, old, &writer.target.subresource);
+        let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
+        let mut errors = resource.validate_update(writer.target.served(), new, old, subresource);
+        if errors.is_empty() {
+            errors.extend(self.unreadable_parameters(&writer.user, &writer.target, new, Some(old)));
+        }
         if !errors.is_empty() {
             return Err(writer.invalid(new.name(), errors));
         }
-        warnings.extend(strategy.warnings(new));
+        warnings.extend(resource.warnings(new, Some(old), subresource));
         self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
         let admission = writer.admission(self, Operation::Update, Some(new), Some(old));
         self.admission.validate(&admission).await

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use troupe_api::{
     auth::bootstrap_tokens::{self, NAMESPACE, SIGNATURE_PREFIX, sign_detached, signing_token},
-    meta::ObjectKey,
+    meta::{FieldSelector, ObjectKey},
+    service::WatchOptions,
 };
 
 use crate::runtime::{
@@ -25,7 +26,9 @@ pub struct BootstrapSigner {
 
 impl BootstrapSigner {
     pub fn new(caches: &Caches) -> Self {
-        BootstrapSigner { secrets: caches.cache(), maps: caches.cache() }
+        let fields = FieldSelector::parse(&format!("metadata.namespace={MAP_NAMESPACE},metadata.name={MAP}")).expect("a valid selector");
+        let maps = caches.selected(" cluster-info", WatchOptions { fields, ..WatchOptions::default() });
+        BootstrapSigner { secrets: super::tokens(caches), maps }
     }
 }
 
@@ -50,12 +53,12 @@ impl Controller for BootstrapSigner {
     const NAME: &'static str = "bootstrapsigner";
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.map::<ConfigMap>(|change| {
+        watches.map_of(&self.maps, |change| {
             let ours = (&*change.key.namespace, &*change.key.name) == (MAP_NAMESPACE, MAP);
             ours.then(|| change.key.clone()).into_iter().collect()
         });
-        watches.map::<Secret>(|change| {
-            let token = [&change.old, &change.new].into_iter().flatten().any(|secret| bootstrap_tokens::is_token(secret));
+        watches.map_of(&self.secrets, |change| {
+            let token = change.versions().any(|secret| bootstrap_tokens::is_token(secret));
             (token && &*change.key.namespace == NAMESPACE).then(|| ObjectKey::new(MAP_NAMESPACE, MAP)).into_iter().collect()
         });
     }

@@ -24,7 +24,7 @@ pub struct TokenCleaner {
 
 impl TokenCleaner {
     pub fn new(caches: &Caches) -> Self {
-        TokenCleaner { secrets: caches.cache() }
+        TokenCleaner { secrets: super::tokens(caches) }
     }
 }
 
@@ -32,8 +32,8 @@ impl Controller for TokenCleaner {
     const NAME: &'static str = "tokencleaner";
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.map::<Secret>(|change| {
-            let token = change.new.as_ref().is_some_and(|secret| bootstrap_tokens::is_token(secret));
+        watches.map_of(&self.secrets, |change| {
+            let token = change.after().is_some_and(|secret| bootstrap_tokens::is_token(secret));
             (token && &*change.key.namespace == NAMESPACE).then(|| change.key.clone()).into_iter().collect()
         });
     }

@@ -1,17 +1,19 @@
 //! `csrapproving`: approves client certificates of kubelets for whoever may have them.
 //!
 //! A node's own renewal needs the right to create `certificatesigningrequests/selfnodeclient`; somebody who bootstraps a
-//! node needs `nodeclient`.
+//! node needs `nodeclient`, and gets nobody's identity who is there and well.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
     certificates::v1::CertificateSigningRequest,
+    core::v1::Node,
 };
 use troupe_api::{
     auth::certificates::{KUBELET_CLIENT_SIGNER, SigningRequest, kubelet_client},
     meta::ObjectKey,
+    resources::validation::names,
 };
 
 use super::{is_pending, parse, put, usages, with_condition};
@@ -20,20 +22,44 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
+/// Whoever asks for the identity of a node that is well is heard again after this time.
+const WELL: Duration = Duration::from_secs(10);
+
 /// See the module.
 pub struct CsrApprovingController {
     requests: Cache<CertificateSigningRequest>,
+    nodes: Cache<Node>,
 }
 
 impl CsrApprovingController {
     pub fn new(caches: &Caches) -> Self {
-        CsrApprovingController { requests: caches.cache() }
+        CsrApprovingController { requests: caches.cache(), nodes: caches.cache() }
     }
+
+    /// Somebody else than the node asks for a node's identity, and that node is there and Ready.
+    fn is_takeover(&self, request: &CertificateSigningRequest, asked: &SigningRequest) -> bool {
+        let own = request.spec.username.as_deref() == Some(&*asked.common_name);
+        let name = asked.common_name.strip_prefix("system:node:").unwrap_or_default();
+        let node = self.nodes.get(&ObjectKey::cluster(name)).filter(|_| !own);
+        node.is_some_and(|node| is_ready(&node.object))
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether a node can have the name for which an identity is asked. Upstream asks for no more than the prefix; but what follows it stands
+/// in rules, paths and addresses as if it were a node's name.
+pub(super) fn names_a_node(common_name: &str) -> bool {
+    common_name.strip_prefix("system:node:").is_some_and(|name| names::subdomain(name, false).is_empty())
 }
 
 /// The rights each of which is enough, with what an approval by it says.
 pub(super) fn recognised(request: &CertificateSigningRequest, asked: &SigningRequest) -> Vec<(&'static str, &'static str)> {
-    if request.spec.signer_name != KUBELET_CLIENT_SIGNER || kubelet_client(asked, usages(request)).is_err() {
+    let is_for_a_kubelet = request.spec.signer_name == KUBELET_CLIENT_SIGNER && kubelet_client(asked, usages(request)).is_ok();
+    if !is_for_a_kubelet || !names_a_node(&asked.common_name) {
         return Vec::new();
     }
     let own = request.spec.username.as_deref() == Some(&*asked.common_name);
@@ -71,6 +97,7 @@ impl Controller for CsrApprovingController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();
+        watches.reads::<Node>();
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
@@ -78,6 +105,10 @@ impl Controller for CsrApprovingController {
         let request = &request.object;
         let asked = parse(request).map_err(|error| ReconcileError::Other(format!("unable to parse csr {:?}: {error}", key.name)))?;
         let ways = recognised(request, &asked);
+        if !ways.is_empty() && self.is_takeover(request, &asked) {
+            tracing::info!(request = %key, node = asked.common_name, "client certificate waits: this node is there and Ready");
+            return Ok(Outcome::RequeueAfter(WELL));
+        }
         for (subresource, message) in &ways {
             if may(request, subresource, cx).await? {
                 tracing::info!(request = %key, node = asked.common_name, "client certificate approved");

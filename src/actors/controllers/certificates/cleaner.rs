@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use troupe_api::{meta::ObjectKey, service::DeleteOptions};
+use troupe_api::{
+    meta::{ObjectKey, time::shifted},
+    service::DeleteOptions,
+};
 
 use super::{at, conditions, is_issued};
 use crate::runtime::{
@@ -37,13 +40,13 @@ pub(super) fn goes_at(request: &CertificateSigningRequest) -> Option<Timestamp> 
     let said = conditions(request).iter().filter_map(|condition| {
         let since = at(condition.last_update_time.as_ref())?;
         match condition.type_.as_str() {
-            "Approved" if issued => Some(since + SETTLED),
-            "Approved" => Some(since + PENDING),
-            "Denied" | "Failed" => Some(since + SETTLED),
+            "Approved" if issued => Some(shifted(since, SETTLED)),
+            "Approved" => Some(shifted(since, PENDING)),
+            "Denied" | "Failed" => Some(shifted(since, SETTLED)),
             _ => None,
         }
     });
-    let ignored = conditions(request).is_empty().then(|| Some(at(request.metadata.creation_timestamp.as_ref())? + PENDING)).flatten();
+    let ignored = conditions(request).is_empty().then(|| Some(shifted(at(request.metadata.creation_timestamp.as_ref())?, PENDING))).flatten();
     said.chain(ignored).chain(expiry(request)).min()
 }
 

@@ -1,14 +1,22 @@
 //! `kubelet-serving-approver`: approves serving certificates of our own nodes.
 //!
 //! Upstream leaves these to administrators, because it cannot tell whose the addresses are. Here a node's certificate is
-//! approved when the node itself asks for it and every name in it is one of the addresses that its Node object shows.
-//! What the API server reaches under such an address is then that node or nobody.
+//! approved when the node itself asks for it, for its own name and for the address from which it asks, which the API server noted
+//! and the node could not. What the node says of itself, in its Node object, is not enough: that may only delay the approval. Names
+//! and addresses of the cluster's own, and of other nodes, are never approved here.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use k8s_openapi::api::{certificates::v1::CertificateSigningRequest, core::v1::Node};
+use k8s_openapi::api::{
+    certificates::v1::CertificateSigningRequest,
+    core::v1::{Endpoints, Node},
+};
 use troupe_api::{
-    auth::certificates::{KUBELET_SERVING_SIGNER, SigningRequest, kubelet_serving},
+    auth::{
+        certificates::{KUBELET_SERVING_SIGNER, SigningRequest, kubelet_serving},
+        node::ClusterIdentity,
+        peer::Peer,
+    },
     meta::ObjectKey,
 };
 
@@ -18,27 +26,39 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-const MESSAGE: &str = "Auto approving kubelet serving certificate: the node asks for it, and all its names are registered addresses of the node.";
+const MESSAGE: &str = "Auto approving kubelet serving certificate: the node asks for it, for its name and the address that it asks from.";
 
 /// See the module.
 pub struct KubeletServingApprover {
     requests: Cache<CertificateSigningRequest>,
     nodes: Cache<Node>,
+    endpoints: Cache<Endpoints>,
+    cluster: ClusterIdentity,
 }
 
 impl KubeletServingApprover {
-    pub fn new(caches: &Caches) -> Self {
-        KubeletServingApprover { requests: caches.cache(), nodes: caches.cache() }
+    /// `cluster` is what is known of the cluster's names and addresses; API servers that come later tell theirs in `default/kubernetes`.
+    pub fn new(caches: &Caches, cluster: ClusterIdentity) -> Self {
+        KubeletServingApprover { requests: caches.cache(), nodes: caches.cache(), endpoints: caches.cache(), cluster }
+    }
+
+    fn cluster(&self) -> ClusterIdentity {
+        let mut cluster = self.cluster.clone();
+        let servers = self.endpoints.get(&ObjectKey::new("default", "kubernetes"));
+        let subsets = servers.iter().flat_map(|servers| servers.object.subsets.iter().flatten());
+        let addresses = subsets.flat_map(|subset| subset.addresses.iter().flatten());
+        cluster.servers.extend(addresses.filter_map(|address| address.ip.parse::<IpAddr>().ok()));
+        cluster
     }
 }
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is no business of this controller.
     Foreign,
-    /// The node does not show these addresses, yet.
-    Wait,
+    /// Not yet, or not without an administrator; for this reason.
+    Wait(String),
     Approve,
 }
 
@@ -48,18 +68,55 @@ pub(super) fn own_node<'a>(request: &'a CertificateSigningRequest, asked: &Signi
     let fits = spec.signer_name == KUBELET_SERVING_SIGNER && kubelet_serving(asked, usages(request)).is_ok();
     let username = spec.username.as_deref().filter(|name| fits && *name == asked.common_name)?;
     let is_node = spec.groups.iter().flatten().any(|group| group == "system:nodes");
-    username.strip_prefix("system:node:").filter(|_| is_node)
+    username.strip_prefix("system:node:").filter(|name| is_node && !name.is_empty())
 }
 
-pub(super) fn judge(request: &CertificateSigningRequest, asked: &SigningRequest, node: Option<&Node>) -> Verdict {
+pub(super) fn judge(request: &CertificateSigningRequest, asked: &SigningRequest, nodes: &[impl AsRef<Node>], cluster: &ClusterIdentity) -> Verdict {
     let Some(name) = own_node(request, asked) else { return Verdict::Foreign };
-    let Some(node) = node.filter(|node| node.metadata.name.as_deref() == Some(name)) else { return Verdict::Wait };
-    let addresses: Vec<_> = node.status.iter().flat_map(|status| status.addresses.iter().flatten()).collect();
-    let of = |ip: bool| addresses.iter().filter(move |address| address.type_.ends_with("IP") == ip).map(|address| address.address.as_str());
-    let ips: BTreeSet<IpAddr> = of(true).filter_map(|address| address.parse().ok()).collect();
-    let names: BTreeSet<&str> = of(false).collect();
-    let all_known = asked.ips.iter().all(|ip| ips.contains(ip)) && asked.dns_names.iter().all(|name| names.contains(name.as_str()));
-    if all_known { Verdict::Approve } else { Verdict::Wait }
+    let why = wrong_name(asked, name, cluster).or_else(|| wrong_address(request, asked, cluster)).or_else(|| contradiction(asked, name, nodes));
+    why.map_or(Verdict::Approve, Verdict::Wait)
+}
+
+/// A name in the request that is not the node's, or that no node may have.
+fn wrong_name(asked: &SigningRequest, node: &str, cluster: &ClusterIdentity) -> Option<String> {
+    let mut names = asked.dns_names.iter();
+    let wrong = names.find(|name| *name != node || cluster.name(name).is_some())?;
+    Some(format!("{wrong:?} is not a name of the node alone"))
+}
+
+/// An address in the request that the node has not proven to be its own, or that no node may have.
+fn wrong_address(request: &CertificateSigningRequest, asked: &SigningRequest, cluster: &ClusterIdentity) -> Option<String> {
+    let peer = Peer::of(request.spec.extra.as_ref());
+    asked.ips.iter().map(IpAddr::to_canonical).find_map(|ip| match cluster.address(ip) {
+        Some(reserved) => Some(format!("{ip} is {}", reserved.what())),
+        None => (!peer.proves(ip)).then(|| format!("the request does not come from {ip}")),
+    })
+}
+
+/// What the Node objects say against it: the node does not show an address yet, or another one does.
+fn contradiction(asked: &SigningRequest, name: &str, nodes: &[impl AsRef<Node>]) -> Option<String> {
+    let ips: BTreeSet<IpAddr> = asked.ips.iter().map(IpAddr::to_canonical).collect();
+    let (mut missing, mut known) = (ips.clone(), false);
+    for node in nodes {
+        let node = node.as_ref();
+        let other = node.metadata.name.as_deref().unwrap_or_default();
+        let shown = shown_ips(node);
+        if other == name {
+            known = true;
+            missing.retain(|ip| !shown.contains(ip));
+        } else if let Some(ip) = ips.intersection(&shown).next() {
+            return Some(format!("{ip} is node {other:?}'s"));
+        }
+    }
+    if !known {
+        return Some("the node is not registered".into());
+    }
+    missing.first().map(|ip| format!("the node does not show the address {ip}"))
+}
+
+fn shown_ips(node: &Node) -> BTreeSet<IpAddr> {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.filter_map(|address| address.address.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()).collect()
 }
 
 impl Controller for KubeletServingApprover {
@@ -67,11 +124,12 @@ impl Controller for KubeletServingApprover {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<CertificateSigningRequest>();
+        watches.reads::<Endpoints>();
         let requests = self.requests.clone();
         // A node that registers, or shows another address, may make a waiting request right.
         watches.map::<Node>(move |change| {
-            let addresses = |node: &Option<std::sync::Arc<Node>>| node.as_ref().and_then(|node| node.status.as_ref()?.addresses.clone());
-            if addresses(&change.old) == addresses(&change.new) {
+            let addresses = |node: Option<&std::sync::Arc<Node>>| node.and_then(|node| node.status.as_ref()?.addresses.clone());
+            if addresses(change.before()) == addresses(change.after()) {
                 return Vec::new();
             }
             let user = format!("system:node:{}", change.key.name);
@@ -85,11 +143,13 @@ impl Controller for KubeletServingApprover {
         let Some(request) = self.requests.get(key).filter(|request| is_pending(&request.object)) else { return Ok(Outcome::Done) };
         let request = &request.object;
         let Ok(asked) = parse(request) else { return Ok(Outcome::Done) };
-        let node = own_node(request, &asked).and_then(|name| self.nodes.get(&ObjectKey::cluster(name)));
-        match judge(request, &asked, node.as_ref().map(|cached| &*cached.object)) {
+        if own_node(request, &asked).is_none() {
+            return Ok(Outcome::Done);
+        }
+        match judge(request, &asked, &self.nodes.list(""), &self.cluster()) {
             Verdict::Foreign => Ok(Outcome::Done),
-            Verdict::Wait => {
-                tracing::info!(request = %key, node = asked.common_name, "serving certificate waits for the node to show its addresses");
+            Verdict::Wait(why) => {
+                tracing::info!(request = %key, node = asked.common_name, why, "serving certificate is not approved automatically");
                 Ok(Outcome::Done)
             }
             Verdict::Approve => {

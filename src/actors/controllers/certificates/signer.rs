@@ -5,9 +5,12 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use k8s_openapi::{ByteString, api::certificates::v1::CertificateSigningRequest};
 use troupe_api::{
-    auth::certificates::{
-        CLIENT_SIGNER, CertificateAuthority, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER, LEGACY_SIGNER, Policy, SigningRequest, kubelet_client,
-        kubelet_serving,
+    auth::{
+        certificates::{
+            CLIENT_SIGNER, CertificateAuthority, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER, LEGACY_SIGNER, Policy, SigningRequest,
+            kubelet_client, kubelet_serving,
+        },
+        node::{ClusterIdentity, Reserved},
     },
     meta::ObjectKey,
 };
@@ -27,24 +30,39 @@ pub struct CsrSigningController {
     requests: Cache<CertificateSigningRequest>,
     authority: Arc<CertificateAuthority>,
     longest: SignedDuration,
+    cluster: ClusterIdentity,
 }
 
 impl CsrSigningController {
-    /// A signer of certificates that last for `longest` unless they ask for less (upstream's `--cluster-signing-duration`).
-    pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>, longest: SignedDuration) -> Self {
-        CsrSigningController { requests: caches.cache(), authority, longest }
+    /// A signer of certificates that last for `longest` unless they ask for less (upstream's `--cluster-signing-duration`). No node
+    /// gets one that bears a name of the `cluster`.
+    pub fn new(caches: &Caches, authority: Arc<CertificateAuthority>, longest: SignedDuration, cluster: ClusterIdentity) -> Self {
+        CsrSigningController { requests: caches.cache(), authority, longest, cluster }
     }
 }
 
 /// Why the signer named in the request refuses; `None` for signers of others.
-pub(super) fn accepted(request: &CertificateSigningRequest, asked: &SigningRequest) -> Option<Result<(), String>> {
+pub(super) fn accepted(request: &CertificateSigningRequest, asked: &SigningRequest, cluster: &ClusterIdentity) -> Option<Result<(), String>> {
     let usages = usages(request);
     match request.spec.signer_name.as_str() {
         KUBELET_CLIENT_SIGNER => Some(kubelet_client(asked, usages).map_err(|refusal| refusal.to_string())),
-        KUBELET_SERVING_SIGNER => Some(kubelet_serving(asked, usages).map_err(|refusal| refusal.to_string())),
+        KUBELET_SERVING_SIGNER => {
+            let fits = kubelet_serving(asked, usages).map_err(|refusal| refusal.to_string());
+            Some(fits.and_then(|()| of_a_machine(asked, cluster)))
+        }
         CLIENT_SIGNER => Some(client_usages(usages)),
         LEGACY_SIGNER => Some(Ok(())),
         _ => None,
+    }
+}
+
+/// Whoever approved it: nothing in it may stand for the cluster. An API server's address may be a node's on the same machine.
+fn of_a_machine(asked: &SigningRequest, cluster: &ClusterIdentity) -> Result<(), String> {
+    let names = asked.dns_names.iter().filter_map(|name| Some((name.clone(), cluster.name(name)?)));
+    let ips = asked.ips.iter().filter_map(|ip| Some((ip.to_string(), cluster.address(*ip).filter(|reserved| *reserved != Reserved::Server)?)));
+    match names.chain(ips).next() {
+        Some((name, reserved)) => Err(format!("{name} is {}", reserved.what())),
+        None => Ok(()),
     }
 }
 
@@ -76,7 +94,7 @@ impl Controller for CsrSigningController {
             return Ok(Outcome::Done);
         }
         let asked = parse(request).map_err(|error| ReconcileError::Other(format!("unable to parse csr {:?}: {error}", key.name)))?;
-        match accepted(request, &asked) {
+        match accepted(request, &asked, &self.cluster) {
             None => return Ok(Outcome::Done),
             Some(Err(why)) => return put(cx, &self.requests, "status", &with_condition(request, "Failed", "SignerValidationFailure", why)).await,
             Some(Ok(())) => {}

@@ -5,14 +5,18 @@ use k8s_openapi::{
     ByteString,
     api::{certificates::v1::CertificateSigningRequest, core::v1::Node},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use troupe_api::{
-    auth::certificates::{Draft, SigningRequest},
+    auth::{
+        certificates::{Draft, SigningRequest},
+        node::ClusterIdentity,
+        peer::PEER_ADDRESS,
+    },
     meta::time::format_time,
 };
 
 use super::{
-    approver::recognised,
+    approver::{names_a_node, recognised},
     cleaner::goes_at,
     serving::{Verdict, judge},
     signer::{LASTS, accepted, lasts},
@@ -38,10 +42,6 @@ fn request(asks: &Asks<'_>) -> (CertificateSigningRequest, SigningRequest) {
     (request, SigningRequest::from_pem(pem.as_bytes()).expect("reads"))
 }
 
-fn node(addresses: Value) -> Node {
-    serde_json::from_value(json!({"metadata": {"name": "one"}, "status": {"addresses": addresses}})).expect("a node")
-}
-
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 
@@ -57,25 +57,88 @@ fn a_node_renews_by_one_right_and_is_bootstrapped_by_another() {
 }
 
 #[test]
-fn a_serving_certificate_is_approved_for_registered_addresses_only() {
+fn only_what_a_node_can_be_called_is_approved() {
+    assert!(names_a_node("system:node:one.example"));
+    for name in ["system:node:", "system:node:One", "system:node:one.", "system:node:a:b/../c", "one"] {
+        assert!(!names_a_node(name), "{name}");
+    }
+}
+
+fn cluster() -> ClusterIdentity {
+    ClusterIdentity {
+        service_ranges: vec!["10.96.0.0/12".parse().expect("a range")],
+        servers: [IpAddr::from([10, 0, 0, 1])].into(),
+        names: ["api.example.com".to_owned()].into(),
+    }
+}
+
+/// Judges a request of the node `name` for this address, which comes from the address `peer`.
+fn judged(name: &str, ip: &str, peer: Option<&str>, nodes: &[Box<Node>]) -> Verdict {
+    let ip: IpAddr = ip.parse().expect("an address");
+    let draft = Draft::node_serving(name, vec![ip]).with_new_key().expect("a request");
+    let (mut request, _) = request(&Asks { signer: SERVING, user: &format!("system:node:{name}"), auth: "server auth", ips: &[ip] });
+    request.spec.extra = peer.map(|peer| [(PEER_ADDRESS.to_owned(), vec![peer.to_owned()])].into());
+    judge(&request, &SigningRequest::from_pem(draft.request_pem.as_bytes()).expect("reads"), nodes, &cluster())
+}
+
+fn shows(name: &str, ip: &str) -> Box<Node> {
+    let addresses = json!([{"type": "InternalIP", "address": ip}, {"type": "Hostname", "address": name}]);
+    serde_json::from_value(json!({"metadata": {"name": name}, "status": {"addresses": addresses}})).expect("a node")
+}
+
+#[test]
+fn a_serving_certificate_is_approved_for_the_address_that_it_is_asked_from() {
+    let (here, registered) = (Some("10.0.0.7"), [shows("one", "10.0.0.7"), shows("two", "10.0.0.8")]);
+    let waits = |verdict: Verdict, reason: &str| assert_eq!(verdict, Verdict::Wait(reason.into()));
+    assert_eq!(judged("one", "10.0.0.7", here, &registered), Verdict::Approve);
+    assert_eq!(judged("one", "10.0.0.7", Some("in-process"), &registered), Verdict::Approve);
+    waits(judged("one", "10.0.0.7", here, &[]), "the node is not registered");
+    waits(judged("one", "10.0.0.7", here, &[shows("one", "10.0.0.9")]), "the node does not show the address 10.0.0.7");
+    waits(judged("one", "10.0.0.7", None, &registered), "the request does not come from 10.0.0.7");
+    waits(judged("one", "10.0.0.9", here, &[shows("one", "10.0.0.9")]), "the request does not come from 10.0.0.9");
+    waits(judged("one", "10.0.0.8", Some("10.0.0.8"), &registered), "10.0.0.8 is node \"two\"'s");
+}
+
+#[test]
+fn a_node_that_writes_the_api_servers_names_into_its_status_gets_no_certificate_for_them() {
+    for ip in ["10.0.0.1", "10.96.0.1", "127.0.0.1", "169.254.169.254", "::1"] {
+        let verdict = judged("one", ip, Some(ip), &[shows("one", ip)]);
+        assert!(matches!(&verdict, Verdict::Wait(why) if why.starts_with(ip)), "{ip}: {verdict:?}");
+    }
+    for name in ["kubernetes", "kubernetes.default.svc", "localhost", "api.example.com", "a.b.svc.cluster.local"] {
+        let verdict = judged(name, "10.0.0.7", Some("10.0.0.7"), &[shows(name, "10.0.0.7")]);
+        assert_eq!(verdict, Verdict::Wait(format!("{name:?} is not a name of the node alone")));
+    }
+}
+
+#[test]
+fn what_is_not_the_nodes_own_request_is_left_alone() {
     let ip = [IpAddr::from([10, 0, 0, 7])];
-    let judged = |user: &str, node: Option<&Node>| {
-        let (request, asked) = request(&Asks { signer: SERVING, user, auth: "server auth", ips: &ip });
-        judge(&request, &asked, node)
+    let judged = |user: &str, auth: &str| {
+        let (request, asked) = request(&Asks { signer: SERVING, user, auth, ips: &ip });
+        judge(&request, &asked, &[shows("one", "10.0.0.7")], &cluster())
     };
-    let registered = node(json!([{"type": "InternalIP", "address": "10.0.0.7"}, {"type": "Hostname", "address": "one"}]));
-    let elsewhere = node(json!([{"type": "InternalIP", "address": "10.0.0.8"}, {"type": "Hostname", "address": "one"}]));
-    assert_eq!(judged("system:node:one", Some(&registered)), Verdict::Approve);
-    assert_eq!(judged("system:node:one", Some(&elsewhere)), Verdict::Wait);
-    assert_eq!(judged("system:node:one", None), Verdict::Wait);
-    assert_eq!(judged("system:node:two", Some(&registered)), Verdict::Foreign);
+    assert_eq!(judged("system:node:two", "server auth"), Verdict::Foreign);
+    assert_eq!(judged("system:node:one", "client auth"), Verdict::Foreign);
+}
+
+#[test]
+fn no_serving_certificate_stands_for_the_cluster_whoever_approved_it() {
+    let judged = |name: &str, ip: [u8; 4]| {
+        let draft = Draft::node_serving(name, vec![ip.into()]).with_new_key().expect("a request");
+        let (request, _) = request(&Asks { signer: SERVING, user: "u", auth: "server auth", ips: &[ip.into()] });
+        accepted(&request, &SigningRequest::from_pem(draft.request_pem.as_bytes()).expect("reads"), &cluster())
+    };
+    assert_eq!(judged("one", [10, 0, 0, 1]), Some(Ok(())), "an administrator may know that it is the same machine");
+    assert_eq!(judged("kubernetes.default", [10, 0, 0, 7]), Some(Err("kubernetes.default is the API server's".into())));
+    assert_eq!(judged("one", [10, 96, 0, 1]), Some(Err("10.96.0.1 is in the range of the cluster's services".into())));
 }
 
 #[test]
 fn signers_refuse_wrong_usages_and_leave_others_signers_alone() {
     let judged = |signer: &str, auth: &str| {
         let (request, asked) = request(&Asks { signer, user: "u", auth, ips: &[] });
-        accepted(&request, &asked)
+        accepted(&request, &asked, &cluster())
     };
     assert_eq!(judged(CLIENT, "client auth"), Some(Ok(())));
     assert_eq!(judged(SERVING, "server auth"), Some(Err("DNS or IP subjectAltName is required".into())));
@@ -100,4 +163,12 @@ fn requests_go_after_an_hour_when_settled_and_after_a_day_when_not() {
     assert_eq!(goes_at(&request), Some(later + SignedDuration::from_hours(1)));
     request.status = Some(serde_json::from_value(verdict("Approved")).expect("a status"));
     assert_eq!(goes_at(&request), Some(later + SignedDuration::from_hours(24)));
+}
+
+#[test]
+fn a_verdict_of_the_last_day_there_is_holds_for_ever() {
+    let (mut request, _) = request(&Asks { signer: CLIENT, user: "u", auth: "client auth", ips: &[] });
+    let status = json!({"conditions": [{"type": "Denied", "status": "True", "lastUpdateTime": "9999-12-30T21:59:00Z"}]});
+    request.status = Some(serde_json::from_value(status).expect("a status"));
+    assert_eq!(goes_at(&request), Some(Timestamp::MAX));
 }

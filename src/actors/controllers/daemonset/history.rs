@@ -16,7 +16,7 @@ use super::{
     template::{HASH_LABEL, target_node},
 };
 use crate::controllers::{
-    owners::{Claim, claim},
+    owners::{self, Named},
     revisions,
 };
 
@@ -36,7 +36,7 @@ pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&
     }
     old.sort_by_key(|revision| (revision.revision, revision.metadata.name.clone()));
     current.sort_by_key(|revision| (revision.revision, revision.metadata.name.clone()));
-    let number = old.last().map_or(0, |newest| newest.revision) + 1;
+    let number = old.last().map_or(0, |newest| newest.revision).saturating_add(1);
     let Some(kept) = current.pop() else {
         let made = new_revision(set, number);
         let hash = hash_label(&made);
@@ -61,20 +61,11 @@ pub fn arrange(set: &DaemonSet, revisions: &[Arc<ControllerRevision>], pods: &[&
 fn claimed<'a>(set: &DaemonSet, revisions: &'a [Arc<ControllerRevision>], actions: &mut Vec<Action>) -> Vec<&'a Arc<ControllerRevision>> {
     let Some(spec) = &set.spec else { return Vec::new() };
     let selector = LabelSelector::from(&spec.selector);
-    let mut ours = Vec::new();
-    for revision in revisions.iter().filter(|revision| revision.metadata.deletion_timestamp.is_none()) {
-        let (name, uid) = (name(&revision.metadata), uid(&revision.metadata));
-        match claim(&set.metadata, &revision.metadata, &selector) {
-            Claim::Owned => ours.push(revision),
-            Claim::Adopt => {
-                actions.push(Action::AdoptRevision { name, uid });
-                ours.push(revision);
-            }
-            Claim::Release => actions.push(Action::ReleaseRevision { name, uid }),
-            Claim::Ignore => {}
-        }
-    }
-    ours
+    let living = revisions.iter().filter(|revision| revision.metadata.deletion_timestamp.is_none());
+    let claimed = owners::claimed(&set.metadata, living, |revision| selector.selects(&revision.metadata));
+    actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptRevision { name, uid }));
+    actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleaseRevision { name, uid }));
+    claimed.ours
 }
 
 /// Earlier revisions beyond `revisionHistoryLimit` that no pod was made from, oldest first.

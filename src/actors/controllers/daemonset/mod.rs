@@ -18,12 +18,9 @@ mod tests;
 
 use std::collections::HashMap;
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, DaemonSet},
-        core::v1::{Node, Pod},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet},
+    core::v1::{Node, Pod},
 };
 use parking_lot::Mutex;
 use troupe_api::{
@@ -37,7 +34,7 @@ use self::{
     eligibility::Judge,
     plan::{Action, Plan, Snapshot, Why},
 };
-use super::{by_controller, owners::controller_of};
+use super::{by_controller, by_selector, owners::orphaned};
 use crate::runtime::{
     cache::{Cache, Caches, Change},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -56,7 +53,7 @@ pub struct DaemonSetController {
 impl DaemonSetController {
     pub fn new(caches: &Caches) -> Self {
         DaemonSetController {
-            sets: caches.cache(),
+            sets: by_selector::index(caches.cache(), |set| Some(selector_of(set))),
             nodes: caches.cache(),
             pods: by_controller::index(caches.cache()),
             revisions: by_controller::index(caches.cache()),
@@ -84,8 +81,8 @@ impl DaemonSetController {
     fn forget_gone(&self) {
         let mut backoffs = self.backoffs.lock();
         if !backoffs.is_empty() {
-            let sets = self.sets.list("");
-            backoffs.retain(|uid, _| sets.iter().any(|set| uid_of(set) == uid));
+            let sets = self.sets.uids();
+            backoffs.retain(|uid, _| sets.contains(uid.as_str()));
         }
     }
 }
@@ -103,6 +100,9 @@ impl Controller for DaemonSetController {
         watches.map::<ControllerRevision>(move |change| adopters(&sets, change));
         let sets = self.sets.clone();
         watches.map::<Node>(move |change| {
+            if !is_another_place(change) {
+                return Vec::new();
+            }
             let concerned = sets.list("").into_iter().filter(|set| concerns(set, change));
             concerned
                 .map(|set| ObjectKey::new(set.metadata.namespace.clone().unwrap_or_default(), set.metadata.name.clone().unwrap_or_default()))
@@ -133,29 +133,26 @@ fn uid_of(set: &DaemonSet) -> &str {
     set.metadata.uid.as_deref().unwrap_or_default()
 }
 
-fn selects(set: &DaemonSet, meta: &ObjectMeta) -> bool {
-    selector_of(set).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
-}
-
 fn selector_of(set: &DaemonSet) -> LabelSelector {
-    set.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector))
+    LabelSelector::from(set.spec.as_ref().map(|spec| &spec.selector))
 }
 
 /// Sets that may adopt an object without controller.
 fn adopters<K: KubeObject>(sets: &Cache<DaemonSet>, change: &Change<K>) -> Vec<ObjectKey> {
-    let Some(orphan) = change.new.as_ref().filter(|object| controller_of(object.metadata()).is_none()) else { return Vec::new() };
-    let selecting = sets.list(&change.key.namespace).into_iter().filter(|set| selects(set, orphan.metadata()));
-    selecting.map(|set| ObjectKey::new(change.key.namespace.clone(), set.metadata.name.clone().unwrap_or_default())).collect()
+    let Some(orphan) = orphaned(change) else { return Vec::new() };
+    by_selector::selecting(sets, &change.key.namespace, std::iter::once(&orphan.labels))
+}
+
+/// Whether a change of a node may mean something to any set; heartbeats never do.
+fn is_another_place(change: &Change<Node>) -> bool {
+    let (Some(old), Some(new)) = (change.before(), change.after()) else { return true };
+    let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    old.metadata.labels != new.metadata.labels || taints(old) != taints(new)
 }
 
 /// Whether the change of a node means something to the set: the node is gone, or is now something else to it.
 fn concerns(set: &DaemonSet, change: &Change<Node>) -> bool {
-    let Some(new) = &change.new else { return true };
-    let Some(old) = &change.old else { return true };
-    let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-    if old.metadata.labels == new.metadata.labels && taints(old) == taints(new) {
-        return false;
-    }
+    let (Some(old), Some(new)) = (change.before(), change.after()) else { return true };
     let judge = Judge::new(set);
     judge.judge(old) != judge.judge(new)
 }

@@ -16,7 +16,7 @@ use super::{
     template::target_node,
 };
 use crate::controllers::{
-    owners::{Claim, claim},
+    owners::{self, Named},
     pods::phase,
 };
 
@@ -139,21 +139,10 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
 fn claimed<'a>(set: &DaemonSet, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
     let Some(spec) = &set.spec else { return Vec::new() };
     let selector = LabelSelector::from(&spec.selector);
-    let mut ours = Vec::new();
-    for pod in pods {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        match claim(&set.metadata, &pod.metadata, &selector) {
-            Claim::Owned => ours.push(pod),
-            Claim::Adopt => {
-                actions.push(Action::AdoptPod { pod: name, uid });
-                ours.push(pod);
-            }
-            Claim::Release => actions.push(Action::ReleasePod { pod: name, uid }),
-            Claim::Ignore => {}
-        }
-    }
-    ours
+    let claimed = owners::claimed(&set.metadata, pods, |pod| selector.selects(&pod.metadata));
+    actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
+    actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleasePod { pod: name, uid }));
+    claimed.ours
 }
 
 fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], hash: &'a str, now: Timestamp) -> View<'a> {

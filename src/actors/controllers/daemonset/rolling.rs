@@ -9,6 +9,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use troupe_api::resources::int_or_string::{Rounding, scaled};
 
 use super::{
     eligibility::Eligibility,
@@ -41,12 +42,12 @@ fn bounds(set: &DaemonSet) -> Option<&RollingUpdateDaemonSet> {
 
 /// How many nodes of `desired` may have a new pod beside the old one.
 pub fn max_surge(set: &DaemonSet, desired: usize) -> usize {
-    scaled(bounds(set).and_then(|bounds| bounds.max_surge.as_ref()), desired)
+    share(bounds(set).and_then(|bounds| bounds.max_surge.as_ref()), desired)
 }
 
 /// How many nodes of `desired` may be without an available pod.
 pub fn max_unavailable(set: &DaemonSet, desired: usize) -> usize {
-    scaled(bounds(set).and_then(|bounds| bounds.max_unavailable.as_ref()), desired)
+    share(bounds(set).and_then(|bounds| bounds.max_unavailable.as_ref()), desired)
 }
 
 /// Whether a node may ever have two pods.
@@ -55,12 +56,9 @@ pub fn allows_surge(set: &DaemonSet) -> bool {
 }
 
 /// A number as it is, a percentage of `total` rounded up.
-fn scaled(value: Option<&IntOrString>, total: usize) -> usize {
-    match value {
-        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-        Some(IntOrString::String(text)) => (total * text.trim_end_matches('%').parse::<usize>().unwrap_or(0)).div_ceil(100),
-        None => 0,
-    }
+fn share(value: Option<&IntOrString>, total: usize) -> usize {
+    let total = i32::try_from(total).unwrap_or(i32::MAX);
+    value.and_then(|value| scaled(value, total, Rounding::Up)).and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
 }
 
 /// The pods of a node that stay: the new one and the old one.

@@ -102,7 +102,7 @@ async fn collision(deployment: &Deployment, set: &ReplicaSet, api: &Api<ReplicaS
     }
     let mut updated = deployment.clone();
     let status = updated.status.get_or_insert_default();
-    status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+    status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
     own.update_status(&updated).await?;
     Err(ReconcileError::Other(format!("the name {name} is taken by another replica set; another hash is tried")))
 }

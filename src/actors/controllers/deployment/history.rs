@@ -41,7 +41,7 @@ pub fn max_replicas(set: &ReplicaSet) -> Option<i32> {
 pub fn revision_of_new(sets: &Sets) -> String {
     let newest_old = sets.old.iter().map(|set| revision(set)).max().unwrap_or(0);
     let own = sets.new.as_ref().map_or(0, |set| revision(set));
-    own.max(newest_old + 1).to_string()
+    own.max(newest_old.saturating_add(1)).to_string()
 }
 
 /// Gives the new ReplicaSet its revision and the Deployment's annotations.
@@ -72,7 +72,7 @@ pub fn annotate_size(set: &mut ReplicaSet, deployment: &Deployment) {
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations.insert(DESIRED.into(), replicas.to_string());
-    annotations.insert(MAXIMAL.into(), (replicas + max_surge(deployment)).to_string());
+    annotations.insert(MAXIMAL.into(), replicas.saturating_add(max_surge(deployment)).to_string());
 }
 
 /// Old, empty sets beyond `revisionHistoryLimit`, oldest first.

@@ -19,7 +19,11 @@ use k8s_openapi::api::{
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{plan::Snapshot, template::same_template};
-use super::{by_controller, owners::controller_of, pods::is_finished};
+use super::{
+    by_controller, by_selector,
+    owners::{controller_of, orphaned},
+    pods::is_finished,
+};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -35,7 +39,8 @@ pub struct DeploymentController {
 impl DeploymentController {
     pub fn new(caches: &Caches) -> Self {
         let (sets, pods) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
-        DeploymentController { deployments: caches.cache(), sets, pods }
+        let deployments = by_selector::index(caches.cache(), |deployment| Some(selector_of(deployment)));
+        DeploymentController { deployments, sets, pods }
     }
 
     /// Recreate waits until no pod of another template is left.
@@ -60,19 +65,16 @@ impl Controller for DeploymentController {
         let deployments = self.deployments.clone();
         // A set without controller may be adopted by any Deployment that selects it.
         watches.map::<ReplicaSet>(move |change| {
-            let Some(set) = change.new.as_ref().filter(|set| controller_of(&set.metadata).is_none()) else { return Vec::new() };
-            let labels = set.metadata.labels.clone().unwrap_or_default();
-            let all = deployments.list(&change.key.namespace).into_iter();
-            let selecting = all.filter(|d| d.spec.as_ref().is_some_and(|spec| LabelSelector::from(&spec.selector).matches(&labels)));
-            selecting.map(|d| ObjectKey::new(change.key.namespace.clone(), d.metadata.name.clone().unwrap_or_default())).collect()
+            let Some(set) = orphaned(change) else { return Vec::new() };
+            by_selector::selecting(&deployments, &change.key.namespace, std::iter::once(&set.labels))
         });
         let sets = self.sets.clone();
         // The last old pod gone lets a Recreate go on.
         watches.map::<Pod>(move |change| {
-            let Some(gone) = change.old.as_ref().filter(|_| change.new.is_none()) else { return Vec::new() };
-            let Some(owner) = controller_of(&gone.metadata).filter(|owner| owner.kind == "ReplicaSet") else { return Vec::new() };
-            let set = sets.get(&ObjectKey::new(change.key.namespace.clone(), owner.name.as_str()));
-            let deployment = set.and_then(|set| controller_of(&set.object.metadata).map(|owner| owner.name.clone()));
+            let Some(gone) = change.meta_before().filter(|_| change.is_removal()) else { return Vec::new() };
+            let Some(owner) = gone.controller().filter(|owner| &*owner.kind == "ReplicaSet") else { return Vec::new() };
+            let set = sets.stored(&ObjectKey::new(change.key.namespace.clone(), owner.name.clone()));
+            let deployment = set.and_then(|set| set.meta().controller().map(|owner| owner.name.clone()));
             deployment.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).into_iter().collect()
         });
     }
@@ -80,11 +82,15 @@ impl Controller for DeploymentController {
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Outcome::Done) };
         let deployment = deployment.object;
-        let selector = deployment.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector));
+        let selector = selector_of(&deployment);
         let sets = by_controller::related(&self.sets, &deployment.metadata, &selector);
         let old_pods_exist = self.old_pods_exist(&deployment, &sets);
         let planned = plan::plan(Snapshot { deployment: &deployment, sets: &sets, old_pods_exist }, cx.now());
         apply::apply(&deployment, planned.actions, &self.deployments, &self.sets, cx).await?;
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
+}
+
+fn selector_of(deployment: &Deployment) -> LabelSelector {
+    LabelSelector::from(deployment.spec.as_ref().map(|spec| &spec.selector))
 }

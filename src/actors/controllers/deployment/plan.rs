@@ -11,7 +11,7 @@ use super::{
     rolling, status,
     template::{HASH_LABEL, same_template, template_hash},
 };
-use crate::controllers::owners::{Claim, claim, controller_reference};
+use crate::controllers::owners::{self, Named, controller_reference};
 
 /// One step. Steps are applied in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,20 +63,14 @@ pub fn plan(snapshot: Snapshot<'_>, now: Timestamp) -> Plan {
     let Some(spec) = &deployment.spec else { return Plan::default() };
     let selector = LabelSelector::from(&spec.selector);
     let mut plan = Plan::default();
-    let mut owned = Vec::new();
-    for set in snapshot.sets {
-        let (name, uid) = (set.metadata.name.clone().unwrap_or_default(), set.metadata.uid.clone().unwrap_or_default());
-        match claim(&deployment.metadata, &set.metadata, &selector) {
-            Claim::Owned => owned.push(set.clone()),
-            Claim::Adopt => plan.actions.push(Action::Adopt { set: name, uid }),
-            Claim::Release => plan.actions.push(Action::Release { set: name, uid }),
-            Claim::Ignore => {}
-        }
-    }
+    let claimed = owners::claimed(&deployment.metadata, snapshot.sets, |set| selector.selects(&set.metadata));
+    plan.actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::Adopt { set: name, uid }));
+    plan.actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::Release { set: name, uid }));
     // Owners have to settle first: adopted sets show up in the next plan.
     if !plan.actions.is_empty() {
         return plan;
     }
+    let mut owned: Vec<Arc<ReplicaSet>> = claimed.ours.into_iter().cloned().collect();
     owned.sort_by_key(|set| (set.metadata.creation_timestamp.clone().map(|time| time.0), set.metadata.name.clone()));
     let sets = Sets::of(deployment, &owned);
     if deployment.metadata.deletion_timestamp.is_none() {

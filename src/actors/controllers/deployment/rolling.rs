@@ -6,6 +6,7 @@ use k8s_openapi::{
     api::apps::v1::{Deployment, ReplicaSet},
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use troupe_api::resources::int_or_string::{Rounding, scaled};
 
 use super::{
     history,
@@ -23,21 +24,21 @@ fn bounds(deployment: &Deployment) -> (i32, i32) {
     }
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let total = replicas(deployment);
-    let surge = scaled(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, true);
-    let unavailable = scaled(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, false);
+    let surge = share(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, Rounding::Up);
+    let unavailable = share(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, Rounding::Down);
     // Both 0 would never move; validation forbids it, but percentages of few replicas round down to it.
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(total)) }
 }
 
 /// A number as it is, a percentage of `total` rounded up or down; 25% where nothing is said.
-fn scaled(value: Option<&IntOrString>, total: i32, up: bool) -> i32 {
-    let percent = match value {
-        Some(IntOrString::Int(number)) => return *number,
-        Some(IntOrString::String(text)) => text.trim_end_matches('%').parse().unwrap_or(0),
-        None => 25,
-    };
-    let product = total * percent;
-    if up { (product + 99) / 100 } else { product / 100 }
+fn share(value: Option<&IntOrString>, total: i32, rounding: Rounding) -> i32 {
+    let quarter = IntOrString::String("25%".into());
+    scaled(value.unwrap_or(&quarter), total, rounding).unwrap_or(0)
+}
+
+/// The sum of what `count` says of sets. Their numbers are their users': the sum stops at the largest there is.
+pub fn sum<'a>(sets: impl IntoIterator<Item = &'a Arc<ReplicaSet>>, count: impl Fn(&ReplicaSet) -> i32) -> i32 {
+    sets.into_iter().fold(0, |sum: i32, set| sum.saturating_add(count(set)))
 }
 
 /// How many pods beyond its size a Deployment may have while rolling.
@@ -52,15 +53,15 @@ pub fn max_unavailable(deployment: &Deployment) -> i32 {
 
 /// The size that a newly made ReplicaSet begins with.
 pub fn initial_new_replicas(deployment: &Deployment, sets: &Sets) -> i32 {
-    let total: i32 = sets.old.iter().map(|set| wanted(set)).sum();
+    let total = sum(&sets.old, wanted);
     grown(deployment, 0, total)
 }
 
 /// The new set's size: up to the Deployment's, as far as surge allows (`NewRSNewReplicas`).
 fn grown(deployment: &Deployment, own: i32, total: i32) -> i32 {
     let wanted = replicas(deployment);
-    let room = wanted + max_surge(deployment) - total;
-    if room <= 0 { own } else { own + room.min(wanted - own) }
+    let room = wanted.saturating_add(max_surge(deployment)).saturating_sub(total);
+    if room <= 0 { own } else { own.saturating_add(room.min(wanted.saturating_sub(own))) }
 }
 
 /// Target sizes of sets that should change in this step.
@@ -69,7 +70,7 @@ pub fn targets(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet>, i3
         return proportional(deployment, sets);
     }
     let Some(new) = &sets.new else { return Vec::new() };
-    let total: i32 = sets.all().map(|set| wanted(set)).sum();
+    let total = sum(sets.all(), wanted);
     let (own, size) = (wanted(new), replicas(deployment));
     if own > size {
         return vec![(new.clone(), size)];
@@ -89,24 +90,23 @@ fn is_resized(deployment: &Deployment, sets: &Sets) -> bool {
 
 /// Takes pods from old sets: broken ones first, then as many as availability allows.
 fn shrink_old(deployment: &Deployment, sets: &Sets, new: &ReplicaSet, total: i32) -> Vec<(Arc<ReplicaSet>, i32)> {
-    let old: i32 = sets.old.iter().map(|set| wanted(set)).sum();
+    let old = sum(&sets.old, wanted);
     if old == 0 {
         return Vec::new();
     }
-    let least_available = replicas(deployment) - max_unavailable(deployment);
-    let new_unavailable = wanted(new) - available(new);
-    let mut budget = total - least_available - new_unavailable;
+    let least_available = replicas(deployment).saturating_sub(max_unavailable(deployment));
+    let new_unavailable = wanted(new).saturating_sub(available(new));
+    let mut budget = total.saturating_sub(least_available).saturating_sub(new_unavailable);
     if budget <= 0 {
         return Vec::new();
     }
     let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = sets.old.iter().filter(|set| wanted(set) > 0).map(|set| (set.clone(), wanted(set))).collect();
     for (set, size) in &mut sizes {
-        let broken = (*size - available(set)).max(0).min(budget);
+        let broken = size.saturating_sub(available(set)).max(0).min(budget);
         *size -= broken;
         budget -= broken;
     }
-    let all_available: i32 = sets.all().map(|set| available(set)).sum();
-    let mut spare = all_available - least_available;
+    let mut spare = sum(sets.all(), available).saturating_sub(least_available);
     for (_, size) in &mut sizes {
         let taken = (*size).min(spare).max(0);
         *size -= taken;
@@ -125,9 +125,9 @@ pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet
         [only] => return if wanted(only) == size { Vec::new() } else { vec![(only.clone(), size)] },
         _ => {}
     }
-    let total: i32 = active.iter().map(|set| wanted(set)).sum();
-    let allowed = if size > 0 { size + max_surge(deployment) } else { 0 };
-    let mut left = allowed - total;
+    let total = sum(active.iter().copied(), wanted);
+    let allowed = if size > 0 { size.saturating_add(max_surge(deployment)) } else { 0 };
+    let mut left = allowed.saturating_sub(total);
     // Growing begins with the newest and largest sets, shrinking with the oldest.
     let mut order = active.clone();
     order.sort_by_key(|set| (wanted(set), set.metadata.creation_timestamp.clone().map(|time| time.0)));
@@ -138,12 +138,12 @@ pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet
     let mut sizes: Vec<(Arc<ReplicaSet>, i32)> = Vec::new();
     for set in &order {
         let share = if left == 0 { 0 } else { share_of(set, deployment, change, left) };
-        left -= share;
-        sizes.push(((*set).clone(), (wanted(set) + share).max(0)));
+        left = left.saturating_sub(share);
+        sizes.push(((*set).clone(), wanted(set).saturating_add(share).max(0)));
     }
     // What rounding left over goes to the first set.
     if let Some((_, first)) = sizes.first_mut() {
-        *first = (*first + left).max(0);
+        *first = first.saturating_add(left).max(0);
     }
     sizes.retain(|(set, size)| *size != wanted(set) || history::desired_replicas(set) != Some(replicas(deployment)));
     sizes
@@ -152,9 +152,9 @@ pub fn proportional(deployment: &Deployment, sets: &Sets) -> Vec<(Arc<ReplicaSet
 /// A set's part of the change, in proportion to its part of the Deployment before.
 fn share_of(set: &ReplicaSet, deployment: &Deployment, change: i32, left: i32) -> i32 {
     let own = wanted(set);
-    let before = history::max_replicas(set).filter(|before| *before > 0).unwrap_or_else(|| replicas(deployment) + max_surge(deployment));
-    let after = replicas(deployment) + max_surge(deployment);
+    let after = replicas(deployment).saturating_add(max_surge(deployment));
+    let before = history::max_replicas(set).filter(|before| *before > 0).unwrap_or(after);
     let target = (f64::from(own) * f64::from(after) / f64::from(before)).round() as i32;
-    let share = target - own;
+    let share = target.saturating_sub(own);
     if change > 0 { share.clamp(0, left) } else { share.clamp(left, 0) }
 }

@@ -10,14 +10,14 @@ use k8s_openapi::{
 
 use super::{
     plan::{Sets, available, existing},
-    rolling::max_unavailable,
+    rolling::{self, max_unavailable},
 };
 
 const NO_DEADLINE: i32 = i32::MAX;
 
 /// The status that follows from the ReplicaSets.
 pub fn compute(deployment: &Deployment, sets: &Sets, now: Timestamp) -> DeploymentStatus {
-    let sum = |count: &dyn Fn(&ReplicaSet) -> i32| sets.all().map(|set| count(set)).sum::<i32>();
+    let sum = |count: &dyn Fn(&ReplicaSet) -> i32| rolling::sum(sets.all(), count);
     let ready = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let leaving = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.terminating_replicas).unwrap_or(0);
     let (total, is_available) = (sum(&existing), sum(&available));
@@ -29,12 +29,12 @@ pub fn compute(deployment: &Deployment, sets: &Sets, now: Timestamp) -> Deployme
         updated_replicas: some(sets.new.as_ref().map_or(0, |set| existing(set))),
         ready_replicas: some(sum(&ready)),
         available_replicas: some(is_available),
-        unavailable_replicas: some((total.max(wanted_by_sets(sets)) - is_available).max(0)),
+        unavailable_replicas: some(total.max(wanted_by_sets(sets)).saturating_sub(is_available).max(0)),
         terminating_replicas: Some(sum(&leaving)),
         collision_count: deployment.status.as_ref().and_then(|status| status.collision_count),
         conditions: deployment.status.as_ref().and_then(|status| status.conditions.clone()),
     };
-    let enough = is_available >= wanted - max_unavailable(deployment);
+    let enough = is_available >= wanted.saturating_sub(max_unavailable(deployment));
     let (value, reason, message) = if enough {
         ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
     } else {
@@ -51,7 +51,7 @@ fn wanted_replicas(deployment: &Deployment) -> i32 {
 }
 
 fn wanted_by_sets(sets: &Sets) -> i32 {
-    sets.all().map(|set| super::plan::wanted(set)).sum()
+    rolling::sum(sets.all(), super::plan::wanted)
 }
 
 /// All replicas are of the current template and available, and no old pod is left.
@@ -59,8 +59,8 @@ pub fn is_complete(deployment: &Deployment, sets: &Sets) -> bool {
     let wanted = wanted_replicas(deployment);
     let new = sets.new.as_ref();
     let current = |count: &dyn Fn(&ReplicaSet) -> i32| new.map_or(0, |set| count(set)) == wanted;
-    let total: i32 = sets.all().map(|set| existing(set)).sum();
-    let all_available: i32 = sets.all().map(|set| available(set)).sum();
+    let total = rolling::sum(sets.all(), existing);
+    let all_available = rolling::sum(sets.all(), available);
     new.is_some() && current(&existing) && total == wanted && all_available == wanted
 }
 
@@ -134,7 +134,7 @@ fn next_name(deployment: &Deployment) -> String {
 fn has_progressed(before: Option<&DeploymentStatus>, after: &DeploymentStatus) -> bool {
     let Some(before) = before else { return true };
     let number = |value: Option<i32>| value.unwrap_or(0);
-    let old = |status: &DeploymentStatus| number(status.replicas) - number(status.updated_replicas);
+    let old = |status: &DeploymentStatus| number(status.replicas).saturating_sub(number(status.updated_replicas));
     number(after.updated_replicas) > number(before.updated_replicas)
         || old(after) < old(before)
         || number(after.ready_replicas) > number(before.ready_replicas)

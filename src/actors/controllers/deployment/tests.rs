@@ -114,6 +114,24 @@ fn a_new_deployment_makes_one_set_and_then_has_nothing_to_do() {
 }
 
 #[test]
+fn sizes_beyond_all_counting_stay_within_what_a_number_can_say() {
+    for bounds in [json!("25%"), json!("100%"), json!(i32::MAX)] {
+        let mut world = World::new(deployment(i32::MAX, "a", rolling(bounds.clone(), bounds)));
+        for image in ["a", "b", "c"] {
+            world.set_image(image);
+            for share in [0, 1_000, i32::MAX] {
+                let plan = world.plan();
+                world.apply(plan);
+                world.settle_pods(|_, size| size.min(share));
+                assert!(world.sizes().iter().all(|size| *size >= 0), "{:?}", world.sizes());
+            }
+        }
+        let total: i64 = world.sizes().into_iter().map(i64::from).sum();
+        assert!(total >= i64::from(i32::MAX), "nothing is lost: {:?}", world.sizes());
+    }
+}
+
+#[test]
 fn a_rollback_reuses_the_old_set_under_a_new_revision() {
     let mut world = World::new(deployment(3, "a", rolling(json!(1), json!(0))));
     world.roll_out();

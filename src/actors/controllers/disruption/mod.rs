@@ -17,7 +17,7 @@ use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::plan::{Expectation, Plan, needs_scale};
 pub use self::stale::StaleDisruptionController;
-use super::writes::write_status;
+use super::{by_selector, writes::write_status};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -49,7 +49,8 @@ impl DisruptionController {
             stateful_sets: caches.cache(),
             replication_controllers: caches.cache(),
         };
-        DisruptionController { budgets: caches.cache(), pods: caches.cache(), workloads }
+        let budgets = by_selector::index(caches.cache(), |budget| Some(selector_of(budget)));
+        DisruptionController { budgets, pods: caches.cache(), workloads }
     }
 
     async fn expectation(&self, budget: &PodDisruptionBudget, pods: &[Arc<Pod>], cx: &ReconcileContext) -> Result<Expectation, String> {
@@ -71,16 +72,7 @@ impl Controller for DisruptionController {
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary::<PodDisruptionBudget>();
         let budgets = self.budgets.clone();
-        watches.map::<Pod>(move |change| {
-            let versions: Vec<_> =
-                [&change.old, &change.new].into_iter().flatten().map(|pod| pod.metadata.labels.clone().unwrap_or_default()).collect();
-            let selects = |budget: &Arc<PodDisruptionBudget>| {
-                let selector = selector_of(budget);
-                versions.iter().any(|labels| selector.matches(labels))
-            };
-            let selecting = budgets.list(&change.key.namespace).into_iter().filter(selects);
-            selecting.map(|budget| ObjectKey::new(change.key.namespace.clone(), budget.metadata.name.clone().unwrap_or_default())).collect()
-        });
+        watches.map::<Pod>(move |change| by_selector::selecting(&budgets, &change.key.namespace, change.labels()));
         watches.reads::<Deployment>();
         watches.reads::<ReplicaSet>();
         watches.reads::<StatefulSet>();
@@ -121,8 +113,6 @@ impl Controller for DisruptionController {
     }
 }
 
-/// What the budget selects; one without selector selects nothing.
 fn selector_of(budget: &PodDisruptionBudget) -> LabelSelector {
-    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.map_or_else(LabelSelector::nothing, LabelSelector::from)
+    LabelSelector::from(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
 }

@@ -56,7 +56,7 @@ pub fn plan(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], expectation: Result
     let disrupted = disrupted(budget, pods, now);
     let healthy = pods.iter().filter(|pod| is_healthy(pod, &disrupted.waiting)).count();
     let current = i32::try_from(healthy).unwrap_or(i32::MAX);
-    let spare = if expectation.count > 0 { (current - desired).max(0) } else { 0 };
+    let spare = if expectation.count > 0 { current.saturating_sub(desired).max(0) } else { 0 };
     let known = budget.status.clone().unwrap_or_default();
     let mut status = PodDisruptionBudgetStatus {
         current_healthy: Some(current),
@@ -97,7 +97,7 @@ fn desired(budget: &PodDisruptionBudget, expected: i32) -> Result<i32, String> {
     let Some(spec) = &budget.spec else { return Ok(0) };
     let number = |value: &IntOrString| scaled(value, expected, Rounding::Up).ok_or_else(|| "invalid value for IntOrString".to_owned());
     match (&spec.max_unavailable, &spec.min_available) {
-        (Some(most), _) => Ok((expected - number(most)?).max(0)),
+        (Some(most), _) => Ok(expected.saturating_sub(number(most)?).max(0)),
         (None, Some(least)) => number(least),
         (None, None) => Ok(0),
     }
@@ -122,7 +122,7 @@ fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], now: Timestamp) ->
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let Some(since) = evicted.get(&name) else { continue };
-        let left = (since.0 + DELETION_TIMEOUT).duration_since(now);
+        let left = DELETION_TIMEOUT.saturating_sub(now.duration_since(since.0));
         if left.is_negative() {
             found.overdue.push(name);
             continue;

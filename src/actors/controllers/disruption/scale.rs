@@ -38,7 +38,7 @@ pub(super) async fn expected(workloads: &Workloads, pods: &[Arc<Pod>], cx: &Reco
         let scale = scale.ok_or_else(|| format!("found no controllers for pod {name:?}"))?;
         scales.insert(scale.uid, scale.replicas);
     }
-    Ok(Expectation { count: scales.values().sum(), unmanaged })
+    Ok(Expectation { count: scales.values().fold(0, |sum: i32, replicas| sum.saturating_add(*replicas)), unmanaged })
 }
 
 /// The scale of upstream's own workloads, from the caches.
@@ -81,7 +81,7 @@ async fn asked(controller: &OwnerReference, namespace: &str, cx: &ReconcileConte
     let GroupVersion { group, version } = GroupVersion::parse(&controller.api_version);
     let row = cx.client().service().registry().by_kind(&group, &controller.kind).filter(|row| row.serves(&version));
     let resource = row.ok_or_else(|| format!("no matches for kind {:?} in version {:?}", controller.kind, controller.api_version))?;
-    if resource.subresource("scale").is_none() {
+    if resource.version(&version).subresource("scale").is_none() {
         return Err(format!("{} does not implement the scale subresource", resource.group_resource()));
     }
     let target = Target { resource, version, namespace: namespace.into(), name: controller.name.as_str().into(), subresource: "scale".into() };

@@ -44,7 +44,7 @@ fn pending(pod: &Pod) -> Option<&PodCondition> {
 /// How long to wait before the condition is stale; zero when it is.
 fn wait(condition: &PodCondition, now: Timestamp) -> Duration {
     let since = condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    Duration::try_from((since + STALE_AFTER).duration_since(now)).unwrap_or_default()
+    Duration::try_from(STALE_AFTER.saturating_sub(now.duration_since(since))).unwrap_or_default()
 }
 
 /// The pod with its condition taken back.
@@ -61,7 +61,7 @@ impl Controller for StaleDisruptionController {
     const NAME: &'static str = "stale-disruption";
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.primary_when::<Pod>(|change| change.new.as_deref().is_some_and(|pod| pending(pod).is_some()));
+        watches.primary_when::<Pod>(|change| change.after().is_some_and(|pod| pending(pod).is_some()));
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {

@@ -10,7 +10,7 @@ use troupe_api::{meta::ObjectKey, service::DeleteOptions};
 
 use self::plan::Action;
 use super::{
-    services::{selected_pods, services_of},
+    services::{self, selected_pods, services_of},
     writes::{is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
@@ -27,7 +27,7 @@ pub struct EndpointsController {
 
 impl EndpointsController {
     pub fn new(caches: &Caches) -> Self {
-        EndpointsController { services: caches.cache(), pods: caches.cache(), endpoints: caches.cache() }
+        EndpointsController { services: services::index(caches.cache()), pods: caches.cache(), endpoints: caches.cache() }
     }
 
     /// The Service is gone: its Endpoints go, if this controller made them.

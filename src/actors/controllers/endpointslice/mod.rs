@@ -15,7 +15,7 @@ use troupe_api::meta::ObjectKey;
 
 use self::plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot};
 use super::{
-    services::{selected_pods, services_of},
+    services::{self, selected_pods, services_of},
     writes::{delete_with_uid, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
@@ -36,13 +36,12 @@ const BY_SERVICE: &str = "endpointslice/service";
 impl EndpointSliceController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
-        slices.add_index(BY_SERVICE, |slice| {
-            let label = |name: &str| slice.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-            let (Some(service), Some(manager)) = (label(SERVICE_NAME), label(MANAGED_BY)) else { return Vec::new() };
+        slices.add_meta_index(BY_SERVICE, |slice| {
+            let (Some(service), Some(manager)) = (slice.labels.get(SERVICE_NAME), slice.labels.get(MANAGED_BY)) else { return Vec::new() };
             let ours = manager == MANAGER;
-            ours.then(|| format!("{}/{service}", slice.metadata.namespace.as_deref().unwrap_or_default()).into()).into_iter().collect()
+            ours.then(|| format!("{}/{service}", slice.namespace).into()).into_iter().collect()
         });
-        EndpointSliceController { services: caches.cache(), pods: caches.cache(), nodes: caches.cache(), slices }
+        EndpointSliceController { services: services::index(caches.cache()), pods: caches.cache(), nodes: caches.cache(), slices }
     }
 
     fn zones(&self, pods: &[Arc<Pod>]) -> BTreeMap<String, String> {
@@ -87,8 +86,8 @@ impl Controller for EndpointSliceController {
         let services = self.services.clone();
         watches.map::<Pod>(move |change| services_of(&services, change));
         watches.map::<EndpointSlice>(|change| {
-            let slice = change.new.as_ref().or(change.old.as_ref());
-            let name = slice.and_then(|slice| slice.metadata.labels.as_ref()?.get(SERVICE_NAME).cloned());
+            let slice = change.meta_after().or(change.meta_before());
+            let name = slice.and_then(|meta| meta.labels.get(SERVICE_NAME));
             name.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).into_iter().collect()
         });
     }

@@ -1,6 +1,6 @@
 //! Which EndpointSlices a Service needs. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use k8s_openapi::{
     api::{
@@ -9,6 +9,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString},
 };
+use troupe_addresses::is_unicast;
 
 use crate::controllers::{
     owners::controller_reference,
@@ -59,12 +60,19 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
     }
-    let mut left: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
-    left.sort_by_key(|slice| slice.metadata.name.clone());
-    let mut actions = Vec::new();
-    for (ports, endpoints) in wanted {
-        actions.extend(plan_ports(snapshot.service, &ports, endpoints, &mut left));
+    let mut there: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
+    there.sort_by_key(|slice| slice.metadata.name.clone());
+    // Every pod may serve a named port under another number: there may be as many port sets as pods.
+    let mut by_ports: BTreeMap<Vec<PortKey>, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
+    for slice in there {
+        by_ports.entry(slice_ports(slice)).or_default().push(slice);
     }
+    let (mut actions, mut left) = (Vec::new(), Vec::new());
+    for (ports, endpoints) in wanted {
+        let ours = by_ports.remove(&ports).unwrap_or_default();
+        actions.extend(plan_ports(snapshot.service, &ports, endpoints, ours, &mut left));
+    }
+    left.extend(by_ports.into_values().flatten());
     actions.extend(
         left.into_iter().map(|slice| Action::Delete {
             name: slice.metadata.name.clone().unwrap_or_default(),
@@ -78,23 +86,25 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
 pub type PortKey = (String, String, i32, Option<String>);
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
-fn plan_ports(service: &Service, ports: &[PortKey], endpoints: Vec<Endpoint>, left: &mut Vec<&Arc<EndpointSlice>>) -> Vec<Action> {
-    let mut ours = Vec::new();
-    left.retain(|slice| {
-        let same = slice_ports(slice) == ports;
-        if same {
-            ours.push(*slice);
-        }
-        !same
-    });
+fn plan_ports<'a>(
+    service: &Service,
+    ports: &[PortKey],
+    endpoints: Vec<Endpoint>,
+    ours: Vec<&'a Arc<EndpointSlice>>,
+    left: &mut Vec<&'a Arc<EndpointSlice>>,
+) -> Vec<Action> {
     let mut missing: BTreeMap<String, Endpoint> = endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
     let mut filled: Vec<(Option<&Arc<EndpointSlice>>, Vec<Endpoint>)> = Vec::new();
     for slice in ours {
         let stay = slice.endpoints.iter().flatten().filter_map(|endpoint| missing.remove(&identity(endpoint))).collect();
         filled.push((Some(slice), stay));
     }
+    let mut first_with_room = 0;
     for endpoint in missing.into_values() {
-        match filled.iter_mut().find(|(_, members)| members.len() < MAX_ENDPOINTS) {
+        while filled.get(first_with_room).is_some_and(|(_, members)| members.len() >= MAX_ENDPOINTS) {
+            first_with_room += 1;
+        }
+        match filled.get_mut(first_with_room) {
             Some((_, members)) => members.push(endpoint),
             None => filled.push((None, vec![endpoint])),
         }
@@ -201,11 +211,11 @@ fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
     })
 }
 
-/// The pod's IPv4 address.
+/// The pod's IPv4 address, if it is one that a pod can have.
 pub fn pod_address(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
-    all.into_iter().find(|ip| ip.contains('.')).map(str::to_owned)
+    all.into_iter().find(|ip| ip.parse::<Ipv4Addr>().is_ok_and(|ip| is_unicast(ip.into()))).map(str::to_owned)
 }
 
 /// What an endpoint's `targetRef` says about a pod.

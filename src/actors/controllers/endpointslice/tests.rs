@@ -27,6 +27,26 @@ fn pod(number: usize, ready: bool, terminating: bool, port: i32) -> Arc<Pod> {
     Arc::new(serde_json::from_value(object).expect("a pod"))
 }
 
+#[test]
+fn pods_that_all_serve_other_ports_take_no_longer_for_it() {
+    let ports: Vec<_> = (0..50).map(|n| json!({"name": format!("p{n}"), "port": 80 + n, "protocol": "TCP", "targetPort": "web"})).collect();
+    let mut service = service();
+    service.spec.as_mut().expect("a spec").ports = serde_json::from_value(json!(ports)).expect("ports");
+    let pods: Vec<_> = (0..1500).map(|number| pod(number, true, false, 1000 + i32::try_from(number).expect("small"))).collect();
+    let zones = BTreeMap::new();
+    let made = plan(Snapshot { service: &service, pods: &pods, slices: &[], zones: &zones }).into_iter().enumerate();
+    let slices = made.filter_map(|(number, action)| {
+        let Action::Create(mut slice) = action else { return None };
+        slice.metadata.name = Some(format!("web-{number}"));
+        Some(Arc::new(*slice))
+    });
+    let slices: Vec<_> = slices.collect();
+    assert_eq!(slices.len(), 1500);
+    let begun = std::time::Instant::now();
+    assert_eq!(plan(Snapshot { service: &service, pods: &pods, slices: &slices, zones: &zones }), []);
+    assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
+}
+
 /// Slices with every planned action in effect.
 fn settle(service: &Service, pods: &[Arc<Pod>], mut slices: Vec<Arc<EndpointSlice>>) -> (Vec<Arc<EndpointSlice>>, usize) {
     let zones = BTreeMap::new();

@@ -1,12 +1,14 @@
 //! Reads live, carries out plans.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
-    meta::{GroupVersion, ObjectKey, Revision, Uid},
-    projection::OwnerProjection,
+    meta::{GroupVersion, Revision, Uid},
     resources::Resource,
     service::{DeleteOptions, Operation, PatchType, Propagation, Target, WriteOptions},
     status::Status,
@@ -15,7 +17,8 @@ use troupe_api::{
 
 use super::{
     graph::{Deletion, Place, Work},
-    plan::{self, Action, Dependent, Facts, Owner},
+    owners::{Absence, Beliefs},
+    plan::{self, Action, Dependent, Facts},
 };
 
 /// An object to look at, with what the graph knows about its surroundings.
@@ -24,6 +27,8 @@ pub struct Item {
     pub place: Place,
     /// Its dependents, and where they live.
     pub dependents: Vec<(Dependent, Place)>,
+    /// What is known of its owners.
+    pub beliefs: Beliefs,
 }
 
 /// What came out of a look.
@@ -33,6 +38,8 @@ pub enum Looked {
     Gone,
     /// Done; these deserve a look as well.
     Done(Vec<Work>),
+    /// There are more owners to look for than in one attempt.
+    Unfinished,
 }
 
 /// The API as the collector uses it.
@@ -42,14 +49,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Looks whether an object may stay.
-    pub async fn collect(&self, item: Item) -> Result<Looked, Status> {
+    /// Looks whether an object may stay. `absent` gets the owners that were found not to exist, also where this fails.
+    pub async fn collect(&self, item: Item, absent: &mut Vec<Absence>) -> Result<Looked, Status> {
         let Some(live) = self.read(&item.place, &item.uid).await? else { return Ok(Looked::Gone) };
         let mut facts = facts(&live, &item);
         if !facts.deletion.begun {
-            for owner in &live.meta().owner_references {
-                facts.owners.push((Uid(owner.uid.clone()), self.classify(owner, &item.place).await?));
-            }
+            let Some(owners) = self.owners(&live, &item, absent).await? else { return Ok(Looked::Unfinished) };
+            facts.owners = owners;
         }
         self.apply(&item, &live, plan::collect(&facts)).await
     }
@@ -61,7 +67,7 @@ impl Collector {
         self.apply(&item, &live, actions).await
     }
 
-    fn target(&self, place: &Place) -> Result<Target, Status> {
+    pub(super) fn target(&self, place: &Place) -> Result<Target, Status> {
         let GroupVersion { group, version } = GroupVersion::parse(&place.api_version);
         let registry = self.client.service().registry();
         let resource = registry.by_kind(&group, &place.kind).filter(|resource| resource.serves(&version));
@@ -70,32 +76,9 @@ impl Collector {
         Ok(Target { resource, version, namespace, name: place.key.name.clone(), subresource: "".into() })
     }
 
-    /// The object at a place as of now; `None` when it is gone or another one.
-    async fn read(&self, place: &Place, uid: &Uid) -> Result<Option<Arc<StoredObject>>, Status> {
-        match self.client.call(self.target(place)?, Operation::Get { resource_version: None }).await {
-            Ok(reply) => Ok(Some(reply.into_stored()?).filter(|object| object.uid() == *uid)),
-            Err(status) if status.is_not_found() => Ok(None),
-            Err(status) => Err(status),
-        }
-    }
-
-    /// An owner is looked for in the dependent's own namespace: nobody is owned across namespaces.
-    async fn classify(&self, owner: &OwnerProjection, dependent: &Place) -> Result<Owner, Status> {
-        let key = ObjectKey::new(dependent.key.namespace.clone(), owner.name.clone());
-        let place = Place { api_version: owner.api_version.clone(), kind: owner.kind.clone(), key };
-        if self.target(&place)?.resource.namespaced && place.key.namespace.is_empty() {
-            return Ok(Owner::Impossible);
-        }
-        let live = self.read(&place, &Uid(owner.uid.clone())).await?;
-        Ok(match live {
-            None => Owner::Absent,
-            Some(live) if Deletion::of(live.meta()).foreground => Owner::Waiting,
-            Some(_) => Owner::Solid,
-        })
-    }
-
     async fn apply(&self, item: &Item, live: &StoredObject, actions: Vec<Action>) -> Result<Looked, Status> {
         let mut looks = Vec::new();
+        let places: BTreeMap<&Uid, &Place> = item.dependents.iter().map(|(dependent, place)| (&dependent.uid, place)).collect();
         // What was decided holds for the version that was read, until a step of ours changes it.
         let mut guard = Some(live.revision);
         for action in actions {
@@ -109,8 +92,7 @@ impl Collector {
                 Action::Delete(policy) => self.delete(item, live, guard, policy).await?,
                 Action::RemoveFinalizer(finalizer) => self.remove_finalizer(item, live, finalizer).await?,
                 Action::Free(uid) => {
-                    let dependent = item.dependents.iter().find(|(dependent, _)| dependent.uid == uid);
-                    if let Some((_, place)) = dependent {
+                    if let Some(place) = places.get(&uid) {
                         self.free(place, &uid, &item.uid).await?;
                     }
                 }
@@ -133,7 +115,8 @@ impl Collector {
     }
 
     async fn set_owners(&self, item: &Item, live: &StoredObject, dropped: &[Uid]) -> Result<(), Status> {
-        let owners = owners_of(live).into_iter().filter(|owner| !dropped.iter().any(|uid| owner["uid"] == *uid.0));
+        let dropped: BTreeSet<&str> = dropped.iter().map(|uid| &*uid.0).collect();
+        let owners = owners_of(live).into_iter().filter(|owner| owner["uid"].as_str().is_none_or(|uid| !dropped.contains(uid)));
         self.patch(&item.place, live, json!({"ownerReferences": owners.collect::<Vec<_>>()})).await
     }
 

@@ -73,7 +73,20 @@ pub struct Node {
     pub deletion: Deletion,
     pub dependents: BTreeSet<Uid>,
     pub observed: bool,
+    /// Where it was looked for and is not. UIDs are given once, so what is absent never comes (back), unless from a backup.
+    absent: BTreeSet<Place>,
 }
+
+/// What is known of an owner where a reference says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    Absent,
+    /// It is there, and not about to go with its dependents; only a little while ago perhaps.
+    Solid,
+}
+
+/// More wrong places of one UID than this are not remembered; no object has so many references.
+const MOST_PLACES: usize = 20_000;
 
 /// All objects by UID.
 #[derive(Debug, Default)]
@@ -109,14 +122,21 @@ impl Graph {
         if before.is_none() {
             work.extend(self.mistaken(&seen));
         }
-        self.unlink(&seen.uid, &owners_before, &seen.owners);
+        // Most changes leave the owners alone, of which there may be thousands.
+        let same = before.is_some() && owners_before == seen.owners;
+        if !same {
+            self.unlink(&seen.uid, &owners_before, &seen.owners);
+        }
         let node = self.nodes.entry(seen.uid.clone()).or_insert_with(|| virtual_node(seen.place.clone()));
         node.place = seen.place.clone();
         node.owners.clone_from(&seen.owners);
         node.deletion = seen.deletion;
         node.observed = true;
-        work.extend(self.link(&seen));
-        let changed = before.is_some() && !same_owners(&owners_before, &seen.owners);
+        node.absent.remove(&seen.place);
+        if !same {
+            work.extend(self.link(&seen));
+        }
+        let changed = before.is_some() && !same && !same_owners(&owners_before, &seen.owners);
         // Losing an owner, or no longer blocking one, may end that owner's wait.
         for owner in owners_before.iter().filter(|_| changed) {
             let uid = Uid(owner.uid.clone());
@@ -150,10 +170,32 @@ impl Graph {
         }
         // Whoever refers to it still does.
         if !node.dependents.is_empty() {
+            let place = node.place.clone();
             let ghost = Node { observed: false, owners: Vec::new(), deletion: Deletion::default(), ..node };
             self.nodes.insert(uid.clone(), ghost);
+            self.note_absent(uid, place);
         }
         work
+    }
+
+    /// A live read did not find an object where a reference says it is.
+    pub fn note_absent(&mut self, uid: &Uid, place: Place) {
+        let Some(node) = self.nodes.get_mut(uid) else { return };
+        if node.absent.len() >= MOST_PLACES {
+            node.absent.clear();
+        }
+        node.absent.insert(place);
+    }
+
+    /// What is known of the owner that a reference names, in an object of this namespace.
+    pub fn belief(&self, owner: &OwnerProjection, namespace: &Arc<str>) -> Option<Belief> {
+        let node = self.nodes.get(&Uid(owner.uid.clone()))?;
+        let place = place_of(owner, namespace);
+        let clusterwide = || Place { key: ObjectKey::cluster(owner.name.clone()), ..place.clone() };
+        if node.absent.contains(&place) || node.absent.contains(&clusterwide()) {
+            return Some(Belief::Absent);
+        }
+        self.is_sound(owner, namespace).then_some(Belief::Solid)
     }
 
     /// UIDs of the objects that watches showed for one resource, for comparing with a new list.
@@ -177,7 +219,8 @@ impl Graph {
     }
 
     fn unlink(&mut self, uid: &Uid, before: &[OwnerProjection], after: &[OwnerProjection]) {
-        for owner in before.iter().filter(|owner| !after.iter().any(|kept| kept.uid == owner.uid)) {
+        let kept: BTreeSet<&Arc<str>> = after.iter().map(|owner| &owner.uid).collect();
+        for owner in before.iter().filter(|owner| !kept.contains(&owner.uid)) {
             let owner = Uid(owner.uid.clone());
             let Some(node) = self.nodes.get_mut(&owner) else { continue };
             node.dependents.remove(uid);
@@ -205,10 +248,14 @@ impl Graph {
 
     /// One of its owners is unknown, waits for its dependents, or is not what the reference says.
     fn is_suspect(&self, seen: &Seen) -> bool {
-        seen.owners.iter().any(|owner| {
-            let Some(node) = self.nodes.get(&Uid(owner.uid.clone())) else { return true };
-            let foreign = !node.place.key.namespace.is_empty() && node.place.key.namespace != seen.place.key.namespace;
-            !node.observed || node.deletion.foreground || foreign || !names(owner, &node.place)
+        seen.owners.iter().any(|owner| !self.is_sound(owner, &seen.place.key.namespace))
+    }
+
+    /// The owner is there, does not wait for its dependents, and is what the reference says.
+    fn is_sound(&self, owner: &OwnerProjection, namespace: &Arc<str>) -> bool {
+        self.nodes.get(&Uid(owner.uid.clone())).is_some_and(|node| {
+            let foreign = !node.place.key.namespace.is_empty() && node.place.key.namespace != *namespace;
+            node.observed && !node.deletion.foreground && !foreign && names(owner, &node.place)
         })
     }
 }
@@ -224,10 +271,11 @@ fn names(reference: &OwnerProjection, place: &Place) -> bool {
     reference.api_version == place.api_version && reference.kind == place.kind && reference.name == place.key.name
 }
 
-fn place_of(owner: &OwnerProjection, namespace: &Arc<str>) -> Place {
+/// Where a reference in an object of this namespace looks for the owner.
+pub fn place_of(owner: &OwnerProjection, namespace: &Arc<str>) -> Place {
     Place { api_version: owner.api_version.clone(), kind: owner.kind.clone(), key: ObjectKey::new(namespace.clone(), owner.name.clone()) }
 }
 
 fn virtual_node(place: Place) -> Node {
-    Node { place, owners: Vec::new(), deletion: Deletion::default(), dependents: BTreeSet::new(), observed: false }
+    Node { place, owners: Vec::new(), deletion: Deletion::default(), dependents: BTreeSet::new(), observed: false, absent: BTreeSet::new() }
 }

@@ -2,11 +2,14 @@
 //!
 //! In: the metadata of every listable resource, by watches of its own. Out: deletes and patches of owner references and
 //! finalizers. The [`graph`] says which objects deserve a look; a look reads the object and its owners live
-//! (`apply`) and [`plan`] decides. Nothing is looked at before all resources were listed once.
+//! (`owners`, `apply`) and [`plan`] decides. Nothing is looked at before all resources were listed once.
 
 mod apply;
 pub mod graph;
 mod monitor;
+mod owners;
+#[cfg(test)]
+mod owners_tests;
 pub mod plan;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,8 @@ use troupe_api::{
 use self::{
     apply::{Collector, Item, Looked},
     graph::{Graph, Node, Work},
-    monitor::{Change, Intake, Monitor, is_followed},
+    monitor::{Change, Intake, Monitor, News, is_followed},
+    owners::{Absence, absence},
     plan::Dependent,
 };
 use crate::runtime::{
@@ -41,11 +45,14 @@ use crate::runtime::{
     host::{UnitAddr, UnitContext},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     system::{System, TaskHandle},
+    turn::{Turn, give_way},
     unit::{Policy, Unit},
 };
 
 /// Objects looked at at once, as upstream.
 const CONCURRENCY: usize = 20;
+/// What linking an object to an owner counts for in a turn.
+const OWNER: usize = 64;
 /// How often new and removed resources are looked for.
 const DISCOVERY: Duration = Duration::from_secs(5);
 
@@ -71,6 +78,10 @@ pub struct GarbageCollector {
     graph: Graph,
     queue: KeyQueue<Work>,
     intake: Arc<Intake>,
+    /// News that were taken and wait for their turn.
+    unread: News,
+    /// It will take in more of them in a moment.
+    goes_on: bool,
     watched: BTreeMap<GroupResource, Watched>,
     events: Option<EventRecorder>,
     alarm: Option<Instant>,
@@ -86,6 +97,8 @@ impl GarbageCollector {
             graph: Graph::default(),
             queue: KeyQueue::new(QueuePolicy::default()).measured(QueueMetrics::of("garbage_collector")),
             intake: Arc::default(),
+            unread: News::default(),
+            goes_on: false,
             watched: BTreeMap::new(),
             events: None,
             alarm: None,
@@ -117,22 +130,31 @@ impl GarbageCollector {
         !self.watched.is_empty() && self.watched.values().all(|watched| watched.synced.load(Relaxed))
     }
 
-    fn take_in(&mut self) {
-        let news = self.intake.take();
-        for ((api_version, kind), listed) in news.listed {
+    /// Takes news in until the turn is over; `true` when none is left.
+    fn take_in(&mut self) -> bool {
+        if self.unread.is_empty() {
+            self.unread = self.intake.take();
+        }
+        let mut turn = Turn::default();
+        while let Some(((api_version, kind), listed)) = self.unread.listed.pop_first() {
             let known = self.graph.observed_of(&api_version, &kind);
             for uid in known.into_iter().filter(|uid| !listed.contains(uid)) {
                 let work = self.graph.forget(&uid);
                 self.want(work, &Cause::default());
             }
         }
-        for (uid, (change, cause)) in news.changes {
+        while let Some((uid, (change, cause))) = self.unread.changes.pop_first() {
+            let owners = if let Change::Seen(seen) = &change { seen.owners.len() } else { 0 };
             let work = match change {
                 Change::Seen(seen) => self.graph.observe(seen),
                 Change::Gone => self.graph.forget(&uid),
             };
             self.want(work, &cause);
+            if turn.count_bytes(owners * OWNER) {
+                break;
+            }
         }
+        self.unread.is_empty()
     }
 
     fn want(&mut self, work: Vec<Work>, cause: &Cause) {
@@ -162,7 +184,20 @@ impl GarbageCollector {
     }
 
     fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.take_in();
+        // What the lead was for is others' work once it is lost.
+        if self.client.service().has_ended() {
+            return;
+        }
+        if self.goes_on {
+            return;
+        }
+        if !self.take_in() {
+            self.goes_on = true;
+            return cx.spawn_then(give_way(), |unit, (), cx| {
+                unit.goes_on = false;
+                unit.pump(cx);
+            });
+        }
         if !self.is_synced() {
             return;
         }
@@ -182,12 +217,14 @@ impl GarbageCollector {
     }
 
     fn item(&self, uid: &Uid) -> Option<Item> {
-        let Node { place, .. } = self.graph.node(uid)?;
+        let Node { place, owners, .. } = self.graph.node(uid)?;
+        let namespace = &place.key.namespace;
+        let beliefs = owners.iter().filter_map(|owner| Some((absence(owner, &place.key), self.graph.belief(owner, namespace)?)));
         let dependents = self.graph.dependents(uid).into_iter().map(|(uid, node, reference)| {
             let blocking = reference.block_owner_deletion;
             (Dependent { uid, blocking, deletion: node.deletion }, node.place.clone())
         });
-        Some(Item { uid: uid.clone(), place: place.clone(), dependents: dependents.collect() })
+        Some(Item { uid: uid.clone(), place: place.clone(), dependents: dependents.collect(), beliefs: beliefs.collect() })
     }
 
     fn look(&mut self, work: Work, cause: Cause, cx: &mut UnitContext<'_, Self>) {
@@ -199,18 +236,30 @@ impl GarbageCollector {
         };
         let collector = Collector { client: self.client.caused_by(cx.step("Collect", &cause)) };
         let orphan = matches!(work, Work::Orphan(_));
-        let looking = async move { if orphan { collector.orphan(item).await } else { collector.collect(item).await } };
-        cx.spawn_then(looking, move |unit, result, cx| unit.looked(work, result, cx));
+        let looking = async move {
+            let mut absent = Vec::new();
+            let result = if orphan { collector.orphan(item).await } else { collector.collect(item, &mut absent).await };
+            (result, absent)
+        };
+        cx.spawn_then(looking, move |unit, (result, absent), cx| unit.looked(work, result, absent, cx));
     }
 
-    fn looked(&mut self, work: Work, result: Result<Looked, Status>, cx: &mut UnitContext<'_, Self>) {
+    fn looked(&mut self, work: Work, result: Result<Looked, Status>, absent: Vec<Absence>, cx: &mut UnitContext<'_, Self>) {
+        if self.client.service().has_ended() {
+            return;
+        }
         self.looked += 1;
+        for (uid, place) in absent {
+            self.graph.note_absent(&uid, place);
+        }
         let cause = cx.cause().clone();
         let verdict = match result {
             Ok(Looked::Done(more)) => {
                 self.want(more, &cause);
                 Verdict::Done
             }
+            // Again behind the others; what was found absent is not looked for then.
+            Ok(Looked::Unfinished) => Verdict::RequeueAfter(Duration::ZERO),
             Ok(Looked::Gone) => {
                 let (Work::Collect(uid) | Work::Orphan(uid) | Work::Report { dependent: uid, .. }) = &work;
                 let more = self.graph.forget(uid);

@@ -20,7 +20,7 @@ use troupe_api::{
 };
 
 use super::graph::{Deletion, Place, Seen};
-use crate::runtime::resume::Resume;
+use crate::runtime::{resume::Resume, turn::Turn};
 
 /// What happened to an object.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ pub struct News {
     pub changes: BTreeMap<Uid, (Change, Cause)>,
 }
 
+impl News {
+    pub fn is_empty(&self) -> bool {
+        self.listed.is_empty() && self.changes.is_empty()
+    }
+}
+
 /// The changes on their way to the collector. Bounded by the number of objects: each has its newest change only.
 #[derive(Default)]
 pub struct Intake {
@@ -50,7 +56,7 @@ impl Intake {
     /// Adds to the news; `true` when there were none, so that the collector must be woken.
     fn note(&self, add: impl FnOnce(&mut News)) -> bool {
         let mut news = self.news.lock();
-        let first = news.listed.is_empty() && news.changes.is_empty();
+        let first = news.is_empty();
         add(&mut news);
         first
     }
@@ -108,6 +114,7 @@ impl Monitor {
         let target = Target { resource, version: self.version(), namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
         let mut listing = afresh.then(BTreeSet::new);
+        let mut turn = Turn::default();
         while let Some(item) = events.next().await {
             match item {
                 WatchItem::Event { event, object, cause } => {
@@ -129,6 +136,8 @@ impl Monitor {
                 }
                 WatchItem::End(status) => return Err(status),
             }
+            // What the stream holds comes without a pause.
+            turn.step().await;
         }
         Ok(())
     }

@@ -258,7 +258,9 @@ async fn play_kubelet(client: &Client, pod: &Pod, address: u32, now: &str) {
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
     let ip = format!("10.244.{}.{}", address / 250, address % 250 + 1);
     let conditions = [condition("Ready"), condition("ContainersReady"), condition("PodScheduled")];
-    let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions}});
+    // A pod that the cache shows late may have another address already.
+    let ips = json!([{"$patch": "replace"}, {"ip": ip}]);
+    let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": ips, "conditions": conditions}});
     match api.patch(name, "status", PatchType::StrategicMerge, &status).await {
         Err(refused) if !refused.is_not_found() && !refused.is_conflict() => panic!("a kubelet's status is refused: {refused}"),
         _ => {}

@@ -1,5 +1,5 @@
 use serde_json::json;
-use troupe_api::service::DeleteOptions;
+use troupe_api::service::{DeleteOptions, PatchType};
 
 use super::{World, eventually_async};
 
@@ -37,5 +37,35 @@ async fn a_deleted_namespace_takes_everything_along() {
     for resource in ["pods", "replicasets.apps", "deployments.apps", "services", "configmaps", "serviceaccounts", "endpoints"] {
         assert_eq!(world.api.names(resource, "team").await, Vec::<String>::new(), "{resource}");
     }
+    world.settles().await;
+}
+
+#[actix::test]
+async fn pods_of_a_deleted_namespace_end_before_anything_else_goes() {
+    let world = World::new().await;
+    world.api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})).await;
+    eventually_async("the account is there", async || world.api.get("serviceaccounts", "team", "default").await.is_ok()).await;
+    let metadata = |name: &str| json!({"name": name, "namespace": "team"});
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata("held"), "spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+    pod["metadata"]["finalizers"] = json!(["example.com/held"]);
+    world.api.create(pod).await;
+    world.api.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata("kept")})).await;
+    let policy = json!({"podSelector": {}});
+    world.api.create(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata("kept"), "spec": policy})).await;
+    world.api.delete("namespaces", "", "team", DeleteOptions::default()).await.expect("accepted");
+    eventually_async("the namespace waits for the pod", async || {
+        let namespace = world.api.get("namespaces", "", "team").await.expect("is still there");
+        let told = "Some resources are remaining: pods has 1 resource instances";
+        namespace.list(&["status", "conditions"]).iter().any(|condition| condition["message"] == told)
+    })
+    .await;
+    assert!(world.api.get("pods", "team", "held").await.expect("is held").is_terminating());
+    for resource in ["configmaps", "networkpolicies.networking.k8s.io"] {
+        assert!(!world.api.get(resource, "team", "kept").await.expect("is kept").is_terminating(), "{resource}");
+    }
+    let target = world.api.target("pods", "team", "held");
+    world.api.patch(target, PatchType::Merge, json!({"metadata": {"finalizers": null}})).await.expect("is let go");
+    eventually_async("the namespace is gone", async || world.api.get("namespaces", "", "team").await.is_err()).await;
+    assert_eq!(world.api.names("configmaps", "team").await, Vec::<String>::new());
     world.settles().await;
 }

@@ -9,14 +9,20 @@ pub struct Indexes(Vec<(i32, i32)>);
 impl Indexes {
     /// Reads the text form; what is at or beyond `completions`, or no number, is left out.
     pub fn parse(text: &str, completions: i32) -> Self {
-        let mut indexes = Indexes::default();
-        for part in text.split(',') {
+        let interval = |part: &str| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse::<i32>()) else { continue };
-            if first >= completions {
-                break;
-            }
-            indexes.push(first, last.min(completions - 1));
+            let (first, last) = (first.parse::<i32>().ok()?, last.parse::<i32>().ok()?);
+            (0 <= first && first <= last && first < completions).then(|| (first, last.min(completions - 1)))
+        };
+        Indexes::of(text.split(',').filter_map(interval).collect())
+    }
+
+    /// Of intervals in any order.
+    fn of(mut intervals: Vec<(i32, i32)>) -> Self {
+        intervals.sort_unstable();
+        let mut indexes = Indexes::default();
+        for (first, last) in intervals {
+            indexes.push(first, last);
         }
         indexes
     }
@@ -35,13 +41,7 @@ impl Indexes {
     }
 
     pub fn union(&self, other: &Indexes) -> Self {
-        let mut all: Vec<_> = self.0.iter().chain(&other.0).copied().collect();
-        all.sort_unstable();
-        let mut union = Indexes::default();
-        for (first, last) in all {
-            union.push(first, last);
-        }
-        union
+        Indexes::of(self.0.iter().chain(&other.0).copied().collect())
     }
 
     pub fn contains(&self, index: i32) -> bool {
@@ -60,8 +60,17 @@ impl Indexes {
 
     /// How many indexes are in both.
     pub fn common(&self, other: &Indexes) -> i32 {
-        let overlap = |(first, last): &(i32, i32)| other.0.iter().map(|(from, to)| ((*last).min(*to) - (*first).max(*from) + 1).max(0)).sum::<i32>();
-        self.0.iter().map(overlap).sum()
+        let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut common = 0;
+        while let (Some((first, last)), Some((from, to))) = (ours.peek(), theirs.peek()) {
+            common += ((*last).min(*to) - (*first).max(*from) + 1).max(0);
+            if last < to {
+                ours.next()
+            } else {
+                theirs.next()
+            };
+        }
+        common
     }
 
     /// The first `count` indexes below `completions` that are not in the set.

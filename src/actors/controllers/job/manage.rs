@@ -13,10 +13,11 @@ use super::{
     template::{all_failures_before, has_backoff_per_index, index_of, is_indexed, new_pod},
     view::{View, replaces_only_failed},
 };
-use crate::controllers::pods::{is_terminating, rank_for_deletion};
+use crate::controllers::{
+    pace,
+    pods::{is_terminating, rank_for_deletion},
+};
 
-/// No more pods than this are created or deleted in one go.
-const BURST: usize = 500;
 /// Pods that fail are not replaced sooner than this.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -27,6 +28,8 @@ pub struct Steps<'a> {
     pub delete: Vec<&'a Arc<Pod>>,
     /// Pods are wanted, but only after this time.
     pub wait: Option<Duration>,
+    /// Pods are wanted, but too many of those there are wait to run.
+    pub held_back: bool,
 }
 
 /// The next steps of a job that is not done.
@@ -37,15 +40,20 @@ pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a
     let mut delete = for_removal(view, surplus);
     if view.is_suspended() || !delete.is_empty() {
         if !view.is_suspended() {
-            delete.truncate(BURST);
+            delete.truncate(pace::BURST);
         }
         return Steps { delete, ..Steps::default() };
     }
     let leaving = if replaces_only_failed(view.job) { view.pods.iter().filter(|pod| is_terminating(pod)).count() } else { 0 };
-    let missing = wanted.saturating_sub(leaving + active).min(BURST);
+    let missing = wanted.saturating_sub(leaving + active);
     if missing == 0 {
         return Steps::default();
     }
+    let room = pace::room(view.pods.iter().map(|pod| &***pod), view.now);
+    if room == 0 {
+        return Steps { wait: Some(pace::AGAIN), held_back: true, ..Steps::default() };
+    }
+    let missing = missing.min(room);
     if has_backoff_per_index(view.job) {
         return per_index(view, missing);
     }
@@ -64,7 +72,7 @@ pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a
 fn wanted(view: &View<'_>, succeeded: i32) -> usize {
     let parallelism = view.spec.parallelism.unwrap_or(1);
     let wanted = match view.spec.completions {
-        Some(completions) => (completions - succeeded).min(parallelism),
+        Some(completions) => completions.saturating_sub(succeeded).min(parallelism),
         // One success ends it: what runs may go on, nothing is added.
         None if succeeded > 0 => return view.active.len(),
         None => parallelism,
@@ -77,13 +85,13 @@ fn per_index<'a>(view: &View<'a>, missing: usize) -> Steps<'a> {
     let (mut create, mut wait) = (Vec::new(), None);
     for index in pending(view, missing) {
         let replaced = view.kept_back.get(&index).copied();
-        let failures = replaced.map_or(0, |pod| u32::try_from(all_failures_before(pod)).unwrap_or(0) + 1);
+        let failures = replaced.map_or(0, |pod| u32::try_from(all_failures_before(pod)).unwrap_or(0).saturating_add(1));
         match replaced.and_then(|pod| backoff::left(failures, finished_at(pod), view.now)) {
             None => create.push(new_pod(view.job, Some(index), replaced)),
             Some(left) => wait = Some(wait.map_or(left, |least: Duration| least.min(left))),
         }
     }
-    Steps { create, delete: Vec::new(), wait: wait.map(|left| left.max(SHORTEST)) }
+    Steps { create, wait: wait.map(|left| left.max(SHORTEST)), ..Steps::default() }
 }
 
 /// The lowest indexes that have no pod and are not done.

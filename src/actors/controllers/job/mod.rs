@@ -19,17 +19,14 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
 use self::{apply::Applier, backoff::Backoff, plan::Snapshot};
-use super::{by_controller, owners::controller_of};
+use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -50,14 +47,16 @@ pub struct JobController {
 
 impl JobController {
     pub fn new(caches: &Caches) -> Self {
-        JobController { jobs: caches.cache(), pods: by_controller::index(caches.cache()), backoffs: Mutex::default() }
+        let jobs = by_selector::index(caches.cache(), |job| Some(selector_of(job)));
+        JobController { jobs, pods: by_controller::index(caches.cache()), backoffs: Mutex::default() }
     }
 
     fn forget_finished(&self) {
         let mut backoffs = self.backoffs.lock();
         if !backoffs.is_empty() {
             let jobs = self.jobs.list("");
-            backoffs.retain(|uid, _| jobs.iter().any(|job| job.metadata.uid.as_ref() == Some(uid) && !is_finished(job)));
+            let unfinished: HashSet<&String> = jobs.iter().filter(|job| !is_finished(job)).filter_map(|job| job.metadata.uid.as_ref()).collect();
+            backoffs.retain(|uid, _| unfinished.contains(uid));
         }
     }
 }
@@ -71,9 +70,8 @@ impl Controller for JobController {
         let jobs = self.jobs.clone();
         // A pod without controller may be adopted by any job that selects it.
         watches.map::<Pod>(move |change| {
-            let Some(orphan) = change.new.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
-            let selecting = jobs.list(&change.key.namespace).into_iter().filter(|job| selects(job, &orphan.metadata));
-            selecting.map(|job| ObjectKey::new(change.key.namespace.clone(), job.metadata.name.clone().unwrap_or_default())).collect()
+            let Some(orphan) = orphaned(change) else { return Vec::new() };
+            by_selector::selecting(&jobs, &change.key.namespace, std::iter::once(&orphan.labels))
         });
     }
 
@@ -91,18 +89,15 @@ impl Controller for JobController {
         let planned = plan::plan(&Snapshot { job: &job, pods: &pods, backoff: &backoff }, cx.now());
         let applier = Applier { job: &job, jobs: &self.jobs, pods: &self.pods, backoffs: &self.backoffs, cx };
         applier.apply(planned.actions).await?;
+        if planned.held_back {
+            cx.tell(&*job, true, pace::HELD_BACK, pace::held_back_message());
+        }
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 }
 
-fn selects(job: &Job, meta: &ObjectMeta) -> bool {
-    selector_of(job).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
-}
-
-/// What the job selects; one without selector selects nothing.
 fn selector_of(job: &Job) -> LabelSelector {
-    let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.map_or_else(LabelSelector::nothing, LabelSelector::from)
+    LabelSelector::from(job.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
 }
 
 /// Complete or failed for good.

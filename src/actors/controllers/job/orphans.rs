@@ -34,14 +34,14 @@ impl Controller for JobOrphanController {
     const NAME: &'static str = "job-orphan";
 
     fn watches(&self, watches: &mut Watches<'_>) {
-        watches.map::<Pod>(|change| change.new.iter().filter(|pod| is_tracked(pod)).map(|_| change.key.clone()).collect());
+        let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| &**finalizer == FINALIZER);
+        watches.map::<Pod>(move |change| change.meta_after().filter(|meta| tracked(meta)).map(|_| change.key.clone()).into_iter().collect());
         let pods = self.pods.clone();
         watches.map::<Job>(move |change| {
-            if change.new.as_ref().is_some_and(|job| !is_finished(job)) {
+            if change.after().is_some_and(|job| !is_finished(job)) {
                 return Vec::new();
             }
-            let Some(job) = change.new.as_ref().or(change.old.as_ref()) else { return Vec::new() };
-            let tracked = |meta: &MetaProjection| meta.finalizers.iter().any(|finalizer| &**finalizer == FINALIZER);
+            let Some(job) = change.after().or(change.before()) else { return Vec::new() };
             let left = by_controller::owned_and_orphans(&pods, &job.metadata, tracked).into_iter().filter(|pod| is_tracked(pod));
             left.map(|pod| ObjectKey::new(change.key.namespace.clone(), pod.metadata.name.clone().unwrap_or_default())).collect()
         });

@@ -21,7 +21,7 @@ use super::{
     view::View,
 };
 use crate::controllers::{
-    owners::{Claim, claim},
+    owners::{self, Named},
     pods::{is_ready, is_terminating},
 };
 
@@ -69,6 +69,8 @@ pub struct Snapshot<'a> {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub again_after: Option<Duration>,
+    /// Pods are missing that are not made yet, because too many of those there are wait to run.
+    pub held_back: bool,
 }
 
 /// Plans for a job that is not finished.
@@ -101,6 +103,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     if let Some(verdict) = &verdict {
         conclude(&view, &mut status, verdict, counted.complete, &mut after);
     }
+    let held_back = steps.held_back;
     let again_after = steps.wait.into_iter().chain(verdict::time_left(&view).filter(|_| !failed_or_done)).min();
     push(steps, failed_or_done, &mut actions);
     if !same(view.job.status.as_ref(), &status) {
@@ -112,26 +115,18 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     }
     actions.extend(counted.release.into_iter().map(|pod| Action::RemoveFinalizer { pod: name(pod), uid: uid(pod) }));
     actions.extend(after);
-    Plan { actions, again_after }
+    Plan { actions, again_after, held_back }
 }
 
 fn claimed<'a>(job: &Job, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
     let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from) else { return Vec::new() };
-    let deleted = job.metadata.deletion_timestamp.is_some();
-    let mut ours = Vec::new();
-    for pod in pods {
-        match claim(&job.metadata, &pod.metadata, &selector) {
-            Claim::Owned => ours.push(pod),
-            // If it has ended already, it is counted when it is seen with its finalizer.
-            Claim::Adopt => {
-                actions.push(Action::AdoptPod { pod: name(pod), uid: uid(pod) });
-                ours.push(pod);
-            }
-            Claim::Release if !deleted => actions.push(Action::ReleasePod { pod: name(pod), uid: uid(pod) }),
-            Claim::Release | Claim::Ignore => {}
-        }
+    let claimed = owners::claimed(&job.metadata, pods, |pod| selector.selects(&pod.metadata));
+    // One that has ended already is counted when it is seen with its finalizer.
+    actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
+    if job.metadata.deletion_timestamp.is_none() {
+        actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleasePod { pod: name, uid }));
     }
-    ours
+    claimed.ours
 }
 
 fn is_complete(view: &View<'_>, succeeded: i32) -> bool {

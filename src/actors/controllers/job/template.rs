@@ -66,7 +66,8 @@ fn count_failures(job: &Job, pod: &mut Pod, replaced: Option<&Pod>) {
     let (mut failures, mut ignored) = (0, 0);
     if let Some(replaced) = replaced {
         (failures, ignored) = (number(replaced, FAILURES), number(replaced, IGNORED));
-        if judge(job, replaced) == Meaning::Ignored { ignored += 1 } else { failures += 1 }
+        let counter = if judge(job, replaced) == Meaning::Ignored { &mut ignored } else { &mut failures };
+        *counter = counter.saturating_add(1);
     }
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(FAILURES.into(), failures.to_string());

@@ -45,12 +45,13 @@ pub fn totals(view: &View<'_>) -> Totals {
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let uncounted = view.status.uncounted_terminated_pods.clone().unwrap_or_default();
     let failures = view.newly_failed.iter().filter(|pod| judge(view.job, pod) != Meaning::Ignored).count();
-    let failed = view.status.failed.unwrap_or(0) + count(failures) + count(uncounted.failed.map_or(0, |uids| uids.len()));
+    let failed = view.status.failed.unwrap_or(0).saturating_add(count(failures)).saturating_add(count(uncounted.failed.map_or(0, |uids| uids.len())));
     if is_indexed(view.job) {
         return Totals { succeeded: view.succeeded_indexes.len(), failed };
     }
     let waiting = count(uncounted.succeeded.map_or(0, |uids| uids.len()));
-    Totals { succeeded: view.status.succeeded.unwrap_or(0) + count(view.newly_succeeded.len()) + waiting, failed }
+    let succeeded = view.status.succeeded.unwrap_or(0).saturating_add(count(view.newly_succeeded.len())).saturating_add(waiting);
+    Totals { succeeded, failed }
 }
 
 /// The verdict, if there is one before pods are made or taken away.
@@ -97,13 +98,13 @@ fn restarted_too_often(view: &View<'_>, limit: i32) -> bool {
         return false;
     }
     let running = view.pods.iter().filter(|pod| matches!(phase(pod), "Running" | "Pending"));
-    let total: i32 = running.map(|pod| restarts(pod)).sum();
+    let total = running.fold(0, |total: i32, pod| total.saturating_add(restarts(pod)));
     if limit == 0 { total > 0 } else { total >= limit }
 }
 
 fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
-    statuses.flat_map(|statuses| statuses.iter().flatten()).map(|status| status.restart_count).sum()
+    statuses.flat_map(|statuses| statuses.iter().flatten()).fold(0, |total: i32, status| total.saturating_add(status.restart_count))
 }
 
 /// What is left of `activeDeadlineSeconds` while the job is not suspended.
@@ -119,7 +120,7 @@ fn by_indexes(view: &View<'_>) -> Option<Verdict> {
     if view.spec.max_failed_indexes.is_some_and(|most| failed.len() > most) {
         return Verdict::failure("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes");
     }
-    if !failed.is_empty() && failed.len() + view.succeeded_indexes.len() >= view.completions() {
+    if !failed.is_empty() && failed.len().saturating_add(view.succeeded_indexes.len()) >= view.completions() {
         return Verdict::failure("FailedIndexes", "Job has failed indexes");
     }
     None

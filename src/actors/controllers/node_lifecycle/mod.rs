@@ -263,9 +263,8 @@ impl Controller for NodeLifecycleController {
         watches.primary::<Node>();
         watches.reads::<Lease>();
         watches.map::<Pod>(|change| {
-            let moved = change.old.is_none();
-            let node = change.new.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone());
-            node.filter(|_| moved).map(ObjectKey::cluster).into_iter().collect()
+            let added = change.after().filter(|_| change.is_addition());
+            added.and_then(|pod| pod.spec.as_ref()?.node_name.clone()).map(ObjectKey::cluster).into_iter().collect()
         });
     }
 

@@ -1,6 +1,7 @@
 //! Carries out the plan of a ReplicaSet or ReplicationController.
 
 use k8s_openapi::api::core::v1::Pod;
+use troupe_api::status::Status;
 
 use super::{Replicated, plan::Action};
 use crate::{
@@ -15,14 +16,14 @@ use crate::{
     },
 };
 
-/// Applies the actions. Says what creating pods failed with, if it did; other failures are errors.
+/// Applies the actions. Says with which status creating pods failed, if it did; other failures are errors.
 pub async fn apply<K: Replicated>(
     owner: &K,
     actions: &[Action],
     owners: &Cache<K>,
     pods: &Cache<Pod>,
     cx: &ReconcileContext,
-) -> Result<Option<String>, ReconcileError> {
+) -> Result<Option<Status>, ReconcileError> {
     let adopter = Adopter::new(owner, pods, cx);
     let control = PodControl::new(owner, pods, cx);
     let mut failure = None;
@@ -32,7 +33,7 @@ pub async fn apply<K: Replicated>(
             Action::Release { pod, uid } => adopter.release(pod, uid).await?,
             Action::Create { count } => {
                 let pod = pod_from_template(&owner.template(), owner);
-                failure = control.create(&vec![pod; *count]).await.err().map(|failed| failed.status.message);
+                failure = control.create(&vec![pod; *count]).await.err().map(|failed| failed.status);
             }
             Action::Delete { pod, uid } => control.delete(pod, uid).await?,
             Action::UpdateStatus(_) if failure.is_some() => {}

@@ -21,7 +21,7 @@ use troupe_api::{
 };
 
 use self::plan::Plan;
-use super::{by_controller, owners::controller_of};
+use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -74,7 +74,7 @@ pub struct ReplicasController<K: Replicated> {
 
 impl<K: Replicated> ReplicasController<K> {
     pub fn new(caches: &Caches) -> Self {
-        ReplicasController { owners: caches.cache(), pods: by_controller::index(caches.cache()) }
+        ReplicasController { owners: by_selector::index(caches.cache(), K::selector), pods: by_controller::index(caches.cache()) }
     }
 }
 
@@ -87,11 +87,8 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         let owners = self.owners.clone();
         // A pod without controller may be adopted by any object that selects it.
         watches.map::<Pod>(move |change| {
-            let Some(pod) = change.new.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
-            let labels = pod.metadata.labels.clone().unwrap_or_default();
-            let all = owners.list(&change.key.namespace).into_iter();
-            let selecting = all.filter(|owner| owner.selector().is_some_and(|selector| selector.matches(&labels)));
-            selecting.map(|owner| ObjectKey::new(change.key.namespace.clone(), owner.metadata().name.clone().unwrap_or_default())).collect()
+            let Some(pod) = orphaned(change) else { return Vec::new() };
+            by_selector::selecting(&owners, &change.key.namespace, std::iter::once(&pod.labels))
         });
     }
 
@@ -101,11 +98,14 @@ impl<K: Replicated> Controller for ReplicasController<K> {
         let pods = owner.selector().map(|selector| by_controller::related(&self.pods, owner.metadata(), &selector)).unwrap_or_default();
         let planned = owner.plan(&pods, None, cx.now());
         let failure = apply::apply(&*owner, &planned.actions, &self.owners, &self.pods, cx).await?;
-        if let Some(message) = failure {
+        if let Some(status) = failure {
             // What went wrong belongs in the status before the next attempt.
-            let again = owner.plan(&pods, Some(&message), cx.now());
+            let again = owner.plan(&pods, Some(&status.message), cx.now());
             apply::write_status(&*owner, &again.actions, &self.owners, cx).await?;
-            return Err(ReconcileError::Other(message));
+            return Err(status.into());
+        }
+        if planned.held_back {
+            cx.tell(&*owner, true, pace::HELD_BACK, pace::held_back_message());
         }
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }

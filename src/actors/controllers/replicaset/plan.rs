@@ -1,6 +1,6 @@
 //! What a ReplicaSet needs: pods to adopt, release, create or delete, and its status. Pure.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -14,11 +14,9 @@ use troupe_api::meta::LabelSelector;
 
 use crate::controllers::{
     owners::{Claim, claim},
-    pods::{is_active, is_available, is_ready, is_terminating, next_available, rank_for_deletion},
+    pace,
+    pods::{is_active, is_available, is_ready, is_terminating, next_available, node_of, rank_for_deletion},
 };
-
-/// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
-const BURST: usize = 500;
 
 /// One step. Steps are applied in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +44,9 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     pub actions: Vec<Action>,
-    pub again_after: Option<std::time::Duration>,
+    pub again_after: Option<Duration>,
+    /// Pods are missing that are not made yet, because too many of those there are wait to run.
+    pub held_back: bool,
 }
 
 /// Plans for `set`, given the pods of its namespace that it owns or could own, and what the last attempt to
@@ -72,28 +72,37 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Tim
     }
     let active: Vec<&Arc<Pod>> = owned.iter().copied().filter(|pod| is_active(pod)).collect();
     if !terminating {
-        plan.actions.extend(scale(usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0), &active, pods, now));
+        let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+        let room = pace::room(owned.iter().map(|pod| &***pod), now);
+        plan.held_back = room == 0 && active.len() < wanted;
+        plan.actions.extend(scale(wanted, room, &active, pods, now));
     }
     let leaving = owned.iter().filter(|pod| is_terminating(pod)).count();
     let status = status(set, &active, leaving, failure, now);
     if set.status.as_ref() != Some(&status) {
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
     }
-    plan.again_after = next_available(active.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
+    let available = next_available(active.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
+    plan.again_after = available.into_iter().chain(plan.held_back.then_some(pace::AGAIN)).min();
     plan
 }
 
-fn scale(wanted: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now: Timestamp) -> Vec<Action> {
+fn scale(wanted: usize, room: usize, active: &[&Arc<Pod>], all: &[Arc<Pod>], now: Timestamp) -> Vec<Action> {
     if active.len() < wanted {
-        return vec![Action::Create { count: (wanted - active.len()).min(BURST) }];
+        let count = (wanted - active.len()).min(room);
+        return if count > 0 { vec![Action::Create { count }] } else { Vec::new() };
     }
-    let excess = (active.len() - wanted).min(BURST);
+    let excess = (active.len() - wanted).min(pace::BURST);
+    if excess == 0 {
+        return Vec::new();
+    }
     let mut ranked = active.to_vec();
     // Pods of one owner that crowd a node go first: the more on its node, the sooner.
-    let crowd = |pod: &Pod| {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        all.iter().filter(|other| is_active(other) && other.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == node).count()
-    };
+    let mut crowds: HashMap<Option<&str>, usize> = HashMap::new();
+    for pod in all.iter().filter(|pod| is_active(pod)) {
+        *crowds.entry(node_of(pod)).or_default() += 1;
+    }
+    let crowd = |pod: &Pod| crowds.get(&node_of(pod)).copied().unwrap_or(0);
     ranked.sort_by_cached_key(|pod| (rank_for_deletion(pod, now), Reverse(crowd(pod)), pod.metadata.name.clone()));
     let doomed = ranked.into_iter().take(excess);
     doomed

@@ -36,6 +36,22 @@ fn missing_pods_are_created_in_bursts() {
 }
 
 #[test]
+fn a_set_of_absurd_size_gets_pods_while_they_come_to_run() {
+    let waiting = |count: usize| -> Vec<_> { (0..count).map(|n| pending(&format!("p{n}"))).collect() };
+    assert_eq!(steps(&set(i32::MAX, 0), &waiting(1900)), [Action::Create { count: 100 }]);
+    let planned = plan(&set(i32::MAX, 0), &waiting(2000), None, Timestamp::UNIX_EPOCH);
+    assert!(planned.held_back && planned.again_after.is_some(), "{planned:?}");
+    assert!(!planned.actions.iter().any(|action| matches!(action, Action::Create { .. })), "{planned:?}");
+    assert!(!plan(&set(2000, 0), &waiting(2000), None, Timestamp::UNIX_EPOCH).held_back, "nothing is missing");
+}
+
+fn pending(name: &str) -> Arc<Pod> {
+    let mut waiting = (*pod(name, Some("s"), "web", false)).clone();
+    waiting.status = serde_json::from_value(json!({"phase": "Pending"})).expect("a status");
+    Arc::new(waiting)
+}
+
+#[test]
 fn unready_pods_are_deleted_before_ready_ones() {
     let pods = [pod("a", Some("s"), "web", true), pod("b", Some("s"), "web", false), pod("c", Some("s"), "web", true)];
     assert_eq!(steps(&set(2, 0), &pods), [Action::Delete { pod: "b".into(), uid: "b".into() }]);

@@ -24,7 +24,7 @@ use troupe_api::{
     meta::{Object, ObjectKey, Revision},
     quota::{self, Amounts, Evaluator},
     resources::Resource,
-    service::{ListOptions, Operation, ReplyBody, Target, Verb},
+    service::{ListOptions, ListReply, Operation, ReplyBody, Target, Verb},
     status::Status,
 };
 
@@ -33,6 +33,7 @@ use super::writes::is_gone;
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    turn::Turn,
 };
 
 /// How long a quota must stand unchanged before it is lowered.
@@ -73,8 +74,8 @@ impl Controller for ResourceQuotaController {
 
     fn watches(&self, watches: &mut Watches<'_>) {
         watches.primary_when::<ResourceQuota>(|change| {
-            let Some(new) = &change.new else { return true };
-            plan::wants_counting(new) || change.old.as_ref().is_none_or(|old| old.spec != new.spec)
+            let Some(new) = change.after() else { return true };
+            plan::wants_counting(new) || change.before().is_none_or(|old| old.spec != new.spec)
         });
         self.monitors.start(watches.waker());
     }
@@ -108,12 +109,16 @@ fn typed(amounts: &Amounts) -> BTreeMap<String, Quantity> {
 /// What the quota's namespace uses of what it limits, as of now.
 async fn count(quota: &Object, cx: &ReconcileContext) -> Result<Amounts, Status> {
     let registry = cx.client().service().registry();
-    let mut counted = Amounts::default();
+    let (mut counted, mut turn) = (Amounts::default(), Turn::default());
     for row in registry.rows().iter().filter(|row| is_countable(row)) {
         let evaluator = Evaluator::of(&row.group_resource());
         if quota::is_tracked(quota, &evaluator) {
-            let objects = list(row, quota.namespace(), cx).await?;
-            counted.add(&quota::usage(quota, &evaluator, &objects, cx.now()));
+            let list = list(row, quota.namespace(), cx).await?;
+            counted.add(&quota::usage(quota, &evaluator, std::iter::empty::<Object>(), cx.now()));
+            for item in &list.items {
+                counted.add(&quota::usage(quota, &evaluator, [item.to_object()], cx.now()));
+                turn.step_bytes(item.encoded().len()).await;
+            }
         }
     }
     Ok(counted)
@@ -130,10 +135,10 @@ fn is_countable(row: &Resource) -> bool {
         && !quota::is_ignored(&row.group_resource())
 }
 
-async fn list(row: &Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Result<Vec<Object>, Status> {
+async fn list(row: &Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Result<ListReply, Status> {
     let version = row.served[0].version.clone();
     let target = Target { resource: row.clone(), version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
     let reply = cx.client().call(target, Operation::List(ListOptions::default())).await?;
     let ReplyBody::List(list) = reply.body else { return Err(Status::internal("a list was expected")) };
-    Ok(list.items.iter().map(|item| item.to_object()).collect())
+    Ok(list)
 }

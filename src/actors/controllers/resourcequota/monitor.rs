@@ -21,6 +21,7 @@ use crate::runtime::{
     controller::Waker,
     resume::Resume,
     system::TaskHandle,
+    turn::Turn,
 };
 
 /// How often new and removed resources are looked for.
@@ -98,6 +99,7 @@ impl Monitor {
         let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
         let mut initial = afresh;
+        let mut turn = Turn::default();
         while let Some(item) = events.next().await {
             match item {
                 WatchItem::Event { event, object, cause } => {
@@ -117,6 +119,8 @@ impl Monitor {
                 }
                 WatchItem::End(status) => return Err(status),
             }
+            // What the stream holds comes without a pause.
+            turn.step().await;
         }
         Ok(())
     }

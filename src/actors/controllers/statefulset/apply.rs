@@ -112,7 +112,7 @@ impl Applier<'_> {
             }
             // Made before, and not seen yet.
             Err(status) if status.is_already_exists() => Err(status.into()),
-            Err(status) if is_namespace_terminating(&status) => Err(status.into()),
+            Err(status) if is_namespace_terminating(&status) || status.code == 429 => Err(status.into()),
             Err(status) => {
                 let message = format!("Create Claim {} for Pod {pod} in StatefulSet {set} failed error: {status}", name(claim));
                 self.cx.events().warning(&about, "FailedCreate", message);

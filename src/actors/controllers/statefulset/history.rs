@@ -39,7 +39,7 @@ pub fn arrange(set: &StatefulSet, revisions: &[Arc<ControllerRevision>], actions
         (revision.revision, revision.metadata.creation_timestamp.as_ref().map(|time| time.0), revision.metadata.name.clone())
     });
     let wanted = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let next = sorted.last().map_or(1, |newest| newest.revision + 1);
+    let next = sorted.last().map_or(1, |newest| newest.revision.saturating_add(1));
     let known = sorted.iter().rfind(|revision| revisions::template(revision).as_ref() == Some(&wanted)).cloned();
     let update = match known {
         Some(known) => {

@@ -17,8 +17,12 @@ const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 
 /// The number behind the set's name in a pod's; `None` for pods that are named otherwise.
 pub fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
-    let set_name = set.metadata.name.as_deref().unwrap_or_default();
-    let digits = pod.metadata.name.as_deref()?.strip_prefix(set_name)?.strip_prefix('-')?;
+    ordinal_in(set.metadata.name.as_deref().unwrap_or_default(), pod.metadata.name.as_deref()?)
+}
+
+/// The same by the names alone.
+pub fn ordinal_in(set: &str, pod: &str) -> Option<i32> {
+    let digits = pod.strip_prefix(set)?.strip_prefix('-')?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 

@@ -15,19 +15,14 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, StatefulSet},
-        core::v1::{PersistentVolumeClaim, Pod},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, StatefulSet},
+    core::v1::{PersistentVolumeClaim, Pod},
 };
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
-use self::{apply::Applier, claims::is_claim_of, identity::is_member, plan::Snapshot};
-use super::{by_controller, owners::controller_of};
+use self::{apply::Applier, claims::is_claim_of, identity::ordinal_in, plan::Snapshot};
+use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -44,7 +39,8 @@ pub struct StatefulSetController {
 impl StatefulSetController {
     pub fn new(caches: &Caches) -> Self {
         let (pods, revisions) = (by_controller::index(caches.cache()), by_controller::index(caches.cache()));
-        StatefulSetController { sets: caches.cache(), pods, claims: caches.cache(), revisions }
+        let sets = by_selector::index(caches.cache(), |set| Some(selector_of(set)));
+        StatefulSetController { sets, pods, claims: caches.cache(), revisions }
     }
 }
 
@@ -57,12 +53,14 @@ impl Controller for StatefulSetController {
         watches.owned::<ControllerRevision>("StatefulSet");
         let sets = self.sets.clone();
         watches.map::<Pod>(move |change| {
-            let Some(orphan) = change.new.as_ref().filter(|pod| controller_of(&pod.metadata).is_none()) else { return Vec::new() };
-            keys(&sets, &change.key.namespace, |set| is_member(set, orphan) && selects(set, &orphan.metadata))
+            let Some(orphan) = orphaned(change) else { return Vec::new() };
+            let mut selecting = by_selector::selecting(&sets, &change.key.namespace, std::iter::once(&orphan.labels));
+            selecting.retain(|set| ordinal_in(&set.name, &change.key.name).is_some());
+            selecting
         });
         let sets = self.sets.clone();
         // A claim that is gone lets its pod, or the next claim of that name, be made.
-        watches.map::<PersistentVolumeClaim>(move |change| keys(&sets, &change.key.namespace, |set| is_claim_of(set, &change.key.name)));
+        watches.map::<PersistentVolumeClaim>(move |change| owners_of_claim(&sets, &change.key));
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
@@ -76,19 +74,20 @@ impl Controller for StatefulSetController {
         let planned = plan::plan(&snapshot, cx.now());
         let applier = Applier { set: &set, sets: &self.sets, pods: &self.pods, claims: &self.claims, revisions: &self.revisions, cx };
         applier.apply(planned.actions).await?;
+        if planned.held_back {
+            cx.tell(&*set, true, pace::HELD_BACK, pace::held_back_message());
+        }
         Ok(planned.again_after.map_or(Outcome::Done, Outcome::RequeueAfter))
     }
 }
 
-fn keys(sets: &Cache<StatefulSet>, namespace: &Arc<str>, concerned: impl Fn(&StatefulSet) -> bool) -> Vec<ObjectKey> {
-    let concerned = sets.list(namespace).into_iter().filter(|set| concerned(set));
-    concerned.map(|set| ObjectKey::new(namespace.clone(), set.metadata.name.clone().unwrap_or_default())).collect()
-}
-
-fn selects(set: &StatefulSet, meta: &ObjectMeta) -> bool {
-    selector_of(set).matches(meta.labels.as_ref().unwrap_or(&Default::default()))
+/// The sets that have such a claim.
+fn owners_of_claim(sets: &Cache<StatefulSet>, claim: &ObjectKey) -> Vec<ObjectKey> {
+    let owners = sets.select(&claim.namespace, |set| claim.name.contains(&format!("-{}-", set.name)));
+    let owners = owners.into_iter().filter(|set| is_claim_of(set, &claim.name));
+    owners.map(|set| ObjectKey::new(claim.namespace.clone(), set.metadata.name.clone().unwrap_or_default())).collect()
 }
 
 fn selector_of(set: &StatefulSet) -> LabelSelector {
-    set.spec.as_ref().map_or_else(LabelSelector::nothing, |spec| LabelSelector::from(&spec.selector))
+    LabelSelector::from(set.spec.as_ref().map(|spec| &spec.selector))
 }

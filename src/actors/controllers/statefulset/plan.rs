@@ -1,6 +1,6 @@
 //! What a StatefulSet needs: its revisions in order, its pods by ordinal with their claims, and its status. Pure.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -17,7 +17,8 @@ use super::{
     status::status,
 };
 use crate::controllers::{
-    owners::{Claim, claim_if},
+    owners::{self, Named},
+    pace,
     pods::{is_available, next_available},
 };
 
@@ -80,42 +81,50 @@ pub struct Snapshot<'a> {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub again_after: Option<Duration>,
+    /// Pods are missing that are not made yet, because too many of those there are wait to run.
+    pub held_back: bool,
 }
 
-/// A place in the set: the pod that stands there, or the one that shall.
-pub enum Replica<'a> {
-    There(&'a Arc<Pod>),
-    Missing(Box<Pod>),
-}
-
-impl Replica<'_> {
-    pub fn pod(&self) -> &Pod {
-        match self {
-            Replica::There(pod) => pod,
-            Replica::Missing(pod) => pod,
-        }
-    }
-}
-
-/// The set with its pods in order.
+/// The set with its pods in order. Ordinals without a pod are not held: there may be two thousand million of them.
 pub struct View<'a> {
     pub set: &'a StatefulSet,
     pub claims: &'a Claims,
     pub history: &'a History,
-    /// By ordinal, lowest first.
-    pub replicas: Vec<(i32, Replica<'a>)>,
+    /// The ordinals that the set has.
+    pub range: Range<i32>,
+    /// The pods of these ordinals that there are.
+    pub there: BTreeMap<i32, &'a Arc<Pod>>,
     /// Pods of ordinals that the set does not have (any more), highest first.
     pub condemned: Vec<(i32, &'a Arc<Pod>)>,
     pub min_ready: i32,
     /// One step at a time, each when the last one is done (`OrderedReady`).
     pub in_order: bool,
+    /// No more pods than this are made now.
+    pub room: usize,
     pub now: Timestamp,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// Not available, or about to go.
     pub fn is_unavailable(&self, pod: &Pod) -> bool {
         pod.metadata.deletion_timestamp.is_some() || !is_available(pod, self.min_ready, self.now)
+    }
+
+    /// How many ordinals have no pod.
+    pub fn missing_count(&self) -> usize {
+        self.size().saturating_sub(self.there.len())
+    }
+
+    /// How many ordinals the set has.
+    pub fn size(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The ordinals to look after now, lowest first: all that have a pod, and the lowest of those that lack one.
+    pub fn due(&self) -> BTreeMap<i32, Option<&'a Arc<Pod>>> {
+        let missing = self.range.clone().filter(|ordinal| !self.there.contains_key(ordinal)).take(self.room);
+        let there = self.there.iter().map(|(ordinal, pod)| (*ordinal, Some(*pod)));
+        there.chain(missing.map(|ordinal| (ordinal, None))).collect()
     }
 }
 
@@ -144,29 +153,19 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     if !deleted {
         actions.extend(surplus);
     }
+    let held_back = !deleted && view.room == 0 && view.missing_count() > 0;
     let again_after = next_available(pods.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
-    Plan { actions, again_after }
+    let again_after = again_after.into_iter().chain(held_back.then_some(pace::AGAIN)).min();
+    Plan { actions, again_after, held_back }
 }
 
 fn claimed<'a>(set: &StatefulSet, pods: &'a [Arc<Pod>], actions: &mut Vec<Action>) -> Vec<&'a Arc<Pod>> {
     let Some(spec) = &set.spec else { return Vec::new() };
-    let (selector, empty) = (LabelSelector::from(&spec.selector), BTreeMap::new());
-    let mut ours = Vec::new();
-    for pod in pods {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let matches = is_member(set, pod) && selector.matches(pod.metadata.labels.as_ref().unwrap_or(&empty));
-        match claim_if(&set.metadata, &pod.metadata, matches) {
-            Claim::Owned => ours.push(pod),
-            Claim::Adopt => {
-                actions.push(Action::AdoptPod { pod: name, uid });
-                ours.push(pod);
-            }
-            Claim::Release => actions.push(Action::ReleasePod { pod: name, uid }),
-            Claim::Ignore => {}
-        }
-    }
-    ours
+    let selector = LabelSelector::from(&spec.selector);
+    let claimed = owners::claimed(&set.metadata, pods, |pod| is_member(set, pod) && selector.selects(&pod.metadata));
+    actions.extend(claimed.adopted.into_iter().map(|Named { name, uid }| Action::AdoptPod { pod: name, uid }));
+    actions.extend(claimed.released.into_iter().map(|Named { name, uid }| Action::ReleasePod { pod: name, uid }));
+    claimed.ours
 }
 
 fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], history: &'a History, now: Timestamp) -> View<'a> {
@@ -183,25 +182,24 @@ fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], history: &'a History
         }
     }
     condemned.sort_by_key(|(ordinal, _)| Reverse(*ordinal));
-    let replica = |ordinal| match there.get(&ordinal) {
-        Some(pod) => (ordinal, Replica::There(pod)),
-        None => (ordinal, Replica::Missing(Box::new(missing(set, history, ordinal)))),
-    };
     let spec = set.spec.as_ref();
+    let in_order = spec.and_then(|spec| spec.pod_management_policy.as_deref()) != Some("Parallel");
     View {
         set,
         claims: snapshot.claims,
         history,
-        replicas: range.map(replica).collect(),
+        range,
+        there,
         condemned,
         min_ready: spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0),
-        in_order: spec.and_then(|spec| spec.pod_management_policy.as_deref()) != Some("Parallel"),
+        in_order,
+        room: if in_order { 1 } else { pace::room(pods.iter().map(|pod| &***pod), now) },
         now,
     }
 }
 
 /// The pod an ordinal lacks: below the partition it comes back as it was.
-fn missing(set: &StatefulSet, history: &History, ordinal: i32) -> Pod {
+pub fn missing(set: &StatefulSet, history: &History, ordinal: i32) -> Pod {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let is_rolling = strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));

@@ -1,18 +1,24 @@
 //! Brings a StatefulSet to the pods it should have, whatever their template. Pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     claims,
     identity::corrected,
-    plan::{Action, Replica, View, delete},
+    plan::{Action, View, delete, missing},
 };
 use crate::controllers::pods::{is_available, is_finished, is_ready, phase};
 
 /// Plans the steps towards the set's size. `true` when nothing more stands against updating pods.
 pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
-    for (ordinal, replica) in &view.replicas {
-        if !keep(view, *ordinal, replica, actions) && view.in_order {
+    for (ordinal, pod) in view.due() {
+        let settled = match pod {
+            Some(pod) => keep(view, ordinal, pod, actions),
+            None => make(view, ordinal, actions),
+        };
+        if !settled && view.in_order {
             return false;
         }
     }
@@ -29,11 +35,7 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
 }
 
 /// Looks after one ordinal; `false` when the next ones must wait for it.
-fn keep(view: &View<'_>, ordinal: i32, replica: &Replica<'_>, actions: &mut Vec<Action>) -> bool {
-    let pod = match replica {
-        Replica::Missing(pod) => return make(view, ordinal, pod, actions),
-        Replica::There(pod) => *pod,
-    };
+fn keep(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> bool {
     let leaving = pod.metadata.deletion_timestamp.is_some();
     if is_finished(pod) {
         // A new one follows when it is gone.
@@ -62,16 +64,17 @@ fn keep(view: &View<'_>, ordinal: i32, replica: &Replica<'_>, actions: &mut Vec<
 }
 
 /// Makes a pod, its claims first.
-fn make(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> bool {
-    if claims::is_stale(view.set, pod, ordinal, view.claims) {
+fn make(view: &View<'_>, ordinal: i32, actions: &mut Vec<Action>) -> bool {
+    let pod = missing(view.set, view.history, ordinal);
+    if claims::is_stale(view.set, &pod, ordinal, view.claims) {
         return false;
     }
-    if let Err(why) = claims::ensure(view.set, pod, ordinal, view.claims, actions) {
+    if let Err(why) = claims::ensure(view.set, &pod, ordinal, view.claims, actions) {
         actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: true });
         return false;
     }
-    claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
-    actions.push(Action::CreatePod(Box::new(pod.clone())));
+    claims::fix_owners(view.set, &pod, ordinal, view.claims, actions);
+    actions.push(Action::CreatePod(Box::new(pod)));
     false
 }
 
@@ -79,15 +82,15 @@ fn is_running_and_ready(pod: &Pod) -> bool {
     phase(pod) == "Running" && is_ready(pod)
 }
 
-/// The lowest ordinal that is not available.
-fn first_unavailable<'a>(view: &'a View<'_>) -> Option<&'a Pod> {
-    let staying = view.replicas.iter().map(|(_, replica)| replica.pod());
-    let condemned = view.condemned.iter().rev().map(|(_, pod)| &***pod);
-    staying.chain(condemned).find(|pod| view.is_unavailable(pod))
+/// The condemned pod that is the lowest of all that are not available: none where one that stays is not.
+fn first_unavailable<'a>(view: &View<'a>) -> Option<&'a Arc<Pod>> {
+    let staying = view.missing_count() > 0 || view.there.values().any(|pod| view.is_unavailable(pod));
+    let mut condemned = view.condemned.iter().rev().map(|(_, pod)| *pod);
+    condemned.find(|pod| view.is_unavailable(pod)).filter(|_| !staying)
 }
 
 /// Takes away a pod that is one too many; `false` when the next ones must wait for it.
-fn condemn(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Pod>, actions: &mut Vec<Action>) -> bool {
+fn condemn(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Pod>>, actions: &mut Vec<Action>) -> bool {
     if pod.metadata.deletion_timestamp.is_some() {
         return false;
     }

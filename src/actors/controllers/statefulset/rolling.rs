@@ -6,11 +6,9 @@ use k8s_openapi::{
     api::{apps::v1::RollingUpdateStatefulSetStrategy, core::v1::Pod},
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use troupe_api::resources::int_or_string::{Rounding, scaled};
 
-use super::{
-    identity::revision_of,
-    plan::{Replica, View},
-};
+use super::{identity::revision_of, plan::View};
 
 /// Pods that are taken away so that they come back updated; none with `OnDelete`.
 pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a Arc<Pod>> {
@@ -19,10 +17,11 @@ pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a Arc<Pod>> {
         return Vec::new();
     }
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-    let partition = rolling.and_then(|rolling| rolling.partition).map_or(0, |partition| usize::try_from(partition).unwrap_or(0));
+    let partition = rolling.and_then(|rolling| rolling.partition).unwrap_or(0).max(0);
+    let from = view.range.start.saturating_add(partition);
     match rolling.and_then(max_unavailable) {
-        Some(most) => several(view, partition, scaled(most, view.replicas.len())),
-        None => one(view, partition).into_iter().collect(),
+        Some(most) => several(view, from, at_least_one(most, view.size())),
+        None => one(view, from).into_iter().collect(),
     }
 }
 
@@ -31,12 +30,9 @@ fn max_unavailable(rolling: &RollingUpdateStatefulSetStrategy) -> Option<&IntOrS
 }
 
 /// A number as it is, a percentage of `total` rounded down; at least one.
-fn scaled(value: &IntOrString, total: usize) -> usize {
-    let number = match value {
-        IntOrString::Int(number) => usize::try_from(*number).unwrap_or(0),
-        IntOrString::String(text) => total * text.trim_end_matches('%').parse::<usize>().unwrap_or(0) / 100,
-    };
-    number.max(1)
+fn at_least_one(value: &IntOrString, total: usize) -> usize {
+    let total = i32::try_from(total).unwrap_or(i32::MAX);
+    scaled(value, total, Rounding::Down).and_then(|number| usize::try_from(number).ok()).unwrap_or(0).max(1)
 }
 
 fn is_outdated(view: &View<'_>, pod: &Pod) -> bool {
@@ -44,23 +40,27 @@ fn is_outdated(view: &View<'_>, pod: &Pod) -> bool {
 }
 
 /// The highest outdated one, unless a higher one still has to come up.
-fn one<'a>(view: &View<'a>, partition: usize) -> Option<&'a Arc<Pod>> {
-    for (_, replica) in view.replicas.iter().skip(partition).rev() {
-        match replica {
-            Replica::There(pod) if is_outdated(view, pod) => return Some(*pod),
-            _ if view.is_unavailable(replica.pod()) => return None,
-            _ => {}
+fn one<'a>(view: &View<'a>, from: i32) -> Option<&'a Arc<Pod>> {
+    let mut next = view.range.end;
+    for (ordinal, pod) in view.there.range(from..).rev() {
+        next -= 1;
+        if *ordinal != next {
+            // The one between is missing.
+            return None;
+        }
+        if is_outdated(view, pod) {
+            return Some(*pod);
+        }
+        if view.is_unavailable(pod) {
+            return None;
         }
     }
     None
 }
 
 /// As many of the highest as may be unavailable at once.
-fn several<'a>(view: &View<'a>, partition: usize, most: usize) -> Vec<&'a Arc<Pod>> {
-    let unavailable = view.replicas.iter().filter(|(_, replica)| view.is_unavailable(replica.pod())).count();
-    let outdated = view.replicas.iter().skip(partition).rev().filter_map(|(_, replica)| match replica {
-        Replica::There(pod) if is_outdated(view, pod) => Some(*pod),
-        _ => None,
-    });
+fn several<'a>(view: &View<'a>, from: i32, most: usize) -> Vec<&'a Arc<Pod>> {
+    let unavailable = view.missing_count() + view.there.values().filter(|pod| view.is_unavailable(pod)).count();
+    let outdated = view.there.range(from..).rev().map(|(_, pod)| *pod).filter(|pod| is_outdated(view, pod));
     outdated.take(most.saturating_sub(unavailable)).collect()
 }

@@ -1,6 +1,6 @@
 //! The status of a StatefulSet. Pure.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::{apps::v1::StatefulSetStatus, core::v1::Pod};
 
@@ -13,7 +13,9 @@ use crate::controllers::pods::{is_available, is_ready, phase};
 /// Counts `pods` as they are when the actions have taken effect.
 pub fn status(view: &View<'_>, pods: &[&Arc<Pod>], actions: &[Action]) -> StatefulSetStatus {
     let (current, update) = (&view.history.current.revision, &view.history.update.revision);
-    let going = |pod: &Pod| actions.iter().any(|action| matches!(action, Action::DeletePod { uid, .. } if Some(uid) == pod.metadata.uid.as_ref()));
+    let deleted = actions.iter().filter_map(|action| if let Action::DeletePod { uid, .. } = action { Some(uid) } else { None });
+    let deleted: BTreeSet<&String> = deleted.collect();
+    let going = |pod: &Pod| pod.metadata.uid.as_ref().is_some_and(|uid| deleted.contains(uid));
     let made = || actions.iter().filter_map(|action| if let Action::CreatePod(pod) = action { Some(&**pod) } else { None });
     let there = || pods.iter().map(|pod| &***pod);
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);

@@ -404,6 +404,52 @@ fn a_deleted_set_leaves_its_pods_to_the_garbage_collector() {
     assert!(matches!(actions[..], [Action::UpdateStatus(_)]), "{actions:?}");
 }
 
+/// As many as a number can say.
+const ABSURD: i32 = i32::MAX;
+
+#[test]
+fn a_set_of_absurd_size_costs_what_is_done_now() {
+    for (policy, first) in [("OrderedReady", 1), ("Parallel", 500)] {
+        let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 7, "maxUnavailable": "100%"}});
+        for start in [0, ABSURD - 1000] {
+            let more = json!({"podManagementPolicy": policy, "ordinals": {"start": start}, "updateStrategy": strategy});
+            let mut world = World::new(set(ABSURD, more));
+            let begun = std::time::Instant::now();
+            world.step();
+            assert_eq!((world.pods.len(), world.log[0].as_str()), (first, format!("+db-{start}").as_str()), "{policy}");
+            world.kubelets();
+            world.step();
+            assert_eq!(world.pods.len(), 2 * first, "{policy}");
+            assert!(begun.elapsed().as_secs() < 10, "{policy}: {:?}", begun.elapsed());
+        }
+    }
+}
+
+#[test]
+fn a_set_whose_pods_do_not_run_gets_no_more_of_them() {
+    let mut world = World::new(set(ABSURD, json!({"podManagementPolicy": "Parallel"})));
+    while world.step() {}
+    assert_eq!(world.pods.len(), 2000);
+    let pods: Vec<_> = world.pods.iter().cloned().map(Arc::new).collect();
+    let revisions: Vec<_> = world.revisions.iter().cloned().map(Arc::new).collect();
+    let planned = plan(&Snapshot { set: &world.set, pods: &pods, claims: &world.claims, revisions: &revisions }, world.now);
+    assert!(planned.held_back && planned.again_after.is_some(), "{planned:?}");
+    world.scale(1500);
+    while world.step() {}
+    assert_eq!(world.log.len(), 500, "what is too many goes all the same");
+}
+
+#[test]
+fn a_missing_pod_comes_back_while_thousands_are_missing_above() {
+    let mut world = World::new(set(ABSURD, json!({"podManagementPolicy": "Parallel"})));
+    world.step();
+    world.kubelets();
+    world.pods.remove(3);
+    world.log.clear();
+    world.step();
+    assert_eq!(world.log[0], "+db-3");
+}
+
 proptest! {
     /// Applying a plan leaves nothing to do until somebody else acts, and the set comes to what it says.
     #[test]

@@ -9,6 +9,8 @@ use troupe_api::auth::{
     tls::{RenewableCertificate, TlsError},
 };
 
+use crate::files::Directory;
+
 /// Why a certificate could not be put to use.
 #[derive(Debug, Error)]
 pub enum HolderError {
@@ -75,7 +77,7 @@ impl Holder for ServingHolder {
     fn hold(&self, made: &KeyedCertificate) -> Result<(), HolderError> {
         self.shown.show(made)?;
         if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent).map_err(|source| PkiError::Io { path: parent.to_owned(), source })?;
+            Directory::make(parent, 0o700).map_err(|source| PkiError::Io { path: parent.to_owned(), source })?;
         }
         let text = format!("{}\n{}", made.certificate_pem.trim_end(), made.key_pem);
         Ok(write_private(&self.path, text.as_bytes())?)

@@ -8,6 +8,8 @@ use troupe_api::{
     auth::{
         certificates::{CertificateAuthority, Draft, Policy, SigningRequest},
         kubeconfig::Kubeconfig,
+        node::ClusterIdentity,
+        peer,
         pki::{KeyedCertificate, Pki},
         tls::RenewableCertificate,
     },
@@ -96,14 +98,20 @@ async fn with_controllers() -> (TestApi, tempfile::TempDir) {
     let caches = Caches::new(api.server.system().clone(), api.client.clone());
     let system = api.server.system();
     controller::start(system, &caches, api.client.clone(), CsrApprovingController::new(&caches));
-    controller::start(system, &caches, api.client.clone(), KubeletServingApprover::new(&caches));
-    controller::start(system, &caches, api.client.clone(), CsrSigningController::new(&caches, Arc::new(authority), LASTS));
+    controller::start(system, &caches, api.client.clone(), KubeletServingApprover::new(&caches, ClusterIdentity::default()));
+    controller::start(
+        system,
+        &caches,
+        api.client.clone(),
+        CsrSigningController::new(&caches, Arc::new(authority), LASTS, ClusterIdentity::default()),
+    );
     (api, dir)
 }
 
 fn as_node(api: &TestApi) -> Client {
     let groups = vec!["system:nodes".to_owned(), "system:authenticated".to_owned()];
-    let user = troupe_api::service::UserInfo { name: "system:node:one".into(), groups, ..Default::default() };
+    let mut user = troupe_api::service::UserInfo { name: "system:node:one".into(), groups, ..Default::default() };
+    peer::note(&mut user, Some(IpAddr::from([10, 0, 0, 7])));
     Client::new(api.server.clone(), Arc::new(user), "kubelet")
 }
 

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, Pod, Secret};
 use thiserror::Error;
-use troupe_cri::{expand::expand, resources::MachineSize};
+use troupe_cri::{
+    expand::{self, expand},
+    resources::MachineSize,
+};
 
 pub use fields::{field_value, resource_value};
 
@@ -62,68 +65,85 @@ pub fn referenced(container: &Container) -> (Vec<String>, Vec<String>) {
 }
 
 /// The environment: services first, then `envFrom`, then `env`; later ones win, each name once.
+///
+/// # Errors
+/// When something required does not exist, or all of it is larger than a program can be given. It is never made then.
 pub fn environment(inputs: &EnvInputs<'_>, container: &Container) -> Result<Vec<(String, String)>, EnvError> {
-    let mut values: HashMap<String, String> = HashMap::new();
-    let mut order: Vec<String> = Vec::new();
-    let mut put = |values: &mut HashMap<String, String>, name: String, value: String| {
-        if values.insert(name.clone(), value).is_none() {
-            order.push(name);
-        }
-    };
-    let services: HashMap<String, String> = inputs.services.iter().cloned().collect();
+    let mut made = Variables::default();
+    let services: HashMap<&str, &str> = inputs.services.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for source in container.env_from.iter().flatten() {
-        for (name, value) in from_source(inputs, source)? {
-            put(&mut values, name, value);
-        }
+        from_source(inputs, source, &mut made)?;
     }
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value_of(inputs, container, variable, &values, &services)? {
-            put(&mut values, variable.name.clone(), value);
+        if let Some(value) = value_of(inputs, container, variable, &made, &services)? {
+            made.put(variable.name.clone(), value)?;
         }
     }
     // Whatever the pod names itself wins over the services.
     for (name, value) in inputs.services {
-        if !values.contains_key(name) {
-            put(&mut values, name.clone(), value.clone());
+        if !made.values.contains_key(name) {
+            made.put(name.clone(), value.clone())?;
         }
     }
-    Ok(order.into_iter().map(|name| (name.clone(), values[&name].clone())).collect())
+    let Variables { mut values, order, .. } = made;
+    Ok(order.into_iter().filter_map(|name| values.remove(&name).map(|value| (name, value))).collect())
 }
 
-fn from_source(inputs: &EnvInputs<'_>, source: &EnvFromSource) -> Result<Vec<(String, String)>, EnvError> {
+/// Variables in the order of their first mention.
+#[derive(Debug, Default)]
+struct Variables {
+    values: HashMap<String, String>,
+    order: Vec<String>,
+    bytes: usize,
+}
+
+impl Variables {
+    fn put(&mut self, name: String, value: String) -> Result<(), EnvError> {
+        let size = |value: &str| name.len() + value.len() + 2;
+        let replaced = self.values.get(&name).map_or(0, |old| size(old));
+        self.bytes = self.bytes - replaced + size(&value);
+        if self.bytes > expand::MOST {
+            return Err(EnvError(expand::TooLarge.to_string()));
+        }
+        if self.values.insert(name.clone(), value).is_none() {
+            self.order.push(name);
+        }
+        Ok(())
+    }
+}
+
+fn from_source(inputs: &EnvInputs<'_>, source: &EnvFromSource, made: &mut Variables) -> Result<(), EnvError> {
     let prefix = source.prefix.as_deref().unwrap_or_default();
-    let prefixed = |name: &String, value: String| (format!("{prefix}{name}"), value);
     if let Some(reference) = &source.config_map_ref {
         return match inputs.references.config_map(&reference.name) {
-            Some(map) => Ok(map.data.iter().flatten().map(|(name, value)| prefixed(name, value.clone())).collect()),
-            None if reference.optional == Some(true) => Ok(Vec::new()),
+            Some(map) => map.data.iter().flatten().try_for_each(|(name, value)| made.put(format!("{prefix}{name}"), value.clone())),
+            None if reference.optional == Some(true) => Ok(()),
             None => Err(EnvError(format!("configmap \"{}\" not found", reference.name))),
         };
     }
     if let Some(reference) = &source.secret_ref {
         return match inputs.references.secret(&reference.name) {
             Some(secret) => {
-                let data = secret.data.iter().flatten();
-                Ok(data.map(|(name, value)| prefixed(name, String::from_utf8_lossy(&value.0).into_owned())).collect())
+                let mut data = secret.data.iter().flatten();
+                data.try_for_each(|(name, value)| made.put(format!("{prefix}{name}"), String::from_utf8_lossy(&value.0).into_owned()))
             }
-            None if reference.optional == Some(true) => Ok(Vec::new()),
+            None if reference.optional == Some(true) => Ok(()),
             None => Err(EnvError(format!("secret \"{}\" not found", reference.name))),
         };
     }
-    Ok(Vec::new())
+    Ok(())
 }
 
 fn value_of(
     inputs: &EnvInputs<'_>,
     container: &Container,
     variable: &EnvVar,
-    values: &HashMap<String, String>,
-    services: &HashMap<String, String>,
+    made: &Variables,
+    services: &HashMap<&str, &str>,
 ) -> Result<Option<String>, EnvError> {
     if let Some(text) = variable.value.as_deref().filter(|text| !text.is_empty()) {
-        let mut known = services.clone();
-        known.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
-        return Ok(Some(expand(text, &known)));
+        let known = |name: &str| made.values.get(name).map(String::as_str).or_else(|| services.get(name).copied());
+        return expand(text, known, expand::MOST).map(Some).map_err(|error| EnvError(error.to_string()));
     }
     match &variable.value_from {
         None => Ok(Some(String::new())),

@@ -10,7 +10,7 @@ fn pod(container: serde_json::Value) -> Pod {
 }
 
 fn build(pod: &Pod, references: &References, services: &[(String, String)]) -> Result<Vec<(String, String)>, EnvError> {
-    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30 };
+    let machine = MachineSize { cpus: 2, memory_bytes: 1 << 30, daemons_oom_score_adj: -999 };
     let inputs = EnvInputs { pod, references, services, pod_ips: &["10.0.0.2".into()], node_ips: &["192.0.2.1".into()], machine };
     environment(&inputs, &pod.spec.as_ref().expect("a spec").containers[0])
 }
@@ -34,6 +34,28 @@ fn later_sources_win_and_see_earlier_ones() {
     let get = |name: &str| env[name].as_str();
     assert_eq!((get("P_A"), get("P_B"), get("IP"), get("APP"), get("MEM")), ("1", "x1", "10.0.0.2", "web", "1024"));
     assert_eq!(get("SVC"), "10.96.0.9");
+}
+
+#[test]
+fn variables_that_double_each_other_end_at_what_a_program_can_be_given() {
+    let doubling = |count: usize| {
+        let double = |index: usize| json!({"name": format!("A{index}"), "value": format!("$(A{0})$(A{0})", index - 1)});
+        let first = json!({"name": "A0", "value": "x".repeat(1000)});
+        let env: Vec<_> = std::iter::once(first).chain((1..=count).map(double)).collect();
+        build(&pod(json!({"name": "c", "env": env})), &References::default(), &[])
+    };
+    let bytes: usize = doubling(9).expect("is small").iter().map(|(_, value)| value.len()).sum();
+    assert_eq!(bytes, 1_023_000);
+    let too_large = Err(EnvError(expand::TooLarge.to_string()));
+    assert_eq!((doubling(11), doubling(60)), (too_large.clone(), too_large.clone()));
+    let large: ConfigMap = serde_json::from_value(json!({"data": {"k": "y".repeat(1_000_000)}})).expect("a config map");
+    let mut references = References::default();
+    references.config_maps.insert("m".into(), Some(Arc::new(large)));
+    let variable = |index: usize| json!({"name": format!("E{index}"), "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}});
+    let env: Vec<_> = (0..5000).map(variable).collect();
+    assert_eq!(build(&pod(json!({"name": "c", "env": env})), &references, &[]), too_large);
+    let again: Vec<_> = (0..50).map(|_| variable(0)).collect();
+    assert_eq!(build(&pod(json!({"name": "c", "env": again})), &references, &[]).map(|env| env.len()), Ok(1), "what is replaced counts no more");
 }
 
 #[test]

@@ -55,8 +55,12 @@ static CONTAINERS_STARTED: Family<Counter> =
 static CONTAINERS_FAILED: Family<Counter> =
     Family::new("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", &["container_type", "code"]);
 
+static REJECTIONS: Family<Counter> =
+    Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
+
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 16] = [
+pub static COLLECTORS: [&dyn Collect; 17] = [
+    &REJECTIONS,
     &LAST_SEEN,
     &RELISTS,
     &RELIST_INTERVALS,
@@ -97,6 +101,11 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         }
         _ => {}
     }
+}
+
+/// A pod may not run here.
+pub fn rejected(reason: &str) {
+    REJECTIONS.with(&[reason]).increment();
 }
 
 /// The runtime was listed.

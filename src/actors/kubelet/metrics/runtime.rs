@@ -64,7 +64,7 @@ impl Runtime for MeteredRuntime {
         counted("version", self.0.version()).await
     }
 
-    async fn status(&self) -> CriResult<proto::RuntimeStatus> {
+    async fn status(&self) -> CriResult<proto::StatusResponse> {
         counted("status", self.0.status()).await
     }
 

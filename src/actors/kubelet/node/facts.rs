@@ -18,6 +18,9 @@ pub struct MachineFacts {
     pub swap_bytes: Option<i64>,
 }
 
+/// What pods leave of the memory; upstream's mark for eviction.
+const KEPT_MEMORY: i64 = 100 << 20;
+
 /// How full the machine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -38,6 +41,11 @@ fn read(path: &str) -> String {
 fn meminfo(text: &str, field: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// How readily the kernel kills this process for memory, from -1000 (never) to 1000.
+pub fn own_oom_score_adj() -> i64 {
+    fs::read_to_string("/proc/self/oom_score_adj").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 impl MachineFacts {
@@ -62,6 +70,24 @@ impl MachineFacts {
     }
 }
 
+impl MachineFacts {
+    /// The memory that pods may use together: all but what keeps the machine's daemons going.
+    pub fn memory_for_pods(&self) -> i64 {
+        (self.memory_bytes - KEPT_MEMORY).max(0)
+    }
+}
+
+/// The process ids that the kernel has.
+fn process_ids() -> u64 {
+    let number = |path: &str| read(path).parse().unwrap_or(0);
+    number("/proc/sys/kernel/pid_max").min(number("/proc/sys/kernel/threads-max"))
+}
+
+/// The processes and threads that pods may have together: four fifths, so that the machine's daemons can start some in any case.
+pub fn processes_for_pods() -> Option<u32> {
+    u32::try_from(process_ids() / 5 * 4).ok().filter(|processes| *processes > 0)
+}
+
 /// The architecture as Go names it.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -72,12 +98,37 @@ pub fn architecture() -> &'static str {
     }
 }
 
+/// The sizes of huge pages that the kernel has, as cgroups name them: `2MB`, `1GB`.
+pub fn hugepage_sizes() -> Vec<String> {
+    let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut sizes: Vec<_> = entries.filter_map(|entry| hugepage_size(entry.file_name().to_str()?)).collect();
+    sizes.sort();
+    sizes
+}
+
+/// The counters of processors that got hot, which tell what others on the machine do.
+pub fn thermal_paths() -> Vec<String> {
+    let processors = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let mut paths: Vec<_> = processors.map(|entry| entry.path().join("thermal_throttle")).filter(|path| path.exists()).collect();
+    paths.sort();
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// `hugepages-2048kB` as `2MB`.
+fn hugepage_size(folder: &str) -> Option<String> {
+    let kib: u64 = folder.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+    Some(match kib {
+        0..1024 => format!("{kib}KB"),
+        1024..0x10_0000 => format!("{}MB", kib >> 10),
+        _ => format!("{}GB", kib >> 20),
+    })
+}
+
 impl Usage {
     /// Measures the machine and the filesystem below `root`.
     pub fn measure(root: &Path) -> Self {
         let disk = statvfs(root).ok();
         let size = |blocks: u64, unit: u64| blocks * unit;
-        let number = |path: &str| read(path).parse().unwrap_or(0);
         // The last word of loadavg's fourth field is the number of threads.
         let pids = read("/proc/loadavg").split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok()).unwrap_or(0);
         Usage {
@@ -87,18 +138,13 @@ impl Usage {
             inodes: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files),
             inodes_free: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files_free),
             pids,
-            pids_limit: number("/proc/sys/kernel/pid_max").min(number("/proc/sys/kernel/threads-max")),
+            pids_limit: process_ids(),
         }
     }
 
     /// Less than 100 MiB of memory.
     pub fn memory_pressure(&self) -> bool {
         self.memory_available < 100 << 20
-    }
-
-    /// Less than 10 % of the disk, or 5 % of its inodes.
-    pub fn disk_pressure(&self) -> bool {
-        self.disk_size > 0 && (self.disk_available * 10 < self.disk_size || (self.inodes > 0 && self.inodes_free * 20 < self.inodes))
     }
 
     /// Less than 1 % of the process ids.
@@ -112,19 +158,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_of_huge_pages_are_named_as_cgroups_name_them() {
+        let named = ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB", "other"].map(hugepage_size);
+        assert_eq!(named, [Some("64KB".into()), Some("2MB".into()), Some("1GB".into()), None]);
+    }
+
+    #[test]
     fn the_machine_knows_itself() {
         let facts = MachineFacts::read();
         assert!(facts.cpus > 0 && facts.memory_bytes > 1 << 20 && !facts.kernel.is_empty());
         let usage = Usage::measure(Path::new("/"));
         assert!(usage.disk_size > 0 && usage.pids > 0);
+        let of_pods = processes_for_pods().expect("the kernel tells");
+        assert!(u64::from(of_pods) > usage.pids_limit / 2 && u64::from(of_pods) < usage.pids_limit);
     }
 
     #[test]
     fn pressure_begins_at_upstreams_marks() {
         let roomy = Usage { memory_available: 1 << 30, disk_size: 100, disk_available: 10, inodes: 100, inodes_free: 5, pids: 1, pids_limit: 1000 };
-        assert!(!roomy.memory_pressure() && !roomy.disk_pressure() && !roomy.pid_pressure());
-        assert!(Usage { disk_available: 9, ..roomy }.disk_pressure());
-        assert!(Usage { inodes_free: 4, ..roomy }.disk_pressure());
+        assert!(!roomy.memory_pressure() && !roomy.pid_pressure());
         assert!(Usage { memory_available: 1 << 20, ..roomy }.memory_pressure());
         assert!(Usage { pids: 995, ..roomy }.pid_pressure());
     }

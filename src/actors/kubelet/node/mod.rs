@@ -2,12 +2,13 @@
 
 pub mod facts;
 pub mod lease;
+pub mod own;
 mod sight;
 pub mod status;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::{Value, json};
 use troupe_api::{Status, client::Client, service::PatchType};
+use troupe_cri::RuntimeFeatures;
 
 use self::{
     facts::{MachineFacts, Usage},
@@ -121,6 +123,9 @@ impl NodeReporter {
         let (before, since, mut sight) = (self.written.clone(), self.written_at, self.sight.clone());
         let work = async move {
             sight.look(&*context.runtime).await;
+            if let Ok(runtime) = sight.runtime(Instant::now()) {
+                context.features.store(Arc::new(RuntimeFeatures::of(runtime)));
+            }
             let status = measure(&context, &facts, before.as_ref(), &sight);
             let due = since.is_none_or(|since| since.elapsed() >= REPORT);
             let before = before.filter(|_| !due);
@@ -192,7 +197,7 @@ fn inputs<'a>(
     context: &'a NodeContext,
     facts: &'a NodeFacts,
     usage: Usage,
-    runtime: Result<&'a troupe_cri::proto::RuntimeStatus, &'a str>,
+    runtime: Result<&'a troupe_cri::proto::StatusResponse, &'a str>,
     images: &'a [troupe_cri::proto::Image],
 ) -> NodeInputs<'a> {
     NodeInputs {
@@ -204,11 +209,17 @@ fn inputs<'a>(
         kubelet_version: &facts.kubelet_version,
         facts: &facts.machine,
         usage,
+        disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,
         now: Timestamp::now(),
     }
+}
+
+/// The node as it would register here, without asking the runtime.
+pub fn made(context: &NodeContext, facts: &NodeFacts) -> Node {
+    node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), &[]))
 }
 
 /// Creates the node object, or brings the labels of the one that exists up to date.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use troupe_cri::{
     Runtime,
-    proto::{Image, RuntimeStatus},
+    proto::{Image, StatusResponse},
 };
 
 /// How long a silent runtime counts as what it was before, as upstream.
@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
     seen: Option<Instant>,
-    status: RuntimeStatus,
+    status: StatusResponse,
     pub images: Vec<Image>,
     /// Why it did not answer since.
     error: String,
@@ -34,7 +34,7 @@ impl Sight {
         self.take(answer, Instant::now());
     }
 
-    fn take(&mut self, answer: Result<(RuntimeStatus, Vec<Image>), String>, now: Instant) {
+    fn take(&mut self, answer: Result<(StatusResponse, Vec<Image>), String>, now: Instant) {
         match answer {
             Ok((status, images)) => *self = Sight { seen: Some(now), status, images, error: String::new() },
             Err(error) => self.error = error,
@@ -42,7 +42,7 @@ impl Sight {
     }
 
     /// How the runtime is.
-    pub fn runtime(&self, now: Instant) -> Result<&RuntimeStatus, &str> {
+    pub fn runtime(&self, now: Instant) -> Result<&StatusResponse, &str> {
         let fresh = self.error.is_empty() || self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < PATIENCE);
         if self.seen.is_some() && fresh { Ok(&self.status) } else { Err(&self.error) }
     }
@@ -60,12 +60,12 @@ mod tests {
         sight.take(Err("refused".into()), start);
         assert_eq!(sight.runtime(start).expect_err("down"), "refused");
         let image = Image { id: "i".into(), ..Image::default() };
-        sight.take(Ok((RuntimeStatus::default(), vec![image])), start);
+        sight.take(Ok((StatusResponse::default(), vec![image])), start);
         sight.take(Err("refused".into()), start + Duration::from_secs(29));
         assert!(sight.runtime(start + Duration::from_secs(29)).is_ok());
         assert_eq!(sight.images.len(), 1, "its images are still there");
         assert_eq!(sight.runtime(start + Duration::from_secs(31)).expect_err("down"), "refused");
-        sight.take(Ok((RuntimeStatus::default(), Vec::new())), start + Duration::from_secs(40));
+        sight.take(Ok((StatusResponse::default(), Vec::new())), start + Duration::from_secs(40));
         assert!(sight.runtime(start + Duration::from_secs(100)).is_ok(), "nothing says otherwise");
     }
 }

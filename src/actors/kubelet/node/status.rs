@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec, NodeStatus,
-        NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
+        NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use serde_json::{Value, json};
-use troupe_cri::proto;
+use troupe_cri::{RuntimeFeatures, proto};
 
 use super::facts::{MachineFacts, Usage};
-use crate::kubelet::status::whole_seconds;
+use crate::kubelet::{patch::replace_list, status::whole_seconds};
 
 /// How many images a node lists.
 const IMAGES: usize = 50;
@@ -30,8 +30,10 @@ pub struct NodeInputs<'a> {
     pub kubelet_version: &'a str,
     pub facts: &'a MachineFacts,
     pub usage: Usage,
+    /// A disk is short of room, or was a moment ago.
+    pub disk_pressure: bool,
     /// `None` when the runtime does not answer, with why.
-    pub runtime: Result<&'a proto::RuntimeStatus, &'a str>,
+    pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
     pub images: &'a [proto::Image],
     pub now: Timestamp,
@@ -67,6 +69,7 @@ pub fn labels(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
 /// The status; conditions keep the time of their last change from `before`.
 pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
     let capacity = capacity(inputs);
+    let features = inputs.runtime.map(RuntimeFeatures::of).unwrap_or_default();
     NodeStatus {
         addresses: Some(addresses(inputs)),
         allocatable: Some(allocatable(&capacity)),
@@ -75,9 +78,25 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: inputs.port.into() }) }),
         images: Some(images(inputs.images)),
         node_info: Some(system_info(inputs)),
-        runtime_handlers: Some(vec![NodeRuntimeHandler { name: Some(String::new()), features: None }]),
+        runtime_handlers: Some(runtime_handlers(&features)),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) }),
         ..NodeStatus::default()
     }
+}
+
+/// The runtime's handlers; one that lists none has the default one. User namespaces are not given out on this node.
+fn runtime_handlers(features: &RuntimeFeatures) -> Vec<NodeRuntimeHandler> {
+    if features.handlers.is_empty() {
+        return vec![NodeRuntimeHandler { name: Some(String::new()), features: None }];
+    }
+    let told = features.handlers.iter().map(|handler| NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(handler.recursive_read_only_mounts),
+            user_namespaces: Some(false),
+        }),
+    });
+    told.collect()
 }
 
 fn addresses(inputs: &NodeInputs<'_>) -> Vec<NodeAddress> {
@@ -140,7 +159,8 @@ fn unready(inputs: &NodeInputs<'_>) -> Option<String> {
         Ok(status) => status,
         Err(error) => return Some(format!("container runtime is down: {error}")),
     };
-    let failing = |kind: &str| status.conditions.iter().find(|condition| condition.r#type == kind && !condition.status);
+    let conditions = status.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let failing = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind && !condition.status);
     let told = |what: &str, condition: &proto::RuntimeCondition| {
         format!("{what}: {}=false reason:{} message:{}", condition.r#type, condition.reason, condition.message)
     };
@@ -169,7 +189,7 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
         ),
         pressure(
             "DiskPressure",
-            usage.disk_pressure(),
+            inputs.disk_pressure,
             ("KubeletHasDiskPressure", "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
@@ -213,16 +233,22 @@ pub fn shows(known: Option<&NodeStatus>, measured: &NodeStatus) -> bool {
     measured.conditions.iter().flatten().all(has)
 }
 
-/// The status as a strategic merge patch: others' conditions and extended resources stay.
+/// The status as a strategic merge patch: others' conditions and extended resources stay. Addresses are merged by their type, of
+/// which a node may have several, so that they are replaced as upstream's kubelet does.
 pub fn patch(status: &NodeStatus) -> Value {
-    json!({"status": status})
+    let mut patch = json!({"status": status});
+    if let Some(fields) = patch["status"].as_object_mut() {
+        replace_list(fields, "addresses");
+    }
+    patch
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubelet::patch::merged;
 
-    fn with(runtime: &proto::RuntimeStatus, before: &[NodeCondition], second: i64) -> NodeStatus {
+    fn with(runtime: &proto::StatusResponse, before: &[NodeCondition], second: i64) -> NodeStatus {
         let usage = Usage { memory_available: 1 << 30, disk_size: 1000, disk_available: 900, ..Usage::default() };
         let facts = MachineFacts { cpus: 2, memory_bytes: 1 << 30, ..MachineFacts::default() };
         let inputs = NodeInputs {
@@ -234,6 +260,7 @@ mod tests {
             kubelet_version: "v1.36.0",
             facts: &facts,
             usage,
+            disk_pressure: false,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],
@@ -242,9 +269,10 @@ mod tests {
         status(&inputs, before)
     }
 
-    fn network(status: bool) -> proto::RuntimeStatus {
+    fn network(status: bool) -> proto::StatusResponse {
         let (reason, message) = ("NetworkPluginNotReady".to_owned(), "cni plugin not initialized".to_owned());
-        proto::RuntimeStatus { conditions: vec![proto::RuntimeCondition { r#type: "NetworkReady".into(), status, reason, message }] }
+        let conditions = vec![proto::RuntimeCondition { r#type: "NetworkReady".into(), status, reason, message }];
+        proto::StatusResponse { status: Some(proto::RuntimeStatus { conditions }), ..Default::default() }
     }
 
     fn ready(status: &NodeStatus) -> &NodeCondition {
@@ -256,6 +284,16 @@ mod tests {
         let status = with(&network(false), &[], 5);
         let message = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized";
         assert_eq!((ready(&status).status.as_str(), ready(&status).message.as_deref()), ("False", Some(message)));
+    }
+
+    #[test]
+    fn a_node_keeps_no_address_that_it_has_no_more() {
+        let old = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"addresses": [
+            {"type": "InternalIP", "address": "192.0.2.9"}, {"type": "InternalIP", "address": "2001:db8::9"}, {"type": "Hostname", "address": "n"},
+        ]}});
+        let new = merged(old, &patch(&with(&network(true), &[], 5)));
+        let addresses = json!([{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n"}]);
+        assert_eq!(new["status"]["addresses"], addresses);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
 
-use troupe_api::meta::time::not_beyond;
+use troupe_api::meta::time::{not_beyond, shifted};
 
 use super::worker::{
     observed::Observed,
@@ -102,10 +102,6 @@ fn seconds(value: Option<i32>, default: i32) -> SignedDuration {
     SignedDuration::from_secs(value.unwrap_or(default).max(0).into())
 }
 
-fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(time)
-}
-
 impl Probes {
     /// Follows the runtime: new running containers get their probes, ended ones lose them.
     /// `was_ready` tells what the API knows of a container that ran before this daemon did.
@@ -123,7 +119,7 @@ impl Probes {
                     ProbeKind::Readiness => known.map(|(_, ready)| ready),
                 };
                 let delay = seconds(probe.initial_delay_seconds, 0);
-                let first = not_beyond(later(seen.started(), delay), now, delay.unsigned_abs());
+                let first = not_beyond(shifted(seen.started(), delay), now, delay.unsigned_abs());
                 let state = ProbeState {
                     container: seen.name.clone(),
                     probe: probe.clone(),
@@ -165,7 +161,7 @@ impl Probes {
             .map(|key| {
                 let state = self.states.get_mut(&key).expect("its key was just read");
                 state.running = true;
-                state.due = later(now, state.period());
+                state.due = shifted(now, state.period());
                 ProbeTask { container: state.container.clone(), probe: state.probe.clone(), container_id: key.0, kind: key.1 }
             })
             .collect()

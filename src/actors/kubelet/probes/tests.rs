@@ -64,3 +64,13 @@ fn a_restart_of_the_daemon_keeps_what_was_ready_ready() {
     probes.follow(&spec, &Observed { containers: vec![seen], ..Default::default() }, |_| Some((true, true)), at(0));
     assert!(probes.verdicts()["1"].ready);
 }
+
+#[test]
+fn a_clock_at_the_end_of_the_calendar_runs_no_probe_again() {
+    let mut probes = probes(json!({"name": "c", "livenessProbe": {"periodSeconds": 5}}));
+    let last = Timestamp::MAX - SignedDuration::from_secs(1);
+    assert_eq!(probes.take_due(last).len(), 1);
+    probes.record("1", ProbeKind::Liveness, &ProbeOutcome::Success, last);
+    assert!(probes.take_due(last).is_empty(), "it is not due again at once");
+    assert_eq!(probes.next_due(), Some(Timestamp::MAX));
+}

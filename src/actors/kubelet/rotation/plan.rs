@@ -1,11 +1,22 @@
 //! Which files of a container's log to remove, to compress, and whether the current one gives way. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 /// A log gives way to a new one beyond this size, in bytes (upstream's `containerLogMaxSize`).
 pub const MAX_SIZE: u64 = 10 << 20;
 /// Files kept for a container, the current one included (upstream's `containerLogMaxFiles`).
 pub const MAX_FILES: usize = 5;
+
+/// A log that grew so far until it was looked at is written fast.
+const FAST: u64 = 2 * MAX_SIZE;
+/// How often sizes are looked at (upstream's `containerLogMonitorInterval`).
+pub const PERIOD: Duration = Duration::from_secs(10);
+/// And how often those of logs that are written fast.
+pub const SOONEST: Duration = Duration::from_millis(100);
+/// A container goes when so many looks in a row found its log larger than all of its files may be.
+pub const STRIKES: u32 = 3;
 
 const COMPRESSED: &str = ".gz";
 const UNFINISHED: &str = ".tmp";
@@ -33,9 +44,32 @@ pub fn plan(current: &str, size: u64, names: &[String], now: Timestamp) -> Vec<S
     rotated.sort();
     let excess = rotated.len().saturating_sub(MAX_FILES - 2);
     steps.extend(rotated.drain(..excess).map(|name| Step::Remove(name.clone())));
-    steps.extend(rotated.into_iter().filter(|name| !name.ends_with(COMPRESSED)).map(|name| Step::Compress(name.clone())));
-    steps.push(Step::Rotate(format!("{prefix}{}", now.strftime("%Y%m%d-%H%M%S"))));
+    // Compressing takes longer than a fast writer needs for the next file.
+    if size <= FAST {
+        steps.extend(rotated.into_iter().filter(|name| !name.ends_with(COMPRESSED)).map(|name| Step::Compress(name.clone())));
+    }
+    steps.push(Step::Rotate(free_name(&prefix, names, now)));
     steps
+}
+
+/// The time, to the second where that is not taken yet.
+fn free_name(prefix: &str, names: &[String], now: Timestamp) -> String {
+    let name = format!("{prefix}{}", now.strftime("%Y%m%d-%H%M%S"));
+    if names.iter().any(|taken| taken.starts_with(&name)) { format!("{name}-{}", now.strftime("%3f")) } else { name }
+}
+
+/// When a log that grew from one size to another within some time is to be looked at again: about when it is full.
+pub fn next_look(before: u64, size: u64, within: Duration) -> Duration {
+    // It was rotated meanwhile: all of it is new.
+    let grown = size.checked_sub(before).unwrap_or(size);
+    let room = MAX_SIZE.saturating_sub(size).max(MAX_SIZE / 2);
+    let rate = grown as f64 / within.as_secs_f64().max(1e-3);
+    if grown == 0 { PERIOD } else { Duration::try_from_secs_f64(room as f64 / rate).unwrap_or(PERIOD).clamp(SOONEST, PERIOD) }
+}
+
+/// How often in a row a log was found to outgrow all that its container may have; `STRIKES` of it are too many.
+pub fn strikes(before: u32, size: u64) -> u32 {
+    if size > MAX_SIZE * MAX_FILES as u64 { before + 1 } else { 0 }
 }
 
 /// The name of a file once it is compressed, and while it is being.
@@ -66,6 +100,36 @@ mod tests {
         let there = names(&["0.log", "0.log.20260101-000000.gz", "0.log.20260102-000000", "1.log.20260102-000000"]);
         let wanted = [Step::Compress("0.log.20260102-000000".into()), Step::Rotate("0.log.20260203-040506".into())];
         assert_eq!(plan("0.log", MAX_SIZE + 1, &there, now()), wanted);
+    }
+
+    #[test]
+    fn a_log_that_is_written_fast_gives_way_at_once_and_under_a_name_of_its_own() {
+        let there = names(&["0.log", "0.log.20260203-040506", "0.log.20260203-040506-123"]);
+        let at = "2026-02-03T04:05:06.456Z".parse().expect("a time");
+        assert_eq!(plan("0.log", FAST + 1, &there, at), [Step::Rotate("0.log.20260203-040506-456".into())]);
+    }
+
+    #[test]
+    fn a_log_is_looked_at_again_about_when_it_is_full() {
+        assert_eq!(next_look(5, 5, PERIOD), PERIOD, "nobody writes");
+        assert_eq!(next_look(0, 1 << 10, PERIOD), PERIOD, "it takes hours");
+        assert_eq!(next_look(0, 5 << 20, PERIOD), PERIOD);
+        assert_eq!(next_look(0, 100 << 20, PERIOD), Duration::from_millis(500), "10 MiB/s, and it was just rotated");
+        assert_eq!(next_look(50 << 20, 20 << 20, Duration::from_millis(200)), SOONEST, "100 MiB/s since it was rotated");
+    }
+
+    #[test]
+    fn only_a_log_that_stays_ahead_of_rotation_ends_its_container() {
+        let sizes = [60 << 20, 40 << 20, 60 << 20, 60 << 20];
+        let counted: Vec<u32> = sizes
+            .iter()
+            .scan(0, |before, size| {
+                *before = strikes(*before, *size);
+                Some(*before)
+            })
+            .collect();
+        assert_eq!(counted, [1, 0, 1, 2]);
+        assert_eq!(strikes(2, 60 << 20), STRIKES);
     }
 
     #[test]

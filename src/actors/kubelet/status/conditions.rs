@@ -6,7 +6,15 @@ use super::{StatusInputs, whole_seconds};
 use crate::kubelet::worker::plan::is_sidecar;
 
 /// The conditions that the kubelet writes; all others are somebody else's and stay.
-pub const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(super) const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+const DISRUPTION: &str = "DisruptionTarget";
+const BY_KUBELET: &str = "TerminationByKubelet";
+
+/// Whether a condition is one that the kubelet writes. Others write `DisruptionTarget`, too.
+pub fn is_own(condition: &PodCondition) -> bool {
+    OWNED.contains(&condition.type_.as_str()) || (condition.type_ == DISRUPTION && condition.reason.as_deref() == Some(BY_KUBELET))
+}
 
 /// One condition before it is compared with the old one.
 struct Finding {
@@ -41,9 +49,13 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
         Finding { kind: "PodScheduled", holds: true, reason: None, message: None },
     ];
     let before = old.conditions.as_deref().unwrap_or_default();
-    let own = findings.into_iter().map(|finding| condition(inputs, finding, before));
-    let foreign = before.iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())).cloned();
-    own.chain(foreign).collect()
+    let disruption = inputs.sentence.filter(|sentence| sentence.evicted.is_some_and(|evicted| evicted.disruption)).map(|sentence| {
+        let message = Some(sentence.message.clone());
+        Finding { kind: DISRUPTION, holds: true, reason: Some(BY_KUBELET), message }
+    });
+    let replaced = |kind: &str| OWNED.contains(&kind) || (kind == DISRUPTION && disruption.is_some());
+    let others: Vec<_> = before.iter().filter(|condition| !replaced(&condition.type_)).cloned().collect();
+    findings.into_iter().chain(disruption).map(|finding| condition(inputs, finding, before)).chain(others).collect()
 }
 
 fn condition(inputs: &StatusInputs<'_>, finding: Finding, before: &[PodCondition]) -> PodCondition {

@@ -1,7 +1,7 @@
 //! Container statuses: waiting, running or terminated, as upstream words them.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodSpec, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodSpec, PodStatus,
 };
 
 use super::{StatusInputs, whole_seconds};
@@ -9,6 +9,9 @@ use crate::kubelet::worker::{
     observed::{ContainerView, RunState, nanos},
     plan::{is_sidecar, restarts},
 };
+
+/// What the messages of all ended containers of a pod may have together, in bytes (upstream's `MaxPodTerminationMessageLogLength`).
+const MESSAGES: usize = 12 << 10;
 
 /// Statuses of init containers in spec order.
 pub(super) fn init_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus) -> Vec<ContainerStatus> {
@@ -126,6 +129,13 @@ fn waiting_state(reason: &str, message: &str) -> ContainerState {
     ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }), ..ContainerState::default() }
 }
 
+/// How long the message of one container may be, in bytes: all of a pod share what one pod may have.
+fn share_of_messages(pod: &Pod) -> usize {
+    let Some(spec) = &pod.spec else { return MESSAGES };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().count();
+    MESSAGES / (spec.containers.len() + spec.init_containers.iter().flatten().count() + ephemeral).max(1)
+}
+
 fn running(seen: &ContainerView) -> ContainerState {
     let running = ContainerStateRunning { started_at: Some(whole_seconds(seen.started())) };
     ContainerState { running: Some(running), ..ContainerState::default() }
@@ -138,15 +148,27 @@ fn terminated(inputs: &StatusInputs<'_>, seen: &ContainerView) -> ContainerState
         ("", _) => "Error",
         (reason, _) => reason,
     };
-    let left = inputs.messages.get(&seen.id).map(String::as_str).unwrap_or_default();
-    let message = [seen.message.as_str(), left].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+    let container_id = format!("{}://{}", inputs.runtime_name, seen.id);
+    let left = inputs.messages.get(&seen.id).map(String::as_str);
+    let now = [seen.message.as_str(), left.unwrap_or_default()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ");
+    let before = if left.is_none() { told_before(inputs, &container_id) } else { None };
+    let mut message = before.unwrap_or(now);
+    message.truncate(message.floor_char_boundary(share_of_messages(inputs.pod)));
     ContainerStateTerminated {
         exit_code: seen.exit_code,
         reason: Some(reason.to_owned()),
         message: (!message.is_empty()).then_some(message),
         started_at: time(seen.started_at),
         finished_at: time(seen.finished_at),
-        container_id: Some(format!("{}://{}", inputs.runtime_name, seen.id)),
+        container_id: Some(container_id),
         signal: None,
     }
+}
+
+/// What the API tells of a container's end. A kubelet that started later has not read it itself, and perhaps nobody can any more.
+fn told_before(inputs: &StatusInputs<'_>, container_id: &str) -> Option<String> {
+    let old = inputs.old?;
+    let statuses = old.container_statuses.iter().flatten().chain(old.init_container_statuses.iter().flatten());
+    let mut ends = statuses.flat_map(|status| [&status.state, &status.last_state]).filter_map(|state| state.as_ref()?.terminated.as_ref());
+    ends.find(|end| end.container_id.as_deref() == Some(container_id))?.message.clone()
 }

@@ -7,7 +7,7 @@ mod phase;
 mod tests;
 pub mod writer;
 
-pub use conditions::OWNED;
+pub use conditions::is_own;
 
 use std::collections::BTreeMap;
 
@@ -28,12 +28,25 @@ use super::worker::{
 pub struct Sentence {
     pub reason: String,
     pub message: String,
+    /// The node never let the pod in: its containers did not even wait.
+    pub rejected: bool,
+    /// It was evicted: its containers are killed, and nothing of it stays on disk.
+    pub evicted: Option<Evicted>,
+}
+
+/// How a pod was evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Not because of limits of its own: the condition `DisruptionTarget` says so.
+    pub disruption: bool,
 }
 
 /// All that a status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusInputs<'a> {
     pub pod: &'a Pod,
+    /// Its status so far.
+    pub old: Option<&'a PodStatus>,
     pub observed: &'a Observed,
     /// By container name.
     pub waiting: &'a BTreeMap<String, Waiting>,
@@ -53,7 +66,12 @@ pub struct StatusInputs<'a> {
 pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let empty = PodSpec::default();
     let spec = inputs.pod.spec.as_ref().unwrap_or(&empty);
-    let old = inputs.pod.status.clone().unwrap_or_default();
+    let old = inputs.old.cloned().unwrap_or_default();
+    // Why a pod failed is known to whoever ended it: a kubelet that starts later takes over what the API tells.
+    let failed = inputs.old.filter(|old| old.phase.as_deref() == Some("Failed"));
+    let rejected =
+        inputs.sentence.map_or(failed.is_some_and(|old| old.container_statuses.as_ref().is_none_or(Vec::is_empty)), |sentence| sentence.rejected);
+    let never_began = inputs.observed.is_empty() && rejected;
     let init = containers::init_statuses(inputs, spec, &old);
     let main = containers::main_statuses(inputs, spec, &old, &init);
     let phase = match inputs.sentence {
@@ -63,8 +81,8 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let ips = pod_ips(inputs, spec, &old);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
-        reason: inputs.sentence.map(|sentence| sentence.reason.clone()),
-        message: inputs.sentence.map(|sentence| sentence.message.clone()),
+        reason: inputs.sentence.map(|sentence| sentence.reason.clone()).or_else(|| failed?.reason.clone()),
+        message: inputs.sentence.map(|sentence| sentence.message.clone()).or_else(|| failed?.message.clone()),
         observed_generation: inputs.pod.metadata.generation,
         qos_class: Some(qos_class(inputs.pod).to_owned()),
         start_time: old.start_time.clone().or(Some(whole_seconds(inputs.now))),
@@ -72,8 +90,8 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
         host_ips: Some(inputs.node_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        container_statuses: Some(main),
+        init_container_statuses: (!init.is_empty() && !never_began).then_some(init),
+        container_statuses: (!never_began).then_some(main),
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         resize: old.resize.clone(),

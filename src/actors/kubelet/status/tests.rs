@@ -2,7 +2,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::kubelet::worker::observed::{ContainerView, RunState, SandboxView};
+use crate::kubelet::{
+    patch::merged,
+    worker::observed::{ContainerView, RunState, SandboxView},
+};
 
 fn pod(spec: serde_json::Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u", "generation": 3}, "spec": spec})).expect("a pod")
@@ -23,6 +26,7 @@ fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str
     let waiting = waiting.iter().map(wait).collect();
     pod_status(&StatusInputs {
         pod,
+        old: pod.status.as_ref(),
         observed,
         waiting: &waiting,
         verdicts: &verdicts,
@@ -50,6 +54,19 @@ fn a_pod_whose_init_container_runs_is_pending_and_says_which() {
 }
 
 #[test]
+fn a_sandbox_made_anew_gives_the_pod_other_addresses_instead_of_more() {
+    let mut pod = pod(json!({"containers": [{"name": "c"}]}));
+    let status = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);
+    pod.status = Some(PodStatus { pod_ip: Some("10.0.0.2".into()), ..PodStatus::default() });
+    let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u"}, "status": {
+        "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}, {"ip": "2001:db8::2"}], "hostIP": "192.0.2.6", "hostIPs": [{"ip": "192.0.2.6"}],
+    }});
+    let new = merged(old, &writer::status_patch(&pod, &status));
+    assert_eq!(new["status"]["podIPs"], json!([{"ip": "10.0.0.5"}]));
+    assert_eq!(new["status"]["hostIPs"], json!([{"ip": "192.0.2.7"}]));
+}
+
+#[test]
 fn a_running_ready_pod_has_all_conditions_and_its_address() {
     let pod = pod(json!({"containers": [{"name": "c"}]}));
     let status = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);
@@ -57,7 +74,7 @@ fn a_running_ready_pod_has_all_conditions_and_its_address() {
         (status.phase.as_deref(), status.pod_ip.as_deref(), status.host_ip.as_deref()),
         (Some("Running"), Some("10.0.0.5"), Some("192.0.2.7"))
     );
-    for kind in OWNED {
+    for kind in conditions::OWNED {
         assert_eq!((condition(&status, kind).status.as_str(), condition(&status, kind).observed_generation), ("True", Some(3)), "{kind}");
     }
     assert_eq!(status.container_statuses.expect("statuses")[0].container_id.as_deref(), Some("containerd://c-1"));
@@ -96,4 +113,35 @@ fn an_unready_container_keeps_transition_times_until_it_changes() {
     let second = status(&pod, &running, &["c-1"], &[]);
     let at = |kind: &str| condition(&second, kind).last_transition_time.as_ref().map(|time| time.0.as_second());
     assert_eq!((at("Ready"), at("PodScheduled")), (Some(100), Some(7)));
+}
+
+#[test]
+fn the_messages_of_a_pods_containers_share_what_one_pod_may_have() {
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "d"}]}));
+    let long = ContainerView { message: "ü".repeat(4000), ..seen("a", RunState::Exited, 1) };
+    let got = status(&pod, &observed(vec![long]), &[], &[]);
+    let ended = got.container_statuses.as_ref().and_then(|all| all[0].state.as_ref()?.terminated.as_ref()?.message.clone());
+    assert_eq!(ended.map(|text| text.len()), Some(3072));
+}
+
+#[test]
+fn a_kubelet_that_starts_later_keeps_why_a_pod_failed() {
+    let mut refused = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+    let told = json!({"phase": "Failed", "reason": "SysctlForbidden", "message": "forbidden sysctl: \"a\" not allowlisted"});
+    refused.status = Some(serde_json::from_value(told).expect("a status"));
+    let status_of = |pod: &Pod, observed: &Observed| status(pod, observed, &[], &[]);
+    let got = status_of(&refused, &Observed::default());
+    assert_eq!((got.phase.as_deref(), got.reason.as_deref()), (Some("Failed"), Some("SysctlForbidden")));
+    assert_eq!(got.message.as_deref(), Some("forbidden sysctl: \"a\" not allowlisted"));
+    assert_eq!(got.container_statuses, None);
+
+    let mut ended = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+    let end = json!({"exitCode": 3, "message": "bye", "containerID": "containerd://c-1"});
+    let told = json!({"phase": "Failed", "containerStatuses": [
+        {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": end}}
+    ]});
+    ended.status = Some(serde_json::from_value(told).expect("a status"));
+    let got = status_of(&ended, &observed(vec![seen("c", RunState::Exited, 3)]));
+    let message = got.container_statuses.as_ref().and_then(|all| all[0].state.as_ref()?.terminated.as_ref()?.message.clone());
+    assert_eq!(message.as_deref(), Some("bye"));
 }

@@ -3,8 +3,13 @@
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Value, json};
 
+use crate::kubelet::patch::replace_list;
+
 /// Fields that must go when the new status has none of them.
 const CLEARED: &[&str] = &["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"];
+
+/// Lists that a strategic merge would add to: a pod whose sandbox was made anew has other addresses, not more of them.
+const ADDRESSES: &[&str] = &["podIPs", "hostIPs"];
 
 /// The strategic merge patch from the pod as the API has it to its new status: only conditions of our own, and
 /// only for this very pod (its uid must match).
@@ -18,8 +23,13 @@ pub fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
             }
         }
         if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
-            conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| super::OWNED.contains(&kind)));
+            let own: std::collections::BTreeSet<&str> =
+                status.conditions.iter().flatten().filter(|condition| super::is_own(condition)).map(|condition| condition.type_.as_str()).collect();
+            conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| own.contains(kind)));
             clear_texts(conditions);
+        }
+        for name in ADDRESSES {
+            replace_list(fields, name);
         }
     }
     json!({"metadata": {"uid": pod.metadata.uid}, "status": new})

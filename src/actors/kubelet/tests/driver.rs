@@ -12,6 +12,7 @@ use crate::kubelet::{
     context::NodeContext,
     probes::{self, ProbeOutcome, ProbeTask},
     trail::Trail,
+    volumes::Made,
     worker::{
         apply::{self, Step, StepFailure},
         machine::{Effect, PodMachine},
@@ -34,6 +35,7 @@ pub struct Driver {
     context: Arc<NodeContext>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     tokens: Arc<apply::Tokens>,
+    made: Arc<Made>,
     pub status: PodStatus,
     pub actions: Vec<Action>,
     pub finished: bool,
@@ -43,8 +45,8 @@ impl Driver {
     pub fn new(context: Arc<NodeContext>, pod: &Pod) -> Self {
         let mut machine = PodMachine::new(PodIdentity::of(pod), context.node_ips.clone(), &context.runtime_name, BTreeMap::new());
         machine.spec(Arc::new(pod.clone()));
-        let (status, actions, tokens) = (PodStatus::default(), Vec::new(), Arc::default());
-        Driver { machine, context, answers: mpsc::unbounded_channel(), tokens, status, actions, finished: false }
+        let (status, actions, tokens, made) = (PodStatus::default(), Vec::new(), Arc::default(), Arc::default());
+        Driver { machine, context, answers: mpsc::unbounded_channel(), tokens, made, status, actions, finished: false }
     }
 
     /// Runs until `done` holds, at most `limit`.
@@ -65,6 +67,7 @@ impl Driver {
 
     fn take(&mut self, answer: Answer) {
         let now = Timestamp::now();
+        drop(self.machine.restored(&self.made.take()));
         match answer {
             Answer::Observed(observed) => self.machine.observed(observed, BTreeMap::new(), now),
             Answer::Done(action, outcome) => self.machine.done(&action, outcome, now),
@@ -82,6 +85,7 @@ impl Driver {
                 id: self.machine.id.clone(),
                 observed: self.machine.seen().cloned().unwrap_or_default(),
                 tokens: self.tokens.clone(),
+                made: self.made.clone(),
                 cancel: CancellationToken::new(),
                 trail: Trail::default(),
             };

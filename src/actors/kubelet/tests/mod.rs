@@ -3,4 +3,5 @@
 pub(super) mod containerd;
 mod driver;
 mod real;
+mod refused;
 mod whole;

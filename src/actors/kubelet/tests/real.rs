@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::json;
@@ -12,10 +13,12 @@ use super::{
     driver::Driver,
 };
 use crate::kubelet::{
+    admission::NodeAbilities,
     cluster::NoCluster,
     context::NodeContext,
     events::EventRecorder,
     resolv::{ClusterDns, Resolver},
+    volumes::room::NodeRoom,
 };
 
 fn context(containerd: &Containerd) -> Arc<NodeContext> {
@@ -28,12 +31,20 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         root: place.join("kubelet"),
         log_root: place.join("logs"),
         container_log_links: Path::new("").to_owned(),
-        cgroup_root: format!("troupe-test-{}", std::process::id()),
+        cgroup_parent: format!("troupe-test-{}", std::process::id()),
+        features: ArcSwap::default(),
+        abilities: NodeAbilities::default(),
         seccomp_root: place.join("seccomp").display().to_string(),
         dns: ClusterDns { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() },
         resolver: Resolver::default(),
         node_ips: vec!["127.0.0.1".into()],
-        machine: MachineSize { cpus: 2, memory_bytes: 1 << 33 },
+        machine: MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0 },
+        hugepages: Vec::new(),
+        masked_paths: Vec::new(),
+        disk_pressure: std::sync::atomic::AtomicBool::new(false),
+        written: NodeRoom::new(1 << 26),
+        cgroups_per_qos: true,
+        pod_max_pids: Some(100),
         runtime_name: "containerd".into(),
     })
 }

@@ -23,7 +23,7 @@ fn options(api: &TestApi, containerd: &Containerd) -> KubeletOptions {
         root_dir: place.join("kubelet"),
         log_dir: place.join("logs"),
         container_log_dir: place.join("links"),
-        cgroup_root: format!("troupe-whole-{}", std::process::id()),
+        cgroup_parent: format!("troupe-whole-{}", std::process::id()),
         node_ips: vec!["127.0.0.1".parse().expect("an address")],
         ..KubeletOptions::new("n1", Arc::new(GrpcRuntime::new(containerd.socket())))
     }

@@ -2,148 +2,191 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use nix::mount::{MsFlags, mount};
+use parking_lot::Mutex;
 use troupe_cri::quantity;
 
 use super::{
-    Plugin, PodPaths, VolumeError, atomic, fs_group, host_path, ownership,
+    Made, Plugin, PodPaths, VolumeError,
+    atomic::{self, Owners},
+    fs_group, host_path, hostpath,
+    ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
+    room::{MOST_VOLUMES, NodeRoom, Room},
     volumes,
 };
+use crate::files::{
+    Directory,
+    directory::proc_path,
+    mounts::{is_mounted, unmount_below},
+    place_and_name, remove_tree, remove_tree_blocking,
+};
+
+/// The kubelet's own directories are nobody else's.
+const PRIVATE: u32 = 0o700;
+
+/// Whoever holds it has the files of a volume in memory.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// Makes the pod's directories.
 pub fn make_directories(paths: &PodPaths) -> Result<(), VolumeError> {
     for path in [paths.root().to_owned(), paths.volumes(), paths.root().join("containers")] {
-        fs::create_dir_all(&path).map_err(|source| VolumeError::Io { what: "make", path: path.clone(), source })?;
-        let mode = fs::Permissions::from_mode(0o750);
-        fs::set_permissions(&path, mode).map_err(|source| VolumeError::Io { what: "protect", path, source })?;
+        let made = Directory::make(&path, PRIVATE).and_then(|made| made.set_mode(PRIVATE));
+        made.map_err(|source| VolumeError::Io { what: "make", path, source })?;
     }
     Ok(())
 }
 
-/// Sets all volumes of a pod up, or up to date. Safe to repeat.
-pub fn set_up(paths: &PodPaths, inputs: &PayloadInputs<'_>, now: Timestamp) -> Result<(), VolumeError> {
-    volumes(inputs.pod).iter().try_for_each(|volume| set_up_one(paths, inputs, volume, now))
+/// Sets all volumes of a pod up, or up to date, and notes those that were not there. Safe to repeat.
+///
+/// # Errors
+/// The first failure; volumes after it are set up all the same.
+pub fn set_up(paths: &PodPaths, inputs: &PayloadInputs<'_>, node: &NodeRoom, made: &Made, now: Timestamp) -> Result<(), VolumeError> {
+    set_up_each(paths, inputs, volumes(inputs.pod).iter(), node, made, now)
 }
 
-/// Brings the volumes that the kubelet writes up to date; those are the ones that change while the pod runs.
-pub fn refresh(paths: &PodPaths, inputs: &PayloadInputs<'_>, now: Timestamp) -> Result<(), VolumeError> {
-    let written = volumes(inputs.pod).iter().filter(|volume| Plugin::of(volume).is_some_and(Plugin::is_written));
-    written.into_iter().try_for_each(|volume| set_up_one(paths, inputs, volume, now))
+/// The same with those that are in the kubelet's own directory, for a pod that runs: their content may have changed, or be gone.
+///
+/// # Errors
+/// As [`set_up`].
+pub fn refresh(paths: &PodPaths, inputs: &PayloadInputs<'_>, node: &NodeRoom, made: &Made, now: Timestamp) -> Result<(), VolumeError> {
+    let own = volumes(inputs.pod).iter().filter(|volume| Plugin::of(volume) != Some(Plugin::HostPath));
+    set_up_each(paths, inputs, own, node, made, now)
 }
 
-fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, now: Timestamp) -> Result<(), VolumeError> {
+fn set_up_each<'a>(
+    paths: &PodPaths,
+    inputs: &PayloadInputs<'_>,
+    all: impl Iterator<Item = &'a Volume>,
+    node: &NodeRoom,
+    made: &Made,
+    now: Timestamp,
+) -> Result<(), VolumeError> {
+    let count = volumes(inputs.pod).iter().filter(|volume| Plugin::of(volume) != Some(Plugin::HostPath)).count();
+    if count > MOST_VOLUMES {
+        return Err(VolumeError::TooMany { count });
+    }
+    let mut failure = None;
+    let mut room = Room::new(node, inputs.pod.metadata.uid.as_deref().unwrap_or_default());
+    for volume in all {
+        match set_up_one(paths, inputs, volume, &mut room, now) {
+            Ok(true) => made.note(&volume.name),
+            Ok(false) => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    room.settle();
+    failure.map_or(Ok(()), Err)
+}
+
+/// The volumes whose directory or content somebody took away. Cheap.
+pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
+    let is_missing = |volume: &&Volume| {
+        let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| *plugin != Plugin::HostPath) else {
+            return false;
+        };
+        let Ok(directory) = Directory::open(&path) else { return true };
+        let unmounted = in_memory(plugin, volume) && !is_mounted(&path).unwrap_or(false);
+        unmounted || (plugin.is_written() && atomic::is_empty(&directory))
+    };
+    volumes(pod).iter().filter(is_missing).map(|volume| volume.name.clone()).collect()
+}
+
+/// Sets one volume up; says whether its directory was not there.
+fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, room: &mut Room<'_>, now: Timestamp) -> Result<bool, VolumeError> {
     let failed = |reason: String| VolumeError::SetUp { volume: volume.name.clone(), reason };
     let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)) else {
         return Err(failed("this kind of volume is not supported".into()));
     };
+    let group = fs_group(inputs.pod);
     let done = match plugin {
-        Plugin::HostPath => return check_host_path(volume.host_path.as_ref().expect("its plugin is hostPath")).map_err(failed),
-        Plugin::EmptyDir => empty_dir(&path, volume.empty_dir.as_ref().expect("its plugin is emptyDir"), inputs.pod),
+        Plugin::HostPath => {
+            let source = volume.host_path.as_ref().expect("its plugin is hostPath");
+            return hostpath::check(source).map(|()| false).map_err(failed);
+        }
+        Plugin::EmptyDir => empty_dir(&path, volume.empty_dir.as_ref().expect("its plugin is emptyDir"), group),
         _ => {
-            let files = payload(inputs, volume).map_err(failed)?;
-            let owner = volume.projected.as_ref().and_then(|_| sole_user(inputs.pod)).and_then(|user| u32::try_from(user).ok());
-            let group = fs_group(inputs.pod);
-            make_written(&path, plugin, group).and_then(|()| atomic::write(&path, &files, group, owner, now).map(drop))
+            let _writing = WRITING.lock();
+            room.memory = in_memory(plugin, volume);
+            let files = payload(inputs, volume, room).map_err(failed)?;
+            let user = volume.projected.as_ref().and_then(|_| sole_user(inputs.pod)).and_then(|user| u32::try_from(user).ok());
+            let memory = room.memory.then(Memory::default);
+            make_volume(&path, directory_mode(group), group, memory).and_then(|made| {
+                atomic::write(&Directory::open(&path)?, &files, Owners { user, group }, now)?;
+                Ok(made)
+            })
         }
     };
     done.map_err(|error| failed(error.to_string()))
 }
 
-/// The directory of a written volume; secrets and tokens never touch the disk.
-fn make_written(path: &Path, plugin: Plugin, group: Option<u32>) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(if group.is_some() { 0o2775 } else { 0o755 }))?;
-    if matches!(plugin, Plugin::Secret | Plugin::Projected) && !is_mount_point(path)? {
-        mount_tmpfs(path, None, 0o755)?;
-    }
-    ownership::own_directories(path, group)
+/// Secrets and tokens never touch the disk.
+fn in_memory(plugin: Plugin, volume: &Volume) -> bool {
+    let asked = || volume.empty_dir.as_ref().is_some_and(|source| source.medium.as_deref() == Some("Memory"));
+    matches!(plugin, Plugin::Secret | Plugin::Projected) || (plugin == Plugin::EmptyDir && asked())
 }
 
-fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, pod: &Pod) -> io::Result<()> {
-    let fresh = !path.exists();
-    fs::create_dir_all(path)?;
-    if source.medium.as_deref() == Some("Memory") && !is_mount_point(path)? {
-        mount_tmpfs(path, source.size_limit.as_ref().map(|size| quantity::value(&size.0)), 0o777)?;
-    }
-    if fresh {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    }
-    match fs_group(pod) {
-        Some(group) => {
-            let policy = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group_change_policy.as_deref());
-            ownership::own_tree(path, group, !fresh || policy == Some("OnRootMismatch"))
+/// A volume that is a file system in memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    bytes: Option<i64>,
+}
+
+fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<bool> {
+    let bytes = source.size_limit.as_ref().map(|size| quantity::value(&size.0)).filter(|bytes| *bytes > 0);
+    let memory = (source.medium.as_deref() == Some("Memory")).then_some(Memory { bytes });
+    make_volume(path, shared_mode(group), group, memory)
+}
+
+/// Makes a volume's directory where it is missing; says whether it, or the file system in it, was. It appears with its mode and
+/// owner, and nothing of what is there already changes: containers own that.
+fn make_volume(path: &Path, mode: u32, group: Option<u32>, memory: Option<Memory>) -> io::Result<bool> {
+    let (parent, name) = place_and_name(path)?;
+    let place = Directory::make(parent, PRIVATE)?;
+    let made = match place.open_dir(Path::new(name)) {
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let unfinished = format!(".unfinished-{name}");
+            remove_tree_blocking(&proc_path(&place).join(&unfinished))?;
+            own_directory(&place.make_dir(&unfinished, PRIVATE)?, mode, group)?;
+            place.rename(&unfinished, name)?;
+            true
         }
-        None => Ok(()),
-    }
+        Err(error) => return Err(error),
+    };
+    let Some(memory) = memory.filter(|_| made || !is_mounted(path).unwrap_or(false)) else { return Ok(made) };
+    mount_tmpfs(path, memory, mode, group)?;
+    Ok(true)
 }
 
-fn mount_tmpfs(path: &Path, size: Option<i64>, mode: u32) -> io::Result<()> {
-    let size = size.filter(|size| *size > 0).map(|size| format!("size={size},")).unwrap_or_default();
-    let options = format!("{size}mode={mode:o}");
+fn mount_tmpfs(path: &Path, memory: Memory, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let size = memory.bytes.map(|bytes| format!("size={bytes},")).unwrap_or_default();
+    let group = group.map(|group| format!("gid={group},")).unwrap_or_default();
+    let options = format!("{size}{group}mode={mode:o}");
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)
 }
 
-/// Whether something is mounted right at `path`.
-pub fn is_mount_point(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let parent = path.parent().unwrap_or(path);
-    Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
-}
-
-fn check_host_path(source: &HostPathVolumeSource) -> Result<(), String> {
-    let path = Path::new(&source.path);
-    let kind = source.type_.as_deref().unwrap_or_default();
-    let made = match kind {
-        "DirectoryOrCreate" if !path.exists() => fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755))),
-        "FileOrCreate" if !path.exists() => fs::File::create(path).map(drop),
-        _ => Ok(()),
+/// Unmounts all below the pod's directory and removes it, by descriptor: neither a mount nor a link leads out of it, and the depth
+/// of what the pod wrote costs nothing. An interrupted removal goes on where it is begun again.
+pub async fn tear_down(paths: &PodPaths) -> Result<(), VolumeError> {
+    let root = paths.root().to_owned();
+    let failed = |what: &'static str, path: &Path| {
+        let path: PathBuf = path.to_owned();
+        move |source| VolumeError::Io { what, path, source }
     };
-    made.map_err(|error| format!("hostPath {}: {error}", source.path))?;
-    let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
-    let (holds, wanted) = match kind {
-        "Directory" | "DirectoryOrCreate" => (found.is_some_and(|kind| kind.is_dir()), "a directory"),
-        "File" | "FileOrCreate" => (found.is_some_and(|kind| kind.is_file()), "a file"),
-        "Socket" => (found.is_some_and(|kind| kind.is_socket()), "a socket file"),
-        "CharDevice" => (found.is_some_and(|kind| kind.is_char_device()), "a character device"),
-        "BlockDevice" => (found.is_some_and(|kind| kind.is_block_device()), "a block device"),
-        _ => (true, ""),
-    };
-    if holds { Ok(()) } else { Err(format!("hostPath type check failed: {} is not {wanted}", source.path)) }
+    let below = root.clone();
+    crate::files::blocking(move || unmount_below(&below)).await.map_err(failed("unmount below", &root))?;
+    remove_tree(&root).await.map_err(failed("remove", &root))
 }
 
-/// Unmounts all below the pod's directory and removes it. Never follows a mount or link out of it.
-pub fn tear_down(paths: &PodPaths) -> Result<(), VolumeError> {
-    let root = paths.root();
-    for point in mounts_below(root).map_err(|source| VolumeError::Io { what: "find mounts below", path: root.to_owned(), source })? {
-        match umount2(&point, MntFlags::UMOUNT_NOFOLLOW) {
-            Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
-            Err(error) => return Err(VolumeError::Io { what: "unmount", path: point, source: error.into() }),
-        }
-    }
-    match fs::remove_dir_all(root) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(VolumeError::Io { what: "remove", path: root.to_owned(), source }),
-        _ => Ok(()),
-    }
-}
-
-/// Mount points below a directory, the deepest first.
-pub fn mounts_below(root: &Path) -> io::Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point)));
-    let mut below: Vec<_> = points.filter(|point| point.starts_with(root)).collect();
-    below.sort();
-    below.reverse();
-    Ok(below)
-}
-
-/// mountinfo writes spaces and the like as octal.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")].iter().fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+/// Makes a directory of logs.
+pub fn make_log_directory(path: &Path) -> Result<(), VolumeError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(path);
+    made.map_err(|source| VolumeError::Io { what: "make", path: path.to_owned(), source })
 }

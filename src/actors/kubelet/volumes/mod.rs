@@ -2,16 +2,22 @@
 
 pub mod atomic;
 pub mod disk;
+pub mod hostpath;
 pub mod mounts;
 pub mod ownership;
 pub mod payload;
+pub mod room;
 pub mod subpath;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 /// Why a volume cannot be set up: the pod waits and a `FailedMount` event says so.
@@ -19,8 +25,25 @@ use thiserror::Error;
 pub enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
     SetUp { volume: String, reason: String },
+    #[error("the pod has {count} volumes, this node sets up {} at most", room::MOST_VOLUMES)]
+    TooMany { count: usize },
     #[error("{what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
+}
+
+/// The volumes that were not there when they were set up. Containers that ran before have lost them.
+#[derive(Debug, Default)]
+pub struct Made(Mutex<BTreeSet<String>>);
+
+impl Made {
+    fn note(&self, volume: &str) {
+        self.0.lock().insert(volume.to_owned());
+    }
+
+    /// Those noted since this was asked last.
+    pub fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
 }
 
 /// Where a pod's things lie on this node; upstream's layout.

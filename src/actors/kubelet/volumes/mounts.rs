@@ -8,11 +8,16 @@ use troupe_cri::{
     proto::{self, MountPropagation},
 };
 
-use super::{Plugin, PodPaths, host_path, volumes};
+use super::{Plugin, PodPaths, host_path, room::MOST_VOLUMES, volumes};
+
+/// As long as the kernel takes paths.
+const LONGEST_PATH: usize = 4096;
 
 /// A part of a volume to be bound before the container is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubPath {
+    /// The volume's name.
+    pub name: String,
     pub volume: PathBuf,
     pub sub: String,
     pub target: PathBuf,
@@ -30,6 +35,10 @@ pub struct Mounts {
 /// # Errors
 /// As `CreateContainerConfigError` shows it.
 pub fn mounts(paths: &PodPaths, pod: &Pod, container: &Container, env: &[(String, String)], attempt: u32) -> Result<Mounts, String> {
+    let parts = parts_of_volumes(pod);
+    if parts > MOST_VOLUMES {
+        return Err(format!("the pod mounts {parts} parts of volumes, this node {MOST_VOLUMES} at most"));
+    }
     let mut all = Mounts::default();
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
         let volume = volumes(pod).iter().find(|volume| volume.name == wanted.name);
@@ -37,7 +46,7 @@ pub fn mounts(paths: &PodPaths, pod: &Pod, container: &Container, env: &[(String
         let mut source = host_path(paths, volume).ok_or_else(|| format!("volume \"{}\" is of a kind that is not supported", volume.name))?;
         if let Some(sub) = sub_path(wanted, env)? {
             let target = paths.subpath(&volume.name, &container.name, index);
-            all.subpaths.push(SubPath { volume: source, sub, target: target.clone() });
+            all.subpaths.push(SubPath { name: volume.name.clone(), volume: source, sub, target: target.clone() });
             source = target;
         }
         all.mounts.push(mount(wanted, volume, source));
@@ -54,10 +63,18 @@ pub fn mounts(paths: &PodPaths, pod: &Pod, container: &Container, env: &[(String
     Ok(all)
 }
 
+/// How often a pod's containers mount a part of a volume.
+fn parts_of_volumes(pod: &Pod) -> usize {
+    let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let mounts = containers.flat_map(|container| container.volume_mounts.iter().flatten());
+    let is_part = |mount: &&VolumeMount| [&mount.sub_path, &mount.sub_path_expr].into_iter().flatten().any(|sub| !sub.is_empty());
+    mounts.filter(is_part).count()
+}
+
 fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, String> {
     if let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) {
-        let values: HashMap<String, String> = env.iter().cloned().collect();
-        let sub = expand(expression, &values);
+        let values: HashMap<&str, &str> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let sub = expand(expression, |name| values.get(name).copied(), LONGEST_PATH).map_err(|_| "the subPathExpr is longer than any path")?;
         return if sub.contains("$(") { Err(format!("missing value for subPathExpr {expression:?}")) } else { Ok(Some(sub)) };
     }
     Ok(mount.sub_path.clone().filter(|text| !text.is_empty()))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection};
 use troupe_cri::resources::MachineSize;
 
+use super::room::Room;
 use crate::kubelet::{
     env::{References, field_value, resource_value},
     worker::plan::find_container,
@@ -65,45 +66,45 @@ pub fn referenced(volume: &Volume) -> (Vec<String>, Vec<String>) {
 /// The files of a volume.
 ///
 /// # Errors
-/// The reason as an event shows it, when something required does not exist.
-pub fn payload(inputs: &PayloadInputs<'_>, volume: &Volume) -> Result<Payload, String> {
+/// The reason as an event shows it, when something required does not exist, or there is no room for all of it.
+pub fn payload(inputs: &PayloadInputs<'_>, volume: &Volume, room: &mut Room<'_>) -> Result<Payload, String> {
     let mode = |mode: Option<i32>| mode.unwrap_or(0o644).cast_unsigned();
     if let Some(source) = &volume.config_map {
-        let optional = source.optional == Some(true);
-        return config_map(inputs, &source.name, source.items.as_deref(), optional, mode(source.default_mode));
+        let keys = Keys::of_config_map(inputs, &source.name, source.items.as_deref(), source.optional);
+        return keyed(&keys, mode(source.default_mode), room);
     }
     if let Some(source) = &volume.secret {
-        let optional = source.optional == Some(true);
         let name = source.secret_name.as_deref().unwrap_or_default();
-        return secret(inputs, name, source.items.as_deref(), optional, mode(source.default_mode));
+        return keyed(&Keys::of_secret(inputs, name, source.items.as_deref(), source.optional), mode(source.default_mode), room);
     }
     if let Some(source) = &volume.downward_api {
-        return downward(inputs, source.items.as_deref().unwrap_or_default(), mode(source.default_mode));
+        return downward(inputs, source.items.as_deref().unwrap_or_default(), mode(source.default_mode), room);
     }
     let mut all = Payload::new();
     if let Some(projected) = &volume.projected {
         for source in projected.sources.iter().flatten() {
-            all.extend(projection(inputs, source, mode(projected.default_mode))?);
+            all.extend(projection(inputs, source, mode(projected.default_mode), room)?);
         }
     }
     Ok(all)
 }
 
-fn projection(inputs: &PayloadInputs<'_>, source: &VolumeProjection, mode: u32) -> Result<Payload, String> {
+fn projection(inputs: &PayloadInputs<'_>, source: &VolumeProjection, mode: u32, room: &mut Room<'_>) -> Result<Payload, String> {
     if let Some(source) = &source.config_map {
-        return config_map(inputs, &source.name, source.items.as_deref(), source.optional == Some(true), mode);
+        return keyed(&Keys::of_config_map(inputs, &source.name, source.items.as_deref(), source.optional), mode, room);
     }
     if let Some(source) = &source.secret {
-        return secret(inputs, &source.name, source.items.as_deref(), source.optional == Some(true), mode);
+        return keyed(&Keys::of_secret(inputs, &source.name, source.items.as_deref(), source.optional), mode, room);
     }
     if let Some(source) = &source.downward_api {
-        return downward(inputs, source.items.as_deref().unwrap_or_default(), mode);
+        return downward(inputs, source.items.as_deref().unwrap_or_default(), mode, room);
     }
     if let Some(source) = &source.service_account_token {
         let token = inputs.tokens.get(&TokenRequest::of(source)).ok_or("the service account token is not there yet")?;
         // Readable by the one user that all containers run as, or by the group, or else by anyone in the pod.
         let grouped = super::fs_group(inputs.pod).is_some();
         let mode = if grouped || sole_user(inputs.pod).is_some() { 0o600 } else { mode };
+        room.take(token.len())?;
         let file = FileContent { data: token.clone().into_bytes(), mode };
         return Ok(Payload::from([(source.path.clone(), file)]));
     }
@@ -122,48 +123,67 @@ pub fn sole_user(pod: &Pod) -> Option<i64> {
     users.all(|user| user == Some(first)).then_some(first)
 }
 
-fn config_map(inputs: &PayloadInputs<'_>, name: &str, items: Option<&[KeyToPath]>, optional: bool, mode: u32) -> Result<Payload, String> {
-    let Some(map) = inputs.references.config_maps.get(name).and_then(Option::as_deref) else {
-        return if optional { Ok(Payload::new()) } else { Err(format!("configmap \"{name}\" not found")) };
-    };
-    keyed(&config_map_data(map), items, optional, mode, "configmap")
+/// The object whose keys become files, and which of them under which names.
+struct Keys<'a> {
+    kind: &'static str,
+    name: &'a str,
+    /// Nothing where the object does not exist.
+    data: Option<Data<'a>>,
+    items: Option<&'a [KeyToPath]>,
+    optional: bool,
 }
 
-fn config_map_data(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-    text.chain(map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()))).collect()
+impl<'a> Keys<'a> {
+    fn of_config_map(inputs: &PayloadInputs<'a>, name: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> Self {
+        let data = inputs.references.config_maps.get(name).and_then(Option::as_deref).map(config_map_data);
+        Keys { kind: "configmap", name, data, items, optional: optional == Some(true) }
+    }
+
+    fn of_secret(inputs: &PayloadInputs<'a>, name: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> Self {
+        let data = inputs.references.secrets.get(name).and_then(Option::as_deref).map(secret_data);
+        Keys { kind: "secret", name, data, items, optional: optional == Some(true) }
+    }
 }
 
-fn secret(inputs: &PayloadInputs<'_>, name: &str, items: Option<&[KeyToPath]>, optional: bool, mode: u32) -> Result<Payload, String> {
-    let Some(secret) = inputs.references.secrets.get(name).and_then(Option::as_deref) else {
-        return if optional { Ok(Payload::new()) } else { Err(format!("secret \"{name}\" not found")) };
-    };
-    keyed(&secret_data(secret), items, optional, mode, "secret")
+/// The bytes of each key.
+type Data<'a> = BTreeMap<&'a str, &'a [u8]>;
+
+fn config_map_data(map: &ConfigMap) -> Data<'_> {
+    let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+    text.chain(map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()))).collect()
 }
 
-fn secret_data(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
-    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+fn secret_data(secret: &Secret) -> Data<'_> {
+    secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect()
 }
 
-fn keyed(data: &BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, optional: bool, mode: u32, what: &str) -> Result<Payload, String> {
-    let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(data.iter().map(|(key, value)| (key.clone(), FileContent { data: value.clone(), mode })).collect());
+fn keyed(keys: &Keys<'_>, mode: u32, room: &mut Room<'_>) -> Result<Payload, String> {
+    let Keys { kind, name, items, optional, .. } = *keys;
+    let Some(data) = &keys.data else {
+        return if optional { Ok(Payload::new()) } else { Err(format!("{kind} \"{name}\" not found")) };
     };
     let mut all = Payload::new();
-    for item in items {
-        match data.get(&item.key) {
-            Some(value) => {
-                let mode = item.mode.map_or(mode, i32::cast_unsigned);
-                all.insert(item.path.clone(), FileContent { data: value.clone(), mode });
+    let mut add = |path: &str, value: &[u8], mode: u32| -> Result<(), String> {
+        room.take(value.len())?;
+        all.insert(path.to_owned(), FileContent { data: value.to_owned(), mode });
+        Ok(())
+    };
+    match items.filter(|items| !items.is_empty()) {
+        None => data.iter().try_for_each(|(key, value)| add(key, value, mode))?,
+        Some(items) => {
+            for item in items {
+                match data.get(item.key.as_str()) {
+                    Some(value) => add(&item.path, value, item.mode.map_or(mode, i32::cast_unsigned))?,
+                    None if optional => {}
+                    None => return Err(format!("{kind} references non-existent key: {}", item.key)),
+                }
             }
-            None if optional => {}
-            None => return Err(format!("{what} references non-existent key: {}", item.key)),
         }
     }
     Ok(all)
 }
 
-fn downward(inputs: &PayloadInputs<'_>, items: &[DownwardAPIVolumeFile], mode: u32) -> Result<Payload, String> {
+fn downward(inputs: &PayloadInputs<'_>, items: &[DownwardAPIVolumeFile], mode: u32, room: &mut Room<'_>) -> Result<Payload, String> {
     let mut all = Payload::new();
     for item in items {
         let text = if let Some(field) = &item.field_ref {
@@ -176,6 +196,7 @@ fn downward(inputs: &PayloadInputs<'_>, items: &[DownwardAPIVolumeFile], mode: u
         } else {
             return Err(format!("file {} refers to nothing", item.path));
         };
+        room.take(text.len())?;
         all.insert(item.path.clone(), FileContent { data: text.into_bytes(), mode: item.mode.map_or(mode, i32::cast_unsigned) });
     }
     Ok(all)

@@ -1,89 +1,114 @@
-//! Parts of volumes: resolved by file descriptor, so that no symlink a container plants leads out of the volume.
+//! Parts of volumes. A path is looked up below the volume once, by descriptor, and what was found is what is mounted: a symlink that
+//! a container plants or exchanges meanwhile leads out of the volume at no time.
 
 use std::{
-    ffi::CString,
     fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Component, Path, PathBuf},
 };
 
 use nix::mount::{MsFlags, mount};
 
-/// Binds `volume/sub` to `target`, making the directory when it is missing.
+use crate::files::{
+    Directory,
+    directory::proc_path,
+    mounts::{is_mounted, unmount},
+    place_and_name,
+};
+
+/// Binds `volume/sub` to `target`, making directories that are missing with the volume's own mode. What was bound there before and
+/// is something else by now makes room.
 ///
 /// # Errors
 /// When the path leaves the volume, or the system refuses.
 pub fn bind(volume: &Path, sub: &str, target: &Path) -> io::Result<()> {
-    let source = open_below(volume, sub)?;
-    let proc_path = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
-    if target.symlink_metadata().is_ok() && super::disk::mounts_below(target)?.iter().any(|point| point == target) {
-        return Ok(());
-    }
-    if fs::metadata(&proc_path)?.is_dir() {
-        fs::create_dir_all(target)?;
-    } else {
-        fs::create_dir_all(target.parent().unwrap_or(target))?;
-        fs::File::create(target)?;
-    }
-    mount(Some(&proc_path), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(io::Error::from)
+    let root = Directory::open(volume)?;
+    mount_at(&find_or_make(&root, sub)?, target)
 }
 
-/// Opens a path below `root`, one component at a time and never through a symlink; missing directories are made.
-fn open_below(root: &Path, sub: &str) -> io::Result<OwnedFd> {
-    let refused = || io::Error::new(io::ErrorKind::InvalidInput, format!("subPath {sub:?} leaves the volume"));
-    let mut here = open_at(libc::AT_FDCWD, &path_text(root)?, libc::O_PATH | libc::O_DIRECTORY)?;
+/// Finds a part of a volume, and makes it where it is missing. The descriptor stays what it is, whatever becomes of the path.
+///
+/// # Errors
+/// When the path leads out of the volume.
+pub(super) fn find_or_make(root: &Directory, sub: &str) -> io::Result<OwnedFd> {
+    let parts = parts(sub)?;
+    let whole: PathBuf = [Path::new(".")].into_iter().chain(parts.iter().map(Path::new)).collect();
+    let found = match root.find(&whole) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(root, &parts).and_then(|made| made.find(Path::new("."))),
+        found => found,
+    };
+    found.map_err(|error| explained(error, sub))
+}
+
+/// The names on a path within a volume.
+fn parts(sub: &str) -> io::Result<Vec<&str>> {
+    let invalid = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let mut names = Vec::new();
     for part in Path::new(sub).components() {
-        let name = match part {
-            Component::Normal(name) => path_text(Path::new(name))?,
-            Component::CurDir => continue,
-            _ => return Err(refused()),
-        };
-        let open = || open_at(here.as_raw_fd(), &name, libc::O_PATH | libc::O_NOFOLLOW);
-        let next = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_at(here.as_raw_fd(), &name)?;
-                open()?
-            }
-            other => other?,
-        };
-        here = follow_own_link(root, next).map_err(|_| refused())?;
+        match part {
+            Component::Normal(name) => names.extend(name.to_str()),
+            Component::CurDir => {}
+            Component::ParentDir => return invalid(format!("unable to provision SubPath `{sub}`: must not contain '..'")),
+            Component::RootDir | Component::Prefix(_) => return invalid(format!("error SubPath `{sub}` must not be an absolute path")),
+        }
+    }
+    Ok(names)
+}
+
+fn explained(error: io::Error, sub: &str) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EXDEV | libc::ELOOP) => io::Error::new(io::ErrorKind::PermissionDenied, format!("subpath {sub:?} not within volume path")),
+        _ => error,
+    }
+}
+
+/// Makes what is missing on a path. A link may lead to what is there, but nothing is made through one.
+fn make(root: &Directory, parts: &[&str]) -> io::Result<Directory> {
+    let mode = root.status()?.st_mode & 0o7777;
+    let existing = |count: usize| -> io::Result<Option<Directory>> {
+        let prefix: PathBuf = [Path::new(".")].into_iter().chain(parts[..count].iter().map(Path::new)).collect();
+        match root.find_dir(&prefix) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    };
+    let mut there = 0;
+    let mut here = root.find_dir(Path::new("."))?;
+    while there < parts.len() {
+        let Some(next) = existing(there + 1)? else { break };
+        (here, there) = (next, there + 1);
+    }
+    for name in &parts[there..] {
+        here = here.make_dir(name, mode)?;
     }
     Ok(here)
 }
 
-/// The kubelet's own volumes lead through `..data`: a link is taken when it stays below the volume.
-fn follow_own_link(root: &Path, fd: OwnedFd) -> io::Result<OwnedFd> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    let target = fs::read_link(&path)?;
-    if !target.symlink_metadata()?.is_symlink() {
-        return Ok(fd);
+/// Mounts what was found at a place of ours.
+fn mount_at(found: &OwnedFd, target: &Path) -> io::Result<()> {
+    let source = proc_path(found);
+    let wanted = fs::metadata(&source)?;
+    while is_mounted(target)? {
+        let bound = fs::symlink_metadata(target)?;
+        if (bound.dev(), bound.ino()) == (wanted.dev(), wanted.ino()) {
+            return Ok(());
+        }
+        unmount(target)?;
     }
-    let resolved = fs::canonicalize(&target)?;
-    if !resolved.starts_with(fs::canonicalize(root)?) {
-        return Err(io::Error::from(io::ErrorKind::PermissionDenied));
-    }
-    open_at(libc::AT_FDCWD, &path_text(&resolved)?, libc::O_PATH | libc::O_NOFOLLOW)
+    make_room(target, wanted.is_dir())?;
+    mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(io::Error::from)
 }
 
-fn path_text(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt;
-    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
-}
-
-fn open_at(directory: i32, name: &CString, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: the name is a C string that lives through the call; the result is checked before it is owned.
-    let fd = unsafe { libc::openat(directory, name.as_ptr(), flags | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+/// Makes the directory, or the file for anything else, that is mounted over.
+fn make_room(target: &Path, directory: bool) -> io::Result<()> {
+    let (parent, name) = place_and_name(target)?;
+    let parent = Directory::make(parent, 0o750)?;
+    match fs::symlink_metadata(target) {
+        Ok(old) if old.is_dir() == directory => return Ok(()),
+        Ok(old) if old.is_dir() => fs::remove_dir(target)?,
+        Ok(_) => fs::remove_file(target)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    // SAFETY: the descriptor was just opened and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn make_at(directory: i32, name: &CString) -> io::Result<()> {
-    // SAFETY: the name is a C string that lives through the call.
-    match unsafe { libc::mkdirat(directory, name.as_ptr(), 0o755) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    if directory { parent.make_dir(name, 0o750).map(drop) } else { parent.create(name, 0o640).map(drop) }
 }

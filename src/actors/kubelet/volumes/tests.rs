@@ -1,16 +1,32 @@
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, HostPathVolumeSource, Pod, Volume};
 use serde_json::json;
 use troupe_cri::resources::MachineSize;
 
 use super::{
-    PodPaths, atomic, mounts,
+    Made, PodPaths,
+    atomic::{self, Owners},
+    disk, hostpath, mounts,
     payload::{FileContent, Payload, PayloadInputs, payload},
+    room::{MOST_VOLUMES, NodeRoom, Room},
     subpath,
 };
-use crate::kubelet::env::References;
+use crate::{
+    files::{Directory, directory::proc_path},
+    kubelet::env::References,
+};
 
 fn files(all: &[(&str, &str)]) -> Payload {
     all.iter().map(|(path, text)| ((*path).to_owned(), FileContent { data: text.as_bytes().to_vec(), mode: 0o644 })).collect()
@@ -19,7 +35,8 @@ fn files(all: &[(&str, &str)]) -> Payload {
 #[test]
 fn files_are_swapped_all_at_once_and_stale_ones_vanish() {
     let place = tempfile::tempdir().expect("a directory");
-    let write = |all: &[(&str, &str)]| atomic::write(place.path(), &files(all), None, None, Timestamp::now()).expect("writes");
+    let directory = Directory::open(place.path()).expect("opens");
+    let write = |all: &[(&str, &str)]| atomic::write(&directory, &files(all), Owners::default(), Timestamp::now()).expect("writes");
     assert!(write(&[("a", "1"), ("d/b", "2")]));
     assert!(!write(&[("a", "1"), ("d/b", "2")]), "nothing changed");
     let before = fs::read_link(place.path().join("..data")).expect("a link");
@@ -31,9 +48,13 @@ fn files_are_swapped_all_at_once_and_stale_ones_vanish() {
 #[test]
 fn a_payload_cannot_leave_its_volume() {
     let place = tempfile::tempdir().expect("a directory");
-    for path in ["../x", "/x", "a/../../x", "..data"] {
-        assert!(atomic::write(place.path(), &files(&[(path, "")]), None, None, Timestamp::now()).is_err(), "{path}");
+    let directory = Directory::open(place.path()).expect("opens");
+    for path in ["../x", "/x", "a/../../x", "..data", "a//b", "a/."] {
+        assert!(atomic::write(&directory, &files(&[(path, "")]), Owners::default(), Timestamp::now()).is_err(), "{path}");
     }
+    let conflict = files(&[("a", ""), ("a/b", "")]);
+    assert!(atomic::write(&directory, &conflict, Owners::default(), Timestamp::now()).is_err());
+    assert_eq!(fs::read_dir(place.path()).expect("reads").count(), 0, "what fails leaves nothing");
 }
 
 fn pod() -> Pod {
@@ -56,12 +77,47 @@ fn items_choose_keys_paths_and_modes() {
     let tokens = BTreeMap::new();
     let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
     let volumes = super::volumes(&pod);
+    let node = NodeRoom::new(0);
+    let payload = |inputs: &PayloadInputs<'_>, volume: &Volume| payload(inputs, volume, &mut Room::new(&node, "u"));
     let got = payload(&inputs, &volumes[0]).expect("complete");
     assert_eq!(got, Payload::from([("deep/k".to_owned(), FileContent { data: b"v".to_vec(), mode: 0o400 })]));
     assert_eq!(payload(&inputs, &volumes[1]).expect("complete")["labels"].data, b"a=\"b\"");
     let empty = References::default();
     let missing = payload(&PayloadInputs { references: &empty, ..inputs }, &volumes[0]);
     assert_eq!(missing, Err("configmap \"m\" not found".into()));
+}
+
+#[test]
+fn a_key_that_is_named_any_number_of_times_is_not_copied_so_often() {
+    let map: ConfigMap = serde_json::from_value(json!({"data": {"k": "y".repeat(1_000_000)}})).expect("a config map");
+    let mut references = References::default();
+    references.config_maps.insert("m".into(), Some(Arc::new(map)));
+    let items: Vec<_> = (0..50_000).map(|index| json!({"key": "k", "path": format!("p{index}")})).collect();
+    let volume = json!({"name": "m", "configMap": {"name": "m", "items": items}});
+    let pod: Pod = serde_json::from_value(json!({"spec": {"volumes": [volume], "containers": []}})).expect("a pod");
+    let tokens = BTreeMap::new();
+    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let node = NodeRoom::new(0);
+    let refused = payload(&inputs, &super::volumes(&pod)[0], &mut Room::new(&node, "u")).expect_err("is too much");
+    assert!(refused.contains("larger than"), "{refused}");
+}
+
+#[test]
+fn a_pod_has_no_more_mounts_than_the_machine_has_to_give() {
+    let place = tempfile::tempdir().expect("a directory");
+    let paths = PodPaths::new(place.path(), "u");
+    let volumes: Vec<_> = (0..=MOST_VOLUMES).map(|index| json!({"name": format!("v{index}"), "emptyDir": {"medium": "Memory"}})).collect();
+    let parts: Vec<_> = (0..=MOST_VOLUMES).map(|index| json!({"name": "v0", "mountPath": format!("/m{index}"), "subPath": "s"})).collect();
+    let spec = json!({"volumes": volumes, "containers": [{"name": "c", "volumeMounts": parts}]});
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
+    let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
+    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let refused = disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect_err("are too many");
+    assert_eq!(refused.to_string(), "the pod has 513 volumes, this node sets up 512 at most");
+    assert!(!paths.volumes().exists(), "nothing is made");
+    let container = &pod.spec.as_ref().expect("a spec").containers[0];
+    let refused = mounts::mounts(&paths, &pod, container, &[], 0).expect_err("are too many");
+    assert_eq!(refused, "the pod mounts 513 parts of volumes, this node 512 at most");
 }
 
 #[test]
@@ -83,12 +139,147 @@ fn mounts_carry_managed_files_and_written_volumes_read_only() {
 }
 
 #[test]
-fn a_subpath_through_a_planted_link_is_refused() {
+fn what_somebody_took_away_from_a_written_volume_comes_back() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = Directory::open(place.path()).expect("opens");
+    let write = || atomic::write(&directory, &files(&[("a", "1"), ("d/b", "2")]), Owners::default(), Timestamp::now()).expect("writes");
+    let is_whole =
+        || fs::read(place.path().join("a")).is_ok_and(|data| data == b"1") && fs::read(place.path().join("d/b")).is_ok_and(|data| data == b"2");
+    assert!(write() && is_whole());
+    let data = place.path().join("..data");
+    let spoilers: [&dyn Fn() -> std::io::Result<()>; 6] = [
+        &|| fs::remove_file(place.path().join("a")),
+        &|| fs::remove_file(&data),
+        &|| fs::remove_file(data.join("d/b")),
+        &|| fs::write(data.join("a"), "2"),
+        &|| fs::remove_dir_all(place.path().join(fs::read_link(&data)?)),
+        &|| fs::set_permissions(data.join("a"), fs::Permissions::from_mode(0o600)),
+    ];
+    for (number, spoil) in spoilers.iter().enumerate() {
+        spoil().expect("spoils");
+        assert!(write() && is_whole(), "spoiler {number}");
+        assert!(!write(), "nothing is left to do after spoiler {number}");
+    }
+    assert_eq!(directory.entries().expect("reads").iter().filter(|entry| entry.is_dir).count(), 1, "what was written earlier is gone");
+}
+
+#[test]
+fn a_data_link_that_leads_elsewhere_takes_nothing_along() {
+    let (place, outside) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    fs::write(outside.path().join("kept"), "").expect("writes");
+    symlink(outside.path(), place.path().join("..data")).expect("links");
+    let directory = Directory::open(place.path()).expect("opens");
+    assert!(atomic::write(&directory, &files(&[("a", "1")]), Owners::default(), Timestamp::now()).expect("writes"));
+    assert!(outside.path().join("kept").exists());
+    assert_eq!(fs::read_to_string(place.path().join("a")).expect("reads"), "1");
+}
+
+#[test]
+fn volumes_that_are_taken_away_are_noticed_and_made_anew() {
+    let place = tempfile::tempdir().expect("a directory");
+    let paths = PodPaths::new(place.path(), "u");
+    let mut pod = pod();
+    pod.spec.as_mut().expect("a spec").volumes.as_mut().expect("volumes").remove(0);
+    let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
+    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    disk::make_directories(&paths).expect("makes");
+    let set_up = || disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect("sets up");
+    set_up();
+    assert_eq!(made.take().into_iter().collect::<Vec<_>>(), ["d", "e"]);
+    let shared = paths.volume("empty-dir", "e");
+    assert_eq!(fs::metadata(&shared).expect("is there").permissions().mode() & 0o7777, 0o777);
+    // What containers made of it is theirs.
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o700)).expect("sets");
+    set_up();
+    assert_eq!(fs::metadata(&shared).expect("is there").permissions().mode() & 0o7777, 0o700);
+    assert!(made.take().is_empty() && disk::missing(&paths, &pod).is_empty());
+    fs::remove_dir(&shared).expect("removes");
+    fs::remove_file(paths.volume("downward-api", "d").join("..data")).expect("removes");
+    assert_eq!(disk::missing(&paths, &pod), ["d", "e"]);
+    disk::refresh(&paths, &inputs, &node, &made, Timestamp::now()).expect("refreshes");
+    assert_eq!(made.take().into_iter().collect::<Vec<_>>(), ["e"], "containers still see the directory of the other");
+    assert!(disk::missing(&paths, &pod).is_empty());
+}
+
+#[test]
+fn a_subpath_leads_nowhere_but_below_its_volume() {
     let place = tempfile::tempdir().expect("a directory");
     let volume = place.path().join("volume");
-    fs::create_dir(&volume).expect("makes");
-    std::os::unix::fs::symlink("/etc", volume.join("evil")).expect("links");
-    for sub in ["evil/passwd", "../x", "/etc"] {
-        assert!(subpath::bind(&volume, sub, &place.path().join("target")).is_err(), "{sub}");
+    fs::create_dir_all(volume.join("real/deep")).expect("makes");
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o2770)).expect("sets");
+    for (target, name) in [("/etc", "evil"), ("../outside", "above"), ("real", "inside"), ("nothing", "dangling"), ("loop", "loop")] {
+        symlink(target, volume.join(name)).expect("links");
     }
+    fs::create_dir(place.path().join("outside")).expect("makes");
+    let root = Directory::open(&volume).expect("opens");
+    let find = |sub: &str| subpath::find_or_make(&root, sub);
+    for sub in ["evil", "evil/passwd", "evil/new", "above", "above/new", "../x", "/etc", "inside/../..", "dangling/x", "dangling", "loop"] {
+        assert!(find(sub).is_err(), "{sub}");
+    }
+    assert!(!place.path().join("outside/new").exists() && !volume.join("nothing").exists());
+    let inode = |path: &Path| fs::metadata(path).expect("is there").ino();
+    let found = |sub: &str| inode(&proc_path(&find(sub).expect("finds")));
+    assert_eq!(found("inside/deep"), inode(&volume.join("real/deep")));
+    assert_eq!(found("a/./b"), inode(&volume.join("a/b")));
+    assert_eq!(fs::metadata(volume.join("a/b")).expect("is there").permissions().mode() & 0o7777, 0o2770, "made as the volume is");
+    assert_eq!(found("inside/new"), inode(&volume.join("real/new")));
+    assert_eq!(find("../x").expect_err("refused").to_string(), "unable to provision SubPath `../x`: must not contain '..'");
+}
+
+#[test]
+fn a_link_that_is_exchanged_all_the_time_never_leads_out_of_the_volume() {
+    let place = tempfile::tempdir().expect("a directory");
+    let volume = place.path().join("volume");
+    fs::create_dir_all(volume.join("good")).expect("makes");
+    symlink("good", volume.join("x")).expect("links");
+    let etc = fs::metadata("/etc").expect("is there");
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, inside) = (stop.clone(), volume.clone());
+    let attacker = std::thread::spawn(move || {
+        let name = |name: &str| inside.join(name);
+        while !stopped.load(Ordering::Relaxed) {
+            symlink("good", name("next")).expect("links");
+            fs::rename(name("next"), name("x")).expect("renames");
+            symlink("/etc", name("next")).expect("links");
+            fs::rename(name("next"), name("x")).expect("renames");
+        }
+    });
+    let root = Directory::open(&volume).expect("opens");
+    let (mut inside, mut refused) = (0, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while inside + refused < 20_000 || inside == 0 || refused == 0 {
+        assert!(Instant::now() < deadline, "the race was run: {inside} inside, {refused} refused");
+        match subpath::find_or_make(&root, "x") {
+            Ok(found) => {
+                let there = fs::metadata(proc_path(&found)).expect("is there");
+                assert_ne!((there.dev(), there.ino()), (etc.dev(), etc.ino()));
+                inside += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    attacker.join().expect("ends");
+}
+
+#[test]
+fn a_host_path_is_what_its_type_says() {
+    let place = tempfile::tempdir().expect("a directory");
+    let check = |name: &str, kind: &str| {
+        let path = place.path().join(name).display().to_string();
+        hostpath::check(&HostPathVolumeSource { path, type_: Some(kind.into()) })
+    };
+    fs::write(place.path().join("file"), "text").expect("writes");
+    for (name, kind) in
+        [("file", "File"), ("file", "FileOrCreate"), ("new", "FileOrCreate"), ("a/b", "DirectoryOrCreate"), ("a", "Directory"), ("none", "")]
+    {
+        assert_eq!(check(name, kind), Ok(()), "{name} {kind}");
+    }
+    for (name, kind) in
+        [("file", "Directory"), ("a", "File"), ("none", "Socket"), ("file", "CharDevice"), ("file", "Nonsense"), ("file/x", "Directory")]
+    {
+        assert!(check(name, kind).is_err(), "{name} {kind}");
+    }
+    assert_eq!(fs::read_to_string(place.path().join("file")).expect("reads"), "text", "nothing was written over");
+    assert!(!place.path().join("none").exists());
 }

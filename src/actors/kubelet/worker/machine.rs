@@ -1,17 +1,21 @@
 //! A pod's life on this node as a state machine: facts come in, effects go out. It never waits and has no clock,
 //! so that the worker's shell, tests and simulations drive the same thing.
 
+mod ending;
 mod waking;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use troupe_cri::names::PodIdentity;
 
-use self::waking::{OBSERVE_AGAIN, REFRESH, retry_delay};
+use self::waking::{OBSERVE_AGAIN, refresh_period, retry_delay};
 use super::{
-    apply::StepFailure,
+    apply::{StepFailure, VOLUMES_MISSING},
     backoff::RestartBackoff,
     observed::{Observed, RunState},
     plan::{Action, Failure, Memory, Plan, Situation, Stopping, Waiting, find_container, plan, spec_grace},
@@ -19,7 +23,7 @@ use super::{
 use crate::kubelet::{
     events::Note,
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes},
-    status::{Sentence, StatusInputs, pod_status},
+    status::{Sentence, StatusInputs, is_own, pod_status},
 };
 
 /// What the shell is asked to do.
@@ -125,17 +129,26 @@ impl PodMachine {
 
     /// The pod changed in the API.
     pub fn spec(&mut self, pod: Arc<Pod>) {
+        if self.pod.is_none() {
+            self.resume_counts(&pod);
+        }
         self.pod = Some(pod);
+    }
+
+    /// What the API tells of containers that ran before this kubelet: the runtime may have forgotten them, and their logs may be gone.
+    fn resume_counts(&mut self, pod: &Pod) {
+        let Some(status) = &pod.status else { return };
+        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        for ran in all.filter(|status| status.container_id.as_deref().is_some_and(|id| !id.is_empty())) {
+            let told = u32::try_from(ran.restart_count).unwrap_or(0);
+            let known = self.memory.logged.entry(ran.name.clone()).or_insert(told);
+            *known = told.max(*known);
+        }
     }
 
     /// The pod is gone from the API.
     pub fn remove(&mut self) {
         self.removed = true;
-    }
-
-    /// The kubelet ends the pod by itself.
-    pub fn condemn(&mut self, sentence: Sentence) {
-        self.sentence.get_or_insert(sentence);
     }
 
     /// Something happened at the runtime.
@@ -153,7 +166,9 @@ impl PodMachine {
         };
         self.observe_at = None;
         self.messages.extend(messages);
-        self.messages.retain(|id, _| observed.containers.iter().any(|seen| seen.id == *id));
+        let exists = |id: &String| observed.containers.iter().any(|seen| seen.id == *id);
+        self.messages.retain(|id, _| exists(id));
+        self.memory.lost.retain(|id, _| exists(id));
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
             let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
             self.probes.follow(spec, &observed, |id| was_ready(status, id), now);
@@ -183,7 +198,7 @@ impl PodMachine {
                 match action {
                     Action::Prepare => {
                         self.memory.prepared = true;
-                        self.refresh_at = now.saturating_add(REFRESH).ok();
+                        self.refresh_at = now.saturating_add(refresh_period(&self.id.uid)).ok();
                     }
                     Action::CleanUp => self.memory.cleaned = true,
                     _ => {}
@@ -193,7 +208,26 @@ impl PodMachine {
         }
     }
 
+    /// Volumes were set up that were not there. Containers that run already have them no more; what to say of that.
+    pub fn restored(&mut self, volumes: &BTreeSet<String>) -> Option<Note> {
+        let spec = self.pod.as_ref()?.spec.as_ref()?;
+        let mut lost = BTreeSet::new();
+        for seen in self.observed.as_ref()?.running() {
+            let mounts = find_container(spec, &seen.name).and_then(|container| container.volume_mounts.as_ref());
+            if let Some(mount) = mounts.into_iter().flatten().find(|mount| volumes.contains(&mount.name)) {
+                lost.insert(mount.name.clone());
+                self.memory.lost.insert(seen.id.clone(), mount.name.clone());
+            }
+        }
+        let names = lost.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+        (!lost.is_empty())
+            .then(|| Note::warning("VolumesMissing", format!("Volumes {names} of running containers were missing and are set up again")))
+    }
+
     fn failed(&mut self, subject: &str, failure: StepFailure, now: Timestamp) {
+        if failure.reason == VOLUMES_MISSING {
+            self.memory.prepared = false;
+        }
         // A container that was made and did not start is in the runtime's hands: its exit and backoff tell the rest.
         if matches!(failure.reason.as_str(), "RunContainerError" | "PostStartHookError") {
             return;
@@ -220,7 +254,7 @@ impl PodMachine {
     /// The end of a refresh of volumes.
     pub fn refreshed(&mut self, now: Timestamp) {
         self.refreshing = false;
-        self.refresh_at = now.saturating_add(REFRESH).ok();
+        self.refresh_at = now.saturating_add(refresh_period(&self.id.uid)).ok();
     }
 
     /// Goes on from what is known now.
@@ -262,36 +296,12 @@ impl PodMachine {
         if !self.observing {
             self.take(next.actions, &observed, &mut effects, now);
         }
-        if next.gone && !self.observing && self.stopping.is_some_and(|stopping| stopping.remove) {
+        if next.gone && !self.observing && self.leaves_api() {
             self.finishing = true;
             effects.push(Effect::Finish);
         }
         self.arm(next.wake_at, spec, &mut effects, now);
         effects
-    }
-
-    /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
-    fn decide_stop(&mut self, observed: &Observed) {
-        let meta = self.pod.as_ref().map(|pod| &pod.metadata);
-        let deleted = meta.is_some_and(|meta| meta.deletion_timestamp.is_some());
-        let spec = self.pod.as_ref().and_then(|pod| pod.spec.as_ref());
-        let from_spec = spec.map(spec_grace);
-        let from_runtime = || observed.containers.iter().filter_map(|seen| seen.grace_seconds).map(|grace| grace.max(0).unsigned_abs()).max();
-        let asked = meta.and_then(|meta| meta.deletion_grace_period_seconds).map(|grace| grace.max(1).unsigned_abs());
-        let terminal =
-            self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
-        let wanted = if deleted || self.removed || self.pod.is_none() {
-            let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
-            Stopping { grace, remove: true }
-        } else if self.sentence.is_some() || terminal {
-            Stopping { grace: from_spec.unwrap_or(30), remove: false }
-        } else {
-            return;
-        };
-        self.stopping = Some(match self.stopping {
-            Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
-            None => wanted,
-        });
     }
 
     fn publish(&mut self, pod: &Pod, observed: &Observed, waiting: &BTreeMap<String, Waiting>, effects: &mut Vec<Effect>, now: Timestamp) {
@@ -300,19 +310,19 @@ impl PodMachine {
         }
         let verdicts = self.probes.verdicts();
         // Transition times continue from what was published last, which the API may not have shown us yet.
-        let mut base = pod.clone();
-        if let Some(published) = &self.published {
+        let own = self.published.as_ref().map(|published| {
             let mut own = published.clone();
             let foreign = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let foreign = foreign.filter(|condition| !crate::kubelet::status::OWNED.contains(&condition.type_.as_str())).cloned();
+            let foreign = foreign.filter(|condition| !is_own(condition)).cloned();
             if let Some(conditions) = &mut own.conditions {
-                conditions.retain(|condition| crate::kubelet::status::OWNED.contains(&condition.type_.as_str()));
+                conditions.retain(is_own);
                 conditions.extend(foreign);
             }
-            base.status = Some(own);
-        }
+            own
+        });
         let status = pod_status(&StatusInputs {
-            pod: &base,
+            pod,
+            old: own.as_ref().or(pod.status.as_ref()),
             observed,
             waiting,
             verdicts: &verdicts,

@@ -51,10 +51,6 @@ pub struct ContainerView {
     pub image: String,
     pub image_ref: String,
     pub hash: String,
-    /// The log file on the host.
-    pub log_path: String,
-    /// Where the container writes why it ended, on the host.
-    pub termination_file: Option<String>,
     /// `File` or `FallbackToLogsOnError`.
     pub termination_policy: String,
     /// Seconds that the container may take to stop, from the time it was made.
@@ -125,8 +121,6 @@ impl ContainerView {
     pub fn of(status: &proto::ContainerStatus, sandbox: &str) -> Self {
         let annotation = |name: &str| status.annotations.get(name).filter(|text| !text.is_empty()).cloned();
         let image = status.image.clone().unwrap_or_default();
-        let termination_path = annotation(names::TERMINATION_PATH);
-        let mount = termination_path.and_then(|path| status.mounts.iter().find(|mount| mount.container_path == path));
         let attempt = annotation(names::RESTART_COUNT).and_then(|text| text.parse().ok());
         ContainerView {
             id: status.id.clone(),
@@ -139,12 +133,10 @@ impl ContainerView {
             finished_at: status.finished_at,
             exit_code: status.exit_code,
             reason: status.reason.clone(),
-            message: status.message.clone(),
+            message: shortened(&status.message),
             image: if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image },
             image_ref: status.image_ref.clone(),
             hash: annotation(names::CONTAINER_HASH).unwrap_or_default(),
-            log_path: status.log_path.clone(),
-            termination_file: mount.map(|mount| mount.host_path.clone()),
             termination_policy: annotation(names::TERMINATION_POLICY).unwrap_or_default(),
             grace_seconds: annotation(names::POD_TERMINATION_GRACE).and_then(|text| text.parse().ok()),
             pre_stop: annotation(names::PRE_STOP),
@@ -160,6 +152,11 @@ impl ContainerView {
     pub fn started(&self) -> Timestamp {
         nanos(self.started_at)
     }
+}
+
+/// As much as the API takes of last words. Runtimes quote what could not be started, however long that is.
+fn shortened(message: &str) -> String {
+    message[..message.floor_char_boundary(4096)].to_owned()
 }
 
 fn run_state(state: proto::ContainerState) -> RunState {

@@ -112,7 +112,9 @@ pub struct Memory {
     pub stopping: BTreeMap<String, u64>,
     /// Sandboxes and containers being removed or stopped.
     pub removing: std::collections::BTreeSet<String>,
-    /// Restart counts that logs of earlier times prove, for containers the runtime has forgotten.
+    /// Running containers by id that have lost a volume: it was taken away and is there again, but not for them.
+    pub lost: BTreeMap<String, String>,
+    /// Restart counts that logs of earlier times prove, or the API tells, for containers the runtime has forgotten.
     pub logged: BTreeMap<String, u32>,
 }
 
@@ -223,7 +225,7 @@ fn plan_sandbox(situation: &Situation<'_>, plan: &mut Plan) {
         build(situation, plan, "", Action::Prepare);
         return;
     }
-    let attempt = observed.sandbox().map_or(0, |last| last.attempt + 1);
+    let attempt = observed.sandbox().map_or(0, |last| last.attempt.saturating_add(1));
     build(situation, plan, "", Action::CreateSandbox { attempt });
 }
 
@@ -256,11 +258,14 @@ fn plan_container(situation: &Situation<'_>, container: &Container, plan: &mut P
 pub(super) fn plan_running(situation: &Situation<'_>, container: &Container, seen: &ContainerView, plan: &mut Plan) -> Option<bool> {
     let verdict = situation.verdicts.get(&seen.id).copied().unwrap_or_default();
     let changed = !seen.hash.is_empty() && seen.hash != container_hash(container);
-    let (what, reason) = match verdict.unhealthy {
-        _ if changed => ("definition changed", StopReason::Changed),
-        Some(StopReason::Startup) => ("failed startup probe", StopReason::Startup),
-        Some(_) => ("failed liveness probe", StopReason::Liveness),
-        None => return None,
+    // One that would not come back is better off without its volume than gone.
+    let lost = situation.memory.lost.get(&seen.id).filter(|_| restart_policy(situation.spec, container) == "Always");
+    let (what, reason) = match (verdict.unhealthy, lost) {
+        _ if changed => ("definition changed".to_owned(), StopReason::Changed),
+        (Some(StopReason::Startup), _) => ("failed startup probe".to_owned(), StopReason::Startup),
+        (Some(_), _) => ("failed liveness probe".to_owned(), StopReason::Liveness),
+        (None, Some(volume)) => (format!("lost volume \"{volume}\""), StopReason::Changed),
+        (None, None) => return None,
     };
     let back = changed || restart_policy(situation.spec, container) != "Never";
     let ending = if back { ", will be restarted" } else { "" };
@@ -295,8 +300,8 @@ pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &C
 /// The restart count of the next start.
 pub(super) fn next_attempt(situation: &Situation<'_>, container: &Container, seen: Option<&ContainerView>) -> u32 {
     match seen.or_else(|| situation.observed.newest(&container.name)) {
-        Some(seen) => seen.attempt + 1,
-        None => situation.memory.logged.get(&container.name).map_or(0, |last| last + 1),
+        Some(seen) => seen.attempt.saturating_add(1),
+        None => situation.memory.logged.get(&container.name).map_or(0, |last| last.saturating_add(1)),
     }
 }
 

@@ -1,6 +1,10 @@
 //! The actor around a pod's machine: carries effects out as tasks of its own and brings their answers back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use actix::Message;
 use jiff::Timestamp;
@@ -19,12 +23,17 @@ use super::{
 };
 use crate::{
     kubelet::{
+        admission::{self, Rejection},
         context::NodeContext,
         events::{ContainerField, Note},
         metrics::{self, StartWatch},
         probes,
-        status::writer::{is_shown, status_patch},
+        status::{
+            Sentence,
+            writer::{is_shown, status_patch},
+        },
         trail::Trail,
+        volumes::Made,
     },
     runtime::{
         envelope::{On, Reply},
@@ -40,6 +49,11 @@ pub struct Wake {
     pub runtime: bool,
 }
 
+/// The kubelet ends the pod by itself.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Condemn(pub Sentence);
+
 /// Finds the newest version of a pod by identity; `None` when the API (or the manifest folder) has it no more.
 pub type PodSource = Arc<dyn Fn(&PodIdentity) -> Option<Arc<Pod>> + Send + Sync>;
 
@@ -53,6 +67,7 @@ pub struct PodWorker {
     when_gone: WhenGone,
     machine: PodMachine,
     tokens: Arc<Tokens>,
+    made: Arc<Made>,
     build: CancellationToken,
     /// Counts timers, so that only the newest one acts.
     timer: u64,
@@ -60,12 +75,17 @@ pub struct PodWorker {
     /// A status write is under way; the newest one waits behind it.
     writing: bool,
     unwritten: Option<Box<k8s_openapi::api::core::v1::PodStatus>>,
+    /// What was written last, which the watched pod may not show yet.
+    written: Option<Box<k8s_openapi::api::core::v1::PodStatus>>,
+    /// It will be tried again by itself.
+    retrying: bool,
     finishing: bool,
     last: String,
     start: StartWatch,
     /// Since when a status is not written.
     unwritten_since: Option<Instant>,
     news: News,
+    admitted: bool,
 }
 
 impl PodWorker {
@@ -79,23 +99,52 @@ impl PodWorker {
             when_gone,
             machine,
             tokens: Arc::default(),
+            made: Arc::default(),
             build: CancellationToken::new(),
             timer: 0,
             armed: None,
             writing: false,
             unwritten: None,
+            written: None,
+            retrying: false,
             finishing: false,
             last: String::new(),
             start: StartWatch::default(),
             unwritten_since: None,
             news: News::default(),
+            admitted: false,
         }
     }
 
     fn look(&mut self) {
         match (self.source)(&self.machine.id) {
-            Some(pod) => self.machine.spec(pod),
+            Some(pod) => {
+                self.machine.spec(pod);
+                self.admit();
+            }
             None => self.machine.remove(),
+        }
+    }
+
+    /// Asks once whether the pod may run here.
+    fn admit(&mut self) {
+        if self.admitted || !self.machine.is_open() {
+            return;
+        }
+        self.admitted = true;
+        let Some(pod) = self.machine.pod() else { return };
+        let pressure = self.context.disk_pressure.load(Ordering::Relaxed);
+        let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
+        if let Err(Rejection { reason, message }) = allowed {
+            tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
+            metrics::rejected(&reason);
+            self.note(Note::warning(&reason, message.clone()));
+            self.machine.condemn(Sentence {
+                reason: reason.into_owned(),
+                message: format!("Pod was rejected: {message}"),
+                rejected: true,
+                evicted: None,
+            });
         }
     }
 
@@ -106,6 +155,7 @@ impl PodWorker {
             id: self.machine.id.clone(),
             observed: self.machine.seen().cloned().unwrap_or_default(),
             tokens: self.tokens.clone(),
+            made: self.made.clone(),
             cancel: self.build.clone(),
             trail,
         }
@@ -114,6 +164,13 @@ impl PodWorker {
     fn note(&self, note: Note) {
         if let Some(pod) = self.machine.pod() {
             self.context.events.pod(pod, note);
+        }
+    }
+
+    /// Tells of volumes that were not there although the pod runs.
+    fn restored(&mut self) {
+        if let Some(note) = self.machine.restored(&self.made.take()) {
+            self.note(note);
         }
     }
 
@@ -152,6 +209,7 @@ impl PodWorker {
                     if let Err(failure) = outcome {
                         tracing::warn!(pod = worker.machine.id.name, error = failure.message, "volumes not refreshed");
                     }
+                    worker.restored();
                     worker.machine.refreshed(Timestamp::now());
                     worker.advance(cx);
                 });
@@ -173,11 +231,11 @@ impl PodWorker {
     }
 
     fn observe(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (context, uid, before) = (self.context.clone(), self.machine.id.uid.clone(), self.machine.seen().cloned());
+        let (context, id, before) = (self.context.clone(), self.machine.id.clone(), self.machine.seen().cloned());
         let work = async move {
-            let observed = observe(&*context.runtime, &uid, before.as_ref()).await;
+            let observed = observe(&*context.runtime, &id.uid, before.as_ref()).await;
             let words = match &observed {
-                Ok(observed) => last_words(observed, before.as_ref()).await,
+                Ok(observed) => last_words(&context, &id, observed, before.as_ref()).await,
                 Err(_) => BTreeMap::new(),
             };
             (observed, words)
@@ -192,7 +250,7 @@ impl PodWorker {
     }
 
     fn take(&mut self, action: Action, cx: &mut UnitContext<'_, Self>) {
-        tracing::info!(pod = %format_args!("{}/{}", self.machine.id.namespace, self.machine.id.name), ?action, "apply");
+        tracing::debug!(pod = %format_args!("{}/{}", self.machine.id.namespace, self.machine.id.name), ?action, "apply");
         self.last = format!("{action:?}");
         if matches!(action, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. }) {
             self.build = CancellationToken::new();
@@ -207,6 +265,7 @@ impl PodWorker {
             if let Err(failure) = &outcome {
                 tracing::warn!(pod = worker.machine.id.name, ?action, reason = failure.reason, error = failure.message, "step failed");
             }
+            worker.restored();
             worker.machine.done(&action, outcome, Timestamp::now());
             worker.advance(cx);
         });
@@ -215,8 +274,7 @@ impl PodWorker {
     fn probe(&mut self, task: probes::ProbeTask, cx: &mut UnitContext<'_, Self>) {
         let step = self.step(Trail::default());
         let work = async move {
-            let spec = step.pod.spec.clone().unwrap_or_default();
-            let container = find_container(&spec, &task.container).cloned().unwrap_or_default();
+            let container = step.pod.spec.as_ref().and_then(|spec| find_container(spec, &task.container)).cloned().unwrap_or_default();
             let ip = step.context.pod_ips(&step.pod, &step.observed).first().cloned().unwrap_or_default();
             let outcome = probes::run::run(&*step.context.runtime, &task.container_id, &container, &ip, &task.probe).await;
             (task, outcome)
@@ -238,7 +296,7 @@ impl PodWorker {
             return;
         }
         let Some((pod, status)) = self.machine.pod().cloned().zip(self.unwritten.take()) else { return self.finish(cx) };
-        if is_shown(&pod, &status) {
+        if is_shown(&pod, &status) && self.written.as_ref().is_none_or(|written| *written == status) {
             self.unwritten_since = None;
             return self.finish(cx);
         }
@@ -254,10 +312,15 @@ impl PodWorker {
             match written {
                 Err(error) if !error.is_not_found() => {
                     tracing::warn!(pod = worker.machine.id.name, %error, "status not written");
-                    worker.unwritten.get_or_insert(status);
-                    cx.after(std::time::Duration::from_secs(1), |worker, cx| worker.write_status(cx));
+                    // The last word of a pod that is gone is not worth keeping it for ever.
+                    if !(worker.finishing && is_refusal(&error)) {
+                        worker.unwritten.get_or_insert(status);
+                        return worker.write_later(cx);
+                    }
+                    worker.write_status(cx);
                 }
                 _ => {
+                    worker.written = Some(status);
                     if let Some(since) = worker.unwritten_since.take_if(|_| worker.unwritten.is_none()) {
                         metrics::status_written(since.elapsed());
                     }
@@ -265,6 +328,16 @@ impl PodWorker {
                 }
             }
         });
+    }
+
+    /// One timer, however many writes fail.
+    fn write_later(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if !std::mem::replace(&mut self.retrying, true) {
+            cx.after(std::time::Duration::from_secs(1), |worker, cx| {
+                worker.retrying = false;
+                worker.write_status(cx);
+            });
+        }
     }
 
     /// Ends the pod in the API, after its last status is written there.
@@ -294,6 +367,11 @@ impl PodWorker {
     }
 }
 
+/// The API will never take this.
+fn is_refusal(error: &troupe_api::Status) -> bool {
+    matches!(error.code, 400 | 413 | 422)
+}
+
 impl Unit for PodWorker {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.look();
@@ -319,6 +397,18 @@ impl On<Wake> for PodWorker {
         }
         self.look();
         self.advance(cx);
+        Reply::Now(())
+    }
+}
+
+impl On<Condemn> for PodWorker {
+    fn on(&mut self, condemn: Condemn, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.machine.is_open() {
+            let Condemn(sentence) = condemn;
+            self.note(Note::warning(&sentence.reason, sentence.message.clone()));
+            self.machine.condemn(sentence);
+            self.advance(cx);
+        }
         Reply::Now(())
     }
 }

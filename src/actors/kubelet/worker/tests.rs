@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -7,10 +10,12 @@ use serde_json::json;
 use troupe_cri::names::PodIdentity;
 
 use super::{
+    apply::{StepFailure, VOLUMES_MISSING},
     machine::{Effect, PodMachine},
     observed::{ContainerView, Observed, RunState, SandboxView},
     plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Verdict, plan},
 };
+use crate::kubelet::status::{Evicted, Sentence};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -285,4 +290,150 @@ fn a_runtime_is_asked_again_although_the_clock_was_set_back() {
     assert!(machine.advance(at(6_400)).contains(&Effect::Observe), "an hour earlier, by the clock");
     machine.observed(None, BTreeMap::new(), at(6_400));
     assert!(machine.advance(at(10_000)).contains(&Effect::Observe), "and when it is set forward");
+}
+
+#[test]
+fn a_container_that_lost_a_volume_is_restarted_unless_it_would_not_come_back() {
+    let spec = |policy: &str| {
+        let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+        pod(json!({"restartPolicy": policy, "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "a", "volumeMounts": mounts}, {"name": "b"}]}))
+    };
+    let mut world = World::new(spec("Always"));
+    world.settle();
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    machine.spec(std::sync::Arc::new(world.pod.clone()));
+    machine.observed(Some(world.observed.clone()), BTreeMap::new(), at(1));
+    assert!(machine.restored(&BTreeSet::from(["other".to_owned()])).is_none());
+    assert!(machine.restored(&BTreeSet::from(["v".to_owned()])).is_some_and(|note| note.message.contains("\"v\"")));
+    world.memory.lost.insert("a-0".into(), "v".into());
+    let stop = world.plan(1).actions;
+    assert!(matches!(&stop[..], [Action::StopContainer { id, message, .. }] if id == "a-0" && message.contains("lost volume \"v\"")), "{stop:?}");
+    assert_eq!(world.settle().last(), Some(&start("a", 1)));
+    for policy in ["Never", "OnFailure"] {
+        let mut world = World::new(spec(policy));
+        world.settle();
+        world.memory.lost.insert("a-0".into(), "v".into());
+        assert_eq!(world.plan(1).actions, [], "{policy}");
+    }
+}
+
+#[test]
+fn volumes_that_are_missing_are_set_up_before_a_container_starts() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    let mut world = World::new(pod(json!({"containers": [{"name": "a"}]})));
+    let steps = |effects: Vec<Effect>| effects.into_iter().find_map(|effect| if let Effect::Take(action) = effect { Some(action) } else { None });
+    machine.spec(std::sync::Arc::new(world.pod.clone()));
+    let mut now = 1;
+    let mut next = |machine: &mut PodMachine, world: &World| {
+        now += 1;
+        machine.advance(at(now));
+        machine.observed(Some(world.observed.clone()), BTreeMap::new(), at(now));
+        let action = steps(machine.advance(at(now)));
+        (action, at(now))
+    };
+    for wanted in [Action::Prepare, Action::CreateSandbox { attempt: 0 }] {
+        let (action, when) = next(&mut machine, &world);
+        assert_eq!(action.as_ref(), Some(&wanted));
+        world.apply(&wanted);
+        machine.done(&wanted, Ok(()), when);
+    }
+    let (action, when) = next(&mut machine, &world);
+    assert_eq!(action, Some(start("a", 0)));
+    let gone = StepFailure::new(VOLUMES_MISSING, "volumes are missing");
+    machine.done(&start("a", 0), Err(gone), when);
+    let (action, when) = next(&mut machine, &world);
+    assert_eq!(action, Some(Action::Prepare));
+    machine.done(&Action::Prepare, Ok(()), when);
+    let (action, _) = next(&mut machine, &world);
+    assert_eq!(action, Some(start("a", 0)));
+}
+
+#[test]
+fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
+    let mut machine =
+        PodMachine::new(PodIdentity { namespace: "n".into(), name: "p".into(), uid: "u".into() }, Vec::new(), "containerd", BTreeMap::new());
+    let running = pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}));
+    machine.spec(Arc::new(running.clone()));
+    let container = |state| ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state, ..ContainerView::default() };
+    let sandbox = |ready| SandboxView { id: "s".into(), ready, ..SandboxView::default() };
+    let mut second = 0;
+    let mut next = |machine: &mut PodMachine, sandboxes: Vec<SandboxView>, containers: Vec<ContainerView>| {
+        second += 1;
+        machine.stir();
+        let mut effects = machine.advance(at(second));
+        machine.observed(Some(Observed { sandboxes, containers }), BTreeMap::new(), at(second));
+        effects.extend(machine.advance(at(second)));
+        effects
+    };
+    next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    let evicted = Some(Evicted { disruption: true });
+    machine.condemn(Sentence { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
+    assert!(!machine.is_open());
+    let effects = next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
+    let stops = |effect: &Effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 0, .. }));
+    assert!(effects.iter().any(stops), "{effects:?}");
+    let status = effects.iter().find_map(|effect| if let Effect::Publish(status) = effect { Some(status.clone()) } else { None });
+    let status = status.expect("it is told at once");
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref()), (Some("Failed"), Some("Evicted"), Some("Too much. ")));
+    let disruption = status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget").expect("a condition");
+    assert_eq!((disruption.status.as_str(), disruption.reason.as_deref()), ("True", Some("TerminationByKubelet")));
+    // A kubelet that is started now knows it by its status.
+    let shown = Pod { status: Some(*status), ..running };
+    let mut later = PodMachine::new(machine.id.clone(), Vec::new(), "containerd", BTreeMap::new());
+    later.spec(Arc::new(shown.clone()));
+    for machine in [&mut machine, &mut later] {
+        machine.spec(Arc::new(shown.clone()));
+        next(machine, vec![sandbox(false)], vec![container(RunState::Exited)]);
+        let effects = next(machine, vec![sandbox(false)], vec![container(RunState::Exited)]);
+        let all = format!("{:?}", machine.waits_for()) + &format!("{effects:?}");
+        assert!(all.contains("container a to be removed"), "{all}");
+        machine.done(&Action::RemoveContainer { id: "a-0".into() }, Ok(()), at(40));
+        next(machine, Vec::new(), Vec::new());
+        machine.done(&Action::CleanUp, Ok(()), at(40));
+        let effects = next(machine, Vec::new(), Vec::new());
+        assert!(!effects.contains(&Effect::Finish), "it stays to be seen: {effects:?}");
+    }
+    let mut deleted = shown;
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(50)));
+    machine.spec(Arc::new(deleted));
+    let effects = next(&mut machine, Vec::new(), Vec::new());
+    assert!(effects.contains(&Effect::Finish), "{effects:?}");
+}
+
+#[test]
+fn a_container_that_the_runtime_forgot_goes_on_counting_where_the_api_saw_it_last() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", [("b".to_owned(), 9)].into());
+    let mut restarted = pod(json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}));
+    let statuses = json!([
+        {"name": "a", "restartCount": 4, "containerID": "containerd://x", "image": "", "imageID": "", "ready": true, "state": {"running": {}}},
+        {"name": "b", "restartCount": 4, "containerID": "containerd://y", "image": "", "imageID": "", "ready": true},
+        {"name": "c", "restartCount": 0, "image": "", "imageID": "", "ready": false},
+    ]);
+    restarted.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": statuses})).expect("a status");
+    machine.spec(Arc::new(restarted));
+    machine.stir();
+    machine.advance(at(1));
+    let sandbox = SandboxView { id: "s".into(), ready: true, ..SandboxView::default() };
+    machine.observed(Some(Observed { sandboxes: vec![sandbox], containers: Vec::new() }), BTreeMap::new(), at(1));
+    machine.advance(at(1));
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    let mut started = Vec::new();
+    for second in 2..10 {
+        machine.advance(at(second));
+        machine.observed(
+            Some(Observed { sandboxes: vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }], containers: Vec::new() }),
+            BTreeMap::new(),
+            at(second),
+        );
+        for effect in machine.advance(at(second)) {
+            if let Effect::Take(Action::StartContainer { name, attempt }) = effect {
+                let action = Action::StartContainer { name: name.clone(), attempt };
+                started.push((name, attempt));
+                machine.done(&action, Ok(()), at(second));
+            }
+        }
+    }
+    assert_eq!(started.first(), Some(&("a".to_owned(), 5)), "one more than the API told: {started:?}");
 }

@@ -4,18 +4,25 @@
 //! lasts ([`StoredObject::typed`]). So whoever wants few of many asks an index, or selects by metadata.
 //!
 //! A (re)list is collected aside and swapped in atomically; readers never see half of it. Subscribers run under the
-//! writer and must only note a key and wake somebody.
+//! writer and must only note a key and wake somebody. Whatever goes through all objects does so a turn at a time
+//! ([`crate::runtime::turn`]): a cache never holds up its arbiter, however many or large its objects are.
 
 mod caches;
+mod change;
+mod cursor;
 mod index;
 mod progress;
 mod reflector;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -28,8 +35,14 @@ use troupe_api::{
     stored::{KubeObject, StoredObject},
 };
 
-pub use self::{caches::Caches, reflector::reflect};
-use self::{index::Index, progress::Progress};
+pub use self::{caches::Caches, change::Change, reflector::reflect, subscription::Subscription};
+use self::{
+    change::Version,
+    index::{Entries, Index, Values},
+    progress::Progress,
+    subscription::Subscribers,
+};
+use super::turn::{Turn, give_way};
 
 /// One cached version.
 #[derive(Clone, Debug)]
@@ -38,38 +51,26 @@ pub struct Cached<K> {
     pub stored: Arc<StoredObject>,
 }
 
-impl<K: KubeObject> Cached<K> {
-    /// Decodes what is in a cache. It was decoded before it came in, so it fits the type.
-    fn of(stored: &Arc<StoredObject>) -> Self {
-        Cached { object: decoded(stored), stored: stored.clone() }
+/// Decodes what is in a cache. As in the API server's caches, a damaged object is left out: it must not hide all others.
+fn decoded<K: KubeObject>(stored: &Arc<StoredObject>) -> Option<Arc<K>> {
+    let object = stored.typed();
+    if let Err(error) = &object {
+        tracing::error!(kind = K::KIND, key = %stored.key, %error, "a cached object does not decode");
     }
+    object.ok()
 }
 
-fn decoded<K: KubeObject>(stored: &Arc<StoredObject>) -> Arc<K> {
-    stored.typed().expect("only what decodes is let in")
-}
-
-/// What happened to a key: added (no old), removed (no new) or changed. A key reused under another UID is two changes.
-#[derive(Clone, Debug)]
-pub struct Change<K> {
-    pub key: ObjectKey,
-    pub old: Option<Arc<K>>,
-    pub new: Option<Arc<K>>,
-    pub cause: Cause,
-}
-
-type Subscriber<K> = Arc<dyn Fn(&Change<K>) + Send + Sync>;
-
-struct Writer<K> {
-    subscribers: BTreeMap<u64, Subscriber<K>>,
-    next: u64,
-}
+type Objects = OrdMap<ObjectKey, Arc<StoredObject>>;
+type Indexes<K> = BTreeMap<&'static str, Arc<Index<K>>>;
 
 struct Inner<K> {
-    objects: ArcSwap<OrdMap<ObjectKey, Arc<StoredObject>>>,
+    objects: ArcSwap<Objects>,
     /// Replaced as a whole when an index is added; read without a lock.
-    indexes: ArcSwap<BTreeMap<&'static str, Arc<Index<K>>>>,
-    writer: Mutex<Writer<K>>,
+    indexes: ArcSwap<Indexes<K>>,
+    /// Whoever changes the objects holds it.
+    subscribers: Mutex<Subscribers<K>>,
+    /// A new list is in, and not everybody has heard of all that it changed.
+    announcing: AtomicBool,
     /// `None` until the first list is in; then the newest revision seen.
     progress: Progress,
 }
@@ -88,19 +89,40 @@ impl<K> Clone for Cache<K> {
 
 impl<K: KubeObject> Default for Cache<K> {
     fn default() -> Self {
-        let writer = Mutex::new(Writer { subscribers: BTreeMap::new(), next: 0 });
-        Cache(Arc::new(Inner { objects: ArcSwap::default(), indexes: ArcSwap::default(), writer, progress: Progress::default() }))
+        Cache(Arc::new(Inner {
+            objects: ArcSwap::default(),
+            indexes: ArcSwap::default(),
+            subscribers: Mutex::default(),
+            announcing: AtomicBool::new(false),
+            progress: Progress::default(),
+        }))
     }
 }
 
 impl<K: KubeObject> Cache<K> {
     pub fn get(&self, key: &ObjectKey) -> Option<Cached<K>> {
-        self.stored(key).map(|stored| Cached::of(&stored))
+        let stored = self.stored(key)?;
+        Some(Cached { object: decoded(&stored)?, stored })
     }
 
     /// The object as it is stored, without decoding it.
     pub fn stored(&self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
         self.0.objects.load().get(key).cloned()
+    }
+
+    /// Whether there is an object; nothing is decoded.
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.0.objects.load().contains_key(key)
+    }
+
+    /// The keys of all objects, in order; nothing is decoded.
+    pub fn keys(&self) -> Vec<ObjectKey> {
+        self.0.objects.load().keys().cloned().collect()
+    }
+
+    /// The UIDs of all objects; nothing is decoded.
+    pub fn uids(&self) -> BTreeSet<Arc<str>> {
+        self.0.objects.load().values().map(|stored| stored.meta().uid.clone()).collect()
     }
 
     /// All objects, of one namespace unless it is empty, in key order.
@@ -113,22 +135,40 @@ impl<K: KubeObject> Cache<K> {
         let objects = self.0.objects.load();
         let wanted = |stored: &&Arc<StoredObject>| wanted(stored.meta());
         if namespace.is_empty() {
-            return objects.values().filter(wanted).map(decoded).collect();
+            return objects.values().filter(wanted).filter_map(decoded).collect();
         }
         let range = objects.range(ObjectKey::new(namespace, "")..);
-        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, stored)| stored).filter(wanted).map(decoded).collect()
+        range.take_while(|(key, _)| &*key.namespace == namespace).map(|(_, stored)| stored).filter(wanted).filter_map(decoded).collect()
     }
 
     /// Adds an index that files each object under the values `of` gives. Adding a name again changes nothing.
-    pub fn add_index(&self, name: &'static str, of: fn(&K) -> Vec<Arc<str>>) {
-        let _writer = self.0.writer.lock();
-        let mut indexes = BTreeMap::clone(&self.0.indexes.load());
+    /// In a cache that is full already it is complete when [`Cache::synced`] resolves.
+    pub fn add_index(&self, name: &'static str, of: impl Fn(&K) -> Vec<Arc<str>> + Send + Sync + 'static) {
+        self.add(name, Values::OfObject(Box::new(of)));
+    }
+
+    /// The same by metadata alone: nothing is decoded for it.
+    pub fn add_meta_index(&self, name: &'static str, of: fn(&MetaProjection) -> Vec<Arc<str>>) {
+        self.add(name, Values::OfMeta(of));
+    }
+
+    fn add(&self, name: &'static str, values: Values<K>) {
+        let _writer = self.0.subscribers.lock();
+        let mut indexes = Indexes::clone(&self.0.indexes.load());
         if let Entry::Vacant(slot) = indexes.entry(name) {
-            let index = Arc::new(Index::new(of));
-            Index::file_all(&[&index], &self.0.objects.load());
+            let index = Arc::new(Index::new(values));
+            index.file_some(&self.0.objects.load(), &mut Turn::default());
             slot.insert(index);
             self.0.indexes.store(Arc::new(indexes));
         }
+    }
+
+    /// Files more objects in indexes that lack some; `true` when none does.
+    fn file_some(&self) -> bool {
+        let _writer = self.0.subscribers.lock();
+        let mut turn = Turn::default();
+        let objects = self.0.objects.load();
+        self.0.indexes.load().values().all(|index| index.file_some(&objects, &mut turn))
     }
 
     /// The objects filed under `value`, in key order. An index that was never added holds nothing.
@@ -142,7 +182,12 @@ impl<K: KubeObject> Cache<K> {
         let objects = self.0.objects.load();
         // The index may be one event ahead of or behind the objects: whoever wants to know is woken again by that event.
         let filed = index.keys(value);
-        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).map(decoded).collect()
+        filed.iter().filter_map(|key| objects.get(key)).filter(|stored| wanted(stored.meta())).filter_map(decoded).collect()
+    }
+
+    /// The keys filed under values that begin with `prefix` and are `wanted`, in order; nothing is decoded.
+    pub fn index_keys_where(&self, name: &str, prefix: &str, wanted: impl Fn(&str) -> bool) -> Vec<ObjectKey> {
+        self.0.indexes.load().get(name).map(|index| index.keys_where(prefix, wanted).into_iter().collect()).unwrap_or_default()
     }
 
     /// How many objects are filed under `value`.
@@ -155,14 +200,17 @@ impl<K: KubeObject> Cache<K> {
         self.0.indexes.load().get(name).map(|index| index.values()).unwrap_or_default()
     }
 
-    /// Whether the first list is in.
+    /// Whether the first list is in, and filed in every index.
     pub fn is_synced(&self) -> bool {
-        self.0.progress.get().is_some()
+        self.0.progress.get().is_some() && self.0.indexes.load().values().all(|index| index.is_complete())
     }
 
-    /// Resolves when the first list is in.
+    /// Resolves when the first list is in, and filed in every index.
     pub async fn synced(&self) {
         self.reached(Revision::ZERO).await;
+        while !self.file_some() {
+            give_way().await;
+        }
     }
 
     async fn reached(&self, revision: Revision) {
@@ -181,56 +229,92 @@ impl<K: KubeObject> Cache<K> {
         tokio::time::timeout(patience, gone).await.is_ok()
     }
 
-    /// Calls back for every object there is, then for every change, until the subscription is dropped.
+    /// Calls back for every change, until the subscription is dropped, and before that for every object there is, while
+    /// [`Subscription::filled`] is awaited.
     pub fn subscribe(&self, subscriber: impl Fn(&Change<K>) + Send + Sync + 'static) -> Subscription<K> {
-        let mut writer = self.0.writer.lock();
-        for (key, stored) in self.0.objects.load().iter() {
-            subscriber(&Change { key: key.clone(), old: None, new: Some(decoded(stored)), cause: Cause::default() });
-        }
-        writer.next += 1;
-        let id = writer.next;
-        writer.subscribers.insert(id, Arc::new(subscriber));
-        Subscription { cache: self.clone(), id }
+        Subscription::new(self, Arc::new(subscriber))
+    }
+
+    fn is_announcing(&self) -> bool {
+        self.0.announcing.load(SeqCst)
+    }
+
+    /// Resolves when everybody has heard of the newest list.
+    async fn announced(&self) {
+        self.0.progress.until(|_| !self.is_announcing()).await;
     }
 
     /// Takes one event in.
-    pub(crate) fn apply(&self, key: ObjectKey, new: Option<Cached<K>>, revision: Revision, cause: &Cause) {
-        let writer = self.0.writer.lock();
-        let mut objects = OrdMap::clone(&self.0.objects.load());
+    pub(crate) fn apply(&self, key: ObjectKey, new: Option<Arc<StoredObject>>, revision: Revision, cause: &Cause) {
+        let subscribers = self.0.subscribers.lock();
+        let mut objects = Objects::clone(&self.0.objects.load());
         let old = match &new {
-            Some(cached) => objects.insert(key.clone(), cached.stored.clone()),
+            Some(stored) => objects.insert(key.clone(), stored.clone()),
             None => objects.remove(&key),
         };
         self.0.objects.store(Arc::new(objects));
-        let indexes = self.0.indexes.load();
-        if !writer.subscribers.is_empty() || !indexes.is_empty() {
-            let old = old.as_ref().map(Cached::of);
-            for index in indexes.values() {
-                index.update(&key, old.as_ref().map(|cached| &*cached.object), new.as_ref().map(|cached| &*cached.object));
-            }
-            writer.announce(&key, old, new, cause);
+        let (old, new) = (old.map(Version::new), new.map(Version::new));
+        for index in self.0.indexes.load().values() {
+            index.update(&key, old.as_ref(), new.as_ref());
+        }
+        if !subscribers.is_empty() {
+            subscribers.announce(&Change::split(&key, old, new, cause));
         }
         self.advance(revision);
     }
 
-    /// Swaps in a whole list. Every object in it fits the type.
-    pub(crate) fn replace(&self, listed: OrdMap<ObjectKey, Arc<StoredObject>>, revision: Revision) {
-        let writer = self.0.writer.lock();
-        let before = self.0.objects.swap(Arc::new(listed.clone()));
-        let indexes = self.0.indexes.load();
-        Index::file_all(&indexes.values().collect::<Vec<_>>(), &listed);
-        if !writer.subscribers.is_empty() {
-            for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
-                writer.announce(key, Some(Cached::of(old)), None, &Cause::default());
+    /// Swaps in a whole list, then tells subscribers of the difference, a turn at a time. Nothing else may be applied meanwhile.
+    pub(crate) async fn replace(&self, listed: Objects, revision: Revision) {
+        let mut filed = self.file_aside(&listed).await;
+        let before = {
+            let _writer = self.0.subscribers.lock();
+            for (name, index) in self.0.indexes.load().iter() {
+                // One that was added meanwhile is filed by those who wait for it.
+                index.reset(filed.remove(name));
             }
-            for (key, new) in &listed {
-                let old = before.get(key);
-                if old.is_none_or(|old| old.revision != new.revision) {
-                    writer.announce(key, old.map(Cached::of), Some(Cached::of(new)), &Cause::default());
+            self.0.announcing.store(true, SeqCst);
+            self.0.objects.swap(Arc::new(listed.clone()))
+        };
+        let announcing = Announcing(self);
+        let mut turn = Turn::default();
+        for (key, old) in before.iter().filter(|(key, _)| !listed.contains_key(*key)) {
+            self.announce(key, Some(old), None);
+            turn.step().await;
+        }
+        for (key, new) in &listed {
+            let old = before.get(key);
+            if old.is_none_or(|old| old.revision != new.revision) {
+                self.announce(key, old, Some(new));
+            }
+            turn.step().await;
+        }
+        drop(announcing);
+        self.advance(revision);
+    }
+
+    fn announce(&self, key: &ObjectKey, old: Option<&Arc<StoredObject>>, new: Option<&Arc<StoredObject>>) {
+        let subscribers = self.0.subscribers.lock();
+        if !subscribers.is_empty() {
+            let version = |stored: Option<&Arc<StoredObject>>| stored.cloned().map(Version::new);
+            subscribers.announce(&Change::split(key, version(old), version(new), &Cause::default()));
+        }
+    }
+
+    /// Files a list for every index there is now.
+    async fn file_aside(&self, listed: &Objects) -> BTreeMap<&'static str, Entries> {
+        let indexes = self.0.indexes.load_full();
+        let mut filed: BTreeMap<&'static str, Entries> = indexes.keys().map(|name| (*name, Entries::new())).collect();
+        let mut turn = Turn::default();
+        for (key, stored) in listed.iter().filter(|_| !indexes.is_empty()) {
+            {
+                let version = Version::new(stored.clone());
+                for (name, index) in indexes.iter() {
+                    index.values_of().file(key, &version, filed.get_mut(name).expect("made of the same names"));
                 }
             }
+            turn.step().await;
         }
-        self.advance(revision);
+        filed
     }
 
     pub(crate) fn advance(&self, revision: Revision) {
@@ -238,26 +322,20 @@ impl<K: KubeObject> Cache<K> {
     }
 }
 
-impl<K: KubeObject> Writer<K> {
-    fn announce(&self, key: &ObjectKey, old: Option<Cached<K>>, new: Option<Cached<K>>, cause: &Cause) {
-        let replaced = matches!((&old, &new), (Some(old), Some(new)) if old.stored.uid() != new.stored.uid());
-        let (old, new) = (old.map(|cached| cached.object), new.map(|cached| cached.object));
-        let change = |old, new| Change { key: key.clone(), old, new, cause: cause.clone() };
-        let changes = if replaced { vec![change(old, None), change(None, new)] } else { vec![change(old, new)] };
-        for subscriber in self.subscribers.values() {
-            changes.iter().for_each(|change| subscriber(change));
-        }
+/// A new list is being announced while this lives, also when somebody who hears of it panics.
+struct Announcing<'a, K: KubeObject>(&'a Cache<K>);
+
+impl<K: KubeObject> Drop for Announcing<'_, K> {
+    fn drop(&mut self) {
+        self.0.0.announcing.store(false, SeqCst);
+        self.0.0.progress.nudge();
     }
 }
 
-/// Ends its subscription when dropped.
-pub struct Subscription<K: KubeObject> {
-    cache: Cache<K>,
-    id: u64,
-}
-
-impl<K: KubeObject> Drop for Subscription<K> {
-    fn drop(&mut self) {
-        self.cache.0.writer.lock().subscribers.remove(&self.id);
+#[cfg(test)]
+impl<K: KubeObject> Cache<K> {
+    /// [`Cache::replace`] for lists of so few objects that it never gives way.
+    pub(crate) fn replace_now(&self, listed: Objects, revision: Revision) {
+        futures::FutureExt::now_or_never(self.replace(listed, revision)).expect("few objects take one turn");
     }
 }

@@ -25,6 +25,11 @@ impl Progress {
         self.moved.notify_waiters();
     }
 
+    /// Lets every waiter look again.
+    pub fn nudge(&self) {
+        self.moved.notify_waiters();
+    }
+
     /// Resolves once `done` holds; it is asked at once and after every step.
     pub async fn until(&self, done: impl Fn(Option<Revision>) -> bool) {
         loop {

@@ -3,14 +3,14 @@
 use futures::StreamExt;
 use imbl::OrdMap;
 use troupe_api::{
-    client::{Api, WatchEvent},
-    service::WatchOptions,
+    client::Api,
+    service::{EventType, WatchItem, WatchOptions},
     status::Status,
     stored::KubeObject,
 };
 
-use super::{Cache, Cached};
-use crate::runtime::resume::Resume;
+use super::Cache;
+use crate::runtime::{resume::Resume, turn::Turn};
 
 /// Keeps `cache` fed, for ever. `selected` carries label and field selectors; where it begins is decided here.
 pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: Cache<K>) {
@@ -27,36 +27,34 @@ pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: 
 async fn follow<K: KubeObject>(api: &Api<K>, selected: &WatchOptions, cache: &Cache<K>, resume: &mut Resume) -> Result<(), Status> {
     let afresh = resume.revision().is_none();
     let options = WatchOptions { resource_version: resume.revision(), allow_bookmarks: true, send_initial_events: Some(afresh), ..selected.clone() };
-    let mut events = api.watch(options).await?;
+    let mut events = api.watch_stored(options).await?;
     let mut listing = afresh.then(OrdMap::new);
-    while let Some(event) = events.next().await {
-        match event {
-            WatchEvent::Applied { object, stored, cause } => {
+    let mut turn = Turn::default();
+    while let Some(item) = events.next().await {
+        match item {
+            WatchItem::Event { event, object: stored, cause } => {
                 let (key, revision) = (stored.key.clone(), stored.revision);
-                match &mut listing {
-                    Some(listing) => drop(listing.insert(key, stored)),
-                    None => cache.apply(key, Some(Cached { object, stored }), revision, &cause),
+                let stored = (event != EventType::Deleted).then_some(stored);
+                match (&mut listing, stored) {
+                    (Some(listing), Some(stored)) => drop(listing.insert(key, stored)),
+                    (Some(listing), None) => drop(listing.remove(&key)),
+                    (None, stored) => cache.apply(key, stored, revision, &cause),
                 }
                 resume.saw(revision);
             }
-            WatchEvent::Deleted { stored, cause, .. } => {
-                match &mut listing {
-                    Some(listing) => drop(listing.remove(&stored.key)),
-                    None => cache.apply(stored.key.clone(), None, stored.revision, &cause),
-                }
-                resume.saw(stored.revision);
-            }
-            WatchEvent::Bookmark { revision, initial_end } => {
+            WatchItem::Bookmark { revision, initial_end } => {
                 if initial_end && let Some(listed) = listing.take() {
-                    cache.replace(listed, revision);
+                    cache.replace(listed, revision).await;
                     resume.reached(revision);
                 } else if listing.is_none() {
                     cache.advance(revision);
                     resume.reached(revision);
                 }
             }
-            WatchEvent::End(status) => return Err(status),
+            WatchItem::End(status) => return Err(status),
         }
+        // What the stream holds comes without a pause.
+        turn.step().await;
     }
     Ok(())
 }

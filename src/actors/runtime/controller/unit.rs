@@ -10,11 +10,12 @@ use std::{
 };
 
 use actix::Message;
-use futures::{FutureExt, future::join_all};
+use futures::FutureExt;
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, ObjectKey},
+    status::Status,
 };
 
 use super::{
@@ -30,11 +31,16 @@ use crate::runtime::{
     host::{UnitContext, panic_text},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
+    system::System,
     unit::Unit,
+    work::{self, Attempt},
 };
 
 /// Keys are looked at again after about this time although nothing woke them.
 const RESYNC: Duration = Duration::from_secs(600);
+
+/// A key that the API server held back is tried again no sooner than this.
+const HELD_BACK: Duration = Duration::from_secs(5);
 
 /// Take the inbox and start what can run. Idempotent.
 #[derive(Debug, Message)]
@@ -94,7 +100,8 @@ impl ControllerUnit {
 
     /// Starts keys up to the limit, and arms the alarm for the next delayed one.
     fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
-        if !self.synced {
+        // What the lead was for is others' work once it is lost.
+        if !self.synced || self.client.service().has_ended() {
             return;
         }
         let now = cx.system().instant();
@@ -126,6 +133,8 @@ impl ControllerUnit {
         let (controller, name) = (self.controller.clone(), self.name);
         let (system, path) = (cx.system().clone(), cx.path().clone());
         let work_key = key.clone();
+        let ended = self.client.service().ended();
+        let version = self.primary.as_ref().and_then(|primary| primary.version(&key));
         let poisoned = cx.is_poisoned(&key);
         if self.queue.failures(&key) > 0 {
             let tried = self.essence(&key);
@@ -135,7 +144,19 @@ impl ControllerUnit {
             let begun = system.instant();
             let reconcile = async {
                 die_if(poisoned);
-                controller.reconcile(&work_key, &context).await
+                let reconcile = controller.reconcile(&work_key, &context);
+                let reconcile = async {
+                    tokio::select! {
+                        biased;
+                        // Dropped wherever it is.
+                        () = ended => Ok(Outcome::Done),
+                        outcome = reconcile => outcome,
+                    }
+                };
+                match version {
+                    Some(version) => work::noted(system.work(), &Attempt { unit: name, key: &work_key, version }, Box::pin(reconcile)).await,
+                    None => reconcile.await,
+                }
             };
             let result = AssertUnwindSafe(reconcile).catch_unwind().await;
             // Until the caches show what was written, planning again would act on old news.
@@ -163,6 +184,9 @@ impl ControllerUnit {
             result.map_err(|panic| panic_text(panic.as_ref()))
         };
         cx.spawn_then(work, move |unit, result, cx| {
+            if unit.client.service().has_ended() {
+                return;
+            }
             let verdict = match result {
                 Ok(Ok(Outcome::Done)) => Verdict::Done,
                 Ok(Ok(Outcome::RequeueAfter(delay))) => Verdict::RequeueAfter(delay),
@@ -170,6 +194,11 @@ impl ControllerUnit {
                 Ok(Err(ReconcileError::Api(status))) if status.is_conflict() => {
                     tracing::debug!(controller = unit.name, %key, "conflict, will plan again");
                     Verdict::Failed
+                }
+                // The API server has no room for more now: that is nobody's fault.
+                Ok(Err(ReconcileError::Api(status))) if status.code == 429 => {
+                    tracing::debug!(controller = unit.name, %key, %status, "held back, will plan again");
+                    Verdict::RequeueAfter(retry_after(&status))
                 }
                 Ok(Err(error)) => {
                     unit.note_failure(&key, error.to_string(), "reconcile failed");
@@ -193,6 +222,9 @@ impl ControllerUnit {
 
     fn finish(&mut self, key: ObjectKey, verdict: Verdict, cx: &mut UnitContext<'_, Self>) {
         self.done += 1;
+        if matches!(verdict, Verdict::Done | Verdict::RequeueAfter(_)) && cx.system().work().has_suspects() {
+            cx.system().work().forget(self.name, &key);
+        }
         if self.queue.done(&key, verdict, cx.system().instant()) {
             self.announce_quarantine(&key);
         }
@@ -206,12 +238,33 @@ impl ControllerUnit {
         self.primary.as_ref().and_then(|primary| primary.essence(key))
     }
 
+    /// Leaves a key alone in whose hands the processes before this one died.
+    fn set_aside_if_deadly(&mut self, key: &ObjectKey, system: &System) {
+        let record = system.work();
+        if !record.has_suspects() || self.queue.is_quarantined(key) {
+            return;
+        }
+        let Some(version) = self.primary.as_ref().and_then(|primary| primary.version(key)) else { return };
+        let deaths = record.deaths(&Attempt { unit: self.name, key, version });
+        if deaths < work::DEATHS {
+            return;
+        }
+        let error = work::death_message(self.name, deaths);
+        tracing::error!(controller = self.name, %key, error, "set aside");
+        self.suspects.insert(key.clone(), Suspect { tried: self.essence(key), error: error.clone() });
+        self.queue.set_aside(key.clone());
+        if let (Some(events), Some(primary)) = (&self.events, &self.primary) {
+            events.warning(&primary.reference(key), events::QUARANTINED, error);
+        }
+    }
+
     /// Gives a quarantined key another chance if its object is not what it was at the last attempt.
-    fn release_if_changed(&mut self, key: &ObjectKey) {
+    fn release_if_changed(&mut self, key: &ObjectKey, system: &System) {
         let changed = || self.suspects.get(key).is_none_or(|suspect| suspect.tried != self.essence(key));
         if self.queue.is_quarantined(key) && self.primary.is_some() && changed() {
             tracing::info!(controller = self.name, %key, "changed, out of quarantine");
             self.queue.release(key);
+            system.work().forget(self.name, key);
         }
     }
 
@@ -227,6 +280,12 @@ impl ControllerUnit {
         let why = self.suspects.get(key).map_or("", |suspect| suspect.error.as_str());
         events.warning(&primary.reference(key), events::QUARANTINED, events::quarantine_message(self.name, why));
     }
+}
+
+/// When a server that is too busy wants to be asked again.
+fn retry_after(status: &Status) -> Duration {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.max(1).into()).max(HELD_BACK)
 }
 
 /// What events name as their source: upstream's name of the controller.
@@ -257,7 +316,13 @@ impl Unit for ControllerUnit {
         let synced = std::mem::take(&mut watches.synced);
         self.primary = watches.primary;
         self.subscriptions = watches.subscriptions;
-        cx.spawn_then(join_all(synced), |unit, _, cx| {
+        let synced = async move {
+            // One after the other, so that one turn at a time is taken.
+            for cache in synced {
+                cache.await;
+            }
+        };
+        cx.spawn_then(synced, |unit, (), cx| {
             unit.synced = true;
             unit.pump(cx);
         });
@@ -285,7 +350,8 @@ impl Unit for ControllerUnit {
 impl On<Wake> for ControllerUnit {
     fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         for (key, cause) in self.inbox.take() {
-            self.release_if_changed(&key);
+            self.release_if_changed(&key, cx.system());
+            self.set_aside_if_deadly(&key, cx.system());
             self.queue.add(key, cause);
         }
         self.pump(cx);

@@ -3,10 +3,11 @@
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use futures::future::BoxFuture;
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{Cause, ObjectKey},
+    projection::MetaProjection,
     stored::KubeObject,
 };
 
@@ -14,6 +15,7 @@ use super::ReconcileContext;
 use crate::runtime::{
     cache::{Cache, Caches, Change},
     essence::Essence,
+    work::Version,
 };
 
 /// Keys that want attention, collected on the caches' threads until the unit takes them.
@@ -68,15 +70,25 @@ pub(super) struct Primary {
     pub api_version: &'static str,
     pub kind: &'static str,
     look: Arc<Look>,
+    version: Arc<FindVersion>,
 }
 
+/// Tells which version of what people want a key's object is.
+type FindVersion = dyn Fn(&ObjectKey) -> Option<Version> + Send + Sync;
 /// Finds a key's object.
 type Look = dyn Fn(&ObjectKey) -> Option<(ObjectReference, Essence)> + Send + Sync;
 
 impl Primary {
     fn of<K: KubeObject>(cache: Cache<K>) -> Self {
+        let stored = cache.clone();
+        let version = move |key: &ObjectKey| stored.stored(key).map(|object| Version::of(&object));
         let look = move |key: &ObjectKey| cache.get(key).map(|cached| (ReconcileContext::reference(&*cached.object), Essence::of(&*cached.object)));
-        Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look) }
+        Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look), version: Arc::new(version) }
+    }
+
+    /// Which version of what people want a key's object is; cheap.
+    pub fn version(&self, key: &ObjectKey) -> Option<Version> {
+        (self.version)(key)
     }
 
     /// What people may have changed of a key's object; `None` where there is none.
@@ -117,8 +129,8 @@ impl Watches<'_> {
     /// A change of an object wakes its controlling owner of kind `owner_kind`, and its former one.
     pub fn owned<K: KubeObject>(&mut self, owner_kind: &'static str) {
         self.map::<K>(move |change| {
-            let versions = [change.old.as_deref(), change.new.as_deref()];
-            let owners = versions.into_iter().flatten().filter_map(|object| controller_name(object.metadata(), owner_kind));
+            let metas = change.meta_before().into_iter().chain(change.meta_after());
+            let owners = metas.filter_map(MetaProjection::controller).filter(|owner| &*owner.kind == owner_kind).map(|owner| owner.name.clone());
             owners.map(|name| ObjectKey::new(change.key.namespace.clone(), name)).collect()
         });
     }
@@ -140,8 +152,8 @@ impl Watches<'_> {
                 wake();
             }
         });
+        self.synced.push(Box::pin(subscription.filled()));
         self.subscriptions.push(Box::new(subscription));
-        self.wait_for(cache.clone());
     }
 
     /// The controller reads this cache: it starts when it is filled.
@@ -152,9 +164,4 @@ impl Watches<'_> {
     fn wait_for<K: KubeObject>(&mut self, cache: Cache<K>) {
         self.synced.push(Box::pin(async move { cache.synced().await }));
     }
-}
-
-fn controller_name(object: &ObjectMeta, kind: &str) -> Option<String> {
-    let mut owners = object.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true) && owner.kind == kind).map(|owner| owner.name.clone())
 }

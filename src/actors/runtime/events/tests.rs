@@ -42,6 +42,16 @@ async fn what_repeats_is_counted_in_one_event() {
 }
 
 #[actix::test]
+async fn what_a_pod_makes_an_event_say_is_cut() {
+    let api = boot().await;
+    let recorder = EventRecorder::on_host(api.server.system(), &api.client, "kubelet", "one");
+    recorder.warning(&about("web"), "Unhealthy", "é".repeat(1 << 20));
+    let told = eventually(&api, |events| events.len() == 1).await.remove(0);
+    let message = told["message"].as_str().expect("a text");
+    assert!(message.len() <= LONGEST_MESSAGE && message.ends_with("é ..."), "{}", message.len());
+}
+
+#[actix::test]
 async fn what_repeats_of_the_scheduler_is_a_series() {
     let api = boot().await;
     let recorder = EventRecorder::in_series(api.server.system(), &api.client, "default-scheduler");

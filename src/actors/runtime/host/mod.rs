@@ -26,9 +26,11 @@ pub(crate) use self::guard::{Guard, panic_text};
 use super::{
     chaos::die_if,
     directory::{Control, Entry},
+    doing,
     envelope::{On, Reply, Traced},
     recorder::{Hop, Outcome},
     system::System,
+    turn::give_way,
     unit::Unit,
 };
 
@@ -100,22 +102,9 @@ impl<U: Unit> Host<U> {
             ctx.wait(wrap_future(tokio::time::sleep(delay)));
         } else if handled >= MESSAGES_PER_POLL {
             self.seat.handled_in_poll.set(0);
-            ctx.wait(wrap_future(yield_once()));
+            ctx.wait(wrap_future(give_way()));
         }
     }
-}
-
-/// Returns to the executor once. tokio's `yield_now` defers its wake-up past the local set, this one does not.
-async fn yield_once() {
-    let mut yielded = false;
-    std::future::poll_fn(|task| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        task.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
 }
 
 impl<U: Unit> Actor for Host<U> {
@@ -183,7 +172,10 @@ where
         self.seat.entry.message_taken(enqueued);
         self.breathe(ctx);
         let hop_cause = cause.clone();
+        let entry = self.seat.entry.clone();
+        let doing = doing::begin(entry.path(), std::any::type_name::<M>());
         let reply = self.with_unit(ctx, cause, |unit, cx| unit.on(message, cx));
+        drop(doing);
         let ended = tokio::time::Instant::now().into_std();
         self.seat.entry.message_handled(ended.saturating_duration_since(begun));
         self.seat.system.recorder().hop(Hop {

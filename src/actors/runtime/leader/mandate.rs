@@ -20,9 +20,11 @@ impl Mandate {
         Mandate(watch::Sender::new(Some(until)))
     }
 
-    /// Moves the end. What has been revoked stays so.
-    pub fn extend(&self, until: Instant) {
-        self.0.send_modify(|end| *end = end.map(|_| until));
+    /// Moves the end. `false` where it has come already, or the mandate was revoked: that stays so, because whoever saw it has
+    /// stopped.
+    pub fn extend(&self, until: Instant) -> bool {
+        self.0.send_modify(|end| *end = end.filter(|end| Instant::now() < *end).map(|_| until));
+        self.until().is_some()
     }
 
     /// Ends it now.
@@ -56,6 +58,7 @@ async fn ended(mut until: watch::Receiver<Option<Instant>>) {
     while holds(&until) {
         let Some(end) = *until.borrow_and_update() else { return };
         tokio::select! {
+            biased;
             () = tokio::time::sleep_until(end) => {}
             changed = until.changed() => if changed.is_err() { return },
         }
@@ -96,5 +99,13 @@ impl ApiService for MandatedService {
 
     fn registry(&self) -> Arc<Registry> {
         self.service.registry()
+    }
+
+    fn has_ended(&self) -> bool {
+        !holds(&self.until)
+    }
+
+    fn ended(&self) -> BoxFuture<'static, ()> {
+        ended(self.until.clone()).boxed()
     }
 }

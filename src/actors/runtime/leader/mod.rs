@@ -4,7 +4,12 @@
 //! works only until the renew deadline after the last renewal that is known to have succeeded ([`mandate`]): past that
 //! moment nothing leaves this process, whatever its units still do, and others take over only later. Then the subtree is
 //! stopped, and the candidate tries again.
+//!
+//! Candidates, and what their requests wait for in an API server of the same process, have an arbiter of their own
+//! ([`ArbiterGroup::Leases`]): the lead is not lost because there is much to do.
 
+#[cfg(test)]
+mod apart_tests;
 mod election;
 pub mod mandate;
 mod metrics;
@@ -38,6 +43,7 @@ use super::{
     envelope::{On, Reply},
     events::EventRecorder,
     host::{UnitAddr, UnitContext},
+    placement::ArbiterGroup,
     system::System,
     unit::{Policy, Unit},
 };
@@ -69,7 +75,8 @@ pub struct Candidacy {
 
 /// Runs a candidate at `leader/LEASE`.
 pub fn run(system: &System, candidacy: Candidacy) -> UnitAddr<Candidate> {
-    system.spawn(format!("leader/{}", candidacy.lease), Policy::default(), move |cx| {
+    let policy = Policy { group: ArbiterGroup::Leases, ..Policy::default() };
+    system.spawn(format!("leader/{}", candidacy.lease), policy, move |cx| {
         let events = EventRecorder::new(cx.system(), &candidacy.client, candidacy.lease);
         Candidate { candidacy: candidacy.clone(), events, observed: Observed::default(), reported: String::new(), reign: None, released: false }
     })
@@ -220,7 +227,9 @@ impl Candidate {
         if until <= Instant::now() {
             self.end();
         } else if let Some(reign) = &self.reign {
-            reign.mandate.extend(until);
+            if !reign.mandate.extend(until) {
+                self.end();
+            }
         } else {
             let mandate = Mandate::new(until);
             let stop = (self.candidacy.start)(mandate.service(self.candidacy.service.clone()));

@@ -1,6 +1,7 @@
 //! Tests of the key queue.
 
 use proptest::prelude::*;
+use troupe_api::meta::time::FAR;
 
 use super::*;
 
@@ -18,6 +19,19 @@ fn a_key_added_twice_runs_once_and_one_added_in_flight_runs_again() {
     queue.add(1, Cause::default());
     assert!(queue.next(now).is_none());
     queue.done(&1, Verdict::Done, now);
+    assert_eq!(queue.next(now).map(|(key, _)| key), Some(1));
+}
+
+#[test]
+fn a_key_that_is_set_aside_is_not_tried_until_it_is_released() {
+    let (mut queue, now) = (queue(), Instant::now());
+    queue.add(1, Cause::default());
+    queue.set_aside(1);
+    queue.add(1, Cause::default());
+    queue.add_after(1, Duration::ZERO, Cause::default(), now);
+    assert!(queue.next(now + FAR).is_none());
+    assert!(queue.is_quarantined(&1));
+    queue.release(&1);
     assert_eq!(queue.next(now).map(|(key, _)| key), Some(1));
 }
 
@@ -55,6 +69,19 @@ fn a_wake_up_leaves_a_key_in_quarantine_and_a_release_does_not() {
     assert!(!queue.done(&1, Verdict::Panicked, now), "it begins anew");
     queue.release(&1);
     assert!(queue.next(now).is_none(), "only quarantined keys are released");
+}
+
+#[test]
+fn a_wait_that_no_clock_counts_to_is_broken_off() {
+    let (mut queue, now) = (queue(), Instant::now());
+    for wait in [Duration::MAX, Duration::from_secs(1 << 62)] {
+        queue.add_after(1, wait, Cause::default(), now);
+        queue.add(2, Cause::default());
+        assert_eq!(queue.next(now).map(|(key, _)| key), Some(2));
+        queue.done(&2, Verdict::RequeueAfter(wait), now);
+        assert!(queue.next(now).is_none());
+        assert_eq!(queue.next_due(), Some(now + FAR));
+    }
 }
 
 proptest! {

@@ -12,8 +12,8 @@ mod tests;
 
 pub use node_affinity::{NodeAffinity, required_matches};
 pub use node_name::NodeName;
-pub use node_ports::NodePorts;
-pub use node_resources::{NodeResourcesBalancedAllocation, NodeResourcesFit};
+pub use node_ports::{NodePorts, ports_are_free};
+pub use node_resources::{Insufficient, NodeResourcesBalancedAllocation, NodeResourcesFit, insufficient};
 pub use node_unschedulable::NodeUnschedulable;
 pub use taint_toleration::{TaintToleration, tolerates};
 

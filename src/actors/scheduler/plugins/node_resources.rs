@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::scheduler::{
     framework::{ClusterChange, Plugin, Rejection},
-    node_info::{NodeInfo, PodInfo},
+    node_info::{Demand, NodeInfo, PodInfo},
 };
 
 /// What a pod asks for must be free on the node; emptier nodes score higher (LeastAllocated).
@@ -16,35 +16,20 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let mut lacking = Lacking::default();
-        if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= node.allowed_pods {
-            lacking.add("Too many pods", node.allowed_pods < 1);
+        let lacking = insufficient(&pod.demand, node);
+        if lacking.is_empty() {
+            return Ok(());
         }
-        let (wants, has, used) = (&pod.demand.requests, &node.allocatable, &node.requested);
-        for (reason, wanted, allocatable, requested) in [
-            ("Insufficient cpu", wants.cpu, has.cpu, used.cpu),
-            ("Insufficient memory", wants.memory, has.memory, used.memory),
-            ("Insufficient ephemeral-storage", wants.ephemeral, has.ephemeral, used.ephemeral),
-        ] {
-            if wanted > 0 && wanted > allocatable - requested {
-                lacking.add(reason, wanted > allocatable);
-            }
-        }
-        for (name, wanted) in &wants.scalars {
-            let allocatable = has.scalar(name);
-            if *wanted > 0 && *wanted > allocatable - used.scalar(name) {
-                lacking.add(format!("Insufficient {name}"), *wanted > allocatable);
-            }
-        }
-        lacking.into_result()
+        let unresolvable = lacking.iter().any(|lack| lack.requested > lack.capacity);
+        Err(Rejection { reasons: lacking.iter().map(Insufficient::reason).collect(), unresolvable })
     }
 
     fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
         let free = |allocatable: i64, requested: i64| {
-            if allocatable <= 0 || requested > allocatable { 0 } else { (allocatable - requested) * 100 / allocatable }
+            if allocatable <= 0 || requested > allocatable { 0 } else { share_of(allocatable.saturating_sub(requested), allocatable) }
         };
-        let cpu = free(node.allocatable.cpu, node.nonzero_requested.cpu + pod.demand.nonzero.cpu);
-        let memory = free(node.allocatable.memory, node.nonzero_requested.memory + pod.demand.nonzero.memory);
+        let cpu = free(node.allocatable.cpu, node.nonzero_requested.cpu.saturating_add(pod.demand.nonzero.cpu));
+        let memory = free(node.allocatable.memory, node.nonzero_requested.memory.saturating_add(pod.demand.nonzero.memory));
         (cpu + memory) / 2
     }
 
@@ -57,22 +42,48 @@ impl Plugin for NodeResourcesFit {
     }
 }
 
-/// What a node lacks.
-#[derive(Default)]
-struct Lacking {
-    reasons: Vec<Cow<'static, str>>,
-    unresolvable: bool,
+/// A part in hundredths; amounts may be as large as numbers are.
+fn share_of(part: i64, whole: i64) -> i64 {
+    i64::try_from(i128::from(part) * 100 / i128::from(whole)).unwrap_or(i64::MAX)
 }
 
-impl Lacking {
-    fn add(&mut self, reason: impl Into<Cow<'static, str>>, never_enough: bool) {
-        self.reasons.push(reason.into());
-        self.unresolvable |= never_enough;
-    }
+/// A resource of which a node has less left than a pod asks for: CPU in thousandths of a core, memory and ephemeral storage in
+/// bytes, others in units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insufficient {
+    pub name: Cow<'static, str>,
+    pub requested: i64,
+    /// By the pods that are there.
+    pub used: i64,
+    /// What pods may use together.
+    pub capacity: i64,
+}
 
-    fn into_result(self) -> Result<(), Rejection> {
-        if self.reasons.is_empty() { Ok(()) } else { Err(Rejection { reasons: self.reasons, unresolvable: self.unresolvable }) }
+impl Insufficient {
+    fn reason(&self) -> Cow<'static, str> {
+        match &*self.name {
+            "pods" => "Too many pods".into(),
+            name => format!("Insufficient {name}").into(),
+        }
     }
+}
+
+/// What a node has too little of for a pod, in upstream's order (`noderesources.Fits`).
+pub fn insufficient(demand: &Demand, node: &NodeInfo) -> Vec<Insufficient> {
+    let lacks = |name: Cow<'static, str>, requested: i64, used: i64, capacity: i64| {
+        let fits = requested <= 0 || requested <= capacity.saturating_sub(used);
+        (!fits).then_some(Insufficient { name, requested, used, capacity })
+    };
+    let (wants, used, has) = (&demand.requests, &node.requested, &node.allocatable);
+    let there = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
+    let basic = [
+        lacks("pods".into(), 1, there, node.allowed_pods),
+        lacks("cpu".into(), wants.cpu, used.cpu, has.cpu),
+        lacks("memory".into(), wants.memory, used.memory, has.memory),
+        lacks("ephemeral-storage".into(), wants.ephemeral, used.ephemeral, has.ephemeral),
+    ];
+    let scalars = wants.scalars.iter().map(|(name, wanted)| lacks(name.clone().into(), *wanted, used.scalar(name), has.scalar(name)));
+    basic.into_iter().chain(scalars).flatten().collect()
 }
 
 /// Nodes whose CPU and memory would be used to a similar share score higher.
@@ -102,7 +113,7 @@ impl Plugin for NodeResourcesBalancedAllocation {
 /// The standard deviation of the used shares of CPU and memory, 0..=0.5.
 fn imbalance(node: &NodeInfo, cpu: i64, memory: i64) -> f64 {
     let share = |requested: i64, allocatable: i64| if allocatable <= 0 { 0.0 } else { (requested as f64 / allocatable as f64).min(1.0) };
-    let cpu = share(node.requested.cpu + cpu, node.allocatable.cpu);
-    let memory = share(node.requested.memory + memory, node.allocatable.memory);
+    let cpu = share(node.requested.cpu.saturating_add(cpu), node.allocatable.cpu);
+    let memory = share(node.requested.memory.saturating_add(memory), node.allocatable.memory);
     (cpu - memory).abs() / 2.0
 }

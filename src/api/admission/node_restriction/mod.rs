@@ -2,6 +2,7 @@
 //!
 //! The Node authorizer decides by names; this plugin looks at what is written.
 
+mod addresses;
 mod labels;
 mod pods;
 mod tokens;
@@ -80,6 +81,8 @@ fn check_node(request: &Request<'_>, node: &str) -> Result<(), Status> {
         return Err(request.forbidden(format!("node {node:?} is not allowed to modify node {name:?}")));
     }
     let Some(new) = request.object.as_deref() else { return Ok(()) };
+    addresses::check(request, node, new, request.old)?;
+    addresses::check_pod_ranges(request, node, new, request.old)?;
     let config_source = |object: &Object| object.get(&["spec", "configSource"]).filter(|source| !source.is_null()).cloned();
     let Some(old) = request.old else {
         if config_source(new).is_some() {

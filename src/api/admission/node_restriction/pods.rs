@@ -1,6 +1,7 @@
 //! Pods: a node makes mirrors of its static pods, reports on its pods, and removes or evicts them.
 
 use serde_json::Value;
+use troupe_addresses::is_unicast;
 
 use super::{Operation, Request, lookup, on_node, text, verb};
 use crate::{
@@ -128,7 +129,21 @@ fn check_status(request: &Request<'_>, node: &str) -> Result<(), Status> {
     if extended(new) != extended(old) {
         return Err(request.forbidden(format!("node {node:?} cannot update extended resource claim status")));
     }
-    Ok(())
+    match special_address(new, old) {
+        Some(ip) => Err(request.forbidden(format!("node {node:?} cannot report {ip:?} as the address of a pod"))),
+        None => Ok(()),
+    }
+}
+
+/// A new address of a pod that no pod can have: services, proxies and names would lead others to where it leads.
+fn special_address<'a>(new: &'a Object, old: &'a Object) -> Option<&'a str> {
+    let known: Vec<&str> = addresses(old).collect();
+    addresses(new).find(|text| !known.contains(text) && text.parse().is_ok_and(|ip| !is_unicast(ip)))
+}
+
+fn addresses(pod: &Object) -> impl Iterator<Item = &str> {
+    let many = ["podIPs", "hostIPs"].into_iter().flat_map(|list| pod.list(&["status", list])).map(|entry| text(entry, "ip"));
+    many.chain(["podIP", "hostIP"].map(|field| pod.str(&["status", field]))).filter(|ip| !ip.is_empty())
 }
 
 /// The kind of API objects that a pod refers to, if any; an error for volumes that nobody knows.
@@ -176,4 +191,27 @@ fn volume_reference(volume: &Value) -> Result<Option<&'static str>, String> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: Value) -> Object {
+        Object::from_value(json!({"metadata": {"name": "p"}, "status": status})).expect("an object")
+    }
+
+    #[test]
+    fn a_node_cannot_report_an_address_that_no_pod_has() {
+        let old = pod(json!({}));
+        for ip in ["127.0.0.1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1"] {
+            for status in [json!({"podIP": ip}), json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": ip}]}), json!({"hostIP": ip})] {
+                assert_eq!(special_address(&pod(status.clone()), &old), Some(ip), "{status}");
+                assert_eq!(special_address(&pod(status.clone()), &pod(status.clone())), None, "what stands there may stay");
+            }
+        }
+        assert_eq!(special_address(&pod(json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]})), &old), None);
+    }
 }

@@ -16,6 +16,7 @@ use super::{
     request::RequestError,
     usages::{UnknownUsage, Usages},
 };
+use crate::meta::time::shifted;
 
 /// How long before now a certificate begins, for peers whose clocks are behind.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
@@ -85,7 +86,7 @@ impl CertificateAuthority {
         }
         let begins = policy.now - BACKDATE;
         let lasts = if policy.lasts < SHORT { policy.lasts } else { policy.lasts - BACKDATE };
-        let ends = (policy.now + lasts).min(self.not_after);
+        let ends = shifted(policy.now, lasts).min(self.not_after);
         let content = yasna::construct_der(|writer| self.write_content(writer, request, &usages, begins, ends));
         let signature = self.key.sign(&content).map_err(SignError::Key)?;
         let der = yasna::construct_der(|writer| {

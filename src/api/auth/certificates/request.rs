@@ -12,6 +12,9 @@ use x509_parser::{
 
 use crate::auth::x509::ip_of;
 
+/// Requests with the largest keys and hundreds of names are shorter than this.
+const LONGEST: usize = 128 << 10;
+
 /// Why a request cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RequestError {
@@ -43,6 +46,9 @@ pub struct SigningRequest {
 impl SigningRequest {
     /// Reads the `spec.request` of an API object: PEM in base64.
     pub fn from_base64(text: &str) -> Result<Self, RequestError> {
+        if text.len() > LONGEST {
+            return Err(RequestError::Malformed(format!("longer than {LONGEST} bytes")));
+        }
         let pem = BASE64_STANDARD.decode(text).map_err(|_| RequestError::Pem)?;
         SigningRequest::from_pem(&pem)
     }
@@ -63,6 +69,10 @@ impl SigningRequest {
         }
         let info = &parsed.certification_request_info;
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
+        // The certificate repeats the subject: what is not read here, somebody else might read there.
+        if info.subject.iter_attributes().any(|attribute| text(attribute).is_none()) {
+            return Err(RequestError::Malformed("an attribute of the subject is no text in a known encoding".into()));
+        }
         let mut request = SigningRequest {
             common_name: info.subject.iter_common_name().filter_map(text).last().unwrap_or_default(),
             organizations: info.subject.iter_organization().filter_map(text).collect(),

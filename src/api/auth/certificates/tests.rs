@@ -97,6 +97,20 @@ fn kubelet_signers_take_exactly_what_kubelets_need() {
     assert_eq!(kubelet_serving(&stranger, &serving), Err(Refusal::CommonName));
 }
 
+/// The certificate would repeat it, and others read encodings that we don't.
+#[test]
+fn a_group_in_an_encoding_that_is_not_read_here_is_refused() {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    let masters = rcgen::string::BmpString::try_from("system:masters").expect("a text");
+    params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 10]), rcgen::DnValue::BmpString(masters));
+    params.distinguished_name.push(DnType::CommonName, "system:node:one");
+    let key = KeyPair::generate().expect("a key");
+    let pem = params.serialize_request(&key).expect("a request").pem().expect("PEM");
+    assert!(matches!(SigningRequest::from_pem(pem.as_bytes()), Err(RequestError::Malformed(_))));
+}
+
 #[test]
 fn what_is_no_request_is_refused() {
     assert_eq!(SigningRequest::from_base64("%%").expect_err("fails"), RequestError::Pem);

@@ -12,8 +12,9 @@ use super::{
     uses::Uses,
 };
 use crate::{
-    meta::{GroupResource, ObjectKey, Revision},
-    service::{ListerChange, ListerState, Listers},
+    auth::followed::Followed,
+    meta::{GroupResource, ObjectKey},
+    service::{ListerChange, Listers},
 };
 
 /// The graph over the caches.
@@ -34,25 +35,6 @@ struct Edges {
     claimed: HashMap<ObjectKey, (ObjectKey, Vec<ObjectKey>)>,
     /// Secrets by the claims whose volumes need them.
     mounted_with: Uses<ObjectKey, ObjectKey>,
-}
-
-/// How far a resource has been followed.
-#[derive(Default)]
-struct Followed {
-    version: Option<Revision>,
-    state: Option<ListerState>,
-}
-
-impl Followed {
-    fn changes(&mut self, listers: &dyn Listers, resource: &GroupResource) -> Vec<ListerChange> {
-        let version = listers.version(resource);
-        if version.is_some() && version == self.version {
-            return Vec::new();
-        }
-        let (state, changes) = listers.changes(resource, self.state.as_ref());
-        *self = Followed { version, state: Some(state) };
-        changes
-    }
 }
 
 impl Graph {

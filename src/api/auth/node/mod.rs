@@ -4,6 +4,7 @@
 //! would write is not seen here; the admission plugin `NodeRestriction` looks at that.
 
 mod graph;
+mod identity;
 pub mod references;
 #[cfg(test)]
 mod tests;
@@ -11,10 +12,9 @@ mod uses;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::PolicyRule;
-
+pub use self::identity::{ClusterIdentity, Reserved};
 use self::{graph::Graph, references::Kind};
-use super::{Attributes, Authorizer, Decision, UserRules, bootstrap, rbac::rules};
+use super::{Attributes, Authorizer, Decision, UserRules, bootstrap, rbac::rules::Rule};
 use crate::{
     meta::{GroupResource, ObjectKey},
     service::{Listers, UserInfo},
@@ -36,12 +36,16 @@ pub fn node_of(user: &UserInfo) -> Option<&str> {
 pub struct NodeAuthorizer {
     listers: Arc<dyn Listers>,
     graph: Graph,
-    rules: Vec<PolicyRule>,
+    rules: Vec<Rule>,
 }
 
 impl NodeAuthorizer {
     pub fn new(listers: Arc<dyn Listers>) -> Self {
-        NodeAuthorizer { graph: Graph::new(listers.clone()), rules: bootstrap::rules_of("system:node"), listers }
+        NodeAuthorizer {
+            graph: Graph::new(listers.clone()),
+            rules: bootstrap::rules_of("system:node").into_iter().map(Rule::from).collect(),
+            listers,
+        }
     }
 
     fn decide(&self, node: &str, asked: &Attributes<'_>) -> Decision {
@@ -67,7 +71,7 @@ impl NodeAuthorizer {
     }
 
     fn by_rules(&self, asked: &Attributes<'_>) -> Decision {
-        if self.rules.iter().any(|rule| rules::allows(rule, asked)) { Decision::Allow } else { no("") }
+        if self.rules.iter().any(|rule| rule.allows(asked)) { Decision::Allow } else { no("") }
     }
 
     /// Reads of secrets and config maps, one at a time.

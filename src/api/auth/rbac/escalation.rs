@@ -1,12 +1,17 @@
 //! Nobody grants what they do not hold: the check on writes of roles and bindings.
 
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     resolve::{GROUP, Resolver},
-    rules::{list, url_matches},
+    rules::{Rule, list, url_matches},
 };
 use crate::{
     auth::{Attributes, Authorizer, Decision, chain},
@@ -49,6 +54,7 @@ fn check_role(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorize
     }
     let rules = write.new.get(&["rules"]).map(Vec::<PolicyRule>::deserialize).transpose();
     let rules = rules.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
+    let rules: Vec<_> = rules.into_iter().map(|rule| Arc::new(Rule::from(rule))).collect();
     confirm(write, resolver, &rules)?;
     let aggregates = |object: &Object| !object.list(&["aggregationRule", "clusterRoleSelectors"]).is_empty();
     if &*write.resource.resource == "clusterroles" && (aggregates(write.new) || write.old.is_some_and(aggregates)) {
@@ -77,18 +83,32 @@ fn may(write: &Write<'_>, authorizer: &dyn Authorizer, verb: &str, resource: &st
     authorizer.authorize(write.user, &attributes) == Decision::Allow
 }
 
-fn full_authority() -> [PolicyRule; 2] {
+fn full_authority() -> [Arc<Rule>; 2] {
     let all = || vec!["*".to_owned()];
     [
         PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() },
         PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() },
     ]
+    .map(|rule| Arc::new(Rule::from(rule)))
 }
 
 /// Refuses rules that the user's own do not cover.
-fn confirm(write: &Write<'_>, resolver: &Resolver, rules: &[PolicyRule]) -> Result<(), Status> {
+fn confirm(write: &Write<'_>, resolver: &Resolver, rules: &[Arc<Rule>]) -> Result<(), Status> {
     let own = resolver.rules_for(write.user, write.namespace);
-    let missing = uncovered(&own.rules, rules);
+    let refused = |why: String| Err(Status::forbidden(write.resource, write.new.name(), why));
+    // Few words may grant a great deal: a rule of three long lists has an atom for each combination.
+    let held: HashSet<*const Rule> = own.rules.iter().map(Arc::as_ptr).collect();
+    let rest: Vec<&Arc<Rule>> = rules.iter().filter(|rule| !held.contains(&Arc::as_ptr(rule))).collect();
+    if rest.len().saturating_mul(own.rules.len()) > MAX_PAIRS {
+        return refused(format!("{} rules cannot be compared with the {} that are held", rest.len(), own.rules.len()));
+    }
+    let own_rules: Vec<Held<'_>> = own.rules.iter().map(|rule| Held::new(rule)).collect();
+    let rules: Vec<&PolicyRule> = rest.iter().map(|rule| rule.policy()).filter(|rule| !own_rules.iter().any(|own| own.covers(rule))).collect();
+    let atoms = rules.iter().fold(0_usize, |sum, rule| sum.saturating_add(atom_count(rule)));
+    if atoms > MAX_ATOMS || atoms.saturating_mul(own_rules.len()) > MAX_PAIRS {
+        return refused(format!("the rules grant {atoms} permissions that are not held as a whole, of which at most {MAX_ATOMS} can be compared"));
+    }
+    let missing = uncovered(&own_rules, &rules);
     if missing.is_empty() {
         return Ok(());
     }
@@ -105,8 +125,20 @@ fn confirm(write: &Write<'_>, resolver: &Resolver, rules: &[PolicyRule]) -> Resu
 }
 
 /// The atoms (one verb, one resource, one name or one URL) of `wanted` that no rule of `own` covers.
-pub fn uncovered(own: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule> {
-    wanted.iter().flat_map(atoms).filter(|atom| !own.iter().any(|rule| covers(rule, atom))).collect()
+fn uncovered(own: &[Held<'_>], wanted: &[&PolicyRule]) -> Vec<PolicyRule> {
+    wanted.iter().flat_map(|rule| atoms(rule)).filter(|atom| !own.iter().any(|rule| rule.covers(atom))).collect()
+}
+
+/// How many permissions of a role are compared one by one with its writer's.
+const MAX_ATOMS: usize = 10_000;
+/// How many pairs of a granted and a held rule are compared.
+const MAX_PAIRS: usize = 5_000_000;
+
+/// How many atoms a rule has.
+fn atom_count(rule: &PolicyRule) -> usize {
+    let lengths = [list(&rule.api_groups).len(), list(&rule.resources).len(), rule.verbs.len(), list(&rule.resource_names).len().max(1)];
+    let resources = lengths.into_iter().fold(1_usize, usize::saturating_mul);
+    resources.saturating_add(list(&rule.non_resource_urls).len().saturating_mul(rule.verbs.len()))
 }
 
 fn atoms(rule: &PolicyRule) -> Vec<PolicyRule> {
@@ -129,41 +161,87 @@ fn atoms(rule: &PolicyRule) -> Vec<PolicyRule> {
     atoms
 }
 
-fn covers(own: &PolicyRule, atom: &PolicyRule) -> bool {
-    let each = |owned: &[String], wanted: &[String]| wanted.iter().all(|value| owned.iter().any(|own| own == "*" || own == value));
-    let names = list(&own.resource_names);
-    let wanted_names = list(&atom.resource_names);
-    let names_match = names.is_empty() || (!wanted_names.is_empty() && wanted_names.iter().all(|name| names.contains(name)));
-    let resource = |wanted: &String| list(&own.resources).iter().any(|own| own == "*" || own == wanted || is_any_parent(own, wanted));
-    let url = |wanted: &String| list(&own.non_resource_urls).iter().any(|own| url_matches(own, wanted));
-    each(&own.verbs, &atom.verbs)
-        && each(list(&own.api_groups), list(&atom.api_groups))
-        && list(&atom.resources).iter().all(resource)
-        && list(&atom.non_resource_urls).iter().all(url)
-        && names_match
+/// A list of words, found by search where they are many.
+enum Words<'a> {
+    All,
+    Few(&'a [String]),
+    Many(HashSet<&'a str>),
 }
 
-/// `*/scale` covers `deployments/scale`.
-fn is_any_parent(own: &str, wanted: &str) -> bool {
-    match (own.split_once('/'), wanted.split_once('/')) {
-        (Some(("*", own)), Some((_, wanted))) => own == wanted,
-        _ => false,
+impl<'a> Words<'a> {
+    fn new(words: &'a [String]) -> Self {
+        match words {
+            words if words.iter().any(|word| word == "*") => Words::All,
+            words if words.len() < 8 => Words::Few(words),
+            words => Words::Many(words.iter().map(String::as_str).collect()),
+        }
+    }
+
+    fn have(&self, word: &str) -> bool {
+        match self {
+            Words::All => true,
+            Words::Few(words) => words.iter().any(|own| own == word),
+            Words::Many(words) => words.contains(word),
+        }
+    }
+
+    fn have_all(&self, words: &[String]) -> bool {
+        matches!(self, Words::All) || words.iter().all(|word| self.have(word))
+    }
+}
+
+/// A rule that a user has, made ready to be compared with many.
+struct Held<'a> {
+    rule: &'a Rule,
+    verbs: Words<'a>,
+    api_groups: Words<'a>,
+    resources: Words<'a>,
+    /// Subresources of any resource, such as `*/scale`.
+    of_any_parent: HashSet<&'a str>,
+}
+
+impl<'a> Held<'a> {
+    fn new(rule: &'a Rule) -> Self {
+        let policy = rule.policy();
+        let resources = list(&policy.resources);
+        Held {
+            rule,
+            verbs: Words::new(&policy.verbs),
+            api_groups: Words::new(list(&policy.api_groups)),
+            resources: Words::new(resources),
+            of_any_parent: resources.iter().filter_map(|resource| resource.strip_prefix("*/")).collect(),
+        }
+    }
+
+    /// Whether it allows all that `wanted` does.
+    fn covers(&self, wanted: &PolicyRule) -> bool {
+        let own_names = list(&self.rule.policy().resource_names);
+        let names = list(&wanted.resource_names);
+        let names_match = || own_names.is_empty() || (!names.is_empty() && names.iter().all(|name| self.rule.names(name)));
+        let of_any_parent = |wanted: &str| wanted.split_once('/').is_some_and(|(_, wanted)| self.of_any_parent.contains(wanted));
+        let resource = |wanted: &String| self.resources.have(wanted) || of_any_parent(wanted);
+        let url = |wanted: &String| list(&self.rule.policy().non_resource_urls).iter().any(|own| url_matches(own, wanted));
+        self.verbs.have_all(&wanted.verbs)
+            && self.api_groups.have_all(list(&wanted.api_groups))
+            && list(&wanted.resources).iter().all(resource)
+            && list(&wanted.non_resource_urls).iter().all(url)
+            && names_match()
     }
 }
 
 /// Joins atoms that differ only in their verb.
 fn compact(atoms: Vec<PolicyRule>) -> Vec<PolicyRule> {
     let mut joined = Vec::<PolicyRule>::new();
+    let mut places = HashMap::new();
     for atom in atoms {
-        let same = |other: &&mut PolicyRule| {
-            atom.resources.is_some()
-                && other.api_groups == atom.api_groups
-                && other.resources == atom.resources
-                && other.resource_names == atom.resource_names
-        };
-        match joined.iter_mut().find(same) {
+        let place = atom.resources.as_ref().map(|_| (atom.api_groups.clone(), atom.resources.clone(), atom.resource_names.clone()));
+        let known = place.as_ref().and_then(|place| places.get(place)).copied();
+        match known.and_then(|at: usize| joined.get_mut(at)) {
             Some(other) => other.verbs.extend(atom.verbs),
-            None => joined.push(atom),
+            None => {
+                places.extend(place.map(|place| (place, joined.len())));
+                joined.push(atom);
+            }
         }
     }
     joined

@@ -5,7 +5,7 @@
 
 pub mod aggregate;
 pub mod escalation;
-mod memo;
+mod policy;
 pub mod resolve;
 pub mod rules;
 
@@ -14,7 +14,7 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use self::memo::Memo;
+use self::resolve::Source;
 use super::{Attributes, Authorizer, Decision, UserRules, chain};
 use crate::service::{Listers, UserInfo};
 
@@ -23,37 +23,24 @@ pub use resolve::Resolver;
 /// The authorizer over the roles and bindings in the watch caches.
 pub struct Rbac {
     resolver: Resolver,
-    memo: Memo,
 }
 
 impl Rbac {
     pub fn new(listers: Arc<dyn Listers>) -> Self {
-        Rbac { resolver: Resolver::new(listers), memo: Memo::default() }
+        Rbac { resolver: Resolver::new(listers) }
     }
 
     pub fn resolver(&self) -> &Resolver {
         &self.resolver
     }
 
-    /// Whether a rule allows the request, or the errors met on the way.
-    fn decide(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
-        let known = self.memo.rules(&self.resolver, user, attributes.namespace);
-        let found = known.unwrap_or_else(|| Arc::new(self.resolver.rules_for(user, attributes.namespace)));
-        if found.rules.iter().any(|rule| rules::allows(rule, attributes)) {
-            return Decision::Allow;
-        }
-        Decision::NoOpinion(problems(&found.errors))
-    }
-
-    /// The source of the first rule that allows the request, or the errors met on the way.
-    fn find(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Result<String, String> {
+    /// What is told of the source of the first rule that allows the request, or the errors met on the way.
+    fn find<T>(&self, user: &UserInfo, attributes: &Attributes<'_>, told: impl Fn(&Source<'_>) -> T) -> Result<T, String> {
         let mut allowed = None;
         let mut errors = Vec::new();
         self.resolver.visit(user, attributes.namespace, &mut |visited| {
             match visited {
-                Ok((source, rule)) if rules::allows(rule, attributes) => {
-                    allowed = Some(format!("RBAC: allowed by {source}"));
-                }
+                Ok((source, rule)) if rule.allows(attributes) => allowed = Some(told(source)),
                 Ok(_) => {}
                 Err(error) => errors.push(error.to_string()),
             }
@@ -70,14 +57,21 @@ fn problems(errors: &[String]) -> String {
 
 impl Authorizer for Rbac {
     fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
-        self.decide(user, attributes)
+        match self.find(user, attributes, |_| ()) {
+            Ok(()) => Decision::Allow,
+            Err(reason) => Decision::NoOpinion(reason),
+        }
     }
 
     fn explain(&self, user: &UserInfo, attributes: &Attributes<'_>) -> (Decision, String) {
-        match self.find(user, attributes) {
+        match self.find(user, attributes, |source| format!("RBAC: allowed by {source}")) {
             Ok(reason) => (Decision::Allow, reason),
             Err(reason) => (Decision::NoOpinion(reason.clone()), reason),
         }
+    }
+
+    fn rbac(&self) -> Option<&Resolver> {
+        Some(&self.resolver)
     }
 
     fn rules_for(&self, user: &UserInfo, namespace: &str) -> UserRules {

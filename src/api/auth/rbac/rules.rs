@@ -4,8 +4,43 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::auth::Attributes;
 
-/// Whether `rule` allows what `attributes` ask for.
-pub fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
+/// A rule of a role. Its names may be many: they are found by search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    policy: PolicyRule,
+    /// The places of the names, in the names' order.
+    by_name: Box<[u32]>,
+}
+
+impl From<PolicyRule> for Rule {
+    fn from(policy: PolicyRule) -> Self {
+        let names = list(&policy.resource_names);
+        let mut by_name: Box<[u32]> = (0..u32::try_from(names.len()).unwrap_or(u32::MAX)).collect();
+        by_name.sort_unstable_by_key(|at| &names[*at as usize]);
+        Rule { policy, by_name }
+    }
+}
+
+impl Rule {
+    /// The rule as it is written.
+    pub fn policy(&self) -> &PolicyRule {
+        &self.policy
+    }
+
+    /// Whether it allows what `attributes` ask for.
+    pub fn allows(&self, attributes: &Attributes<'_>) -> bool {
+        let is_for_all = || list(&self.policy.resource_names).is_empty();
+        allows_but_for_names(&self.policy, attributes) && (attributes.path.is_some() || is_for_all() || self.names(attributes.name))
+    }
+
+    /// Whether `name` is one of its names.
+    pub fn names(&self, name: &str) -> bool {
+        let names = list(&self.policy.resource_names);
+        self.by_name.binary_search_by(|at| names[*at as usize].as_str().cmp(name)).is_ok()
+    }
+}
+
+fn allows_but_for_names(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
     if !matches(&rule.verbs, attributes.verb) {
         return false;
     }
@@ -14,7 +49,6 @@ pub fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
         None => {
             matches(list(&rule.api_groups), attributes.group)
                 && list(&rule.resources).iter().any(|pattern| resource_matches(pattern, attributes.resource, attributes.subresource))
-                && name_matches(list(&rule.resource_names), attributes.name)
         }
     }
 }
@@ -39,10 +73,6 @@ fn resource_matches(pattern: &str, resource: &str, subresource: &str) -> bool {
     }
 }
 
-fn name_matches(names: &[String], name: &str) -> bool {
-    names.is_empty() || names.iter().any(|allowed| allowed == name)
-}
-
 /// Whether the path pattern of a rule covers a path; only a trailing `*` is special.
 pub fn url_matches(pattern: &str, path: &str) -> bool {
     pattern == path || (pattern.ends_with('*') && path.starts_with(pattern.trim_end_matches('*')))
@@ -61,6 +91,10 @@ mod tests {
             resource_names: (!names.is_empty()).then(|| owned(names)),
             non_resource_urls: None,
         }
+    }
+
+    fn allows(rule: &PolicyRule, attributes: &Attributes<'_>) -> bool {
+        Rule::from(rule.clone()).allows(attributes)
     }
 
     fn ask<'a>(verb: &'a str, group: &'a str, resource: &'a str, subresource: &'a str, name: &'a str) -> Attributes<'a> {
@@ -88,6 +122,9 @@ mod tests {
         assert!(allows(&named, &ask("get", "", "configmaps", "", "a")));
         assert!(!allows(&named, &ask("get", "", "configmaps", "", "b")));
         assert!(!allows(&named, &ask("list", "", "configmaps", "", "")));
+        let many = Rule::from(rule(&["get"], &[""], &["configmaps"], &["c", "a", "b", "a"]));
+        assert!(["a", "b", "c"].iter().all(|name| many.allows(&ask("get", "", "configmaps", "", name))));
+        assert!(["", "aa", "d"].iter().all(|name| !many.allows(&ask("get", "", "configmaps", "", name))));
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn aggregation_needs_all_there_is() {
 }
 
 #[test]
-fn what_is_remembered_of_a_user_goes_when_policy_changes() {
+fn what_is_known_of_the_policy_goes_when_it_changes() {
     let listers = Arc::new(CountingListers(parking_lot::Mutex::new((content(), 1))));
     let rbac = Rbac::new(listers.clone());
     let reader = user("rob", &["readers"]);

@@ -7,6 +7,7 @@ mod access;
 #[cfg(test)]
 mod tests;
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Map, Value, json};
 
 use super::{Authenticator, Authorizer, rbac::rules::list};
@@ -15,6 +16,9 @@ use crate::{
     service::UserInfo,
     status::Status,
 };
+
+/// Rules beyond this many bytes are left out of an answer, which says so.
+pub const LONGEST_RULES: usize = 1 << 20;
 
 /// Answers the review `object` of `kind`, which `user` posted. `namespace` is the request's, for local reviews.
 ///
@@ -65,10 +69,17 @@ fn rules(mut object: Object, user: &UserInfo, authorizer: &dyn Authorizer) -> Re
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let found = authorizer.rules_for(user, namespace);
+    let mut found = authorizer.rules_for(user, namespace);
     let mut resources = Vec::new();
     let mut urls = Vec::new();
-    for rule in &found.rules {
+    let mut length = 0;
+    for rule in found.rules.iter().map(|rule| rule.policy()) {
+        length += length_of(rule);
+        if length > LONGEST_RULES {
+            found.incomplete = true;
+            found.errors.push(format!("the rules are longer than {LONGEST_RULES} bytes"));
+            break;
+        }
         if !list(&rule.resources).is_empty() {
             let mut entry = json!({"verbs": rule.verbs, "apiGroups": list(&rule.api_groups), "resources": list(&rule.resources)});
             if !list(&rule.resource_names).is_empty() {
@@ -87,6 +98,12 @@ fn rules(mut object: Object, user: &UserInfo, authorizer: &dyn Authorizer) -> Re
     object.set(&["spec"], json!({}));
     object.set(&["status"], status);
     Ok(object)
+}
+
+/// About how long a rule is in JSON.
+fn length_of(rule: &PolicyRule) -> usize {
+    let lists = [&rule.verbs[..], list(&rule.api_groups), list(&rule.resources), list(&rule.resource_names), list(&rule.non_resource_urls)];
+    lists.into_iter().flatten().map(|word| word.len() + 3).sum::<usize>() + 64
 }
 
 fn token(mut object: Object, authenticator: &dyn Authenticator) -> Result<Object, Status> {

@@ -1,4 +1,4 @@
-use k8s_openapi::api::rbac::v1::PolicyRule;
+use std::sync::Arc;
 
 use super::*;
 use crate::auth::{Attributes, Credentials, Decision, TokenOwner, UserRules};
@@ -20,7 +20,7 @@ impl Authorizer for Simple {
         let one = |value: &str| Some(vec![value.to_owned()]);
         let pods = PolicyRule { verbs: vec!["get".into()], api_groups: one(""), resources: one(namespace), ..PolicyRule::default() };
         let path = PolicyRule { verbs: vec!["get".into()], non_resource_urls: one("/x"), ..PolicyRule::default() };
-        UserRules { rules: vec![pods, path], incomplete: false, errors: vec!["a role is gone".into()] }
+        UserRules { rules: [pods, path].map(|rule| Arc::new(rule.into())).into(), incomplete: false, errors: vec!["a role is gone".into()] }
     }
 }
 
@@ -89,6 +89,28 @@ fn badly_put_questions_are_invalid() {
     }
     assert_eq!(ask("SelfSubjectRulesReview", json!({"spec": {}})).expect_err("no namespace").code, 400);
     assert_eq!(ask("TokenReview", json!({"spec": {}})).expect_err("no token").code, 400);
+}
+
+#[test]
+fn requirements_of_selectors_are_whole_but_may_have_unknown_operators() {
+    let review = |selector: &str, requirement: Value| {
+        let mut attributes = about("get");
+        attributes[selector] = json!({"requirements": [requirement]});
+        ask("SelfSubjectAccessReview", json!({"spec": {"resourceAttributes": attributes}})).err().map(|status| status.message).unwrap_or_default()
+    };
+    let at = |selector: &str| format!("spec.resourceAttributes.{selector}.requirements[0]");
+    let missing = "values: Required value: must be specified when `operator` is 'In' or 'NotIn'";
+    for selector in ["fieldSelector", "labelSelector"] {
+        assert!(review(selector, json!({"key": "a", "operator": "Near"})).is_empty(), "{selector}");
+        let said = review(selector, json!({"key": "a", "operator": "In"}));
+        assert!(said.contains(&format!("{}.{missing}", at(selector))), "{said}");
+    }
+    let keyless = review("fieldSelector", json!({"operator": "Exists", "values": ["x"]}));
+    assert!(keyless.contains(&format!("{}.key: Required value: must be specified", at("fieldSelector"))), "{keyless}");
+    assert!(keyless.contains("values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"), "{keyless}");
+    let label = review("labelSelector", json!({"key": "a b", "operator": "In", "values": ["c d"]}));
+    assert!(label.contains(&format!("{}.key: Invalid value: \"a b\"", at("labelSelector"))), "{label}");
+    assert!(label.contains(&format!("{}.values[0]: Invalid value: \"c d\"", at("labelSelector"))), "{label}");
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Issuer, Kubernetes, Reference};
 use crate::{
-    meta::{GroupResource, GroupVersion, Object, ObjectKey, time::format_time},
+    meta::{
+        GroupResource, GroupVersion, Object, ObjectKey,
+        time::{format_time, shifted_by_seconds},
+    },
     service::Listers,
     status::{FieldError, Status},
     stored::StoredObject,
@@ -77,7 +80,7 @@ pub fn token_request(issuer: &Issuer, listers: &dyn Listers, key: &ObjectKey, re
     reply.set(&["spec", "audiences"], audiences);
     reply.set(&["spec", "expirationSeconds"], seconds);
     reply.set_default(&["spec", "boundObjectRef"], serde_json::Value::Null);
-    let expiry = format_time(now + SignedDuration::from_secs(seconds));
+    let expiry = format_time(shifted_by_seconds(now, seconds));
     reply.set(&["status"], json!({"token": token, "expirationTimestamp": expiry}));
     Ok(reply)
 }

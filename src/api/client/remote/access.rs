@@ -13,9 +13,12 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::auth::{
-    pki::KeyedCertificate,
-    tls::{self, TlsError},
+use crate::{
+    auth::{
+        pki::KeyedCertificate,
+        tls::{self, TlsError},
+    },
+    schema::{DecodeError, Format, decode::parse_value},
 };
 
 /// Files are looked at this often.
@@ -27,7 +30,7 @@ pub enum AccessError {
     #[error("cannot read {path}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{0} is no valid YAML")]
-    Yaml(PathBuf, #[source] serde_norway::Error),
+    Yaml(PathBuf, #[source] DecodeError),
     #[error("the current context of {0} lacks {1}")]
     Missing(PathBuf, &'static str),
     #[error("{0} holds base64 that does not decode to text")]
@@ -59,7 +62,7 @@ impl Access {
     /// When a file cannot be read or says too little.
     pub fn read(kubeconfig: &Path) -> Result<(Self, Vec<PathBuf>), AccessError> {
         let text = read(kubeconfig)?;
-        let document: Value = serde_norway::from_str(&text).map_err(|source| AccessError::Yaml(kubeconfig.to_owned(), source))?;
+        let document = parse_value(text.as_bytes(), Format::Yaml).map_err(|source| AccessError::Yaml(kubeconfig.to_owned(), source))?;
         let missing = |what| AccessError::Missing(kubeconfig.to_owned(), what);
         let named = |list: &str, name: &str| document[list].as_array()?.iter().find(|item| item["name"] == name);
         let context = document["current-context"].as_str().and_then(|name| named("contexts", name)).ok_or_else(|| missing("a context"))?;

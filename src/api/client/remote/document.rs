@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn failures_keep_what_the_server_said() {
         let told = Status::too_many_requests("slow down", 3);
-        assert_eq!(failure(429, told.to_json().to_string().as_bytes()), told);
+        assert_eq!(failure(429, told.to_text().as_bytes()), told);
         let proxy = failure(502, b"<html>bad gateway</html>");
         assert_eq!((proxy.code, proxy.reason, proxy.message.as_str()), (502, Reason::InternalError, "<html>bad gateway</html>"));
         assert_eq!(failure(403, br#"{"kind":"Status","reason":"Novel","message":"m","code":403}"#).reason, Reason::Unknown);

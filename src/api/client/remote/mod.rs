@@ -8,6 +8,7 @@
 pub mod access;
 mod accounts;
 mod connection;
+mod discovery;
 mod document;
 mod pool;
 mod request;
@@ -18,6 +19,7 @@ mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Request, Response, header};
@@ -37,6 +39,7 @@ use self::{
 use super::counts;
 use crate::{
     meta::{Cause, Revision, cause::CAUSES_HEADER},
+    notices::Notices,
     resources::Registry,
     service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     status::Status,
@@ -44,6 +47,8 @@ use crate::{
 
 /// Objects a page when a server cannot begin a watch with what exists.
 const PAGE: usize = 500;
+/// How often new and removed resources are looked for, where that is wanted.
+const DISCOVERY: Duration = Duration::from_secs(5);
 
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
@@ -77,7 +82,7 @@ impl RemoteOptions {
 
 struct Inner {
     pool: Pool,
-    registry: Arc<Registry>,
+    registry: ArcSwap<Registry>,
     user_agent: String,
     request_timeout: Duration,
     accounts: Option<AccountTokens>,
@@ -105,11 +110,25 @@ impl RemoteApi {
     fn with(access: LiveAccess, options: RemoteOptions) -> Self {
         RemoteApi(Arc::new(Inner {
             pool: Pool::new(access, options.connect_timeout),
-            registry: Arc::new(Registry::new(crate::resources::builtin())),
+            registry: ArcSwap::from_pointee(Registry::new(crate::resources::builtin())),
             user_agent: options.user_agent,
             request_timeout: options.request_timeout,
             accounts: options.account_tokens.then(AccountTokens::default),
         }))
+    }
+
+    /// Learns now and then which resources the server serves, until the last copy of this is dropped. Without it only those are known
+    /// that are built in.
+    pub fn follow_discovery(&self) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let mut known = Bytes::new();
+            while let Some(inner) = inner.upgrade() {
+                inner.discover(&mut known).await;
+                drop(inner);
+                tokio::time::sleep(DISCOVERY).await;
+            }
+        });
     }
 
     /// Whether the server says it is ready (`/readyz`).
@@ -134,7 +153,7 @@ impl ApiService for RemoteApi {
     }
 
     fn registry(&self) -> Arc<Registry> {
-        self.0.registry.clone()
+        self.0.registry.load_full()
     }
 }
 
@@ -163,6 +182,23 @@ struct Caller {
 }
 
 impl Inner {
+    /// Makes the registry what the server serves. `known` is the document that it was made of.
+    async fn discover(&self, known: &mut Bytes) {
+        let outgoing = Outgoing { method: http::Method::GET, path: discovery::PATH.into(), body: None };
+        let document = match self.exchange(&outgoing, &Cause::default(), None).await {
+            Ok(whole) => whole.body,
+            Err(error) => return tracing::debug!(%error, "cannot discover resources, will retry"),
+        };
+        if document == *known {
+            return;
+        }
+        let Ok(value) = serde_json::from_slice(&document) else { return };
+        let mut rows = crate::resources::builtin();
+        rows.extend(discovery::resources(&value, &rows));
+        self.registry.store(Arc::new(Registry::new(rows)));
+        *known = document;
+    }
+
     async fn call(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let outgoing = Outgoing::of_call(&call.target, &call.operation)?;
         let whole = match self.account(&call.user) {
@@ -217,7 +253,8 @@ impl Inner {
         let mut initial = Vec::new();
         let revision: Revision = loop {
             let operation = Operation::List(page.clone());
-            let call = ApiCall { user: caller.user.clone(), target: target.clone(), operation, cause: caller.cause.clone() };
+            let call =
+                ApiCall { user: caller.user.clone(), target: target.clone(), operation, cause: caller.cause.clone(), notices: Notices::default() };
             let ReplyBody::List(list) = self.call(call).await?.body else { return Err(Status::internal("a list was expected")) };
             initial.extend(list.items.into_iter().map(|object| WatchItem::Event { event: EventType::Added, object, cause: Cause::default() }));
             page.continue_token = list.continue_token;
@@ -320,7 +357,8 @@ impl Inner {
 
     fn request(&self, outgoing: &Outgoing, cause: &Cause, token: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::builder().method(outgoing.method.clone()).uri(&outgoing.path);
-        request = request.header(header::ACCEPT, "application/json").header(header::USER_AGENT, &self.user_agent);
+        let accept = if outgoing.path == discovery::PATH { discovery::MEDIA_TYPE } else { "application/json" };
+        request = request.header(header::ACCEPT, accept).header(header::USER_AGENT, &self.user_agent);
         let access = self.pool.access.current();
         if let Some(token) = token.or(access.token.as_deref()) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));

@@ -117,6 +117,7 @@ fn encode(body: &Body) -> Result<(&'static str, Bytes), Status> {
     match body {
         Body::Json(bytes) => Ok((JSON, bytes.clone())),
         Body::Yaml(bytes) => Ok(("application/yaml", bytes.clone())),
+        Body::Protobuf(bytes) => Ok(("application/vnd.kubernetes.protobuf", bytes.clone())),
         Body::Tree(tree) => Ok((JSON, serde_json::to_vec(tree.root()).map_err(Status::internal)?.into())),
     }
 }

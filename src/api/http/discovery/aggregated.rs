@@ -1,58 +1,48 @@
 //! The aggregated discovery document (`apidiscovery.k8s.io/v2`).
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
+    forms::{GroupDiscovery, GroupDiscoveryList, ResourceDiscovery, ResponseKind, SubresourceDiscovery, VersionDiscovery},
     groups::{self, Group, foreign},
     legacy::sorted,
 };
 use crate::resources::{Registry, Resource, Subresource};
 
 /// The document of `/api` (`core`) or of `/apis`.
-pub fn document(registry: &Registry, core: bool) -> Value {
-    let items: Vec<_> =
-        groups::groups(registry).iter().filter(|group| group.name.is_empty() == core).map(|group| group_value(registry, group)).collect();
-    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+pub fn document(registry: &Registry, core: bool) -> GroupDiscoveryList {
+    let groups = groups::groups(registry);
+    let items = groups.iter().filter(|group| group.name.is_empty() == core).map(|group| group_of(registry, group)).collect();
+    GroupDiscoveryList { kind: "APIGroupDiscoveryList", api_version: "apidiscovery.k8s.io/v2", metadata: Map::new(), items }
 }
 
-fn group_value(registry: &Registry, group: &Group) -> Value {
-    let versions: Vec<_> = group
-        .versions
-        .iter()
-        .map(|version| {
-            let rows = groups::rows(registry, &group.name, version);
-            let resources: Vec<_> = rows.iter().map(|row| resource_value(row, version)).collect();
-            json!({"version": version, "freshness": "Current", "resources": resources})
-        })
-        .collect();
-    let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
-    json!({"metadata": metadata, "versions": versions})
+fn group_of(registry: &Registry, group: &Group) -> GroupDiscovery {
+    let version = |version: &std::sync::Arc<str>| {
+        let rows = groups::rows(registry, &group.name, version);
+        let resources = rows.iter().map(|row| resource_of(row, version)).collect();
+        VersionDiscovery { version: version.clone(), resources, freshness: "Current" }
+    };
+    let name = (!group.name.is_empty()).then(|| ("name".to_owned(), Value::from(&*group.name)));
+    GroupDiscovery { metadata: name.into_iter().collect(), versions: group.versions.iter().map(version).collect() }
 }
 
-fn resource_value(row: &Resource, version: &str) -> Value {
-    let mut value = json!({
-        "resource": row.plural, "responseKind": {"group": "", "version": "", "kind": row.kind},
-        "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": row.singular, "verbs": groups::verbs(row),
-    });
-    if !row.short_names.is_empty() {
-        value["shortNames"] = json!(row.short_names);
+fn resource_of(row: &Resource, version: &str) -> ResourceDiscovery {
+    let mut subresources: Vec<_> = row.version(version).subresources.iter().collect();
+    subresources.sort_by_key(|subresource| subresource.name);
+    ResourceDiscovery {
+        resource: row.plural.clone(),
+        response_kind: ResponseKind { group: String::new(), version: String::new(), kind: row.kind.clone() },
+        scope: if row.namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: row.singular.clone(),
+        verbs: groups::verbs(row),
+        short_names: row.short_names.clone(),
+        categories: row.categories.clone(),
+        subresources: subresources.into_iter().map(|subresource| subresource_of(row, version, subresource)).collect(),
     }
-    if !row.categories.is_empty() {
-        value["categories"] = json!(row.categories);
-    }
-    if !row.subresources.is_empty() {
-        let mut subresources: Vec<_> = row.subresources.iter().collect();
-        subresources.sort_by_key(|subresource| subresource.name);
-        value["subresources"] = subresources.into_iter().map(|subresource| subresource_value(row, version, subresource)).collect();
-    }
-    value
 }
 
-fn subresource_value(row: &Resource, version: &str, subresource: &Subresource) -> Value {
+fn subresource_of(row: &Resource, version: &str, subresource: &Subresource) -> SubresourceDiscovery {
     let (group, version) = foreign(row, version, &subresource.kind).unwrap_or(("", ""));
-    json!({
-        "subresource": subresource.name, "verbs": sorted(subresource.verbs),
-        "responseKind": {"group": group, "version": version, "kind": subresource.kind.kind},
-    })
+    let response_kind = ResponseKind { group: group.into(), version: version.into(), kind: subresource.kind.kind.clone() };
+    SubresourceDiscovery { subresource: subresource.name, response_kind, verbs: sorted(subresource.verbs) }
 }

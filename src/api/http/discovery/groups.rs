@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use crate::{
-    meta::GroupVersionKind,
+    meta::{GroupVersionKind, gvk::version_priority},
     resources::{Registry, Resource},
 };
 
@@ -29,7 +29,7 @@ pub fn groups(registry: &Registry) -> Vec<Group> {
         }
     }
     for group in &mut groups {
-        group.versions.sort_by_key(|version| Reverse(priority(version)));
+        group.versions.sort_by_key(|version| Reverse(version_priority(version)));
     }
     groups
 }
@@ -39,22 +39,6 @@ pub fn rows<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a A
     let mut rows: Vec<_> = registry.rows().iter().filter(|row| &*row.group == group && row.serves(version)).collect();
     rows.sort_by(|a, b| a.plural.cmp(&b.plural));
     rows
-}
-
-/// Kubernetes' order of versions: stable over beta over alpha, then the higher number; anything else last.
-fn priority(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
-    let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
-    let Ok(major) = rest[..digits].parse() else { return (0, 0, 0) };
-    let minor = |text: &str| text.parse().ok();
-    match &rest[digits..] {
-        "" => (3, major, 0),
-        stage => match (stage.strip_prefix("beta").and_then(minor), stage.strip_prefix("alpha").and_then(minor)) {
-            (Some(minor), _) => (2, major, minor),
-            (_, Some(minor)) => (1, major, minor),
-            _ => (0, 0, 0),
-        },
-    }
 }
 
 /// `apiVersion` of a group and version.
@@ -73,16 +57,4 @@ pub fn verbs(row: &Resource) -> Vec<&'static str> {
     let mut verbs: Vec<_> = row.verbs.iter().map(|verb| verb.rbac()).collect();
     verbs.sort_unstable();
     verbs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stable_versions_come_before_beta_before_alpha() {
-        let mut versions = vec!["v1alpha3", "v1", "v1beta1", "v2", "x", "v1beta2", "v10"];
-        versions.sort_by_key(|version| Reverse(priority(version)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha3", "x"]);
-    }
 }

@@ -1,6 +1,7 @@
 //! Discovery documents, made once per version of the resource table.
 
 mod aggregated;
+mod forms;
 mod groups;
 mod legacy;
 
@@ -12,7 +13,7 @@ use actix_web::{
 };
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use serde_json::Value;
+use serde::Serialize;
 use sha2::{Digest, Sha512};
 
 use super::{
@@ -48,15 +49,15 @@ impl Discovery {
     /// # Errors
     /// 404 for a group or version that is not served, 406 for a form we don't have.
     pub fn answer(&self, request: &HttpRequest, registry: &Arc<Registry>, advertise: &str) -> Option<Result<HttpResponse, Status>> {
-        let parts: Vec<&str> = request.path().split('/').filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = request.path().split('/').filter(|part| !part.is_empty()).take(5).collect();
         let document = match parts[..] {
             ["api"] if wants_aggregated(request) => return Some(Ok(self.aggregated(request, registry, true))),
             ["apis"] if wants_aggregated(request) => return Some(Ok(self.aggregated(request, registry, false))),
-            ["api"] => Some(legacy::api_versions(registry, advertise)),
-            ["apis"] => Some(legacy::group_list(registry)),
-            ["api", version] => legacy::resource_list(registry, "", version),
-            ["apis", group] => legacy::group(registry, group),
-            ["apis", group, version] => legacy::resource_list(registry, group, version),
+            ["api"] => Some(encode(&legacy::api_versions(registry, advertise))),
+            ["apis"] => Some(encode(&legacy::group_list(registry))),
+            ["api", version] => legacy::resource_list(registry, "", version).as_ref().map(encode),
+            ["apis", group] => legacy::group(registry, group).as_ref().map(encode),
+            ["apis", group, version] => legacy::resource_list(registry, group, version).as_ref().map(encode),
             _ => return None,
         };
         Some(plain(request, document))
@@ -91,16 +92,20 @@ impl Discovery {
     }
 }
 
-fn tagged(document: &Value) -> Tagged {
-    let json = Bytes::from(document.to_string());
+fn encode<T: Serialize>(document: &T) -> Vec<u8> {
+    serde_json::to_vec(document).expect("texts and lists of them always encode")
+}
+
+fn tagged(document: &impl Serialize) -> Tagged {
+    let json = Bytes::from(encode(document));
     let etag = format!("\"{}\"", hex::encode_upper(Sha512::digest(&json)));
     Tagged { json, etag }
 }
 
-fn plain(request: &HttpRequest, document: Option<Value>) -> Result<HttpResponse, Status> {
+fn plain(request: &HttpRequest, document: Option<Vec<u8>>) -> Result<HttpResponse, Status> {
     let document = document.ok_or_else(Status::page_not_found)?;
     let accepted = negotiate(accept::header(request), Offer::DOCUMENT)?;
-    Ok(Outgoing::new(request, accepted).json(200, document.to_string().into_bytes()))
+    Ok(Outgoing::new(request, accepted).json(200, document))
 }
 
 /// Whether the best alternative we have for discovery is the aggregated form.

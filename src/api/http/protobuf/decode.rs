@@ -12,20 +12,27 @@ use super::{
 use crate::{
     meta::{
         GroupVersion, GroupVersionKind,
+        limits::{self, Excess, Meter},
         time::{format_micro_time, format_time},
     },
-    schema::{Field, Kind, Node, Schemas, Struct},
+    schema::{Field, Kind, Node, Schemas, Struct, decode::parse_json},
     status::Status,
 };
-
-/// Messages nested deeper are refused.
-const MAX_DEPTH: usize = 64;
 
 /// The object in a protobuf body, as JSON with kind and apiVersion.
 ///
 /// # Errors
-/// 400 when the body is malformed or of no kind that we know.
+/// 400 when the body is malformed, nested too deeply or of no kind that we know, 413 when it holds too much for its size.
 pub fn to_json(body: &[u8]) -> Result<Value, Status> {
+    let mut meter = Meter::new(body.len());
+    read(body, &mut meter).map_err(|status| match meter.exceeded() {
+        Some(Excess::Cost) => Status::too_large(Excess::Cost),
+        Some(excess) => Status::bad_request(format!("the protobuf message {excess}")),
+        None => status,
+    })
+}
+
+fn read(body: &[u8], meter: &mut Meter) -> Result<Value, Status> {
     let malformed = |_: Malformed| Status::bad_request("provided data does not appear to be a protobuf message of the announced kind");
     let unknown = body
         .strip_prefix(MAGIC)
@@ -45,7 +52,7 @@ pub fn to_json(body: &[u8]) -> Result<Value, Status> {
     };
     let root = root.ok_or_else(|| Status::bad_request(format!("no kind {kind:?} is registered for version {api_version:?}")))?;
     let mut object = Map::new();
-    message(raw, &root, &[], 0, &mut object).map_err(malformed)?;
+    message(raw, &root, &[], meter, &mut object).map_err(malformed)?;
     object.insert("kind".into(), kind.into());
     object.insert("apiVersion".into(), api_version.into());
     Ok(Value::Object(object))
@@ -75,54 +82,87 @@ fn unwrap(unknown: &[u8]) -> Result<(&str, &str, &[u8]), Malformed> {
 }
 
 /// Reads a message of `definition`; `prefix` are the numbers of the messages around it whose fields JSON has inline.
-pub fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
-    if depth > MAX_DEPTH {
-        return Err(Malformed);
-    }
+pub fn message(bytes: &[u8], definition: &Struct, prefix: &[u32], meter: &mut Meter, out: &mut Map<String, Value>) -> Result<(), Malformed> {
+    meter.open()?;
     let mut reader = Reader(bytes);
+    let mut path = prefix.to_vec();
     while let Some((number, wire)) = reader.field()? {
-        let mut path = prefix.to_vec();
         path.push(number);
         let mut fields = definition.wire_order().iter().map(|at| &definition.fields()[*at]);
         if let Some(field) = fields.clone().find(|field| field.numbers == path) {
-            read_field(definition, field, &wire, depth, out)?;
+            read_field(definition, field, &wire, meter, out)?;
         } else if fields.any(|field| field.numbers.len() > path.len() && field.numbers.starts_with(&path)) {
-            message(wire.bytes()?, definition, &path, depth + 1, out)?;
+            message(wire.bytes()?, definition, &path, meter, out)?;
         }
+        path.pop();
     }
+    meter.close();
     Ok(())
 }
 
-fn read_field(definition: &Struct, field: &Field, wire: &Wire<'_>, depth: usize, out: &mut Map<String, Value>) -> Result<(), Malformed> {
+fn read_field(definition: &Struct, field: &Field, wire: &Wire<'_>, meter: &mut Meter, out: &mut Map<String, Value>) -> Result<(), Malformed> {
     let slot = &*field.name;
     let union = Union::of(definition, field);
     match &field.node.kind {
         Kind::List(item) => {
-            let list = out.entry(slot).or_insert_with(|| json!([]));
-            let items = list.as_array_mut().ok_or(Malformed)?;
-            if let (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Bytes(packed)) = (&item.kind, wire) {
-                let mut reader = Reader(packed);
-                while !reader.0.is_empty() {
-                    let number = Wire::Number(reader.varint()?);
-                    items.push(value(item, None, &number, depth)?.unwrap_or(Value::Null));
-                }
-            } else {
-                items.push(value(item, None, wire, depth)?.unwrap_or(Value::Null));
+            if !out.contains_key(slot) {
+                meter.charge(field_cost(out.len(), slot))?;
+                out.insert(slot.to_owned(), json!([]));
             }
+            let items = out.get_mut(slot).and_then(Value::as_array_mut).ok_or(Malformed)?;
+            meter.open()?;
+            push_items(item, wire, meter, items)?;
+            meter.close();
         }
         Kind::Map(item) => {
-            let (key, entry) = map_entry(item, union, wire, depth)?;
-            let map = out.entry(slot).or_insert_with(|| json!({}));
-            map.as_object_mut().ok_or(Malformed)?.insert(key, entry);
+            if !out.contains_key(slot) {
+                meter.charge(field_cost(out.len(), slot))?;
+                out.insert(slot.to_owned(), json!({}));
+            }
+            let map = out.get_mut(slot).and_then(Value::as_object_mut).ok_or(Malformed)?;
+            meter.open()?;
+            let (key, entry) = map_entry(item, union, wire, meter)?;
+            meter.charge(field_cost(map.len(), &key))?;
+            map.insert(key, entry);
+            meter.close();
         }
         _ => {
-            let Some(read) = value(&field.node, union, wire, depth)? else { return Ok(()) };
+            let Some(read) = value(&field.node, union, wire, meter)? else { return Ok(()) };
             if !(field.omit_empty && !field.pointer && is_zero(&read)) {
+                meter.charge(field_cost(out.len(), slot))?;
                 out.insert(slot.to_owned(), read);
             }
         }
     }
     Ok(())
+}
+
+/// Appends what one field holds of a list: an item, or packed numbers.
+fn push_items(item: &Node, wire: &Wire<'_>, meter: &mut Meter, items: &mut Vec<Value>) -> Result<(), Malformed> {
+    if let (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Bytes(packed)) = (&item.kind, wire) {
+        let mut reader = Reader(packed);
+        while !reader.0.is_empty() {
+            let number = Wire::Number(reader.varint()?);
+            push_item(value(item, None, &number, meter)?, meter, items)?;
+        }
+        return Ok(());
+    }
+    push_item(value(item, None, wire, meter)?, meter, items)
+}
+
+fn push_item(item: Option<Value>, meter: &mut Meter, items: &mut Vec<Value>) -> Result<(), Malformed> {
+    let item = item.unwrap_or(Value::Null);
+    // Defaults may fill an empty object.
+    let filled = item.as_object().is_some_and(Map::is_empty);
+    meter.charge(limits::ITEM + if filled { limits::OBJECT } else { 0 })?;
+    items.push(item);
+    Ok(())
+}
+
+/// What a field costs in an object that has `before` fields already.
+fn field_cost(before: usize, name: &str) -> usize {
+    let slot = if before == 0 { limits::OBJECT } else { limits::FIELD };
+    slot + limits::TEXT + name.len()
 }
 
 /// Go writes every scalar that is no pointer; JSON leaves the zero ones out.
@@ -135,13 +175,13 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn map_entry(item: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Result<(String, Value), Malformed> {
+fn map_entry(item: &Node, union: Option<Union>, wire: &Wire<'_>, meter: &mut Meter) -> Result<(String, Value), Malformed> {
     let mut reader = Reader(wire.bytes()?);
     let (mut key, mut entry) = (String::new(), None);
     while let Some((number, wire)) = reader.field()? {
         match number {
             1 => key = wire.text()?.to_owned(),
-            2 => entry = value(item, union, &wire, depth)?,
+            2 => entry = value(item, union, &wire, meter)?,
             _ => {}
         }
     }
@@ -157,7 +197,13 @@ fn map_entry(item: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -
 }
 
 /// One value; `None` for what JSON does not have at all, such as a zero time.
-fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Result<Option<Value>, Malformed> {
+fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, meter: &mut Meter) -> Result<Option<Value>, Malformed> {
+    if let Wire::Bytes(bytes) = wire
+        && !matches!(node.kind, Kind::Struct(_) | Kind::List(_))
+    {
+        // Base64 is a third longer.
+        meter.charge(limits::TEXT + bytes.len() + bytes.len() / 3)?;
+    }
     let read = match &node.kind {
         Kind::String => wire.text()?.into(),
         Kind::Bytes => BASE64_STANDARD.encode(wire.bytes()?).into(),
@@ -171,18 +217,20 @@ fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Re
         },
         Kind::Time => return time(wire.bytes()?, format_time),
         Kind::MicroTime => return time(wire.bytes()?, format_micro_time),
-        Kind::Any => return any(union, wire.bytes()?, depth),
+        Kind::Any => return any(union, wire.bytes()?, meter),
         Kind::Struct(definition) => {
             let mut object = Map::new();
-            message(wire.bytes()?, definition.get(), &[], depth + 1, &mut object)?;
+            message(wire.bytes()?, definition.get(), &[], meter, &mut object)?;
             object.into()
         }
         // A list in a map (`userInfo.extra`) is wrapped in a message.
         Kind::List(item) => {
             let (mut reader, mut items) = (Reader(wire.bytes()?), Vec::new());
+            meter.open()?;
             while let Some((_, wire)) = reader.field()? {
-                items.push(value(item, None, &wire, depth + 1)?.unwrap_or(Value::Null));
+                push_item(value(item, None, &wire, meter)?, meter, &mut items)?;
             }
+            meter.close();
             items.into()
         }
         Kind::Map(_) => return Err(Malformed),
@@ -191,12 +239,12 @@ fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, depth: usize) -> Re
 }
 
 /// JSON in a message of its own, or one of the unions.
-fn any(union: Option<Union>, bytes: &[u8], depth: usize) -> Result<Option<Value>, Malformed> {
+fn any(union: Option<Union>, bytes: &[u8], meter: &mut Meter) -> Result<Option<Value>, Malformed> {
     if let Some(union) = union {
-        return union.read(bytes, depth).map(Some);
+        return union.read(bytes, meter).map(Some);
     }
     match first(bytes)? {
-        Some(raw) => serde_json::from_slice(raw.bytes()?).map_err(|_| Malformed),
+        Some(raw) => parse_json(raw.bytes()?, meter).map(|raw| Some(raw.into_value())).map_err(|_| Malformed),
         None => Ok(None),
     }
 }

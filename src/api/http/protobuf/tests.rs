@@ -69,3 +69,45 @@ fn what_is_no_message_is_a_bad_request() {
     assert_eq!(to_json(&wrapped("v1", "Nonsense", b"")).expect_err("no such kind").code, 400);
     assert_eq!(to_json(&wrapped("v1", "Pod", &[0x0a, 0x7f])).expect_err("cut off").code, 400);
 }
+
+/// Appends a length-delimited field that may be long.
+fn put_long(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    wire::put_bytes(number, bytes, out);
+}
+
+fn pod_of(spec: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::new();
+    put_long(&mut raw, 2, spec);
+    unknown("v1", "Pod", &raw)
+}
+
+#[test]
+fn messages_that_hold_too_much_for_their_size_are_refused() {
+    // containers (2), each empty; tolerations' texts and packed numbers cost less and are counted too.
+    let empty = pod_of(&[0x12, 0x00].repeat(1 << 20));
+    assert_eq!(to_json(&empty).expect_err("a million containers").code, 413);
+    // imagePullSecrets (15) of one name each.
+    let small = pod_of(&[0x7a, 0x03, 0x0a, 0x01, b'x'].repeat(400_000));
+    assert_eq!(to_json(&small).expect_err("too many").code, 413);
+    let few = pod_of(&[0x12, 0x00].repeat(100));
+    assert!(to_json(&few).is_ok());
+}
+
+#[test]
+fn deep_messages_are_refused() {
+    // JSONSchemaProps.not (28) within each other.
+    let mut props = Vec::new();
+    for _ in 0..5000 {
+        let mut outer = Vec::new();
+        put_long(&mut outer, 28, &props);
+        props = outer;
+    }
+    let (mut validation, mut version, mut spec, mut raw) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    put_long(&mut validation, 1, &props);
+    put_long(&mut version, 4, &validation);
+    put_long(&mut spec, 7, &version);
+    put_long(&mut raw, 2, &spec);
+    let body = unknown("apiextensions.k8s.io/v1", "CustomResourceDefinition", &raw);
+    let status = to_json(&body).expect_err("too deep");
+    assert!(status.code == 400 && status.message.ends_with("exceeded max depth"), "{}", status.message);
+}

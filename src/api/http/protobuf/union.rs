@@ -6,7 +6,10 @@ use super::{
     decode, encode,
     wire::{Malformed, Reader, put_bytes, put_message, put_number},
 };
-use crate::schema::{Field, Schemas, Struct};
+use crate::{
+    meta::limits::{self, Meter},
+    schema::{Field, Schemas, Struct},
+};
 
 const PROPS: &str = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 
@@ -37,13 +40,19 @@ impl Union {
     }
 
     /// Reads the message of a union.
-    pub fn read(self, bytes: &[u8], depth: usize) -> Result<Value, Malformed> {
+    pub fn read(self, bytes: &[u8], meter: &mut Meter) -> Result<Value, Malformed> {
         let (mut reader, mut schema, mut items, mut flag) = (Reader(bytes), None, Vec::new(), false);
         while let Some((number, wire)) = reader.field()? {
             match (self, number) {
-                (Union::SchemaOrArray | Union::SchemaOrStrings, 1) | (Union::SchemaOrBool, 2) => schema = Some(read_schema(wire.bytes()?, depth)?),
-                (Union::SchemaOrArray, 2) => items.push(read_schema(wire.bytes()?, depth)?),
-                (Union::SchemaOrStrings, 2) => items.push(wire.text()?.into()),
+                (Union::SchemaOrArray | Union::SchemaOrStrings, 1) | (Union::SchemaOrBool, 2) => schema = Some(read_schema(wire.bytes()?, meter)?),
+                (Union::SchemaOrArray, 2) => {
+                    meter.charge(limits::ITEM + limits::OBJECT)?;
+                    items.push(read_schema(wire.bytes()?, meter)?);
+                }
+                (Union::SchemaOrStrings, 2) => {
+                    meter.charge(limits::ITEM)?;
+                    items.push(wire.text()?.into());
+                }
                 (Union::SchemaOrBool, 1) => flag = wire.number()? != 0,
                 _ => {}
             }
@@ -75,9 +84,9 @@ impl Union {
     }
 }
 
-fn read_schema(bytes: &[u8], depth: usize) -> Result<Value, Malformed> {
+fn read_schema(bytes: &[u8], meter: &mut Meter) -> Result<Value, Malformed> {
     let (definition, mut schema) = (Schemas::builtin().definition(PROPS).ok_or(Malformed)?, Map::new());
-    decode::message(bytes, &definition, &[], depth + 1, &mut schema)?;
+    decode::message(bytes, &definition, &[], meter, &mut schema)?;
     Ok(schema.into())
 }
 

@@ -1,5 +1,7 @@
 //! The wire: fields of messages, read and written.
 
+use crate::meta::limits::Excess;
+
 /// One field of a message on the wire.
 pub enum Wire<'a> {
     Number(u64),
@@ -10,6 +12,13 @@ pub enum Wire<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("the protobuf message is malformed")]
 pub struct Malformed;
+
+impl From<Excess> for Malformed {
+    /// The meter remembers what was exceeded.
+    fn from(_: Excess) -> Self {
+        Malformed
+    }
+}
 
 /// Reads fields off a message.
 pub struct Reader<'a>(pub &'a [u8]);

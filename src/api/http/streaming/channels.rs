@@ -6,12 +6,11 @@
 use std::{io, time::Duration};
 
 use actix_web::{
-    FromRequest, HttpResponse,
+    HttpResponse,
     rt::{spawn, time::timeout},
-    web,
 };
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, Session};
-use bytes::{Bytes, BytesMut};
+use actix_ws::{CloseCode, Session};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncWriteExt, WriteHalf, split},
     sync::{Mutex, Notify},
@@ -19,6 +18,7 @@ use tokio::{
 
 use super::{
     kind::V5,
+    pieces::{Piece, Pieces},
     spdy::{Frame, FrameReader, Writer},
     stream_options::StreamOptions,
     upgrade::{KubeletStream, StreamPlace},
@@ -32,8 +32,6 @@ const STATUS: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 
-/// Clients send stdin in pieces of 32 KiB.
-const LONGEST_MESSAGE: usize = 1 << 20;
 const LONGEST_STATUS: usize = 1 << 20;
 /// A client has this long to answer our close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,24 +41,21 @@ const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
 ///
 /// # Errors
 /// 400 when the handshake is malformed.
-pub async fn serve(mut request: ConnectRequest, place: StreamPlace, options: StreamOptions) -> Result<HttpResponse, Status> {
-    let payload = web::Payload::from_request(&request.request, &mut request.payload).await.map_err(Status::internal)?;
-    let (response, session, messages) =
-        actix_ws::handle_with_protocols(&request.request, payload, &[V5]).map_err(|error| Status::bad_request(error.to_string()))?;
-    let messages = messages.max_frame_size(LONGEST_MESSAGE).aggregate_continuations().max_continuation_size(LONGEST_MESSAGE);
-    spawn(run(session, messages, place, options));
+pub async fn serve(request: ConnectRequest, place: StreamPlace, options: StreamOptions) -> Result<HttpResponse, Status> {
+    let (response, session, pieces) = super::pieces::accept(request, Some(V5)).await?;
+    spawn(run(session, pieces, place, options));
     Ok(response)
 }
 
-async fn run(mut session: Session, mut messages: AggregatedMessageStream, place: StreamPlace, options: StreamOptions) {
-    let ended = match translate(&mut session, &mut messages, &place, &options).await {
+async fn run(mut session: Session, mut pieces: Pieces, place: StreamPlace, options: StreamOptions) {
+    let ended = match translate(&mut session, &mut pieces, &place, &options).await {
         Ok(Some(status)) => status,
         Ok(None) => return,
-        Err(status) => Bytes::from(status.to_json().to_string()),
+        Err(status) => Bytes::from(status.to_text()),
     };
     let told = session.binary(message(STATUS, &ended)).await.is_ok();
     if told && session.close(Some(CloseCode::Normal.into())).await.is_ok() {
-        let _ = timeout(CLOSE_TIMEOUT, async { while let Some(Ok(_)) = messages.recv().await {} }).await;
+        let _ = timeout(CLOSE_TIMEOUT, async { while let Ok(Some(_)) = pieces.next().await {} }).await;
     }
 }
 
@@ -86,12 +81,7 @@ fn channels(options: &StreamOptions) -> Vec<Channel> {
 }
 
 /// Translates until either side ends: the kubelet with a status, the client with nothing.
-async fn translate(
-    session: &mut Session,
-    messages: &mut AggregatedMessageStream,
-    place: &StreamPlace,
-    options: &StreamOptions,
-) -> Result<Option<Bytes>, Status> {
+async fn translate(session: &mut Session, pieces: &mut Pieces, place: &StreamPlace, options: &StreamOptions) -> Result<Option<Bytes>, Status> {
     let channels = channels(options);
     // Tells the client that the connection stands.
     let first = [STDOUT, STDERR, STATUS].into_iter().find(|number| channels.iter().any(|channel| channel.number == *number));
@@ -109,7 +99,7 @@ async fn translate(
     let outward = Outward { frames: FrameReader::new(input), session: session.clone(), channels: &channels, output: &output, ready: &ready };
     tokio::select! {
         status = outward.run() => status.map(Some).map_err(Status::internal),
-        ended = inward(messages, session, &channels, &output, &ready) => {
+        ended = inward(pieces, session, &channels, &output, &ready) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a client's stream broke");
             }
@@ -171,43 +161,61 @@ impl Outward<'_> {
 
 /// From the client to the kubelet, until the client closes.
 async fn inward(
-    messages: &mut AggregatedMessageStream,
+    pieces: &mut Pieces,
     session: &Session,
     channels: &[Channel],
     output: &Mutex<WriteHalf<KubeletStream>>,
     ready: &Notify,
 ) -> io::Result<()> {
     let mut session = session.clone();
+    let mut message = Message::default();
     // Data before a stream is taken would be lost.
     ready.notified().await;
-    while let Some(received) = messages.recv().await {
-        let data = match received.map_err(io::Error::other)? {
-            AggregatedMessage::Binary(data) => data,
-            AggregatedMessage::Text(text) => text.into_bytes(),
-            AggregatedMessage::Ping(data) => {
+    while let Some(piece) = pieces.next().await? {
+        let (begins, data) = match piece {
+            Piece::Data { begins, data, .. } => (begins, data),
+            Piece::Ping(data) => {
                 session.pong(&data).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
                 continue;
             }
-            AggregatedMessage::Pong(_) => continue,
-            AggregatedMessage::Close(_) => return Ok(()),
+            Piece::Pong => continue,
+            Piece::Close => return Ok(()),
         };
-        if let Some((number, data, fin)) = instruction(&data)
+        if begins {
+            message = Message::default();
+        }
+        if let Some((number, data, fin)) = message.instruction(data)
             && let Some(channel) = channels.iter().find(|channel| channel.number == number)
         {
-            send(output, &Writer::data_head(channel.stream, data.len(), fin), data).await?;
+            send(output, &Writer::data_head(channel.stream, data.len(), fin), &data).await?;
         }
     }
     Ok(())
 }
 
-/// What a client's message means: a channel it may write to, data, and whether the channel ends.
-fn instruction(message: &[u8]) -> Option<(u8, &[u8], bool)> {
-    match message {
-        [CLOSE, number @ (STDIN | RESIZE), ..] => Some((*number, &[], true)),
+/// What is known of the client's message so far.
+#[derive(Debug, Default)]
+struct Message {
+    channel: Option<u8>,
+}
+
+impl Message {
+    /// What the next piece of a message means: a channel that the client may write to, data, and whether the channel ends.
+    fn instruction(&mut self, mut data: Bytes) -> Option<(u8, Bytes, bool)> {
+        if self.channel.is_none() && data.has_remaining() {
+            self.channel = Some(data.get_u8());
+        }
         // An empty piece means nothing, yet some clients send one first.
-        [STDIN | RESIZE] => None,
-        [number @ (STDIN | RESIZE), data @ ..] => Some((*number, data, false)),
-        _ => None,
+        let first = *data.first()?;
+        match self.channel? {
+            CLOSE => {
+                // What else the message holds means nothing.
+                self.channel = Some(STATUS);
+                matches!(first, STDIN | RESIZE).then(|| (first, Bytes::new(), true))
+            }
+            number @ (STDIN | RESIZE) => Some((number, data, false)),
+            _ => None,
+        }
     }
 }
 
@@ -238,11 +246,18 @@ mod tests {
 
     #[test]
     fn clients_write_to_and_close_their_own_channels_only() {
-        assert_eq!(instruction(b"\x00hi"), Some((STDIN, &b"hi"[..], false)));
-        assert_eq!(instruction(b"\xff\x00"), Some((STDIN, &b""[..], true)));
-        assert_eq!(instruction(b"\x00"), None);
-        assert_eq!(instruction(b"\x01out"), None);
-        assert_eq!(instruction(b"\xff\x01"), None);
-        assert_eq!(instruction(b""), None);
+        let all = |pieces: &[&'static [u8]]| {
+            let mut message = Message::default();
+            pieces.iter().filter_map(|piece| message.instruction(Bytes::from_static(piece))).collect::<Vec<_>>()
+        };
+        let data = |text: &'static str| (STDIN, Bytes::from_static(text.as_bytes()), false);
+        assert_eq!(all(&[b"\x00hi"]), [data("hi")]);
+        assert_eq!(all(&[b"\x00", b"h", b"\x01"]), [data("h"), data("\u{1}")]);
+        for pieces in [&[&b"\xff\x00"[..]][..], &[b"\xff", b"\x00"], &[b"", b"\xff", b"", b"\x00\x04", b"\x00"]] {
+            assert_eq!(all(pieces), [(STDIN, Bytes::new(), true)], "{pieces:?}");
+        }
+        for pieces in [&[&b"\x00"[..]][..], &[b"\x01out"], &[b"\xff\x01"], &[b""], &[]] {
+            assert_eq!(all(pieces), [], "{pieces:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     backend,
     dialer::KubeletDialer,
     logs,
-    place::{self, KubeletAddress},
+    place::{self, Kubelet},
     remote,
 };
 use crate::{
@@ -35,6 +35,7 @@ impl KubeletConnect {
     #[must_use]
     pub fn reaching_loopback(mut self) -> Self {
         self.places.loopback = true;
+        self.places.dialer = self.places.dialer.reaching_loopback();
         self
     }
 }
@@ -76,9 +77,10 @@ impl Places {
     ///
     /// # Errors
     /// 404 when there is no such node.
-    pub fn kubelet(&self, node: &str) -> Result<KubeletAddress, Status> {
+    pub fn kubelet(&self, node: &str) -> Result<Kubelet, Status> {
         let nodes = GroupResource::new("", "nodes");
         let stored = self.listers.get(&nodes, &ObjectKey::new("", node)).ok_or_else(|| Status::not_found(&nodes, node))?;
-        place::kubelet_address(&*stored.typed::<Node>().map_err(Status::internal)?)
+        let address = place::kubelet_address(&*stored.typed::<Node>().map_err(Status::internal)?)?;
+        Ok(Kubelet { node: node.to_owned(), address })
     }
 }

@@ -1,4 +1,4 @@
-//! `pods/log`: asks the kubelet for a container's log and passes it on as it comes.
+//! `pods/log`: asks the kubelet for a container's log and passes it on as it comes, over a WebSocket where a client wants one.
 
 use actix_web::{HttpResponse, http::header};
 use bytes::Bytes;
@@ -8,8 +8,10 @@ use hyper::{Request, Response, body::Incoming};
 use super::{
     client,
     connect::Places,
+    kind::words,
     log_options::LogOptions,
-    place::{self, KubeletAddress},
+    log_socket,
+    place::{self, Kubelet},
 };
 use crate::{
     http::connect::ConnectRequest,
@@ -27,25 +29,28 @@ pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpRespo
     let options = LogOptions::parse(request.request.query_string(), &request.target.name)?;
     let pod = places.pod(&request.target)?;
     let container = place::choose_container(&pod, &options.container)?;
-    let mut response = HttpResponse::Ok();
-    response.insert_header((header::CONTENT_TYPE, "text/plain"));
     let node = place::node_name(&pod);
     if node.is_empty() {
-        return Ok(response.finish());
+        return Ok(HttpResponse::NoContent().finish());
     }
-    let address = places.kubelet(node)?;
+    let kubelet = places.kubelet(node)?;
     let path = format!("/containerLogs/{}/{}/{container}?{}", request.target.namespace, request.target.name, options.to_query());
-    let reply = ask(places, &address, &path).await?;
+    let reply = ask(places, &kubelet, &path).await?;
     if !reply.status().is_success() {
         return Err(refusal(reply, &request.target.name).await);
     }
-    Ok(response.streaming(reply.into_body().into_data_stream()))
+    if words(request.request.headers(), &header::UPGRADE).any(|word| word.eq_ignore_ascii_case("websocket")) {
+        return log_socket::serve(request, reply.into_body()).await;
+    }
+    let body = reply.into_body().into_data_stream();
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain")).streaming(body))
 }
 
-async fn ask(places: &Places, address: &KubeletAddress, path: &str) -> Result<Response<Incoming>, Status> {
-    let failed = |why: &dyn std::fmt::Display| Status::new(500, Reason::Unknown, format!("Get \"https://{}{path}\": {why}", address.authority()));
-    let stream = places.dialer.dial(address).await.map_err(|error| failed(&error))?;
-    let request = Request::get(path).header("host", address.authority()).body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+async fn ask(places: &Places, kubelet: &Kubelet, path: &str) -> Result<Response<Incoming>, Status> {
+    let authority = kubelet.address.authority();
+    let failed = |why: &dyn std::fmt::Display| Status::new(500, Reason::Unknown, format!("Get \"https://{authority}{path}\": {why}"));
+    let stream = places.dialer.dial(kubelet).await.map_err(|error| failed(&error))?;
+    let request = Request::get(path).header("host", &authority).body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
     client::exchange(stream, request).await.map_err(|error| failed(&error))
 }
 

@@ -10,7 +10,9 @@ pub mod connect;
 pub mod dialer;
 mod kind;
 pub mod log_options;
+mod log_socket;
 mod logs;
+mod pieces;
 pub mod place;
 mod proxy;
 mod remote;
@@ -22,4 +24,8 @@ pub mod upgrade;
 pub use connect::KubeletConnect;
 pub use dialer::KubeletDialer;
 pub use log_options::{LogOptions, LogStream};
+#[doc(hidden)]
+pub use pieces::{Piece, Pieces};
+#[doc(hidden)]
+pub use spdy::{Frame, FrameReader};
 pub use stream_options::{StreamOptions, escaped, query_values};

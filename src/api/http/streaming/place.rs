@@ -29,6 +29,14 @@ impl KubeletAddress {
     }
 }
 
+/// A node's kubelet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubelet {
+    /// The node whose certificate it must show.
+    pub node: String,
+    pub address: KubeletAddress,
+}
+
 /// The container that a request means; without a name the pod must have just one.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpRespo
     if node.is_empty() {
         return Err(place::no_host(name));
     }
-    let place = StreamPlace { dialer: places.dialer.clone(), address: places.kubelet(node)?, path };
+    let place = StreamPlace { dialer: places.dialer.clone(), kubelet: places.kubelet(node)?, path };
     match StreamKind::of(request.request.headers(), subresource)? {
         StreamKind::Channels => channels::serve(request, place, options).await,
         StreamKind::Tunnel(protocols) => tunnel::serve(request, place, &protocols).await,

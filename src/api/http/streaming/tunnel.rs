@@ -2,41 +2,38 @@
 
 use std::io;
 
-use actix_web::{FromRequest, HttpResponse, rt::spawn, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, Session};
+use actix_web::{HttpResponse, rt::spawn};
+use actix_ws::{CloseCode, Session};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
 use super::{
     kind::TUNNEL_PREFIX,
+    pieces::{Piece, Pieces, accept},
     proxy::refused,
     upgrade::{KubeletStream, StreamPlace},
 };
 use crate::{http::connect::ConnectRequest, status::Status};
 
-const LONGEST_MESSAGE: usize = 16 << 20;
 const CHUNK: usize = 32 << 10;
 
 /// Upgrades the kubelet's side first, then accepts the WebSocket.
 ///
 /// # Errors
 /// When the kubelet refuses, or the handshake is malformed.
-pub async fn serve(mut request: ConnectRequest, place: StreamPlace, protocols: &[String]) -> Result<HttpResponse, Status> {
+pub async fn serve(request: ConnectRequest, place: StreamPlace, protocols: &[String]) -> Result<HttpResponse, Status> {
     let (stream, chosen) = place.spdy(protocols).await.map_err(refused)?;
     let chosen = format!("{TUNNEL_PREFIX}{}", chosen.as_deref().or(protocols.first().map(String::as_str)).unwrap_or_default());
-    let payload = web::Payload::from_request(&request.request, &mut request.payload).await.map_err(Status::internal)?;
-    let (response, session, messages) =
-        actix_ws::handle_with_protocols(&request.request, payload, &[chosen.as_str()]).map_err(|error| Status::bad_request(error.to_string()))?;
-    let messages = messages.max_frame_size(LONGEST_MESSAGE).aggregate_continuations().max_continuation_size(LONGEST_MESSAGE);
-    spawn(run(stream, session, messages));
+    let (response, session, pieces) = accept(request, Some(&chosen)).await?;
+    spawn(run(stream, session, pieces));
     Ok(response)
 }
 
-async fn run(stream: KubeletStream, session: Session, mut messages: AggregatedMessageStream) {
+async fn run(stream: KubeletStream, session: Session, mut pieces: Pieces) {
     let (input, output) = split(stream);
     let ended = tokio::select! {
         ended = wrap(input, session.clone()) => ended,
-        ended = unwrap(&mut messages, session.clone(), output) => ended,
+        ended = unwrap(&mut pieces, session.clone(), output) => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnelled stream broke");
@@ -57,18 +54,18 @@ async fn wrap(mut input: impl AsyncRead + Unpin, mut session: Session) -> io::Re
     }
 }
 
-/// The client's messages as bytes.
-async fn unwrap(messages: &mut AggregatedMessageStream, mut session: Session, mut output: impl AsyncWrite + Unpin) -> io::Result<()> {
-    while let Some(received) = messages.recv().await {
-        match received.map_err(io::Error::other)? {
-            AggregatedMessage::Binary(data) => {
+/// The client's messages as bytes: where one ends means nothing.
+async fn unwrap(pieces: &mut Pieces, mut session: Session, mut output: impl AsyncWrite + Unpin) -> io::Result<()> {
+    while let Some(piece) = pieces.next().await? {
+        match piece {
+            Piece::Data { text: true, .. } => return Err(io::Error::new(io::ErrorKind::InvalidData, "a tunnel carries binary messages only")),
+            Piece::Data { data, .. } => {
                 output.write_all(&data).await?;
                 output.flush().await?;
             }
-            AggregatedMessage::Ping(data) => session.pong(&data).await.map_err(|_| io::ErrorKind::BrokenPipe)?,
-            AggregatedMessage::Text(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "a tunnel carries binary messages only")),
-            AggregatedMessage::Pong(_) => {}
-            AggregatedMessage::Close(_) => return Ok(()),
+            Piece::Ping(data) => session.pong(&data).await.map_err(|_| io::ErrorKind::BrokenPipe)?,
+            Piece::Pong => {}
+            Piece::Close => return Ok(()),
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
-use super::{client, dialer::DialError, dialer::KubeletDialer, place::KubeletAddress};
+use super::{client, dialer::DialError, dialer::KubeletDialer, place::Kubelet};
 
 /// The protocols a SPDY client offers, and the one the server chose.
 pub const STREAM_PROTOCOL: HeaderName = HeaderName::from_static(STREAM_PROTOCOL_NAME);
@@ -27,7 +27,7 @@ pub type KubeletStream = TokioIo<Upgraded>;
 #[derive(Clone)]
 pub struct StreamPlace {
     pub dialer: KubeletDialer,
-    pub address: KubeletAddress,
+    pub kubelet: Kubelet,
     /// Path and query at the kubelet.
     pub path: String,
 }
@@ -54,9 +54,9 @@ impl StreamPlace {
     pub async fn upgrade(&self, method: Method, headers: HeaderMap) -> Result<(KubeletStream, HeaderMap), UpgradeError> {
         let mut request = Request::builder().method(method).uri(&self.path).body(Empty::<Bytes>::new())?;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(HOST, HeaderValue::from_str(&self.address.authority()).map_err(hyper::http::Error::from)?);
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&self.kubelet.address.authority()).map_err(hyper::http::Error::from)?);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        let stream = self.dialer.dial(&self.address).await?;
+        let stream = self.dialer.dial(&self.kubelet).await?;
         let mut reply = client::exchange(stream, request).await?;
         if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refusal(reply).await);

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     auth::{Attributes, Authenticator, Authorizer, Credentials, Decision},
+    http::protobuf,
     meta::{Cause, Object, ObjectKey, Revision},
     resources::Registry,
     service::{Body, EventType, ListReply, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
@@ -80,6 +81,7 @@ impl FakeService {
         let value: Value = match body {
             Body::Json(bytes) => serde_json::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?,
             Body::Yaml(bytes) => serde_norway::from_slice(bytes).map_err(|error| Status::bad_request(error.to_string()))?,
+            Body::Protobuf(bytes) => protobuf::to_json(bytes)?,
             Body::Tree(tree) => tree.clone().into_value(),
         };
         let mut object = Object::from_value(value).ok_or_else(|| Status::bad_request("no object"))?;

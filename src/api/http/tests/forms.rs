@@ -13,7 +13,7 @@ const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 fn put(door: &Door, plural: &str, object: Value, event: EventType) {
     let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
     let resource = crate::ApiService::registry(&*door.service).by_resource(group, plural).expect("a built-in kind");
-    let target = Target { version: resource.storage_version.clone(), resource, namespace: "default".into(), name: "".into(), subresource: "".into() };
+    let target = Target { version: resource.storage.version.clone(), resource, namespace: "default".into(), name: "".into(), subresource: "".into() };
     door.service.put(&target, &Object::from_value(object).expect("an object"), event);
 }
 

@@ -4,8 +4,10 @@ mod audit;
 #[allow(dead_code, reason = "the benchmark uses more of it than the tests")]
 pub mod client;
 mod discovery;
+mod edge;
 pub mod fake;
 mod forms;
+mod handshakes;
 mod kubectl;
 mod metrics;
 mod protobuf;

@@ -294,12 +294,16 @@ async fn replies_tell_the_flow_schema_and_administrators_are_never_held_back() {
     });
     let listers = Arc::new(Fixed(objects.collect()));
     let door = Door::open(FakeService::new(), |options| {
-        options.flow = Some(Arc::new(flow::Classifier::new(listers)));
+        options.flow = Some(Arc::new(flow::Classifier::new(listers, 1)));
         options.max_in_flight = 1;
     });
-    let mut slow = door.connect(false).await;
     let bob = [("authorization", "Bearer bob")];
-    let waiting = tokio::spawn(async move { slow.send("GET", &format!("{MAPS}/slow?timeout=5s"), &bob, "").await });
+    let mut waiting = Vec::new();
+    // The seat of bob's level and those that other levels lend.
+    for _ in 0..6 {
+        let mut slow = door.connect(false).await;
+        waiting.push(tokio::spawn(async move { slow.send("GET", &format!("{MAPS}/slow?timeout=20s"), &bob, "").await }));
+    }
     let mut other = door.connect(false).await;
     let refused = loop {
         let reply = other.send("GET", &format!("{MAPS}/a"), &bob, "").await;
@@ -312,5 +316,5 @@ async fn replies_tell_the_flow_schema_and_administrators_are_never_held_back() {
     let mut admin = door.connect(true).await;
     let reply = admin.get(MAPS).await;
     assert_eq!((reply.status.as_u16(), reply.header("x-kubernetes-pf-prioritylevel-uid")), (200, "uid-of-exempt"));
-    waiting.abort();
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -1,5 +1,7 @@
 //! Server-side apply: the applied object is all that its manager wants; the rest is others' or goes.
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -15,11 +17,14 @@ use super::{
 };
 use crate::{
     meta::Object,
-    schema::{DecodeError, Schema, strict},
+    schema::{Schema, strict},
     status::{Reason, Status, StatusCause},
 };
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// No more conflicts are told one by one, nor beyond so much text of their paths.
+const MOST_CONFLICTS: usize = 1000;
+const MOST_CONFLICT_TEXT: usize = 64 << 10;
 /// Who owns the fields of an object that nobody tracked before its first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
@@ -105,7 +110,7 @@ impl Applier<'_> {
     fn run(&self, mut managed: ManagedFields, force: bool) -> Result<Result<Applied, Conflicts>, Status> {
         let node = &self.schema.root;
         let patch = value_of(self.patch);
-        let merged = merge(&value_of(self.live), &patch, node);
+        let merged = merge(value_of(self.live), &patch, node);
         let set = without_reset_fields(field_set(&patch, node), self.manager.subresource, self.schema);
         let entry = Entry { api_version: self.schema.gvk.api_version(), time: None, fields: set };
         let last = managed.entries.insert(self.key(), entry);
@@ -118,6 +123,7 @@ impl Applier<'_> {
         };
         let object = self.canonical(pruned)?;
         let difference = compare(self.live, &object, self.schema);
+        let differs = !difference.is_same();
         let changed = difference.added.union(&difference.modified);
         let key = self.key();
         let conflicts: Conflicts = managed
@@ -136,7 +142,7 @@ impl Applier<'_> {
             entry.fields = strip(std::mem::take(&mut entry.fields));
         }
         managed.entries.retain(|_, entry| !entry.fields.is_empty());
-        Ok(Ok((object, managed, !difference.is_same())))
+        Ok(Ok((object, managed, differs)))
     }
 
     /// Removes what the manager applied last time, does not apply now, and nobody else owns.
@@ -156,9 +162,7 @@ impl Applier<'_> {
         let object = Object::from_value(value).ok_or_else(|| Status::internal("an applied object is no object"))?;
         match self.schema.normalise(object) {
             Ok(decoded) => Ok(decoded.object),
-            Err(DecodeError::Syntax(why) | DecodeError::Type(why)) => {
-                Err(strict::cannot_be_handled(&self.schema.gvk.kind, &self.schema.gvk.version, why))
-            }
+            Err(error) => Err(strict::cannot_be_handled(&self.schema.gvk.kind, &self.schema.gvk.version, error)),
         }
     }
 
@@ -190,22 +194,30 @@ fn manager_text(key: &EntryKey) -> String {
     text
 }
 
+/// The 409 names each field, but no more of them than anybody reads: an object may have as many as it has bytes.
 fn conflict_status(conflicts: &Conflicts) -> Status {
-    let listed = conflicts.iter().flat_map(|(key, fields)| fields.paths().into_iter().map(move |path| (manager_text(key), path))).collect::<Vec<_>>();
-    let message = match listed.as_slice() {
-        [(manager, path)] => format!("Apply failed with 1 conflict: conflict with {manager}: {path}"),
-        _ => {
-            let mut lines = Vec::new();
-            for (key, fields) in conflicts {
-                lines.push(format!("conflicts with {}:", manager_text(key)));
-                lines.extend(fields.paths().iter().map(|path| format!("- {path}")));
+    let count: usize = conflicts.iter().map(|(_, fields)| fields.count()).sum();
+    let (mut causes, mut lines, mut room) = (Vec::new(), Vec::new(), MOST_CONFLICT_TEXT);
+    for (key, fields) in conflicts {
+        let manager = manager_text(key);
+        lines.push(format!("conflicts with {manager}:"));
+        // Beyond what is told there is nothing to do.
+        let _ = fields.each_path(&mut |field| {
+            if causes.len() == MOST_CONFLICTS || (room < field.len() && !causes.is_empty()) {
+                return ControlFlow::Break(());
             }
-            format!("Apply failed with {} conflicts: {}", listed.len(), lines.join("\n"))
-        }
+            room = room.saturating_sub(field.len());
+            lines.push(format!("- {field}"));
+            causes.push(StatusCause { reason: "FieldManagerConflict".into(), message: format!("conflict with {manager}"), field });
+            ControlFlow::Continue(())
+        });
+    }
+    if count > causes.len() {
+        lines.push(format!("- and {} more", count - causes.len()));
+    }
+    let message = match causes.as_slice() {
+        [one] if count == 1 => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
+        _ => format!("Apply failed with {count} conflicts: {}", lines.join("\n")),
     };
-    let causes = listed
-        .into_iter()
-        .map(|(manager, field)| StatusCause { reason: "FieldManagerConflict".into(), message: format!("conflict with {manager}"), field })
-        .collect();
     Status::new(409, Reason::Conflict, message).with_causes(causes)
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{element, set::FieldSet};
+use super::{
+    element,
+    set::{Branch, FieldSet},
+};
 use crate::{
     meta::Object,
     schema::{Kind, Node, Schema},
@@ -26,9 +29,8 @@ impl Comparison {
 
 /// Compares two objects of one kind; managedFields are left out.
 pub fn compare(old: &Object, new: &Object, schema: &Schema) -> Comparison {
-    let mut walk = Walk { found: Comparison::default(), path: Vec::new() };
-    walk.fields(Some(old.root()), Some(new.root()), &schema.root);
-    walk.found
+    let found = fields(Some(old.root()), Some(new.root()), &schema.root, Place::Root);
+    Comparison { added: found.added.below, modified: found.modified.below, removed: found.removed.below }
 }
 
 /// Whether a value is a container that is looked into: a granular map, struct or list that is not empty on both sides.
@@ -44,89 +46,101 @@ pub(super) fn is_granular(node: &Node, old: Option<&Value>, new: Option<&Value>)
     }
 }
 
-struct Walk {
-    found: Comparison,
-    path: Vec<Box<str>>,
+/// What differs at one place and below it. Made from the bottom up, as sets of fields are.
+#[derive(Default)]
+struct Found {
+    added: Branch,
+    modified: Branch,
+    removed: Branch,
 }
 
-impl Walk {
-    fn value(&mut self, old: Option<&Value>, new: Option<&Value>, node: &Node) {
-        if old == new {
-            return;
-        }
-        let granular = is_granular(node, old, new);
-        if granular {
-            match &node.kind {
-                Kind::List(item) => self.items(old, new, node, item),
-                _ => self.fields(old.and_then(Value::as_object), new.and_then(Value::as_object), node),
-            }
-        }
-        match (old, new) {
-            (None, _) => self.found.added.insert(&self.path),
-            (_, None) => self.found.removed.insert(&self.path),
-            _ if !granular => self.found.modified.insert(&self.path),
-            _ => {}
-        }
+impl Found {
+    /// Takes in what was found below an element.
+    fn take(&mut self, element: &str, below: Found) {
+        self.added.below.add(element, below.added);
+        self.modified.below.add(element, below.modified);
+        self.removed.below.add(element, below.removed);
     }
+}
 
-    fn descend(&mut self, element: Box<str>, old: Option<&Value>, new: Option<&Value>, node: Option<&Node>) {
-        let Some(node) = node else { return };
-        self.path.push(element);
-        self.value(old, new, node);
-        self.path.pop();
+/// Where fields stand, as far as it matters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    Metadata,
+    Elsewhere,
+}
+
+fn value(old: Option<&Value>, new: Option<&Value>, node: &Node, place: Place) -> Found {
+    if old == new {
+        return Found::default();
     }
-
-    fn fields(&mut self, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, node: &Node) {
-        for (name, left) in old.into_iter().flatten() {
-            let right = new.and_then(|fields| fields.get(name));
-            self.field(name, Some(left), right, node);
-        }
-        for (name, right) in new.into_iter().flatten() {
-            if old.is_none_or(|fields| !fields.contains_key(name)) {
-                self.field(name, None, Some(right), node);
-            }
-        }
+    let granular = is_granular(node, old, new);
+    let mut found = match &node.kind {
+        _ if !granular => Found::default(),
+        Kind::List(item) => items(old, new, node, item),
+        _ => fields(old.and_then(Value::as_object), new.and_then(Value::as_object), node, place),
+    };
+    match (old, new) {
+        (None, _) => found.added.member = true,
+        (_, None) => found.removed.member = true,
+        _ if !granular => found.modified.member = true,
+        _ => {}
     }
+    found
+}
 
-    fn field(&mut self, name: &str, old: Option<&Value>, new: Option<&Value>, node: &Node) {
-        let is_managed_fields = name == "managedFields" && matches!(self.path.as_slice(), [only] if **only == *"f:metadata");
-        if old == new || is_managed_fields {
+fn fields(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, node: &Node, place: Place) -> Found {
+    let mut found = Found::default();
+    let mut field = |name: &str, old: Option<&Value>, new: Option<&Value>| {
+        if old == new || (place == Place::Metadata && name == "managedFields") {
             return;
         }
         let element = element::field(name);
-        let child = element::child_node(node, &element);
-        self.descend(element, old, new, child);
+        let below = if place == Place::Root && name == "metadata" { Place::Metadata } else { Place::Elsewhere };
+        if let Some(child) = element::child_node(node, &element) {
+            found.take(&element, value(old, new, child, below));
+        }
+    };
+    for (name, left) in old.into_iter().flatten() {
+        field(name, Some(left), new.and_then(|fields| fields.get(name)));
     }
+    for (name, right) in new.into_iter().flatten() {
+        if old.is_none_or(|fields| !fields.contains_key(name)) {
+            field(name, None, Some(right));
+        }
+    }
+    found
+}
 
-    fn items(&mut self, old: Option<&Value>, new: Option<&Value>, node: &Node, item: &Node) {
-        let (old, new) = (index(old, node), index(new, node));
-        for (element, old) in &old {
-            let new = new.get(element).map_or(&[][..], Vec::as_slice);
-            self.item(element, old, new, item);
-        }
-        for (element, new) in &new {
-            if !old.contains_key(element) {
-                self.item(element, &[], new, item);
-            }
-        }
+fn items(old: Option<&Value>, new: Option<&Value>, node: &Node, item: &Node) -> Found {
+    let (old, new) = (index(old, node), index(new, node));
+    let mut found = Found::default();
+    for (element, old) in &old {
+        let new = new.get(element).map_or(&[][..], Vec::as_slice);
+        found.take(element, items_under(old, new, item));
     }
+    for (element, new) in new.iter().filter(|(element, _)| !old.contains_key(*element)) {
+        found.take(element, items_under(&[], new, item));
+    }
+    found
+}
 
-    /// Items under one key; more than one means duplicates, which are owned as a whole.
-    fn item(&mut self, element: &str, old: &[&Value], new: &[&Value], item: &Node) {
-        if old.len() <= 1 && new.len() <= 1 {
-            return self.descend(element.into(), old.first().copied(), new.first().copied(), Some(item));
-        }
-        if old == new {
-            return;
-        }
-        self.path.push(element.into());
-        match (old.len(), new.len()) {
-            (2.., 2..) => self.found.modified.insert(&self.path),
-            (2.., _) => self.found.removed.insert(&self.path),
-            _ => self.found.added.insert(&self.path),
-        }
-        self.path.pop();
+/// Items under one key; more than one means duplicates, which are owned as a whole.
+fn items_under(old: &[&Value], new: &[&Value], item: &Node) -> Found {
+    if old.len() <= 1 && new.len() <= 1 {
+        return value(old.first().copied(), new.first().copied(), item, Place::Elsewhere);
     }
+    let mut found = Found::default();
+    if old == new {
+        return found;
+    }
+    match (old.len(), new.len()) {
+        (2.., 2..) => found.modified.member = true,
+        (2.., _) => found.removed.member = true,
+        _ => found.added.member = true,
+    }
+    found
 }
 
 /// List items by element.

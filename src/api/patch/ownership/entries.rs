@@ -128,7 +128,7 @@ impl ManagedFields {
             if let Some(entry) = self.entries.remove(&key)
                 && let Some(ancient) = self.entries.get_mut(&bucket)
             {
-                ancient.fields = ancient.fields.union(&entry.fields);
+                ancient.fields.extend(&entry.fields);
                 ancient.time = entry.time;
                 count -= 1;
             }

@@ -8,16 +8,16 @@ use super::{compare::is_granular, element};
 use crate::schema::{Kind, Node};
 
 /// Merges `applied` into `live`. Items of merged lists keep the applied order where both have them.
-pub fn merge(live: &Value, applied: &Value, node: &Node) -> Value {
+pub fn merge(live: Value, applied: &Value, node: &Node) -> Value {
     merge_sides(Some(live), Some(applied), node).unwrap_or(Value::Null)
 }
 
-fn merge_sides(live: Option<&Value>, applied: Option<&Value>, node: &Node) -> Option<Value> {
-    if !is_granular(node, live, applied) || applied.is_some_and(Value::is_null) {
-        return applied.or(live).cloned();
+fn merge_sides(live: Option<Value>, applied: Option<&Value>, node: &Node) -> Option<Value> {
+    if !is_granular(node, live.as_ref(), applied) || applied.is_some_and(Value::is_null) {
+        return applied.cloned().or(live);
     }
     match &node.kind {
-        Kind::List(item) => Some(Value::Array(merge_lists(list(live), list(applied), node, item))),
+        Kind::List(item) => Some(Value::Array(merge_lists(list(live.as_ref()), list(applied), node, item))),
         _ => Some(Value::Object(merge_maps(live, applied, node))),
     }
 }
@@ -26,12 +26,15 @@ fn list(side: Option<&Value>) -> &[Value] {
     side.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn merge_maps(live: Option<&Value>, applied: Option<&Value>, node: &Node) -> Map<String, Value> {
-    let mut merged = live.and_then(Value::as_object).cloned().unwrap_or_default();
+fn merge_maps(live: Option<Value>, applied: Option<&Value>, node: &Node) -> Map<String, Value> {
+    let mut merged = match live {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
     for (name, value) in applied.and_then(Value::as_object).into_iter().flatten() {
         let child = element::child_node(node, &element::field(name));
         let value = match child {
-            Some(child) => merge_sides(merged.get(name), Some(value), child),
+            Some(child) => merge_sides(merged.remove(name), Some(value), child),
             None => Some(value.clone()),
         };
         if let Some(value) = value {
@@ -48,7 +51,7 @@ fn merge_lists(live: &[Value], applied: &[Value], node: &Node, item: &Node) -> V
     let live_at = live_keys.iter().enumerate().map(|(at, key)| (&**key, at)).collect::<BTreeMap<_, _>>();
     let applied_at = applied_keys.iter().enumerate().map(|(at, key)| (&**key, at)).collect::<BTreeMap<_, _>>();
     let both = |key: &str| {
-        let old = live_at.get(key).map(|at| &live[*at]);
+        let old = live_at.get(key).map(|at| live[*at].clone());
         merge_sides(old, applied_at.get(key).map(|at| &applied[*at]), item)
     };
     let mut shared = applied_keys.iter().map(|key| &**key).filter(|key| live_at.contains_key(key)).peekable();

@@ -10,6 +10,7 @@ mod entries;
 mod fieldset;
 mod merge;
 mod remove;
+mod repeated;
 mod set;
 mod update;
 
@@ -17,6 +18,7 @@ pub use apply::apply;
 pub use compare::{Comparison, compare};
 pub use entries::{Entry, ManagedFields, Operation};
 pub use fieldset::field_set;
+pub(crate) use repeated::repeated;
 pub use set::FieldSet;
 pub use update::track_update;
 

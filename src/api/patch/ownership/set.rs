@@ -1,6 +1,6 @@
 //! Sets of field paths, in the shape of FieldsV1: a tree of path elements in their encoded form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use serde_json::{Map, Value};
 
@@ -15,13 +15,13 @@ pub struct FieldSet {
 
 /// An element: whether the path that ends here is in the set, and what is below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Branch {
-    member: bool,
-    below: FieldSet,
+pub(super) struct Branch {
+    pub member: bool,
+    pub below: FieldSet,
 }
 
 impl Branch {
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 }
@@ -68,7 +68,23 @@ impl FieldSet {
         self.children.values().all(Branch::is_empty)
     }
 
-    pub fn insert(&mut self, path: &[Box<str>]) {
+    /// Adds what is below an element.
+    pub(super) fn add(&mut self, element: &str, branch: Branch) {
+        if branch.is_empty() {
+            return;
+        }
+        match self.children.get_mut(element) {
+            Some(mine) => {
+                mine.member |= branch.member;
+                mine.below.extend(&branch.below);
+            }
+            None => {
+                self.children.insert(element.into(), branch);
+            }
+        }
+    }
+
+    fn insert(&mut self, path: &[Box<str>]) {
         let Some((first, rest)) = path.split_first() else { return };
         let branch = self.children.entry(first.clone()).or_default();
         if rest.is_empty() {
@@ -88,14 +104,25 @@ impl FieldSet {
         self.children.get(element).map(|branch| &branch.below).filter(|below| !below.is_empty())
     }
 
-    pub fn union(&self, other: &FieldSet) -> FieldSet {
-        let mut result = self.clone();
+    /// This set with all members of the other.
+    pub fn union(mut self, other: &FieldSet) -> FieldSet {
+        self.extend(other);
+        self
+    }
+
+    /// Takes in all members of the other set; what is there already costs nothing.
+    pub fn extend(&mut self, other: &FieldSet) {
         for (element, branch) in &other.children {
-            let mine = result.children.entry(element.clone()).or_default();
-            mine.member |= branch.member;
-            mine.below = mine.below.union(&branch.below);
+            match self.children.get_mut(element) {
+                Some(mine) => {
+                    mine.member |= branch.member;
+                    mine.below.extend(&branch.below);
+                }
+                None => {
+                    self.children.insert(element.clone(), branch.clone());
+                }
+            }
         }
-        result
     }
 
     /// Members of this set that are not members of the other; paths below a removed member stay.
@@ -149,21 +176,23 @@ impl FieldSet {
         result
     }
 
-    /// Every member's path, as messages show it: `.spec.containers[name="web"].image`.
-    pub fn paths(&self) -> Vec<String> {
-        let mut paths = Vec::new();
-        self.collect("", &mut paths);
-        paths
+    /// How many members there are.
+    pub fn count(&self) -> usize {
+        self.children.values().map(|branch| usize::from(branch.member) + branch.below.count()).sum()
     }
 
-    fn collect(&self, prefix: &str, paths: &mut Vec<String>) {
-        for (element, branch) in &self.children {
-            if branch.member {
-                paths.push(format!("{prefix}{}", element::display(element)));
-            }
+    /// The members' paths, as messages show them, until `take` has enough of them: `.spec.containers[name="web"].image`.
+    pub fn each_path(&self, take: &mut dyn FnMut(String) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.walk("", take)
+    }
+
+    fn walk(&self, prefix: &str, take: &mut dyn FnMut(String) -> ControlFlow<()>) -> ControlFlow<()> {
+        for (element, _) in self.children.iter().filter(|(_, branch)| branch.member) {
+            take(format!("{prefix}{}", element::display(element)))?;
         }
-        for (element, branch) in &self.children {
-            branch.below.collect(&format!("{prefix}{}", element::display(element)), paths);
+        for (element, branch) in self.children.iter().filter(|(_, branch)| !branch.below.is_empty()) {
+            branch.below.walk(&format!("{prefix}{}", element::display(element)), take)?;
         }
+        ControlFlow::Continue(())
     }
 }

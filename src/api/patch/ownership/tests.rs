@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    growth::assert_linear,
     meta::{GroupVersionKind, Object},
     patch::decode_apply,
     schema::{Schema, Schemas},
@@ -287,4 +288,68 @@ mod laws {
             prop_assert_eq!(FieldSet::from_fields(&set.to_fields()).expect("FieldsV1"), set);
         }
     }
+}
+
+/// A config map with `count` managers, each with a field of its own.
+fn many_managers(count: usize, operation: &str) -> Object {
+    let name = |at: usize| format!("k{at}");
+    let entry = |at: usize| {
+        json!({"manager": format!("m{at}"), "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z",
+            "fieldsV1": {"f:data": {format!("f:{}", name(at)): {}}}})
+    };
+    let data: serde_json::Map<_, _> = (0..count).map(|at| (name(at), "v".into())).collect();
+    let entries = (0..count).map(entry).collect::<Vec<_>>();
+    object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "managedFields": entries}, "data": data}))
+}
+
+#[test]
+fn many_managers_are_tracked_and_applied_beside_in_linear_time() {
+    let schema = schema("", "ConfigMap");
+    for operation in ["Update", "Apply"] {
+        assert_linear(
+            300,
+            |count| many_managers(count, operation),
+            |old| {
+                let mut new = old.clone();
+                new.set(&["data", "k1"], "w");
+                track_update(Some(old), &mut new, by("me"), &schema, at(1));
+                let kept = new.list(&["metadata", "managedFields"]).len();
+                assert!(if operation == "Update" { kept <= 10 } else { kept > 100 }, "{kept}");
+            },
+        );
+        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k1": "w"}});
+        assert_linear(
+            300,
+            |count| many_managers(count, operation),
+            |old| {
+                applied(Some(old), &patch, "me", true, 1).expect("applies");
+            },
+        );
+    }
+}
+
+#[test]
+fn long_lists_are_applied_in_linear_time() {
+    let pod = |count: usize, value: &str| {
+        let env = (0..count).map(|at| json!({"name": format!("V{at}"), "value": value})).collect::<Vec<_>>();
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i", "env": env}]}})
+    };
+    let input = |count: usize| (applied(None, &pod(count, "1"), "me", false, 0).expect("applies"), pod(count, "2"));
+    assert_linear(200, input, |(old, patch)| {
+        applied(Some(old), patch, "me", false, 1).expect("applies");
+    });
+}
+
+#[test]
+fn long_names_are_not_copied_for_each_field_below_them() {
+    let pod = |count: usize| {
+        let env = (0..count).map(|at| json!({"name": format!("V{at}"), "value": "1"})).collect::<Vec<_>>();
+        let container = json!({"name": "c".repeat(100 * count), "image": "i", "env": env});
+        object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [container]}}))
+    };
+    let schema = schema("", "Pod");
+    assert_linear(200, pod, |pod| {
+        let set = field_set(&pod.clone().into_value(), &schema.root);
+        assert_eq!(compare(&object(json!({})), pod, &schema).added.below("f:spec").is_some(), set.below("f:spec").is_some());
+    });
 }

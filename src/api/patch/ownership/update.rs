@@ -68,13 +68,13 @@ pub(super) fn advance(
     }
     let changed = without_reset_fields(difference.added.union(&difference.modified), manager.subresource, schema);
     let removed = without_reset_fields(difference.removed, manager.subresource, schema);
-    managed.take(&changed.union(&removed), None);
+    managed.take(&removed.union(&changed), None);
     let mine = strip(changed);
     if !mine.is_empty() {
         let api_version = schema.gvk.api_version();
         let key = EntryKey::new(manager.name, Operation::Update, &api_version, manager.subresource);
         let entry = managed.entries.entry(key).or_insert_with(|| Entry { api_version, time: None, fields: FieldSet::default() });
-        entry.fields = entry.fields.union(&mine);
+        entry.fields.extend(&mine);
         entry.time = Some(now);
     }
     managed.cap();

@@ -1,38 +1,74 @@
-//! Merging and ordering lists of strategic merge patches.
+//! Merging and ordering lists of strategic merge patches. Items are found by an index: lists of users may be long.
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::{PATCH, StrategicError, merge_map, plain};
 use crate::schema::Node;
 
+/// Where the items of a list stand: by their merge key, or by themselves where they have none. The first of equals counts.
+#[derive(Clone, Debug, Default)]
+pub struct Positions(HashMap<Value, usize>);
+
+impl Positions {
+    pub fn of(items: &[Value], key: Option<&str>) -> Self {
+        let mut positions = HashMap::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            if let Some(identity) = identity(item, key)
+                && !positions.contains_key(identity)
+            {
+                positions.insert(identity.clone(), at);
+            }
+        }
+        Positions(positions)
+    }
+
+    fn get(&self, item: &Value, key: Option<&str>) -> Option<usize> {
+        self.0.get(identity(item, key)?).copied()
+    }
+}
+
+/// What tells an item from others.
+fn identity<'a>(item: &'a Value, key: Option<&str>) -> Option<&'a Value> {
+    match key {
+        Some(key) => item.get(key),
+        None => Some(item),
+    }
+}
+
 /// Merges two lists by the merge key of `node`, or as sets of scalars.
 pub fn merge(original: Vec<Value>, patch: Vec<Value>, node: Option<&Node>, name: &str) -> Result<Vec<Value>, StrategicError> {
     if original.iter().chain(&patch).any(Value::is_array) {
         return Err(StrategicError::ListOfLists);
     }
-    let server_order = original.clone();
     if !original.iter().chain(&patch).any(Value::is_object) {
+        let server_order = Positions::of(&original, None);
+        let mut known: HashSet<Value> = original.iter().cloned().collect();
         let mut merged = original;
-        for item in &patch {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        merged.extend(patch.iter().filter(|item| known.insert((*item).clone())).cloned());
         return Ok(arrange(merged, &patch, &server_order, None));
     }
     let key = node.and_then(|node| node.merge_key.as_deref()).ok_or_else(|| StrategicError::KeylessList(name.to_owned()))?;
+    let server_order = Positions::of(&original, Some(key));
     let (mut merged, items) = directives(original, patch, key)?;
+    let Positions(mut slots) = Positions::of(&merged, Some(key));
     let element = node.and_then(Node::element);
     for item in &items {
         let value = key_of(item, key)?;
         let Value::Object(new) = item.clone() else { return Err(StrategicError::NoMap(name.to_owned())) };
-        match merged.iter_mut().find(|old| old.get(key) == Some(value)) {
-            Some(slot) => {
-                if let Value::Object(old) = slot.take() {
-                    *slot = Value::Object(merge_map(old, new, element)?);
+        match slots.get(value) {
+            Some(at) => {
+                if let Value::Object(old) = merged[*at].take() {
+                    merged[*at] = Value::Object(merge_map(old, new, element)?);
                 }
             }
-            None => merged.extend(plain(Value::Object(new))),
+            None => {
+                if let Some(added) = plain(Value::Object(new)) {
+                    slots.insert(value.clone(), merged.len());
+                    merged.push(added);
+                }
+            }
         }
     }
     Ok(arrange(merged, &items, &server_order, Some(key)))
@@ -41,18 +77,21 @@ pub fn merge(original: Vec<Value>, patch: Vec<Value>, node: Option<&Node>, name:
 /// Carries out `$patch: delete` and `$patch: replace` items; returns what is left of both lists.
 fn directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), StrategicError> {
     let mut items = Vec::new();
+    let mut unwanted = HashSet::new();
     let mut replace = false;
     for item in patch {
         match item.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
             None => items.push(item),
             Some("delete") => {
-                let value = key_of(&item, key)?;
-                original.retain(|old| old.get(key) != Some(value));
+                unwanted.insert(key_of(&item, key)?.clone());
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(StrategicError::MergeDirective),
             Some(other) => return Err(StrategicError::UnknownDirective(other.to_owned(), item.to_string())),
         }
+    }
+    if !unwanted.is_empty() {
+        original.retain(|old| old.get(key).is_none_or(|value| !unwanted.contains(value)));
     }
     Ok(if replace { (items, Vec::new()) } else { (original, items) })
 }
@@ -61,31 +100,29 @@ fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, StrategicError> {
     item.get(key).ok_or_else(|| StrategicError::NoMergeKey(item.to_string(), key.to_owned()))
 }
 
-/// Where an item stands in `order`, by key or as a whole.
-fn position(order: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
-    order.iter().position(|other| match key {
-        Some(key) => other.get(key).is_some() && other.get(key) == item.get(key),
-        None => other == item,
-    })
+/// An item with its places in the wanted and in the server's order.
+struct Placed {
+    wanted: Option<usize>,
+    server: Option<usize>,
+    item: Value,
 }
 
 /// Items that `order` names take its order; the others keep the server's, and the server's order decides how both mesh.
-pub fn arrange(items: Vec<Value>, order: &[Value], server_order: &[Value], key: Option<&str>) -> Vec<Value> {
-    let (mut named, mut others): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| position(order, item, key).is_some());
-    named.sort_by_key(|item| position(order, item, key));
-    others.sort_by_key(|item| position(server_order, item, key));
+pub fn arrange(items: Vec<Value>, order: &[Value], server_order: &Positions, key: Option<&str>) -> Vec<Value> {
+    let order = Positions::of(order, key);
+    let place = |item: Value| Placed { wanted: order.get(&item, key), server: server_order.get(&item, key), item };
+    let (mut named, mut others): (Vec<_>, Vec<_>) = items.into_iter().map(place).partition(|placed| placed.wanted.is_some());
+    named.sort_by_key(|placed| placed.wanted);
+    others.sort_by_key(|placed| placed.server);
     let mut arranged = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     while let (Some(left), Some(right)) = (others.peek(), named.peek()) {
-        let before = match (position(server_order, left, key), position(server_order, right, key)) {
-            (Some(left), Some(right)) => left < right,
-            _ => false,
-        };
+        let before = matches!((left.server, right.server), (Some(left), Some(right)) if left < right);
         arranged.extend(if before { others.next() } else { named.next() });
     }
     arranged.extend(others);
     arranged.extend(named);
-    arranged
+    arranged.into_iter().map(|placed| placed.item).collect()
 }
 
 /// The items of a patch must come in the order that `$setElementOrder` states.
@@ -98,7 +135,8 @@ pub fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Resul
         if let Some(key) = key {
             key_of(item, key)?;
         }
-        if !rest.any(|other| position(std::slice::from_ref(other), item, key).is_some()) {
+        let wanted = identity(item, key);
+        if !rest.any(|other| identity(other, key) == wanted && wanted.is_some()) {
             return Err(StrategicError::OrderMismatch(Value::from(patch.to_vec()).to_string(), Value::from(order.to_vec()).to_string()));
         }
     }

@@ -3,8 +3,11 @@
 
 mod list;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
+use self::list::Positions;
 use super::rejected;
 use crate::{schema::Node, status::Status};
 
@@ -70,6 +73,7 @@ pub(super) fn merge_map(
         match name.strip_prefix(DELETE_PRIMITIVES) {
             Some(name) => {
                 if let (Some(Value::Array(items)), Value::Array(unwanted)) = (original.get_mut(name), &value) {
+                    let unwanted: HashSet<&Value> = unwanted.iter().collect();
                     items.retain(|item| !unwanted.contains(item));
                 }
             }
@@ -134,7 +138,8 @@ fn is_directive(name: &str) -> bool {
 fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), StrategicError> {
     let Some(listed) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let listed = listed.as_array().ok_or(StrategicError::RetainKeys)?;
-    let is_listed = |name: &str| listed.iter().any(|key| key == name);
+    let listed: HashSet<&str> = listed.iter().filter_map(Value::as_str).collect();
+    let is_listed = |name: &str| listed.contains(name);
     if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !is_listed(name)) {
         return Err(StrategicError::RetainKeys);
     }
@@ -155,7 +160,7 @@ fn ordered_lists(original: &mut Map<String, Value>, patch: &mut Map<String, Valu
             (old, new) => (old, new),
         };
         list::check_order(new.as_deref().unwrap_or_default(), &order, key)?;
-        let server_order = old.clone().unwrap_or_default();
+        let server_order = Positions::of(old.as_deref().unwrap_or_default(), key);
         let merged = match (old, new) {
             (Some(old), Some(new)) if child.is_some_and(|child| child.patch.merge) => list::merge(old, new, child, name)?,
             (_, Some(new)) => new.into_iter().filter_map(plain).collect(),

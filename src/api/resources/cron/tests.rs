@@ -65,3 +65,13 @@ fn what_is_wrong_is_said_in_upstreams_words() {
         assert_eq!(parse(text), Err(error.to_owned()), "{text}");
     }
 }
+
+#[test]
+fn a_schedule_without_a_minute_or_an_hour_never_comes_and_costs_nothing_to_ask() {
+    for text in [", * * * *", "* ,, * * *", "* * , , ,"] {
+        let schedule = parse(text).expect("upstream takes it");
+        let begun = std::time::Instant::now();
+        assert_eq!(schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None, "{text}");
+        assert!(begun.elapsed() < std::time::Duration::from_millis(500), "{text} took {:?}", begun.elapsed());
+    }
+}

@@ -10,9 +10,25 @@ use crate::{
         printing::{age, integer, name, non_empty, selector_text, string},
         resource::age_of,
         tree::{Fields, child, descend, each, fill},
+        validation::admission,
     },
     status::FieldError,
 };
+
+/// Names that end so are for configurations in files, which an API server with that feature reads for itself.
+const STATIC_SUFFIX: &str = ".static.k8s.io";
+
+/// A warning about a name that is reserved.
+fn static_name(object: &Object) -> Vec<String> {
+    let why = "are reserved for static manifest-based configurations and cannot be managed via the API";
+    let reserved = object.name().ends_with(STATIC_SUFFIX);
+    reserved.then(|| format!("metadata.name: names ending with {STATIC_SUFFIX:?} {why}")).into_iter().collect()
+}
+
+/// Whether a policy or binding may refuse requests; others may change them.
+fn is_validating(object: &Object) -> bool {
+    object.kind().starts_with("Validating")
+}
 
 /// The rules of mutating and validating webhook configurations.
 #[derive(Default)]
@@ -44,7 +60,15 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        crate::resources::validation::admission::webhooks(object)
+        admission::webhooks(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        admission::webhooks_update(new, old)
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        static_name(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -84,7 +108,7 @@ impl Strategy for AdmissionPolicy {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         object.remove(&["status"]);
-        if object.kind().starts_with("Validating") {
+        if is_validating(object) {
             object.set(&["status"], json!({}));
         }
     }
@@ -98,6 +122,18 @@ impl Strategy for AdmissionPolicy {
 
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        policy(object, None)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { admission::policy_status(new) } else { policy(new, Some(old)) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        static_name(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -119,6 +155,10 @@ impl Strategy for AdmissionPolicy {
     }
 }
 
+fn policy(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
+    if is_validating(object) { admission::validating_policy(object, old) } else { admission::mutating_policy(object, old) }
+}
+
 /// The rules of bindings of admission policies.
 #[derive(Default)]
 pub struct AdmissionBinding;
@@ -134,6 +174,14 @@ impl Strategy for AdmissionBinding {
 
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        if is_validating(object) { admission::validating_binding(object) } else { admission::mutating_binding(object) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        static_name(object)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,8 +1,11 @@
 //! Horizontal pod autoscalers, stored as `autoscaling/v2`, served as `v1` too.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::split_update;
+use super::{
+    autoscaler_v1::{cpu_metric, downgrade, upgrade},
+    split_update,
+};
 use crate::{
     meta::{Clock, GroupVersion, Object},
     resources::{
@@ -10,15 +13,10 @@ use crate::{
         printing::{age, name, string},
         resource::age_of,
         tree::{Fields, at, child, fill, text},
+        validation::autoscaler,
     },
     status::FieldError,
 };
-
-/// What v1 has no fields for travels in annotations.
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 
 /// The rules of horizontal pod autoscalers.
 #[derive(Default)]
@@ -59,27 +57,11 @@ impl Strategy for HorizontalPodAutoscaler {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        let (min, max) = (object.int(&["spec", "minReplicas"]).unwrap_or(1), object.int(&["spec", "maxReplicas"]).unwrap_or(0));
-        let mut errors = Vec::new();
-        if min < 1 {
-            errors.push(FieldError::invalid("spec.minReplicas", min, "must be greater than or equal to 1"));
-        }
-        if max < 1 {
-            errors.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than 0"));
-        }
-        if max < min {
-            errors.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`"));
-        }
-        for field in ["kind", "name"] {
-            if object.str(&["spec", "scaleTargetRef", field]).is_empty() {
-                errors.push(FieldError::required(format!("spec.scaleTargetRef.{field}"), ""));
-            }
-        }
-        errors
+        autoscaler::check(object, None)
     }
 
-    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { self.validate_create(new) }
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { autoscaler::status(new) } else { autoscaler::check(new, Some(old)) }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -109,10 +91,6 @@ impl Strategy for HorizontalPodAutoscaler {
     }
 }
 
-fn cpu_metric(utilization: i64) -> Value {
-    json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": utilization}}})
-}
-
 fn default_rules(behavior: &mut Fields, direction: &str, policies: &[Value], stabilization: Option<i64>) {
     fill(behavior, direction, json!({}));
     let Some(rules) = child(behavior, direction) else { return };
@@ -120,71 +98,6 @@ fn default_rules(behavior: &mut Fields, direction: &str, policies: &[Value], sta
     fill(rules, "policies", json!(policies));
     if let Some(seconds) = stabilization {
         fill(rules, "stabilizationWindowSeconds", seconds);
-    }
-}
-
-fn is_cpu_utilization(metric: &Value) -> bool {
-    text(metric, &["resource", "name"]) == "cpu" && at(metric, &["resource", "target", "averageUtilization"]).is_number()
-}
-
-/// v1 → v2.
-fn upgrade(object: &mut Object) {
-    let mut metrics: Vec<Value> = take_annotation(object, METRICS).and_then(|value| value.as_array().cloned()).unwrap_or_default();
-    if let Some(percent) = object.remove(&["spec", "targetCPUUtilizationPercentage"]).and_then(|value| value.as_i64()) {
-        metrics.insert(0, cpu_metric(percent));
-    }
-    if !metrics.is_empty() {
-        object.set(&["spec", "metrics"], metrics);
-    }
-    if let Some(behavior) = take_annotation(object, BEHAVIOR) {
-        object.set(&["spec", "behavior"], behavior);
-    }
-    let percent = object.remove(&["status", "currentCPUUtilizationPercentage"]).and_then(|value| value.as_i64());
-    let mut current: Vec<Value> = take_annotation(object, CURRENT_METRICS).and_then(|value| value.as_array().cloned()).unwrap_or_default();
-    if let Some(percent) = percent {
-        current.insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}));
-    }
-    if !current.is_empty() {
-        object.set(&["status", "currentMetrics"], current);
-    }
-    if let Some(conditions) = take_annotation(object, CONDITIONS) {
-        object.set(&["status", "conditions"], conditions);
-    }
-}
-
-/// v2 → v1.
-fn downgrade(object: &mut Object) {
-    let mut metrics = object.remove(&["spec", "metrics"]).and_then(|value| value.as_array().cloned()).unwrap_or_default();
-    if let Some(index) = metrics.iter().position(is_cpu_utilization) {
-        let percent = at(&metrics.remove(index), &["resource", "target", "averageUtilization"]).clone();
-        object.set(&["spec", "targetCPUUtilizationPercentage"], percent);
-    }
-    put_annotation(object, METRICS, (!metrics.is_empty()).then_some(Value::Array(metrics)));
-    let behavior = object.remove(&["spec", "behavior"]);
-    put_annotation(object, BEHAVIOR, behavior);
-    let mut current = object.remove(&["status", "currentMetrics"]).and_then(|value| value.as_array().cloned()).unwrap_or_default();
-    let is_cpu =
-        |metric: &Value| text(metric, &["resource", "name"]) == "cpu" && at(metric, &["resource", "current", "averageUtilization"]).is_number();
-    if let Some(index) = current.iter().position(is_cpu) {
-        let percent = at(&current.remove(index), &["resource", "current", "averageUtilization"]).clone();
-        object.set(&["status", "currentCPUUtilizationPercentage"], percent);
-    }
-    put_annotation(object, CURRENT_METRICS, (!current.is_empty()).then_some(Value::Array(current)));
-    let conditions = object.remove(&["status", "conditions"]);
-    put_annotation(object, CONDITIONS, conditions);
-}
-
-fn take_annotation(object: &mut Object, key: &str) -> Option<Value> {
-    let text = object.remove(&["metadata", "annotations", key])?;
-    if object.get(&["metadata", "annotations"]).and_then(Value::as_object).is_some_and(Map::is_empty) {
-        object.remove(&["metadata", "annotations"]);
-    }
-    serde_json::from_str(text.as_str()?).ok()
-}
-
-fn put_annotation(object: &mut Object, key: &str, value: Option<Value>) {
-    if let Some(value) = value.filter(|value| !value.is_null()) {
-        object.set(&["metadata", "annotations", key], value.to_string());
     }
 }
 

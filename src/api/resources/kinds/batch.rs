@@ -10,7 +10,7 @@ use crate::{
         printing::{age, boolean, container_cells, container_columns, elapsed, integer, name, or_none, selector_or_none, since, string, wide},
         resource::age_of,
         tree::{at, descend, each, fill, items, text},
-        validation::{cron_job, job, job_status},
+        validation::{cron_job, job, job_status, warnings},
     },
     status::FieldError,
 };
@@ -67,6 +67,14 @@ impl Strategy for Job {
 
     fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
         (path == "status.successful").then(|| number_field(object, &["status", "succeeded"]))?
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "Pod names and hostnames")
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::job("spec", object.get(&["spec"]).unwrap_or(&Value::Null))
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -193,6 +201,14 @@ impl Strategy for CronJob {
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         if subresource == "status" { Vec::new() } else { cron_job::cron_job_update(new, old) }
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "Pod names and hostnames")
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::cron_job(object)
     }
 
     fn columns(&self) -> Vec<Column> {

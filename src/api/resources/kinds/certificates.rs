@@ -1,6 +1,6 @@
 //! Certificate signing requests.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -127,10 +127,12 @@ fn keep_verdicts(new: &mut Object, old: &Object) {
 /// New conditions get their times.
 fn stamp_conditions(new: &mut Object, old: &Object, clock: &dyn Clock) {
     let now = crate::meta::time::format_time(clock.now());
-    let before = old.list(&["status", "conditions"]).to_vec();
+    // Of several of one type the first counts.
+    let before: HashMap<&str, &Value> =
+        old.list(&["status", "conditions"]).iter().rev().map(|condition| (text(condition, &["type"]), condition)).collect();
     let conditions = new.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
     for (index, mut condition) in conditions.into_iter().enumerate() {
-        let known = before.iter().find(|other| text(other, &["type"]) == text(&condition, &["type"]));
+        let known = before.get(text(&condition, &["type"])).copied();
         let unchanged = known.is_some_and(|other| text(other, &["status"]) == text(&condition, &["status"]));
         if text(&condition, &["lastUpdateTime"]).is_empty() {
             condition["lastUpdateTime"] = now.clone().into();

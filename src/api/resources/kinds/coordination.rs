@@ -13,14 +13,27 @@ use crate::{
     status::FieldError,
 };
 
+const OF_CANDIDATES: [&str; 2] = ["strategy", "preferredHolder"];
+
 /// The rules of leases.
 #[derive(Default)]
 pub struct Lease;
 
 impl Strategy for Lease {
-    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+    /// Nobody coordinates candidates: what would choose among them is not kept.
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        for field in OF_CANDIDATES {
+            object.remove(&["spec", field]);
+        }
+    }
 
-    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+    fn prepare_update(&self, new: &mut Object, old: &Object, _context: &WriteContext<'_>) {
+        for field in OF_CANDIDATES {
+            if old.get(&["spec", field]).is_none_or(Value::is_null) {
+                new.remove(&["spec", field]);
+            }
+        }
+    }
 
     fn has_generation(&self) -> bool {
         false

@@ -61,7 +61,7 @@ impl Strategy for DaemonSet {
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         if subresource == "status" {
-            return workload::daemon_set_status(new);
+            return workload::daemon_set_status(new, old);
         }
         let mut errors = workload::daemon_set(new);
         errors.extend(workload::immutable(new, old, &["spec", "selector"]));

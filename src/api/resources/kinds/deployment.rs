@@ -10,7 +10,7 @@ use crate::{
         printing::{age, container_cells, container_columns, name, selector_or_none, string, wide},
         resource::age_of,
         tree::{child, fill},
-        validation::workload,
+        validation::{warnings, workload},
     },
     status::FieldError,
 };
@@ -69,6 +69,10 @@ impl Strategy for Deployment {
         let mut errors = workload::deployment(new);
         errors.extend(workload::immutable(new, old, &["spec", "selector"]));
         errors
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "Pod names and hostnames")
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,4 +1,6 @@
-//! Device classes, claims and slices of resource.k8s.io.
+//! Device classes, and claims for devices (resource.k8s.io).
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -7,9 +9,10 @@ use crate::{
     meta::{Clock, Object},
     resources::{
         Column, Strategy, WriteContext,
-        printing::{age, name, non_empty, string},
+        printing::{age, name, string},
         resource::age_of,
-        tree::{Fields, child, each, fill, fill_zero},
+        tree::{Fields, child, descend, each, fill, fill_zero},
+        validation::devices,
     },
     status::FieldError,
 };
@@ -19,6 +22,14 @@ use crate::{
 pub struct DeviceClass;
 
 impl Strategy for DeviceClass {
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        devices::class(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        devices::class_update(new, old)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![name(), age()]
     }
@@ -35,6 +46,9 @@ pub struct ResourceClaim;
 impl Strategy for ResourceClaim {
     fn default_object(&self, object: &mut Object) {
         default_requests(object.map_mut(&["spec"]));
+        let Some(status) = child(object.root_mut(), "status") else { return };
+        let Some(devices) = descend(status, &["allocation", "devices"]) else { return };
+        each(devices, "results", default_tolerations);
     }
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
@@ -45,6 +59,7 @@ impl Strategy for ResourceClaim {
         split_update(new, old, context);
         if context.subresource == "status" {
             reset_metadata(new, old);
+            drop_deallocated(new, old);
         }
     }
 
@@ -52,8 +67,15 @@ impl Strategy for ResourceClaim {
         false
     }
 
-    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
-        immutable_spec(new, old)
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        devices::claim(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        match subresource {
+            "status" => devices::claim_status_update(new, old),
+            _ => devices::claim_update(new, old),
+        }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -93,8 +115,12 @@ impl Strategy for ResourceClaimTemplate {
         false
     }
 
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        devices::template(object)
+    }
+
     fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
-        immutable_spec(new, old)
+        devices::template_update(new, old)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -106,54 +132,13 @@ impl Strategy for ResourceClaimTemplate {
     }
 }
 
-/// The rules of resource slices.
-#[derive(Default)]
-pub struct ResourceSlice;
-
-impl Strategy for ResourceSlice {
-    fn selectable_paths(&self) -> &'static [&'static str] {
-        &["spec.nodeName", "spec.driver"]
-    }
-
-    fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
-        super::text_field(self, object, path)
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![
-            name(),
-            string("Node", "The node that the devices are on."),
-            string("Driver", "The driver that offers the devices."),
-            string("Pool", "The pool that the slice is a part of."),
-            age(),
-        ]
-    }
-
-    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
-        vec![
-            object.name().into(),
-            non_empty(object.str(&["spec", "nodeName"]), "<unset>").into(),
-            object.str(&["spec", "driver"]).into(),
-            object.str(&["spec", "pool", "name"]).into(),
-            age_of(object, clock).into(),
-        ]
-    }
-}
-
-fn immutable_spec(new: &Object, old: &Object) -> Vec<FieldError> {
-    if new.get(&["spec"]) == old.get(&["spec"]) {
-        return Vec::new();
-    }
-    vec![FieldError::invalid("spec", new.get(&["spec"]).cloned().unwrap_or_default(), "field is immutable")]
-}
-
 fn default_requests(spec: &mut Fields) {
     let amount = |request: &mut Fields| {
         fill(request, "allocationMode", "ExactCount");
         if request["allocationMode"] == "ExactCount" {
             fill_zero(request, "count", 1);
         }
-        each(request, "tolerations", |toleration| fill(toleration, "operator", "Equal"));
+        default_tolerations(request);
     };
     let Some(devices) = child(spec, "devices") else { return };
     each(devices, "requests", |request| {
@@ -162,4 +147,51 @@ fn default_requests(spec: &mut Fields) {
         }
         each(request, "firstAvailable", amount);
     });
+}
+
+fn default_tolerations(owner: &mut Fields) {
+    each(owner, "tolerations", |toleration| fill(toleration, "operator", "Equal"));
+}
+
+/// What drivers said about devices goes when the claim loses them.
+fn drop_deallocated(new: &mut Object, old: &Object) {
+    let allocated =
+        |claim: &Object| -> HashSet<String> { claim.list(&["status", "allocation", "devices", "results"]).iter().map(devices::device_key).collect() };
+    let (before, now) = (allocated(old), allocated(new));
+    let gone = |device: &Value| {
+        let key = devices::device_key(device);
+        before.contains(&key) && !now.contains(&key)
+    };
+    let told = new.list(&["status", "devices"]);
+    let kept: Vec<Value> = told.iter().filter(|device| !gone(device)).cloned().collect();
+    if kept.is_empty() {
+        new.remove(&["status", "devices"]);
+    } else if kept.len() < told.len() {
+        new.set(&["status", "devices"], kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_drivers_said_goes_with_the_allocation() {
+        let device = |name: &str| json!({"driver": "d", "pool": "p", "device": name});
+        let claim = |allocated: &[&str], told: &[&str]| {
+            let list = |names: &[&str]| names.iter().map(|name| device(name)).collect::<Value>();
+            let status = json!({"allocation": {"devices": {"results": list(allocated)}}, "devices": list(told)});
+            Object::from_value(json!({"status": status})).expect("an object")
+        };
+        let names = |claim: &Object| claim.list(&["status", "devices"]).iter().map(|device| device["device"].clone()).collect::<Vec<_>>();
+        let old = claim(&["a", "b"], &["a", "b"]);
+        let mut fewer = claim(&["a"], &["a", "b", "unknown"]);
+        drop_deallocated(&mut fewer, &old);
+        assert_eq!(names(&fewer), ["a", "unknown"], "what was never allocated is left to validation");
+        let mut none = claim(&[], &["a", "b"]);
+        drop_deallocated(&mut none, &old);
+        assert_eq!(none.get(&["status", "devices"]), None);
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
         int_or_string::display,
         printing::{age, integer, name, string},
         resource::age_of,
-        validation::workload,
+        validation::disruption,
     },
     status::FieldError,
 };
@@ -33,11 +33,11 @@ impl Strategy for PodDisruptionBudget {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        workload::disruption_budget(object)
+        disruption::disruption_budget(object)
     }
 
     fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { workload::disruption_budget(new) }
+        if subresource == "status" { disruption::disruption_budget_status(new) } else { disruption::disruption_budget(new) }
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,5 +1,7 @@
 //! Endpoint slices.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{
@@ -8,11 +10,13 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, first_three, name, non_empty, string},
         resource::age_of,
-        tree::{at, each, fill, items},
-        validation::endpoints,
+        tree::{at, each, fill, items, text},
+        validation::{endpoint_slice, names, warnings},
     },
     status::FieldError,
 };
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The rules of endpoint slices.
 #[derive(Default)]
@@ -26,20 +30,30 @@ impl Strategy for EndpointSlice {
         });
     }
 
-    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        drop_topology(object, None);
+    }
 
-    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+    fn prepare_update(&self, new: &mut Object, old: &Object, _context: &WriteContext<'_>) {
+        drop_topology(new, Some(old));
+    }
+
+    /// Labels say what the slice is for: they count as its content.
+    fn spec_changed(&self, new: &Object, old: &Object) -> bool {
+        let part = |object: &Object, path: &[&str]| object.get(path).cloned();
+        [&["addressType"][..], &["endpoints"], &["ports"], &["metadata", "labels"]].iter().any(|path| part(new, path) != part(old, path))
+    }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        endpoints::endpoint_slice(object)
+        endpoint_slice::endpoint_slice(object)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
-        let mut errors = endpoints::endpoint_slice(new);
-        if new.str(&["addressType"]) != old.str(&["addressType"]) {
-            errors.push(FieldError::invalid("addressType", new.str(&["addressType"]), "field is immutable"));
-        }
-        errors
+        endpoint_slice::endpoint_slice_update(new, old)
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::endpoint_slice(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -69,4 +83,21 @@ impl Strategy for EndpointSlice {
             age_of(object, clock).into(),
         ]
     }
+}
+
+/// Topology was a map once; now nodes have a field. What an old client sends back of it names the node that it was read with.
+fn drop_topology(new: &mut Object, old: Option<&Object>) {
+    if old.is_some_and(|old| old.list(&["endpoints"]) == new.list(&["endpoints"])) {
+        return;
+    }
+    let before = old.map(|old| old.list(&["endpoints"])).unwrap_or_default();
+    let known: HashSet<&str> = before.iter().map(|endpoint| text(endpoint, &["deprecatedTopology", HOSTNAME])).collect();
+    each(new.root_mut(), "endpoints", |endpoint| {
+        let Some(topology) = endpoint.remove("deprecatedTopology") else { return };
+        let node = text(&topology, &[HOSTNAME]);
+        let is_good = !node.is_empty() && known.contains(node) && names::subdomain(node, false).is_empty();
+        if is_good && endpoint.get("nodeName").is_none_or(Value::is_null) {
+            endpoint.insert("nodeName".into(), node.into());
+        }
+    });
 }

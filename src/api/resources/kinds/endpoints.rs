@@ -9,7 +9,7 @@ use crate::{
         printing::{age, first_three, name, or_none, string},
         resource::age_of,
         tree::{each, fill, int, items, text},
-        validation::endpoints,
+        validation::{endpoints, warnings},
     },
     status::FieldError,
 };
@@ -37,6 +37,14 @@ impl Strategy for Endpoints {
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         endpoints::endpoints(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        endpoints::endpoints_update(new, old)
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::endpoints(object)
     }
 
     fn columns(&self) -> Vec<Column> {

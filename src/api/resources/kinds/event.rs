@@ -8,7 +8,9 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{name, since, string, wide},
         tree::fill,
+        validation::{NameRule, event, names},
     },
+    status::FieldError,
 };
 
 /// Field names in the core group and in events.k8s.io.
@@ -22,9 +24,16 @@ const NAMES: &[(&str, &str)] = &[
     ("count", "deprecatedCount"),
 ];
 
-/// The rules of events.
+/// The rules of events; those of events.k8s.io are strict.
 #[derive(Default)]
-pub struct Event;
+pub struct Event {
+    is_strict: bool,
+}
+
+/// The rules of events in events.k8s.io.
+pub fn strict_event() -> std::sync::Arc<dyn Strategy> {
+    std::sync::Arc::new(Event { is_strict: true })
+}
 
 impl Strategy for Event {
     fn default_object(&self, object: &mut Object) {
@@ -65,8 +74,17 @@ impl Strategy for Event {
         }
     }
 
-    fn validate_create(&self, object: &Object) -> Vec<crate::status::FieldError> {
-        crate::resources::validation::event::event(object)
+    /// Events of the core group may have any name that an address can hold.
+    fn name_rule(&self) -> NameRule {
+        if self.is_strict { names::subdomain } else { names::path_segment }
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        if self.is_strict { event::strict_event(object) } else { event::event(object) }
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        if self.is_strict { event::strict_event_update(new, old) } else { event::event(new) }
     }
 
     fn selectable_paths(&self) -> &'static [&'static str] {

@@ -10,7 +10,9 @@ use crate::{
         printing::{age, name, or_none, string},
         resource::{age_of, keep_all_but_status},
         tree::{at, child, descend, fill, fill_zero, text},
+        validation::flow_control,
     },
+    status::FieldError,
 };
 
 /// The rules of flow schemas.
@@ -28,6 +30,14 @@ impl Strategy for FlowSchema {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         update(new, old, context);
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        flow_control::schema(object)
+    }
+
+    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { flow_control::status(new) } else { flow_control::schema(new) }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -93,6 +103,14 @@ impl Strategy for PriorityLevel {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         update(new, old, context);
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        flow_control::level(object)
+    }
+
+    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { flow_control::status(new) } else { flow_control::level(new) }
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -10,7 +10,7 @@ use crate::{
         printing::{age, name, or_none, string},
         resource::age_of,
         tree::{child, fill, text},
-        validation::{NameRule, ingress, names},
+        validation::{NameRule, ingress, load_balancer, names, service_range, warnings},
     },
     status::FieldError,
 };
@@ -32,8 +32,16 @@ impl Strategy for Ingress {
         ingress::ingress(object)
     }
 
-    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { ingress::ingress(new) }
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { load_balancer::of_ingress(new, old) } else { ingress::ingress_update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::ingress(object)
+    }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        warnings::load_balancer(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -88,6 +96,18 @@ impl Strategy for IngressClass {
         }
     }
 
+    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+
+    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        ingress::ingress_class(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        ingress::ingress_class_update(new, old)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             name(),
@@ -131,6 +151,18 @@ impl Strategy for IpAddress {
         names::canonical_ip
     }
 
+    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+
+    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        service_range::ip_address(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        service_range::ip_address_update(new, old)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![name(), string("ParentRef", "The object that the address is allocated for."), age()]
     }
@@ -161,6 +193,14 @@ impl Strategy for ServiceCidr {
 
     fn has_generation(&self) -> bool {
         false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        service_range::service_cidr(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { Vec::new() } else { service_range::service_cidr_update(new, old) }
     }
 
     fn columns(&self) -> Vec<Column> {

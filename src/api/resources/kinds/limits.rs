@@ -11,7 +11,7 @@ use crate::{
         printing::{age, name, string},
         resource::age_of,
         tree::{Fields, each},
-        validation::limits,
+        validation::{limit_range, quota, warnings},
     },
     status::FieldError,
 };
@@ -40,7 +40,7 @@ impl Strategy for LimitRange {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        limits::limit_range(object)
+        limit_range::limit_range(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -81,16 +81,15 @@ impl Strategy for ResourceQuota {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        limits::quota(object)
+        quota::quota(object)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" {
-            return limits::quota_status(new);
-        }
-        let mut errors = limits::quota(new);
-        errors.extend(limits::quota_scopes_update(new, old));
-        errors
+        if subresource == "status" { quota::quota_status(new) } else { quota::quota_update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::quota(object)
     }
 
     fn columns(&self) -> Vec<Column> {

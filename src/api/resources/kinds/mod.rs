@@ -1,13 +1,17 @@
 //! The strategies of built-in kinds, one file a kind (or a family of small kinds).
 
 mod admission;
+mod api_service;
+mod autoscaler_v1;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod component_status;
 mod config;
 mod coordination;
+mod csi;
 mod daemon_set;
+mod definition;
 mod deployment;
 mod devices;
 mod disruption;
@@ -24,10 +28,13 @@ mod node;
 mod pod;
 mod pod_spec;
 mod pod_template;
+#[cfg(test)]
+mod prepare_tests;
 mod priority_class;
 mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_slice;
 mod service;
 mod service_account;
 mod stateful_set;
@@ -39,20 +46,23 @@ mod volume;
 use serde_json::{Value, json};
 
 pub use admission::{AdmissionBinding, AdmissionPolicy, WebhookConfiguration};
+pub use api_service::ApiService;
 pub use autoscaling::HorizontalPodAutoscaler;
 pub use batch::{CronJob, Job};
 pub use certificates::CertificateSigningRequest;
 pub use component_status::ComponentStatus;
 pub use config::{ConfigMap, Secret};
 pub use coordination::Lease;
+pub use csi::{CsiDriver, CsiNode, CsiStorageCapacity};
 pub use daemon_set::DaemonSet;
+pub use definition::{CLEANUP_FINALIZER, CustomResourceDefinition};
 pub use deployment::Deployment;
-pub use devices::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
+pub use devices::{DeviceClass, ResourceClaim, ResourceClaimTemplate};
 pub use disruption::PodDisruptionBudget;
 pub use endpoint_slice::EndpointSlice;
 pub use endpoints::Endpoints;
-pub use event::Event;
-pub use extensions::{ApiService, ControllerRevision, CustomResourceDefinition, RuntimeClass};
+pub use event::{Event, strict_event};
+pub use extensions::{ControllerRevision, RuntimeClass};
 pub use flow_control::{FlowSchema, PriorityLevel};
 pub use ingress::{Ingress, IngressClass, IpAddress, ServiceCidr};
 pub use limits::{LimitRange, ResourceQuota};
@@ -66,10 +76,11 @@ pub use priority_class::PriorityClass;
 pub use rbac::{Binding, Role};
 pub use replica_set::ReplicaSet;
 pub use replication_controller::ReplicationController;
+pub use resource_slice::ResourceSlice;
 pub use service::Service;
 pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
-pub use storage::{CsiDriver, CsiNode, CsiStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass};
+pub use storage::{StorageClass, VolumeAttachment, VolumeAttributesClass};
 pub use volume::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{

@@ -9,7 +9,7 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, name, string},
         resource::age_of,
-        validation::{NameRule, names},
+        validation::{NameRule, names, namespace},
     },
     status::FieldError,
 };
@@ -57,14 +57,14 @@ impl Strategy for Namespace {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        finalizers(object, "spec.finalizers".to_owned())
+        namespace::namespace(object)
     }
 
     fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
         match subresource {
-            "status" => phase(new),
-            "finalize" => finalizers(new, "spec.finalizers[0]".to_owned()),
-            _ => Vec::new(),
+            "status" => namespace::namespace_status(new),
+            "finalize" => namespace::finalize(new),
+            _ => namespace::namespace(new),
         }
     }
 
@@ -90,27 +90,4 @@ fn label_with_name(object: &mut Object) {
     if !name.is_empty() {
         object.set(&NAME_LABEL, name);
     }
-}
-
-fn finalizers(object: &Object, field: String) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for finalizer in object.list(&["spec", "finalizers"]).iter().filter_map(Value::as_str) {
-        for message in names::qualified(finalizer) {
-            errors.push(FieldError::invalid(field.clone(), finalizer, message));
-        }
-        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
-            errors.push(FieldError::invalid(field.clone(), finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
-        }
-    }
-    errors
-}
-
-fn phase(object: &Object) -> Vec<FieldError> {
-    let phase = object.str(&["status", "phase"]);
-    let (wanted, detail) = if object.is_terminating() {
-        ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
-    } else {
-        ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
-    };
-    if phase == wanted { Vec::new() } else { vec![FieldError::invalid("status.Phase", phase, detail)] }
 }

@@ -9,7 +9,9 @@ use crate::{
         printing::{age, name, selector_or_none, string},
         resource::age_of,
         tree::{each, fill},
+        validation::{network_policy, warnings},
     },
+    status::FieldError,
 };
 
 /// The rules of network policies.
@@ -33,8 +35,16 @@ impl Strategy for NetworkPolicy {
 
     fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
 
-    fn validate_create(&self, object: &Object) -> Vec<crate::status::FieldError> {
-        crate::resources::validation::ingress::network_policy(object)
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        network_policy::network_policy(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
+        network_policy::network_policy_update(new, old)
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::network_policy(object)
     }
 
     fn columns(&self) -> Vec<Column> {

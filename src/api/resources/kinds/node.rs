@@ -12,10 +12,13 @@ use crate::{
         printing::{age, name, non_empty, or_none, string, wide},
         resource::age_of,
         tree::{child, flag, text},
-        validation::node,
+        validation::{node, warnings},
     },
     status::FieldError,
 };
+
+const CONFIG_SOURCE: [&str; 2] = ["spec", "configSource"];
+const CONFIG_STATUS: [&str; 2] = ["status", "config"];
 
 /// The rules of nodes.
 #[derive(Default)]
@@ -37,13 +40,22 @@ impl Strategy for Node {
         }
     }
 
-    /// A kubelet registers its node with status.
-    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+    /// A kubelet registers its node with status. Its configuration comes from elsewhere now.
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.remove(&CONFIG_SOURCE);
+        object.remove(&CONFIG_STATUS);
+    }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         match context.subresource {
-            "status" => take_status(new, old),
-            _ => keep_status(new, old),
+            "status" => {
+                take_status(new, old);
+                drop_unused(new, old, &CONFIG_STATUS);
+            }
+            _ => {
+                keep_status(new, old);
+                drop_unused(new, old, &CONFIG_SOURCE);
+            }
         }
     }
 
@@ -55,8 +67,12 @@ impl Strategy for Node {
         node::node(object)
     }
 
-    fn validate_update(&self, new: &Object, old: &Object, _subresource: &str) -> Vec<FieldError> {
-        node::node_update(new, old)
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        node::node_update(new, old, subresource)
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::node(object)
     }
 
     fn selectable_paths(&self) -> &'static [&'static str] {
@@ -103,6 +119,13 @@ impl Strategy for Node {
     }
 }
 
+/// A field that nothing reads any more is kept only where it is stored already.
+fn drop_unused(new: &mut Object, old: &Object, path: &[&str]) {
+    if old.get(path).is_none_or(Value::is_null) {
+        new.remove(path);
+    }
+}
+
 fn empty_node_info() -> Value {
     let fields = [
         "machineID",
@@ -119,13 +142,13 @@ fn empty_node_info() -> Value {
     fields.iter().map(|field| ((*field).to_owned(), Value::from(""))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// `podCIDR` is the first of `podCIDRs`.
+/// `podCIDR` is the first of `podCIDRs`; where they differ it counts, because older clients know no other.
 fn mirror_cidr(object: &mut Object) {
     let one = object.str(&["spec", "podCIDR"]).to_owned();
     let first = object.list(&["spec", "podCIDRs"]).first().and_then(Value::as_str).map(str::to_owned);
     match first {
-        Some(first) if one != first => object.set(&["spec", "podCIDR"], first),
-        None if !one.is_empty() => object.set(&["spec", "podCIDRs"], json!([one])),
+        Some(first) if one.is_empty() => object.set(&["spec", "podCIDR"], first),
+        first if !one.is_empty() && first.as_ref() != Some(&one) => object.set(&["spec", "podCIDRs"], json!([one])),
         _ => {}
     }
 }

@@ -9,7 +9,9 @@ use crate::{
         Column, Strategy,
         printing::{container_cells, labels_or_none, name, string},
         tree::at,
+        validation::workload,
     },
+    status::FieldError,
 };
 
 /// The rules of pod templates.
@@ -19,6 +21,12 @@ pub struct PodTemplate;
 impl Strategy for PodTemplate {
     fn default_object(&self, object: &mut Object) {
         default_template(object, &["template"]);
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        workload::pod_template(&mut errors, object.get(&["template"]).unwrap_or(&Value::Null), "template");
+        errors
     }
 
     fn columns(&self) -> Vec<Column> {

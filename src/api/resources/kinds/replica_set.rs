@@ -10,7 +10,7 @@ use crate::{
         printing::{age, container_cells, container_columns, integer, name, selector_or_none, wide},
         resource::age_of,
         tree::fill,
-        validation::workload,
+        validation::{warnings, workload},
     },
     status::FieldError,
 };
@@ -53,6 +53,10 @@ impl Strategy for ReplicaSet {
 
     fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
         (path == "status.replicas").then(|| number_field(object, &["status", "replicas"]))?
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "Pod names and hostnames")
     }
 
     fn columns(&self) -> Vec<Column> {

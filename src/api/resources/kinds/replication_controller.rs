@@ -10,7 +10,12 @@ use super::{
 };
 use crate::{
     meta::{Clock, Object},
-    resources::{Column, Strategy, WriteContext, printing::labels_or_none, tree::fill, validation::workload},
+    resources::{
+        Column, Strategy, WriteContext,
+        printing::labels_or_none,
+        tree::fill,
+        validation::{warnings, workload},
+    },
     status::FieldError,
 };
 
@@ -58,6 +63,10 @@ impl Strategy for ReplicationController {
 
     fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
         (path == "status.replicas").then(|| number_field(object, &["status", "replicas"]))?
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "Pod names and hostnames")
     }
 
     fn columns(&self) -> Vec<Column> {

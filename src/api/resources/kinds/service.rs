@@ -1,6 +1,6 @@
 //! Services.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, labels_or_none, name, or_none, string, wide},
         resource::age_of,
-        tree::{Fields, each, fill, int, is_unset, items, text},
-        validation::{NameRule, names, service},
+        tree::{Fields, each, fill, int, is_empty, is_unset, items, text},
+        validation::{NameRule, load_balancer, names, service, warnings},
     },
     status::FieldError,
 };
@@ -46,11 +46,12 @@ impl Strategy for Service {
                 }
             });
         }
-        default_families(object);
     }
 
+    /// Families and addresses that a client leaves out are the cluster's to choose, when it takes addresses for the service.
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         object.set(&["status"], json!({"loadBalancer": {}}));
+        list_the_address(object);
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
@@ -61,7 +62,6 @@ impl Strategy for Service {
         keep_status(new, old);
         keep_allocations(new, old);
         drop_what_the_type_lacks(new, old);
-        default_families(new);
     }
 
     fn has_generation(&self) -> bool {
@@ -73,11 +73,23 @@ impl Strategy for Service {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        service::service(object)
+        service::service(object, None)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { service::service_update(new, old) }
+        if subresource == "status" { load_balancer::of_service(new, old) } else { service::service_update(new, old) }
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::service(object)
+    }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        warnings::load_balancer(object)
     }
 
     fn selectable_paths(&self) -> &'static [&'static str] {
@@ -140,67 +152,76 @@ fn is_external(spec: &Fields, kind: &str) -> bool {
     matches!(kind, "LoadBalancer" | "NodePort") || kind == "ClusterIP" && has_ips
 }
 
-/// Families, policy and the list of cluster IPs, as a single-stack IPv4 cluster sets them.
-fn default_families(object: &mut Object) {
-    let spec = object.map_mut(&["spec"]);
-    if spec.get("type").is_some_and(|kind| kind == "ExternalName") {
-        return;
+/// Older clients know of one address only.
+fn list_the_address(object: &mut Object) {
+    let ip = object.str(&["spec", "clusterIP"]).to_owned();
+    if !ip.is_empty() && object.list(&["spec", "clusterIPs"]).is_empty() {
+        object.set(&["spec", "clusterIPs"], vec![ip]);
     }
-    if !is_unset(spec, "clusterIP") && !spec.contains_key("clusterIPs") {
-        let ip = spec["clusterIP"].clone();
-        spec.insert("clusterIPs".into(), json!([ip]));
-    }
-    let headless = spec.get("clusterIP").is_some_and(|ip| ip == "None");
-    let selects = spec.get("selector").and_then(Value::as_object).is_some_and(|selector| !selector.is_empty());
-    let dual = headless && !selects;
-    fill(spec, "ipFamilyPolicy", if dual { "RequireDualStack" } else { "SingleStack" });
-    let families = spec.get("ipFamilies").and_then(Value::as_array).cloned().unwrap_or_default();
-    let wanted = match (families.as_slice(), dual && spec["ipFamilyPolicy"] != "SingleStack") {
-        ([], false) => json!(["IPv4"]),
-        ([], true) => json!(["IPv4", "IPv6"]),
-        ([one], true) => json!([one, if one == "IPv4" { "IPv6" } else { "IPv4" }]),
-        _ => return,
-    };
-    spec.insert("ipFamilies".into(), wanted);
+}
+
+fn kind(service: &Object) -> &str {
+    service.str(&["spec", "type"])
+}
+
+fn has_node_ports(service: &Object) -> bool {
+    matches!(kind(service), "NodePort" | "LoadBalancer")
+}
+
+fn needs_health_check(service: &Object) -> bool {
+    kind(service) == "LoadBalancer" && service.str(&["spec", "externalTrafficPolicy"]) == "Local"
 }
 
 /// An update that leaves allocated addresses and ports out keeps them.
 fn keep_allocations(new: &mut Object, old: &Object) {
-    let kind = |service: &Object| service.str(&["spec", "type"]).to_owned();
-    let (now, before) = (kind(new), kind(old));
-    if now != "ExternalName" && before != "ExternalName" {
-        let changed_ip = new.str(&["spec", "clusterIP"]) != old.str(&["spec", "clusterIP"]);
-        if new.str(&["spec", "clusterIP"]).is_empty() && new.list(&["spec", "clusterIPs"]).is_empty() {
-            restore(new, old, &["spec", "clusterIP"]);
-            restore(new, old, &["spec", "clusterIPs"]);
-        } else if new.list(&["spec", "clusterIPs"]).is_empty() && !changed_ip {
-            restore(new, old, &["spec", "clusterIPs"]);
+    if kind(new) != "ExternalName" && kind(old) != "ExternalName" {
+        for field in ["clusterIP", "clusterIPs"] {
+            if is_empty(new.get(&["spec", field]).unwrap_or(&Value::Null), &[]) {
+                restore(new, old, &["spec", field]);
+            }
         }
         for field in ["ipFamilies", "ipFamilyPolicy"] {
-            if new.get(&["spec", field]).is_none() {
+            if new.get(&["spec", field]).is_none_or(Value::is_null) {
                 restore(new, old, &["spec", field]);
             }
         }
     }
-    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if has_node_ports(&now) && has_node_ports(&before) {
+    align_addresses(new, old);
+    if has_node_ports(new) && has_node_ports(old) {
         keep_node_ports(new, old);
     }
-    if now == "LoadBalancer" && before == "LoadBalancer" && new.int(&["spec", "healthCheckNodePort"]).unwrap_or(0) == 0 {
+    if needs_health_check(new) && needs_health_check(old) && new.int(&["spec", "healthCheckNodePort"]).unwrap_or(0) == 0 {
         restore(new, old, &["spec", "healthCheckNodePort"]);
     }
 }
 
+/// A client that changes only the single address means the list as well.
+fn align_addresses(new: &mut Object, old: &Object) {
+    let (one, before) = (new.str(&["spec", "clusterIP"]).to_owned(), old.str(&["spec", "clusterIP"]));
+    let (all, all_before) = (new.list(&["spec", "clusterIPs"]), old.list(&["spec", "clusterIPs"]));
+    if one == before && all.is_empty() && !all_before.is_empty() {
+        new.set(&["spec", "clusterIPs"], all_before.to_vec());
+    } else if one != before && all == all_before {
+        match one.is_empty() {
+            true => drop(new.remove(&["spec", "clusterIPs"])),
+            false => new.set(&["spec", "clusterIPs"], vec![one]),
+        }
+    }
+}
+
+/// A port without number on the nodes gets what the port of its name had, unless another one has it now.
 fn keep_node_ports(new: &mut Object, old: &Object) {
     let number = |port: &Value| int(port, &["nodePort"]);
-    let mut used: BTreeSet<i64> = new.list(&["spec", "ports"]).iter().map(number).filter(|port| *port != 0).collect();
+    let all = |service: &Object| service.list(&["spec", "ports"]).iter().map(number).filter(|port| *port != 0).collect::<BTreeSet<_>>();
+    let used: BTreeSet<i64> = all(old).intersection(&all(new)).copied().collect();
+    let by_name: HashMap<&str, i64> = old.list(&["spec", "ports"]).iter().map(|port| (text(port, &["name"]), number(port))).collect();
     each(new.map_mut(&["spec"]), "ports", |port| {
         if port.get("nodePort").and_then(Value::as_i64).unwrap_or(0) != 0 {
             return;
         }
-        let same = |other: &&Value| ["protocol", "port"].iter().all(|field| other.get(*field) == port.get(*field));
-        let before = old.list(&["spec", "ports"]).iter().find(same).map_or(0, number);
-        if before != 0 && used.insert(before) {
+        let name = port.get("name").and_then(Value::as_str).unwrap_or("");
+        let before = by_name.get(name).copied().filter(|before| *before != 0 && !used.contains(before));
+        if let Some(before) = before {
             port.insert("nodePort".into(), before.into());
         }
     });
@@ -208,36 +229,55 @@ fn keep_node_ports(new: &mut Object, old: &Object) {
 
 /// A change of type drops what only the old type had, unless the client changed it on purpose.
 fn drop_what_the_type_lacks(new: &mut Object, old: &Object) {
-    let kind = |service: &Object| service.str(&["spec", "type"]).to_owned();
-    let (now, before) = (kind(new), kind(old));
-    let drop_same = |new: &mut Object, field: &str| {
-        if new.get(&["spec", field]) == old.get(&["spec", field]) {
+    if kind(old) != "ExternalName" && kind(new) == "ExternalName" {
+        let same_addresses = ["clusterIP", "clusterIPs"].iter().all(|field| new.get(&["spec", field]) == old.get(&["spec", field]));
+        for field in ["clusterIP", "clusterIPs"].into_iter().filter(|_| same_addresses) {
             new.remove(&["spec", field]);
         }
-    };
-    if before != "ExternalName" && now == "ExternalName" {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            drop_same(new, field);
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            drop_unchanged(new, old, field);
         }
     }
-    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if has_node_ports(&before) && !has_node_ports(&now) {
-        let known: Vec<i64> = old.list(&["spec", "ports"]).iter().map(|port| int(port, &["nodePort"])).collect();
-        each(new.map_mut(&["spec"]), "ports", |port| {
-            if port.get("nodePort").and_then(Value::as_i64).is_some_and(|number| known.contains(&number)) {
-                port.remove("nodePort");
-            }
-        });
-        if !is_external(new.map_mut(&["spec"]), &now) {
-            drop_same(new, "externalTrafficPolicy");
+    if has_node_ports(old) && !has_node_ports(new) {
+        drop_node_ports(new, old);
+    }
+    if needs_health_check(old) && !needs_health_check(new) {
+        drop_unchanged(new, old, "healthCheckNodePort");
+    }
+    if kind(old) == "LoadBalancer" && kind(new) != "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            drop_unchanged(new, old, field);
         }
     }
-    if before == "LoadBalancer" && now != "LoadBalancer" {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
-            drop_same(new, field);
-        }
+    if is_accessible(old) && !is_accessible(new) {
+        drop_unchanged(new, old, "externalTrafficPolicy");
+    }
+    if kind(new) != "LoadBalancer" {
         new.set(&["status", "loadBalancer"], json!({}));
     }
+}
+
+/// Whether anybody outside the cluster can reach it.
+fn is_accessible(service: &Object) -> bool {
+    has_node_ports(service) || kind(service) == "ClusterIP" && !service.list(&["spec", "externalIPs"]).is_empty()
+}
+
+fn drop_unchanged(new: &mut Object, old: &Object, field: &str) {
+    if new.get(&["spec", field]) == old.get(&["spec", field]) {
+        new.remove(&["spec", field]);
+    }
+}
+
+/// Ports on the nodes go together, and only if the client names none that is new.
+fn drop_node_ports(new: &mut Object, old: &Object) {
+    let number = |port: &Value| int(port, &["nodePort"]);
+    let known: BTreeSet<i64> = old.list(&["spec", "ports"]).iter().map(number).collect();
+    if new.list(&["spec", "ports"]).iter().map(number).any(|port| port != 0 && !known.contains(&port)) {
+        return;
+    }
+    each(new.map_mut(&["spec"]), "ports", |port| {
+        port.remove("nodePort");
+    });
 }
 
 fn external_ip(object: &Object) -> String {

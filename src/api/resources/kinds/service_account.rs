@@ -8,6 +8,8 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, name},
         resource::age_of,
+        tree::each,
+        validation::warnings,
     },
 };
 
@@ -16,12 +18,20 @@ use crate::{
 pub struct ServiceAccount;
 
 impl Strategy for ServiceAccount {
-    fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        keep_names_of_secrets(object);
+    }
 
-    fn prepare_update(&self, _new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {}
+    fn prepare_update(&self, new: &mut Object, _old: &Object, _context: &WriteContext<'_>) {
+        keep_names_of_secrets(new);
+    }
 
     fn has_generation(&self) -> bool {
         false
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::service_account(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -31,4 +41,9 @@ impl Strategy for ServiceAccount {
     fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
         vec![object.name().into(), age_of(object, clock).into()]
     }
+}
+
+/// Secrets are of the account's own namespace: their names say all.
+fn keep_names_of_secrets(object: &mut Object) {
+    each(object.root_mut(), "secrets", |secret| secret.retain(|field, _| field == "name"));
 }

@@ -10,7 +10,7 @@ use crate::{
         printing::{age, container_cells, container_columns, name, string},
         resource::age_of,
         tree::{child, each, fill},
-        validation::{NameRule, names, stateful_set},
+        validation::{NameRule, names, stateful_set, warnings},
     },
     status::FieldError,
 };
@@ -74,6 +74,10 @@ impl Strategy for StatefulSet {
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         if subresource == "status" { stateful_set::stateful_set_status(new, old) } else { stateful_set::stateful_set_update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::stateful_set(object)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -22,7 +22,7 @@ impl Clock for FixedClock {
     }
 }
 
-fn object(value: Value) -> Object {
+pub(super) fn object(value: Value) -> Object {
     Object::from_value(value).expect("a JSON object")
 }
 
@@ -43,7 +43,7 @@ fn defaulted(group: &str, plural: &str, manifest: Value) -> Value {
     object.into_value()
 }
 
-fn created(group: &str, plural: &str, manifest: Value) -> Object {
+pub(super) fn created(group: &str, plural: &str, manifest: Value) -> Object {
     let mut object = object(defaulted(group, plural, manifest));
     let user = user();
     let context = WriteContext { user: &user, clock: &FixedClock, subresource: "" };
@@ -51,7 +51,7 @@ fn created(group: &str, plural: &str, manifest: Value) -> Object {
     object
 }
 
-fn updated(group: &str, plural: &str, new: Value, old: &Object, subresource: &str) -> Object {
+pub(super) fn updated(group: &str, plural: &str, new: Value, old: &Object, subresource: &str) -> Object {
     let mut new = object(defaulted(group, plural, new));
     let user = user();
     let context = WriteContext { user: &user, clock: &FixedClock, subresource };
@@ -105,7 +105,7 @@ fn defaulted_manifests_equal_what_upstream_returns() {
             ("", "services"),
             json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}),
             json!({"metadata": {"name": "s"}, "spec": {
-                "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+                "internalTrafficPolicy": "Cluster", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
                 "selector": {"a": "b"}, "sessionAffinity": "None", "type": "ClusterIP",
             }}),
         ),
@@ -140,14 +140,6 @@ fn defaulted_manifests_equal_what_upstream_returns() {
     for ((group, plural), manifest, want) in cases {
         assert_eq!(defaulted(group, plural, manifest), want, "{plural}");
     }
-}
-
-#[test]
-fn a_selectorless_headless_service_asks_for_both_families() {
-    let service = defaulted("", "services", json!({"spec": {"clusterIP": "None", "ports": [{"port": 1}]}}));
-    assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
-    assert_eq!(service["spec"]["ipFamilyPolicy"], "RequireDualStack");
-    assert_eq!(service["spec"]["clusterIPs"], json!(["None"]));
 }
 
 #[test]
@@ -239,7 +231,7 @@ fn invalid_objects_are_rejected_in_upstreams_words() {
     ];
     for ((group, plural), manifest, want) in cases {
         let new = created(group, plural, manifest);
-        let errors: Vec<String> = row(group, plural).validate_create(&new).iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = row(group, plural).validate_create(&row(group, plural).storage, &new).iter().map(ToString::to_string).collect();
         assert_eq!(errors, [want], "{plural}");
     }
 }
@@ -276,7 +268,7 @@ fn valid_objects_of_the_main_kinds_pass() {
     ];
     for ((group, plural), manifest) in cases {
         let new = created(group, plural, manifest);
-        let errors: Vec<String> = row(group, plural).validate_create(&new).iter().map(ToString::to_string).collect();
+        let errors: Vec<String> = row(group, plural).validate_create(&row(group, plural).storage, &new).iter().map(ToString::to_string).collect();
         assert!(errors.is_empty(), "{plural}: {errors:?}");
     }
 }
@@ -285,7 +277,8 @@ fn valid_objects_of_the_main_kinds_pass() {
 fn selectors_and_immutable_data_do_not_change() {
     let old = object(json!({"metadata": {"name": "c"}, "immutable": true, "data": {"a": "1"}}));
     let new = object(json!({"metadata": {"name": "c"}, "data": {"a": "2"}}));
-    let errors: Vec<String> = row("", "configmaps").validate_update(&new, &old, "").iter().map(ToString::to_string).collect();
+    let errors: Vec<String> =
+        row("", "configmaps").validate_update(&row("", "configmaps").storage, &new, &old, "").iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
         ["immutable: Forbidden: field is immutable when `immutable` is set", "data: Forbidden: field is immutable when `immutable` is set"]

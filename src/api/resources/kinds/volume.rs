@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{keep_status, split_update, take_status};
+use super::{keep_status, restore, split_update, take_status};
 use crate::{
     meta::{Clock, Object, time::format_time},
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, non_empty, string, wide},
         resource::age_of,
-        tree::{child, fill},
-        validation::volume,
+        tree::{at, child, fill, text},
+        validation::{volume, volume_claim, warnings},
     },
     status::FieldError,
 };
@@ -44,8 +44,11 @@ impl Strategy for PersistentVolume {
         take_status(new, old);
         let stamp = ["status", "lastPhaseTransitionTime"];
         let moved = new.str(&["status", "phase"]) != old.str(&["status", "phase"]);
-        if moved && new.get(&stamp) == old.get(&stamp) {
+        let is_unset = new.get(&stamp).is_none_or(Value::is_null);
+        if moved && (is_unset || new.get(&stamp) == old.get(&stamp)) {
             new.set(&stamp, format_time(context.clock.now()));
+        } else if is_unset {
+            restore(new, old, &stamp);
         }
     }
 
@@ -59,6 +62,10 @@ impl Strategy for PersistentVolume {
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         if subresource == "status" { Vec::new() } else { volume::volume_update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::volume(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -112,12 +119,14 @@ impl Strategy for PersistentVolumeClaim {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         object.set(&["status"], json!({"phase": "Pending"}));
-        mirror_data_source(object);
+        settle_data_sources(object, None);
     }
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         split_update(new, old, context);
-        mirror_data_source(new);
+        if context.subresource != "status" {
+            settle_data_sources(new, Some(old));
+        }
     }
 
     fn has_generation(&self) -> bool {
@@ -125,11 +134,15 @@ impl Strategy for PersistentVolumeClaim {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        volume::claim(object)
+        volume_claim::claim(object)
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource == "status" { Vec::new() } else { volume::claim_update(new, old) }
+        if subresource == "status" { volume_claim::claim_status(new) } else { volume_claim::claim_update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        warnings::claim(object)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -166,16 +179,26 @@ impl Strategy for PersistentVolumeClaim {
     }
 }
 
-/// `dataSource` and `dataSourceRef` say the same where the source is in the claim's own namespace.
-fn mirror_data_source(object: &mut Object) {
-    if !object.str(&["spec", "dataSourceRef", "namespace"]).is_empty() {
-        return;
+/// What nobody can fill a volume from is dropped, as it always was; then both fields say the same.
+fn settle_data_sources(new: &mut Object, old: Option<&Object>) {
+    let before = old.and_then(|old| old.get(&["spec"])).unwrap_or(&Value::Null);
+    let had = |name: &str| !at(before, &[name]).is_null();
+    let spec = new.map_mut(&["spec"]);
+    let is_foreign = spec.get("dataSourceRef").is_some_and(|source| !text(source, &["namespace"]).is_empty());
+    if is_foreign && !had("dataSourceRef") {
+        spec.remove("dataSourceRef");
     }
-    for (from, to) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
-        if let (Some(source), None) = (object.get(&["spec", from]).cloned(), object.get(&["spec", to])) {
-            object.set(&["spec", to], source);
-        }
+    let has_reference = spec.get("dataSourceRef").is_some_and(|source| !source.is_null());
+    let is_known = spec.get("dataSource").is_some_and(|source| {
+        matches!(
+            (text(source, &["kind"]), text(source, &["apiGroup"])),
+            ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+        )
+    });
+    if !had("dataSource") && !had("dataSourceRef") && !has_reference && !is_known {
+        spec.remove("dataSource");
     }
+    volume_claim::align_data_sources(spec);
 }
 
 fn phase(object: &Object) -> &str {

@@ -3,15 +3,28 @@
 use super::row::{Group, Row, SCALE, STATUS, with};
 use crate::resources::kinds;
 
+/// Where workloads describe their pods.
+const TEMPLATE: &[&str] = &["spec", "template"];
+
 pub(super) const APPS: Group = Group {
     name: "apps",
     versions: &["v1"],
     rows: &[
         Row::namespaced("ControllerRevision", "controllerrevisions").strategy(with::<kinds::ControllerRevision>),
-        Row::namespaced("DaemonSet", "daemonsets").strategy(with::<kinds::DaemonSet>).short(&["ds"]).all().subs(&[STATUS]),
-        Row::namespaced("Deployment", "deployments").strategy(with::<kinds::Deployment>).short(&["deploy"]).all().subs(&[SCALE, STATUS]),
-        Row::namespaced("ReplicaSet", "replicasets").strategy(with::<kinds::ReplicaSet>).short(&["rs"]).all().subs(&[SCALE, STATUS]),
-        Row::namespaced("StatefulSet", "statefulsets").strategy(with::<kinds::StatefulSet>).short(&["sts"]).all().subs(&[SCALE, STATUS]),
+        Row::namespaced("DaemonSet", "daemonsets").strategy(with::<kinds::DaemonSet>).pod_at(TEMPLATE).short(&["ds"]).all().subs(&[STATUS]),
+        Row::namespaced("Deployment", "deployments")
+            .strategy(with::<kinds::Deployment>)
+            .pod_at(TEMPLATE)
+            .short(&["deploy"])
+            .all()
+            .subs(&[SCALE, STATUS]),
+        Row::namespaced("ReplicaSet", "replicasets").strategy(with::<kinds::ReplicaSet>).pod_at(TEMPLATE).short(&["rs"]).all().subs(&[SCALE, STATUS]),
+        Row::namespaced("StatefulSet", "statefulsets")
+            .strategy(with::<kinds::StatefulSet>)
+            .pod_at(TEMPLATE)
+            .short(&["sts"])
+            .all()
+            .subs(&[SCALE, STATUS]),
     ],
 };
 
@@ -20,6 +33,7 @@ pub(super) const AUTOSCALING: Group = Group {
     versions: &["v2", "v1"],
     rows: &[Row::namespaced("HorizontalPodAutoscaler", "horizontalpodautoscalers")
         .strategy(with::<kinds::HorizontalPodAutoscaler>)
+        .without_effect("without effect: nothing scales by it")
         .short(&["hpa"])
         .all()
         .subs(&[STATUS])],
@@ -29,7 +43,12 @@ pub(super) const BATCH: Group = Group {
     name: "batch",
     versions: &["v1"],
     rows: &[
-        Row::namespaced("CronJob", "cronjobs").strategy(with::<kinds::CronJob>).short(&["cj"]).all().subs(&[STATUS]),
-        Row::namespaced("Job", "jobs").strategy(with::<kinds::Job>).all().subs(&[STATUS]),
+        Row::namespaced("CronJob", "cronjobs")
+            .strategy(with::<kinds::CronJob>)
+            .pod_at(&["spec", "jobTemplate", "spec", "template"])
+            .short(&["cj"])
+            .all()
+            .subs(&[STATUS]),
+        Row::namespaced("Job", "jobs").strategy(with::<kinds::Job>).pod_at(TEMPLATE).all().subs(&[STATUS]),
     ],
 };

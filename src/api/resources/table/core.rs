@@ -22,14 +22,25 @@ const POD_SUBRESOURCES: &[Sub] = &[
 
 const NAMESPACE_VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
+/// There is no controller that binds volumes, and no node that mounts them.
+const NO_CLAIMS: &str = "without effect: volumes are neither provisioned nor bound, and pods that claim them do not start";
+
 pub(super) const GROUP: Group = Group {
     name: "",
     versions: &["v1"],
     rows: &[
         Row::namespaced("Binding", "bindings").strategy(with::<kinds::Bare>).verbs(&[Verb::Create]),
-        Row::cluster("ComponentStatus", "componentstatuses").strategy(with::<kinds::ComponentStatus>).short(&["cs"]).verbs(&[Verb::Get, Verb::List]),
+        Row::cluster("ComponentStatus", "componentstatuses")
+            .strategy(with::<kinds::ComponentStatus>)
+            .short(&["cs"])
+            .verbs(&[Verb::Get, Verb::List])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+"),
         Row::namespaced("ConfigMap", "configmaps").strategy(with::<kinds::ConfigMap>).short(&["cm"]),
-        Row::namespaced("Endpoints", "endpoints").strategy(with::<kinds::Endpoints>).short(&["ep"]).stored_at("services/endpoints"),
+        Row::namespaced("Endpoints", "endpoints")
+            .strategy(with::<kinds::Endpoints>)
+            .short(&["ep"])
+            .stored_at("services/endpoints")
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]),
         Row::namespaced("LimitRange", "limitranges").strategy(with::<kinds::LimitRange>).short(&["limits"]),
         Row::cluster("Namespace", "namespaces")
@@ -44,13 +55,19 @@ pub(super) const GROUP: Group = Group {
             .subs(&[sub("proxy", "NodeProxyOptions", PROXY_VERBS), STATUS]),
         Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims")
             .strategy(with::<kinds::PersistentVolumeClaim>)
+            .without_effect(NO_CLAIMS)
             .short(&["pvc"])
             .subs(&[STATUS]),
-        Row::cluster("PersistentVolume", "persistentvolumes").strategy(with::<kinds::PersistentVolume>).short(&["pv"]).subs(&[STATUS]),
-        Row::namespaced("Pod", "pods").strategy(with::<kinds::Pod>).short(&["po"]).all().subs(POD_SUBRESOURCES),
-        Row::namespaced("PodTemplate", "podtemplates").strategy(with::<kinds::PodTemplate>),
+        Row::cluster("PersistentVolume", "persistentvolumes")
+            .strategy(with::<kinds::PersistentVolume>)
+            .without_effect(NO_CLAIMS)
+            .short(&["pv"])
+            .subs(&[STATUS]),
+        Row::namespaced("Pod", "pods").strategy(with::<kinds::Pod>).pod_at(&[]).short(&["po"]).all().subs(POD_SUBRESOURCES),
+        Row::namespaced("PodTemplate", "podtemplates").strategy(with::<kinds::PodTemplate>).pod_at(&["template"]),
         Row::namespaced("ReplicationController", "replicationcontrollers")
             .strategy(with::<kinds::ReplicationController>)
+            .pod_at(&["spec", "template"])
             .short(&["rc"])
             .all()
             .stored_at("controllers")
@@ -75,5 +92,5 @@ pub(super) const GROUP: Group = Group {
 pub(super) const EVENTS: Group = Group {
     name: "events.k8s.io",
     versions: &["v1"],
-    rows: &[Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]).stored_as_group("")],
+    rows: &[Row::namespaced("Event", "events").strategy(kinds::strict_event).short(&["ev"]).stored_as_group("")],
 };

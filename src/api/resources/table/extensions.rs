@@ -3,6 +3,9 @@
 use super::row::{Group, Row, STATUS, with};
 use crate::resources::kinds;
 
+const NO_POLICIES: &str = "not enforced: admission policies are not evaluated";
+const NO_WEBHOOKS: &str = "not enforced: webhooks are not called";
+
 pub(super) const API_REGISTRATION: Group = Group {
     name: "apiregistration.k8s.io",
     versions: &["v1"],
@@ -28,12 +31,31 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     name: "admissionregistration.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies").strategy(with::<kinds::AdmissionPolicy>).extension(),
-        Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings").strategy(with::<kinds::AdmissionBinding>).extension(),
-        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
-        Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies").strategy(with::<kinds::AdmissionPolicy>).extension().subs(&[STATUS]),
-        Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings").strategy(with::<kinds::AdmissionBinding>).extension(),
-        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
+            .strategy(with::<kinds::AdmissionPolicy>)
+            .without_effect(NO_POLICIES)
+            .extension(),
+        Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
+            .strategy(with::<kinds::AdmissionBinding>)
+            .without_effect(NO_POLICIES)
+            .extension(),
+        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .without_effect(NO_WEBHOOKS)
+            .extension(),
+        Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .strategy(with::<kinds::AdmissionPolicy>)
+            .without_effect(NO_POLICIES)
+            .extension()
+            .subs(&[STATUS]),
+        Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            .strategy(with::<kinds::AdmissionBinding>)
+            .without_effect(NO_POLICIES)
+            .extension(),
+        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .without_effect(NO_WEBHOOKS)
+            .extension(),
     ],
 };
 

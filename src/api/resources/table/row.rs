@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     meta::{GroupVersion, GroupVersionKind},
-    resources::{Resource, Served, Strategy, Subresource, resource::Plain},
+    resources::{Resource, SchemaSource, Served, Strategy, Subresource, resource::Plain},
     service::Verb,
 };
 
@@ -46,13 +46,13 @@ pub(super) const fn foreign(name: &'static str, group_version: &'static str, kin
 pub(super) const STATUS: Sub = own("status");
 pub(super) const SCALE: Sub = foreign("scale", "autoscaling/v1", "Scale", &["get", "patch", "update"]);
 
-fn plain() -> Box<dyn Strategy> {
-    Box::new(Plain)
+fn plain() -> Arc<dyn Strategy> {
+    Arc::new(Plain)
 }
 
 /// Makes a strategy without state of its own.
-pub(super) fn with<S: Strategy + Default>() -> Box<dyn Strategy> {
-    Box::new(S::default())
+pub(super) fn with<S: Strategy + Default>() -> Arc<dyn Strategy> {
+    Arc::new(S::default())
 }
 
 /// One kind.
@@ -69,7 +69,10 @@ pub(super) struct Row {
     storage_group: Option<&'static str>,
     verbs: &'static [Verb],
     subresources: &'static [Sub],
-    strategy: fn() -> Box<dyn Strategy>,
+    pod: Option<&'static [&'static str]>,
+    without_effect: Option<&'static str>,
+    deprecation: Option<&'static str>,
+    strategy: fn() -> Arc<dyn Strategy>,
 }
 
 impl Row {
@@ -84,6 +87,9 @@ impl Row {
             storage_group: None,
             verbs: ALL_VERBS,
             subresources: &[],
+            pod: None,
+            without_effect: None,
+            deprecation: None,
             strategy: plain,
         }
     }
@@ -122,28 +128,59 @@ impl Row {
         Row { subresources, ..self }
     }
 
-    pub const fn strategy(self, strategy: fn() -> Box<dyn Strategy>) -> Self {
+    /// Where objects of the kind describe a pod.
+    pub const fn pod_at(self, path: &'static [&'static str]) -> Self {
+        Row { pod: Some(path), ..self }
+    }
+
+    /// Says why nothing comes of objects of the kind. Whoever writes one is warned.
+    pub const fn without_effect(self, why: &'static str) -> Self {
+        Row { without_effect: Some(why), ..self }
+    }
+
+    /// What everybody is warned of who uses the kind.
+    pub const fn deprecated(self, deprecation: &'static str) -> Self {
+        Row { deprecation: Some(deprecation), ..self }
+    }
+
+    pub const fn strategy(self, strategy: fn() -> Arc<dyn Strategy>) -> Self {
         Row { strategy, ..self }
     }
 
     /// The full row of this kind in `group`.
     pub fn resource(&self, group: &Group) -> Resource {
         let names = |list: &[&'static str]| list.iter().map(|name| Arc::from(*name)).collect();
+        let strategy = (self.strategy)();
+        let selectable: Arc<[Arc<str>]> = strategy.selectable_paths().iter().map(|path| Arc::from(*path)).collect();
+        let version = |name: &str, schema_group: &str| {
+            Arc::new(Served {
+                version: name.into(),
+                deprecation: self.deprecation.map(Arc::from),
+                schema: SchemaSource::Builtin(GroupVersionKind::new(schema_group, name, self.kind)),
+                selectable: selectable.clone(),
+                subresources: self.subresources.iter().map(|sub| self.subresource(group, sub)).collect(),
+                strategy: strategy.clone(),
+            })
+        };
         Resource {
             group: group.name.into(),
             kind: self.kind.into(),
+            list_kind: format!("{}List", self.kind).into(),
             plural: self.plural.into(),
             singular: self.kind.to_lowercase().into(),
             short_names: names(self.short_names),
             categories: names(self.categories),
             namespaced: self.namespaced,
             storage_group: self.storage_group.unwrap_or(group.name).into(),
-            storage_version: group.versions[0].into(),
-            served: group.versions.iter().map(|version| Served { version: (*version).into(), deprecated: false }).collect(),
+            storage: version(group.versions[0], self.storage_group.unwrap_or(group.name)),
+            served: group.versions.iter().map(|name| version(name, group.name)).collect(),
             storage_prefix: self.prefix.unwrap_or(self.plural).into(),
             verbs: self.verbs.to_vec(),
-            subresources: self.subresources.iter().map(|sub| self.subresource(group, sub)).collect(),
-            strategy: (self.strategy)(),
+            pod: self.pod,
+            without_effect: self.without_effect,
+            is_terminating: false,
+            selectable: selectable.clone(),
+            strategy: strategy.clone(),
         }
     }
 

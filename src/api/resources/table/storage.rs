@@ -3,16 +3,22 @@
 use super::row::{Group, Row, STATUS, with};
 use crate::resources::kinds;
 
+const NO_DRIVERS: &str = "without effect: drivers of volumes are not called";
+const NO_DEVICES: &str = "without effect: devices are not allocated";
+
 pub(super) const STORAGE: Group = Group {
     name: "storage.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("CSIDriver", "csidrivers").strategy(with::<kinds::CsiDriver>),
-        Row::cluster("CSINode", "csinodes").strategy(with::<kinds::CsiNode>),
-        Row::namespaced("CSIStorageCapacity", "csistoragecapacities").strategy(with::<kinds::CsiStorageCapacity>),
-        Row::cluster("StorageClass", "storageclasses").strategy(with::<kinds::StorageClass>).short(&["sc"]),
-        Row::cluster("VolumeAttachment", "volumeattachments").strategy(with::<kinds::VolumeAttachment>).subs(&[STATUS]),
-        Row::cluster("VolumeAttributesClass", "volumeattributesclasses").strategy(with::<kinds::VolumeAttributesClass>).short(&["vac"]),
+        Row::cluster("CSIDriver", "csidrivers").strategy(with::<kinds::CsiDriver>).without_effect(NO_DRIVERS),
+        Row::cluster("CSINode", "csinodes").strategy(with::<kinds::CsiNode>).without_effect(NO_DRIVERS),
+        Row::namespaced("CSIStorageCapacity", "csistoragecapacities").strategy(with::<kinds::CsiStorageCapacity>).without_effect(NO_DRIVERS),
+        Row::cluster("StorageClass", "storageclasses").strategy(with::<kinds::StorageClass>).without_effect(NO_DRIVERS).short(&["sc"]),
+        Row::cluster("VolumeAttachment", "volumeattachments").strategy(with::<kinds::VolumeAttachment>).without_effect(NO_DRIVERS).subs(&[STATUS]),
+        Row::cluster("VolumeAttributesClass", "volumeattributesclasses")
+            .strategy(with::<kinds::VolumeAttributesClass>)
+            .without_effect(NO_DRIVERS)
+            .short(&["vac"]),
     ],
 };
 
@@ -20,9 +26,9 @@ pub(super) const RESOURCE: Group = Group {
     name: "resource.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("DeviceClass", "deviceclasses").strategy(with::<kinds::DeviceClass>),
-        Row::namespaced("ResourceClaim", "resourceclaims").strategy(with::<kinds::ResourceClaim>).subs(&[STATUS]),
-        Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates").strategy(with::<kinds::ResourceClaimTemplate>),
-        Row::cluster("ResourceSlice", "resourceslices").strategy(with::<kinds::ResourceSlice>),
+        Row::cluster("DeviceClass", "deviceclasses").strategy(with::<kinds::DeviceClass>).without_effect(NO_DEVICES),
+        Row::namespaced("ResourceClaim", "resourceclaims").strategy(with::<kinds::ResourceClaim>).without_effect(NO_DEVICES).subs(&[STATUS]),
+        Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates").strategy(with::<kinds::ResourceClaimTemplate>).without_effect(NO_DEVICES),
+        Row::cluster("ResourceSlice", "resourceslices").strategy(with::<kinds::ResourceSlice>).without_effect(NO_DEVICES),
     ],
 };

@@ -75,7 +75,7 @@ fn verbs_differ_only_for_namespaces_and_virtual_resources() {
 #[test]
 fn subresources_carry_their_kinds_and_verbs() {
     let pod = row("", "pods");
-    let names = pod.subresources.iter().map(|sub| sub.name).collect::<Vec<_>>();
+    let names = pod.storage.subresources.iter().map(|sub| sub.name).collect::<Vec<_>>();
     assert_eq!(names, ["attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize", "status"]);
     for (group, plural, name, kind, verbs) in [
         ("", "pods", "eviction", "policy/v1, Kind=Eviction", "create"),
@@ -95,7 +95,7 @@ fn subresources_carry_their_kinds_and_verbs() {
         ),
     ] {
         let row = row(group, plural);
-        let sub = row.subresource(name).unwrap_or_else(|| panic!("{plural}/{name}"));
+        let sub = row.storage.subresource(name).unwrap_or_else(|| panic!("{plural}/{name}"));
         assert_eq!((sub.kind.to_string().as_str(), sub.verbs.join(",").as_str()), (kind, verbs), "{plural}/{name}");
     }
 }
@@ -104,7 +104,7 @@ fn subresources_carry_their_kinds_and_verbs() {
 fn autoscaling_serves_two_versions_and_events_share_storage() {
     let hpa = row("autoscaling", "horizontalpodautoscalers");
     assert_eq!(hpa.served.iter().map(|served| &*served.version).collect::<Vec<_>>(), ["v2", "v1"]);
-    assert_eq!(&*hpa.storage_version, "v2");
+    assert_eq!(&*hpa.storage.version, "v2");
     assert_eq!(row("events.k8s.io", "events").storage_gvk(), row("", "events").storage_gvk());
 }
 

@@ -1,5 +1,7 @@
 //! Certificate signing requests: a readable request with a true signature, known usages, verdicts that stay.
 
+use std::collections::HashSet;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
@@ -69,8 +71,8 @@ fn check(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
     }
     conditions(&mut errors, object, old);
     let certificate = object.str(&["status", "certificate"]);
-    let untouched = old.is_some_and(|old| old.str(&["status", "certificate"]) == certificate);
-    if !untouched && let Err(why) = check_certificate(certificate) {
+    let may_be_anything = old.map(|old| old.str(&["status", "certificate"])).is_some_and(|old| old == certificate || check_certificate(old).is_err());
+    if !may_be_anything && let Err(why) = check_certificate(certificate) {
         errors.push(FieldError::invalid("status.certificate", "<certificate data>", why));
     }
     errors
@@ -86,12 +88,13 @@ fn usages(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>) {
     if old.is_some_and(|old| list(old) == usages) {
         return;
     }
+    let mut known = HashSet::new();
     for (at, usage) in usages.iter().enumerate() {
         let field = format!("spec.usages[{at}]");
         if !ALL_USAGES.contains(&usage.as_str()) {
             errors.push(FieldError::not_supported(field.clone(), usage.as_str(), &ALL_USAGES));
         }
-        if usages[..at].contains(usage) {
+        if !known.insert(usage) {
             errors.push(FieldError::duplicate(field, usage.as_str()));
         }
     }
@@ -110,38 +113,45 @@ pub fn signer_name(errors: &mut Vec<FieldError>, field: &str, signer: &str) {
     if domain.len() > 253 {
         errors.push(FieldError::too_long(field, 253));
     }
-    let mut first_fault = |segment: &str, rule: names::NameRule| {
-        let faults = segment.split('.').map(|label| (label, rule(label, false))).find(|(_, faults)| !faults.is_empty());
-        if let Some((label, faults)) = faults {
-            errors.extend(faults.into_iter().map(|fault| FieldError::invalid(field, segment, format!("validating label {label:?}: {fault}"))));
-        }
-    };
-    first_fault(domain, names::label);
-    first_fault(path, names::subdomain);
+    first_fault(errors, field, domain, names::label);
     if !domain.contains('.') {
         errors.push(FieldError::invalid(field, domain, "should be a domain with at least two segments separated by dots"));
     }
+    first_fault(errors, field, path, names::subdomain);
     if signer.len() > LONGEST_SIGNER {
         errors.push(FieldError::too_long(field, LONGEST_SIGNER));
+    }
+}
+
+/// What is wrong with the first part of a segment that is wrong.
+fn first_fault(errors: &mut Vec<FieldError>, field: &str, segment: &str, rule: names::NameRule) {
+    let faults = segment.split('.').map(|label| (label, rule(label, false))).find(|(_, faults)| !faults.is_empty());
+    if let Some((label, faults)) = faults {
+        errors.extend(faults.into_iter().map(|fault| FieldError::invalid(field, segment, format!("validating label {label:?}: {fault}"))));
     }
 }
 
 fn conditions(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>) {
     let all = object.list(&["status", "conditions"]);
     let both = |object: &Object| ["Approved", "Denied"].into_iter().all(|kind| !of_kind(object, kind).is_empty());
+    let types = |object: &Object| object.list(&["status", "conditions"]).iter().map(|one| text(one, &["type"]).to_owned()).collect::<Vec<_>>();
+    let before = old.map(types).unwrap_or_default();
+    let had_empty = before.iter().any(String::is_empty);
+    let had_duplicates = before.iter().collect::<HashSet<_>>().len() < before.len();
+    let mut seen = HashSet::new();
     for (at, condition) in all.iter().enumerate() {
         let (field, kind, status) = (format!("{CONDITIONS}[{at}]"), text(condition, &["type"]), text(condition, &["status"]));
-        required(errors, &format!("{field}.type"), kind);
+        if !had_empty {
+            required(errors, &format!("{field}.type"), kind);
+        }
         let allowed: &[&str] = if VERDICTS.contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
         super::one_of(errors, &format!("{field}.status"), status, allowed);
-        let repeated = all[..at].iter().any(|other| text(other, &["type"]) == kind);
-        if repeated && old.is_none_or(|old| of_kind(old, kind).len() < 2) {
-            errors.push(FieldError::duplicate(format!("{field}.type"), kind));
-        }
-        let contradicts = |other: &str| all[..at].iter().any(|earlier| text(earlier, &["type"]) == other);
-        let contradiction = kind == "Approved" && contradicts("Denied") || kind == "Denied" && contradicts("Approved");
+        let contradiction = kind == "Approved" && seen.contains("Denied") || kind == "Denied" && seen.contains("Approved");
         if contradiction && !old.is_some_and(both) {
             errors.push(FieldError::invalid(CONDITIONS, kind, "Approved and Denied conditions are mutually exclusive"));
+        }
+        if !seen.insert(kind) && !had_duplicates {
+            errors.push(FieldError::duplicate(format!("{field}.type"), kind));
         }
     }
 }
@@ -156,6 +166,9 @@ fn check_certificate(encoded: &str) -> Result<(), String> {
         return Ok(());
     }
     let pem = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
+    if has_headers(&pem) {
+        return Err("no PEM block headers are permitted".to_owned());
+    }
     let mut blocks = 0;
     for block in x509_parser::pem::Pem::iter_from_buffer(&pem) {
         let Ok(block) = block else { break };
@@ -166,6 +179,12 @@ fn check_certificate(encoded: &str) -> Result<(), String> {
         blocks += 1;
     }
     if blocks == 0 { Err("must contain at least one CERTIFICATE PEM block".into()) } else { Ok(()) }
+}
+
+/// Whether a block begins with headers (RFC 1421), which nobody reads.
+fn has_headers(pem: &[u8]) -> bool {
+    let lines: Vec<&[u8]> = pem.split(|byte| *byte == b'\n').collect();
+    lines.windows(2).any(|pair| pair[0].starts_with(b"-----BEGIN ") && pair[1].contains(&b':'))
 }
 
 #[cfg(test)]
@@ -235,5 +254,46 @@ mod tests {
             ["status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM block"]
         );
         assert_eq!(messages(&update(&signed, &new, "approval")).len(), 2);
+        let headed = "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n\neA==\n-----END CERTIFICATE-----\n";
+        signed.set(&["status", "certificate"], BASE64_STANDARD.encode(headed));
+        assert_eq!(
+            messages(&update(&signed, &new, "status")),
+            ["status.certificate: Invalid value: \"<certificate data>\": no PEM block headers are permitted"]
+        );
+    }
+
+    #[test]
+    fn conditions_have_types_of_their_own_unless_they_had_none_before() {
+        let (mut old, mut new) = (request(), request());
+        new.set(&["spec"], old.get(&["spec"]).cloned().expect("a spec"));
+        new.set(&["status", "conditions"], json!([{"type": "", "status": "Maybe"}, {"type": "X"}, {"type": "X", "status": "True"}]));
+        assert_eq!(
+            messages(&update(&new, &old, "status")),
+            [
+                "status.conditions[0].type: Required value",
+                "status.conditions[0].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \"Unknown\"",
+                "status.conditions[1].status: Required value",
+                "status.conditions[2].type: Duplicate value: \"X\"",
+            ]
+        );
+        old.set(&["status", "conditions"], json!([{"type": "", "status": "True"}, {"type": "", "status": "True"}]));
+        new.set(&["status", "conditions"], json!([{"type": "", "status": "True"}, {"type": "X", "status": "True"}, {"type": "X", "status": "True"}]));
+        assert_eq!(messages(&update(&new, &old, "status")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_signer_is_a_domain_and_a_path() {
+        let said = |signer: &str| {
+            let mut errors = Vec::new();
+            signer_name(&mut errors, "s", signer);
+            messages(&errors)
+        };
+        assert!(said("example.com/a.b").is_empty());
+        assert_eq!(said(""), ["s: Required value"]);
+        let form = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        assert_eq!(said("example.com/a/b"), [format!("s: Invalid value: \"example.com/a/b\": {form}")]);
+        let both = said("example/A");
+        assert_eq!(both[0], "s: Invalid value: \"example\": should be a domain with at least two segments separated by dots");
+        assert!(both[1].starts_with("s: Invalid value: \"A\": validating label \"A\": a lowercase RFC 1123 subdomain"), "{both:?}");
     }
 }

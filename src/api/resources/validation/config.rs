@@ -1,10 +1,14 @@
 //! Config maps and secrets.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{invalid_each, names, required};
-use crate::{meta::Object, status::FieldError};
+use crate::{
+    meta::Object,
+    schema::{Format, decode::parse, raw::Raw},
+    status::FieldError,
+};
 
 const SIZE_LIMIT: usize = 1024 * 1024;
 
@@ -96,7 +100,62 @@ fn json_key(object: &Object, key: &str, errors: &mut Vec<FieldError>) {
         return;
     }
     let bytes = STANDARD.decode(object.str(&["data", key])).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<Map<String, Value>>(&bytes) {
-        errors.push(FieldError::invalid(field, "<secret contents redacted>", error.to_string()));
+    let why = match parse(&bytes, Format::Json) {
+        Ok(Raw::Object(_) | Raw::Null) => return,
+        Ok(other) => format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", other.describe(false)),
+        Err(error) => error.to_string(),
+    };
+    errors.push(FieldError::invalid(field, "<secret contents redacted>", why));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::resources::validation::tests::{object, texts};
+
+    #[test]
+    fn keys_become_files_and_their_content_is_bounded() {
+        let big = "x".repeat(SIZE_LIMIT + 1);
+        assert_eq!(texts(config_map(&object(json!({"data": {"a": big}})))), [": Too long: may not be more than 1048576 bytes"]);
+        assert_eq!(
+            texts(config_map(&object(json!({"data": {"a": ""}, "binaryData": {"a": ""}})))),
+            ["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]
+        );
+        let errors = texts(secret(&object(json!({"data": {"../a": ""}}))));
+        assert!(errors[0].starts_with("data[../a]: Invalid value: \"../a\": a valid config key must consist of"), "{errors:?}");
+        assert_eq!(errors[1], "data[../a]: Invalid value: \"../a\": must not start with '..'");
+        let encoded = STANDARD.encode(&big);
+        assert_eq!(texts(secret(&object(json!({"data": {"a": encoded}})))), ["data: Too long: may not be more than 1048576 bytes"]);
+    }
+
+    #[test]
+    fn the_type_of_a_secret_asks_for_keys() {
+        let of = |kind: &str, data: Value| texts(secret(&object(json!({"type": format!("kubernetes.io/{kind}"), "data": data}))));
+        let required = |keys: &[&str]| keys.iter().map(|key| format!("data[{key}]: Required value")).collect::<Vec<_>>();
+        let encoded = |text: &str| STANDARD.encode(text);
+        assert_eq!(of("tls", json!({})), required(&["tls.crt", "tls.key"]));
+        assert_eq!(of("basic-auth", json!({})), required(&["username", "password"]));
+        assert_eq!(of("basic-auth", json!({"username": ""})), required(&[]));
+        assert_eq!(of("ssh-auth", json!({"ssh-privatekey": ""})), required(&["ssh-privatekey"]));
+        assert_eq!(of("dockercfg", json!({})), required(&[".dockercfg"]));
+        assert_eq!(of("dockerconfigjson", json!({".dockerconfigjson": encoded("{}")})), required(&[]));
+        assert_eq!(
+            of("dockercfg", json!({".dockercfg": encoded("[]")})),
+            [
+                "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal array into Go value of type map[string]interface {}"
+            ]
+        );
+        let account = "metadata.annotations[kubernetes.io/service-account.name]: Required value";
+        assert_eq!(of("service-account-token", json!({})), [account]);
+    }
+
+    #[test]
+    fn what_is_immutable_stays_so() {
+        let (old, new) = (object(json!({"immutable": true, "data": {"a": "YQ=="}})), object(json!({"data": {"a": "Yg=="}})));
+        let detail = "Forbidden: field is immutable when `immutable` is set";
+        assert_eq!(texts(immutable(&new, &old, &["data"])), [format!("immutable: {detail}"), format!("data: {detail}")]);
+        assert!(immutable(&old, &new, &["data"]).is_empty());
     }
 }

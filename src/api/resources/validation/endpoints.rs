@@ -1,133 +1,109 @@
-//! Endpoints and endpoint slices.
-
-use std::collections::BTreeSet;
+//! Endpoints.
 
 use serde_json::Value;
 
-use super::{invalid_each, ip, labels, names, one_of, port_number};
-use crate::{
-    meta::Object,
-    resources::tree::{at, int, items, text},
-    status::{FieldError, FieldErrorKind},
-};
+use super::{Field, ip, names};
+use crate::{meta::Object, status::FieldError};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// Checks endpoints.
 pub fn endpoints(object: &Object) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (index, subset) in object.list(&["subsets"]).iter().enumerate() {
-        let field = format!("subsets[{index}]");
-        if items(subset, &["addresses"]).is_empty() && items(subset, &["notReadyAddresses"]).is_empty() {
-            errors.push(FieldError::required(field.clone(), "must specify `addresses` or `notReadyAddresses`"));
+    for subset in Field::root("subsets", object.get(&["subsets"]).unwrap_or(&Value::Null)).each() {
+        let lists = [subset.child("addresses"), subset.child("notReadyAddresses")];
+        if lists.iter().all(|list| list.items().is_empty()) {
+            errors.push(subset.required("must specify `addresses` or `notReadyAddresses`"));
         }
-        for list in ["addresses", "notReadyAddresses"] {
-            for (at_index, address) in items(subset, &[list]).iter().enumerate() {
-                endpoint_address(&mut errors, address, &format!("{field}.{list}[{at_index}]"));
-            }
+        for list in &lists {
+            list.each().for_each(|entry| address(&mut errors, &entry));
         }
-        let ports = items(subset, &["ports"]);
-        for (port_index, port) in ports.iter().enumerate() {
-            let path = format!("{field}.ports[{port_index}]");
-            match text(port, &["name"]) {
-                "" if ports.len() > 1 => errors.push(FieldError::required(format!("{path}.name"), "")),
-                "" => {}
-                name => invalid_each(&mut errors, &format!("{path}.name"), name, names::label(name, false)),
-            }
-            port_number(&mut errors, &format!("{path}.port"), int(port, &["port"]));
-            one_of(&mut errors, &format!("{path}.protocol"), text(port, &["protocol"]), &PROTOCOLS);
-        }
+        ports(&mut errors, &subset.child("ports"));
     }
     errors
 }
 
-fn endpoint_address(errors: &mut Vec<FieldError>, address: &Value, field: &str) {
-    ip::endpoint(errors, &format!("{field}.ip"), text(address, &["ip"]));
-    let rules: [(&str, names::NameRule); 2] = [("hostname", names::label), ("nodeName", names::subdomain)];
-    for (name, rule) in rules {
-        let value = text(address, &[name]);
-        if !value.is_empty() {
-            invalid_each(errors, &format!("{field}.{name}"), value, rule(value, false));
+/// Checks an update: subsets that it leaves alone may be wrong by rules that came later.
+pub fn endpoints_update(new: &Object, old: &Object) -> Vec<FieldError> {
+    let errors = endpoints(new);
+    if !errors.is_empty() && new.list(&["subsets"]) == old.list(&["subsets"]) { Vec::new() } else { errors }
+}
+
+fn address(errors: &mut Vec<FieldError>, address: &Field<'_>) {
+    let ip = address.child("ip");
+    ip::address(errors, &ip.to_string(), ip.text());
+    address.child("hostname").check_name(errors, names::label);
+    let node = address.child("nodeName");
+    if node.is_set() {
+        node.judge(errors, names::subdomain(node.text(), false));
+    }
+    ip::endpoint(errors, &ip.to_string(), ip.text());
+}
+
+fn ports(errors: &mut Vec<FieldError>, ports: &Field<'_>) {
+    for port in ports.each() {
+        let (name, number) = (port.child("name"), port.child("port"));
+        if name.text().is_empty() && ports.items().len() > 1 {
+            errors.push(name.required(""));
+        }
+        name.check_name(errors, names::label);
+        number.with(&number.int().into()).check_between(errors, 1, 65_535);
+        port.child("protocol").check_one_of(errors, &PROTOCOLS);
+        if port.child("appProtocol").is_set() {
+            port.child("appProtocol").check_qualified(errors);
         }
     }
 }
 
-/// Checks an endpoint slice.
-pub fn endpoint_slice(object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let kind = object.str(&["addressType"]);
-    match kind {
-        "" => errors.push(FieldError::required("addressType", "")),
-        "IPv4" | "IPv6" | "FQDN" => {}
-        other => errors.push(FieldError::not_supported("addressType", other, &["FQDN", "IPv4", "IPv6"])),
-    }
-    let endpoints = object.list(&["endpoints"]);
-    too_many(&mut errors, "endpoints", endpoints.len(), 1000);
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        slice_endpoint(&mut errors, endpoint, kind, &format!("endpoints[{index}]"));
-    }
-    slice_ports(&mut errors, object.list(&["ports"]));
-    errors
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-fn too_many(errors: &mut Vec<FieldError>, field: &str, count: usize, limit: usize) {
-    if count > limit {
-        errors.push(FieldError {
-            kind: FieldErrorKind::TooMany,
-            field: field.to_owned(),
-            value: Some(count.to_string()),
-            detail: format!("must have at most {limit} items"),
-        });
-    }
-}
+    use super::*;
+    use crate::resources::validation::tests::texts;
 
-fn slice_endpoint(errors: &mut Vec<FieldError>, endpoint: &Value, kind: &str, field: &str) {
-    let addresses = items(endpoint, &["addresses"]);
-    if addresses.is_empty() {
-        errors.push(FieldError::required(format!("{field}.addresses"), "must contain at least 1 address"));
+    fn object(subsets: Value) -> Object {
+        Object::from_value(json!({"subsets": subsets})).expect("an object")
     }
-    too_many(errors, &format!("{field}.addresses"), addresses.len(), 100);
-    for (index, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
-        let path = format!("{field}.addresses[{index}]");
-        match kind {
-            "IPv4" | "IPv6" => {
-                ip::endpoint(errors, &path, address);
-                let is_v6 = address.contains(':');
-                if is_v6 != (kind == "IPv6") {
-                    errors.push(FieldError::invalid(path, address, format!("must be an {kind} address")));
-                }
-            }
-            "FQDN" => invalid_each(errors, &path, address, names::subdomain(address, false)),
-            _ => {}
-        }
-    }
-    let node = text(endpoint, &["nodeName"]);
-    if !node.is_empty() {
-        invalid_each(errors, &format!("{field}.nodeName"), node, names::subdomain(node, false));
-    }
-    labels::labels(errors, &format!("{field}.deprecatedTopology"), at(endpoint, &["deprecatedTopology"]));
-    let host = text(endpoint, &["hostname"]);
-    if !host.is_empty() {
-        invalid_each(errors, &format!("{field}.hostname"), host, names::label(host, false));
-    }
-}
 
-fn slice_ports(errors: &mut Vec<FieldError>, ports: &[Value]) {
-    too_many(errors, "ports", ports.len(), 20_000);
-    let mut seen = BTreeSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let field = format!("ports[{index}]");
-        let name = text(port, &["name"]);
-        if !name.is_empty() {
-            invalid_each(errors, &format!("{field}.name"), name, names::label(name, false));
+    #[test]
+    fn traffic_goes_only_to_addresses_that_somebody_has() {
+        let cases: &[(Value, &[&str])] = &[
+            (json!([{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80, "protocol": "TCP"}]}]), &[]),
+            (json!([{}]), &["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]),
+            (
+                json!([{"addresses": [{"ip": "::ffff:127.0.0.1"}]}]),
+                &[
+                    "subsets[0].addresses[0].ip: Invalid value: \"::ffff:127.0.0.1\": must not be an IPv4-mapped IPv6 address",
+                    "subsets[0].addresses[0].ip: Invalid value: \"::ffff:127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                ],
+            ),
+            (
+                json!([{"notReadyAddresses": [{"ip": "1 -j ACCEPT"}]}]),
+                &[
+                    "subsets[0].notReadyAddresses[0].ip: Invalid value: \"1 -j ACCEPT\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                    "subsets[0].notReadyAddresses[0].ip: Invalid value: \"1 -j ACCEPT\": must be a valid IP address",
+                ],
+            ),
+            (
+                json!([{"addresses": [{"ip": "10.0.0.1", "hostname": "a.b"}], "ports": [{"port": 0, "protocol": "ICMP"}, {"name": "a", "port": 1, "protocol": "TCP"}]}]),
+                &[
+                    "subsets[0].addresses[0].hostname: Invalid value: \"a.b\": must not contain dots",
+                    "subsets[0].ports[0].name: Required value",
+                    "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                    "subsets[0].ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+                ],
+            ),
+        ];
+        for (subsets, wanted) in cases {
+            assert_eq!(texts(endpoints(&object(subsets.clone()))), *wanted, "{subsets}");
         }
-        if !seen.insert(name) {
-            errors.push(FieldError::duplicate(format!("{field}.name"), name));
-        }
-        one_of(errors, &format!("{field}.protocol"), text(port, &["protocol"]), &PROTOCOLS);
-        let application = text(port, &["appProtocol"]);
-        if !application.is_empty() {
-            invalid_each(errors, &format!("{field}.appProtocol"), application, names::qualified(application));
-        }
+    }
+
+    #[test]
+    fn subsets_that_are_left_alone_may_be_wrong() {
+        let old = object(json!([{"addresses": [{"ip": "127.0.0.1"}]}]));
+        assert!(endpoints_update(&old, &old).is_empty());
+        assert_eq!(endpoints_update(&object(json!([{"addresses": [{"ip": "127.0.0.2"}]}])), &old).len(), 1);
     }
 }

@@ -1,171 +1,230 @@
-//! Ingresses and network policies.
+//! Ingresses and their classes.
 
 use serde_json::Value;
 
-use super::{invalid_each, ip, labels, names, one_of, port_number, port_number_or_name};
-use crate::{
-    meta::Object,
-    resources::tree::{at, int, items, text},
-    status::FieldError,
+use super::{
+    Field, IMMUTABLE, ip,
+    names::{self, path_segment},
 };
+use crate::{meta::Object, status::FieldError};
 
-/// Checks an ingress.
+const NONE: &Value = &Value::Null;
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+const LONGEST_CONTROLLER: usize = 250;
+const PATH_TYPES: [&str; 3] = ["Exact", "ImplementationSpecific", "Prefix"];
+const BAD_PARTS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
+const BAD_ENDS: [&str; 2] = ["/..", "/."];
+
+fn spec_of(object: &Object) -> Field<'_> {
+    Field::root("spec", object.get(&["spec"]).unwrap_or(NONE))
+}
+
+/// What an older object may keep although later rules refuse it.
+#[derive(Clone, Copy, Default)]
+struct Tolerated {
+    secret_names: bool,
+    wildcard_rules: bool,
+}
+
+impl Tolerated {
+    fn of(old: &Object) -> Self {
+        let spec = spec_of(old);
+        let (rules, entries) = (spec.child("rules"), spec.child("tls"));
+        let is_bad_rule = |rule: &Field<'_>| {
+            let mut errors = Vec::new();
+            routes(&mut errors, rule);
+            rule.child("host").text().contains('*') && !errors.is_empty()
+        };
+        Tolerated {
+            secret_names: entries.each().any(|entry| !secret_name(entry.child("secretName").text()).is_empty()),
+            wildcard_rules: rules.each().any(|rule| is_bad_rule(&rule)),
+        }
+    }
+}
+
+/// Checks a new ingress.
 pub fn ingress(object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-    let (rules, default) = (items(spec, &["rules"]), at(spec, &["defaultBackend"]));
-    if rules.is_empty() && default.is_null() {
-        errors.push(FieldError::invalid("spec", rules.to_vec(), "either `defaultBackend` or `rules` must be specified"));
-    }
-    if !default.is_null() {
-        backend(&mut errors, default, "spec.defaultBackend");
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        let field = format!("spec.rules[{index}]");
-        host(&mut errors, text(rule, &["host"]), &format!("{field}.host"));
-        let paths = items(rule, &["http", "paths"]);
-        if at(rule, &["http"]).is_object() && paths.is_empty() {
-            errors.push(FieldError::required(format!("{field}.http.paths"), ""));
-        }
-        for (path_index, path) in paths.iter().enumerate() {
-            let field = format!("{field}.http.paths[{path_index}]");
-            route(&mut errors, path, &field);
-            backend(&mut errors, at(path, &["backend"]), &format!("{field}.backend"));
-        }
-    }
-    for (index, tls) in items(spec, &["tls"]).iter().enumerate() {
-        for (host_index, name) in items(tls, &["hosts"]).iter().filter_map(Value::as_str).enumerate() {
-            host(&mut errors, name, &format!("spec.tls[{index}].hosts[{host_index}]"));
-        }
-    }
-    let class = text(spec, &["ingressClassName"]);
-    if !class.is_empty() {
-        invalid_each(&mut errors, "spec.ingressClassName", class, names::subdomain(class, false));
+    let mut errors = of_spec(object, Tolerated::default());
+    let class = object.get(&["spec", "ingressClassName"]).and_then(Value::as_str);
+    if let (Some(annotation), Some(class)) = (object.annotation(CLASS_ANNOTATION), class)
+        && annotation != class
+    {
+        let detail = "must match `ingressClassName` when both are specified";
+        errors.push(FieldError::invalid(format!("annotations.{CLASS_ANNOTATION}"), annotation, detail));
     }
     errors
 }
 
-fn host(errors: &mut Vec<FieldError>, host: &str, field: &str) {
-    if host.is_empty() {
-        return;
-    }
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        errors.push(FieldError::invalid(field, host, "must be a DNS name, not an IP address"));
-        return;
-    }
-    let messages = if host.contains('*') { names::wildcard_subdomain(host) } else { names::subdomain(host, false) };
-    invalid_each(errors, field, host, messages);
+/// Checks an update.
+pub fn ingress_update(new: &Object, old: &Object) -> Vec<FieldError> {
+    of_spec(new, Tolerated::of(old))
 }
 
-fn route(errors: &mut Vec<FieldError>, route: &Value, field: &str) {
-    let (kind, path) = (text(route, &["pathType"]), text(route, &["path"]));
-    match kind {
-        "" => errors.push(FieldError::required(format!("{field}.pathType"), "pathType must be specified")),
-        "Exact" | "Prefix" => {
-            if !path.starts_with('/') {
-                errors.push(FieldError::invalid(format!("{field}.path"), path, "must be an absolute path"));
-            }
-            for bad in ["//", "/./", "/../", "%2f", "%2F"] {
-                if path.contains(bad) {
-                    errors.push(FieldError::invalid(format!("{field}.path"), path, format!("must not contain '{bad}'")));
-                }
-            }
-        }
-        "ImplementationSpecific" => {
-            if !path.is_empty() && !path.starts_with('/') {
-                errors.push(FieldError::invalid(format!("{field}.path"), path, "must be an absolute path"));
-            }
-        }
-        other => errors.push(FieldError::not_supported(format!("{field}.pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"])),
+fn of_spec(object: &Object, tolerated: Tolerated) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    let (rules, default) = (spec.child("rules"), spec.child("defaultBackend"));
+    if rules.items().is_empty() && !default.is_set() {
+        errors.push(spec.invalid_as(rules.value.clone(), "either `defaultBackend` or `rules` must be specified"));
     }
-}
-
-fn backend(errors: &mut Vec<FieldError>, backend: &Value, field: &str) {
-    let (service, resource) = (at(backend, &["service"]), at(backend, &["resource"]));
-    match (service.is_null(), resource.is_null()) {
-        (false, false) => errors.push(FieldError::invalid(field, "", "cannot set both resource and service backends")),
-        (true, true) => errors.push(FieldError::required(field, "")),
-        (true, false) => {}
-        (false, true) => {
-            let name = text(service, &["name"]);
-            if name.is_empty() {
-                errors.push(FieldError::required(format!("{field}.service.name"), ""));
-            } else {
-                invalid_each(errors, &format!("{field}.service.name"), name, names::label(name, false));
-            }
-            let (port, number) = (text(service, &["port", "name"]), int(service, &["port", "number"]));
-            match (port, number) {
-                ("", 0) => errors.push(FieldError::required(format!("{field}.service.port"), "port name or number is required")),
-                ("", number) => port_number(errors, &format!("{field}.service.port.number"), number),
-                (name, 0) => invalid_each(errors, &format!("{field}.service.port.name"), name, names::port_name(name)),
-                _ => errors.push(FieldError::invalid(format!("{field}.service.port"), "", "cannot set both port name & port number")),
-            }
+    if default.is_set() {
+        backend(&mut errors, &default);
+    }
+    for rule in rules.each() {
+        host(&mut errors, &rule.child("host"));
+        if !(tolerated.wildcard_rules && rule.child("host").text().contains('*')) {
+            routes(&mut errors, &rule);
         }
     }
-}
-
-/// Checks a network policy.
-pub fn network_policy(object: &Object) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let spec = object.get(&["spec"]).unwrap_or(&Value::Null);
-    labels::selector(&mut errors, "spec.podSelector", at(spec, &["podSelector"]));
-    for (list, peers) in [("ingress", "from"), ("egress", "to")] {
-        for (index, rule) in items(spec, &[list]).iter().enumerate() {
-            let field = format!("spec.{list}[{index}]");
-            for (port_index, port) in items(rule, &["ports"]).iter().enumerate() {
-                policy_port(&mut errors, port, &format!("{field}.ports[{port_index}]"));
-            }
-            for (peer_index, one) in items(rule, &[peers]).iter().enumerate() {
-                peer(&mut errors, one, &format!("{field}.{peers}[{peer_index}]"));
-            }
+    for entry in spec.child("tls").each() {
+        entry.child("hosts").each().for_each(|host| domain(&mut errors, &host));
+        if !tolerated.secret_names {
+            let name = entry.child("secretName");
+            name.judge(&mut errors, secret_name(name.text()));
         }
     }
-    let types = items(spec, &["policyTypes"]);
-    if types.len() > 2 {
-        errors.push(FieldError::invalid("spec.policyTypes", types.to_vec(), "may not specify more than two policyTypes"));
-    }
-    for (index, kind) in types.iter().filter_map(Value::as_str).enumerate() {
-        one_of(&mut errors, &format!("spec.policyTypes[{index}]"), kind, &["Egress", "Ingress"]);
+    let class = spec.child("ingressClassName");
+    if class.is_set() {
+        class.judge(&mut errors, names::subdomain(class.text(), false));
     }
     errors
 }
 
-fn policy_port(errors: &mut Vec<FieldError>, port: &Value, field: &str) {
-    one_of(errors, &format!("{field}.protocol"), text(port, &["protocol"]), &["SCTP", "TCP", "UDP"]);
-    let (first, last) = (at(port, &["port"]), at(port, &["endPort"]));
-    if first.is_null() {
-        if !last.is_null() {
-            errors.push(FieldError::required(format!("{field}.port"), "must be specified when `endPort` is specified"));
-        }
+fn secret_name(name: &str) -> Vec<String> {
+    if name.is_empty() { Vec::new() } else { names::subdomain(name, false) }
+}
+
+fn host(errors: &mut Vec<FieldError>, host: &Field<'_>) {
+    if host.text().is_empty() {
         return;
     }
-    port_number_or_name(errors, &format!("{field}.port"), first);
-    match (first.as_i64(), last.as_i64()) {
-        (Some(first), Some(last)) if last < first => {
-            errors.push(FieldError::invalid(format!("{field}.endPort"), last, "must be greater than or equal to `port`"));
-        }
-        (None, Some(_)) => errors.push(FieldError::invalid(format!("{field}.port"), first.clone(), "must not be a name when `endPort` is specified")),
-        _ => {}
+    if ip::parse(host.text()).is_some() {
+        errors.push(host.invalid("must be a DNS name, not an IP address"));
+    }
+    domain(errors, host);
+}
+
+fn domain(errors: &mut Vec<FieldError>, host: &Field<'_>) {
+    let messages = if host.text().contains('*') { names::wildcard_subdomain(host.text()) } else { names::subdomain(host.text(), false) };
+    host.judge(errors, messages);
+}
+
+fn routes(errors: &mut Vec<FieldError>, rule: &Field<'_>) {
+    let http = rule.child("http");
+    let paths = http.child("paths");
+    if http.is_set() && paths.items().is_empty() {
+        errors.push(paths.required(""));
+    }
+    for path in paths.each() {
+        route(errors, &path);
     }
 }
 
-fn peer(errors: &mut Vec<FieldError>, peer: &Value, field: &str) {
-    let block = at(peer, &["ipBlock"]);
-    let selectors: Vec<&str> = ["podSelector", "namespaceSelector"].into_iter().filter(|name| !at(peer, &[name]).is_null()).collect();
-    for name in &selectors {
-        labels::selector(errors, &format!("{field}.{name}"), at(peer, &[name]));
+fn route(errors: &mut Vec<FieldError>, route: &Field<'_>) {
+    let (kind, path) = (route.child("pathType"), route.child("path"));
+    if !kind.is_set() {
+        return errors.push(kind.required("pathType must be specified"));
     }
-    if block.is_null() {
-        if selectors.is_empty() {
-            errors.push(FieldError::required(field, "must specify a peer"));
-        }
-        return;
+    let text = path.text();
+    let (is_exact, is_absolute) = (matches!(kind.text(), "Exact" | "Prefix"), text.starts_with('/'));
+    kind.check_supported(errors, &PATH_TYPES);
+    if PATH_TYPES.contains(&kind.text()) && !is_absolute && (is_exact || !text.is_empty()) {
+        errors.push(path.invalid_as(text, "must be an absolute path"));
     }
-    ip::cidr(errors, &format!("{field}.ipBlock.cidr"), text(block, &["cidr"]));
-    for (index, except) in items(block, &["except"]).iter().filter_map(Value::as_str).enumerate() {
-        ip::cidr(errors, &format!("{field}.ipBlock.except[{index}]"), except);
+    if is_exact {
+        let bad = BAD_PARTS.iter().filter(|part| text.contains(**part));
+        errors.extend(bad.map(|part| path.invalid(format!("must not contain '{part}'"))));
+        let bad = BAD_ENDS.iter().filter(|end| text.ends_with(**end));
+        errors.extend(bad.map(|end| path.invalid(format!("cannot end with '{end}'"))));
     }
-    if !selectors.is_empty() {
-        errors.push(FieldError::forbidden(field, "may not specify both ipBlock and another peer"));
+    backend(errors, &route.child("backend"));
+}
+
+fn backend(errors: &mut Vec<FieldError>, backend: &Field<'_>) {
+    let (service, resource) = (backend.child("service"), backend.child("resource"));
+    match (service.is_set(), resource.is_set()) {
+        (true, true) => errors.push(backend.invalid_as("", "cannot set both resource and service backends")),
+        (true, false) => service_backend(errors, backend, &service),
+        (false, true) => reference(errors, &resource),
+        (false, false) => errors.push(backend.invalid_as("", "resource or service backend is required")),
     }
 }
+
+fn service_backend(errors: &mut Vec<FieldError>, backend: &Field<'_>, service: &Field<'_>) {
+    service.child("name").check_required_name(errors, names::label);
+    let port = service.child("port");
+    let (name, number) = (port.child("name"), port.child("number"));
+    match (name.text().is_empty(), number.int() == 0) {
+        (false, false) => errors.push(backend.invalid_as("", "cannot set both port name & port number")),
+        (false, true) => name.judge(errors, names::port_name(name.text())),
+        (true, false) => number.check_between(errors, 1, 65_535),
+        (true, true) => errors.push(backend.required("port name or number is required")),
+    }
+}
+
+/// A reference to an object of any kind.
+fn reference(errors: &mut Vec<FieldError>, reference: &Field<'_>) {
+    let group = reference.child("apiGroup");
+    if group.is_set() {
+        group.judge(errors, names::subdomain(group.text(), false));
+    }
+    for name in ["kind", "name"] {
+        reference.child(name).check_required_name(errors, path_segment);
+    }
+}
+
+/// Checks an ingress class.
+pub fn ingress_class(object: &Object) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    controller(&mut errors, &spec.child("controller"));
+    let parameters = spec.child("parameters");
+    if parameters.is_set() {
+        reference(&mut errors, &parameters);
+        scope(&mut errors, &parameters);
+    }
+    errors
+}
+
+/// Checks an update: the controller stays.
+pub fn ingress_class_update(new: &Object, old: &Object) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let controller = |object: &Object| object.str(&["spec", "controller"]).to_owned();
+    if controller(new) != controller(old) {
+        errors.push(FieldError::invalid("spec.controller", controller(new), IMMUTABLE));
+    }
+    errors.extend(ingress_class(new));
+    errors
+}
+
+/// A domain and a path.
+fn controller(errors: &mut Vec<FieldError>, controller: &Field<'_>) {
+    let text = controller.text();
+    if text.len() > LONGEST_CONTROLLER {
+        errors.push(controller.too_long(LONGEST_CONTROLLER));
+    }
+    if text.is_empty() {
+        return errors.push(controller.required(""));
+    }
+    let Some((domain, path)) = text.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty()) else {
+        return errors.push(controller.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
+    };
+    errors.extend(names::subdomain(domain, false).into_iter().map(|message| controller.invalid_as(domain, message)));
+    if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
+        let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.push(controller.invalid_as(path, detail));
+    }
+}
+
+fn scope(errors: &mut Vec<FieldError>, parameters: &Field<'_>) {
+    let (scope, namespace) = (parameters.child("scope"), parameters.child("namespace"));
+    match scope.text() {
+        _ if !scope.is_set() => errors.push(scope.required("")),
+        "Namespace" if !namespace.is_set() => errors.push(namespace.required("`parameters.scope` is set to 'Namespace'")),
+        "Namespace" => namespace.judge(errors, names::label(namespace.text(), false)),
+        "Cluster" if namespace.is_set() => errors.push(namespace.forbidden("`parameters.scope` is set to 'Cluster'")),
+        "Cluster" => {}
+        _ => errors.push(scope.not_supported(&["Cluster", "Namespace"])),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ const FAILED_INDEXES: i64 = 100_000;
 const MANY_COMPLETIONS: i64 = 100_000;
 const LIMIT_OF_MANY: i64 = 10_000;
 const LONGEST_MANAGER: usize = 63;
+/// What a path may have beside letters and digits.
+const PATH_BYTES: &[u8] = b"/-._~%!$&'()*+,;=:";
+const BAD_PATH: &str = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
 
 fn spec(object: &Object) -> &Value {
     object.get(&["spec"]).unwrap_or(&Value::Null)
@@ -129,6 +132,9 @@ fn managed_by(errors: &mut Vec<FieldError>, manager: &str, field: &str) {
         _ if manager.is_empty() => errors.push(FieldError::required(field, "")),
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
             super::invalid_each(errors, field, domain, names::subdomain(domain, false));
+            if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || PATH_BYTES.contains(&byte)) {
+                errors.push(FieldError::invalid(field, path, BAD_PATH));
+            }
         }
         _ => errors.push(FieldError::invalid(field, manager, "must be a domain-prefixed path (such as \"acme.io/foo\")")),
     }

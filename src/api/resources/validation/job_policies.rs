@@ -25,8 +25,7 @@ pub(super) fn bare(field: impl Into<String>, detail: &str) -> FieldError {
 
 fn too_many(errors: &mut Vec<FieldError>, field: &str, count: usize, most: usize) {
     if count > most {
-        let detail = format!("must have at most {most} items");
-        errors.push(FieldError { kind: FieldErrorKind::TooMany, field: field.to_owned(), value: Some(count.to_string()), detail });
+        errors.push(FieldError::too_many(field, count, most));
     }
 }
 

@@ -25,7 +25,8 @@ pub fn selector(errors: &mut Vec<FieldError>, field: &str, selector: &Value) {
     }
 }
 
-fn requirement(errors: &mut Vec<FieldError>, field: &str, expression: &Value) {
+/// A requirement of a `LabelSelector`.
+pub fn requirement(errors: &mut Vec<FieldError>, field: &str, expression: &Value) {
     let values = items(expression, &["values"]);
     match text(expression, &["operator"]) {
         "In" | "NotIn" if values.is_empty() => {

@@ -1,8 +1,10 @@
 //! Metadata, for every kind.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::{IMMUTABLE, NameRule, invalid_each, labels, names};
+use super::{Field, IMMUTABLE, NameRule, invalid_each, labels, names};
 use crate::{
     meta::Object,
     resources::tree::{at, flag, text},
@@ -10,6 +12,9 @@ use crate::{
 };
 
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+const FINALIZERS: [&str; 2] = ["metadata", "finalizers"];
+const MANAGER_LIMIT: usize = 128;
+const SUBRESOURCE_LIMIT: usize = 256;
 
 /// Checks the metadata of a new object.
 pub fn metadata(object: &Object, namespaced: bool, name_rule: NameRule) -> Vec<FieldError> {
@@ -29,7 +34,7 @@ pub fn metadata(object: &Object, namespaced: bool, name_rule: NameRule) -> Vec<F
         (false, _) => errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type")),
     }
     common(object, &mut errors);
-    finalizers(object, &mut errors);
+    finalizers(object, &[], &mut errors);
     errors
 }
 
@@ -50,6 +55,7 @@ pub fn metadata_update(new: &Object, old: &Object) -> Vec<FieldError> {
         }
     }
     common(new, &mut errors);
+    finalizers(new, old.list(&FINALIZERS), &mut errors);
     errors
 }
 
@@ -59,6 +65,30 @@ fn common(object: &Object, errors: &mut Vec<FieldError>) {
     labels::labels(errors, "metadata.labels", at(metadata, &["labels"]));
     annotations(errors, "metadata.annotations", at(metadata, &["annotations"]));
     owners(object.list(&["metadata", "ownerReferences"]), errors);
+    managed_fields(object.list(&["metadata", "managedFields"]), errors);
+}
+
+/// Entries that the tracking of ownership took over as they were sent.
+fn managed_fields(entries: &[Value], errors: &mut Vec<FieldError>) {
+    for (index, entry) in entries.iter().enumerate() {
+        let field = |name: &str| format!("metadata.managedFields[{index}].{name}");
+        let (operation, fields_type, manager) = (text(entry, &["operation"]), text(entry, &["fieldsType"]), text(entry, &["manager"]));
+        if !matches!(operation, "Apply" | "Update") {
+            errors.push(FieldError::invalid(field("operation"), operation, "must be `Apply` or `Update`"));
+        }
+        if !matches!(fields_type, "" | "FieldsV1") {
+            errors.push(FieldError::invalid(field("fieldsType"), fields_type, "must be `FieldsV1`"));
+        }
+        if manager.len() > MANAGER_LIMIT {
+            errors.push(FieldError::too_long(field("manager"), MANAGER_LIMIT));
+        } else if let Some((at, character)) = manager.char_indices().find(|(_, character)| character.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(character));
+            errors.push(FieldError::invalid(field("manager"), manager, detail));
+        }
+        if text(entry, &["subresource"]).len() > SUBRESOURCE_LIMIT {
+            errors.push(FieldError::too_long(field("subresource"), SUBRESOURCE_LIMIT));
+        }
+    }
 }
 
 /// Annotation keys, and the size of all together.
@@ -70,6 +100,22 @@ pub fn annotations(errors: &mut Vec<FieldError>, field: &str, annotations: &Valu
     }
     if size > ANNOTATIONS_LIMIT {
         errors.push(FieldError::too_long(field, ANNOTATIONS_LIMIT));
+    }
+}
+
+/// The metadata of a template: of it only labels and annotations are taken.
+pub fn of_template(errors: &mut Vec<FieldError>, metadata: &Field<'_>) {
+    let (notes, marks) = (metadata.child("annotations"), metadata.child("labels"));
+    annotations(errors, &notes.to_string(), notes.value);
+    labels::labels(errors, &marks.to_string(), marks.value);
+    let is_set = |value: &Value| !value.is_null() && value.as_str() != Some("") && value.as_array().is_none_or(|list| !list.is_empty());
+    for (name, _) in metadata.value.as_object().into_iter().flatten().filter(|(_, value)| is_set(value)) {
+        match name.as_str() {
+            "annotations" | "labels" => {}
+            // As upstream, which spells it so.
+            "uid" => errors.push(metadata.child("uID").forbidden("cannot be set")),
+            name => errors.push(metadata.child(name).forbidden("cannot be set")),
+        }
     }
 }
 
@@ -94,32 +140,38 @@ fn owners(owners: &[Value], errors: &mut Vec<FieldError>) {
         }
         let name = format!("{}/{}", text(owner, &["kind"]), text(owner, &["name"]));
         match &controller {
+            // Each of these errors shows all owners: one is enough.
             Some(first) => {
                 let detail = format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}");
-                errors.push(FieldError::invalid(FIELD, owners.to_vec(), detail));
+                return errors.push(FieldError::invalid(FIELD, owners.to_vec(), detail));
             }
             None => controller = Some(name),
         }
     }
 }
 
-fn finalizers(object: &Object, errors: &mut Vec<FieldError>) {
+/// Finalizers that the object did not have before.
+fn finalizers(object: &Object, before: &[Value], errors: &mut Vec<FieldError>) {
     const FIELD: &str = "metadata.finalizers";
-    let finalizers = object.list(&["metadata", "finalizers"]);
-    for finalizer in finalizers.iter().filter_map(Value::as_str) {
+    let (finalizers, known) = (object.list(&FINALIZERS), before.iter().collect::<HashSet<_>>());
+    for (index, finalizer) in finalizers.iter().enumerate().filter(|(_, finalizer)| !known.contains(finalizer)) {
+        let finalizer = finalizer.as_str().unwrap_or("");
         invalid_each(errors, FIELD, finalizer, names::qualified(finalizer));
+        if !names::is_finalizer(finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("{FIELD}[{index}]"), finalizer, detail));
+        }
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
-    if has("orphan") && has("foregroundDeletion") {
+    if has("orphan") && has("foregroundDeletion") && finalizers != before {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(FIELD, finalizers.to_vec(), detail));
     }
 }
 
 fn no_new_finalizers(new: &Object, old: &Object, errors: &mut Vec<FieldError>) {
-    let before = old.list(&["metadata", "finalizers"]);
-    let mut extra: Vec<&str> =
-        new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| !before.contains(finalizer)).filter_map(Value::as_str).collect();
+    let before: HashSet<&Value> = old.list(&FINALIZERS).iter().collect();
+    let mut extra: Vec<&str> = new.list(&FINALIZERS).iter().filter(|finalizer| !before.contains(finalizer)).filter_map(Value::as_str).collect();
     if extra.is_empty() {
         return;
     }

@@ -1,42 +1,66 @@
 //! Validation with upstream's wording: shared rules for metadata, names and labels, and the rules of each kind.
 
 pub mod admission;
+pub mod api_service;
+pub mod autoscaler;
 pub mod certificates;
+mod conditions;
 pub mod config;
-pub mod container;
+pub mod controller_revision;
 pub mod coordination;
 pub mod cron_job;
+pub mod definition;
+pub mod devices;
+pub mod disruption;
+pub mod endpoint_slice;
 pub mod endpoints;
 pub mod event;
+mod field;
+pub mod flow_control;
 pub mod ingress;
 pub mod ip;
 pub mod job;
 mod job_policies;
 pub mod job_status;
 pub mod labels;
-pub mod limits;
+pub mod limit_range;
+pub mod load_balancer;
 mod metadata;
 pub mod names;
+pub mod namespace;
+pub mod network_policy;
 pub mod node;
-pub mod pod_spec;
-pub mod pod_volumes;
+mod path;
+pub mod pod;
+pub mod priority_class;
+pub mod quota;
 pub mod rbac;
-pub mod resources;
-pub mod scheduling;
+pub mod resource_names;
+pub mod runtime_class;
 pub mod service;
+pub mod service_range;
 pub mod stateful_set;
+pub mod storage;
 #[cfg(test)]
 mod tests;
+mod url;
 pub mod volume;
+pub mod volume_claim;
+pub mod warnings;
+pub mod webhook_client;
 pub mod workload;
 
 use serde_json::Value;
 
+pub use field::Field;
 pub use metadata::{metadata, metadata_update};
 pub use names::NameRule;
 
 use super::tree::at;
 use crate::status::FieldError;
+
+/// The longest time in seconds that anything may be given to end: nobody means a longer one, and clocks cannot count it.
+pub const LONGEST_GRACE: i64 = i32::MAX as i64;
 
 /// What most errors about changed fields say.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -50,6 +74,13 @@ pub fn invalid_each(errors: &mut Vec<FieldError>, field: &str, value: &str, mess
 pub fn non_negative(errors: &mut Vec<FieldError>, value: &Value, path: &str, name: &str) {
     if let Some(number) = at(value, &[name]).as_i64().filter(|number| *number < 0) {
         errors.push(FieldError::invalid(format!("{path}.{name}"), number, "must be greater than or equal to 0"));
+    }
+}
+
+/// A grace period that no clock can count. A negative one is taken for the shortest there is.
+pub fn grace_period(errors: &mut Vec<FieldError>, field: &str, seconds: Option<i64>) {
+    if let Some(seconds) = seconds.filter(|seconds| *seconds > LONGEST_GRACE) {
+        errors.push(FieldError::invalid(field, seconds, format!("must be less than or equal to {LONGEST_GRACE}")));
     }
 }
 

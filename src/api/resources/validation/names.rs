@@ -11,6 +11,10 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
 const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const HTTP_HEADER: &str =
+    "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
+
 fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} bytes")
 }
@@ -50,6 +54,31 @@ pub fn subdomain(name: &str, prefix: bool) -> Vec<String> {
         messages.push(SUBDOMAIN.to_owned());
     }
     messages
+}
+
+/// A search path of DNS: a subdomain that may have underscores.
+pub fn subdomain_with_underscore(name: &str) -> Vec<String> {
+    let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let is_part = |part: &str| {
+        let bytes = part.strip_prefix('_').unwrap_or(part).as_bytes();
+        edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(b))
+    };
+    let mut messages = Vec::new();
+    if name.len() > 253 {
+        messages.push(too_long(253));
+    }
+    if !name.split('.').all(is_part) {
+        messages.push(UNDERSCORED.to_owned());
+    }
+    messages
+}
+
+/// The name of an HTTP header.
+pub fn http_header(name: &str) -> Vec<String> {
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Vec::new();
+    }
+    vec![HTTP_HEADER.to_owned()]
 }
 
 /// RFC 1123 label: namespaces, services, containers, volumes.
@@ -126,6 +155,11 @@ pub fn label_value(value: &str) -> Vec<String> {
     messages
 }
 
+/// Whether a finalizer is Kubernetes' own or has a domain.
+pub fn is_finalizer(name: &str) -> bool {
+    name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
+}
+
 /// A host that begins with `*.`.
 pub fn wildcard_subdomain(name: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -187,9 +221,7 @@ pub fn env_var(name: &str) -> Vec<String> {
 
 /// An IP address in its shortest form: the objects that record allocated addresses.
 pub fn canonical_ip(name: &str, _prefix: bool) -> Vec<String> {
-    match name.parse::<std::net::IpAddr>() {
-        Ok(ip) if ip.to_string() == name => Vec::new(),
-        Ok(ip) => vec![format!("must be in canonical form ({ip})")],
-        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
-    }
+    let mut errors = Vec::new();
+    super::ip::canonical(&mut errors, "", name);
+    errors.into_iter().map(|error| error.detail).collect()
 }

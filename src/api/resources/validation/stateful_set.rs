@@ -1,10 +1,12 @@
 //! Stateful sets.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::{
-    names, non_negative, volume,
-    workload::{amount, at_most_all, counts, int_or_percent, not_above, selector, template},
+    names, non_negative, volume_claim,
+    workload::{amount, at_most_all, available_are_ready, collisions, counts, int_or_percent, not_above, selector, template},
 };
 use crate::{
     meta::Object,
@@ -20,7 +22,7 @@ fn spec(object: &Object) -> &Value {
 pub fn stateful_set(object: &Object) -> Vec<FieldError> {
     let mut errors = stateful_spec(spec(object));
     for (index, claim) in items(spec(object), &["volumeClaimTemplates"]).iter().enumerate() {
-        volume::claim_template(&mut errors, at(claim, &["spec"]), &format!("spec.volumeClaimTemplates[{index}].spec"));
+        volume_claim::claim_template(&mut errors, at(claim, &["spec"]), &format!("spec.volumeClaimTemplates[{index}].spec"));
     }
     let service = text(spec(object), &["serviceName"]);
     if !service.is_empty() {
@@ -80,13 +82,14 @@ fn strategy(errors: &mut Vec<FieldError>, strategy: &Value) {
 fn as_controlled(spec: &Value) -> Value {
     let mut spec = spec.clone();
     let names: Vec<String> = items(&spec, &["volumeClaimTemplates"]).iter().map(|claim| text(claim, &["metadata", "name"]).to_owned()).collect();
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     let own: Vec<Value> = items(&spec, &["template", "spec", "volumes"]).to_vec();
     let Some(pod) = spec.get_mut("template").and_then(|template| template.get_mut("spec")).and_then(Value::as_object_mut) else { return spec };
     pod.remove("hostname");
     pod.remove("subdomain");
     if !names.is_empty() {
         let mut volumes: Vec<Value> = names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
-        volumes.extend(own.into_iter().filter(|volume| !names.iter().any(|name| name == text(volume, &["name"]))));
+        volumes.extend(own.into_iter().filter(|volume| !known.contains(text(volume, &["name"]))));
         pod.insert("volumes".into(), volumes.into());
     }
     spec
@@ -121,9 +124,7 @@ pub fn stateful_set_status(new: &Object, old: &Object) -> Vec<FieldError> {
         &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
         "cannot be greater than status.replicas",
     );
-    let collisions = |object: &Object| object.int(&["status", "collisionCount"]).unwrap_or(0);
-    if collisions(new) < collisions(old) {
-        errors.push(FieldError::invalid("status.collisionCount", collisions(new), "cannot be decremented"));
-    }
+    available_are_ready(&mut errors, new, "cannot be greater than status.readyReplicas");
+    collisions(&mut errors, new, old);
     errors
 }

@@ -3,18 +3,20 @@ use serde_json::json;
 use super::{metadata, metadata_update, names};
 use crate::{meta::Object, status::FieldError};
 
-fn object(value: serde_json::Value) -> Object {
+/// An object from its tree.
+pub fn object(value: serde_json::Value) -> Object {
     Object::from_value(value).expect("a JSON object")
 }
 
-fn texts(errors: &[FieldError]) -> Vec<String> {
-    errors.iter().map(ToString::to_string).collect()
+/// Errors as clients read them.
+pub fn texts(errors: impl AsRef<[FieldError]>) -> Vec<String> {
+    errors.as_ref().iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn a_bad_name_is_rejected_with_the_rule_it_breaks() {
     let bad = object(json!({"metadata": {"name": "Web_1", "namespace": "default"}}));
-    let errors = texts(&metadata(&bad, true, names::subdomain));
+    let errors = texts(metadata(&bad, true, names::subdomain));
     assert_eq!(
         errors,
         [
@@ -27,11 +29,11 @@ fn a_bad_name_is_rejected_with_the_rule_it_breaks() {
 fn names_and_namespaces_are_required_where_the_kind_has_them() {
     let nameless = object(json!({"metadata": {}}));
     assert_eq!(
-        texts(&metadata(&nameless, true, names::subdomain)),
+        texts(metadata(&nameless, true, names::subdomain)),
         ["metadata.name: Required value: name or generateName is required", "metadata.namespace: Required value"]
     );
     let misplaced = object(json!({"metadata": {"name": "n", "namespace": "x"}}));
-    assert_eq!(texts(&metadata(&misplaced, false, names::subdomain)), ["metadata.namespace: Forbidden: not allowed on this type"]);
+    assert_eq!(texts(metadata(&misplaced, false, names::subdomain)), ["metadata.namespace: Forbidden: not allowed on this type"]);
 }
 
 #[test]
@@ -43,7 +45,7 @@ fn a_generate_name_may_end_in_a_dash() {
 #[test]
 fn labels_and_annotations_need_qualified_keys() {
     let bad = object(json!({"metadata": {"name": "n", "namespace": "d", "labels": {"a/b/c": "x y"}, "annotations": {"/x": "1"}}}));
-    let errors = texts(&metadata(&bad, true, names::subdomain));
+    let errors = texts(metadata(&bad, true, names::subdomain));
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert!(errors[0].contains("a valid label key must consist of"), "{}", errors[0]);
     assert!(errors[1].contains("metadata.labels: Invalid value: \"x y\": a valid label must be an empty string"), "{}", errors[1]);
@@ -54,7 +56,7 @@ fn labels_and_annotations_need_qualified_keys() {
 fn two_controllers_are_one_too_many() {
     let owner = |name: &str| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": "u", "controller": true});
     let owned = object(json!({"metadata": {"name": "n", "namespace": "d", "ownerReferences": [owner("a"), owner("b")]}}));
-    let errors = texts(&metadata(&owned, true, names::subdomain));
+    let errors = texts(metadata(&owned, true, names::subdomain));
     assert!(errors[0].ends_with("Found \"true\" in references for ReplicaSet/a and ReplicaSet/b"), "{errors:?}");
 }
 
@@ -63,12 +65,23 @@ fn what_is_being_deleted_gets_no_new_finalizers_and_keeps_its_uid() {
     let old = object(json!({"metadata": {"name": "n", "uid": "1", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.b/c"]}}));
     let new = object(json!({"metadata": {"name": "n", "uid": "2", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a.b/c", "x.y/z"]}}));
     assert_eq!(
-        texts(&metadata_update(&new, &old)),
+        texts(metadata_update(&new, &old)),
         [
             "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x.y/z\"}",
             "metadata.uid: Invalid value: \"2\": field is immutable"
         ]
     );
+}
+
+#[test]
+fn finalizers_are_known_or_have_a_domain_and_those_that_are_stored_stay() {
+    let with = |finalizers: serde_json::Value| object(json!({"metadata": {"name": "n", "namespace": "d", "finalizers": finalizers}}));
+    let wanted = "metadata.finalizers[1]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified";
+    let bad = with(json!(["orphan", "mine"]));
+    assert_eq!(texts(metadata(&bad, true, names::subdomain)), [wanted]);
+    assert_eq!(texts(metadata_update(&bad, &with(json!([])))), [wanted]);
+    assert!(metadata_update(&bad, &bad).is_empty());
+    assert!(metadata(&with(json!(["a.b/c", "foregroundDeletion"])), true, names::subdomain).is_empty());
 }
 
 #[test]
@@ -111,11 +124,11 @@ fn indexed(completions: i64, more: serde_json::Value) -> Object {
 
 #[test]
 fn rules_about_failed_pods_are_checked() {
-    assert_eq!(texts(&super::job::job(&job(json!({})))), Vec::<String>::new());
+    assert_eq!(texts(super::job::job(&job(json!({})))), Vec::<String>::new());
     let rule = json!({"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [3, 0, 3], "containerName": "x"}, "onPodConditions": []});
     let policy = json!({"podFailurePolicy": {"rules": [rule, {"action": "Fail"}]}, "podReplacementPolicy": "TerminatingOrFailed"});
     assert_eq!(
-        texts(&super::job::job(&job(policy))),
+        texts(super::job::job(&job(policy))),
         [
             "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
             "spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: \"x\": must be one of the container or initContainer names in the pod template",
@@ -133,14 +146,14 @@ fn rules_about_failed_pods_are_checked() {
 fn rules_about_success_are_checked() {
     let policy = json!({"successPolicy": {"rules": [{"succeededIndexes": "0-2,1"}, {"succeededIndexes": "0,2", "succeededCount": 3}, {}]}});
     assert_eq!(
-        texts(&super::job::job(&indexed(3, policy.clone()))),
+        texts(super::job::job(&indexed(3, policy.clone()))),
         [
             "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-2,1\": error parsing succeededIndexes: non-increasing order, previous: 2, current: 1",
             "spec.successPolicy.rules[1].succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)",
             "spec.successPolicy.rules[2]: Required value: at least one of succeededCount or succeededIndexes must be specified",
         ]
     );
-    let errors = texts(&super::job::job(&job(policy)));
+    let errors = texts(super::job::job(&job(policy)));
     assert!(errors[0].starts_with("spec.successPolicy: Invalid value: ") && errors[0].ends_with("requires indexed completion mode"), "{errors:?}");
 }
 
@@ -148,9 +161,9 @@ fn rules_about_success_are_checked() {
 fn an_indexed_job_changes_its_completions_only_with_its_parallelism() {
     let old = indexed(3, json!({"parallelism": 3}));
     assert!(super::job::job_update(&indexed(5, json!({"parallelism": 5})), &old).is_empty());
-    let errors = texts(&super::job::job_update(&indexed(5, json!({"parallelism": 3})), &old));
+    let errors = texts(super::job::job_update(&indexed(5, json!({"parallelism": 3})), &old));
     assert_eq!(errors, ["spec.completions: Invalid value: 5: can only be modified in tandem with spec.parallelism"]);
-    let errors = texts(&super::job::job_update(&job(json!({"completions": 5})), &job(json!({"completions": 3}))));
+    let errors = texts(super::job::job_update(&job(json!({"completions": 5})), &job(json!({"completions": 3}))));
     assert_eq!(errors, ["spec.completions: Invalid value: 5: field is immutable"]);
 }
 
@@ -163,7 +176,7 @@ fn what_a_suspended_job_runs_may_still_be_moved_and_resized() {
     let mut container = new.list(&["spec", "template", "spec", "containers"])[0].clone();
     container["resources"] = json!({"requests": {"cpu": "2"}});
     new.set(&["spec", "template", "spec", "containers"], json!([container]));
-    assert_eq!(texts(&super::job::job_update(&new, &old)), Vec::<String>::new());
+    assert_eq!(texts(super::job::job_update(&new, &old)), Vec::<String>::new());
     old.set(&["spec", "suspend"], false);
     assert_eq!(super::job::job_update(&new, &old).len(), 1);
 }
@@ -181,7 +194,7 @@ fn a_jobs_status_ends_only_one_way_and_only_once() {
         "startTime": "2030-01-01T00:00:00Z", "completionTime": "2030-01-01T00:00:05Z", "succeeded": 1,
         "conditions": [condition("SuccessCriteriaMet"), condition("Complete")],
     }));
-    let check = |new: &Object, old: &Object| texts(&super::job_status::job_status(new, old));
+    let check = |new: &Object, old: &Object| texts(super::job_status::job_status(new, old));
     assert_eq!(check(&complete, &running), Vec::<String>::new());
     assert_eq!(
         check(&running, &complete),
@@ -207,7 +220,7 @@ fn a_cron_jobs_schedule_and_zone_are_checked() {
         let job = job(json!({"selector": null}));
         let template = json!({"spec": job.get(&["spec"])});
         let spec = json!({"schedule": schedule, "timeZone": zone, "concurrencyPolicy": "Allow", "jobTemplate": template});
-        texts(&super::cron_job::cron_job(&object(json!({"metadata": {"name": "c", "namespace": "n"}, "spec": spec}))))
+        texts(super::cron_job::cron_job(&object(json!({"metadata": {"name": "c", "namespace": "n"}, "spec": spec}))))
     };
     assert_eq!(cron("*/5 * * * 1-5", json!("Europe/Berlin")), Vec::<String>::new());
     assert_eq!(cron("error", json!(null)), ["spec.schedule: Invalid value: \"error\": expected exactly 5 fields, found 1: [error]"]);
@@ -230,7 +243,7 @@ fn a_stateful_sets_strategy_and_ordinals_are_checked() {
     spec["template"]["spec"]["restartPolicy"] = "Always".into();
     let set = object(json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec}));
     assert_eq!(
-        texts(&super::stateful_set::stateful_set(&set)),
+        texts(super::stateful_set::stateful_set(&set)),
         [
             "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0",
             "spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: \"Keep\": supported values: \"Retain\", \"Delete\"",

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{IMMUTABLE, labels, metadata, non_negative, pod_spec};
+use super::{Field, IMMUTABLE, labels, metadata, non_negative, pod};
 use crate::{
     meta::Object,
     resources::{
         int_or_string::percent,
-        tree::{at, int, items, text},
+        tree::{at, int, text},
     },
     status::FieldError,
 };
@@ -69,9 +69,15 @@ fn as_map(labels: &Value) -> Value {
 pub fn pod_template(errors: &mut Vec<FieldError>, template: &Value, field: &str) {
     labels::labels(errors, &format!("{field}.labels"), at(template, &["metadata", "labels"]));
     metadata::annotations(errors, &format!("{field}.annotations"), at(template, &["metadata", "annotations"]));
-    pod_spec::pod_spec(errors, at(template, &["spec"]), &format!("{field}.spec"), false);
-    if !items(template, &["spec", "ephemeralContainers"]).is_empty() {
-        errors.push(FieldError::forbidden(format!("{field}.spec.ephemeralContainers"), "ephemeral containers not allowed in pod template"));
+    let template = Field::root(field, template);
+    let (spec, meta) = (template.child("spec"), template.child("metadata"));
+    let annotations = template.child("annotations");
+    let annotations = annotations.with(meta.child("annotations").value);
+    pod::annotations::annotations(errors, &annotations, &spec);
+    pod::pod_spec(errors, &spec, None);
+    pod::annotations::match_fields(errors, &annotations, &spec);
+    if !spec.child("ephemeralContainers").items().is_empty() {
+        errors.push(spec.child("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
     }
 }
 
@@ -142,13 +148,20 @@ pub(super) fn amount(value: &Value) -> i64 {
 pub fn deployment_status(new: &Object, old: &Object) -> Vec<FieldError> {
     let mut errors = counts(
         new,
-        &["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "collisionCount"],
+        &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
+        ],
     );
     not_above(&mut errors, new, &["updatedReplicas", "readyReplicas", "availableReplicas"], "cannot be greater than status.replicas");
-    let collisions = |object: &Object| object.int(&["status", "collisionCount"]).unwrap_or(0);
-    if collisions(new) < collisions(old) {
-        errors.push(FieldError::invalid("status.collisionCount", collisions(new), "cannot be decremented"));
-    }
+    available_are_ready(&mut errors, new, "cannot be greater than readyReplicas");
+    collisions(&mut errors, new, old);
     errors
 }
 
@@ -168,8 +181,13 @@ pub(super) fn not_above(errors: &mut Vec<FieldError>, object: &Object, fields: &
             errors.push(FieldError::invalid(format!("status.{field}"), count(field), detail));
         }
     }
+}
+
+/// No more pods are available than ready.
+pub(super) fn available_are_ready(errors: &mut Vec<FieldError>, object: &Object, detail: &str) {
+    let count = |field: &str| object.int(&["status", field]).unwrap_or(0);
     if count("availableReplicas") > count("readyReplicas") {
-        errors.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), "cannot be greater than readyReplicas"));
+        errors.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), detail));
     }
 }
 
@@ -185,10 +203,11 @@ pub fn replica_set(object: &Object) -> Vec<FieldError> {
 
 /// Checks the status of a replica set or replication controller.
 pub fn replica_status(new: &Object) -> Vec<FieldError> {
-    let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+    let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas", "observedGeneration"];
     let mut errors = counts(new, &fields);
     let detail = "cannot be greater than status.replicas";
     not_above(&mut errors, new, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], detail);
+    available_are_ready(&mut errors, new, "cannot be greater than readyReplicas");
     errors
 }
 
@@ -248,8 +267,8 @@ fn daemon_rolling(errors: &mut Vec<FieldError>, rolling: &Value) {
 }
 
 /// Checks the status of a daemon set.
-pub fn daemon_set_status(new: &Object) -> Vec<FieldError> {
-    counts(
+pub fn daemon_set_status(new: &Object, old: &Object) -> Vec<FieldError> {
+    let mut errors = counts(
         new,
         &[
             "currentNumberScheduled",
@@ -260,21 +279,18 @@ pub fn daemon_set_status(new: &Object) -> Vec<FieldError> {
             "updatedNumberScheduled",
             "numberAvailable",
             "numberUnavailable",
+            "collisionCount",
         ],
-    )
+    );
+    collisions(&mut errors, new, old);
+    errors
 }
 
-/// Checks a pod disruption budget.
-pub fn disruption_budget(object: &Object) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec(object), Vec::new());
-    let (min, max) = (at(spec, &["minAvailable"]), at(spec, &["maxUnavailable"]));
-    if !min.is_null() && !max.is_null() {
-        errors.push(FieldError::invalid("spec", spec.clone(), "minAvailable and maxUnavailable cannot be both set"));
+/// How often names collided is never forgotten.
+pub(super) fn collisions(errors: &mut Vec<FieldError>, new: &Object, old: &Object) {
+    let count = |object: &Object| object.int(&["status", "collisionCount"]);
+    let (now, before) = (count(new), count(old));
+    if before.is_some_and(|before| now.is_none_or(|now| now < before)) {
+        errors.push(FieldError::invalid("status.collisionCount", now.unwrap_or(0), "cannot be decremented"));
     }
-    for (name, value) in [("minAvailable", min), ("maxUnavailable", max)] {
-        int_or_percent(&mut errors, &format!("spec.{name}"), value);
-        at_most_all(&mut errors, &format!("spec.{name}"), value);
-    }
-    labels::selector(&mut errors, "spec.selector", at(spec, &["selector"]));
-    errors
 }

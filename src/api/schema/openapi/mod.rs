@@ -2,6 +2,7 @@
 //! descriptions, the documentation that the Rust types carry. `v2` is the same in the words of OpenAPI v2.
 
 mod components;
+mod custom;
 mod descriptions;
 mod operations;
 mod parameters;
@@ -20,7 +21,7 @@ use crate::{
     resources::{Registry, Resource},
 };
 
-/// The documents of built-in groups. Kinds without a built-in schema are left out.
+/// The documents of all groups. Built-in kinds without a schema are left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuiltinOpenApi;
 
@@ -34,6 +35,9 @@ impl OpenApiSource for BuiltinOpenApi {
         Some(OpenApiV2 { message: v2::message(&document).into(), json: document.to_string().into() })
     }
 }
+
+/// The package of what all kinds share.
+const META_V1: &str = "apimachinery.pkg.apis.meta.v1.";
 
 /// Definitions that every document holds.
 const COMMON: [&str; 5] = [
@@ -51,23 +55,29 @@ pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Val
         .rows()
         .iter()
         .filter(|row| row.group == group_version.group && row.serves(&group_version.version))
-        .filter(|row| schemas.definition_of(&row.gvk(&group_version.version)).is_some())
+        .filter(|row| row.is_custom() || schemas.definition_of(&row.gvk(&group_version.version)).is_some())
         .collect::<Vec<_>>();
     if rows.is_empty() {
         return None;
     }
     let mut wanted: BTreeSet<String> = COMMON.iter().map(|name| (*name).to_owned()).collect();
-    let mut paths = serde_json::Map::new();
+    let (mut paths, mut defined) = (serde_json::Map::new(), Vec::new());
     for row in rows {
+        if row.is_custom() {
+            wanted.extend(["ObjectMeta", "ListMeta"].map(|name| format!("{META_V1}{name}")));
+            defined.extend(custom::definitions(row, &group_version.version));
+        }
         wanted.extend(kinds_of(row, &group_version.version).iter().filter_map(|gvk| schemas.definition_of(gvk)));
         paths::add(&mut paths, row, &group_version.version);
     }
+    let mut schemas = components::schemas(wanted, group_version);
+    schemas.extend(defined);
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
         "paths": paths,
         "components": {
-            "schemas": components::schemas(wanted, group_version),
+            "schemas": schemas,
             "securitySchemes": {"BearerToken": {
                 "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
             }},
@@ -78,7 +88,7 @@ pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Val
 /// The kinds that a resource's requests and replies carry.
 fn kinds_of(row: &Resource, version: &str) -> Vec<GroupVersionKind> {
     let mut kinds = vec![row.gvk(version), GroupVersionKind::new(row.group.clone(), version, row.list_kind())];
-    kinds.extend(row.subresources.iter().map(|subresource| row.subresource_gvk(subresource, version)));
+    kinds.extend(row.version(version).subresources.iter().map(|subresource| row.subresource_gvk(subresource, version)));
     kinds
 }
 

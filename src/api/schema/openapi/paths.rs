@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    custom,
     operations::{Action, Operation},
     parameters,
 };
@@ -46,7 +47,7 @@ pub fn add(paths: &mut Map<String, Value>, row: &Resource, version: &str) {
     ];
     let operations = whole.into_iter().filter(|(verb, ..)| has(*verb)).map(|(_, method, action)| (method, maker.item(action, &own, "")));
     insert(paths, &item, &row.kind, operations.collect());
-    for subresource in &row.subresources {
+    for subresource in &row.version(version).subresources {
         insert(paths, &format!("{item}/{}", subresource.name), &row.kind, maker.subresource(subresource));
     }
 }
@@ -118,13 +119,13 @@ impl<'a> Maker<'a> {
         let id = format!("list{}{scope}{}{everywhere}", self.group_version, self.kind.kind);
         let list = GroupVersionKind::new(self.kind.group.clone(), self.kind.version.clone(), self.row.list_kind());
         let description = format!("list or watch objects of kind {}", self.kind.kind);
-        self.operation(Action::List, id, description, parameters::list(), None, reference(&list))
+        self.operation(Action::List, id, description, parameters::list(), None, reference(self.row, &list))
     }
 
     fn create(&self) -> Value {
         let id = format!("create{}{}{}", self.group_version, self.scope, self.kind.kind);
         let description = format!("create a {}", self.kind.kind);
-        self.operation(Action::Post, id, description, parameters::write(false), reference(&self.kind), reference(&self.kind))
+        self.operation(Action::Post, id, description, parameters::write(false), reference(self.row, &self.kind), reference(self.row, &self.kind))
     }
 
     fn delete_collection(&self) -> Value {
@@ -146,10 +147,10 @@ impl<'a> Maker<'a> {
             _ => ("read", "read"),
         };
         let (parameters, body, reply) = match action {
-            Action::Put | Action::Post => (parameters::write(false), reference(kind), reference(kind)),
-            Action::Patch => (parameters::write(true), Some(format!("{META}Patch")), reference(kind)),
+            Action::Put | Action::Post => (parameters::write(false), reference(self.row, kind), reference(self.row, kind)),
+            Action::Patch => (parameters::write(true), Some(format!("{META}Patch")), reference(self.row, kind)),
             Action::Delete => (parameters::delete(), Some(format!("{META}DeleteOptions")), Some(format!("{META}Status"))),
-            _ => (Vec::new(), None, reference(kind)),
+            _ => (Vec::new(), None, reference(self.row, kind)),
         };
         let id = format!("{verb}{}{}{}{suffix}", self.group_version, self.scope, self.kind.kind);
         let description = match suffix {
@@ -187,6 +188,9 @@ impl<'a> Maker<'a> {
 }
 
 /// The reference to a kind's definition; `None` for kinds that no table holds, such as `PodExecOptions`.
-fn reference(kind: &GroupVersionKind) -> Option<String> {
+fn reference(row: &Resource, kind: &GroupVersionKind) -> Option<String> {
+    if row.is_custom() && kind.group == row.group {
+        return Some(custom::reference(kind));
+    }
     Schemas::builtin().definition_of(kind).map(|name| format!("#/components/schemas/io.k8s.{name}"))
 }

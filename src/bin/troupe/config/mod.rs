@@ -1,5 +1,7 @@
 //! What can be set about a cluster on this machine: defaults, then the configuration file, then flags.
 
+mod check;
+mod effect;
 mod machine;
 mod resolve;
 mod settings;
@@ -12,10 +14,15 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use jiff::SignedDuration;
+use troupe_actors::kubelet::eviction::signals::Threshold;
 use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
-pub use self::{machine::cni_bin_dir, settings::Settings};
+pub use self::{
+    effect::{Part, flag, refuse_without_effect, takes},
+    machine::cni_bin_dir,
+    settings::Settings,
+};
 use crate::state::EtcdConfig;
 
 /// What is recorded of requests, and where.
@@ -28,6 +35,8 @@ pub struct AuditConfig {
 /// Settings with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The id of the instance that this is about, once it is known; it marks what is made of it.
+    pub instance: String,
     pub data_dir: PathBuf,
     pub run_dir: PathBuf,
     pub kubeconfig: PathBuf,
@@ -56,7 +65,13 @@ pub struct Config {
     pub cni_conf_dir: PathBuf,
     pub bridge: String,
     pub cgroup_parent: String,
+    pub pod_max_pids: Option<u32>,
+    pub eviction_hard: Vec<Threshold>,
+    pub eviction_pressure_transition_period: Duration,
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
+    /// The configuration of admission plugins, where there is one.
+    pub admission_control_config_file: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
     pub node_heartbeat: Duration,
     pub node_monitor_grace_period: Duration,
@@ -88,11 +103,6 @@ impl Config {
         self.run_dir.join(format!("{daemon}.pid"))
     }
 
-    /// The cgroup that holds `kubepods`; empty for the root.
-    pub fn cgroup_root(&self) -> &str {
-        self.cgroup_parent.strip_suffix("/kubepods").unwrap_or_default()
-    }
-
     /// The pod network of a node with the pods of `range`.
     pub fn pod_network(&self, range: Ipv4Network) -> Network {
         Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(range) }
@@ -101,6 +111,7 @@ impl Config {
     /// The layout of a containerd of our own.
     pub fn containerd(&self) -> crate::containerd::ContainerdLayout {
         crate::containerd::ContainerdLayout {
+            instance: self.instance.clone(),
             root: self.data_dir.join("containerd"),
             state: self.run_dir.join("containerd"),
             cni_conf_dir: self.cni_conf_dir.clone(),

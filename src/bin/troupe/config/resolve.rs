@@ -8,38 +8,63 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use jiff::SignedDuration;
-use troupe_actors::controllers::{certificates::LASTS, node_lifecycle::GRACE};
+use troupe_actors::{
+    controllers::{certificates::LASTS, node_lifecycle::GRACE},
+    kubelet::eviction::signals::{self, Threshold},
+};
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 
 use super::{
-    AuditConfig, Config, Settings,
+    AuditConfig, Config, Settings, check,
     machine::{default_node_ip, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
 use crate::state::EtcdConfig;
 
+/// What stands for no threshold at all.
+const NO_THRESHOLDS: &str = "none";
+
 impl Settings {
-    /// Fills in the file's settings and the defaults.
+    /// These settings, and those of the configuration file where they are silent.
     ///
     /// # Errors
-    /// When the file is unusable, or when a default (node address, host name) cannot be found out.
-    pub fn resolve(self, file: Option<&Path>) -> Result<Config> {
+    /// When the file is unusable.
+    pub fn with_file(self, file: Option<&Path>) -> Result<Self> {
         let settings = match file {
             Some(path) => self.or(Settings::from_file(path)?),
             None if Path::new(DEFAULT_FILE).exists() => self.or(Settings::from_file(Path::new(DEFAULT_FILE))?),
             None => self,
         };
+        settings.absolute()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| "/var/lib/troupe".into())
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.run_dir.clone().unwrap_or_else(|| "/run/troupe".into())
+    }
+
+    /// Fills in the defaults.
+    ///
+    /// # Errors
+    /// When a value cannot work, or when a default (node address, host name) cannot be found out.
+    pub fn resolve(self) -> Result<Config> {
+        let settings = self;
+        check::combinations(&settings)?;
+        check::numbers(&settings)?;
         let path = |setting: Option<PathBuf>, default: &str| setting.unwrap_or_else(|| default.into());
         let service_cidr = settings.service_cidr.map_or_else(|| "10.96.0.0/16".parse(), Ok).context("the default parses")?;
         let cluster_dns = match settings.cluster_dns {
             Some(ip) => ip,
             None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
         };
-        let audit = settings.audit();
-        let data_dir = path(settings.data_dir, "/var/lib/troupe");
+        let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
         let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
-        Ok(Config {
-            run_dir: path(settings.run_dir, "/run/troupe"),
+        let config = Config {
+            instance: String::new(),
+            run_dir,
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
             certificates_dir: settings.certificates_dir.unwrap_or_else(|| data_dir.join("pki")),
@@ -58,19 +83,29 @@ impl Settings {
             pod_cidr: settings.pod_cidr.map_or_else(|| "10.244.0.0/16".parse(), Ok).context("the default parses")?,
             cluster_domain: settings.cluster_domain.unwrap_or_else(|| "cluster.local".into()),
             cluster_dns,
+            image_dir: settings.image_dir.or_else(|| settings.container_runtime_endpoint.is_none().then(installed_image_dir).flatten()),
             container_runtime_endpoint: settings.container_runtime_endpoint,
-            image_dir: settings.image_dir.or_else(installed_image_dir),
             kubelet_dir: path(settings.kubelet_dir, "/var/lib/kubelet"),
             pod_logs_dir: path(settings.pod_logs_dir, "/var/log/pods"),
             cni_conf_dir: path(settings.cni_conf_dir, "/etc/cni/net.d"),
             bridge: settings.bridge.unwrap_or_else(|| "troupe0".into()),
-            cgroup_parent: settings.cgroup_parent.unwrap_or_else(|| "kubepods".into()),
+            cgroup_parent: check::cgroup_parent(settings.cgroup_parent.as_deref().unwrap_or("kubepods"))?,
+            pod_max_pids: pod_max_pids(settings.pod_max_pids.unwrap_or(4096))?,
+            eviction_hard: eviction_hard(settings.eviction_hard)?,
+            eviction_pressure_transition_period: Duration::from_secs(settings.eviction_pressure_transition_period.unwrap_or(300)),
+            allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
-            node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10).max(1)),
+            node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10)),
             node_monitor_grace_period: settings.node_monitor_grace_period.map_or(GRACE, Duration::from_secs),
             data_dir,
+            admission_control_config_file: settings.admission_control_config_file,
             audit,
-        })
+        };
+        check::bridge(&config.bridge)?;
+        check::dns_name("--node-name", &config.node_name)?;
+        check::dns_name("--cluster-domain", &config.cluster_domain)?;
+        check::ranges(config.service_cidr, config.pod_cidr)?;
+        Ok(config)
     }
 
     /// What is recorded; nothing without a file to record it to.
@@ -85,6 +120,68 @@ impl Settings {
     }
 }
 
+impl Config {
+    /// Everything as it is set, defaults included, from which the same configuration follows again.
+    pub fn settings(&self) -> Settings {
+        let log = self.audit.as_ref().map(|audit| &audit.log);
+        let etcd = self.etcd.clone().unwrap_or_default();
+        Settings {
+            data_dir: Some(self.data_dir.clone()),
+            run_dir: Some(self.run_dir.clone()),
+            kubeconfig: Some(self.kubeconfig.clone()),
+            etcd_servers: Some(etcd.servers).filter(|servers| !servers.is_empty()),
+            etcd_cafile: etcd.ca_file,
+            etcd_certfile: etcd.cert_file,
+            etcd_keyfile: etcd.key_file,
+            certificates_dir: Some(self.certificates_dir.clone()),
+            certificate_validity: Some(self.certificate_validity.as_secs()),
+            cluster_signing_duration: u64::try_from(self.cluster_signing_duration.as_secs()).ok(),
+            bind_address: Some(self.bind_address),
+            advertise_address: Some(self.advertise_address),
+            cert_sans: Some(self.cert_sans.clone()).filter(|names| !names.is_empty()),
+            api_port: Some(self.api_port),
+            api_servers: Some(self.api_servers.clone()).filter(|servers| !servers.is_empty()),
+            component_port: self.component_port,
+            kubelet_port: Some(self.kubelet_port),
+            node_ip: Some(self.node_ip),
+            node_name: Some(self.node_name.clone()),
+            service_cidr: Some(self.service_cidr),
+            pod_cidr: Some(self.pod_cidr),
+            cluster_domain: Some(self.cluster_domain.clone()),
+            cluster_dns: Some(self.cluster_dns),
+            container_runtime_endpoint: self.container_runtime_endpoint.clone(),
+            image_dir: self.image_dir.clone(),
+            kubelet_dir: Some(self.kubelet_dir.clone()),
+            pod_logs_dir: Some(self.pod_logs_dir.clone()),
+            cni_conf_dir: Some(self.cni_conf_dir.clone()),
+            bridge: Some(self.bridge.clone()),
+            cgroup_parent: Some(self.cgroup_parent.clone()),
+            pod_max_pids: Some(self.pod_max_pids.map_or(-1, i64::from)),
+            eviction_hard: Some(shown_thresholds(&self.eviction_hard)),
+            eviction_pressure_transition_period: Some(self.eviction_pressure_transition_period.as_secs()),
+            allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
+            manifests_dir: Some(self.manifests_dir.clone()),
+            node_heartbeat: Some(self.node_heartbeat.as_secs()),
+            node_monitor_grace_period: Some(self.node_monitor_grace_period.as_secs()),
+            audit_log_path: log.map(|log| log.path.clone()),
+            admission_control_config_file: self.admission_control_config_file.clone(),
+            audit_policy_file: self.audit.as_ref().and_then(|audit| audit.policy_file.clone()),
+            audit_log_maxsize: log.map(|log| log.max_size).filter(|size| *size > 0),
+            audit_log_maxbackup: log.map(|log| log.max_backups).filter(|backups| *backups > 0),
+            audit_log_maxage: log.map(|log| log.max_age).filter(|age| *age > 0),
+            ..Settings::default()
+        }
+    }
+
+    /// What must hold besides where the API server is served.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_api_server(&self) -> Result<()> {
+        check::dns_service(self.service_cidr, self.cluster_dns)
+    }
+}
+
 /// The etcd that is configured, if one is.
 fn etcd(servers: Option<Vec<String>>, [ca_file, cert_file, key_file]: [Option<PathBuf>; 3]) -> Result<Option<EtcdConfig>> {
     match servers {
@@ -94,13 +191,92 @@ fn etcd(servers: Option<Vec<String>>, [ca_file, cert_file, key_file]: [Option<Pa
     }
 }
 
+/// Below what pods are evicted.
+fn eviction_hard(given: Option<Vec<String>>) -> Result<Vec<Threshold>> {
+    match given {
+        None => Ok(signals::defaults()),
+        Some(given) if given == [NO_THRESHOLDS] => Ok(Vec::new()),
+        Some(given) => given.iter().map(|text| text.parse().context("--eviction-hard")).collect(),
+    }
+}
+
+fn shown_thresholds(thresholds: &[Threshold]) -> Vec<String> {
+    if thresholds.is_empty() { vec![NO_THRESHOLDS.to_owned()] } else { thresholds.iter().map(ToString::to_string).collect() }
+}
+
+/// How many processes a pod may have; `None` for as many as it likes.
+fn pod_max_pids(given: i64) -> Result<Option<u32>> {
+    match given {
+        -1 => Ok(None),
+        1.. => Ok(Some(u32::try_from(given).context("a pod cannot have so many processes")?)),
+        _ => bail!("a pod needs at least one process: --pod-max-pids is {given}, and -1 means as many as it likes"),
+    }
+}
+
 fn signed(seconds: u64) -> Result<SignedDuration, std::num::TryFromIntError> {
     i64::try_from(seconds).map(SignedDuration::from_secs)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_pods_processes_are_counted_or_not() {
+        assert_eq!((pod_max_pids(-1).expect("works"), pod_max_pids(7).expect("works")), (None, Some(7)));
+        let thresholds = |words: &[&str]| eviction_hard(Some(words.iter().map(|word| (*word).to_owned()).collect()));
+        assert_eq!(shown_thresholds(&thresholds(&["none"]).expect("works")), ["none"]);
+        assert_eq!(shown_thresholds(&thresholds(&["nodefs.available<7%"]).expect("works")), ["nodefs.available<7%"]);
+        assert!(thresholds(&["nodefs.available"]).is_err());
+        assert!(pod_max_pids(0).is_err() && pod_max_pids(-2).is_err() && pod_max_pids(1 << 40).is_err());
+    }
+
+    #[test]
+    fn the_settings_of_a_configuration_give_the_same_configuration_again() {
+        let flags = Settings {
+            node_ip: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
+            node_name: Some("one".into()),
+            cgroup_parent: Some("/t2pods/".into()),
+            data_dir: Some("/d".into()),
+            ..Settings::default()
+        };
+        let first = flags.resolve().expect("resolves");
+        assert_eq!(first.cgroup_parent, "t2pods");
+        let again = first.settings().resolve().expect("resolves");
+        assert_eq!(format!("{again:?}"), format!("{first:?}"));
+    }
+
+    /// Every setting is recorded: a safe start, and what reads the record, would else go by a default.
+    #[test]
+    fn no_setting_is_left_out_of_what_is_recorded() {
+        let all = serde_json::to_value(Settings::default()).expect("encodes");
+        let value = |name: &str| match name {
+            "etcdServers" => json!(["https://a:2379"]),
+            "apiServers" | "certSans" | "allowedUnsafeSysctls" => json!(["https://a:6443"]),
+            "evictionHard" => json!(["nodefs.available<7%"]),
+            "bindAddress" | "advertiseAddress" | "nodeIp" => json!("192.0.2.7"),
+            "clusterDns" => json!("10.96.0.10"),
+            "serviceCidr" => json!("10.96.0.0/16"),
+            "podCidr" => json!("10.244.0.0/16"),
+            name if ["Port", "Validity", "Duration", "Heartbeat", "Period", "size", "backup", "age", "Pids"]
+                .iter()
+                .any(|end| name.ends_with(end)) =>
+            {
+                json!(7)
+            }
+            name if ["Dir", "file", "File", "Path", "Endpoint", "kubeconfig"].iter().any(|end| name.ends_with(end)) => json!("/p"),
+            _ => json!("name"),
+        };
+        // Both cannot be given together.
+        let names = all.as_object().expect("an object").keys().filter(|name| *name != "imageDir");
+        let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
+        let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
+        let recorded = settings.resolve().expect("resolves").settings().entries();
+        let left_out: Vec<&String> = given.keys().filter(|name| recorded.get(*name) != given.get(*name)).collect();
+        assert!(left_out.is_empty(), "{left_out:?}");
+    }
 
     #[test]
     fn etcd_is_configured_in_the_file_or_by_flags() {

@@ -1,6 +1,7 @@
 //! Settings as the configuration file and the flags give them.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
@@ -9,16 +10,27 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use troupe_api::schema::from_yaml;
 
 /// The configuration file read when it exists and no other is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
 const API_VERSION: &str = "troupe.dev/v1alpha1";
 const KIND: &str = "TroupeConfiguration";
+/// An audit log that is no file.
+const STANDARD_OUTPUT: &str = "-";
 
 /// Settings as the file and the flags give them: everything optional.
-#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
+    /// The head of a configuration file; checked when it is read.
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub api_version: Option<String>,
+    #[arg(skip)]
+    #[serde(skip_serializing)]
+    pub kind: Option<String>,
     /// Where the cluster's state lives [default: /var/lib/troupe]
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
@@ -106,9 +118,22 @@ pub struct Settings {
     /// Name of the pods' bridge [default: troupe0]
     #[arg(long)]
     pub bridge: Option<String>,
-    /// The cgroup that pods' cgroups are made in [default: kubepods]
+    /// The cgroup that holds this node's pods, and nothing else, such as a/kubepods [default: kubepods]
     #[arg(long)]
     pub cgroup_parent: Option<String>,
+    /// Processes and threads that one pod of this node may have; -1 for as many as the machine [default: 4096]
+    #[arg(long, allow_negative_numbers = true)]
+    pub pod_max_pids: Option<i64>,
+    /// Below these amounts free on its disks this node evicts pods; `none` for never
+    /// [default: nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_hard: Option<Vec<String>>,
+    /// Seconds for which this node tells of pressure after its cause is gone [default: 300]
+    #[arg(long)]
+    pub eviction_pressure_transition_period: Option<u64>,
+    /// Kernel parameters that pods of this node may set beside the safe ones: names, or beginnings with `*` behind
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Option<Vec<String>>,
     /// Folder of static pod manifests [default: /etc/troupe/manifests]
     #[arg(long)]
     pub manifests_dir: Option<PathBuf>,
@@ -121,6 +146,9 @@ pub struct Settings {
     /// Record requests to this file; "-" is the standard output
     #[arg(long)]
     pub audit_log_path: Option<PathBuf>,
+    /// An apiserver.config.k8s.io/v1 AdmissionConfiguration: the configuration of admission plugins
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
     #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
@@ -135,15 +163,6 @@ pub struct Settings {
     pub audit_log_maxage: Option<u64>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FileHead {
-    api_version: String,
-    kind: String,
-    #[serde(flatten)]
-    rest: serde_norway::Mapping,
-}
-
 impl Settings {
     /// Reads a configuration file.
     pub fn from_file(path: &Path) -> Result<Self> {
@@ -152,17 +171,63 @@ impl Settings {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let head: FileHead = serde_norway::from_str(text)?;
-        if head.api_version != API_VERSION || head.kind != KIND {
-            bail!("it is {} {}, but this troupe reads {API_VERSION} {KIND}", head.api_version, head.kind);
+        // The same rules as for what is sent to the API; another reader knows in which line a mistake stands.
+        let parsed: Settings = from_yaml(text).map_err(|error| match serde_norway::from_str::<Settings>(text) {
+            Err(located) => anyhow::Error::from(located),
+            Ok(_) => error.into(),
+        })?;
+        let head = (parsed.api_version.as_deref().unwrap_or("none"), parsed.kind.as_deref().unwrap_or("none"));
+        if head != (API_VERSION, KIND) {
+            bail!("its apiVersion is {} and its kind {}, but this troupe reads {API_VERSION} {KIND}", head.0, head.1);
         }
-        Ok(serde_norway::from_value(serde_norway::Value::Mapping(head.rest))?)
+        Ok(Settings { api_version: None, kind: None, ..parsed })
+    }
+
+    /// What is set, by the names that the configuration file has for them.
+    pub fn entries(&self) -> BTreeMap<String, Value> {
+        let Ok(Value::Object(all)) = serde_json::to_value(self) else { return BTreeMap::new() };
+        all.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// Only those settings whose names are wanted.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Settings {
+        let chosen = self.entries().into_iter().filter(|(name, _)| wanted(name)).collect();
+        serde_json::from_value(Value::Object(chosen)).expect("a part of settings is settings")
+    }
+
+    /// The same with paths that mean the same wherever a command is run.
+    ///
+    /// # Errors
+    /// When there is no working directory.
+    pub fn absolute(mut self) -> Result<Self> {
+        let paths = [
+            &mut self.data_dir,
+            &mut self.run_dir,
+            &mut self.kubeconfig,
+            &mut self.etcd_cafile,
+            &mut self.etcd_certfile,
+            &mut self.etcd_keyfile,
+            &mut self.certificates_dir,
+            &mut self.container_runtime_endpoint,
+            &mut self.image_dir,
+            &mut self.kubelet_dir,
+            &mut self.pod_logs_dir,
+            &mut self.cni_conf_dir,
+            &mut self.manifests_dir,
+            &mut self.admission_control_config_file,
+            &mut self.audit_policy_file,
+            &mut self.audit_log_path,
+        ];
+        for path in paths.into_iter().flatten().filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
+            *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
+        }
+        Ok(self)
     }
 
     /// These settings where they are set, else those of `fallback`.
-    pub(super) fn or(self, fallback: Settings) -> Settings {
+    pub fn or(self, fallback: Settings) -> Settings {
         macro_rules! either {
-            ($($field:ident),*) => { Settings { $($field: self.$field.or(fallback.$field)),* } };
+            ($($field:ident),*) => { Settings { api_version: None, kind: None, $($field: self.$field.or(fallback.$field)),* } };
         }
         either!(
             data_dir,
@@ -195,7 +260,12 @@ impl Settings {
             cni_conf_dir,
             bridge,
             cgroup_parent,
+            pod_max_pids,
+            eviction_hard,
+            eviction_pressure_transition_period,
+            allowed_unsafe_sysctls,
             manifests_dir,
+            admission_control_config_file,
             audit_log_path,
             audit_policy_file,
             audit_log_maxsize,
@@ -221,9 +291,29 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_setting_is_named() {
-        let error = Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiprot: 7000\n").expect_err("must fail");
-        assert!(error.to_string().contains("apiprot"), "{error}");
-        assert!(Settings::parse("apiVersion: v2\nkind: X\n").is_err());
+    fn a_misspelt_setting_is_named_with_its_line() {
+        let head = "apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\n";
+        let error = Settings::parse(&format!("{head}apiprot: 7000\n")).expect_err("must fail").to_string();
+        assert!(error.contains("apiprot") && error.contains("line 3"), "{error}");
+        let error = Settings::parse(&format!("{head}apiPort: 7000\nbridge: b\napiPort: 7001\n")).expect_err("must fail").to_string();
+        assert!(error.contains("duplicate") && error.contains("apiPort"), "{error}");
+        let error = Settings::parse("apiVersion: v2\nkind: X\n").expect_err("must fail").to_string();
+        assert!(error.contains("v2") && error.contains("troupe.dev/v1alpha1"), "{error}");
+        assert!(Settings::parse("apiPort: 7000\n").is_err());
+    }
+
+    #[test]
+    fn settings_are_told_by_name_and_chosen_by_it() {
+        let settings = Settings { api_port: Some(7000), bridge: Some("b0".into()), ..Settings::default() };
+        assert_eq!(settings.entries().keys().collect::<Vec<_>>(), ["apiPort", "bridge"]);
+        assert_eq!(settings.only(|name| name == "bridge"), Settings { bridge: Some("b0".into()), ..Settings::default() });
+    }
+
+    #[test]
+    fn paths_mean_the_same_in_every_working_directory() {
+        let settings = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), ..Settings::default() };
+        let settings = settings.absolute().expect("a working directory");
+        assert_eq!(settings.data_dir, Some(std::env::current_dir().expect("there is one").join("d")));
+        assert_eq!(settings.audit_log_path, Some("-".into()));
     }
 }

@@ -7,7 +7,7 @@
 mod shims;
 
 use std::{
-    fs,
+    fs, io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -26,6 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// One that ran for so long is started again without a pause.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// It removes a tree with a descriptor for each level.
+const DESCRIPTORS: libc::rlim_t = 1 << 20;
+
 /// The socket of a containerd that the machine runs itself.
 pub const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 /// The socket of the containerd that `troupe` starts by default.
@@ -34,6 +37,8 @@ pub const OWN_SOCKET: &str = "/run/troupe/containerd/containerd.sock";
 /// Where a containerd of ours keeps its things.
 #[derive(Clone, Debug)]
 pub struct ContainerdLayout {
+    /// The id of the instance that it belongs to; stands in the name of its cgroup.
+    pub instance: String,
     /// Persistent data, such as `/var/lib/troupe/containerd`.
     pub root: PathBuf,
     /// Socket and transient state, such as `/run/troupe/containerd`.
@@ -64,7 +69,7 @@ impl ContainerdLayout {
             r#"version = 2
 root = "{root}"
 state = "{state}"
-oom_score = 0
+oom_score = {own}
 
 [grpc]
   address = "{socket}"
@@ -87,6 +92,7 @@ oom_score = 0
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
 "#,
+            own = troupe_actors::kubelet::node::facts::own_oom_score_adj(),
             root = self.root.display(),
             state = self.state.display(),
             socket = self.socket().display(),
@@ -96,23 +102,63 @@ oom_score = 0
         )
     }
 
-    /// The pid of our running containerd, if it runs and is ours.
+    /// The pid of our running containerd, if it runs and is ours, as far as can be told.
     pub fn running_pid(&self) -> Option<i32> {
-        let told = fs::read_to_string(self.pid_file()).ok().and_then(|text| text.trim().parse().ok());
-        told.filter(|pid| self.is_ours(*pid))
+        self.find().unwrap_or_default()
+    }
+
+    /// The pid of our running containerd; `None` when it is known that there is none.
+    ///
+    /// # Errors
+    /// When the system does not tell: it may well run.
+    fn find(&self) -> io::Result<Option<i32>> {
+        let text = match fs::read_to_string(self.pid_file()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        match text.trim().parse() {
+            Ok(pid) => Ok(self.is_ours(pid)?.then_some(pid)),
+            // Whoever wrote it was killed in the midst.
+            Err(_) => self.untold_pid(),
+        }
     }
 
     /// Whether a process is a containerd with our configuration.
-    fn is_ours(&self, pid: i32) -> bool {
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    fn is_ours(&self, pid: i32) -> io::Result<bool> {
+        let command_line = match fs::read(format!("/proc/{pid}/cmdline")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+            command_line => command_line?,
+        };
         let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
-        is_containerd_with(&arguments, &self.config_file())
+        Ok(is_containerd_with(&arguments, &self.config_file()))
     }
 
     /// One of which no pid file tells: whoever started it was killed before it could write that.
-    fn untold_pid(&self) -> Option<i32> {
-        let all = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        all.into_iter().find(|pid| self.is_ours(*pid))
+    fn untold_pid(&self) -> io::Result<Option<i32>> {
+        for entry in fs::read_dir("/proc")? {
+            let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) = pid
+                && self.is_ours(pid)?
+            {
+                return Ok(Some(pid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pid, wherever it is found.
+    fn any_pid(&self) -> Result<Option<i32>> {
+        let told = self.find().with_context(|| format!("cannot tell whether containerd runs, by {}", self.pid_file().display()))?;
+        match told {
+            Some(pid) => Ok(Some(pid)),
+            None => self.untold_pid().context("cannot look for containerd among the processes"),
+        }
+    }
+
+    fn note_pid(&self, pid: i32) -> Result<()> {
+        let unfinished = self.pid_file().with_extension("pid.new");
+        let written = fs::write(&unfinished, pid.to_string()).and_then(|()| fs::rename(&unfinished, self.pid_file()));
+        written.context("cannot write containerd's pid file")
     }
 
     fn config_file(&self) -> PathBuf {
@@ -124,12 +170,10 @@ oom_score = 0
     /// # Errors
     /// When containerd is not installed, cannot be started, or does not answer within 20 seconds.
     pub fn ensure(&self) -> Result<i32> {
-        if let Some(pid) = self.running_pid().or_else(|| self.untold_pid())
+        if let Some(pid) = self.any_pid()?
             && wait_for_socket(&self.socket(), Duration::from_secs(10)).is_ok()
         {
-            if self.running_pid() != Some(pid) {
-                fs::write(self.pid_file(), pid.to_string()).context("cannot write containerd's pid file")?;
-            }
+            self.note_pid(pid)?;
             return Ok(pid);
         }
         for dir in [&self.root, &self.state] {
@@ -142,14 +186,16 @@ oom_score = 0
         command.arg("--config").arg(self.config_file()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let leave = || {
             nix::unistd::setsid()?;
+            crate::confinement::write_for_others();
+            crate::descriptors::raise_to(DESCRIPTORS);
             crate::memory::allow_huge_pages()
         };
-        // SAFETY: setsid and prctl are async-signal-safe and the closure touches nothing else.
+        // SAFETY: setsid, umask, setrlimit and prctl are async-signal-safe and the closure touches nothing else.
         unsafe { command.pre_exec(leave) };
         let child = command.spawn().context("cannot start containerd: is the package installed?")?;
         let pid = i32::try_from(child.id()).context("a pid fits 31 bits")?;
-        move_to_own_cgroup(pid);
-        fs::write(self.pid_file(), pid.to_string()).context("cannot write containerd's pid file")?;
+        move_to_own_cgroup(pid, &self.cgroup());
+        self.note_pid(pid)?;
         std::thread::Builder::new().name("containerd-reaper".into()).spawn(move || reap(child)).context("cannot start a thread")?;
         wait_for_socket(&self.socket(), Duration::from_secs(20))
             .with_context(|| format!("containerd was started but does not answer; see {}", self.log_file().display()))?;
@@ -165,9 +211,7 @@ oom_score = 0
             let mut pause = FIRST_PAUSE;
             loop {
                 let since = Instant::now();
-                while self.running_pid().is_some() {
-                    std::thread::sleep(LOOK);
-                }
+                self.wait_for_end();
                 if since.elapsed() > STEADY {
                     pause = FIRST_PAUSE;
                 } else {
@@ -184,6 +228,22 @@ oom_score = 0
         Ok(())
     }
 
+    /// Returns when our containerd has ended. While that cannot be told, it runs.
+    fn wait_for_end(&self) {
+        let mut told = false;
+        loop {
+            match self.find() {
+                Ok(None) => return,
+                Ok(Some(_)) => told = false,
+                Err(error) if !std::mem::replace(&mut told, true) => {
+                    tracing::error!(%error, file = %self.pid_file().display(), "it cannot be told whether containerd runs, will look again");
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// When our containerd was started.
     pub fn started(&self) -> Option<SystemTime> {
         fs::metadata(self.pid_file()).and_then(|file| file.modified()).ok()
@@ -196,21 +256,39 @@ oom_score = 0
 
     /// Stops our containerd and waits for it to end.
     pub fn stop(&self) -> Result<()> {
-        let Some(pid) = self.running_pid() else { return Ok(()) };
+        let Some(pid) = self.any_pid()? else { return Ok(()) };
         let pid = nix::unistd::Pid::from_raw(pid);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).context("cannot stop containerd")?;
         let deadline = Instant::now() + Duration::from_secs(15);
-        while self.running_pid().is_some() {
+        while self.is_ours(pid.as_raw())? {
             if Instant::now() > deadline {
                 nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).context("cannot kill containerd")?;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         let _ = fs::remove_file(self.pid_file()); // nothing reads it any more
-        for hierarchy in hierarchies() {
-            let _ = fs::remove_dir(hierarchy.join(CGROUP)); // another cluster's containerd may live there
+        Ok(())
+    }
+
+    /// Removes the cgroup of a containerd that has ended.
+    ///
+    /// # Errors
+    /// When something lives there.
+    pub fn remove_cgroup(&self) -> Result<()> {
+        for group in hierarchies().into_iter().map(|hierarchy| hierarchy.join(self.cgroup())) {
+            match fs::remove_dir(&group) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove the cgroup {}", group.display()));
+                }
+                _ => {}
+            }
         }
         Ok(())
+    }
+
+    /// The name of its cgroup.
+    fn cgroup(&self) -> String {
+        if self.instance.is_empty() { "troupe-containerd".into() } else { format!("troupe-containerd-{}", self.instance) }
     }
 }
 
@@ -243,9 +321,6 @@ fn wait_for_socket(socket: &Path, patience: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The cgroup of our containerd.
-const CGROUP: &str = "troupe-containerd";
-
 fn hierarchies() -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     if root.join("cgroup.controllers").exists() {
@@ -256,9 +331,9 @@ fn hierarchies() -> Vec<PathBuf> {
 }
 
 /// Puts containerd beside `troupe` rather than below it, so that ending the one's cgroup spares the other.
-fn move_to_own_cgroup(pid: i32) {
+fn move_to_own_cgroup(pid: i32, name: &str) {
     for hierarchy in hierarchies() {
-        let group = hierarchy.join(CGROUP);
+        let group = hierarchy.join(name);
         // A cpuset group without CPUs takes no process: leave containerd where it is there.
         if hierarchy.file_name().is_some_and(|name| name == "cpuset") {
             continue;
@@ -281,20 +356,39 @@ fn can_lower_oom_score() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_foreign_pid_in_the_pid_file_is_not_taken_for_ours() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let layout = ContainerdLayout {
-            root: dir.path().join("root"),
-            state: dir.path().to_owned(),
+    fn layout(state: &Path) -> ContainerdLayout {
+        ContainerdLayout {
+            instance: "abc".into(),
+            root: state.join("root"),
+            state: state.to_owned(),
             cni_conf_dir: "/etc/cni/net.d".into(),
             cni_bin_dir: "/usr/lib/cni".into(),
             pause_image: "pause".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_foreign_pid_in_the_pid_file_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = layout(dir.path());
         assert_eq!(layout.running_pid(), None);
         fs::write(layout.pid_file(), std::process::id().to_string()).expect("writes");
         assert_eq!(layout.running_pid(), None);
         assert!(layout.config().contains("sandbox_image = \"pause\""));
+    }
+
+    #[test]
+    fn a_pid_file_that_cannot_be_read_says_of_no_end() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = layout(dir.path());
+        assert_eq!(layout.find().expect("known"), None);
+        fs::create_dir(layout.pid_file()).expect("makes");
+        assert!(layout.find().is_err() && layout.any_pid().is_err(), "nothing is started beside one that may run");
+        fs::remove_dir(layout.pid_file()).expect("removes");
+        fs::write(layout.pid_file(), "").expect("writes");
+        assert_eq!(layout.find().expect("found out elsewhere"), None);
+        layout.note_pid(7).expect("writes");
+        assert_eq!(fs::read_to_string(layout.pid_file()).expect("reads"), "7");
     }
 
     #[test]

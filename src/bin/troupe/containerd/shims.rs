@@ -16,6 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use troupe_actors::files::remove_tree_blocking;
 use troupe_net::cni::remains::{Part, SETTING_UP, left_over};
 
 use super::ContainerdLayout;
@@ -109,12 +110,8 @@ impl ContainerdLayout {
             Err(error) => return Err(error).context("cannot unmount its root"),
         }
         for dir in [bundle, self.root.join(TASKS).join(NAMESPACE).join(id)] {
-            match fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", dir.display()));
-                }
-                _ => {}
-            }
+            // Whatever of a container's root is left in there.
+            remove_tree_blocking(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         }
         Ok(())
     }

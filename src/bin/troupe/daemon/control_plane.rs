@@ -1,13 +1,14 @@
 //! The control plane: API server, controllers, scheduler, or some of them.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use troupe_actors::{
     apiserver::ApiServer,
@@ -33,10 +34,10 @@ use troupe_api::{
     meta::Cause,
 };
 
-use super::{Running, election::Identity, reach::Reach};
+use super::{Launch, Running, election::Identity, reach::Reach};
 use crate::{
-    config::{Config, Settings},
-    state,
+    config::{Config, Part, Settings, refuse_without_effect},
+    confinement, instance, memory, state,
     up::{
         Doors, audit, cluster_info,
         control_plane::{self, Certificates, FrontDoorParts, Shown},
@@ -70,27 +71,62 @@ pub struct ControlPlaneArgs {
     /// What to run; without apiserver the others use the one that --kubeconfig names
     #[arg(long, value_delimiter = ',', default_value = "apiserver,controllers,scheduler")]
     components: Vec<Component>,
+    /// Run the API server alone, with the settings of the last start, to remove what ends the control plane
+    #[arg(long)]
+    safe: bool,
 }
 
 /// Runs `troupe control-plane`.
 pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
     // Without an API server here this names the kubeconfig to use; with one it is where the administrator's is written.
     let kubeconfig = arguments.settings.kubeconfig.clone();
-    let config = arguments.settings.resolve(arguments.config.as_deref())?;
-    let pid_file = config.daemon_pid_file("troupe-control-plane");
-    let process = format!("{}@{}", process_name(&arguments.components), config.node_name);
-    super::run(&pid_file, process, |system| async move {
+    let (components, safe) = (arguments.components, arguments.safe);
+    if safe && !components.contains(&Component::Apiserver) {
+        bail!("a safe start runs the API server alone, but --components leaves it out");
+    }
+    let parts = config_parts(&components);
+    let config = if safe {
+        crate::find(arguments.settings, arguments.config.as_deref(), crate::Otherwise::Nothing)?.config
+    } else {
+        refuse_without_effect(&arguments.settings, &parts)?;
+        arguments.settings.absolute()?.with_file(arguments.config.as_deref())?.resolve()?
+    };
+    let running = if safe { vec![Component::Apiserver] } else { components };
+    if running.contains(&Component::Apiserver) {
+        config.check_api_server()?;
+    }
+    confinement::confine_control_plane(&config)?;
+    memory::forget_startup_code_soon();
+    let process = format!("{}@{}{}", process_name(&running), config.node_name, if safe { SAFE_MODE } else { "" });
+    let launch = Launch { config, daemon: instance::CONTROL_PLANE, parts, safe };
+    super::run(launch, process, |config, system| async move {
         let mut progress = Progress::new(None);
-        let parts = Parts { components: &arguments.components, kubeconfig };
-        let mut running = ControlPlane::start(&config, parts, &system, &mut progress).await?;
-        running.become_reachable(&config, &arguments.components, &system)?;
-        if let Some(local) = &running.local {
+        let parts = Parts { components: &running, kubeconfig, safe };
+        let mut control_plane = ControlPlane::start(&config, parts, &system, &mut progress).await?;
+        control_plane.become_reachable(&config, &running, &system)?;
+        if let Some(local) = &control_plane.local {
             control_plane::write_component_kubeconfigs(&config, &local.certificates)?;
-            node::ensure_dns(&config, &local.api).await?;
+            if !safe {
+                node::ensure_dns(&config, &local.api).await?;
+            }
         }
         progress.done();
-        Ok(running)
+        Ok(control_plane)
     })
+}
+
+/// What the name of a process ends with whose controllers, scheduler and node are paused.
+pub const SAFE_MODE: &str = " (safe mode)";
+
+/// The parts that take settings.
+fn config_parts(components: &[Component]) -> BTreeSet<Part> {
+    let has = |component| components.contains(&component);
+    let all = [
+        (has(Component::Apiserver), Part::ApiServer),
+        (has(Component::Controllers), Part::Controllers),
+        (!has(Component::Apiserver), Part::WithoutApiServer),
+    ];
+    all.into_iter().filter(|(there, _)| *there).map(|(_, part)| part).collect()
 }
 
 /// What a process with these parts is called.
@@ -108,6 +144,8 @@ fn process_name(components: &[Component]) -> String {
 pub struct Parts<'a> {
     pub components: &'a [Component],
     pub kubeconfig: Option<PathBuf>,
+    /// Nothing works beside the API server.
+    pub safe: bool,
 }
 
 /// A running control plane.
@@ -207,8 +245,11 @@ impl Services {
             RemoteApi::new(options).with_context(|| format!("cannot use the kubeconfig {}", path.display()))
         };
         let (access, _) = Access::read(&for_controllers).with_context(|| format!("cannot use the kubeconfig {}", for_controllers.display()))?;
+        let controllers = remote(&for_controllers, "kube-controller-manager", true)?;
+        // They collect garbage, count quotas and empty namespaces of custom resources too.
+        controllers.follow_discovery();
         Ok(Services {
-            controllers: Arc::new(remote(&for_controllers, "kube-controller-manager", true)?),
+            controllers: Arc::new(controllers),
             scheduler: Arc::new(remote(&for_scheduler, "kube-scheduler", false)?),
             authority: Authority { signer: signer_on_this_machine(config, &access.ca_pem)?, ca_pem: access.ca_pem, issuer: None },
             shared: false,
@@ -239,7 +280,7 @@ impl ControlPlane {
         };
         let identity = Identity::claim(&config.data_dir, &config.node_name)?;
         let caches = Caches::new(system.clone(), controllers::manager_client(services.controllers.clone()));
-        if local.is_some() {
+        if local.is_some() && !parts.safe {
             controllers::start_beside_server(&services.controllers, &caches, system);
         }
         let mut candidates = Vec::new();
@@ -260,7 +301,7 @@ impl ControlPlane {
     }
 
     /// Lets the API servers of the cluster look inside this process, where no node in it does that.
-    fn become_reachable(&mut self, config: &Config, components: &[Component], system: &System) -> Result<()> {
+    pub fn become_reachable(&mut self, config: &Config, components: &[Component], system: &System) -> Result<()> {
         let identity = self.identity.name();
         self.reach = Some(match &self.local {
             Some(local) => Reach::of_api_server(config, node::admin_client(&local.api), &identity, system),

@@ -1,6 +1,8 @@
 //! The node: kubelet, service proxy, pod network.
 
 use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -41,10 +43,16 @@ use troupe_api::{
 };
 use troupe_net::iptables::{HostIptables, Iptables};
 
-use super::{Running, runtime};
+use super::{Launch, Running, runtime};
 use crate::{
-    config::{Config, Settings},
+    config::{Config, Part, Settings, refuse_without_effect},
+    confinement,
+    instance::{
+        self,
+        claim::{self, Claimant},
+    },
     join::{self, Invitation, NodeIdentity},
+    memory,
     up::{
         control_plane, network, node,
         preflight::{self, report},
@@ -94,35 +102,46 @@ impl NodeArgs {
 /// Runs `troupe node`.
 pub fn run(arguments: NodeArgs) -> Result<()> {
     let invitation = arguments.invitation()?;
-    let kubeconfig = arguments.settings.kubeconfig.clone();
-    let config = arguments.settings.resolve(arguments.config.as_deref())?;
+    crate::command_line::hide("--token");
+    let (standalone, lasts) = (arguments.standalone, arguments.certificate_duration.map(Duration::from_secs));
+    let parts: BTreeSet<Part> = if standalone { [Part::Node].into() } else { [Part::Node, Part::RemoteNode].into() };
+    refuse_without_effect(&arguments.settings, &parts)?;
+    if standalone && lasts.is_some() {
+        bail!("--certificate-duration would have no effect here: a node without API server makes its own certificate");
+    }
+    let flags = arguments.settings.absolute()?;
+    let kubeconfig = flags.kubeconfig.clone();
+    let mut config = flags.with_file(arguments.config.as_deref())?.resolve()?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
-    if !arguments.standalone && invitation.is_none() && !kubeconfig.exists() {
+    if !standalone && invitation.is_none() && !kubeconfig.exists() {
         bail!(
             "there is no kubeconfig {}: name one with --kubeconfig, join a cluster with --join, or run static pods alone with --standalone",
             kubeconfig.display()
         );
     }
-    let pid_file = config.daemon_pid_file("troupe-node");
-    if let Some(pid) = crate::instance::running(&pid_file) {
+    if !standalone {
+        config.kubeconfig.clone_from(&kubeconfig);
+    }
+    if let Some(pid) = crate::instance::running(&config.daemon_pid_file(instance::NODE)) {
         bail!("troupe node already runs on this machine (pid {pid})");
     }
-    report(&preflight::check_node(&config))?;
-    super::run(&pid_file, format!("node@{}", config.node_name), |system| async move {
+    report(&preflight::check_node(&Claimant { config: &config, daemon: instance::NODE, parts: parts.clone() }))?;
+    confinement::confine_node()?;
+    memory::forget_startup_code_soon();
+    let process = format!("node@{}", config.node_name);
+    let launch = Launch { config, daemon: instance::NODE, parts, safe: false };
+    super::run(launch, process, |config, system| async move {
         let mut progress = Progress::new(None);
         let runtime = runtime::start_beside(config.clone());
         if let Some(invitation) = &invitation {
             progress.begin("identity");
             join::ensure_identity(&NodeIdentity { name: config.node_name.clone(), kubeconfig: kubeconfig.clone() }, invitation).await?;
+            claim::note(&config, |record| record.made.kubeconfigs.extend([kubeconfig.clone()]))?;
         }
         progress.begin("container runtime and images");
         let socket = runtime.await.context("the thread that starts the runtime broke")??;
         progress.begin("node");
-        let seat = if arguments.standalone {
-            Seat::alone(&config, &system)?
-        } else {
-            Seat::in_cluster(&config, &kubeconfig, arguments.certificate_duration.map(Duration::from_secs), &system)?
-        };
+        let seat = if standalone { Seat::alone(&config, &system)? } else { Seat::in_cluster(&config, &kubeconfig, lasts, &system)? };
         let running = Node::start(&config, &socket, seat, &system).await?;
         progress.done();
         Ok(running)
@@ -138,6 +157,8 @@ pub struct Seat {
     /// What the kubelet's server shows, and the authority of those who call it.
     pub serving: Arc<RenewableCertificate>,
     pub ca_pem: String,
+    /// Where an API server of this machine listens.
+    pub listeners: Vec<SocketAddr>,
 }
 
 impl Seat {
@@ -149,19 +170,25 @@ impl Seat {
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
             ..RemoteOptions::new(kubeconfig)
         };
+        let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ip);
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
         let client = node::node_client(config, api);
         let gate = Arc::new(DelegatingGate::new(client.clone()));
         let caches = Caches::new(system.clone(), client.clone());
         // Where the authority's key is, certificates are made without asking.
         let serving = if config.certificates_dir.join("ca.key").exists() {
+            if lasts.is_some() {
+                bail!(
+                    "--certificate-duration has no effect here: the authority's key is on this machine, and certificates last as --certificate-validity says"
+                );
+            }
             let shown = node::shown(&serving_certificate(config)?.0)?;
             renewal::of_node(config, &shown, system, |config| Ok(serving_certificate(config)?.0));
             shown
         } else {
             keep_certificates(config, kubeconfig, &client, lasts, system)
         };
-        Ok(Seat { api: Some((client, caches)), gate, serving, ca_pem: access.ca_pem })
+        Ok(Seat { api: Some((client, caches)), gate, serving, ca_pem: access.ca_pem, listeners })
     }
 
     /// Only who holds a certificate of the node's own authority gets in.
@@ -171,7 +198,7 @@ impl Seat {
         renewal::of_node(config, &serving, system, |config| Ok(serving_certificate(config)?.0));
         let authenticator = Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator)], false));
         let gate = Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) });
-        Ok(Seat { api: None, gate, serving, ca_pem })
+        Ok(Seat { api: None, gate, serving, ca_pem, listeners: Vec::new() })
     }
 }
 
@@ -202,7 +229,7 @@ fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
         common_name: format!("system:node:{}", config.node_name),
         organizations: vec!["system:nodes".into()],
         dns_names: vec![config.node_name.clone(), "localhost".into()],
-        ips: vec![config.node_ip, std::net::Ipv4Addr::LOCALHOST.into()],
+        ips: vec![config.node_ip, Ipv4Addr::LOCALHOST.into()],
         server: true,
         client: true,
     };
@@ -240,7 +267,7 @@ impl Node {
             None => None,
         };
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
-        let kubelet = node::start_kubelet(config, socket, api, system).await?;
+        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), system).await?;
         let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _sweep: sweep, _overlay: overlay, _caches: caches })
@@ -253,6 +280,17 @@ impl Running for Node {
     }
 }
 
+/// Those of the API servers that are beside this node: no pod may take their ports.
+fn on_this_machine<'a>(servers: impl Iterator<Item = &'a String>, node_ip: IpAddr) -> Vec<SocketAddr> {
+    let port = |server: &String| {
+        let authority: http::uri::Authority = server.strip_prefix("https://")?.split('/').next()?.parse().ok()?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip == node_ip || ip.is_loopback());
+        is_here.then(|| authority.port_u16().unwrap_or(443))
+    };
+    servers.filter_map(port).map(|port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).collect()
+}
+
 /// The range of a node that gets none from a cluster: the first of a node's usual size.
 fn first_range(cluster: Ipv4Network) -> Ipv4Network {
     Ipv4Network::new(cluster.network(), cluster.prefix().max(24)).expect("a prefix of at most 32")
@@ -261,6 +299,13 @@ fn first_range(cluster: Ipv4Network) -> Ipv4Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn api_servers_of_this_machine_keep_their_ports() {
+        let servers = ["https://127.0.0.1:6443", "https://192.0.2.1:7443/", "https://192.0.2.9:8443", "https://localhost", "https://[::1]:9443"];
+        let found = on_this_machine(servers.map(str::to_owned).iter(), IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(found.iter().map(SocketAddr::port).collect::<Vec<_>>(), [6443, 7443, 443, 9443]);
+    }
 
     #[test]
     fn a_node_alone_takes_the_first_range_of_a_nodes_size() {

@@ -90,6 +90,7 @@ fn specs(binaries: &Path, busybox: &Path) -> Result<Vec<ImageSpec>> {
         names: vec![DNS_IMAGE.into()],
         files: vec![binary("troupe-dns", "troupe-dns")?],
         entrypoint: vec!["/troupe-dns".into()],
+        user: "65532:65532".into(),
         ..ImageSpec::default()
     };
     let busybox = ImageSpec {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::Value;
+use troupe_api::schema::{Format, decode::parse_value};
 
 /// Where a cluster is and by which CA it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct ClusterInfo {
 impl ClusterInfo {
     /// Reads the first cluster of a kubeconfig; `cluster-info` names no context.
     pub fn parse(kubeconfig: &str) -> Result<Self> {
-        let document: Value = serde_norway::from_str(kubeconfig).context("cluster-info holds no valid YAML")?;
+        let document = parse_value(kubeconfig.as_bytes(), Format::Yaml).context("cluster-info holds no valid YAML")?;
         let cluster = document.pointer("/clusters/0/cluster").context("cluster-info names no cluster")?;
         let server = cluster["server"].as_str().context("cluster-info names no server")?.to_owned();
         let ca = cluster["certificate-authority-data"].as_str().context("cluster-info names no certificate authority")?;

@@ -17,7 +17,7 @@ use troupe_api::{
         Client,
         remote::{RemoteApi, RemoteOptions},
     },
-    meta::time::format_time,
+    meta::time::{format_time, shifted},
     service::{DeleteOptions, ListOptions},
 };
 
@@ -110,7 +110,7 @@ fn secret_of(token: &BootstrapToken, arguments: &CreateArgs, now: Timestamp) -> 
         ("auth-extra-groups", NODE_GROUP.into()),
     ]);
     if !arguments.ttl.is_zero() {
-        data.insert("expiration", format_time(now + arguments.ttl));
+        data.insert("expiration", format_time(shifted(now, arguments.ttl)));
     }
     if !arguments.description.is_empty() {
         data.insert("description", arguments.description.clone());

@@ -14,6 +14,7 @@ use troupe_actors::{
     runtime::system::System,
 };
 use troupe_api::{
+    admission::Pipeline,
     auth::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
@@ -22,6 +23,7 @@ use troupe_api::{
     },
     flow::{self, Classifier},
     http::{self, HttpOptions, HttpServerHandle, VersionInfo},
+    memory::ProcessMemory,
     store::Store,
 };
 
@@ -161,7 +163,11 @@ pub async fn start_api(
 ) -> Result<Arc<ApiServer>> {
     let mut options = ApiServerOptions::new(store);
     options.system = system.clone();
+    options.memory = Arc::new(ProcessMemory::find());
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
+    if let Some(file) = &config.admission_control_config_file {
+        options.admission = Pipeline::from_file(file).with_context(|| format!("the admission configuration {} is unusable", file.display()))?;
+    }
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
@@ -200,6 +206,6 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;
-    options.flow = Some(Arc::new(Classifier::new(api.listers())));
+    options.flow = Some(Arc::new(Classifier::new(api.listers(), options.max_in_flight)));
     http::serve(listener, options).context("the API server cannot serve")
 }

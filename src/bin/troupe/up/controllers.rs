@@ -1,6 +1,6 @@
 //! Starts the controllers and the scheduler, each under the identity upstream gives it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use troupe_actors::{
     controllers::{
@@ -40,7 +40,7 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
-    auth::{certificates::CertificateAuthority, tokens::Issuer},
+    auth::{certificates::CertificateAuthority, node::ClusterIdentity, tokens::Issuer},
     client::Client,
 };
 
@@ -63,6 +63,7 @@ pub struct Authority {
 /// Starts the controllers, which act through `service` and read `caches`.
 pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
     let run = Run { service, system, caches };
+    let cluster = cluster_identity(config);
     run.controller("deployment-controller", DeploymentController::new(caches));
     run.controller("disruption-controller", DisruptionController::new(caches));
     run.controller("disruption-controller", StaleDisruptionController::new(caches));
@@ -93,15 +94,29 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("certificate-controller", CsrApprovingController::new(caches));
     run.controller("certificate-controller", CsrCleaner::new(caches));
     match &authority.signer {
-        Some(signer) => run.controller("certificate-controller", CsrSigningController::new(caches, signer.clone(), config.cluster_signing_duration)),
+        Some(signer) => {
+            let signing = CsrSigningController::new(caches, signer.clone(), config.cluster_signing_duration, cluster.clone());
+            run.controller("certificate-controller", signing);
+        }
         None => tracing::warn!("the key of the certificate authority is not here: certificate signing requests are not signed"),
     }
-    run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches));
+    run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches, cluster));
     run.controller("bootstrap-signer", BootstrapSigner::new(caches));
     run.controller("token-cleaner", TokenCleaner::new(caches));
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     stop(system, "controllers")
+}
+
+/// The names and addresses that are the cluster's own, as far as this machine knows them: what its API server's certificate says.
+fn cluster_identity(config: &Config) -> ClusterIdentity {
+    let (ips, names): (Vec<_>, Vec<_>) = config.cert_sans.iter().partition(|name| name.parse::<IpAddr>().is_ok());
+    let servers = ips.into_iter().filter_map(|ip| ip.parse().ok()).chain([config.advertise_address, config.node_ip]);
+    ClusterIdentity {
+        service_ranges: vec![config.service_cidr.into()],
+        servers: servers.collect(),
+        names: names.into_iter().chain([&config.node_name]).map(|name| name.to_ascii_lowercase()).collect(),
+    }
 }
 
 /// Starts what belongs to the API server of this process, whoever leads.

@@ -14,7 +14,7 @@ pub mod progress;
 pub mod renewal;
 pub mod sweep;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -26,14 +26,16 @@ use troupe_api::{
 
 use self::{preflight::report, progress::Progress};
 use crate::{
-    config::{Config, Settings},
+    config::{Config, Part, Settings, refuse_without_effect},
+    confinement,
     daemon::{
-        Running,
-        control_plane::{Component, ControlPlane, Parts},
+        Launch, Running,
+        control_plane::{Component, ControlPlane, Parts, SAFE_MODE},
         node::{Node, Seat},
-        runtime, until_told,
+        runtime, until_told, work_record,
     },
-    instance::PidFile,
+    instance::{self, claim::Claimant},
+    memory,
 };
 
 /// `troupe up …`
@@ -47,6 +49,10 @@ pub struct UpArgs {
     /// Return when the node is Ready; the cluster goes on in the background
     #[arg(long, short)]
     detach: bool,
+    /// Start the API server alone, with the settings of the last start, to remove what ends the cluster: controllers, scheduler and
+    /// node are paused, containers run on untouched
+    #[arg(long)]
+    safe: bool,
     /// Mirror progress to this file, for the process that waits
     #[arg(long, hide = true)]
     progress_file: Option<PathBuf>,
@@ -60,58 +66,109 @@ pub struct Doors {
     pub audit: Option<Arc<AuditLog>>,
 }
 
-/// Runs `troupe up`.
-pub fn run(arguments: UpArgs) -> Result<()> {
-    let config = arguments.settings.resolve(arguments.config.as_deref())?;
-    if let Some(pid) = crate::instance::running(&config.pid_file()) {
-        bail!("troupe already runs on this machine (pid {pid}); troupe status tells more, troupe down stops it");
+impl UpArgs {
+    fn configure(&self) -> Result<Config> {
+        let (flags, file) = (self.settings.clone(), self.config.as_deref());
+        let config = if self.safe {
+            crate::find(flags, file, crate::Otherwise::Nothing)?.config
+        } else {
+            // The file is about this machine, and all that runs there is this process.
+            let settings = flags.absolute()?.with_file(file)?;
+            refuse_without_effect(&settings, &Part::WHOLE.into())?;
+            settings.resolve()?
+        };
+        config.check_api_server()?;
+        Ok(config)
     }
-    if arguments.progress_file.is_none() {
-        report(&preflight::check(&config))?;
-    }
-    if arguments.detach {
-        detach::run(&config)?;
-        print_hint(&config);
-        return Ok(());
-    }
-    let progress = Progress::new(arguments.progress_file);
-    let system = actix::System::new();
-    system.block_on(serve(config, progress))
 }
 
-fn print_hint(config: &Config) {
-    println!("\nThe cluster is up. Point kubectl at it:\n\n    export KUBECONFIG={}\n    kubectl get nodes\n", config.kubeconfig.display());
+/// Runs `troupe up`.
+pub fn run(arguments: UpArgs) -> Result<()> {
+    let (config, safe) = (arguments.configure()?, arguments.safe);
+    if let Some(pid) = instance::running(&config.pid_file()) {
+        bail!("troupe already runs on this machine (pid {pid}); troupe status tells more, troupe down stops it");
+    }
+    let parts: BTreeSet<Part> = if safe { [Part::ApiServer].into() } else { Part::WHOLE.into() };
+    if arguments.progress_file.is_none() {
+        let claimant = Claimant { config: &config, daemon: instance::UP, parts: parts.clone() };
+        report(&if safe { preflight::check_safe(&config) } else { preflight::check(&claimant) })?;
+    }
+    if arguments.detach {
+        detach::run(&config, safe)?;
+        print_hint(&config, safe);
+        return Ok(());
+    }
+    confinement::confine_node()?;
+    memory::forget_startup_code_soon();
+    let progress = RefCell::new(Progress::new(arguments.progress_file));
+    let launch = Launch { config, daemon: instance::UP, parts, safe };
+    launch.run(|line| progress.borrow_mut().note(line), |config| actix::System::new().block_on(serve(config, safe, &mut progress.borrow_mut())))
+}
+
+fn print_hint(config: &Config, safe: bool) {
+    let kubeconfig = config.kubeconfig.display();
+    if safe {
+        println!(
+            "\nThe API server runs in safe mode: nothing is scheduled, controlled or started. Remove what ended the cluster:\n\n    export KUBECONFIG={kubeconfig}\n    kubectl delete ... --force --grace-period=0\n\nThen stop it (kill {}) and start the cluster as usual.\n",
+            instance::running(&config.pid_file()).map_or_else(|| "its process".into(), |pid| pid.to_string())
+        );
+        return;
+    }
+    println!("\nThe cluster is up. Point kubectl at it:\n\n    export KUBECONFIG={kubeconfig}\n    kubectl get nodes\n");
+}
+
+/// What runs in the process.
+struct Whole {
+    control_plane: ControlPlane,
+    /// None in safe mode.
+    node: Option<Node>,
 }
 
 /// Starts everything, waits for a signal, stops everything.
-async fn serve(config: Config, mut progress: Progress) -> Result<()> {
-    let pid_file = config.pid_file();
-    let _pid_file = PidFile::claim(&pid_file)?;
-    let system = System::new(SystemOptions { process: format!("up@{}", config.node_name), ..SystemOptions::default() })
-        .context("cannot start the actor system")?;
+async fn serve(config: Config, safe: bool, progress: &mut Progress) -> Result<()> {
+    let process = format!("up@{}{}", config.node_name, if safe { SAFE_MODE } else { "" });
+    let options = SystemOptions { process, work: work_record::open(&config.pid_file()), ..SystemOptions::default() };
+    let system = System::new(options).context("cannot start the actor system")?;
     // Listening begins before the start and has no gap, so that no signal is lost.
     let mut told = std::pin::pin!(until_told(&system));
-    let (node, control_plane) = tokio::select! {
-        started = start(&config, &system, &mut progress) => started?,
+    let start = async { if safe { start_safe(&config, &system, progress).await } else { start(&config, &system, progress).await } };
+    let whole = tokio::select! {
+        started = start => Some(started?),
         end = &mut told => {
-            progress.note("  ✔ stopped before everything was up");
-            system.shutdown(Duration::from_secs(5)).await;
-            return end;
+            end?;
+            None
         }
+    };
+    let Some(Whole { control_plane, node }) = whole else {
+        progress.note("  ✔ stopped before everything was up");
+        system.shutdown(Duration::from_secs(5)).await;
+        return Ok(());
     };
     progress.note(detach::READY_LINE);
     let end = told.await;
-    node.stop().await;
+    if let Some(node) = node {
+        node.stop().await;
+    }
     control_plane.stop().await;
     system.shutdown(Duration::from_secs(5)).await;
     progress.note("  ✔ stopped; the pods run on until troupe down");
     end
 }
 
+/// Starts the API server and nothing else.
+async fn start_safe(config: &Config, system: &System, progress: &mut Progress) -> Result<Whole> {
+    let parts = Parts { components: &[Component::Apiserver], kubeconfig: None, safe: true };
+    let mut control_plane = ControlPlane::start(config, parts, system, progress).await?;
+    control_plane.become_reachable(config, &[Component::Apiserver], system)?;
+    progress.done();
+    progress.note("  the API server runs in safe mode: controllers, scheduler and node are paused");
+    Ok(Whole { control_plane, node: None })
+}
+
 /// Starts everything and waits until the node is Ready.
-async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<(Node, ControlPlane)> {
+async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Whole> {
     let runtime = runtime::start_beside(config.clone());
-    let parts = Parts { components: &Component::ALL, kubeconfig: None };
+    let parts = Parts { components: &Component::ALL, kubeconfig: None, safe: false };
     let control_plane = ControlPlane::start(config, parts, system, progress).await?;
     let local = control_plane.local.as_ref().context("an API server was started")?;
     progress.begin("container runtime and images");
@@ -122,11 +179,12 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
         gate: local.gate(),
         serving: local.shown.kubelet_serving.clone(),
         ca_pem: local.certificates.ca_pem.clone(),
+        listeners: vec![SocketAddr::new(config.bind_address, config.api_port)],
     };
     let node = Node::start(config, &socket, seat, system).await?;
     node::ensure_dns(config, &local.api).await?;
     node::wait_ready(config, &control_plane.caches, Duration::from_secs(60)).await?;
     let took = progress.done();
     progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
-    Ok((node, control_plane))
+    Ok(Whole { control_plane, node: Some(node) })
 }

@@ -1,14 +1,14 @@
 //! Brings up the node: kubelet, pod network, service proxy, and the cluster's DNS.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
 use troupe_actors::{
     apiserver::ApiServer,
     dns,
@@ -27,6 +27,7 @@ use troupe_actors::{
 use troupe_api::{
     ApiService,
     auth::{
+        peer,
         pki::KeyedCertificate,
         tls::{self, RenewableCertificate},
     },
@@ -36,7 +37,7 @@ use troupe_api::{
         streaming::{KubeletConnect, KubeletDialer},
     },
     meta::{Object, ObjectKey},
-    service::{Body, Operation, Target, WriteOptions},
+    service::{Body, Operation, PatchType, Target, UserInfo, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
@@ -49,14 +50,25 @@ use crate::{config::Config, daemon::node::Seat, images::DNS_IMAGE};
 
 /// The node's own client.
 pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
-    Client::new(service, component(&format!("system:node:{}", config.node_name), &["system:nodes"]), "kubelet")
+    let mut user = UserInfo::clone(&component(&format!("system:node:{}", config.node_name), &["system:nodes"]));
+    // Over a connection it is the server that notes who calls, and from where.
+    peer::note_in_process(&mut user);
+    Client::new(service, user.into(), "kubelet")
 }
 
-/// Starts the kubelet on the runtime at `socket`; without a client it runs static pods only.
-pub async fn start_kubelet(config: &Config, socket: &Path, api: Option<(Client, &Caches)>, system: &System) -> Result<Kubelet> {
+/// Starts the kubelet on the runtime at `socket`; without a client it runs static pods only. `listeners` are the machine's other
+/// daemons.
+pub async fn start_kubelet(
+    config: &Config,
+    socket: &Path,
+    api: Option<(Client, &Caches)>,
+    listeners: Vec<SocketAddr>,
+    system: &System,
+) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let mut options = KubeletOptions::new(config.node_name.as_str(), runtime);
     options.services = api.as_ref().map(|(_, caches)| caches.cache());
+    options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
     options.root_dir = config.kubelet_dir.clone();
     options.log_dir = config.pod_logs_dir.clone();
@@ -64,9 +76,14 @@ pub async fn start_kubelet(config: &Config, socket: &Path, api: Option<(Client, 
     options.cluster_domain = config.cluster_domain.clone();
     options.node_ips = vec![config.node_ip];
     options.port = config.kubelet_port;
+    options.listeners = listeners;
     options.heartbeat = config.node_heartbeat;
     options.static_pod_dir = Some(config.manifests_dir.clone());
-    options.cgroup_root = config.cgroup_root().to_owned();
+    options.pod_max_pids = config.pod_max_pids;
+    options.eviction_hard = config.eviction_hard.clone();
+    options.eviction_pressure_transition_period = config.eviction_pressure_transition_period;
+    options.allowed_unsafe_sysctls = config.allowed_unsafe_sysctls.clone();
+    options.cgroup_parent = config.cgroup_parent.clone();
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
 }
@@ -155,6 +172,16 @@ pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
     let client = admin_client(api);
     for object in dns::manifests(DNS_IMAGE, config.cluster_dns, &config.cluster_domain) {
         ensure(&client, object).await.context("cannot set up the cluster's DNS")?;
+    }
+    confine_dns(&client).await.context("cannot take root from the cluster's DNS")
+}
+
+/// Brings the DNS pods of a cluster that an older version made to what is made today.
+async fn confine_dns(client: &Client) -> Result<()> {
+    let daemons = client.namespaced::<DaemonSet>(dns::NAMESPACE);
+    let Some(known) = daemons.get_opt(dns::NAME).await? else { return Ok(()) };
+    if let Some(patch) = dns::confinement(&known) {
+        daemons.patch(dns::NAME, "", PatchType::StrategicMerge, &patch).await?;
     }
     Ok(())
 }

@@ -52,18 +52,47 @@ impl Report {
         Reason::new(format!("{}: {}", self.object, self.state)).details(lines)
     }
 
-    /// The answer as text.
+    /// The answer as text. Pods' own words are in it, which a terminal must not obey.
     pub fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.object, self.state);
+        let mut text = format!("{}: {}\n", plain(&self.object), plain(&self.state));
         for reason in &self.reasons {
-            text.push_str(&format!("  • {}\n", reason.what));
+            text.push_str(&format!("  • {}\n", plain(&reason.what)));
             for detail in &reason.details {
-                text.push_str(&format!("      {detail}\n"));
+                text.push_str(&format!("      {}\n", plain(detail)));
             }
             if let Some(hint) = &reason.hint {
-                text.push_str(&format!("      → {hint}\n"));
+                text.push_str(&format!("      → {}\n", plain(hint)));
             }
         }
         text
+    }
+}
+
+/// A text without what moves a terminal's cursor, changes its colours or turns the direction of writing: `^[` and the like instead.
+/// Its lines stay, each as far in as details are.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\n      "),
+            '\t' => out.push(' '),
+            '\u{0}'..='\u{1f}' => out.extend(['^', char::from(c as u8 + b'@')]),
+            '\u{7f}'..='\u{9f}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pod_said_does_not_drive_the_terminal() {
+        let said = "\u{1b}]0;owned\u{7}\u{1b}[2Jx\nnode it: fine\r\u{9b}31m\u{202e}gnp";
+        let report = Report { object: "pod a/b".into(), state: "Failed".into(), reasons: vec![Reason::new("ended").details([said])] };
+        let want = "pod a/b: Failed\n  • ended\n      ^[]0;owned^G^[[2Jx\n      node it: fine^M\u{fffd}31m\u{fffd}gnp\n";
+        assert_eq!(report.text(), want);
     }
 }

@@ -15,7 +15,7 @@ pub fn explain(facts: &Facts) -> (String, Vec<Reason>) {
     let grace = meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     // The deletion time is when the grace ends.
     let over = age(&meta["deletionTimestamp"], facts.now).unwrap_or(0);
-    let since = (over + grace).max(0);
+    let since = over.saturating_add(grace).max(0);
     let state = format!("Terminating for {} (grace period {})", span(since), span(grace));
     let mut reasons = Vec::new();
     reasons.extend(finalizers(meta));

@@ -143,7 +143,7 @@ impl Evicting<'_> {
             match self.core.commit_update(&resource, &new, budget.revision, &self.writer.cause).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Lost(None)) => return Err(Status::not_found(&resource.group_resource(), &budget.key.name)),
-                Err(CommitError::Lost(Some(newer))) => budget = stored(newer)?,
+                Err(CommitError::Lost(Some(newer))) => budget = stored(&resource, newer)?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
         }

@@ -30,6 +30,36 @@ fn indexed_pods_know_their_index_and_each_index_succeeds_once() {
 }
 
 #[test]
+fn a_job_of_absurd_size_costs_what_is_done_now() {
+    let mut world = World::new(indexed(i32::MAX, json!({"backoffLimitPerIndex": 1})));
+    world.job.status = serde_json::from_value(json!({"completedIndexes": "0-99,2147483000-2147483646"})).expect("a status");
+    world.step();
+    assert_eq!((world.pods.len(), world.running_indexes()[0]), (500, 100));
+    for pod in &mut world.pods {
+        pod.status.as_mut().expect("a status").phase = Some("Pending".into());
+    }
+    for _ in 0..5 {
+        world.step();
+        for pod in &mut world.pods {
+            pod.status.as_mut().expect("a status").phase = Some("Pending".into());
+        }
+    }
+    assert_eq!(world.pods.len(), 2000, "no more while none of them run");
+    let planned = world.plan();
+    assert!(planned.held_back && planned.again_after.is_some(), "{planned:?}");
+}
+
+#[test]
+fn intervals_that_nobody_should_write_are_read_with_care() {
+    let read = |text: &str| Indexes::parse(text, i32::MAX).to_string();
+    assert_eq!(read("7,3,5-4,-2,2147483647,1-x,2000000000-2147483647"), "3,7,2000000000-2147483646");
+    assert_eq!(Indexes::parse("0-2147483647", i32::MAX).len(), i32::MAX);
+    let (odd, even): (Vec<i32>, Vec<i32>) = (0..200_000).partition(|number| number % 2 == 1);
+    let of = |numbers: &[i32]| Indexes::parse(&numbers.iter().map(i32::to_string).collect::<Vec<_>>().join(","), i32::MAX);
+    assert_eq!((of(&odd).common(&of(&even)), of(&odd).common(&of(&odd))), (0, 100_000));
+}
+
+#[test]
 fn an_elastic_job_grows_and_shrinks() {
     let mut world = World::new(indexed(2, json!({})));
     let resize = |world: &mut World, size| {

@@ -20,7 +20,10 @@ use tokio::{
 use troupe_api::http::streaming::LogOptions;
 
 use super::{printer::Printer, tail::tail_start};
-use crate::kubelet::server::directory::{LogFile, PodDirectory};
+use crate::{
+    files::open_file_of_container,
+    kubelet::server::directory::{LogFile, PodDirectory},
+};
 
 /// How often a followed file is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -60,7 +63,7 @@ pub async fn stream(log: LogFile, options: LogOptions, pods: Arc<dyn PodDirector
 async fn open(path: &Path, tail: Option<i64>) -> io::Result<File> {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || -> io::Result<std::fs::File> {
-        let mut file = std::fs::File::open(path)?;
+        let mut file = open_file_of_container(&path)?;
         if let Some(lines) = tail.and_then(|lines| u64::try_from(lines).ok()) {
             let start = tail_start(&mut file, lines)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(start))?;
@@ -146,14 +149,14 @@ impl Reader {
 
     /// Goes on with the file that took this one's place, if there is one. Called at the end of the file.
     async fn next_file(&mut self) -> io::Result<bool> {
-        let Ok(there) = tokio::fs::metadata(&self.log.path).await else { return Ok(false) };
+        let Ok(there) = tokio::fs::symlink_metadata(&self.log.path).await else { return Ok(false) };
         let here = self.file.metadata().await?;
         if (there.dev(), there.ino()) != (here.dev(), here.ino()) {
             // Between the last read and the rename more may have been written.
             if !self.read_to_end().await? {
                 return Ok(false);
             }
-            let Ok(next) = File::open(&self.log.path).await else { return Ok(false) };
+            let Ok(next) = open(&self.log.path, None).await else { return Ok(false) };
             self.file = next;
             self.pending.clear();
             return Ok(true);

@@ -45,11 +45,11 @@ pub struct World {
     _containerd: Containerd,
 }
 
-fn leaf(file: &str, group: &str) -> LeafSpec {
+fn leaf(file: &str, common_name: &str, group: &str) -> LeafSpec {
     let ips = vec!["127.0.0.1".parse().expect("an IP")];
     LeafSpec {
         file: file.into(),
-        common_name: file.into(),
+        common_name: common_name.into(),
         organizations: vec![group.into()],
         ips,
         server: true,
@@ -63,7 +63,8 @@ impl World {
         let containerd = Containerd::start().await;
         let home = containerd.place.path().join("home");
         let pki = Pki::open(&home).expect("a CA");
-        let (server, admin) = (pki.leaf(&leaf("server", "")).expect("a leaf"), pki.leaf(&leaf("admin", "system:masters")).expect("a leaf"));
+        let server = pki.leaf(&leaf("server", "system:node:node", "system:nodes")).expect("a leaf");
+        let admin = pki.leaf(&leaf("admin", "admin", "system:masters")).expect("a leaf");
         let server_tls = Arc::new(tls::server_config(&server, pki.ca_pem()).expect("a TLS configuration"));
         let client_tls = Arc::new(tls::client_config(pki.ca_pem(), Some(&admin)).expect("a TLS configuration"));
         let authorizer: Arc<dyn Authorizer> = Arc::new(AuthorizerChain::new(vec![Arc::new(Masters)]));
@@ -83,7 +84,8 @@ impl World {
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;
-        options.connect = Some(Arc::new(KubeletConnect::new(api.server.listers(), KubeletDialer::new(client_tls))));
+        let connect = KubeletConnect::new(api.server.listers(), KubeletDialer::new(client_tls));
+        options.connect = Some(Arc::new(connect.reaching_loopback()));
         let door = http::serve(free(), options).expect("serves");
         let kubeconfig = Kubeconfig { server: format!("https://{}", door.addr()), ca_pem: pki.ca_pem().into(), identity: admin };
         kubeconfig.write(&home.join("kubeconfig"), "test").expect("a kubeconfig");

@@ -14,6 +14,9 @@ use crate::kubelet::{
     volumes::{self, payload},
 };
 
+/// Each is signed, and signed again while the pod lives.
+const MOST_TOKENS: usize = 64;
+
 /// The tokens of one pod; asked for again when four fifths of their time, or a day, have passed.
 #[derive(Default)]
 pub struct Tokens {
@@ -24,6 +27,10 @@ impl Tokens {
     /// All tokens that a pod's volumes need, fresh ones where the old ones age.
     pub async fn for_pod(&self, cluster: &dyn Cluster, pod: &Pod) -> Result<BTreeMap<payload::TokenRequest, String>, Status> {
         let wanted: BTreeSet<_> = volumes::volumes(pod).iter().flat_map(payload::token_requests).collect();
+        if wanted.len() > MOST_TOKENS {
+            let message = format!("the pod asks for {} different tokens, this node gets {MOST_TOKENS} at most", wanted.len());
+            return Err(Status::bad_request(message));
+        }
         let mut all = BTreeMap::new();
         for request in wanted {
             let known = self.known.lock().get(&request).cloned();
@@ -73,12 +80,4 @@ pub(super) async fn references(cluster: &dyn Cluster, pod: &Pod, container: Opti
         references.secrets.insert(name, secret);
     }
     Ok(references)
-}
-
-/// Runs blocking file work off the arbiter.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

@@ -24,7 +24,11 @@ use crate::kubelet::{
     events::{ContainerField, Note},
     metrics, resolv,
     trail::Trail,
+    volumes::Made,
 };
+
+/// The reason of a container that does not start because volumes that were set up are gone.
+pub const VOLUMES_MISSING: &str = "VolumesMissing";
 
 /// Why a step failed: what the container's status says until the next try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +37,17 @@ pub struct StepFailure {
     pub message: String,
 }
 
+/// Bytes of a failure's message: a runtime quotes whatever a pod's spec says.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
 impl StepFailure {
     pub fn new(reason: &str, message: impl ToString) -> Self {
-        StepFailure { reason: reason.to_owned(), message: message.to_string() }
+        let mut message = message.to_string();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push('…');
+        }
+        StepFailure { reason: reason.to_owned(), message }
     }
 }
 
@@ -48,6 +60,7 @@ pub struct Step {
     pub id: PodIdentity,
     pub observed: Observed,
     pub tokens: Arc<Tokens>,
+    pub made: Arc<Made>,
     pub cancel: CancellationToken,
     pub trail: Trail,
 }
@@ -79,7 +92,7 @@ impl Step {
         self.note(note.about(self.field(name)));
     }
 
-    fn sandbox_config(&self, attempt: u32) -> proto::PodSandboxConfig {
+    fn sandbox_config(&self, attempt: u32) -> Result<proto::PodSandboxConfig, String> {
         let on_host = self.pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
         let hostname = if on_host { String::new() } else { resolv::hostname(&self.pod, &self.context.dns.domain).0 };
         troupe_cri::sandbox::pod_sandbox_config(
@@ -89,8 +102,7 @@ impl Step {
                 hostname,
                 dns: resolv::dns_config(&self.pod, &self.context.dns, &self.context.resolver),
                 log_root: &self.context.log_root,
-                cgroup_root: &self.context.cgroup_root,
-                seccomp_root: &self.context.seccomp_root,
+                cgroup_parent: &self.context.cgroup_parent,
             },
         )
     }

@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 
 use super::{Step, StepFailure, material};
-use crate::kubelet::{
-    events::Note,
-    volumes::{VolumeError, disk, payload::PayloadInputs},
+use crate::{
+    files::blocking,
+    kubelet::{
+        events::Note,
+        volumes::{VolumeError, disk, payload::PayloadInputs},
+    },
 };
 
 /// Makes directories and sets all volumes up.
@@ -17,7 +20,7 @@ pub(super) async fn prepare(step: &Step) -> Result<(), StepFailure> {
     outcome
 }
 
-/// Brings the volumes that the kubelet writes up to date.
+/// Brings the volumes up to date, and puts back what somebody took away.
 pub async fn refresh(step: &Step) -> Result<(), StepFailure> {
     write(step, false).await
 }
@@ -27,7 +30,7 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let context = &step.context;
     let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
     let tokens = step.tokens.for_pod(&*context.cluster, &step.pod).await.map_err(|status| failed(status.message))?;
-    let (context, pod) = (context.clone(), step.pod.clone());
+    let (context, pod, made) = (context.clone(), step.pod.clone(), step.made.clone());
     let (paths, logs) = (context.paths(&step.id.uid), step.id.log_directory(&context.log_root));
     let ips = context.pod_ips(&pod, &step.observed);
     let work = move || -> Result<(), VolumeError> {
@@ -35,11 +38,11 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
         let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &ips, node_ips, machine };
         if all {
             disk::make_directories(&paths)?;
-            std::fs::create_dir_all(&logs).map_err(|source| VolumeError::Io { what: "make", path: logs, source })?;
-            disk::set_up(&paths, &inputs, Timestamp::now())
+            disk::make_log_directory(&logs)?;
+            disk::set_up(&paths, &inputs, &context.written, &made, Timestamp::now())
         } else {
-            disk::refresh(&paths, &inputs, Timestamp::now())
+            disk::refresh(&paths, &inputs, &context.written, &made, Timestamp::now())
         }
     };
-    material::blocking(work).await.map_err(|error| failed(error.to_string()))
+    blocking(work).await.map_err(|error| failed(error.to_string()))
 }

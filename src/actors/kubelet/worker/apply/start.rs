@@ -1,36 +1,71 @@
 //! Sandboxes and containers: from nothing to running.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::Container;
 use troupe_cri::{
     container::{ContainerInputs, container_config},
+    mounts::recursive_read_only,
     names::{self, legacy_log_name},
     proto,
+    resources::{pod_resources, qos_class},
     security::{ImageUser, verify_non_root},
 };
 
-use super::{Step, StepFailure, hooks, material};
-use crate::kubelet::{
-    env::{EnvInputs, References, environment, services::service_variables},
-    events::Note,
-    images::{self, PullPolicy},
-    resolv,
-    volumes::{
-        mounts::{Mounts, mounts},
-        subpath,
+use super::{Step, StepFailure, VOLUMES_MISSING, hooks, material};
+use crate::{
+    files::{Directory, blocking, place_and_name},
+    kubelet::{
+        cgroups::limit::{Limits, limit_pod as write_limits},
+        env::{EnvInputs, References, environment, services::service_variables},
+        events::Note,
+        images::{self, PullPolicy},
+        lines, resolv,
+        volumes::{
+            disk,
+            mounts::{Mounts, mounts},
+            subpath,
+        },
     },
 };
 
 /// Creates the sandbox.
 pub(super) async fn create_sandbox(step: &Step, attempt: u32) -> Result<(), StepFailure> {
-    let config = step.sandbox_config(attempt);
-    let outcome = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, "")).await;
-    outcome.map(drop).map_err(|error| {
-        let message = format!("Failed to create pod sandbox: {error}");
+    let failed = |why: String| {
+        let message = format!("Failed to create pod sandbox: {why}");
         step.note(Note::warning("FailedCreatePodSandBox", message.clone()));
         StepFailure::new("FailedCreatePodSandBox", message)
-    })
+    };
+    lines::check(&step.spec()).map_err(failed)?;
+    let config = step.sandbox_config(attempt).map_err(failed)?;
+    let handler = runtime_handler(step).await.map_err(failed)?;
+    limit_pod(step).await.map_err(failed)?;
+    let outcome = step.cri("RunPodSandbox", step.context.runtime.run_pod_sandbox(config, &handler)).await;
+    outcome.map(drop).map_err(|error| failed(error.to_string()))
+}
+
+/// Limits the whole pod before anything runs in it.
+async fn limit_pod(step: &Step) -> Result<(), String> {
+    if !step.context.cgroups_per_qos {
+        return Ok(());
+    }
+    let limits = Limits::of_pod(&pod_resources(&step.spec()), step.context.pod_max_pids);
+    let class = qos_class(&step.pod);
+    let (root, uid) = (step.context.cgroup_parent.clone(), step.id.uid.clone());
+    let limited = blocking(move || write_limits(&root, class, &uid, &limits)).await;
+    limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))
+}
+
+/// The handler of the pod's runtime class; empty for the runtime's default one.
+async fn runtime_handler(step: &Step) -> Result<String, String> {
+    let class = step.pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
+    let Some(name) = class else { return Ok(String::new()) };
+    let failed = |why: String| format!("failed to get RuntimeClass {name:?}: {why}");
+    let found = step.context.cluster.runtime_class(name).await.map_err(|status| failed(status.message))?;
+    found.map(|class| class.handler.clone()).ok_or_else(|| format!("RuntimeClass {name:?} not found"))
 }
 
 /// Pulls, creates and starts a container, and runs its postStart hook.
@@ -43,12 +78,14 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     if step.cancel.is_cancelled() {
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
+    check_volumes(step).await?;
     let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
         step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
         StepFailure::new("CreateContainerConfigError", message)
     })?;
     let runtime = &step.context.runtime;
-    let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, step.sandbox_config(sandbox.attempt))).await;
+    let sandbox_config = step.sandbox_config(sandbox.attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
+    let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, sandbox_config)).await;
     let id = created.map_err(|error| {
         step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
         StepFailure::new("CreateContainerError", error)
@@ -63,9 +100,25 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
 }
 
+/// A container must not start on volumes that somebody took away since they were set up: it would get empty ones.
+async fn check_volumes(step: &Step) -> Result<(), StepFailure> {
+    let (paths, pod) = (step.context.paths(&step.id.uid), step.pod.clone());
+    let missing = blocking(move || disk::missing(&paths, &pod)).await;
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(StepFailure::new(VOLUMES_MISSING, format!("volumes {missing:?} are missing, they are set up again")))
+    }
+}
+
 async fn post_start(step: &Step, container: &Container, id: &str, pod_ip: &str) -> Result<(), StepFailure> {
     let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
-    let Err(message) = hooks::run(step, hook, container, id, pod_ip).await else { return Ok(()) };
+    let ran = tokio::select! {
+        ran = hooks::run(step, hook, container, id, pod_ip) => ran,
+        // Whom it asks over the network may never answer. What it does in the container ends with that.
+        () = step.cancel.cancelled() => return Ok(()),
+    };
+    let Err(message) = ran else { return Ok(()) };
     step.note_container(&container.name, Note::warning("FailedPostStartHook", "PostStartHook failed"));
     let grace = super::super::plan::spec_grace(&step.spec());
     super::takedown::kill(step, id, &container.name, grace, "FailedPostStartHook")
@@ -104,7 +157,8 @@ async fn ensure_image(step: &Step, container: &Container, references: &Reference
     step.note_container(&container.name, Note::normal("Pulling", format!("Pulling image \"{wanted}\"")));
     let began = std::time::Instant::now();
     let credentials = images::credentials(&name, &images::pull_secrets(&step.pod), references);
-    let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, step.sandbox_config(sandbox_attempt)));
+    let sandbox_config = step.sandbox_config(sandbox_attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
+    let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, sandbox_config));
     let pulled = tokio::select! {
         pulled = pull => pulled,
         () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
@@ -140,12 +194,12 @@ async fn configure(
     let inputs = EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.machine };
     let env = environment(&inputs, container).map_err(|error| error.to_string())?;
     let paths = context.paths(&step.id.uid);
-    let planned = mounts(&paths, &step.pod, container, &env, attempt)?;
+    let mut planned = mounts(&paths, &step.pod, container, &env, attempt)?;
+    make_recursively_read_only(step, container, &mut planned.mounts).await?;
     let termination = paths.termination_file(&container.name, attempt);
     let hosts = (paths.hosts_file(), hosts_text(step, &ips));
-    let wanted = planned.clone();
-    let made = material::blocking(move || make_files(&wanted, &termination, &hosts)).await;
-    made.map_err(|error| format!("failed to prepare subPath or files for container \"{}\": {error}", container.name))?;
+    let (wanted, name) = (planned.clone(), container.name.clone());
+    blocking(move || make_files(&wanted, &name, &termination, &hosts)).await?;
     let inputs = ContainerInputs {
         attempt,
         image_ref: &image.id,
@@ -154,9 +208,24 @@ async fn configure(
         mounts: planned.mounts,
         devices: Vec::new(),
         machine: context.machine,
+        hugepages: &context.hugepages,
+        masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
     };
-    Ok(container_config(&step.pod, container, inputs))
+    container_config(&step.pod, container, inputs)
+}
+
+/// Of the mounts, those of the container's volumes come first and in its order.
+async fn make_recursively_read_only(step: &Step, container: &Container, mounts: &mut [proto::Mount]) -> Result<(), String> {
+    let wanted = container.volume_mounts.as_deref().unwrap_or_default();
+    if wanted.iter().all(|wanted| wanted.recursive_read_only.is_none()) {
+        return Ok(());
+    }
+    let able = step.context.features.load().recursive_read_only(&runtime_handler(step).await?);
+    for (wanted, mount) in wanted.iter().zip(mounts) {
+        mount.recursive_read_only = recursive_read_only(wanted, able)?;
+    }
+    Ok(())
 }
 
 fn hosts_text(step: &Step, ips: &[String]) -> String {
@@ -164,14 +233,22 @@ fn hosts_text(step: &Step, ips: &[String]) -> String {
     resolv::hosts_file(&step.pod, ips, &step.context.dns.domain, &host_file)
 }
 
-fn make_files(mounts: &Mounts, termination: &Path, hosts: &(std::path::PathBuf, String)) -> std::io::Result<()> {
-    if let Some(parent) = termination.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::write(termination, "")?;
-    fs::set_permissions(termination, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-    resolv::write_hosts(&hosts.0, &hosts.1)?;
-    mounts.subpaths.iter().try_for_each(|part| subpath::bind(&part.volume, &part.sub, &part.target))
+fn make_files(mounts: &Mounts, container: &str, termination: &Path, hosts: &(PathBuf, String)) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("failed to make files for container \"{container}\": {error}");
+    make_termination_file(termination).map_err(failed)?;
+    resolv::write_hosts(&hosts.0, &hosts.1).map_err(failed)?;
+    mounts.subpaths.iter().try_for_each(|part| {
+        let bound = subpath::bind(&part.volume, &part.sub, &part.target);
+        bound.map_err(|error| format!("failed to prepare subPath for volumeMount \"{}\" of container \"{container}\": {error}", part.name))
+    })
+}
+
+/// An empty file that every user of the container may write, and nobody reach but through it.
+fn make_termination_file(path: &Path) -> std::io::Result<()> {
+    let (folder, name) = place_and_name(path)?;
+    let folder = Directory::make(folder, 0o700)?;
+    folder.remove_file(name)?;
+    folder.create(name, 0o666).map(drop)
 }
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, which log collectors read.

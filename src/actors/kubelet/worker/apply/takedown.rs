@@ -1,13 +1,16 @@
 //! The way down: hooks and signals, and removing what is left.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use tokio::time::{Instant, timeout};
 use troupe_cri::{CriError, names::legacy_log_name};
 
-use super::{Step, StepFailure, hooks, material};
-use crate::kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason};
+use super::{Step, StepFailure, hooks};
+use crate::{
+    files::{Directory, blocking, place_and_name, remove_tree},
+    kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason},
+};
 
 /// What a container gets after its preStop hook used the grace up.
 const LEAST: u64 = 2;
@@ -61,44 +64,53 @@ pub(super) async fn remove_container(step: &Step, id: &str) -> Result<(), StepFa
     step.cri("RemoveContainer", step.context.runtime.remove_container(id)).await.map_err(|error| StepFailure::new("Failed", error))?;
     if let Some(seen) = seen {
         let log = step.id.log_file(&step.context.log_root, &seen.name, seen.attempt);
-        forget_log(&log);
-        forget(&step.context.container_log_links.join(legacy_log_name(&step.id, &seen.name, id)));
-        forget(&step.context.paths(&step.id.uid).termination_file(&seen.name, seen.attempt));
+        let link = step.context.container_log_links.join(legacy_log_name(&step.id, &seen.name, id));
+        let words = step.context.paths(&step.id.uid).termination_file(&seen.name, seen.attempt);
+        blocking(move || {
+            forget(&log, true);
+            forget(&link, false);
+            forget(&words, false);
+        })
+        .await;
     }
     Ok(())
 }
 
-/// Removes a log with the parts of it that were rotated away.
-fn forget_log(log: &Path) {
-    let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str())) else { return };
-    let rotated = format!("{name}.");
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&rotated)) {
-            forget(&entry.path());
-        }
+/// Removes a file and, of a log, the parts that were rotated away.
+fn forget(file: &Path, rotated: bool) {
+    let Ok((folder, name)) = place_and_name(file) else { return };
+    // Without its directory it is gone.
+    let Ok(folder) = Directory::open(folder) else { return };
+    let mut names = vec![name.to_owned()];
+    if rotated {
+        let parts = format!("{name}.");
+        let there = folder.entries().unwrap_or_default().into_iter();
+        names.extend(there.filter_map(|entry| entry.name.into_string().ok()).filter(|name| name.starts_with(&parts)));
     }
-    forget(log);
-}
-
-fn forget(file: &Path) {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!(%error, file = %file.display(), "file not removed"),
-        _ => {}
+    for name in names {
+        if let Err(error) = folder.remove_file(&name) {
+            tracing::warn!(%error, file = %file.with_file_name(name).display(), "file not removed");
+        }
     }
 }
 
 /// Unmounts and removes the pod's volumes and cgroups; the logs too once nothing of it is left at the runtime.
 pub(super) async fn clean_up(step: &Step) -> Result<(), StepFailure> {
-    let paths = step.context.paths(&step.id.uid);
-    let logs = step.observed.is_empty().then(|| step.id.log_directory(&step.context.log_root));
-    let (root, uid) = (step.context.cgroup_root.clone(), step.id.uid.clone());
-    let work = move || -> Result<(), String> {
-        disk::tear_down(&paths).map_err(|error| error.to_string())?;
-        cgroups::remove_pod(&root, &uid).map_err(|error| format!("remove cgroups of pod {uid}: {error}"))?;
-        match logs.map(fs::remove_dir_all) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove logs: {error}")),
-            _ => Ok(()),
-        }
+    let failed = |error: String| StepFailure::new("FailedKillPod", error);
+    let uid = step.id.uid.clone();
+    disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
+    step.context.written.release(&uid);
+    let parent = step.context.cgroup_parent.clone();
+    let remove = move || {
+        // The runtime has forgotten all of it, but not ended all: what was setting a container up may live on in it.
+        cgroups::kill_pod(&parent, &uid).and_then(|_| cgroups::remove_pod(&parent, &uid))
     };
-    material::blocking(work).await.map_err(|error| StepFailure::new("FailedKillPod", error))
+    let uid = step.id.uid.clone();
+    let removed = blocking(move || remove().map_err(|error| format!("remove cgroups of pod {uid}: {error}")));
+    removed.await.map_err(failed)?;
+    if step.observed.is_empty() {
+        let logs = step.id.log_directory(&step.context.log_root);
+        remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
+    }
+    Ok(())
 }

@@ -6,8 +6,9 @@ use troupe_api::meta::time::not_beyond;
 
 use super::{Effect, PodMachine, Sentence, find_container};
 
-/// How often written volumes are brought up to date.
-pub(super) const REFRESH: SignedDuration = SignedDuration::from_secs(20);
+/// How often volumes are looked at, at least and at most: what is gone is back within a minute, and the pods of a node take turns.
+const REFRESH: SignedDuration = SignedDuration::from_secs(30);
+const LONGEST_REFRESH: SignedDuration = SignedDuration::from_secs(45);
 /// When a failed observation is tried again.
 pub(super) const OBSERVE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// The longest wait before a failed step is tried again.
@@ -23,7 +24,7 @@ impl PodMachine {
     pub(super) fn follow_clock(&mut self, now: Timestamp) {
         let follow = |moment: Timestamp, longest: SignedDuration| not_beyond(moment, now, longest.unsigned_abs());
         self.observe_at = self.observe_at.map(|at| follow(at, OBSERVE_AGAIN));
-        self.refresh_at = self.refresh_at.map(|at| follow(at, REFRESH));
+        self.refresh_at = self.refresh_at.map(|at| follow(at, LONGEST_REFRESH));
         for failure in self.memory.failures.values_mut() {
             failure.retry_at = follow(failure.retry_at, LONGEST_RETRY);
             failure.since = failure.since.min(now);
@@ -42,7 +43,7 @@ impl PodMachine {
         let Some((limit, start)) = limit.zip(start) else { return };
         if now.duration_since(start.0) >= SignedDuration::from_secs(limit) && self.stopping.is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            self.condemn(Sentence { reason: "DeadlineExceeded".into(), message });
+            self.condemn(Sentence { reason: "DeadlineExceeded".into(), message, rejected: false, evicted: None });
         }
     }
 
@@ -75,6 +76,13 @@ impl PodMachine {
         }
         self.wake_at = wake;
     }
+}
+
+/// How often the volumes of a pod are looked at.
+pub(super) fn refresh_period(uid: &str) -> SignedDuration {
+    let spread = (LONGEST_REFRESH - REFRESH).as_millis().max(1);
+    let share = uid.bytes().fold(0_i128, |sum, byte| (sum * 31 + i128::from(byte)) % spread);
+    REFRESH + SignedDuration::from_millis(i64::try_from(share).unwrap_or(0))
 }
 
 /// How long to wait before a failed step is tried again.

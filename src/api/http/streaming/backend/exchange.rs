@@ -1,6 +1,9 @@
 //! The exchange with a backend: a request and its reply, or an upgraded connection.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::{Arc, LazyLock},
+};
 
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
@@ -24,17 +27,19 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    super::{connect::Places, dialer::DialError, kind::words},
+    super::{connect::Places, dialer::DialError, kind::words, place::Kubelet},
     links,
     locate::{Backend, Transport},
     rewrite::Rewrite,
 };
 use crate::{
+    aside,
     auth::any_peer,
     http::{compress::gzipped, connect::ConnectRequest, reply::status_code},
     status::Status,
@@ -42,8 +47,12 @@ use crate::{
 
 const DIAL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 const CHUNK: usize = 32 << 10;
-/// Longer pages are passed on with their links as they are.
-const LONGEST_PAGE: usize = 8 << 20;
+/// Longer pages, and pages that would become longer, are passed on with their links as they are.
+const LONGEST_PAGE: usize = 2 << 20;
+/// So much of pages may be here to be rewritten; while there is more, pages are passed on with their links as they are.
+const PAGES: usize = 16 << 20;
+
+static ROOM_FOR_PAGES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(PAGES)));
 
 /// Headers between two neighbours, which none of the others gets to see.
 const HOP_BY_HOP: [&str; 9] =
@@ -64,8 +73,9 @@ pub fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 async fn dial(places: &Places, backend: &Backend) -> Result<Box<dyn Io>, DialError> {
-    if backend.transport == Transport::Kubelet {
-        return Ok(Box::new(places.dialer.dial(&backend.address).await?));
+    if let Transport::Kubelet { node } = &backend.transport {
+        let kubelet = Kubelet { node: node.clone(), address: backend.address.clone() };
+        return Ok(Box::new(places.dialer.dial(&kubelet).await?));
     }
     let address = backend.authority();
     let connecting = TcpStream::connect((backend.address.host.as_str(), backend.address.port));
@@ -210,10 +220,12 @@ async fn answer(reply: Response<Incoming>, rewrite: &Rewrite) -> Result<HttpResp
     let is_page = text(hyper::header::CONTENT_TYPE).split(';').next().is_some_and(|kind| kind.trim() == "text/html");
     let encoding = text(hyper::header::CONTENT_ENCODING).to_owned();
     let is_page = is_page && !reply.headers().contains_key(hyper::header::LOCATION) && matches!(&*encoding, "" | "gzip");
-    if is_page && length.is_some_and(|length| length <= LONGEST_PAGE as u64) {
+    if let Some(_room) = length.filter(|_| is_page).and_then(room_for_page) {
         let page = Limited::new(reply.into_body(), LONGEST_PAGE).collect().await;
         let page = page.map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))?.to_bytes();
-        return Ok(response.body(rewritten(page, encoding == "gzip", rewrite)));
+        let (is_gzip, rewrite) = (encoding == "gzip", rewrite.clone());
+        let rewriting = aside::compute(LONGEST_PAGE, move || rewritten(page, is_gzip, &rewrite));
+        return Ok(response.body(rewriting.await));
     }
     if let Some(length) = length {
         response.no_chunking(length);
@@ -221,7 +233,13 @@ async fn answer(reply: Response<Incoming>, rewrite: &Rewrite) -> Result<HttpResp
     Ok(response.streaming(reply.into_body().into_data_stream()))
 }
 
-/// A page with its links rewritten; what is no text stays as it is.
+/// Room for a page of this length; `None` when it is too long, or too many are here.
+fn room_for_page(length: u64) -> Option<OwnedSemaphorePermit> {
+    let length = u32::try_from(length).ok().filter(|length| *length as usize <= LONGEST_PAGE)?;
+    ROOM_FOR_PAGES.clone().try_acquire_many_owned(length.max(1)).ok()
+}
+
+/// A page with its links rewritten; what is no text, or becomes too long, stays as it is.
 fn rewritten(page: Bytes, is_gzip: bool, rewrite: &Rewrite) -> Bytes {
     let unpacked = if is_gzip {
         let (mut unpacked, limit) = (Vec::new(), LONGEST_PAGE as u64 + 1);
@@ -234,6 +252,6 @@ fn rewritten(page: Bytes, is_gzip: bool, rewrite: &Rewrite) -> Bytes {
         page.to_vec()
     };
     let Ok(text) = String::from_utf8(unpacked) else { return page };
-    let text = links::rewritten(&text, |url| rewrite.url(url));
+    let Some(text) = links::rewritten(&text, LONGEST_PAGE, |url| rewrite.url(url)) else { return page };
     if is_gzip { gzipped(text.as_bytes()).into() } else { text.into() }
 }

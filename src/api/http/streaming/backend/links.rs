@@ -29,11 +29,12 @@ const LINKS: [(&str, &[&str]); 25] = [
     ("video", &["poster", "src"]),
 ];
 
-/// The page with every link as `rewrite` says. Text, comments, scripts and styles stay.
-pub fn rewritten(page: &str, rewrite: impl Fn(&str) -> String) -> String {
-    let mut out = String::with_capacity(page.len() + 256);
+/// The page with every link as `rewrite` says; `None` when that has more than `longest` bytes. Text, comments, scripts and
+/// styles stay. It takes time proportional to the page and `longest`, whatever the page says.
+pub fn rewritten(page: &str, longest: usize, rewrite: impl Fn(&str) -> String) -> Option<String> {
+    let mut out = Out { text: String::with_capacity(page.len() + 256), longest };
     let mut rest = page;
-    while let Some(at) = rest.find('<') {
+    while let Some(at) = rest.find('<').filter(|_| !out.is_full()) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         if rest.starts_with("<!--") {
@@ -52,27 +53,49 @@ pub fn rewritten(page: &str, rewrite: impl Fn(&str) -> String) -> String {
         let urls = LINKS.iter().find(|(element, _)| *element == name).map_or(&[][..], |(_, attributes)| attributes);
         rest = attributes(rest, urls, &rewrite, &mut out);
         if matches!(&*name, "script" | "style") {
-            let end = rest.to_ascii_lowercase().find(&format!("</{name}")).unwrap_or(rest.len());
+            let end = closing_tag(rest, &name);
             out.push_str(&rest[..end]);
             rest = &rest[end..];
         }
     }
     out.push_str(rest);
-    out
+    (!out.is_full()).then_some(out.text)
+}
+
+/// The new page. A few short links can lead to many long ones, so it knows when to stop.
+struct Out {
+    text: String,
+    longest: usize,
+}
+
+impl Out {
+    fn push_str(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    fn is_full(&self) -> bool {
+        self.text.len() > self.longest
+    }
+}
+
+/// Where the element `name` ends, whatever is in it.
+fn closing_tag(text: &str, name: &str) -> usize {
+    let is_its = |at: usize| text.get(at + 2..at + 2 + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name));
+    text.match_indices("</").map(|(at, _)| at).find(|at| is_its(*at)).unwrap_or(text.len())
 }
 
 /// Copies the attributes of a tag, up to its `>`; what follows comes back.
-fn attributes<'a>(tag: &'a str, urls: &[&str], rewrite: &impl Fn(&str) -> String, out: &mut String) -> &'a str {
+fn attributes<'a>(tag: &'a str, urls: &[&str], rewrite: &impl Fn(&str) -> String, out: &mut Out) -> &'a str {
     let mut rest = tag;
     loop {
         let gap = rest.find(|character: char| !character.is_ascii_whitespace() && character != '/').unwrap_or(rest.len());
         out.push_str(&rest[..gap]);
         rest = &rest[gap..];
-        if rest.is_empty() {
+        if rest.is_empty() || out.is_full() {
             return rest;
         }
         if let Some(behind) = rest.strip_prefix('>') {
-            out.push('>');
+            out.push_str(">");
             return behind;
         }
         // A name is at least one character long, whatever that is.
@@ -82,12 +105,12 @@ fn attributes<'a>(tag: &'a str, urls: &[&str], rewrite: &impl Fn(&str) -> String
         out.push_str(&rest[..name_end]);
         rest = &rest[name_end..];
         let Some(value) = rest.trim_ascii_start().strip_prefix('=') else { continue };
-        out.push('=');
+        out.push_str("=");
         rest = put_value(value.trim_ascii_start(), urls.contains(&&*name), rewrite, out);
     }
 }
 
-fn put_value<'a>(text: &'a str, is_url: bool, rewrite: &impl Fn(&str) -> String, out: &mut String) -> &'a str {
+fn put_value<'a>(text: &'a str, is_url: bool, rewrite: &impl Fn(&str) -> String, out: &mut Out) -> &'a str {
     let quote = text.chars().next().filter(|first| matches!(first, '"' | '\''));
     let (value, rest) = match quote {
         Some(quote) => text[1..].split_once(quote).unwrap_or((&text[1..], "")),

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Pod, Service};
 
-use super::super::place::KubeletAddress;
+use super::super::{
+    dialer::may_reach,
+    place::{Kubelet, KubeletAddress},
+};
 use crate::status::Status;
 
 /// The parts of `[scheme:]name[:port]`.
@@ -43,13 +46,15 @@ pub struct Backend {
 }
 
 /// How a backend is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     Http,
     /// TLS with whatever certificate it has.
     Https,
-    /// A kubelet, with the API server's own certificate.
-    Kubelet,
+    /// The kubelet of this node, with the API server's own certificate.
+    Kubelet {
+        node: String,
+    },
 }
 
 impl Backend {
@@ -64,7 +69,7 @@ impl Backend {
     /// 400 in upstream's words.
     pub fn checked(self, loopback: bool) -> Result<Self, Status> {
         let ip = self.address.host.parse::<IpAddr>();
-        if ip.is_ok_and(|ip| is_proxyable(ip) || loopback && ip.is_loopback()) {
+        if ip.is_ok_and(|ip| may_reach(ip, loopback)) {
             return Ok(self);
         }
         Err(Status::bad_request("address not allowed"))
@@ -74,14 +79,6 @@ impl Backend {
     pub fn authority(&self) -> String {
         self.address.authority()
     }
-}
-
-fn is_proxyable(ip: IpAddr) -> bool {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local)
 }
 
 /// The port of a number, or of a name that is one.
@@ -151,9 +148,9 @@ fn turned<T>(items: &[T]) -> impl Iterator<Item = &T> {
 }
 
 /// A node's kubelet, or another port of the node.
-pub fn of_node(wanted: &Wanted<'_>, kubelet: KubeletAddress) -> Result<Backend, Status> {
+pub fn of_node(wanted: &Wanted<'_>, kubelet: Kubelet) -> Result<Backend, Status> {
     match number(wanted.port)? {
-        Some(port) if port != kubelet.port => Ok(Backend::new(wanted, &kubelet.host, Some(port))),
-        _ => Ok(Backend { address: kubelet, transport: Transport::Kubelet }),
+        Some(port) if port != kubelet.address.port => Ok(Backend::new(wanted, &kubelet.address.host, Some(port))),
+        _ => Ok(Backend { address: kubelet.address, transport: Transport::Kubelet { node: kubelet.node } }),
     }
 }

@@ -5,7 +5,7 @@ use super::{
     locate::{self, Transport, Wanted},
     rewrite::{Rewrite, backend_path},
 };
-use crate::http::streaming::place::KubeletAddress;
+use crate::http::streaming::place::{Kubelet, KubeletAddress};
 
 fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object of its kind")
@@ -31,7 +31,22 @@ fn a_pod_is_reached_at_its_first_declared_port_unless_another_is_named() {
     let of = |id: &str| locate::of_pod(&Wanted::parse(id).expect("well formed"), &pod("10.0.0.7")).expect("an address");
     assert_eq!((of("p").authority(), of("p").transport), ("10.0.0.7:8080".into(), Transport::Http));
     assert_eq!((of("https:p:99").authority(), of("https:p:99").transport), ("10.0.0.7:99".into(), Transport::Https));
-    for ip in ["127.0.0.1", "169.254.169.254", "::1", ""] {
+    let refused = [
+        "127.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::127.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "0.0.0.0",
+        "fd00:ec2::254",
+        "fe80::1",
+        "localhost",
+    ];
+    for ip in refused {
         let found = locate::of_pod(&Wanted::parse("p").expect("well formed"), &pod(ip)).expect("an address");
         let refused = found.checked(false).expect_err(ip);
         assert_eq!((refused.code, refused.message.as_str()), (400, "address not allowed"));
@@ -66,10 +81,10 @@ fn a_service_is_reached_at_a_pod_behind_its_port() {
 
 #[test]
 fn a_node_is_its_kubelet_unless_another_port_is_named() {
-    let kubelet = || KubeletAddress { host: "198.51.100.2".into(), port: 10250 };
+    let kubelet = || Kubelet { node: "n".into(), address: KubeletAddress { host: "198.51.100.2".into(), port: 10250 } };
     let of = |id: &str| locate::of_node(&Wanted::parse(id).expect("well formed"), kubelet()).expect("an address");
-    assert_eq!(of("n").transport, Transport::Kubelet);
-    assert_eq!(of("https:n:10250").transport, Transport::Kubelet);
+    assert_eq!(of("n").transport, Transport::Kubelet { node: "n".into() });
+    assert_eq!(of("https:n:10250").transport, Transport::Kubelet { node: "n".into() });
     assert_eq!((of("n:9100").transport, of("n:9100").authority()), (Transport::Http, "198.51.100.2:9100".into()));
 }
 
@@ -99,7 +114,22 @@ fn urls_of_the_backend_lead_through_the_proxy() {
 fn links_of_pages_are_found_and_nothing_else() {
     let page = r#"<!DOCTYPE html><A title="/no" HREF='/yes'>/no</a><img src=/yes><!-- <a href="/no"> --><script src="/yes">x = '<a href="/no">';</script><p href="/no" data-x>a < b</p><form action="/yes"/>"#;
     let want = page.replace("/yes", "/p/yes");
-    assert_eq!(links::rewritten(page, |url| format!("/p{url}")), want);
-    assert_eq!(links::rewritten("<a href=\"/x", |url| format!("/p{url}")), "<a href=\"/p/x\"");
-    assert_eq!(links::rewritten("plain < text <", |_| String::new()), "plain < text <");
+    assert_eq!(links::rewritten(page, 1 << 20, |url| format!("/p{url}")).as_deref(), Some(&*want));
+    assert_eq!(links::rewritten("<a href=\"/x", 99, |url| format!("/p{url}")).as_deref(), Some("<a href=\"/p/x\""));
+    assert_eq!(links::rewritten("plain < text <", 99, |_| String::new()).as_deref(), Some("plain < text <"));
+}
+
+#[test]
+fn hostile_pages_take_no_more_time_and_room_than_others() {
+    let began = std::time::Instant::now();
+    let scripts = "<script></script>".repeat(100_000);
+    assert_eq!(links::rewritten(&scripts, 2 << 20, str::to_owned).as_deref(), Some(&*scripts));
+    let open = format!("<style></STYLE >{}", "<script></".repeat(100_000));
+    assert_eq!(links::rewritten(&open, 2 << 20, str::to_owned).as_deref(), Some(&*open));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "it took {:?}", began.elapsed());
+    // A prefix may be as long as a request line.
+    let prefix = "/".repeat(60_000);
+    for links in ["<a href=/>", "<a ", "<a href=/ "].map(|start| format!("{start}{}", "href=/ ".repeat(50_000)) + &"<a href=/>".repeat(50_000)) {
+        assert_eq!(links::rewritten(&links, 2 << 20, |url| format!("{prefix}{url}")), None);
+    }
 }

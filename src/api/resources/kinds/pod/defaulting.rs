@@ -6,8 +6,8 @@ use crate::{
     meta::Object,
     resources::{
         kinds::pod_spec::default_pod_spec,
-        quantity,
-        tree::{Fields, child, each, fill, flag, text},
+        pod_amounts, quantity,
+        tree::{Fields, child, each, fill, flag},
     },
 };
 
@@ -47,8 +47,8 @@ fn default_pod_level_requests(spec: &mut Fields) {
     fill(resources, "requests", json!({}));
     let Some(requests) = child(resources, "requests") else { return };
     for name in ["cpu", "memory"] {
-        if let Some(sum) = effective_request(&whole, name) {
-            fill(requests, name, sum);
+        if let Some(sum) = pod_amounts::of_containers(&whole, "requests", name) {
+            fill(requests, name, quantity::canonical(sum, name == "memory"));
         }
     }
     for (name, limit) in limits {
@@ -57,26 +57,6 @@ fn default_pod_level_requests(spec: &mut Fields) {
     if requests.is_empty() {
         resources.remove("requests");
     }
-}
-
-/// What all containers together need at any time: regular ones and sidecars in sum, or the largest init container.
-fn effective_request(spec: &Value, name: &str) -> Option<String> {
-    let request = |container: &Value| container.get("resources")?.get("requests")?.get(name).and_then(quantity::value_nanos);
-    let containers = |list: &str| spec.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
-    let regular: Vec<i128> = containers("containers").iter().filter_map(request).collect();
-    let (mut sidecars, mut peak, mut any) = (0, 0, !regular.is_empty());
-    for init in containers("initContainers") {
-        let Some(need) = request(&init) else { continue };
-        any = true;
-        if text(&init, &["restartPolicy"]) == "Always" {
-            sidecars += need;
-            peak = peak.max(sidecars);
-        } else {
-            peak = peak.max(sidecars + need);
-        }
-    }
-    let total = peak.max(regular.iter().sum::<i128>() + sidecars);
-    any.then(|| quantity::canonical(total, name == "memory"))
 }
 
 fn host_ports(container: &mut Fields) {
@@ -111,7 +91,7 @@ pub fn qos_class(pod: &Object) -> &'static str {
             guaranteed &= limit.is_some();
         }
     }
-    let sum = |kind: &str, name: &str| all.iter().filter_map(|resources| amount(resources, kind, name)).sum::<i128>();
+    let sum = |kind: &str, name: &str| all.iter().filter_map(|resources| amount(resources, kind, name)).fold(0, i128::saturating_add);
     guaranteed &= ["cpu", "memory"].iter().all(|name| sum("requests", name) == sum("limits", name));
     match (any, guaranteed) {
         (false, _) => "BestEffort",

@@ -1,11 +1,17 @@
 //! Pods.
 
+mod claim_status;
 mod columns;
 mod defaulting;
+mod ephemeral;
+mod resize;
+mod status_update;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod update;
+#[cfg(test)]
+mod update_tests;
 mod validation;
 
 use serde_json::Value;
@@ -16,7 +22,7 @@ pub use summary::Summary;
 use super::{keep_status, pod_spec::mirror_service_account, take_status};
 use crate::{
     meta::{Clock, Object},
-    resources::{Column, Strategy, WriteContext},
+    resources::{Column, Strategy, WriteContext, validation::warnings},
     status::FieldError,
 };
 
@@ -41,8 +47,8 @@ impl Strategy for Pod {
                 take_status(new, old);
                 update::keep_kubelet_facts(new, old);
             }
-            "ephemeralcontainers" => update::keep_all_but_ephemeral_containers(new, old),
-            "resize" => update::keep_all_but_resources(new, old),
+            "ephemeralcontainers" => ephemeral::keep_all_but_ephemeral_containers(new, old),
+            "resize" => resize::keep_all_but_resources(new, old),
             _ => keep_status(new, old),
         }
     }
@@ -53,9 +59,9 @@ impl Strategy for Pod {
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
         match subresource {
-            "status" => update::validate_status(new, old),
-            "ephemeralcontainers" => update::validate_ephemeral_containers(new, old),
-            "resize" => update::validate_resize(new, old),
+            "status" => status_update::validate_status(new, old),
+            "ephemeralcontainers" => ephemeral::validate_ephemeral_containers(new, old),
+            "resize" => resize::validate_resize(new, old),
             "" => update::validate(new, old),
             _ => Vec::new(),
         }
@@ -92,6 +98,14 @@ impl Strategy for Pod {
             }
             _ => super::text_field(self, object, path),
         }
+    }
+
+    fn warnings_on_create(&self, object: &Object) -> Vec<String> {
+        warnings::pod_name(object, "the Pod's hostname")
+    }
+
+    fn status_warnings(&self, object: &Object) -> Vec<String> {
+        warnings::pod_status(object)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{Pod, Summary, defaulting, qos_class, update};
+use super::{Pod, Summary, defaulting, ephemeral, qos_class, resize, update};
 use crate::{meta::Object, resources::Strategy};
 
 fn object(value: Value) -> Object {
@@ -195,7 +195,7 @@ fn the_status_column_tells_the_most_telling_reason() {
 fn a_resize_touches_resources_only() {
     let old = pod(one_container(json!({})));
     let mut new = pod(one_container(json!({"image": "other", "resources": {"requests": {"cpu": "1"}}})));
-    update::keep_all_but_resources(&mut new, &old);
+    resize::keep_all_but_resources(&mut new, &old);
     let container = &new.list(&["spec", "containers"])[0];
     assert_eq!((container["image"].clone(), container["resources"].clone()), (json!("nginx"), json!({"requests": {"cpu": "1"}})));
 }
@@ -206,9 +206,9 @@ fn ephemeral_containers_come_through_their_subresource_only() {
     let mut new = pod(one_container(json!({"image": "other"})));
     new.set(&["spec", "ephemeralContainers"], json!([{"name": "debug", "image": "busybox"}]));
     assert!(Pod.validate_create(&new).iter().any(|error| error.to_string() == "spec.ephemeralContainers: Forbidden: cannot be set on create"));
-    update::keep_all_but_ephemeral_containers(&mut new, &old);
+    ephemeral::keep_all_but_ephemeral_containers(&mut new, &old);
     assert_eq!(new.list(&["spec", "containers"])[0]["image"], "nginx");
     assert_eq!(new.list(&["spec", "ephemeralContainers"]).len(), 1);
-    let errors = update::validate_ephemeral_containers(&old, &new);
+    let errors = ephemeral::validate_ephemeral_containers(&old, &new);
     assert!(errors.iter().any(|error| error.to_string().contains("existing ephemeral containers \"debug\" may not be removed")));
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 pub use message::{MEDIA_TYPE, message};
 
+use super::custom;
 use crate::{meta::GroupVersion, resources::Registry};
 
 /// The document.
@@ -20,7 +21,7 @@ pub fn document(registry: &Registry) -> Value {
                 continue;
             }
             let Some(mut part) = super::document(registry, &group_version) else { continue };
-            add_definitions(&mut definitions, part["components"]["schemas"].take());
+            add_definitions(registry, &mut definitions, part["components"]["schemas"].take());
             for (path, item) in object(part["paths"].take()) {
                 paths.insert(path, path_item(item));
             }
@@ -46,10 +47,11 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// Adds schemas; what several parts hold has the kinds of all of them.
-fn add_definitions(definitions: &mut Map<String, Value>, schemas: Value) {
+fn add_definitions(registry: &Registry, definitions: &mut Map<String, Value>, schemas: Value) {
     const KINDS: &str = "x-kubernetes-group-version-kind";
     for (name, found) in object(schemas) {
         let Some(known) = definitions.get_mut(&name) else {
+            let found = if custom::is_custom(registry, &found) { custom::without_junctors(found) } else { found };
             definitions.insert(name, schema(found));
             continue;
         };

@@ -113,12 +113,12 @@ fn holder(port: u16) -> Option<String> {
     None
 }
 
-/// A nearly full disk taints the node, and nothing would be scheduled there.
+/// A nearly full disk taints the node (below 15 % where images lie): nothing would be scheduled there, and pods are evicted.
 fn full_disk(dir: &Path) -> Option<Finding> {
     let there = dir.ancestors().find(|dir| dir.exists())?;
     let disk = nix::sys::statvfs::statvfs(there).ok()?;
     let free = disk.blocks_available() * 100 / disk.blocks().max(1);
-    (free < 10).then(|| {
+    (free < 15).then(|| {
         Finding::warning(
             format!("the disk of {} has only {free} % free: the node will report DiskPressure and take no pods", there.display()),
             "make room until more than 10 % are free",

@@ -7,7 +7,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 
-use crate::config::Config;
+use crate::{config::Config, instance::claim::Claimant};
 
 /// Something missing or in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,24 +51,43 @@ pub fn report(findings: &[Finding]) -> Result<()> {
 }
 
 /// Puts right what may be put right without asking, and tells what stands in the way of a cluster.
-pub fn check(config: &Config) -> Vec<Finding> {
-    let mut findings = check_node(config);
+pub fn check(claimant: &Claimant<'_>) -> Vec<Finding> {
+    let mut findings = check_node(claimant);
     if nix::unistd::geteuid().is_root() {
-        findings.extend(machine::check_control_plane(config));
+        findings.extend(machine::check_control_plane(claimant.config));
         findings.sort_by_key(|finding| !finding.fatal);
     }
     findings
 }
 
 /// The same for a node alone.
-pub fn check_node(config: &Config) -> Vec<Finding> {
-    if !nix::unistd::geteuid().is_root() {
-        return vec![Finding::fatal("troupe does not run as root, but it must make namespaces, cgroups and iptables rules", "run it with sudo")];
+pub fn check_node(claimant: &Claimant<'_>) -> Vec<Finding> {
+    if let Some(finding) = not_root() {
+        return vec![finding];
     }
-    let mut findings = machine::check(config);
-    findings.extend(network::check(config));
+    let mut findings = instance(claimant);
+    findings.extend(machine::check(claimant.config));
+    findings.extend(network::check(claimant.config));
     findings.sort_by_key(|finding| !finding.fatal);
     findings
+}
+
+/// The same for an API server alone.
+pub fn check_safe(config: &Config) -> Vec<Finding> {
+    not_root().map_or_else(|| machine::check_control_plane(config), |finding| vec![finding])
+}
+
+fn not_root() -> Option<Finding> {
+    let root = nix::unistd::geteuid().is_root();
+    (!root).then(|| Finding::fatal("troupe does not run as root, but it must make namespaces, cgroups and iptables rules", "run it with sudo"))
+}
+
+/// Other instances on the machine, and what this one left running.
+fn instance(claimant: &Claimant<'_>) -> Vec<Finding> {
+    match claimant.obstacles() {
+        Ok(obstacles) => obstacles.into_iter().map(|obstacle| Finding::fatal(obstacle.what, obstacle.mend)).collect(),
+        Err(error) => vec![Finding::fatal(format!("{error:#}"), "")],
+    }
 }
 
 #[cfg(test)]

@@ -2,17 +2,22 @@
 
 use troupe_net::{
     cni::{Facts, Severity, preflight::preflight},
-    iptables::HostIptables,
+    iptables::{ChainId, HostIptables, Iptables, Observed, Table},
+    podnet,
 };
 
 use super::Finding;
-use crate::config::Config;
+use crate::{config::Config, instance::Record};
+
+/// The chain that every service proxy of Kubernetes begins with.
+const PROXY_CHAIN: &str = "KUBE-SERVICES";
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.node_ip.is_loopback() {
         findings.push(Finding::warning("this machine has no address but loopback", "name the one pods should reach it at with --node-ip"));
     }
+    findings.extend(foreign_proxy(config));
     let gathered = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -22,6 +27,23 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Err(error) => findings.push(Finding::warning(format!("the machine's network could not be looked at: {error}"), "")),
     }
     findings
+}
+
+/// Another service proxy in this network namespace: both would write the same chains.
+fn foreign_proxy(config: &Config) -> Option<Finding> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let saved = runtime.block_on(HostIptables::new().save(Table::Nat)).ok()?;
+    let mut observed = Observed::default();
+    observed.read(&saved);
+    let has = |name: &str| observed.rules(&ChainId::new(Table::Nat, name)).is_some();
+    let noted = Record::read(&config.data_dir).ok().flatten().is_some_and(|record| record.made.living);
+    // A killed troupe leaves chains of both kinds.
+    (has(PROXY_CHAIN) && !has(podnet::POSTROUTING) && !noted).then(|| {
+        Finding::fatal(
+            format!("another service proxy keeps the packet filter chain {PROXY_CHAIN} in this network namespace"),
+            "stop it and remove its chains, or start troupe in a network namespace of its own (ip netns exec NAME troupe …)",
+        )
+    })
 }
 
 /// Mends the kernel's settings and tells what is left.

@@ -1,0 +1,107 @@
+//! The end of a definition: its objects are deleted, and it goes when none is left.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use troupe_api::{
+    resources::Resource,
+    service::{DeleteOptions, Target},
+    status::Status,
+    stored::StoredObject,
+};
+
+use super::{
+    plan::{CLEANUP_FINALIZER, Conditions},
+    write, writer,
+};
+use crate::apiserver::{cache::ResourceCache, core::Core};
+
+/// Deletions in flight at one time.
+const WORKERS: usize = 16;
+/// How often objects that have finalizers of their own are looked for again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Sees every deletion of a definition through.
+pub(super) async fn follow(core: Arc<Core>, cache: Arc<ResourceCache>) {
+    loop {
+        let seen = cache.applied.get();
+        let snapshot = cache.load();
+        let mut waits = false;
+        for definition in snapshot.objects.values().filter(|definition| is_open(definition)) {
+            match step(&core, definition).await {
+                Ok(done) => waits |= !done,
+                Err(status) if status.is_conflict() || status.is_not_found() => waits = true,
+                Err(error) => {
+                    tracing::warn!(definition = %definition.key.name, %error, "cannot delete the objects of a definition, will retry");
+                    waits = true;
+                }
+            }
+        }
+        let changed = cache.applied.reached(seen.next());
+        match waits {
+            false => changed.await,
+            true => _ = tokio::time::timeout(AGAIN, changed).await,
+        }
+    }
+}
+
+fn is_open(definition: &StoredObject) -> bool {
+    let meta = definition.meta();
+    meta.deletion_timestamp.is_some() && meta.finalizers.iter().any(|finalizer| **finalizer == *CLEANUP_FINALIZER)
+}
+
+/// Deletes what is left; says whether nothing is and the definition may go.
+async fn step(core: &Core, stored: &Arc<StoredObject>) -> Result<bool, Status> {
+    let definition = stored.to_object();
+    let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
+    if let Some(resource) = core.row(group, plural).filter(|row| row.is_custom() && row.is_terminating) {
+        let left = empty(core, &resource).await?;
+        if left > 0 {
+            return Ok(false);
+        }
+    } else if is_served_soon(&definition) {
+        return Ok(false);
+    }
+    let mut new = definition;
+    let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: core.clock.now() };
+    conditions.set("Terminating", "False", "InstanceDeletionCompleted", "removed all instances");
+    new.set(&["status", "conditions"], conditions.list);
+    let finalizers: Vec<_> = new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| *finalizer != CLEANUP_FINALIZER).cloned().collect();
+    new.set(&["metadata", "finalizers"], finalizers);
+    write(core, stored, new).await.map(|_| true)
+}
+
+/// Whether the table still has to learn that the definition goes.
+fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
+    let conditions = definition.list(&["status", "conditions"]);
+    let established = conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True");
+    established && definition.list(&["spec", "versions"]).iter().any(|version| version["served"] == true)
+}
+
+/// Deletes all objects of a resource that are not going yet; says how many were there.
+async fn empty(core: &Core, resource: &Arc<Resource>) -> Result<usize, Status> {
+    let cache = core.cache(resource)?;
+    core.linearize(&cache).await?;
+    let snapshot = cache.load();
+    let target = |object: &StoredObject| Target {
+        resource: resource.clone(),
+        version: resource.storage.version.clone(),
+        namespace: object.key.namespace.clone(),
+        name: object.key.name.clone(),
+        subresource: "".into(),
+    };
+    let going: Vec<_> = snapshot.objects.values().filter(|object| object.meta().deletion_timestamp.is_none()).map(|object| target(object)).collect();
+    let options = DeleteOptions::default();
+    let mut deletions = stream::iter(going).map(|target| delete(core, target, &options)).buffer_unordered(WORKERS);
+    while let Some(result) = deletions.next().await {
+        match result {
+            Err(status) if !status.is_not_found() => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(snapshot.objects.len())
+}
+
+async fn delete(core: &Core, target: Target, options: &DeleteOptions) -> Result<(), Status> {
+    core.delete(&writer(target), options).await.map(drop)
+}

@@ -1,0 +1,106 @@
+//! The live resource table: the built-in rows, and those of custom resource definitions as they come, change and go.
+//!
+//! [`LiveTable`] is the only one that swaps the registry. A row is published when its watch cache is filled, and unpublished before its cache
+//! goes. Whoever follows the table takes the registry of the moment (`ApiService::registry`); documents made of one are remembered by its
+//! identity. Where a definition says something else of its resource, the cache is made anew and open watches end, as upstream's do.
+
+mod rows;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use troupe_api::{
+    meta::GroupResource,
+    resources::{Registry, Resource},
+};
+
+use self::rows::Rows;
+use super::{
+    cache::{CacheContext, ResourceCache, Snapshot},
+    core::CacheListers,
+};
+use crate::runtime::{host::UnitContext, system::System, unit::Unit};
+
+/// How long the caches of new resources may take to fill before their rows are published all the same: reads wait for them then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The owner of the resource table.
+pub struct LiveTable {
+    builtin: Vec<Arc<Resource>>,
+    rows: Mutex<Rows>,
+    listers: Arc<CacheListers>,
+    context: CacheContext,
+    system: System,
+}
+
+/// The resource of custom resource definitions.
+pub fn definitions() -> GroupResource {
+    GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
+}
+
+impl LiveTable {
+    pub fn new(builtin: Vec<Arc<Resource>>, listers: Arc<CacheListers>, context: CacheContext, system: System) -> Self {
+        LiveTable { rows: Mutex::new(Rows::new(&builtin)), builtin, listers, context, system }
+    }
+
+    /// The cache of the definitions; `None` where the API has none.
+    pub fn cache(&self) -> Option<Arc<ResourceCache>> {
+        let name = definitions();
+        let row = self.builtin.iter().find(|row| row.group_resource() == name)?;
+        self.listers.caches.cache(row)
+    }
+
+    /// Makes the table what `definitions` say.
+    pub async fn follow(&self, definitions: &Snapshot) {
+        let mut rows = self.rows.lock().await;
+        if !rows.follow(definitions.objects.values()) {
+            return;
+        }
+        let custom: Vec<Arc<Resource>> = rows.resources().cloned().collect();
+        let caches = &self.listers.caches;
+        let filling = caches.add_custom(&custom, &self.context, &self.system);
+        if !filling.is_empty() {
+            let filled = async {
+                for route in &filling {
+                    route.cache.filled().await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, filled).await.is_err() {
+                tracing::warn!("caches of custom resources fill slowly");
+            }
+        }
+        let registry = Registry::new(self.builtin.iter().cloned().chain(custom.iter().cloned()).collect());
+        self.listers.registry.store(Arc::new(registry));
+        caches.retain_custom(&custom, &self.system);
+    }
+}
+
+/// The unit at `apiserver/resource-table`: keeps the table behind the definitions.
+pub struct TableFollower {
+    table: Arc<LiveTable>,
+}
+
+impl TableFollower {
+    pub fn new(table: Arc<LiveTable>) -> Self {
+        TableFollower { table }
+    }
+}
+
+impl Unit for TableFollower {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let table = self.table.clone();
+        let Some(cache) = table.cache() else { return };
+        cx.spawn(async move {
+            loop {
+                let seen = cache.applied.get();
+                table.follow(&cache.load()).await;
+                cache.applied.reached(seen.next()).await;
+            }
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({"resources": self.table.listers.registry.load().rows().len()})
+    }
+}

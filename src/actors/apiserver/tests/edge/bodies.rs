@@ -1,0 +1,86 @@
+//! Bodies as they are written: YAML's scalars, fields that stand twice, nulls.
+
+use serde_json::json;
+
+use super::door::Door;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+#[actix::test]
+async fn yaml_bodies_are_read_by_the_rules_of_yaml_1_1() {
+    let mut door = Door::open().await;
+    let volumes = |mode: &str| {
+        format!(
+            "kind: Pod\napiVersion: v1\nmetadata: {{name: m}}\nspec:\n  containers: [{{name: a, image: i:1}}]\n  volumes:\n  - name: v\n    configMap: {{name: c, defaultMode: {mode}}}\n"
+        )
+    };
+    for (written, read) in [("0400", 256), ("0o17", 15), ("0b11", 3), ("0x1f", 31), ("1_0", 10), ("+7", 7)] {
+        let made = door.post_yaml(&format!("{PODS}?dryRun=All"), &volumes(written)).await;
+        assert_eq!(made.status, 201, "{:?}", made.body);
+        assert_eq!(made.json()["spec"]["volumes"][0]["configMap"]["defaultMode"], read, "{written}");
+    }
+    for written in ["yes", "No", "on", "OFF", "y", "N", "True"] {
+        let refused = door.post_yaml(MAPS, &format!("metadata:\n  name: a\n  labels: {{x: {written}}}\n")).await;
+        let why = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string";
+        assert_eq!(refused.refusal(), (400, why.to_owned()), "{written}");
+    }
+    let refused = door.post_yaml(MAPS, "metadata: {name: a}\ndata: {x: 0400}\n").await;
+    let why = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string";
+    assert_eq!(refused.refusal(), (400, why.to_owned()));
+    let made =
+        door.post_yaml(MAPS, "metadata: {name: a}\ndata: {date: 2001-12-14, base60: 190:20:30, quoted: 'yes', 1.50: f, 010: o, yes: b}\n").await;
+    let want = json!({"date": "2001-12-14T00:00:00Z", "base60": "190:20:30", "quoted": "yes", "1.5": "f", "8": "o", "true": "b"});
+    assert_eq!(made.json()["data"], want);
+    door.close().await;
+}
+
+#[actix::test]
+async fn a_key_that_stands_twice_in_yaml_is_told_in_the_words_of_upstreams_reader() {
+    let mut door = Door::open().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let text = "metadata: {name: d}\nspec:\n  replicas: 1\n  replicas: 2\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: a, image: i:1}]}\n";
+    let refused = door.post_yaml(&format!("{path}?fieldValidation=Strict"), text).await;
+    let why = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: yaml: unmarshal errors:\n  line 4: key \"replicas\" already set in map";
+    assert_eq!(refused.refusal(), (400, why.to_owned()));
+    let warned = door.post_yaml(&format!("{path}?fieldValidation=Warn"), text).await;
+    assert_eq!((warned.status.as_u16(), &warned.json()["spec"]["replicas"]), (201, &json!(2)));
+    assert_eq!(warned.warnings(), ["line 4: key \"replicas\" already set in map"]);
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let text = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: t}\ndata:\n  a: v\n  a: w\n";
+    let refused = door.send("PATCH", &format!("{MAPS}/t?fieldManager=m&fieldValidation=Strict"), &apply, text).await;
+    let why = "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key \"a\" already set in map";
+    assert_eq!(refused.refusal(), (400, why.to_owned()));
+    let twice = json!({"metadata": {"name": "d"}}).to_string().replace("{\"name\"", "{\"name\":\"c\",\"name\"");
+    let refused = door.send("POST", &format!("{MAPS}?fieldValidation=Strict"), &[], twice).await;
+    let why = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: duplicate field \"metadata.name\"";
+    assert_eq!(refused.refusal(), (400, why.to_owned()));
+    door.close().await;
+}
+
+#[actix::test]
+async fn a_null_is_as_absent() {
+    let mut door = Door::open().await;
+    for (path, body) in [
+        ("/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", json!({"metadata": {"name": "r"}, "rules": null})),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", json!({"metadata": {"name": "r"}, "rules": null, "aggregationRule": null})),
+        (MAPS, json!({"metadata": {"name": "n", "labels": null, "annotations": null, "finalizers": null, "ownerReferences": null}, "data": null})),
+        ("/api/v1/namespaces/default/endpoints", json!({"metadata": {"name": "n"}, "subsets": null})),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+            json!({"metadata": {"name": "n"}, "addressType": "IPv4", "endpoints": null, "ports": null}),
+        ),
+        (
+            "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+            json!({"metadata": {"name": "n"}, "spec": {"podSelector": {}, "ingress": null, "policyTypes": null}}),
+        ),
+        (
+            PODS,
+            json!({"metadata": {"name": "n"}, "spec": {"volumes": null, "nodeSelector": null, "tolerations": null, "containers": [{"name": "a", "image": "i:1", "env": null, "ports": null, "command": null, "resources": {"limits": null}}]}}),
+        ),
+    ] {
+        let made = door.post(path, &body).await;
+        assert_eq!(made.status, 201, "{path}: {:?}", made.body);
+    }
+    door.close().await;
+}

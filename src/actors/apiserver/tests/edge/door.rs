@@ -1,0 +1,121 @@
+//! A front door over a real API server, and a plain HTTP/1.1 client for it.
+
+use std::{net::TcpListener, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tempfile::TempDir;
+use troupe_api::{
+    auth::{
+        chain::{AuthorizerChain, Masters},
+        pki::{LeafSpec, Pki},
+        tls,
+        x509::X509Authenticator,
+    },
+    http::{HttpOptions, HttpServerHandle, VersionInfo, serve},
+};
+
+use crate::apiserver::testing::{TestApi, boot};
+
+/// An API server behind its front door, with a connection of an administrator's.
+pub struct Door {
+    _api: TestApi,
+    connection: SendRequest<Full<Bytes>>,
+    handle: HttpServerHandle,
+    _dir: TempDir,
+}
+
+/// A whole reply.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// The status code and the message of a refusal.
+    pub fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["message"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The texts of the `Warning` headers.
+    pub fn warnings(&self) -> Vec<String> {
+        let texts = self.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok());
+        texts.map(|text| text.trim_start_matches("299 - \"").trim_end_matches('"').replace("\\\"", "\"")).collect()
+    }
+}
+
+impl Door {
+    pub async fn open() -> Self {
+        let api = boot().await;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let pki = Pki::open(dir.path()).expect("a CA");
+        let ips = vec!["127.0.0.1".parse().expect("an IP")];
+        let server = LeafSpec { file: "server".into(), common_name: "server".into(), ips, server: true, ..LeafSpec::default() };
+        let organizations = vec!["system:masters".into()];
+        let admin = LeafSpec { file: "admin".into(), common_name: "admin".into(), organizations, client: true, ..LeafSpec::default() };
+        let server = pki.leaf(&server).expect("a leaf");
+        let admin = pki.leaf(&admin).expect("a leaf");
+        let server_tls = Arc::new(tls::server_config(&server, pki.ca_pem()).expect("a TLS configuration"));
+        let authorizer = Arc::new(AuthorizerChain::new(vec![Arc::new(Masters)]));
+        let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
+        let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
+        options.workers = 1;
+        let handle = serve(TcpListener::bind("127.0.0.1:0").expect("a free port"), options).expect("serves");
+        let config = tls::client_config(pki.ca_pem(), Some(&admin)).expect("a TLS configuration");
+        let tcp = tokio::net::TcpStream::connect(handle.addr()).await.expect("connects");
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let tls = connector.connect(ServerName::from(handle.addr().ip()), tcp).await.expect("a TLS session");
+        let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("speaks HTTP");
+        tokio::spawn(driver);
+        Door { _api: api, connection, handle, _dir: dir }
+    }
+
+    /// Sends a request and reads the whole reply.
+    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+        let mut request = Request::builder().method(method).uri(path).header("host", "door");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.connection.ready().await.expect("connected");
+        let response = self.connection.send_request(request.body(Full::new(body.into())).expect("well formed")).await.expect("a reply");
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Reply { status: head.status, headers: head.headers, body }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Reply {
+        self.send("GET", path, &[], "").await
+    }
+
+    pub async fn post(&mut self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, &[], body.to_string()).await
+    }
+
+    pub async fn put(&mut self, path: &str, body: &Value) -> Reply {
+        self.send("PUT", path, &[], body.to_string()).await
+    }
+
+    pub async fn post_yaml(&mut self, path: &str, body: &str) -> Reply {
+        self.send("POST", path, &[("content-type", "application/yaml")], body.to_owned()).await
+    }
+
+    /// Server-side apply, by the manager `test`.
+    pub async fn apply(&mut self, path: &str, body: &Value) -> Reply {
+        self.send("PATCH", &format!("{path}?fieldManager=test"), &[("content-type", "application/apply-patch+yaml")], body.to_string()).await
+    }
+
+    pub async fn close(self) {
+        drop(self.connection);
+        self.handle.stop().await;
+    }
+}

@@ -1,0 +1,8 @@
+//! What clients see at the edge of the API, through the front door: texts, forms and codes that upstream's clients compare.
+
+mod bodies;
+mod conflicts;
+mod documents;
+mod door;
+mod pods;
+mod services;

@@ -1,0 +1,66 @@
+//! How many pods an owner gets now, whatever it asks for in the end. Pure.
+//!
+//! An owner may ask for two thousand million pods. It gets them in bursts, and only while those that it has come to
+//! something: pods that nothing runs fill the store and everybody's caches, and more of them help nobody.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use troupe_api::meta::time::passed;
+
+use super::pods::phase;
+
+/// No more pods than this are created or deleted in one go (upstream's `BurstReplicas` and `MaxPodCreateDeletePerSync`).
+pub const BURST: usize = 500;
+/// An owner with so many pods that wait to run gets no more until some do.
+pub const MOST_WAITING: usize = 2_000;
+/// Pods that failed count among those that wait while they are younger than this: what cannot run is not made in haste.
+const RECENT: Duration = Duration::from_secs(600);
+/// How soon an owner that is held back is looked at again, though no pod of it changes.
+pub const AGAIN: Duration = Duration::from_secs(15);
+/// The reason of the event that tells so.
+pub const HELD_BACK: &str = "PodCreationHeldBack";
+
+/// How many pods may be made now for the owner of `pods`.
+pub fn room<'a>(pods: impl IntoIterator<Item = &'a Pod>, now: Timestamp) -> usize {
+    let waiting = pods.into_iter().filter(|pod| is_waiting(pod, now)).count();
+    MOST_WAITING.saturating_sub(waiting).min(BURST)
+}
+
+/// It was made and has not come to run: not yet, or not at all a while ago.
+fn is_waiting(pod: &Pod, now: Timestamp) -> bool {
+    match phase(pod) {
+        "Pending" | "" => true,
+        "Failed" => pod.metadata.creation_timestamp.as_ref().is_some_and(|made| passed(made.0, now, RECENT) < RECENT),
+        _ => false,
+    }
+}
+
+/// What people are told about an owner that is held back.
+pub fn held_back_message() -> String {
+    format!("{MOST_WAITING} pods of it wait to run or failed lately: more are made when some of them run")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pods(phase: &str, made: &str, count: usize) -> Vec<Pod> {
+        let pod = json!({"metadata": {"creationTimestamp": made}, "status": {"phase": phase}});
+        vec![serde_json::from_value(pod).expect("a pod"); count]
+    }
+
+    #[test]
+    fn an_owner_whose_pods_do_not_run_gets_no_more_of_them() {
+        let now = "2026-01-01T01:00:00Z".parse().expect("a time");
+        let (young, old) = ("2026-01-01T00:55:00Z", "2026-01-01T00:00:00Z");
+        assert_eq!(room(&pods("Running", young, 5_000), now), BURST);
+        assert_eq!(room(&pods("Pending", old, 1_600), now), 400);
+        assert_eq!(room(&pods("Pending", old, 2_100), now), 0);
+        assert_eq!(room(&pods("Failed", young, 2_000), now), 0);
+        assert_eq!(room(&pods("Failed", old, 2_000), now), BURST);
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether a pod may run on this node: pure. Each pod is asked about once, before anything of it is made, wherever it
+//! comes from: static pods never passed the API server, and older rules may have let others into it.
+//!
+//! What the node or its runtime cannot give is refused here with upstream's reasons; what only shows with an image or a
+//! sandbox (its user, its runtime handler) is refused when that is made.
+
+pub mod apparmor;
+pub mod fit;
+mod spec;
+pub mod sysctl;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
+use troupe_cri::RuntimeFeatures;
+
+use self::{apparmor::AppArmor, sysctl::Allowlist};
+use super::{
+    cluster::is_static,
+    eviction::{self, rank::is_critical},
+};
+
+/// The label of a pod that says which system it is made for.
+const OS_LABEL: &str = "kubernetes.io/os";
+const OS: &str = "linux";
+
+/// What of the node decides whether a pod may run on it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeAbilities {
+    pub apparmor: AppArmor,
+    pub sysctls: Allowlist,
+}
+
+/// Why a pod may not run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Cow<'static, str>,
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Rejection { reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Lets a pod in, or says why not.
+///
+/// # Errors
+/// The first reason, in upstream's order.
+pub fn admit(pod: &Pod, node: &NodeAbilities, runtime: &RuntimeFeatures) -> Result<(), Rejection> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    node.sysctls.check(spec).map_err(|why| Rejection::new("SysctlForbidden", format!("forbidden sysctl: {why}")))?;
+    operating_system(pod, spec)?;
+    groups_policy(spec, runtime)?;
+    node.apparmor.check(pod, spec).map_err(|why| Rejection::new("AppArmor", format!("Cannot enforce AppArmor: {why}")))?;
+    spec::check(pod, spec).map_err(|why| Rejection::new("UnexpectedAdmissionError", why))
+}
+
+/// Lets a pod in, or says that a disk is short of room: then none is begun but the system's, as upstream.
+///
+/// # Errors
+/// When there is disk pressure.
+pub fn pressure(pod: &Pod, disk_pressure: bool) -> Result<(), Rejection> {
+    // Whatever its annotations say: what the API has, has a version.
+    let of_manifest = is_static(pod) && pod.metadata.resource_version.is_none();
+    let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+    if disk_pressure && !begun && !is_critical(pod) && !of_manifest {
+        return Err(Rejection::new(eviction::REASON, "The node had condition: [DiskPressure]. "));
+    }
+    Ok(())
+}
+
+fn operating_system(pod: &Pod, spec: &PodSpec) -> Result<(), Rejection> {
+    if pod.metadata.labels.as_ref().and_then(|labels| labels.get(OS_LABEL)).is_some_and(|os| os != OS) {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(Rejection::new("PodOSSelectorNodeLabelDoesNotMatch", message));
+    }
+    if spec.os.as_ref().is_some_and(|os| os.name != OS) {
+        return Err(Rejection::new("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
+    }
+    Ok(())
+}
+
+fn groups_policy(spec: &PodSpec, runtime: &RuntimeFeatures) -> Result<(), Rejection> {
+    let policy = spec.security_context.as_ref().and_then(|context| context.supplemental_groups_policy.as_deref());
+    match policy {
+        None | Some("Merge") => Ok(()),
+        Some("Strict") if runtime.supplemental_groups_policy => Ok(()),
+        Some(policy) => {
+            let message = format!("SupplementalGroupsPolicy={policy} is not supported in this node");
+            Err(Rejection::new("SupplementalGroupsPolicyNotSupported", message))
+        }
+    }
+}
+
+/// All containers of a pod with the paths of their fields.
+fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, Container)> {
+    let listed = |list: &'static str, all: &[Container]| -> Vec<_> {
+        all.iter().cloned().enumerate().map(|(index, container)| (format!("spec.{list}[{index}]"), container)).collect()
+    };
+    let ephemeral = spec.ephemeral_containers.iter().flatten().enumerate();
+    let ephemeral: Vec<_> = ephemeral.map(|(index, container)| (format!("spec.ephemeralContainers[{index}]"), common(container))).collect();
+    let init = listed("initContainers", spec.init_containers.as_deref().unwrap_or_default());
+    init.into_iter().chain(listed("containers", &spec.containers)).chain(ephemeral)
+}
+
+/// Of an ephemeral container what it has in common with others and matters here.
+fn common(container: &EphemeralContainer) -> Container {
+    Container {
+        name: container.name.clone(),
+        security_context: container.security_context.clone(),
+        volume_mounts: container.volume_mounts.clone(),
+        volume_devices: container.volume_devices.clone(),
+        ..Container::default()
+    }
+}

@@ -1,0 +1,56 @@
+//! When a pod has to go, how fast, and what stays of it.
+
+use super::{Observed, PodMachine, Sentence, Stopping, spec_grace};
+use crate::kubelet::eviction;
+
+impl PodMachine {
+    /// Whether nobody decided about the pod yet: it lives, and has no end given.
+    pub fn is_open(&self) -> bool {
+        let phase = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref());
+        self.pod.is_some() && self.sentence.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    }
+
+    /// The kubelet ends the pod by itself.
+    pub fn condemn(&mut self, sentence: Sentence) {
+        self.sentence.get_or_insert(sentence);
+    }
+
+    /// Whether the pod is to be forgotten when nothing is left of it; an evicted one stays to be seen.
+    pub(super) fn leaves_api(&self) -> bool {
+        let deleted = self.pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        self.stopping.is_some() && (deleted || self.removed)
+    }
+
+    /// Whether it was evicted: by this kubelet now, or as its status tells.
+    fn is_evicted(&self) -> bool {
+        let told = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.reason.as_deref()) == Some(eviction::REASON);
+        self.sentence.as_ref().map_or(told, |sentence| sentence.evicted.is_some())
+    }
+
+    /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
+    pub(super) fn decide_stop(&mut self, observed: &Observed) {
+        let meta = self.pod.as_ref().map(|pod| &pod.metadata);
+        let deleted = meta.is_some_and(|meta| meta.deletion_timestamp.is_some());
+        let spec = self.pod.as_ref().and_then(|pod| pod.spec.as_ref());
+        let from_spec = spec.map(spec_grace);
+        let from_runtime = || observed.containers.iter().filter_map(|seen| seen.grace_seconds).map(|grace| grace.max(0).unsigned_abs()).max();
+        let asked = meta.and_then(|meta| meta.deletion_grace_period_seconds).map(|grace| grace.max(1).unsigned_abs());
+        let terminal =
+            self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
+        let terminal_or_condemned = terminal || self.sentence.is_some();
+        let wanted = if deleted || self.removed || self.pod.is_none() {
+            let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
+            Stopping { grace: if self.is_evicted() { 0 } else { grace }, remove: true }
+        } else if terminal_or_condemned && self.is_evicted() {
+            Stopping { grace: 0, remove: true }
+        } else if terminal_or_condemned {
+            Stopping { grace: from_spec.unwrap_or(30), remove: false }
+        } else {
+            return;
+        };
+        self.stopping = Some(match self.stopping {
+            Some(old) => Stopping { grace: old.grace.min(wanted.grace), remove: old.remove || wanted.remove },
+            None => wanted,
+        });
+    }
+}

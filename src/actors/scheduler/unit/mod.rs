@@ -1,0 +1,354 @@
+//! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
+
+mod taking;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::Message;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rand::{RngCore, rngs::StdRng};
+use serde_json::{Value, json};
+use troupe_api::{
+    client::Client,
+    meta::{Cause, ObjectKey, time::format_time},
+};
+
+use super::{
+    bind,
+    decide::{Decision, decide},
+    framework::Plugin,
+    intake::{Intake, News, node_news, pod_news},
+    metrics::{self, AttemptResult, ExtensionPoint},
+    node_info::PodInfo,
+    plugins::default_plugins,
+    quarantine::{LONG_PAUSE, PAUSE, Quarantine, Sentence},
+    queue::SchedulingQueue,
+    snapshot::Snapshot,
+};
+use crate::runtime::{
+    cache::{Cache, Caches, Subscription},
+    chaos::die_if,
+    controller::ReconcileContext,
+    envelope::{On, Reply},
+    events::{self, EventRecorder},
+    host::{UnitContext, panic_text},
+    turn::{Turn, give_way},
+    unit::Unit,
+    work::{self, Attempt, Version},
+};
+
+/// What the scheduler is called where it is noted what it works on.
+const NAME: &str = "scheduler";
+
+/// Decisions between two looks at the mailbox.
+const BATCH: usize = 64;
+/// How often pods that have waited very long are tried again.
+const FLUSH: Duration = Duration::from_secs(30);
+
+/// Take changes in and decide. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// See the module.
+pub struct SchedulerUnit {
+    client: Client,
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    intake: Arc<Intake>,
+    /// Changes that were taken and wait for their turn.
+    unread: VecDeque<News>,
+    /// It will pump again in a moment.
+    goes_on: bool,
+    subscriptions: Option<(Subscription<Pod>, Subscription<Node>)>,
+    queue: SchedulingQueue,
+    snapshot: Snapshot,
+    plugins: Vec<Box<dyn Plugin>>,
+    /// Pods that want a node, with what brought their newest version. The cache has the pods.
+    pending: HashMap<ObjectKey, Cause>,
+    /// Bound by us, not yet seen bound.
+    assumed: HashMap<ObjectKey, Arc<str>>,
+    quarantine: Quarantine,
+    events: Option<EventRecorder>,
+    rng: Option<StdRng>,
+    synced: bool,
+    next_start: usize,
+    /// When it wakes by itself.
+    alarm: Option<Instant>,
+    bound: u64,
+    failed: u64,
+}
+
+impl SchedulerUnit {
+    pub(super) fn new(caches: Caches, client: Client) -> Self {
+        SchedulerUnit {
+            client,
+            pods: caches.cache(),
+            nodes: caches.cache(),
+            intake: Arc::default(),
+            unread: VecDeque::new(),
+            goes_on: false,
+            subscriptions: None,
+            queue: SchedulingQueue::default(),
+            snapshot: Snapshot::default(),
+            plugins: default_plugins(),
+            pending: HashMap::new(),
+            assumed: HashMap::new(),
+            quarantine: Quarantine::default(),
+            events: None,
+            rng: None,
+            synced: false,
+            next_start: 0,
+            alarm: None,
+            bound: 0,
+            failed: 0,
+        }
+    }
+
+    /// Decides for a batch of pods, then gives way if more wait.
+    fn pump(&mut self, cx: &mut UnitContext<'_, Self>) {
+        // What the lead was for is others' work once it is lost.
+        if self.goes_on || self.client.service().has_ended() {
+            return;
+        }
+        if !self.take_in(cx) {
+            return self.go_on(cx);
+        }
+        if !self.synced {
+            return;
+        }
+        let now = cx.system().instant();
+        let mut turn = Turn::default();
+        for _ in 0..BATCH {
+            let Some(key) = self.queue.pop(now) else {
+                self.measure();
+                return self.arm(cx);
+            };
+            // A pod that is gone from the cache is news that comes with the next look.
+            if let (Some(cause), Some(cached)) = (self.pending.get(&key).cloned(), self.pods.get(&key)) {
+                let version = Version::of(&cached.stored);
+                if !self.set_aside_if_deadly(&key, version, &cached.object, cx) {
+                    self.attempt(key, (cached.object, version), cause, cx);
+                }
+            }
+            if turn.count() {
+                break;
+            }
+        }
+        self.measure();
+        self.go_on(cx);
+    }
+
+    /// Pumps again when the others on its arbiter had their turn.
+    fn go_on(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.goes_on = true;
+        cx.spawn_then(give_way(), |unit, (), cx| {
+            unit.goes_on = false;
+            unit.pump(cx);
+        });
+    }
+
+    fn measure(&self) {
+        metrics::state(self.queue.depth(), self.snapshot.nodes().len(), self.assumed.len());
+    }
+
+    fn arm(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(due) = self.queue.next_wakeup() else { return };
+        if self.alarm.is_some_and(|alarm| alarm <= due) {
+            return;
+        }
+        self.alarm = Some(due);
+        cx.after(due.saturating_duration_since(cx.system().instant()), move |unit, cx| {
+            // A pod that is due earlier has set another alarm meanwhile.
+            if unit.alarm == Some(due) {
+                unit.alarm = None;
+                unit.pump(cx);
+            }
+        });
+    }
+
+    /// Leaves a pod alone in whose hands the processes before this one died.
+    fn set_aside_if_deadly(&mut self, key: &ObjectKey, version: Version, pod: &Pod, cx: &mut UnitContext<'_, Self>) -> bool {
+        let (record, now) = (cx.system().work(), cx.system().instant());
+        if !record.has_suspects() {
+            return false;
+        }
+        let deaths = record.deaths(&Attempt { unit: NAME, key, version });
+        if deaths < work::DEATHS {
+            return false;
+        }
+        let why = work::death_message(NAME, deaths);
+        tracing::error!(%key, why, "set aside");
+        self.quarantine.died(key, pod, why.clone());
+        self.queue.set_aside(key, now + LONG_PAUSE);
+        if let Some(events) = &self.events {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, why);
+        }
+        true
+    }
+
+    fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: Cause, cx: &mut UnitContext<'_, Self>) {
+        let cause = cx.step("Schedule", &cause);
+        let begun = Instant::now();
+        let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
+        let poisoned = cx.is_poisoned(&key);
+        // Pure, so a panic leaves nothing half done: only this pod must suffer.
+        let decide = || {
+            catch_unwind(AssertUnwindSafe(|| {
+                die_if(poisoned);
+                decide(&self.plugins, &PodInfo::new(pod.clone()), self.snapshot.nodes(), self.next_start, tie)
+            }))
+        };
+        let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &key, version }, decide);
+        metrics::decided(begun.elapsed());
+        let (decision, looked_at) = match decided {
+            Ok(decided) => {
+                self.quarantine.forget(&key);
+                if cx.system().work().has_suspects() {
+                    cx.system().work().forget(NAME, &key);
+                }
+                decided
+            }
+            Err(panic) => {
+                metrics::attempted(AttemptResult::Error, begun.elapsed());
+                return self.panicked(&key, &pod, panic_text(panic.as_ref()), cx);
+            }
+        };
+        let nodes = self.snapshot.nodes().len().max(1);
+        self.next_start = (self.next_start + looked_at) % nodes;
+        match decision {
+            Decision::Bind { node } => self.bind(key, pod, node, (cause, begun), cx),
+            Decision::Unschedulable { message, rejected_by } => {
+                self.failed += 1;
+                metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
+                self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
+                if let Some(events) = &self.events {
+                    events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
+                }
+                let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
+                cx.spawn(async move {
+                    if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &now).await {
+                        tracing::debug!(%error, %key, "the pod's condition was not written");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Sets a pod aside on which decisions panic.
+    fn panicked(&mut self, key: &ObjectKey, pod: &Pod, why: String, cx: &mut UnitContext<'_, Self>) {
+        tracing::warn!(%key, panic = why, "deciding panicked");
+        self.failed += 1;
+        let now = cx.system().instant();
+        let message = events::quarantine_message("scheduler", &why);
+        let sentence = self.quarantine.panicked(key, pod, why);
+        match sentence {
+            Sentence::Retry => self.queue.failed(key, now),
+            Sentence::SetAside | Sentence::StaysAside => self.queue.set_aside(key, now + PAUSE),
+        }
+        if let (Sentence::SetAside, Some(events)) = (sentence, &self.events) {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, message);
+        }
+        self.arm(cx);
+    }
+
+    /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
+    fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
+        self.snapshot.set_pod(&node, &pod);
+        self.assumed.insert(key.clone(), node.clone());
+        let history = self.queue.history(&key, cx.system().instant());
+        let client = self.client.caused_by(cause);
+        let target = node.clone();
+        let posted = pod.clone();
+        let binding = async move {
+            let asked = Instant::now();
+            let bound = bind::bind(&client, &posted, &target).await;
+            metrics::asked(ExtensionPoint::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
+            bound
+        };
+        cx.spawn_then(binding, move |unit, result, cx| match result {
+            Ok(()) => {
+                unit.bound += 1;
+                metrics::attempted(AttemptResult::Scheduled, begun.elapsed());
+                if let Some((waited, attempts)) = history {
+                    metrics::scheduled(waited + begun.elapsed(), attempts);
+                }
+                let message = format!("Successfully assigned {key} to {node}");
+                if let Some(events) = &unit.events {
+                    events.trying("Binding").normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
+                }
+            }
+            Err(status) => {
+                tracing::debug!(%key, error = %status, "binding failed, will retry");
+                unit.failed += 1;
+                metrics::attempted(AttemptResult::Error, begun.elapsed());
+                if unit.assumed.remove(&key).is_some() {
+                    unit.snapshot.remove_pod(&key);
+                }
+                unit.queue.failed(&key, cx.system().instant());
+                unit.arm(cx);
+            }
+        });
+    }
+}
+
+impl Unit for SchedulerUnit {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.events = Some(EventRecorder::in_series(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
+        self.rng = Some(cx.system().rng());
+        let address = cx.address();
+        let wake = move || address.wake(Wake, Cause::default());
+        let (intake, wake_node) = (self.intake.clone(), wake.clone());
+        let nodes = self.nodes.subscribe(move |change| {
+            if intake.add(node_news(change)) {
+                wake_node();
+            }
+        });
+        let intake = self.intake.clone();
+        let pods = self.pods.subscribe(move |change| {
+            if intake.add(pod_news(change)) {
+                wake();
+            }
+        });
+        // In a fixed order, so that simulations repeat themselves.
+        let (of_nodes, of_pods) = (nodes.filled(), pods.filled());
+        self.subscriptions = Some((pods, nodes));
+        let filled = async move {
+            of_nodes.await;
+            of_pods.await;
+        };
+        cx.spawn_then(filled, |unit, (), cx| {
+            unit.synced = true;
+            unit.pump(cx);
+        });
+        cx.every(FLUSH, |unit, cx| {
+            unit.queue.flush_long_waiting(cx.system().instant());
+            unit.pump(cx);
+        });
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "synced": self.synced,
+            "queue": self.queue.depth(),
+            "nodes": self.snapshot.nodes().len(),
+            "assumed": self.assumed.len(),
+            "bound": self.bound,
+            "failedAttempts": self.failed,
+            "kind": "Pod",
+            "quarantined": self.quarantine.list(),
+        })
+    }
+}
+
+impl On<Wake> for SchedulerUnit {
+    fn on(&mut self, _wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.pump(cx);
+        Reply::Now(())
+    }
+}

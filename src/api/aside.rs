@@ -1,0 +1,104 @@
+//! Work that takes longer than an event loop may be held: it runs on threads of its own, a bounded amount at a time.
+//!
+//! What a document costs is proportional to its length (see [`crate::meta::limits`]), so lengths are what is bounded: with
+//! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory.
+
+use std::{
+    future::{self, Future},
+    panic,
+    sync::{Arc, LazyLock},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
+
+/// Documents up to this length take less time than the way to another thread and back is worth.
+pub const SMALL: usize = 64 << 10;
+
+/// How many bytes of long documents are in work at one time: the longest body and the longest object.
+const ROOM: u32 = 5 << 20;
+
+static FREE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ROOM as usize)));
+
+/// Runs `work`, which has to do with `length` bytes of documents: here if they are few.
+pub async fn compute<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if length <= SMALL {
+        return work();
+    }
+    let place = place(length).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    outcome(done).await
+}
+
+/// Runs a call, which decodes and changes `length` bytes of documents between what it waits for: here if they are few.
+/// Once it has begun it runs to its end, whoever waits for it.
+pub async fn run<F>(length: usize, call: F) -> F::Output
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    if length <= SMALL {
+        return call.await;
+    }
+    let place = place(length).await;
+    let runtime = Handle::current();
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        runtime.block_on(call)
+    });
+    outcome(done).await
+}
+
+async fn place(length: usize) -> Option<OwnedSemaphorePermit> {
+    let wanted = u32::try_from(length).unwrap_or(ROOM).min(ROOM);
+    // Nobody closes it.
+    FREE.clone().acquire_many_owned(wanted).await.ok()
+}
+
+/// What came of work aside; its panic goes on in whoever waits, as if the work had been done there.
+async fn outcome<T>(done: JoinHandle<T>) -> T {
+    match done.await {
+        Ok(outcome) => outcome,
+        Err(error) => match error.try_into_panic() {
+            Ok(panicked) => panic::resume_unwind(panicked),
+            // The runtime ends, and this task with it.
+            Err(_) => future::pending().await,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn short_documents_stay_and_long_ones_go() {
+        let here = thread::current().id();
+        assert_eq!(compute(SMALL, move || thread::current().id()).await, here);
+        assert_ne!(compute(SMALL + 1, move || thread::current().id()).await, here);
+        assert_eq!(run(0, async { thread::current().id() }).await, here);
+        assert_ne!(run(SMALL + 1, async { thread::current().id() }).await, here);
+    }
+
+    #[tokio::test]
+    async fn the_event_loop_goes_on_meanwhile() {
+        let long = tokio::spawn(run(1 << 20, async { thread::sleep(Duration::from_millis(300)) }));
+        tokio::time::timeout(Duration::from_millis(200), tokio::time::sleep(Duration::from_millis(20))).await.expect("the loop is free");
+        long.await.expect("runs to its end");
+    }
+
+    #[tokio::test]
+    async fn panics_come_back_to_the_caller() {
+        let panicked = panic::AssertUnwindSafe(compute(1 << 20, || panic!("on purpose"))).catch_unwind().await;
+        assert!(panicked.is_err());
+    }
+}

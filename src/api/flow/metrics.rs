@@ -1,0 +1,79 @@
+//! What flow control counts, under upstream's names.
+
+use crate::metrics::{Collect, Counter, Family, Gauge};
+
+const BOTH: [&str; 2] = ["priority_level", "flow_schema"];
+
+static EXECUTING_REQUESTS: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_current_executing_requests",
+    "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem",
+    &BOTH,
+);
+static EXECUTING_SEATS: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_current_executing_seats",
+    "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem",
+    &BOTH,
+);
+static WAITING: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_current_inqueue_requests",
+    "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
+    &BOTH,
+);
+static DISPATCHED: Family<Counter> =
+    Family::new("apiserver_flowcontrol_dispatched_requests_total", "Number of requests executed by API Priority and Fairness subsystem", &BOTH);
+static LOWER: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_lower_limit_seats",
+    "Configured lower bound on number of execution seats available to each priority level",
+    &["priority_level"],
+);
+static NOMINAL: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_nominal_limit_seats",
+    "Nominal number of execution seats configured for each priority level",
+    &["priority_level"],
+);
+static REJECTED: Family<Counter> = Family::new(
+    "apiserver_flowcontrol_rejected_requests_total",
+    "Number of requests rejected by API Priority and Fairness subsystem",
+    &["priority_level", "flow_schema", "reason"],
+);
+static UPPER: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_upper_limit_seats",
+    "Configured upper bound on number of execution seats available to each priority level",
+    &["priority_level"],
+);
+
+/// What flow control counts.
+pub static COLLECTORS: [&dyn Collect; 8] = [&EXECUTING_REQUESTS, &EXECUTING_SEATS, &WAITING, &DISPATCHED, &LOWER, &NOMINAL, &REJECTED, &UPPER];
+
+/// The series of one flow schema.
+#[derive(Clone, Copy, Debug)]
+pub struct SchemaSeries {
+    pub executing: &'static Gauge,
+    pub seats: &'static Gauge,
+    pub waiting: &'static Gauge,
+    pub dispatched: &'static Counter,
+}
+
+impl SchemaSeries {
+    pub fn of(level: &str, schema: &str) -> Self {
+        let labels = [level, schema];
+        SchemaSeries {
+            executing: EXECUTING_REQUESTS.with(&labels),
+            seats: EXECUTING_SEATS.with(&labels),
+            waiting: WAITING.with(&labels),
+            dispatched: DISPATCHED.with(&labels),
+        }
+    }
+}
+
+/// A request was sent away.
+pub fn rejected(level: &str, schema: &str, reason: &str) {
+    REJECTED.with(&[level, schema, reason]).increment();
+}
+
+/// The seats of a level are so many now.
+pub fn limits(level: &str, lower: usize, nominal: usize, upper: usize) {
+    LOWER.with(&[level]).set_count(lower);
+    NOMINAL.with(&[level]).set_count(nominal);
+    UPPER.with(&[level]).set_count(upper);
+}

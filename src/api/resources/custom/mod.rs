@@ -1,0 +1,80 @@
+//! Custom resources: what a custom resource definition makes of itself.
+//!
+//! [`definition`] reads a definition and makes a [`super::Resource`] of it, with a [`super::Served`] for each version. The schema and
+//! the rules of a version are made when first asked for ([`CustomSchema`]): most definitions of a cluster are never used.
+
+mod cells;
+pub mod definition;
+mod formats;
+mod lists;
+mod path;
+mod pattern;
+pub mod rules;
+mod strategy;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use self::rules::Rules;
+use crate::{
+    meta::GroupVersionKind,
+    schema::{Schema, structural},
+};
+
+pub use path::Path;
+
+/// The schema of one version of a custom resource, as its definition states it.
+#[derive(Debug)]
+pub struct CustomSchema {
+    gvk: GroupVersionKind,
+    /// `openAPIV3Schema` as JSON; empty where there is none.
+    source: Bytes,
+    /// Fields that the schema does not know stay.
+    preserve_unknown: bool,
+    made: OnceLock<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    schema: Arc<Schema>,
+    rules: Rules,
+}
+
+impl CustomSchema {
+    pub fn new(gvk: GroupVersionKind, source: Bytes, preserve_unknown: bool) -> Self {
+        CustomSchema { gvk, source, preserve_unknown, made: OnceLock::new() }
+    }
+
+    /// The schema as it was written.
+    pub fn source(&self) -> Value {
+        serde_json::from_slice(&self.source).unwrap_or_default()
+    }
+
+    /// What is kept, defaulted, merged and owned.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.made().schema
+    }
+
+    /// What values must be like.
+    pub fn rules(&self) -> &Rules {
+        &self.made().rules
+    }
+
+    /// How much work a document of so many bytes is, in bytes of a built-in object: the schema may have to be made, and may compare every
+    /// value with many others.
+    pub fn work(&self, document: usize) -> usize {
+        match self.made.get() {
+            None => self.source.len() + document,
+            Some(made) => document.saturating_mul(1 + made.rules.alternatives() / 8),
+        }
+    }
+
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| {
+            let source = self.source();
+            Made { schema: Arc::new(structural::schema(self.gvk.clone(), &source, self.preserve_unknown)), rules: Rules::new(&source) }
+        })
+    }
+}

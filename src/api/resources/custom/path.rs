@@ -1,0 +1,241 @@
+//! JSON paths as printer columns, selectable fields and scales have them: `.status.conditions[?(@.type=="Ready")].status`.
+
+use serde_json::Value;
+
+/// A path, taken apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Field(Box<str>),
+    Index(i64),
+    All,
+    /// `..`: everything below.
+    Descend,
+    Filter {
+        path: Path,
+        condition: Option<(Operator, Value)>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+const OPERATORS: [(&str, Operator); 6] = [
+    ("==", Operator::Equal),
+    ("!=", Operator::NotEqual),
+    ("<=", Operator::LessOrEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+];
+
+/// Values that a path leads to at most: the first one counts.
+const MOST_FOUND: usize = 256;
+
+impl Path {
+    /// Reads a path that begins with a dot or a bracket; `None` where it is none.
+    pub fn parse(text: &str) -> Option<Path> {
+        let (mut steps, mut rest) = (Vec::new(), text.trim());
+        while !rest.is_empty() {
+            if let Some(below) = rest.strip_prefix("..") {
+                steps.push(Step::Descend);
+                rest = below;
+                if !below.starts_with('[') {
+                    rest = field(below, &mut steps)?;
+                }
+            } else if let Some(below) = rest.strip_prefix('.') {
+                // A lone dot is the object itself.
+                rest = if below.is_empty() || below.starts_with('[') { below } else { field(below, &mut steps)? };
+            } else {
+                let end = closing(rest)?;
+                steps.push(bracket(&rest[1..end])?);
+                rest = &rest[end + 1..];
+            }
+        }
+        Some(Path(steps))
+    }
+
+    /// The names of a path that has nothing else.
+    pub fn names(&self) -> Option<Vec<&str>> {
+        let name = |step: &'_ Step| matches!(step, Step::Field(_));
+        self.0.iter().all(name).then(|| self.0.iter().filter_map(|step| if let Step::Field(name) = step { Some(&**name) } else { None }).collect())
+    }
+
+    /// The first value that the path leads to.
+    pub fn first<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+        self.find(value).into_iter().next()
+    }
+
+    fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
+        self.0.iter().fold(vec![value], |found, step| {
+            let mut next = Vec::new();
+            for value in found {
+                step.follow(value, &mut next);
+                if next.len() >= MOST_FOUND {
+                    break;
+                }
+            }
+            next
+        })
+    }
+}
+
+impl Step {
+    fn follow<'a>(&self, value: &'a Value, next: &mut Vec<&'a Value>) {
+        match self {
+            Step::Field(name) => next.extend(value.get(&**name)),
+            Step::Index(index) => {
+                let list = value.as_array().map_or(&[][..], Vec::as_slice);
+                let at = usize::try_from(*index).ok().or_else(|| list.len().checked_sub(usize::try_from(index.unsigned_abs()).ok()?));
+                next.extend(at.and_then(|at| list.get(at)));
+            }
+            Step::All => each(value).for_each(|inner| next.push(inner)),
+            Step::Descend => {
+                if next.len() < MOST_FOUND {
+                    next.push(value);
+                    each(value).for_each(|inner| self.follow(inner, next));
+                }
+            }
+            Step::Filter { path, condition } => next.extend(each(value).filter(|inner| holds(inner, path, condition.as_ref()))),
+        }
+    }
+}
+
+fn each(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+fn holds(value: &Value, path: &Path, condition: Option<&(Operator, Value)>) -> bool {
+    let Some(found) = path.first(value) else { return false };
+    let Some((operator, wanted)) = condition else { return true };
+    let order = match (found, wanted) {
+        (Value::Number(left), Value::Number(right)) => left.as_f64().partial_cmp(&right.as_f64()),
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        _ => None,
+    };
+    match operator {
+        Operator::Equal => order.map_or(found == wanted, |order| order.is_eq()),
+        Operator::NotEqual => order.map_or(found != wanted, |order| order.is_ne()),
+        Operator::Less => order.is_some_and(|order| order.is_lt()),
+        Operator::LessOrEqual => order.is_some_and(|order| order.is_le()),
+        Operator::Greater => order.is_some_and(|order| order.is_gt()),
+        Operator::GreaterOrEqual => order.is_some_and(|order| order.is_ge()),
+    }
+}
+
+/// A name up to the next dot or bracket; a backslash takes the next character as it is.
+fn field<'a>(text: &'a str, steps: &mut Vec<Step>) -> Option<&'a str> {
+    let (mut name, mut chars) = (String::new(), text.char_indices());
+    let mut end = text.len();
+    while let Some((at, next)) = chars.next() {
+        match next {
+            '\\' => name.push(chars.next()?.1),
+            '.' | '[' => {
+                end = at;
+                break;
+            }
+            other => name.push(other),
+        }
+    }
+    steps.push(if name == "*" { Step::All } else { Step::Field(name.into()) });
+    (end > 0).then(|| &text[end..])
+}
+
+/// Where the bracket closes that `text` begins with; those in quotes do not count.
+fn closing(text: &str) -> Option<usize> {
+    let (mut depth, mut quote) = (0_usize, None);
+    for (at, byte) in text.bytes().enumerate() {
+        match (quote, byte) {
+            (Some(open), _) if open == byte => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'[') => depth += 1,
+            (None, b']') => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            (None, _) if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn bracket(inner: &str) -> Option<Step> {
+    let inner = inner.trim();
+    if inner == "*" {
+        return Some(Step::All);
+    }
+    if let Some(name) = quoted(inner) {
+        return Some(Step::Field(name.into()));
+    }
+    if let Some(condition) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
+        return filter(condition);
+    }
+    inner.parse().ok().map(Step::Index)
+}
+
+fn filter(condition: &str) -> Option<Step> {
+    let found = OPERATORS.iter().filter_map(|(text, operator)| Some((condition.find(text)?, *text, *operator))).min_by_key(|(at, ..)| *at);
+    let path = |text: &str| Path::parse(text.trim().strip_prefix('@')?);
+    let Some((at, text, operator)) = found else { return Some(Step::Filter { path: path(condition)?, condition: None }) };
+    let wanted = condition[at + text.len()..].trim();
+    let wanted = match quoted(wanted) {
+        Some(text) => Value::from(text),
+        None => serde_json::from_str(wanted).ok()?,
+    };
+    Some(Step::Filter { path: path(&condition[..at])?, condition: Some((operator, wanted)) })
+}
+
+fn quoted(text: &str) -> Option<&str> {
+    ['\'', '"'].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_kubectl_goes() {
+        let object = json!({
+            "spec": {"replicas": 3, "ports": [{"port": 80}, {"port": 443}]},
+            "metadata": {"annotations": {"a.b/c": "x"}},
+            "status": {"conditions": [{"type": "Synced", "status": "False"}, {"type": "Ready", "status": "True", "n": 2}]},
+        });
+        for (path, want) in [
+            (".spec.replicas", json!(3)),
+            (".spec.ports[1].port", json!(443)),
+            (".spec.ports[-1].port", json!(443)),
+            (".spec.ports[*].port", json!(80)),
+            (".metadata.annotations.a\\.b/c", json!("x")),
+            (".metadata.annotations['a.b/c']", json!("x")),
+            (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
+            (".status.conditions[?(@.type=='Ready')].status", json!("True")),
+            (".status.conditions[?(@.n>1)].type", json!("Ready")),
+            ("..port", json!(80)),
+        ] {
+            assert_eq!(Path::parse(path).expect(path).first(&object), Some(&want), "{path}");
+        }
+        assert_eq!(Path::parse(".spec.gone.deeper").expect("parses").first(&object), None);
+        for broken in [".spec[", "spec]", ".a[?(x)]", ".a[b]"] {
+            assert_eq!(Path::parse(broken), None, "{broken}");
+        }
+    }
+}

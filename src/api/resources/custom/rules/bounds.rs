@@ -1,0 +1,165 @@
+//! How large a value may be, and which ones there are to choose from.
+
+use serde_json::{Number, Value};
+
+use super::super::{
+    formats::{self, Format},
+    pattern::{Kept, Pattern},
+};
+use crate::{
+    resources::tree::{at, flag, items, text},
+    status::{FieldError, FieldErrorKind},
+};
+
+/// What a value is compared with.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    choices: Box<[Value]>,
+    pub pattern: Option<Pattern>,
+    format: Option<(Box<str>, Format)>,
+    /// `int32` says how large an integer may be.
+    is_int32: bool,
+    minimum: Option<(Number, bool)>,
+    maximum: Option<(Number, bool)>,
+    multiple_of: Option<Number>,
+    length: (Option<u64>, Option<u64>),
+    items: (Option<u64>, Option<u64>),
+    properties: (Option<u64>, Option<u64>),
+}
+
+impl Bounds {
+    /// `None` where the schema says nothing of the kind.
+    pub fn new(schema: &Value, kept: &Kept) -> Option<Self> {
+        let count = |name: &str| at(schema, &[name]).as_u64();
+        let limit = |bound: &str, exclusive: &str| at(schema, &[bound]).as_number().map(|number| (number.clone(), flag(schema, &[exclusive])));
+        let format = text(schema, &["format"]);
+        let made = Bounds {
+            choices: items(schema, &["enum"]).into(),
+            pattern: Some(text(schema, &["pattern"])).filter(|pattern| !pattern.is_empty()).map(|pattern| Pattern::new(pattern, kept)),
+            format: formats::format(format).filter(|_| matches!(text(schema, &["type"]), "" | "string")).map(|check| (format.into(), check)),
+            is_int32: format == "int32" && text(schema, &["type"]) == "integer",
+            minimum: limit("minimum", "exclusiveMinimum"),
+            maximum: limit("maximum", "exclusiveMaximum"),
+            multiple_of: at(schema, &["multipleOf"]).as_number().cloned(),
+            length: (count("minLength"), count("maxLength")),
+            items: (count("minItems"), count("maxItems")),
+            properties: (count("minProperties"), count("maxProperties")),
+        };
+        (!made.says_nothing()).then_some(made)
+    }
+
+    fn says_nothing(&self) -> bool {
+        let counts = [self.length, self.items, self.properties];
+        self.choices.is_empty()
+            && self.pattern.is_none()
+            && self.format.is_none()
+            && !self.is_int32
+            && self.minimum.is_none()
+            && self.maximum.is_none()
+            && self.multiple_of.is_none()
+            && counts.iter().all(|(least, most)| least.is_none() && most.is_none())
+    }
+
+    /// How much comparing costs, in values looked at.
+    pub fn cost(&self, value: &Value) -> usize {
+        let compiled = self.pattern.as_ref().map_or(0, |pattern| if pattern.is_cold() { 20_000 } else { 1 });
+        self.choices.len() / 4 + compiled + value.as_str().map_or(0, |text| text.len() / 32)
+    }
+
+    /// What is wrong with a value.
+    pub fn check(&self, path: &str, value: &Value, errors: &mut Vec<FieldError>) {
+        if !self.choices.is_empty() && !self.choices.iter().any(|choice| is_same(choice, value)) {
+            let shown: Vec<String> = self.choices.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned)).collect();
+            errors.push(FieldError::not_supported(path, value.clone(), &shown.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        match value {
+            Value::Number(number) => self.number(path, number, errors),
+            Value::String(text) => self.text(path, text, errors),
+            Value::Array(entries) => self.count(path, value, entries.len(), self.items, "items", errors),
+            Value::Object(fields) => self.count(path, value, fields.len(), self.properties, "properties", errors),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    fn number(&self, path: &str, number: &Number, errors: &mut Vec<FieldError>) {
+        let mut fault = |words: String| errors.push(FieldError::invalid(path, number.clone(), format!("{path} in body should be {words}")));
+        if let Some((limit, exclusive)) = &self.maximum
+            && let Some(order) = compare(number, limit)
+            && (order.is_gt() || *exclusive && order.is_eq())
+        {
+            fault(format!("less than{} {limit}", if *exclusive { "" } else { " or equal to" }));
+        }
+        if let Some((limit, exclusive)) = &self.minimum
+            && let Some(order) = compare(number, limit)
+            && (order.is_lt() || *exclusive && order.is_eq())
+        {
+            fault(format!("greater than{} {limit}", if *exclusive { "" } else { " or equal to" }));
+        }
+        if let Some(step) = &self.multiple_of
+            && !is_multiple(number, step)
+        {
+            fault(format!("a multiple of {step}"));
+        }
+        if self.is_int32 && number.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+            let detail = format!("Checked value must be of type integer with format int32 in {path}");
+            errors.push(FieldError::invalid(path, number.clone(), detail));
+        }
+    }
+
+    fn text(&self, path: &str, text: &str, errors: &mut Vec<FieldError>) {
+        let length = || text.chars().count() as u64;
+        if let Some(most) = self.length.1.filter(|most| text.len() as u64 > *most && length() > *most) {
+            errors.push(FieldError::too_long(path, usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+        if let Some(least) = self.length.0.filter(|least| length() < *least) {
+            errors.push(FieldError::invalid(path, text, format!("{path} in body should be at least {least} chars long")));
+        }
+        if let Some(pattern) = &self.pattern {
+            match pattern.matches(text) {
+                Some(true) => {}
+                Some(false) => errors.push(FieldError::invalid(path, text, format!("{path} in body should match '{}'", pattern.text))),
+                None => errors.push(FieldError::invalid(path, text, "the pattern for it is too large to be tried")),
+            }
+        }
+        if let Some((name, check)) = &self.format
+            && !check(text)
+        {
+            let detail = format!("{path} in body must be of type {name}: {text:?}");
+            errors.push(FieldError { kind: FieldErrorKind::TypeInvalid, ..FieldError::invalid(path, text, detail) });
+        }
+    }
+
+    fn count(&self, path: &str, value: &Value, length: usize, (least, most): (Option<u64>, Option<u64>), what: &str, errors: &mut Vec<FieldError>) {
+        if let Some(most) = most.filter(|most| length as u64 > *most) {
+            errors.push(FieldError::too_many(path, length, usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+        if let Some(least) = least.filter(|least| (length as u64) < *least) {
+            let shown = if value.is_array() { Value::from(length) } else { value.clone() };
+            errors.push(FieldError::invalid(path, shown, format!("{path} in body should have at least {least} {what}")));
+        }
+    }
+}
+
+fn compare(left: &Number, right: &Number) -> Option<std::cmp::Ordering> {
+    match (left.as_i64(), right.as_i64()) {
+        (Some(left), Some(right)) => Some(left.cmp(&right)),
+        _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
+    }
+}
+
+fn is_same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => compare(left, right).is_some_and(|order| order.is_eq()),
+        _ => left == right,
+    }
+}
+
+fn is_multiple(number: &Number, step: &Number) -> bool {
+    match (number.as_i64(), step.as_i64()) {
+        (Some(number), Some(step)) => step != 0 && number.checked_rem(step).is_none_or(|rest| rest == 0),
+        _ => {
+            let (number, step) = (number.as_f64().unwrap_or(0.0), step.as_f64().unwrap_or(0.0));
+            step > 0.0 && (number / step).fract() == 0.0
+        }
+    }
+}

@@ -1,0 +1,87 @@
+use serde_json::{Value, json};
+
+use super::Rules;
+
+fn told(schema: Value, value: Value) -> Vec<String> {
+    let schema = json!({"type": "object", "properties": {"v": schema}});
+    Rules::new(&schema).check(&json!({"apiVersion": "x", "v": value})).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn values_are_judged_in_upstreams_words() {
+    for (schema, value, want) in [
+        (json!({"type": "string"}), json!(1), "v: Invalid value: \"integer\": v in body must be of type string: \"integer\""),
+        (json!({"type": "string"}), json!(null), "v: Invalid value: \"null\": v in body must be of type string: \"null\""),
+        (json!({"type": "integer"}), json!(1.5), "v: Invalid value: \"number\": v in body must be of type integer: \"number\""),
+        (json!({"type": "string", "minLength": 3}), json!("ä"), "v: Invalid value: \"ä\": v in body should be at least 3 chars long"),
+        (json!({"type": "string", "maxLength": 1}), json!("äö"), "v: Too long: may not be more than 1 bytes"),
+        (json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}), json!(["a", "b"]), "v: Too many: 2: must have at most 1 items"),
+        (
+            json!({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+            json!([]),
+            "v: Invalid value: 0: v in body should have at least 1 items",
+        ),
+        (json!({"type": "number", "multipleOf": 0.5}), json!(0.7), "v: Invalid value: 0.7: v in body should be a multiple of 0.5"),
+        (json!({"type": "number", "maximum": 1, "exclusiveMaximum": true}), json!(1), "v: Invalid value: 1: v in body should be less than 1"),
+        (json!({"type": "string", "format": "date"}), json!("x"), "v: Invalid value: \"x\": v in body must be of type date: \"x\""),
+        (json!({"type": "object", "minProperties": 1}), json!({}), "v: Invalid value: {}: v in body should have at least 1 properties"),
+        (json!({"type": "object", "required": ["a"]}), json!({}), "v.a: Required value: "),
+    ] {
+        let told = told(schema, value);
+        assert_eq!(told.iter().map(|error| error.trim_end_matches(": ")).collect::<Vec<_>>(), [want.trim_end_matches(": ")]);
+    }
+}
+
+#[test]
+fn nullable_whole_and_mixed_values_pass() {
+    for (schema, value) in [
+        (json!({"type": "string", "nullable": true}), json!(null)),
+        (json!({"type": "integer"}), json!(2.0)),
+        (json!({"type": "number"}), json!(2)),
+        (json!({"x-kubernetes-int-or-string": true}), json!("a")),
+        (json!({"x-kubernetes-int-or-string": true}), json!(1)),
+        (json!({"x-kubernetes-preserve-unknown-fields": true}), json!([{"a": 1}])),
+        (json!({"type": "string", "maxLength": 2}), json!("äö")),
+        (json!({"enum": [1, "a"]}), json!(1.0)),
+    ] {
+        assert_eq!(told(schema.clone(), value), Vec::<String>::new(), "{schema}");
+    }
+}
+
+#[test]
+fn junctors_say_which_of_them_failed() {
+    let one = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
+    let message = |found: &str| format!("<nil>: Invalid value: \"\": \"v\" must validate one and only one schema (oneOf). {found}");
+    assert_eq!(told(one.clone(), json!({}))[0], message("Found none valid"));
+    assert_eq!(told(one.clone(), json!({"a": "", "b": ""})), [message("Found 2 valid alternatives")]);
+    assert!(told(one, json!({"a": ""})).is_empty());
+    let any = json!({"type": "integer", "anyOf": [{"minimum": 5}, {"maximum": 1}]});
+    assert!(told(any.clone(), json!(0)).is_empty() && told(any.clone(), json!(9)).is_empty());
+    assert_eq!(told(any, json!(3))[0], "<nil>: Invalid value: \"\": \"v\" must validate at least one schema (anyOf)");
+    let not = json!({"type": "string", "not": {"pattern": "^a"}});
+    assert_eq!(told(not.clone(), json!("ab")), ["<nil>: Invalid value: \"\": \"v\" must not validate the schema (not)"]);
+    assert!(told(not, json!("b")).is_empty());
+    let all = json!({"type": "integer", "allOf": [{"minimum": 5}, {"maximum": 9}]});
+    assert_eq!(told(all, json!(3)).len(), 2);
+}
+
+#[test]
+fn embedded_objects_say_what_they_are() {
+    let embedded = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    assert_eq!(told(embedded.clone(), json!({"kind": "A b"})).len(), 2);
+    assert!(told(embedded, json!({"kind": "Pod", "apiVersion": "v1", "spec": {}})).is_empty());
+}
+
+#[test]
+fn a_hostile_schema_costs_so_much_and_no_more() {
+    let mut inner = json!({"minLength": 1});
+    for _ in 0..7 {
+        inner = json!({"anyOf": [{"not": inner.clone()}, {"allOf": [inner.clone(), inner]}]});
+    }
+    let schema = json!({"type": "array", "items": {"type": "string", "allOf": [inner]}});
+    let entries: Vec<String> = (0..20_000).map(|at| at.to_string()).collect();
+    let begun = std::time::Instant::now();
+    let told = told(schema, json!(entries));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(told, ["<nil>: Invalid value: \"\": validation takes more than 5000000 steps"]);
+}

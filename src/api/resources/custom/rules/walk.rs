@@ -1,0 +1,198 @@
+//! One pass of rules over a value.
+
+use serde_json::Value;
+
+use super::{Junctors, MOST_ERRORS, MOST_STEPS, Rules, type_name};
+use crate::{
+    resources::{custom::lists, validation::names},
+    status::{FieldError, FieldErrorKind},
+};
+
+/// Everything that is wrong with a value that stands at `path`.
+pub(super) fn check(rules: &Rules, value: &Value, path: String) -> Vec<FieldError> {
+    let mut walk = Walk { path, steps: MOST_STEPS };
+    let mut errors = Vec::new();
+    walk.value(rules, value, &mut errors);
+    if walk.steps == 0 {
+        return vec![FieldError::invalid("<nil>", "", format!("validation takes more than {MOST_STEPS} steps"))];
+    }
+    errors.truncate(MOST_ERRORS);
+    errors
+}
+
+struct Walk {
+    path: String,
+    steps: usize,
+}
+
+impl Walk {
+    fn value(&mut self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) {
+        let cost = 1 + rules.bounds.as_ref().map_or(0, |bounds| bounds.cost(value));
+        self.steps = self.steps.saturating_sub(cost);
+        if self.steps == 0 || errors.len() > MOST_ERRORS {
+            return;
+        }
+        if value.is_null() {
+            if !rules.nullable && rules.types != super::Types::default() {
+                errors.push(self.wrong_type(&rules.types.text(), value));
+            }
+            return;
+        }
+        if !self.is_of_type(rules, value) {
+            errors.push(self.wrong_type(&rules.types.text(), value));
+            return;
+        }
+        if let Some(bounds) = &rules.bounds {
+            bounds.check(&self.path, value, errors);
+        }
+        match value {
+            Value::Object(_) => self.object(rules, value, errors),
+            Value::Array(entries) => self.list(rules, entries, errors),
+            _ => {}
+        }
+        if let Some(junctors) = &rules.junctors {
+            self.junctors(junctors, value, errors);
+        }
+    }
+
+    fn is_of_type(&self, rules: &Rules, value: &Value) -> bool {
+        let (types, found) = (rules.types, type_name(value));
+        let is_whole = || value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        types == super::Types::default()
+            || types.has(found)
+            || found == "integer" && types.has("number")
+            || found == "number" && types.has("integer") && is_whole()
+    }
+
+    fn wrong_type(&self, wanted: &str, value: &Value) -> FieldError {
+        let found = type_name(value);
+        let detail = format!("{} in body must be of type {wanted}: {found:?}", self.path);
+        FieldError { kind: FieldErrorKind::TypeInvalid, ..FieldError::invalid(self.path.as_str(), found, detail) }
+    }
+
+    fn object(&mut self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) {
+        if rules.embedded {
+            self.embedded(value, errors);
+        }
+        for (name, inner) in value.as_object().into_iter().flatten() {
+            if let Some(rules) = rules.property(name).or(rules.values.as_deref()) {
+                let mark = self.enter(name);
+                self.value(rules, inner, errors);
+                self.path.truncate(mark);
+            }
+        }
+        for name in rules.required.iter().filter(|name| value.get(&***name).is_none()) {
+            let mark = self.enter(name);
+            errors.push(FieldError::required(self.path.as_str(), ""));
+            self.path.truncate(mark);
+        }
+    }
+
+    fn list(&mut self, rules: &Rules, entries: &[Value], errors: &mut Vec<FieldError>) {
+        lists::check(&rules.list, &self.path, entries, errors);
+        let Some(items) = &rules.items else { return };
+        for (index, entry) in entries.iter().enumerate() {
+            let mark = self.path.len();
+            self.path.push_str(&format!("[{index}]"));
+            self.value(items, entry, errors);
+            self.path.truncate(mark);
+        }
+    }
+
+    /// An object within the object says what it is.
+    fn embedded(&mut self, value: &Value, errors: &mut Vec<FieldError>) {
+        for name in ["apiVersion", "kind"] {
+            let mark = self.enter(name);
+            match value.get(name) {
+                None => errors.push(FieldError::required(self.path.as_str(), "")),
+                Some(Value::String(text)) if text.is_empty() => errors.push(FieldError::invalid(self.path.as_str(), "", "must not be empty")),
+                Some(Value::String(text)) if name == "kind" => {
+                    let faults = names::label(&text.to_lowercase(), false);
+                    if !faults.is_empty() {
+                        let detail = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
+                        errors.push(FieldError::invalid(self.path.as_str(), text.as_str(), detail));
+                    }
+                }
+                Some(Value::String(text)) if text.matches('/').count() > 1 => {
+                    errors.push(FieldError::invalid(self.path.as_str(), text.as_str(), format!("unexpected GroupVersion string: {text}")));
+                }
+                Some(Value::String(_)) => {}
+                Some(other) => errors.push(FieldError::invalid(self.path.as_str(), other.clone(), "must be a string")),
+            }
+            self.path.truncate(mark);
+        }
+    }
+
+    fn junctors(&mut self, junctors: &Junctors, value: &Value, errors: &mut Vec<FieldError>) {
+        if !junctors.any.is_empty() {
+            let failures = self.failures(&junctors.any, value, 1);
+            if failures.valid == 0 {
+                errors.push(self.fault("must validate at least one schema (anyOf)"));
+                errors.extend(failures.best);
+            }
+        }
+        if !junctors.one.is_empty() {
+            let failures = self.failures(&junctors.one, value, usize::MAX);
+            if failures.valid != 1 {
+                let found = if failures.valid == 0 { "Found none valid".to_owned() } else { format!("Found {} valid alternatives", failures.valid) };
+                errors.push(self.fault(&format!("must validate one and only one schema (oneOf). {found}")));
+                errors.extend(failures.best);
+            }
+        }
+        let (before, mut failed) = (errors.len(), 0);
+        for rules in &junctors.all {
+            let known = errors.len();
+            self.value(rules, value, errors);
+            failed += usize::from(errors.len() > known);
+        }
+        if failed > 0 {
+            let none = if failed == junctors.all.len() { ". None validated" } else { "" };
+            errors.insert(before, self.fault(&format!("must validate all the schemas (allOf){none}")));
+        }
+        if let Some(not) = &junctors.not {
+            let mut inner = Vec::new();
+            self.value(not, value, &mut inner);
+            if inner.is_empty() {
+                errors.push(self.fault("must not validate the schema (not)"));
+            }
+        }
+    }
+
+    fn failures(&mut self, alternatives: &[Rules], value: &Value, enough: usize) -> Failures {
+        let mut failures = Failures { valid: 0, best: Vec::new() };
+        for rules in alternatives {
+            let mut errors = Vec::new();
+            self.value(rules, value, &mut errors);
+            if errors.is_empty() {
+                failures.valid += 1;
+                failures.best.clear();
+                if failures.valid == enough {
+                    break;
+                }
+            } else if failures.valid == 0 && (failures.best.is_empty() || errors.len() < failures.best.len()) {
+                failures.best = errors;
+            }
+        }
+        failures
+    }
+
+    fn fault(&self, what: &str) -> FieldError {
+        FieldError::invalid("<nil>", "", format!("{:?} {what}", self.path))
+    }
+
+    /// Extends the path by a field; returns the length to cut back to.
+    fn enter(&mut self, name: &str) -> usize {
+        let mark = self.path.len();
+        if mark > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+        mark
+    }
+}
+
+struct Failures {
+    valid: usize,
+    /// The errors of the alternative that has the fewest of them.
+    best: Vec<FieldError>,
+}

@@ -1,0 +1,166 @@
+//! The rules of custom resources in one version: upstream's (`apiextensions-apiserver/pkg/registry/customresource/strategy.go`).
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    CustomSchema, Path,
+    cells::{self, Printed},
+};
+use crate::{
+    meta::{Clock, GroupVersion, Object},
+    resources::{Column, Strategy, WriteContext, resource::keep_all_but_status, scale::ScalePaths, validation::names},
+    status::FieldError,
+    stored::StoredObject,
+};
+
+/// Finalizers that need no domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
+
+/// The rules of one version.
+pub(super) struct CustomResource {
+    pub schema: Arc<CustomSchema>,
+    pub with_status: bool,
+    pub scale: Option<ScalePaths>,
+    pub columns: Vec<Printed>,
+    /// The schemas of all versions, by name.
+    pub versions: Arc<[(Arc<str>, Arc<CustomSchema>)]>,
+    /// What every version can be selected by, and where it stands.
+    pub selectable: Arc<[(Arc<str>, Path)]>,
+}
+
+impl CustomResource {
+    fn scale_faults(&self, object: &Object, subresource: &str) -> Vec<FieldError> {
+        let Some(paths) = &self.scale else { return Vec::new() };
+        let mut errors = Vec::new();
+        let own: &[&Path] = if subresource == "status" { &[&paths.status_replicas] } else { &[&paths.spec_replicas, &paths.status_replicas] };
+        for path in own {
+            let names = path.names().unwrap_or_default();
+            let field = names.iter().map(|name| format!(".{name}")).collect::<String>();
+            match object.get(&names) {
+                Some(Value::Number(number)) if number.as_i64().is_some() => {
+                    let count = number.as_i64().unwrap_or_default();
+                    if count < 0 {
+                        errors.push(FieldError::invalid(field, count, "should be a non-negative integer"));
+                    } else if count > i64::from(i32::MAX) {
+                        errors.push(FieldError::invalid(field, count, format!("should be less than or equal to {}", i32::MAX)));
+                    }
+                }
+                None => {}
+                Some(other) => {
+                    let detail = format!("{field} accessor error: {other} is of the wrong type, expected int64");
+                    errors.push(FieldError::invalid(field, 0, detail));
+                }
+            }
+        }
+        errors
+    }
+}
+
+/// Brings an object into the form of a schema: without what it does not know, and with its defaults.
+fn formed(schema: &CustomSchema, object: &mut Object) {
+    let schema = schema.schema();
+    // What does not even have metadata of the right types stays as it is: it can still be read, and deleted.
+    if let Ok(decoded) = schema.normalise(object.clone()) {
+        *object = decoded.object;
+    }
+    schema.apply_defaults(object);
+}
+
+impl Strategy for CustomResource {
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        if self.with_status {
+            object.remove(&["status"]);
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        if context.subresource == "status" {
+            return keep_all_but_status(new, old);
+        }
+        if self.with_status {
+            match old.get(&["status"]) {
+                Some(status) => new.set(&["status"], status.clone()),
+                None => drop(new.remove(&["status"])),
+            }
+        }
+    }
+
+    fn spec_changed(&self, new: &Object, old: &Object) -> bool {
+        let differ = |one: &Object, other: &Object| {
+            let mut fields = one.root().iter().filter(|(name, _)| !matches!(name.as_str(), "metadata" | "kind" | "apiVersion"));
+            fields.any(|(name, value)| other.root().get(name) != Some(value))
+        };
+        differ(new, old) || differ(old, new)
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        let mut errors = self.schema.rules().check(&object.clone().into_value());
+        errors.extend(self.scale_faults(object, ""));
+        errors
+    }
+
+    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource != "status" {
+            return self.validate_create(new);
+        }
+        let mut errors = self.schema.rules().check_field(&new.clone().into_value(), "status");
+        errors.extend(self.scale_faults(new, subresource));
+        errors
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        let finalizers = object.list(&["metadata", "finalizers"]).iter().filter_map(Value::as_str);
+        finalizers.filter_map(finalizer_warning).collect()
+    }
+
+    fn convert(&self, object: &mut Object, _from: &GroupVersion, to: &GroupVersion) {
+        if let Some((_, schema)) = self.versions.iter().find(|(version, _)| *version == to.version) {
+            formed(schema, object);
+        }
+    }
+
+    fn read(&self, object: &StoredObject) -> Option<Object> {
+        let gvk = &self.schema.schema().gvk;
+        let stored = object.to_object();
+        let mut read = stored.clone();
+        formed(&self.schema, &mut read);
+        read.set_gvk(gvk);
+        (read != stored).then_some(read)
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn selectable_field(&self, object: &Object, path: &str) -> Option<String> {
+        let (_, steps) = self.selectable.iter().find(|(known, _)| **known == *path)?;
+        let found = object.get(&steps.names()?);
+        Some(match found {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Null) | None => String::new(),
+            Some(other) => other.to_string(),
+        })
+    }
+
+    fn scale_paths(&self) -> Option<&ScalePaths> {
+        self.scale.as_ref()
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        cells::columns(&self.columns)
+    }
+
+    fn cells(&self, object: &Object, clock: &dyn Clock) -> Vec<Value> {
+        cells::cells(&self.columns, object, clock)
+    }
+}
+
+fn finalizer_warning(finalizer: &str) -> Option<String> {
+    if finalizer.contains('/') || STANDARD_FINALIZERS.contains(&finalizer) || !names::qualified(finalizer).is_empty() {
+        return None;
+    }
+    let domain = if finalizer.contains('.') { "a domain-qualified finalizer name including a path (/)" } else { "a domain-qualified finalizer name" };
+    Some(format!("metadata.finalizers: {finalizer:?}: prefer {domain} to avoid accidental conflicts with other finalizer writers"))
+}

@@ -1,0 +1,121 @@
+//! Custom resource definitions; their controllers own the status.
+
+use serde_json::{Value, json};
+
+use super::{created_at_cells, created_at_columns, split_update};
+use crate::{
+    meta::{Clock, Object, time::format_time},
+    resources::{
+        Column, Strategy, WriteContext,
+        tree::{at, child, descend, fill, flag, is_empty, text},
+        validation::definition,
+    },
+    status::FieldError,
+};
+
+/// What keeps a definition until its objects are gone.
+pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// The rules of custom resource definitions.
+#[derive(Default)]
+pub struct CustomResourceDefinition;
+
+impl Strategy for CustomResourceDefinition {
+    fn default_object(&self, object: &mut Object) {
+        let spec = object.map_mut(&["spec"]);
+        if let Some(names) = child(spec, "names") {
+            let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+            fill(names, "singular", kind.to_lowercase());
+            if !kind.is_empty() {
+                fill(names, "listKind", format!("{kind}List"));
+            }
+        }
+        fill(spec, "conversion", json!({"strategy": "None"}));
+        if let Some(service) = descend(spec, &["conversion", "webhook", "clientConfig", "service"]) {
+            fill(service, "port", 443);
+        }
+        if object.list(&["status", "storedVersions"]).is_empty() {
+            store_in_storage_version(object);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
+        object.set(&["status"], json!({}));
+        store_in_storage_version(object);
+    }
+
+    fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
+        split_update(new, old, context);
+        if context.subresource.is_empty() {
+            store_in_storage_version(new);
+        }
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn validate_create(&self, object: &Object) -> Vec<FieldError> {
+        definition::create(object)
+    }
+
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        if subresource == "status" { definition::status(new) } else { definition::update(new, old) }
+    }
+
+    fn warnings(&self, object: &Object) -> Vec<String> {
+        let versions = object.list(&["spec", "versions"]);
+        let mut warnings = Vec::new();
+        if versions.iter().any(|version| has_rules(at(version, &["schema", "openAPIV3Schema"]))) {
+            warnings.push("x-kubernetes-validations are stored, but not enforced: expressions are not evaluated".to_owned());
+        }
+        if object.str(&["spec", "conversion", "strategy"]) == "Webhook" {
+            warnings.push("spec.conversion.webhook is stored, but not called: objects are the same in all versions".to_owned());
+        }
+        warnings
+    }
+
+    fn begin_deletion(&self, object: &mut Object, now: jiff::Timestamp) {
+        let mut finalizers = object.list(&["metadata", "finalizers"]).to_vec();
+        if !finalizers.iter().any(|finalizer| finalizer == CLEANUP_FINALIZER) {
+            finalizers.push(CLEANUP_FINALIZER.into());
+            object.set(&["metadata", "finalizers"], finalizers);
+        }
+        let mut conditions = object.list(&["status", "conditions"]).to_vec();
+        conditions.retain(|condition| text(condition, &["type"]) != "Terminating");
+        conditions.push(json!({
+            "type": "Terminating", "status": "True", "lastTransitionTime": format_time(now), "reason": "InstanceDeletionPending",
+            "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        }));
+        object.set(&["status", "conditions"], conditions);
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        created_at_columns()
+    }
+
+    fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
+        created_at_cells(object)
+    }
+}
+
+/// Whether a schema, or one within it, has rules in the expression language.
+fn has_rules(schema: &Value) -> bool {
+    let is_set = !is_empty(schema, &["x-kubernetes-validations"]);
+    let inner = ["items", "additionalProperties"].into_iter().map(|name| at(schema, &[name]));
+    let properties = at(schema, &["properties"]).as_object().into_iter().flat_map(|fields| fields.values());
+    is_set || inner.chain(properties).any(|inner| inner.is_object() && has_rules(inner))
+}
+
+/// Notes that objects are stored in the version that is for that.
+fn store_in_storage_version(object: &mut Object) {
+    let versions = object.list(&["spec", "versions"]);
+    let Some(version) = versions.iter().find(|version| flag(version, &["storage"])).map(|version| text(version, &["name"]).to_owned()) else {
+        return;
+    };
+    let mut stored = object.list(&["status", "storedVersions"]).to_vec();
+    if !stored.iter().any(|known| *known == version) {
+        stored.push(version.into());
+        object.set(&["status", "storedVersions"], stored);
+    }
+}

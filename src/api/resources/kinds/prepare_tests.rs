@@ -1,0 +1,98 @@
+//! What clients write and the server does not store, or stores differently.
+
+use serde_json::{Value, json};
+
+use super::tests::{created, object, updated};
+
+#[test]
+fn nodes_and_leases_drop_what_nothing_reads_any_more_unless_it_is_stored() {
+    let source = json!({"configMap": {"name": "c"}});
+    let manifest = json!({"metadata": {"name": "n"}, "spec": {"configSource": source}, "status": {"config": {"error": "e"}}});
+    let node = created("", "nodes", manifest.clone());
+    assert_eq!((node.get(&["spec", "configSource"]), node.get(&["status", "config"])), (None, None));
+    assert_eq!(updated("", "nodes", manifest.clone(), &node, "").get(&["spec", "configSource"]), None);
+    assert_eq!(updated("", "nodes", manifest.clone(), &node, "status").get(&["status", "config"]), None);
+    let stored = object(manifest.clone());
+    assert_eq!(updated("", "nodes", manifest, &stored, "").get(&["spec", "configSource"]), Some(&source));
+    let candidate = json!({"spec": {"strategy": "OldestEmulationVersion", "preferredHolder": "a", "holderIdentity": "b"}});
+    let lease = created("coordination.k8s.io", "leases", candidate.clone());
+    assert_eq!(lease.get(&["spec"]), Some(&json!({"holderIdentity": "b"})));
+    assert_eq!(updated("coordination.k8s.io", "leases", candidate, &lease, "").get(&["spec"]), Some(&json!({"holderIdentity": "b"})));
+}
+
+#[test]
+fn a_slice_has_nodes_in_place_of_topology() {
+    let slice = |endpoint: Value| json!({"addressType": "IPv4", "endpoints": [endpoint], "ports": []});
+    let topology = json!({"kubernetes.io/hostname": "n"});
+    let new = created("discovery.k8s.io", "endpointslices", slice(json!({"addresses": ["10.0.0.1"], "deprecatedTopology": topology})));
+    assert_eq!(new.list(&["endpoints"]), [json!({"addresses": ["10.0.0.1"]})]);
+    let stored = object(slice(json!({"addresses": ["10.0.0.1"], "deprecatedTopology": topology})));
+    let changed = slice(json!({"addresses": ["10.0.0.2"], "deprecatedTopology": topology}));
+    let changed = updated("discovery.k8s.io", "endpointslices", changed, &stored, "");
+    assert_eq!(changed.list(&["endpoints"]), [json!({"addresses": ["10.0.0.2"], "nodeName": "n"})]);
+}
+
+#[test]
+fn an_account_keeps_the_names_of_its_secrets_only() {
+    let account = created("", "serviceaccounts", json!({"secrets": [{"name": "s", "namespace": "elsewhere", "kind": "Secret"}]}));
+    assert_eq!(account.list(&["secrets"]), [json!({"name": "s"})]);
+}
+
+#[test]
+fn a_claim_is_filled_only_from_what_somebody_can_read() {
+    let claim = |spec: Value| created("", "persistentvolumeclaims", json!({"spec": spec})).get(&["spec"]).cloned().expect("a spec");
+    let pod = claim(json!({"dataSource": {"kind": "Pod", "name": "p"}}));
+    assert_eq!((pod.get("dataSource"), pod.get("dataSourceRef")), (None, None));
+    let other = claim(json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "c"}}));
+    assert_eq!(other["dataSourceRef"], json!({"kind": "PersistentVolumeClaim", "name": "c"}));
+    let foreign = claim(json!({"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "c", "namespace": "m"}}));
+    assert_eq!((foreign.get("dataSource"), foreign.get("dataSourceRef")), (None, None));
+}
+
+#[test]
+fn a_volumes_phase_has_its_time() {
+    let old = created("", "persistentvolumes", json!({"metadata": {"name": "v"}, "spec": {}}));
+    let stamp = ["status", "lastPhaseTransitionTime"];
+    let same = updated("", "persistentvolumes", json!({"metadata": {"name": "v"}, "spec": {}, "status": {"phase": "Pending"}}), &old, "status");
+    assert_eq!(same.get(&stamp), old.get(&stamp));
+    let mut earlier = old.clone();
+    earlier.set(&stamp, "2020-01-01T00:00:00Z");
+    let moved = updated("", "persistentvolumes", json!({"metadata": {"name": "v"}, "spec": {}, "status": {"phase": "Bound"}}), &earlier, "status");
+    assert_eq!(moved.str(&stamp), "2026-01-01T01:00:00Z");
+}
+
+#[test]
+fn a_services_port_on_the_nodes_goes_by_its_name() {
+    let service = |kind: &str, ports: Value| json!({"spec": {"type": kind, "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"], "ports": ports}});
+    let old = created(
+        "",
+        "services",
+        service("NodePort", json!([{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}])),
+    );
+    let node_ports = |new: Value| {
+        let new = updated("", "services", new, &old, "");
+        new.list(&["spec", "ports"]).iter().map(|port| port.get("nodePort").cloned().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let renumbered = service("NodePort", json!([{"name": "a", "port": 90}, {"name": "c", "port": 81}]));
+    assert_eq!(node_ports(renumbered), [json!(30080), Value::Null]);
+    let swapped = service("NodePort", json!([{"name": "a", "port": 80, "nodePort": 30081}, {"name": "b", "port": 81}]));
+    assert_eq!(node_ports(swapped), [json!(30081), Value::Null]);
+    let inner = service("ClusterIP", json!([{"name": "a", "port": 80, "nodePort": 30080}]));
+    assert_eq!(node_ports(inner), [Value::Null]);
+    let chosen = service("ClusterIP", json!([{"name": "a", "port": 80, "nodePort": 30099}]));
+    assert_eq!(node_ports(chosen), [json!(30099)], "a port that the client names is refused later, not dropped");
+}
+
+#[test]
+fn a_service_that_becomes_a_name_lets_go_of_its_addresses() {
+    let spec =
+        json!({"type": "ClusterIP", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"});
+    let old = created("", "services", json!({"spec": spec}));
+    let mut named = spec;
+    named["type"] = json!("ExternalName");
+    named["externalName"] = json!("a.b");
+    let named = updated("", "services", json!({"spec": named}), &old, "");
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        assert_eq!(named.get(&["spec", field]), None, "{field}");
+    }
+}

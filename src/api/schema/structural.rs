@@ -1,0 +1,130 @@
+//! The schema of a custom resource, made of the structural schema in its definition.
+//!
+//! It says what is kept, defaulted, merged and owned. What values must be like is no part of it: see
+//! [`crate::resources::custom::rules`]. So a value of a wrong type decodes as it is, for validation to refuse.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::node::{Field, Kind, ListType, Node, Schema, Struct, StructRef};
+use crate::{
+    meta::GroupVersionKind,
+    resources::tree::{at, flag, is_empty, items, text},
+};
+
+const OBJECT_META: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// The schema of a kind whose objects `schema`, an OpenAPI v3 schema, describes.
+pub fn schema(gvk: GroupVersionKind, schema: &Value, preserve_unknown: bool) -> Schema {
+    let mut root = structure(schema, &gvk.kind, true);
+    root.preserve_unknown |= preserve_unknown;
+    Schema::new(gvk, Arc::new(root))
+}
+
+fn node(schema: &Value, name: &str) -> Node {
+    let mut made = Node::new(kind(schema, name));
+    if matches!(made.kind, Kind::Any) {
+        // Where nothing is known of objects, their fields are owned one by one.
+        made.atomic = !flag(schema, &["x-kubernetes-preserve-unknown-fields"]);
+    }
+    made.atomic |= text(schema, &["x-kubernetes-map-type"]) == "atomic";
+    made.list = match text(schema, &["x-kubernetes-list-type"]) {
+        "set" => ListType::Set,
+        "map" => ListType::Map(items(schema, &["x-kubernetes-list-map-keys"]).iter().filter_map(Value::as_str).map(Box::from).collect()),
+        _ => ListType::Atomic,
+    };
+    made.default = schema.get("default").filter(|default| !default.is_null()).cloned();
+    made.nullable = flag(schema, &["nullable"]);
+    made
+}
+
+fn kind(schema: &Value, name: &str) -> Kind {
+    let values = at(schema, &["additionalProperties"]);
+    let embedded = flag(schema, &["x-kubernetes-embedded-resource"]);
+    match text(schema, &["type"]) {
+        "object" if values.is_object() => Kind::Map(Box::new(node(values, name))),
+        "object" if values == &Value::Bool(true) => Kind::Map(Box::new(unknown())),
+        "object" if is_empty(schema, &["properties"]) && !embedded && flag(schema, &["x-kubernetes-preserve-unknown-fields"]) => Kind::Any,
+        "object" => Kind::Struct(StructRef::new(Arc::new(structure(schema, name, embedded)))),
+        "array" => Kind::List(Box::new(node(at(schema, &["items"]), name))),
+        // Scalars, and what is anything.
+        _ => Kind::Any,
+    }
+}
+
+/// A place of which nothing is known.
+pub(super) fn unknown() -> Node {
+    Node { atomic: false, ..Node::new(Kind::Any) }
+}
+
+fn structure(schema: &Value, name: &str, is_resource: bool) -> Struct {
+    let properties = at(schema, &["properties"]).as_object().into_iter().flatten();
+    let own = |name: &str| is_resource && matches!(name, "apiVersion" | "kind" | "metadata");
+    let mut fields: Vec<Field> = properties.filter(|(name, _)| !own(name)).map(|(name, schema)| field(name, node(schema, name))).collect();
+    if is_resource {
+        fields.push(field("apiVersion", Node::new(Kind::String)));
+        fields.push(field("kind", Node::new(Kind::String)));
+        fields.push(field("metadata", Node::new(Kind::Struct(StructRef::named(OBJECT_META)))));
+    }
+    let mut made = Struct::new(name, fields);
+    made.lenient = true;
+    made.preserve_unknown = flag(schema, &["x-kubernetes-preserve-unknown-fields"]);
+    made
+}
+
+fn field(name: &str, node: Node) -> Field {
+    Field { name: name.into(), node, required: false, pointer: true, omit_empty: true, numbers: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{meta::Object, schema::Format};
+
+    fn widget() -> Schema {
+        let spec = json!({"type": "object", "properties": {
+            "size": {"type": "integer", "default": 3},
+            "names": {"type": "array", "items": {"type": "string"}},
+            "extra": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "labels": {"type": "object", "additionalProperties": {"type": "object", "properties": {"a": {"type": "string", "default": "x"}}}},
+            "maybe": {"type": "string", "nullable": true, "default": "d"},
+        }});
+        let root = json!({"type": "object", "properties": {"spec": spec, "metadata": {"type": "object"}}});
+        schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false)
+    }
+
+    fn decoded(body: Value) -> (Object, Vec<String>) {
+        let schema = widget();
+        let decoded = schema.decode(body.to_string().as_bytes(), Format::Json).expect("decodes");
+        let mut object = decoded.object;
+        schema.apply_defaults(&mut object);
+        (object, decoded.problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn unknown_fields_go_and_defaults_come_down_to_the_values_of_maps() {
+        let (object, problems) = decoded(json!({"kind": "Widget", "metadata": {"name": "a", "bogus": 1}, "top": 1, "spec": {
+            "odd": {"a": 1}, "extra": {"a": null, "b": [{}]}, "labels": {"k": {"z": 1}}, "names": null, "maybe": null,
+        }}));
+        let want = json!({"kind": "Widget", "metadata": {"name": "a"}, "spec": {
+            "size": 3, "extra": {"a": null, "b": [{}]}, "labels": {"k": {"a": "x"}}, "maybe": null,
+        }});
+        assert_eq!(object.into_value(), want);
+        let unknown = ["metadata.bogus", "spec.labels.k.z", "spec.odd", "top"].map(|path| format!("unknown field {path:?}"));
+        let mut problems = problems;
+        problems.sort();
+        assert_eq!(problems, unknown);
+    }
+
+    #[test]
+    fn values_of_wrong_types_are_left_to_validation_but_metadata_is_typed() {
+        let odd = json!({"kind": "Widget", "spec": {"size": "three", "names": {"a": 1}, "labels": [null], "maybe": "d"}});
+        assert_eq!(decoded(odd.clone()).0.into_value(), odd);
+        let refused = widget().decode(br#"{"metadata": {"labels": {"a": 1}}}"#, Format::Json);
+        assert!(refused.is_err(), "{refused:?}");
+        assert!(widget().decode(br#"{"metadata": "x"}"#, Format::Json).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! Values that cannot work, refused before anything is made of them.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, bail, ensure};
+use ipnetwork::Ipv4Network;
+
+use super::Settings;
+
+/// The longest name of a network interface.
+const LONGEST_INTERFACE: usize = 15;
+
+/// Refuses combinations of which one would have no effect.
+pub fn combinations(settings: &Settings) -> Result<()> {
+    if settings.audit_log_path.is_none() {
+        let given = [
+            (settings.audit_policy_file.is_some(), "--audit-policy-file"),
+            (settings.audit_log_maxsize.is_some(), "--audit-log-maxsize"),
+            (settings.audit_log_maxbackup.is_some(), "--audit-log-maxbackup"),
+            (settings.audit_log_maxage.is_some(), "--audit-log-maxage"),
+        ];
+        if let Some((_, flag)) = given.into_iter().find(|(given, _)| *given) {
+            bail!("{flag} has no effect without --audit-log-path, the file to write to");
+        }
+    } else if settings.audit_policy_file.is_none() {
+        bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
+    }
+    if settings.container_runtime_endpoint.is_some() && settings.image_dir.is_some() {
+        bail!("--image-dir has no effect with --container-runtime-endpoint: a runtime that is named gets its images by itself");
+    }
+    Ok(())
+}
+
+/// Refuses numbers that mean nothing.
+pub fn numbers(settings: &Settings) -> Result<()> {
+    let given = [
+        ("--api-port", settings.api_port.map(u64::from)),
+        ("--kubelet-port", settings.kubelet_port.map(u64::from)),
+        ("--component-port", settings.component_port.map(u64::from)),
+        ("--node-heartbeat", settings.node_heartbeat),
+        ("--node-monitor-grace-period", settings.node_monitor_grace_period),
+        ("--certificate-validity", settings.certificate_validity),
+        ("--cluster-signing-duration", settings.cluster_signing_duration),
+    ];
+    match given.into_iter().find(|(_, number)| *number == Some(0)) {
+        Some((flag, _)) => bail!("{flag} cannot be 0"),
+        None => Ok(()),
+    }
+}
+
+/// The cgroup that holds a node's pods, as given but for slashes around it.
+pub fn cgroup_parent(given: &str) -> Result<String> {
+    let trimmed = given.trim_matches('/');
+    ensure!(!trimmed.is_empty(), "--cgroup-parent cannot be the root: pods would lie among everything else of the machine");
+    for part in trimmed.split('/') {
+        let odd = part.is_empty() || part == "." || part == ".." || part.bytes().any(|byte| byte.is_ascii_control() || byte.is_ascii_whitespace());
+        ensure!(!odd, "--cgroup-parent {given:?} is no path of a cgroup");
+        ensure!(!part.ends_with(".slice"), "--cgroup-parent {given:?} names a slice of systemd, but cgroups are made here without it: name another");
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A name that a network interface may have.
+pub fn bridge(given: &str) -> Result<()> {
+    let odd = given.is_empty() || given == "." || given == ".." || given.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:".contains(&byte));
+    ensure!(!odd, "--bridge {given:?} is no name of a network interface");
+    ensure!(given.len() <= LONGEST_INTERFACE, "--bridge {given} is too long: interfaces have names of at most {LONGEST_INTERFACE} bytes");
+    Ok(())
+}
+
+/// A DNS name in lower case, as nodes and domains have.
+pub fn dns_name(flag: &str, given: &str) -> Result<()> {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+    };
+    ensure!(given.len() <= 253 && given.split('.').all(label), "{flag} {given:?} is no DNS name: small letters, digits, hyphens and dots");
+    Ok(())
+}
+
+/// Services and pods have addresses of their own.
+pub fn ranges(services: Ipv4Network, pods: Ipv4Network) -> Result<()> {
+    ensure!(!services.overlaps(pods), "--service-cidr {services} and --pod-cidr {pods} overlap");
+    Ok(())
+}
+
+/// The DNS of a cluster that is served here is one of its Services.
+pub fn dns_service(services: Ipv4Network, dns: Ipv4Addr) -> Result<()> {
+    ensure!(services.contains(dns), "--cluster-dns {dns} is no address of --service-cidr {services}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_of_pods_cgroups_is_taken_as_given_or_refused() {
+        let taken = |given: &str| cgroup_parent(given).map_err(|error| error.to_string());
+        assert_eq!(taken("t2pods").as_deref(), Ok("t2pods"));
+        assert_eq!(taken("/a/kubepods/").as_deref(), Ok("a/kubepods"));
+        for odd in ["", "/", "a//b", "a/../b", "a b", "x.slice"] {
+            assert!(taken(odd).is_err(), "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_waits_for_another_is_refused_without_it() {
+        let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
+        assert!(refused(Settings { audit_log_maxage: Some(1), ..Settings::default() }).contains("--audit-log-maxage has no effect"));
+        assert!(refused(Settings { audit_log_path: Some("/a".into()), ..Settings::default() }).contains("--audit-policy-file"));
+        let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
+        assert!(refused(both).contains("--image-dir"));
+        assert!(numbers(&Settings { node_heartbeat: Some(0), ..Settings::default() }).is_err());
+        assert!(numbers(&Settings { node_heartbeat: Some(1), ..Settings::default() }).is_ok());
+    }
+
+    #[test]
+    fn names_and_ranges_that_cannot_work_are_refused() {
+        assert!(bridge("troupe0").is_ok());
+        for odd in ["", "..", "a/b", "a b", "averylongbridge0"] {
+            assert!(bridge(odd).is_err(), "{odd:?}");
+        }
+        assert!(dns_name("--node-name", "one.example").is_ok());
+        for odd in ["", "One", "-a", "a..b", "a_b", "a\nb"] {
+            assert!(dns_name("--node-name", odd).is_err(), "{odd:?}");
+        }
+        let range = |text: &str| text.parse::<Ipv4Network>().expect("a range");
+        assert!(ranges(range("10.96.0.0/16"), range("10.244.0.0/16")).is_ok());
+        assert!(ranges(range("10.96.0.0/16"), range("10.96.4.0/24")).is_err());
+        assert!(dns_service(range("10.96.0.0/16"), Ipv4Addr::new(10, 96, 0, 10)).is_ok());
+        assert!(dns_service(range("10.96.0.0/16"), Ipv4Addr::new(10, 97, 0, 10)).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! Messages as they come from the network.
+
+use hickory_proto::op::Message;
+
+const HEADER: usize = 12;
+/// The shortest question: the root's name, a type, a class.
+const QUESTION: usize = 5;
+/// The shortest record: besides these a time to live and the length of nothing.
+const RECORD: usize = 11;
+
+/// Reads a message. One that announces more than its bytes can hold is none: room would be made for all of it.
+pub fn decode(bytes: &[u8]) -> Option<Message> {
+    let count = |at: usize| Some(usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
+    let (questions, records) = (count(4)?, count(6)? + count(8)? + count(10)?);
+    if HEADER + questions * QUESTION + records * RECORD > bytes.len() {
+        return None;
+    }
+    Message::from_vec(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_announced_must_be_there() {
+        let query = |questions: u16, records: u16| {
+            let counts = [questions, 0, 0, records].map(u16::to_be_bytes).concat();
+            [&[0, 7, 1, 0][..], &counts, &[0, 0, 1, 0, 1]].concat()
+        };
+        assert!(decode(&query(1, 0)).is_some());
+        assert!(decode(&query(1, 1)).is_none());
+        assert!(decode(&query(u16::MAX, u16::MAX)).is_none());
+        assert!(decode(&query(1, 0)[..11]).is_none());
+    }
+}

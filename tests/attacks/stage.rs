@@ -1,0 +1,171 @@
+//! The cluster under attack: its daemon lives in a memory cgroup, and an attack is watched by a witness.
+
+use std::{
+    fs,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    caller::Caller,
+    cluster::Cluster,
+    memory_group::MemoryGroup,
+    witness::{self, Witness},
+};
+
+/// What the daemon may use, in bytes.
+pub const MEMORY: u64 = 1 << 30;
+
+/// A cluster whose daemon is held to [`MEMORY`].
+pub struct Stage {
+    // The cluster ends before its group is removed.
+    cluster: Cluster,
+    _memory: MemoryGroup,
+}
+
+impl Deref for Stage {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+/// The shared stage, for one test at a time.
+pub struct Turn {
+    stage: Arc<Stage>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Turn {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
+
+/// What an attack took.
+#[derive(Debug)]
+pub struct Toll {
+    /// How far the daemon's resident memory rose above what it was before, at its highest, in bytes.
+    pub memory: u64,
+    /// Processor time of the daemon.
+    pub processor: Duration,
+    /// How long the attack went on.
+    pub took: Duration,
+}
+
+/// Waits for a turn at the shared stage. Tests use namespaces of their own there, and leave nothing outside of them.
+pub fn shared() -> Turn {
+    static SHARED: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
+    static TURN: Mutex<()> = Mutex::new(());
+    // A failed test poisons nothing: the next one sees for itself whether the daemon lives.
+    let stage = {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let stage = Arc::new(Stage::up());
+            *shared = Arc::downgrade(&stage);
+            stage
+        })
+    };
+    Turn { stage, _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+impl Stage {
+    /// A stage of a test's own, for attacks that leave traces.
+    pub fn up() -> Self {
+        Stage::up_with(&[])
+    }
+
+    /// The same with further flags of `troupe up`.
+    pub fn up_with(flags: &[&str]) -> Self {
+        let mut cluster = Cluster::place();
+        let memory = MemoryGroup::with_limit(&format!("{}-daemon", cluster.namespace()), MEMORY);
+        cluster.hold_daemons_in(memory.processes());
+        cluster.start_with(flags);
+        Stage { cluster, _memory: memory }
+    }
+
+    /// A namespace with its service account, made for one test and deleted with it.
+    pub fn room(&self, name: &str) -> Room<'_> {
+        self.kubectl(&format!("create namespace {name}"));
+        self.eventually_has("serviceaccount/default", name);
+        Room { stage: self, name: name.to_owned() }
+    }
+
+    /// An account without any rights of its own, in a namespace.
+    pub fn stranger(&self, namespace: &str) -> Caller {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default/token");
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let reply = Caller::administrator(self).json("POST", &path, &request);
+        assert_eq!(reply.status, 201, "{reply:?}");
+        Caller::with_token(self, reply.json()["status"]["token"].as_str().expect("a token"))
+    }
+
+    /// Attacks while a witness looks on: afterwards the daemon is the same process, and the witness waited no longer than
+    /// [`witness::LIMIT`] for 99 of 100 requests.
+    pub fn attack<T>(&self, attack: impl FnOnce() -> T) -> (T, Toll) {
+        let pid = self.pid();
+        let witness = Witness::of(self);
+        let (result, toll) = self.toll_of(attack);
+        let p99 = witness.p99();
+        assert_eq!(self.living(), pid, "the daemon lives on");
+        assert!(p99 < witness::LIMIT, "the witness waited {p99:?}; the attack took {toll:?}");
+        (result, toll)
+    }
+
+    /// What some work costs the daemon.
+    pub fn toll_of<T>(&self, work: impl FnOnce() -> T) -> (T, Toll) {
+        let pid = self.pid();
+        let began = (memory(&pid, "VmRSS"), processor(&pid), Instant::now());
+        // 5 resets the mark of the highest resident size.
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the daemon lives");
+        let result = work();
+        let toll = Toll {
+            memory: memory(&pid, "VmHWM").saturating_sub(began.0),
+            processor: processor(&pid).saturating_sub(began.1),
+            took: began.2.elapsed(),
+        };
+        (result, toll)
+    }
+
+    /// The daemon's process id, if that process lives.
+    fn living(&self) -> String {
+        let pid = self.pid();
+        assert!(memory(&pid, "VmRSS") > 0, "the daemon is dead");
+        pid
+    }
+}
+
+/// A field of `/proc/PID/status`, in bytes; 0 for a process that is gone.
+fn memory(pid: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// User and system time that a process has used; zero for one that is gone.
+fn processor(pid: &str) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may have spaces; user and system time are fields 14 and 15, in hundredths of a second.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// A namespace that is deleted when dropped.
+pub struct Room<'a> {
+    stage: &'a Stage,
+    pub name: String,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        // What is left of it goes with the cluster.
+        let _ = self.stage.kubectl_output(&format!("delete namespace {} --wait=false", self.name));
+    }
+}
