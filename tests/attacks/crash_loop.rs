@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -25,7 +25,9 @@ spec:
 fn strike(cluster: &Cluster, signal: &str) {
     let pid = cluster.pid();
     crate::cluster::run("kill", &[signal, &pid]);
-    eventually("the daemon is gone", || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z ")));
+    // All its threads are: the lock on the pid file goes with the last of them.
+    let pid_file = cluster.path("run/troupe.pid");
+    eventually("the daemon is gone", || File::open(&pid_file).map_or(true, |file| file.try_lock_shared().is_ok()));
 }
 
 /// `troupe status`, whether it is well or not.

@@ -43,7 +43,8 @@ async fn child_that_writes_until_killed() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let full = std::env::var_os(DISK_FULL).is_some();
     let min_free = if full { 0 } else { EmbeddedOptions::default().min_free };
-    let store = Arc::new(EmbeddedStore::open_with(directory, EmbeddedOptions { min_free, ..EmbeddedOptions::default() }).expect("opens"));
+    let options = EmbeddedOptions { min_free, patience: Duration::ZERO, ..EmbeddedOptions::default() };
+    let store = Arc::new(EmbeddedStore::open_with(directory, options).expect("opens"));
     if std::env::var_os(DISK_FAILS).is_some() {
         fail_writes_behind(4 << 20);
     }

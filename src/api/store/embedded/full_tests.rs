@@ -77,7 +77,11 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 }
 
 fn open(disk: &SmallDisk, min_free: u64) -> EmbeddedStore {
-    EmbeddedStore::open_with(disk.store(), EmbeddedOptions { min_free, ..EmbeddedOptions::default() }).expect("opens")
+    open_with(disk, EmbeddedOptions { min_free, patience: Duration::ZERO, ..EmbeddedOptions::default() })
+}
+
+fn open_with(disk: &SmallDisk, options: EmbeddedOptions) -> EmbeddedStore {
+    EmbeddedStore::open_with(disk.store(), options).expect("opens")
 }
 
 /// Bytes that cannot be compressed.
@@ -212,6 +216,65 @@ fn housekeeping_that_finds_no_space_is_taken_up_again() {
             assert_all_there(&store, &acknowledged).await;
             drop(store);
             assert_all_there(&open(disk, 0), &acknowledged).await;
+        });
+    });
+}
+
+/// Writers that all go on while somebody fills the disk and makes room again a moment later.
+async fn write_through_a_full_disk(disk: &SmallDisk, store: &EmbeddedStore, left: u64) -> Vec<(Bytes, Revision)> {
+    let writers = (0..4).map(|writer| async move {
+        let mut acknowledged = Vec::new();
+        for n in 0..40 {
+            let key = key(writer * 1000 + n);
+            acknowledged.push((key.clone(), store.create(key, noise(), None).await.expect("it waits for room")));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        acknowledged
+    });
+    let filler = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        disk.fill(left);
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        disk.free();
+    };
+    let (parts, ()) = tokio::join!(futures::future::join_all(writers), filler);
+    parts.concat()
+}
+
+#[test]
+fn while_somebody_fills_the_disk_for_a_moment_writes_wait() {
+    for min_free in [0, 16 * MIB] {
+        for left in [0, MIB, 8 * MIB] {
+            SmallDisk::with(96, move |disk| {
+                run(|| async {
+                    let options = EmbeddedOptions { min_free, ..EmbeddedOptions::default() };
+                    let store = open_with(disk, options.clone());
+                    let acknowledged = write_through_a_full_disk(disk, &store, left).await;
+                    assert_all_there(&store, &acknowledged).await;
+                    let last = acknowledged.iter().map(|(_, revision)| *revision).max().expect("some");
+                    assert_eq!(store.current_revision().await.expect("reads"), last, "no write happened twice");
+                    drop(store);
+                    assert_all_there(&open_with(disk, options), &acknowledged).await;
+                });
+            });
+        }
+    }
+}
+
+#[test]
+fn on_a_disk_that_stays_full_nobody_is_kept_waiting() {
+    SmallDisk::with(96, |disk| {
+        run(|| async {
+            let patience = Duration::from_millis(500);
+            let store = open_with(disk, EmbeddedOptions { min_free: 16 * MIB, patience, ..EmbeddedOptions::default() });
+            disk.fill(MIB);
+            tokio::time::sleep(Duration::from_millis(150)).await; // longer than the space is believed
+            for (at_least, at_most) in [(400, 2000), (0, 200), (0, 200)] {
+                let begun = Instant::now();
+                assert!(matches!(store.create(key(1), "v".into(), None).await, Err(StoreError::NoSpace)));
+                let took = begun.elapsed().as_millis();
+                assert!((at_least..at_most).contains(&took), "{took} ms");
+            }
         });
     });
 }

@@ -14,6 +14,7 @@ mod record;
 mod restore;
 mod shared;
 mod space;
+mod waiting;
 mod watch;
 mod writer;
 
@@ -43,6 +44,7 @@ use self::{
     index::Found,
     shared::{Shared, SharedStore},
     space::SpaceMark,
+    waiting::Waiting,
     writer::{Ask, Request, Writer},
 };
 use super::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage};
@@ -60,11 +62,13 @@ pub struct EmbeddedOptions {
     pub retention: Duration,
     /// Bytes of newest events kept in memory for watches to resume from.
     pub history_bytes: usize,
+    /// How long after room ran out writes wait for it before they are refused.
+    pub patience: Duration,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        EmbeddedOptions { min_free: 64 << 20, retention: Duration::from_secs(300), history_bytes: 16 << 20 }
+        EmbeddedOptions { min_free: 64 << 20, retention: Duration::from_secs(300), history_bytes: 16 << 20, patience: Duration::from_secs(5) }
     }
 }
 
@@ -94,7 +98,7 @@ impl EmbeddedStore {
         let opened = open::open(path, options.history_bytes)?;
         let shared = Arc::new(Shared { state: RwLock::new(opened.state), files: RwLock::new(Some(opened.files)), lock: opened.lock });
         let space = SpaceMark::new(path.to_owned(), options.min_free);
-        let writer = Writer::new(shared.clone(), opened.expiries, opened.garbage, space, options.retention);
+        let writer = Writer::new(shared.clone(), opened.expiries, opened.garbage, space, Waiting::new(options.patience), options.retention);
         let (requests, queue) = thread_mpsc::channel();
         let spawned = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(&queue));
         let writer = spawned.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
@@ -106,7 +110,7 @@ impl EmbeddedStore {
         let permit = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(gone)?;
-        requests.send(Request { ask, reply, permit }).map_err(|_| gone())?;
+        requests.send(Request { ask, reply, _permit: permit }).map_err(|_| gone())?;
         answer.await.map_err(|_| StoreError::Unknown("the store's writer stopped".into()))?
     }
 

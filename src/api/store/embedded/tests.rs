@@ -99,7 +99,7 @@ async fn below_the_space_mark_only_deletions_write() {
     let store = EmbeddedStore::open_with(dir.path(), options()).expect("opens");
     let created = store.create("/registry/a".into(), "1".into(), None).await.expect("creates");
     drop(store);
-    let full = EmbeddedOptions { min_free: u64::MAX, ..EmbeddedOptions::default() };
+    let full = EmbeddedOptions { min_free: u64::MAX, patience: Duration::ZERO, ..EmbeddedOptions::default() };
     let store = EmbeddedStore::open_with(dir.path(), full).expect("opens");
     assert!(matches!(store.create("/registry/b".into(), "1".into(), None).await, Err(StoreError::NoSpace)));
     assert!(matches!(store.update("/registry/a".into(), "2".into(), created, None).await, Err(StoreError::NoSpace)));

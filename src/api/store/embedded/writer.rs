@@ -25,6 +25,7 @@ use super::{
     record::{Record, record_key},
     shared::{Shared, SharedStore},
     space::{Space, SpaceMark},
+    waiting::Waiting,
 };
 use crate::{
     meta::Revision,
@@ -39,12 +40,14 @@ const SWEEP: usize = 2048;
 const TICK: Duration = Duration::from_millis(500);
 /// How long a full disk is left alone before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// And how long while writes wait for room.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the writer is asked. The permit bounds how many requests wait.
 pub struct Request {
     pub ask: Ask,
     pub reply: oneshot::Sender<Result<Revision, StoreError>>,
-    pub permit: OwnedSemaphorePermit,
+    pub _permit: OwnedSemaphorePermit,
 }
 
 /// Kinds of requests.
@@ -52,6 +55,13 @@ pub enum Ask {
     Write(WriteOp),
     /// Answered with the compacted revision.
     Compact(Revision),
+}
+
+/// What became of a write.
+enum Outcome {
+    Settled(Result<Revision, StoreError>),
+    /// The disk was full in its midst: it has this revision if it happened.
+    Unsettled(Revision),
 }
 
 /// The state only the writer has.
@@ -65,6 +75,7 @@ pub struct Writer {
     space: SpaceMark,
     /// The disk was full: nothing is written until it has room, and not before this time.
     outage: Option<Instant>,
+    waiting: Waiting,
     /// A compaction that memory has made and the disk has not.
     forgotten: Option<Revision>,
     /// How long old versions stay before the store compacts itself.
@@ -74,20 +85,31 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(shared: SharedStore, expiries: Vec<(u64, Revision, Bytes)>, garbage: Vec<Revision>, space: SpaceMark, retention: Duration) -> Self {
+    pub fn new(
+        shared: SharedStore,
+        expiries: Vec<(u64, Revision, Bytes)>,
+        garbage: Vec<Revision>,
+        space: SpaceMark,
+        waiting: Waiting,
+        retention: Duration,
+    ) -> Self {
         let now = Instant::now();
         let mark = (now, shared.state.read().current);
         let wall = now_millis();
         let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
         let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
-        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, forgotten: None, retention, mark }
+        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, waiting, forgotten: None, retention, mark }
     }
 
     /// Serves requests until all senders are gone.
     pub fn run(mut self, requests: &Receiver<Request>) {
         let _guard = ExitOnPanic;
         loop {
-            let wait = if self.garbage.is_empty() || self.outage.is_some() { TICK } else { Duration::from_millis(1) };
+            let wait = match () {
+                () if !self.waiting.is_empty() => SHORT_PAUSE,
+                () if self.garbage.is_empty() || self.outage.is_some() => TICK,
+                () => Duration::from_millis(1),
+            };
             match requests.recv_timeout(wait) {
                 Ok(first) => {
                     let mut batch = vec![first];
@@ -103,10 +125,13 @@ impl Writer {
     /// One turn: expiry, writes and sweeping in one durable batch, then replies.
     fn serve(&mut self, batch: Vec<Request>) {
         let idle = batch.is_empty();
-        if self.may_write() {
-            self.serve_writes(batch);
+        let may_write = self.may_write();
+        let mut requests = self.waiting.take();
+        requests.extend(batch);
+        if may_write {
+            self.serve_writes(requests);
         } else {
-            self.refuse(batch);
+            self.refuse(requests);
         }
         if idle {
             let mut state = self.shared.state.write();
@@ -115,36 +140,44 @@ impl Writer {
         }
     }
 
-    /// Answers where nothing can be written.
-    fn refuse(&self, batch: Vec<Request>) {
+    /// Answers where nothing can be written, and lets wait what may still be.
+    fn refuse(&mut self, batch: Vec<Request>) {
+        let patient = self.waiting.is_patient(Instant::now());
+        if !patient {
+            self.waiting.give_up_unsettled();
+        }
         let state = self.shared.state.read();
         let mut commit = Commit::new(&state.index, state.current, now_millis(), Space::None);
         for request in batch {
-            let refusal = match request.ask {
-                Ask::Write(op) => commit.judge(op),
+            let refusal = match &request.ask {
+                Ask::Write(op) => commit.judge(op.clone()),
                 Ask::Compact(_) => Err(StoreError::NoSpace),
             };
-            // The caller may have gone.
-            let _ = request.reply.send(refusal);
+            if patient && matches!((&request.ask, &refusal), (Ask::Write(_), Err(StoreError::NoSpace))) {
+                self.waiting.push(request);
+            } else {
+                // The caller may have gone.
+                let _ = request.reply.send(refusal);
+            }
         }
     }
 
     fn serve_writes(&mut self, batch: Vec<Request>) {
-        let mut replies = Vec::with_capacity(batch.len());
+        let mut writes = Vec::with_capacity(batch.len());
         let mut ops = self.due();
         let expired = ops.len();
         let mut compactions = Vec::new();
         let mut compact = self.automatic_compaction();
         for request in batch {
-            match request.ask {
+            match &request.ask {
                 Ask::Write(op) => {
-                    ops.push(op);
-                    replies.push((request.reply, request.permit));
+                    ops.push(op.clone());
+                    writes.push(request);
                 }
-                Ask::Compact(revision) => match self.compactable(revision) {
+                Ask::Compact(revision) => match self.compactable(*revision) {
                     Ok(()) => {
-                        compact = compact.max(Some(revision));
-                        compactions.push((request.reply, revision));
+                        compact = compact.max(Some(*revision));
+                        compactions.push((request.reply, *revision));
                     }
                     // The caller may have gone.
                     Err(error) => drop(request.reply.send(Err(error))),
@@ -152,9 +185,23 @@ impl Writer {
             }
         }
         let mut outcomes = self.commit(ops, compact);
-        for (outcome, (reply, _permit)) in outcomes.split_off(expired).into_iter().zip(replies) {
+        let short = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Unsettled(_) | Outcome::Settled(Err(StoreError::NoSpace))));
+        let patient = short && self.waiting.is_patient(Instant::now());
+        for (outcome, request) in outcomes.split_off(expired).into_iter().zip(writes) {
+            let settled = match outcome {
+                Outcome::Unsettled(revision) if patient => {
+                    self.waiting.push_unsettled(request, revision);
+                    continue;
+                }
+                Outcome::Settled(Err(StoreError::NoSpace)) if patient => {
+                    self.waiting.push(request);
+                    continue;
+                }
+                Outcome::Unsettled(_) => Err(StoreError::Unknown("the disk was full".into())),
+                Outcome::Settled(settled) => settled,
+            };
             // The caller may have gone; the write stands all the same.
-            let _ = reply.send(outcome);
+            let _ = request.reply.send(settled);
         }
         for (reply, revision) in compactions {
             // As above. Memory has forgotten; the disk follows when it can.
@@ -165,20 +212,31 @@ impl Writer {
     /// Whether the disk has room, after an outage too.
     fn may_write(&mut self) -> bool {
         let now = Instant::now();
-        if self.space.look(now) == Space::None {
+        let space = self.space.look(now);
+        if space == Space::None {
             return false;
         }
-        let Some(again) = self.outage else { return true };
-        if now < again || !self.space.has_room() {
-            return false;
-        }
-        if self.reopen() {
+        if let Some(again) = self.outage {
+            if now < again || !self.space.has_room() {
+                return false;
+            }
+            if !self.reopen() {
+                self.outage = Some(self.next_try());
+                return false;
+            }
             tracing::info!("the store accepts writes again");
             self.outage = None;
-        } else {
-            self.outage = Some(now + PAUSE);
         }
-        self.outage.is_none()
+        if space == Space::Plenty {
+            self.waiting.end();
+        }
+        true
+    }
+
+    /// When a full disk is tried again.
+    fn next_try(&mut self) -> Instant {
+        let now = Instant::now();
+        now + if self.waiting.is_patient(now) { SHORT_PAUSE } else { PAUSE }
     }
 
     /// Opens the files again and shows what had become durable; `false` while the disk is too full for that.
@@ -191,6 +249,8 @@ impl Writer {
                     self.note_expiry(*revision, record, now, wall);
                 }
                 self.shared.state.write().take_found(found);
+                let current = self.shared.state.read().current;
+                self.waiting.settle(current);
                 true
             }
             Err(error) if error.is_full(&self.space) => {
@@ -209,7 +269,7 @@ impl Writer {
     }
 
     /// Makes the writes that succeed durable, then visible. One outcome for each write, in order.
-    fn commit(&mut self, ops: Vec<WriteOp>, compact: Option<Revision>) -> Vec<Result<Revision, StoreError>> {
+    fn commit(&mut self, ops: Vec<WriteOp>, compact: Option<Revision>) -> Vec<Outcome> {
         let (now, wall) = (Instant::now(), now_millis());
         let space = self.space.look(now);
         let state = self.shared.state.read();
@@ -238,7 +298,7 @@ impl Writer {
             self.note_expiry(*revision, record, now, wall);
         }
         publish(&self.shared, events);
-        outcomes
+        outcomes.into_iter().map(Outcome::Settled).collect()
     }
 
     /// Writes one durable batch; `None` where there is nothing to write.
@@ -263,15 +323,15 @@ impl Writer {
     }
 
     /// The disk was full in the middle of a batch: says what became of its writes.
-    fn interrupted(&mut self, outcomes: Vec<Result<Revision, StoreError>>) -> Vec<Result<Revision, StoreError>> {
-        self.outage = Some(Instant::now() + PAUSE);
+    fn interrupted(&mut self, outcomes: Vec<Result<Revision, StoreError>>) -> Vec<Outcome> {
+        self.outage = Some(self.next_try());
         let known = self.reopen();
         let current = self.shared.state.read().current;
         let settle = |outcome: Result<Revision, StoreError>| match outcome {
-            Ok(revision) if revision <= current => Ok(revision),
-            Ok(_) if known => Err(StoreError::NoSpace),
-            Ok(_) => Err(StoreError::Unknown("the disk was full".into())),
-            error => error,
+            Ok(revision) if revision <= current => Outcome::Settled(Ok(revision)),
+            Ok(_) if known => Outcome::Settled(Err(StoreError::NoSpace)),
+            Ok(revision) => Outcome::Unsettled(revision),
+            error => Outcome::Settled(error),
         };
         outcomes.into_iter().map(settle).collect()
     }
