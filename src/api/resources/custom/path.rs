@@ -40,10 +40,18 @@ const OPERATORS: [(&str, Operator); 6] = [
 
 /// Values that a path leads to at most: the first one counts.
 const MOST_FOUND: usize = 256;
+/// Values that are looked at on the way, those in filters too: what a path of so many steps cannot find it does not find.
+const MOST_VISITED: usize = 4096;
+/// Filters within filters.
+const MOST_NESTED: usize = 8;
 
 impl Path {
-    /// Reads a path that begins with a dot or a bracket; `None` where it is none.
+    /// Reads a path that begins with a dot or a bracket; `None` where it is none, or has filters within more than eight others.
     pub fn parse(text: &str) -> Option<Path> {
+        Path::nested(text, MOST_NESTED)
+    }
+
+    fn nested(text: &str, nesting: usize) -> Option<Path> {
         let (mut steps, mut rest) = (Vec::new(), text.trim());
         while !rest.is_empty() {
             if let Some(below) = rest.strip_prefix("..") {
@@ -57,7 +65,7 @@ impl Path {
                 rest = if below.is_empty() || below.starts_with('[') { below } else { field(below, &mut steps)? };
             } else {
                 let end = closing(rest)?;
-                steps.push(bracket(&rest[1..end])?);
+                steps.push(bracket(&rest[1..end], nesting)?);
                 rest = &rest[end + 1..];
             }
         }
@@ -72,25 +80,41 @@ impl Path {
 
     /// The first value that the path leads to.
     pub fn first<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.find(value).into_iter().next()
+        self.first_within(value, &mut Budget(MOST_VISITED))
     }
 
-    fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
-        self.0.iter().fold(vec![value], |found, step| {
+    fn first_within<'a>(&self, value: &'a Value, budget: &mut Budget) -> Option<&'a Value> {
+        let mut found = vec![value];
+        for step in &self.0 {
             let mut next = Vec::new();
             for value in found {
-                step.follow(value, &mut next);
+                step.follow(value, &mut next, budget);
                 if next.len() >= MOST_FOUND {
                     break;
                 }
             }
-            next
-        })
+            found = next;
+        }
+        found.into_iter().next()
+    }
+}
+
+/// How many more values may be looked at.
+struct Budget(usize);
+
+impl Budget {
+    fn take(&mut self) -> bool {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
     }
 }
 
 impl Step {
-    fn follow<'a>(&self, value: &'a Value, next: &mut Vec<&'a Value>) {
+    fn follow<'a>(&self, value: &'a Value, next: &mut Vec<&'a Value>, budget: &mut Budget) {
+        if !budget.take() {
+            return;
+        }
         match self {
             Step::Field(name) => next.extend(value.get(&**name)),
             Step::Index(index) => {
@@ -98,14 +122,24 @@ impl Step {
                 let at = usize::try_from(*index).ok().or_else(|| list.len().checked_sub(usize::try_from(index.unsigned_abs()).ok()?));
                 next.extend(at.and_then(|at| list.get(at)));
             }
-            Step::All => each(value).for_each(|inner| next.push(inner)),
+            Step::All => next.extend(each(value).take(MOST_FOUND)),
             Step::Descend => {
                 if next.len() < MOST_FOUND {
                     next.push(value);
-                    each(value).for_each(|inner| self.follow(inner, next));
+                    each(value).for_each(|inner| self.follow(inner, next, budget));
                 }
             }
-            Step::Filter { path, condition } => next.extend(each(value).filter(|inner| holds(inner, path, condition.as_ref()))),
+            Step::Filter { path, condition } => {
+                let mut inner = each(value);
+                while next.len() < MOST_FOUND
+                    && budget.take()
+                    && let Some(inner) = inner.next()
+                {
+                    if holds(inner, path, condition.as_ref(), budget) {
+                        next.push(inner);
+                    }
+                }
+            }
         }
     }
 }
@@ -118,8 +152,8 @@ fn each(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-fn holds(value: &Value, path: &Path, condition: Option<&(Operator, Value)>) -> bool {
-    let Some(found) = path.first(value) else { return false };
+fn holds(value: &Value, path: &Path, condition: Option<&(Operator, Value)>, budget: &mut Budget) -> bool {
+    let Some(found) = path.first_within(value, budget) else { return false };
     let Some((operator, wanted)) = condition else { return true };
     let order = match (found, wanted) {
         (Value::Number(left), Value::Number(right)) => left.as_f64().partial_cmp(&right.as_f64()),
@@ -176,7 +210,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket(inner: &str) -> Option<Step> {
+fn bracket(inner: &str, nesting: usize) -> Option<Step> {
     let inner = inner.trim();
     if inner == "*" {
         return Some(Step::All);
@@ -185,14 +219,14 @@ fn bracket(inner: &str) -> Option<Step> {
         return Some(Step::Field(name.into()));
     }
     if let Some(condition) = inner.strip_prefix("?(").and_then(|rest| rest.strip_suffix(')')) {
-        return filter(condition);
+        return filter(condition, nesting.checked_sub(1)?);
     }
     inner.parse().ok().map(Step::Index)
 }
 
-fn filter(condition: &str) -> Option<Step> {
+fn filter(condition: &str, nesting: usize) -> Option<Step> {
     let found = OPERATORS.iter().filter_map(|(text, operator)| Some((condition.find(text)?, *text, *operator))).min_by_key(|(at, ..)| *at);
-    let path = |text: &str| Path::parse(text.trim().strip_prefix('@')?);
+    let path = |text: &str| Path::nested(text.trim().strip_prefix('@')?, nesting);
     let Some((at, text, operator)) = found else { return Some(Step::Filter { path: path(condition)?, condition: None }) };
     let wanted = condition[at + text.len()..].trim();
     let wanted = match quoted(wanted) {
@@ -237,5 +271,21 @@ mod tests {
         for broken in [".spec[", "spec]", ".a[?(x)]", ".a[b]"] {
             assert_eq!(Path::parse(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn filters_within_filters_end_and_cost_little() {
+        let nested = |inner: &str, depth: usize, end: &str| format!(".a{}{end}{}", inner.repeat(depth), ")]".repeat(depth));
+        assert!(Path::parse(&nested("[?(@", MOST_NESTED, ".b")).is_some());
+        assert_eq!(Path::parse(&nested("[?(@", 10_000, ".b")), None);
+        let deep = (0..80).fold(json!(1), |inner, _| json!({"a": inner}));
+        let path = Path::parse(&nested("..[?(@", MOST_NESTED, "..q")).expect("a path");
+        let begun = std::time::Instant::now();
+        assert_eq!(path.first(&deep), None);
+        assert!(begun.elapsed().as_millis() < 100, "{:?}", begun.elapsed());
+        let wide = json!({"a": vec![json!({"b": 1}); 100_000]});
+        let mut budget = Budget(MOST_VISITED);
+        assert_eq!(Path::parse(".a[?(@.b==2)].b").expect("a path").first_within(&wide, &mut budget), None);
+        assert_eq!(budget.0, 0);
     }
 }
