@@ -102,6 +102,8 @@ fn is_printed_and_explained(cluster: &Cluster) {
     assert_eq!(kubectl(cluster, "get ovens --field-selector spec.fuel=wood -o name").trim(), "oven.bakery.example.com/stone");
     let explained = cluster.kubectl("explain oven.spec.degrees");
     assert!(explained.contains("<integer>") && explained.contains("How hot it gets inside."), "{explained}");
+    let explained = cluster.kubectl("explain oven");
+    assert!(explained.contains("APIVersion defines the versioned schema"), "{explained}");
     assert!(cluster.kubectl("api-resources --api-group=bakery.example.com").contains("ov "));
     assert!(cluster.kubectl("get --raw /openapi/v2").contains("com.example.bakery.v1.Oven"));
 }

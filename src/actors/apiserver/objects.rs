@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use troupe_api::{
     http::protobuf,
-    meta::{GroupVersion, GroupVersionKind, Object},
+    meta::{GroupVersion, GroupVersionKind, Object, limits::MAX_STORED},
     patch::ownership,
     resources::{Resource, SchemaSource},
     schema::{Format, Schema, strict},
@@ -77,10 +77,13 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
 /// Brings a decoded object into the form it is stored in: the storage version with all defaults.
 pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
     let resource = &target.resource;
-    schema(target)?.apply_defaults(object);
+    let mut whole = schema(target)?.apply_defaults(object);
     if let Some((served, stored)) = differing_forms(target) {
         resource.strategy.convert(object, &served, &stored);
-        stored_schema(resource)?.apply_defaults(object);
+        whole &= stored_schema(resource)?.apply_defaults(object);
+    }
+    if !whole {
+        return Err(Status::too_large(format!("limit is {MAX_STORED}")));
     }
     object.set_gvk(&resource.storage_gvk());
     resource.strategy.default_object(object);

@@ -12,6 +12,9 @@ pub const MAX_DEPTH: usize = 100;
 /// audit events wrap objects a few times.
 pub const MAX_STORED_DEPTH: usize = 116;
 
+/// The bytes of a stored object at most. etcd takes requests of 1.5 MiB, key and envelope included.
+pub const MAX_STORED: usize = (3 << 19) - 1024;
+
 /// What every document may cost as a tree, whatever its size.
 const ALWAYS: usize = 64 << 10;
 /// What it may cost for each byte as long as it is short. Go's decoder has no such limit, so usual documents must never meet

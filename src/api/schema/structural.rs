@@ -127,4 +127,16 @@ mod tests {
         assert!(refused.is_err(), "{refused:?}");
         assert!(widget().decode(br#"{"metadata": "x"}"#, Format::Json).is_err());
     }
+    #[test]
+    fn defaults_take_no_more_than_an_object_may() {
+        let items = json!({"type": "object", "properties": {"d": {"type": "string", "default": "x".repeat(10_000)}}});
+        let root = json!({"type": "object", "properties": {"l": {"type": "array", "items": items}}});
+        let schema = schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false);
+        for (count, whole) in [(100, true), (300, false)] {
+            let body = json!({"kind": "Widget", "l": vec![json!({}); count]});
+            let mut object = schema.decode(body.to_string().as_bytes(), Format::Json).expect("decodes").object;
+            assert_eq!(schema.apply_defaults(&mut object), whole);
+            assert!(object.into_value().to_string().len() < 3 << 20);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use troupe_api::{
     meta::{
         Cause, Object, ObjectKey, Revision,
-        limits::{Excess, MAX_STORED_DEPTH, is_deeper},
+        limits::{Excess, MAX_STORED, MAX_STORED_DEPTH, is_deeper},
     },
     resources::Resource,
     status::Status,
@@ -21,9 +21,6 @@ use crate::apiserver::{
     cache::{Announce, Route, Withdraw},
     core::{Core, store_status},
 };
-
-/// The largest object, whatever the store: what etcd takes in one request, less what is around it.
-const MAX_STORED: usize = (3 << 19) - 1024;
 
 /// How long a reply waits for the cache; the write itself is durable by then.
 const WAIT_APPLIED: Duration = Duration::from_secs(10);

@@ -53,6 +53,8 @@ struct Junctors {
 pub const MOST_STEPS: usize = 5_000_000;
 /// Errors that are told of one object.
 const MOST_ERRORS: usize = 200;
+/// Bytes of all errors that a check makes, also of those that are not told in the end.
+const MOST_TEXT: usize = 4 << 20;
 
 impl Rules {
     /// Everything that is wrong with an object.

@@ -65,6 +65,7 @@ fn formed(schema: &CustomSchema, object: &mut Object) {
     if let Ok(decoded) = schema.normalise(object.clone()) {
         *object = decoded.object;
     }
+    // What was stored before its defaults became that large is shown without the last of them.
     schema.apply_defaults(object);
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::META_V1;
+use super::{META_V1, descriptions::of_every_object};
 use crate::{
     meta::GroupVersionKind,
     resources::{
@@ -28,17 +28,17 @@ pub fn definitions(row: &Resource, version: &str) -> Vec<(String, Value)> {
     let items = json!({
         "type": "object", "description": format!("{} is a list of {}", list.kind, kind.kind), "required": ["items"],
         "properties": {
-            "apiVersion": {"type": "string", "description": API_VERSION}, "kind": {"type": "string", "description": KIND},
-            "metadata": {"allOf": [{"$ref": format!("#/components/schemas/io.k8s.{META_V1}ListMeta")}], "description": "Metadata of the list."},
-            "items": {"type": "array", "items": {"$ref": reference(&kind)}, "description": format!("The {} of the list.", row.plural)},
+            "apiVersion": {"type": "string", "description": of_every_object("apiVersion")},
+            "kind": {"type": "string", "description": of_every_object("kind")},
+            "metadata": {"allOf": [{"$ref": format!("#/components/schemas/io.k8s.{META_V1}ListMeta")}], "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds")},
+            "items": {"type": "array", "items": {"$ref": reference(&kind)}, "description": format!("List of {}. More info: {CONVENTIONS}", row.plural)},
         },
         KINDS: [gvk(&list)],
     });
     vec![(name(&kind), object(defined.source(), &kind)), (name(&list), items)]
 }
 
-const API_VERSION: &str = "The version of the schema that this representation of the object has.";
-const KIND: &str = "The kind of the object, in CamelCase.";
+const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
 
 /// Where a document has a kind's definition.
 pub fn reference(kind: &GroupVersionKind) -> String {
@@ -60,10 +60,10 @@ fn object(mut schema: Value, kind: &GroupVersionKind) -> Value {
     if !at(&schema, &["properties"]).is_object() {
         schema["properties"] = json!({});
     }
-    schema["properties"]["apiVersion"] = json!({"type": "string", "description": API_VERSION});
-    schema["properties"]["kind"] = json!({"type": "string", "description": KIND});
+    schema["properties"]["apiVersion"] = json!({"type": "string", "description": of_every_object("apiVersion")});
+    schema["properties"]["kind"] = json!({"type": "string", "description": of_every_object("kind")});
     let metadata = format!("#/components/schemas/io.k8s.{META_V1}ObjectMeta");
-    schema["properties"]["metadata"] = json!({"allOf": [{"$ref": metadata}], "description": "Standard object's metadata."});
+    schema["properties"]["metadata"] = json!({"allOf": [{"$ref": metadata}], "description": of_every_object("metadata")});
     schema[KINDS] = json!([gvk(kind)]);
     schema
 }

@@ -1,6 +1,6 @@
 //! Descriptions of definitions and fields, from the schemas that k8s-openapi's types carry.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use k8s_openapi::{
     api, apiextensions_apiserver::pkg::apis::apiextensions, apimachinery::pkg::apis::meta, kube_aggregator::pkg::apis::apiregistration,
@@ -33,6 +33,16 @@ impl Descriptions {
     pub fn get(&self, full_name: &str) -> Option<&Documented> {
         self.definitions.get(full_name)
     }
+}
+
+/// The text of a field that every object has: `apiVersion`, `kind`, `metadata`.
+pub fn of_every_object(field: &str) -> &'static str {
+    static EVERY: LazyLock<Option<Documented>> = LazyLock::new(|| {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        root::<api::core::v1::ConfigMap>(&mut generator);
+        generator.take_definitions(false).get("io.k8s.api.core.v1.ConfigMap").map(documented)
+    });
+    EVERY.as_ref().and_then(|documented| documented.fields.get(field)).map_or("", String::as_str)
 }
 
 fn documented(schema: &Value) -> Documented {

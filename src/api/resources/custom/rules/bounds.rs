@@ -11,10 +11,15 @@ use crate::{
     status::{FieldError, FieldErrorKind},
 };
 
+/// The bytes of choices that an error tells.
+const MOST_SHOWN: usize = 8 << 10;
+
 /// What a value is compared with.
 #[derive(Debug)]
 pub(super) struct Bounds {
     choices: Box<[Value]>,
+    /// The choices as errors tell them, not all where they are many.
+    shown: Box<str>,
     pub pattern: Option<Pattern>,
     format: Option<(Box<str>, Format)>,
     /// `int32` says how large an integer may be.
@@ -35,6 +40,7 @@ impl Bounds {
         let format = text(schema, &["format"]);
         let made = Bounds {
             choices: items(schema, &["enum"]).into(),
+            shown: shown(items(schema, &["enum"])),
             pattern: Some(text(schema, &["pattern"])).filter(|pattern| !pattern.is_empty()).map(|pattern| Pattern::new(pattern, kept)),
             format: formats::format(format).filter(|_| matches!(text(schema, &["type"]), "" | "string")).map(|check| (format.into(), check)),
             is_int32: format == "int32" && text(schema, &["type"]) == "integer",
@@ -69,8 +75,7 @@ impl Bounds {
     /// What is wrong with a value.
     pub fn check(&self, path: &str, value: &Value, errors: &mut Vec<FieldError>) {
         if !self.choices.is_empty() && !self.choices.iter().any(|choice| is_same(choice, value)) {
-            let shown: Vec<String> = self.choices.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned)).collect();
-            errors.push(FieldError::not_supported(path, value.clone(), &shown.iter().map(String::as_str).collect::<Vec<_>>()));
+            errors.push(FieldError { kind: FieldErrorKind::NotSupported, ..FieldError::invalid(path, value.clone(), &*self.shown) });
         }
         match value {
             Value::Number(number) => self.number(path, number, errors),
@@ -138,6 +143,22 @@ impl Bounds {
             errors.push(FieldError::invalid(path, shown, format!("{path} in body should have at least {least} {what}")));
         }
     }
+}
+
+/// `supported values: "a", "b"`
+fn shown(choices: &[Value]) -> Box<str> {
+    let mut text = "supported values: ".to_owned();
+    for (index, choice) in choices.iter().enumerate() {
+        let choice = format!("{:?}", choice.as_str().map_or_else(|| choice.to_string(), str::to_owned));
+        let comma = if index > 0 { ", " } else { "" };
+        if text.len() + choice.len() > MOST_SHOWN {
+            text.push_str(&format!("{comma}... ({} more)", choices.len() - index));
+            break;
+        }
+        text.push_str(comma);
+        text.push_str(&choice);
+    }
+    text.into()
 }
 
 fn compare(left: &Number, right: &Number) -> Option<std::cmp::Ordering> {

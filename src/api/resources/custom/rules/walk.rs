@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Junctors, MOST_ERRORS, MOST_STEPS, Rules, type_name};
+use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, type_name};
 use crate::{
     resources::{custom::lists, validation::names},
     status::{FieldError, FieldErrorKind},
@@ -10,10 +10,12 @@ use crate::{
 
 /// Everything that is wrong with a value that stands at `path`.
 pub(super) fn check(rules: &Rules, value: &Value, path: String) -> Vec<FieldError> {
-    let mut walk = Walk { path, steps: MOST_STEPS };
+    let mut walk = Walk { path, steps: MOST_STEPS, text: MOST_TEXT };
     let mut errors = Vec::new();
     walk.value(rules, value, &mut errors);
-    if walk.steps == 0 {
+    if walk.text == 0 {
+        errors.insert(0, FieldError::invalid("<nil>", "", "more is wrong than can be told"));
+    } else if walk.steps == 0 {
         return vec![FieldError::invalid("<nil>", "", format!("validation takes more than {MOST_STEPS} steps"))];
     }
     errors.truncate(MOST_ERRORS);
@@ -23,27 +25,22 @@ pub(super) fn check(rules: &Rules, value: &Value, path: String) -> Vec<FieldErro
 struct Walk {
     path: String,
     steps: usize,
+    /// Bytes that may still be said of what is wrong, also within alternatives of which another one may hold.
+    text: usize,
 }
 
 impl Walk {
     fn value(&mut self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) {
         let cost = 1 + rules.bounds.as_ref().map_or(0, |bounds| bounds.cost(value));
         self.steps = self.steps.saturating_sub(cost);
-        if self.steps == 0 || errors.len() > MOST_ERRORS {
+        if self.steps == 0 || self.text == 0 || errors.len() > MOST_ERRORS {
             return;
         }
-        if value.is_null() {
-            if !rules.nullable && rules.types != super::Types::default() {
-                errors.push(self.wrong_type(&rules.types.text(), value));
-            }
+        let known = errors.len();
+        let is_right = self.itself(rules, value, errors);
+        self.take_text(&errors[known..]);
+        if !is_right {
             return;
-        }
-        if !self.is_of_type(rules, value) {
-            errors.push(self.wrong_type(&rules.types.text(), value));
-            return;
-        }
-        if let Some(bounds) = &rules.bounds {
-            bounds.check(&self.path, value, errors);
         }
         match value {
             Value::Object(_) => self.object(rules, value, errors),
@@ -53,6 +50,22 @@ impl Walk {
         if let Some(junctors) = &rules.junctors {
             self.junctors(junctors, value, errors);
         }
+    }
+
+    /// What is wrong with the value itself; whether it is of the right type, so that what is within matters.
+    fn itself(&self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) -> bool {
+        let is_allowed = if value.is_null() { rules.nullable || rules.types == super::Types::default() } else { self.is_of_type(rules, value) };
+        if !is_allowed {
+            errors.push(self.wrong_type(&rules.types.text(), value));
+        } else if let Some(bounds) = rules.bounds.as_ref().filter(|_| !value.is_null()) {
+            bounds.check(&self.path, value, errors);
+        }
+        is_allowed && !value.is_null()
+    }
+
+    fn take_text(&mut self, errors: &[FieldError]) {
+        let said = |error: &FieldError| error.field.len() + error.detail.len() + error.value.as_ref().map_or(0, String::len);
+        self.text = self.text.saturating_sub(errors.iter().map(said).sum());
     }
 
     fn is_of_type(&self, rules: &Rules, value: &Value) -> bool {
@@ -81,15 +94,19 @@ impl Walk {
                 self.path.truncate(mark);
             }
         }
+        let known = errors.len();
         for name in rules.required.iter().filter(|name| value.get(&***name).is_none()) {
             let mark = self.enter(name);
             errors.push(FieldError::required(self.path.as_str(), ""));
             self.path.truncate(mark);
         }
+        self.take_text(&errors[known..]);
     }
 
     fn list(&mut self, rules: &Rules, entries: &[Value], errors: &mut Vec<FieldError>) {
+        let known = errors.len();
         lists::check(&rules.list, &self.path, entries, errors);
+        self.take_text(&errors[known..]);
         let Some(items) = &rules.items else { return };
         for (index, entry) in entries.iter().enumerate() {
             let mark = self.path.len();
@@ -147,7 +164,8 @@ impl Walk {
         }
         if failed > 0 {
             let none = if failed == junctors.all.len() { ". None validated" } else { "" };
-            errors.insert(before, self.fault(&format!("must validate all the schemas (allOf){none}")));
+            let fault = self.fault(&format!("must validate all the schemas (allOf){none}"));
+            errors.insert(before, fault);
         }
         if let Some(not) = &junctors.not {
             let mut inner = Vec::new();
@@ -176,8 +194,10 @@ impl Walk {
         failures
     }
 
-    fn fault(&self, what: &str) -> FieldError {
-        FieldError::invalid("<nil>", "", format!("{:?} {what}", self.path))
+    fn fault(&mut self, what: &str) -> FieldError {
+        let fault = FieldError::invalid("<nil>", "", format!("{:?} {what}", self.path));
+        self.take_text(std::slice::from_ref(&fault));
+        fault
     }
 
     /// Extends the path by a field; returns the length to cut back to.
