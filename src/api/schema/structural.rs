@@ -133,7 +133,7 @@ mod tests {
         let root = json!({"type": "object", "properties": {"l": {"type": "array", "items": items}}});
         let schema = schema(GroupVersionKind::new("example.com", "v1", "Widget"), &root, false);
         for (count, whole) in [(100, true), (300, false)] {
-            let body = json!({"kind": "Widget", "l": vec![json!({}); count]});
+            let body = json!({"kind": "Widget", "l": vec![json!({}); count], "unknown": "x".repeat(100_000)});
             let mut object = schema.decode(body.to_string().as_bytes(), Format::Json).expect("decodes").object;
             assert_eq!(schema.apply_defaults(&mut object), whole);
             assert!(object.into_value().to_string().len() < 3 << 20);
