@@ -177,7 +177,11 @@ impl ResourceCache {
     /// Keeps `snapshot` for the next pages of a list that began at `revision`.
     pub fn pin(&self, revision: Revision, snapshot: Arc<Snapshot>, now: Instant) {
         let mut pinned = self.pinned.lock();
-        pinned.retain(|(since, at, _)| now.saturating_duration_since(*since) < PIN_FOR && *at != revision);
+        pinned.retain(|(since, ..)| now.saturating_duration_since(*since) < PIN_FOR);
+        // Whoever asks for its pages does not make it last longer.
+        if pinned.iter().any(|(_, at, _)| *at == revision) {
+            return;
+        }
         if pinned.len() >= MAX_PINNED {
             pinned.pop_front();
         }

@@ -8,7 +8,7 @@ pub mod definition;
 mod formats;
 mod lists;
 mod path;
-mod pattern;
+pub(in crate::resources) mod pattern;
 pub mod rules;
 mod strategy;
 
@@ -63,11 +63,11 @@ impl CustomSchema {
     }
 
     /// How much work a document of so many bytes is, in bytes of a built-in object: the schema may have to be made, and may compare every
-    /// value with many others.
+    /// value with many others or try patterns of many states on it.
     pub fn work(&self, document: usize) -> usize {
         match self.made.get() {
-            None => self.source.len() + document,
-            Some(made) => document.saturating_mul(1 + made.rules.alternatives() / 8),
+            None => usize::MAX,
+            Some(made) => document.saturating_mul(1 + made.rules.alternatives() / 8 + made.rules.heaviest_pattern() / 8),
         }
     }
 

@@ -6,6 +6,10 @@ use std::sync::{
 };
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::{
+    ParserBuilder,
+    hir::{Class, Hir, HirKind},
+};
 
 /// Bytes that a compiled pattern may have; nearly all have a hundredth of that.
 const LARGEST: usize = 2 << 20;
@@ -14,20 +18,38 @@ const SHORT: usize = 512;
 /// Compiled patterns that a schema keeps; others are compiled whenever they are needed.
 const MOST_KEPT: usize = 64;
 
-/// Counts the compiled patterns that a schema keeps.
-pub(super) type Kept = Arc<AtomicUsize>;
+/// What the patterns of a schema share.
+#[derive(Debug, Default)]
+pub(super) struct Patterns {
+    /// Compiled patterns that are kept.
+    kept: AtomicUsize,
+    heaviest: AtomicUsize,
+}
+
+pub(super) type Kept = Arc<Patterns>;
+
+impl Patterns {
+    /// The largest [`Pattern::weight`].
+    pub fn heaviest(&self) -> usize {
+        self.heaviest.load(Ordering::Relaxed)
+    }
+}
 
 /// One pattern.
 #[derive(Debug)]
 pub(super) struct Pattern {
     pub text: Box<str>,
+    /// The states of its automaton, about: what one byte of a text may have to be tried against.
+    pub weight: usize,
     kept: Kept,
     compiled: OnceLock<Option<Regex>>,
 }
 
 impl Pattern {
     pub fn new(text: &str, kept: &Kept) -> Self {
-        Pattern { text: text.into(), kept: kept.clone(), compiled: OnceLock::new() }
+        let weight = weight(text);
+        kept.heaviest.fetch_max(weight, Ordering::Relaxed);
+        Pattern { text: text.into(), weight, kept: kept.clone(), compiled: OnceLock::new() }
     }
 
     /// Whether a text matches somewhere; `None` for a pattern that is too large to be tried.
@@ -35,7 +57,7 @@ impl Pattern {
         if let Some(compiled) = self.compiled.get() {
             return compiled.as_ref().map(|regex| regex.is_match(text));
         }
-        if self.text.len() > SHORT || self.kept.fetch_add(1, Ordering::Relaxed) >= MOST_KEPT {
+        if self.text.len() > SHORT || self.kept.kept.fetch_add(1, Ordering::Relaxed) >= MOST_KEPT {
             return compile(&self.text).map(|regex| regex.is_match(text));
         }
         self.compiled.get_or_init(|| compile(&self.text)).as_ref().map(|regex| regex.is_match(text))
@@ -51,6 +73,27 @@ fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(&translated(pattern)).size_limit(LARGEST).dfa_size_limit(LARGEST).octal(true).build().ok()
 }
 
+/// The states that a pattern takes, about; those of one that is none do not matter.
+fn weight(pattern: &str) -> usize {
+    ParserBuilder::new().octal(true).build().parse(&translated(pattern)).map_or(0, |parsed| states(&parsed))
+}
+
+fn states(parsed: &Hir) -> usize {
+    match parsed.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(Class::Bytes(_)) => 1,
+        // A range is encoded in a few sequences of bytes.
+        HirKind::Class(Class::Unicode(class)) => 1 + if parsed.properties().is_utf8() && class.is_ascii() { 0 } else { 2 * class.ranges().len() },
+        HirKind::Repetition(repeated) => {
+            let times = repeated.max.unwrap_or(repeated.min + 1).max(1);
+            states(&repeated.sub).saturating_mul(times as usize).saturating_add(1)
+        }
+        HirKind::Capture(capture) => states(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(states).fold(1, usize::saturating_add),
+    }
+}
+
 /// Go's classes are of ASCII, an opening bracket or brace may stand for itself, and there are no operations on classes.
 fn translated(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
@@ -60,8 +103,8 @@ fn translated(pattern: &str) -> String {
         let mut taken = first.len_utf8();
         match first {
             '\\' => taken = escape(rest, in_class, &mut out),
-            '[' if in_class && rest.starts_with("[:") && rest.contains(":]") => {
-                taken = rest.find(":]").map_or(taken, |end| end + 2);
+            '[' if in_class && rest.starts_with("[:") && near(rest, ":]").is_some() => {
+                taken = near(rest, ":]").map_or(taken, |end| end + 2);
                 out.push_str(&rest[..taken]);
             }
             '[' if in_class => out.push_str("\\["),
@@ -116,9 +159,15 @@ fn escape(rest: &str, in_class: bool, out: &mut String) -> usize {
     length
 }
 
+/// Where `end` begins, if that is soon: what is not closed must not be searched again and again.
+pub(in crate::resources) fn near(text: &str, end: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    bytes[..bytes.len().min(32)].windows(end.len()).position(|window| window == end.as_bytes())
+}
+
 /// Whether a brace begins a repetition: `{2}`, `{2,}` or `{2,5}`.
 fn is_repeat(rest: &str) -> bool {
-    let Some(end) = rest.find('}') else { return false };
+    let Some(end) = near(rest, "}") else { return false };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match rest[1..end].split_once(',') {
         Some((least, most)) => is_number(least) && (most.is_empty() || is_number(most)),
@@ -165,6 +214,20 @@ mod tests {
     #[test]
     fn a_pattern_that_would_take_all_memory_is_not_tried() {
         assert_eq!(Pattern::new(r"^((\pL{1000}){1000})$", &Kept::default()).matches("a"), None);
+    }
+
+    #[test]
+    fn weights_tell_light_patterns_from_heavy_ones() {
+        for (pattern, least, most) in [
+            ("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", 3, 15),
+            (r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$", 20, 100),
+            ("(?:[a-b]*a[a-c]{900}[x-z]|z)", 900, 1_000),
+            ("((a{1000}){1000}){1000}", 1_000_000_000, usize::MAX),
+            ("(", 0, 0),
+        ] {
+            let weight = Pattern::new(pattern, &Kept::default()).weight;
+            assert!((least..=most).contains(&weight), "{pattern} {weight}");
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Rules {
     junctors: Option<Box<Junctors>>,
     /// Schemas within junctors, here and below.
     alternatives: usize,
+    /// Known at the root: see [`Rules::heaviest_pattern`].
+    heaviest_pattern: usize,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,11 @@ impl Rules {
     /// How many schemas there are within `allOf` and the like.
     pub fn alternatives(&self) -> usize {
         self.alternatives
+    }
+
+    /// What one byte of a text may have to be tried against.
+    pub fn heaviest_pattern(&self) -> usize {
+        self.heaviest_pattern
     }
 
     fn property(&self, name: &str) -> Option<&Rules> {

@@ -58,7 +58,7 @@ const WAITING: usize = 8192;
 pub struct EmbeddedOptions {
     /// Below this many free bytes on the disk only deletions write, and nothing near its end.
     pub min_free: u64,
-    /// Old versions stay at least this long, and at most twice as long.
+    /// Old versions stay at least this long, and a tenth longer at most.
     pub retention: Duration,
     /// Bytes of newest events kept in memory for watches to resume from.
     pub history_bytes: usize,

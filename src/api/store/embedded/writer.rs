@@ -38,6 +38,8 @@ const BATCH: usize = 1024;
 const SWEEP: usize = 2048;
 /// How often the writer looks after expiry, progress and compaction when nobody writes.
 const TICK: Duration = Duration::from_millis(500);
+/// How often per retention the store marks its revision: so much longer than that may old versions stay.
+const MARKS: u32 = 10;
 /// How long a full disk is left alone before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// And how long while writes wait for room.
@@ -80,8 +82,8 @@ pub struct Writer {
     forgotten: Option<Revision>,
     /// How long old versions stay before the store compacts itself.
     retention: Duration,
-    /// When the store last marked its revision, and which it was: the next compaction's.
-    mark: (Instant, Revision),
+    /// When the store marked its revision, and which it was: those of the next compactions.
+    marks: VecDeque<(Instant, Revision)>,
 }
 
 impl Writer {
@@ -94,11 +96,11 @@ impl Writer {
         retention: Duration,
     ) -> Self {
         let now = Instant::now();
-        let mark = (now, shared.state.read().current);
+        let marks = VecDeque::from([(now, shared.state.read().current)]);
         let wall = now_millis();
         let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
         let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
-        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, waiting, forgotten: None, retention, mark }
+        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, waiting, forgotten: None, retention, marks }
     }
 
     /// Serves requests until all senders are gone.
@@ -351,15 +353,17 @@ impl Writer {
         }
     }
 
-    /// The revision that was current one retention ago, once per retention.
+    /// The revision that was current one retention ago, [`MARKS`] times per retention.
     fn automatic_compaction(&mut self) -> Option<Revision> {
-        let (marked, revision) = self.mark;
-        if marked.elapsed() < self.retention {
-            return None;
+        let now = Instant::now();
+        if self.marks.back().is_none_or(|(marked, _)| now.duration_since(*marked) >= self.retention / MARKS) {
+            self.marks.push_back((now, self.shared.state.read().current));
         }
-        let state = self.shared.state.read();
-        self.mark = (Instant::now(), state.current);
-        (revision > state.compacted).then_some(revision)
+        let mut due = None;
+        while let Some((_, revision)) = self.marks.pop_front_if(|(marked, _)| now.duration_since(*marked) >= self.retention) {
+            due = Some(revision);
+        }
+        due.filter(|revision| *revision > self.shared.state.read().compacted)
     }
 
     /// Deletions of what has expired. Entries go when their key has: a deletion may fail for want of space.

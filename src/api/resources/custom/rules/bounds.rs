@@ -11,6 +11,8 @@ use crate::{
     status::{FieldError, FieldErrorKind},
 };
 
+/// States of a pattern that are tried in the time in which a value is looked at.
+const STATES_A_STEP: usize = 64;
 /// The bytes of choices that an error tells.
 const MOST_SHOWN: usize = 8 << 10;
 
@@ -68,8 +70,12 @@ impl Bounds {
 
     /// How much comparing costs, in values looked at.
     pub fn cost(&self, value: &Value) -> usize {
-        let compiled = self.pattern.as_ref().map_or(0, |pattern| if pattern.is_cold() { 20_000 } else { 1 });
-        self.choices.len() / 4 + compiled + value.as_str().map_or(0, |text| text.len() / 32)
+        let length = value.as_str().map_or(0, str::len);
+        let tried = self.pattern.as_ref().map_or(0, |pattern| {
+            let compiled = if pattern.is_cold() { 20_000 } else { 1 };
+            length.saturating_mul(pattern.weight) / STATES_A_STEP + compiled
+        });
+        self.choices.len() / 4 + tried + length / 32
     }
 
     /// What is wrong with a value.

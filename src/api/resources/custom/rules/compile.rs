@@ -14,7 +14,9 @@ use crate::{
 impl Rules {
     /// The rules that an OpenAPI v3 schema states.
     pub fn new(schema: &Value) -> Self {
-        let mut root = compile(schema, &Kept::default());
+        let kept = Kept::default();
+        let mut root = compile(schema, &kept);
+        root.heaviest_pattern = kept.heaviest();
         // What every object has is judged by the server's own rules.
         root.properties = root.properties.into_iter().filter(|(name, _)| !matches!(&**name, "apiVersion" | "kind")).collect();
         root.embedded = false;
@@ -47,6 +49,7 @@ fn compile(schema: &Value, kept: &Kept) -> Rules {
         bounds: Bounds::new(schema, kept).map(Box::new),
         junctors,
         alternatives,
+        heaviest_pattern: 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether a pattern is a regular expression of the RE2 syntax, which is what upstream matches with; nothing is compiled here.
 
+use crate::resources::custom::pattern::near;
+
 /// The most that all repetitions around one another may ask for.
 const MOST_REPEATS: u32 = 1000;
 const CLASSES: [&str; 14] =
@@ -306,7 +308,7 @@ impl<'a> Parser<'a> {
 
     fn named_class(&mut self) -> Parsed<'a, bool> {
         let text = self.rest;
-        let Some(end) = text.strip_prefix("[:").and_then(|rest| rest.find(":]")) else { return Ok(false) };
+        let Some(end) = text.strip_prefix("[:").and_then(|rest| near(rest, ":]")) else { return Ok(false) };
         self.skip(end + 4);
         if CLASSES.contains(&text[2..end + 2].trim_start_matches('^')) { Ok(true) } else { Err((BAD_RANGE, self.since(text))) }
     }
@@ -331,7 +333,7 @@ fn is_category(name: &str) -> bool {
 
 /// The digits of a counted repetition, and how long it is.
 fn counts(text: &str) -> Option<(&str, Option<&str>, usize)> {
-    let end = text.find('}')?;
+    let end = near(text, "}")?;
     let (least, most) = text[1..end].split_once(',').map_or((&text[1..end], None), |(least, most)| (least, Some(most)));
     let is_number =
         |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));

@@ -76,3 +76,13 @@ fn what_re2_refuses_is_refused_in_its_words() {
         assert_eq!(fault(pattern), Some(format!("error parsing regexp: {why}")), "{pattern}");
     }
 }
+
+#[test]
+fn what_is_opened_a_hundred_thousand_times_and_never_closed_is_read_once() {
+    for pattern in [format!("[{}", "[:".repeat(100_000)), "{".repeat(100_000), "a{1".repeat(100_000), "(?P<".repeat(100_000), "\\p{".repeat(100_000)]
+    {
+        let begun = std::time::Instant::now();
+        let _ = fault(&pattern);
+        assert!(begun.elapsed().as_secs() < 2, "{} {:?}", &pattern[..6], begun.elapsed());
+    }
+}
