@@ -14,11 +14,24 @@ pub struct Bounds {
     pub lendable: usize,
     /// With what it borrows it never has more.
     pub most: usize,
-    /// Requests that may wait for a seat; none where the level rejects at once.
-    pub waiting: usize,
+    /// Where requests wait for a seat; none where the level rejects at once.
+    pub queuing: Option<Queuing>,
     /// Requests are never held back.
     pub exempt: bool,
 }
+
+/// The queues of one priority level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queuing {
+    pub queues: u64,
+    /// The queues among which a flow has the choice.
+    pub hand: usize,
+    /// Requests that wait in one queue at most.
+    pub length: usize,
+}
+
+/// A flow has the choice among so many queues at most: more would hold the lock of the level for longer.
+const LARGEST_HAND: u64 = 32;
 
 /// The bounds of all levels together, in their order, when the server has `seats`.
 pub fn bounds(levels: &[&PriorityLevelConfiguration], seats: usize) -> Vec<Bounds> {
@@ -47,16 +60,17 @@ fn bounds_of(level: &PriorityLevelConfiguration, seats: usize, all: u64) -> Boun
     let lendable = limited.and_then(|limited| limited.lendable_percent).or(exempt.and_then(|exempt| exempt.lendable_percent)).unwrap_or(0);
     let borrowed = limited.and_then(|limited| limited.borrowing_limit_percent).map_or(seats as u64, percent);
     let queuing = limited.and_then(|limited| limited.limit_response.as_ref()).and_then(|response| response.queuing.as_ref());
-    let waiting = queuing.map_or(0, |queuing| {
-        let (queues, length) = (queuing.queues.unwrap_or(64), queuing.queue_length_limit.unwrap_or(50));
-        u64::try_from(queues).unwrap_or(0).saturating_mul(u64::try_from(length).unwrap_or(0))
-    });
     let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Bounds {
         nominal: whole(nominal),
         lendable: whole(percent(lendable).min(nominal)),
         most: whole(nominal.saturating_add(borrowed)),
-        waiting: whole(waiting),
+        queuing: queuing.map(|queuing| {
+            let number = |given: Option<i32>, default: u64| given.map_or(default, |given| u64::try_from(given).unwrap_or(0).max(1));
+            let queues = number(queuing.queues, 64);
+            let hand = number(queuing.hand_size, 8).min(queues).min(LARGEST_HAND);
+            Queuing { queues, hand: whole(hand), length: whole(number(queuing.queue_length_limit, 50)) }
+        }),
         exempt: is_exempt(level),
     }
 }
@@ -79,7 +93,7 @@ mod tests {
         let found = bounds(&levels.iter().collect::<Vec<_>>(), 600);
         let of = |name: &str| {
             let at = levels.iter().position(|level| level.metadata.name.as_deref() == Some(name)).expect(name);
-            (found[at].nominal, found[at].lendable, found[at].waiting > 0, found[at].exempt)
+            (found[at].nominal, found[at].lendable, found[at].queuing.is_some(), found[at].exempt)
         };
         assert_eq!(of("exempt"), (0, 0, false, true));
         assert_eq!(of("catch-all"), (13, 0, false, false));

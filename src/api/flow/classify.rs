@@ -1,6 +1,10 @@
 //! Finds the flow schema of a request among those that exist now.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwapOption;
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
@@ -27,6 +31,8 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 pub struct Classified {
     order: Arc<Order>,
     entry: usize,
+    /// Whose requests wait in turns with those of others: the schema's, or those of a user or in a namespace.
+    flow: u64,
 }
 
 impl Classified {
@@ -57,7 +63,7 @@ impl Classified {
     /// 429 with Retry-After when there is none, even after a short wait where the level lets requests wait.
     pub async fn seat(&self) -> Result<Seat, Status> {
         let Entry { name, series, .. } = self.entry();
-        Claim { level: self.level(), levels: &self.order.levels, schema: name, series: *series }.seat().await
+        Claim { levels: &self.order.levels, at: self.entry().level, flow: self.flow, schema: name, series: *series }.seat().await
     }
 }
 
@@ -74,7 +80,7 @@ struct Entry {
 struct Order {
     version: (Option<Revision>, Option<Revision>),
     entries: Vec<Entry>,
-    levels: Vec<Level>,
+    levels: Arc<[Level]>,
 }
 
 /// Classifies requests by what the caches hold.
@@ -84,19 +90,29 @@ pub struct Classifier {
     seats: usize,
     order: ArcSwapOption<Order>,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
+    /// Nobody can choose names that share their queues with somebody's.
+    hashing: RandomState,
 }
 
 impl Classifier {
     /// Levels share `seats` by what they say of themselves.
     pub fn new(listers: Arc<dyn Listers>, seats: usize) -> Self {
-        Classifier { listers, seats, order: ArcSwapOption::empty(), rooms: Mutex::default() }
+        Classifier { listers, seats, order: ArcSwapOption::empty(), rooms: Mutex::default(), hashing: RandomState::new() }
     }
 
     /// The first schema that covers the request. None covers it only while the built-in ones are missing.
     pub fn classify(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<Classified> {
         let order = self.order();
         let entry = order.entries.iter().position(|entry| covers(&entry.schema, user, attributes))?;
-        Some(Classified { order, entry })
+        let Entry { schema, name, .. } = &order.entries[entry];
+        let method = schema.spec.as_ref().and_then(|spec| spec.distinguisher_method.as_ref()).map_or("", |method| &method.type_);
+        let distinguisher = match method {
+            "ByUser" => &user.name,
+            "ByNamespace" => attributes.namespace,
+            _ => "",
+        };
+        let flow = self.hashing.hash_one((&**name, distinguisher));
+        Some(Classified { order, entry, flow })
     }
 
     fn order(&self) -> Arc<Order> {
@@ -111,7 +127,7 @@ impl Classifier {
             let precedence = entry.schema.spec.as_ref().and_then(|spec| spec.matching_precedence).unwrap_or(1000);
             (precedence, entry.name.clone())
         });
-        let order = Arc::new(Order { version, entries, levels });
+        let order = Arc::new(Order { version, entries, levels: levels.into() });
         self.order.store(Some(order.clone()));
         order
     }

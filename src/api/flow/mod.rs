@@ -6,6 +6,7 @@ mod bounds;
 mod classify;
 mod matching;
 mod metrics;
+mod queues;
 mod seats;
 
 pub use bootstrap::objects;

@@ -2,6 +2,7 @@
 //!
 //! A level always has its nominal seats. Above them it borrows what other levels lend and do not use. What is lent comes
 //! back as soon as a request ends; until then its owner is not kept waiting, so in all there may be a few more for a moment.
+//! Where a level lets requests wait, flows take turns (see [`Queues`]).
 
 use std::{
     sync::{
@@ -11,14 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    bounds::Bounds,
+    bounds::{Bounds, Queuing},
     metrics::{self, SchemaSeries},
+    queues::Queues,
 };
 use crate::status::Status;
 
@@ -29,8 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Room {
     taken: AtomicUsize,
-    waiting: AtomicUsize,
-    freed: Notify,
+    queues: Mutex<Queues<Waiter>>,
 }
 
 /// A priority level as of now.
@@ -46,7 +45,18 @@ pub struct Level {
 #[derive(Debug)]
 pub struct Seat {
     room: Arc<Room>,
+    /// Where the level has queues.
+    queue: Option<u64>,
     series: SchemaSeries,
+}
+
+impl Seat {
+    fn new(room: &Arc<Room>, queue: Option<u64>, series: SchemaSeries) -> Self {
+        series.executing.add(1.0);
+        series.seats.add(1.0);
+        series.dispatched.increment();
+        Seat { room: room.clone(), queue, series }
+    }
 }
 
 impl Drop for Seat {
@@ -54,16 +64,56 @@ impl Drop for Seat {
         self.room.taken.fetch_sub(1, Relaxed);
         self.series.executing.add(-1.0);
         self.series.seats.add(-1.0);
-        self.room.freed.notify_one();
+        if let Some(queue) = self.queue {
+            self.room.queues.lock().end(queue);
+            self.room.serve();
+        }
     }
+}
+
+/// A request that waits for a seat.
+#[derive(Debug)]
+struct Waiter {
+    levels: Arc<[Level]>,
+    at: usize,
+    series: SchemaSeries,
+    seat: oneshot::Sender<Seat>,
+}
+
+impl Room {
+    /// Gives seats to those who wait, as long as there are any.
+    fn serve(self: &Arc<Self>) {
+        loop {
+            let mut queues = self.queues.lock();
+            let Some((queue, waiter)) = queues.first() else { return };
+            if !enter(&waiter.levels, waiter.at) {
+                return;
+            }
+            let Some(Waiter { series, seat, .. }) = queues.serve(queue) else { return };
+            drop(queues);
+            if let Err(mut unwanted) = seat.send(Seat::new(self, Some(queue), series)) {
+                // Whoever wanted it has just gone: it is the next one's, here and not below.
+                self.queues.lock().end(queue);
+                unwanted.queue = None;
+            }
+        }
+    }
+}
+
+/// What a request has at once: a seat, or a place in a queue.
+enum Taken<'a> {
+    Seat(Seat),
+    Place(oneshot::Receiver<Seat>, Waiting<'a>),
 }
 
 /// A request on its way to a seat.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    pub level: &'a Level,
-    /// All levels, this one included.
-    pub levels: &'a [Level],
+    /// All levels.
+    pub levels: &'a Arc<[Level]>,
+    /// Which of them it belongs to.
+    pub at: usize,
+    pub flow: u64,
     pub schema: &'a str,
     pub series: SchemaSeries,
 }
@@ -74,51 +124,52 @@ impl Claim<'_> {
     /// # Errors
     /// 429 with Retry-After.
     pub async fn seat(&self) -> Result<Seat, Status> {
-        if self.enter() {
-            return Ok(self.seated());
-        }
-        let room = &self.level.room;
-        if self.level.bounds.waiting == 0 {
-            return Err(self.rejected("concurrency-limit"));
-        }
-        let _waiting = Waiting::begin(room, self.series);
-        if room.waiting.load(Relaxed) > self.level.bounds.waiting {
-            return Err(self.rejected("queue-full"));
-        }
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let freed = room.freed.notified();
-            if self.enter() {
-                return Ok(self.seated());
-            }
-            if timeout_at(until, freed).await.is_err() {
-                return if self.enter() { Ok(self.seated()) } else { Err(self.rejected("time-out")) };
-            }
-        }
+        let Level { room, bounds, .. } = &self.levels[self.at];
+        let Some(queuing) = bounds.queuing.filter(|_| !bounds.exempt) else {
+            let free = enter(self.levels, self.at);
+            return if free { Ok(Seat::new(room, None, self.series)) } else { Err(self.rejected("concurrency-limit")) };
+        };
+        let (mut found, waiting) = match self.take_or_queue(room, &queuing)? {
+            Taken::Seat(seat) => return Ok(seat),
+            Taken::Place(found, waiting) => (found, waiting),
+        };
+        // What other levels lend may be free although somebody waits.
+        room.serve();
+        let seat = timeout(PATIENCE, &mut found).await;
+        drop(waiting);
+        // It may have come at the last moment.
+        let seat = seat.ok().and_then(Result::ok).or_else(|| found.try_recv().ok());
+        seat.ok_or_else(|| self.rejected("time-out"))
     }
 
-    fn enter(&self) -> bool {
-        let Bounds { nominal, most, exempt, .. } = self.level.bounds;
-        let taken = &self.level.room.taken;
-        if exempt {
-            taken.fetch_add(1, Relaxed);
-            return true;
+    fn take_or_queue<'a>(&self, room: &'a Arc<Room>, queuing: &Queuing) -> Result<Taken<'a>, Status> {
+        let mut queues = room.queues.lock();
+        let queue = queues.choose(self.flow, queuing);
+        if queues.waiting() == 0 && enter(self.levels, self.at) {
+            queues.begin(queue);
+            return Ok(Taken::Seat(Seat::new(room, Some(queue), self.series)));
         }
-        let below = |limit: usize| taken.fetch_update(Relaxed, Relaxed, |taken| (taken < limit).then_some(taken + 1)).is_ok();
-        below(nominal) || may_borrow(self.levels) && below(most)
-    }
-
-    fn seated(&self) -> Seat {
-        self.series.executing.add(1.0);
-        self.series.seats.add(1.0);
-        self.series.dispatched.increment();
-        Seat { room: self.level.room.clone(), series: self.series }
+        let (seat, found) = oneshot::channel();
+        let waiter = Waiter { levels: self.levels.clone(), at: self.at, series: self.series, seat };
+        let number = queues.push(queue, queuing.length, waiter).ok_or_else(|| self.rejected("queue-full"))?;
+        Ok(Taken::Place(found, Waiting::begin(room, queue, number, self.series)))
     }
 
     fn rejected(&self, reason: &str) -> Status {
-        metrics::rejected(&self.level.name, self.schema, reason);
+        metrics::rejected(&self.levels[self.at].name, self.schema, reason);
         Status::too_many_requests("Too many requests, please try again later.", 1)
     }
+}
+
+/// Takes a seat if there is one.
+fn enter(levels: &[Level], at: usize) -> bool {
+    let Level { bounds: Bounds { nominal, most, exempt, .. }, room, .. } = &levels[at];
+    if *exempt {
+        room.taken.fetch_add(1, Relaxed);
+        return true;
+    }
+    let below = |limit: usize| room.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < limit).then_some(taken + 1)).is_ok();
+    below(*nominal) || may_borrow(levels) && below(*most)
 }
 
 /// Whether a seat that some level lends is still free.
@@ -132,40 +183,46 @@ fn may_borrow(levels: &[Level]) -> bool {
     borrowed < free
 }
 
-/// One request that waits.
-struct Waiting<'a>(&'a Room, SchemaSeries);
+/// One request that waits; it leaves its queue when dropped.
+struct Waiting<'a> {
+    room: &'a Room,
+    queue: u64,
+    number: u64,
+    series: SchemaSeries,
+}
 
 impl<'a> Waiting<'a> {
-    fn begin(room: &'a Room, series: SchemaSeries) -> Self {
-        room.waiting.fetch_add(1, Relaxed);
+    fn begin(room: &'a Room, queue: u64, number: u64, series: SchemaSeries) -> Self {
         series.waiting.add(1.0);
-        Waiting(room, series)
+        Waiting { room, queue, number, series }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
-        self.1.waiting.add(-1.0);
+        self.room.queues.lock().remove(self.queue, self.number);
+        self.series.waiting.add(-1.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
-    fn level(name: &str, nominal: usize, lendable: usize, waiting: usize) -> Level {
-        let bounds = Bounds { nominal, lendable, most: usize::MAX, waiting, exempt: false };
+    fn level(name: &str, nominal: usize, lendable: usize, queuing: Option<Queuing>) -> Level {
+        let bounds = Bounds { nominal, lendable, most: usize::MAX, queuing, exempt: false };
         Level { name: name.into(), uid: name.into(), bounds, room: Arc::default() }
     }
 
-    fn claim<'a>(levels: &'a [Level], at: usize) -> Claim<'a> {
-        Claim { level: &levels[at], levels, schema: "s", series: SchemaSeries::of(&levels[at].name, "s") }
+    fn claim(levels: &Arc<[Level]>, at: usize) -> Claim<'_> {
+        Claim { levels, at, flow: 1, schema: "s", series: SchemaSeries::of(&levels[at].name, "s") }
     }
 
     #[tokio::test]
     async fn a_full_level_borrows_what_is_lent_and_takes_nobodys_own_seats() {
-        let levels = [level("a", 2, 0, 0), level("b", 3, 2, 0), level("c", 1, 0, 0)];
+        let levels: Arc<[Level]> = [level("a", 2, 0, None), level("b", 3, 2, None), level("c", 1, 0, None)].into();
         let mut seats = Vec::new();
         for _ in 0..4 {
             seats.push(claim(&levels, 0).seat().await.expect("two of its own, two that b lends"));
@@ -180,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_may_wait_gets_the_next_free_seat_or_is_told_to_come_back() {
-        let levels = [level("a", 1, 0, 1)];
+        let levels: Arc<[Level]> = [level("a", 1, 0, Some(Queuing { queues: 1, hand: 1, length: 1 }))].into();
         let first = claim(&levels, 0).seat().await.expect("is free");
         let claimed = claim(&levels, 0);
         let (second, third) = tokio::join!(claimed.seat(), async {
@@ -196,5 +253,38 @@ mod tests {
         assert_eq!(began.elapsed(), PATIENCE);
         drop(second);
         assert!(claim(&levels, 0).seat().await.is_ok());
+        assert_eq!(levels[0].room.taken.load(Relaxed), 0, "no seat is lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flow_that_asks_for_everything_keeps_no_other_one_waiting() {
+        let levels: Arc<[Level]> = [level("a", 4, 0, Some(Queuing { queues: 64, hand: 6, length: 50 }))].into();
+        // Nine hundred clients of one flow hold each seat for a second, again and again.
+        let greedy: Vec<_> = (0..900)
+            .map(|_| {
+                let levels = levels.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let seat = claim(&levels, 0).seat().await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        drop(seat);
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        for _ in 0..20 {
+            let began = Instant::now();
+            let seat = Claim { flow: 0xdead_beef_1234_5678, ..claim(&levels, 0) }.seat().await.expect("its turn comes");
+            assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
+            drop(seat);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        greedy.iter().for_each(tokio::task::JoinHandle::abort);
+        for task in greedy {
+            let _ = task.await;
+        }
+        assert_eq!(levels[0].room.taken.load(Relaxed), 0, "no seat is lost");
+        assert_eq!(levels[0].room.queues.lock().waiting(), 0);
     }
 }

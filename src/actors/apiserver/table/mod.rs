@@ -6,7 +6,7 @@
 
 mod rows;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -58,6 +58,7 @@ impl LiveTable {
             return;
         }
         let custom: Vec<Arc<Resource>> = rows.resources().cloned().collect();
+        self.publish_changed(&custom);
         let caches = &self.listers.caches;
         let filling = caches.add_custom(&custom, &self.context, &self.system);
         if !filling.is_empty() {
@@ -70,9 +71,23 @@ impl LiveTable {
                 tracing::warn!("caches of custom resources fill slowly");
             }
         }
-        let registry = Registry::new(self.builtin.iter().cloned().chain(custom.iter().cloned()).collect());
-        self.listers.registry.store(Arc::new(registry));
+        self.publish(custom.iter().cloned());
         caches.retain_custom(&custom, &self.system);
+    }
+
+    /// Publishes rows that are served already and change: whoever reads what the new row says writes by it from then on.
+    fn publish_changed(&self, custom: &[Arc<Resource>]) {
+        let registry = self.listers.registry.load();
+        let served: HashMap<&str, &Arc<Resource>> = registry.rows().iter().map(|row| (&*row.storage_prefix, row)).collect();
+        let before = |row: &Arc<Resource>| served.get(&*row.storage_prefix).copied();
+        if custom.iter().any(|row| before(row).is_some_and(|before| !Arc::ptr_eq(before, row))) {
+            self.publish(custom.iter().filter(|row| before(row).is_some()).cloned());
+        }
+    }
+
+    fn publish(&self, custom: impl Iterator<Item = Arc<Resource>>) {
+        let registry = Registry::new(self.builtin.iter().cloned().chain(custom).collect());
+        self.listers.registry.store(Arc::new(registry));
     }
 }
 
