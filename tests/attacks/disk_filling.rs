@@ -245,10 +245,15 @@ fn under_pressure_none_but_the_systems_pods_begin() {
     let forced = in_default("forced", "sleep 1000").replace("spec:\n", "spec:\n  nodeName: it\n");
     apply(cluster, &forced);
     assert_eq!(evicted(cluster, "default", "forced"), "Pod was rejected: The node had condition: [DiskPressure]. ");
-    let critical = forced.replace("name: forced", "name: needed").replace("spec:\n", "spec:\n  priorityClassName: system-node-critical\n");
-    apply(cluster, &critical);
-    cluster.kubectl("wait --for=condition=Ready pod/needed --timeout=60s");
+    let important = |namespace: &str, name: &str| {
+        let named = forced.replace("name: forced", &format!("name: {name}, namespace: {namespace}"));
+        named.replace("spec:\n", "spec:\n  priorityClassName: system-node-critical\n")
+    };
+    apply(cluster, &important("default", "presumptuous"));
+    assert_eq!(evicted(cluster, "default", "presumptuous"), "Pod was rejected: The node had condition: [DiskPressure]. ");
+    apply(cluster, &important("kube-system", "needed"));
+    cluster.kubectl("-n kube-system wait --for=condition=Ready pod/needed --timeout=60s");
     cramped.disk.make_room();
     eventually("the pressure goes", || pressure() == "False");
-    assert_eq!(pod(cluster, "default", "needed")["status"]["phase"], "Running");
+    assert_eq!(pod(cluster, "kube-system", "needed")["status"]["phase"], "Running");
 }

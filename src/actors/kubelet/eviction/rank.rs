@@ -25,9 +25,11 @@ pub struct Candidate<'a> {
     pub growth: u64,
 }
 
-/// Whether a pod is the system's: never evicted, and always let in.
+/// Whether a pod is the system's: never evicted, and always let in. Upstream goes by the priority alone, which whoever may create a pod
+/// somewhere can choose; the limits of the others and the room of the store would be theirs.
 pub fn is_critical(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
+    let important = pod.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL);
+    important && pod.metadata.namespace.as_deref() == Some("kube-system")
 }
 
 /// The pod that goes: one that uses more than it asked for, the least important, then whoever uses most beyond what it asked for. When it
@@ -98,6 +100,11 @@ mod tests {
         PodUse { containers: [("c".to_owned(), ContainerUse { layer, ..ContainerUse::default() })].into(), ..PodUse::default() }
     }
 
+    fn of_the_system(mut pod: Pod) -> Pod {
+        pod.metadata.namespace = Some("kube-system".into());
+        pod
+    }
+
     fn ranked(mut all: Vec<(Pod, Option<PodUse>, u64)>, resource: Resource, urgent: bool) -> Vec<String> {
         let mut order = Vec::new();
         loop {
@@ -115,10 +122,11 @@ mod tests {
             (pod("important", 100, "1Gi"), Some(used(8 << 30, 1)), 0),
             (pod("large", 0, "1Gi"), Some(used(3 << 30, 1)), 0),
             (pod("larger", 0, "1Gi"), Some(used(4 << 30, 1)), 0),
-            (pod("system", CRITICAL, "0"), Some(used(100 << 30, 1)), 0),
+            (of_the_system(pod("system", CRITICAL, "0")), Some(used(100 << 30, 1)), 0),
             (pod("unmeasured", 0, "0"), None, 0),
         ];
-        assert!(is_critical(&pod("system", CRITICAL, "0")) && !is_critical(&pod("p", CRITICAL - 1, "0")));
+        assert!(is_critical(&of_the_system(pod("system", CRITICAL, "0"))));
+        assert!(!is_critical(&of_the_system(pod("p", CRITICAL - 1, "0"))) && !is_critical(&pod("presumptuous", CRITICAL, "0")));
         assert_eq!(ranked(all, Resource::Storage, false), ["unmeasured", "larger", "large", "important", "modest"]);
     }
 
