@@ -1,3 +1,5 @@
+mod hooks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
