@@ -192,7 +192,7 @@ impl PodMachine {
             }
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
             Action::StopSandbox { id } | Action::RemoveContainer { id } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
-            Action::CleanUp => drop(self.memory.removing.remove("")),
+            Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
         }
         match outcome {
             Ok(()) => {
@@ -202,7 +202,10 @@ impl PodMachine {
                         self.memory.prepared = true;
                         self.refresh_at = now.saturating_add(refresh_period(&self.id.uid)).ok();
                     }
-                    Action::CleanUp => self.memory.cleaned = true,
+                    Action::CleanUp { logs } => {
+                        self.memory.cleaned = true;
+                        self.memory.forgotten |= logs;
+                    }
                     _ => {}
                 }
             }
@@ -374,7 +377,7 @@ impl PodMachine {
                     self.frozen |= self.stopping.is_some();
                     self.memory.removing.insert(id.clone());
                 }
-                Action::CleanUp => drop(self.memory.removing.insert(String::new())),
+                Action::CleanUp { .. } => drop(self.memory.removing.insert(String::new())),
             }
             effects.push(Effect::Take(action));
         }

@@ -57,8 +57,10 @@ pub enum Action {
     RemoveSandbox {
         id: String,
     },
-    /// Unmounts and removes what the pod has on this node.
-    CleanUp,
+    /// Unmounts and removes what the pod has on this node; its logs too where the pod itself leaves.
+    CleanUp {
+        logs: bool,
+    },
 }
 
 /// Why a container does not run yet.
@@ -103,6 +105,8 @@ pub struct Stopping {
 pub struct Memory {
     pub prepared: bool,
     pub cleaned: bool,
+    /// Its logs are removed as well.
+    pub forgotten: bool,
     /// By container name; `""` is the pod itself (volumes, sandbox).
     pub failures: BTreeMap<String, Failure>,
     pub backoffs: BTreeMap<String, RestartBackoff>,
