@@ -128,6 +128,8 @@ fn down_leaves_no_trace_and_up_brings_everything_back_until_purge() {
     let objects = || cluster.kubectl("-n sample get deployments,replicasets,services,configmaps,pods -o name");
     let (before, networks) = (objects(), network_namespaces(&cluster));
     assert!(networks.len() >= 5 && !processes(&cluster).is_empty() && !cgroups(&cluster).is_empty(), "the checks below see what they look for");
+    let said = || cluster.kubectl("-n sample logs caller --tail=1");
+    eventually("the caller says something", || !said().is_empty());
     cluster.troupe_text(&["down"]);
     assert_down(&cluster, &networks, &clean);
     assert!(cluster.dir().join("data").exists());
@@ -135,6 +137,10 @@ fn down_leaves_no_trace_and_up_brings_everything_back_until_purge() {
     assert_eq!(objects(), before);
     cluster.kubectl("-n sample rollout status deployment/web --timeout=90s");
     cluster.kubectl("-n sample wait --for=condition=Ready pod/caller --timeout=60s");
+    eventually("the log of the caller before down", || {
+        let previous = cluster.kubectl_output("-n sample logs caller --previous --tail=1");
+        previous.status.success() && !previous.stdout.is_empty()
+    });
     let networks = network_namespaces(&cluster);
     cluster.troupe_text(&["down", "--purge"]);
     assert_down(&cluster, &networks, &clean);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use thiserror::Error;
 use troupe_cri::{
     CriError, Runtime,
@@ -14,11 +14,13 @@ use super::{
     context::NodeContext,
     pods::AllPods,
     worker::{
+        logs::newest_log,
         observe::observe,
         observed::{ContainerView, Observed, RunState},
         plan::find_container,
     },
 };
+use crate::files::blocking;
 
 /// Why nothing was found.
 #[derive(Debug, Error)]
@@ -38,6 +40,7 @@ pub enum LookupError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     pub path: PathBuf,
+    /// Empty for one that only its log is left of.
     pub container_id: String,
     /// More may be written: follow it.
     pub running: bool,
@@ -115,11 +118,19 @@ impl KubeletHandle {
     pub async fn log(&self, namespace: &str, pod: &str, uid: Option<&str>, container: &str, previous: bool) -> Result<LogFile, LookupError> {
         let (spec, id, observed) = self.observed(namespace, pod, uid).await?;
         let name = chosen(spec.as_deref(), container, pod)?;
-        let seen: Option<&ContainerView> = match (observed.newest(&name), previous) {
+        let newest = observed.newest(&name);
+        let seen: Option<&ContainerView> = match (newest, previous) {
             (newest, false) => newest,
             (Some(newest), true) if newest.attempt == 0 => None,
             (_, true) => observed.previous(&name),
         };
+        if let Some(seen) = seen {
+            return Ok(LogFile {
+                path: id.log_file(&self.context.log_root, &name, seen.attempt),
+                container_id: seen.id.clone(),
+                running: seen.state == RunState::Running,
+            });
+        }
         let what = if previous { "previous terminated container" } else { "container" };
         let waiting = || match previous {
             true => LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" not found")),
@@ -127,12 +138,17 @@ impl KubeletHandle {
                 LookupError::NotRunning(format!("{what} \"{name}\" in pod \"{pod}\" is waiting to start: {}", waiting_reason(spec.as_deref(), &name)))
             }
         };
-        let seen = seen.ok_or_else(waiting)?;
-        Ok(LogFile {
-            path: id.log_file(&self.context.log_root, &name, seen.attempt),
-            container_id: seen.id.clone(),
-            running: seen.state == RunState::Running,
-        })
+        if !previous && (newest.is_some() || !has_ended(spec.as_deref(), &name)) {
+            return Err(waiting());
+        }
+        // The runtime has forgotten it, as when the node was taken down since. Its log may be there.
+        let (directory, before) = (id.log_directory(&self.context.log_root), newest.map(|newest| newest.attempt));
+        let found = {
+            let name = name.clone();
+            blocking(move || newest_log(&directory, &name, before)).await
+        };
+        let attempt = found.ok_or_else(waiting)?;
+        Ok(LogFile { path: id.log_file(&self.context.log_root, &name, attempt), container_id: String::new(), running: false })
     }
 
     /// Whether a container still runs: a follower of its log ends when it does not.
@@ -152,9 +168,18 @@ fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, 
     }
 }
 
+/// What the API tells of a container.
+fn state_of<'a>(pod: Option<&'a Pod>, name: &str) -> Option<&'a ContainerState> {
+    let status = pod?.status.as_ref()?;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    all.find(|status| status.name == name)?.state.as_ref()
+}
+
 fn waiting_reason(pod: Option<&Pod>, name: &str) -> String {
-    let status = pod.and_then(|pod| pod.status.as_ref());
-    let all = status.into_iter().flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
-    let mut reasons = all.filter(|status| status.name == name).filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    reasons.next().unwrap_or_else(|| "ContainerCreating".into())
+    let reason = state_of(pod, name).and_then(|state| state.waiting.as_ref()?.reason.clone());
+    reason.unwrap_or_else(|| "ContainerCreating".into())
+}
+
+fn has_ended(pod: Option<&Pod>, name: &str) -> bool {
+    state_of(pod, name).is_some_and(|state| state.terminated.is_some())
 }

@@ -37,6 +37,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// When the client has left, or its connection is ended.
+    pub async fn gone(&self) {
+        self.connection.gone().await;
+    }
+
     /// The request came from `user`.
     ///
     /// # Errors

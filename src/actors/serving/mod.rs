@@ -10,5 +10,5 @@ mod replies;
 
 pub use delegate::DelegatingGate;
 pub use gate::{Gate, LocalGate, Refused, identify};
-pub use listen::{Handler, ServerHandle, serve};
+pub use listen::{Client, Handler, ServerHandle, serve};
 pub use replies::{Body, document, streaming, text, whole};

@@ -9,12 +9,12 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, Probe};
 
 use troupe_api::meta::time::{not_beyond, shifted};
 
 use super::worker::{
-    observed::Observed,
+    observed::ContainerView,
     plan::{StopReason, Verdict, find_container},
 };
 
@@ -103,12 +103,12 @@ fn seconds(value: Option<i32>, default: i32) -> SignedDuration {
 }
 
 impl Probes {
-    /// Follows the runtime: new running containers get their probes, ended ones lose them.
-    /// `was_ready` tells what the API knows of a container that ran before this daemon did.
-    pub fn follow(&mut self, spec: &PodSpec, observed: &Observed, was_ready: impl Fn(&str) -> Option<(bool, bool)>, now: Timestamp) {
-        let running: BTreeMap<String, String> = observed.running().map(|seen| (seen.id.clone(), seen.name.clone())).collect();
+    /// Follows the runtime: new `begun` containers get their probes, ended ones lose them. One has begun when it runs and its
+    /// postStart hook is done. `was_ready` tells what the API knows of a container that ran before this daemon did.
+    pub fn follow(&mut self, spec: &PodSpec, begun: &[&ContainerView], was_ready: impl Fn(&str) -> Option<(bool, bool)>, now: Timestamp) {
+        let running: BTreeMap<String, String> = begun.iter().map(|seen| (seen.id.clone(), seen.name.clone())).collect();
         self.states.retain(|(id, _), _| running.contains_key(id));
-        for seen in observed.running().filter(|seen| !self.containers.contains_key(&seen.id)) {
+        for seen in begun.iter().filter(|seen| !self.containers.contains_key(&seen.id)) {
             let Some(container) = find_container(spec, &seen.name) else { continue };
             let known = was_ready(&seen.id);
             for kind in KINDS {
@@ -196,7 +196,7 @@ impl Probes {
         true
     }
 
-    /// What the probes say, by container id, for all running containers.
+    /// What the probes say, by container id, for all containers that have begun.
     pub fn verdicts(&self) -> BTreeMap<String, Verdict> {
         self.containers.keys().map(|id| (id.clone(), self.verdict(id))).collect()
     }
@@ -216,4 +216,12 @@ impl Probes {
             grace: unhealthy.and_then(|(_, state)| state.probe.termination_grace_period_seconds),
         }
     }
+}
+
+/// What the API knows of a container that ran before this daemon did: started and ready.
+pub fn was_ready(status: Option<&PodStatus>, id: &str) -> Option<(bool, bool)> {
+    let status = status?;
+    let mut all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let known = all.find(|status| status.container_id.as_deref().is_some_and(|known| known.ends_with(id)))?;
+    Some((known.started == Some(true), known.ready))
 }

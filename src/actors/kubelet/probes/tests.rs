@@ -10,9 +10,8 @@ fn at(second: i64) -> Timestamp {
 fn probes(container: serde_json::Value) -> Probes {
     let spec: PodSpec = serde_json::from_value(json!({"containers": [container]})).expect("a spec");
     let seen = ContainerView { id: "1".into(), name: "c".into(), state: RunState::Running, ..Default::default() };
-    let observed = Observed { containers: vec![seen], ..Default::default() };
     let mut probes = Probes::default();
-    probes.follow(&spec, &observed, |_| None, at(0));
+    probes.follow(&spec, &[&seen], |_| None, at(0));
     probes
 }
 
@@ -61,7 +60,7 @@ fn a_restart_of_the_daemon_keeps_what_was_ready_ready() {
     let spec: PodSpec = serde_json::from_value(json!({"containers": [{"name": "c", "readinessProbe": {}}]})).expect("a spec");
     let seen = ContainerView { id: "1".into(), name: "c".into(), state: RunState::Running, ..Default::default() };
     let mut probes = Probes::default();
-    probes.follow(&spec, &Observed { containers: vec![seen], ..Default::default() }, |_| Some((true, true)), at(0));
+    probes.follow(&spec, &[&seen], |_| Some((true, true)), at(0));
     assert!(probes.verdicts()["1"].ready);
 }
 

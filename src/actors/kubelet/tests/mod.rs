@@ -2,6 +2,7 @@
 
 pub(super) mod containerd;
 mod driver;
+mod forgotten;
 mod real;
 mod refused;
 mod whole;

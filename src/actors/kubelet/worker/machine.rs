@@ -22,7 +22,7 @@ use super::{
 };
 use crate::kubelet::{
     events::Note,
-    probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes},
+    probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
     status::{Sentence, StatusInputs, is_own, pod_status},
 };
 
@@ -171,7 +171,8 @@ impl PodMachine {
         self.memory.lost.retain(|id, _| exists(id));
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
             let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
-            self.probes.follow(spec, &observed, |id| was_ready(status, id), now);
+            let begun: Vec<_> = observed.running().filter(|seen| !self.memory.is_hooking(spec, seen)).collect();
+            self.probes.follow(spec, &begun, |id| was_ready(status, id), now);
         }
         self.observed = Some(observed);
     }
@@ -186,11 +187,12 @@ impl PodMachine {
         match action {
             Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. } => {
                 self.memory.busy = false;
+                self.memory.starting = None;
                 self.cancelled = false;
             }
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
             Action::StopSandbox { id } | Action::RemoveContainer { id } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
-            Action::CleanUp => drop(self.memory.removing.remove("")),
+            Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
         }
         match outcome {
             Ok(()) => {
@@ -200,7 +202,10 @@ impl PodMachine {
                         self.memory.prepared = true;
                         self.refresh_at = now.saturating_add(refresh_period(&self.id.uid)).ok();
                     }
-                    Action::CleanUp => self.memory.cleaned = true,
+                    Action::CleanUp { logs } => {
+                        self.memory.cleaned = true;
+                        self.memory.forgotten |= logs;
+                    }
                     _ => {}
                 }
             }
@@ -361,8 +366,9 @@ impl PodMachine {
         for action in actions {
             match &action {
                 Action::Prepare | Action::CreateSandbox { .. } => self.memory.busy = true,
-                Action::StartContainer { name, .. } => {
+                Action::StartContainer { name, attempt } => {
                     self.memory.busy = true;
+                    self.memory.starting = Some((name.clone(), *attempt));
                     self.count_restart(name, observed, now);
                 }
                 Action::StopContainer { id, grace, .. } => drop(self.memory.stopping.insert(id.clone(), *grace)),
@@ -371,7 +377,7 @@ impl PodMachine {
                     self.frozen |= self.stopping.is_some();
                     self.memory.removing.insert(id.clone());
                 }
-                Action::CleanUp => drop(self.memory.removing.insert(String::new())),
+                Action::CleanUp { .. } => drop(self.memory.removing.insert(String::new())),
             }
             effects.push(Effect::Take(action));
         }
@@ -388,12 +394,4 @@ impl PodMachine {
             self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(known, seen.finished(), now));
         }
     }
-}
-
-/// What the API knows of a container that ran before this daemon did: started and ready.
-fn was_ready(status: Option<&PodStatus>, id: &str) -> Option<(bool, bool)> {
-    let status = status?;
-    let mut all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    let known = all.find(|status| status.container_id.as_deref().is_some_and(|known| known.ends_with(id)))?;
-    Some((known.started == Some(true), known.ready))
 }

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod backoff;
 mod init;
 mod last_words;
+pub mod logs;
 pub mod machine;
 mod news;
 pub mod observe;

@@ -1,10 +1,6 @@
 //! Asking the runtime about one pod.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ffi::OsStr,
-    path::Path,
-};
+use std::collections::HashMap;
 
 use troupe_cri::{
     Runtime, names,
@@ -13,7 +9,6 @@ use troupe_cri::{
 };
 
 use super::observed::{ContainerView, Observed, RunState, SandboxView};
-use crate::files::Directory;
 
 /// Reads all that exists of the pod with this uid. What cannot change any more is taken over from `before`.
 pub async fn observe(runtime: &dyn Runtime, uid: &str, before: Option<&Observed>) -> CriResult<Observed> {
@@ -52,16 +47,4 @@ pub async fn observe(runtime: &dyn Runtime, uid: &str, before: Option<&Observed>
     }
     observed.sort();
     Ok(observed)
-}
-
-/// The restart counts that log files prove: the highest number of each container's directory.
-pub fn logged_attempts(directory: &Path) -> BTreeMap<String, u32> {
-    let Ok((pod, containers)) = Directory::open(directory).and_then(|pod| pod.entries().map(|entries| (pod, entries))) else {
-        return BTreeMap::new();
-    };
-    let highest = |name: &OsStr| {
-        let files = pod.open_dir(Path::new(name)).ok()?.entries().ok()?;
-        files.iter().filter_map(|file| file.name.to_str()?.split('.').next()?.parse().ok()).max()
-    };
-    containers.iter().filter_map(|entry| Some((entry.name.to_str()?.to_owned(), highest(&entry.name)?))).collect()
 }

@@ -57,8 +57,10 @@ pub enum Action {
     RemoveSandbox {
         id: String,
     },
-    /// Unmounts and removes what the pod has on this node.
-    CleanUp,
+    /// Unmounts and removes what the pod has on this node; its logs too where the pod itself leaves.
+    CleanUp {
+        logs: bool,
+    },
 }
 
 /// Why a container does not run yet.
@@ -103,11 +105,15 @@ pub struct Stopping {
 pub struct Memory {
     pub prepared: bool,
     pub cleaned: bool,
+    /// Its logs are removed as well.
+    pub forgotten: bool,
     /// By container name; `""` is the pod itself (volumes, sandbox).
     pub failures: BTreeMap<String, Failure>,
     pub backoffs: BTreeMap<String, RestartBackoff>,
     /// A step that builds up is under way.
     pub busy: bool,
+    /// The container whose start is under way, until its postStart hook is done, and which of its starts this is.
+    pub starting: Option<(String, u32)>,
     /// Containers being stopped, with the grace given.
     pub stopping: BTreeMap<String, u64>,
     /// Sandboxes and containers being removed or stopped.
@@ -116,6 +122,15 @@ pub struct Memory {
     pub lost: BTreeMap<String, String>,
     /// Restart counts that logs of earlier times prove, or the API tells, for containers the runtime has forgotten.
     pub logged: BTreeMap<String, u32>,
+}
+
+impl Memory {
+    /// Whether a running container's postStart hook may still run: it is neither started nor ready, and nothing probes it.
+    pub(super) fn is_hooking(&self, spec: &PodSpec, seen: &ContainerView) -> bool {
+        let starts = self.starting.as_ref().is_some_and(|(name, attempt)| *name == seen.name && *attempt == seen.attempt);
+        let hook = || find_container(spec, &seen.name)?.lifecycle.as_ref()?.post_start.as_ref();
+        starts && hook().is_some()
+    }
 }
 
 /// All a plan sees.

@@ -16,9 +16,10 @@ use troupe_cri::names::PodIdentity;
 use super::{
     apply::{self, Step, Tokens},
     last_words::last_words,
+    logs::logged_attempts,
     machine::{Effect, PodMachine},
     news::News,
-    observe::{logged_attempts, observe},
+    observe::observe,
     plan::{Action, find_container},
 };
 use crate::{

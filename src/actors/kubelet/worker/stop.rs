@@ -38,8 +38,8 @@ pub(super) fn plan(situation: &Situation<'_>, stopping: Stopping, plan: &mut Pla
         }
         return;
     }
-    if !situation.memory.cleaned {
-        remove(situation, Action::CleanUp, "", plan);
+    if !situation.memory.cleaned || (stopping.remove && !situation.memory.forgotten) {
+        remove(situation, Action::CleanUp { logs: stopping.remove }, "", plan);
         return;
     }
     plan.gone = true;

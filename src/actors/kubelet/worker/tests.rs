@@ -1,3 +1,5 @@
+mod hooks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -73,7 +75,10 @@ impl World {
             Action::StopSandbox { id } => self.observed.sandboxes.iter_mut().filter(|s| s.id == *id).for_each(|s| s.ready = false),
             Action::RemoveContainer { id } => self.observed.containers.retain(|container| container.id != *id),
             Action::RemoveSandbox { id } => self.observed.sandboxes.retain(|sandbox| sandbox.id != *id),
-            Action::CleanUp => self.memory.cleaned = true,
+            Action::CleanUp { logs } => {
+                self.memory.cleaned = true;
+                self.memory.forgotten |= logs;
+            }
         }
         self.observed.sort();
     }
@@ -391,7 +396,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
         assert!(all.contains("container a to be removed"), "{all}");
         machine.done(&Action::RemoveContainer { id: "a-0".into() }, Ok(()), at(40));
         next(machine, Vec::new(), Vec::new());
-        machine.done(&Action::CleanUp, Ok(()), at(40));
+        machine.done(&Action::CleanUp { logs: true }, Ok(()), at(40));
         let effects = next(machine, Vec::new(), Vec::new());
         assert!(!effects.contains(&Effect::Finish), "it stays to be seen: {effects:?}");
     }

@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::PeerSocket;
 use crate::http::{body::MAX_BODY, identity::PeerCertificate};
 
 /// A connection without a request lives so long. Clean ends come before: from HTTP/1.1's keep-alive and HTTP/2's GOAWAY.
@@ -22,6 +24,8 @@ const HEAD: Duration = Duration::from_secs(15);
 const STUCK: Duration = Duration::from_secs(10);
 /// A client gets so long to read why its body was not.
 const REFUSED: Duration = Duration::from_secs(2);
+/// How often a connection is looked at whose client may have left. It has left when that is so twice.
+const LOOK_AT_PEER: Duration = Duration::from_millis(400);
 
 /// What may come outside of a request: its head, or frames that are none. Nobody also gets no more than this for a body that
 /// is refused.
@@ -75,6 +79,9 @@ pub struct Connection {
     head: Moment,
     stuck: Moment,
     refused: Moment,
+    /// Somebody waits for the peer to leave.
+    awaited: AtomicBool,
+    socket: Mutex<Option<PeerSocket>>,
     end: CancellationToken,
 }
 
@@ -106,6 +113,8 @@ impl Connection {
             head: Moment::default(),
             stuck: Moment::default(),
             refused: Moment::default(),
+            awaited: AtomicBool::new(false),
+            socket: Mutex::new(None),
             end: CancellationToken::new(),
         };
         connection.quiet.set(connection.now());
@@ -239,6 +248,39 @@ impl Connection {
     /// When somebody ends it.
     pub async fn ended(&self) {
         self.end.cancelled().await;
+    }
+
+    /// When its peer has left or somebody ended it; then it ends. This is known within a second although nobody reads what the peer sent
+    /// last, where the kernel has room for that.
+    pub async fn gone(&self) {
+        self.awaited.store(true, Relaxed);
+        let mut left = false;
+        loop {
+            if self.end.run_until_cancelled(tokio::time::sleep(LOOK_AT_PEER)).await.is_none() {
+                return;
+            }
+            let hung_up = self.socket.lock().as_ref().is_some_and(PeerSocket::is_hung_up);
+            if left && hung_up {
+                return self.end("its client is gone");
+            }
+            left = hung_up;
+        }
+    }
+
+    /// Whether to call [`Connection::watch_socket`].
+    pub fn wants_socket(&self) -> bool {
+        self.awaited.load(Relaxed) && !self.is_ended() && self.socket.lock().is_none()
+    }
+
+    /// This is the socket, until [`Connection::closed`].
+    pub fn watch_socket(&self, socket: Option<PeerSocket>) {
+        *self.socket.lock() = socket;
+    }
+
+    /// The socket is no longer used: whoever waits for its peer waits no more.
+    pub fn closed(&self) {
+        self.end.cancel();
+        *self.socket.lock() = None;
     }
 }
 

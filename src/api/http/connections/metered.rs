@@ -9,13 +9,28 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Connection;
+use super::{Connection, PeerSocket, Socket};
 
-/// Reads no more than its connection may send, and tells when the peer takes nothing.
+/// Reads no more than its connection may send, and tells when the peer takes nothing. Whoever waits for the peer to leave is given the
+/// socket.
 #[derive(Debug)]
 pub struct Metered<T> {
     io: T,
     connection: Arc<Connection>,
+}
+
+impl<T> Drop for Metered<T> {
+    fn drop(&mut self) {
+        self.connection.closed();
+    }
+}
+
+impl<T: Socket> Metered<T> {
+    fn show_socket(&self) {
+        if self.connection.wants_socket() {
+            self.connection.watch_socket(PeerSocket::of(&self.io));
+        }
+    }
 }
 
 impl<T> Metered<T> {
@@ -28,8 +43,9 @@ impl<T> Metered<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+impl<T: AsyncRead + Socket + Unpin> AsyncRead for Metered<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.show_socket();
         if !self.connection.may_read() {
             // Nothing wakes the reader: a reply may still go out, and then the connection ends.
             return Poll::Pending;
@@ -41,7 +57,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl<T: AsyncWrite + Socket + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.connection.written(written.is_ready());
@@ -49,6 +65,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.show_socket();
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
         self.connection.written(flushed.is_ready());
         flushed

@@ -9,6 +9,7 @@
 mod connection;
 mod groups;
 mod metered;
+mod peer;
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use connection::{Connection, Work};
 pub use metered::Metered;
+pub use peer::{PeerSocket, Socket};
 
 use self::groups::Groups;
 use super::limits::holder;

@@ -19,11 +19,15 @@ use tokio::{
 use super::{
     kind::V5,
     pieces::{Piece, Pieces},
+    proxy::gone,
     spdy::{Frame, FrameReader, Writer},
     stream_options::StreamOptions,
     upgrade::{KubeletStream, StreamPlace},
 };
-use crate::{http::connect::ConnectRequest, status::Status};
+use crate::{
+    http::{connect::ConnectRequest, connections::PeerSocket},
+    status::Status,
+};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -35,6 +39,8 @@ const CLOSE: u8 = 255;
 const LONGEST_STATUS: usize = 1 << 20;
 /// A client has this long to answer our close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client whose input nobody takes is asked so often whether it is still there. Some stop reading for a second to answer.
+const ASK_AFTER: Duration = Duration::from_secs(10);
 const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
 
 /// Accepts the WebSocket; the translation goes on by itself. What fails from here on is told on the status channel.
@@ -42,13 +48,14 @@ const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
 /// # Errors
 /// 400 when the handshake is malformed.
 pub async fn serve(request: ConnectRequest, place: StreamPlace, options: StreamOptions) -> Result<HttpResponse, Status> {
+    let left = gone(&request);
     let (response, session, pieces) = super::pieces::accept(request, Some(V5)).await?;
-    spawn(run(session, pieces, place, options));
+    spawn(run(session, pieces, place, options, left));
     Ok(response)
 }
 
-async fn run(mut session: Session, mut pieces: Pieces, place: StreamPlace, options: StreamOptions) {
-    let ended = match translate(&mut session, &mut pieces, &place, &options).await {
+async fn run(mut session: Session, mut pieces: Pieces, place: StreamPlace, options: StreamOptions, left: impl Future<Output = ()>) {
+    let ended = match translate(&mut session, &mut pieces, &place, &options, left).await {
         Ok(Some(status)) => status,
         Ok(None) => return,
         Err(status) => Bytes::from(status.to_text()),
@@ -80,15 +87,22 @@ fn channels(options: &StreamOptions) -> Vec<Channel> {
     wanted.zip((1..).step_by(2)).map(|((_, number, name), stream)| Channel { number, stream, name }).collect()
 }
 
-/// Translates until either side ends: the kubelet with a status, the client with nothing.
-async fn translate(session: &mut Session, pieces: &mut Pieces, place: &StreamPlace, options: &StreamOptions) -> Result<Option<Bytes>, Status> {
+/// Translates until either side ends: the kubelet with a status, the client with nothing. It has also when it `left`, although what it sent
+/// last waits for a command that reads nothing.
+async fn translate(
+    session: &mut Session,
+    pieces: &mut Pieces,
+    place: &StreamPlace,
+    options: &StreamOptions,
+    left: impl Future<Output = ()>,
+) -> Result<Option<Bytes>, Status> {
     let channels = channels(options);
     // Tells the client that the connection stands.
     let first = [STDOUT, STDERR, STATUS].into_iter().find(|number| channels.iter().any(|channel| channel.number == *number));
     if session.binary(message(first.unwrap_or(STATUS), b"")).await.is_err() {
         return Ok(None);
     }
-    let (stream, _) = place.spdy(&["v4.channel.k8s.io".to_owned()]).await.map_err(Status::internal)?;
+    let (stream, _, kubelet) = place.spdy(&["v4.channel.k8s.io".to_owned()]).await.map_err(Status::internal)?;
     let (input, mut output) = split(stream);
     let mut writer = Writer::default();
     for channel in &channels {
@@ -103,6 +117,10 @@ async fn translate(session: &mut Session, pieces: &mut Pieces, place: &StreamPla
             if let Err(error) = ended {
                 tracing::debug!(%error, "a client's stream broke");
             }
+            Ok(None)
+        }
+        () = left => {
+            kubelet.into_iter().for_each(PeerSocket::break_on_close);
             Ok(None)
         }
     }
@@ -187,10 +205,23 @@ async fn inward(
         if let Some((number, data, fin)) = message.instruction(data)
             && let Some(channel) = channels.iter().find(|channel| channel.number == number)
         {
-            send(output, &Writer::data_head(channel.stream, data.len(), fin), &data).await?;
+            let head = Writer::data_head(channel.stream, data.len(), fin);
+            asking(&mut session, send(output, &head, &data)).await?;
         }
     }
     Ok(())
+}
+
+/// Waits for the command to take what the client sent, and meanwhile asks the client now and then: what it says is not read, but one that is
+/// gone with more to send does not answer even the kernel otherwise.
+async fn asking(session: &mut Session, sending: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let mut sending = std::pin::pin!(sending);
+    loop {
+        match timeout(ASK_AFTER, &mut sending).await {
+            Ok(sent) => return sent,
+            Err(_) => session.ping(b"").await.map_err(|_| io::ErrorKind::BrokenPipe)?,
+        }
+    }
 }
 
 /// What is known of the client's message so far.

@@ -1,5 +1,7 @@
 //! Upgrades that are passed on as they are: SPDY, and WebSocket of older protocols.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpResponse,
     dev::Payload,
@@ -15,7 +17,10 @@ use tokio_util::io::ReaderStream;
 
 use super::upgrade::{KubeletStream, STREAM_PROTOCOL_NAME, StreamPlace, UpgradeError};
 use crate::{
-    http::connect::ConnectRequest,
+    http::{
+        connect::ConnectRequest,
+        connections::{Connection, PeerSocket},
+    },
     status::{Reason, Status},
 };
 
@@ -40,7 +45,7 @@ pub async fn serve(request: ConnectRequest, place: StreamPlace, protocol: &'stat
     let mut headers = forwarded(request.request.headers());
     headers.insert(hyper::header::UPGRADE, hyper::header::HeaderValue::from_static(protocol));
     let method = if protocol == "websocket" { hyper::Method::GET } else { hyper::Method::POST };
-    let (stream, reply) = place.upgrade(method, headers).await.map_err(refused)?;
+    let (stream, reply, kubelet) = place.upgrade(method, headers).await.map_err(refused)?;
     let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
     response.upgrade(protocol);
     let passed = ["sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions", STREAM_PROTOCOL_NAME];
@@ -48,7 +53,14 @@ pub async fn serve(request: ConnectRequest, place: StreamPlace, protocol: &'stat
         response.append_header((name, value.as_bytes()));
     }
     let (input, output) = split(stream);
-    spawn(upload(request.payload, output));
+    let left = gone(&request);
+    spawn(async move {
+        tokio::select! {
+            () = upload(request.payload, output) => {}
+            // The connection ends with its reply, which has the rest of the stream.
+            () = left => kubelet.into_iter().for_each(PeerSocket::break_on_close),
+        }
+    });
     Ok(response.streaming(ReaderStream::with_capacity(input, CHUNK)))
 }
 
@@ -64,6 +76,17 @@ fn forwarded(headers: &HeaderMap) -> hyper::HeaderMap {
         }
     }
     out
+}
+
+/// When the client of a request has left. Then its connection ends.
+pub fn gone(request: &ConnectRequest) -> impl Future<Output = ()> + use<> {
+    let connection = request.request.conn_data::<Arc<Connection>>().cloned();
+    async move {
+        match connection {
+            Some(connection) => connection.gone().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The client's bytes, until it closes.

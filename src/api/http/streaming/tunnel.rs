@@ -10,10 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use super::{
     kind::TUNNEL_PREFIX,
     pieces::{Piece, Pieces, accept},
-    proxy::refused,
+    proxy::{gone, refused},
     upgrade::{KubeletStream, StreamPlace},
 };
-use crate::{http::connect::ConnectRequest, status::Status};
+use crate::{
+    http::{connect::ConnectRequest, connections::PeerSocket},
+    status::Status,
+};
 
 const CHUNK: usize = 32 << 10;
 
@@ -22,10 +25,16 @@ const CHUNK: usize = 32 << 10;
 /// # Errors
 /// When the kubelet refuses, or the handshake is malformed.
 pub async fn serve(request: ConnectRequest, place: StreamPlace, protocols: &[String]) -> Result<HttpResponse, Status> {
-    let (stream, chosen) = place.spdy(protocols).await.map_err(refused)?;
+    let (stream, chosen, kubelet) = place.spdy(protocols).await.map_err(refused)?;
     let chosen = format!("{TUNNEL_PREFIX}{}", chosen.as_deref().or(protocols.first().map(String::as_str)).unwrap_or_default());
+    let left = gone(&request);
     let (response, session, pieces) = accept(request, Some(&chosen)).await?;
-    spawn(run(stream, session, pieces));
+    spawn(async move {
+        tokio::select! {
+            () = run(stream, session, pieces) => {}
+            () = left => kubelet.into_iter().for_each(PeerSocket::break_on_close),
+        }
+    });
     Ok(response)
 }
 

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
 use super::{client, dialer::DialError, dialer::KubeletDialer, place::Kubelet};
+use crate::http::connections::PeerSocket;
 
 /// The protocols a SPDY client offers, and the one the server chose.
 pub const STREAM_PROTOCOL: HeaderName = HeaderName::from_static(STREAM_PROTOCOL_NAME);
@@ -47,37 +48,38 @@ pub enum UpgradeError {
 }
 
 impl StreamPlace {
-    /// Sends an upgrade request; what comes back besides the stream are the reply's headers.
+    /// Sends an upgrade request; what comes back besides the stream are the reply's headers, and the socket to break when the client leaves.
     ///
     /// # Errors
     /// When the kubelet cannot be reached or refuses.
-    pub async fn upgrade(&self, method: Method, headers: HeaderMap) -> Result<(KubeletStream, HeaderMap), UpgradeError> {
+    pub async fn upgrade(&self, method: Method, headers: HeaderMap) -> Result<(KubeletStream, HeaderMap, Option<PeerSocket>), UpgradeError> {
         let mut request = Request::builder().method(method).uri(&self.path).body(Empty::<Bytes>::new())?;
         *request.headers_mut() = headers;
         request.headers_mut().insert(HOST, HeaderValue::from_str(&self.kubelet.address.authority()).map_err(hyper::http::Error::from)?);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         let stream = self.dialer.dial(&self.kubelet).await?;
+        let socket = PeerSocket::of(&stream);
         let mut reply = client::exchange(stream, request).await?;
         if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refusal(reply).await);
         }
         let upgraded = hyper::upgrade::on(&mut reply).await?;
-        Ok((TokioIo::new(upgraded), std::mem::take(reply.headers_mut())))
+        Ok((TokioIo::new(upgraded), std::mem::take(reply.headers_mut()), socket))
     }
 
-    /// Upgrades to SPDY, offering `protocols`; gives the stream and the protocol chosen.
+    /// Upgrades to SPDY, offering `protocols`; gives the stream, the protocol chosen, and the socket to break when the client leaves.
     ///
     /// # Errors
     /// When the kubelet cannot be reached or refuses.
-    pub async fn spdy(&self, protocols: &[String]) -> Result<(KubeletStream, Option<String>), UpgradeError> {
+    pub async fn spdy(&self, protocols: &[String]) -> Result<(KubeletStream, Option<String>, Option<PeerSocket>), UpgradeError> {
         let mut headers = HeaderMap::new();
         headers.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
         for protocol in protocols {
             headers.append(STREAM_PROTOCOL, HeaderValue::from_str(protocol).map_err(hyper::http::Error::from)?);
         }
-        let (stream, reply) = self.upgrade(Method::POST, headers).await?;
+        let (stream, reply, socket) = self.upgrade(Method::POST, headers).await?;
         let chosen = reply.get(STREAM_PROTOCOL).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok((stream, chosen))
+        Ok((stream, chosen, socket))
     }
 }
 

@@ -11,14 +11,13 @@ use troupe_actors::files::remove_tree_blocking;
 use super::{mounts::refuse_mounts, report::Report, target::Target};
 use crate::instance::{NAME, register};
 
-/// The pods' directories and logs, which mean nothing without the pods.
+/// The pods' directories, which mean nothing without the pods. Their logs stay for those that come up again.
 pub(super) fn remove_pods(target: &Target, report: &mut Report) {
     for dir in &target.record.made.kubelet_dirs {
         report.attempt(guarded(target, dir, || remove(&dir.join("pods"))));
     }
     for dir in &target.record.made.pod_logs_dirs {
         remove_log_links(dir);
-        report.attempt(guarded(target, dir, || remove_content(dir, |name| name.starts_with('.'))));
     }
 }
 

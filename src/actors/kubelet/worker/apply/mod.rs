@@ -129,6 +129,6 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         }
         Action::RemoveContainer { id } => takedown::remove_container(step, id).await,
         Action::RemoveSandbox { id } => step.cri("RemovePodSandbox", runtime.remove_pod_sandbox(id)).await.map_err(failed),
-        Action::CleanUp => step.trail.call("volumes", "TearDown", takedown::clean_up(step)).await,
+        Action::CleanUp { logs } => step.trail.call("volumes", "TearDown", takedown::clean_up(step, *logs)).await,
     }
 }

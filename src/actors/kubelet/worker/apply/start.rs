@@ -15,7 +15,7 @@ use troupe_cri::{
     security::{ImageUser, verify_non_root},
 };
 
-use super::{Step, StepFailure, VOLUMES_MISSING, hooks, material};
+use super::{super::logs::forget_older, Step, StepFailure, VOLUMES_MISSING, hooks, material};
 use crate::{
     files::{Directory, blocking, place_and_name},
     kubelet::{
@@ -97,6 +97,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     }
     step.note_container(name, Note::normal("Started", "Container started"));
     link_log(step, name, &id, attempt);
+    forget_older_logs(step, name, attempt).await;
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
 }
 
@@ -249,6 +250,18 @@ fn make_termination_file(path: &Path) -> std::io::Result<()> {
     let folder = Directory::make(folder, 0o700)?;
     folder.remove_file(name)?;
     folder.create(name, 0o666).map(drop)
+}
+
+/// The logs of containers that the runtime has forgotten are removed by nobody else.
+async fn forget_older_logs(step: &Step, name: &str, attempt: u32) {
+    if attempt < 2 {
+        return;
+    }
+    let (logs, container) = (step.id.log_directory(&step.context.log_root), name.to_owned());
+    let kept = step.observed.containers.iter().filter(|seen| seen.name == name).map(|seen| seen.attempt).collect();
+    if let Err(error) = blocking(move || forget_older(&logs, &container, attempt, &kept)).await {
+        tracing::warn!(%error, pod = step.id.name, container = name, "old logs not removed");
+    }
 }
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, which log collectors read.

@@ -94,8 +94,8 @@ fn forget(file: &Path, rotated: bool) {
     }
 }
 
-/// Unmounts and removes the pod's volumes and cgroups; the logs too once nothing of it is left at the runtime.
-pub(super) async fn clean_up(step: &Step) -> Result<(), StepFailure> {
+/// Unmounts and removes the pod's volumes and cgroups, with `logs` its logs too once nothing of it is left at the runtime.
+pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure> {
     let failed = |error: String| StepFailure::new("FailedKillPod", error);
     let uid = step.id.uid.clone();
     disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
@@ -108,7 +108,7 @@ pub(super) async fn clean_up(step: &Step) -> Result<(), StepFailure> {
     let uid = step.id.uid.clone();
     let removed = blocking(move || remove().map_err(|error| format!("remove cgroups of pod {uid}: {error}")));
     removed.await.map_err(failed)?;
-    if step.observed.is_empty() {
+    if logs && step.observed.is_empty() {
         let logs = step.id.log_directory(&step.context.log_root);
         remove_tree(&logs).await.map_err(|error| failed(format!("remove logs: {error}")))?;
     }
