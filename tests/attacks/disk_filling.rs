@@ -107,6 +107,16 @@ spec:
     image: busybox:1.35
     resources: {limits: {ephemeral-storage: 4Mi}}
     command: [sh, -c, "exec 3>/f; rm /f; dd if=/dev/zero bs=1M count=16 >&3; sleep 1000"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: renamer, namespace: layer}
+spec:
+  containers:
+  - name: c
+    image: busybox:1.35
+    resources: {limits: {ephemeral-storage: 4Mi}}
+    command: [sh, -c, "dd if=/dev/zero of=/etc/hostname bs=1M count=8; dd if=/dev/zero of=/etc/resolv.conf bs=1M count=8; sleep 1000"]
 "#;
 
 #[test]
@@ -116,8 +126,10 @@ fn a_layer_beyond_its_limit_ends_its_pod_also_when_it_has_no_name() {
     apply(&stage, LAYER);
     let message = evicted(&stage, "layer", "writer");
     assert_eq!(message, "Container c exceeded its local ephemeral storage limit \"4Mi\". ");
+    let together = "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. ";
     let unnamed = evicted(&stage, "layer", "unlinker");
-    assert_eq!(unnamed, "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. ");
+    assert_eq!(unnamed, together);
+    assert_eq!(evicted(&stage, "layer", "renamer"), together, "what the runtime keeps for it counts, too");
     leaves_nothing(&stage, "layer", "writer", &message);
     leaves_nothing(&stage, "layer", "unlinker", &unnamed);
     drop(room);

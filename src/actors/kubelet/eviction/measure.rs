@@ -1,7 +1,7 @@
 //! Looking at disks and at what pods take of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -59,6 +59,7 @@ pub async fn image_directory(runtime: &dyn Runtime) -> Option<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct RunningContainer {
     name: String,
+    sandbox: String,
     layer: Layer,
 }
 
@@ -92,7 +93,7 @@ pub async fn running(runtime: &dyn Runtime) -> CriResult<BTreeMap<String, Vec<Ru
             None => Layer::Told(told.get(&container.id).copied().unwrap_or_default()),
         };
         let name = container.labels.get(names::CONTAINER_NAME).cloned().unwrap_or_default();
-        pods.entry(pod.uid).or_default().push(RunningContainer { name, layer });
+        pods.entry(pod.uid).or_default().push(RunningContainer { name, sandbox: container.pod_sandbox_id, layer });
     }
     Ok(pods)
 }
@@ -126,8 +127,8 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// Of a pod with these running containers.
-    pub fn of(context: &NodeContext, pod: &Pod, running: &[RunningContainer]) -> Self {
+    /// Of a pod with these running containers, where the runtime keeps images in `images`.
+    pub fn of(context: &NodeContext, pod: &Pod, running: &[RunningContainer], images: Option<&Path>) -> Self {
         let id = PodIdentity::of(pod);
         let paths = context.paths(&id.uid);
         let mut known = PodUse::default();
@@ -144,6 +145,8 @@ impl Counting {
         parts.extend(containers.map(|container| (Part::Logs(container.name.clone()), logs.join(&container.name))));
         let kept = [paths.hosts_file(), paths.root().join("containers")];
         parts.extend(kept.map(|place| (Part::Files, place)));
+        let sandboxes: BTreeSet<&str> = running.iter().map(|container| &*container.sandbox).collect();
+        parts.extend(sandboxes.into_iter().filter_map(|id| Some((Part::Files, sandbox_files(images?, id)?))));
         let parts = parts.into_iter().map(|(part, place)| (part, place, Arc::default())).collect();
         Counting { uid: id.uid, cgroup_parent: context.cgroup_parent.clone(), parts, known: Mutex::new(known) }
     }
@@ -174,6 +177,12 @@ impl Counting {
         }
         used
     }
+}
+
+/// Where containerd keeps the `/etc/hostname` and `/etc/resolv.conf` of a pod, which its containers may write.
+fn sandbox_files(images: &Path, id: &str) -> Option<PathBuf> {
+    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    plain.then(|| images.parent())?.map(|root| root.join("io.containerd.grpc.v1.cri/sandboxes").join(id))
 }
 
 /// The volumes that are directories on the node's disk: neither those in memory nor others' directories.

@@ -248,7 +248,7 @@ impl Eviction {
             if record.counting.is_some() {
                 continue;
             }
-            let counting = Arc::new(Counting::of(&self.context, pod, running.get(&uid).map_or(&[], Vec::as_slice)));
+            let counting = Arc::new(Counting::of(&self.context, pod, running.get(&uid).map_or(&[], Vec::as_slice), self.images.as_deref()));
             record.counting = Some(counting.clone());
             if let Some(round) = &mut self.round {
                 round.open += 1;
