@@ -192,7 +192,6 @@ async fn readers_and_watches_notice_nothing_of_segments_that_go() {
                 let current = store.current_revision().await.expect("reads");
                 let at = Revision(current.0.saturating_sub(rand::random_range(0..400)).max(2));
                 match store.get(b"/seen/a", Some(at)).await {
-                    // It counts the revisions of its own, each of which is every second one.
                     Ok((kv, _)) => assert!(kv.expect("always there").mod_revision <= at),
                     Err(StoreError::Compacted { .. }) => {}
                     Err(error) => panic!("{error}"),
@@ -213,8 +212,8 @@ async fn readers_and_watches_notice_nothing_of_segments_that_go() {
     let mut revision = made;
     for n in 0..3000_usize {
         revision = store.update("/seen/a".into(), value(n, 0), revision, None).await.expect("updates");
-        if n % 100 == 99 {
-            store.compact(Revision(revision.0 - 200)).await.or_else(|error| if n < 200 { Ok(()) } else { Err(error) }).expect("compacts");
+        if n % 100 == 99 && n > 300 {
+            store.compact(Revision(revision.0 - 200)).await.expect("compacts");
         }
     }
     store.create("/seen/end".into(), "".into(), None).await.expect("creates");
@@ -231,7 +230,8 @@ async fn a_segment_that_cannot_be_read_stays_and_nothing_is_lost() {
     let first = dir.path().join("log/0000000000000001.log");
     let whole = std::fs::read(&first).expect("reads");
     let mut damaged = whole.clone();
-    damaged[200] ^= 1;
+    let value = damaged.windows(4).position(|bytes| bytes == b"kept").expect("the first record");
+    damaged[value] ^= 1;
     std::fs::write(&first, &damaged).expect("writes");
     compact_all(&store).await;
     churn_elsewhere(&store).await;
