@@ -1,7 +1,8 @@
 //! Durable puts per second through the embedded store, beside raw appends with fdatasync batched the same way; and through
 //! our store on etcd, beside bare puts to etcd.
 //!
-//! Prints a line per number of writers, and what 10,000 stored pods cost in memory. Values are 1 KB, pods 4 KB.
+//! Prints a line per number of writers, what 10,000 stored pods cost in memory, and what is left of a long churn on the disk and in
+//! memory. Values are 1 KB, pods 4 KB.
 
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../../../tests/support/figures.rs"]
@@ -20,7 +21,12 @@ use figures::{Budget, report};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
 use troupe_api::{
     meta::Revision,
-    store::{RangeRequest, Store, embedded::EmbeddedStore, etcd::testing::EtcdCluster, prefix_end},
+    store::{
+        RangeRequest, Store,
+        embedded::{EmbeddedOptions, EmbeddedStore},
+        etcd::testing::EtcdCluster,
+        prefix_end,
+    },
 };
 
 #[global_allocator]
@@ -29,8 +35,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VALUE: usize = 1024;
 const MEASURE: Duration = Duration::from_secs(2);
 const BATCH: usize = 1024;
+/// Where a process of its own does its part of [`churn`], and which part.
+const CHURN_DIRECTORY: &str = "TROUPE_BENCH_CHURN_DIRECTORY";
+const CHURN_PART: &str = "TROUPE_BENCH_CHURN_PART";
+/// Objects that churn leaves, and revisions that it makes.
+const LEFT: usize = 700;
+const REVISIONS: u64 = 520_000;
 
 fn main() {
+    if let (Ok(directory), Ok(part)) = (std::env::var(CHURN_DIRECTORY), std::env::var(CHURN_PART)) {
+        return churn_part(Path::new(&directory), &part);
+    }
     println!("store");
     // As the daemon does: what is resident should be what is used.
     nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
@@ -38,6 +53,8 @@ fn main() {
     // First, while the allocator has no freed memory to hand out again.
     memory_and_reads(&runtime);
     growth(&runtime);
+    churn();
+    opening(&runtime);
     for writers in [1, 16, 64] {
         // One after the other, twice: the disk is not the same from one second to the next.
         let rates: Vec<(f64, f64)> = (0..2).map(|_| (raw_appends(&runtime, writers), embedded_puts(&runtime, writers))).collect();
@@ -231,9 +248,97 @@ fn growth(runtime: &Runtime) {
     report(&what, (files(dir.path()) >> 20) as f64, " MiB", Budget::None);
 }
 
+/// What a long churn that leaves few objects leaves on the disk and in memory. Each part runs in a process of its own, since an allocator
+/// keeps what others left it.
+fn churn() {
+    let (fresh, churned) = (directory(), directory());
+    let idle = churn_process(fresh.path(), "fill")[0];
+    let after = churn_process(churned.path(), "churn");
+    let restarted = churn_process(churned.path(), "open")[0];
+    let what = |what| format!("store: {what} {REVISIONS} revisions that left {LEFT} objects");
+    let live = (LEFT * VALUE) as f64 / f64::from(1 << 20);
+    report(&what("disk after"), files(churned.path()) as f64 / f64::from(1 << 20), " MiB", Budget::AtMost(2.0 * live + 64.0));
+    report(&what("seconds until the disk is back, after"), after[1], " s", Budget::AtMost(600.0));
+    report(&what("resident after / before"), after[0] / idle, "", Budget::AtMost(1.2));
+    report(&what("resident after a restart / before, after"), restarted / idle, "", Budget::AtMost(1.2));
+}
+
+/// Runs a part in a process of its own and gives the figures that it prints: resident KiB first.
+fn churn_process(directory: &Path, part: &str) -> Vec<f64> {
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+    let output = command.env(CHURN_DIRECTORY, directory).env(CHURN_PART, part).output().expect("runs");
+    assert!(output.status.success(), "{part}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}
+
+fn churn_part(directory: &Path, part: &str) {
+    nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
+    let runtime = Runtime::new().expect("a runtime");
+    let store = Arc::new(EmbeddedStore::open_with(directory, EmbeddedOptions::default()).expect("opens"));
+    let mut took = Duration::ZERO;
+    runtime.block_on(async {
+        if part != "open" {
+            let kept = (0..LEFT).map(|n| store.create(format!("/registry/kept/{n}").into(), random_value(VALUE).into(), None));
+            futures::future::try_join_all(kept).await.expect("creates");
+        }
+        if part == "churn" {
+            churn_writes(&store).await;
+            let quiet = Instant::now();
+            // Ten minutes of quiet compact everything; that is not waited for here.
+            store.compact(store.current_revision().await.expect("reads")).await.expect("compacts");
+            while files(directory) > 24 << 20 && quiet.elapsed() < Duration::from_secs(60) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            took = quiet.elapsed();
+        }
+        // The allocator gives memory back a moment after it was freed.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    });
+    println!("{} {}", resident(), took.as_secs_f64());
+}
+
+/// Objects that are made, updated and deleted again, by 64 writers.
+async fn churn_writes(store: &Arc<EmbeddedStore>) {
+    const WRITERS: u64 = 64;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..REVISIONS / WRITERS / 4 {
+                let key = Bytes::from(format!("/registry/gone/{writer}-{n}"));
+                let mut revision = store.create(key.clone(), random_value(VALUE).into(), None).await.expect("creates");
+                for _ in 0..2 {
+                    revision = store.update(key.clone(), random_value(VALUE).into(), revision, None).await.expect("updates");
+                }
+                store.delete(key, revision).await.expect("deletes");
+            }
+        });
+    }
+    writers.join_all().await;
+}
+
+fn opening(runtime: &Runtime) {
+    let dir = directory();
+    let store = EmbeddedStore::open(dir.path()).expect("opens");
+    runtime.block_on(async {
+        for hundred in 0..1000 {
+            let creates = (0..100).map(|n| store.create(format!("/registry/pods/bench/{hundred}-{n}").into(), random_value(VALUE).into(), None));
+            futures::future::try_join_all(creates).await.expect("creates");
+        }
+    });
+    drop(store);
+    let begin = Instant::now();
+    let store = EmbeddedStore::open(dir.path()).expect("opens");
+    report("store: opening it with 100,000 objects of 1 KB", begin.elapsed().as_secs_f64(), " s", Budget::AtMost(1.0));
+    drop(store);
+}
+
 /// Bytes that do not compress.
 fn random_value(length: usize) -> Vec<u8> {
-    std::iter::repeat_with(rand::random::<u8>).take(length).collect()
+    let mut value = vec![0; length];
+    rand::fill(&mut value[..]);
+    value
 }
 
 /// Bytes allocated on disk below a directory.

@@ -235,7 +235,7 @@ fn run() -> Result<()> {
 
 /// Logs as `$TROUPE_LOG` says.
 fn log_to_stderr() -> Result<()> {
-    const USUAL: &str = "info,fjall=warn,lsm_tree=warn,actix_http::h1=off";
+    const USUAL: &str = "info,actix_http::h1=off";
     let wanted = std::env::var("TROUPE_LOG").ok().filter(|wanted| !wanted.is_empty());
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(USUAL)).context("TROUPE_LOG says nothing usable")?;
     let lines = tracing_subscriber::fmt::layer()

@@ -97,6 +97,7 @@ impl<'a> Commit<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::log::Places;
 
     fn put(key: &'static str, expected: Option<u64>) -> WriteOp {
         WriteOp { key: key.into(), action: Action::Put { value: "v".into(), expected: expected.map(Revision), ttl: None } }
@@ -122,7 +123,7 @@ mod tests {
     fn without_space_only_deletions_go_through() {
         let mut index = Index::default();
         let kv = KeyValue { key: "a".into(), value: "v".into(), create_revision: Revision(2), mod_revision: Revision(2) };
-        index.apply(&StoreEvent::Put { kv, previous: None });
+        index.apply(&StoreEvent::Put { kv, previous: None }, Places::default().at(0));
         let mut commit = Commit::new(&index, Revision(2), 0, Space::Low);
         assert!(matches!(commit.judge(put("b", None)), Err(StoreError::NoSpace)));
         assert_eq!(commit.judge(delete("a", 2)).expect("deletes free space"), Revision(3));

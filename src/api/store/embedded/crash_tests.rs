@@ -15,6 +15,10 @@ const DIRECTORY: &str = "TROUPE_STORE_CRASH_DIRECTORY";
 const DISK_FAILS: &str = "TROUPE_STORE_CRASH_DISK_FAILS";
 /// Set where the child's disk is full now and then.
 const DISK_FULL: &str = "TROUPE_STORE_CRASH_DISK_FULL";
+/// Set to the step on the disk at which the child is killed.
+const STEP: &str = "TROUPE_STORE_CRASH_STEP";
+/// Set to the bytes in a segment of the child's log, which also makes keys and deletes them.
+const SEGMENT: &str = "TROUPE_STORE_CRASH_SEGMENT";
 const ROUNDS: u32 = 20;
 const WRITERS: u32 = 8;
 
@@ -31,6 +35,11 @@ fn key_of(writer: u32) -> Bytes {
     format!("/registry/crash/{writer}").into()
 }
 
+/// A key that is made and deleted in each turn.
+fn fleeting_key_of(writer: u32) -> Bytes {
+    format!("/registry/fleeting/{writer}").into()
+}
+
 fn counter_in(value: &[u8]) -> u32 {
     let text = std::str::from_utf8(value).expect("text");
     text.split(' ').nth(1).expect("a counter").parse().expect("a number")
@@ -43,8 +52,14 @@ async fn child_that_writes_until_killed() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
     let full = std::env::var_os(DISK_FULL).is_some();
     let min_free = if full { 0 } else { EmbeddedOptions::default().min_free };
-    let options = EmbeddedOptions { min_free, patience: Duration::ZERO, ..EmbeddedOptions::default() };
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let segment = number(SEGMENT);
+    let segment_bytes = segment.unwrap_or(EmbeddedOptions::default().segment_bytes);
+    let options = EmbeddedOptions { min_free, patience: Duration::ZERO, segment_bytes, ..EmbeddedOptions::default() };
     let store = Arc::new(EmbeddedStore::open_with(directory, options).expect("opens"));
+    if let Some(step) = number(STEP) {
+        log::steps::die_after(step);
+    }
     if std::env::var_os(DISK_FAILS).is_some() {
         fail_writes_behind(4 << 20);
     }
@@ -53,7 +68,7 @@ async fn child_that_writes_until_killed() {
         let store = store.clone();
         writers.spawn(async move {
             loop {
-                write_until_full(&store, writer).await;
+                write_until_full(&store, writer, segment.is_some()).await;
                 assert!(full, "the disk is never full");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -70,8 +85,18 @@ fn fail_writes_behind(bytes: u64) {
     assert!(set, "the limit is taken");
 }
 
+/// Makes a key and deletes it.
+async fn write_fleeting(store: &EmbeddedStore, writer: u32, counter: u32) {
+    let key = fleeting_key_of(writer);
+    if let Some(left) = store.get(&key, None).await.expect("reads").0 {
+        store.delete(key.clone(), left.mod_revision).await.expect("deletes");
+    }
+    let made = store.create(key.clone(), value_of(writer, counter), None).await.expect("creates");
+    store.delete(key, made).await.expect("deletes");
+}
+
 /// Writes until the disk is full; any other error is one.
-async fn write_until_full(store: &EmbeddedStore, writer: u32) {
+async fn write_until_full(store: &EmbeddedStore, writer: u32, is_small: bool) {
     let held = store.get(&key_of(writer), None).await.expect("reads").0;
     let mut counter = held.as_ref().map_or(0, |kv| counter_in(&kv.value));
     let mut expected = held.map(|kv| kv.mod_revision);
@@ -88,9 +113,12 @@ async fn write_until_full(store: &EmbeddedStore, writer: u32) {
             Err(StoreError::NoSpace | StoreError::Unknown(_) | StoreError::Conflict { .. }) => return,
             Err(error) => panic!("{error}"),
         };
+        if is_small {
+            write_fleeting(store, writer, counter).await;
+        }
         let line = format!("\nack {writer} {counter} {revision}\n");
         std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
-        if counter.is_multiple_of(50) {
+        if counter.is_multiple_of(if is_small { 2 } else { 50 }) {
             match store.compact(revision).await {
                 Ok(()) => {}
                 Err(StoreError::NoSpace) => return,
@@ -109,8 +137,8 @@ fn child(directory: &Path) -> Command {
 }
 
 /// Starts the child, kills it after `lifetime`, and returns what was acknowledged.
-fn run_child(directory: &Path, lifetime: Duration) -> HashMap<u32, (u32, Revision)> {
-    let mut child = child(directory).spawn().expect("starts");
+fn run_child(command: &mut Command, lifetime: Duration) -> HashMap<u32, (u32, Revision)> {
+    let mut child = command.spawn().expect("starts");
     let reader = acknowledgements(&mut child);
     std::thread::sleep(lifetime);
     child.kill().expect("SIGKILL");
@@ -144,10 +172,47 @@ fn killing_the_process_loses_no_acknowledged_write_and_leaves_none_half_written(
     let mut total = 0;
     for _ in 0..ROUNDS {
         let lifetime = Duration::from_millis(rand::random_range(60..400));
-        acknowledged.extend(run_child(dir.path(), lifetime));
+        acknowledged.extend(run_child(&mut child(dir.path()), lifetime));
         total = runtime.block_on(check(dir.path(), &mut acknowledged));
     }
     assert!(total > u64::from(ROUNDS), "the children hardly wrote: {total}");
+}
+
+#[test]
+fn killing_the_process_while_segments_come_and_go_loses_nothing_and_brings_nothing_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut acknowledged = HashMap::new();
+    for _ in 0..ROUNDS {
+        let lifetime = Duration::from_millis(rand::random_range(60..400));
+        acknowledged.extend(run_child(child(dir.path()).env(SEGMENT, "30000"), lifetime));
+        runtime.block_on(check(dir.path(), &mut acknowledged));
+    }
+    assert!(first_segment(dir.path()) > 10, "hardly a segment was dropped");
+}
+
+#[test]
+fn killing_the_process_at_any_step_on_the_disk_loses_nothing_and_brings_nothing_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut acknowledged = HashMap::new();
+    // A batch takes three steps, a new segment four, dropping one three: so many steps see several of each.
+    for step in 1..=60 {
+        let mut child = child(dir.path()).env(SEGMENT, "30000").env(STEP, step.to_string()).spawn().expect("starts");
+        let reader = acknowledgements(&mut child);
+        let status = child.wait().expect("reaped");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "step {step}: {status}");
+        acknowledged.extend(reader.join().expect("read to the end"));
+        runtime.block_on(check(dir.path(), &mut acknowledged));
+    }
+    assert!(first_segment(dir.path()) > 10, "hardly a segment was dropped");
+}
+
+/// The number of the oldest segment.
+fn first_segment(directory: &Path) -> u64 {
+    let names = std::fs::read_dir(directory.join("log")).expect("lists").map(|entry| entry.expect("lists").file_name());
+    let numbers = names.filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
+    numbers.min().expect("a segment")
 }
 
 #[test]
@@ -196,14 +261,21 @@ async fn check(directory: &Path, acknowledged: &mut HashMap<u32, (u32, Revision)
     for kv in &held.items {
         assert_eq!(kv.value, value_of(writer_of(&kv.key), counter_in(&kv.value)), "half written");
     }
+    let (fleeting, held_items): (Vec<_>, Vec<_>) = held.items.into_iter().partition(|kv| kv.key.starts_with(b"/registry/fleeting/"));
+    for kv in fleeting {
+        let last = acknowledged.get(&writer_of(&kv.key)).map_or(0, |(counter, _)| *counter);
+        assert!(counter_in(&kv.value) > last, "what was deleted is back: {:?}", kv.key);
+        // The next child may not come so far.
+        store.delete(kv.key, kv.mod_revision).await.expect("deletes");
+    }
     for (writer, (counter, revision)) in &*acknowledged {
-        let kv = held.items.iter().find(|kv| kv.key == key_of(*writer)).expect("an acknowledged key is there");
+        let kv = held_items.iter().find(|kv| kv.key == key_of(*writer)).expect("an acknowledged key is there");
         let found = counter_in(&kv.value);
         // At most the one write in flight at the kill may have happened without its acknowledgement reaching us.
         assert!(found == *counter || found == counter + 1, "writer {writer} had {counter} acknowledged, {found} is there");
         assert!(kv.mod_revision >= *revision);
     }
-    for kv in &held.items {
+    for kv in &held_items {
         acknowledged.insert(writer_of(&kv.key), (counter_in(&kv.value), kv.mod_revision));
     }
     held.revision.0

@@ -198,12 +198,12 @@ fn deletions_go_on_a_while_longer_and_what_expires_meanwhile_is_not_forgotten() 
 }
 
 #[test]
-fn housekeeping_that_finds_no_space_is_taken_up_again() {
+fn a_segment_that_finds_no_space_is_begun_when_there_is_some() {
     SmallDisk::with(160, |disk| {
         run(|| async {
             let store = open(disk, 0);
             let mut acknowledged = Vec::new();
-            // The memory table is written out behind 8 MiB, and there is less room than that.
+            // A segment has 8 MiB, so one begins with hardly any room left.
             for n in 0..380 {
                 acknowledged.push((key(n), store.create(key(n), noise(), None).await.expect("there is space")));
             }

@@ -49,6 +49,10 @@ impl History {
         while self.events.front().is_some_and(|event| event.revision() <= compacted) {
             self.forget_oldest();
         }
+        // What a burst of writes needed does not stay.
+        if self.events.capacity() / 4 > self.events.len() {
+            self.events.shrink_to(2 * self.events.len());
+        }
     }
 
     fn forget_oldest(&mut self) {

@@ -1,41 +1,51 @@
-//! Which versions exist: the newest value of each key in memory, older ones by the revision of their log record.
+//! Which versions exist: the newest value of each key in memory, older ones by the place of their log record.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::{log::Place, record::Record};
 use crate::{
     meta::Revision,
     store::{KeyValue, RangeRequest, StoreEvent, range_bounds},
 };
 
 /// An older version of a key. `create_revision` 0 marks a deletion.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Version {
     revision: Revision,
     create_revision: Revision,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Newest {
+    kv: KeyValue,
+    place: Place,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    newest: Option<KeyValue>,
+    newest: Option<Newest>,
     /// Ascending; ends with the deletion where there is no newest value.
     older: Vec<Version>,
-}
-
-/// A version that becomes garbage once compaction reaches `superseded`.
-#[derive(Debug)]
-struct Superseded {
-    superseded: Revision,
-    key: Bytes,
 }
 
 /// Where a version's value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     Here(KeyValue),
-    /// In the log, under this revision.
-    InLog(Revision),
+    InLog { place: Place, revision: Revision },
+}
+
+/// A change whose values possibly are still in the log.
+#[derive(Debug)]
+pub struct FoundChange {
+    pub key: Bytes,
+    pub revision: Revision,
+    /// `None` for a deletion.
+    pub value: Option<Found>,
+    pub previous: Option<Found>,
 }
 
 /// What a range holds at a revision, values possibly still in the log.
@@ -49,35 +59,27 @@ pub struct Selection {
 #[derive(Debug, Default)]
 pub struct Index {
     entries: BTreeMap<Bytes, Entry>,
-    superseded: VecDeque<Superseded>,
+    /// The keys that changed at the revisions that are not compacted, ascending.
+    changes: VecDeque<(Revision, Bytes)>,
+    /// Bytes of the log's frames that are needed.
+    needed: u64,
 }
 
 impl Index {
-    /// Takes in a committed change. Changes come in revision order.
-    pub fn apply(&mut self, event: &StoreEvent) {
+    /// Takes in a committed change, whose record lies at `place`. Changes come in revision order.
+    pub fn apply(&mut self, event: &StoreEvent, place: Place) {
+        self.needed += need(&place);
         let entry = self.entries.entry(event.key().clone()).or_default();
-        let replaced = entry.newest.take();
-        if let Some(kv) = &replaced {
-            entry.older.push(Version { revision: kv.mod_revision, create_revision: kv.create_revision });
-        }
+        entry.end_newest();
         match event {
-            StoreEvent::Put { kv, .. } => entry.newest = Some(kv.clone()),
-            StoreEvent::Delete { revision, .. } => entry.older.push(Version { revision: *revision, create_revision: Revision::ZERO }),
+            StoreEvent::Put { kv, .. } => entry.newest = Some(Newest { kv: kv.clone(), place }),
+            StoreEvent::Delete { revision, .. } => entry.older.push(Version { revision: *revision, create_revision: Revision::ZERO, place }),
         }
-        let deletion = matches!(event, StoreEvent::Delete { .. });
-        if replaced.is_some() || deletion {
-            self.superseded.push_back(Superseded { superseded: event.revision(), key: event.key().clone() });
-        }
-    }
-
-    /// Takes in a deletion whose value compaction has removed from the log already.
-    pub fn apply_orphan_deletion(&mut self, key: Bytes, revision: Revision) {
-        self.entries.entry(key.clone()).or_default().older.push(Version { revision, create_revision: Revision::ZERO });
-        self.superseded.push_back(Superseded { superseded: revision, key });
+        self.changes.push_back((event.revision(), event.key().clone()));
     }
 
     pub fn newest(&self, key: &[u8]) -> Option<&KeyValue> {
-        self.entries.get(key)?.newest.as_ref()
+        self.entries.get(key)?.newest.as_ref().map(|newest| &newest.kv)
     }
 
     /// The version of `key` that `revision` sees.
@@ -101,97 +103,318 @@ impl Index {
         selection
     }
 
-    /// Forgets what no reader at or after `revision` sees, and returns the revisions of the log records to remove.
-    pub fn compact(&mut self, revision: Revision) -> Vec<Revision> {
-        let mut garbage = Vec::new();
-        while self.superseded.front().is_some_and(|next| next.superseded <= revision) {
-            let Some(next) = self.superseded.pop_front() else { break };
-            let Some(entry) = self.entries.get_mut(&next.key) else { continue };
-            let Entry { newest, older } = entry;
-            let first_kept = newest.as_ref().map(|kv| kv.mod_revision);
-            let mut following = older.iter().skip(1).map(|version| version.revision).chain(first_kept);
-            let dead = older
-                .iter()
-                .take_while(|version| {
-                    let deletion = version.create_revision == Revision::ZERO && version.revision <= revision;
-                    following.next().is_some_and(|next| next <= revision) || deletion
-                })
-                .count();
-            garbage.extend(older.drain(..dead).map(|version| version.revision));
-            if newest.is_none() && older.is_empty() {
-                self.entries.remove(&next.key);
-            } else if older.is_empty() {
-                older.shrink_to_fit();
+    /// Up to `limit` changes from revision `from` up to `to`; those that are compacted are not there.
+    pub fn changes(&self, from: Revision, to: Revision, limit: usize) -> Vec<FoundChange> {
+        let begin = self.changes.partition_point(|(revision, _)| *revision < from);
+        let wanted = self.changes.range(begin..).take_while(|(revision, _)| *revision <= to).take(limit);
+        wanted.filter_map(|(revision, key)| self.entries.get(key)?.change(key, *revision)).collect()
+    }
+
+    /// Forgets what no reader at or after `revision` sees.
+    pub fn compact(&mut self, revision: Revision) {
+        while self.changes.front().is_some_and(|(changed, _)| *changed <= revision) {
+            let Some((_, key)) = self.changes.pop_front() else { break };
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            self.needed -= entry.compact(revision);
+            if entry.newest.is_none() && entry.older.is_empty() {
+                self.entries.remove(&key);
             }
         }
-        garbage
+        // What a burst of writes needed does not stay.
+        if self.changes.capacity() / 4 > self.changes.len() {
+            self.changes.shrink_to(2 * self.changes.len());
+        }
+    }
+
+    /// Bytes of the log's frames that are needed.
+    pub fn needed(&self) -> u64 {
+        self.needed
+    }
+
+    /// Whether the record of this revision at `place` is needed, and which revision ended it if it is history.
+    pub fn need_of(&self, key: &[u8], revision: Revision, place: &Place) -> Option<Option<Revision>> {
+        let entry = self.entries.get(key)?;
+        if let Some(newest) = entry.newest.as_ref().filter(|newest| newest.kv.mod_revision == revision) {
+            return (newest.place == *place).then_some(None);
+        }
+        let at = entry.position(revision).ok()?;
+        (entry.older[at].place == *place).then(|| Some(entry.end_of(at)))
+    }
+
+    /// The record of this revision has been carried to another place.
+    pub fn relocate(&mut self, key: &[u8], revision: Revision, place: Place) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let held = match &mut entry.newest {
+            Some(newest) if newest.kv.mod_revision == revision => &mut newest.place,
+            _ => match entry.position(revision) {
+                Ok(at) => &mut entry.older[at].place,
+                Err(_) => return,
+            },
+        };
+        self.needed += need(&place);
+        self.needed -= let_go(&std::mem::replace(held, place));
+    }
+
+    /// Takes in a record as it is found in the log when that is opened, where all up to `compacted` is. Records come in the order in
+    /// which they became durable; those that were carried forward may come twice, and history late.
+    pub fn recall(&mut self, record: Record, revision: Revision, ended: Option<Revision>, place: Place, compacted: Revision) {
+        if ended.is_some_and(|ended| ended <= compacted) {
+            return;
+        }
+        // Sharing the key's bytes with the version before keeps one copy per key.
+        let key = self.entries.get_key_value(&record.key).map_or(record.key, |(key, _)| key.clone());
+        if revision > compacted {
+            self.changes.push_back((revision, key.clone()));
+        }
+        let entry = self.entries.entry(key.clone()).or_default();
+        self.needed += need(&place);
+        let newest = entry.newest.as_ref().map(|newest| newest.kv.mod_revision);
+        let last = newest.or(entry.older.last().map(|version| version.revision));
+        if last.is_none_or(|last| last < revision) {
+            entry.end_newest();
+            match record.value {
+                Some(value) => {
+                    let kv = KeyValue { key: key.clone(), value, create_revision: record.create_revision, mod_revision: revision };
+                    entry.newest = Some(Newest { kv, place });
+                }
+                None => entry.older.push(Version { revision, create_revision: Revision::ZERO, place }),
+            }
+        } else if newest == Some(revision) {
+            let held = entry.newest.as_mut().map(|newest| std::mem::replace(&mut newest.place, place));
+            self.needed -= held.as_ref().map_or(0, let_go);
+        } else {
+            match entry.position(revision) {
+                Ok(at) => self.needed -= let_go(&std::mem::replace(&mut entry.older[at].place, place)),
+                Err(at) => entry.older.insert(at, Version { revision, create_revision: record.create_revision, place }),
+            }
+        }
+        self.needed -= entry.compact(compacted);
+        if entry.newest.is_none() && entry.older.is_empty() {
+            self.entries.remove(&key);
+        }
+    }
+
+    /// All records have been recalled.
+    pub fn recalled(&mut self) {
+        let mut changes = std::mem::take(&mut self.changes).into_iter().collect::<Vec<_>>();
+        changes.sort_unstable_by_key(|(revision, _)| *revision);
+        changes.dedup_by_key(|(revision, _)| *revision);
+        changes.shrink_to_fit();
+        self.changes = changes.into();
     }
 
     /// All newest values, in key order.
     #[cfg(test)]
     pub fn live(&self) -> impl Iterator<Item = &KeyValue> {
-        self.entries.values().filter_map(|entry| entry.newest.as_ref())
+        self.entries.values().filter_map(|entry| entry.newest.as_ref().map(|newest| &newest.kv))
     }
 }
 
 impl Entry {
     fn at(&self, revision: Revision) -> Option<Found> {
-        if let Some(kv) = &self.newest
+        if let Some(Newest { kv, .. }) = &self.newest
             && kv.mod_revision <= revision
         {
             return Some(Found::Here(kv.clone()));
         }
         let behind = self.older.partition_point(|version| version.revision <= revision);
-        let version = self.older[..behind].last()?;
-        (version.create_revision > Revision::ZERO).then_some(Found::InLog(version.revision))
+        self.older[..behind].last()?.found()
     }
+
+    /// What happened at a revision.
+    fn change(&self, key: &Bytes, revision: Revision) -> Option<FoundChange> {
+        let value = match &self.newest {
+            Some(Newest { kv, .. }) if kv.mod_revision == revision => Some(Found::Here(kv.clone())),
+            _ => self.older[self.position(revision).ok()?].found(),
+        };
+        Some(FoundChange { key: key.clone(), revision, value, previous: self.at(Revision(revision.0 - 1)) })
+    }
+
+    fn position(&self, revision: Revision) -> Result<usize, usize> {
+        self.older.binary_search_by_key(&revision, |version| version.revision)
+    }
+
+    /// The revision that made the older version at `at` history. A deletion ends itself: it is nothing that could be read.
+    fn end_of(&self, at: usize) -> Revision {
+        let version = &self.older[at];
+        if version.is_deletion() {
+            return version.revision;
+        }
+        let following = self.older.get(at + 1).map(|version| version.revision);
+        let newest = self.newest.as_ref().map(|newest| newest.kv.mod_revision);
+        following.or(newest).unwrap_or(Revision(u64::MAX))
+    }
+
+    /// The newest value becomes an older one.
+    fn end_newest(&mut self) {
+        if let Some(Newest { kv, place }) = self.newest.take() {
+            self.older.push(Version { revision: kv.mod_revision, create_revision: kv.create_revision, place });
+        }
+    }
+
+    /// Forgets what ended at `revision` or before; gives the bytes that are not needed any more.
+    fn compact(&mut self, revision: Revision) -> u64 {
+        let dead = (0..self.older.len()).take_while(|at| self.end_of(*at) <= revision).count();
+        let freed = self.older.drain(..dead).map(|version| let_go(&version.place)).sum();
+        if self.older.capacity() / 4 >= self.older.len() {
+            self.older.shrink_to_fit();
+        }
+        freed
+    }
+}
+
+impl Version {
+    fn is_deletion(&self) -> bool {
+        self.create_revision == Revision::ZERO
+    }
+
+    fn found(&self) -> Option<Found> {
+        (!self.is_deletion()).then(|| Found::InLog { place: self.place.clone(), revision: self.revision })
+    }
+}
+
+/// Notes that a frame is needed; gives its bytes.
+fn need(place: &Place) -> u64 {
+    place.need();
+    place.length()
+}
+
+/// Notes that it is not any more; gives its bytes.
+fn let_go(place: &Place) -> u64 {
+    place.let_go();
+    place.length()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::embedded::log::Places;
 
-    fn put(index: &mut Index, key: &'static str, revision: u64) {
-        let previous = index.newest(key.as_bytes()).cloned();
-        let create_revision = previous.as_ref().map_or(Revision(revision), |kv| kv.create_revision);
-        let kv = KeyValue { key: key.into(), value: format!("{revision}").into(), create_revision, mod_revision: Revision(revision) };
-        index.apply(&StoreEvent::Put { kv, previous });
+    /// An index and places for its records.
+    #[derive(Default)]
+    struct Fixture {
+        index: Index,
+        places: Places,
     }
 
-    fn delete(index: &mut Index, key: &'static str, revision: u64) {
-        let previous = index.newest(key.as_bytes()).cloned().expect("exists");
-        index.apply(&StoreEvent::Delete { key: key.into(), revision: Revision(revision), previous });
+    impl Fixture {
+        fn put(&mut self, key: &'static str, revision: u64) {
+            let previous = self.index.newest(key.as_bytes()).cloned();
+            let create_revision = previous.as_ref().map_or(Revision(revision), |kv| kv.create_revision);
+            let kv = KeyValue { key: key.into(), value: format!("{revision}").into(), create_revision, mod_revision: Revision(revision) };
+            self.index.apply(&StoreEvent::Put { kv, previous }, self.places.at(revision));
+        }
+
+        fn delete(&mut self, key: &'static str, revision: u64) {
+            let previous = self.index.newest(key.as_bytes()).cloned().expect("exists");
+            let event = StoreEvent::Delete { key: key.into(), revision: Revision(revision), previous };
+            self.index.apply(&event, self.places.at(revision));
+        }
+
+        /// Compacts and says how many records are needed then; each counts as one byte.
+        fn compact(&mut self, revision: u64) -> u64 {
+            self.index.compact(Revision(revision));
+            assert_eq!(self.index.needed(), self.places.needed());
+            self.index.needed()
+        }
+
+        fn in_log(&self, key: &str, revision: u64) -> Option<u64> {
+            match self.index.at(key.as_bytes(), Revision(revision)) {
+                Some(Found::InLog { revision, .. }) => Some(revision.0),
+                _ => None,
+            }
+        }
+
+        fn recall(&mut self, key: &'static str, revision: u64, value: Option<&'static str>, ended: Option<u64>, place: u64, compacted: u64) {
+            let record =
+                Record { key: key.into(), value: value.map(Bytes::from), create_revision: Revision(u64::from(value.is_some())), expiry: None };
+            self.index.recall(record, Revision(revision), ended.map(Revision), self.places.at(place), Revision(compacted));
+        }
     }
 
     #[test]
-    fn compaction_keeps_what_its_revision_sees_and_names_the_rest() {
-        let mut index = Index::default();
-        put(&mut index, "a", 2);
-        put(&mut index, "a", 3);
-        put(&mut index, "b", 4);
-        put(&mut index, "a", 5);
-        delete(&mut index, "b", 6);
-        put(&mut index, "a", 7);
-        assert_eq!(index.compact(Revision(5)), vec![Revision(2), Revision(3)]);
-        assert_eq!(index.at(b"a", Revision(5)), Some(Found::InLog(Revision(5))));
-        assert_eq!(index.at(b"b", Revision(5)), Some(Found::InLog(Revision(4))));
-        assert_eq!(index.at(b"b", Revision(6)), None);
-        let mut rest = index.compact(Revision(7));
-        rest.sort_unstable();
-        assert_eq!(rest, vec![Revision(4), Revision(5), Revision(6)]);
-        assert_eq!(index.live().count(), 1);
-        assert!(index.compact(Revision(7)).is_empty());
+    fn compaction_keeps_what_its_revision_sees_and_lets_the_rest_go() {
+        let mut it = Fixture::default();
+        it.put("a", 2);
+        it.put("a", 3);
+        it.put("b", 4);
+        it.put("a", 5);
+        it.delete("b", 6);
+        it.put("a", 7);
+        assert_eq!(it.compact(5), 4, "2 and 3 go");
+        assert_eq!((it.in_log("a", 5), it.in_log("b", 5), it.in_log("a", 4)), (Some(5), Some(4), None));
+        assert_eq!(it.index.at(b"b", Revision(6)), None);
+        assert_eq!(it.compact(7), 1, "4, 5 and 6 go");
+        assert_eq!(it.index.live().count(), 1);
+        assert_eq!(it.compact(7), 1);
     }
 
     #[test]
     fn a_key_made_again_after_deletion_keeps_its_history_until_compacted() {
-        let mut index = Index::default();
-        put(&mut index, "a", 2);
-        delete(&mut index, "a", 3);
-        put(&mut index, "a", 4);
-        assert_eq!(index.at(b"a", Revision(2)), Some(Found::InLog(Revision(2))));
-        assert_eq!(index.at(b"a", Revision(3)), None);
-        assert_eq!(index.compact(Revision(3)), vec![Revision(2), Revision(3)]);
-        assert!(index.newest(b"a").is_some());
+        let mut it = Fixture::default();
+        it.put("a", 2);
+        it.delete("a", 3);
+        it.put("a", 4);
+        assert_eq!((it.in_log("a", 2), it.in_log("a", 3)), (Some(2), None));
+        assert_eq!(it.compact(3), 1);
+        assert!(it.index.newest(b"a").is_some());
+    }
+
+    #[test]
+    fn a_record_is_needed_where_it_lies_and_history_knows_its_end() {
+        let mut it = Fixture::default();
+        it.put("a", 2);
+        it.put("a", 3);
+        it.delete("a", 4);
+        it.put("a", 5);
+        let need_of = |it: &Fixture, revision, place| it.index.need_of(b"a", Revision(revision), &it.places.at(place));
+        let ends = [2, 3, 4, 5].map(|revision| need_of(&it, revision, revision));
+        assert_eq!(ends, [Some(Some(Revision(3))), Some(Some(Revision(4))), Some(Some(Revision(4))), Some(None)]);
+        assert_eq!(need_of(&it, 5, 9), None, "that copy is not the one");
+        it.index.relocate(b"a", Revision(5), it.places.at(9));
+        it.index.relocate(b"a", Revision(3), it.places.at(8));
+        assert_eq!((need_of(&it, 5, 9), need_of(&it, 3, 8)), (Some(None), Some(Some(Revision(4)))));
+        assert_eq!((need_of(&it, 5, 5), need_of(&it, 3, 3)), (None, None));
+        assert_eq!(it.compact(4), 1);
+    }
+
+    #[test]
+    fn changes_are_told_by_revision_with_what_they_replaced() {
+        let mut it = Fixture::default();
+        it.put("a", 2);
+        it.put("b", 3);
+        it.put("a", 4);
+        it.delete("b", 5);
+        let told = |it: &Fixture, from, to, limit| {
+            let changes = it.index.changes(Revision(from), Revision(to), limit);
+            changes.into_iter().map(|change| (change.revision.0, change.value.is_some(), change.previous.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&it, 2, 5, 10), [(2, true, false), (3, true, false), (4, true, true), (5, false, true)]);
+        assert_eq!(told(&it, 3, 4, 10), [(3, true, false), (4, true, true)]);
+        assert_eq!(told(&it, 2, 5, 1), [(2, true, false)]);
+        it.compact(4);
+        assert_eq!(told(&it, 0, 9, 10), [(5, false, true)]);
+    }
+
+    #[test]
+    fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
+        let mut it = Fixture::default();
+        // As it lies: `a` was written at 5, 7 and 9, and 5 was carried behind 9; `b` was carried whole; `c` is gone, and a copy is left.
+        it.recall("a", 7, Some("7"), None, 1, 6);
+        it.recall("b", 3, Some("3"), None, 2, 6);
+        it.recall("a", 9, Some("9"), None, 3, 6);
+        it.recall("a", 5, Some("5"), Some(7), 4, 6);
+        it.recall("b", 3, Some("3"), None, 5, 6);
+        it.recall("c", 2, Some("2"), Some(4), 6, 6);
+        it.recall("d", 2, Some("2"), None, 7, 6);
+        it.recall("d", 6, None, None, 8, 6);
+        it.recall("e", 4, Some("4"), None, 9, 6);
+        it.recall("e", 8, None, None, 10, 6);
+        it.index.recalled();
+        assert_eq!(it.index.live().map(|kv| (&*kv.key, &*kv.value)).collect::<Vec<_>>(), [(&b"a"[..], &b"9"[..]), (b"b", b"3")]);
+        assert_eq!((it.in_log("a", 6), it.in_log("a", 8), it.in_log("e", 7), it.in_log("e", 8)), (Some(5), Some(7), Some(4), None));
+        assert_eq!(it.index.changes(Revision(0), Revision(99), 99).len(), 3, "7, 8 and 9");
+        assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
+        assert_eq!(it.compact(9), 2);
     }
 }

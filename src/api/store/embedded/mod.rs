@@ -1,13 +1,16 @@
 //! The embedded store: one file tree, durable at acknowledgement, many writers sharing one fsync.
 //!
-//! On disk lies one log, revision → change (`record`), in fjall. In memory are the newest value of every key and
-//! the revisions of older ones (`index`), and the newest events (`history`). One `writer` thread judges writes,
-//! makes a batch durable, then shows it to readers and watches and answers. So nobody sees what a crash could undo.
-//! A full disk stops writes and nothing else, until it has space again (`outage`).
+//! On disk lies one log of changes (`record`) in segments (`log`). In memory are the newest value of every key and the
+//! places of older ones (`index`), and the newest events (`history`). One `writer` thread judges writes, makes a batch
+//! durable, then shows it to readers and watches and answers. So nobody sees what a crash could undo. Compaction forgets old
+//! versions; segments are dropped whole when what is still needed of them has been carried forward (`cleaning`). So the disk
+//! holds at most twice what is needed and 64 MiB. A full disk stops writes and nothing else, until it has space again (`outage`).
 
+mod cleaning;
 mod commit;
 mod history;
 mod index;
+mod log;
 mod open;
 mod outage;
 mod record;
@@ -20,6 +23,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod full_tests;
 #[cfg(test)]
@@ -44,7 +49,6 @@ use self::{
     index::Found,
     shared::{Shared, SharedStore},
     space::SpaceMark,
-    waiting::Waiting,
     writer::{Ask, Request, Writer},
 };
 use super::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage};
@@ -58,17 +62,26 @@ const WAITING: usize = 8192;
 pub struct EmbeddedOptions {
     /// Below this many free bytes on the disk only deletions write, and nothing near its end.
     pub min_free: u64,
-    /// Old versions stay at least this long, and a tenth longer at most.
+    /// Old versions stay at least this long, and at most a quarter longer.
     pub retention: Duration,
     /// Bytes of newest events kept in memory for watches to resume from.
     pub history_bytes: usize,
     /// How long after room ran out writes wait for it before they are refused.
     pub patience: Duration,
+    /// A file of the log is not written to any more when it has so many bytes. Five of them and one batch (4 MiB) is what the store may take
+    /// on the disk beside twice the bytes that are needed.
+    pub segment_bytes: u64,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        EmbeddedOptions { min_free: 64 << 20, retention: Duration::from_secs(300), history_bytes: 16 << 20, patience: Duration::from_secs(5) }
+        EmbeddedOptions {
+            min_free: 64 << 20,
+            retention: Duration::from_secs(300),
+            history_bytes: 16 << 20,
+            patience: Duration::from_secs(5),
+            segment_bytes: 8 << 20,
+        }
     }
 }
 
@@ -84,7 +97,7 @@ impl EmbeddedStore {
     /// Opens the store in the directory `path`, making it where there is none.
     ///
     /// # Errors
-    /// When another process has it open, a newer version wrote it, or its files cannot be read.
+    /// When another process has it open, another version wrote it, or its files cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         EmbeddedStore::open_with(path, EmbeddedOptions::default())
     }
@@ -95,10 +108,10 @@ impl EmbeddedStore {
     /// As [`EmbeddedStore::open`].
     pub fn open_with(path: impl AsRef<Path>, options: EmbeddedOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let opened = open::open(path, options.history_bytes)?;
-        let shared = Arc::new(Shared { state: RwLock::new(opened.state), files: RwLock::new(Some(opened.files)), lock: opened.lock });
+        let opened = open::open(path, &options)?;
+        let shared = Arc::new(Shared { state: RwLock::new(opened.state), lock: opened.lock });
         let space = SpaceMark::new(path.to_owned(), options.min_free);
-        let writer = Writer::new(shared.clone(), opened.expiries, opened.garbage, space, Waiting::new(options.patience), options.retention);
+        let writer = Writer::new(shared.clone(), opened.log, opened.expiries, space, &options);
         let (requests, queue) = thread_mpsc::channel();
         let spawned = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(&queue));
         let writer = spawned.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;

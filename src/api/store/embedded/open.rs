@@ -8,30 +8,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use thiserror::Error;
 
 use super::{
+    EmbeddedOptions,
     history::History,
     index::Index,
-    record::{Record, record_revision},
-    shared::{Files, State},
+    log::{Batch, Entry, Item, Log, LogError, Marks, Place},
+    record::Record,
+    shared::State,
 };
-use crate::{
-    meta::Revision,
-    store::{KeyValue, StoreEvent, watchers::Watchers},
-};
+use crate::{meta::Revision, store::watchers::Watchers};
 
-/// The format this code writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The format this code reads and writes.
+pub const FORMAT: u32 = 2;
 /// How long the lock may be held before it counts as another process's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const MAGIC: &str = "troupe-store";
-const COMPACTED: &[u8] = b"compacted";
-/// Unflushed writes held in memory, and what fjall may cache of its files.
-const MEMTABLE: u64 = 4 << 20;
-const CACHE: u64 = 4 << 20;
-const JOURNALS: u64 = 64 << 20;
+/// Where the log lies, and where that of the first format lay.
+const LOG: &str = "log";
+const FIRST_FORMATS_LOG: &str = "db";
 
 /// Why a store does not open.
 #[derive(Debug, Error)]
@@ -40,6 +36,11 @@ pub enum OpenError {
     Locked { path: PathBuf, holder: String },
     #[error("the store in {path} was written by a newer version (format {found}, this one reads up to {FORMAT}): upgrade, or use another directory")]
     NewerFormat { path: PathBuf, found: u32 },
+    #[error(
+        "the store in {path} was written by an older version (format {found}, this one reads {FORMAT}): take a backup with that version, \
+         then restore it with --force"
+    )]
+    OlderFormat { path: PathBuf, found: u32 },
     #[error("{path} holds files that are no store of ours: use another directory")]
     Foreign { path: PathBuf },
     #[error("the store's file {path} cannot be used")]
@@ -48,70 +49,54 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the store in {path} cannot be opened")]
-    Database {
-        path: PathBuf,
-        #[source]
-        source: fjall::Error,
-    },
     #[error("the store in {path} is damaged: {what}; restore a backup")]
     Damaged { path: PathBuf, what: String },
 }
 
-/// What opening yields: the files, the state they hold, and what the writer needs to go on.
+/// What opening yields: the log, the state it holds, and what the writer needs to go on.
 pub struct Opened {
-    pub files: Files,
+    pub log: Log,
     pub lock: File,
     pub state: State,
     /// Expiry in milliseconds since the Unix epoch, revision, key.
     pub expiries: Vec<(u64, Revision, bytes::Bytes)>,
-    /// Revisions whose records compaction had not removed yet.
-    pub garbage: Vec<Revision>,
 }
 
 /// Opens the store in `path`, making it where there is none.
-pub fn open(path: &Path, history_bytes: usize) -> Result<Opened, OpenError> {
+pub fn open(path: &Path, options: &EmbeddedOptions) -> Result<Opened, OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path))?;
     let lock = take_lock(path)?;
-    check_format(path)?;
-    let database = |source| OpenError::Database { path: path.to_owned(), source };
-    let files = open_files(path).map_err(database)?;
-    let compacted = read_compacted(&files.meta).map_err(database)?;
+    let is_marked = check_format(path)?;
     let mut recovery = Recovery::default();
-    for guard in files.log.iter() {
-        let (key, bytes) = guard.into_inner().map_err(database)?;
-        recovery.take(&key, &bytes).map_err(|what| OpenError::Damaged { path: path.to_owned(), what })?;
+    let opened = Log::open(&path.join(LOG), options.segment_bytes, |item| recovery.take(item));
+    let mut log = opened.map_err(|error| match error {
+        LogError::Io { path, source } => OpenError::Io { path, source },
+        LogError::Damaged { .. } => OpenError::Damaged { path: path.to_owned(), what: error.to_string() },
+    })?;
+    if log.is_new() {
+        if is_marked {
+            return Err(OpenError::Damaged { path: path.to_owned(), what: "its log is gone".into() });
+        }
+        log.begin_segment(recovery.marks).map_err(io(&path.join(LOG)))?;
     }
-    Ok(recovery.finish(files, lock, compacted, history_bytes))
-}
-
-/// Opens the files of a store whose lock is held.
-pub fn open_files(path: &Path) -> Result<Files, fjall::Error> {
-    let database = Database::builder(path.join("db")).cache_size(CACHE).max_journaling_size(JOURNALS).worker_threads(1).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-    Ok(Files { log: database.keyspace("log", options)?, meta: database.keyspace("meta", options)?, database })
+    if !is_marked {
+        let file = path.join("format");
+        write_format(path, &file).map_err(io(&file))?;
+    }
+    Ok(recovery.finish(log, lock, options.history_bytes))
 }
 
 /// Makes an empty store in `path` that stands at `revision`.
 pub fn seed(path: &Path, revision: Revision) -> Result<(), OpenError> {
-    let Opened { files, lock: _lock, .. } = open(path, 0)?;
-    let mut batch = files.database.batch().durability(Some(PersistMode::SyncAll));
-    write_compacted(&mut batch, &files.meta, revision);
-    batch.commit().map_err(|source| OpenError::Database { path: path.to_owned(), source })
-}
-
-/// Writes the compacted revision into a batch.
-pub fn write_compacted(batch: &mut fjall::OwnedWriteBatch, meta: &Keyspace, revision: Revision) {
-    batch.insert(meta, COMPACTED, revision.0.to_be_bytes());
-}
-
-fn read_compacted(meta: &Keyspace) -> Result<Revision, fjall::Error> {
-    let bytes = meta.get(COMPACTED)?;
-    Ok(bytes.and_then(|bytes| record_revision(&bytes)).unwrap_or(Revision::ZERO))
+    let Opened { mut log, lock: _lock, state, .. } = open(path, &EmbeddedOptions::default())?;
+    let mut batch = Batch::default();
+    batch.push(&Entry::Compacted(revision));
+    let written = log.append(&batch, state.marks());
+    written.map(drop).map_err(|source| OpenError::Io { path: path.join(LOG), source })
 }
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {
@@ -144,23 +129,24 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     Ok(lock)
 }
 
-/// Refuses a store of a newer format, and marks a new one.
-fn check_format(path: &Path) -> Result<(), OpenError> {
+/// Refuses a store of another format; says whether its format is noted at all.
+fn check_format(path: &Path) -> Result<bool, OpenError> {
     let file = path.join("format");
-    let io = |source| OpenError::Io { path: file.clone(), source };
+    let refused = path.to_owned();
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim().strip_prefix(MAGIC).and_then(|version| version.trim().parse::<u32>().ok()) {
-            Some(found) if found > FORMAT => Err(OpenError::NewerFormat { path: path.to_owned(), found }),
-            Some(_) => Ok(()),
-            None => Err(OpenError::Foreign { path: path.to_owned() }),
+            Some(found) if found > FORMAT => Err(OpenError::NewerFormat { path: refused, found }),
+            Some(found) if found < FORMAT => Err(OpenError::OlderFormat { path: refused, found }),
+            Some(_) => Ok(true),
+            None => Err(OpenError::Foreign { path: refused }),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if path.join("db").exists() {
-                return Err(OpenError::Foreign { path: path.to_owned() });
+            if path.join(FIRST_FORMATS_LOG).exists() {
+                return Err(OpenError::Foreign { path: refused });
             }
-            write_format(path, &file).map_err(io)
+            Ok(false)
         }
-        Err(error) => Err(io(error)),
+        Err(source) => Err(OpenError::Io { path: file, source }),
     }
 }
 
@@ -174,45 +160,59 @@ fn write_format(path: &Path, file: &Path) -> std::io::Result<()> {
 }
 
 /// Builds the index from the log, record by record.
-#[derive(Default)]
 struct Recovery {
     index: Index,
-    last: Revision,
+    marks: Marks,
     expiries: Vec<(u64, Revision, bytes::Bytes)>,
+    /// How many expiries there may be before those that nothing depends on are sorted out.
+    many: usize,
+}
+
+impl Default for Recovery {
+    /// A fresh store stands at revision 1.
+    fn default() -> Self {
+        let marks = Marks { current: Revision(1), compacted: Revision::ZERO };
+        Recovery { index: Index::default(), marks, expiries: Vec::new(), many: 4096 }
+    }
 }
 
 impl Recovery {
-    fn take(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), String> {
-        let revision = record_revision(key).ok_or("a record has no revision")?;
-        let record = Record::decode(bytes).ok_or_else(|| format!("the record of revision {revision} does not decode"))?;
-        self.last = revision;
-        if let Some(expiry) = record.expiry {
-            self.expiries.push((expiry, revision, record.key.clone()));
-        }
-        let previous = self.index.newest(&record.key).cloned();
-        // Sharing the key's bytes with the version before keeps one copy per key.
-        let key = previous.as_ref().map_or(record.key, |kv| kv.key.clone());
-        match (record.value, previous) {
-            (Some(value), previous) => {
-                let kv = KeyValue { key, value, create_revision: record.create_revision, mod_revision: revision };
-                self.index.apply(&StoreEvent::Put { kv, previous });
+    fn take(&mut self, item: Item<'_>) -> Result<(), String> {
+        match item {
+            Item::Marks(marks) => {
+                // Compaction may have removed the newest record of all.
+                self.marks = Marks { current: marks.current.max(marks.compacted).max(Revision(1)), ..marks };
             }
-            (None, Some(previous)) => self.index.apply(&StoreEvent::Delete { key, revision, previous }),
-            // Compaction was cut short between the record of the value and that of its deletion.
-            (None, None) => self.index.apply_orphan_deletion(key, revision),
+            Item::Entry(_, Entry::Compacted(_)) => {}
+            Item::Entry(place, Entry::Change { revision, superseded, record }) => self.take_record(place, revision, superseded, record)?,
         }
         Ok(())
     }
 
-    fn finish(mut self, files: Files, lock: File, compacted: Revision, history_bytes: usize) -> Opened {
-        let garbage = self.index.compact(compacted);
-        // A fresh store stands at revision 1; compaction may have removed the newest record of all.
-        let current = self.last.max(compacted).max(Revision(1));
-        let index = self.index;
-        let expiries = self.expiries.into_iter().filter(|(_, revision, key)| index.newest(key).is_some_and(|kv| kv.mod_revision == *revision));
-        let expiries = expiries.collect();
-        let history = History::new(current, history_bytes);
-        let state = State { index, history, watchers: Watchers::default(), current, compacted };
-        Opened { files, lock, state, expiries, garbage }
+    fn take_record(&mut self, place: Place, revision: Revision, ended: Option<Revision>, record: &[u8]) -> Result<(), String> {
+        let record = Record::decode(record).ok_or_else(|| format!("the record of revision {revision} does not decode"))?;
+        self.marks.current = self.marks.current.max(revision);
+        if let (Some(expiry), None) = (record.expiry, ended) {
+            self.expiries.push((expiry, revision, record.key.clone()));
+        }
+        self.index.recall(record, revision, ended, place, self.marks.compacted);
+        if self.expiries.len() > self.many {
+            self.sort_out_expiries();
+            self.many = 4096 + 2 * self.expiries.len();
+        }
+        Ok(())
+    }
+
+    fn sort_out_expiries(&mut self) {
+        let index = &self.index;
+        self.expiries.retain(|(_, revision, key)| index.newest(key).is_some_and(|kv| kv.mod_revision == *revision));
+    }
+
+    fn finish(mut self, log: Log, lock: File, history_bytes: usize) -> Opened {
+        self.sort_out_expiries();
+        self.index.recalled();
+        let Recovery { index, marks: Marks { current, compacted }, expiries, .. } = self;
+        let state = State { index, history: History::new(current, history_bytes), watchers: Watchers::default(), current, compacted };
+        Opened { log, lock, state, expiries }
     }
 }

@@ -1,4 +1,4 @@
-//! The form of a record in the log: one change, found under its revision.
+//! The form of a record in the log: one change. Its revision stands before it.
 //!
 //! `version u8, kind u8, create revision u64, expiry u64, key length u32, key, value`, integers big-endian.
 
@@ -23,20 +23,10 @@ pub struct Record {
     pub expiry: Option<u64>,
 }
 
-/// The key of a revision's record.
-pub fn record_key(revision: Revision) -> [u8; 8] {
-    revision.0.to_be_bytes()
-}
-
-/// Reads a record's key back.
-pub fn record_revision(key: &[u8]) -> Option<Revision> {
-    key.try_into().ok().map(u64::from_be_bytes).map(Revision)
-}
-
 impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let value = self.value.as_deref().unwrap_or_default();
-        let mut out = Vec::with_capacity(HEAD + self.key.len() + value.len());
+        let mut out = Vec::with_capacity(self.bytes());
         out.extend([VERSION, if self.value.is_some() { PUT } else { DELETE }]);
         out.extend(self.create_revision.0.to_be_bytes());
         out.extend(self.expiry.unwrap_or(0).to_be_bytes());
@@ -45,6 +35,18 @@ impl Record {
         out.extend_from_slice(&self.key);
         out.extend_from_slice(value);
         out
+    }
+
+    /// Its length when it is encoded, in bytes.
+    pub fn bytes(&self) -> usize {
+        HEAD + self.key.len() + self.value.as_deref().map_or(0, <[u8]>::len)
+    }
+
+    /// The key in an encoded record; `None` for bytes that are none.
+    pub fn key_of(bytes: &[u8]) -> Option<&[u8]> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let length = u32::from_be_bytes(head[18..22].try_into().expect("four bytes of the head")) as usize;
+        rest.get(..length)
     }
 
     /// `None` for bytes that are no record.
@@ -73,10 +75,10 @@ mod tests {
         let delete = Record { value: None, expiry: None, create_revision: Revision::ZERO, ..put.clone() };
         for record in [put, delete] {
             let bytes = record.encode();
+            assert_eq!(Record::key_of(&bytes), Some(&b"/registry/a"[..]));
             assert_eq!(Record::decode(&bytes), Some(record));
             assert_eq!(Record::decode(&bytes[..HEAD + 3]), None);
         }
         assert_eq!(Record::decode(b""), None);
-        assert_eq!(record_revision(&record_key(Revision(5))), Some(Revision(5)));
     }
 }

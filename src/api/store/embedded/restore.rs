@@ -26,7 +26,11 @@ impl EmbeddedStore {
         backup: &mut BackupReader<R>,
         options: RestoreOptions,
     ) -> Result<(Restored, Option<PathBuf>), RestoreError> {
-        let held = held(path).await?;
+        let held = match held(path).await {
+            // It cannot be read, and it is kept. The margin is behind what was written since the backup was taken.
+            Err(RestoreError::Open(OpenError::OlderFormat { .. })) if options.force => Some((0, backup.head().revision)),
+            held => held?,
+        };
         if let Some((keys, _)) = held
             && keys > 0
             && !options.force

@@ -1,16 +1,14 @@
 //! The marks of free space: below the first only deletions and compaction write, below the second nothing does.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 /// How often the disk is asked.
 const EVERY: Duration = Duration::from_millis(100);
-/// What the log's own housekeeping may need at once.
+/// What the log may need at once to give disk back: it writes what is needed of a segment before it removes that.
 const HOUSEKEEPING: u64 = 16 << 20;
-/// With less than this it may have failed.
-const TIGHT: u64 = 2 * HOUSEKEEPING;
 /// Without this much, trying again is pointless.
 const LEAST: u64 = 1 << 20;
 
@@ -31,18 +29,11 @@ pub struct SpaceMark {
     min_free: u64,
     checked: Option<Instant>,
     space: Space,
-    /// Since the log was opened, its housekeeping may have failed for want of space.
-    was_tight: bool,
 }
 
 impl SpaceMark {
     pub fn new(path: PathBuf, min_free: u64) -> Self {
-        SpaceMark { path, min_free, checked: None, space: Space::Plenty, was_tight: false }
-    }
-
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        &self.path
+        SpaceMark { path, min_free, checked: None, space: Space::Plenty }
     }
 
     /// How much room there is; a moment old at most.
@@ -50,7 +41,6 @@ impl SpaceMark {
         if self.checked.is_none_or(|checked| now.saturating_duration_since(checked) >= EVERY) {
             self.checked = Some(now);
             let free = self.free().unwrap_or(u64::MAX);
-            self.was_tight |= free < TIGHT;
             let space = judge(free, self.min_free);
             if space != self.space {
                 let (path, min_free) = (self.path.display(), self.min_free);
@@ -68,16 +58,6 @@ impl SpaceMark {
     /// Whether there is room enough to try again after the disk was full.
     pub fn has_room(&self) -> bool {
         self.free().is_none_or(|free| free >= LEAST && judge(free, self.min_free) != Space::None)
-    }
-
-    /// Whether the log's housekeeping may have failed for want of space since the log was opened.
-    pub fn was_tight(&self) -> bool {
-        self.was_tight || self.free().is_some_and(|free| free < TIGHT)
-    }
-
-    /// The log was opened again.
-    pub fn begin_anew(&mut self) {
-        (self.was_tight, self.checked) = (false, None);
     }
 
     fn free(&self) -> Option<u64> {

@@ -93,6 +93,28 @@ fn newer_and_foreign_data_are_refused_untouched() {
     assert!(matches!(EmbeddedStore::open(dir.path()), Err(OpenError::Foreign { .. })));
 }
 
+#[test]
+fn data_of_the_first_format_are_refused_with_advice_and_untouched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("db")).expect("makes");
+    std::fs::write(dir.path().join("db/0.jnl"), "old").expect("writes");
+    std::fs::write(dir.path().join("format"), "troupe-store 1\n").expect("writes");
+    let error = EmbeddedStore::open(dir.path()).err().expect("is refused");
+    assert!(matches!(error, OpenError::OlderFormat { found: 1, .. }), "{error}");
+    let words = error.to_string();
+    assert!(words.contains("take a backup with that version") && words.contains("restore it with --force"), "{words}");
+    assert_eq!(std::fs::read(dir.path().join("db/0.jnl")).expect("reads"), b"old");
+    assert!(!dir.path().join("log").exists());
+}
+
+#[test]
+fn a_store_whose_log_is_gone_does_not_open_as_an_empty_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(EmbeddedStore::open(dir.path()).expect("opens"));
+    std::fs::remove_dir_all(dir.path().join("log")).expect("removes");
+    assert!(matches!(EmbeddedStore::open(dir.path()), Err(OpenError::Damaged { .. })));
+}
+
 #[tokio::test]
 async fn below_the_space_mark_only_deletions_write() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -185,11 +207,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_embedded_store_answers_as_the_memory_model_does(ops in proptest::collection::vec(random_op(), 1..40)) {
+    fn the_embedded_store_answers_as_the_memory_model_does(ops in proptest::collection::vec(random_op(), 1..120), segment_bytes in prop_oneof![Just(1_u64), Just(400), Just(8 << 20)]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let dir = tempfile::tempdir().expect("a directory");
-            let tiny = || EmbeddedOptions { history_bytes: 1024, ..options() };
+            let tiny = || EmbeddedOptions { history_bytes: 1024, segment_bytes, ..options() };
             let model = MemoryStore::new();
             let mut store = EmbeddedStore::open_with(dir.path(), tiny()).expect("opens");
             for op in &ops {

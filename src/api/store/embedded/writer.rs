@@ -1,4 +1,4 @@
-//! The one writer thread: batches concurrent writes into one fsync, expires keys, removes what compaction leaves.
+//! The one writer thread: batches concurrent writes into one fsync, expires keys, compacts, gives disk back.
 //!
 //! In: [`Request`]s. Out: replies and published events, both only after the batch is on disk. A write that cannot be
 //! made durable has an unknown outcome, so the process exits: what it would say next could be wrong. Only a full disk
@@ -6,24 +6,23 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io::Write,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    io,
+    iter::Peekable,
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use fjall::PersistMode;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
+    EmbeddedOptions,
+    cleaning::{self, Cleaning},
     commit::{Action, Commit, WriteOp},
-    open::write_compacted,
-    outage,
-    record::{Record, record_key},
-    shared::{Shared, SharedStore},
+    log::{Batch, Entry, Log},
+    outage::{self, ExitOnPanic, PAUSE, SHORT_PAUSE, exit_unknown},
+    record::Record,
+    shared::SharedStore,
     space::{Space, SpaceMark},
     waiting::Waiting,
 };
@@ -34,16 +33,12 @@ use crate::{
 
 /// Writes that share one fsync at most.
 const BATCH: usize = 1024;
-/// Records of superseded versions removed per turn.
-const SWEEP: usize = 2048;
+/// And their bytes, but for the last one's.
+const BATCH_BYTES: usize = 4 << 20;
+/// Marks of revisions that compaction has, for the time that old versions stay.
+const MARKS: u32 = 4;
 /// How often the writer looks after expiry, progress and compaction when nobody writes.
 const TICK: Duration = Duration::from_millis(500);
-/// How often per retention the store marks its revision: so much longer than that may old versions stay.
-const MARKS: u32 = 10;
-/// How long a full disk is left alone before it is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
-/// And how long while writes wait for room.
-const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the writer is asked. The permit bounds how many requests wait.
 pub struct Request {
@@ -72,8 +67,9 @@ pub struct Writer {
     /// By expiry and revision; entries of overwritten versions are skipped when due. Times to live run by the monotonic
     /// clock: setting the wall clock expires nothing.
     expiries: BTreeMap<(Instant, Revision), Bytes>,
-    /// Records to remove.
-    garbage: VecDeque<Revision>,
+    log: Log,
+    cleaning: Cleaning,
+    segment_bytes: u64,
     space: SpaceMark,
     /// The disk was full: nothing is written until it has room, and not before this time.
     outage: Option<Instant>,
@@ -82,25 +78,19 @@ pub struct Writer {
     forgotten: Option<Revision>,
     /// How long old versions stay before the store compacts itself.
     retention: Duration,
-    /// When the store marked its revision, and which it was: those of the next compactions.
+    /// Which revision was current when, oldest first: compactions to come.
     marks: VecDeque<(Instant, Revision)>,
 }
 
 impl Writer {
-    pub fn new(
-        shared: SharedStore,
-        expiries: Vec<(u64, Revision, Bytes)>,
-        garbage: Vec<Revision>,
-        space: SpaceMark,
-        waiting: Waiting,
-        retention: Duration,
-    ) -> Self {
-        let now = Instant::now();
+    pub fn new(shared: SharedStore, log: Log, expiries: Vec<(u64, Revision, Bytes)>, space: SpaceMark, options: &EmbeddedOptions) -> Self {
+        let (now, wall) = (Instant::now(), now_millis());
         let marks = VecDeque::from([(now, shared.state.read().current)]);
-        let wall = now_millis();
         let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
         let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
-        Writer { shared, expiries, garbage: garbage.into(), space, outage: None, waiting, forgotten: None, retention, marks }
+        let &EmbeddedOptions { patience, retention, segment_bytes, .. } = options;
+        let (cleaning, waiting) = (Cleaning::default(), Waiting::new(patience));
+        Writer { shared, expiries, log, cleaning, segment_bytes, space, outage: None, waiting, forgotten: None, retention, marks }
     }
 
     /// Serves requests until all senders are gone.
@@ -109,8 +99,8 @@ impl Writer {
         loop {
             let wait = match () {
                 () if !self.waiting.is_empty() => SHORT_PAUSE,
-                () if self.garbage.is_empty() || self.outage.is_some() => TICK,
-                () => Duration::from_millis(1),
+                () if self.outage.is_none() && self.has_cleaning() => Duration::from_millis(1),
+                () => TICK,
             };
             match requests.recv_timeout(wait) {
                 Ok(first) => {
@@ -124,16 +114,23 @@ impl Writer {
         }
     }
 
-    /// One turn: expiry, writes and sweeping in one durable batch, then replies.
+    /// One turn: expiry, writes, compaction and cleaning in one durable batch, then replies.
     fn serve(&mut self, batch: Vec<Request>) {
         let idle = batch.is_empty();
         let may_write = self.may_write();
         let mut requests = self.waiting.take();
         requests.extend(batch);
-        if may_write {
-            self.serve_writes(requests);
-        } else {
-            self.refuse(requests);
+        let mut requests = requests.into_iter().peekable();
+        loop {
+            let batch = take_batch(&mut requests);
+            if may_write && self.outage.is_none() {
+                self.serve_writes(batch);
+            } else {
+                self.refuse(batch);
+            }
+            if requests.peek().is_none() {
+                break;
+            }
         }
         if idle {
             let mut state = self.shared.state.write();
@@ -222,7 +219,7 @@ impl Writer {
             if now < again || !self.space.has_room() {
                 return false;
             }
-            if !self.reopen() {
+            if !self.mend() {
                 self.outage = Some(self.next_try());
                 return false;
             }
@@ -241,25 +238,19 @@ impl Writer {
         now + if self.waiting.is_patient(now) { SHORT_PAUSE } else { PAUSE }
     }
 
-    /// Opens the files again and shows what had become durable; `false` while the disk is too full for that.
-    fn reopen(&mut self) -> bool {
-        let current = self.shared.state.read().current;
-        match outage::reopen(&self.shared, &mut self.space, current) {
-            Ok(found) => {
-                let (now, wall) = (Instant::now(), now_millis());
-                for (revision, record) in &found {
-                    self.note_expiry(*revision, record, now, wall);
-                }
-                self.shared.state.write().take_found(found);
+    /// Takes back what a failed write has left; `false` while the disk is too full for that.
+    fn mend(&mut self) -> bool {
+        match self.log.mend() {
+            Ok(()) => {
                 let current = self.shared.state.read().current;
                 self.waiting.settle(current);
                 true
             }
-            Err(error) if error.is_full(&self.space) => {
-                tracing::warn!(error = %chain(&error), "the log cannot be opened again while the disk is full");
+            Err(error) if outage::is_full(&error) => {
+                tracing::warn!(%error, "the log cannot be put in order while the disk is full");
                 false
             }
-            Err(error) => exit_unknown(&chain(&error)),
+            Err(error) => exit_unknown(&error),
         }
     }
 
@@ -285,52 +276,69 @@ impl Writer {
             self.forget(revision);
         }
         self.forgotten = self.forgotten.max(compact);
-        let sweep = self.garbage.len().min(SWEEP);
-        match self.write(&records, sweep) {
-            Some(Ok(())) | None => {}
-            Some(Err(error)) if outage::is_full(&error, &self.space) => {
+        match self.write(&records, events) {
+            Ok(()) => {}
+            Err(error) if outage::is_full(&error) => {
                 tracing::error!(%error, "the disk is full, nothing is written until it has space");
                 return self.interrupted(outcomes);
             }
-            Some(Err(error)) => exit_unknown(&error.to_string()),
+            Err(error) => exit_unknown(&error),
         }
-        self.forgotten = None;
-        self.garbage.drain(..sweep);
         for (revision, record) in &records {
             self.note_expiry(*revision, record, now, wall);
         }
-        publish(&self.shared, events);
         outcomes.into_iter().map(Outcome::Settled).collect()
     }
 
-    /// Writes one durable batch; `None` where there is nothing to write.
-    fn write(&self, records: &[(Revision, Record)], sweep: usize) -> Option<Result<(), fjall::Error>> {
-        let durable = !records.is_empty() || self.forgotten.is_some();
-        if !durable && sweep == 0 {
-            return None;
-        }
-        let files = self.shared.files.read();
-        let files = files.as_ref().expect("the files are open outside of outages");
-        let mut batch = files.database.batch().durability(durable.then_some(PersistMode::SyncData));
+    /// Makes one batch durable and then visible, and drops the oldest segment where nothing of it is needed any more.
+    fn write(&mut self, records: &[(Revision, Record)], events: Vec<StoreEvent>) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let (marks, carried) = {
+            let state = self.shared.state.read();
+            let is_due = self.cleaning.is_due(&self.log, &state.index, self.segment_bytes);
+            let written = records.iter().map(|(_, record)| record.bytes() as u64).sum();
+            let carried = if is_due { self.cleaning.carry(&self.log, &state.index, written, &mut batch) } else { Vec::new() };
+            (state.marks(), carried)
+        };
         for (revision, record) in records {
-            batch.insert(&files.log, record_key(*revision), record.encode());
+            batch.push(&Entry::Change { revision: *revision, superseded: None, record: &record.encode() });
         }
         if let Some(revision) = self.forgotten {
-            write_compacted(&mut batch, &files.meta, revision);
+            batch.push(&Entry::Compacted(revision));
         }
-        for revision in self.garbage.iter().take(sweep) {
-            batch.remove(&files.log, record_key(*revision));
+        if !batch.is_empty() {
+            let mut places = match self.log.append(&batch, marks) {
+                Ok(places) => places.into_iter(),
+                Err(error) => {
+                    self.cleaning.begin_again();
+                    return Err(error);
+                }
+            };
+            self.forgotten = None;
+            let mut state = self.shared.state.write();
+            cleaning::relocate(&mut state.index, carried, &mut places);
+            if !events.is_empty() {
+                state.publish(events, places);
+            }
         }
-        Some(batch.commit())
+        match self.cleaning.drop_oldest(&mut self.log) {
+            // It is tried again.
+            Err(error) if outage::is_full(&error) => Ok(()),
+            Err(error) => exit_unknown(&error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether there is disk to give back.
+    fn has_cleaning(&self) -> bool {
+        self.cleaning.is_due(&self.log, &self.shared.state.read().index, self.segment_bytes)
     }
 
     /// The disk was full in the middle of a batch: says what became of its writes.
     fn interrupted(&mut self, outcomes: Vec<Result<Revision, StoreError>>) -> Vec<Outcome> {
         self.outage = Some(self.next_try());
-        let known = self.reopen();
-        let current = self.shared.state.read().current;
+        let known = self.mend();
         let settle = |outcome: Result<Revision, StoreError>| match outcome {
-            Ok(revision) if revision <= current => Outcome::Settled(Ok(revision)),
             Ok(_) if known => Outcome::Settled(Err(StoreError::NoSpace)),
             Ok(revision) => Outcome::Unsettled(revision),
             error => Outcome::Settled(error),
@@ -349,21 +357,22 @@ impl Writer {
         if revision > state.compacted {
             state.compacted = revision;
             state.history.compact(revision);
-            self.garbage.extend(state.index.compact(revision));
+            state.index.compact(revision);
         }
     }
 
-    /// The revision that was current one retention ago, [`MARKS`] times per retention.
+    /// The newest marked revision that was current one retention ago.
     fn automatic_compaction(&mut self) -> Option<Revision> {
-        let now = Instant::now();
-        if self.marks.back().is_none_or(|(marked, _)| now.duration_since(*marked) >= self.retention / MARKS) {
-            self.marks.push_back((now, self.shared.state.read().current));
+        let (now, state) = (Instant::now(), self.shared.state.read());
+        let age = |marked: Instant| now.saturating_duration_since(marked);
+        if self.marks.back().is_none_or(|(marked, _)| age(*marked) >= self.retention / MARKS) {
+            self.marks.push_back((now, state.current));
         }
         let mut due = None;
-        while let Some((_, revision)) = self.marks.pop_front_if(|(marked, _)| now.duration_since(*marked) >= self.retention) {
-            due = Some(revision);
+        while self.marks.front().is_some_and(|(marked, _)| age(*marked) >= self.retention) {
+            due = self.marks.pop_front();
         }
-        due.filter(|revision| *revision > self.shared.state.read().compacted)
+        due.map(|(_, revision)| revision).filter(|revision| *revision > state.compacted)
     }
 
     /// Deletions of what has expired. Entries go when their key has: a deletion may fail for want of space.
@@ -387,38 +396,20 @@ impl Writer {
     }
 }
 
-fn publish(shared: &Arc<Shared>, events: Vec<StoreEvent>) {
-    if !events.is_empty() {
-        shared.state.write().publish(events);
+/// The next requests that share one fsync.
+fn take_batch(requests: &mut Peekable<impl Iterator<Item = Request>>) -> Vec<Request> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && let Some(request) = requests.next()
+    {
+        if let Ask::Write(WriteOp { action: Action::Put { value, .. }, .. }) = &request.ask {
+            bytes += value.len();
+        }
+        batch.push(request);
     }
+    batch
 }
 
 fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// An error with its sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-/// A failed fsync leaves the outcome of its writes unknown, to us too: only a restart reads what really is on disk.
-fn exit_unknown(error: &str) -> ! {
-    tracing::error!(%error, "the store could not write to disk, exiting");
-    // The log may be a file on the same disk.
-    let _ = writeln!(std::io::stderr(), "the store could not write to disk, exiting: {error}");
-    std::process::exit(74)
-}
-
-/// A writer that panicked answers nobody; better no process than one that hangs.
-struct ExitOnPanic;
-
-impl Drop for ExitOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "the store's writer panicked, exiting"); // likewise
-            std::process::exit(70);
-        }
-    }
 }
