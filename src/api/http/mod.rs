@@ -41,6 +41,7 @@ mod reply;
 mod resource;
 mod route;
 mod server;
+mod sessions;
 mod slices;
 pub mod streaming;
 mod table;

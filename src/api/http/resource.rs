@@ -25,6 +25,7 @@ use super::{
     reply::{self, Answering, Outgoing},
     route::{Action, Route, attributes, request_verb, route},
     server::Shared,
+    sessions,
     slices::Counted,
     table::TableForm,
     trail::Trail,
@@ -223,6 +224,8 @@ impl Exchange<'_> {
             let why = format!("{} is not served here", target.subresource);
             return Err(Status::new(501, crate::status::Reason::Unknown, why));
         };
+        let mut held = self.shared.sessions.hold(&self.user, self.is_exempt());
+        held.add(1)?;
         let request = ConnectRequest {
             user: self.user,
             target,
@@ -231,7 +234,7 @@ impl Exchange<'_> {
             request: self.request.clone(),
             payload: std::mem::replace(payload, Payload::None),
         };
-        connect.connect(request).await
+        Ok(sessions::count(self.request, held, connect.connect(request).await?))
     }
 }
 

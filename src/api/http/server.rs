@@ -33,7 +33,7 @@ use super::{
     limits::{Bodies, InFlight},
     openapi::OpenApi,
     options::HttpOptions,
-    slices,
+    sessions, slices,
     upgrade_io::UpgradeIo,
 };
 use crate::memo::Encodings;
@@ -68,6 +68,8 @@ pub struct Shared {
     /// Replies that wait for their clients.
     pub replies: Bodies,
     pub watches: Bodies,
+    /// Streams to kubelets and pods.
+    pub sessions: Bodies,
     pub connections: Connections,
     pub memos: Arc<Encodings>,
     /// Cancelled when the server stops: ends watches.
@@ -121,6 +123,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         bodies: Bodies::default(),
         replies: slices::account(),
         watches: slices::account_of_watches(),
+        sessions: sessions::account(),
         connections: Connections::default(),
         memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
         stopping: stopping.clone(),

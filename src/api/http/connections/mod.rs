@@ -152,7 +152,7 @@ fn origin(address: IpAddr) -> IpAddr {
 }
 
 /// How many files this process may have open.
-fn open_files() -> Option<usize> {
+pub fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
