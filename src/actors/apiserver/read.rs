@@ -244,6 +244,7 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
 
 fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
     let Source { snapshot, revision, after } = source;
+    let is_first = after.is_none();
     let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
     if limit == 0 {
         return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
@@ -254,7 +255,10 @@ fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usi
     let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
     // As upstream: with selectors the number of remaining items is not told.
     let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
-    cache.pin(revision, snapshot.clone(), now);
+    // For pages to come, from the first one on: a list ends in time, as the store forgets its revision.
+    if is_first {
+        cache.pin(revision, snapshot.clone(), now);
+    }
     let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
     ListReply { items, revision, continue_token, remaining }
 }

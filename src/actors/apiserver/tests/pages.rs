@@ -1,9 +1,16 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde_json::json;
 use troupe_api::{
-    meta::{FieldSelector, Revision},
+    meta::{Clock, FieldSelector, Revision, SystemClock},
     service::{ListOptions, VersionMatch, WatchItem, WatchOptions},
     status::Reason,
     store::{Store, memory::MemoryStore},
@@ -54,6 +61,44 @@ async fn a_compacted_page_offers_an_inconsistent_continuation() {
     let options = ListOptions { continue_token: status.continue_token.map(Into::into), ..ListOptions::default() };
     let rest = api.list("configmaps", "default", options).await.expect("goes on");
     assert_eq!(rest.items.iter().map(|object| &*object.key.name).collect::<Vec<_>>(), ["b", "c"]);
+}
+
+/// The system's clock, set ahead.
+#[derive(Debug, Default)]
+struct Ahead(AtomicU64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    fn instant(&self) -> Instant {
+        SystemClock.instant() + Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[actix::test]
+async fn pages_that_are_asked_for_again_and_again_expire_all_the_same() {
+    let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(Ahead::default()));
+    let api = boot_with(ApiServerOptions { clock: clock.clone(), ..ApiServerOptions::new(store.clone()) }).await;
+    for name in ["a", "b", "c", "d"] {
+        config_map(&api, name).await;
+    }
+    let page = |token: Option<Arc<str>>| ListOptions { limit: 1, continue_token: token.map(|token| token.to_string()), ..ListOptions::default() };
+    let token: Arc<str> = api.list("configmaps", "default", page(None)).await.expect("lists").continue_token.expect("there is more").into();
+    let newest = config_map(&api, "e").await;
+    for minute in 0..12 {
+        clock.0.store(minute * 60, Ordering::Relaxed);
+        // Upstream's store forgets within ten minutes.
+        if minute == 8 {
+            store.compact(newest).await.expect("compacts");
+        }
+        let outcome = api.list("configmaps", "default", page(Some(token.clone()))).await;
+        match outcome {
+            Ok(reply) => assert!(minute < 8 && &*reply.items[0].key.name == "b", "minute {minute}"),
+            Err(status) => assert!(minute >= 8 && status.code == 410, "minute {minute}: {status:?}"),
+        }
+    }
 }
 
 #[actix::test]
