@@ -284,8 +284,8 @@ impl PodWorker {
             metrics::probes::probed(&worker.machine.id, &task.container, task.kind, &outcome);
             if let Some(note) = worker.machine.probed(&task.container_id, task.kind, &outcome, Timestamp::now()) {
                 let spec = worker.machine.pod().and_then(|pod| pod.spec.as_ref());
-                let init = spec.is_some_and(|spec| spec.containers.iter().all(|container| container.name != task.container));
-                worker.note(note.about(Some(ContainerField { name: task.container.clone(), init })));
+                let field = spec.map(|spec| ContainerField::of(spec, &task.container));
+                worker.note(note.about(field));
             }
             worker.advance(cx);
         });
