@@ -28,6 +28,8 @@ pub struct Queue {
     pending: Plans,
     /// What is left of a change that the ledger has already.
     rest: VecDeque<Patch>,
+    /// A service with many rules waited for others, which wait for it now.
+    passed_over: bool,
 }
 
 /// What is to be done now. The ledger has it already.
@@ -35,8 +37,8 @@ pub struct Queue {
 pub struct Taken {
     pub patch: Patch,
     pub plans: Plans,
-    /// More pieces of these plans follow.
-    pub begun: bool,
+    /// What has begun: these stand when no piece is left.
+    pub begun: Plans,
 }
 
 impl Queue {
@@ -83,10 +85,8 @@ impl Queue {
 
     /// The next transaction. Its patch may be empty although something waits.
     pub fn next(&mut self, ledger: &mut Ledger) -> Taken {
-        let mut taken = self.take_narrow(ledger);
-        if taken.patch.is_empty() && self.rest.is_empty() {
-            self.begin_wide(ledger, &mut taken);
-        }
+        let mut taken = if self.passed_over { Taken::default() } else { self.take_narrow(ledger) };
+        self.passed_over = self.rest.is_empty() && !self.begin_wide(ledger, &mut taken);
         if let Some(piece) = self.rest.pop_front() {
             taken.patch.merge(piece);
         }
@@ -105,18 +105,24 @@ impl Queue {
             return Taken::default();
         }
         ledger.commit(&changes);
-        Taken { patch, plans: narrow, begun: false }
+        Taken { patch, plans: narrow, begun: Plans::new() }
     }
 
-    fn begin_wide(&mut self, ledger: &mut Ledger, taken: &mut Taken) {
-        let Some((key, plan)) = self.pending.pop_first() else { return };
-        let plans = Plans::from([(key, plan)]);
+    /// Begins with the next service that has many rules. False where it must wait for what is taken already.
+    fn begin_wide(&mut self, ledger: &mut Ledger, taken: &mut Taken) -> bool {
+        let wide = self.pending.iter().find(|(key, plan)| is_wide(key, plan.as_deref(), ledger));
+        let Some(key) = wide.map(|(key, _)| key.clone()) else { return true };
+        let plans: Plans = self.pending.remove_entry(&key).into_iter().collect();
         let changes = changes(&plans);
-        let patch = ledger.patch(&changes);
+        let pieces: VecDeque<Patch> = ledger.patch(&changes).pieces(MOST_STEPS).into_iter().filter(|piece| !piece.is_empty()).collect();
+        if pieces.iter().any(|piece| piece.touches(&taken.patch)) {
+            self.pending.extend(plans);
+            return false;
+        }
         ledger.commit(&changes);
-        self.rest.extend(patch.pieces(MOST_STEPS).into_iter().filter(|piece| !piece.is_empty()));
-        taken.plans.extend(plans);
-        taken.begun = self.rest.len() > 1;
+        self.rest = pieces;
+        taken.begun = plans;
+        true
     }
 }
 

@@ -146,12 +146,9 @@ impl RuleTable {
         while !self.queue.is_empty() {
             let taken = self.queue.next(&mut self.ledger);
             metrics::taken(self.queue.waiting());
-            let flows = self.note_flows(&taken.plans);
-            if taken.begun {
-                self.owed_later.extend(flows)
-            } else {
-                self.owed.extend(flows)
-            }
+            let (flows, later) = (self.note_flows(&taken.plans), self.note_flows(&taken.begun));
+            self.owed.extend(flows);
+            self.owed_later.extend(later);
             if taken.patch.is_empty() {
                 continue;
             }
