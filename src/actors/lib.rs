@@ -8,6 +8,7 @@ pub mod insight;
 pub mod kubelet;
 pub mod metrics;
 pub mod overlay;
+pub mod pod_phase;
 pub mod proxy;
 pub mod runtime;
 pub mod scheduler;

@@ -4,6 +4,7 @@
 //! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory.
 
 use std::{
+    cell::Cell,
     future::{self, Future},
     panic,
     sync::{Arc, LazyLock},
@@ -21,37 +22,61 @@ pub const SMALL: usize = 64 << 10;
 /// How many bytes of long documents are in work at one time: the longest body and the longest object.
 const ROOM: u32 = 5 << 20;
 
+thread_local! {
+    /// This thread does such work, and has its place.
+    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
+}
+
 static FREE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ROOM as usize)));
 
-/// Runs `work`, which has to do with `length` bytes of documents: here if they are few.
+/// Runs `work`, which has to do with `length` bytes of documents: here if they are few, or this is a part of such work.
 pub async fn compute<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if length <= SMALL {
+    if length <= SMALL || IS_ASIDE.get() {
         return work();
     }
     let place = place(length).await;
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
+        let _aside = Aside::begin();
         work()
     });
     outcome(done).await
 }
 
 /// Runs a call, which decodes and changes `length` bytes of documents between what it waits for: here if they are few.
-/// Once it has begun it runs to its end, whoever waits for it.
+/// Once it has begun it runs to its end, whoever waits for it. So it does where it is a part of such work: whoever has a place waits for no
+/// other.
 pub async fn run<F>(length: usize, call: F) -> F::Output
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    if length <= SMALL {
+    if length <= SMALL || IS_ASIDE.get() {
         return call.await;
     }
     let place = place(length).await;
     let runtime = Handle::current();
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
+        let _aside = Aside::begin();
         runtime.block_on(call)
     });
     outcome(done).await
+}
+
+/// The thread is aside as long as this lives. It does other work afterwards.
+struct Aside;
+
+impl Aside {
+    fn begin() -> Self {
+        IS_ASIDE.set(true);
+        Aside
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        IS_ASIDE.set(false);
+    }
 }
 
 async fn place(length: usize) -> Option<OwnedSemaphorePermit> {
@@ -87,6 +112,18 @@ mod tests {
         assert_ne!(compute(SMALL + 1, move || thread::current().id()).await, here);
         assert_eq!(run(0, async { thread::current().id() }).await, here);
         assert_ne!(run(SMALL + 1, async { thread::current().id() }).await, here);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_long_work_waits_for_no_place_of_its_own() {
+        let whole = usize::try_from(ROOM).expect("fits");
+        let part = async move {
+            let here = thread::current().id();
+            let again = run(whole, async { compute(SMALL + 1, || thread::current().id()).await });
+            (here, again.await)
+        };
+        let (here, again) = tokio::time::timeout(Duration::from_secs(5), run(whole, part)).await.expect("all places are taken by itself");
+        assert_eq!(here, again);
     }
 
     #[tokio::test]

@@ -17,6 +17,8 @@ use crate::{
 pub struct ContainerInputs<'a> {
     /// How often the container was started before.
     pub attempt: u32,
+    /// The container whose processes it sees, by the runtime's id: an ephemeral container may have one.
+    pub target: Option<&'a str>,
     /// The image's reference as the runtime resolved it.
     pub image_ref: &'a str,
     pub image_user: &'a ImageUser,
@@ -57,10 +59,21 @@ pub fn container_config(pod: &Pod, container: &Container, inputs: ContainerInput
         devices: inputs.devices,
         linux: Some(proto::LinuxContainerConfig {
             resources: Some(resources::container_resources(pod, container, inputs.machine, inputs.hugepages)),
-            security_context: Some(security::container_security(pod, container, inputs.image_user, &node)?),
+            security_context: Some(beside(inputs.target, security::container_security(pod, container, inputs.image_user, &node)?)),
         }),
         ..Default::default()
     })
+}
+
+/// Puts a container that would have processes of its own beside another one's.
+fn beside(target: Option<&str>, mut security: proto::LinuxContainerSecurityContext) -> proto::LinuxContainerSecurityContext {
+    if let Some((target, namespaces)) = target.zip(security.namespace_options.as_mut())
+        && namespaces.pid() == proto::NamespaceMode::Container
+    {
+        namespaces.set_pid(proto::NamespaceMode::Target);
+        namespaces.target_id = target.to_owned();
+    }
+    security
 }
 
 /// The container's command and arguments with their references replaced: what, with the environment, its program is started with.
@@ -145,6 +158,7 @@ mod tests {
         let env = [("A".to_owned(), "1".to_owned())];
         let inputs = ContainerInputs {
             attempt: 3,
+            target: Some("other"),
             image_ref: "sha256:1",
             image_user: &ImageUser::Uid(0),
             env: &env,
@@ -161,5 +175,7 @@ mod tests {
         assert_eq!(config.annotations[names::POD_TERMINATION_GRACE], "5");
         assert_eq!(config.log_path, "c/3.log");
         assert_eq!(config.labels[names::CONTAINER_NAME], "c");
+        let namespaces = config.linux.and_then(|linux| linux.security_context?.namespace_options).expect("namespaces");
+        assert_eq!((namespaces.pid(), namespaces.target_id.as_str()), (proto::NamespaceMode::Target, "other"));
     }
 }

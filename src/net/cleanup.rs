@@ -1,7 +1,9 @@
 //! Removal of everything the network left on this machine, for `troupe down --purge`. Each step stands alone:
 //! what is gone already is no failure, and one failure does not keep the others from being tried.
 
-use std::{error::Error, fs, io, path::Path};
+use std::{fs, io, path::Path};
+
+use thiserror::Error;
 
 use crate::{
     cni::{FILE_NAME, Network},
@@ -40,34 +42,38 @@ fn is_idle_portmap(observed: &Observed) -> impl Fn(&ChainId) -> bool {
     move |id| idle && id.table == Table::Nat && id.name.starts_with("CNI-HOSTPORT-")
 }
 
+/// What is left, and why.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub struct Failure {
+    what: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Failure {
+    fn new(what: impl ToString, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Failure { what: what.to_string(), source: Box::new(source) }
+    }
+}
+
 /// Removes chains, the bridge with pods' interfaces, and CNI configuration and state. Returns what failed.
-pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) -> Vec<String> {
+pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) -> Vec<Failure> {
     let mut failures = Vec::new();
     if let Err(error) = remove_chains(iptables).await {
-        failures.push(format!("packet filter: {}", with_causes(&error)));
+        failures.push(Failure::new("packet filter", error));
     }
     if let Err(error) = remove_links(&network.bridge).await {
-        failures.push(format!("interfaces: {}", with_causes(&error)));
+        failures.push(Failure::new("interfaces", error));
     }
     let state = network.data_dir.join(&network.name);
     let configuration = conf_dir.join(FILE_NAME);
     let own = [Some(configuration).filter(|path| is_of(path, network)), Some(state)];
     for (path, done) in own.into_iter().flatten().map(|path| (path.clone(), remove(&path))) {
         if let Err(error) = done {
-            failures.push(format!("{}: {error}", path.display()));
+            failures.push(Failure::new(path.display(), error));
         }
     }
     failures
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told = format!("{told}: {error}");
-        cause = error.source();
-    }
-    told
 }
 
 async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::IptablesError> {

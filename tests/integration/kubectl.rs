@@ -63,6 +63,8 @@ fn kubectl_does_all_that_people_do_every_day() {
     rolls(&cluster);
     runs_commands(&cluster);
     follows_and_forwards(&cluster);
+    hooks(&cluster);
+    debugs(&cluster);
     runs_and_removes(&cluster);
     cluster.kubectl("delete namespace tour --timeout=60s");
 }
@@ -231,6 +233,41 @@ fn follows_and_forwards(cluster: &Cluster) {
             cluster.within(move || ask(&address)).join().expect("no panic").expect("every connection through it is answered");
         }
     }
+}
+
+/// debug: a visitor in a running pod, which sees the processes of its target.
+fn debugs(cluster: &Cluster) {
+    let words = ["-n", "tour", "debug", "shell", "-q", "--image=busybox:1.35", "--target=shell", "-c", "visitor", "--attach=false", "--", "sh", "-c"];
+    cluster.kubectl_words(&[&words[..], &["echo hello from the visitor; sleep 3600"]].concat());
+    let state = |path: &str| kubectl(cluster, &format!("get pod shell -o jsonpath={{.status.ephemeralContainerStatuses[0].{path}}}"));
+    eventually("the visitor runs", || !state("state.running.startedAt").is_empty());
+    assert_eq!(kubectl(cluster, "logs shell -c visitor"), "hello from the visitor\n");
+    let processes = kubectl(cluster, "exec shell -c visitor -- ps -o args");
+    assert!(processes.contains("echo tick"), "the processes of its target: {processes}");
+    assert_eq!((state("ready"), state("restartCount")), ("false".into(), "0".into()));
+    kubectl(cluster, "wait --for=condition=Ready pod/shell --timeout=10s");
+}
+
+/// A container is not started while its postStart hook runs.
+fn hooks(cluster: &Cluster) {
+    let spec = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked, namespace: tour}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, image: "busybox:1.35", command: [sleep, "3600"], lifecycle: {postStart: {exec: {command: [sleep, "4"]}}}}
+"#;
+    apply(cluster, spec);
+    let status = |path: &str| kubectl(cluster, &format!("get pod hooked -o jsonpath={{.status.containerStatuses[0].{path}}}"));
+    eventually("it runs", || !status("state.running.startedAt").is_empty());
+    let began = Instant::now();
+    assert_eq!((status("started"), status("ready")), ("false".into(), "false".into()));
+    kubectl(cluster, "wait --for=condition=Ready pod/hooked --timeout=30s");
+    assert!(began.elapsed() > Duration::from_secs(2), "it was ready after {:?}", began.elapsed());
+    assert_eq!(status("started"), "true");
+    kubectl(cluster, "delete pod hooked --grace-period=0 --force");
 }
 
 /// run, logs --previous, expose, delete.

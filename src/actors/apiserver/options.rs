@@ -13,6 +13,7 @@ use troupe_api::{
     service::{Listers, Target, UserInfo},
     status::Status,
     store::Store,
+    stored::StoredObject,
 };
 
 use crate::runtime::system::{System, SystemOptions};
@@ -36,7 +37,7 @@ pub struct VirtualRequest {
     pub target: Target,
     pub body: Object,
     /// The object whose subresource this is, for subresources.
-    pub parent: Option<Object>,
+    pub parent: Option<Arc<StoredObject>>,
     pub listers: Arc<dyn Listers>,
     pub authorizer: Option<Arc<dyn Authorizer>>,
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use troupe_api::meta::time::passed;
 
+pub use crate::pod_phase::{is_finished, phase};
 use crate::runtime::cache::Cache;
 
 /// The index of pods by their node's name; those without a node lie under "".
@@ -25,11 +26,6 @@ pub fn node_of(pod: &Pod) -> Option<&str> {
 /// Neither finished nor being deleted.
 pub fn is_active(pod: &Pod) -> bool {
     !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
-}
-
-/// `status.phase`, or "".
-pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
@@ -69,11 +65,6 @@ pub fn next_available<'a>(pods: impl IntoIterator<Item = &'a Pod>, min_ready_sec
     let wanted = span(min_ready_seconds);
     let left = waiting.filter_map(|pod| Some(wanted.saturating_sub(passed(ready_since(pod)?, now, wanted))));
     left.min().map(|left| left.max(Duration::from_secs(1)))
-}
-
-/// Succeeded or failed.
-pub fn is_finished(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// Being deleted, and not finished yet.

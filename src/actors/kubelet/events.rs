@@ -1,6 +1,6 @@
 //! Events about pods and the node, with what upstream points them to.
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, PodSpec};
 use troupe_api::client::Client;
 
 use crate::runtime::{events, system::System};
@@ -20,7 +20,22 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerField {
     pub name: String,
-    pub init: bool,
+    /// The list of the pod's spec that it is in.
+    pub list: &'static str,
+}
+
+impl ContainerField {
+    /// A container of a pod.
+    pub fn of(spec: &PodSpec, name: &str) -> Self {
+        let list = if spec.init_containers.iter().flatten().any(|container| container.name == name) {
+            "initContainers"
+        } else if spec.ephemeral_containers.iter().flatten().any(|container| container.name == name) {
+            "ephemeralContainers"
+        } else {
+            "containers"
+        };
+        ContainerField { name: name.to_owned(), list }
+    }
 }
 
 impl Note {
@@ -55,10 +70,7 @@ impl EventRecorder {
 
     /// Records an event about a pod.
     pub fn pod(&self, pod: &Pod, note: Note) {
-        let field_path = note.container.as_ref().map(|container| {
-            let list = if container.init { "initContainers" } else { "containers" };
-            format!("spec.{list}{{{}}}", container.name)
-        });
+        let field_path = note.container.as_ref().map(|container| format!("spec.{}{{{}}}", container.list, container.name));
         let meta = &pod.metadata;
         let object = ObjectReference {
             api_version: Some("v1".into()),

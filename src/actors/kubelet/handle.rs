@@ -14,10 +14,10 @@ use super::{
     context::NodeContext,
     pods::AllPods,
     worker::{
+        ephemeral::find_any,
         logs::newest_log,
         observe::observe,
         observed::{ContainerView, Observed, RunState},
-        plan::find_container,
     },
 };
 use crate::files::blocking;
@@ -163,7 +163,7 @@ fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, 
     let missing = || LookupError::NoContainer { container: container.to_owned(), pod: pod_name.to_owned() };
     match spec {
         Some(spec) if container.is_empty() => spec.containers.first().map(|first| first.name.clone()).ok_or_else(missing),
-        Some(spec) => find_container(spec, container).map(|found| found.name.clone()).ok_or_else(missing),
+        Some(spec) => find_any(spec, container).map(|found| found.name.clone()).ok_or_else(missing),
         None => Ok(container.to_owned()),
     }
 }
@@ -171,8 +171,8 @@ fn chosen(pod: Option<&Pod>, container: &str, pod_name: &str) -> Result<String, 
 /// What the API tells of a container.
 fn state_of<'a>(pod: Option<&'a Pod>, name: &str) -> Option<&'a ContainerState> {
     let status = pod?.status.as_ref()?;
-    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    all.find(|status| status.name == name)?.state.as_ref()
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    lists.into_iter().flatten().flatten().find(|status| status.name == name)?.state.as_ref()
 }
 
 fn waiting_reason(pod: Option<&Pod>, name: &str) -> String {

@@ -26,14 +26,14 @@ use troupe_api::{
 };
 use troupe_cri::names::PodIdentity;
 
-use super::{
-    admission::fit::is_finished,
-    pods::{PodChanged, Pods},
-};
-use crate::runtime::{
-    cache::Cache,
-    host::UnitAddr,
-    system::{System, TaskHandle},
+use super::pods::{PodChanged, Pods};
+use crate::{
+    pod_phase::is_finished,
+    runtime::{
+        cache::Cache,
+        host::UnitAddr,
+        system::{System, TaskHandle},
+    },
 };
 
 const LOOK: Duration = Duration::from_secs(2);

@@ -29,6 +29,7 @@ use super::{
     worker::shell::{Condemn, PodSource, PodWorker, Wake, WhenGone},
 };
 use crate::{
+    pod_phase::is_finished,
     runtime::{
         envelope::{On, Reply},
         events,
@@ -151,7 +152,7 @@ impl Pods {
         }
         ids.remove(&PodIdentity::of(pod));
         let known = ids.iter().filter_map(|id| (self.source)(id));
-        known.filter(|pod| !fit::is_finished(pod)).map(|pod| guest(&pod)).collect()
+        known.filter(|pod| !is_finished(pod)).map(|pod| guest(&pod)).collect()
     }
 
     /// Refuses a pod, unless it has a place on the node as that is by now: a label may have come with the pod.

@@ -1,6 +1,10 @@
 //! Which endpoints of a service port this node sends traffic to.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use troupe_addresses::is_unicast;
@@ -23,42 +27,65 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
-    /// The endpoints of `port` in all slices of its Service. An endpoint that several slices list counts once, ready if any says so.
-    pub fn of(port: &PortView, slices: &[Arc<EndpointSlice>], node_name: &str) -> Vec<EndpointView> {
-        let mut found: BTreeMap<(Ipv4Addr, u16), EndpointView> = BTreeMap::new();
-        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
-            for number in slice_ports(slice, port) {
-                for endpoint in endpoints(slice, number, node_name) {
-                    let slot = found.entry((endpoint.ip, number)).or_insert_with(|| endpoint.clone());
-                    if endpoint.ready && !slot.ready {
-                        *slot = endpoint;
-                    }
-                }
-            }
-        }
-        found.into_values().collect()
-    }
-
     fn is_draining(&self) -> bool {
         self.serving && self.terminating
     }
 }
 
-fn slice_ports(slice: &EndpointSlice, port: &PortView) -> Vec<u16> {
-    let matching = slice.ports.iter().flatten().filter(|candidate| {
-        candidate.name.as_deref().unwrap_or_default() == port.name
-            && candidate.protocol.as_deref().unwrap_or("TCP").eq_ignore_ascii_case(port.protocol)
-    });
-    matching.filter_map(|candidate| u16::try_from(candidate.port?).ok()).filter(|number| *number != 0).collect()
+/// What all slices of a Service say, read once for all of its ports.
+pub struct Backends<'a> {
+    /// By the name and protocol of a service port: slices, by their place, and the number of the port there.
+    ports: HashMap<(&'a str, &'static str), Vec<(usize, u16)>>,
+    /// The endpoints of each slice, without a port.
+    slices: Vec<Vec<EndpointView>>,
 }
 
-fn endpoints(slice: &EndpointSlice, port: u16, node_name: &str) -> Vec<EndpointView> {
+impl<'a> Backends<'a> {
+    /// Of the slices that list IPv4 addresses.
+    pub fn of(slices: &'a [Arc<EndpointSlice>], node_name: &str) -> Self {
+        let mut backends = Backends { ports: HashMap::new(), slices: Vec::new() };
+        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+            for port in slice.ports.iter().flatten() {
+                let (Some(protocol), Some(number)) = (protocol(port.protocol.as_deref()), port_number(port.port)) else { continue };
+                let places = backends.ports.entry((port.name.as_deref().unwrap_or_default(), protocol)).or_default();
+                places.push((backends.slices.len(), number));
+            }
+            backends.slices.push(endpoints(slice, node_name));
+        }
+        backends
+    }
+
+    /// The endpoints of a service port. One that several slices list counts once, ready if any says so.
+    pub fn endpoints(&self, port: &PortView) -> Vec<EndpointView> {
+        let mut found: BTreeMap<(Ipv4Addr, u16), &EndpointView> = BTreeMap::new();
+        for (slice, number) in self.ports.get(&(port.name.as_str(), port.protocol)).into_iter().flatten() {
+            for endpoint in &self.slices[*slice] {
+                let slot = found.entry((endpoint.ip, *number)).or_insert(endpoint);
+                if endpoint.ready && !slot.ready {
+                    *slot = endpoint;
+                }
+            }
+        }
+        found.into_iter().map(|((_, port), endpoint)| EndpointView { port, ..endpoint.clone() }).collect()
+    }
+}
+
+/// A protocol as service ports name it.
+fn protocol(name: Option<&str>) -> Option<&'static str> {
+    ["tcp", "udp", "sctp"].into_iter().find(|known| known.eq_ignore_ascii_case(name.unwrap_or("TCP")))
+}
+
+fn port_number(port: Option<i32>) -> Option<u16> {
+    u16::try_from(port?).ok().filter(|number| *number != 0)
+}
+
+fn endpoints(slice: &EndpointSlice, node_name: &str) -> Vec<EndpointView> {
     let view = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let hints = endpoint.hints.clone().unwrap_or_default();
         Some(EndpointView {
             ip: endpoint.addresses.first()?.parse().ok().filter(|ip: &Ipv4Addr| is_unicast((*ip).into()))?,
-            port,
+            port: 0,
             local: endpoint.node_name.as_deref() == Some(node_name),
             ready: conditions.ready.unwrap_or(true),
             serving: conditions.serving.unwrap_or(true),

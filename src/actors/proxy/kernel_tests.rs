@@ -5,10 +5,7 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -24,6 +21,7 @@ use super::{
     ledger::{Changes, Ledger},
     plan::plan,
     tests::{changes, node, observe, service, slice},
+    wide_tests::wide,
 };
 
 /// A named network namespace, removed on drop.
@@ -160,6 +158,14 @@ async fn the_kernel_prints_our_rules_as_we_spell_them() {
     apply(&iptables, &mut ledger, &changes(&steps)).await;
     let left = ledger.reconcile(&observe(&iptables).await);
     assert!(left.is_empty(), "{}", left.to_restore());
+    for ready in [true, false] {
+        let (service, slices) = wide("wide", "10.96.9.9", 300, ready);
+        let rules = plan(&service, &slices, &node()).rules;
+        apply(&iptables, &mut ledger, &[(ObjectKey::new("ns", "wide"), Some(rules))].into()).await;
+        let left = ledger.reconcile(&observe(&iptables).await);
+        assert!(left.is_empty(), "{}", left.to_restore());
+    }
+    apply(&iptables, &mut ledger, &[(ObjectKey::new("ns", "wide"), None)].into()).await;
     let gone = (0..16).map(|kind| (kind, None)).collect::<Vec<_>>();
     apply(&iptables, &mut ledger, &changes(&gone)).await;
     let left = ledger.reconcile(&observe(&iptables).await);
@@ -201,7 +207,7 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     let with = |ips: &[u8]| {
         let endpoints = ips.iter().map(|ip| json!({"addresses": [format!("10.244.0.{ip}")], "nodeName": "n1"})).collect::<Vec<_>>();
         let rules = plan(&service("web", spec.clone()), &[slice("web", "web-1", ports.clone(), json!(endpoints))], &node()).rules;
-        Changes::from([(ObjectKey::new("ns", "web"), Some(Arc::new(rules)))])
+        Changes::from([(ObjectKey::new("ns", "web"), Some(rules))])
     };
     apply(&iptables, &mut ledger, &with(&[5])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80").as_deref(), Ok("a"));
@@ -232,7 +238,7 @@ async fn a_client_with_affinity_stays_where_it_was_when_endpoints_join() {
     let with = |ips: &[u8]| {
         let endpoints = ips.iter().map(|ip| json!({"addresses": [format!("10.244.0.{ip}")]})).collect::<Vec<_>>();
         let rules = plan(&service("web", spec.clone()), &[slice("web", "web-1", json!([{"port": 8080}]), json!(endpoints))], &node()).rules;
-        Changes::from([(ObjectKey::new("ns", "web"), Some(Arc::new(rules)))])
+        Changes::from([(ObjectKey::new("ns", "web"), Some(rules))])
     };
     apply(&iptables, &mut ledger, &with(&[5])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80").as_deref(), Ok("a"));

@@ -1,7 +1,7 @@
 //! The rules of all services: what stands, and how a batch of changes gets in. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -92,8 +92,13 @@ impl Ledger {
 
     /// Everything that should stand.
     pub fn wanted(&self) -> RuleSet {
+        self.wanted_of(|_| true)
+    }
+
+    /// What all services need, and the rules of some.
+    fn wanted_of(&self, which: impl Fn(&RuleSet) -> bool) -> RuleSet {
         let mut wanted = self.base.clone();
-        self.services.values().for_each(|rules| wanted.merge(rules));
+        self.services.values().filter(|rules| which(rules)).for_each(|rules| wanted.merge(rules));
         for chain in self.shards.keys() {
             wanted.shared.insert(chain.clone());
             wanted.lines.insert(dispatch(chain));
@@ -104,6 +109,22 @@ impl Ledger {
     /// The steps from what the kernel has to everything that should stand.
     pub fn reconcile(&self, observed: &Observed) -> Patch {
         self.wanted().reconcile(observed, |id| names::is_ours(&id.name))
+    }
+
+    /// The same in several transactions when it takes more than `most` steps: first what all services need and the rules of those that have
+    /// no more than that, then the others' in pieces.
+    pub fn reconcile_in_pieces(&self, observed: &Observed, most: usize) -> VecDeque<Patch> {
+        let mut patch = self.reconcile(observed);
+        if patch.size() <= most {
+            return [patch].into();
+        }
+        let first = patch.split_off(&self.wanted_of(|rules| rules.size() <= most));
+        [first].into_iter().chain(patch.pieces(most)).filter(|piece| !piece.is_empty()).collect()
+    }
+
+    /// How many rules and chains a service has.
+    pub fn size_of(&self, service: &ObjectKey) -> usize {
+        self.services.get(service).map_or(0, |rules| rules.size())
     }
 }
 

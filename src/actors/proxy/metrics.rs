@@ -42,9 +42,9 @@ pub fn queued(pending: usize) {
     QUEUED.with(&V4).set(now());
 }
 
-/// All waiting changes are being applied.
-pub fn taken() {
-    SERVICES_PENDING.with(&[]).set(0.0);
+/// Waiting changes are being applied; so many are left.
+pub fn taken(left: usize) {
+    SERVICES_PENDING.with(&[]).set_count(left);
 }
 
 /// Rules were applied, or not, after `took`; all of them when `whole`.

@@ -1,11 +1,12 @@
 //! The service proxy: Services and EndpointSlices become packet filter rules on this node.
 //!
 //! ```text
-//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable: one transaction per batch ─► iptables
+//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable: a transaction at a time ─► iptables
 //! ```
 //!
 //! Rules outlive the daemon: at start nothing is flushed, the table reads what the kernel has and applies the difference
-//! once every Service known at that time has reported. Afterwards the cost of a change is that of its own rules.
+//! once every Service known at that time has reported. Afterwards the cost of a change is that of its own rules, and a Service with very many
+//! rules changes in pieces.
 
 pub mod base;
 pub mod endpoints;
@@ -14,6 +15,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod names;
 pub mod plan;
+pub mod queue;
 pub mod router;
 pub mod rule_table;
 pub mod service;
@@ -25,6 +27,8 @@ mod kernel_tests;
 mod tests;
 #[cfg(test)]
 mod unit_tests;
+#[cfg(test)]
+mod wide_tests;
 
 use std::{net::Ipv4Addr, sync::Arc};
 

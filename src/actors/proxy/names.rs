@@ -24,7 +24,9 @@ pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 /// Prefix of the chains that split the dispatch of virtual addresses by /24, so that neither a packet nor a change
 /// walks the lines of all services.
 const SHARD: &str = "KUBE-NET-";
-const PER_SERVICE: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"];
+/// Prefix of the chains that split the dispatch of one address by its ports, for the same reason.
+const RANGE: &str = "KUBE-PORTS-";
+const PER_SERVICE: [&str; 6] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", RANGE];
 const FIXED: [&str; 8] = [SERVICES, NODE_PORTS, EXTERNAL_SERVICES, PROXY_FIREWALL, FORWARD, FIREWALL, POSTROUTING, MARK_MASQ];
 
 /// The chains of one service port.
@@ -48,6 +50,12 @@ impl PortChains {
 /// The chain of one endpoint (`ip:port`) of a service port.
 pub fn endpoint_chain(port_name: &str, protocol: &str, endpoint: &str) -> String {
     format!("KUBE-SEP-{}", hash(&[port_name, protocol, endpoint]))
+}
+
+/// The chain of a range of a Service's ports at one of its addresses. `from` is the chain that leads there, `service` is
+/// `namespace/service`, `first` the range's first port.
+pub fn range_chain(from: &str, service: &str, ip: Ipv4Addr, protocol: &str, first: u16) -> String {
+    format!("{RANGE}{}", hash(&[from, " ", service, " ", &ip.to_string(), " ", protocol, " ", &first.to_string()]))
 }
 
 /// The dispatch chain of a virtual address.

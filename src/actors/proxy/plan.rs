@@ -14,8 +14,8 @@ use troupe_net::{
 };
 
 use super::{
-    endpoints::{Choice, EndpointView, Location},
-    names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, PROXY_FIREWALL, endpoint_chain, shard},
+    endpoints::{Backends, Choice, EndpointView, Location},
+    names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, PROXY_FIREWALL, endpoint_chain, range_chain, shard},
     service::PortView,
 };
 
@@ -28,28 +28,36 @@ pub struct NodeView {
     pub cluster_range: Ipv4Network,
 }
 
+/// From how many ports on a Service's addresses lead to chains of its own, one for each range of ports: neither packets to others nor
+/// changes of others walk its rules then.
+const WIDE: usize = 64;
+/// The ports of such a range.
+const RANGE: u16 = 256;
+
 /// Where the UDP flows of a service may go: destination → endpoints.
 pub type UdpFlows = BTreeMap<FlowDestination, BTreeSet<Ipv4Addr>>;
 
 /// What one Service asks of the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicePlan {
-    pub rules: RuleSet,
+    pub rules: Arc<RuleSet>,
     pub udp: UdpFlows,
 }
 
 /// The rules of one Service with all its slices.
 pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -> ServicePlan {
-    let mut plan = ServicePlan::default();
-    for mut port in PortView::of(service) {
+    let (mut rules, mut udp) = (RuleSet::default(), UdpFlows::new());
+    let backends = Backends::of(slices, &node.location.node);
+    let ports = PortView::of(service);
+    let wide = ports.len() > WIDE;
+    for mut port in ports {
         // Packets to a pod are the pod's.
         port.external_ips.retain(|ip| !node.cluster_range.contains(*ip));
-        let endpoints = EndpointView::of(&port, slices, &node.location.node);
-        let choice = Choice::of(&port, &endpoints, &node.location);
+        let choice = Choice::of(&port, &backends.endpoints(&port), &node.location);
         if port.protocol == "udp" {
-            plan.udp.extend(flows(&port, &choice));
+            udp.extend(flows(&port, &choice));
         }
-        let mut rules = PortRules { port: &port, choice: &choice, node, rules: &mut plan.rules };
+        let mut rules = PortRules { port: &port, choice: &choice, node, wide, rules: &mut rules };
         rules.dispatch();
         rules.refusals();
         rules.internal();
@@ -59,7 +67,7 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
         rules.balance(&port.chains.local, &choice.local);
         rules.endpoints();
     }
-    plan
+    ServicePlan { rules: Arc::new(rules), udp }
 }
 
 /// The flows to forget when a service goes from `old` to `new`: those to endpoints that left, and all to a destination
@@ -89,6 +97,8 @@ struct PortRules<'a> {
     port: &'a PortView,
     choice: &'a Choice,
     node: &'a NodeView,
+    /// Its Service has very many ports.
+    wide: bool,
     rules: &'a mut RuleSet,
 }
 
@@ -120,27 +130,43 @@ impl PortRules<'_> {
         format!("{} {what}", self.port.full_name)
     }
 
+    /// Adds a rule for packets to `ip` to a chain that others add to as well.
+    fn lead(&mut self, table: Table, from: &str, ip: Ipv4Addr, rule: String) {
+        if !self.wide {
+            return self.rules.line(table, from, End::Head, rule);
+        }
+        let PortView { protocol, port, full_name, .. } = self.port;
+        let service = full_name.split(':').next().unwrap_or_default();
+        let first = port / RANGE * RANGE;
+        let chain = range_chain(from, service, ip, protocol, first);
+        self.rules.push(table, &chain, rule);
+        let ports = format!("{first}:{}", first + (RANGE - 1));
+        let leads = format!("-d {ip}/32 -p {protocol} -m comment --comment \"{service}\" -m {protocol} --dport {ports} -j {chain}");
+        self.rules.line(table, from, End::Head, leads);
+    }
+
     /// The lines that lead from addresses and node ports to the chains of this port.
     fn dispatch(&mut self) {
         if self.has_internal() {
             let rule = format!("{} -j {}", self.to(self.port.cluster_ip, &self.named("cluster IP")), self.internal_chain());
-            self.rules.line(Table::Nat, &shard(self.port.cluster_ip), End::Head, rule);
+            self.lead(Table::Nat, &shard(self.port.cluster_ip), self.port.cluster_ip, rule);
         }
         if !self.choice.any {
             return;
         }
-        let external = &self.port.chains.external;
-        for ip in &self.port.external_ips {
+        let port = self.port;
+        let external = &port.chains.external;
+        for ip in &port.external_ips {
             let rule = format!("{} -j {external}", self.to(*ip, &self.named("external IP")));
-            self.rules.line(Table::Nat, &shard(*ip), End::Head, rule);
+            self.lead(Table::Nat, &shard(*ip), *ip, rule);
         }
-        let balanced = if self.has_firewall() { &self.port.chains.firewall } else { external };
-        for ip in &self.port.balancer_ips {
+        let balanced = if self.has_firewall() { &port.chains.firewall } else { external };
+        for ip in &port.balancer_ips {
             let rule = format!("{} -j {balanced}", self.to(*ip, &self.named("loadbalancer IP")));
-            self.rules.line(Table::Nat, &shard(*ip), End::Head, rule);
+            self.lead(Table::Nat, &shard(*ip), *ip, rule);
         }
-        if let Some(node_port) = self.port.node_port {
-            let PortView { protocol, full_name, .. } = self.port;
+        if let Some(node_port) = port.node_port {
+            let PortView { protocol, full_name, .. } = port;
             let rule = format!("-p {protocol} -m comment --comment \"{full_name}\" -m {protocol} --dport {node_port} -j {external}");
             self.rules.line(Table::Nat, NODE_PORTS, End::Head, rule);
         }
@@ -154,12 +180,13 @@ impl PortRules<'_> {
         };
         if !self.has_internal() {
             let rule = format!("{} -j {verdict}", self.to(self.port.cluster_ip, &comment));
-            self.rules.line(Table::Filter, &shard(self.port.cluster_ip), End::Head, rule);
+            self.lead(Table::Filter, &shard(self.port.cluster_ip), self.port.cluster_ip, rule);
         }
         if !self.has_external() {
-            for ip in self.port.external_ips.iter().chain(&self.port.balancer_ips) {
+            let port = self.port;
+            for ip in port.external_ips.iter().chain(&port.balancer_ips) {
                 let rule = format!("{} -j {verdict}", self.to(*ip, &comment));
-                self.rules.line(Table::Filter, EXTERNAL_SERVICES, End::Head, rule);
+                self.lead(Table::Filter, EXTERNAL_SERVICES, *ip, rule);
             }
             if let Some(node_port) = self.port.node_port {
                 let protocol = self.port.protocol;
@@ -231,7 +258,7 @@ impl PortRules<'_> {
         for ip in &port.balancer_ips {
             let comment = format!("{} traffic not accepted by {}", port.full_name, port.chains.firewall);
             let rule = format!("{} -j DROP", self.to(*ip, &comment));
-            self.rules.line(Table::Filter, PROXY_FIREWALL, End::Head, rule);
+            self.lead(Table::Filter, PROXY_FIREWALL, *ip, rule);
         }
     }
 

@@ -3,7 +3,7 @@
 //! state and applies the difference to that.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -13,14 +13,15 @@ use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
     conntrack::{Conntrack, StaleFlows},
-    iptables::{Iptables, IptablesError, Observed, Table},
+    iptables::{Iptables, IptablesError, Observed, Patch, Table},
 };
 
 use super::{
     base,
-    ledger::{Changes, Ledger},
+    ledger::Ledger,
     metrics, names,
     plan::{ServicePlan, UdpFlows, stale},
+    queue::{MOST_STEPS, Plans, Queue},
     router::{ServiceRouter, TableStarted, by_itself},
 };
 use crate::runtime::{
@@ -39,6 +40,8 @@ const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 /// From how many services on the whole table is compared on a thread of its own.
 const LARGE: usize = 200;
+/// And from how many bytes of what the kernel has.
+const LARGE_TEXT: usize = 1 << 20;
 
 /// What a Service asks of the node now; `None` when it is gone.
 #[derive(Message)]
@@ -61,7 +64,7 @@ pub struct RuleTable {
     /// What should stand, and, unless `adrift`, does stand.
     ledger: Ledger,
     udp: HashMap<ObjectKey, UdpFlows>,
-    pending: BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>,
+    queue: Queue,
     /// Services that have not reported yet; `None` before the router named them.
     awaited: Option<HashSet<ObjectKey>>,
     /// The kernel's state is not known.
@@ -73,6 +76,8 @@ pub struct RuleTable {
     retry: Duration,
     /// Flows to forget once the rules are in.
     owed: Vec<StaleFlows>,
+    /// The same, of rules that go in in pieces.
+    owed_later: Vec<StaleFlows>,
     counters: Counters,
 }
 
@@ -91,6 +96,8 @@ struct Applied {
     result: Result<usize, IptablesError>,
     took: Duration,
     whole: bool,
+    /// What is still to be done of it.
+    rest: VecDeque<Patch>,
 }
 
 impl RuleTable {
@@ -101,7 +108,7 @@ impl RuleTable {
             router,
             ledger: Ledger::new(base::rules(localhost_node_ports)),
             udp: HashMap::new(),
-            pending: BTreeMap::new(),
+            queue: Queue::default(),
             awaited: None,
             adrift: true,
             begun: false,
@@ -109,6 +116,7 @@ impl RuleTable {
             armed: false,
             retry: MIN_RETRY,
             owed: Vec::new(),
+            owed_later: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -129,45 +137,65 @@ impl RuleTable {
     }
 
     fn apply(&mut self, cx: &mut UnitContext<'_, Self>) {
-        if self.busy || (self.pending.is_empty() && !self.adrift) {
+        if self.busy {
             return;
         }
-        let plans = std::mem::take(&mut self.pending);
-        metrics::taken();
-        self.note_flows(&plans);
-        let rules = |plan: Option<Arc<ServicePlan>>| plan.filter(|plan| !plan.rules.is_empty()).map(|plan| Arc::new(plan.rules.clone()));
-        let changes: Changes = plans.into_iter().map(|(key, plan)| (key, rules(plan))).collect();
-        let patch = self.ledger.patch(&changes);
-        self.ledger.commit(&changes);
-        let whole = self.adrift;
-        if !whole && patch.is_empty() {
-            return;
+        if self.adrift {
+            return self.apply_whole(cx);
         }
+        while !self.queue.is_empty() {
+            let taken = self.queue.next(&mut self.ledger);
+            metrics::taken(self.queue.waiting());
+            let (flows, later) = (self.note_flows(&taken.plans), self.note_flows(&taken.begun));
+            self.owed.extend(flows);
+            self.owed_later.extend(later);
+            if taken.patch.is_empty() {
+                continue;
+            }
+            self.busy = true;
+            let iptables = self.iptables.clone();
+            let work = async move {
+                let begun = tokio::time::Instant::now();
+                let result = iptables.restore(taken.patch.to_restore()).await.map(|()| taken.patch.size());
+                Applied { result, took: begun.elapsed(), whole: false, rest: VecDeque::new() }
+            };
+            return cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
+        }
+    }
+
+    /// Compares everything that should stand with what the kernel has, and applies the difference.
+    fn apply_whole(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let plans = self.queue.take_all(&mut self.ledger);
+        metrics::taken(0);
+        let flows = self.note_flows(&plans);
+        self.owed.extend(flows);
         self.busy = true;
-        let (iptables, ledger) = (self.iptables.clone(), whole.then(|| self.ledger.clone()));
+        let (iptables, ledger) = (self.iptables.clone(), self.ledger.clone());
         let work = async move {
             let begun = tokio::time::Instant::now();
-            let result = match ledger {
-                Some(ledger) => reconcile(iptables.as_ref(), ledger).await,
-                None => iptables.restore(patch.to_restore()).await.map(|()| patch.size()),
+            let (result, rest) = match reconcile(iptables.as_ref(), ledger).await {
+                Ok((steps, rest)) => (Ok(steps), rest),
+                Err(error) => (Err(error), VecDeque::new()),
             };
-            Applied { result, took: begun.elapsed(), whole }
+            Applied { result, took: begun.elapsed(), whole: true, rest }
         };
         cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
     }
 
-    /// Notes where flows may go now, and those that go elsewhere. At the start nothing is known of before.
-    fn note_flows(&mut self, plans: &BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>) {
+    /// Notes where flows may go now; gives those that went elsewhere. At the start nothing is known of before.
+    fn note_flows(&mut self, plans: &Plans) -> Vec<StaleFlows> {
+        let mut owed = Vec::new();
         for (key, plan) in plans {
             let new = plan.as_ref().map(|plan| plan.udp.clone()).unwrap_or_default();
             let old = self.udp.remove(key).unwrap_or_default();
             if self.begun {
-                self.owed.extend(stale(&old, &new));
+                owed.extend(stale(&old, &new));
             }
             if !new.is_empty() {
                 self.udp.insert(key.clone(), new);
             }
         }
+        owed
     }
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
@@ -184,9 +212,17 @@ impl RuleTable {
                 self.begun = true;
                 self.retry = MIN_RETRY;
                 tracing::debug!(steps, took = ?applied.took, whole = applied.whole, services = self.ledger.len(), "applied service rules");
+                if applied.whole {
+                    self.queue.go_on_with(applied.rest);
+                }
+                if self.queue.pieces() == 0 {
+                    self.owed.append(&mut self.owed_later);
+                }
                 self.forget(cx);
-                if !self.pending.is_empty() {
-                    self.arm(COALESCE, cx);
+                match self.queue.pieces() {
+                    0 if self.queue.is_empty() => {}
+                    0 => self.arm(COALESCE, cx),
+                    _ => self.arm(Duration::ZERO, cx),
                 }
             }
             Err(error) => {
@@ -194,6 +230,7 @@ impl RuleTable {
                 self.counters.failures += 1;
                 self.counters.last_error = Some(error.to_string());
                 self.adrift = true;
+                self.queue.give_up();
                 self.arm(self.retry, cx);
                 self.retry = (self.retry * 2).min(MAX_RETRY);
             }
@@ -231,24 +268,27 @@ impl RuleTable {
     }
 }
 
-/// Compares everything that should stand with what the kernel has, and applies the difference.
-async fn reconcile(iptables: &dyn Iptables, ledger: Ledger) -> Result<usize, IptablesError> {
+/// Compares everything that should stand with what the kernel has, and applies the difference, or the first and most urgent part of it.
+/// Gives how many steps that took, and what is left to do.
+async fn reconcile(iptables: &dyn Iptables, ledger: Ledger) -> Result<(usize, VecDeque<Patch>), IptablesError> {
     let large = ledger.len() > LARGE;
     let mut texts = Vec::new();
     for table in Table::ALL {
         texts.push(iptables.save(table).await?);
     }
+    let large = large || texts.iter().map(String::len).sum::<usize>() > LARGE_TEXT;
     let compare = move || {
         let mut observed = Observed::default();
         texts.iter().for_each(|text| observed.read(text));
-        let patch = ledger.reconcile(&observed);
-        (patch.size(), patch.to_restore())
+        let mut pieces = ledger.reconcile_in_pieces(&observed, MOST_STEPS);
+        let first = pieces.pop_front().unwrap_or_default();
+        (first.size(), first.to_restore(), pieces)
     };
-    let (size, text) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
+    let (size, text, rest) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
     if !text.is_empty() {
         iptables.restore(text).await?;
     }
-    Ok(size)
+    Ok((size, rest))
 }
 
 async fn stands(iptables: &dyn Iptables) -> Result<bool, IptablesError> {
@@ -267,7 +307,8 @@ impl Unit for RuleTable {
     fn observe(&self) -> Value {
         json!({
             "services": self.ledger.len(),
-            "pending": self.pending.len(),
+            "pending": self.queue.waiting(),
+            "pieces": self.queue.pieces(),
             "awaited": self.awaited.as_ref().map(HashSet::len),
             "adrift": self.adrift,
             "transactions": self.counters.transactions,
@@ -285,8 +326,8 @@ impl On<SetRules> for RuleTable {
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(&key);
         }
-        self.pending.insert(key, plan);
-        metrics::queued(self.pending.len());
+        self.queue.insert(key, plan);
+        metrics::queued(self.queue.waiting());
         self.arm(COALESCE, cx);
         Reply::Now(())
     }
@@ -294,7 +335,7 @@ impl On<SetRules> for RuleTable {
 
 impl On<AwaitServices> for RuleTable {
     fn on(&mut self, AwaitServices(mut keys): AwaitServices, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        keys.retain(|key| !self.pending.contains_key(key));
+        keys.retain(|key| !self.queue.has(key));
         self.awaited = Some(keys);
         cx.after(PATIENCE, |unit, cx| {
             if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {

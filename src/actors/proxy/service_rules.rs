@@ -36,19 +36,52 @@ pub struct ServiceRules {
     table: UnitAddr<RuleTable>,
     reported: Option<Arc<ServicePlan>>,
     plans: u64,
+    /// A plan is being made on a thread of its own.
+    planning: bool,
+    /// Something changed since it was begun.
+    again: bool,
+    /// The next plan is told even if nothing changed.
+    anyway: bool,
 }
+
+/// From how many ports on a Service is planned on a thread of its own.
+const LARGE: usize = 256;
 
 impl ServiceRules {
     pub fn new(key: ObjectKey, services: Lister<Service>, slices: Arc<SliceIndex>, node: Arc<NodeView>, table: UnitAddr<RuleTable>) -> Self {
-        ServiceRules { key, services, slices, node, table, reported: None, plans: 0 }
+        ServiceRules { key, services, slices, node, table, reported: None, plans: 0, planning: false, again: false, anyway: false }
     }
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
+        self.anyway |= anyway;
+        if self.planning {
+            self.again = true;
+            return;
+        }
         // A Service that is gone is the router's to report.
         let Some(service) = self.services.get(&self.key) else { return };
-        let planned = plan(&service.object, &self.slices.of(&self.key), &self.node);
+        let (slices, node) = (self.slices.of(&self.key), self.node.clone());
+        let ports = service.object.spec.as_ref().and_then(|spec| spec.ports.as_ref()).map_or(0, Vec::len);
+        if ports <= LARGE {
+            return self.planned(plan(&service.object, &slices, &node), cx);
+        }
+        self.planning = true;
+        let work = tokio::task::spawn_blocking(move || plan(&service.object, &slices, &node));
+        cx.spawn_then(work, |unit, planned, cx| {
+            unit.planning = false;
+            match planned {
+                Ok(planned) => unit.planned(planned, cx),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+            if std::mem::take(&mut unit.again) {
+                unit.report(false, cx);
+            }
+        });
+    }
+
+    fn planned(&mut self, planned: ServicePlan, cx: &mut UnitContext<'_, Self>) {
         self.plans += 1;
-        if !anyway && self.reported.as_deref() == Some(&planned) {
+        if !std::mem::take(&mut self.anyway) && self.reported.as_deref() == Some(&planned) {
             tracing::debug!(service = %self.key, "rules unchanged");
             return;
         }

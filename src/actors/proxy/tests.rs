@@ -219,7 +219,7 @@ pub fn changes(steps: &[Step]) -> Changes {
     let change = |(index, step): &Step| {
         let rules = step.as_ref().map(|(kind, endpoints)| {
             let (service, slices) = varied(*index, *kind, endpoints);
-            Arc::new(plan(&service, &slices, &node()).rules)
+            plan(&service, &slices, &node()).rules
         });
         (ObjectKey::new("ns", format!("s{index}")), rules)
     };

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{DEFAULT_SCHEDULER, framework::ClusterChange};
-use crate::runtime::cache::Change;
+use crate::{pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
 pub enum News {
@@ -94,10 +94,6 @@ pub fn place_of(pod: &Pod) -> Option<&str> {
 
 fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
-}
-
-fn is_finished(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 /// For this scheduler, not being deleted, and not held back by gates.

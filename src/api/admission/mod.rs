@@ -111,6 +111,11 @@ pub trait Plugin: Send + Sync + 'static {
     /// Upstream's name, as in `--enable-admission-plugins`.
     fn name(&self) -> &'static str;
 
+    /// How many bytes of other objects [`Plugin::admit`] decodes for this write, or puts into its object.
+    fn work(&self, _request: &Request<'_>) -> usize {
+        0
+    }
+
     /// May change the object, or refuse.
     async fn admit(&self, _request: &mut Request<'_>) -> Result<(), Status> {
         Ok(())

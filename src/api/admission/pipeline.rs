@@ -59,6 +59,11 @@ impl Pipeline {
         self.plugins.iter().map(|plugin| plugin.name()).collect()
     }
 
+    /// How many bytes of other objects all plugins decode for a write.
+    pub fn work(&self, request: &Request<'_>) -> usize {
+        self.plugins.iter().map(|plugin| plugin.work(request)).sum()
+    }
+
     pub async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.admit(request).await?;

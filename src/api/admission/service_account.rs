@@ -34,8 +34,18 @@ impl Plugin for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn work(&self, request: &Request<'_>) -> usize {
+        if !is_new_pod(request) {
+            return 0;
+        }
+        let named = request.object.as_deref().map_or("", |pod| pod.str(&["spec", "serviceAccountName"]));
+        let key = ObjectKey::new(request.target.namespace.clone(), if named.is_empty() { DEFAULT } else { named });
+        let account = request.reads.listers().get(&GroupResource::new("", "serviceaccounts"), &key);
+        account.map_or(0, |account| account.encoded().len())
+    }
+
     async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        if request.operation != Operation::Create || !request.is_main("", "pods") {
+        if !is_new_pod(request) {
             return Ok(());
         }
         if let Some(pod) = request.object.as_deref()
@@ -61,6 +71,10 @@ impl Plugin for ServiceAccount {
         }
         Ok(())
     }
+}
+
+fn is_new_pod(request: &Request<'_>) -> bool {
+    request.operation == Operation::Create && request.is_main("", "pods")
 }
 
 fn check_mirror(request: &Request<'_>, pod: &Object) -> Result<(), Status> {

@@ -11,12 +11,16 @@ pub mod kinds;
 mod pod_amounts;
 pub mod printing;
 pub mod quantity;
+pub mod registry;
 pub mod resource;
 pub mod scale;
+pub mod strategy;
 mod table;
 pub mod tree;
 pub mod validation;
 mod without_effect;
 
-pub use resource::{Column, ColumnType, Registry, Resource, SchemaSource, Served, Strategy, Subresource, WriteContext};
+pub use registry::Registry;
+pub use resource::{Resource, SchemaSource, Served, Subresource};
+pub use strategy::{Column, ColumnType, Strategy, WriteContext};
 pub use table::builtin;

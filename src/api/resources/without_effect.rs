@@ -5,10 +5,9 @@ use serde_json::{Map, Value};
 use super::tree;
 
 /// Paths below a pod's spec, and what does not happen.
-const FIELDS: [(&[&str], &str); 5] = [
+const FIELDS: [(&[&str], &str); 4] = [
     (&["affinity", "podAffinity"], "the scheduler does not look at other pods"),
     (&["affinity", "podAntiAffinity"], "the scheduler does not look at other pods"),
-    (&["ephemeralContainers"], "they are not started"),
     (&["resourceClaims"], "devices are not allocated"),
     (&["topologySpreadConstraints"], "the scheduler does not spread pods"),
 ];
@@ -29,7 +28,7 @@ mod tests {
 
     #[test]
     fn only_fields_that_say_something_are_told() {
-        let spec = json!({"affinity": {"podAffinity": {}, "nodeAffinity": {"a": 1}, "podAntiAffinity": {"a": 1}}, "ephemeralContainers": []});
+        let spec = json!({"affinity": {"podAffinity": {}, "nodeAffinity": {"a": 1}, "podAntiAffinity": {"a": 1}}});
         let pod = Map::from_iter([("spec".to_owned(), spec)]);
         assert_eq!(
             in_pod(&["spec", "template"], &pod),

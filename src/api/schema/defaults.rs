@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    decode::keeps,
     node::{Kind, Node, Schema},
+    walk::keeps,
 };
 use crate::meta::{Object, limits::MAX_STORED};
 

@@ -16,6 +16,7 @@ pub mod structural;
 mod table;
 mod tables;
 pub mod validate;
+mod walk;
 mod yaml;
 
 pub use builtin::Schemas;

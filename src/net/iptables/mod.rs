@@ -6,6 +6,7 @@
 
 mod fake;
 mod host;
+mod patch;
 mod ruleset;
 mod saved;
 
@@ -13,7 +14,8 @@ use async_trait::async_trait;
 
 pub use fake::FakeIptables;
 pub use host::HostIptables;
-pub use ruleset::{ChainId, End, Line, Patch, RuleSet};
+pub use patch::Patch;
+pub use ruleset::{ChainId, End, Line, RuleSet};
 pub use saved::Observed;
 
 /// The tables we write to.

@@ -1,11 +1,8 @@
-//! Sets of rules and the difference between two of them, as one restore transaction. Pure.
+//! Sets of rules and the difference between two of them. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Observed, Table};
+use super::{Observed, Patch, Table};
 
 /// A chain of one table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +47,11 @@ pub struct RuleSet {
 impl RuleSet {
     pub fn is_empty(&self) -> bool {
         self.chains.is_empty() && self.shared.is_empty() && self.lines.is_empty()
+    }
+
+    /// How many rules and chains it has.
+    pub fn size(&self) -> usize {
+        self.chains.values().map(|rules| rules.len() + 1).sum::<usize>() + self.shared.len() + self.lines.len()
     }
 
     /// Appends a rule to an owned chain, creating the chain.
@@ -97,8 +99,18 @@ impl RuleSet {
             }
         }
         patch.create = self.shared.iter().filter(|id| observed.rules(id).is_none()).cloned().collect();
+        let mut standing: Option<(&ChainId, HashSet<&str>)> = None;
+        // They come chain by chain.
         for line in &self.lines {
-            if !observed.has(line) {
+            let chain = match &standing {
+                Some((id, _)) if *id == &line.chain => &standing,
+                _ => {
+                    let rules = observed.rules(&line.chain).into_iter().flatten().map(String::as_str).collect();
+                    standing = Some((&line.chain, rules));
+                    &standing
+                }
+            };
+            if chain.as_ref().is_none_or(|(_, rules)| !rules.contains(line.rule.as_str())) {
                 patch.add.insert(line.clone());
             }
         }
@@ -117,80 +129,4 @@ impl RuleSet {
         let at = |end| Line { chain: chain.clone(), rule: rule.to_owned(), end };
         self.lines.contains(&at(End::Head)) || self.lines.contains(&at(End::Tail))
     }
-}
-
-/// Steps that one transaction takes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Patch {
-    /// Chains to create or to rewrite whole.
-    pub write: BTreeMap<ChainId, Vec<String>>,
-    /// Shared chains to create; they do not exist yet.
-    pub create: BTreeSet<ChainId>,
-    /// Lines to remove; they stand.
-    pub remove: BTreeSet<Line>,
-    /// Lines to add.
-    pub add: BTreeSet<Line>,
-    /// Chains to delete, with what is in them; nothing refers to them afterwards.
-    pub delete: BTreeSet<ChainId>,
-}
-
-impl Patch {
-    pub fn is_empty(&self) -> bool {
-        self.write.is_empty() && self.create.is_empty() && self.remove.is_empty() && self.add.is_empty() && self.delete.is_empty()
-    }
-
-    /// Adds the steps of `other`, which touches other chains and lines.
-    pub fn merge(&mut self, other: Patch) {
-        self.write.extend(other.write);
-        self.create.extend(other.create);
-        self.remove.extend(other.remove);
-        self.add.extend(other.add);
-        self.delete.extend(other.delete);
-    }
-
-    /// The restore text of one table, empty when it is not touched. New lines go in before old ones leave.
-    fn block(&self, table: Table, out: &mut String) {
-        let start = out.len();
-        let declared = self.write.keys().chain(&self.create).chain(&self.delete).filter(|id| id.table == table);
-        for id in declared {
-            put(out, format_args!(":{} - [0:0]", id.name));
-        }
-        for (id, rules) in self.write.iter().filter(|(id, _)| id.table == table) {
-            rules.iter().for_each(|rule| put(out, format_args!("-A {} {rule}", id.name)));
-        }
-        let here = |line: &&Line| line.chain.table == table;
-        for line in self.add.iter().filter(here) {
-            let flag = if line.end == End::Head { "-I" } else { "-A" };
-            put(out, format_args!("{flag} {} {}", line.chain.name, line.rule));
-        }
-        for line in self.remove.iter().filter(here).filter(|line| !self.delete.contains(&line.chain)) {
-            put(out, format_args!("-D {} {}", line.chain.name, line.rule));
-        }
-        for id in self.delete.iter().filter(|id| id.table == table) {
-            put(out, format_args!("-X {}", id.name));
-        }
-        if out.len() > start {
-            out.insert_str(start, &format!("*{}\n", table.name()));
-            out.push_str("COMMIT\n");
-        }
-    }
-
-    /// The restore text of the whole patch.
-    pub fn to_restore(&self) -> String {
-        let mut out = String::new();
-        // Translation is set up before anything refuses it, and torn down after: a service that gains its first
-        // endpoint is never both translated and rejected for long.
-        self.block(Table::Nat, &mut out);
-        self.block(Table::Filter, &mut out);
-        out
-    }
-
-    /// How many rules and chains it touches.
-    pub fn size(&self) -> usize {
-        self.write.values().map(|rules| rules.len() + 1).sum::<usize>() + self.create.len() + self.remove.len() + self.add.len() + self.delete.len()
-    }
-}
-
-fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(out, "{line}").expect("writing to a string never fails");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChainId, Line, Table};
+use super::{ChainId, Table};
 
 /// The chains of one or more tables with their rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,10 +46,6 @@ impl Observed {
     /// The policy of a built-in chain.
     pub fn policy(&self, id: &ChainId) -> Option<&str> {
         self.policies.get(id).map(String::as_str)
-    }
-
-    pub fn has(&self, line: &Line) -> bool {
-        self.rules(&line.chain).is_some_and(|rules| rules.contains(&line.rule))
     }
 }
 

@@ -6,6 +6,8 @@ mod finalize;
 pub mod scale;
 mod unstored;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::json;
 use troupe_api::{
@@ -25,12 +27,12 @@ use super::{
 const NO_STRATEGIC_MERGE: &str = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 /// POST.
-pub async fn create(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn create(core: &Arc<Core>, writer: Writer, body: Body) -> Result<ApiReply, Status> {
     let resource = &writer.target.resource;
     match (&*resource.group, &*resource.plural, &*writer.target.subresource) {
         ("", "pods", "binding") | ("", "bindings", "") => binding::create(core, &writer, body).await,
         ("", "pods", "eviction") => eviction::create(core, &writer, body).await,
-        (_, _, "") if resource.verbs.contains(&Verb::Get) => core.create(&writer, body).await,
+        (_, _, "") if resource.verbs.contains(&Verb::Get) => core.create_aside(writer, body).await,
         _ => unstored::create(core, &writer, body).await,
     }
 }

@@ -1,9 +1,11 @@
 //! Creates that store nothing: reviews, and tokens of service accounts. Others answer them.
 
+use std::sync::Arc;
+
 use troupe_api::{
-    meta::Object,
-    service::{ApiReply, Body, ReplyBody},
+    service::{ApiReply, Body, Listers, ReplyBody},
     status::Status,
+    stored::StoredObject,
 };
 
 use super::admitted_body;
@@ -35,14 +37,15 @@ pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
     Err(Status::method_not_allowed("the server does not allow this method on the requested resource"))
 }
 
-/// The object whose subresource is addressed, which must exist.
-async fn parent(core: &Core, writer: &Writer) -> Result<Option<Object>, Status> {
+/// The object whose subresource is addressed, which must exist. It is not decoded: it may be large, and few ask for more than who it is.
+async fn parent(core: &Core, writer: &Writer) -> Result<Option<Arc<StoredObject>>, Status> {
     let target = &writer.target;
     if target.subresource.is_empty() {
         return Ok(None);
     }
-    match core.read_live(&target.resource, &target.key()).await? {
-        Some(object) => Ok(Some(object.to_object())),
-        None => Err(Status::not_found(&target.group_resource(), &target.name)),
+    if let Some(known) = core.listers.get(&target.group_resource(), &target.key()) {
+        return Ok(Some(known));
     }
+    let found = core.read_live(&target.resource, &target.key()).await?;
+    found.map(Some).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
 }

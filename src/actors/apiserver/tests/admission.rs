@@ -1,7 +1,20 @@
-use serde_json::{Value, json};
-use troupe_api::status::Reason;
+use std::{
+    sync::{Arc, Mutex},
+    thread::{self, ThreadId},
+};
 
-use crate::apiserver::testing::boot;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use troupe_api::{
+    admission::{Pipeline, Plugin, Request},
+    status::{Reason, Status},
+    store::memory::MemoryStore,
+};
+
+use crate::apiserver::{
+    ApiServerOptions,
+    testing::{boot, boot_with},
+};
 
 fn pod(name: &str, namespace: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
@@ -117,4 +130,43 @@ async fn a_claim_grows_only_when_it_is_bound_and_its_class_lets_it() {
     assert_eq!(grow("growing").await, Ok(()));
     let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
     assert_eq!(grow("fixed").await, Err(format!("persistentvolumeclaims \"fixed\" is forbidden: {why}")));
+}
+
+/// Remembers on which threads pods are admitted.
+#[derive(Clone, Default)]
+struct Threads(Arc<Mutex<Vec<ThreadId>>>);
+
+#[async_trait]
+impl Plugin for Threads {
+    fn name(&self) -> &'static str {
+        "Threads"
+    }
+
+    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        if request.is_main("", "pods") {
+            self.0.lock().expect("no panic").push(thread::current().id());
+        }
+        Ok(())
+    }
+}
+
+#[actix::test]
+async fn a_small_pod_under_a_large_account_is_made_beside_the_event_loop() {
+    let threads = Threads::default();
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.admission = Pipeline::standard().with(Arc::new(threads.clone()));
+    let api = boot_with(options).await;
+    let secrets: Vec<_> = (0..10_000).map(|number| json!({"name": format!("secret-{number}")})).collect();
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "large", "namespace": "default"},
+        "secrets": secrets, "imagePullSecrets": [{"name": "one"}]});
+    api.create(account).await;
+    for (name, account) in [("a", "default"), ("b", "large")] {
+        let mut wanted = pod(name, "default");
+        wanted["spec"]["serviceAccountName"] = json!(account);
+        let created = api.create(wanted).await;
+        assert_eq!(created.list(&["spec", "imagePullSecrets"]).len(), usize::from(account == "large"));
+    }
+    let here = thread::current().id();
+    let on_the_loop: Vec<bool> = threads.0.lock().expect("no panic").iter().map(|thread| *thread == here).collect();
+    assert_eq!(on_the_loop, [true, false]);
 }

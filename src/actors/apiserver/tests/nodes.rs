@@ -213,3 +213,32 @@ async fn certificates_are_asked_for_in_ones_own_name_and_approved_by_those_who_m
     let approved = api.patch(approval, PatchType::Merge, verdict).await.expect("an administrator may");
     assert!(!approved.list(&["status", "conditions"])[0]["lastUpdateTime"].is_null());
 }
+
+#[actix::test]
+async fn a_node_reports_no_port_for_its_kubelet_that_is_another_service() {
+    let api = guarded().await;
+    let servers = json!([{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443}]}]);
+    api.create(json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default"}, "subsets": servers}))
+        .await;
+    let port = |port: i64| json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+    let mut made = node("one");
+    made["status"] = json!({"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]});
+    made["status"]["daemonEndpoints"] = port(10250)["status"]["daemonEndpoints"].clone();
+    create(&api, ONE, api.target("nodes", "", ""), made).await.expect("the usual port");
+    let status = || api.subresource("nodes", "", "one", "status");
+    for (number, why) in [(22, "privileged"), (1023, "privileged"), (-1, "no port"), (65536, "no port")] {
+        let refused = message(patch_from(&api, "192.0.2.2", status(), port(number)).await);
+        assert_eq!(refused, format!("nodes \"one\" is forbidden: node \"one\" is not allowed to report the kubelet port {number}, which is {why}"));
+    }
+    for number in [6443, 30250, 0, 10250] {
+        patch_from(&api, "192.0.2.2", status(), port(number)).await.expect("its own machine's");
+    }
+    patch(&api, "admin", status(), port(443)).await.expect_err("nobody else may");
+    api.patch(status(), PatchType::Merge, port(443)).await.expect("an administrator may");
+    patch_from(&api, "192.0.2.2", status(), json!({"status": {"phase": "Running"}})).await.expect("what is there stays");
+    // On the API server's machine its port is taken.
+    api.patch(status(), PatchType::Merge, port(10250)).await.expect("an administrator may");
+    patch_from(&api, "192.0.2.1", status(), reports("InternalIP", "192.0.2.1")).await.expect("it is on that machine");
+    let refused = message(patch_from(&api, "192.0.2.1", status(), port(6443)).await);
+    assert!(refused.ends_with("the kubelet port 6443, which is the API server's"), "{refused}");
+}

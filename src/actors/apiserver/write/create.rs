@@ -1,7 +1,10 @@
 //! Create.
 
+use std::sync::Arc;
+
 use troupe_api::{
     admission::Operation,
+    aside,
     meta::Object,
     service::{ApiReply, Body, ReplyBody},
     status::{Reason, Status},
@@ -24,9 +27,17 @@ pub enum Ownership {
 impl Core {
     /// Creates the object in `body`.
     pub async fn create(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
-        let target = &writer.target;
-        let decoded = objects::decode(&*objects::schema(target)?, body, writer.options.field_validation)?;
+        let decoded = objects::decode(&*objects::schema(&writer.target)?, body, writer.options.field_validation)?;
         self.create_object(writer, decoded.object, decoded.warnings, Ownership::Track).await
+    }
+
+    /// The same beside the event loop where a small body stands for large objects.
+    pub async fn create_aside(self: &Arc<Self>, writer: Writer, body: Body) -> Result<ApiReply, Status> {
+        let mut decoded = objects::decode(&*objects::schema(&writer.target)?, body, writer.options.field_validation)?;
+        let work = self.admission.work(&writer.admission(self, Operation::Create, Some(&mut decoded.object), None));
+        let core = self.clone();
+        let create = async move { core.create_object(&writer, decoded.object, decoded.warnings, Ownership::Track).await };
+        aside::run(work, create).await
     }
 
     /// Creates a decoded object, under a generated name where it wants one.

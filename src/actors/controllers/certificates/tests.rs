@@ -69,6 +69,7 @@ fn cluster() -> ClusterIdentity {
         service_ranges: vec!["10.96.0.0/12".parse().expect("a range")],
         servers: [IpAddr::from([10, 0, 0, 1])].into(),
         names: ["api.example.com".to_owned()].into(),
+        ..ClusterIdentity::default()
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a Service's Endpoints object says (the older form of EndpointSlices). Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 
 use crate::controllers::{
-    endpointslice::plan::{LAST_CHANGE, PortKey, hostname, is_headless, pod_address, ports, target},
+    endpointslice::{
+        plan::{LAST_CHANGE, hostname, is_headless, pod_address, target},
+        ports::{PortKey, by_ports},
+    },
     pods::{is_ready, phase},
 };
 
@@ -59,7 +62,7 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let spec = service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    let mut groups: BTreeMap<Vec<PortKey>, (Vec<EndpointAddress>, Vec<EndpointAddress>)> = BTreeMap::new();
+    let mut addresses = Vec::new();
     let mut sorted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed")).collect();
     sorted.sort_by_key(|pod| (pod_address(pod), pod.metadata.uid.clone()));
     let mut count = 0;
@@ -75,15 +78,19 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         }
         let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         let address = EndpointAddress { ip, node_name, hostname: hostname(service, pod), target_ref: Some(target(pod)) };
-        let (ready, unready) = groups.entry(ports(service, pod)).or_default();
-        if is_ready(pod) || publish_all { ready.push(address) } else { unready.push(address) }
+        addresses.push((&**pod, (is_ready(pod) || publish_all, address)));
     }
+    let groups = by_ports(service, addresses.into_iter());
     let some = |list: Vec<EndpointAddress>| (!list.is_empty()).then_some(list);
     let subsets = groups.into_iter().filter(|(ports, _)| !ports.is_empty() || is_headless(service));
-    let subsets = subsets.map(|(ports, (ready, unready))| EndpointSubset {
-        addresses: some(ready),
-        not_ready_addresses: some(unready),
-        ports: (!ports.is_empty()).then(|| ports.into_iter().map(endpoint_port).collect()),
+    let subsets = subsets.map(|(ports, addresses)| {
+        let (ready, unready): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|(ready, _)| *ready);
+        let [ready, unready] = [ready, unready].map(|list| list.into_iter().map(|(_, address)| address).collect());
+        EndpointSubset {
+            addresses: some(ready),
+            not_ready_addresses: some(unready),
+            ports: (!ports.is_empty()).then(|| ports.into_iter().map(endpoint_port).collect()),
+        }
     });
     (subsets.collect(), count > MAX_ADDRESSES)
 }

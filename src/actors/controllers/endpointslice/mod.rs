@@ -1,6 +1,7 @@
 //! EndpointSlice: keeps the slices of every Service with a selector.
 
 pub mod plan;
+pub mod ports;
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,11 @@ use k8s_openapi::{
         core::v1::{ObjectReference, Pod, Service},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
-    apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use troupe_addresses::is_unicast;
 
+use super::ports::{PortKey, by_ports};
 use crate::controllers::{
     owners::controller_reference,
     pods::{is_ready, phase},
@@ -51,11 +52,8 @@ pub struct Snapshot<'a> {
 
 /// Plans the slices of a Service with a selector.
 pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
-    let mut wanted: BTreeMap<Vec<PortKey>, Vec<Endpoint>> = BTreeMap::new();
-    for pod in snapshot.pods {
-        let (Some(endpoint), ports) = (endpoint(snapshot, pod), ports(snapshot.service, pod)) else { continue };
-        wanted.entry(ports).or_default().push(endpoint);
-    }
+    let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod)?)));
+    let mut wanted = by_ports(snapshot.service, endpoints);
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
@@ -63,16 +61,16 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
     let mut there: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
     there.sort_by_key(|slice| slice.metadata.name.clone());
     // Every pod may serve a named port under another number: there may be as many port sets as pods.
-    let mut by_ports: BTreeMap<Vec<PortKey>, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
+    let mut kept: BTreeMap<Vec<PortKey>, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
     for slice in there {
-        by_ports.entry(slice_ports(slice)).or_default().push(slice);
+        kept.entry(slice_ports(slice)).or_default().push(slice);
     }
     let (mut actions, mut left) = (Vec::new(), Vec::new());
     for (ports, endpoints) in wanted {
-        let ours = by_ports.remove(&ports).unwrap_or_default();
+        let ours = kept.remove(&ports).unwrap_or_default();
         actions.extend(plan_ports(snapshot.service, &ports, endpoints, ours, &mut left));
     }
-    left.extend(by_ports.into_values().flatten());
+    left.extend(kept.into_values().flatten());
     actions.extend(
         left.into_iter().map(|slice| Action::Delete {
             name: slice.metadata.name.clone().unwrap_or_default(),
@@ -81,9 +79,6 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
     );
     actions
 }
-
-/// A port as slices group by it: name, protocol, number, application protocol.
-pub type PortKey = (String, String, i32, Option<String>);
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
 fn plan_ports<'a>(
@@ -234,34 +229,4 @@ pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let same = spec.subdomain == service.metadata.name && pod.metadata.namespace == service.metadata.namespace;
     spec.hostname.clone().filter(|name| same && !name.is_empty())
-}
-
-/// The Service's ports as the pod serves them: named target ports resolve per pod.
-pub fn ports(service: &Service, pod: &Pod) -> Vec<PortKey> {
-    let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let mut ports: Vec<PortKey> = declared
-        .filter_map(|port| {
-            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-            let number = target_port(port.target_port.as_ref(), port.port, &protocol, pod)?;
-            Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
-        })
-        .collect();
-    ports.sort();
-    ports
-}
-
-/// The number behind a target port on this pod; `None` where the pod has no port of that name.
-fn target_port(target: Option<&IntOrString>, port: i32, protocol: &str, pod: &Pod) -> Option<i32> {
-    match target {
-        None => Some(port),
-        Some(IntOrString::Int(0)) => Some(port),
-        Some(IntOrString::Int(number)) => Some(*number),
-        Some(IntOrString::String(name)) => {
-            let spec = pod.spec.as_ref()?;
-            let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-            let mut declared = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-            let found = declared.find(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol)?;
-            Some(found.container_port)
-        }
-    }
 }

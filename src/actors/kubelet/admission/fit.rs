@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use troupe_api::resources::validation::resource_names::is_extended;
 
 use super::Rejection;
-use crate::scheduler::{
-    node_info::{Demand, HostPort, NodeInfo, PodInfo},
-    plugins::{Insufficient, insufficient, ports_are_free, required_matches, tolerates},
+use crate::{
+    pod_phase::is_finished,
+    scheduler::{
+        node_info::{Demand, HostPort, NodeInfo, PodInfo},
+        plugins::{Insufficient, insufficient, ports_are_free, required_matches, tolerates},
+    },
 };
 
 /// Beginning of the reasons of pods that found too little of a resource.
@@ -45,12 +48,6 @@ pub struct Place {
     pub most_pods: i64,
     /// Where the daemons of this node listen.
     pub listeners: Vec<HostPort>,
-}
-
-/// Ended for good.
-pub fn is_finished(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Let in, here or by a process before this one.

@@ -13,13 +13,14 @@ mod tests;
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use troupe_cri::RuntimeFeatures;
 
 use self::{apparmor::AppArmor, sysctl::Allowlist};
 use super::{
     cluster::is_static,
     eviction::{self, rank::is_critical},
+    worker::ephemeral::as_container,
 };
 
 /// The label of a pod that says which system it is made for.
@@ -102,18 +103,7 @@ fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, Container)> {
         all.iter().cloned().enumerate().map(|(index, container)| (format!("spec.{list}[{index}]"), container)).collect()
     };
     let ephemeral = spec.ephemeral_containers.iter().flatten().enumerate();
-    let ephemeral: Vec<_> = ephemeral.map(|(index, container)| (format!("spec.ephemeralContainers[{index}]"), common(container))).collect();
+    let ephemeral: Vec<_> = ephemeral.map(|(index, container)| (format!("spec.ephemeralContainers[{index}]"), as_container(container))).collect();
     let init = listed("initContainers", spec.init_containers.as_deref().unwrap_or_default());
     init.into_iter().chain(listed("containers", &spec.containers)).chain(ephemeral)
-}
-
-/// Of an ephemeral container what it has in common with others and matters here.
-fn common(container: &EphemeralContainer) -> Container {
-    Container {
-        name: container.name.clone(),
-        security_context: container.security_context.clone(),
-        volume_mounts: container.volume_mounts.clone(),
-        volume_devices: container.volume_devices.clone(),
-        ..Container::default()
-    }
 }

@@ -33,7 +33,6 @@ use self::{
     usage::Place,
 };
 use super::{
-    admission::fit::is_finished,
     cgroups,
     context::NodeContext,
     events::Note,
@@ -43,6 +42,7 @@ use super::{
 };
 use crate::{
     files::blocking,
+    pod_phase::is_finished,
     runtime::{
         host::{UnitAddr, UnitContext},
         unit::Unit,

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use troupe_api::metrics::{Collect, Counter, DEFAULT_SECONDS, Family, Gauge, Histogram};
 
 pub use self::{runtime::MeteredRuntime, scrape::scrape};
-use super::worker::plan::Action;
+use super::{events::ContainerField, worker::plan::Action};
 
 const START_SECONDS: [f64; 25] = [
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0,
@@ -92,8 +92,11 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         (Action::CreateSandbox { .. }, None) => PODS_STARTED.with(&[]).increment(),
         (Action::CreateSandbox { .. }, Some(_)) => PODS_FAILED.with(&[]).increment(),
         (Action::StartContainer { name, .. }, failure) => {
-            let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).any(|container| container.name == *name);
-            let kind = if init { "init_container" } else { "container" };
+            let kind = match pod.spec.as_ref().map(|spec| ContainerField::of(spec, name).list) {
+                Some("initContainers") => "init_container",
+                Some("ephemeralContainers") => "ephemeral_container",
+                _ => "container",
+            };
             match failure {
                 None => CONTAINERS_STARTED.with(&[kind]).increment(),
                 Some(reason) => CONTAINERS_FAILED.with(&[kind, reason]).increment(),

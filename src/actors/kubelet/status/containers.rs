@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::{StatusInputs, whole_seconds};
 use crate::kubelet::worker::{
+    ephemeral::as_container,
     observed::{ContainerView, RunState, nanos},
     plan::{is_sidecar, restarts},
 };
@@ -25,6 +26,23 @@ pub(super) fn main_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &Pod
     let before = old.container_statuses.as_deref().unwrap_or_default();
     let reason = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
     spec.containers.iter().map(|container| status_of(inputs, spec, container, before, reason, false)).collect()
+}
+
+/// Statuses of ephemeral containers in spec order. Nothing waits for them: they are neither ready nor counted as started.
+pub(super) fn ephemeral_statuses(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus, init: &[ContainerStatus]) -> Vec<ContainerStatus> {
+    let before = old.ephemeral_container_statuses.as_deref().unwrap_or_default();
+    let reason = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let all = spec.ephemeral_containers.iter().flatten();
+    all.map(|container| {
+        let mut status = status_of(inputs, spec, &as_container(container), before, reason, false);
+        // One that is lost does not come again.
+        let lost = |state: &Option<ContainerState>| state.as_ref().is_some_and(|state| state.terminated.is_some());
+        if inputs.observed.newest(&container.name).is_none() && lost(&status.last_state) {
+            status.state = status.last_state.replace(ContainerState::default());
+        }
+        ContainerStatus { started: None, ready: false, restart_count: 0, ..status }
+    })
+    .collect()
 }
 
 fn status_of(
@@ -168,7 +186,12 @@ fn terminated(inputs: &StatusInputs<'_>, seen: &ContainerView) -> ContainerState
 /// What the API tells of a container's end. A kubelet that started later has not read it itself, and perhaps nobody can any more.
 fn told_before(inputs: &StatusInputs<'_>, container_id: &str) -> Option<String> {
     let old = inputs.old?;
-    let statuses = old.container_statuses.iter().flatten().chain(old.init_container_statuses.iter().flatten());
-    let mut ends = statuses.flat_map(|status| [&status.state, &status.last_state]).filter_map(|state| state.as_ref()?.terminated.as_ref());
+    let statuses = [&old.container_statuses, &old.init_container_statuses, &old.ephemeral_container_statuses];
+    let mut ends = statuses
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|status| [&status.state, &status.last_state])
+        .filter_map(|state| state.as_ref()?.terminated.as_ref());
     ends.find(|end| end.container_id.as_deref() == Some(container_id))?.message.clone()
 }

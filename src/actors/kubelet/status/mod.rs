@@ -74,6 +74,7 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let never_began = inputs.observed.is_empty() && rejected;
     let init = containers::init_statuses(inputs, spec, &old);
     let main = containers::main_statuses(inputs, spec, &old, &init);
+    let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
     let phase = match inputs.sentence {
         Some(_) => "Failed",
         None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
@@ -92,6 +93,7 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
         init_container_statuses: (!init.is_empty() && !never_began).then_some(init),
         container_statuses: (!never_began).then_some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty() && !never_began).then_some(ephemeral),
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         resize: old.resize.clone(),

@@ -145,3 +145,24 @@ fn a_kubelet_that_starts_later_keeps_why_a_pod_failed() {
     let message = got.container_statuses.as_ref().and_then(|all| all[0].state.as_ref()?.terminated.as_ref()?.message.clone());
     assert_eq!(message.as_deref(), Some("bye"));
 }
+
+#[test]
+fn ephemeral_containers_have_statuses_of_their_own_and_make_nothing_ready() {
+    let mut pod = pod(json!({"containers": [{"name": "c"}], "ephemeralContainers": [{"name": "d", "image": "i"}, {"name": "e"}]}));
+    let got =
+        status(&pod, &observed(vec![seen("c", RunState::Running, 0), seen("d", RunState::Running, 0)]), &["c-1", "d-1"], &[("e", "ErrImagePull")]);
+    let visitors = got.ephemeral_container_statuses.clone().expect("statuses");
+    let shown: Vec<_> = visitors.iter().map(|own| (own.name.as_str(), own.ready, own.started, own.container_id.as_deref())).collect();
+    assert_eq!(shown, [("d", false, None, Some("containerd://d-1")), ("e", false, None, None)]);
+    assert!(visitors[0].state.as_ref().is_some_and(|state| state.running.is_some()));
+    let waiting = |own: &k8s_openapi::api::core::v1::ContainerStatus| own.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.clone());
+    assert_eq!(waiting(&visitors[1]).as_deref(), Some("ErrImagePull"));
+    assert_eq!((condition(&got, "Ready").status.as_str(), got.phase.as_deref()), ("True", Some("Running")));
+    assert_eq!(got.container_statuses.as_ref().map(Vec::len), Some(1));
+    // The runtime loses one: it is over.
+    pod.status = Some(got);
+    let later = status(&pod, &observed(vec![seen("c", RunState::Running, 0)]), &["c-1"], &[]);
+    let lost = &later.ephemeral_container_statuses.expect("statuses")[0];
+    let why = lost.state.as_ref().and_then(|state| state.terminated.as_ref()?.reason.clone());
+    assert_eq!((why.as_deref(), lost.restart_count), (Some("ContainerStatusUnknown"), 0));
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::kubelet::patch::replace_list;
 
 /// Fields that must go when the new status has none of them.
-const CLEARED: &[&str] = &["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"];
+const CLEARED: &[&str] = &["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"];
 
 /// Lists that a strategic merge would add to: a pod whose sandbox was made anew has other addresses, not more of them.
 const ADDRESSES: &[&str] = &["podIPs", "hostIPs"];

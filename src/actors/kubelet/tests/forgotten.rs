@@ -16,7 +16,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A kubelet with a runtime that knows nothing yet, in a directory that others had before.
-async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeRuntime>) {
+pub async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeRuntime>) {
     let runtime = Arc::new(FakeRuntime::with_images(&["web:latest"]));
     let options = KubeletOptions {
         client: Some(api.client.clone()),
@@ -31,14 +31,14 @@ async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeRunti
     (Kubelet::start(options, &system).await.expect("starts"), system, runtime)
 }
 
-async fn create(api: &TestApi, name: &str, policy: &str) -> String {
+pub async fn create(api: &TestApi, name: &str, policy: &str) -> String {
     let container = json!({"name": name, "image": "web", "imagePullPolicy": "Never"});
     let pod: Value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
         "spec": {"nodeName": "n1", "restartPolicy": policy, "automountServiceAccountToken": false, "containers": [container]}});
     api.create(pod).await.root()["metadata"]["uid"].as_str().expect("a uid").to_owned()
 }
 
-async fn until(api: &TestApi, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) {
+pub async fn until(api: &TestApi, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let pod = api.client.namespaced::<Pod>("default").get_opt(name).await.expect("the API answers");

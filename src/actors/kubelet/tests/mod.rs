@@ -5,4 +5,5 @@ mod driver;
 mod forgotten;
 mod real;
 mod refused;
+mod visitors;
 mod whole;

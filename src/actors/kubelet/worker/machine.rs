@@ -21,7 +21,7 @@ use super::{
     plan::{Action, Failure, Memory, Plan, Situation, Stopping, Waiting, find_container, plan, spec_grace},
 };
 use crate::kubelet::{
-    events::Note,
+    events::{ContainerField, Note},
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
     status::{Sentence, StatusInputs, is_own, pod_status},
 };
@@ -138,7 +138,8 @@ impl PodMachine {
     /// What the API tells of containers that ran before this kubelet: the runtime may have forgotten them, and their logs may be gone.
     fn resume_counts(&mut self, pod: &Pod) {
         let Some(status) = &pod.status else { return };
-        let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        let all = lists.into_iter().flatten().flatten();
         for ran in all.filter(|status| status.container_id.as_deref().is_some_and(|id| !id.is_empty())) {
             let told = u32::try_from(ran.restart_count).unwrap_or(0);
             let known = self.memory.logged.entry(ran.name.clone()).or_insert(told);
@@ -351,9 +352,9 @@ impl PodMachine {
             if self.crashing.insert(name.clone(), seen.id.clone()).as_ref() != Some(&seen.id) {
                 let PodIdentity { namespace, name: pod, uid } = &self.id;
                 let text = format!("Back-off restarting failed container {name} in pod {pod}_{namespace}({uid})");
-                let init = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| spec.containers.iter().all(|c| c.name != *name));
-                let field = crate::kubelet::events::ContainerField { name: name.clone(), init };
-                effects.push(Effect::Note(Note::warning("BackOff", text).about(Some(field))));
+                let spec = self.pod.as_ref().and_then(|pod| pod.spec.as_ref());
+                let field = spec.map(|spec| ContainerField::of(spec, name));
+                effects.push(Effect::Note(Note::warning("BackOff", text).about(field)));
             }
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod ephemeral;
 mod init;
 mod last_words;
 pub mod logs;

@@ -11,7 +11,7 @@ use troupe_cri::names::container_hash;
 
 use super::{
     backoff::{RestartBackoff, go_duration},
-    init,
+    ephemeral, init,
     observed::{ContainerView, Observed, RunState},
     stop,
 };
@@ -193,6 +193,7 @@ fn plan_run(situation: &Situation<'_>, plan: &mut Plan) {
         // The daemon restarted beside a running pod: find its volumes again.
         build(situation, plan, "", Action::Prepare);
     }
+    ephemeral::plan(situation, plan);
     let initialized = init::plan(situation, &sandbox.id, plan);
     if !initialized {
         return;
@@ -330,7 +331,7 @@ pub(super) fn start(situation: &Situation<'_>, plan: &mut Plan, container: &Cont
 const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
 /// Plans a building step: one at a time, and not before a failed one may be tried again.
-fn build(situation: &Situation<'_>, plan: &mut Plan, subject: &str, action: Action) {
+pub(super) fn build(situation: &Situation<'_>, plan: &mut Plan, subject: &str, action: Action) {
     if let Some(failure) = situation.memory.failures.get(subject) {
         if !subject.is_empty() {
             let shown = failure.since.saturating_add(PULL_ERROR_SHOWN).unwrap_or(failure.since);
@@ -353,7 +354,7 @@ fn waiting_of(failure: &Failure, situation: &Situation<'_>, name: &str, shown: T
     if failure.reason != "ErrImagePull" || situation.now < shown {
         return Waiting { reason: failure.reason.clone(), message: failure.message.clone() };
     }
-    let image = find_container(situation.spec, name).and_then(|container| container.image.clone()).unwrap_or_default();
+    let image = ephemeral::find_any(situation.spec, name).and_then(|container| container.image.clone()).unwrap_or_default();
     Waiting { reason: "ImagePullBackOff".into(), message: format!("Back-off pulling image \"{image}\": ErrImagePull: {}", failure.message) }
 }
 

@@ -1,3 +1,4 @@
+mod ephemeral;
 mod hooks;
 
 use std::{

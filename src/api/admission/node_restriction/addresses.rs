@@ -40,7 +40,8 @@ pub fn check(request: &Request<'_>, node: &str, new: &Object, old: Option<&Objec
     }
 }
 
-fn addresses(node: &Object) -> Vec<&str> {
+/// All addresses that a node reports.
+pub fn addresses(node: &Object) -> Vec<&str> {
     node.list(&["status", "addresses"]).iter().map(|address| text(address, "address")).collect()
 }
 

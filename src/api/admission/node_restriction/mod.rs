@@ -3,6 +3,7 @@
 //! The Node authorizer decides by names; this plugin looks at what is written.
 
 mod addresses;
+mod kubelet_port;
 mod labels;
 mod pods;
 mod tokens;
@@ -83,6 +84,7 @@ fn check_node(request: &Request<'_>, node: &str) -> Result<(), Status> {
     let Some(new) = request.object.as_deref() else { return Ok(()) };
     addresses::check(request, node, new, request.old)?;
     addresses::check_pod_ranges(request, node, new, request.old)?;
+    kubelet_port::check(request, node, new, request.old)?;
     let config_source = |object: &Object| object.get(&["spec", "configSource"]).filter(|source| !source.is_null()).cloned();
     let Some(old) = request.old else {
         if config_source(new).is_some() {

@@ -20,6 +20,8 @@ pub struct ClusterIdentity {
     pub service_ranges: Vec<IpNetwork>,
     /// The API servers' addresses.
     pub servers: BTreeSet<IpAddr>,
+    /// The ports that API servers serve at their addresses.
+    pub server_ports: BTreeSet<i64>,
     /// More names of API servers than every cluster has, in lower case.
     pub names: BTreeSet<String>,
 }
@@ -54,9 +56,11 @@ impl ClusterIdentity {
         let endpoints = listers.get(&GroupResource::new("", "endpoints"), &ObjectKey::new("default", "kubernetes"));
         let subsets = endpoints.map(|endpoints| endpoints.to_object().list(&["subsets"]).to_vec()).unwrap_or_default();
         let addresses = subsets.iter().flat_map(|subset| subset["addresses"].as_array().into_iter().flatten());
+        let ports = subsets.iter().flat_map(|subset| subset["ports"].as_array().into_iter().flatten());
         ClusterIdentity {
             service_ranges: ranges.filter_map(|range| range.as_str()?.parse().ok()).collect(),
             servers: addresses.filter_map(|address| address["ip"].as_str()?.parse().ok()).collect(),
+            server_ports: ports.filter_map(|port| port["port"].as_i64()).collect(),
             names: BTreeSet::new(),
         }
     }
@@ -106,6 +110,7 @@ mod tests {
             service_ranges: vec!["10.96.0.0/12".parse().expect("a range")],
             servers: BTreeSet::from(["192.0.2.1".parse().expect("an address")]),
             names: BTreeSet::from(["api.example.com".to_owned()]),
+            ..ClusterIdentity::default()
         }
     }
 

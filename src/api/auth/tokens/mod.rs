@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub use claims::{Claims, Kubernetes, Reference};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use legacy::LegacyVerifier;
-pub use request::token_request;
+pub use request::{token_request, work};
 pub use verifier::Verifier;
 
 /// The default issuer, and the audience of tokens for the API server.

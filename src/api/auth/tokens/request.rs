@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{Issuer, Kubernetes, Reference};
@@ -141,10 +142,33 @@ fn bind(listers: &dyn Listers, account: &ObjectKey, request: &Object) -> Result<
     Ok(binding)
 }
 
+/// How many bytes of other objects a request reads: those of the pod that its token is bound to.
+pub fn work(listers: &dyn Listers, key: &ObjectKey, request: &Object) -> usize {
+    if request.str(&["spec", "boundObjectRef", "kind"]) != "Pod" {
+        return 0;
+    }
+    let pod = ObjectKey::new(key.namespace.clone(), request.str(&["spec", "boundObjectRef", "name"]));
+    listers.get(&GroupResource::new("", "pods"), &pod).map_or(0, |pod| pod.encoded().len())
+}
+
+/// Of a pod only what tokens depend on.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodFacts {
+    spec: PodSpecFacts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpecFacts {
+    service_account_name: String,
+    node_name: String,
+}
+
 /// A pod's service account and node.
 fn pod_facts(pod: &StoredObject) -> (String, String) {
-    let pod = pod.to_object();
-    (pod.str(&["spec", "serviceAccountName"]).to_owned(), pod.str(&["spec", "nodeName"]).to_owned())
+    let PodFacts { spec } = serde_json::from_slice(pod.encoded()).unwrap_or_default();
+    (spec.service_account_name, spec.node_name)
 }
 
 /// A pod's node; without uid where it is not registered.

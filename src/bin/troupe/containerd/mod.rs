@@ -4,6 +4,7 @@
 //! touches it; its pid file lets the next `troupe` find it again. When it ends by itself it is started again; the
 //! containers have shims of their own and do not notice.
 
+mod cgroup;
 mod shims;
 
 use std::{
@@ -270,20 +271,13 @@ oom_score = {own}
         Ok(())
     }
 
-    /// Removes the cgroup of a containerd that has ended.
+    /// Removes the cgroup of a containerd that has ended. What lived there may take a moment to end.
     ///
     /// # Errors
-    /// When something lives there.
+    /// When something lives on there; which processes, where it can be told.
     pub fn remove_cgroup(&self) -> Result<()> {
-        for group in hierarchies().into_iter().map(|hierarchy| hierarchy.join(self.cgroup())) {
-            match fs::remove_dir(&group) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove the cgroup {}", group.display()));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let groups = hierarchies().into_iter().map(|hierarchy| hierarchy.join(self.cgroup()));
+        groups.into_iter().try_for_each(|group| cgroup::remove(&group, ENDING))
     }
 
     /// The name of its cgroup.
@@ -291,6 +285,9 @@ oom_score = {own}
         if self.instance.is_empty() { "troupe-containerd".into() } else { format!("troupe-containerd-{}", self.instance) }
     }
 }
+
+/// How long processes of a containerd that has ended may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Whether a command line is that of a containerd with a configuration.
 fn is_containerd_with(arguments: &[&[u8]], config: &Path) -> bool {

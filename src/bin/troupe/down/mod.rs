@@ -194,7 +194,8 @@ fn remove_network(target: &Target, report: &mut Report) {
             let mut failures = Vec::new();
             for network in &networks {
                 for dir in &made.cni_conf_dirs {
-                    failures.extend(cleanup::purge(&HostIptables::new(), dir, network).await);
+                    let left = cleanup::purge(&HostIptables::new(), dir, network).await;
+                    failures.extend(left.into_iter().map(|failure| format!("{:#}", anyhow::Error::new(failure))));
                 }
             }
             Ok(failures)

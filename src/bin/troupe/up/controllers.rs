@@ -116,6 +116,7 @@ fn cluster_identity(config: &Config) -> ClusterIdentity {
         service_ranges: vec![config.service_cidr.into()],
         servers: servers.collect(),
         names: names.into_iter().chain([&config.node_name]).map(|name| name.to_ascii_lowercase()).collect(),
+        ..ClusterIdentity::default()
     }
 }
 

@@ -63,8 +63,8 @@ pub(super) async fn references(cluster: &dyn Cluster, pod: &Pod, container: Opti
         None => volumes::volumes(pod).iter().for_each(|volume| add(payload::referenced(volume))),
         Some(name) => {
             let spec = pod.spec.as_ref();
-            if let Some(container) = spec.and_then(|spec| super::find_container(spec, name)) {
-                add(env::referenced(container));
+            if let Some(container) = spec.and_then(|spec| super::find_any(spec, name)) {
+                add(env::referenced(&container));
             }
             add((Vec::new(), images::pull_secrets(pod)));
         }

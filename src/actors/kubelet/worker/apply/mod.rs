@@ -6,7 +6,7 @@ mod prepare;
 mod start;
 mod takedown;
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +15,7 @@ use troupe_cri::{names::PodIdentity, proto, runtime::CriResult, sandbox::Sandbox
 pub use material::Tokens;
 pub use prepare::refresh;
 
-use super::{
-    observed::Observed,
-    plan::{Action, find_container},
-};
+use super::{ephemeral::find_any, observed::Observed, plan::Action};
 use crate::kubelet::{
     context::NodeContext,
     events::{ContainerField, Note},
@@ -76,12 +73,11 @@ impl Step {
     }
 
     fn container(&self, name: &str) -> Option<Container> {
-        find_container(self.pod.spec.as_ref()?, name).cloned()
+        find_any(self.pod.spec.as_ref()?, name).map(Cow::into_owned)
     }
 
     fn field(&self, name: &str) -> Option<ContainerField> {
-        let init = self.pod.spec.as_ref()?.init_containers.iter().flatten().any(|container| container.name == name);
-        Some(ContainerField { name: name.to_owned(), init })
+        Some(ContainerField::of(self.pod.spec.as_ref()?, name))
     }
 
     fn note(&self, note: Note) {

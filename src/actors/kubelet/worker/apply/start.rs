@@ -15,7 +15,10 @@ use troupe_cri::{
     security::{ImageUser, verify_non_root},
 };
 
-use super::{super::logs::forget_older, Step, StepFailure, VOLUMES_MISSING, hooks, material};
+use super::{
+    super::{ephemeral, logs::forget_older},
+    Step, StepFailure, VOLUMES_MISSING, hooks, material,
+};
 use crate::{
     files::{Directory, blocking, place_and_name},
     kubelet::{
@@ -201,8 +204,10 @@ async fn configure(
     let hosts = (paths.hosts_file(), hosts_text(step, &ips));
     let (wanted, name) = (planned.clone(), container.name.clone());
     blocking(move || make_files(&wanted, &name, &termination, &hosts)).await?;
+    let target = target(step, &container.name)?;
     let inputs = ContainerInputs {
         attempt,
+        target: target.as_deref(),
         image_ref: &image.id,
         image_user: &user,
         env: &env,
@@ -214,6 +219,16 @@ async fn configure(
         seccomp_root: &context.seccomp_root,
     };
     container_config(&step.pod, container, inputs)
+}
+
+/// The container whose processes an ephemeral one is to see.
+fn target(step: &Step, name: &str) -> Result<Option<String>, String> {
+    let visitor = step.pod.spec.as_ref().and_then(|spec| ephemeral::find(spec, name));
+    let Some(wanted) = visitor.and_then(|visitor| visitor.target_container_name.as_deref()).filter(|wanted| !wanted.is_empty()) else {
+        return Ok(None);
+    };
+    let found = step.observed.newest(wanted).map(|seen| seen.id.clone());
+    found.map(Some).ok_or_else(|| format!("unable to find target container {wanted}"))
 }
 
 /// Of the mounts, those of the container's volumes come first and in its order.

@@ -1,0 +1,228 @@
+//! The steps from one set of rules to another, as restore transactions. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::Write,
+};
+
+use super::{ChainId, End, Line, RuleSet, Table};
+
+/// Steps that one transaction takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Chains to create or to rewrite whole.
+    pub write: BTreeMap<ChainId, Vec<String>>,
+    /// Shared chains to create; they do not exist yet.
+    pub create: BTreeSet<ChainId>,
+    /// Lines to remove; they stand.
+    pub remove: BTreeSet<Line>,
+    /// Lines to add.
+    pub add: BTreeSet<Line>,
+    /// Chains to delete, with what is in them; nothing refers to them afterwards.
+    pub delete: BTreeSet<ChainId>,
+}
+
+impl Patch {
+    pub fn is_empty(&self) -> bool {
+        self.write.is_empty() && self.create.is_empty() && self.remove.is_empty() && self.add.is_empty() && self.delete.is_empty()
+    }
+
+    /// Adds the steps of `other`, which touches other chains and lines.
+    pub fn merge(&mut self, other: Patch) {
+        self.write.extend(other.write);
+        self.create.extend(other.create);
+        self.remove.extend(other.remove);
+        self.add.extend(other.add);
+        self.delete.extend(other.delete);
+    }
+
+    /// The same in several transactions of about `most` steps, to be taken in this order. In between rules of other patches may change
+    /// that do not [touch](Patch::touches) these. A chain is written whole at once.
+    pub fn pieces(mut self, most: usize) -> Vec<Patch> {
+        self.remove.retain(|line| !self.delete.contains(&line.chain));
+        if self.size() <= most {
+            return vec![self];
+        }
+        // Chains are there before anything leads to them, and are emptied before they go: one may lead to another.
+        let mut pieces = Pieces { done: Vec::new(), open: Patch { create: self.create, ..Patch::default() }, size: 0, most };
+        for id in targets_first(&self.write) {
+            let (id, rules) = self.write.remove_entry(&id).expect("each comes once");
+            pieces.put(rules.len() + 1, |open| drop(open.write.insert(id, rules)));
+        }
+        self.add.into_iter().for_each(|line| pieces.put(1, |open| _ = open.add.insert(line)));
+        self.remove.into_iter().for_each(|line| pieces.put(1, |open| _ = open.remove.insert(line)));
+        for id in &self.delete {
+            pieces.put(1, |open| drop(open.write.insert(id.clone(), Vec::new())));
+        }
+        pieces.close();
+        self.delete.into_iter().for_each(|id| pieces.put(1, |open| _ = open.delete.insert(id)));
+        pieces.close();
+        pieces.done
+    }
+
+    /// Takes the steps out that are for `first` and need none of the others: chains and lines that are to be there, and lines that go.
+    pub fn split_off(&mut self, first: &RuleSet) -> Patch {
+        let (write, rest) = std::mem::take(&mut self.write).into_iter().partition(|(id, _)| first.chains.contains_key(id));
+        self.write = rest;
+        let (add, rest) = std::mem::take(&mut self.add).into_iter().partition(|line| first.lines.contains(line));
+        self.add = rest;
+        Patch { write, add, create: std::mem::take(&mut self.create), remove: std::mem::take(&mut self.remove), delete: BTreeSet::new() }
+    }
+
+    /// Whether it matters which of the two comes first.
+    pub fn touches(&self, other: &Patch) -> bool {
+        let whole = |patch: &Patch, id: &ChainId| patch.write.contains_key(id) || patch.create.contains(id) || patch.delete.contains(id);
+        let lines = |patch: &Patch| patch.add.iter().chain(&patch.remove).map(|line| line.chain.clone()).collect::<BTreeSet<_>>();
+        let (mine, others) = (lines(self), lines(other));
+        let own = self.write.keys().chain(&self.create).chain(&self.delete);
+        own.clone().any(|id| whole(other, id) || others.contains(id)) || mine.iter().any(|id| whole(other, id))
+    }
+
+    /// The restore text of one table, empty when it is not touched. New lines go in before old ones leave.
+    fn block(&self, table: Table, out: &mut String) {
+        let start = out.len();
+        let declared = self.write.keys().chain(&self.create).chain(&self.delete).filter(|id| id.table == table);
+        for id in declared {
+            put(out, format_args!(":{} - [0:0]", id.name));
+        }
+        for (id, rules) in self.write.iter().filter(|(id, _)| id.table == table) {
+            rules.iter().for_each(|rule| put(out, format_args!("-A {} {rule}", id.name)));
+        }
+        let here = |line: &&Line| line.chain.table == table;
+        for line in self.add.iter().filter(here) {
+            let flag = if line.end == End::Head { "-I" } else { "-A" };
+            put(out, format_args!("{flag} {} {}", line.chain.name, line.rule));
+        }
+        for line in self.remove.iter().filter(here).filter(|line| !self.delete.contains(&line.chain)) {
+            put(out, format_args!("-D {} {}", line.chain.name, line.rule));
+        }
+        for id in self.delete.iter().filter(|id| id.table == table) {
+            put(out, format_args!("-X {}", id.name));
+        }
+        if out.len() > start {
+            out.insert_str(start, &format!("*{}\n", table.name()));
+            out.push_str("COMMIT\n");
+        }
+    }
+
+    /// The restore text of the whole patch.
+    pub fn to_restore(&self) -> String {
+        let mut out = String::new();
+        // Translation is set up before anything refuses it, and torn down after: a service that gains its first
+        // endpoint is never both translated and rejected for long.
+        self.block(Table::Nat, &mut out);
+        self.block(Table::Filter, &mut out);
+        out
+    }
+
+    /// How many rules and chains it touches.
+    pub fn size(&self) -> usize {
+        self.write.values().map(|rules| rules.len() + 1).sum::<usize>() + self.create.len() + self.remove.len() + self.add.len() + self.delete.len()
+    }
+}
+
+/// Pieces of a patch in the making.
+struct Pieces {
+    done: Vec<Patch>,
+    open: Patch,
+    size: usize,
+    most: usize,
+}
+
+impl Pieces {
+    fn put(&mut self, size: usize, step: impl FnOnce(&mut Patch)) {
+        if self.size + size > self.most {
+            self.close();
+        }
+        step(&mut self.open);
+        self.size += size;
+    }
+
+    fn close(&mut self) {
+        self.size = 0;
+        let piece = std::mem::take(&mut self.open);
+        self.done.extend(Some(piece).filter(|piece| !piece.is_empty()));
+    }
+}
+
+/// The chains, each behind those that its rules lead to.
+fn targets_first(chains: &BTreeMap<ChainId, Vec<String>>) -> Vec<ChainId> {
+    let mut ordered = Vec::with_capacity(chains.len());
+    let mut seen: HashSet<&ChainId> = HashSet::new();
+    for id in chains.keys() {
+        // Entered once to look at its targets, and once behind them.
+        let mut stack = vec![(id, false)];
+        while let Some((id, behind)) = stack.pop() {
+            if behind {
+                ordered.push(id.clone());
+            } else if seen.insert(id) {
+                stack.push((id, true));
+                let targets = chains[id].iter().filter_map(|rule| Some(ChainId::new(id.table, target(rule)?)));
+                stack.extend(targets.filter_map(|target| chains.get_key_value(&target)).map(|(target, _)| (target, false)));
+            }
+        }
+    }
+    ordered
+}
+
+/// Where a rule leads.
+fn target(rule: &str) -> Option<&str> {
+    rule.rsplit_once("-j ")?.1.split(' ').next()
+}
+
+fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(out, "{line}").expect("writing to a string never fails");
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iptables::{FakeIptables, Iptables, Observed};
+
+    /// Services, each a line that leads over one chain to several, as wide as asked for.
+    fn rules(name: &str, ports: usize) -> RuleSet {
+        let mut rules = RuleSet::default();
+        rules.share(Table::Nat, "ALL");
+        for port in 0..ports {
+            let (service, endpoint) = (format!("A-{name}-{port}"), format!("B-{name}-{port}"));
+            rules.line(Table::Nat, "ALL", End::Head, format!("--dport {port} -m comment --comment \"{name}\" -j {service}"));
+            rules.push(Table::Nat, &service, format!("-j {endpoint}"));
+            rules.push(Table::Nat, &endpoint, "-j DNAT --to-destination 1.2.3.4");
+        }
+        rules
+    }
+
+    #[tokio::test]
+    async fn a_large_patch_goes_in_and_out_in_pieces_while_others_change() {
+        let fake = FakeIptables::default();
+        let base = RuleSet { chains: BTreeMap::new(), lines: BTreeSet::new(), ..rules("any", 0) };
+        fake.restore(RuleSet::default().diff(&base).to_restore()).await.expect("applies");
+        let (wide, less, small) = (rules("wide", 50), rules("wide", 20), rules("small", 1));
+        for (from, to) in [(&base, &wide), (&wide, &less), (&less, &wide), (&wide, &base)] {
+            let pieces = from.diff(to).pieces(20);
+            assert!(pieces.len() > 3, "{}", pieces.len());
+            for (at, piece) in pieces.iter().enumerate() {
+                assert!(piece.size() <= 20, "{}", piece.size());
+                for others in [base.diff(&small), small.diff(&base)] {
+                    assert!(pieces[at..].iter().all(|piece| !piece.touches(&others)));
+                    fake.restore(others.to_restore()).await.expect("others change in between");
+                }
+                fake.restore(piece.to_restore()).await.unwrap_or_else(|error| panic!("{error}\n{}", piece.to_restore()));
+            }
+            let mut observed = Observed::default();
+            observed.read(&fake.save(Table::Nat).await.expect("saves"));
+            let left = to.reconcile(&observed, |id| id.name.starts_with(['A', 'B']));
+            assert!(left.is_empty(), "{}", left.to_restore());
+        }
+    }
+
+    #[test]
+    fn patches_that_share_more_than_a_standing_chain_touch_each_other() {
+        let nothing = RuleSet::default();
+        let (one, other) = (rules("one", 1), rules("other", 1));
+        let standing = RuleSet { chains: BTreeMap::new(), lines: BTreeSet::new(), ..one.clone() };
+        assert!(!standing.diff(&one).touches(&standing.diff(&other)));
+        assert!(standing.diff(&one).touches(&one.diff(&standing)), "the same chains");
+        assert!(nothing.diff(&one).touches(&standing.diff(&other)), "it makes the chain of the other's line");
+        assert!(standing.diff(&other).touches(&one.diff(&nothing)), "that chain goes");
+    }
+}
