@@ -20,9 +20,38 @@ pub fn name(kind: &GroupVersionKind) -> String {
     labels.join(".")
 }
 
-/// The definitions of a custom resource in one version, of its objects and of their lists; nothing for a built-in one.
-pub fn definitions(row: &Resource, version: &str) -> Vec<(String, Value)> {
+/// The room that the definitions of custom resources have in one document.
+#[derive(Debug)]
+pub struct Room(usize);
+
+impl Room {
+    /// In a document of one group and version.
+    pub const fn of_group() -> Self {
+        Room(24 << 20)
+    }
+
+    /// In the document of all: that of 1,500 definitions of 10 KB.
+    pub const fn of_all() -> Self {
+        Room(64 << 20)
+    }
+
+    fn take(&mut self, weight: usize) -> bool {
+        let left = self.0.checked_sub(weight);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
+/// The definitions of a custom resource in one version, of its objects and of their lists; nothing for a built-in one. Where there is no
+/// room for a schema, its objects are published as those that have none.
+pub fn definitions(row: &Resource, version: &str, room: &mut Room) -> Vec<(String, Value)> {
     let SchemaSource::Defined(defined) = &row.version(version).schema else { return Vec::new() };
+    let source = if room.take(defined.weight()) {
+        defined.source()
+    } else {
+        tracing::warn!(resource = %row.group_resource(), version, "its schema is too large to be published beside the others");
+        Value::Null
+    };
     let kind = row.gvk(version);
     let list = GroupVersionKind::new(kind.group.clone(), kind.version.clone(), row.list_kind());
     let items = json!({
@@ -35,7 +64,7 @@ pub fn definitions(row: &Resource, version: &str) -> Vec<(String, Value)> {
         },
         KINDS: [gvk(&list)],
     });
-    vec![(name(&kind), object(defined.source(), &kind)), (name(&list), items)]
+    vec![(name(&kind), object(source, &kind)), (name(&list), items)]
 }
 
 const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
@@ -104,4 +133,29 @@ pub fn without_junctors(schema: Value) -> Value {
         }
     }
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{meta::Object, resources::custom::definition::Definition, stored::StoredObject};
+
+    #[test]
+    fn a_schema_that_finds_no_room_is_published_as_none() {
+        let properties: Map<String, Value> = (0..5000).map(|n| (format!("f{n}"), json!({"type": "string"}))).collect();
+        let version =
+            json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}});
+        let names = json!({"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.example.com"},
+            "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
+            "status": {"acceptedNames": names, "storedVersions": ["v1"], "conditions": [
+                {"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}]},
+        });
+        let stored = StoredObject::from_object(&Object::from_value(definition).expect("an object")).expect("is well formed");
+        let row = Definition::read(&stored).expect("a definition").resource().expect("a row");
+        let mut room = Room(1 << 20);
+        let fields = |room: &mut Room| definitions(&row, "v1", room)[0].1["properties"].as_object().map_or(0, Map::len);
+        assert_eq!([fields(&mut room), fields(&mut room)], [5003, 3]);
+    }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use self::custom::Room;
 use super::Schemas;
 use crate::{
     http::{OpenApiSource, OpenApiV2},
@@ -27,7 +28,7 @@ pub struct BuiltinOpenApi;
 
 impl OpenApiSource for BuiltinOpenApi {
     fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes> {
-        document(registry, group_version).map(|document| document.to_string().into())
+        document(registry, group_version, &mut Room::of_group()).map(|document| document.to_string().into())
     }
 
     fn v2(&self, registry: &Registry) -> Option<OpenApiV2> {
@@ -49,7 +50,7 @@ const COMMON: [&str; 5] = [
 ];
 
 /// The document of one group and version; `None` if nothing of it is served.
-pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Value> {
+pub fn document(registry: &Registry, group_version: &GroupVersion, room: &mut Room) -> Option<Value> {
     let schemas = Schemas::builtin();
     let rows = registry
         .rows()
@@ -65,7 +66,7 @@ pub fn document(registry: &Registry, group_version: &GroupVersion) -> Option<Val
     for row in rows {
         if row.is_custom() {
             wanted.extend(["ObjectMeta", "ListMeta"].map(|name| format!("{META_V1}{name}")));
-            defined.extend(custom::definitions(row, &group_version.version));
+            defined.extend(custom::definitions(row, &group_version.version, room));
         }
         wanted.extend(kinds_of(row, &group_version.version).iter().filter_map(|gvk| schemas.definition_of(gvk)));
         paths::add(&mut paths, row, &group_version.version);

@@ -7,20 +7,20 @@ use serde_json::{Map, Value, json};
 
 pub use message::{MEDIA_TYPE, message};
 
-use super::custom;
+use super::custom::{self, Room};
 use crate::{meta::GroupVersion, resources::Registry};
 
 /// The document.
 pub fn document(registry: &Registry) -> Value {
     let (mut definitions, mut paths) = (Map::new(), Map::new());
-    let mut seen = std::collections::HashSet::new();
+    let (mut seen, mut room) = (std::collections::HashSet::new(), Room::of_all());
     for row in registry.rows() {
         for served in &row.served {
             let group_version = GroupVersion::new(row.group.clone(), served.version.clone());
             if !seen.insert(group_version.to_string()) {
                 continue;
             }
-            let Some(mut part) = super::document(registry, &group_version) else { continue };
+            let Some(mut part) = super::document(registry, &group_version, &mut room) else { continue };
             add_definitions(registry, &mut definitions, part["components"]["schemas"].take());
             for (path, item) in object(part["paths"].take()) {
                 paths.insert(path, path_item(item));
