@@ -287,7 +287,7 @@ fn churn_part(directory: &Path, part: &str) {
             let quiet = Instant::now();
             // Ten minutes of quiet compact everything; that is not waited for here.
             store.compact(store.current_revision().await.expect("reads")).await.expect("compacts");
-            while files(directory) > 24 << 20 && quiet.elapsed() < Duration::from_secs(60) {
+            while files(directory) > 48 << 20 && quiet.elapsed() < Duration::from_secs(60) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             took = quiet.elapsed();

@@ -7,7 +7,7 @@ use crate::{
     meta::Revision,
     store::{
         KeyValue, RangeRequest, Store, StoreError, WatchMessage,
-        embedded::{EmbeddedOptions, EmbeddedStore},
+        embedded::{EmbeddedOptions, EmbeddedStore, OpenError},
         etcd::{ConnectError, EtcdStore, testing::EtcdCluster},
         memory::MemoryStore,
         prefix_end,
@@ -180,6 +180,24 @@ async fn an_embedded_store_is_restored_in_place_of_an_empty_one_only() {
     let old = EmbeddedStore::open(old.expect("kept")).expect("opens");
     assert_eq!(contents(&old).await, before);
     assert_eq!(contents(&EmbeddedStore::open(&to).expect("opens")).await, before);
+}
+
+#[tokio::test]
+async fn a_backup_takes_the_place_of_a_store_of_an_older_format_only_when_forced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    let store = EmbeddedStore::open(&from).expect("opens");
+    filled(&store, 30).await;
+    let backup = backup_of(&store).await;
+    std::fs::create_dir(&to).expect("makes");
+    std::fs::write(to.join("format"), "troupe-store 1\n").expect("writes");
+    let refused = EmbeddedStore::restore(&to, &mut reader(&backup), NEAR).await;
+    assert!(matches!(refused, Err(RestoreError::Open(OpenError::OlderFormat { found: 1, .. }))), "{refused:?}");
+    let forced = RestoreOptions { force: true, ..NEAR };
+    let (_, old) = EmbeddedStore::restore(&to, &mut reader(&backup), forced).await.expect("restores");
+    let kept = std::fs::read_to_string(old.expect("kept").join("format")).expect("reads");
+    assert_eq!(kept, "troupe-store 1\n");
+    assert_eq!(contents(&EmbeddedStore::open(&to).expect("opens")).await, contents(&store).await);
 }
 
 #[tokio::test]

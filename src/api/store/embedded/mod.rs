@@ -15,6 +15,7 @@ mod open;
 mod outage;
 mod record;
 mod restore;
+mod retention;
 mod shared;
 mod space;
 mod waiting;

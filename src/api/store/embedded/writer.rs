@@ -5,7 +5,7 @@
 //! is outlived (see [`outage`]).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
     iter::Peekable,
     sync::mpsc::{Receiver, RecvTimeoutError},
@@ -22,6 +22,7 @@ use super::{
     log::{Batch, Entry, Log},
     outage::{self, ExitOnPanic, PAUSE, SHORT_PAUSE, exit_unknown},
     record::Record,
+    retention::Retention,
     shared::SharedStore,
     space::{Space, SpaceMark},
     waiting::Waiting,
@@ -35,8 +36,6 @@ use crate::{
 const BATCH: usize = 1024;
 /// And their bytes, but for the last one's.
 const BATCH_BYTES: usize = 4 << 20;
-/// Marks of revisions that compaction has, for the time that old versions stay.
-const MARKS: u32 = 4;
 /// How often the writer looks after expiry, progress and compaction when nobody writes.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -71,26 +70,25 @@ pub struct Writer {
     cleaning: Cleaning,
     segment_bytes: u64,
     space: SpaceMark,
+    /// Whether anything could be written in the last turn.
+    could_write: bool,
     /// The disk was full: nothing is written until it has room, and not before this time.
     outage: Option<Instant>,
     waiting: Waiting,
     /// A compaction that memory has made and the disk has not.
     forgotten: Option<Revision>,
-    /// How long old versions stay before the store compacts itself.
-    retention: Duration,
-    /// Which revision was current when, oldest first: compactions to come.
-    marks: VecDeque<(Instant, Revision)>,
+    retention: Retention,
 }
 
 impl Writer {
     pub fn new(shared: SharedStore, log: Log, expiries: Vec<(u64, Revision, Bytes)>, space: SpaceMark, options: &EmbeddedOptions) -> Self {
         let (now, wall) = (Instant::now(), now_millis());
-        let marks = VecDeque::from([(now, shared.state.read().current)]);
+        let retention = Retention::new(options.retention, now, shared.state.read().current);
         let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
         let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
-        let &EmbeddedOptions { patience, retention, segment_bytes, .. } = options;
+        let &EmbeddedOptions { patience, segment_bytes, .. } = options;
         let (cleaning, waiting) = (Cleaning::default(), Waiting::new(patience));
-        Writer { shared, expiries, log, cleaning, segment_bytes, space, outage: None, waiting, forgotten: None, retention, marks }
+        Writer { shared, expiries, log, cleaning, segment_bytes, space, could_write: true, outage: None, waiting, forgotten: None, retention }
     }
 
     /// Serves requests until all senders are gone.
@@ -99,7 +97,7 @@ impl Writer {
         loop {
             let wait = match () {
                 () if !self.waiting.is_empty() => SHORT_PAUSE,
-                () if self.outage.is_none() && self.has_cleaning() => Duration::from_millis(1),
+                () if self.could_write && self.outage.is_none() && self.has_cleaning() => Duration::from_millis(1),
                 () => TICK,
             };
             match requests.recv_timeout(wait) {
@@ -117,13 +115,13 @@ impl Writer {
     /// One turn: expiry, writes, compaction and cleaning in one durable batch, then replies.
     fn serve(&mut self, batch: Vec<Request>) {
         let idle = batch.is_empty();
-        let may_write = self.may_write();
+        self.could_write = self.may_write();
         let mut requests = self.waiting.take();
         requests.extend(batch);
         let mut requests = requests.into_iter().peekable();
         loop {
             let batch = take_batch(&mut requests);
-            if may_write && self.outage.is_none() {
+            if self.could_write && self.outage.is_none() {
                 self.serve_writes(batch);
             } else {
                 self.refuse(batch);
@@ -166,7 +164,10 @@ impl Writer {
         let mut ops = self.due();
         let expired = ops.len();
         let mut compactions = Vec::new();
-        let mut compact = self.automatic_compaction();
+        let mut compact = {
+            let state = self.shared.state.read();
+            self.retention.due(Instant::now(), state.current).filter(|revision| *revision > state.compacted)
+        };
         for request in batch {
             match &request.ask {
                 Ask::Write(op) => {
@@ -359,20 +360,6 @@ impl Writer {
             state.history.compact(revision);
             state.index.compact(revision);
         }
-    }
-
-    /// The newest marked revision that was current one retention ago.
-    fn automatic_compaction(&mut self) -> Option<Revision> {
-        let (now, state) = (Instant::now(), self.shared.state.read());
-        let age = |marked: Instant| now.saturating_duration_since(marked);
-        if self.marks.back().is_none_or(|(marked, _)| age(*marked) >= self.retention / MARKS) {
-            self.marks.push_back((now, state.current));
-        }
-        let mut due = None;
-        while self.marks.front().is_some_and(|(marked, _)| age(*marked) >= self.retention) {
-            due = self.marks.pop_front();
-        }
-        due.map(|(_, revision)| revision).filter(|revision| *revision > state.compacted)
     }
 
     /// Deletions of what has expired. Entries go when their key has: a deletion may fail for want of space.

@@ -1,0 +1,129 @@
+use super::*;
+use crate::store::embedded::log::Places;
+
+/// An index and places for its records.
+#[derive(Default)]
+struct Fixture {
+    index: Index,
+    places: Places,
+}
+
+impl Fixture {
+    fn put(&mut self, key: &'static str, revision: u64) {
+        let previous = self.index.newest(key.as_bytes()).cloned();
+        let create_revision = previous.as_ref().map_or(Revision(revision), |kv| kv.create_revision);
+        let kv = KeyValue { key: key.into(), value: format!("{revision}").into(), create_revision, mod_revision: Revision(revision) };
+        self.index.apply(&StoreEvent::Put { kv, previous }, self.places.at(revision));
+    }
+
+    fn delete(&mut self, key: &'static str, revision: u64) {
+        let previous = self.index.newest(key.as_bytes()).cloned().expect("exists");
+        let event = StoreEvent::Delete { key: key.into(), revision: Revision(revision), previous };
+        self.index.apply(&event, self.places.at(revision));
+    }
+
+    /// Compacts and says how many records are needed then; each counts as one byte.
+    fn compact(&mut self, revision: u64) -> u64 {
+        self.index.compact(Revision(revision));
+        assert_eq!(self.index.needed(), self.places.needed());
+        self.index.needed()
+    }
+
+    fn in_log(&self, key: &str, revision: u64) -> Option<u64> {
+        match self.index.at(key.as_bytes(), Revision(revision)) {
+            Some(Found::InLog { revision, .. }) => Some(revision.0),
+            _ => None,
+        }
+    }
+
+    fn recall(&mut self, key: &'static str, revision: u64, value: Option<&'static str>, ended: Option<u64>, place: u64, compacted: u64) {
+        let record = Record { key: key.into(), value: value.map(Bytes::from), create_revision: Revision(u64::from(value.is_some())), expiry: None };
+        self.index.recall(record, Revision(revision), ended.map(Revision), self.places.at(place), Revision(compacted));
+    }
+}
+
+#[test]
+fn compaction_keeps_what_its_revision_sees_and_lets_the_rest_go() {
+    let mut it = Fixture::default();
+    it.put("a", 2);
+    it.put("a", 3);
+    it.put("b", 4);
+    it.put("a", 5);
+    it.delete("b", 6);
+    it.put("a", 7);
+    assert_eq!(it.compact(5), 4, "2 and 3 go");
+    assert_eq!((it.in_log("a", 5), it.in_log("b", 5), it.in_log("a", 4)), (Some(5), Some(4), None));
+    assert_eq!(it.index.at(b"b", Revision(6)), None);
+    assert_eq!(it.compact(7), 1, "4, 5 and 6 go");
+    assert_eq!(it.index.live().count(), 1);
+    assert_eq!(it.compact(7), 1);
+}
+
+#[test]
+fn a_key_made_again_after_deletion_keeps_its_history_until_compacted() {
+    let mut it = Fixture::default();
+    it.put("a", 2);
+    it.delete("a", 3);
+    it.put("a", 4);
+    assert_eq!((it.in_log("a", 2), it.in_log("a", 3)), (Some(2), None));
+    assert_eq!(it.compact(3), 1);
+    assert!(it.index.newest(b"a").is_some());
+}
+
+#[test]
+fn a_record_is_needed_where_it_lies_and_history_knows_its_end() {
+    let mut it = Fixture::default();
+    it.put("a", 2);
+    it.put("a", 3);
+    it.delete("a", 4);
+    it.put("a", 5);
+    let need_of = |it: &Fixture, revision, place| it.index.need_of(b"a", Revision(revision), &it.places.at(place));
+    let ends = [2, 3, 4, 5].map(|revision| need_of(&it, revision, revision));
+    assert_eq!(ends, [Some(Some(Revision(3))), Some(Some(Revision(4))), Some(Some(Revision(4))), Some(None)]);
+    assert_eq!(need_of(&it, 5, 9), None, "that copy is not the one");
+    it.index.relocate(b"a", Revision(5), it.places.at(9));
+    it.index.relocate(b"a", Revision(3), it.places.at(8));
+    assert_eq!((need_of(&it, 5, 9), need_of(&it, 3, 8)), (Some(None), Some(Some(Revision(4)))));
+    assert_eq!((need_of(&it, 5, 5), need_of(&it, 3, 3)), (None, None));
+    assert_eq!(it.compact(4), 1);
+}
+
+#[test]
+fn changes_are_told_by_revision_with_what_they_replaced() {
+    let mut it = Fixture::default();
+    it.put("a", 2);
+    it.put("b", 3);
+    it.put("a", 4);
+    it.delete("b", 5);
+    let told = |it: &Fixture, from, to, limit| {
+        let changes = it.index.changes(Revision(from), Revision(to), limit);
+        changes.into_iter().map(|change| (change.revision.0, change.value.is_some(), change.previous.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&it, 2, 5, 10), [(2, true, false), (3, true, false), (4, true, true), (5, false, true)]);
+    assert_eq!(told(&it, 3, 4, 10), [(3, true, false), (4, true, true)]);
+    assert_eq!(told(&it, 2, 5, 1), [(2, true, false)]);
+    it.compact(4);
+    assert_eq!(told(&it, 0, 9, 10), [(5, false, true)]);
+}
+
+#[test]
+fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
+    let mut it = Fixture::default();
+    // As it lies: `a` was written at 5, 7 and 9, and 5 was carried behind 9; `b` was carried whole; `c` is gone, and a copy is left.
+    it.recall("a", 7, Some("7"), None, 1, 6);
+    it.recall("b", 3, Some("3"), None, 2, 6);
+    it.recall("a", 9, Some("9"), None, 3, 6);
+    it.recall("a", 5, Some("5"), Some(7), 4, 6);
+    it.recall("b", 3, Some("3"), None, 5, 6);
+    it.recall("c", 2, Some("2"), Some(4), 6, 6);
+    it.recall("d", 2, Some("2"), None, 7, 6);
+    it.recall("d", 6, None, None, 8, 6);
+    it.recall("e", 4, Some("4"), None, 9, 6);
+    it.recall("e", 8, None, None, 10, 6);
+    it.index.recalled();
+    assert_eq!(it.index.live().map(|kv| (&*kv.key, &*kv.value)).collect::<Vec<_>>(), [(&b"a"[..], &b"9"[..]), (b"b", b"3")]);
+    assert_eq!((it.in_log("a", 6), it.in_log("a", 8), it.in_log("e", 7), it.in_log("e", 8)), (Some(5), Some(7), Some(4), None));
+    assert_eq!(it.index.changes(Revision(0), Revision(99), 99).len(), 3, "7, 8 and 9");
+    assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
+    assert_eq!(it.compact(9), 2);
+}
