@@ -152,6 +152,10 @@ impl ApiService for FakeService {
         std::future::ready(Ok(stream::iter(initial).chain(live).boxed())).boxed()
     }
 
+    fn admit_connect(&self, _call: crate::service::ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn registry(&self) -> Arc<Registry> {
         self.registry.clone()
     }
