@@ -251,6 +251,18 @@ pub struct ListReply {
     pub remaining: Option<u64>,
 }
 
+/// A connection to a subresource (exec, attach, port-forward, a proxy) that is about to begin.
+#[derive(Clone, Debug)]
+pub struct ConnectCall {
+    pub user: Arc<UserInfo>,
+    pub target: Target,
+    /// Of the subresource's kind, such as `PodExecOptions`.
+    pub options: Object,
+    pub cause: Cause,
+    /// Shared with whoever makes the call.
+    pub notices: Notices,
+}
+
 /// What a call answers.
 #[derive(Debug)]
 pub enum ReplyBody {
@@ -332,6 +344,13 @@ pub trait ApiService: Send + Sync + 'static {
 
     /// Starts a watch on `target` (its name may be set to watch one object).
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>>;
+
+    /// Asks admission whether a connection may begin; whoever connects has asked the authorizer before.
+    ///
+    /// A service that serves no connections refuses them.
+    fn admit_connect(&self, _call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+        Box::pin(std::future::ready(Err(Status::internal("connections are not admitted here"))))
+    }
 
     /// The live resource table.
     fn registry(&self) -> Arc<crate::resources::Registry>;

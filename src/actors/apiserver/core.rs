@@ -186,6 +186,10 @@ impl Reads for Core {
         &*self.listers
     }
 
+    fn registry(&self) -> Arc<Registry> {
+        self.listers.registry.load_full()
+    }
+
     fn authorizer(&self) -> Option<&dyn Authorizer> {
         self.authorizer.as_deref()
     }

@@ -5,9 +5,12 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use troupe_api::{
     http::protobuf,
-    meta::{GroupVersion, GroupVersionKind, Object, limits::MAX_STORED},
+    meta::{GroupVersionKind, Object},
     patch::ownership,
-    resources::{Resource, SchemaSource},
+    resources::{
+        Resource, SchemaSource,
+        forms::{self, schema_of},
+    },
     schema::{Format, Schema, strict},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
     status::{FieldError, Status},
@@ -19,10 +22,6 @@ use super::write::Writer;
 pub struct Decoded {
     pub object: Object,
     pub warnings: Vec<String>,
-}
-
-fn schema_of(source: &SchemaSource) -> Result<Arc<Schema>, Status> {
-    source.get().ok_or_else(|| Status::internal(format!("no schema for {source:?}")))
 }
 
 /// The schema of the objects of a target, in the version that the client speaks.
@@ -76,36 +75,12 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
 
 /// Brings a decoded object into the form it is stored in: the storage version with all defaults.
 pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
-    let resource = &target.resource;
-    let mut whole = schema(target)?.apply_defaults(object);
-    if let Some((served, stored)) = differing_forms(target) {
-        resource.strategy.convert(object, &served, &stored);
-        whole &= stored_schema(resource)?.apply_defaults(object);
-    }
-    if !whole {
-        return Err(Status::too_large(format!("limit is {MAX_STORED}")));
-    }
-    object.set_gvk(&resource.storage_gvk());
-    resource.strategy.default_object(object);
-    Ok(())
+    forms::to_stored_form(&target.resource, &target.version, object)
 }
 
 /// The stored object in the version that the client speaks.
 fn served_form(target: &Target, stored: &Object) -> Object {
-    let mut object = stored.clone();
-    if let Some((served, stored)) = differing_forms(target) {
-        target.resource.strategy.convert(&mut object, &stored, &served);
-    }
-    object.set_gvk(&target.resource.gvk(&target.version));
-    object
-}
-
-/// Served and stored group and version, where they are not the same.
-fn differing_forms(target: &Target) -> Option<(GroupVersion, GroupVersion)> {
-    let resource = &target.resource;
-    let served = GroupVersion::new(resource.group.clone(), target.version.clone());
-    let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage.version.clone());
-    (served != stored).then_some((served, stored))
+    forms::served_form(&target.resource, &target.version, stored)
 }
 
 /// What the schema misses in a new object, beside what the kind's own rules found already.

@@ -52,6 +52,8 @@ pub struct ApiServerOptions {
     /// Without one, everything is allowed: tests, and processes that check elsewhere.
     pub authorizer: Option<MakeAuthorizer>,
     pub admission: Pipeline,
+    /// Lets admission webhooks be on this machine's own addresses, which a cluster's server must not reach: for tests.
+    pub webhooks_on_loopback: bool,
     /// Reviews and tokens: see [`super::AuthResources`].
     pub virtual_resources: Option<MakeVirtualResources>,
     /// While it says that memory is short, no objects are created.
@@ -75,6 +77,7 @@ impl ApiServerOptions {
             resources: troupe_api::resources::builtin(),
             authorizer: None,
             admission: Pipeline::standard(),
+            webhooks_on_loopback: false,
             virtual_resources: None,
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],

@@ -11,12 +11,15 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
+    admission::Webhooks,
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Registry, SchemaSource},
-    service::{ApiCall, ApiReply, ApiService, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream},
+    service::{
+        ApiCall, ApiReply, ApiService, ConnectCall, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream,
+    },
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
@@ -83,7 +86,7 @@ impl ApiServer {
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
             resolver: Resolver::new(listers.clone()),
-            admission: options.admission,
+            admission: options.admission.with_webhooks(Webhooks::new(listers.clone(), options.webhooks_on_loopback)),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             memory: options.memory,
             growth: Default::default(),
@@ -229,6 +232,11 @@ impl ApiService for ApiServer {
             core.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
             core.watch_objects(&target, options).await
         })
+    }
+
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+        let core = self.core.clone();
+        Box::pin(async move { core.admit_connect(call).await })
     }
 
     fn registry(&self) -> Arc<Registry> {

@@ -7,7 +7,7 @@ use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     meta::Cause,
     resources::Registry,
-    service::{Operation, Target, UserInfo, WatchOptions, WatchStream},
+    service::{ConnectCall, Operation, Target, UserInfo, WatchOptions, WatchStream},
 };
 
 use crate::runtime::{
@@ -70,6 +70,10 @@ impl ApiService for FrontDoor {
 
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
         self.inner.watch(user, target, options, cause)
+    }
+
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+        self.inner.admit_connect(call)
     }
 
     fn registry(&self) -> Arc<Registry> {

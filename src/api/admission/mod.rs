@@ -20,6 +20,7 @@ mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod tolerations;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -41,12 +42,14 @@ pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
 pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProtection};
 pub use tolerations::DefaultTolerationSeconds;
+pub use webhooks::{Webhooks, metrics as webhook_metrics};
 
 use crate::{
     auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
     notices::Notices,
-    service::{Listers, Target, UserInfo},
+    resources::Registry,
+    service::{DeleteOptions, Listers, Target, UserInfo, WriteOptions},
     status::Status,
     stored::StoredObject,
 };
@@ -60,11 +63,24 @@ pub enum Operation {
     Connect,
 }
 
+/// The options that the operation came with.
+#[derive(Clone, Copy, Debug)]
+pub enum OperationOptions<'a> {
+    Create(&'a WriteOptions),
+    Update(&'a WriteOptions),
+    Delete(&'a DeleteOptions),
+    /// There are none: those of the connection are its object.
+    Connect,
+}
+
 /// What plugins may read.
 #[async_trait]
 pub trait Reads: Send + Sync {
     /// The watch caches; may be older than the last write by a local hop.
     fn listers(&self) -> &dyn Listers;
+
+    /// The resources that are served.
+    fn registry(&self) -> Arc<Registry>;
 
     /// Who may do what; without one, everybody may everything.
     fn authorizer(&self) -> Option<&dyn Authorizer>;
@@ -78,11 +94,12 @@ pub struct Request<'a> {
     pub operation: Operation,
     pub user: &'a UserInfo,
     pub target: &'a Target,
-    /// The object to be written; for deletions and connects there is none, or the options' object.
+    /// The object to be written; for connects the options, for deletions there is none.
     pub object: Option<&'a mut Object>,
     /// The object as it is stored, for updates and deletions.
     pub old: Option<&'a Object>,
     pub dry_run: bool,
+    pub options: OperationOptions<'a>,
     pub clock: &'a dyn Clock,
     pub reads: &'a dyn Reads,
     /// Where plugins leave warnings for the client and annotations for the audit event.

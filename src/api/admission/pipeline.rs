@@ -5,19 +5,20 @@ use std::sync::Arc;
 use super::{
     CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds,
     LimitRanger, NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, Plugin, PodSecurity, Priority, Request, ResourceClaimAccess,
-    RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition,
+    RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, Webhooks, webhooks::Rounds,
 };
 use crate::status::Status;
 
-/// An ordered list of plugins: all `admit`, then, after validation, all `validate`.
+/// An ordered list of plugins: all `admit`, then, after validation, all `validate`; behind both come webhooks.
 #[derive(Clone, Default)]
 pub struct Pipeline {
     plugins: Vec<Arc<dyn Plugin>>,
+    webhooks: Option<Arc<Webhooks>>,
 }
 
 impl Pipeline {
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
-        Pipeline { plugins }
+        Pipeline { plugins, webhooks: None }
     }
 
     /// The plugins that run by default, in upstream's order, without a configuration.
@@ -54,6 +55,11 @@ impl Pipeline {
         self
     }
 
+    /// The same pipeline with webhooks behind its plugins.
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Pipeline { webhooks: Some(Arc::new(webhooks)), ..self }
+    }
+
     /// The names of the plugins, in order.
     pub fn names(&self) -> Vec<&'static str> {
         self.plugins.iter().map(|plugin| plugin.name()).collect()
@@ -64,17 +70,44 @@ impl Pipeline {
         self.plugins.iter().map(|plugin| plugin.work(request)).sum()
     }
 
+    /// Lets plugins and webhooks change the object. Where a webhook did, all plugins see it once more, and so do the webhooks that
+    /// want to.
+    ///
+    /// # Errors
+    /// The first refusal.
     pub async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+        self.admit_by_plugins(request).await?;
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let hooks = webhooks.mutating(request);
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let mut rounds = Rounds::default();
+        webhooks.mutate(&hooks, request, &mut rounds).await?;
+        if rounds.again() {
+            self.admit_by_plugins(request).await?;
+            webhooks.mutate(&hooks, request, &mut rounds).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_by_plugins(&self, request: &mut Request<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.admit(request).await?;
         }
         Ok(())
     }
 
+    /// Lets plugins and then webhooks refuse the object.
+    ///
+    /// # Errors
+    /// The first refusal.
     pub async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.validate(request).await?;
         }
-        Ok(())
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let hooks = webhooks.validating(request);
+        if hooks.is_empty() { Ok(()) } else { webhooks.validate(&hooks, request).await }
     }
 }

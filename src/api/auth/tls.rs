@@ -92,6 +92,21 @@ pub fn client_config(ca_pem: &str, identity: Option<&KeyedCertificate>) -> Resul
     Ok(config)
 }
 
+/// A client that trusts whom the system trusts. Reads its files.
+///
+/// # Errors
+/// When the system trusts nobody.
+pub fn system_client_config() -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::Pem("system"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    Ok(builder.with_no_client_auth())
+}
+
 /// A client that trusts one certificate alone, known by its SHA-256 in hex, whoever signed it and whatever names it has.
 pub fn pinned_client_config(fingerprint: &str, identity: Arc<RenewableCertificate>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -12,6 +12,7 @@ mod authorize;
 mod body;
 mod compress;
 pub mod connect;
+mod connect_options;
 pub mod connections;
 mod delete_options;
 mod deprecation;

@@ -10,6 +10,7 @@ use super::{
     authorize::authorize,
     body::{self, InputFormat},
     connect::{ConnectRequest, connect_verbs},
+    connect_options::connect_options,
     delete_options::delete_options,
     deprecation,
     frames::{Framer, WatchForm},
@@ -36,7 +37,7 @@ use crate::{
     flow::{Classified, Seat},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
-    service::{ApiCall, Operation, Target, UserInfo, Verb},
+    service::{ApiCall, ConnectCall, Operation, Target, UserInfo, Verb},
     status::Status,
 };
 
@@ -219,6 +220,11 @@ impl Exchange<'_> {
         let options = &self.shared.options;
         for verb in connect_verbs(self.request.method(), &target.subresource) {
             authorize(&*options.authorizer, &self.user, &attributes(self.info, verb))?;
+        }
+        if let Some(asked) = connect_options(&target, self.request.query_string(), self.info.rest) {
+            let (cause, notices) = (self.cause.clone(), self.notices.clone());
+            let call = ConnectCall { user: self.user.clone(), target: target.clone(), options: asked, cause, notices };
+            options.service.admit_connect(call).await?;
         }
         let Some(connect) = &options.connect else {
             let why = format!("{} is not served here", target.subresource);

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod cron;
 pub mod custom;
+pub mod forms;
 pub mod int_or_string;
 pub mod kinds;
 mod pod_amounts;

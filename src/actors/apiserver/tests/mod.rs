@@ -21,4 +21,5 @@ mod room;
 mod services;
 mod subresources;
 mod supervision;
+mod webhooks;
 mod writes;

@@ -83,6 +83,7 @@ impl Core {
         }
         let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
         self.admission.admit(&mut admission).await?;
+        names::settle_namespace(&writer.target, &mut object)?;
         warnings.extend(metadata::dedup_owners(&mut object));
         metadata::fill_system_fields(&mut object, &*version.strategy, &*self.clock, &mut self.recorder.system().rng());
         version.strategy.prepare_create(&mut object, &writer.context(self));

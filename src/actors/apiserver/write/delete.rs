@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
-    admission::Operation,
+    admission::{Operation, OperationOptions},
     meta::{
         Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
@@ -36,16 +36,32 @@ pub enum Deletion {
     Remove,
 }
 
+/// Whether a deletion is a request of its own to admission.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    IsAsked,
+    WasAsked,
+}
+
 impl Core {
     /// DELETE of one object.
     pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
+        self.delete_when(writer, options, Admission::IsAsked).await
+    }
+
+    /// The deletion that follows from a request which admission saw, such as an eviction: it is not asked once more.
+    pub async fn delete_admitted(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
+        self.delete_when(writer, options, Admission::WasAsked).await
+    }
+
+    async fn delete_when(&self, writer: &Writer, options: &DeleteOptions, admission: Admission) -> Result<ApiReply, Status> {
         options.validate()?;
         let resource = &writer.target.resource;
         let key = writer.target.key();
         let mut current = self.read_live(resource, &key).await?;
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
-            match self.try_delete(writer, options, &version).await {
+            match self.try_delete(writer, options, &version, admission).await {
                 Ok(reply) => return Ok(reply),
                 Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
@@ -53,11 +69,19 @@ impl Core {
         }
     }
 
-    async fn try_delete(&self, writer: &Writer, options: &DeleteOptions, current: &Arc<StoredObject>) -> Result<ApiReply, CommitError> {
+    async fn try_delete(
+        &self,
+        writer: &Writer,
+        options: &DeleteOptions,
+        current: &Arc<StoredObject>,
+        admission: Admission,
+    ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
         check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
         let old = current.to_object();
-        self.admit_deletion(writer, &old).await.map_err(CommitError::Failed)?;
+        if admission == Admission::IsAsked {
+            self.admit_deletion(writer, options, &old).await.map_err(CommitError::Failed)?;
+        }
         let body = match plan(resource, &old, options, self.clock.now()) {
             Deletion::Pending => ReplyBody::Object(current.clone()),
             Deletion::Mark(marked) if options.dry_run => ReplyBody::Tree(*marked),
@@ -76,8 +100,10 @@ impl Core {
         Ok(ApiReply::ok(body))
     }
 
-    async fn admit_deletion(&self, writer: &Writer, old: &Object) -> Result<(), Status> {
+    async fn admit_deletion(&self, writer: &Writer, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
         let mut admission = writer.admission(self, Operation::Delete, None, Some(old));
+        admission.dry_run = options.dry_run;
+        admission.options = OperationOptions::Delete(options);
         self.admission.admit(&mut admission).await?;
         self.admission.validate(&admission).await
     }

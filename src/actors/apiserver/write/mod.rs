@@ -5,6 +5,7 @@
 
 mod collection;
 mod commit;
+mod connect;
 mod create;
 mod delete;
 pub mod metadata;
@@ -16,19 +17,23 @@ mod update;
 use std::sync::Arc;
 
 use troupe_api::{
-    admission::{Operation, Request},
+    admission::{Operation, OperationOptions, Request},
     meta::{Cause, Object},
     notices::Notices,
     resources::WriteContext,
-    service::{Target, UserInfo, WriteOptions},
+    service::{DeleteOptions, Target, UserInfo, WriteOptions},
     status::Status,
 };
 
 use super::core::Core;
 pub use commit::{CommitError, stored};
 pub use names::check_update;
+
 pub use room::Growth;
 pub use update::{Change, Transform, is_namespace};
+
+static NO_OPTIONS: DeleteOptions =
+    DeleteOptions { dry_run: false, grace_period_seconds: None, precondition_uid: None, precondition_revision: None, propagation: None };
 
 /// Who writes what, how.
 #[derive(Clone)]
@@ -60,6 +65,12 @@ impl Writer {
             object,
             old,
             dry_run: self.options.dry_run,
+            options: match operation {
+                Operation::Create => OperationOptions::Create(&self.options),
+                Operation::Update => OperationOptions::Update(&self.options),
+                Operation::Delete => OperationOptions::Delete(&NO_OPTIONS),
+                Operation::Connect => OperationOptions::Connect,
+            },
             clock: &*core.clock,
             reads: core,
             notices: &self.notices,

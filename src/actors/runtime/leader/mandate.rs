@@ -8,7 +8,7 @@ use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     meta::Cause,
     resources::Registry,
-    service::{Target, UserInfo, WatchOptions, WatchStream},
+    service::{ConnectCall, Target, UserInfo, WatchOptions, WatchStream},
 };
 
 /// Until when its holder may act. Dropping it revokes it.
@@ -95,6 +95,10 @@ impl ApiService for MandatedService {
             Ok(stream.take_until(ended(until)).boxed())
         }
         .boxed()
+    }
+
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+        self.service.admit_connect(call)
     }
 
     fn registry(&self) -> Arc<Registry> {

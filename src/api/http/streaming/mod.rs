@@ -3,7 +3,7 @@
 //! A connect request comes in after authorization; the pod's node is looked up, its kubelet dialled over mutual TLS,
 //! and bytes go to and fro. Nothing is buffered beyond a few chunks, and dropping one side ends the other.
 
-mod backend;
+pub(crate) mod backend;
 mod channels;
 pub mod client;
 pub mod connect;

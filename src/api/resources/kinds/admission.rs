@@ -9,7 +9,7 @@ use crate::{
         Column, Strategy, WriteContext,
         printing::{age, integer, name, non_empty, selector_text, string},
         resource::age_of,
-        tree::{Fields, child, descend, each, fill},
+        tree::{Fields, child, descend, each, fill, is_empty},
         validation::admission,
     },
     status::FieldError,
@@ -68,7 +68,11 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn warnings(&self, object: &Object) -> Vec<String> {
-        static_name(object)
+        let mut warnings = static_name(object);
+        let conditional = object.list(&["webhooks"]).iter().enumerate().filter(|(_, webhook)| !is_empty(webhook, &["matchConditions"]));
+        let why = "is stored, but not evaluated: where it would have to be, it counts as failed";
+        warnings.extend(conditional.map(|(at, _)| format!("webhooks[{at}].matchConditions {why}")));
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {

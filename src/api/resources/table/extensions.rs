@@ -4,7 +4,6 @@ use super::row::{Group, Row, STATUS, with};
 use crate::resources::kinds;
 
 const NO_POLICIES: &str = "not enforced: admission policies are not evaluated";
-const NO_WEBHOOKS: &str = "not enforced: webhooks are not called";
 
 pub(super) const API_REGISTRATION: Group = Group {
     name: "apiregistration.k8s.io",
@@ -39,10 +38,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
             .strategy(with::<kinds::AdmissionBinding>)
             .without_effect(NO_POLICIES)
             .extension(),
-        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
-            .strategy(with::<kinds::WebhookConfiguration>)
-            .without_effect(NO_WEBHOOKS)
-            .extension(),
+        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
             .strategy(with::<kinds::AdmissionPolicy>)
             .without_effect(NO_POLICIES)
@@ -52,10 +48,7 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
             .strategy(with::<kinds::AdmissionBinding>)
             .without_effect(NO_POLICIES)
             .extension(),
-        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
-            .strategy(with::<kinds::WebhookConfiguration>)
-            .without_effect(NO_WEBHOOKS)
-            .extension(),
+        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
     ],
 };
 

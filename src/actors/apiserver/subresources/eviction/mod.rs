@@ -168,7 +168,7 @@ impl Evicting<'_> {
                 options.precondition_revision = Some(marked.revision);
             }
         }
-        self.core.delete(&self.writer, &options).await.map(drop)
+        self.core.delete_admitted(&self.writer, &options).await.map(drop)
     }
 }
 

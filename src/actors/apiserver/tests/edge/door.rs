@@ -56,7 +56,10 @@ impl Reply {
 
 impl Door {
     pub async fn open() -> Self {
-        let api = boot().await;
+        Door::open_to(boot().await).await
+    }
+
+    pub async fn open_to(api: TestApi) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let pki = Pki::open(dir.path()).expect("a CA");
         let ips = vec!["127.0.0.1".parse().expect("an IP")];

@@ -3,6 +3,6 @@
 mod bodies;
 mod conflicts;
 mod documents;
-mod door;
+pub mod door;
 mod pods;
 mod services;

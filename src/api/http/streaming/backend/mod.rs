@@ -5,7 +5,7 @@
 
 mod exchange;
 mod links;
-mod locate;
+pub(crate) mod locate;
 mod rewrite;
 
 #[cfg(test)]

@@ -1,0 +1,8 @@
+//! Admission webhooks, through a whole API server and a webhook on this machine.
+
+mod connections;
+mod endpoint;
+mod failures;
+mod mutating;
+mod operations;
+mod validating;

@@ -1,0 +1,257 @@
+//! Calls webhooks: connections that are kept, one question at a time on each, all within the time the webhook has.
+//!
+//! HTTP/1.1 as upstream speaks it to Services, so that concurrent questions spread over the pods behind one.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::{ClientConfig as TlsConfig, pki_types::ServerName};
+use tokio::{net::TcpStream, runtime::Handle};
+use tokio_rustls::TlsConnector;
+
+use super::destination::{self, Destination};
+use crate::{auth::tls, service::Listers};
+
+/// The longest answer: a patch of the largest object in base64, and some words around it.
+const LONGEST_ANSWER: usize = 5 << 20;
+/// How long a connection is kept that nobody uses, and how many to one webhook.
+const IDLE: Duration = Duration::from_secs(90);
+const MOST_IDLE: usize = 25;
+/// How many webhooks are remembered.
+const MOST_POOLS: usize = 200;
+/// How much is told of an answer that is a failure.
+const LONGEST_TOLD: usize = 2048;
+
+/// Where a webhook is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    Url(String),
+    Service { namespace: String, name: String, path: String, port: u16 },
+}
+
+/// How a webhook is reached (`WebhookClientConfig`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientConfig {
+    pub address: Address,
+    /// PEM of whom is trusted to vouch for it; whom the system trusts if it is empty.
+    pub authorities: Vec<u8>,
+}
+
+impl ClientConfig {
+    /// The URL that is called, without the query.
+    fn url(&self) -> String {
+        match &self.address {
+            Address::Url(url) => url.clone(),
+            Address::Service { namespace, name, path, port } => {
+                format!("https://{name}.{namespace}.svc:{port}/{}", path.trim_start_matches('/'))
+            }
+        }
+    }
+
+    /// The name that its certificate must have.
+    fn server_name(&self, destination: &Destination) -> String {
+        match &self.address {
+            Address::Url(_) => destination.host.clone(),
+            Address::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
+        }
+    }
+}
+
+type Connection = SendRequest<Full<Bytes>>;
+
+/// The connections to one webhook.
+struct Pool {
+    tls: Result<Arc<TlsConfig>, String>,
+    idle: Mutex<Vec<(Connection, Instant)>>,
+}
+
+/// See the module. Shared by all requests.
+pub struct Client {
+    listers: Arc<dyn Listers>,
+    /// Where connections are driven, whichever thread asked for them.
+    home: Handle,
+    loopback: bool,
+    pools: Mutex<HashMap<ClientConfig, Arc<Pool>>>,
+}
+
+impl Client {
+    pub fn new(listers: Arc<dyn Listers>, home: Handle, loopback: bool) -> Self {
+        Client { listers, home, loopback, pools: Mutex::default() }
+    }
+
+    /// Posts a review and reads the answer, both JSON, within `timeout`.
+    ///
+    /// # Errors
+    /// As upstream's client words it.
+    pub async fn post(&self, config: &ClientConfig, body: Vec<u8>, timeout: Duration) -> Result<Bytes, String> {
+        let url = format!("{}?timeout={}s", config.url(), timeout.as_secs());
+        let called = |why: String| format!("Post {url:?}: {why}");
+        match tokio::time::timeout(timeout, self.exchange(config, &url, body.into())).await {
+            Ok(Ok((status, answer))) if (200..=206).contains(&status.as_u16()) => Ok(answer),
+            Ok(Ok((status, answer))) => Err(refused(status, &answer)),
+            Ok(Err(why)) => Err(called(why)),
+            Err(_) => Err(called("context deadline exceeded".into())),
+        }
+    }
+
+    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let pool = self.pool(config).await;
+        let mut request = request(url, body)?;
+        let (mut connection, reply) = loop {
+            let kept = pool.take();
+            let is_kept = kept.is_some();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => self.dial(config, &pool).await?,
+            };
+            connection.ready().await.map_err(|error| error.to_string())?;
+            match connection.try_send_request(request).await {
+                Ok(reply) => break (connection, reply),
+                Err(mut failed) => match failed.take_message().filter(|_| is_kept) {
+                    // The connection was closed while nobody used it: nothing left, so it is sent again.
+                    Some(unsent) => request = unsent,
+                    None => return Err(told(&failed.into_error())),
+                },
+            }
+        };
+        let status = reply.status();
+        let answer = Limited::new(reply.into_body(), LONGEST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
+        if connection.ready().await.is_ok() {
+            pool.keep(connection);
+        }
+        Ok((status, answer))
+    }
+
+    /// The connections to a webhook.
+    async fn pool(&self, config: &ClientConfig) -> Arc<Pool> {
+        if let Some(pool) = self.pools.lock().get(config) {
+            return pool.clone();
+        }
+        let tls = tls_config(config).await.map(Arc::new);
+        let mut pools = self.pools.lock();
+        if pools.len() >= MOST_POOLS {
+            // Those that are in use come back at once.
+            pools.clear();
+        }
+        pools.entry(config.clone()).or_insert_with(|| Arc::new(Pool { tls, idle: Mutex::default() })).clone()
+    }
+
+    async fn dial(&self, config: &ClientConfig, pool: &Pool) -> Result<Connection, String> {
+        let tls = pool.tls.clone()?;
+        let destination = destination::find(&config.address, &*self.listers)?;
+        let name = config.server_name(&destination);
+        let loopback = self.loopback;
+        let dialing = self.home.spawn(async move {
+            let addresses = destination::resolve(&destination, loopback).await?;
+            connect(&addresses, name, tls).await
+        });
+        dialing.await.unwrap_or_else(|_| Err("the thread that connects is gone".into()))
+    }
+}
+
+impl Pool {
+    /// A connection that was kept.
+    fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        while let Some((connection, since)) = idle.pop() {
+            if !connection.is_closed() && since.elapsed() < IDLE {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        idle.retain(|(connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
+        if idle.len() < MOST_IDLE {
+            idle.push((connection, Instant::now()));
+        }
+    }
+}
+
+async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
+    let authorities = config.authorities.clone();
+    // The system's certificates are read from its disk.
+    let made = tokio::task::spawn_blocking(move || match authorities.is_empty() {
+        true => tls::system_client_config(),
+        false => tls::client_config(&String::from_utf8_lossy(&authorities), None),
+    });
+    let made = made.await.map_err(|error| error.to_string())?;
+    let mut tls = made.map_err(|error| format!("unable to load root certificates: {error}"))?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// Connects to the first of the addresses that answers.
+async fn connect(addresses: &[std::net::SocketAddr], name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
+    let mut why = String::new();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return speak(tcp, name, tls).await,
+            Err(error) => why = format!("dial tcp {address}: connect: {error}"),
+        }
+    }
+    Err(why)
+}
+
+async fn speak(tcp: TcpStream, name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
+    // A failure costs latency only.
+    let _ = tcp.set_nodelay(true);
+    let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?;
+    let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| format!("tls: {error}"))?;
+    let (connection, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+    tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "the connection to a webhook broke");
+        }
+    });
+    Ok(connection)
+}
+
+fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+    let url: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let host = url.authority().map_or("", |authority| authority.as_str());
+    let request = Request::post(path)
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json, */*")
+        .header(header::USER_AGENT, "kube-apiserver-admission");
+    request.body(Full::new(body)).map_err(|error| error.to_string())
+}
+
+/// An answer that is a failure, in the words of upstream's client.
+fn refused(status: StatusCode, answer: &[u8]) -> String {
+    match status.as_u16() {
+        401 => "the server has asked for the client to provide credentials".into(),
+        403 => "forbidden".into(),
+        404 => "the server could not find the requested resource".into(),
+        405 => "the server does not allow this method on the requested resource".into(),
+        503 => "the server is currently unable to handle the request".into(),
+        504 => "the server was unable to return a response in the time allotted, but may still be processing the request".into(),
+        code => {
+            let said = String::from_utf8_lossy(&answer[..answer.len().min(LONGEST_TOLD)]).trim().to_owned();
+            let said = if said.is_empty() { "unknown".to_owned() } else { said };
+            if code >= 500 {
+                format!("an error on the server ({said:?}) has prevented the request from succeeding")
+            } else {
+                format!("the server responded with the status code {code} but did not return more information (post)")
+            }
+        }
+    }
+}
+
+/// An error with what it comes from.
+fn told(error: &hyper::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}

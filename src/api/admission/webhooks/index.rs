@@ -1,0 +1,47 @@
+//! The webhooks of all configurations of a kind, compiled anew when one of them changed.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{
+    GROUP,
+    configuration::{Hook, hooks},
+};
+use crate::{
+    meta::{GroupResource, Revision},
+    service::Listers,
+};
+
+/// See the module. Looking at it costs a request two looks at tables.
+pub struct Index {
+    resource: GroupResource,
+    compiled: ArcSwap<Compiled>,
+}
+
+#[derive(Default)]
+struct Compiled {
+    /// Of the configurations it was made of.
+    version: Option<Revision>,
+    hooks: Arc<[Arc<Hook>]>,
+}
+
+impl Index {
+    pub fn new(plural: &str) -> Self {
+        Index { resource: GroupResource::new(GROUP, plural), compiled: ArcSwap::default() }
+    }
+
+    /// All webhooks, by the names of their configurations and then in order.
+    pub fn hooks(&self, listers: &dyn Listers) -> Arc<[Arc<Hook>]> {
+        // Asked before the list, which may be newer: then it is made once more.
+        let version = listers.version(&self.resource);
+        let compiled = self.compiled.load();
+        if version.is_some() && compiled.version == version {
+            return compiled.hooks.clone();
+        }
+        let configurations = listers.list(&self.resource, "");
+        let hooks: Arc<[Arc<Hook>]> = configurations.iter().flat_map(|stored| hooks(&stored.to_object())).map(Arc::new).collect();
+        self.compiled.store(Arc::new(Compiled { version, hooks: hooks.clone() }));
+        hooks
+    }
+}
