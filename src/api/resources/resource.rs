@@ -156,6 +156,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What may stay wrong with a stored object when it is changed.
+    fn tolerated(&self, old: &Object) -> Vec<FieldError> {
+        self.validate_create(old)
+    }
+
     /// `subresource` is `status` for status updates.
     fn validate_update(&self, new: &Object, _old: &Object, _subresource: &str) -> Vec<FieldError> {
         self.validate_create(new)
@@ -362,7 +367,7 @@ impl Resource {
         let mut errors = validation::metadata_update(new, old);
         errors.extend(version.strategy.validate_update(new, old, subresource));
         if !errors.is_empty() {
-            let tolerated = version.strategy.validate_create(old);
+            let tolerated = version.strategy.tolerated(old);
             errors.retain(|error| !tolerated.contains(error));
         }
         errors

@@ -15,11 +15,11 @@ const SHORT: usize = 512;
 const MOST_KEPT: usize = 64;
 
 /// Counts the compiled patterns that a schema keeps.
-pub(super) type Kept = Arc<AtomicUsize>;
+pub type Kept = Arc<AtomicUsize>;
 
 /// One pattern.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub struct Pattern {
     pub text: Box<str>,
     kept: Kept,
     compiled: OnceLock<Option<Regex>>,
@@ -47,7 +47,8 @@ impl Pattern {
     }
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
+/// A compiled pattern; `None` where it is none, or too large.
+pub fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(&translated(pattern)).size_limit(LARGEST).dfa_size_limit(LARGEST).octal(true).build().ok()
 }
 
