@@ -14,6 +14,7 @@ pub mod audit;
 pub mod auth;
 pub mod client;
 pub mod decoding;
+pub mod expressions;
 pub mod flow;
 #[cfg(test)]
 mod growth;

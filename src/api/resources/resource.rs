@@ -138,7 +138,7 @@ impl Resource {
         let mut errors = validation::metadata_update(new, old);
         errors.extend(version.strategy.validate_update(new, old, subresource));
         if !errors.is_empty() {
-            let tolerated = version.strategy.validate_create(old);
+            let tolerated = version.strategy.tolerated(old);
             errors.retain(|error| !tolerated.contains(error));
         }
         errors

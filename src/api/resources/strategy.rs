@@ -98,6 +98,11 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What may stay wrong with a stored object when it is changed.
+    fn tolerated(&self, old: &Object) -> Vec<FieldError> {
+        self.validate_create(old)
+    }
+
     /// `subresource` is `status` for status updates.
     fn validate_update(&self, new: &Object, _old: &Object, _subresource: &str) -> Vec<FieldError> {
         self.validate_create(new)

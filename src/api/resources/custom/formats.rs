@@ -11,14 +11,14 @@ use regex::Regex;
 use crate::resources::validation::names;
 
 /// Whether a text is of a format.
-pub(super) type Format = fn(&str) -> bool;
+pub type Format = fn(&str) -> bool;
 
 const DURATION_UNITS: [&str; 22] = [
     "ns", "nano", "nanos", "us", "µs", "μs", "micro", "ms", "milli", "s", "sec", "m", "min", "h", "hr", "hour", "d", "day", "days", "w", "wk", "week",
 ];
 
 /// The format of that name, hyphens left out; `None` where nothing is checked.
-pub(super) fn format(name: &str) -> Option<Format> {
+pub fn format(name: &str) -> Option<Format> {
     let check: Format = match &*name.replace('-', "") {
         "bsonobjectid" => |text| text.len() == 24 && is_hex(text),
         "uri" => is_uri,

@@ -5,20 +5,22 @@
 
 mod cells;
 pub mod definition;
-mod formats;
+pub mod formats;
 mod lists;
 mod path;
-pub(in crate::resources) mod pattern;
+pub mod pattern;
 pub mod rules;
 mod strategy;
+pub mod validations;
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use self::rules::Rules;
+use self::{rules::Rules, validations::Validations};
 use crate::{
+    aside,
     meta::GroupVersionKind,
     schema::{Schema, structural},
 };
@@ -40,6 +42,7 @@ pub struct CustomSchema {
 struct Made {
     schema: Arc<Schema>,
     rules: Rules,
+    validations: Validations,
 }
 
 impl CustomSchema {
@@ -67,19 +70,31 @@ impl CustomSchema {
         &self.made().rules
     }
 
+    /// What expressions say of values.
+    pub fn validations(&self) -> &Validations {
+        &self.made().validations
+    }
+
     /// How much work a document of so many bytes is, in bytes of a built-in object: the schema may have to be made, and may compare every
     /// value with many others or try patterns of many states on it.
     pub fn work(&self, document: usize) -> usize {
         match self.made.get() {
             None => usize::MAX,
-            Some(made) => document.saturating_mul(1 + made.rules.alternatives() / 8 + made.rules.heaviest_pattern() / 8),
+            Some(made) => {
+                let work = document.saturating_mul(1 + made.rules.alternatives() / 8 + made.rules.heaviest_pattern() / 8);
+                if made.validations.is_slow { work.max(aside::SMALL + 1) } else { work }
+            }
         }
     }
 
     fn made(&self) -> &Made {
         self.made.get_or_init(|| {
             let source = self.source();
-            Made { schema: Arc::new(structural::schema(self.gvk.clone(), &source, self.preserve_unknown)), rules: Rules::new(&source) }
+            Made {
+                schema: Arc::new(structural::schema(self.gvk.clone(), &source, self.preserve_unknown)),
+                rules: Rules::new(&source),
+                validations: Validations::new(&source),
+            }
         })
     }
 }

@@ -20,13 +20,13 @@ const MOST_KEPT: usize = 64;
 
 /// What the patterns of a schema share.
 #[derive(Debug, Default)]
-pub(super) struct Patterns {
+pub struct Patterns {
     /// Compiled patterns that are kept.
     kept: AtomicUsize,
     heaviest: AtomicUsize,
 }
 
-pub(super) type Kept = Arc<Patterns>;
+pub type Kept = Arc<Patterns>;
 
 impl Patterns {
     /// The largest [`Pattern::weight`].
@@ -37,7 +37,7 @@ impl Patterns {
 
 /// One pattern.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub struct Pattern {
     pub text: Box<str>,
     /// The states of its automaton, about: what one byte of a text may have to be tried against.
     pub weight: usize,
@@ -69,7 +69,8 @@ impl Pattern {
     }
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
+/// A compiled pattern; `None` where it is none, or too large.
+pub fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(&translated(pattern)).size_limit(LARGEST).dfa_size_limit(LARGEST).octal(true).build().ok()
 }
 

@@ -31,6 +31,14 @@ pub(super) struct CustomResource {
 }
 
 impl CustomResource {
+    /// What is wrong by everything but expressions.
+    fn schema_faults(&self, object: &Object, subresource: &str) -> Vec<FieldError> {
+        let (rules, value) = (self.schema.rules(), object.clone().into_value());
+        let mut errors = if subresource == "status" { rules.check_field(&value, "status") } else { rules.check(&value) };
+        errors.extend(self.scale_faults(object, subresource));
+        errors
+    }
+
     fn scale_faults(&self, object: &Object, subresource: &str) -> Vec<FieldError> {
         let Some(paths) = &self.scale else { return Vec::new() };
         let mut errors = Vec::new();
@@ -97,18 +105,24 @@ impl Strategy for CustomResource {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        let mut errors = self.schema.rules().check(&object.clone().into_value());
-        errors.extend(self.scale_faults(object, ""));
+        let mut errors = self.schema_faults(object, "");
+        errors.extend(self.schema.validations().check(object.root(), None, &errors));
         errors
     }
 
-    fn validate_update(&self, new: &Object, _old: &Object, subresource: &str) -> Vec<FieldError> {
-        if subresource != "status" {
-            return self.validate_create(new);
+    fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        let mut errors = self.schema_faults(new, subresource);
+        if !errors.is_empty() {
+            let tolerated = self.tolerated(old);
+            errors.retain(|error| !tolerated.contains(error));
         }
-        let mut errors = self.schema.rules().check_field(&new.clone().into_value(), "status");
-        errors.extend(self.scale_faults(new, subresource));
+        errors.extend(self.schema.validations().check(new.root(), Some(old.root()), &errors));
         errors
+    }
+
+    /// Expressions know themselves what did not change.
+    fn tolerated(&self, old: &Object) -> Vec<FieldError> {
+        self.schema_faults(old, "")
     }
 
     fn warnings(&self, object: &Object) -> Vec<String> {

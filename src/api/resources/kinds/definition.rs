@@ -64,11 +64,7 @@ impl Strategy for CustomResourceDefinition {
     }
 
     fn warnings(&self, object: &Object) -> Vec<String> {
-        let versions = object.list(&["spec", "versions"]);
         let mut warnings = Vec::new();
-        if versions.iter().any(|version| has_rules(at(version, &["schema", "openAPIV3Schema"]))) {
-            warnings.push("x-kubernetes-validations are stored, but not enforced: expressions are not evaluated".to_owned());
-        }
         if object.str(&["spec", "conversion", "strategy"]) == "Webhook" {
             warnings.push("spec.conversion.webhook is stored, but not called: objects are the same in all versions".to_owned());
         }
@@ -97,14 +93,6 @@ impl Strategy for CustomResourceDefinition {
     fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
         created_at_cells(object)
     }
-}
-
-/// Whether a schema, or one within it, has rules in the expression language.
-fn has_rules(schema: &Value) -> bool {
-    let is_set = !is_empty(schema, &["x-kubernetes-validations"]);
-    let inner = ["items", "additionalProperties"].into_iter().map(|name| at(schema, &[name]));
-    let properties = at(schema, &["properties"]).as_object().into_iter().flat_map(|fields| fields.values());
-    is_set || inner.chain(properties).any(|inner| inner.is_object() && has_rules(inner))
 }
 
 /// Notes that objects are stored in the version that is for that.

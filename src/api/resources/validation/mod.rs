@@ -43,7 +43,7 @@ pub mod stateful_set;
 pub mod storage;
 #[cfg(test)]
 mod tests;
-mod url;
+pub mod url;
 pub mod volume;
 pub mod volume_claim;
 pub mod warnings;

@@ -1,17 +1,18 @@
 //! Custom resource definitions: names, versions, schemas that are structural, and what an update may not change.
 //!
 //! They are judged in the form in which upstream judges them (`internal`), so that errors name the same fields. Rules in the
-//! expression language are only looked at from outside: whether there is one, not what it says.
+//! expression language are compiled once everything else is right (`expressions`).
 
 mod approval;
 mod columns;
 mod conversion;
 mod defaults;
+mod expressions;
 mod internal;
 mod junctors;
 mod lists;
 mod names;
-mod paths;
+pub mod paths;
 mod pattern;
 mod rules;
 mod schema;

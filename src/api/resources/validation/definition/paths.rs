@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::resources::tree::{at, is_empty};
 
 /// What a path leads to.
-pub(super) struct Found<'a> {
+pub struct Found<'a> {
     pub names: Vec<String>,
     pub schema: &'a Value,
 }
@@ -17,7 +17,7 @@ const ENDS: &str = "unexpected end of JSON path";
 ///
 /// # Errors
 /// Why it leads nowhere.
-pub(super) fn resolve<'a>(path: &str, schema: &'a Value, with_brackets: bool) -> Result<Found<'a>, String> {
+pub fn resolve<'a>(path: &str, schema: &'a Value, with_brackets: bool) -> Result<Found<'a>, String> {
     let mut found = Found { names: Vec::new(), schema };
     let mut rest = path;
     while let Some(token) = next(&mut rest) {

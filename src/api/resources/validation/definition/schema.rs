@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{defaults, is_enough, junctors, lists, rules, structural, value};
+use super::{defaults, expressions, is_enough, junctors, lists, rules, structural, value};
 use crate::{
     resources::{
         tree::{at, flag, is_empty, text},
@@ -64,6 +64,9 @@ pub(super) fn check(errors: &mut Vec<FieldError>, validation: &Field<'_>, with_s
         }
     }
     walk(errors, &schema, Place::default(), true);
+    if errors.len() == before && unsupported.is_none() {
+        expressions::check(errors, &schema);
+    }
     if let Some(why) = unsupported.filter(|_| errors.len() == before) {
         errors.push(schema.invalid_as("", why));
     }

@@ -1,0 +1,102 @@
+//! The costs of calls that were made.
+
+use super::{LIST, PATTERN, TRAVERSAL};
+use crate::expressions::values::{List, Map, Named, Val};
+
+/// The cost of a call, beside that of its arguments; the target is the first of them.
+pub fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
+    let size = |at: usize| args.get(at).map_or(1, Val::size);
+    let traversed = |size: u64, factor: f64| (size as f64 * factor).ceil() as u64;
+    match (function, args.first()) {
+        ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(first)) => traversal(first),
+        (
+            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver"
+            | "isSemver",
+            _,
+        ) => traversed(size(0), TRAVERSAL),
+        ("replace" | "split" | "ip.isCanonical", _) => traversed(size(0), 2.0 * TRAVERSAL),
+        ("join", _) => traversed(result.size(), 2.0 * TRAVERSAL),
+        ("find" | "findAll" | "matches", _) => pattern(size(0), size(1)),
+        ("ip", Some(Val::String(_))) => traversed(size(0), TRAVERSAL),
+        ("containsIP" | "containsCIDR", _) => contains(function, &args[0], args.get(1)),
+        ("validate", Some(Val::Named(named))) => match &**named {
+            Named::Format(format) => pattern(size(1), format.pattern_length),
+            _ => 1,
+        },
+        ("_==_" | "_!=_", Some(Val::Named(_))) => 1,
+        ("_==_" | "_!=_", _) => traversed(size(0).min(size(1)), TRAVERSAL),
+        ("_<_" | "_<=_" | "_>_" | "_>=_", Some(Val::String(_) | Val::Bytes(_))) => traversed(size(0).min(size(1)), TRAVERSAL),
+        ("_+_", Some(Val::String(_) | Val::Bytes(_))) => traversed(size(0) + size(1), TRAVERSAL),
+        ("@in", _) => match args.get(1) {
+            Some(Val::List(list)) => list.len() as u64,
+            _ => 1,
+        },
+        ("startsWith" | "endsWith" | "strings.quote" | "format", _) => traversed(size(0), TRAVERSAL),
+        ("bytes", Some(Val::String(_))) | ("string", Some(Val::Bytes(_))) => traversed(size(0), TRAVERSAL),
+        ("contains", _) => traversed(size(0), TRAVERSAL).saturating_mul(traversed(size(1), TRAVERSAL)),
+        ("slice" | "lists.range", _) => allocating(result.size(), 1.0),
+        ("reverse", Some(Val::List(_))) => allocating(result.size(), 1.0),
+        ("flatten", _) => {
+            let depth = match args.get(1) {
+                Some(Val::Int(depth)) => *depth as f64,
+                _ => 1.0,
+            };
+            allocating(size(0), depth)
+        }
+        ("distinct" | "sort", Some(Val::List(list))) => squared(list),
+        ("@sortByAssociatedKeys", _) => match args.get(1) {
+            Some(Val::List(keys)) => squared(keys),
+            _ => 1,
+        },
+        ("sets.contains" | "sets.intersects", _) => size(0).saturating_mul(size(1)).saturating_add(1),
+        ("sets.equivalent", _) => size(0).saturating_mul(size(1)).saturating_mul(2).saturating_add(1),
+        _ => 1,
+    }
+}
+
+fn pattern(text: u64, pattern: u64) -> u64 {
+    let text = ((1.0 + text as f64) * TRAVERSAL).ceil() as u64;
+    text.saturating_mul((pattern as f64 * PATTERN).ceil() as u64)
+}
+
+fn contains(function: &str, range: &Val<'_>, other: Option<&Val<'_>>) -> u64 {
+    let traversed = |size: u64| (size as f64 * TRAVERSAL).ceil() as u64;
+    let mut cost = traversed(2 * range.size());
+    if function == "containsCIDR" {
+        cost += traversed(range.size()) + 1;
+    }
+    match other {
+        Some(text @ Val::String(_)) => cost + traversed(text.size()),
+        _ => cost,
+    }
+}
+
+fn allocating(size: u64, factor: f64) -> u64 {
+    ((size as f64 * factor) as u64).saturating_add(1 + LIST)
+}
+
+/// Every entry is held against every other.
+fn squared(list: &List<'_>) -> u64 {
+    let size = list.len() as u64;
+    let factor = match list.get(0) {
+        Ok(Val::String(_) | Val::Bytes(_)) => 2.0 + TRAVERSAL,
+        _ => 2.0,
+    };
+    allocating(size.saturating_mul(size), factor)
+}
+
+/// A whole value is gone through.
+fn traversal(value: &Val<'_>) -> u64 {
+    match value {
+        Val::String(text) => (text.len() as f64 * TRAVERSAL) as u64,
+        Val::Bytes(bytes) => (bytes.len() as f64 * TRAVERSAL) as u64,
+        Val::List(list) => list.iter().map(|entry| entry.map_or(1, |entry| traversal(&entry))).fold(0, u64::saturating_add),
+        Val::Map(map) => entries(map),
+        _ => 1,
+    }
+}
+
+fn entries(map: &Map<'_>) -> u64 {
+    let entries = map.entries().unwrap_or_default();
+    entries.iter().map(|(key, value)| traversal(key).saturating_add(traversal(value))).fold(0, u64::saturating_add)
+}

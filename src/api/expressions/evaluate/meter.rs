@@ -1,0 +1,86 @@
+//! What evaluation may cost.
+
+/// Why an evaluation has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// In the words of `cel-go`.
+    Error(Box<str>),
+    /// A limit is reached. Nothing that an expression says can hide it.
+    Limit,
+}
+
+impl Fault {
+    pub fn error(what: impl Into<Box<str>>) -> Self {
+        Fault::Error(what.into())
+    }
+
+    /// In the words of `cel-go`.
+    pub fn text(&self) -> &str {
+        match self {
+            Fault::Error(text) => text,
+            Fault::Limit => "operation cancelled: actual cost limit exceeded",
+        }
+    }
+}
+
+/// The work of all evaluations that a meter is for, in bytes that are looked at.
+const MOST_WORK: u64 = 1 << 29;
+/// The memory that one evaluation asks for altogether, in bytes.
+const MOST_MEMORY: u64 = 64 << 20;
+
+/// Counts what evaluations cost.
+///
+/// Costs are upstream's and bounded for each evaluation. Because they leave out much of what is really done (a text's characters are counted
+/// for one unit, however many there are), work and memory are bounded beside them, far above what any reasonable expression needs.
+#[derive(Debug)]
+pub struct Meter {
+    limit: u64,
+    spent: u64,
+    work: u64,
+    memory: u64,
+}
+
+impl Meter {
+    /// For evaluations that may cost `limit` each.
+    pub fn new(limit: u64) -> Self {
+        Meter { limit, spent: 0, work: 0, memory: 0 }
+    }
+
+    /// Begins another evaluation.
+    pub fn begin(&mut self) {
+        (self.spent, self.memory) = (0, 0);
+    }
+
+    /// What the evaluation cost so far.
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+
+    /// Charges costs.
+    ///
+    /// # Errors
+    /// The limit is reached.
+    pub fn charge(&mut self, cost: u64) -> Result<(), Fault> {
+        self.spent = self.spent.saturating_add(cost);
+        if self.spent > self.limit { Err(Fault::Limit) } else { Ok(()) }
+    }
+
+    /// Counts bytes that are looked at.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub fn work(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.work = self.work.saturating_add(bytes as u64);
+        if self.work > MOST_WORK { Err(Fault::Limit) } else { Ok(()) }
+    }
+
+    /// Counts memory, before it is taken.
+    ///
+    /// # Errors
+    /// It is too much.
+    pub fn allocate(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.memory = self.memory.saturating_add(bytes as u64);
+        self.work(bytes)?;
+        if self.memory > MOST_MEMORY { Err(Fault::Limit) } else { Ok(()) }
+    }
+}

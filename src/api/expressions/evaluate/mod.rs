@@ -1,0 +1,202 @@
+//! Evaluation: one function for each kind of node, with costs charged as they come.
+
+mod access;
+mod folds;
+mod meter;
+
+pub use meter::{Fault, Meter};
+
+use super::{
+    cost::{LIST, MAP, actual},
+    library::Context,
+    syntax::ast::{Call, Entry, Kind, Literal, Node, Slot},
+    values::{List, Made, Map, Val, no_overload},
+};
+
+/// What an entry of a list or a map takes of memory, about.
+const ENTRY: usize = 64;
+
+/// Evaluates a checked expression.
+///
+/// # Errors
+/// What went wrong, or that the limit is reached.
+pub fn evaluate<'a>(node: &'a Node, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
+    Evaluation { variables, locals: Vec::new(), meter }.node(node)
+}
+
+struct Evaluation<'a, 'm> {
+    variables: &'m [Option<Val<'a>>],
+    locals: Vec<Val<'a>>,
+    meter: &'m mut Meter,
+}
+
+type Evaluated<'a> = Result<Val<'a>, Fault>;
+
+impl<'a> Evaluation<'a, '_> {
+    fn node(&mut self, node: &'a Node) -> Evaluated<'a> {
+        match &node.kind {
+            Kind::Literal(literal) => Ok(of_literal(literal)),
+            Kind::Name { name, slot } => self.name(name, *slot),
+            Kind::Select { operand, field, test } => self.select(operand, field, *test),
+            Kind::OptionalSelect { operand, field } => self.optional_select(operand, field),
+            Kind::Call(call) => self.call(call),
+            Kind::List(elements) => self.list(elements),
+            Kind::Map(entries) => self.map(entries),
+            Kind::Message(name) => Err(Fault::error(format!("unknown type: {name}"))),
+            Kind::Fold(fold) => self.fold(fold),
+        }
+    }
+
+    fn name(&mut self, name: &'a str, slot: Slot) -> Evaluated<'a> {
+        let found = match slot {
+            Slot::Type => return Ok(Val::Type(name.into())),
+            Slot::Local(at) => self.locals.get(at).cloned(),
+            Slot::Variable(at) => self.variables.get(at).cloned().flatten(),
+            Slot::Unknown => None,
+        };
+        self.meter.charge(1)?;
+        found.ok_or_else(|| Fault::error(format!("no such attribute(s): {name}")))
+    }
+
+    fn call(&mut self, call: &'a Call) -> Evaluated<'a> {
+        match &*call.function {
+            "_&&_" => return self.logical(&call.args, false),
+            "_||_" => return self.logical(&call.args, true),
+            "_?_:_" => return self.conditional(&call.args),
+            "_[_]" => return self.index(&call.args, false),
+            "_[?_]" => return self.index(&call.args, true),
+            "or" | "orValue" if call.target.is_some() => return self.otherwise(call),
+            _ => {}
+        }
+        let Some(callee) = call.callee else { return Err(no_overload()) };
+        let mut args = Vec::with_capacity(call.args.len() + 1);
+        for arg in call.target.iter().chain(&call.args) {
+            args.push(self.node(arg)?);
+        }
+        self.meter.work(16 + args.iter().map(Val::bytes).sum::<usize>())?;
+        let mut context = Context { meter: self.meter, pattern: call.pattern.as_deref() };
+        let result = (callee.function.run)(&args, &mut context)?;
+        if !is_free(call) {
+            self.meter.charge(actual::call(callee.function.name, &args, &result))?;
+        }
+        Ok(result)
+    }
+
+    /// An operand that decides is enough, whatever errors others have.
+    fn logical(&mut self, args: &'a [Node], decisive: bool) -> Evaluated<'a> {
+        let mut fault = None;
+        for arg in args {
+            match self.node(arg) {
+                Ok(Val::Bool(value)) if value == decisive => return Ok(Val::Bool(decisive)),
+                Ok(Val::Bool(_)) => {}
+                Ok(_) => fault = fault.or_else(|| Some(no_overload())),
+                Err(Fault::Limit) => return Err(Fault::Limit),
+                Err(found) => fault = fault.or(Some(found)),
+            }
+        }
+        fault.map_or(Ok(Val::Bool(!decisive)), Err)
+    }
+
+    fn conditional(&mut self, args: &'a [Node]) -> Evaluated<'a> {
+        let [condition, yes, no] = args else { return Err(no_overload()) };
+        match self.node(condition)? {
+            Val::Bool(true) => self.node(yes),
+            Val::Bool(false) => self.node(no),
+            _ => Err(no_overload()),
+        }
+    }
+
+    /// `or` and `orValue`: the argument only counts where there is no value.
+    fn otherwise(&mut self, call: &'a Call) -> Evaluated<'a> {
+        let (Some(target), [arg]) = (&call.target, &call.args[..]) else { return Err(no_overload()) };
+        let Val::Optional(found) = self.node(target)? else { return Err(no_overload()) };
+        self.meter.charge(1)?;
+        match found {
+            Some(inner) if &*call.function == "orValue" => Ok((*inner).clone()),
+            Some(inner) => Ok(Val::Optional(Some(inner))),
+            None => self.node(arg),
+        }
+    }
+
+    fn list(&mut self, elements: &'a [(Node, bool)]) -> Evaluated<'a> {
+        self.meter.allocate(ENTRY * elements.len())?;
+        let mut entries = Vec::with_capacity(elements.len());
+        for (element, optional) in elements {
+            match (self.node(element)?, optional) {
+                (Val::Optional(inner), true) => entries.extend(inner.map(|inner| (*inner).clone())),
+                (_, true) => return Err(Fault::error("cannot initialize optional list element from non-optional value")),
+                (value, false) => entries.push(value),
+            }
+        }
+        if !elements.iter().all(|(element, _)| is_constant(element)) {
+            self.meter.charge(LIST)?;
+        }
+        Ok(Val::List(List::made(entries)))
+    }
+
+    fn map(&mut self, entries: &'a [Entry]) -> Evaluated<'a> {
+        self.meter.allocate(3 * ENTRY * entries.len())?;
+        let mut made = Made::default();
+        for entry in entries {
+            let key = self.node(&entry.key)?;
+            let value = match (self.node(&entry.value)?, entry.optional) {
+                (Val::Optional(None), true) => continue,
+                (Val::Optional(Some(inner)), true) => (*inner).clone(),
+                (_, true) => return Err(Fault::error("cannot initialize optional entry from non-optional value")),
+                (value, false) => value,
+            };
+            made.insert(key, value)?;
+        }
+        if !entries.iter().all(|entry| is_constant(&entry.key) && is_constant(&entry.value)) {
+            self.meter.charge(MAP)?;
+        }
+        Ok(Val::Map(Map::Made(made.into())))
+    }
+}
+
+fn of_literal(literal: &Literal) -> Val<'_> {
+    match literal {
+        Literal::Null => Val::Null,
+        Literal::Bool(value) => Val::Bool(*value),
+        Literal::Int(value) => Val::Int(*value),
+        Literal::Uint(value) => Val::Uint(*value),
+        Literal::Double(value) => Val::Double(*value),
+        Literal::String(text) => Val::borrowed(text),
+        Literal::Bytes(bytes) => Val::Bytes((**bytes).into()),
+    }
+}
+
+/// What `cel-go` computes before it evaluates costs nothing.
+fn is_constant(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Literal(_) => true,
+        Kind::Name { slot, .. } => *slot == Slot::Type,
+        Kind::List(elements) => elements.iter().all(|(element, optional)| !optional && is_constant(element)),
+        Kind::Map(entries) => entries.iter().all(|entry| !entry.optional && is_constant(&entry.key) && is_constant(&entry.value)),
+        Kind::Call(call) => is_conversion(call) && call.args.iter().all(is_constant),
+        _ => false,
+    }
+}
+
+fn is_conversion(call: &Call) -> bool {
+    let names = ["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"];
+    call.target.is_none() && names.contains(&&*call.function)
+}
+
+/// Conversions of what is written down, and looking into a list that is.
+fn is_free(call: &Call) -> bool {
+    match &*call.function {
+        "@in" => call.args.get(1).is_some_and(|list| matches!(list.kind, Kind::List(_)) && is_constant(list)),
+        _ => is_conversion(call) && &*call.function != "type" && call.args.iter().all(is_constant),
+    }
+}
+
+/// Whether a node is a way into a variable, of which each step costs one.
+fn is_attribute(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Name { slot, .. } => *slot != Slot::Type,
+        Kind::Select { .. } | Kind::OptionalSelect { .. } => true,
+        Kind::Call(call) => matches!(&*call.function, "_[_]" | "_[?_]" | "_?_:_"),
+        _ => false,
+    }
+}

@@ -1,0 +1,27 @@
+//! The expression language of the API: CEL, as upstream speaks it (`k8s.io/apiserver/pkg/cel` over `github.com/google/cel-go`).
+//!
+//! An [`Environment`] names the variables that there are and says what is known of them. An expression is compiled once
+//! ([`Program::compile`]): read (`syntax`), its types checked (`check`), its cost estimated (`cost`). A program is evaluated against JSON
+//! documents as they are: only what it looks at is turned into values (`values`). Evaluation charges upstream's costs to a [`Meter`], and
+//! beside them what it really does, so that neither time nor memory is without bound whatever expression and document are.
+//!
+//! This module knows nothing of the objects that are judged. No crate does it all: `cel` has no checker, no costs and no limits, and
+//! converts documents as a whole.
+
+mod check;
+mod cost;
+mod evaluate;
+mod library;
+mod program;
+pub mod syntax;
+mod types;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use cost::Estimate;
+pub use evaluate::{Fault, Meter};
+pub use program::{Environment, Failure, Program, Variable};
+pub use types::{Declaration, Field, Identity, ObjectType, Shape, Type, escape, unescape};
+pub use values::{Val, from_json, object_from_json};

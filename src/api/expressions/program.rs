@@ -1,0 +1,90 @@
+//! Expressions that are ready to be evaluated.
+
+use std::sync::Arc;
+
+use super::{
+    check, cost,
+    cost::Estimate,
+    evaluate::{self, Fault, Meter},
+    syntax::{self, ast::Node},
+    types::{Declaration, Type},
+    values::Val,
+};
+
+/// A variable that expressions may name.
+#[derive(Clone, Debug)]
+pub struct Variable {
+    pub name: Box<str>,
+    pub ty: Type,
+    /// What is known of what it holds; of an optional variable, of what is in it.
+    pub declaration: Arc<Declaration>,
+}
+
+/// What an expression may name.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    pub variables: Vec<Variable>,
+}
+
+impl Environment {
+    /// With one more variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, declaration: Arc<Declaration>) -> Self {
+        self.variables.push(Variable { name: name.into(), ty: declaration.ty.clone(), declaration });
+        self
+    }
+
+    /// With one more variable that may be absent.
+    #[must_use]
+    pub fn with_optional(mut self, name: &str, declaration: Arc<Declaration>) -> Self {
+        self.variables.push(Variable { name: name.into(), ty: Type::optional(declaration.ty.clone()), declaration });
+        self
+    }
+}
+
+/// Why an expression cannot be used, as upstream words it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It is no expression, or its types do not fit.
+    Compilation(String),
+    /// It is of another type than is wanted.
+    WrongType,
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Program {
+    root: Node,
+    used: Vec<bool>,
+    /// What an evaluation may cost at least and at most.
+    pub cost: Estimate,
+}
+
+impl Program {
+    /// Compiles an expression that must be of a type.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn compile(text: &str, wanted: &Type, environment: &Environment) -> Result<Self, Failure> {
+        let mut root = syntax::parse(text).map_err(|issue| Failure::Compilation(issue.shown(text)))?;
+        let checked = check::check(&mut root, environment).map_err(|issues| Failure::Compilation(syntax::shown(&issues, text)))?;
+        if root.ty != *wanted {
+            return Err(Failure::WrongType);
+        }
+        let cost = cost::estimate(&root, environment);
+        Ok(Program { root, used: checked.used, cost })
+    }
+
+    /// Whether it names a variable, by position in the environment.
+    pub fn uses(&self, variable: usize) -> bool {
+        self.used.get(variable).copied().unwrap_or(false)
+    }
+
+    /// Evaluates it with values of the variables, in the order of the environment; a variable without a value is an error where it is used.
+    ///
+    /// # Errors
+    /// What went wrong in the words of `cel-go`, or that the meter's limit is reached.
+    pub fn evaluate<'a>(&'a self, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
+        evaluate::evaluate(&self.root, variables, meter)
+    }
+}

@@ -1,0 +1,60 @@
+//! Lists: those of documents, and those that were made.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::{Val, from_json};
+use crate::expressions::{
+    evaluate::Fault,
+    types::{Declaration, Identity},
+};
+
+#[derive(Clone, Debug)]
+pub enum List<'a> {
+    Document {
+        entries: &'a [Value],
+        of: &'a Declaration,
+        identity: &'a Identity,
+    },
+    /// With the identity of the list that it was made of.
+    Made {
+        entries: Rc<[Val<'a>]>,
+        identity: &'a Identity,
+    },
+}
+
+impl<'a> List<'a> {
+    pub fn made(entries: Vec<Val<'a>>) -> Self {
+        List::Made { entries: entries.into(), identity: &Identity::Place }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            List::Document { entries, .. } => entries.len(),
+            List::Made { entries, .. } => entries.len(),
+        }
+    }
+
+    pub fn identity(&self) -> &'a Identity {
+        match self {
+            List::Document { identity, .. } | List::Made { identity, .. } => identity,
+        }
+    }
+
+    /// The entry at a place.
+    ///
+    /// # Errors
+    /// There is none, or the document holds something else than was declared.
+    pub fn get(&self, at: usize) -> Result<Val<'a>, Fault> {
+        match self {
+            List::Document { entries, of, .. } => entries.get(at).map(|entry| from_json(entry, of)),
+            List::Made { entries, .. } => entries.get(at).cloned().map(Ok),
+        }
+        .unwrap_or_else(|| Err(Fault::error(format!("index out of bounds: {at}"))))
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Result<Val<'a>, Fault>> + '_ {
+        (0..self.len()).map(|at| self.get(at))
+    }
+}

@@ -1,0 +1,187 @@
+//! Maps and objects.
+
+use std::{collections::HashMap, rc::Rc};
+
+use serde_json::Value;
+
+use super::{Text, Val, from_json};
+use crate::expressions::{
+    evaluate::Fault,
+    types::{Declaration, ObjectType, escape},
+};
+
+type Fields = serde_json::Map<String, Value>;
+
+/// A key that values are found by. Numbers of different types are the same key if they are the same number.
+#[derive(Clone, Debug)]
+pub enum Key<'a> {
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    String(Text<'a>),
+}
+
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Key::Bool(a), Key::Bool(b)) => a == b,
+            (Key::Int(a), Key::Int(b)) => a == b,
+            (Key::Uint(a), Key::Uint(b)) => a == b,
+            (Key::String(a), Key::String(b)) => **a == **b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Key<'_> {}
+
+impl std::hash::Hash for Key<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Key::Bool(value) => value.hash(state),
+            Key::Int(value) => value.hash(state),
+            Key::Uint(value) => value.hash(state),
+            Key::String(value) => (**value).hash(state),
+        }
+    }
+}
+
+impl<'a> Key<'a> {
+    /// The key that a value is; `None` for what is never one.
+    pub fn of(value: &Val<'a>) -> Option<Self> {
+        Some(match value {
+            Val::Bool(value) => Key::Bool(*value),
+            Val::Int(value) => Key::Int(*value),
+            Val::Uint(value) => i64::try_from(*value).map_or(Key::Uint(*value), Key::Int),
+            Val::Double(value) if value.fract() == 0.0 && value.abs() < 9.0e18 => Key::Int(*value as i64),
+            Val::String(text) => Key::String(text.clone()),
+            _ => return None,
+        })
+    }
+}
+
+/// A map that was made.
+#[derive(Debug, Default)]
+pub struct Made<'a> {
+    pub entries: Vec<(Val<'a>, Val<'a>)>,
+    index: HashMap<Key<'a>, usize>,
+}
+
+impl<'a> Made<'a> {
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// The key cannot be one, or is there already.
+    pub fn insert(&mut self, key: Val<'a>, value: Val<'a>) -> Result<(), Fault> {
+        let found = Key::of(&key).filter(|_| !matches!(key, Val::Double(_))).ok_or_else(|| Fault::error("unsupported key type"))?;
+        if self.index.contains_key(&found) {
+            return Err(Fault::error(format!("insert failed: key {} already exists", shown(&key))));
+        }
+        self.index.insert(found, self.entries.len());
+        self.entries.push((key, value));
+        Ok(())
+    }
+}
+
+/// A key as errors show it.
+pub fn shown(key: &Val<'_>) -> String {
+    match key {
+        Val::Bool(value) => value.to_string(),
+        Val::Int(value) => value.to_string(),
+        Val::Uint(value) => value.to_string(),
+        Val::Double(value) => value.to_string(),
+        Val::String(text) => text.to_string(),
+        other => other.type_name().to_owned(),
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Map<'a> {
+    /// A map of a document.
+    Document {
+        entries: &'a Fields,
+        of: &'a Declaration,
+    },
+    /// An object with known fields.
+    Object {
+        entries: &'a Fields,
+        of: &'a ObjectType,
+    },
+    Made(Rc<Made<'a>>),
+}
+
+impl<'a> Map<'a> {
+    pub fn type_name(&self) -> &str {
+        match self {
+            Map::Object { of, .. } => &of.name,
+            _ => "map",
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Map::Document { entries, .. } | Map::Object { entries, .. } => entries.len(),
+            Map::Made(made) => made.entries.len(),
+        }
+    }
+
+    /// The value of a key, if there is one. A field of an object that is null is not there.
+    ///
+    /// # Errors
+    /// The document holds something else than was declared, or the key cannot be one.
+    pub fn find(&self, key: &Val<'a>) -> Result<Option<Val<'a>>, Fault> {
+        match (self, key) {
+            (Map::Made(made), key) => {
+                let found = Key::of(key).and_then(|key| made.index.get(&key));
+                Ok(found.map(|at| made.entries[*at].1.clone()))
+            }
+            (_, Val::String(name)) => self.field(name),
+            _ => Err(super::no_overload()),
+        }
+    }
+
+    /// The value of a text.
+    ///
+    /// # Errors
+    /// The document holds something else than was declared.
+    pub fn field(&self, name: &str) -> Result<Option<Val<'a>>, Fault> {
+        match self {
+            Map::Document { entries, of } => entries.get(name).map(|value| from_json(value, of)).transpose(),
+            Map::Object { entries, of } => {
+                let Some(field) = of.fields.get(name) else { return Ok(None) };
+                entries.get(&*field.name).filter(|value| !value.is_null()).map(|value| from_json(value, &field.declaration)).transpose()
+            }
+            Map::Made(made) => {
+                // The text need not live as long as the map.
+                Ok(made.entries.iter().find(|(key, _)| matches!(key, Val::String(text) if **text == *name)).map(|(_, value)| value.clone()))
+            }
+        }
+    }
+
+    /// The keys and their values. Of an object only what expressions can name.
+    ///
+    /// # Errors
+    /// The document holds something else than was declared.
+    pub fn entries(&self) -> Result<Vec<(Val<'a>, Val<'a>)>, Fault> {
+        match self {
+            Map::Document { entries, of } => entries.iter().map(|(key, value)| Ok((Val::borrowed(key), from_json(value, of)?))).collect(),
+            Map::Object { entries, of } => {
+                let known = entries.keys().filter_map(|key| Some((escape(key)?, of.fields.get(&*escape(key)?)?)));
+                let present = known.filter_map(|(name, field)| Some((name, field, entries.get(&*field.name).filter(|value| !value.is_null())?)));
+                present.map(|(name, field, value)| Ok((Val::text(name), from_json(value, &field.declaration)?))).collect()
+            }
+            Map::Made(made) => Ok(made.entries.clone()),
+        }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> Vec<Val<'a>> {
+        match self {
+            Map::Document { entries, .. } => entries.keys().map(|key| Val::borrowed(key)).collect(),
+            Map::Object { entries, of } => {
+                entries.keys().filter_map(|key| escape(key)).filter(|key| of.fields.contains_key(&**key)).map(Val::text).collect()
+            }
+            Map::Made(made) => made.entries.iter().map(|(key, _)| key.clone()).collect(),
+        }
+    }
+}
