@@ -21,7 +21,8 @@ use super::{
 
 /// A Service of so many ports with two endpoints.
 pub fn wide(name: &str, ip: &str, ports: usize, ready: bool) -> (Service, Vec<Arc<EndpointSlice>>) {
-    let named = |number: usize| json!({"name": format!("p{number}"), "port": number, "protocol": if number % 50 == 0 { "UDP" } else { "TCP" }});
+    let named =
+        |number: usize| json!({"name": format!("p{number}"), "port": number, "protocol": if number.is_multiple_of(50) { "UDP" } else { "TCP" }});
     let ports: Vec<Value> = (1..=ports).map(named).collect();
     let endpoints = ["10.244.0.5", "10.244.1.6"].map(|ip| json!({"addresses": [ip], "nodeName": "n1", "conditions": {"ready": ready}}));
     let spec = json!({"clusterIP": ip, "externalIPs": ["198.51.100.7"], "ports": ports});
@@ -96,7 +97,7 @@ fn three_services_of_nine_thousand_ports_keep_no_other_waiting() {
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
         queue.insert(ObjectKey::new("ns", name), Some(planned(name, &format!("10.96.0.{}", at + 1), 9000, true)));
     }
-    let small = |round: usize| planned("small", "10.96.7.7", 1, round % 2 == 0);
+    let small = |round: usize| planned("small", "10.96.7.7", 1, round.is_multiple_of(2));
     let (mut round, mut waited) = (0, 0);
     while !queue.is_empty() {
         queue.insert(ObjectKey::new("ns", "small"), Some(small(round)));
