@@ -110,6 +110,19 @@ fn pods_that_name_their_node_take_no_more_than_it_has() {
     ready(&stage, &other, "small");
 }
 
+/// The ports at which somebody listens on the loopback address of the node; the runtime does.
+fn listeners(stage: &Stage) -> Vec<u64> {
+    let table = stage.inside("cat").arg("/proc/net/tcp").output().expect("cat runs");
+    let port = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = fields.get(1)?.strip_prefix("0100007F:")?;
+        (fields.get(3) == Some(&"0A")).then(|| u64::from_str_radix(port, 16).ok())?
+    };
+    let ports: Vec<u64> = text(&table.stdout).lines().filter_map(port).collect();
+    assert!(!ports.is_empty(), "the runtime listens");
+    ports
+}
+
 #[test]
 fn no_pod_takes_a_port_of_the_daemons_or_of_another_pod() {
     let stage = stage::shared();
@@ -129,6 +142,12 @@ fn no_pod_takes_a_port_of_the_daemons_or_of_another_pod() {
         for (name, port) in [("api", api), ("kubelet", kubelet), ("second", 28080)] {
             make(&stage, &room, &pod(name, Some(&node), &json!({}), &on(port)));
             assert_eq!(refused(&stage, &room, name, "NodePorts"), taken);
+        }
+        // The runtime streams what is typed into containers through a port of its own choice.
+        for port in listeners(&stage).into_iter().filter(|port| ![api, kubelet].contains(port)) {
+            let name = format!("listener-{port}");
+            make(&stage, &room, &pod(&name, Some(&node), &json!({}), &on(port)));
+            assert_eq!(refused(&stage, &room, &name, "NodePorts"), taken);
         }
         let chosen = pod("scheduled", None, &json!({}), &on(api));
         make(&stage, &room, &chosen);

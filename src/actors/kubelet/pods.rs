@@ -18,6 +18,7 @@ use super::{
     admission::{
         Rejection,
         fit::{self, Guest, Place},
+        listening::listening,
     },
     cgroups,
     cluster::is_static,
@@ -138,7 +139,11 @@ impl Pods {
 
     fn fits(&self, pod: &Arc<Pod>, node: Arc<Node>) -> Result<(), Rejection> {
         let most_pods = i64::try_from(self.room.most).unwrap_or(i64::MAX);
-        let place = Place { node, most_pods, listeners: self.room.listeners.clone() };
+        let mut listeners = self.room.listeners.clone();
+        if fit::maps_ports(pod) {
+            listeners.extend(listening());
+        }
+        let place = Place { node, most_pods, listeners };
         fit::fits(&guest(pod), &self.others(pod), &place)
     }
 

@@ -46,7 +46,7 @@ pub struct Place {
     pub node: Arc<Node>,
     /// No more pods than this run here, whatever the node object says.
     pub most_pods: i64,
-    /// Where the daemons of this node listen.
+    /// Where the daemons of this node listen, and whoever else must not lose his clients.
     pub listeners: Vec<HostPort>,
 }
 
@@ -65,6 +65,13 @@ pub fn was_refused(pod: &Pod) -> bool {
 /// Whether the pod has to find a place: not if it was let in before, goes away, or has ended.
 pub fn needs_place(pod: &Pod) -> bool {
     !has_begun(pod) && !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether ports of this machine lead to the pod, which has addresses of its own: it does not have to listen there to be heard.
+pub fn maps_ports(pod: &Pod) -> bool {
+    let Some(spec) = pod.spec.as_ref().filter(|spec| spec.host_network != Some(true)) else { return false };
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    containers.flat_map(|container| container.ports.iter().flatten()).any(|port| port.host_port.is_some_and(|port| port != 0))
 }
 
 /// Lets a pod in beside the others, or says why not. What a critical pod asks for is weighed against other critical pods only:

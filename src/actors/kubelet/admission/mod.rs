@@ -6,6 +6,7 @@
 
 pub mod apparmor;
 pub mod fit;
+pub mod listening;
 mod spec;
 pub mod sysctl;
 #[cfg(test)]
