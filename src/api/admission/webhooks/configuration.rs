@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     client::{Address, ClientConfig},
+    conditions::Condition,
     matching::Rule,
     review::ReviewVersion,
 };
@@ -32,8 +33,8 @@ pub struct Hook {
     pub equivalent: bool,
     pub namespaces: LabelSelector,
     pub objects: LabelSelector,
-    /// The names of its match conditions.
-    pub conditions: Vec<String>,
+    /// Its match conditions.
+    pub conditions: Vec<Condition>,
     /// Whether a call that fails is as one that was never made (`failurePolicy: Ignore`).
     pub ignores_failure: bool,
     /// Whether it may be asked about what is not really done.
@@ -71,7 +72,7 @@ fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
         equivalent: text(webhook, &["matchPolicy"]) != "Exact",
         namespaces: selector(at(webhook, &["namespaceSelector"])),
         objects: selector(at(webhook, &["objectSelector"])),
-        conditions: items(webhook, &["matchConditions"]).iter().map(|condition| text(condition, &["name"]).to_owned()).collect(),
+        conditions: items(webhook, &["matchConditions"]).iter().map(Condition::read).collect(),
         ignores_failure: text(webhook, &["failurePolicy"]) == "Ignore",
         takes_dry_run: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
         timeout: Duration::from_secs(seconds),

@@ -99,11 +99,12 @@ fn is_namespaces(request: &Request<'_>) -> bool {
 /// 404 when a namespace whose labels count does not exist; what [`conditions`] refuses.
 pub async fn invocation(hook: &Arc<Hook>, request: &Request<'_>, form: Form) -> Result<Option<Invocation>, Status> {
     let Some(resource) = by_rules(hook, request) else { return Ok(None) };
-    if !object_selected(hook, request, form) || !namespace_selected(hook, request).await? || !conditions(hook, request)? {
+    if !object_selected(hook, request, form) || !namespace_selected(hook, request).await? {
         return Ok(None);
     }
     let kind = form.kind(request, &resource)?;
-    Ok(Some(Invocation { hook: hook.clone(), resource, kind, form }))
+    let invocation = Invocation { hook: hook.clone(), resource, kind, form };
+    Ok(conditions(&invocation, request).await?.then_some(invocation))
 }
 
 /// The resource by which a rule matches: the request's own, or an equivalent one where the webhook wants that.

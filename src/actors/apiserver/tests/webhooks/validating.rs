@@ -70,20 +70,34 @@ async fn configurations_count_from_the_moment_they_are_written_and_are_asked_abo
 }
 
 #[actix::test]
-async fn match_conditions_count_as_failed() {
+async fn match_conditions_decide_who_is_asked() {
     let (api, hook) = (boot().await, Endpoint::serve(|_| allowed()).await);
-    let conditions = json!([{"name": "c", "expression": "true"}]);
-    for (policy, passes) in [("ignore", true), ("fail", false)] {
-        let failure = if passes { "Ignore" } else { "Fail" };
+    let cases = [
+        ("holds", "Fail", "request.operation == 'CREATE' && object.metadata.name == 'holds'", Some(1)),
+        ("other", "Fail", "object.metadata.name != 'other'", Some(0)),
+        ("ignored", "Ignore", "object.metadata.gone == 'x'", Some(0)),
+        ("failed", "Fail", "object.metadata.gone == 'x'", None),
+    ];
+    for (name, failure, expression, asked) in cases {
+        let conditions = json!([{"name": "c", "expression": expression}]);
         let webhook = hook.webhook("a.example.com", json!({"matchConditions": conditions, "failurePolicy": failure}));
-        api.create(configuration("Validating", policy, vec![webhook])).await;
-        match api.try_create(map(policy)).await {
-            Ok(_) => assert!(passes),
-            Err(status) => {
+        api.create(configuration("Validating", name, vec![webhook])).await;
+        let before = hook.asked().len();
+        match (api.try_create(map(name)).await, asked) {
+            (Ok(_), Some(asked)) => assert_eq!(hook.asked().len(), before + asked, "{name}"),
+            (Err(status), None) => {
                 assert_eq!(status.code, 403);
-                assert!(!passes && status.message.starts_with("configmaps \"fail\" is forbidden: "), "{status}");
+                let want = "configmaps \"failed\" is forbidden: expression 'object.metadata.gone == 'x'' resulted in error: no such key: gone";
+                assert_eq!(status.message, want);
             }
+            (outcome, _) => panic!("{name}: {outcome:?}"),
         }
-        assert!(hook.asked().is_empty());
+        api.delete("validatingwebhookconfigurations.admissionregistration.k8s.io", "", name, Default::default()).await.expect("goes");
     }
+    let broken = hook.webhook("a.example.com", json!({"matchConditions": [{"name": "c", "expression": "object.name =="}]}));
+    let status = api.try_create(configuration("Validating", "broken", vec![broken])).await.expect_err("does not compile");
+    assert!(
+        status.message.contains("webhooks[0].matchConditions[0].expression: Invalid value: \"object.name ==\": compilation failed: "),
+        "{status}"
+    );
 }

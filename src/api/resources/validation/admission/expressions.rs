@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::match_conditions;
 use crate::{
     resources::{
         tree::text,
@@ -43,14 +44,23 @@ pub(super) fn expression(errors: &mut Vec<FieldError>, field: &Field<'_>, detail
     }
 }
 
-/// Conditions that a request must meet before anybody is asked.
-pub(super) fn match_conditions(errors: &mut Vec<FieldError>, list: &Field<'_>) {
+/// Conditions that a request must meet before anybody is asked. Those of webhooks are compiled.
+pub(super) fn conditions_of_requests(errors: &mut Vec<FieldError>, list: &Field<'_>, of_webhook: bool) {
     if list.items().len() > MOST_CONDITIONS {
         errors.push(list.too_many(MOST_CONDITIONS));
     }
     let mut seen = HashSet::new();
     for condition in list.each() {
-        expression(errors, &condition.child("expression"), "");
+        let written = condition.child("expression");
+        expression(errors, &written, "");
+        // Who may do what is not asked in expressions yet: such a condition fails whenever it is evaluated.
+        if of_webhook
+            && !written.text().trim().is_empty()
+            && !written.text().contains("authorizer")
+            && let Err(why) = match_conditions::compile(written.text())
+        {
+            errors.push(written.invalid(why));
+        }
         let name = condition.child("name");
         if name.text().is_empty() {
             errors.push(name.required(""));

@@ -4,6 +4,7 @@
 
 mod bindings;
 mod expressions;
+pub mod match_conditions;
 mod policies;
 mod rules;
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn common(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>, m
     }
     let same = |field: &str| old.is_some_and(|old| old.get(&["spec", field]) == object.get(&["spec", field]));
     if !(same("paramKind") && same("matchConditions")) {
-        expressions::match_conditions(errors, &spec.child("matchConditions"));
+        expressions::conditions_of_requests(errors, &spec.child("matchConditions"), false);
     }
     expressions::variables(errors, &spec.child("variables"));
 }
