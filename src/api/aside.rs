@@ -4,7 +4,7 @@
 //! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     future::{self, Future},
     panic,
     sync::{Arc, LazyLock},
@@ -56,10 +56,10 @@ where
     }
     let place = place(length).await;
     let runtime = Handle::current();
+    let held = Held { length, place: RefCell::new(place) };
     let done = tokio::task::spawn_blocking(move || {
-        let _place = place;
         let _aside = Aside::begin();
-        runtime.block_on(call)
+        runtime.block_on(HELD.scope(held, call))
     });
     outcome(done).await
 }
@@ -78,6 +78,31 @@ impl Drop for Aside {
     fn drop(&mut self) {
         IS_ASIDE.set(false);
     }
+}
+
+/// The place of a call that runs aside.
+struct Held {
+    length: usize,
+    place: RefCell<Option<OwnedSemaphorePermit>>,
+}
+
+tokio::task_local! {
+    static HELD: Held;
+}
+
+/// Waits within a call for somebody who may take long, such as a webhook: if the call runs aside, others have its place meanwhile.
+/// Must not run twice at a time within one call.
+pub async fn elsewhere<F: Future>(waiting: F) -> F::Output {
+    let Ok(length) = HELD.try_with(|held| {
+        held.place.take();
+        held.length
+    }) else {
+        return waiting.await;
+    };
+    let output = waiting.await;
+    let place = place(length).await;
+    HELD.with(|held| held.place.replace(place));
+    output
 }
 
 /// Computes with what comes from elsewhere in the middle of a call, `length` bytes of it: here if they are few. The call may have
@@ -150,6 +175,26 @@ mod tests {
         let long = tokio::spawn(run(1 << 20, async { thread::sleep(Duration::from_millis(300)) }));
         tokio::time::timeout(Duration::from_millis(200), tokio::time::sleep(Duration::from_millis(20))).await.expect("the loop is free");
         long.await.expect("runs to its end");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_for_others_leaves_its_place_to_them() {
+        let all = ROOM as usize;
+        let (begun, (go, gone)) = (Arc::new(tokio::sync::Notify::new()), tokio::sync::oneshot::channel::<()>());
+        let told = begun.clone();
+        let slow = tokio::spawn(run(all, async move {
+            elsewhere(async {
+                told.notify_one();
+                gone.await
+            })
+            .await
+        }));
+        begun.notified().await;
+        let other = tokio::time::timeout(Duration::from_secs(10), run(all, async { 7 })).await;
+        assert_eq!(other, Ok(7), "there is room");
+        go.send(()).expect("it waits");
+        slow.await.expect("runs to its end").expect("was told");
+        assert_eq!(elsewhere(async { 8 }).await, 8, "also where nobody runs aside");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Who calls, and may they: PKI, authenticators, tokens, authorizers and RBAC's bootstrap policy.
 
+mod anchored;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
 pub mod certificates;

@@ -12,7 +12,7 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::{pki::KeyedCertificate, unvouched::Unvouched};
+use super::{anchored::Anchored, pki::KeyedCertificate, unvouched::Unvouched};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
@@ -90,6 +90,17 @@ pub fn client_config(ca_pem: &str, identity: Option<&KeyedCertificate>) -> Resul
         None => builder.with_no_client_auth(),
     };
     Ok(config)
+}
+
+/// A client that trusts `ca_pem`, also where a server shows a certificate that stands there itself.
+///
+/// # Errors
+/// When it holds no usable certificate.
+pub fn anchored_client_config(ca_pem: &str) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Anchored::new(certificates(ca_pem)?, roots(ca_pem)?, provider.clone())?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
 /// A client that trusts whom the system trusts. Reads its files.

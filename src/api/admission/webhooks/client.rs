@@ -26,6 +26,8 @@ const LONGEST_ANSWER: usize = 5 << 20;
 /// How long a connection is kept that nobody uses, and how many to one webhook.
 const IDLE: Duration = Duration::from_secs(90);
 const MOST_IDLE: usize = 25;
+/// How long a connection may take to be free again after the answer.
+const SETTLING: Duration = Duration::from_millis(50);
 /// How many webhooks are remembered.
 const MOST_POOLS: usize = 200;
 /// How much is told of an answer that is a failure.
@@ -125,7 +127,8 @@ impl Client {
         };
         let status = reply.status();
         let answer = Limited::new(reply.into_body(), LONGEST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
-        if connection.ready().await.is_ok() {
+        // A webhook that answered before it read the whole question is not waited for.
+        if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
             pool.keep(connection);
         }
         Ok((status, answer))
@@ -184,7 +187,7 @@ async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     // The system's certificates are read from its disk.
     let made = tokio::task::spawn_blocking(move || match authorities.is_empty() {
         true => tls::system_client_config(),
-        false => tls::client_config(&String::from_utf8_lossy(&authorities), None),
+        false => tls::anchored_client_config(&String::from_utf8_lossy(&authorities)),
     });
     let made = made.await.map_err(|error| error.to_string())?;
     let mut tls = made.map_err(|error| format!("unable to load root certificates: {error}"))?;

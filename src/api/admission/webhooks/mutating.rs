@@ -16,7 +16,7 @@ use crate::{
     admission::Request,
     aside,
     meta::Object,
-    patch::json as json_patch,
+    patch::{json as json_patch, ownership::ManagedFields},
     schema::{Format, decode::parse_value},
     status::Status,
 };
@@ -109,7 +109,7 @@ impl Webhooks {
 
     /// The object as the webhook wants it; `None` if it is fine as it is.
     async fn changed(&self, invocation: &Invocation, request: &Request<'_>) -> Result<Option<Object>, Failure> {
-        let patch = self.ask(invocation, request, true).await?.patch;
+        let patch = aside::elsewhere(self.ask(invocation, request, true)).await?.patch;
         if patch.is_empty() {
             return Ok(None);
         }
@@ -121,15 +121,18 @@ impl Webhooks {
         };
         let (shown, object, target) = (form::shown(invocation, request, object), object.clone(), request.target.clone());
         let invocation = invocation.clone();
-        aside::compute_within_call(patch.len(), move || {
+        let computed = aside::compute_within_call(patch.len(), move || {
             if !has_operations(&patch)? {
                 return Ok(None);
             }
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
-            let taken = form::taken(&invocation, &target, &object, changed).map_err(Failure::Server)?;
-            Ok((taken != object).then_some(taken))
-        })
-        .await
+            let mut taken = form::taken(&invocation, &target, &object, changed).map_err(Failure::Server)?;
+            let warning = restore_owners(&object, &mut taken);
+            Ok((taken != object).then_some((taken, warning)))
+        });
+        let Some((taken, warning)) = computed.await? else { return Ok(None) };
+        warning.into_iter().for_each(|warning| request.notices.warn(warning));
+        Ok(Some(taken))
     }
 }
 
@@ -141,6 +144,21 @@ fn has_operations(patch: &[u8]) -> Result<bool, Failure> {
         Value::Null => Ok(false),
         _ => Err(undecodable("json: cannot unmarshal object into Go value of type jsonpatch.Patch".into())),
     }
+}
+
+/// Takes back what a webhook did to managedFields if nobody can read them any more; the text is for whoever writes.
+fn restore_owners(before: &Object, after: &mut Object) -> Option<&'static str> {
+    const PATH: [&str; 2] = ["metadata", "managedFields"];
+    if after.get(&PATH) == before.get(&PATH) || ManagedFields::read(after).is_some() {
+        return None;
+    }
+    match before.get(&PATH) {
+        Some(owners) => after.set(&PATH, owners.clone()),
+        None => drop(after.remove(&PATH)),
+    }
+    Some(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: an entry is malformed",
+    )
 }
 
 fn unchangeable(webhook: &str) -> Status {

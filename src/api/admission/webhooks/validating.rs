@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use futures::future::join_all;
 
 use super::{Webhooks, configuration::Hook, form::Form, invocation::Invocation, matching, metrics};
-use crate::{admission::Request, status::Status};
+use crate::{admission::Request, aside, status::Status};
 
 /// What metrics call them.
 const KIND: &str = "validating";
@@ -22,7 +22,7 @@ impl Webhooks {
             invocations.extend(matching::invocation(hook, request, form).await?);
         }
         let asked = invocations.iter().enumerate().map(|(index, invocation)| self.validate_by(invocation, request, index));
-        join_all(asked).await.into_iter().collect()
+        aside::elsewhere(join_all(asked)).await.into_iter().collect()
     }
 
     async fn validate_by(&self, invocation: &Invocation, request: &Request<'_>, index: usize) -> Result<(), Status> {

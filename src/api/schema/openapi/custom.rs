@@ -81,7 +81,7 @@ fn gvk(kind: &GroupVersionKind) -> Value {
 /// A definition's schema with what every object has.
 fn object(mut schema: Value, kind: &GroupVersionKind) -> Value {
     if !schema.is_object() {
-        schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        return anything(gvk(kind));
     }
     if at(&schema, &["type"]).is_null() {
         schema["type"] = "object".into();
@@ -97,6 +97,11 @@ fn object(mut schema: Value, kind: &GroupVersionKind) -> Value {
     schema
 }
 
+/// Objects of which nothing is known. Clients take fields beside known ones for wrong, so nothing is said of any.
+fn anything(kind: Value) -> Value {
+    json!({"type": "object", KINDS: [kind]})
+}
+
 /// Whether a definition is one of a custom resource.
 pub fn is_custom(registry: &Registry, definition: &Value) -> bool {
     let kinds = at(definition, &[KINDS]).as_array().map_or(&[][..], Vec::as_slice);
@@ -109,8 +114,16 @@ pub fn is_custom(registry: &Registry, definition: &Value) -> bool {
     })
 }
 
-/// A schema without what OpenAPI v2 has no words for. It says less, and nothing wrong.
-pub fn without_junctors(schema: Value) -> Value {
+/// A definition in the words of OpenAPI v2 (`apiextensions-apiserver/pkg/controller/openapi/v2`). It says less, and nothing wrong.
+pub fn for_v2(definition: Value) -> Value {
+    match flag(&definition, &["x-kubernetes-preserve-unknown-fields"]) {
+        true => anything(definition[KINDS][0].clone()),
+        false => without_junctors(definition),
+    }
+}
+
+/// A schema without what OpenAPI v2 has no words for.
+fn without_junctors(schema: Value) -> Value {
     let Value::Object(fields) = schema else { return schema };
     let holder = Value::Object(fields);
     let untyped = flag(&holder, &["x-kubernetes-int-or-string"]) || flag(&holder, &["nullable"]);
@@ -121,7 +134,8 @@ pub fn without_junctors(schema: Value) -> Value {
         match (&*keyword, value) {
             ("anyOf" | "oneOf" | "not" | "default" | "nullable", _) => {}
             ("type" | "format" | "enum", _) if untyped => {}
-            ("items" | "properties", _) if preserves && untyped => {}
+            ("type", _) if preserves => {}
+            ("items" | "properties", _) if preserves => {}
             ("allOf", value) if value[0].get("$ref").is_some() => drop(out.insert(keyword, value)),
             ("allOf", _) => {}
             ("items" | "additionalProperties", value) => drop(out.insert(keyword, without_junctors(value))),
@@ -156,6 +170,6 @@ mod tests {
         let row = Definition::read(&stored).expect("a definition").resource().expect("a row");
         let mut room = Room(1 << 20);
         let fields = |room: &mut Room| definitions(&row, "v1", room)[0].1["properties"].as_object().map_or(0, Map::len);
-        assert_eq!([fields(&mut room), fields(&mut room)], [5003, 3]);
+        assert_eq!([fields(&mut room), fields(&mut room)], [5003, 0]);
     }
 }

@@ -46,3 +46,37 @@ async fn clients_are_warned_of_what_webhooks_warn_of() {
     assert_eq!((made.status.as_u16(), made.warnings()), (201, vec!["mind the map".to_owned(), "and the gap".to_owned()]));
     door.close().await;
 }
+
+#[actix::test]
+async fn a_webhook_behind_a_service_shows_the_name_of_the_service() {
+    let (api, hook) = (boot().await, Endpoint::serve(|_| denied(json!({"message": "no"}))).await);
+    for name in ["hook", "other"] {
+        let spec = json!({"type": "ExternalName", "externalName": "localhost"});
+        api.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})).await;
+    }
+    let mut client = hook.webhook("a.example.com", json!({}))["clientConfig"].clone();
+    client.as_object_mut().expect("fields").remove("url");
+    for (service, said) in [
+        ("hook", "admission webhook \"a.example.com\" denied the request: no".to_owned()),
+        (
+            "other",
+            format!(
+                "Internal error occurred: failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://other.default.svc:{}/x?timeout=10s\": tls: ",
+                hook.port
+            ),
+        ),
+        (
+            "missing",
+            format!(
+                "Internal error occurred: failed calling webhook \"a.example.com\": failed to call webhook: Post \"https://missing.default.svc:{}/x?timeout=10s\": service \"missing\" not found",
+                hook.port
+            ),
+        ),
+    ] {
+        client["service"] = json!({"namespace": "default", "name": service, "path": "/x", "port": hook.port});
+        api.create(configuration("Validating", service, vec![hook.webhook("a.example.com", json!({"clientConfig": client}))])).await;
+        let refused = api.try_create(super::endpoint::map("m")).await.expect_err("is refused");
+        assert!(refused.message.starts_with(&said), "{service}: {refused}");
+        api.delete("validatingwebhookconfigurations.admissionregistration.k8s.io", "", service, Default::default()).await.expect("goes");
+    }
+}

@@ -112,3 +112,46 @@ async fn an_update_cannot_be_made_one_of_another_object() {
     assert!(refused.message.contains("metadata.name: Invalid value"), "{refused}");
     assert!(api.get("configmaps", "default", "other").await.is_err());
 }
+
+#[actix::test]
+async fn owners_that_a_webhook_garbled_are_as_they_were() {
+    let hook = Endpoint::serve(|_| {
+        patched(
+            json!([{"op": "replace", "path": "/metadata/managedFields/0/operation", "value": "Guess"}, {"op": "add", "path": "/data/x", "value": "y"}]),
+        )
+    });
+    let (api, hook) = (boot().await, hook.await);
+    api.create(configuration("Mutating", "c", vec![hook.webhook("a.example.com", json!({}))])).await;
+    let made = api.create(map("m")).await;
+    assert_eq!((made.list(&["metadata", "managedFields"])[0]["operation"].as_str(), made.str(&["data", "x"])), (Some("Update"), "y"));
+}
+
+#[actix::test]
+async fn nobody_changes_what_is_deleted() {
+    let hook = Endpoint::serve(|request| match request["operation"].as_str() {
+        Some("DELETE") => patched(label("hooked")),
+        _ => super::endpoint::allowed(),
+    });
+    let (api, hook) = (boot().await, hook.await);
+    api.create(configuration("Mutating", "c", vec![hook.webhook("a.example.com", json!({}))])).await;
+    api.create(map("m")).await;
+    let refused = api.delete("configmaps", "default", "m", Default::default()).await.expect_err("is refused");
+    let why =
+        "Internal error occurred: admission webhook \"a.example.com\" attempted to modify the object, which is not supported for this operation";
+    assert_eq!((refused.code, refused.message.as_str()), (500, why));
+}
+
+#[actix::test]
+async fn large_objects_are_changed_too_while_others_are_written() {
+    let (api, hook) = (boot().await, Endpoint::serve(|_| patched(label("hooked"))).await);
+    api.create(configuration("Mutating", "c", vec![hook.webhook("a.example.com", json!({}))])).await;
+    api.create(configuration("Validating", "c", vec![hook.webhook("b.example.com", json!({"failurePolicy": "Ignore"}))])).await;
+    let large = |name: &str| {
+        let mut large = map(name);
+        large["data"]["large"] = json!("x".repeat(900 << 10));
+        large
+    };
+    let names: Vec<String> = (0..8).map(|at| format!("m{at}")).collect();
+    let made = futures::future::join_all(names.iter().map(|name| api.create(large(name)))).await;
+    assert!(made.iter().all(|made| made.label("hooked") == Some("yes")));
+}

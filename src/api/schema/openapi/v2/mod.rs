@@ -51,7 +51,7 @@ fn add_definitions(registry: &Registry, definitions: &mut Map<String, Value>, sc
     const KINDS: &str = "x-kubernetes-group-version-kind";
     for (name, found) in object(schemas) {
         let Some(known) = definitions.get_mut(&name) else {
-            let found = if custom::is_custom(registry, &found) { custom::without_junctors(found) } else { found };
+            let found = if custom::is_custom(registry, &found) { custom::for_v2(found) } else { found };
             definitions.insert(name, schema(found));
             continue;
         };
