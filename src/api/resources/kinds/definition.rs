@@ -7,7 +7,7 @@ use crate::{
     meta::{Clock, Object, time::format_time},
     resources::{
         Column, Strategy, WriteContext,
-        tree::{at, child, descend, fill, flag, is_empty, text},
+        tree::{child, descend, fill, flag, text},
         validation::definition,
     },
     status::FieldError,

@@ -4,5 +4,6 @@ mod bodies;
 mod conflicts;
 mod documents;
 mod door;
+mod expressions;
 mod pods;
 mod services;
