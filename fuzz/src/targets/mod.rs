@@ -2,6 +2,7 @@
 
 mod credentials;
 mod documents;
+mod expressions;
 mod network;
 mod patches;
 mod requests;
@@ -27,13 +28,14 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All of them.
-pub static TARGETS: [Target; 26] = [
+pub static TARGETS: [Target; 27] = [
     target("apply", patches::apply),
     target("backup", streams::backup),
     target("cron", texts::cron),
     target("csr", credentials::csr),
     target("delete_options", documents::delete_options),
     target("dns", network::dns),
+    target("expressions", expressions::expressions),
     target("field_selector", texts::field_selector),
     target("iptables_save", network::iptables_save),
     target("json", documents::json),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    check, cost,
+    check::{self, literals::INSTANTIATION},
+    cost,
     cost::Estimate,
     evaluate::{self, Fault, Meter},
     syntax::{self, ast::Node},
@@ -49,6 +50,8 @@ pub enum Failure {
     Compilation(String),
     /// It is of another type than is wanted.
     WrongType,
+    /// It is right, but no program can be made of it.
+    Instantiation(String),
 }
 
 /// A compiled expression.
@@ -67,7 +70,10 @@ impl Program {
     /// What is wrong with it.
     pub fn compile(text: &str, wanted: &Type, environment: &Environment) -> Result<Self, Failure> {
         let mut root = syntax::parse(text).map_err(|issue| Failure::Compilation(issue.shown(text)))?;
-        let checked = check::check(&mut root, environment).map_err(|issues| Failure::Compilation(syntax::shown(&issues, text)))?;
+        let checked = check::check(&mut root, environment).map_err(|issues| match &issues[..] {
+            [issue, ..] if issue.message.starts_with(INSTANTIATION) => Failure::Instantiation(issue.message.clone()),
+            issues => Failure::Compilation(syntax::shown(issues, text)),
+        })?;
         if root.ty != *wanted {
             return Err(Failure::WrongType);
         }

@@ -17,7 +17,10 @@ impl Checker<'_> {
     }
 
     fn resolve(&mut self, at: usize, call: &mut Call) -> Type {
+        let outside = self.may_mix;
+        self.may_mix |= &*call.function == "format";
         let mut types: Vec<Type> = call.args.iter_mut().map(|arg| self.node(arg)).collect();
+        self.may_mix = outside;
         if let Some(target) = &mut call.target {
             // `sets.contains` is a function's name as a whole.
             let whole = target.qualified_name().map(|prefix| format!("{prefix}.{}", call.function));

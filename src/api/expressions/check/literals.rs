@@ -11,6 +11,9 @@ use crate::expressions::{
     },
 };
 
+/// What upstream finds out only when it makes a program of what was compiled.
+pub const INSTANTIATION: &str = "program instantiation failed: ";
+
 /// Checks such texts in a tree, and below it.
 pub(super) fn check(node: &mut Node, issues: &mut Vec<Issue>) {
     if let Kind::Call(call) = &mut node.kind {
@@ -32,7 +35,8 @@ fn one(call: &mut Call, issues: &mut Vec<Issue>) {
             let Some((at, Kind::Literal(Literal::String(text)))) = call.args.get(position).map(|arg| (arg.at, &arg.kind)) else { return };
             match patterns::compile(text) {
                 Ok(pattern) => call.pattern = Some(Arc::new(pattern)),
-                Err(_) => invalid(at, &call.function),
+                Err(_) if &*call.function == "matches" => invalid(at, &call.function),
+                Err(why) => issues.push(Issue::new(at, format!("{INSTANTIATION}{why}"))),
             }
         }
         _ => {}

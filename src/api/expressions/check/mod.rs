@@ -2,7 +2,7 @@
 
 mod calls;
 mod folds;
-mod literals;
+pub mod literals;
 
 use super::{
     Environment, Variable,
@@ -29,8 +29,14 @@ pub struct Checked {
 /// Everything that is wrong, in the order of the text.
 pub fn check(node: &mut Node, environment: &Environment) -> Result<Checked, Vec<Issue>> {
     let used = vec![false; environment.variables.len()];
-    let mut checker =
-        Checker { variables: &environment.variables, locals: Vec::new(), substitution: Substitution::default(), issues: Vec::new(), used };
+    let mut checker = Checker {
+        variables: &environment.variables,
+        locals: Vec::new(),
+        substitution: Substitution::default(),
+        issues: Vec::new(),
+        used,
+        may_mix: false,
+    };
     checker.node(node);
     if checker.issues.is_empty() {
         literals::check(node, &mut checker.issues);
@@ -51,6 +57,8 @@ pub(super) struct Checker<'a> {
     substitution: Substitution,
     issues: Vec<Issue>,
     used: Vec<bool>,
+    /// Lists and maps may be of several types, as where a text is formatted.
+    may_mix: bool,
 }
 
 impl Checker<'_> {
@@ -212,6 +220,9 @@ impl Checker<'_> {
         let Some(before) = before else { return found };
         if self.substitution.assignable(&before, &found) {
             return more_general(&before, &found);
+        }
+        if self.may_mix {
+            return Type::Dyn;
         }
         self.mismatch(at, &before, &found);
         Type::Error

@@ -35,19 +35,21 @@ impl<'a> Evaluation<'a, '_> {
     }
 
     pub(super) fn optional_select(&mut self, operand: &'a Node, field: &str) -> Evaluated<'a> {
-        let value = self.operand(operand)?;
-        self.meter.charge(1)?;
-        match value {
-            Val::Optional(inner) => optional_field(inner.as_deref(), field),
-            other => optional_field(Some(&other), field),
-        }
+        let found = match self.operand(operand)? {
+            Val::Optional(inner) => optional_field(inner.as_deref(), field)?,
+            other => optional_field(Some(&other), field)?,
+        };
+        self.meter.charge(u64::from(matches!(found, Val::Optional(Some(_)))))?;
+        Ok(found)
     }
 
     pub(super) fn index(&mut self, args: &'a [Node], optional: bool) -> Evaluated<'a> {
         let [operand, index] = args else { return Err(no_overload()) };
         let value = self.operand(operand)?;
+        // A way into a variable that is an index costs as much as the step that it is.
+        let own = u64::from(!is_attribute(index));
         let index = self.node(index)?;
-        self.meter.charge(1)?;
+        self.meter.charge(own)?;
         match value {
             Val::Optional(None) => Ok(Val::Optional(None)),
             Val::Optional(Some(inner)) => found(entry(&inner, &index)),

@@ -39,9 +39,11 @@ impl<'a> Range<'a> {
 
 impl<'a> Evaluation<'a, '_> {
     pub(super) fn fold(&mut self, fold: &'a Fold) -> Evaluated<'a> {
+        let before = self.meter.spent();
         let range = self.node(&fold.range)?;
         if matches!(fold.kind, Macro::OptMap | Macro::OptFlatMap) {
-            return self.optional(fold, range);
+            let again = self.meter.spent() - before;
+            return self.optional(fold, range, again);
         }
         let range = match range {
             Val::List(list) => Range::List(list),
@@ -97,7 +99,8 @@ impl<'a> Evaluation<'a, '_> {
             self.meter.charge(own + 1)?;
             match self.with(fold, range, at, |this, _| this.holds(fold.condition.as_ref())) {
                 Ok(held) if held == decisive => {
-                    self.meter.charge(own + 1)?;
+                    // The loop would have gone on, had it not been for this one.
+                    self.meter.charge(1 + if at + 1 < range.len() { own } else { 0 })?;
                     return Ok(Val::Bool(decisive));
                 }
                 Ok(_) => {}
@@ -185,10 +188,12 @@ impl<'a> Evaluation<'a, '_> {
         Ok(Val::Map(Map::Made(Rc::new(made))))
     }
 
-    fn optional(&mut self, fold: &'a Fold, range: Val<'a>) -> Evaluated<'a> {
+    /// Upstream evaluates the value twice: to ask whether there is one, and to take it.
+    fn optional(&mut self, fold: &'a Fold, range: Val<'a>, again: u64) -> Evaluated<'a> {
         let Val::Optional(found) = range else { return Err(no_overload()) };
-        self.meter.charge(2)?;
+        self.meter.charge(1)?;
         let (Some(inner), Some(result)) = (found, &fold.result) else { return Ok(Val::Optional(None)) };
+        self.meter.charge(again + 1 + u64::from(fold.kind == Macro::OptMap))?;
         self.locals.push((*inner).clone());
         let result = self.node(result);
         self.locals.pop();

@@ -1,5 +1,7 @@
 //! What evaluation may cost.
 
+use regex::Regex;
+
 /// Why an evaluation has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -38,12 +40,14 @@ pub struct Meter {
     spent: u64,
     work: u64,
     memory: u64,
+    /// The pattern that was compiled last, with its text.
+    pub(in crate::expressions) pattern: Option<(Box<str>, Regex)>,
 }
 
 impl Meter {
     /// For evaluations that may cost `limit` each.
     pub fn new(limit: u64) -> Self {
-        Meter { limit, spent: 0, work: 0, memory: 0 }
+        Meter { limit, spent: 0, work: 0, memory: 0, pattern: None }
     }
 
     /// Begins another evaluation.
@@ -63,6 +67,11 @@ impl Meter {
     pub fn charge(&mut self, cost: u64) -> Result<(), Fault> {
         self.spent = self.spent.saturating_add(cost);
         if self.spent > self.limit { Err(Fault::Limit) } else { Ok(()) }
+    }
+
+    /// Takes back costs that `cel-go` does not count.
+    pub fn refund(&mut self, cost: u64) {
+        self.spent = self.spent.saturating_sub(cost);
     }
 
     /// Counts bytes that are looked at.

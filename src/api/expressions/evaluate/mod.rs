@@ -71,7 +71,11 @@ impl<'a> Evaluation<'a, '_> {
         let Some(callee) = call.callee else { return Err(no_overload()) };
         let mut args = Vec::with_capacity(call.args.len() + 1);
         for arg in call.target.iter().chain(&call.args) {
-            args.push(self.node(arg)?);
+            // A call of what failed costs something, too.
+            args.push(match self.node(arg) {
+                Ok(value) => value,
+                Err(fault) => return Err(self.meter.charge(1).err().unwrap_or(fault)),
+            });
         }
         self.meter.work(16 + args.iter().map(Val::bytes).sum::<usize>())?;
         let mut context = Context { meter: self.meter, pattern: call.pattern.as_deref() };
@@ -99,18 +103,20 @@ impl<'a> Evaluation<'a, '_> {
 
     fn conditional(&mut self, args: &'a [Node]) -> Evaluated<'a> {
         let [condition, yes, no] = args else { return Err(no_overload()) };
-        match self.node(condition)? {
-            Val::Bool(true) => self.node(yes),
-            Val::Bool(false) => self.node(no),
-            _ => Err(no_overload()),
-        }
+        let chosen = match self.node(condition)? {
+            Val::Bool(true) => yes,
+            Val::Bool(false) => no,
+            _ => return Err(no_overload()),
+        };
+        let value = self.node(chosen)?;
+        self.meter.refund(u64::from(is_attribute(chosen)));
+        Ok(value)
     }
 
     /// `or` and `orValue`: the argument only counts where there is no value.
     fn otherwise(&mut self, call: &'a Call) -> Evaluated<'a> {
         let (Some(target), [arg]) = (&call.target, &call.args[..]) else { return Err(no_overload()) };
         let Val::Optional(found) = self.node(target)? else { return Err(no_overload()) };
-        self.meter.charge(1)?;
         match found {
             Some(inner) if &*call.function == "orValue" => Ok((*inner).clone()),
             Some(inner) => Ok(Val::Optional(Some(inner))),

@@ -79,21 +79,35 @@ fn clause(out: &mut String, verb: char, precision: Option<usize>, value: &Val<'_
         ('d', Val::Uint(value)) => out.push_str(&value.to_string()),
         ('d', Val::Double(value)) if !value.is_finite() => out.push_str(&special(*value)),
         ('f' | 'e', Val::Double(value)) if !value.is_finite() => out.push_str(&special(*value)),
-        ('f', Val::Double(value)) => drop(write!(out, "{value:.digits$}")),
-        ('f', Val::Int(value)) => drop(write!(out, "{:.digits$}", *value as f64)),
-        ('f', Val::Uint(value)) => drop(write!(out, "{:.digits$}", *value as f64)),
+        ('f', Val::Double(value)) => {
+            let _ = write!(out, "{value:.digits$}");
+        }
+        ('f', Val::Int(value)) => {
+            let _ = write!(out, "{:.digits$}", *value as f64);
+        }
+        ('f', Val::Uint(value)) => {
+            let _ = write!(out, "{:.digits$}", *value as f64);
+        }
         ('e', Val::Double(value)) => out.push_str(&scientific(*value, digits)),
         ('e', Val::Int(value)) => out.push_str(&scientific(*value as f64, digits)),
         ('e', Val::Uint(value)) => out.push_str(&scientific(*value as f64, digits)),
         ('b', Val::Int(value)) => signed(out, *value, |value| format!("{value:b}")),
-        ('b', Val::Uint(value)) => drop(write!(out, "{value:b}")),
+        ('b', Val::Uint(value)) => {
+            let _ = write!(out, "{value:b}");
+        }
         ('b', Val::Bool(value)) => out.push(if *value { '1' } else { '0' }),
         ('o', Val::Int(value)) => signed(out, *value, |value| format!("{value:o}")),
-        ('o', Val::Uint(value)) => drop(write!(out, "{value:o}")),
+        ('o', Val::Uint(value)) => {
+            let _ = write!(out, "{value:o}");
+        }
         ('x', Val::Int(value)) => signed(out, *value, |value| format!("{value:x}")),
         ('X', Val::Int(value)) => signed(out, *value, |value| format!("{value:X}")),
-        ('x', Val::Uint(value)) => drop(write!(out, "{value:x}")),
-        ('X', Val::Uint(value)) => drop(write!(out, "{value:X}")),
+        ('x', Val::Uint(value)) => {
+            let _ = write!(out, "{value:x}");
+        }
+        ('X', Val::Uint(value)) => {
+            let _ = write!(out, "{value:X}");
+        }
         ('x' | 'X', Val::String(text)) => hex(out, text.as_bytes(), verb),
         ('x' | 'X', Val::Bytes(bytes)) => hex(out, bytes, verb),
         ('d' | 'f' | 'e' | 'b' | 'o' | 'x' | 'X', other) => {
@@ -150,7 +164,9 @@ fn shown(out: &mut String, value: &Val<'_>, context: &mut Context<'_>, depth: us
     context.meter.allocate(16 + value.bytes())?;
     match value {
         Val::String(text) if depth == 0 => out.push_str(text),
-        Val::String(text) => drop(write!(out, "\"{}\"", &**text)),
+        Val::String(text) => {
+            let _ = write!(out, "\"{}\"", &**text);
+        }
         Val::Bool(value) => out.push_str(&value.to_string()),
         Val::Int(value) => out.push_str(&value.to_string()),
         Val::Uint(value) => out.push_str(&value.to_string()),
@@ -179,7 +195,7 @@ fn shown(out: &mut String, value: &Val<'_>, context: &mut Context<'_>, depth: us
                 entries.push(text);
             }
             entries.sort();
-            drop(write!(out, "{{{}}}", entries.join(", ")));
+            let _ = write!(out, "{{{}}}", entries.join(", "));
         }
         other => {
             return Err(Fault::error(format!(

@@ -38,6 +38,7 @@ fn of_non_zero<'a>(args: &[Val<'a>], _context: &mut Context<'_>) -> Ran<'a> {
         Val::Int(value) | Val::Duration(value) => *value == 0,
         Val::Uint(value) => *value == 0,
         Val::Double(value) => *value == 0.0,
+        Val::Timestamp(time) => time.at.as_second() == -62_135_596_800 && time.at.subsec_nanosecond() == 0,
         Val::String(text) => text.is_empty(),
         Val::Bytes(bytes) => bytes.is_empty(),
         Val::List(list) => list.len() == 0,

@@ -10,7 +10,7 @@ use crate::{
         evaluate::Fault,
         values::{Val, no_overload},
     },
-    resources::custom::pattern,
+    resources::{custom::pattern, validation::definition::pattern as go},
 };
 
 pub(super) const FUNCTIONS: &[Row] = &[
@@ -22,15 +22,18 @@ pub(super) const FUNCTIONS: &[Row] = &[
     ),
 ];
 
-/// A pattern that is compiled while an expression is evaluated counts as so many bytes of work for each of its own.
-const COMPILING: usize = 4096;
+/// A pattern that is compiled while an expression is evaluated counts as so many bytes of work.
+const COMPILING: usize = 1 << 20;
 
 /// A compiled pattern, in Go's words.
 ///
 /// # Errors
 /// It is none, or too large.
 pub fn compile(text: &str) -> Result<Regex, String> {
-    pattern::compile(text).ok_or_else(|| format!("error parsing regexp: `{text}`"))
+    match go::fault(text) {
+        Some(fault) => Err(fault),
+        None => pattern::compile(text).ok_or_else(|| "error parsing regexp: expression too large".to_owned()),
+    }
 }
 
 /// The pattern of a call: the one that is written down there, or the one that was computed.
@@ -38,8 +41,15 @@ fn pattern_of<'c>(text: &str, context: &mut Context<'c>) -> Result<Cow<'c, Regex
     if let Some(pattern) = context.pattern {
         return Ok(Cow::Borrowed(pattern));
     }
-    context.meter.work(COMPILING * (1 + text.len()))?;
-    compile(text).map(Cow::Owned).map_err(Fault::error)
+    if let Some((known, pattern)) = &context.meter.pattern
+        && **known == *text
+    {
+        return Ok(Cow::Owned(pattern.clone()));
+    }
+    context.meter.work(COMPILING)?;
+    let pattern = compile(text).map_err(Fault::error)?;
+    context.meter.pattern = Some((text.into(), pattern.clone()));
+    Ok(Cow::Owned(pattern))
 }
 
 type Ran<'a> = Result<Val<'a>, Fault>;

@@ -46,11 +46,10 @@ pub fn parse(text: &str) -> Result<Url, String> {
     let (head, _) = text.split_once('#').unwrap_or((text, ""));
     let (head, _) = head.split_once('?').unwrap_or((head, ""));
     let rest = if parts.scheme.is_empty() { head } else { head.get(parts.scheme.len() + 1..).unwrap_or("") };
-    if !rest.starts_with('/') {
-        return Err(invalid());
-    }
     let path = match rest.strip_prefix("//").filter(|_| !parts.scheme.is_empty()) {
         Some(authority) => authority.find('/').map_or("", |at| &authority[at..]),
+        // What follows a scheme without a slash has no parts.
+        None if !rest.starts_with('/') => "",
         None => rest,
     };
     Ok(Url { text: text.to_owned(), scheme: parts.scheme.clone(), host: parts.host.to_owned(), path: escaped(path), query: parts.query.to_owned() })

@@ -39,6 +39,9 @@ pub struct Callee {
     pub overloads: u64,
 }
 
+/// Parts of the longest name of a type, `google.protobuf.Duration`.
+const MOST_PARTS: usize = 3;
+
 /// A node with its place in the text and its type.
 #[derive(Debug)]
 pub struct Node {
@@ -126,9 +129,10 @@ impl Node {
         Node { at, kind, ty: Type::Dyn, depth }
     }
 
-    /// `a.b.c` as one name, where the node is nothing else.
+    /// `a.b.c` as one name, where the node is nothing else. Names of types and functions have no more than [`MOST_PARTS`].
     pub fn qualified_name(&self) -> Option<String> {
         match &self.kind {
+            _ if self.depth > MOST_PARTS => None,
             Kind::Name { name, .. } => Some(name.to_string()),
             Kind::Select { operand, field, test: false } => Some(format!("{}.{field}", operand.qualified_name()?)),
             _ => None,

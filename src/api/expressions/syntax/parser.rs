@@ -7,8 +7,10 @@ use super::{
     macros,
 };
 
-/// How many nodes may stand within each other, and how often the grammar may be entered anew (`cel-go` has the same figure).
+/// How many nodes may stand within each other (`cel-go` has the same figure).
 pub const DEEPEST: usize = 250;
+/// How many brackets may stand within each other. Each takes more of the stack than a node.
+const MOST_ENTERED: usize = 100;
 /// How many nodes an expression may have.
 const MOST_NODES: usize = 50_000;
 
@@ -109,7 +111,8 @@ impl Parser<'_> {
     fn mismatched(&self, wanted: &str) -> Issue {
         let end = self.tokens.get(self.next + 1).map_or(self.text.len(), |token| token.at);
         let shown = self.peek().shown(self.text, self.at(), end);
-        let what = if wanted == "<EOF>" { "extraneous" } else { "mismatched" };
+        let is_last = self.tokens.get(self.next + 1).is_some_and(|token| token.kind == TokenKind::End);
+        let what = if wanted == "<EOF>" && is_last { "extraneous" } else { "mismatched" };
         Issue::new(self.at(), format!("Syntax error: {what} input '{shown}' expecting {wanted}"))
     }
 
@@ -132,8 +135,8 @@ impl Parser<'_> {
 
     fn expression(&mut self) -> Parsed<Node> {
         self.entered += 1;
-        if self.entered > DEEPEST {
-            return Err(Issue::new(self.at(), format!("expression recursion limit exceeded: {DEEPEST}")));
+        if self.entered > MOST_ENTERED {
+            return Err(Issue::new(self.at(), format!("expression recursion limit exceeded: {MOST_ENTERED}")));
         }
         let condition = self.binary(1)?;
         let node = if self.is("?") {

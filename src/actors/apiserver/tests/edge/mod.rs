@@ -4,5 +4,6 @@ mod bodies;
 mod conflicts;
 mod documents;
 pub mod door;
+mod expressions;
 mod pods;
 mod services;

@@ -80,6 +80,7 @@ fn rule(written: &Value, schema: &Value, declaration: &Arc<Declaration>) -> Rule
     let program = Program::compile(text(written, &["rule"]), &Type::Bool, &environment).map_err(|failure| match failure {
         Failure::Compilation(why) => format!("compilation failed: {why}"),
         Failure::WrongType => "cel expression must evaluate to a bool".to_owned(),
+        Failure::Instantiation(why) => why,
     });
     let (message, message_expression) = (text(written, &["message"]), text(written, &["messageExpression"]));
     let message_program = Some(message_expression).filter(|text| !text.is_empty());

@@ -12,6 +12,7 @@ use crate::expressions::{Declaration, Environment, Failure, Field, Identity, Obj
 pub fn compile(expression: &str) -> Result<Program, String> {
     Program::compile(expression.trim(), &Type::Bool, &ENVIRONMENT).map_err(|failure| match failure {
         Failure::Compilation(why) => format!("compilation failed: {why}"),
+        Failure::Instantiation(why) => format!("instantiation failed: {why}"),
         Failure::WrongType => "must evaluate to bool".to_owned(),
     })
 }

@@ -149,6 +149,7 @@ fn one(errors: &mut Vec<FieldError>, rule: &Field<'_>, declared: &Arc<Declaratio
                 match failure {
                     Failure::Compilation(why) => format!("compilation failed: {why}"),
                     Failure::WrongType => "cel expression must evaluate to a bool".to_owned(),
+                    Failure::Instantiation(why) => why,
                 },
             ));
             return;
@@ -169,6 +170,7 @@ fn one(errors: &mut Vec<FieldError>, rule: &Field<'_>, declared: &Arc<Declaratio
                 }
                 costs.add(&message, cost);
             }
+            Err(Failure::Instantiation(why)) => errors.push(shown.invalid(&message, why.replacen("program", "messageExpression", 1))),
             Err(Failure::Compilation(why)) => errors.push(shown.invalid(&message, format!("messageExpression compilation failed: {why}"))),
             Err(Failure::WrongType) => errors.push(shown.invalid(&message, "messageExpression must evaluate to a string".to_owned())),
         }

@@ -13,7 +13,7 @@ mod junctors;
 mod lists;
 mod names;
 pub mod paths;
-mod pattern;
+pub mod pattern;
 mod rules;
 mod schema;
 mod spec;

@@ -8,7 +8,7 @@ const CLASSES: [&str; 14] =
     ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
 
 /// What is wrong with a pattern, in the words of Go's parser.
-pub(super) fn fault(pattern: &str) -> Option<String> {
+pub fn fault(pattern: &str) -> Option<String> {
     let mut parser = Parser { whole: pattern, rest: pattern, frames: vec![Frame::default()] };
     parser.run().err().map(|(code, part)| format!("error parsing regexp: {code}: `{part}`"))
 }

@@ -428,3 +428,70 @@ fn schemas_with_long_paths_are_not_told_about_for_ever() {
     let said = of_schema(deep);
     assert!((10..200).contains(&said.len()), "{}", said.len());
 }
+
+/// What is said of one rule at a field.
+fn of_rule(field: Value, rule: Value) -> Vec<String> {
+    let mut field = field;
+    field["x-kubernetes-validations"] = json!([rule]);
+    of_field(field)
+}
+
+#[test]
+fn rules_must_compile() {
+    let object = || json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 10}}});
+    let of = |rule: Value| of_rule(object(), rule);
+    assert_eq!(of(json!({"rule": "self.a == 'x'"})), Vec::<String>::new());
+    let shown = |rule: &str, message: &str| {
+        format!(
+            "{{\"Rule\":{rule:?},\"Message\":\"\",\"MessageExpression\":{message:?},\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}"
+        )
+    };
+    let at = ".x-kubernetes-validations[0]";
+    let undefined = "compilation failed: ERROR: <input>:1:5: undefined field 'b'\n | self.b == 'x'\n | ....^";
+    assert_eq!(of(json!({"rule": "self.b == 'x'"})), [format!("{at}.rule: Invalid value: {}: {undefined}", shown("self.b == 'x'", ""))]);
+    let wrong = format!("{at}.rule: Invalid value: {}: cel expression must evaluate to a bool", shown("self.a", ""));
+    assert_eq!(of(json!({"rule": "self.a"})), [wrong]);
+    let message = format!("{at}.messageExpression: Invalid value: {}: messageExpression must evaluate to a string", shown("true", "1"));
+    assert_eq!(of(json!({"rule": "true", "messageExpression": "1"})), [message]);
+    let optional = format!("{at}.optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule");
+    assert_eq!(of(json!({"rule": "true", "optionalOldSelf": true})), [optional]);
+}
+
+#[test]
+fn old_values_are_asked_for_where_they_can_be_told() {
+    let of = |kind: &str| {
+        let entry = json!({"type": "object", "required": ["k"], "properties": {"k": {"type": "string", "maxLength": 9}},
+            "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
+        let mut list = json!({"type": "array", "maxItems": 5, "items": entry, "x-kubernetes-list-type": kind});
+        if kind == "map" {
+            list["x-kubernetes-list-map-keys"] = json!(["k"]);
+        }
+        of_field(list)
+    };
+    assert_eq!(of("map"), Vec::<String>::new());
+    let wanted = "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[f]";
+    assert_eq!(of("atomic"), [format!(".items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": {wanted}")]);
+}
+
+#[test]
+fn rules_may_cost_so_much_and_all_together() {
+    let advice = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    let list = json!({"type": "array", "items": {"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [
+        {"rule": "self.all(s, s == 'string constant')"}]}});
+    let each = of_field(list);
+    let wanted =
+        format!(".items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x {advice}");
+    assert_eq!(each[0], wanted);
+    assert!(
+        each[1].contains("contributed to estimated rule cost total") && each[2].contains("for entire OpenAPIv3 schema exceeds budget"),
+        "{each:?}"
+    );
+    // Each is cheap enough, all are not.
+    let one = json!({"rule": "self.all(x, self.all(y, x == y))"});
+    let many = json!({"type": "array", "maxItems": 1000, "items": {"type": "integer"}, "x-kubernetes-validations": vec![one; 30]});
+    let all = of_field(many);
+    assert!(
+        all.len() == 5 && all[4].starts_with(": Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"),
+        "{all:?}"
+    );
+}
