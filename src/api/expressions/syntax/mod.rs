@@ -3,6 +3,7 @@
 pub mod ast;
 mod lexer;
 mod macros;
+mod numbers;
 mod parser;
 mod unescape;
 

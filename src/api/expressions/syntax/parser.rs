@@ -5,6 +5,7 @@ use super::{
     ast::{Call, Entry, Kind, Literal, Node},
     lexer::{Token, TokenKind, tokens},
     macros,
+    numbers::{double, int, unsigned},
 };
 
 /// How many nodes may stand within each other (`cel-go` has the same figure).
@@ -384,18 +385,4 @@ fn deepest(kind: &Kind) -> usize {
         Kind::Map(entries) => entries.iter().map(|entry| entry.key.depth.max(entry.value.depth)).max().unwrap_or(0),
         Kind::Fold(fold) => fold.range.depth.max(depth(&fold.condition)).max(depth(&fold.result)),
     }
-}
-
-fn int(digits: &str, negative: bool) -> Option<i64> {
-    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
-    i64::from_str_radix(&format!("{}{digits}", if negative { "-" } else { "" }), radix).ok()
-}
-
-fn unsigned(digits: &str) -> Option<u64> {
-    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
-    u64::from_str_radix(digits, radix).ok()
-}
-
-fn double(digits: &str, at: usize) -> Parsed<f64> {
-    digits.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| Issue::new(at, "Syntax error: invalid double literal"))
 }

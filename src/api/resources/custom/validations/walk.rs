@@ -274,7 +274,7 @@ enum Spent {
 /// `self` and `oldSelf`.
 fn variables<'a>(rule: &Rule, declaration: &'a Arc<Declaration>, value: Held<'a>, old: Option<Held<'a>>) -> Result<[Option<Val<'a>>; 2], Fault> {
     let current = value.val(declaration)?;
-    let before = old.filter(|_| rule.uses_old).map(|old| old.val(declaration)).transpose()?;
+    let before = old.map(|old| old.val(declaration)).transpose()?;
     let before = match (before, rule.optional_old) {
         (Some(before), true) => Some(Val::some(before)),
         (None, true) => Some(Val::Optional(None)),
