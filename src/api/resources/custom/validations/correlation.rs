@@ -9,6 +9,8 @@ enum Pair<'a> {
     Values(&'a Value, &'a Value),
 }
 
+type Fields<'a> = &'a Map<String, Value>;
+
 impl<'a> Pair<'a> {
     fn is_same(self) -> bool {
         match self {
@@ -17,7 +19,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    fn fields(self) -> Option<(&'a Map<String, Value>, &'a Map<String, Value>)> {
+    fn fields(self) -> Option<(Fields<'a>, Fields<'a>)> {
         match self {
             Pair::Objects(new, old) => Some((new, old)),
             Pair::Values(new, old) => Some((new.as_object()?, old.as_object()?)),
