@@ -130,7 +130,8 @@ impl Core {
         let progress = cache.progress(&self.dispatched);
         let snapshot = cache.load();
         if snapshot.revision <= revision && revision <= progress {
-            return Ok(snapshot);
+            // Nothing has changed since; but it is as old as the rest of what the store forgets.
+            return if revision == progress || self.remembers(cache, revision).await? { Ok(snapshot) } else { Err(gone()) };
         }
         if revision > progress {
             self.wait_for(cache, revision, WAIT_FRESH).await?;
@@ -141,6 +142,17 @@ impl Core {
             Ok(range) => decode_range(&cache.resource, range.items.into_iter(), revision),
             Err(StoreError::Compacted { .. }) => Err(gone()),
             Err(StoreError::FutureRevision(_)) => Err(too_large(revision, progress)),
+            Err(error) => Err(store_status(error)),
+        }
+    }
+
+    /// Whether the store has not forgotten a revision.
+    async fn remembers(&self, cache: &ResourceCache, revision: Revision) -> Result<bool, Status> {
+        let start = keys::resource(&cache.resource.storage_prefix);
+        let request = RangeRequest { end: prefix_end(&start), start, limit: 1, at: Some(revision) };
+        match self.store.range(request).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Compacted { .. }) => Ok(false),
             Err(error) => Err(store_status(error)),
         }
     }

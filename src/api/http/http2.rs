@@ -3,7 +3,7 @@
 //! Requests become the same ones as those of HTTP/1.1 and go to the same application. A connection of nobody is let go after
 //! its first requests, as upstream does, so that nobody opens and resets streams for ever.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use actix_http::{
     HttpMessage, Payload, Request, Response,
@@ -157,7 +157,7 @@ fn incoming(request: http02::Request<RecvStream>, connection: &Arc<Connection>, 
     let (parts, mut body) = request.into_parts();
     let payload = stream_of(move |cx| {
         let chunk = std::task::ready!(body.poll_data(cx));
-        std::task::Poll::Ready(chunk.map(|chunk| {
+        Poll::Ready(chunk.map(|chunk| {
             let chunk = chunk?;
             body.flow_control().release_capacity(chunk.len())?;
             Ok(chunk)
@@ -189,7 +189,14 @@ async fn send<B: MessageBody>(response: Response<B>, mut reply: SendResponse<Byt
 async fn send_body<B: MessageBody>(body: B, stream: &mut h2::SendStream<Bytes>) -> Result<(), String> {
     let text = |error: h2::Error| error.to_string();
     let mut body = std::pin::pin!(body);
-    while let Some(chunk) = futures::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+    loop {
+        let next = futures::future::poll_fn(|cx| match stream.poll_reset(cx) {
+            // Nobody wants it any more, however long the body has nothing to say.
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => body.as_mut().poll_next(cx).map(Some),
+        });
+        let Some(next) = next.await else { return Ok(()) };
+        let Some(chunk) = next else { break };
         let mut chunk = chunk.map_err(|error| Into::<Box<dyn std::error::Error>>::into(error).to_string())?;
         while !chunk.is_empty() {
             stream.reserve_capacity(chunk.len().min(CHUNK));

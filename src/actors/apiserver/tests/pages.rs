@@ -87,6 +87,8 @@ async fn pages_that_are_asked_for_again_and_again_expire_all_the_same() {
     let page = |token: Option<Arc<str>>| ListOptions { limit: 1, continue_token: token.map(|token| token.to_string()), ..ListOptions::default() };
     let token: Arc<str> = api.list("configmaps", "default", page(None)).await.expect("lists").continue_token.expect("there is more").into();
     let newest = config_map(&api, "e").await;
+    // Of another resource, so that this one does not change any more while time goes on.
+    api.create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}})).await;
     for minute in 0..12 {
         clock.0.store(minute * 60, Ordering::Relaxed);
         // Upstream's store forgets within ten minutes.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Path;
+use super::{Path, path::Budget};
 use crate::{
     meta::{Clock, Object},
     resources::{Column, ColumnType, printing},
@@ -56,8 +56,9 @@ pub(super) fn columns(printed: &[Printed]) -> Vec<Column> {
 /// The cells of one row.
 pub(super) fn cells(printed: &[Printed], object: &Object, clock: &dyn Clock) -> Vec<Value> {
     let root = object.clone().into_value();
+    let mut budget = Budget::of_row();
     let cell = |printed: &Printed| {
-        let found = printed.path.as_ref().and_then(|path| path.first(&root)).unwrap_or(&Value::Null);
+        let found = printed.path.as_ref().and_then(|path| path.first_within(&root, &mut budget)).unwrap_or(&Value::Null);
         self::cell(printed.column.kind, found, clock)
     };
     std::iter::once(object.name().into()).chain(printed.iter().map(cell)).collect()

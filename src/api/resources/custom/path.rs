@@ -80,10 +80,11 @@ impl Path {
 
     /// The first value that the path leads to.
     pub fn first<'a>(&self, value: &'a Value) -> Option<&'a Value> {
-        self.first_within(value, &mut Budget(MOST_VISITED))
+        self.first_within(value, &mut Budget::default())
     }
 
-    fn first_within<'a>(&self, value: &'a Value, budget: &mut Budget) -> Option<&'a Value> {
+    /// The same for one of several paths that share a budget.
+    pub fn first_within<'a>(&self, value: &'a Value, budget: &mut Budget) -> Option<&'a Value> {
         let mut found = vec![value];
         for step in &self.0 {
             let mut next = Vec::new();
@@ -100,9 +101,21 @@ impl Path {
 }
 
 /// How many more values may be looked at.
-struct Budget(usize);
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget(MOST_VISITED)
+    }
+}
 
 impl Budget {
+    /// For all paths of one row of a table together.
+    pub fn of_row() -> Self {
+        Budget(8 * MOST_VISITED)
+    }
+
     fn take(&mut self) -> bool {
         let left = self.0.checked_sub(1);
         self.0 = left.unwrap_or(0);

@@ -48,13 +48,13 @@ async fn an_object_that_breaks_a_rule_is_refused() {
 #[actix::test]
 async fn a_transition_rule_holds_for_updates_only() {
     let mut door = with_cats(json!({"type": "object", "properties": {"num": {"type": "integer",
-        "x-kubernetes-validations": [{"rule": "self > oldSelf", "reason": "FieldValueForbidden", "messageExpression": "'was ' + string(oldSelf)"}]}}}))
+        "x-kubernetes-validations": [{"rule": "self > oldSelf", "reason": "FieldValueForbidden", "messageExpression": "oldSelf > 5 ? 'was large' : 'was small'"}]}}}))
     .await;
     let made = door.post(CATS, &cat(json!({"num": 10}))).await;
     assert_eq!(made.status, 201, "{:?}", made.body);
     let mut less = made.json();
     less["spec"]["num"] = 9.into();
-    let why = "Cat.example.com \"tom\" is invalid: spec.num: Forbidden: was 10";
+    let why = "Cat.example.com \"tom\" is invalid: spec.num: Forbidden: was large";
     let refused = door.put(&format!("{CATS}/tom"), &less).await;
     assert_eq!(refused.json()["details"]["causes"][0]["reason"], "FieldValueForbidden");
     assert_eq!(refused.refusal(), (422, why.to_owned()));
