@@ -27,7 +27,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All of them.
-pub static TARGETS: [Target; 26] = [
+pub static TARGETS: [Target; 27] = [
     target("apply", patches::apply),
     target("backup", streams::backup),
     target("cron", texts::cron),
@@ -51,6 +51,7 @@ pub static TARGETS: [Target; 26] = [
     target("stored", documents::stored),
     target("strategic_patch", patches::strategic_patch),
     target("validation", rules::validation),
+    target("webhook_answer", documents::webhook_answer),
     target("websocket", streams::websocket),
     target("x509", credentials::x509),
     target("yaml", documents::yaml),
