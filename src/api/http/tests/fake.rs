@@ -152,7 +152,7 @@ impl ApiService for FakeService {
         std::future::ready(Ok(stream::iter(initial).chain(live).boxed())).boxed()
     }
 
-    fn admit_connect(&self, _call: crate::service::ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+    fn admit_connect(&self, _call: troupe_api::service::ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
