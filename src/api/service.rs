@@ -101,6 +101,8 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// `fieldManager`; the edge fills in upstream's default (user agent up to the first `/`).
     pub field_manager: String,
+    /// The caller named no manager: it follows from who calls.
+    pub implied_manager: bool,
     pub field_validation: FieldValidation,
     /// Server-side apply: take fields that others own.
     pub force: bool,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 use troupe_api::{
+    admission::webhook_fuzzing,
     http::fuzzing::{self, InputFormat, Query},
     meta::{GroupVersionKind, Object, Revision},
     schema::{Format, Schema, Schemas},
@@ -85,4 +86,14 @@ pub fn stored(data: &[u8]) {
     let encoded = encode_for_store(&Object::new(root));
     let again = StoredObject::new(encoded, Revision(1)).expect("what we encode is an object");
     assert_eq!(again.key, object.key);
+}
+
+/// What is an answer in the newer form is one in the older, which is held to less; and no patch is longer than the body it came in.
+pub fn webhook_answer(data: &[u8]) {
+    for mutating in [true, false] {
+        let [newer, older] = budget::hold(data.len(), || webhook_fuzzing::patch_lengths(data, mutating));
+        assert!(newer.is_none() || newer == older);
+        assert!(older.is_none_or(|length| length <= data.len()));
+        assert!(mutating || older.is_none_or(|length| length == 0));
+    }
 }

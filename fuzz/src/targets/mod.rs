@@ -53,6 +53,7 @@ pub static TARGETS: [Target; 27] = [
     target("stored", documents::stored),
     target("strategic_patch", patches::strategic_patch),
     target("validation", rules::validation),
+    target("webhook_answer", documents::webhook_answer),
     target("websocket", streams::websocket),
     target("x509", credentials::x509),
     target("yaml", documents::yaml),

@@ -42,6 +42,8 @@ pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
 pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProtection};
 pub use tolerations::DefaultTolerationSeconds;
+#[doc(hidden)]
+pub use webhooks::fuzzing as webhook_fuzzing;
 pub use webhooks::{Webhooks, metrics as webhook_metrics};
 
 use crate::{
@@ -112,10 +114,11 @@ impl Request<'_> {
         self.target.subresource.is_empty() && *self.target.resource.group == *group && *self.target.resource.plural == *resource
     }
 
-    /// 403 about the object of this request.
+    /// 403 about the object of this request. Before a name is generated it is called by what that will begin with.
     pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
         let name = match &self.object {
             Some(object) if !object.name().is_empty() => object.name(),
+            Some(object) if self.target.name.is_empty() => object.str(&["metadata", "generateName"]),
             _ => &self.target.name,
         };
         Status::forbidden(&self.target.group_resource(), name, why)

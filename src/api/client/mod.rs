@@ -77,7 +77,7 @@ impl Client {
     }
 
     fn write_options(&self) -> WriteOptions {
-        WriteOptions { field_manager: self.manager.to_string(), ..WriteOptions::default() }
+        WriteOptions { field_manager: self.manager.to_string(), implied_manager: true, ..WriteOptions::default() }
     }
 }
 

@@ -34,7 +34,8 @@ pub fn write_options(query: &Query, kind: &str, patch_type: Option<PatchType>, u
         return Err(Status::invalid("meta.k8s.io", kind, "", errors));
     }
     let field_manager = if manager.is_empty() { manager_of(user_agent) } else { manager.to_owned() };
-    Ok(WriteOptions { dry_run, field_manager, field_validation, force: query.flag("force").unwrap_or(false) })
+    let implied_manager = manager.is_empty();
+    Ok(WriteOptions { dry_run, field_manager, implied_manager, field_validation, force: query.flag("force").unwrap_or(false) })
 }
 
 /// Whether the values of `dryRun` ask for one; anything but `All` is an error.

@@ -52,17 +52,14 @@ impl Core {
             return Err(Status::new(500, Reason::Unknown, "resourceVersion should not be set on objects to be created"));
         }
         let generate = object.name().is_empty().then(|| object.str(&["metadata", "generateName"]).to_owned()).filter(|base| !base.is_empty());
-        let Some(base) = generate else { return self.create_once(writer, object, warnings, ownership).await };
+        let Some(base) = generate else { return self.create_once(writer, object, None, warnings, ownership).await };
         for _ in 1..NAME_TRIES {
-            let mut named = object.clone();
-            named.set(&["metadata", "name"], names::generate(&base, &mut self.recorder.system().rng()));
-            match self.create_once(writer, named, warnings.clone(), ownership).await {
+            match self.create_once(writer, object.clone(), Some(&base), warnings.clone(), ownership).await {
                 Err(status) if status.is_already_exists() => {}
                 settled => return settled,
             }
         }
-        object.set(&["metadata", "name"], names::generate(&base, &mut self.recorder.system().rng()));
-        self.create_once(writer, object, warnings, ownership).await.map_err(|mut status| {
+        self.create_once(writer, object, Some(&base), warnings, ownership).await.map_err(|mut status| {
             if status.is_already_exists() {
                 status.message.push_str(", the server was not able to generate a unique name for the object");
             }
@@ -70,7 +67,15 @@ impl Core {
         })
     }
 
-    async fn create_once(&self, writer: &Writer, mut object: Object, mut warnings: Vec<String>, ownership: Ownership) -> Result<ApiReply, Status> {
+    /// Creates an object; with `base`, under a name that is made of it unless mutating admission gave it one.
+    async fn create_once(
+        &self,
+        writer: &Writer,
+        mut object: Object,
+        base: Option<&str>,
+        mut warnings: Vec<String>,
+        ownership: Ownership,
+    ) -> Result<ApiReply, Status> {
         let version = writer.target.served();
         if ownership == Ownership::Track {
             // The status that prepare_create makes is nobody's.
@@ -84,6 +89,12 @@ impl Core {
         let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
         self.admission.admit(&mut admission).await?;
         names::settle_namespace(&writer.target, &mut object)?;
+        if let (Some(base), "") = (base, object.name()) {
+            object.set(&["metadata", "name"], names::generate(base, &mut self.recorder.system().rng()));
+        }
+        if !writer.target.name.is_empty() {
+            names::check_update(&writer.target, &object)?;
+        }
         warnings.extend(metadata::dedup_owners(&mut object));
         metadata::fill_system_fields(&mut object, &*version.strategy, &*self.clock, &mut self.recorder.system().rng());
         version.strategy.prepare_create(&mut object, &writer.context(self));

@@ -45,6 +45,18 @@ const EXEMPT: [&str; 6] = [
     "MutatingAdmissionPolicyBinding",
 ];
 
+/// What the fuzzer asks.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::{response::read, review::ReviewVersion};
+
+    /// Reads an answer of a mutating or validating webhook to the question `u`, in the newer and in the older form: how long the
+    /// patch is that it has, if it is an answer.
+    pub fn patch_lengths(body: &[u8], mutating: bool) -> [Option<usize>; 2] {
+        [ReviewVersion::V1, ReviewVersion::V1Beta1].map(|version| read(body, version, "u", mutating).ok().map(|verdict| verdict.patch.len()))
+    }
+}
+
 /// All webhooks of a cluster, and the connections to them.
 pub struct Webhooks {
     mutating: Index,

@@ -118,7 +118,7 @@ fn of_kind(kind: &str, dry_run: bool) -> Value {
 
 fn write_options(kind: &str, options: &WriteOptions) -> Value {
     let mut written = of_kind(kind, options.dry_run);
-    if !options.field_manager.is_empty() {
+    if !options.implied_manager && !options.field_manager.is_empty() {
         written["fieldManager"] = options.field_manager.as_str().into();
     }
     match options.field_validation {

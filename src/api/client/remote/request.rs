@@ -264,7 +264,13 @@ mod tests {
 
     #[test]
     fn options_become_the_query() {
-        let options = WriteOptions { dry_run: true, field_manager: "a b".into(), field_validation: FieldValidation::Strict, force: true };
+        let options = WriteOptions {
+            dry_run: true,
+            field_manager: "a b".into(),
+            field_validation: FieldValidation::Strict,
+            force: true,
+            ..WriteOptions::default()
+        };
         let patch = Operation::Patch { patch_type: PatchType::Apply, body: Bytes::from("{}"), options };
         let request = Outgoing::of_call(&target("", "pods", "n", "p", ""), &patch).expect("encodes");
         assert_eq!(request.path, "/api/v1/namespaces/n/pods/p?fieldManager=a%20b&dryRun=All&fieldValidation=Strict&force=true");

@@ -155,3 +155,23 @@ async fn large_objects_are_changed_too_while_others_are_written() {
     let made = futures::future::join_all(names.iter().map(|name| api.create(large(name)))).await;
     assert!(made.iter().all(|made| made.label("hooked") == Some("yes")));
 }
+
+#[actix::test]
+async fn names_are_generated_behind_webhooks_which_may_give_one() {
+    let hook = Endpoint::serve(|request| match request["object"]["metadata"]["generateName"].as_str() {
+        Some("chosen-") if request["object"]["metadata"]["name"].is_null() => {
+            patched(json!([{"op": "add", "path": "/metadata/name", "value": "chosen"}]))
+        }
+        _ => super::endpoint::allowed(),
+    });
+    let (api, hook) = (boot().await, hook.await);
+    api.create(configuration("Mutating", "c", vec![hook.webhook("a.example.com", json!({}))])).await;
+    api.create(configuration("Validating", "c", vec![hook.webhook("b.example.com", json!({}))])).await;
+    let object = |base: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": base, "namespace": "default"}});
+    let made = api.create(object("x-")).await;
+    assert!(made.name().starts_with("x-") && made.name().len() == 7, "{}", made.name());
+    let asked = hook.asked();
+    assert_eq!((&asked[0]["name"], &asked[0]["object"]["metadata"]["name"]), (&Value::Null, &Value::Null));
+    assert_eq!(asked[1]["object"]["metadata"]["name"], made.name(), "who may only refuse sees it");
+    assert_eq!(api.create(object("chosen-")).await.name(), "chosen");
+}
