@@ -93,7 +93,7 @@ pub trait Strategy: Send + Sync + 'static {
         names::subdomain
     }
 
-    /// What is wrong with a new object beside its metadata; [`Resource::validate_create`] checks both.
+    /// What is wrong with a new object beside its metadata; `Resource::validate_create` checks both.
     fn validate_create(&self, _object: &Object) -> Vec<FieldError> {
         Vec::new()
     }

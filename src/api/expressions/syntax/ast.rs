@@ -129,7 +129,7 @@ impl Node {
         Node { at, kind, ty: Type::Dyn, depth }
     }
 
-    /// `a.b.c` as one name, where the node is nothing else. Names of types and functions have no more than [`MOST_PARTS`].
+    /// `a.b.c` as one name, where the node is nothing else. Names of types and functions have few parts.
     pub fn qualified_name(&self) -> Option<String> {
         match &self.kind {
             _ if self.depth > MOST_PARTS => None,

@@ -36,7 +36,7 @@ pub enum Type {
     Optional(Arc<Type>),
     /// The type of a type.
     Type(Arc<Type>),
-    /// A parameter of a signature (below [`signature::LETTERS`]) or one that is to be found out.
+    /// A parameter of a signature (of few letters) or one that is to be found out.
     Parameter(usize),
 }
 
