@@ -11,7 +11,7 @@ TROUPE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/tr
 # How our program is built; the tests build it along with theirs.
 BUILD ?= cargo build --profile $(PROFILE) --bin troupe
 
-.PHONY: up down test fuzz bench lint images build install deps test-deps
+.PHONY: up down test fuzz bench conformance lint images build install deps test-deps
 
 ## Start a cluster on this machine
 up: deps build images
@@ -50,6 +50,10 @@ fuzz: deps
 
 bench: deps
 	./tests/bench.sh
+
+## Upstream's conformance specs, run by its test binary (make conformance E2E_TEST=/path/e2e.test; see docs/conformance.md)
+conformance: test-deps build images
+	TROUPE=$(TROUPE) IMAGES=$(IMAGES) ./tests/conformance.sh
 
 lint:
 	cargo fmt --all --check
