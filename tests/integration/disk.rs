@@ -110,15 +110,15 @@ fn a_full_store_refuses_writes_and_does_all_else() {
 const MOUNTED: &str = r#"
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: words}
+metadata: {name: words, namespace: kube-system}
 data: {word: first}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: mounted}
+metadata: {name: mounted, namespace: kube-system}
 spec:
   terminationGracePeriodSeconds: 0
-  # Others would be evicted.
+  # Others would be evicted, and so would pods of other namespaces.
   priorityClassName: system-node-critical
   containers:
   - name: c
@@ -137,7 +137,7 @@ fn a_node_on_a_full_disk_says_so_and_recovers() {
     let logs = SmallDisk::at(cluster.path("logs"), 32);
     cluster.start_with(&["--eviction-pressure-transition-period", "5"]);
     crate::cluster::apply(&cluster, MOUNTED);
-    cluster.kubectl("wait --for=condition=Ready pod/mounted --timeout=60s");
+    cluster.kubectl("-n kube-system wait --for=condition=Ready pod/mounted --timeout=60s");
     assert_eq!(condition(&cluster, "DiskPressure"), "False");
     let pid = cluster.pid();
     disk.fill(0);
@@ -147,21 +147,22 @@ fn a_node_on_a_full_disk_says_so_and_recovers() {
     eventually("and is tainted", || taints().contains("node.kubernetes.io/disk-pressure"));
     sleeper(&cluster, "waiting");
     // A volume that cannot be written any more, and a pod that is sent here all the same.
-    cluster.kubectl_words(&["patch", "configmap", "words", "--type=merge", "-p", r#"{"data":{"word":"second"}}"#]);
+    cluster.kubectl_words(&["-n", "kube-system", "patch", "configmap", "words", "--type=merge", "-p", r#"{"data":{"word":"second"}}"#]);
     let forced = MOUNTED.replace("name: mounted", "name: forced").replace("spec:\n", "spec:\n  nodeName: it\n");
     crate::cluster::apply(&cluster, &forced.replace("word: first", "word: second"));
-    let events = || cluster.kubectl("get events --field-selector involvedObject.name=forced -o jsonpath={.items[*].message}");
+    let events = || cluster.kubectl("-n kube-system get events --field-selector involvedObject.name=forced -o jsonpath={.items[*].message}");
     eventually("it is told what stops the pod", || events().contains("No space left on device"));
     assert_eq!(cluster.kubectl("get pod waiting -o jsonpath={.spec.nodeName}"), "", "nobody is sent there");
-    assert_eq!(cluster.kubectl("exec mounted -- cat /words/word"), "first", "the old content stays whole");
+    assert_eq!(cluster.kubectl("-n kube-system exec mounted -- cat /words/word"), "first", "the old content stays whole");
     assert_eq!(condition(&cluster, "Ready"), "True");
     assert!(is_alive(&pid), "the daemon lives");
     disk.make_room();
     logs.make_room();
     eventually("the pressure goes", || condition(&cluster, "DiskPressure") == "False");
     eventually("and the taint", || !taints().contains("disk-pressure"));
-    cluster.kubectl("wait --for=condition=Ready pod/waiting pod/forced pod/mounted --timeout=60s");
-    eventually("the volume is brought up to date", || cluster.kubectl("exec mounted -- cat /words/word") == "second");
+    cluster.kubectl("wait --for=condition=Ready pod/waiting --timeout=60s");
+    cluster.kubectl("-n kube-system wait --for=condition=Ready pod/forced pod/mounted --timeout=60s");
+    eventually("the volume is brought up to date", || cluster.kubectl("-n kube-system exec mounted -- cat /words/word") == "second");
     assert_eq!(cluster.pid(), pid, "the same daemon all the time");
     let panics = cluster.actors().iter().map(|actor| actor["restarts"].as_u64().unwrap_or(0)).sum::<u64>();
     assert_eq!(panics, 0, "no actor failed");
