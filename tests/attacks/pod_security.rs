@@ -207,13 +207,12 @@ fn what_guards_nothing_is_not_stored_silently() {
     let admin = Caller::administrator(&stage);
     let room = stage.room("psa-unguarded");
     let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny"}, "spec": {"podSelector": {}}});
-    let hook = json!({"name": "deny.example.com", "clientConfig": {"url": "https://example.com"}, "sideEffects": "None",
-        "admissionReviewVersions": ["v1"], "failurePolicy": "Fail"});
-    let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "psa-deny"}, "webhooks": [hook]});
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+    let admission = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "psa-deny"},
+        "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}});
     let cases = [
         ("/apis/networking.k8s.io/v1/namespaces/psa-unguarded/networkpolicies", policy),
-        ("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", webhook),
+        ("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", admission),
     ];
     for (path, object) in cases {
         let made = admin.json("POST", &format!("{path}?dryRun=All"), &object);
