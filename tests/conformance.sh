@@ -50,7 +50,7 @@ ip -n "$name" route add default via 198.51.100.1
 # One folder: the daemon's own images and those of the specs.
 mkdir "$place/images"
 cp -l "$images"/*.tar "$place/images/" 2>/dev/null || cp "$images"/*.tar "$place/images/"
-if [ -n "${E2E_IMAGES:-}" ]; then cp "$E2E_IMAGES"/*.tar "$place/images/"; fi
+if [ -n "${E2E_IMAGES:-}" ]; then cp --remove-destination "$E2E_IMAGES"/*.tar "$place/images/"; fi
 inside "$troupe" up --detach --image-dir "$place/images" "${settings[@]}"
 
 suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --allowed-not-ready-nodes=0)
