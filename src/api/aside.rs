@@ -28,7 +28,6 @@ thread_local! {
 }
 
 static FREE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ROOM as usize)));
-static FREE_WITHIN_CALLS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ROOM as usize)));
 
 /// Runs `work`, which has to do with `length` bytes of documents: here if they are few, or this is a part of such work.
 pub async fn compute<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -105,28 +104,10 @@ pub async fn elsewhere<F: Future>(waiting: F) -> F::Output {
     output
 }
 
-/// Computes with what comes from elsewhere in the middle of a call, `length` bytes of it: here if they are few. The call may have
-/// a place already, so there is room apart: who has one must not wait for another.
-pub async fn compute_within_call<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-    if length <= SMALL || IS_ASIDE.get() {
-        return work();
-    }
-    let place = place_in(&FREE_WITHIN_CALLS, length).await;
-    let done = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        work()
-    });
-    outcome(done).await
-}
-
 async fn place(length: usize) -> Option<OwnedSemaphorePermit> {
-    place_in(&FREE, length).await
-}
-
-async fn place_in(free: &Arc<Semaphore>, length: usize) -> Option<OwnedSemaphorePermit> {
     let wanted = u32::try_from(length).unwrap_or(ROOM).min(ROOM);
     // Nobody closes it.
-    free.clone().acquire_many_owned(wanted).await.ok()
+    FREE.clone().acquire_many_owned(wanted).await.ok()
 }
 
 /// What came of work aside; its panic goes on in whoever waits, as if the work had been done there.

@@ -154,6 +154,11 @@ impl FieldError {
         FieldError { kind: FieldErrorKind::TooMany, field: field.into(), value: Some(count.to_string()), detail }
     }
 
+    /// The bytes of its parts, which is about how long it is when it is told.
+    pub fn length(&self) -> usize {
+        self.field.len() + self.detail.len() + self.value.as_ref().map_or(0, String::len)
+    }
+
     fn body(&self) -> String {
         let mut text = self.kind.words().1.to_owned();
         for part in [self.value.as_deref(), (!self.detail.is_empty()).then_some(self.detail.as_str())].into_iter().flatten() {

@@ -28,7 +28,7 @@ use super::{
     accept,
     authorize::authorize,
     body, connect,
-    connections::{Connection, Work},
+    connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
     monitor::{Monitor, Underway},
@@ -67,12 +67,6 @@ pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Da
         BodySize::Stream => response.map_body(|_, body| Lasting { body, _work: work }.boxed()),
         _ => response,
     }
-}
-
-/// The connection that a request came on: HTTP/1.1 keeps it with the connection, HTTP/2 with each request.
-fn connection_of(request: &HttpRequest) -> Option<Arc<Connection>> {
-    let kept = request.conn_data::<Arc<Connection>>().cloned();
-    kept.or_else(|| request.extensions().get::<Arc<Connection>>().cloned())
 }
 
 /// A stream whose connection is at work until it ends.

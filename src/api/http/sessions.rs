@@ -13,7 +13,7 @@ use actix_web::{
 };
 
 use super::{
-    connections::{Connection, open_files},
+    connections::{self, Connection, connection_of, open_files},
     limits::{Bodies, Held},
 };
 
@@ -33,7 +33,7 @@ pub fn account() -> Bodies {
 
 /// Counts a session until its reply has ended, which it does when its client is gone.
 pub fn count(request: &HttpRequest, held: Held, response: HttpResponse) -> HttpResponse {
-    let connection = request.conn_data::<Arc<Connection>>().cloned();
+    let connection = connection_of(request);
     response.map_body(|_, body| Session::new(body, connection, held).boxed())
 }
 
@@ -46,13 +46,7 @@ struct Session {
 
 impl Session {
     fn new(body: BoxBody, connection: Option<Arc<Connection>>, held: Held) -> Self {
-        let gone = async move {
-            match connection {
-                Some(connection) => connection.gone().await,
-                None => std::future::pending().await,
-            }
-        };
-        Session { body, gone: Box::pin(gone), _held: held }
+        Session { body, gone: Box::pin(connections::gone(connection)), _held: held }
     }
 }
 

@@ -31,7 +31,7 @@ impl Webhooks {
         let body = review(version, invocation, request, &uid).to_string().into_bytes();
         let answer = self.client.post(&hook.client, body, hook.timeout).await;
         let answer = answer.map_err(|why| Failure::calling(format!("failed to call webhook: {why}")))?;
-        let read = aside::compute_within_call(answer.len(), move || response::read(&answer, version, &uid, mutating)).await;
+        let read = aside::compute(answer.len(), move || response::read(&answer, version, &uid, mutating)).await;
         let verdict = read.map_err(|why| match why {
             Unusable::Malformed(why) => Failure::calling(format!("failed to call webhook: {why}")),
             Unusable::Invalid(why) => Failure::calling(format!("received invalid webhook response: {why}")),

@@ -62,7 +62,7 @@ pub async fn conditions(invocation: &Invocation, request: &Request<'_>) -> Resul
     let asked = review(ReviewVersion::V1, invocation, request, "")["request"].take();
     let dear = hook.conditions.iter().filter_map(|condition| condition.program.as_ref().ok()).any(|program| program.cost.most > CHEAP);
     let judged = hook.clone();
-    let outcome = aside::compute_within_call(if dear { aside::SMALL + 1 } else { 0 }, move || hold(&judged.conditions, &asked)).await;
+    let outcome = aside::compute(if dear { aside::SMALL + 1 } else { 0 }, move || hold(&judged.conditions, &asked)).await;
     match outcome {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignores_failure => Ok(false),

@@ -121,7 +121,7 @@ impl Webhooks {
         };
         let (shown, object, target) = (form::shown(invocation, request, object), object.clone(), request.target.clone());
         let invocation = invocation.clone();
-        let computed = aside::compute_within_call(patch.len(), move || {
+        let computed = aside::compute(patch.len(), move || {
             if !has_operations(&patch)? {
                 return Ok(None);
             }

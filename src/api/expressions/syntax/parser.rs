@@ -1,7 +1,7 @@
 //! From tokens to trees: one function for each level of the grammar that needs one, binary operators by their strength.
 
 use super::{
-    Issue,
+    Issue, RESERVED,
     ast::{Call, Entry, Kind, Literal, Node},
     lexer::{Token, TokenKind, tokens},
     macros,
@@ -14,26 +14,6 @@ pub const DEEPEST: usize = 250;
 const MOST_ENTERED: usize = 100;
 /// How many nodes an expression may have.
 const MOST_NODES: usize = 50_000;
-
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Reads an expression.
 ///

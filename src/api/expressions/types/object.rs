@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Declaration;
+use super::{super::syntax::is_reserved, Declaration};
 
 /// An object whose fields are known. Two are the same if their names are.
 #[derive(Debug)]
@@ -28,36 +28,12 @@ impl ObjectType {
     }
 }
 
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// The name of a field in expressions; `None` where it cannot be named.
 pub fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if is_reserved(name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());
@@ -95,7 +71,7 @@ pub fn unescape(escaped: &str) -> Option<String> {
             "dot" => ".",
             "dash" => "-",
             "slash" => "/",
-            word if RESERVED.contains(&word) && end + 4 == escaped.len() => word,
+            word if is_reserved(word) && end + 4 == escaped.len() => word,
             _ => return None,
         });
         rest = &inner[end + 2..];

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::{HttpMessage, HttpRequest};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -168,6 +169,20 @@ pub struct Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.connections.forget(&self.connection);
+    }
+}
+
+/// The connection that a request came on: HTTP/1.1 keeps it with the connection, HTTP/2 with each request.
+pub fn connection_of(request: &HttpRequest) -> Option<Arc<Connection>> {
+    let kept = request.conn_data::<Arc<Connection>>().cloned();
+    kept.or_else(|| request.extensions().get::<Arc<Connection>>().cloned())
+}
+
+/// When the client of a connection has left. Then it ends.
+pub async fn gone(connection: Option<Arc<Connection>>) {
+    match connection {
+        Some(connection) => connection.gone().await,
+        None => std::future::pending().await,
     }
 }
 

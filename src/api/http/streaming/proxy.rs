@@ -1,7 +1,5 @@
 //! Upgrades that are passed on as they are: SPDY, and WebSocket of older protocols.
 
-use std::sync::Arc;
-
 use actix_web::{
     HttpResponse,
     dev::Payload,
@@ -19,7 +17,7 @@ use super::upgrade::{KubeletStream, STREAM_PROTOCOL_NAME, StreamPlace, UpgradeEr
 use crate::{
     http::{
         connect::ConnectRequest,
-        connections::{Connection, PeerSocket},
+        connections::{self, PeerSocket, connection_of},
     },
     status::{Reason, Status},
 };
@@ -80,13 +78,7 @@ fn forwarded(headers: &HeaderMap) -> hyper::HeaderMap {
 
 /// When the client of a request has left. Then its connection ends.
 pub fn gone(request: &ConnectRequest) -> impl Future<Output = ()> + use<> {
-    let connection = request.request.conn_data::<Arc<Connection>>().cloned();
-    async move {
-        match connection {
-            Some(connection) => connection.gone().await,
-            None => std::future::pending().await,
-        }
-    }
+    connections::gone(connection_of(&request.request))
 }
 
 /// The client's bytes, until it closes.

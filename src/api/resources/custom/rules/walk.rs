@@ -64,8 +64,7 @@ impl Walk {
     }
 
     fn take_text(&mut self, errors: &[FieldError]) {
-        let said = |error: &FieldError| error.field.len() + error.detail.len() + error.value.as_ref().map_or(0, String::len);
-        self.text = self.text.saturating_sub(errors.iter().map(said).sum());
+        self.text = self.text.saturating_sub(errors.iter().map(FieldError::length).sum());
     }
 
     fn is_of_type(&self, rules: &Rules, value: &Value) -> bool {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::match_conditions;
 use crate::{
+    expressions::syntax::is_reserved,
     resources::{
         tree::text,
         validation::{Field, names},
@@ -12,30 +13,6 @@ use crate::{
 };
 
 const MOST_CONDITIONS: usize = 64;
-/// Names that the expression language keeps for itself.
-const RESERVED: [&str; 21] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "let",
-    "loop",
-    "namespace",
-    "null",
-    "package",
-    "return",
-    "true",
-    "var",
-    "void",
-    "while",
-];
 
 /// An expression with something in it.
 pub(super) fn expression(errors: &mut Vec<FieldError>, field: &Field<'_>, detail: &str) {
@@ -88,5 +65,5 @@ pub(super) fn variables(errors: &mut Vec<FieldError>, list: &Field<'_>) {
 
 fn is_identifier(name: &str) -> bool {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    is_word && !name.starts_with(|first: char| first.is_ascii_digit()) && !RESERVED.contains(&name)
+    is_word && !name.starts_with(|first: char| first.is_ascii_digit()) && !is_reserved(name)
 }

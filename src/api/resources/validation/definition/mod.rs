@@ -51,7 +51,7 @@ const MOST_TEXT: usize = 4 << 20;
 
 /// Whether so much was said that more of the kind is not worth its memory.
 fn is_enough(errors: &[FieldError]) -> bool {
-    errors.last().is_some_and(|last| errors.len() * (last.field.len() + last.detail.len() + last.value.as_ref().map_or(0, String::len)) > MOST_TEXT)
+    errors.last().is_some_and(|last| errors.len() * last.length() > MOST_TEXT)
 }
 
 /// Checks a new definition.
