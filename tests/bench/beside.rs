@@ -92,7 +92,12 @@ pub fn measure() {
                 }
             }
             report(&format!("{name}: rate / the other program's"), median(rates), "", Budget::AtLeast(0.95));
-            report(&format!("{name}: processor time a request / the other program's"), costs[0][0] / costs[0][1] / (costs[1][0] / costs[1][1]), "", Budget::AtMost(1.05));
+            report(
+                &format!("{name}: processor time a request / the other program's"),
+                costs[0][0] / costs[0][1] / (costs[1][0] / costs[1][1]),
+                "",
+                Budget::AtMost(1.05),
+            );
         }
     });
 }
