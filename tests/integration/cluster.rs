@@ -189,8 +189,13 @@ impl Cluster {
 
     /// Moves this thread, and threads it starts from now on, into the cluster's network namespace.
     pub fn enter(&self) {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace exists");
+        let namespace = File::open(self.network_namespace()).expect("the namespace exists");
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+    }
+
+    /// The file that is the cluster's network namespace.
+    pub fn network_namespace(&self) -> String {
+        format!("/run/netns/{}", self.namespace)
     }
 
     /// A path in the cluster's directory.
@@ -291,7 +296,7 @@ impl Cluster {
     /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program);
+        command.arg(format!("--net={}", self.network_namespace())).arg(program);
         command
     }
 
@@ -331,7 +336,7 @@ impl Cluster {
 
     /// Runs a function on a thread in the cluster's network namespace.
     pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
-        let namespace = format!("/run/netns/{}", self.namespace);
+        let namespace = self.network_namespace();
         // A thread of its own enters the namespace, so that this one stays outside.
         std::thread::spawn(move || {
             let namespace = File::open(namespace).expect("the namespace exists");
@@ -342,7 +347,7 @@ impl Cluster {
 
     /// Runs kubectl from another thread; says whether it succeeded.
     pub fn caller(&self) -> impl Fn(&str) -> bool + Send + 'static {
-        let (namespace, kubeconfig) = (format!("--net=/run/netns/{}", self.namespace), self.kubeconfig());
+        let (namespace, kubeconfig) = (format!("--net={}", self.network_namespace()), self.kubeconfig());
         move |words| {
             let mut command = Command::new("nsenter");
             command.arg(&namespace).arg("kubectl").env("KUBECONFIG", &kubeconfig).args(words.split_whitespace());
