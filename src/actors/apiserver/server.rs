@@ -15,6 +15,7 @@ use troupe_api::{
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
+    memory::MemoryGauge,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Registry, SchemaSource},
     service::{
@@ -152,6 +153,11 @@ impl ApiServer {
     /// What says who may do what; `None` where everybody may do everything.
     pub fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
         self.core.authorizer.clone()
+    }
+
+    /// Says whether the process is short of memory.
+    pub fn memory(&self) -> Arc<dyn MemoryGauge> {
+        self.core.memory.clone()
     }
 
     /// Synchronous reads of the watch caches.
