@@ -11,14 +11,14 @@ use std::sync::{
 
 use troupe_api::{
     auth::{chain::MASTERS, node::NODES},
+    memory::MemoryGauge,
     meta::Object,
     resources::Feature,
     status::Status,
     stored::{StoredObject, encode_for_store},
 };
 
-use super::Writer;
-use crate::apiserver::{bootstrap::SERVER, core::Core};
+use crate::apiserver::writer::{SERVER, Writer};
 
 /// An object may grow by this many bytes at a time all the same.
 const SMALL: usize = 16 << 10;
@@ -42,7 +42,7 @@ fn is_own(writer: &Writer) -> bool {
 
 /// How much all objects grew since memory became short.
 #[derive(Debug, Default)]
-pub struct Growth(AtomicUsize);
+struct Growth(AtomicUsize);
 
 impl Growth {
     /// Whether there is room for so much more.
@@ -56,14 +56,25 @@ impl Growth {
     }
 }
 
-impl Core {
+/// The room that memory has for objects.
+pub struct Room {
+    memory: Arc<dyn MemoryGauge>,
+    /// How much objects grew while there was none.
+    growth: Growth,
+}
+
+impl Room {
+    pub fn new(memory: Arc<dyn MemoryGauge>) -> Self {
+        Room { memory, growth: Growth::default() }
+    }
+
     /// 429 for a new object while memory is short.
-    pub(super) fn check_room_to_create(&self, writer: &Writer) -> Result<(), Status> {
+    pub fn check_create(&self, writer: &Writer) -> Result<(), Status> {
         if !self.memory.is_short() || is_vital(writer) { Ok(()) } else { Err(short()) }
     }
 
     /// 429 for an object that would grow much while memory is short.
-    pub(super) fn check_room_to_grow(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<(), Status> {
+    pub fn check_growth(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<(), Status> {
         if !self.memory.is_short() {
             self.growth.begin_anew();
             return Ok(());
