@@ -15,14 +15,14 @@ use std::{
 use parking_lot::Mutex;
 use troupe_api::{
     auth::{chain::MASTERS, node::NODES},
+    memory::MemoryGauge,
     meta::Object,
     resources::Feature,
     status::Status,
     stored::{StoredObject, encode_for_store},
 };
 
-use super::Writer;
-use crate::apiserver::{bootstrap::SERVER, core::Core};
+use crate::apiserver::writer::{SERVER, Writer};
 
 /// An object may grow by this many bytes at a time all the same.
 const SMALL: usize = 16 << 10;
@@ -50,7 +50,7 @@ fn is_own(writer: &Writer) -> bool {
 
 /// How much all objects grew, and how much of large ones was overwritten, since memory became short.
 #[derive(Debug, Default)]
-pub struct Growth {
+struct Growth {
     grown: AtomicUsize,
     overwritten: Mutex<Option<Overwritten>>,
 }
@@ -86,14 +86,30 @@ impl Growth {
     }
 }
 
-impl Core {
+/// The room that memory has for objects.
+pub struct Room {
+    memory: Arc<dyn MemoryGauge>,
+    /// How much objects grew while there was none.
+    growth: Growth,
+}
+
+impl Room {
+    pub fn new(memory: Arc<dyn MemoryGauge>) -> Self {
+        Room { memory, growth: Growth::default() }
+    }
+
+    /// Says whether there is any.
+    pub fn memory(&self) -> &Arc<dyn MemoryGauge> {
+        &self.memory
+    }
+
     /// 429 for a new object while memory is short.
-    pub(super) fn check_room_to_create(&self, writer: &Writer) -> Result<(), Status> {
+    pub fn check_create(&self, writer: &Writer) -> Result<(), Status> {
         if !self.memory.is_short() || is_vital(writer) { Ok(()) } else { Err(short()) }
     }
 
     /// 429 for an object that would grow much while memory is short.
-    pub(super) fn check_room_to_grow(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<(), Status> {
+    pub fn check_growth(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<(), Status> {
         if !self.memory.is_short() {
             self.growth.begin_anew();
             return Ok(());
