@@ -17,6 +17,7 @@ use troupe_api::{
             resolve::Resolver,
         },
     },
+    conversion::Converter,
     memory::MemoryGauge,
     meta::{Clock, FieldSelector, GroupResource, Object, ObjectKey, Revision},
     resources::{Registry, Resource},
@@ -53,6 +54,8 @@ pub struct Core {
     /// What roles grant, for the check that nobody grants more than they hold.
     pub resolver: Resolver,
     pub admission: Pipeline,
+    /// What turns objects of custom resources into other versions.
+    pub converter: Arc<Converter>,
     pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
     /// Whether there is room for more objects.
     pub memory: Arc<dyn MemoryGauge>,
@@ -192,6 +195,10 @@ impl Reads for Core {
 
     fn authorizer(&self) -> Option<&dyn Authorizer> {
         self.authorizer.as_deref()
+    }
+
+    async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status> {
+        self.converter.tree(resource, version, object.clone()).await
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

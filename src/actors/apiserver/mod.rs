@@ -38,6 +38,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod versions;
 mod write;
 
 pub use self::core::store_status;

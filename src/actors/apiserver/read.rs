@@ -15,7 +15,7 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Delivery, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
     component_status,
     continue_token::{ContinueToken, expired, expired_exact},
     core::{Core, store_status},
@@ -62,7 +62,7 @@ impl Core {
         if component_status::answers(&target.resource) {
             return self.component_status(&target.name).await;
         }
-        let object = self.get_stored(target, wanted).await?;
+        let object = self.shown(target, self.get_stored(target, wanted).await?).await?;
         if &*target.subresource == "scale" {
             return Ok(super::subresources::scale::get(target, &object));
         }
@@ -86,8 +86,12 @@ impl Core {
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
+        if selection.asks_webhook() {
+            return self.list_converted(target, &cache, Arc::new(selection), source, limit).await;
+        }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        let reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        let mut reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        reply.items = self.converter.all(&target.resource, &target.version, reply.items).await?;
         Ok(ApiReply::ok(ReplyBody::List(reply)))
     }
 
@@ -181,19 +185,22 @@ impl Core {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                return self.watch_store(&route.cache, selection, after, oldest).await;
+                let deliveries = self.watch_store(&route.cache, selection.clone(), after, oldest).await?;
+                return Ok(self.watched(target, selection, deliveries));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
-            .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
+            .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
             Backlog::Objects(snapshot) => {
                 let work = scan_cost(&snapshot, &selection, None);
+                let selection = selection.clone();
                 aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
             }
         };
-        Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+        let deliveries = backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed();
+        Ok(self.watched(target, selection, deliveries))
     }
 }
 
@@ -220,10 +227,10 @@ fn exact_revision(options: &ListOptions) -> Option<Revision> {
 }
 
 /// Where the items of a list come from.
-struct Source {
-    snapshot: Arc<Snapshot>,
-    revision: Revision,
-    after: Option<ObjectKey>,
+pub(super) struct Source {
+    pub snapshot: Arc<Snapshot>,
+    pub revision: Revision,
+    pub after: Option<ObjectKey>,
 }
 
 pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
@@ -233,6 +240,7 @@ pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelecto
         name: target.name.clone(),
         labels: labels.into(),
         fields: fields.into(),
+        shows: target.resource.versions().map(|versions| versions.api_version(&target.version).into()),
     }
 }
 
@@ -263,16 +271,26 @@ fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usi
     }
     let items: Vec<_> = matching.by_ref().take(limit).collect();
     let more = matching.next().is_some();
-    let last = items.last().filter(|_| more).map(|object| object.key.clone());
-    let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
     // As upstream: with selectors the number of remaining items is not told.
-    let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
-    // For pages to come, from the first one on: a list ends in time, as the store forgets its revision.
+    let remaining = (more && selection.is_everything()).then(|| 1 + matching.count() as u64);
+    let continue_token = more.then(|| next_page(cache, &items, (revision, &snapshot), is_first, now)).flatten();
+    ListReply { items, revision, continue_token, remaining }
+}
+
+/// The token of the page behind `items`. The snapshot is kept for pages to come, from the first one on: a list ends in time, as the store
+/// forgets its revision.
+pub(super) fn next_page(
+    cache: &ResourceCache,
+    items: &[Arc<StoredObject>],
+    (revision, snapshot): (Revision, &Arc<Snapshot>),
+    is_first: bool,
+    now: std::time::Instant,
+) -> Option<String> {
+    let last = items.last()?.key.clone();
     if is_first {
         cache.pin(revision, snapshot.clone(), now);
     }
-    let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
-    ListReply { items, revision, continue_token, remaining }
+    Some(ContinueToken { revision: Some(revision), last }.encode())
 }
 
 fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
@@ -285,9 +303,16 @@ fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::sto
     Ok(Arc::new(snapshot))
 }
 
-fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<WatchItem>> {
-    let added = |object: &Arc<StoredObject>| WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Default::default() };
-    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter(|object| selection.matches(object)).map(added).collect();
+fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
+    let added = |object: &Arc<StoredObject>| {
+        let change = || Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+        if selection.shows.is_some() {
+            return selection.deliver(&change());
+        }
+        let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+        selection.matches(object).then(|| Delivery::Item(item()))
+    };
+    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter_map(added).collect();
     stream::iter(items)
 }
 

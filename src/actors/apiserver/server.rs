@@ -10,10 +10,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use troupe_api::{
     admission::Webhooks,
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
+    conversion::Converter,
     http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Registry, SchemaSource},
@@ -23,6 +25,7 @@ use troupe_api::{
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
+    webhook_client::Client,
 };
 
 use super::{
@@ -79,6 +82,7 @@ impl ApiServer {
         if let Some(definitions) = table.cache() {
             table.follow(&definitions.load()).await;
         }
+        let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
         let core = Arc::new(Core {
             recorder: HopRecorder::new(options.system.clone()),
             store,
@@ -86,7 +90,8 @@ impl ApiServer {
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
             resolver: Resolver::new(listers.clone()),
-            admission: options.admission.with_webhooks(Webhooks::new(listers.clone(), options.webhooks_on_loopback)),
+            admission: options.admission.with_webhooks(Webhooks::new(webhook_client.clone())),
+            converter: Converter::new(webhook_client),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             memory: options.memory,
             growth: Default::default(),

@@ -1,7 +1,7 @@
 //! Admission: ordered plugins that change or refuse a write between decoding and commit.
 //!
 //! The API server runs the whole pipeline again when a write is retried after a conflict, so plugins must not
-//! remember what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
+//! remember what they did. Plugins see the object in its storage version, one of a custom resource in that of the request, and read other objects through [`Reads`].
 
 mod certificates;
 mod claim_access;
@@ -50,7 +50,7 @@ use crate::{
     auth::Authorizer,
     meta::{Clock, GroupResource, Object, ObjectKey},
     notices::Notices,
-    resources::Registry,
+    resources::{Registry, Resource},
     service::{DeleteOptions, Listers, Target, UserInfo, WriteOptions},
     status::Status,
     stored::StoredObject,
@@ -87,7 +87,13 @@ pub trait Reads: Send + Sync {
     /// Who may do what; without one, everybody may everything.
     fn authorizer(&self) -> Option<&dyn Authorizer>;
 
-    /// One object as of now: for what the cache lacks.
+    /// An object of a custom resource in `version`; those of built-in kinds stay as they are.
+    ///
+    /// # Errors
+    /// 500 where it cannot be converted.
+    async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status>;
+
+    /// One object as of now: for what the cache lacks. It is in the version in which it lies in the store.
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status>;
 }
 

@@ -59,7 +59,7 @@ pub fn stored(resource: &Resource, kv: KeyValue) -> Result<Arc<StoredObject>, St
 }
 
 impl Core {
-    /// Writes `object` where nothing stands.
+    /// Writes `object`, which is in its stored form, where nothing stands.
     pub async fn commit_create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
         let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
@@ -70,7 +70,7 @@ impl Core {
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
-    /// Replaces the version at `expected` with `object`.
+    /// Replaces the version at `expected` with `object`, which is in its stored form.
     pub async fn commit_update(
         &self,
         resource: &Resource,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use troupe_api::{
     admission::Operation,
     aside,
-    meta::Object,
+    meta::{Cause, Object},
+    resources::Resource,
     service::{ApiReply, Body, ReplyBody},
     status::{Reason, Status},
+    stored::StoredObject,
 };
 
 use super::{Writer, commit::CommitError, metadata, names};
@@ -81,7 +83,7 @@ impl Core {
             // The status that prepare_create makes is nobody's.
             let mut owned = object.clone();
             owned.remove(&["status"]);
-            objects::track(writer, None, &mut owned, self.clock.now())?;
+            self.track(writer, None, &mut owned).await?;
             if let Some(managed) = owned.remove(&["metadata", "managedFields"]) {
                 object.set(&["metadata", "managedFields"], managed);
             }
@@ -111,7 +113,7 @@ impl Core {
             Err(CommitError::Lost(_)) => return Err(self.occupied(writer, &object).await),
             Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
         };
-        Ok(ApiReply { warnings, ..ApiReply::created(body) })
+        self.shown_reply(&writer.target, ApiReply { warnings, ..ApiReply::created(body) }).await
     }
 
     /// The 409 of a create where something stands: it tells whether that is about to go.
@@ -129,7 +131,7 @@ impl Core {
         let receipt = self.charge(writer, Operation::Create, object, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
         if !writer.options.dry_run {
-            let written = self.commit_create(resource, object, &writer.cause).await;
+            let written = self.store_new(resource, object, &writer.cause).await;
             if let Err(error) = &written {
                 self.refund(writer, receipt, error);
             }
@@ -141,10 +143,15 @@ impl Core {
         }
     }
 
+    async fn store_new(&self, resource: &Arc<Resource>, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
+        let stored = self.stored_form(resource, object).await.map_err(CommitError::Failed)?;
+        self.commit_create(resource, &stored, cause).await
+    }
+
     async fn validate_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let resource = &writer.target.resource;
         let mut errors = resource.validate_create(writer.target.served(), object);
-        errors.extend(objects::missing_fields(resource, object, &errors)?);
+        errors.extend(objects::missing_fields(&writer.target, object, &errors)?);
         if errors.is_empty() {
             errors.extend(self.unreadable_parameters(&writer.user, &writer.target, object, None));
         }

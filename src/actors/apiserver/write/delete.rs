@@ -62,7 +62,7 @@ impl Core {
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             match self.try_delete(writer, options, &version, admission).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return self.shown_reply(&writer.target, reply).await,
                 Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
@@ -78,7 +78,7 @@ impl Core {
     ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
         check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
-        let old = current.to_object();
+        let old = self.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
         if admission == Admission::IsAsked {
             self.admit_deletion(writer, options, &old).await.map_err(CommitError::Failed)?;
         }
@@ -88,7 +88,7 @@ impl Core {
             Deletion::Mark(marked) => {
                 let mut marked = *marked;
                 marked.remove(&["metadata", "resourceVersion"]);
-                ReplyBody::Object(self.commit_update(resource, &marked, current.revision, &writer.cause).await?)
+                ReplyBody::Object(self.store_update(writer, &marked, current.revision).await?)
             }
             Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
             Deletion::Remove => {

@@ -10,6 +10,7 @@ mod create;
 mod delete;
 pub mod metadata;
 mod names;
+mod ownership;
 mod raw;
 mod room;
 mod update;

@@ -56,6 +56,7 @@ impl fmt::Debug for Change {
 /// What one round of computing came to.
 struct Plan {
     new: Object,
+    old: Object,
     step: Step,
     allocation: Allocation,
 }
@@ -100,8 +101,8 @@ impl Core {
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
-                Ok(Attempt::Written(reply)) => return Ok(ApiReply { warnings, ..reply }),
-                Ok(Attempt::Kept(reply)) => Ok(ApiReply { warnings: warnings.clone(), ..reply }),
+                Ok(Attempt::Written(reply)) => return self.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
+                Ok(Attempt::Kept(reply)) => self.shown_reply(&writer.target, ApiReply { warnings: warnings.clone(), ..reply }).await,
                 Err(CommitError::Lost(newer)) => {
                     (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;
@@ -139,7 +140,7 @@ impl Core {
         let written = match plan.step {
             Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
             Step::Write => {
-                let written = self.charge_and_write(writer, &plan.new, current).await;
+                let written = self.charge_and_write(writer, &plan.new, &plan.old, current).await;
                 written.map(|object| (object.revision, ReplyBody::Object(object)))
             }
             Step::Remove => {
@@ -156,20 +157,33 @@ impl Core {
         Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
     }
 
-    async fn charge_and_write(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+    async fn charge_and_write(
+        &self,
+        writer: &Writer,
+        new: &Object,
+        old: &Object,
+        current: &Arc<StoredObject>,
+    ) -> Result<Arc<StoredObject>, CommitError> {
         self.check_room_to_grow(writer, new, current).map_err(CommitError::Failed)?;
-        let receipt = self.charge(writer, Operation::Update, new, Some(&current.to_object())).await.map_err(CommitError::Failed)?;
-        let written = self.commit_update(&writer.target.resource, new, current.revision, &writer.cause).await;
+        let receipt = self.charge(writer, Operation::Update, new, Some(old)).await.map_err(CommitError::Failed)?;
+        let written = self.store_update(writer, new, current.revision).await;
         if let Err(error) = &written {
             self.refund(writer, receipt, error);
         }
         written
     }
 
-    async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {
+    /// Replaces the version at `expected` with `new` in its stored form.
+    pub(super) async fn store_update(&self, writer: &Writer, new: &Object, expected: Revision) -> Result<Arc<StoredObject>, CommitError> {
         let resource = &writer.target.resource;
-        let old = current.to_object();
-        let mut new = compute(writer, change, &old, warnings, self.clock.now())?;
+        let stored = self.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+        self.commit_update(resource, &stored, expected, &writer.cause).await
+    }
+
+    async fn plan_update(&self, writer: &Writer, change: &Change, current: &Arc<StoredObject>, warnings: &mut Vec<String>) -> Result<Plan, Status> {
+        let resource = &writer.target.resource;
+        let old = self.worked_on(&writer.target, current).await?;
+        let mut new = self.compute(writer, change, &old, warnings).await?;
         check_preconditions(writer, change, &new, current)?;
         let mut admission = writer.admission(self, Operation::Update, Some(&mut new), Some(&old));
         self.admission.admit(&mut admission).await?;
@@ -177,11 +191,11 @@ impl Core {
         metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
         new.remove(&["metadata", "resourceVersion"]);
         if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
-            objects::track(writer, Some(&old), &mut new, self.clock.now())?;
+            self.track(writer, Some(&old), &mut new).await?;
         }
         let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
         match self.validate_update(writer, &mut new, &old, warnings).await {
-            Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
+            Ok(()) => Ok(Plan { step: step(resource, current, &new, &old), new, old, allocation }),
             Err(status) => {
                 self.settle_allocation(allocation, Settlement::Dropped).await;
                 Err(status)
@@ -204,6 +218,24 @@ impl Core {
         self.admission.validate(&admission).await
     }
 
+    /// What the change makes of the current object.
+    async fn compute(&self, writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
+        let target = &writer.target;
+        let decoded = match change {
+            Change::Put(object) => return Ok(object.clone()),
+            Change::Transform(transform) => return transform(old),
+            Change::Patch { patch_type: PatchType::Apply, patch } => self.apply(writer, Some(old), patch).await?,
+            Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
+        };
+        warnings.clear();
+        warnings.extend(decoded.warnings);
+        let mut object = decoded.object;
+        names::check_update(target, &object)?;
+        names::settle_namespace(target, &mut object)?;
+        objects::finish(target, &mut object)?;
+        Ok(object)
+    }
+
     /// An update of what does not exist: creates it where the kind or the patch says so.
     async fn update_missing(&self, writer: &Writer, change: &Change, warnings: &mut Vec<String>) -> Result<ApiReply, Status> {
         let target = &writer.target;
@@ -213,7 +245,7 @@ impl Core {
                 (object.clone(), Ownership::Track)
             }
             Change::Patch { patch_type: PatchType::Apply, patch } if target.subresource.is_empty() => {
-                let applied = objects::apply(writer, None, patch, self.clock.now())?;
+                let applied = self.apply(writer, None, patch).await?;
                 warnings.extend(applied.warnings);
                 (applied.object, Ownership::Done)
             }
@@ -225,23 +257,6 @@ impl Core {
         warnings.extend(reply.warnings);
         Ok(ApiReply { warnings: Vec::new(), ..reply })
     }
-}
-
-fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
-    let target = &writer.target;
-    let decoded = match change {
-        Change::Put(object) => return Ok(object.clone()),
-        Change::Transform(transform) => return transform(old),
-        Change::Patch { patch_type: PatchType::Apply, patch } => objects::apply(writer, Some(old), patch, now)?,
-        Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
-    };
-    warnings.clear();
-    warnings.extend(decoded.warnings);
-    let mut object = decoded.object;
-    names::check_update(target, &object)?;
-    names::settle_namespace(target, &mut object)?;
-    objects::finish(target, &mut object)?;
-    Ok(object)
 }
 
 /// A stale resourceVersion or another UID means that the client saw another object.
@@ -276,13 +291,15 @@ fn uid_conflict(resource: &Resource, key: &ObjectKey, wanted: &str, found: &str)
     Status::conflict(&resource.group_resource(), &key.name, why)
 }
 
-fn step(resource: &Resource, new: &Object, old: &Object) -> Step {
+fn step(resource: &Resource, current: &StoredObject, new: &Object, old: &Object) -> Step {
     if removes(resource, new, old) {
         return Step::Remove;
     }
     let mut before = old.clone();
     before.remove(&["metadata", "resourceVersion"]);
-    if objects::same_content(new, &before) { Step::Keep } else { Step::Write }
+    // What lies in the store in another version than the one for storage is written anew by whoever writes it.
+    let is_outdated = resource.versions().is_some_and(|versions| !versions.is_of(current.api_version(), &resource.storage.version));
+    if objects::same_content(new, &before) && !is_outdated { Step::Keep } else { Step::Write }
 }
 
 /// Whether this update lets go of the last thing that held a terminating object.

@@ -2,19 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 use serde_json::Value;
 
-use super::{
-    client::{Address, ClientConfig},
-    conditions::Condition,
-    matching::Rule,
-    review::ReviewVersion,
-};
+use super::{conditions::Condition, matching::Rule, review::ReviewVersion};
 use crate::{
     meta::{LabelSelector, Object},
     resources::tree::{at, items, text},
+    webhook_client::ClientConfig,
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.
@@ -78,7 +73,7 @@ fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
         timeout: Duration::from_secs(seconds),
         reinvoked: text(webhook, &["reinvocationPolicy"]) == "IfNeeded",
         version: texts("admissionReviewVersions").find_map(ReviewVersion::parse),
-        client: client(at(webhook, &["clientConfig"])),
+        client: ClientConfig::read(at(webhook, &["clientConfig"])),
     }
 }
 
@@ -91,19 +86,4 @@ fn selector(value: &Value) -> LabelSelector {
         Ok(selector) => LabelSelector::from(&selector),
         Err(_) => LabelSelector::nothing(),
     }
-}
-
-fn client(config: &Value) -> ClientConfig {
-    let service = at(config, &["service"]);
-    let address = match service.is_null() {
-        true => Address::Url(text(config, &["url"]).to_owned()),
-        false => Address::Service {
-            namespace: text(service, &["namespace"]).to_owned(),
-            name: text(service, &["name"]).to_owned(),
-            path: text(service, &["path"]).to_owned(),
-            port: at(service, &["port"]).as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-        },
-    };
-    // Validation lets nothing else in than base64.
-    ClientConfig { address, authorities: BASE64_STANDARD.decode(text(config, &["caBundle"])).unwrap_or_default() }
 }

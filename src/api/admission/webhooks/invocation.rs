@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{configuration::Hook, form::Form};
+use super::{configuration::Hook, convert::Converted, form::Form};
 use crate::{meta::GroupVersionKind, resources::Resource};
 
 /// A resource in one of its versions.
@@ -21,4 +21,6 @@ pub struct Invocation {
     /// The kind in which it sees the object.
     pub kind: GroupVersionKind,
     pub form: Form,
+    /// The objects of a custom resource in that kind, where it is none of the request's.
+    pub converted: Arc<Converted>,
 }

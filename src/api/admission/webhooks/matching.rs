@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     conditions::conditions,
     configuration::Hook,
+    convert::Converted,
     form::Form,
     invocation::{Invocation, ResourceName},
 };
@@ -103,7 +104,8 @@ pub async fn invocation(hook: &Arc<Hook>, request: &Request<'_>, form: Form) -> 
         return Ok(None);
     }
     let kind = form.kind(request, &resource)?;
-    let invocation = Invocation { hook: hook.clone(), resource, kind, form };
+    let converted = Converted::of(request, &resource, form).await?;
+    let invocation = Invocation { hook: hook.clone(), resource, kind, form, converted };
     Ok(conditions(&invocation, request).await?.then_some(invocation))
 }
 

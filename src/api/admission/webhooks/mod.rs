@@ -2,14 +2,13 @@
 //!
 //! In comes a request on its way through the pipeline; out goes the object as webhooks changed it, or a refusal. Which webhooks
 //! there are is compiled when configurations change ([`index`]); who is asked ([`matching`]), what is asked ([`review`]) and what an
-//! answer means ([`response`]) are pure; [`client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
+//! answer means ([`response`]) are pure; [`crate::webhook_client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
 //! write that loses its race asks again, as upstream.
 
 mod ask;
-mod client;
 mod conditions;
 mod configuration;
-mod destination;
+mod convert;
 mod failure;
 mod form;
 mod index;
@@ -25,11 +24,9 @@ mod validating;
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
-use self::{client::Client, configuration::Hook, index::Index};
+use self::{configuration::Hook, index::Index};
 use super::Request;
-use crate::service::Listers;
+use crate::webhook_client::Client;
 
 pub(super) use mutating::Rounds;
 
@@ -61,18 +58,12 @@ pub mod fuzzing {
 pub struct Webhooks {
     mutating: Index,
     validating: Index,
-    client: Client,
+    client: Arc<Client>,
 }
 
 impl Webhooks {
-    /// Reads configurations and Services from `listers`; connections live on the runtime it is made on. With `loopback` webhooks
-    /// may be on this machine's own addresses, which a cluster's server must not reach: for tests.
-    pub fn new(listers: Arc<dyn Listers>, loopback: bool) -> Self {
-        Webhooks {
-            mutating: Index::new("mutatingwebhookconfigurations"),
-            validating: Index::new("validatingwebhookconfigurations"),
-            client: Client::new(listers, Handle::current(), loopback),
-        }
+    pub fn new(client: Arc<Client>) -> Self {
+        Webhooks { mutating: Index::new("mutatingwebhookconfigurations"), validating: Index::new("validatingwebhookconfigurations"), client }
     }
 
     /// The webhooks that may change objects, in the order in which they are asked; none for what is exempt.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Webhooks,
     configuration::Hook,
+    convert,
     failure::Failure,
     form::{self, Form},
     invocation::Invocation,
@@ -126,11 +127,15 @@ impl Webhooks {
                 return Ok(None);
             }
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
-            let mut taken = form::taken(&invocation, &target, &object, changed).map_err(Failure::Server)?;
-            let warning = restore_owners(&object, &mut taken);
-            Ok((taken != object).then_some((taken, warning)))
+            let taken = form::taken(&invocation, &target, &object, changed).map_err(Failure::Server)?;
+            Ok(Some((taken, object)))
         });
-        let Some((taken, warning)) = computed.await? else { return Ok(None) };
+        let Some((taken, object)) = computed.await? else { return Ok(None) };
+        let mut taken = convert::back(request, taken).await.map_err(Failure::Server)?;
+        let warning = restore_owners(&object, &mut taken);
+        if taken == object {
+            return Ok(None);
+        }
         warning.into_iter().for_each(|warning| request.notices.warn(warning));
         Ok(Some(taken))
     }
