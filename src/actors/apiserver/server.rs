@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use troupe_api::{
-    admission::Webhooks,
+    admission::webhooks,
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     conversion::Converter,
@@ -83,6 +83,7 @@ impl ApiServer {
             table.follow(&definitions.load()).await;
         }
         let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
+        let (mutating, validating) = webhooks(webhook_client.clone());
         let core = Arc::new(Core {
             recorder: HopRecorder::new(options.system.clone()),
             store,
@@ -90,7 +91,7 @@ impl ApiServer {
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
             resolver: Resolver::new(listers.clone()),
-            admission: options.admission.with_webhooks(Webhooks::new(webhook_client.clone())),
+            admission: options.admission.mutating(mutating).validating(validating),
             converter: Converter::new(webhook_client),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             memory: options.memory,

@@ -1,10 +1,10 @@
-//! Objects of custom resources on their way to webhooks that know another version of them, and back.
+//! Objects of custom resources on their way to webhooks and policies that know another version of them, and back.
 
 use std::sync::Arc;
 
-use super::{form::Form, invocation::ResourceName};
+use super::{Form, ResourceName};
 use crate::{
-    admission::Request,
+    admission::Attributes,
     meta::Object,
     status::{Reason, Status},
 };
@@ -21,13 +21,13 @@ impl Converted {
     ///
     /// # Errors
     /// 500 where they cannot be converted.
-    pub async fn of(request: &Request<'_>, resource: &ResourceName, form: Form) -> Result<Arc<Self>, Status> {
+    pub async fn of(request: &Attributes<'_>, resource: &ResourceName, form: Form) -> Result<Arc<Self>, Status> {
         let is_custom = resource.row.versions().is_some();
         if form != Form::Whole || !is_custom || resource.version == request.target.version {
             return Ok(Arc::default());
         }
         let mut converted = Converted::default();
-        for (object, place) in [(request.object.as_deref(), &mut converted.object), (request.old, &mut converted.old)] {
+        for (object, place) in [(request.object(), &mut converted.object), (request.old, &mut converted.old)] {
             if let Some(object) = object {
                 *place = Some(request.reads.convert(&resource.row, &resource.version, object).await.map_err(internal)?);
             }
@@ -36,17 +36,17 @@ impl Converted {
     }
 
     /// What one of the request's objects is.
-    pub fn find(&self, request: &Request<'_>, object: &Object) -> Option<&Object> {
+    pub fn find(&self, request: &Attributes<'_>, object: &Object) -> Option<&Object> {
         let is = |other: Option<&Object>| other.is_some_and(|other| std::ptr::eq(other, object));
-        if is(request.old) { self.old.as_ref() } else { self.object.as_ref().filter(|_| is(request.object.as_deref())) }
+        if is(request.old) { self.old.as_ref() } else { self.object.as_ref().filter(|_| is(request.object())) }
     }
 }
 
-/// What a webhook made of an object, in the version of the request.
+/// What somebody made of an object, in the version of the request.
 ///
 /// # Errors
 /// 500 where it cannot be converted.
-pub async fn back(request: &Request<'_>, object: Object) -> Result<Object, Status> {
+pub async fn back(request: &Attributes<'_>, object: Object) -> Result<Object, Status> {
     let target = request.target;
     let (row, version) = (&target.resource, &target.version);
     let is_own = row.versions().is_none_or(|versions| versions.is_of(object.api_version(), version));
