@@ -31,6 +31,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 pub static TARGETS: [Target; 28] = [
     target("apply", patches::apply),
     target("backup", streams::backup),
+    target("conversion_answer", documents::conversion_answer),
     target("cron", texts::cron),
     target("csr", credentials::csr),
     target("delete_options", documents::delete_options),
