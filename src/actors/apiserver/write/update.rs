@@ -205,7 +205,7 @@ impl Core {
 
     async fn validate_update(&self, writer: &Writer, new: &Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = resource.validate_update(writer.target.served(), new, old, subresource);
+        let mut errors = resource.judge_update(writer.target.served(), new, old, subresource, warnings);
         if errors.is_empty() {
             errors.extend(self.unreadable_parameters(&writer.user, &writer.target, new, Some(old)));
         }
