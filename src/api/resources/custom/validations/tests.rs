@@ -177,5 +177,5 @@ fn what_stays_wrong_is_a_warning() {
     let told = || vec!["spec: Invalid value: too small".to_owned()];
     assert_eq!(judged((1, 2)), [vec![], told()]);
     assert_eq!(judged((2, 1)), [told(), vec![]]);
-    assert_eq!(judged((6, 1)), [vec![], vec![]]);
+    assert_eq!(judged((6, 1)), [Vec::new(), Vec::<String>::new()]);
 }
