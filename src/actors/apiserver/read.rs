@@ -6,19 +6,23 @@ use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     aside,
-    meta::{Cause, FieldSelector, ObjectKey, Revision},
+    meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
+    service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{RangeRequest, StoreError, keys, prefix_end},
+    store::{RangeRequest, Store, StoreError, keys, prefix_end},
     stored::StoredObject,
 };
 
 use super::{
-    cache::{Backlog, Change, Delivery, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
-    component_status,
+    cache::{Backlog, Change, Delivery, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
-    core::{Core, store_status},
+    listers::CacheListers,
+    old_watch,
+    page::{Source, page},
+    selection::{check_fields, selection},
+    store_status::store_status,
+    versions::ObjectVersions,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -32,7 +36,39 @@ const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
 
-impl Core {
+/// Reads of what is stored.
+pub struct Reader {
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    dispatched: Arc<Sequence>,
+    clock: Arc<dyn Clock>,
+    /// What is read in other versions than it lies in the store.
+    pub(super) versions: Arc<ObjectVersions>,
+}
+
+impl Reader {
+    pub fn new(
+        store: Arc<dyn Store>,
+        listers: Arc<CacheListers>,
+        dispatched: Arc<Sequence>,
+        clock: Arc<dyn Clock>,
+        versions: Arc<ObjectVersions>,
+    ) -> Self {
+        Reader { store, listers, dispatched, clock, versions }
+    }
+
+    /// One object as of now, past the cache where the cache may be behind.
+    pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
+        let object = found.map(|kv| resource.read(kv)).transpose();
+        object.map(|object| object.map(Arc::new)).map_err(Status::internal)
+    }
+
+    /// One object as the cache has it; 404 for what is not stored.
+    pub fn cached(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        Ok(self.listers.cache(resource)?.get(key))
+    }
+
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
     pub async fn linearize(&self, cache: &ResourceCache) -> Result<Revision, Status> {
         let newest = self.store.current_revision().await.map_err(store_status)?;
@@ -58,41 +94,29 @@ impl Core {
         }
     }
 
-    pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_status(&target.name).await;
-        }
-        let object = self.shown(target, self.get_stored(target, wanted).await?).await?;
-        if &*target.subresource == "scale" {
-            return Ok(super::subresources::scale::get(target, &object));
-        }
-        Ok(ApiReply::ok(ReplyBody::Object(object)))
-    }
-
-    async fn get_stored(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
-        let cache = self.cache(&target.resource)?;
+    /// GET of what is stored, as the target's version shows it.
+    pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
+        let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
-        cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
+        let object = cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))?;
+        self.versions.shown(target, object).await
     }
 
-    pub async fn list_objects(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_statuses(target, options).await;
-        }
+    /// LIST.
+    pub async fn list(&self, target: &Target, options: &ListOptions) -> Result<ListReply, Status> {
         check_fields(target, &options.fields)?;
-        let cache = self.cache(&target.resource)?;
+        let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
         let source = self.list_source(&cache, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
         if selection.asks_webhook() {
-            return self.list_converted(target, &cache, Arc::new(selection), source, limit).await;
+            return self.versions.list(target, &cache, Arc::new(selection), source, limit, now).await;
         }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        let mut reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
-        reply.items = self.converter.all(&target.resource, &target.version, reply.items).await?;
-        Ok(ApiReply::ok(ReplyBody::List(reply)))
+        let list = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        Ok(ListReply { items: self.versions.all(target, list.items).await?, ..list })
     }
 
     async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
@@ -174,9 +198,10 @@ impl Core {
         }
     }
 
-    pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
+    /// WATCH.
+    pub async fn watch(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
         check_fields(target, &options.fields)?;
-        let route = self.route(&target.resource)?;
+        let route = self.listers.route(&target.resource)?;
         let start = self.watch_start(&route.cache, &options).await?;
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
@@ -185,8 +210,8 @@ impl Core {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                let deliveries = self.watch_store(&route.cache, selection.clone(), after, oldest).await?;
-                return Ok(self.watched(target, selection, deliveries));
+                let deliveries = old_watch::watch(&*self.store, &route.cache, selection.clone(), after, oldest).await?;
+                return Ok(self.versions.watched(target, selection, deliveries));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
@@ -200,7 +225,7 @@ impl Core {
             }
         };
         let deliveries = backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed();
-        Ok(self.watched(target, selection, deliveries))
+        Ok(self.versions.watched(target, selection, deliveries))
     }
 }
 
@@ -226,24 +251,6 @@ fn exact_revision(options: &ListOptions) -> Option<Revision> {
     options.resource_version.filter(|revision| exact && *revision > Revision::ZERO)
 }
 
-/// Where the items of a list come from.
-pub(super) struct Source {
-    pub snapshot: Arc<Snapshot>,
-    pub revision: Revision,
-    pub after: Option<ObjectKey>,
-}
-
-pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
-    Selection {
-        resource: target.resource.clone(),
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
-        labels: labels.into(),
-        fields: fields.into(),
-        shows: target.resource.versions().map(|versions| versions.api_version(&target.version).into()),
-    }
-}
-
 /// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
 fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKey>) -> usize {
     if snapshot.has_more_than(FEW, &selection.namespace, after) {
@@ -262,37 +269,6 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
-    let Source { snapshot, revision, after } = source;
-    let is_first = after.is_none();
-    let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
-    if limit == 0 {
-        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
-    }
-    let items: Vec<_> = matching.by_ref().take(limit).collect();
-    let more = matching.next().is_some();
-    // As upstream: with selectors the number of remaining items is not told.
-    let remaining = (more && selection.is_everything()).then(|| 1 + matching.count() as u64);
-    let continue_token = more.then(|| next_page(cache, &items, (revision, &snapshot), is_first, now)).flatten();
-    ListReply { items, revision, continue_token, remaining }
-}
-
-/// The token of the page behind `items`. The snapshot is kept for pages to come, from the first one on: a list ends in time, as the store
-/// forgets its revision.
-pub(super) fn next_page(
-    cache: &ResourceCache,
-    items: &[Arc<StoredObject>],
-    (revision, snapshot): (Revision, &Arc<Snapshot>),
-    is_first: bool,
-    now: std::time::Instant,
-) -> Option<String> {
-    let last = items.last()?.key.clone();
-    if is_first {
-        cache.pin(revision, snapshot.clone(), now);
-    }
-    Some(ContinueToken { revision: Some(revision), last }.encode())
-}
-
 fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
     for kv in items {
@@ -305,28 +281,15 @@ fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::sto
 
 fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
     let added = |object: &Arc<StoredObject>| {
-        let change = || Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
         if selection.shows.is_some() {
-            return selection.deliver(&change());
+            let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+            return selection.deliver(&change);
         }
         let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
         selection.matches(object).then(|| Delivery::Item(item()))
     };
     let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter_map(added).collect();
     stream::iter(items)
-}
-
-/// 400 when a field selector names a field that the kind cannot be selected by.
-pub(super) fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
-    let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
-    match fields.terms.iter().find(|(path, _, _)| !known(path)) {
-        None => Ok(()),
-        Some((path, _, _)) if own.is_empty() => {
-            Err(Status::bad_request(format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")))
-        }
-        Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),
-    }
 }
 
 fn too_large(wanted: Revision, current: Revision) -> Status {
@@ -341,7 +304,7 @@ fn too_large(wanted: Revision, current: Revision) -> Status {
 mod tests {
     use serde_json::json;
     use troupe_api::{
-        meta::{LabelSelector, Object},
+        meta::{FieldSelector, LabelSelector, Object},
         resources::{Registry, builtin},
     };
 

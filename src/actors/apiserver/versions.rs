@@ -4,7 +4,7 @@
 //! already costs nothing here; the rest goes through [`troupe_api::conversion`]. A watch that meets an object which cannot be converted ends
 //! with that error, as upstream's.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use futures::{
     StreamExt,
@@ -22,14 +22,29 @@ use troupe_api::{
 
 use super::{
     cache::{Change, Delivery, ResourceCache, Selection},
-    core::Core,
-    read::{Source, next_page},
+    listers::CacheListers,
+    page::{self, Source},
 };
 
 /// So many objects are converted at one time.
 const AT_ONCE: usize = 250;
 
-impl Core {
+/// What shows objects of custom resources in their versions.
+pub struct ObjectVersions {
+    converter: Arc<Converter>,
+    listers: Arc<CacheListers>,
+}
+
+impl ObjectVersions {
+    pub fn new(converter: Arc<Converter>, listers: Arc<CacheListers>) -> Self {
+        ObjectVersions { converter, listers }
+    }
+
+    /// Stored objects as the target's version shows them.
+    pub async fn all(&self, target: &Target, objects: Vec<Arc<StoredObject>>) -> Result<Vec<Arc<StoredObject>>, Status> {
+        self.converter.all(&target.resource, &target.version, objects).await
+    }
+
     /// A stored object as the target's version shows it.
     pub async fn shown(&self, target: &Target, object: Arc<StoredObject>) -> Result<Arc<StoredObject>, Status> {
         let is_other = |versions: &Versions| !versions.is_of(object.api_version(), &target.version);
@@ -37,7 +52,7 @@ impl Core {
             return Ok(object);
         }
         // The one in the cache remembers what it was converted to.
-        let known = self.cache(&target.resource)?.get(&object.key).filter(|known| known.revision == object.revision);
+        let known = self.listers.cache(&target.resource)?.get(&object.key).filter(|known| known.revision == object.revision);
         self.converter.one(&target.resource, &target.version, known.unwrap_or(object)).await
     }
 
@@ -56,6 +71,11 @@ impl Core {
         Ok(self.shown(target, current.clone()).await?.to_object())
     }
 
+    /// A tree in another version of its resource.
+    pub async fn tree(&self, resource: &Arc<Resource>, version: &str, object: Object) -> Result<Object, Status> {
+        self.converter.tree(resource, version, object).await
+    }
+
     /// An object as it is stored: in the version that is for storage.
     pub async fn stored_form<'a>(&self, resource: &Arc<Resource>, object: &'a Object) -> Result<Cow<'a, Object>, Status> {
         let Some(versions) = resource.versions() else { return Ok(Cow::Borrowed(object)) };
@@ -70,25 +90,24 @@ impl Core {
     }
 
     /// A list whose selectors say something of what webhooks may change: everything is converted that could be selected.
-    pub(super) async fn list_converted(
+    pub async fn list(
         &self,
         target: &Target,
         cache: &ResourceCache,
         selection: Arc<Selection>,
         source: Source,
         limit: usize,
-    ) -> Result<ApiReply, Status> {
-        let Source { snapshot, revision, after } = source;
+        now: Instant,
+    ) -> Result<ListReply, Status> {
         let mut items = Vec::new();
-        let mut last = after.clone();
+        let mut last = source.after.clone();
         let mut more = false;
         'pages: loop {
-            let objects: Vec<_> = snapshot.scan(&selection.namespace, last.as_ref()).take(AT_ONCE).cloned().collect();
+            let objects: Vec<_> = source.snapshot.scan(&selection.namespace, last.as_ref()).take(AT_ONCE).cloned().collect();
             let Some(end) = objects.last().map(|object| object.key.clone()) else { break };
             last = Some(end);
             let covered = objects.into_iter().filter(|object| selection.covers(object)).collect();
-            let converted = self.converter.all(&target.resource, &target.version, covered).await?;
-            for object in selected(&selection, converted).await {
+            for object in selected(&selection, self.all(target, covered).await?).await {
                 if limit > 0 && items.len() == limit {
                     more = true;
                     break 'pages;
@@ -96,13 +115,12 @@ impl Core {
                 items.push(object);
             }
         }
-        let now = self.clock.instant();
-        let continue_token = more.then(|| next_page(cache, &items, (revision, &snapshot), after.is_none(), now)).flatten();
-        Ok(ApiReply::ok(ReplyBody::List(ListReply { items, revision, continue_token, remaining: None })))
+        let continue_token = more.then(|| page::next(cache, &items, &source, now)).flatten();
+        Ok(ListReply { items, revision: source.revision, continue_token, remaining: None })
     }
 
     /// The items of a watch on `target`.
-    pub(super) fn watched(&self, target: &Target, selection: Arc<Selection>, deliveries: BoxStream<'static, Delivery>) -> WatchStream {
+    pub fn watched(&self, target: &Target, selection: Arc<Selection>, deliveries: BoxStream<'static, Delivery>) -> WatchStream {
         if target.resource.versions().is_none() {
             return deliveries.filter_map(|delivery| std::future::ready(item(delivery))).boxed();
         }

@@ -10,16 +10,16 @@ use troupe_api::{
     status::Status,
 };
 
-use super::Writer;
+use super::WritePath;
 use crate::apiserver::{
-    core::Core,
     objects::{self, Decoded},
+    writer::Writer,
 };
 
 /// One computation needs no more conversions than this: two for each of some versions, and a few where something is removed.
 const MOST: usize = 200;
 
-impl Core {
+impl WritePath {
     /// Records in `managedFields` who owns what changed between `old` and `new`, which is as it will be stored.
     pub(super) async fn track(&self, writer: &Writer, old: Option<&Object>, new: &mut Object) -> Result<(), Status> {
         let mut known = Conversions::new(&writer.target.resource);
@@ -51,7 +51,7 @@ impl Core {
         let wanted = known.wanted.take().filter(|_| known.known.len() < MOST);
         let (object, api_version) = wanted.ok_or_else(|| Status::internal("managedFields name too many versions"))?;
         let version = api_version.rsplit('/').next().unwrap_or_default();
-        let converted = self.converter.tree(&known.resource, version, object.clone()).await;
+        let converted = self.reader.versions.tree(&known.resource, version, object.clone()).await;
         known.known.push(Conversion { object, api_version, converted });
         Ok(())
     }

@@ -4,25 +4,19 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::Operation,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, Body, PatchType, ReplyBody},
+    service::{ApiReply, Body, PatchType},
     status::{FieldError, Status},
     store::keys,
     stored::StoredObject,
 };
 
-use super::{
-    Writer,
-    commit::{CommitError, stored},
-    create::Ownership,
-    metadata, names,
-};
+use super::{WritePath, create::Ownership, names};
 use crate::apiserver::{
-    core::Core,
+    commit::{CommitError, stored},
     objects,
-    services::{Allocation, Settlement},
+    writer::Writer,
 };
 
 /// Lost races after which a write gives up; each one means that somebody else's write succeeded.
@@ -43,6 +37,13 @@ pub enum Change {
     Transform(Transform),
 }
 
+impl Change {
+    /// Whether it is a server-side apply, which makes managedFields itself.
+    pub fn is_apply(&self) -> bool {
+        matches!(self, Change::Patch { patch_type: PatchType::Apply, .. })
+    }
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,31 +54,14 @@ impl fmt::Debug for Change {
     }
 }
 
-/// What one round of computing came to.
-struct Plan {
-    new: Object,
-    old: Object,
-    step: Step,
-    allocation: Allocation,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Nothing changed: the current version stands.
-    Keep,
-    Write,
-    /// The last finalizer of a terminating object went.
-    Remove,
-}
-
 /// What came of trying an update on one version.
-enum Attempt {
+pub(super) enum Attempt {
     Written(ApiReply),
     /// Nothing was written: right if that version is the newest.
     Kept(ApiReply),
 }
 
-impl Core {
+impl WritePath {
     /// PUT.
     pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
@@ -93,16 +77,19 @@ impl Core {
     pub async fn update(&self, writer: &Writer, change: Change, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.cache(resource)?.get(&key);
+        let mut current = self.reader.cached(resource, &key)?;
         let mut live = false;
         for _ in 0..MAX_TRIES {
             let attempt = match &current {
-                Some(current) => self.try_update(writer, &change, current, &mut warnings).await,
+                Some(current) => self.update_once(writer, &change, current, &mut warnings).await,
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
-                Ok(Attempt::Written(reply)) => return self.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
-                Ok(Attempt::Kept(reply)) => self.shown_reply(&writer.target, ApiReply { warnings: warnings.clone(), ..reply }).await,
+                Ok(Attempt::Written(reply)) => return self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
+                Ok(Attempt::Kept(reply)) => {
+                    let reply = ApiReply { warnings: warnings.clone(), ..reply };
+                    self.reader.versions.shown_reply(&writer.target, reply).await
+                }
                 Err(CommitError::Lost(newer)) => {
                     (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;
@@ -115,7 +102,7 @@ impl Core {
                 return settled;
             }
             // The cache may have been behind: judge by the newest version.
-            let newest = self.read_live(resource, &key).await?;
+            let newest = self.reader.read_live(resource, &key).await?;
             if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
                 return settled;
             }
@@ -124,102 +111,21 @@ impl Core {
         Err(Status::modified(&writer.target.group_resource(), &key.name))
     }
 
-    async fn try_update(
+    /// Decode, or compute by a patch: what the change makes of the current version, which must be the one that the client saw.
+    pub(super) async fn compute(
         &self,
         writer: &Writer,
         change: &Change,
-        current: &Arc<StoredObject>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Attempt, CommitError> {
-        let resource = &writer.target.resource;
-        let plan = self.plan_update(writer, change, current, warnings).await.map_err(CommitError::Failed)?;
-        if writer.options.dry_run {
-            self.settle_allocation(plan.allocation, Settlement::Dropped).await;
-            return Ok(Attempt::Kept(ApiReply::ok(ReplyBody::Tree(with_revision(plan.new, current.revision)))));
-        }
-        let written = match plan.step {
-            Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
-            Step::Write => {
-                let written = self.charge_and_write(writer, &plan.new, &plan.old, current).await;
-                written.map(|object| (object.revision, ReplyBody::Object(object)))
-            }
-            Step::Remove => {
-                let removed = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await;
-                removed.map(|revision| (revision, ReplyBody::Tree(with_revision(plan.new, revision))))
-            }
-        };
-        self.settle_allocation(plan.allocation, Settlement::of(written.as_ref().map(|(revision, _)| *revision))).await;
-        let (revision, body) = written?;
-        if plan.step == Step::Remove {
-            self.release(&writer.target, current, revision).await;
-        }
-        let reply = ApiReply::ok(body);
-        Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
-    }
-
-    async fn charge_and_write(
-        &self,
-        writer: &Writer,
-        new: &Object,
+        current: &StoredObject,
         old: &Object,
-        current: &Arc<StoredObject>,
-    ) -> Result<Arc<StoredObject>, CommitError> {
-        self.check_room_to_grow(writer, new, current).map_err(CommitError::Failed)?;
-        let receipt = self.charge(writer, Operation::Update, new, Some(old)).await.map_err(CommitError::Failed)?;
-        let written = self.store_update(writer, new, current.revision).await;
-        if let Err(error) = &written {
-            self.refund(writer, receipt, error);
-        }
-        written
-    }
-
-    /// Replaces the version at `expected` with `new` in its stored form.
-    pub(super) async fn store_update(&self, writer: &Writer, new: &Object, expected: Revision) -> Result<Arc<StoredObject>, CommitError> {
-        let resource = &writer.target.resource;
-        let stored = self.stored_form(resource, new).await.map_err(CommitError::Failed)?;
-        self.commit_update(resource, &stored, expected, &writer.cause).await
-    }
-
-    async fn plan_update(&self, writer: &Writer, change: &Change, current: &Arc<StoredObject>, warnings: &mut Vec<String>) -> Result<Plan, Status> {
-        let resource = &writer.target.resource;
-        let old = self.worked_on(&writer.target, current).await?;
-        let mut new = self.compute(writer, change, &old, warnings).await?;
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, Status> {
+        let new = self.changed(writer, change, old, warnings).await?;
         check_preconditions(writer, change, &new, current)?;
-        let mut admission = writer.attributes(self, Operation::Update).with_object(&mut new).with_old(Some(&old));
-        self.admission.admit(&mut admission).await?;
-        warnings.extend(metadata::dedup_owners(&mut new));
-        metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
-        new.remove(&["metadata", "resourceVersion"]);
-        if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
-            self.track(writer, Some(&old), &mut new).await?;
-        }
-        let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
-        match self.validate_update(writer, &new, &old, warnings).await {
-            Ok(()) => Ok(Plan { step: step(resource, current, &new, &old), new, old, allocation }),
-            Err(status) => {
-                self.settle_allocation(allocation, Settlement::Dropped).await;
-                Err(status)
-            }
-        }
+        Ok(new)
     }
 
-    async fn validate_update(&self, writer: &Writer, new: &Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
-        let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = resource.judge_update(writer.target.served(), new, old, subresource, warnings);
-        if errors.is_empty() {
-            errors.extend(self.unreadable_parameters(&writer.user, &writer.target, new, Some(old)));
-        }
-        if !errors.is_empty() {
-            return Err(writer.invalid(new.name(), errors));
-        }
-        warnings.extend(resource.warnings(new, Some(old), subresource));
-        self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
-        let admission = writer.attributes(self, Operation::Update).with_object(new).with_old(Some(old));
-        self.admission.validate(&admission).await
-    }
-
-    /// What the change makes of the current object.
-    async fn compute(&self, writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
+    async fn changed(&self, writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
         let target = &writer.target;
         let decoded = match change {
             Change::Put(object) => return Ok(object.clone()),
@@ -251,7 +157,7 @@ impl Core {
             }
             _ => return Err(missing()),
         };
-        self.authorize(&writer.user, target, "create", &target.name, None)?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, None)?;
         object.remove(&["metadata", "resourceVersion"]);
         let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);
@@ -289,27 +195,4 @@ fn uid_conflict(resource: &Resource, key: &ObjectKey, wanted: &str, found: &str)
         String::from_utf8_lossy(&store_key)
     );
     Status::conflict(&resource.group_resource(), &key.name, why)
-}
-
-fn step(resource: &Resource, current: &StoredObject, new: &Object, old: &Object) -> Step {
-    if removes(resource, new, old) {
-        return Step::Remove;
-    }
-    let mut before = old.clone();
-    before.remove(&["metadata", "resourceVersion"]);
-    // What lies in the store in another version than the one for storage is written anew by whoever writes it.
-    let is_outdated = resource.versions().is_some_and(|versions| !versions.is_of(current.api_version(), &resource.storage.version));
-    if objects::same_content(new, &before) && !is_outdated { Step::Keep } else { Step::Write }
-}
-
-/// Whether this update lets go of the last thing that held a terminating object.
-fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
-    let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
-    let held = !metadata::finalizers(new).is_empty() || resource.strategy.holds(new);
-    old.is_terminating() && !waits && !held
-}
-
-fn with_revision(mut object: Object, revision: Revision) -> Object {
-    object.set(&["metadata", "resourceVersion"], revision.to_string());
-    object
 }

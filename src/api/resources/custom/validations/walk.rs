@@ -56,10 +56,9 @@ pub struct Judgement {
     pub tolerated: Vec<FieldError>,
 }
 
-/// What the rules say of an object.
-pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>) -> Judgement {
-    let mut walk =
-        Walk { path: String::new(), meter: Meter::new(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new(), tolerated: Vec::new() };
+/// What the rules say of an object. `meter` makes one of what a rule may cost.
+pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>, meter: fn(u64) -> Meter) -> Judgement {
+    let mut walk = Walk { path: String::new(), meter: meter(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new(), tolerated: Vec::new() };
     // The budget is spent: nothing more to say.
     let _ = walk.place(root, Held::Object(object), old.map(Held::Object), Correlation::root(object, old));
     Judgement { errors: walk.errors, tolerated: walk.tolerated }
