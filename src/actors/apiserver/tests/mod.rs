@@ -14,6 +14,7 @@ mod golden;
 mod health;
 mod nodes;
 mod pages;
+mod past;
 mod pod_security;
 mod quota;
 mod reads;
