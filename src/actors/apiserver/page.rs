@@ -18,11 +18,13 @@ pub struct Source {
     pub snapshot: Arc<Snapshot>,
     pub revision: Revision,
     pub after: Option<ObjectKey>,
+    /// Whether the snapshot has all of the resource, and not only what was asked for.
+    pub is_whole: bool,
 }
 
 /// The page of what is selected; 0 is no limit.
 pub fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: Instant) -> ListReply {
-    let Source { snapshot, revision, after } = &source;
+    let Source { snapshot, revision, after, .. } = &source;
     let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
     if limit == 0 {
         return ListReply { items: matching.collect(), revision: *revision, continue_token: None, remaining: None };
@@ -39,7 +41,7 @@ pub fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit:
 /// forgets its revision.
 pub fn next(cache: &ResourceCache, items: &[Arc<StoredObject>], source: &Source, now: Instant) -> Option<String> {
     let last = items.last()?.key.clone();
-    if source.after.is_none() {
+    if source.after.is_none() && source.is_whole {
         cache.pin(source.revision, source.snapshot.clone(), now);
     }
     Some(ContinueToken { revision: Some(source.revision), last }.encode())
