@@ -22,6 +22,7 @@ mod tests;
 
 pub use cost::Estimate;
 pub use evaluate::{Fault, Meter};
+pub use library::times::duration as go_duration;
 pub use program::{Environment, Failure, Program, Variable};
 pub use types::{Declaration, Field, Identity, ObjectType, Shape, Type, escape, unescape};
 pub use values::{Val, from_json, object_from_json};

@@ -48,6 +48,7 @@ use super::{
 use crate::{
     aside,
     auth::Attributes,
+    expressions::go_duration,
     flow::Classified,
     meta::Cause,
     notices::Notices,
@@ -195,17 +196,11 @@ fn stopping() -> Status {
     Status { details: Some(Box::new(details)), ..Status::unavailable("the API server is shutting down") }
 }
 
-/// `?timeout=`, at most `longest`.
+/// `?timeout=` as Go writes durations, at most `longest`; zero and less ask for nothing.
 fn time_limit(query: &Query, longest: Duration) -> Result<Duration, Status> {
-    let Some(text) = query.text("timeout") else { return Ok(longest) };
-    let seconds = text.strip_suffix("ms").map(|number| (number, 0.001)).or_else(|| text.strip_suffix('s').map(|number| (number, 1.0)));
-    let seconds = seconds.or_else(|| text.strip_suffix('m').map(|number| (number, 60.0))).or((text == "0").then_some(("0", 1.0)));
-    let parsed = seconds.and_then(|(number, scale)| Some(number.parse::<f64>().ok()? * scale)).filter(|seconds| *seconds >= 0.0);
-    match parsed {
-        Some(seconds) if seconds > 0.0 => Ok(longest.min(Duration::try_from_secs_f64(seconds).unwrap_or(longest))),
-        Some(_) => Ok(longest),
-        None => Err(Status::bad_request(format!("invalid timeout specified in the request URL: time: invalid duration {text:?}"))),
-    }
+    let Some(text) = query.text("timeout").filter(|text| !text.is_empty()) else { return Ok(longest) };
+    let nanos = go_duration(text).map_err(|why| Status::bad_request(format!("invalid timeout specified in the request URL - {why}")))?;
+    Ok(u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map_or(longest, |nanos| longest.min(Duration::from_nanos(nanos))))
 }
 
 /// A request whose path and query are read.
