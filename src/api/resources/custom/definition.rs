@@ -203,6 +203,7 @@ impl Maker<'_> {
             pod: None,
             without_effect: None,
             is_terminating,
+            is_elsewhere: false,
         })
     }
 

@@ -179,6 +179,7 @@ impl Row {
             pod: self.pod,
             without_effect: self.without_effect,
             is_terminating: false,
+            is_elsewhere: false,
             selectable: selectable.clone(),
             strategy: strategy.clone(),
         }
