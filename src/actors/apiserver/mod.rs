@@ -15,6 +15,7 @@
 //! ```
 
 mod advertise;
+pub mod aggregation;
 mod auth_resources;
 mod bootstrap;
 pub mod cache;
@@ -42,6 +43,7 @@ mod write;
 
 pub use self::core::store_status;
 pub use auth_resources::AuthResources;
+pub use aggregation::trust::Trust;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
 pub use server::ApiServer;

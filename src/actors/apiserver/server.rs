@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
     admission::Webhooks,
+    aggregation::{Aggregator, BackendOptions, calls},
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
@@ -28,6 +29,7 @@ use troupe_api::{
 use super::{
     ApiServerOptions, Bootstrap,
     advertise::{Advertiser, Reach},
+    aggregation::{Aggregation, ApiServices, Follow, registration::Registration, trust::AuthenticationTrust},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     core::{CacheListers, Core},
     definitions::Definitions,
@@ -46,6 +48,7 @@ use crate::runtime::{placement::ArbiterGroup, system::System, unit::Policy};
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
 pub struct ApiServer {
     core: Arc<Core>,
+    aggregator: Arc<Aggregator>,
 }
 
 impl ApiServer {
@@ -104,10 +107,17 @@ impl ApiServer {
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
         let ledger = core.recorder.system().spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(kept.clone()));
         core.ledger.get_or_init(|| ledger);
-        core.recorder.system().spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
+        let (followed, system) = (table.clone(), core.recorder.system().clone());
+        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
         let kept = core.clone();
         core.recorder.system().spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
-        Ok(Arc::new(ApiServer { core }))
+        let aggregator = Arc::<Aggregator>::default();
+        let backends = BackendOptions { listers: core.listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
+        let aggregation = Aggregation { core: core.clone(), table, aggregator: aggregator.clone(), backends };
+        let services = system.spawn("apiserver/api-services", Policy::default(), move |_| ApiServices::new(aggregation.clone()));
+        // Nobody should find a group missing that another server answers for. If the unit fails now, it will find them later.
+        let _ = services.ask(Follow, Cause::default()).await;
+        Ok(Arc::new(ApiServer { core, aggregator }))
     }
 
     /// Creates what must exist after the first start. Call it before the first request is served.
@@ -116,6 +126,11 @@ impl ApiServer {
     /// When the store fails, or an object of `bootstrap` is refused.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
         self.core.bootstrap(bootstrap).await?;
+        let kept = self.core.clone();
+        self.system().spawn("apiserver/api-service-registration", Policy::default(), move |_| Registration::new(kept.clone()));
+        let (kept, trust) = (self.core.clone(), bootstrap.trust.clone());
+        let path = "apiserver/cluster-authentication-trust";
+        self.system().spawn(path, Policy::default(), move |_| AuthenticationTrust::new(kept.clone(), trust.clone()));
         if let Some((address, port)) = bootstrap.advertise {
             let (kept, reach) = (self.core.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
@@ -153,6 +168,11 @@ impl ApiServer {
         self.core.authorizer.clone()
     }
 
+    /// Who answers for what this server does not.
+    pub fn aggregator(&self) -> Arc<Aggregator> {
+        self.aggregator.clone()
+    }
+
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
         self.core.listers.clone()
@@ -177,6 +197,13 @@ async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
         Operation::Delete(options) => core.delete(&writer(Default::default()), &options).await,
         Operation::DeleteCollection { delete, list } => core.delete_collection(&writer(Default::default()), &delete, &list).await,
     }
+}
+
+/// Has the server answer that has the objects.
+async fn elsewhere(core: Arc<Core>, aggregator: Arc<Aggregator>, call: ApiCall) -> Result<ApiReply, Status> {
+    let name = authorized_name(&call.target, &call.operation);
+    core.authorize(&call.user, &call.target, call.operation.verb().rbac(), &name, selected_fields(&call.operation))?;
+    calls::call(&aggregator, call).await
 }
 
 /// How much work a call is, in bytes of documents that it decodes and changes.
@@ -222,14 +249,20 @@ fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        if call.target.resource.is_elsewhere {
+            return Box::pin(elsewhere(self.core.clone(), self.aggregator.clone(), call));
+        }
         Box::pin(aside::run(work(&self.core, &call), dispatch(self.core.clone(), call)))
     }
 
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, _cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
-        let core = self.core.clone();
+        let (core, aggregator) = (self.core.clone(), self.aggregator.clone());
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
             core.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            if target.resource.is_elsewhere {
+                return calls::watch(aggregator, user, target, options).await;
+            }
             core.watch_objects(&target, options).await
         })
     }

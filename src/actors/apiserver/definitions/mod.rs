@@ -23,6 +23,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
+pub(super) use self::plan::Conditions;
 use self::plan::Taken;
 use super::{
     cache::{ResourceCache, Snapshot},
@@ -178,7 +179,7 @@ fn server() -> UserInfo {
 }
 
 /// A writer of what `target` addresses.
-fn writer(target: Target) -> Writer {
+pub(super) fn writer(target: Target) -> Writer {
     let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
     Writer { user: Arc::new(server()), target, options, cause: Cause::default(), notices: Notices::default() }
 }

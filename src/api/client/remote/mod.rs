@@ -9,13 +9,13 @@ pub mod access;
 mod accounts;
 mod connection;
 mod discovery;
-mod document;
+pub(crate) mod document;
 mod pool;
-mod request;
+pub(crate) mod request;
 mod retry;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub(crate) mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
