@@ -72,8 +72,8 @@ pub struct Wake;
 
 struct Watched {
     synced: Arc<AtomicBool>,
-    /// Until when others wait for it: for ever, unless another server has the objects.
-    awaited_until: Option<Instant>,
+    /// Others wait for it.
+    awaited: bool,
     _task: TaskHandle,
 }
 
@@ -125,18 +125,23 @@ impl GarbageCollector {
             let address = cx.address();
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || address.wake(Wake, Cause::default()));
             let synced = Arc::new(AtomicBool::new(false));
-            let awaited_until = resource.is_elsewhere.then(|| Instant::now() + PATIENCE);
+            if resource.is_elsewhere {
+                let name = name.clone();
+                cx.after(PATIENCE, move |unit, cx| {
+                    unit.watched.entry(name).and_modify(|watched| watched.awaited = false);
+                    unit.pump(cx);
+                });
+            }
             let monitor = Arc::new(Monitor { client: self.client.clone(), resource, intake: self.intake.clone(), synced: synced.clone(), wake });
             let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
-            self.watched.insert(name, Watched { synced, awaited_until, _task: task });
+            self.watched.insert(name, Watched { synced, awaited: true, _task: task });
         }
     }
 
     /// Whether enough was seen to decide. Whoever owns something is asked for before anything is deleted, so a server that does not
     /// answer holds up what belongs to its objects, and nothing else.
     fn is_synced(&self) -> bool {
-        let now = Instant::now();
-        let is_there = |watched: &Watched| watched.synced.load(Relaxed) || watched.awaited_until.is_some_and(|until| until <= now);
+        let is_there = |watched: &Watched| watched.synced.load(Relaxed) || !watched.awaited;
         !self.watched.is_empty() && self.watched.values().all(is_there)
     }
 
