@@ -42,8 +42,8 @@ mod upkeep;
 mod write;
 
 pub use self::core::store_status;
-pub use auth_resources::AuthResources;
 pub use aggregation::trust::Trust;
+pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
 pub use server::ApiServer;

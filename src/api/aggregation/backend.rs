@@ -40,7 +40,11 @@ pub type OutgoingBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A body that is there.
 pub fn whole(bytes: Bytes) -> OutgoingBody {
-    if bytes.is_empty() { Empty::new().map_err(|never| match never {}).boxed_unsync() } else { Full::new(bytes).map_err(|never| match never {}).boxed_unsync() }
+    if bytes.is_empty() {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    }
 }
 
 /// Why there is no answer. Reads as what clients see.

@@ -106,7 +106,8 @@ pub fn ready<'a>(slice: &'a EndpointSlice, port_name: &'a str) -> impl Iterator<
     let mut ports = slice.ports.iter().flatten();
     let port = ports.find(|port| port.name.as_deref().unwrap_or_default() == port_name && port.port.is_some());
     let port = port.and_then(|port| u16::try_from(port.port?).ok());
-    let endpoints = slice.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
+    let endpoints =
+        slice.endpoints.iter().flatten().filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
     endpoints.filter_map(move |endpoint| Some(SocketAddr::new(endpoint.addresses.first()?.parse().ok()?, port?)))
 }
 

@@ -40,7 +40,10 @@ use super::{
     path::RequestInfo,
     reply::status_code,
     sessions,
-    streaming::backend::passing::{copy_headers, insert, request_headers, upload, wants_upgrade},
+    streaming::{
+        backend::passing::{copy_headers, insert, request_headers, upload, wants_upgrade},
+        kind::words,
+    },
 };
 use crate::{
     aggregation::{Aggregator, BackendError, OutgoingBody, RemoteService, whole},
@@ -118,7 +121,9 @@ impl Passing<'_> {
         let authority = backend.authority().inspect_err(|error| {
             tracing::debug!(service = %self.service.spec.name, %error, "an API service leads nowhere");
         })?;
-        let upgrade = wants_upgrade(request.headers());
+        // Upgrades to other protocols than WebSocket and SPDY, which comes as if it were one, are asked for in vain.
+        let is_known = words(request.headers(), &header::UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+        let upgrade = is_known && wants_upgrade(request.headers());
         let outgoing = self.outgoing(upgrade, std::mem::replace(payload, Payload::None)).map_err(BackendError::Unreachable)?;
         let (outgoing, rest) = outgoing;
         let sending = backend.send(&authority, self.user, outgoing);

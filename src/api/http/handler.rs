@@ -226,7 +226,8 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     let Arrived { shared, request, info, connection, trail, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
-    let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.anonymous) {
+    let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.anonymous)
+    {
         Ok(caller) => caller,
         Err(status) => {
             trail.unauthenticated(request, asked, &status).await;

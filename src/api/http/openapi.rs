@@ -101,7 +101,9 @@ enum Source {
 impl Source {
     fn is_same(&self, other: &Source) -> bool {
         match (self, other) {
-            (Source::Rows(rows), Source::Rows(others)) => rows.len() == others.len() && rows.iter().zip(others).all(|(row, other)| Arc::ptr_eq(row, other)),
+            (Source::Rows(rows), Source::Rows(others)) => {
+                rows.len() == others.len() && rows.iter().zip(others).all(|(row, other)| Arc::ptr_eq(row, other))
+            }
             (Source::Text(text), Source::Text(other)) => text == other,
             _ => false,
         }
@@ -142,7 +144,8 @@ impl OpenApi {
         if path.is_empty() {
             let own = remembered.documents.iter().map(|(path, made)| (path, &*made.document.hash));
             let all = own.chain(remembered.elsewhere.iter().map(|(path, hash)| (path, &**hash)));
-            let url = |path: &str, hash: &str| if hash.is_empty() { format!("/openapi/v3/{path}") } else { format!("/openapi/v3/{path}?hash={hash}") };
+            let url =
+                |path: &str, hash: &str| if hash.is_empty() { format!("/openapi/v3/{path}") } else { format!("/openapi/v3/{path}?hash={hash}") };
             let paths: BTreeMap<_, _> = all.map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)}))).collect();
             return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
         }
@@ -241,10 +244,11 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMa
         }
     }
     let mut documents = BTreeMap::new();
-    let mut add = |path: String, source: Source, make: &dyn Fn() -> Option<Document>| match before.remove(&path).filter(|made| made.source.is_same(&source)) {
-        Some(made) => drop(documents.insert(path, made)),
-        None => documents.extend(make().map(|document| (path, Made { source, document }))),
-    };
+    let mut add =
+        |path: String, source: Source, make: &dyn Fn() -> Option<Document>| match before.remove(&path).filter(|made| made.source.is_same(&source)) {
+            Some(made) => drop(documents.insert(path, made)),
+            None => documents.extend(make().map(|document| (path, Made { source, document }))),
+        };
     for (path, (group_version, rows)) in rows {
         add(path, Source::Rows(rows), &|| source.document(registry, &group_version).map(|json| Document::of(&json)));
     }

@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Resource, SchemaSource, Served,
-    custom::CustomSchema,
-    resource::Plain,
-};
+use super::{Resource, SchemaSource, Served, custom::CustomSchema, resource::Plain};
 use crate::{meta::GroupVersionKind, service::Verb};
 
 const VERBS: [Verb; 8] = [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
@@ -240,7 +236,7 @@ mod tests {
             {"name": "flunders/status", "singularName": "", "namespaced": true, "kind": "Flunder", "verbs": ["get"]},
         ]});
         assert_eq!(listed(list.to_string().as_bytes()).expect("a list"), found[0].resources);
-        assert!(aggregated(b"[]").is_err() && listed(b"1").is_err());
+        assert!(aggregated(b"1").is_err() && listed(b"1").is_err());
     }
 
     #[test]
@@ -252,7 +248,8 @@ mod tests {
             verbs: ["delete", "get", "list", "watch"].map(Arc::from).to_vec(),
             ..DiscoveredResource::default()
         };
-        let version = |group: &str, version: &str, resources| DiscoveredVersion { group: group.into(), version: version.into(), resources, stale: false };
+        let version =
+            |group: &str, version: &str, resources| DiscoveredVersion { group: group.into(), version: version.into(), resources, stale: false };
         let versions = [
             version("apps", "v1", vec![resource("deployments", "Deployment")]),
             version("example.com", "v1", vec![resource("widgets", "Widget")]),

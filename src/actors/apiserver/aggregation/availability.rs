@@ -111,9 +111,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_in_upstreams_words() {
         let service = json!({"metadata": {}, "spec": {"type": "ClusterIP", "ports": [{"name": "web", "port": 443}]}});
-        let slice = |ready: bool, port: &str| {
-            json!({"metadata": {}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}], "ports": [{"name": port, "port": 1}]})
-        };
+        let slice = |ready: bool, port: &str| json!({"metadata": {}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": ready}}], "ports": [{"name": port, "port": 1}]});
         assert_eq!(told(None, &[]), Some(("ServiceNotFound", "service/s in \"n\" is not present".into())));
         let other = json!({"metadata": {}, "spec": {"ports": [{"port": 80}]}});
         assert_eq!(told(Some(other), &[]), Some(("ServicePortError", "service/s in \"n\" is not listening on port 443".into())));

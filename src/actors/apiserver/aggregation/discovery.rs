@@ -11,7 +11,8 @@ use troupe_api::{
 
 use super::asker;
 
-const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+const ACCEPT: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST: usize = 8 << 20;
 
@@ -29,7 +30,8 @@ pub struct Told {
 pub async fn discover(spec: &ApiServiceSpec, backend: &Backend, told: &Told) -> Result<Told, String> {
     let etag = told.etag.as_deref().unwrap_or_default();
     let answer = ask(backend, "/apis", ACCEPT, etag).await?;
-    let is_aggregated = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.contains("as=APIGroupDiscoveryList"));
+    let is_aggregated =
+        answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.contains("as=APIGroupDiscoveryList"));
     match answer.code {
         304 => Ok(told.clone()),
         503 => Err("the server is not available".into()),

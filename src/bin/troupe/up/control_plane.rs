@@ -64,12 +64,8 @@ pub struct Shown {
 
 impl Shown {
     pub fn of(certificates: &Certificates) -> Result<Self> {
-        let shown = Shown {
-            serving: Arc::default(),
-            kubelet_client: Arc::default(),
-            kubelet_serving: Arc::default(),
-            front_proxy_client: Arc::default(),
-        };
+        let shown =
+            Shown { serving: Arc::default(), kubelet_client: Arc::default(), kubelet_serving: Arc::default(), front_proxy_client: Arc::default() };
         shown.update(certificates)?;
         Ok(shown)
     }

@@ -22,7 +22,10 @@ async fn started(extension: &Extension) -> TestApi {
     eventually("its resources are known", async || api.server.registry().by_resource(GROUP, "flunders").is_some()).await;
     api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})).await;
     for namespace in ["team", "default"] {
-        api.create(json!({"apiVersion": format!("{GROUP}/v1"), "kind": "Flunder", "metadata": {"name": format!("of-{namespace}"), "namespace": namespace}})).await;
+        api.create(
+            json!({"apiVersion": format!("{GROUP}/v1"), "kind": "Flunder", "metadata": {"name": format!("of-{namespace}"), "namespace": namespace}}),
+        )
+        .await;
     }
     api
 }

@@ -222,7 +222,9 @@ async fn respond(request: Request<Incoming>, state: Arc<State>, is_proxy: bool) 
             let url = format!("/openapi/v3/apis/{GROUP}/{version}?hash=ABC");
             document(200, &json!({"paths": {format!("apis/{GROUP}/{version}"): {"serverRelativeURL": url}}}))
         }
-        (path, _) if path == format!("/openapi/v3/apis/{GROUP}/{version}") && !manners.old => document(200, &json!({"openapi": "3.0.0", "of": "flunders"})),
+        (path, _) if path == format!("/openapi/v3/apis/{GROUP}/{version}") && !manners.old => {
+            document(200, &json!({"openapi": "3.0.0", "of": "flunders"}))
+        }
         ("/openapi/v2", _) => open_api(version),
         (_, Some("" | "/")) => resources(version),
         (_, Some(below)) => flunders(request, &state, below, &query).await,
@@ -250,9 +252,12 @@ fn open_api(version: &str) -> Response<Body> {
     let kind = json!({"group": GROUP, "version": version, "kind": "Flunder"});
     let path = format!("/apis/{GROUP}/{version}/namespaces/{{namespace}}/flunders/{{name}}");
     let operation = json!({"get": {"produces": ["application/json"], "responses": {"200": {"description": "OK", "schema": schema}}}});
-    document(200, &json!({"swagger": "2.0", "paths": {path: operation, "/apis/": {}}, "definitions": {
-        "example.Flunder": {"description": "A flunder.", "type": "object", "x-kubernetes-group-version-kind": [kind]}, "unused": {},
-    }}))
+    document(
+        200,
+        &json!({"swagger": "2.0", "paths": {path: operation, "/apis/": {}}, "definitions": {
+            "example.Flunder": {"description": "A flunder.", "type": "object", "x-kubernetes-group-version-kind": [kind]}, "unused": {},
+        }}),
+    )
 }
 
 async fn flunders(request: Request<Incoming>, state: &State, below: &str, query: &str) -> Response<Body> {
@@ -318,7 +323,7 @@ fn echo(mut request: Request<Incoming>) -> Response<Body> {
             }
         }
     });
-    let response = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", "echo");
+    let response = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", "websocket");
     response.body(Full::default().boxed_unsync()).expect("well formed")
 }
 

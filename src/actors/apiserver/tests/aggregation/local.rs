@@ -19,7 +19,10 @@ async fn started() -> TestApi {
 async fn groups_of_definitions_have_api_services_for_as_long_as_they_are_served() {
     let api = started().await;
     becomes(&api, "v1.apps", "Local").await;
-    assert_eq!(api.get(SERVICES, "", "v1.apps").await.expect("is there").str(&["metadata", "labels", "kube-aggregator.kubernetes.io/automanaged"]), "onstart");
+    assert_eq!(
+        api.get(SERVICES, "", "v1.apps").await.expect("is there").str(&["metadata", "labels", "kube-aggregator.kubernetes.io/automanaged"]),
+        "onstart"
+    );
     let names = json!({"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"});
     let schema = json!({"openAPIV3Schema": {"type": "object"}});
     let versions = json!([{"name": "v1", "served": true, "storage": true, "schema": schema}, {"name": "v2", "served": false, "storage": false, "schema": schema}]);
@@ -34,7 +37,10 @@ async fn groups_of_definitions_have_api_services_for_as_long_as_they_are_served(
     api.delete(SERVICES, "", "v1.example.com", Default::default()).await.expect("goes");
     becomes(&api, "v1.example.com", "Local").await;
     api.patch(api.target(SERVICES, "", "v1.example.com"), PatchType::Merge, json!({"spec": {"versionPriority": 7}})).await.expect("is patched");
-    eventually("it is put right", async || api.get(SERVICES, "", "v1.example.com").await.is_ok_and(|found| found.int(&["spec", "versionPriority"]) == Some(100))).await;
+    eventually("it is put right", async || {
+        api.get(SERVICES, "", "v1.example.com").await.is_ok_and(|found| found.int(&["spec", "versionPriority"]) == Some(100))
+    })
+    .await;
     api.delete("customresourcedefinitions.apiextensions.k8s.io", "", "widgets.example.com", Default::default()).await.expect("goes");
     eventually("it goes with the definition", async || api.get(SERVICES, "", "v1.example.com").await.is_err()).await;
 }

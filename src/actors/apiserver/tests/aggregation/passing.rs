@@ -54,7 +54,7 @@ async fn watches_and_upgrades_are_passed_on_as_they_come() {
     extension.make_service(&api, "flunder").await;
     api.create(extension.api_service("flunder")).await;
     becomes(&api, NAME, "Passed").await;
-    let mut door = Door::open_to(api).await;
+    let door = Door::open_to(api).await;
     let mut watch = door.stream(&format!("{FLUNDERS}?watch=true"), &[]).await;
     assert_eq!(watch.status, 200);
     let mut other = door.another().await;
@@ -64,7 +64,7 @@ async fn watches_and_upgrades_are_passed_on_as_they_come() {
         assert_eq!((event["type"].as_str(), event["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some(name)));
     }
     let mut exec = door.another().await;
-    let (status, mut stream) = exec.upgrade(&format!("{FLUNDERS}/a/exec"), "echo").await;
+    let (status, mut stream) = exec.upgrade(&format!("{FLUNDERS}/a/exec"), "websocket").await;
     assert_eq!(status, 101);
     stream.write_all(b"hello").await.expect("is open");
     let mut answer = [0; 5];

@@ -54,8 +54,11 @@ async fn a_version_elsewhere_stands_beside_one_that_is_defined_here_and_wins_ove
     api.create(definition()).await;
     let mut door = Door::open_to(api).await;
     eventually("the definition is served", async || list(&mut door, "v1").await.status == 200).await;
-    door.post(&format!("/apis/{GROUP}/v1/namespaces/default/flunders"), &json!({"kind": "Flunder", "apiVersion": format!("{GROUP}/v1"), "metadata": {"name": "own"}}))
-        .await;
+    door.post(
+        &format!("/apis/{GROUP}/v1/namespaces/default/flunders"),
+        &json!({"kind": "Flunder", "apiVersion": format!("{GROUP}/v1"), "metadata": {"name": "own"}}),
+    )
+    .await;
     extension.make_service(door.api(), "flunder").await;
     door.api().create(extension.api_service("flunder")).await;
     becomes(door.api(), "v1.wardle.example.com", "Passed").await;

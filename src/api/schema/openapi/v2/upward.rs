@@ -50,7 +50,11 @@ fn parameter(value: Value) -> Value {
     const OWN: [&str; 6] = ["name", "in", "description", "required", "schema", "$ref"];
     let (mut own, mut rest) = (Map::new(), Map::new());
     for (name, value) in object(value) {
-        if OWN.contains(&&*name) || name.starts_with("x-") { own.insert(name, value) } else { rest.insert(name, value) };
+        if OWN.contains(&&*name) || name.starts_with("x-") {
+            own.insert(name, value)
+        } else {
+            rest.insert(name, value)
+        };
     }
     if !rest.is_empty() {
         own.insert("schema".into(), schema(rest.into()));
