@@ -14,6 +14,7 @@ pub mod aside;
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod conversion;
 pub mod decoding;
 pub mod expressions;
 pub mod flow;
@@ -34,6 +35,7 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod stored;
+pub mod webhook_client;
 
 pub use service::{ApiCall, ApiReply, ApiService};
 pub use status::{Reason, Status};

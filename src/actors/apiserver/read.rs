@@ -6,19 +6,24 @@ use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     aside,
-    meta::{Cause, FieldSelector, ObjectKey, Revision},
+    meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
+    service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{RangeRequest, StoreError, keys, prefix_end},
+    store::{Store, keys},
     stored::StoredObject,
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
-    component_status,
+    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
-    core::{Core, store_status},
+    listers::CacheListers,
+    old_watch::Replay,
+    page::{Source, page},
+    past::{Past, PastError},
+    selection::{check_fields, selection},
+    store_status::store_status,
+    versions::ObjectVersions,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -32,7 +37,40 @@ const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
 
-impl Core {
+/// Reads of what is stored.
+pub struct Reader {
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    dispatched: Arc<Sequence>,
+    past: Past,
+    clock: Arc<dyn Clock>,
+    /// What is read in other versions than it lies in the store.
+    pub(super) versions: Arc<ObjectVersions>,
+}
+
+impl Reader {
+    pub fn new(
+        store: Arc<dyn Store>,
+        listers: Arc<CacheListers>,
+        dispatched: Arc<Sequence>,
+        clock: Arc<dyn Clock>,
+        versions: Arc<ObjectVersions>,
+    ) -> Self {
+        Reader { past: Past::new(store.clone()), store, listers, dispatched, clock, versions }
+    }
+
+    /// One object as of now, past the cache where the cache may be behind.
+    pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
+        let object = found.map(|kv| resource.read(kv)).transpose();
+        object.map(|object| object.map(Arc::new)).map_err(Status::internal)
+    }
+
+    /// One object as the cache has it; 404 for what is not stored.
+    pub fn cached(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        Ok(self.listers.cache(resource)?.get(key))
+    }
+
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
     pub async fn linearize(&self, cache: &ResourceCache) -> Result<Revision, Status> {
         let newest = self.store.current_revision().await.map_err(store_status)?;
@@ -58,103 +96,92 @@ impl Core {
         }
     }
 
-    pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_status(&target.name).await;
-        }
-        let object = self.get_stored(target, wanted).await?;
-        if &*target.subresource == "scale" {
-            return Ok(super::subresources::scale::get(target, &object));
-        }
-        Ok(ApiReply::ok(ReplyBody::Object(object)))
-    }
-
-    async fn get_stored(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
-        let cache = self.cache(&target.resource)?;
+    /// GET of what is stored, as the target's version shows it.
+    pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
+        let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
-        cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
+        let object = cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))?;
+        self.versions.shown(target, object).await
     }
 
-    pub async fn list_objects(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_statuses(target, options).await;
-        }
+    /// LIST.
+    pub async fn list(&self, target: &Target, options: &ListOptions) -> Result<ListReply, Status> {
         check_fields(target, &options.fields)?;
-        let cache = self.cache(&target.resource)?;
+        let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
-        let source = self.list_source(&cache, options).await?;
+        let source = self.list_source(&cache, &target.namespace, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
+        if selection.asks_webhook() {
+            return self.versions.list(target, &cache, Arc::new(selection), source, limit, now).await;
+        }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        let reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
-        Ok(ApiReply::ok(ReplyBody::List(reply)))
+        let list = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        Ok(ListReply { items: self.versions.all(target, list.items).await?, ..list })
     }
 
-    async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
+    async fn list_source(&self, cache: &ResourceCache, namespace: &str, options: &ListOptions) -> Result<Source, Status> {
         if let Some(token) = &options.continue_token {
             let token = ContinueToken::decode(token)?;
             if options.resource_version.is_some_and(|revision| revision > Revision::ZERO) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return self.continued(cache, token).await;
+            return self.continued(cache, namespace, token).await;
         }
         if let Some(exact) = exact_revision(options) {
-            let snapshot = self.snapshot_at(cache, exact, || expired_exact(exact)).await?;
-            return Ok(Source { snapshot, revision: exact, after: None });
+            return self.source_at(cache, namespace, exact, None, || expired_exact(exact)).await;
         }
         self.settle(cache, options.resource_version).await?;
         // Read before the snapshot: what it names is in there.
         let progress = cache.progress(&self.dispatched);
         let snapshot = cache.load();
         let revision = snapshot.revision.max(progress);
-        Ok(Source { snapshot, revision, after: None })
+        Ok(Source { snapshot, revision, after: None, is_whole: true })
     }
 
-    async fn continued(&self, cache: &ResourceCache, token: ContinueToken) -> Result<Source, Status> {
+    async fn continued(&self, cache: &ResourceCache, namespace: &str, token: ContinueToken) -> Result<Source, Status> {
         let Some(revision) = token.revision else {
             // The caller took the offer to go on at the newest state.
             self.linearize(cache).await?;
             let revision = cache.progress(&self.dispatched);
-            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last) });
+            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last), is_whole: true });
         };
-        let snapshot = self.snapshot_at(cache, revision, || expired(&token.last)).await?;
-        Ok(Source { snapshot, revision, after: Some(token.last) })
+        self.source_at(cache, namespace, revision, Some(token.last.clone()), || expired(&token.last)).await
     }
 
-    /// The resource at exactly `revision`: the current snapshot, a pinned one, or one ranged from the store.
-    async fn snapshot_at(&self, cache: &ResourceCache, revision: Revision, gone: impl Fn() -> Status) -> Result<Arc<Snapshot>, Status> {
+    /// The resource at exactly `revision`: the current snapshot, a pinned one, or the part that is asked for of one that is read from the
+    /// store.
+    async fn source_at(
+        &self,
+        cache: &ResourceCache,
+        namespace: &str,
+        revision: Revision,
+        after: Option<ObjectKey>,
+        gone: impl Fn() -> Status,
+    ) -> Result<Source, Status> {
+        let whole = |snapshot: Arc<Snapshot>, after| Source { snapshot, revision, after, is_whole: true };
         if let Some(snapshot) = cache.pinned(revision, self.clock.instant()) {
-            return Ok(snapshot);
+            return Ok(whole(snapshot, after));
         }
         let progress = cache.progress(&self.dispatched);
+        let failed = |error| match error {
+            PastError::Compacted => gone(),
+            PastError::Future => too_large(revision, progress),
+            PastError::Store(error) => store_status(error),
+            PastError::Undecodable(why) => Status::internal(why),
+        };
         let snapshot = cache.load();
         if snapshot.revision <= revision && revision <= progress {
             // Nothing has changed since; but it is as old as the rest of what the store forgets.
-            return if revision == progress || self.remembers(cache, revision).await? { Ok(snapshot) } else { Err(gone()) };
+            let remembered = revision == progress || self.past.remembers(&cache.resource, revision).await.map_err(&failed)?;
+            return if remembered { Ok(whole(snapshot, after)) } else { Err(gone()) };
         }
         if revision > progress {
             self.wait_for(cache, revision, WAIT_FRESH).await?;
         }
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(range) => decode_range(&cache.resource, range.items.into_iter(), revision),
-            Err(StoreError::Compacted { .. }) => Err(gone()),
-            Err(StoreError::FutureRevision(_)) => Err(too_large(revision, progress)),
-            Err(error) => Err(store_status(error)),
-        }
-    }
-
-    /// Whether the store has not forgotten a revision.
-    async fn remembers(&self, cache: &ResourceCache, revision: Revision) -> Result<bool, Status> {
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 1, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Compacted { .. }) => Ok(false),
-            Err(error) => Err(store_status(error)),
-        }
+        let snapshot = self.past.read(&cache.resource, namespace, revision).await.map_err(failed)?;
+        Ok(Source { snapshot, revision, after, is_whole: namespace.is_empty() })
     }
 
     /// Where a watch begins, waiting for as fresh a cache as it asks for.
@@ -170,35 +197,40 @@ impl Core {
         }
     }
 
-    pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
+    /// WATCH.
+    pub async fn watch(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
         check_fields(target, &options.fields)?;
-        let route = self.route(&target.resource)?;
+        let route = self.listers.route(&target.resource)?;
         let start = self.watch_start(&route.cache, &options).await?;
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
         let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
-        let subscription = match subscribe(&route, request).await? {
+        let subscription = match subscribe(&route, request.clone()).await? {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                return self.watch_store(&route.cache, selection, after, oldest).await;
+                let replay = Replay { store: &*self.store, route: &route, request, after, oldest };
+                return Ok(self.versions.watched(target, selection, replay.start().await?));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
-            .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
+            .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
             Backlog::Objects(snapshot) => {
                 let work = scan_cost(&snapshot, &selection, None);
+                let selection = selection.clone();
                 aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
             }
         };
-        Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+        let news = ReceiverStream::new(subscription.queue).map(Queued::take);
+        let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
+        Ok(self.versions.watched(target, selection, deliveries))
     }
 }
 
 /// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
-async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
+pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
     let deadline = tokio::time::Instant::now() + WAIT_FRESH;
     loop {
         match route.actor.ask(request.clone(), Cause::default()).await {
@@ -219,23 +251,6 @@ fn exact_revision(options: &ListOptions) -> Option<Revision> {
     options.resource_version.filter(|revision| exact && *revision > Revision::ZERO)
 }
 
-/// Where the items of a list come from.
-struct Source {
-    snapshot: Arc<Snapshot>,
-    revision: Revision,
-    after: Option<ObjectKey>,
-}
-
-pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
-    Selection {
-        resource: target.resource.clone(),
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
-        labels: labels.into(),
-        fields: fields.into(),
-    }
-}
-
 /// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
 fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKey>) -> usize {
     if snapshot.has_more_than(FEW, &selection.namespace, after) {
@@ -254,54 +269,17 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
-    let Source { snapshot, revision, after } = source;
-    let is_first = after.is_none();
-    let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
-    if limit == 0 {
-        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
-    }
-    let items: Vec<_> = matching.by_ref().take(limit).collect();
-    let more = matching.next().is_some();
-    let last = items.last().filter(|_| more).map(|object| object.key.clone());
-    let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
-    // As upstream: with selectors the number of remaining items is not told.
-    let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
-    // For pages to come, from the first one on: a list ends in time, as the store forgets its revision.
-    if is_first {
-        cache.pin(revision, snapshot.clone(), now);
-    }
-    let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
-    ListReply { items, revision, continue_token, remaining }
-}
-
-fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
-    let mut snapshot = Snapshot { revision, ..Snapshot::default() };
-    for kv in items {
-        let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
-        let object = resource.read(kv).map_err(Status::internal)?;
-        snapshot.objects.insert(key, Arc::new(object));
-    }
-    Ok(Arc::new(snapshot))
-}
-
-fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<WatchItem>> {
-    let added = |object: &Arc<StoredObject>| WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Default::default() };
-    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter(|object| selection.matches(object)).map(added).collect();
-    stream::iter(items)
-}
-
-/// 400 when a field selector names a field that the kind cannot be selected by.
-pub(super) fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
-    let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
-    match fields.terms.iter().find(|(path, _, _)| !known(path)) {
-        None => Ok(()),
-        Some((path, _, _)) if own.is_empty() => {
-            Err(Status::bad_request(format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")))
+fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
+    let added = |object: &Arc<StoredObject>| {
+        if selection.shows.is_some() {
+            let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+            return selection.deliver(&change);
         }
-        Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),
-    }
+        let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+        selection.matches(object).then(|| Delivery::Item(item()))
+    };
+    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter_map(added).collect();
+    stream::iter(items)
 }
 
 fn too_large(wanted: Revision, current: Revision) -> Status {
@@ -316,7 +294,7 @@ fn too_large(wanted: Revision, current: Revision) -> Status {
 mod tests {
     use serde_json::json;
     use troupe_api::{
-        meta::{LabelSelector, Object},
+        meta::{FieldSelector, LabelSelector, Object},
         resources::{Registry, builtin},
     };
 

@@ -209,6 +209,7 @@ fn row(group: &str, plural: &str, versions: &[(&Arc<str>, &DiscoveredResource)])
         verbs: VERBS.iter().filter(offered).copied().collect(),
         pod: None,
         without_effect: None,
+        features: &[],
         is_terminating: false,
         is_elsewhere: true,
         strategy,

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cron;
 pub mod custom;
 pub mod discovered;
+mod feature;
 pub mod forms;
 pub mod int_or_string;
 pub mod kinds;
@@ -24,6 +25,7 @@ pub mod tree;
 pub mod validation;
 mod without_effect;
 
+pub use feature::Feature;
 pub use registry::Registry;
 pub use resource::{Resource, SchemaSource, Served, Subresource};
 pub use strategy::{Column, ColumnType, Strategy, WriteContext};

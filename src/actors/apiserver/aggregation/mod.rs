@@ -18,20 +18,28 @@ use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
     aggregation::{Aggregator, BackendOptions},
+    meta::Clock,
     service::{Target, UserInfo},
 };
 
 pub use self::services::{ApiServices, Follow};
-use super::{core::Core, table::LiveTable};
+use super::{listers::CacheListers, table::LiveTable, write::WritePath};
 
 /// How often servers are checked, and asked what they have, when nothing changes.
 const CHECK: Duration = Duration::from_secs(30);
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// What objects are read and written by.
+pub struct Parts {
+    pub path: Arc<WritePath>,
+    pub listers: Arc<CacheListers>,
+    pub clock: Arc<dyn Clock>,
+}
+
 /// What the units here work with.
 #[derive(Clone)]
 pub struct Aggregation {
-    pub core: Arc<Core>,
+    pub parts: Arc<Parts>,
     pub table: Arc<LiveTable>,
     pub aggregator: Arc<Aggregator>,
     pub backends: BackendOptions,
@@ -43,7 +51,7 @@ fn asker() -> UserInfo {
 }
 
 /// An API service, as calls address it.
-fn target(core: &Core, name: &str, subresource: &str) -> Option<Target> {
-    let resource = core.row("apiregistration.k8s.io", "apiservices")?;
+fn target(parts: &Parts, name: &str, subresource: &str) -> Option<Target> {
+    let resource = parts.listers.row("apiregistration.k8s.io", "apiservices")?;
     Some(Target { version: "v1".into(), namespace: "".into(), name: name.into(), subresource: subresource.into(), resource })
 }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use troupe_api::{
     aggregation::{ApiServiceSpec, description::api_services},
-    meta::Object,
+    meta::{Cause, Object},
     resources::{
         custom::definition::Definition,
         priorities::{self, Priority},
@@ -24,12 +24,11 @@ use troupe_api::{
 use super::{
     super::{
         cache::{ResourceCache, Snapshot},
-        core::Core,
-        definitions::writer,
         table::definitions,
         write::Change,
+        writer::Writer,
     },
-    target,
+    Parts, target,
 };
 use crate::runtime::{host::UnitContext, unit::Unit};
 
@@ -141,20 +140,22 @@ fn step(wanted: Option<&Wanted>, current: Option<&Current>, done: bool) -> Step 
 
 /// The unit at `apiserver/api-service-registration`.
 pub struct Registration {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
 }
 
 impl Registration {
-    pub fn new(core: Arc<Core>) -> Self {
-        Registration { core }
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Registration { parts }
     }
 }
 
 impl Unit for Registration {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let cache = |name: troupe_api::meta::GroupResource| self.core.row(&name.group, &name.resource).and_then(|row| self.core.cache(&row).ok());
+        let cache = |name: troupe_api::meta::GroupResource| {
+            self.parts.listers.row(&name.group, &name.resource).and_then(|row| self.parts.listers.cache(&row).ok())
+        };
         let (Some(definitions), Some(services)) = (cache(definitions()), cache(api_services())) else { return };
-        cx.spawn(follow(self.core.clone(), definitions, services));
+        cx.spawn(follow(self.parts.clone(), definitions, services));
     }
 }
 
@@ -172,9 +173,9 @@ struct Table {
     open: BTreeSet<String>,
 }
 
-async fn follow(core: Arc<Core>, definitions: Arc<ResourceCache>, services: Arc<ResourceCache>) {
+async fn follow(parts: Arc<Parts>, definitions: Arc<ResourceCache>, services: Arc<ResourceCache>) {
     let mut table = Table::default();
-    for row in core.listers.registry.load().rows().iter().filter(|row| !row.is_custom()) {
+    for row in parts.listers.registry.load().rows().iter().filter(|row| !row.is_custom()) {
         for wanted in row.served.iter().filter_map(|served| Wanted::builtin(&row.group, &served.version)) {
             table.want(wanted);
         }
@@ -186,7 +187,7 @@ async fn follow(core: Arc<Core>, definitions: Arc<ResourceCache>, services: Arc<
         table.take_services(services.load(), is_start);
         is_start = false;
         for name in std::mem::take(&mut table.open) {
-            match table.settle(&core, &name).await {
+            match table.settle(&parts, &name).await {
                 Ok(()) => drop(table.done.insert(name)),
                 Err(error) => {
                     tracing::debug!(service = name, %error, "an API service is not registered yet, will retry");
@@ -261,14 +262,14 @@ impl Table {
     }
 
     /// Brings one about.
-    async fn settle(&self, core: &Core, name: &str) -> Result<(), Status> {
+    async fn settle(&self, parts: &Parts, name: &str) -> Result<(), Status> {
         let wanted = self.wanted.get(name).map(|(wanted, _)| wanted);
         let step = step(wanted, self.current.get(name), self.done.contains(name));
-        let Some(target) = target(core, name, "") else { return Ok(()) };
+        let Some(target) = target(parts, name, "") else { return Ok(()) };
         let outcome = match (step, wanted) {
             (Step::Create, Some(wanted)) => {
                 let object = Object::from_value(wanted.object()).ok_or_else(|| Status::internal("an API service is an object"))?;
-                core.create(&writer(target), Body::Tree(object)).await.map(drop)
+                parts.path.create(&Writer::server(target, Cause::default()), Body::Tree(object)).await.map(drop)
             }
             (Step::Update, Some(wanted)) => {
                 let spec = wanted.spec();
@@ -277,11 +278,15 @@ impl Table {
                     new.set(&["spec"], spec.clone());
                     Ok(new)
                 }));
-                core.update(&writer(target), change, Vec::new()).await.map(drop)
+                parts.path.update(&Writer::server(target, Cause::default()), change, Vec::new()).await.map(drop)
             }
             (Step::Delete, _) => {
                 let uid = self.current.get(name).map(|current| current.uid.clone());
-                core.delete(&writer(target), &DeleteOptions { precondition_uid: uid, ..DeleteOptions::default() }).await.map(drop)
+                parts
+                    .path
+                    .delete(&Writer::server(target, Cause::default()), &DeleteOptions { precondition_uid: uid, ..DeleteOptions::default() })
+                    .await
+                    .map(drop)
             }
             _ => Ok(()),
         };

@@ -12,8 +12,8 @@ use troupe_api::{
 };
 
 use super::{
-    super::{cache::ResourceCache, core::Core},
-    Aggregation, CHECK, REFRESH, availability, discovery, documents,
+    super::cache::ResourceCache,
+    Aggregation, CHECK, Parts, REFRESH, availability, discovery, documents,
     services::{ApiServices, Found},
     status,
 };
@@ -104,8 +104,8 @@ impl RemoteServer {
         if !self.check.begin() {
             return;
         }
-        let (core, spec, backend) = (self.work.core.clone(), self.spec.clone(), self.backend.clone());
-        cx.spawn_then(async move { checked(&core, &spec, &backend).await }, |unit, outcome, cx| {
+        let (parts, spec, backend) = (self.work.parts.clone(), self.spec.clone(), self.backend.clone());
+        cx.spawn_then(async move { checked(&parts, &spec, &backend).await }, |unit, outcome, cx| {
             let well = outcome.is_ok();
             unit.last = outcome.err().unwrap_or_else(|| "passed".into());
             let after = unit.check.ended(well, CHECK);
@@ -159,27 +159,27 @@ fn found(name: Arc<str>, spec: &ApiServiceSpec, told: &discovery::Told, document
 }
 
 /// Checks the server and has its object say what came out.
-async fn checked(core: &Core, spec: &ApiServiceSpec, backend: &Backend) -> Result<(), String> {
-    let verdict = availability::check(&*core.listers, spec, backend).await;
-    let Some(object) = object(core, &spec.name) else { return Ok(()) };
-    status::write(core, &spec.name, &object, &verdict).await.map_err(|status| status.message)?;
+async fn checked(parts: &Parts, spec: &ApiServiceSpec, backend: &Backend) -> Result<(), String> {
+    let verdict = availability::check(&*parts.listers, spec, backend).await;
+    let Some(object) = object(parts, &spec.name) else { return Ok(()) };
+    status::write(parts, &spec.name, &object, &verdict).await.map_err(|status| status.message)?;
     // What is not a matter of the server is looked at again when it changes.
     if verdict.reason == "FailedDiscoveryCheck" { Err(verdict.message) } else { Ok(()) }
 }
 
-fn object(core: &Core, name: &str) -> Option<Object> {
+fn object(parts: &Parts, name: &str) -> Option<Object> {
     let resource = GroupResource::new("apiregistration.k8s.io", "apiservices");
-    Some(core.listers.get(&resource, &ObjectKey::cluster(name))?.to_object())
+    Some(parts.listers.get(&resource, &ObjectKey::cluster(name))?.to_object())
 }
 
 /// Wakes whenever the Service or its slices change.
-async fn follow(core: Arc<Core>, reference: ServiceReference, address: UnitAddr<RemoteServer>) {
-    let cache = |group: &str, plural: &str| core.row(group, plural).and_then(|row| core.cache(&row).ok());
+async fn follow(parts: Arc<Parts>, reference: ServiceReference, address: UnitAddr<RemoteServer>) {
+    let cache = |group: &str, plural: &str| parts.listers.row(group, plural).and_then(|row| parts.listers.cache(&row).ok());
     let (Some(services), Some(slices)) = (cache("", "services"), cache("discovery.k8s.io", "endpointslices")) else { return };
-    let mut known = versions(&*core.listers, &reference);
+    let mut known = versions(&*parts.listers, &reference);
     loop {
         let (seen, of_slices) = (services.applied.get(), slices.applied.get());
-        let now = versions(&*core.listers, &reference);
+        let now = versions(&*parts.listers, &reference);
         if now != known {
             known = now;
             address.wake(Look, Cause::default());
@@ -205,7 +205,7 @@ fn versions(listers: &dyn Listers, reference: &ServiceReference) -> Vec<Revision
 
 impl Unit for RemoteServer {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        cx.spawn(follow(self.work.core.clone(), self.backend.reference().clone(), cx.address()));
+        cx.spawn(follow(self.work.parts.clone(), self.backend.reference().clone(), cx.address()));
         self.look(cx);
     }
 

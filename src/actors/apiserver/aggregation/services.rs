@@ -65,7 +65,7 @@ pub struct ApiServices {
 impl ApiServices {
     pub fn new(work: Aggregation) -> Self {
         let name = api_services();
-        let cache = work.core.row(&name.group, &name.resource).and_then(|row| work.core.cache(&row).ok());
+        let cache = work.parts.listers.row(&name.group, &name.resource).and_then(|row| work.parts.listers.cache(&row).ok());
         ApiServices { work, cache, seen: Arc::default(), remote: BTreeMap::new(), priorities: BTreeMap::new() }
     }
 
@@ -110,10 +110,10 @@ impl ApiServices {
         let had_priority = self.priorities.remove(&name);
         let Some(reference) = spec.service.clone() else {
             let ended = self.end(&name, cx);
-            let core = self.work.core.clone();
+            let parts = self.work.parts.clone();
             let of = name.clone();
             cx.spawn(async move {
-                if let Err(error) = status::write(&core, &of, &object, &status::local()).await {
+                if let Err(error) = status::write(&parts, &of, &object, &status::local()).await {
                     tracing::warn!(service = %of, %error, "cannot write the status of an API service");
                 }
             });

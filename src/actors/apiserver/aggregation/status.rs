@@ -4,28 +4,25 @@ use std::sync::Arc;
 
 use troupe_api::{
     aggregation::description::{AVAILABLE, available_condition},
-    meta::Object,
+    meta::{Cause, Object},
     status::Status,
 };
 
 use super::{
-    super::{
-        core::Core,
-        definitions::{Conditions, writer},
-        write::Change,
-    },
+    super::{definitions::Conditions, write::Change, writer::Writer},
+    Parts,
     availability::Verdict,
     metrics, target,
 };
 
 /// Has the object say what was found. Conditions of others stay.
-pub async fn write(core: &Core, name: &str, before: &Object, verdict: &Verdict) -> Result<(), Status> {
+pub async fn write(parts: &Parts, name: &str, before: &Object, verdict: &Verdict) -> Result<(), Status> {
     metrics::found(name, verdict.is_available());
     if says(before, verdict) {
         return Ok(());
     }
-    let Some(target) = target(core, name, "status") else { return Ok(()) };
-    let (wanted, now) = (verdict.clone(), core.clock.now());
+    let Some(target) = target(parts, name, "status") else { return Ok(()) };
+    let (wanted, now) = (verdict.clone(), parts.clock.now());
     let change = Change::Transform(Arc::new(move |current| {
         let mut new = current.clone();
         let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now };
@@ -33,7 +30,7 @@ pub async fn write(core: &Core, name: &str, before: &Object, verdict: &Verdict) 
         new.set(&["status", "conditions"], conditions.list);
         Ok(new)
     }));
-    match core.update(&writer(target), change, Vec::new()).await {
+    match parts.path.update(&Writer::server(target, Cause::default()), change, Vec::new()).await {
         Ok(_) => {
             let was_available = available_condition(before).is_some_and(|condition| condition["status"] == "True");
             if was_available && !verdict.is_available() {

@@ -10,12 +10,12 @@ use troupe_api::{
         request_header::{CLIENT_NAME, EXTRA_PREFIX, GROUP, UID, USERNAME},
         x509::facts_of_pem,
     },
-    meta::{GroupResource, ObjectKey},
+    meta::{Clock, GroupResource, ObjectKey},
     service::Listers,
     status::Status,
 };
 
-use super::super::core::Core;
+use super::super::{ensure::Ensure, listers::CacheListers};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const NAMESPACE: &str = "kube-system";
@@ -87,41 +87,55 @@ fn authorities(known: &str, wanted: &str, now: Timestamp) -> String {
     all.iter().map(|block| format!("{block}\n")).collect()
 }
 
-/// Says it where it is not said.
-pub async fn tell(core: &Core, trust: &Trust) -> Result<(), Status> {
-    let wanted = trust.data();
-    if wanted.is_empty() {
-        return Ok(());
+/// Keeps the ConfigMap. Cheap to clone.
+#[derive(Clone)]
+pub struct TrustKeeper {
+    pub ensure: Ensure,
+    pub listers: Arc<CacheListers>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl TrustKeeper {
+    /// Says it where it is not said.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tell(&self, trust: &Trust) -> Result<(), Status> {
+        let wanted = trust.data();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let found = self.listers.get(&GroupResource::new("", "configmaps"), &ObjectKey::new(NAMESPACE, NAME)).map(|found| found.to_object());
+        let known = found.as_ref().and_then(|found| found.get(&["data"]).cloned()).unwrap_or_else(|| json!({}));
+        let data = joined(&known, &wanted, self.clock.now());
+        if data.iter().all(|(name, value)| known.get(name) == Some(value)) {
+            return Ok(());
+        }
+        let mut all = known.as_object().cloned().unwrap_or_default();
+        all.extend(data);
+        let metadata = json!({"name": NAME, "namespace": NAMESPACE});
+        self.ensure.reconcile(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": all})).await
     }
-    let found = core.listers.get(&GroupResource::new("", "configmaps"), &ObjectKey::new(NAMESPACE, NAME)).map(|found| found.to_object());
-    let known = found.as_ref().and_then(|found| found.get(&["data"]).cloned()).unwrap_or_else(|| json!({}));
-    let data = joined(&known, &wanted, core.clock.now());
-    if data.iter().all(|(name, value)| known.get(name) == Some(value)) {
-        return Ok(());
-    }
-    let mut all = known.as_object().cloned().unwrap_or_default();
-    all.extend(data);
-    core.reconcile(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": all})).await
 }
 
 /// The unit at `apiserver/cluster-authentication-trust`.
 pub struct AuthenticationTrust {
-    core: Arc<Core>,
+    keeper: TrustKeeper,
     trust: Trust,
 }
 
 impl AuthenticationTrust {
-    pub fn new(core: Arc<Core>, trust: Trust) -> Self {
-        AuthenticationTrust { core, trust }
+    pub fn new(keeper: TrustKeeper, trust: Trust) -> Self {
+        AuthenticationTrust { keeper, trust }
     }
 }
 
 impl Unit for AuthenticationTrust {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (core, trust) = (self.core.clone(), self.trust.clone());
+        let (keeper, trust) = (self.keeper.clone(), self.trust.clone());
         cx.spawn(async move {
             loop {
-                if let Err(error) = tell(&core, &trust).await {
+                if let Err(error) = keeper.tell(&trust).await {
                     tracing::warn!(%error, "extension servers are not told whom to believe, will retry");
                 }
                 tokio::time::sleep(EVERY).await;

@@ -4,8 +4,10 @@
 //! [`ResourceCache`], remembers them in its [`History`] and hands them to its watchers. Readers take a [`Snapshot`]
 //! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
 
+mod delivery;
 mod feed;
 mod history;
+mod queue;
 mod resource_actor;
 mod selection;
 mod sequence;
@@ -21,14 +23,15 @@ use arc_swap::ArcSwap;
 use troupe_api::{
     meta::{Cause, Revision},
     resources::Resource,
-    service::Verb,
     status::Status,
 };
 
 use crate::runtime::{host::UnitAddr, system::System};
 
+pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, History};
+pub use queue::Queued;
 pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;
 pub use sequence::Sequence;
@@ -65,7 +68,7 @@ impl CacheTable {
     /// Starts an actor at `apiserver/<resource>` for every stored row that has none yet.
     pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext, system: &System) {
         let mut routes = (*self.routes.load_full()).clone();
-        for row in rows.iter().filter(|row| is_stored(row)) {
+        for row in rows.iter().filter(|row| row.is_stored()) {
             routes.entry(row.storage_prefix.clone()).or_insert_with(|| start(ResourceCache::new(row.clone()), context, system));
         }
         self.routes.store(Arc::new(routes));
@@ -125,11 +128,6 @@ fn start(cache: ResourceCache, context: &CacheContext, system: &System) -> Route
     let policy = ResourceActor::policy(&cache.resource);
     let actor = system.spawn(path, policy, move |_| ResourceActor::new(fed.clone(), context.clone()));
     Route { cache, actor }
-}
-
-/// Reviews and the like are answered without being stored; what is stored can be watched.
-fn is_stored(resource: &Resource) -> bool {
-    resource.verbs.contains(&Verb::Watch)
 }
 
 /// 410 in upstream's words: changes behind `requested` are forgotten, those behind `oldest` are there.

@@ -19,7 +19,7 @@ use troupe_api::{
 use self::rows::Rows;
 use super::{
     cache::{CacheContext, ResourceCache, Snapshot},
-    core::CacheListers,
+    listers::CacheListers,
 };
 use crate::runtime::{host::UnitContext, system::System, unit::Unit};
 

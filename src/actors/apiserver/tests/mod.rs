@@ -6,6 +6,7 @@ mod authorization;
 mod bootstrap;
 mod claims;
 mod components;
+mod conversion;
 mod custom;
 mod deletion;
 mod edge;

@@ -4,24 +4,22 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
-    admission::{Operation, OperationOptions},
+    admission::OperationOptions,
     meta::{
         Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
     },
-    resources::Resource,
+    resources::{Feature, Resource},
     service::{ApiReply, DeleteOptions, Propagation, ReplyBody},
     status::Status,
     stored::StoredObject,
 };
 
-use super::{
-    Writer,
+use super::{WritePath, metadata};
+use crate::apiserver::{
     commit::{CommitError, stored},
-    metadata,
-    update::is_namespace,
+    writer::Writer,
 };
-use crate::apiserver::core::Core;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -43,7 +41,7 @@ enum Admission {
     WasAsked,
 }
 
-impl Core {
+impl WritePath {
     /// DELETE of one object.
     pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
         self.delete_when(writer, options, Admission::IsAsked).await
@@ -58,11 +56,11 @@ impl Core {
         options.validate()?;
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.read_live(resource, &key).await?;
+        let mut current = self.reader.read_live(resource, &key).await?;
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             match self.try_delete(writer, options, &version, admission).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return self.reader.versions.shown_reply(&writer.target, reply).await,
                 Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
@@ -78,9 +76,10 @@ impl Core {
     ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
         check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
-        let old = current.to_object();
+        let old = self.reader.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
         if admission == Admission::IsAsked {
-            self.admit_deletion(writer, options, &old).await.map_err(CommitError::Failed)?;
+            let attributes = self.admission.attributes(writer, OperationOptions::Delete(options)).with_old(Some(&old));
+            self.admission.admit(attributes).await.map_err(CommitError::Failed)?;
         }
         let body = match plan(resource, &old, options, self.clock.now()) {
             Deletion::Pending => ReplyBody::Object(current.clone()),
@@ -88,24 +87,16 @@ impl Core {
             Deletion::Mark(marked) => {
                 let mut marked = *marked;
                 marked.remove(&["metadata", "resourceVersion"]);
-                ReplyBody::Object(self.commit_update(resource, &marked, current.revision, &writer.cause).await?)
+                ReplyBody::Object(self.write_changed(writer, &marked, current.revision).await?)
             }
             Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
             Deletion::Remove => {
-                let revision = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await?;
-                self.release(&writer.target, current, revision).await;
+                let revision = self.committer.delete(resource, &current.key, current.revision, &writer.cause).await?;
+                self.allocator.release(&writer.target, current, revision).await;
                 gone(resource, current, revision)
             }
         };
         Ok(ApiReply::ok(body))
-    }
-
-    async fn admit_deletion(&self, writer: &Writer, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
-        let mut admission = writer.admission(self, Operation::Delete, None, Some(old));
-        admission.dry_run = options.dry_run;
-        admission.options = OperationOptions::Delete(options);
-        self.admission.admit(&mut admission).await?;
-        self.admission.validate(&admission).await
     }
 }
 
@@ -138,17 +129,13 @@ pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jif
     if !old.is_terminating() {
         resource.strategy.begin_deletion(&mut new, now);
     }
-    let namespace = is_namespace(resource);
-    let held = !metadata::finalizers(&new).is_empty() || namespace && !old.list(&["spec", "finalizers"]).is_empty();
+    let held = !metadata::finalizers(&new).is_empty() || resource.strategy.holds(old);
     if !held && graceful.is_none_or(|seconds| seconds == 0) {
         return Deletion::Remove;
     }
     if graceful.is_none() {
         mark(&mut new, 0, now, 0);
-        if namespace {
-            new.remove(&["metadata", "deletionGracePeriodSeconds"]);
-            new.set(&["status", "phase"], "Terminating");
-        }
+        resource.strategy.mark_deleted(&mut new);
     }
     if new == *old { Deletion::Pending } else { Deletion::Mark(Box::new(new)) }
 }
@@ -212,7 +199,7 @@ fn propagate(finalizers: Vec<String>, policy: Option<Propagation>, orphans_by_de
 
 /// The reply to a finished deletion: the object for the kinds where upstream returns it, else a Status.
 fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> ReplyBody {
-    if returns_object(resource) {
+    if resource.has(Feature::ReturnsDeleted) {
         return ReplyBody::Object(Arc::new(object.at_revision(revision)));
     }
     let mut details = json!({"name": &*object.key.name, "kind": &*resource.plural, "uid": &*object.meta().uid});
@@ -220,17 +207,6 @@ fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> Reply
         details["group"] = json!(&*resource.group);
     }
     ReplyBody::Success { details }
-}
-
-fn returns_object(resource: &Resource) -> bool {
-    const CORE: [&str; 8] =
-        ["namespaces", "persistentvolumes", "persistentvolumeclaims", "pods", "podtemplates", "resourcequotas", "services", "serviceaccounts"];
-    const STORAGE: [&str; 5] = ["csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses"];
-    match &*resource.group {
-        "" => CORE.contains(&&*resource.plural),
-        "storage.k8s.io" => STORAGE.contains(&&*resource.plural),
-        group => group == "resource.k8s.io",
-    }
 }
 
 #[cfg(test)]

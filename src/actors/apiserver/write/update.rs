@@ -4,25 +4,19 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::Operation,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, Body, PatchType, ReplyBody},
+    service::{ApiReply, Body, PatchType},
     status::{FieldError, Status},
     store::keys,
     stored::StoredObject,
 };
 
-use super::{
-    Writer,
-    commit::{CommitError, stored},
-    create::Ownership,
-    metadata, names,
-};
+use super::{WritePath, create::Ownership, names};
 use crate::apiserver::{
-    core::Core,
+    commit::{CommitError, stored},
     objects,
-    services::{Allocation, Settlement},
+    writer::Writer,
 };
 
 /// Lost races after which a write gives up; each one means that somebody else's write succeeded.
@@ -43,6 +37,13 @@ pub enum Change {
     Transform(Transform),
 }
 
+impl Change {
+    /// Whether it is a server-side apply, which makes managedFields itself.
+    pub fn is_apply(&self) -> bool {
+        matches!(self, Change::Patch { patch_type: PatchType::Apply, .. })
+    }
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,30 +54,14 @@ impl fmt::Debug for Change {
     }
 }
 
-/// What one round of computing came to.
-struct Plan {
-    new: Object,
-    step: Step,
-    allocation: Allocation,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Nothing changed: the current version stands.
-    Keep,
-    Write,
-    /// The last finalizer of a terminating object went.
-    Remove,
-}
-
 /// What came of trying an update on one version.
-enum Attempt {
+pub(super) enum Attempt {
     Written(ApiReply),
     /// Nothing was written: right if that version is the newest.
     Kept(ApiReply),
 }
 
-impl Core {
+impl WritePath {
     /// PUT.
     pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
@@ -92,16 +77,19 @@ impl Core {
     pub async fn update(&self, writer: &Writer, change: Change, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.cache(resource)?.get(&key);
+        let mut current = self.reader.cached(resource, &key)?;
         let mut live = false;
         for _ in 0..MAX_TRIES {
             let attempt = match &current {
-                Some(current) => self.try_update(writer, &change, current, &mut warnings).await,
+                Some(current) => self.update_once(writer, &change, current, &mut warnings).await,
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
-                Ok(Attempt::Written(reply)) => return Ok(ApiReply { warnings, ..reply }),
-                Ok(Attempt::Kept(reply)) => Ok(ApiReply { warnings: warnings.clone(), ..reply }),
+                Ok(Attempt::Written(reply)) => return self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
+                Ok(Attempt::Kept(reply)) => {
+                    let reply = ApiReply { warnings: warnings.clone(), ..reply };
+                    self.reader.versions.shown_reply(&writer.target, reply).await
+                }
                 Err(CommitError::Lost(newer)) => {
                     (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;
@@ -114,7 +102,7 @@ impl Core {
                 return settled;
             }
             // The cache may have been behind: judge by the newest version.
-            let newest = self.read_live(resource, &key).await?;
+            let newest = self.reader.read_live(resource, &key).await?;
             if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
                 return settled;
             }
@@ -123,85 +111,35 @@ impl Core {
         Err(Status::modified(&writer.target.group_resource(), &key.name))
     }
 
-    async fn try_update(
+    /// Decode, or compute by a patch: what the change makes of the current version, which must be the one that the client saw.
+    pub(super) async fn compute(
         &self,
         writer: &Writer,
         change: &Change,
-        current: &Arc<StoredObject>,
+        current: &StoredObject,
+        old: &Object,
         warnings: &mut Vec<String>,
-    ) -> Result<Attempt, CommitError> {
-        let resource = &writer.target.resource;
-        let plan = self.plan_update(writer, change, current, warnings).await.map_err(CommitError::Failed)?;
-        if writer.options.dry_run {
-            self.settle_allocation(plan.allocation, Settlement::Dropped).await;
-            return Ok(Attempt::Kept(ApiReply::ok(ReplyBody::Tree(with_revision(plan.new, current.revision)))));
-        }
-        let written = match plan.step {
-            Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
-            Step::Write => {
-                let written = self.charge_and_write(writer, &plan.new, current).await;
-                written.map(|object| (object.revision, ReplyBody::Object(object)))
-            }
-            Step::Remove => {
-                let removed = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await;
-                removed.map(|revision| (revision, ReplyBody::Tree(with_revision(plan.new, revision))))
-            }
-        };
-        self.settle_allocation(plan.allocation, Settlement::of(written.as_ref().map(|(revision, _)| *revision))).await;
-        let (revision, body) = written?;
-        if plan.step == Step::Remove {
-            self.release(&writer.target, current, revision).await;
-        }
-        let reply = ApiReply::ok(body);
-        Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
-    }
-
-    async fn charge_and_write(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
-        self.check_room_to_grow(writer, new, current).map_err(CommitError::Failed)?;
-        let receipt = self.charge(writer, Operation::Update, new, Some(&current.to_object())).await.map_err(CommitError::Failed)?;
-        let written = self.commit_update(&writer.target.resource, new, current.revision, &writer.cause).await;
-        if let Err(error) = &written {
-            self.refund(writer, receipt, error);
-        }
-        written
-    }
-
-    async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {
-        let resource = &writer.target.resource;
-        let old = current.to_object();
-        let mut new = compute(writer, change, &old, warnings, self.clock.now())?;
+    ) -> Result<Object, Status> {
+        let new = self.changed(writer, change, old, warnings).await?;
         check_preconditions(writer, change, &new, current)?;
-        let mut admission = writer.admission(self, Operation::Update, Some(&mut new), Some(&old));
-        self.admission.admit(&mut admission).await?;
-        warnings.extend(metadata::dedup_owners(&mut new));
-        metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
-        new.remove(&["metadata", "resourceVersion"]);
-        if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
-            objects::track(writer, Some(&old), &mut new, self.clock.now())?;
-        }
-        let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
-        match self.validate_update(writer, &mut new, &old, warnings).await {
-            Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
-            Err(status) => {
-                self.settle_allocation(allocation, Settlement::Dropped).await;
-                Err(status)
-            }
-        }
+        Ok(new)
     }
 
-    async fn validate_update(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
-        let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = resource.validate_update(writer.target.served(), new, old, subresource);
-        if errors.is_empty() {
-            errors.extend(self.unreadable_parameters(&writer.user, &writer.target, new, Some(old)));
-        }
-        if !errors.is_empty() {
-            return Err(writer.invalid(new.name(), errors));
-        }
-        warnings.extend(resource.warnings(new, Some(old), subresource));
-        self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
-        let admission = writer.admission(self, Operation::Update, Some(new), Some(old));
-        self.admission.validate(&admission).await
+    async fn changed(&self, writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
+        let target = &writer.target;
+        let decoded = match change {
+            Change::Put(object) => return Ok(object.clone()),
+            Change::Transform(transform) => return transform(old),
+            Change::Patch { patch_type: PatchType::Apply, patch } => self.apply(writer, Some(old), patch).await?,
+            Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
+        };
+        warnings.clear();
+        warnings.extend(decoded.warnings);
+        let mut object = decoded.object;
+        names::check_update(target, &object)?;
+        names::settle_namespace(target, &mut object)?;
+        objects::finish(target, &mut object)?;
+        Ok(object)
     }
 
     /// An update of what does not exist: creates it where the kind or the patch says so.
@@ -213,35 +151,18 @@ impl Core {
                 (object.clone(), Ownership::Track)
             }
             Change::Patch { patch_type: PatchType::Apply, patch } if target.subresource.is_empty() => {
-                let applied = objects::apply(writer, None, patch, self.clock.now())?;
+                let applied = self.apply(writer, None, patch).await?;
                 warnings.extend(applied.warnings);
                 (applied.object, Ownership::Done)
             }
             _ => return Err(missing()),
         };
-        self.authorize(&writer.user, target, "create", &target.name, None)?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, None)?;
         object.remove(&["metadata", "resourceVersion"]);
         let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);
         Ok(ApiReply { warnings: Vec::new(), ..reply })
     }
-}
-
-fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
-    let target = &writer.target;
-    let decoded = match change {
-        Change::Put(object) => return Ok(object.clone()),
-        Change::Transform(transform) => return transform(old),
-        Change::Patch { patch_type: PatchType::Apply, patch } => objects::apply(writer, Some(old), patch, now)?,
-        Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
-    };
-    warnings.clear();
-    warnings.extend(decoded.warnings);
-    let mut object = decoded.object;
-    names::check_update(target, &object)?;
-    names::settle_namespace(target, &mut object)?;
-    objects::finish(target, &mut object)?;
-    Ok(object)
 }
 
 /// A stale resourceVersion or another UID means that the client saw another object.
@@ -274,30 +195,4 @@ fn uid_conflict(resource: &Resource, key: &ObjectKey, wanted: &str, found: &str)
         String::from_utf8_lossy(&store_key)
     );
     Status::conflict(&resource.group_resource(), &key.name, why)
-}
-
-fn step(resource: &Resource, new: &Object, old: &Object) -> Step {
-    if removes(resource, new, old) {
-        return Step::Remove;
-    }
-    let mut before = old.clone();
-    before.remove(&["metadata", "resourceVersion"]);
-    if objects::same_content(new, &before) { Step::Keep } else { Step::Write }
-}
-
-/// Whether this update lets go of the last thing that held a terminating object.
-fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
-    let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
-    let held = !metadata::finalizers(new).is_empty() || is_namespace(resource) && !new.list(&["spec", "finalizers"]).is_empty();
-    old.is_terminating() && !waits && !held
-}
-
-/// Namespaces have a second list of finalizers, in their spec.
-pub fn is_namespace(resource: &Resource) -> bool {
-    resource.group.is_empty() && &*resource.plural == "namespaces"
-}
-
-fn with_revision(mut object: Object, revision: Revision) -> Object {
-    object.set(&["metadata", "resourceVersion"], revision.to_string());
-    object
 }

@@ -11,14 +11,17 @@ use super::{
     response::{self, Unusable, Verdict},
     review::review,
 };
-use crate::{admission::Request, aside, status::Status};
+use crate::{admission::Attributes, aside, status::Status};
+
+/// The longest answer: a patch of the largest object in base64, and some words around it.
+const LONGEST_ANSWER: usize = 5 << 20;
 
 impl Webhooks {
     /// Asks a webhook and passes on what it says beside its verdict.
     ///
     /// # Errors
     /// When it says no, and when it says nothing that can be used.
-    pub(super) async fn ask(&self, invocation: &Invocation, request: &Request<'_>, mutating: bool) -> Result<Verdict, Failure> {
+    pub(super) async fn ask(&self, invocation: &Invocation, request: &Attributes<'_>, mutating: bool) -> Result<Verdict, Failure> {
         let hook = &invocation.hook;
         if request.dry_run && !hook.takes_dry_run {
             return Err(Failure::Server(Status::bad_request(format!("admission webhook {:?} does not support dry run", hook.name))));
@@ -29,7 +32,7 @@ impl Webhooks {
         };
         let uid = Uuid::new_v4().to_string();
         let body = review(version, invocation, request, &uid).to_string().into_bytes();
-        let answer = self.client.post(&hook.client, body, hook.timeout).await;
+        let answer = self.client.post(&hook.client, body, hook.timeout, LONGEST_ANSWER).await;
         let answer = answer.map_err(|why| Failure::calling(format!("failed to call webhook: {why}")))?;
         let read = aside::compute(answer.len(), move || response::read(&answer, version, &uid, mutating)).await;
         let verdict = read.map_err(|why| match why {
@@ -49,7 +52,7 @@ impl Webhooks {
     }
 
     /// Counts what came of a question, and decides whether the request fails by it: `None` if the webhook's failure is ignored.
-    pub(super) fn judged(&self, invocation: &Invocation, request: &Request<'_>, kind: &str, began: Instant, failure: Failure) -> Option<Status> {
+    pub(super) fn judged(&self, invocation: &Invocation, request: &Attributes<'_>, kind: &str, began: Instant, failure: Failure) -> Option<Status> {
         let hook = &invocation.hook;
         super::metrics::asked(hook, kind, request.operation, began, Some(&failure));
         if let (true, Failure::Calling { reason, .. }) = (hook.ignores_failure, &failure) {

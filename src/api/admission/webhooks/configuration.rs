@@ -1,20 +1,15 @@
 //! A webhook as its configuration describes it, compiled.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 use serde_json::Value;
 
-use super::{
-    client::{Address, ClientConfig},
-    conditions::Condition,
-    matching::Rule,
-    review::ReviewVersion,
-};
+use super::review::ReviewVersion;
 use crate::{
-    meta::{LabelSelector, Object},
+    admission::{match_conditions::Condition, matching::MatchResources},
+    meta::Object,
     resources::tree::{at, items, text},
+    webhook_client::ClientConfig,
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.
@@ -28,13 +23,10 @@ pub struct Hook {
     pub name: String,
     /// Tells webhooks of one name in one configuration apart; the same as long as their order is.
     pub id: String,
-    pub rules: Vec<Rule>,
-    /// Whether rules also match by other resources that show the same objects (`matchPolicy: Equivalent`).
-    pub equivalent: bool,
-    pub namespaces: LabelSelector,
-    pub objects: LabelSelector,
+    /// Which requests concern it.
+    pub resources: MatchResources,
     /// Its match conditions.
-    pub conditions: Vec<Condition>,
+    pub conditions: Arc<[Condition]>,
     /// Whether a call that fails is as one that was never made (`failurePolicy: Ignore`).
     pub ignores_failure: bool,
     /// Whether it may be asked about what is not really done.
@@ -68,42 +60,13 @@ fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
         configuration: configuration.to_owned(),
         id: format!("{configuration}/{name}/{nth}"),
         name,
-        rules: items(webhook, &["rules"]).iter().map(Rule::read).collect(),
-        equivalent: text(webhook, &["matchPolicy"]) != "Exact",
-        namespaces: selector(at(webhook, &["namespaceSelector"])),
-        objects: selector(at(webhook, &["objectSelector"])),
+        resources: MatchResources::of_webhook(webhook),
         conditions: items(webhook, &["matchConditions"]).iter().map(Condition::read).collect(),
         ignores_failure: text(webhook, &["failurePolicy"]) == "Ignore",
         takes_dry_run: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
         timeout: Duration::from_secs(seconds),
         reinvoked: text(webhook, &["reinvocationPolicy"]) == "IfNeeded",
         version: texts("admissionReviewVersions").find_map(ReviewVersion::parse),
-        client: client(at(webhook, &["clientConfig"])),
+        client: ClientConfig::read(at(webhook, &["clientConfig"])),
     }
-}
-
-/// What cannot be read, which validation lets nobody write, selects nothing.
-fn selector(value: &Value) -> LabelSelector {
-    if value.is_null() {
-        return LabelSelector::everything();
-    }
-    match serde_json::from_value::<v1::LabelSelector>(value.clone()) {
-        Ok(selector) => LabelSelector::from(&selector),
-        Err(_) => LabelSelector::nothing(),
-    }
-}
-
-fn client(config: &Value) -> ClientConfig {
-    let service = at(config, &["service"]);
-    let address = match service.is_null() {
-        true => Address::Url(text(config, &["url"]).to_owned()),
-        false => Address::Service {
-            namespace: text(service, &["namespace"]).to_owned(),
-            name: text(service, &["name"]).to_owned(),
-            path: text(service, &["path"]).to_owned(),
-            port: at(service, &["port"]).as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-        },
-    };
-    // Validation lets nothing else in than base64.
-    ClientConfig { address, authorities: BASE64_STANDARD.decode(text(config, &["caBundle"])).unwrap_or_default() }
 }

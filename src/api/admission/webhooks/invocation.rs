@@ -2,23 +2,31 @@
 
 use std::sync::Arc;
 
-use super::{configuration::Hook, form::Form};
-use crate::{meta::GroupVersionKind, resources::Resource};
-
-/// A resource in one of its versions.
-#[derive(Clone, Debug)]
-pub struct ResourceName {
-    pub row: Arc<Resource>,
-    pub version: Arc<str>,
-}
+use super::configuration::Hook;
+use crate::{
+    admission::{Attributes, match_conditions, matching::Matched},
+    status::Status,
+};
 
 /// A question to a webhook.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub hook: Arc<Hook>,
-    /// The resource that its rule names: the request's, or an equivalent one.
-    pub resource: ResourceName,
-    /// The kind in which it sees the object.
-    pub kind: GroupVersionKind,
-    pub form: Form,
+    pub matched: Matched,
+}
+
+impl Invocation {
+    /// How `hook` is to be asked about the request; `None` if it is not concerned.
+    ///
+    /// # Errors
+    /// 404 when a namespace whose labels count does not exist; 403 when conditions cannot be evaluated and failures are not ignored.
+    pub async fn of(hook: &Arc<Hook>, request: &Attributes<'_>) -> Result<Option<Self>, Status> {
+        let Some(matched) = hook.resources.matched(request).await? else { return Ok(None) };
+        match match_conditions::hold(&hook.conditions, &matched, request).await {
+            Ok(true) => Ok(Some(Invocation { hook: hook.clone(), matched })),
+            Ok(false) => Ok(None),
+            Err(_) if hook.ignores_failure => Ok(None),
+            Err(why) => Err(request.forbidden(why)),
+        }
+    }
 }

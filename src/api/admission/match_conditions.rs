@@ -1,26 +1,23 @@
-//! Match conditions: expressions that must hold for a webhook to be asked
+//! Match conditions: expressions that must hold for a webhook or a policy to be asked
 //! (`k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions`).
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{
-    invocation::Invocation,
-    review::{ReviewVersion, review},
-};
+use super::{Attributes, admission_request::admission_request, matching::Matched};
 use crate::{
-    admission::Request,
     aside,
     expressions::{Fault, Meter, Program, Val, from_json},
     resources::{
         tree::text,
         validation::admission::match_conditions::{ENVIRONMENT, compile},
     },
-    status::Status,
 };
 
-/// What one condition may cost, and all of a webhook together (`k8s.io/apiserver/pkg/apis/cel`).
+/// What one condition may cost, and all together (`k8s.io/apiserver/pkg/apis/cel`).
 const MOST_PER_CONDITION: u64 = 1_000_000;
-const MOST_PER_HOOK: u64 = 2_500_000;
+const MOST_TOGETHER: u64 = 2_500_000;
 /// What may cost more is evaluated aside.
 const CHEAP: u64 = 20_000;
 
@@ -49,28 +46,19 @@ impl Condition {
     }
 }
 
-/// Whether the webhook's match conditions hold. One that does not hold decides, whatever becomes of the others; else one that cannot be
-/// evaluated counts as a call that failed.
-///
-/// # Errors
-/// 403 in upstream's form, where failures are not ignored.
-pub async fn conditions(invocation: &Invocation, request: &Request<'_>) -> Result<bool, Status> {
-    let hook = &invocation.hook;
-    if hook.conditions.is_empty() {
+/// Whether all conditions hold. One that does not hold decides, whatever becomes of the others; else one that cannot be evaluated is an
+/// error in upstream's words.
+pub async fn hold(conditions: &Arc<[Condition]>, matched: &Matched, request: &Attributes<'_>) -> Result<bool, String> {
+    if conditions.is_empty() {
         return Ok(true);
     }
-    let asked = review(ReviewVersion::V1, invocation, request, "")["request"].take();
-    let dear = hook.conditions.iter().filter_map(|condition| condition.program.as_ref().ok()).any(|program| program.cost.most > CHEAP);
-    let judged = hook.clone();
-    let outcome = aside::compute(if dear { aside::SMALL + 1 } else { 0 }, move || hold(&judged.conditions, &asked)).await;
-    match outcome {
-        Ok(hold) => Ok(hold),
-        Err(_) if hook.ignores_failure => Ok(false),
-        Err(why) => Err(request.forbidden(why)),
-    }
+    let asked = admission_request(matched, request, "");
+    let dear = conditions.iter().filter_map(|condition| condition.program.as_ref().ok()).any(|program| program.cost.most > CHEAP);
+    let conditions = conditions.clone();
+    aside::compute(if dear { aside::SMALL + 1 } else { 0 }, move || judge(&conditions, &asked)).await
 }
 
-fn hold(conditions: &[Condition], asked: &Value) -> Result<bool, String> {
+fn judge(conditions: &[Condition], asked: &Value) -> Result<bool, String> {
     let [object, old, request] = [0, 1, 2].map(|at| &*ENVIRONMENT.variables[at].declaration);
     let value = |value, declaration| from_json(value, declaration).map(Some);
     let read = |fault: Fault| fault.text().to_owned();
@@ -78,7 +66,7 @@ fn hold(conditions: &[Condition], asked: &Value) -> Result<bool, String> {
         [value(&asked["object"], object).map_err(read)?, value(&asked["oldObject"], old).map_err(read)?, value(asked, request).map_err(read)?];
     let (mut meter, mut spent, mut failures) = (Meter::new(MOST_PER_CONDITION), 0, Vec::new());
     for condition in conditions {
-        if spent > MOST_PER_HOOK {
+        if spent > MOST_TOGETHER {
             failures.push("validation failed due to running out of cost budget, no further validation rules will be run".to_owned());
             break;
         }
@@ -108,7 +96,7 @@ mod tests {
             "operation": "CREATE", "name": "a", "namespace": "n", "dryRun": false, "resource": {"group": "", "version": "v1", "resource": "configmaps"},
             "userInfo": {"username": "ann", "groups": ["g"]}, "object": {"metadata": {"name": "a", "labels": {"x": "y"}}}, "oldObject": null,
         });
-        hold(&conditions, &asked)
+        judge(&conditions, &asked)
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The object in the form that webhooks see it in, and back into the form that the pipeline works with.
+//! The object in the form that webhooks and policies see it in, and back into the form that the pipeline works with.
 
 use serde_json::Value;
 
-use super::invocation::{Invocation, ResourceName};
+use super::{Matched, ResourceName};
 use crate::{
-    admission::{Operation, Request},
+    admission::{Attributes, Operation},
     meta::{GroupVersionKind, Object},
     resources::{
         SchemaSource,
-        forms::{schema_of, served_form, to_stored_form},
+        forms::{schema_of, served_form, to_working_form},
         scale::{set_replicas, to_scale},
     },
     schema::raw::Raw,
@@ -19,7 +19,7 @@ use crate::{
 /// How the object in a review follows from the one in the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The object itself, in the version that the webhook asks for.
+    /// The object itself, in the version of the resource that a rule names.
     Whole,
     /// A `Scale` of it.
     Scale,
@@ -29,7 +29,7 @@ pub enum Form {
 
 impl Form {
     /// The form in which a request shows its object.
-    pub fn of(request: &Request<'_>) -> Self {
+    pub fn of(request: &Attributes<'_>) -> Self {
         let target = request.target;
         let Some(subresource) = target.served().subresource(&target.subresource) else { return Form::Whole };
         let is_own = target.resource.subresource_gvk(subresource, &target.version) == target.resource.gvk(&target.version);
@@ -45,7 +45,7 @@ impl Form {
     ///
     /// # Errors
     /// When `resource` has no such subresource.
-    pub fn kind(self, request: &Request<'_>, resource: &ResourceName) -> Result<GroupVersionKind, Status> {
+    pub fn kind(self, request: &Attributes<'_>, resource: &ResourceName) -> Result<GroupVersionKind, Status> {
         let subresource = &request.target.subresource;
         if self == Form::Whole {
             return Ok(resource.row.gvk(&resource.version));
@@ -57,39 +57,43 @@ impl Form {
     }
 }
 
-/// The object as the webhook of `invocation` sees it.
-pub fn shown(invocation: &Invocation, request: &Request<'_>, object: &Object) -> Object {
-    match invocation.form {
-        Form::Whole => served_form(&invocation.resource.row, &invocation.resource.version, object),
+/// The object as whoever matched the request sees it.
+pub fn shown(matched: &Matched, request: &Attributes<'_>, object: &Object) -> Object {
+    match matched.form {
+        Form::Whole => match matched.converted.find(request, object) {
+            Some(converted) => converted.clone(),
+            None => served_form(&matched.resource.row, &matched.resource.version, object),
+        },
         Form::Scale => to_scale(request.target.served().strategy.scale_paths(), object),
         Form::Body => {
             let mut body = object.clone();
-            body.set_gvk(&invocation.kind);
+            body.set_gvk(&matched.kind);
             body
         }
     }
 }
 
-/// The pipeline's object after a webhook made `changed` of what it was shown: decoded by its schema, with all defaults.
+/// The pipeline's object after somebody made `changed` of what it was shown: decoded by its schema, with all defaults. One of a custom
+/// resource is in the version that was shown: see [`super::back`].
 ///
 /// # Errors
 /// 500 when it is no object of its kind any more.
-pub fn taken(invocation: &Invocation, target: &Target, object: &Object, changed: Value) -> Result<Object, Status> {
-    let ResourceName { row, version } = &invocation.resource;
-    let source = match invocation.form {
+pub fn taken(matched: &Matched, target: &Target, object: &Object, changed: Value) -> Result<Object, Status> {
+    let ResourceName { row, version } = &matched.resource;
+    let source = match matched.form {
         Form::Whole => row.version(version).schema.clone(),
-        Form::Scale | Form::Body => SchemaSource::Builtin(invocation.kind.clone()),
+        Form::Scale | Form::Body => SchemaSource::Builtin(matched.kind.clone()),
     };
     let decoded = schema_of(&source)?.decode_raw(Raw::from(changed)).map_err(Status::internal)?.object;
     let (kind, api_version) = (decoded.kind(), decoded.api_version());
-    if *kind != *invocation.kind.kind || api_version != invocation.kind.api_version() {
-        let GroupVersionKind { group, version, kind: wanted } = &invocation.kind;
+    if *kind != *matched.kind.kind || api_version != matched.kind.api_version() {
+        let GroupVersionKind { group, version, kind: wanted } = &matched.kind;
         return Err(Status::internal(format!("unable to decode {api_version}, Kind={kind} into {group}/{version}, Kind={wanted}")));
     }
-    match invocation.form {
+    match matched.form {
         Form::Whole => {
             let mut stored = decoded;
-            to_stored_form(row, version, &mut stored)?;
+            to_working_form(row, version, &mut stored)?;
             Ok(stored)
         }
         Form::Scale => {
