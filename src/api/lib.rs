@@ -35,6 +35,7 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod stored;
+pub mod underway;
 pub mod webhook_client;
 
 pub use service::{ApiCall, ApiReply, ApiService};

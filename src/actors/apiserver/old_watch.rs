@@ -48,7 +48,8 @@ impl Replay<'_> {
         let Replay { store, route, request, after, oldest } = self;
         let permit = REPLAYS.try_acquire().map_err(|_| too_old(after, oldest))?;
         let messages = store.watch(keys::resource(&route.cache.resource.storage_prefix), after.next()).await.map_err(store_status)?;
-        let replaying = Replaying { messages, _permit: permit, route: route.clone(), request, begun: after, reached: after, oldest };
+        let replaying =
+            Replaying { messages, _permit: permit, route: route.clone(), request, behalf: aside::behalf(), begun: after, reached: after, oldest };
         let deliveries = stream::unfold(Some(Box::new(replaying)), |replaying| async move { replaying?.next().await });
         Ok(deliveries.flatten().boxed())
     }
@@ -60,6 +61,7 @@ struct Replaying {
     _permit: SemaphorePermit<'static>,
     route: Route,
     request: Subscribe,
+    behalf: Arc<str>,
     begun: Revision,
     /// All changes up to here were told.
     reached: Revision,
@@ -98,7 +100,7 @@ impl Replaying {
     async fn view(&self, events: Vec<StoreEvent>) -> Vec<Delivery> {
         let (resource, selection) = (self.route.cache.resource.clone(), self.request.selection.clone());
         let bytes = events.iter().map(length).sum();
-        aside::compute(bytes, move || view(&resource, &selection, events)).await
+        aside::on_behalf_of(self.behalf.clone(), aside::compute(bytes, move || view(&resource, &selection, events))).await
     }
 
     /// The rest, from the cache, if its history begins where the replay is.

@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     aside,
+    memory::MemoryGauge,
     meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
     service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
     store::{Store, keys},
     stored::StoredObject,
+    underway::{Underway, Unsent},
 };
 
 use super::{
@@ -31,11 +33,15 @@ const WAIT_FRESH: Duration = Duration::from_secs(3);
 /// How long a read waits until this server has seen all there is. While the store changes its leader, reads take longer
 /// instead of failing, as they do upstream.
 const WAIT_NEWEST: Duration = Duration::from_secs(10);
+/// How long the beginning of a watch may take to send.
+const WATCH_BEGINS: Duration = Duration::from_secs(60);
 const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
 /// Its share of work aside: a handful of long scans goes on at one time.
 const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
+/// So many objects of those that there are when a watch begins are looked at at a time.
+const AT_ONCE: usize = 256;
 
 /// Reads of what is stored.
 pub struct Reader {
@@ -43,6 +49,8 @@ pub struct Reader {
     listers: Arc<CacheListers>,
     dispatched: Arc<Sequence>,
     past: Past,
+    /// What watches begin with, until it is sent.
+    underway: Underway,
     clock: Arc<dyn Clock>,
     /// What is read in other versions than it lies in the store.
     pub(super) versions: Arc<ObjectVersions>,
@@ -56,7 +64,12 @@ impl Reader {
         clock: Arc<dyn Clock>,
         versions: Arc<ObjectVersions>,
     ) -> Self {
-        Reader { past: Past::new(store.clone()), store, listers, dispatched, clock, versions }
+        Reader { past: Past::new(store.clone()), underway: Underway::default(), store, listers, dispatched, clock, versions }
+    }
+
+    /// Lets go of what watches begin with where that takes too long to send.
+    pub fn look_at_slow_watches(&self, memory: &dyn MemoryGauge) {
+        self.underway.look(memory, WATCH_BEGINS);
     }
 
     /// One object as of now, past the cache where the cache may be behind.
@@ -217,11 +230,7 @@ impl Reader {
             .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
-            Backlog::Objects(snapshot) => {
-                let work = scan_cost(&snapshot, &selection, None);
-                let selection = selection.clone();
-                aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
-            }
+            Backlog::Objects(snapshot) => initial_events(self.underway.send((snapshot, None)), selection.clone()).boxed(),
         };
         let news = ReceiverStream::new(subscription.queue).map(Queued::take);
         let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
@@ -269,17 +278,44 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
-    let added = |object: &Arc<StoredObject>| {
-        if selection.shows.is_some() {
-            let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
-            return selection.deliver(&change);
+/// What there is when a watch begins, so many objects at a time: who takes them slowly keeps nothing but the snapshot, and that not for ever.
+fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
+    // They are asked for where nobody knows any more who wants them.
+    let behalf = aside::behalf();
+    let pieces = stream::unfold(Some(unsent), move |unsent| {
+        let (selection, behalf) = (selection.clone(), behalf.clone());
+        async move {
+            let unsent = unsent?;
+            // A watch that is cut ends: its client begins anew.
+            let objects = unsent.with(|(snapshot, after)| {
+                let objects: Vec<_> = snapshot.scan(&selection.namespace, after.as_ref()).take(AT_ONCE).cloned().collect();
+                *after = objects.last().map(|object| object.key.clone());
+                objects
+            });
+            let objects = match objects {
+                Ok(objects) => objects,
+                Err(cut) => return Some((vec![Delivery::Item(WatchItem::End(Status::timeout(cut.to_string())))], None)),
+            };
+            let is_last = objects.len() < AT_ONCE;
+            let unknown = objects.iter().filter(|object| !object.knows_fields());
+            let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded().len()).sum() } else { 0 };
+            let added = aside::compute(bytes, move || objects.iter().filter_map(|object| added(object, &selection)).collect::<Vec<_>>());
+            let added = aside::on_behalf_of(behalf, added).await;
+            // Others have their turn, also while nothing is found.
+            tokio::task::yield_now().await;
+            Some((added, (!is_last).then_some(unsent)))
         }
-        let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
-        selection.matches(object).then(|| Delivery::Item(item()))
-    };
-    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter_map(added).collect();
-    stream::iter(items)
+    });
+    pieces.flat_map(stream::iter)
+}
+
+fn added(object: &Arc<StoredObject>, selection: &Selection) -> Option<Delivery> {
+    if selection.shows.is_some() {
+        let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+        return selection.deliver(&change);
+    }
+    let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+    selection.matches(object).then(|| Delivery::Item(item()))
 }
 
 fn too_large(wanted: Revision, current: Revision) -> Status {

@@ -161,8 +161,8 @@ impl ApiServer {
         let ensure = Ensure::new(path.clone(), reader.clone(), listers.clone());
         let advertisement = Arc::new(Advertisement::new(store.clone(), ensure.clone()));
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
-        let (kept, caches, memory) = (repair.clone(), listers.caches.clone(), path.room.memory().clone());
-        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), memory.clone()));
+        let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
+        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
         let followed = table.clone();
         system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
         let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });

@@ -8,6 +8,7 @@ use troupe_api::memory::MemoryGauge;
 
 use super::{
     cache::CacheTable,
+    read::Reader,
     services::{Repair, Suspects},
 };
 use crate::runtime::{host::UnitContext, unit::Unit};
@@ -19,6 +20,7 @@ const LOOK_AT_MEMORY: Duration = Duration::from_millis(500);
 pub struct Upkeep {
     repair: Arc<Repair>,
     caches: Arc<CacheTable>,
+    reader: Arc<Reader>,
     memory: Arc<dyn MemoryGauge>,
     suspects: Suspects,
     repairs: u64,
@@ -26,8 +28,8 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(repair: Arc<Repair>, caches: Arc<CacheTable>, memory: Arc<dyn MemoryGauge>) -> Self {
-        Upkeep { repair, caches, memory, suspects: Suspects::default(), repairs: 0, last_error: None }
+    pub fn new(repair: Arc<Repair>, caches: Arc<CacheTable>, reader: Arc<Reader>, memory: Arc<dyn MemoryGauge>) -> Self {
+        Upkeep { repair, caches, reader, memory, suspects: Suspects::default(), repairs: 0, last_error: None }
     }
 
     fn repair(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -47,6 +49,7 @@ impl Unit for Upkeep {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         cx.every(REPAIR_EVERY, Self::repair);
         cx.every(LOOK_AT_MEMORY, |unit, _| {
+            unit.reader.look_at_slow_watches(&*unit.memory);
             // Old versions of objects live as long as the snapshots that pages are cut from.
             if unit.memory.is_short() {
                 unit.caches.routes().values().for_each(|route| route.cache.unpin());
