@@ -17,6 +17,7 @@
 
 mod admission;
 mod advertise;
+pub mod aggregation;
 mod auth_resources;
 mod authorization;
 mod bootstrap;
@@ -52,6 +53,7 @@ mod versions;
 mod write;
 mod writer;
 
+pub use aggregation::trust::Trust;
 pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};

@@ -22,6 +22,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
+pub(super) use self::plan::Conditions;
 use self::plan::Taken;
 use super::{
     cache::{ResourceCache, Snapshot},
