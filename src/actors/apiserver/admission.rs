@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use troupe_api::{
     admission::{Attributes, OperationOptions, Pipeline, Reads},
     auth::Authorizer,
-    meta::{Clock, GroupResource, ObjectKey},
-    resources::Registry,
+    conversion::Converter,
+    meta::{Clock, GroupResource, Object, ObjectKey},
+    resources::{Registry, Resource},
     service::Listers,
     status::Status,
     stored::StoredObject,
@@ -26,6 +27,7 @@ struct AdmissionReads {
     listers: Arc<CacheListers>,
     authorization: Arc<Authorization>,
     clock: Arc<dyn Clock>,
+    converter: Arc<Converter>,
 }
 
 impl Admission {
@@ -35,8 +37,9 @@ impl Admission {
         listers: Arc<CacheListers>,
         authorization: Arc<Authorization>,
         clock: Arc<dyn Clock>,
+        converter: Arc<Converter>,
     ) -> Self {
-        Admission { pipeline, reads: AdmissionReads { reader, listers, authorization, clock } }
+        Admission { pipeline, reads: AdmissionReads { reader, listers, authorization, clock, converter } }
     }
 
     /// What admission is told of a request with such options; its objects are added.
@@ -91,6 +94,10 @@ impl Reads for AdmissionReads {
 
     fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status> {
+        self.converter.tree(resource, version, object.clone()).await
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

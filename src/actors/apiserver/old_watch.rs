@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     meta::{Cause, Revision},
     resources::Resource,
-    service::{WatchItem, WatchStream},
+    service::WatchItem,
     status::Status,
     store::{KeyValue, Store, StoreEvent, WatchMessage, keys},
 };
 
 use super::{
-    cache::{Change, ResourceCache, Selection, too_old},
+    cache::{Change, Delivery, ResourceCache, Selection, too_old},
     store_status::store_status,
 };
 
@@ -24,7 +27,7 @@ pub async fn watch(
     selection: Arc<Selection>,
     after: Revision,
     oldest: Revision,
-) -> Result<WatchStream, Status> {
+) -> Result<BoxStream<'static, Delivery>, Status> {
     let resource = cache.resource.clone();
     match store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
         Ok(messages) => {
@@ -37,10 +40,10 @@ pub async fn watch(
 }
 
 /// What a watcher sees of a message; `gone` is its end when the store has forgotten where it wants to begin.
-fn view(resource: &Resource, selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<WatchItem> {
+fn view(resource: &Resource, selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<Delivery> {
     match message {
-        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(resource, event))).collect(),
-        WatchMessage::Ended { compacted: Some(_) } => vec![WatchItem::End(gone())],
+        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.deliver(&change(resource, event))).collect(),
+        WatchMessage::Ended { compacted: Some(_) } => vec![Delivery::Item(WatchItem::End(gone()))],
         WatchMessage::Progress(_) | WatchMessage::Ended { compacted: None } => Vec::new(),
     }
 }

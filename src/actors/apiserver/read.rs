@@ -15,12 +15,14 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Delivery, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
     old_watch,
+    page::{Source, page},
     selection::{check_fields, selection},
     store_status::store_status,
+    versions::ServedVersions,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -40,11 +42,18 @@ pub struct Reader {
     listers: Arc<CacheListers>,
     dispatched: Arc<Sequence>,
     clock: Arc<dyn Clock>,
+    versions: Arc<ServedVersions>,
 }
 
 impl Reader {
-    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, dispatched: Arc<Sequence>, clock: Arc<dyn Clock>) -> Self {
-        Reader { store, listers, dispatched, clock }
+    pub fn new(
+        store: Arc<dyn Store>,
+        listers: Arc<CacheListers>,
+        dispatched: Arc<Sequence>,
+        clock: Arc<dyn Clock>,
+        versions: Arc<ServedVersions>,
+    ) -> Self {
+        Reader { store, listers, dispatched, clock, versions }
     }
 
     /// One object as of now, past the cache where the cache may be behind.
@@ -84,11 +93,12 @@ impl Reader {
         }
     }
 
-    /// GET of what is stored.
+    /// GET of what is stored, in the version that the target speaks.
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
         let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
-        cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
+        let object = cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))?;
+        self.versions.shown(target, object).await
     }
 
     /// LIST.
@@ -100,8 +110,13 @@ impl Reader {
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
+        if selection.asks_webhook() {
+            return self.versions.list(target, &cache, Arc::new(selection), source, limit, now).await;
+        }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        Ok(aside::compute(work, move || page(&cache, &selection, source, limit, now)).await)
+        let mut reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        reply.items = self.versions.all(target, reply.items).await?;
+        Ok(reply)
     }
 
     async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
@@ -195,19 +210,22 @@ impl Reader {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                return old_watch::watch(&*self.store, &route.cache, selection, after, oldest).await;
+                let deliveries = old_watch::watch(&*self.store, &route.cache, selection.clone(), after, oldest).await?;
+                return Ok(self.versions.watched(target, selection, deliveries));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
-            .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
+            .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
             Backlog::Objects(snapshot) => {
                 let work = scan_cost(&snapshot, &selection, None);
+                let selection = selection.clone();
                 aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
             }
         };
-        Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+        let deliveries = backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed();
+        Ok(self.versions.watched(target, selection, deliveries))
     }
 }
 
@@ -233,13 +251,6 @@ fn exact_revision(options: &ListOptions) -> Option<Revision> {
     options.resource_version.filter(|revision| exact && *revision > Revision::ZERO)
 }
 
-/// Where the items of a list come from.
-struct Source {
-    snapshot: Arc<Snapshot>,
-    revision: Revision,
-    after: Option<ObjectKey>,
-}
-
 /// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
 fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKey>) -> usize {
     if snapshot.has_more_than(FEW, &selection.namespace, after) {
@@ -258,27 +269,6 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
-    let Source { snapshot, revision, after } = source;
-    let is_first = after.is_none();
-    let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
-    if limit == 0 {
-        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
-    }
-    let items: Vec<_> = matching.by_ref().take(limit).collect();
-    let more = matching.next().is_some();
-    let last = items.last().filter(|_| more).map(|object| object.key.clone());
-    let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
-    // As upstream: with selectors the number of remaining items is not told.
-    let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
-    // For pages to come, from the first one on: a list ends in time, as the store forgets its revision.
-    if is_first {
-        cache.pin(revision, snapshot.clone(), now);
-    }
-    let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
-    ListReply { items, revision, continue_token, remaining }
-}
-
 fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
     let mut snapshot = Snapshot { revision, ..Snapshot::default() };
     for kv in items {
@@ -289,9 +279,16 @@ fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::sto
     Ok(Arc::new(snapshot))
 }
 
-fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<WatchItem>> {
-    let added = |object: &Arc<StoredObject>| WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Default::default() };
-    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter(|object| selection.matches(object)).map(added).collect();
+fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
+    let added = |object: &Arc<StoredObject>| {
+        let change = || Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+        if selection.shows.is_some() {
+            return selection.deliver(&change());
+        }
+        let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+        selection.matches(object).then(|| Delivery::Item(item()))
+    };
+    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter_map(added).collect();
     stream::iter(items)
 }
 

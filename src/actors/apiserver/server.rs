@@ -10,10 +10,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use troupe_api::{
     admission::webhooks,
     aside,
     auth::Authorizer,
+    conversion::Converter,
     http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Registry, SchemaSource},
@@ -24,6 +26,7 @@ use troupe_api::{
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
+    webhook_client::Client,
 };
 
 use super::{
@@ -48,6 +51,7 @@ use super::{
     subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
+    versions::ServedVersions,
     write::{Room, WritePath},
     writer::Writer,
 };
@@ -108,12 +112,15 @@ impl ApiServer {
         let system = options.system.clone();
         let clock = options.clock.clone();
         let recorder = HopRecorder::new(system.clone());
-        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone()));
+        let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
+        let converter = Converter::new(webhook_client.clone());
+        let versions = Arc::new(ServedVersions::new(converter.clone(), listers.clone()));
+        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions.clone()));
         let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
         let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
-        let (mutating, validating) = webhooks(listers.clone(), options.webhooks_on_loopback);
+        let (mutating, validating) = webhooks(webhook_client);
         let pipeline = options.admission.mutating(mutating).validating(validating);
-        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
+        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone(), converter));
         let addresses = AddressAllocator::new(options.service_cidrs, reader.clone(), committer.clone(), listers.clone(), clock.clone());
         let ports = PortAllocator::new(options.node_ports, store.clone());
         let allocator = Arc::new(ServiceAllocator::new(addresses, ports, listers.clone()));
@@ -131,6 +138,7 @@ impl ApiServer {
             quota: Quota::new(listers.clone(), clock.clone(), ledger),
             room: Room::new(options.memory),
             clock: clock.clone(),
+            versions,
             system: system.clone(),
         });
         let subresources = Subresources {

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     meta::{GroupResource, GroupVersionKind, Object},
-    resources::{Feature, custom::CustomSchema, strategy::Strategy, validation, without_effect},
+    resources::{
+        Feature,
+        custom::{CustomSchema, Versions},
+        strategy::Strategy,
+        validation, without_effect,
+    },
     schema::{Schema, Schemas},
     service::Verb,
     status::FieldError,
@@ -120,6 +125,25 @@ impl Resource {
     /// The version of that name; the stored one where it is not served.
     pub fn version(&self, version: &str) -> &Arc<Served> {
         self.served.iter().find(|served| &*served.version == version).unwrap_or(&self.storage)
+    }
+
+    /// All versions of a custom resource that this process serves.
+    pub fn versions(&self) -> Option<&Versions> {
+        self.strategy.versions()
+    }
+
+    /// The version in which an object is worked on that comes or goes in `version`: that very one for custom resources, which webhooks
+    /// convert when they are stored; the stored one for the rest.
+    pub fn working(&self, version: &str) -> &Arc<Served> {
+        if self.versions().is_some() { self.version(version) } else { &self.storage }
+    }
+
+    /// The version to read in for who looks at nothing but metadata: where most objects need no conversion.
+    pub fn metadata_version(&self) -> Arc<str> {
+        match (self.is_custom(), self.served.first()) {
+            (false, Some(first)) => first.version.clone(),
+            _ => self.storage.version.clone(),
+        }
     }
 
     /// Whether a custom resource definition made it.

@@ -4,6 +4,7 @@
 //! [`ResourceCache`], remembers them in its [`History`] and hands them to its watchers. Readers take a [`Snapshot`]
 //! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
 
+mod delivery;
 mod feed;
 mod history;
 mod resource_actor;
@@ -26,6 +27,7 @@ use troupe_api::{
 
 use crate::runtime::{host::UnitAddr, system::System};
 
+pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, History};
 pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};

@@ -8,7 +8,7 @@ use crate::{
     meta::{GroupVersionKind, Object},
     resources::{
         SchemaSource,
-        forms::{schema_of, served_form, to_stored_form},
+        forms::{schema_of, served_form, to_working_form},
         scale::{set_replicas, to_scale},
     },
     schema::raw::Raw,
@@ -60,7 +60,10 @@ impl Form {
 /// The object as whoever matched the request sees it.
 pub fn shown(matched: &Matched, request: &Attributes<'_>, object: &Object) -> Object {
     match matched.form {
-        Form::Whole => served_form(&matched.resource.row, &matched.resource.version, object),
+        Form::Whole => match matched.converted.find(request, object) {
+            Some(converted) => converted.clone(),
+            None => served_form(&matched.resource.row, &matched.resource.version, object),
+        },
         Form::Scale => to_scale(request.target.served().strategy.scale_paths(), object),
         Form::Body => {
             let mut body = object.clone();
@@ -70,7 +73,8 @@ pub fn shown(matched: &Matched, request: &Attributes<'_>, object: &Object) -> Ob
     }
 }
 
-/// The pipeline's object after somebody made `changed` of what it was shown: decoded by its schema, with all defaults.
+/// The pipeline's object after somebody made `changed` of what it was shown: decoded by its schema, with all defaults. One of a custom
+/// resource is in the version that was shown: see [`super::back`].
 ///
 /// # Errors
 /// 500 when it is no object of its kind any more.
@@ -89,7 +93,7 @@ pub fn taken(matched: &Matched, target: &Target, object: &Object, changed: Value
     match matched.form {
         Form::Whole => {
             let mut stored = decoded;
-            to_stored_form(row, version, &mut stored)?;
+            to_working_form(row, version, &mut stored)?;
             Ok(stored)
         }
         Form::Scale => {
