@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use troupe_api::{
     admission::webhooks,
+    aggregation::{Aggregator, BackendOptions, calls},
     aside,
     auth::Authorizer,
     conversion::Converter,
@@ -32,14 +33,14 @@ use troupe_api::{
 use super::{
     admission::Admission,
     advertise::{Advertisement, Advertiser, Reach},
+    aggregation::{Aggregation, ApiServices, Follow, registration::Registration, trust::AuthenticationTrust},
     authorization::Authorization,
     bootstrap::{Bootstrap, Bootstrapper},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
     commit::Committer,
     component_status::ComponentStatuses,
     computed::{Computed, ComputedResources},
-    definitions::{DefinitionParts, Definitions},
-    ensure::Ensure,
+    definitions::Definitions,
     health,
     hops::HopRecorder,
     listers::CacheListers,
@@ -47,6 +48,7 @@ use super::{
     options::ApiServerOptions,
     quota::{Ledger, Quota},
     read::Reader,
+    server_client::ServerClient,
     services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
     subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
@@ -69,6 +71,8 @@ struct Parts {
     computed: ComputedResources,
     bootstrapper: Bootstrapper,
     advertisement: Arc<Advertisement>,
+    aggregator: Arc<Aggregator>,
+    client: ServerClient,
     /// The server is about to stop: nobody should begin with it any more.
     leaving: Arc<AtomicBool>,
 }
@@ -151,15 +155,22 @@ impl ApiServer {
             clock: clock.clone(),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
         };
-        let ensure = Ensure::new(path.clone(), reader.clone(), listers.clone());
-        let advertisement = Arc::new(Advertisement::new(store.clone(), ensure.clone()));
+        let client = ServerClient { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() };
+        let advertisement = Arc::new(Advertisement::new(store.clone(), client.clone()));
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
         let kept = repair.clone();
         system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
-        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
-        let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });
-        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(definitions.clone()));
-        let bootstrapper = Bootstrapper { ensure, advertisement: advertisement.clone(), allocator, repair, clock };
+        let followed = table.clone();
+        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
+        let kept = client.clone();
+        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
+        let aggregator = Arc::<Aggregator>::default();
+        let backends = BackendOptions { listers: listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
+        let aggregation = Aggregation { client: client.clone(), table, aggregator: aggregator.clone(), backends };
+        let services = system.spawn("apiserver/api-services", Policy::default(), move |_| ApiServices::new(aggregation.clone()));
+        // Nobody should find a group missing that another server answers for. If the unit fails now, it will find them later.
+        let _ = services.ask(Follow, Cause::default()).await;
+        let bootstrapper = Bootstrapper { client: client.clone(), advertisement: advertisement.clone(), allocator, repair };
         let parts = Parts {
             system,
             store,
@@ -171,6 +182,8 @@ impl ApiServer {
             computed: ComputedResources::new(vec![computed]),
             bootstrapper,
             advertisement,
+            aggregator,
+            client,
             leaving: Arc::default(),
         };
         Ok(Arc::new(ApiServer { parts: Arc::new(parts) }))
@@ -182,6 +195,11 @@ impl ApiServer {
     /// When the store fails, or an object of `bootstrap` is refused.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
         self.parts.bootstrapper.run(bootstrap).await?;
+        let kept = self.parts.client.clone();
+        self.system().spawn("apiserver/api-service-registration", Policy::default(), move |_| Registration::new(kept.clone()));
+        let (kept, trust) = (self.parts.client.clone(), bootstrap.trust.clone());
+        let path = "apiserver/cluster-authentication-trust";
+        self.system().spawn(path, Policy::default(), move |_| AuthenticationTrust::new(kept.clone(), trust.clone()));
         if let Some((address, port)) = bootstrap.advertise {
             let (kept, reach) = (self.parts.advertisement.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
@@ -219,6 +237,11 @@ impl ApiServer {
         self.parts.authorization.authorizer().cloned()
     }
 
+    /// Who answers for what this server does not.
+    pub fn aggregator(&self) -> Arc<Aggregator> {
+        self.parts.aggregator.clone()
+    }
+
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
         self.parts.listers.clone()
@@ -244,6 +267,14 @@ impl Parts {
             Operation::Delete(options) => self.path.delete(&writer(Default::default()), &options).await,
             Operation::DeleteCollection { delete, list } => self.path.delete_collection(&writer(Default::default()), &delete, &list).await,
         }
+    }
+
+    /// Has the server answer that has the objects.
+    async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
+        let name = authorized_name(&call.target, &call.operation);
+        let verb = call.operation.verb().rbac();
+        self.authorization.authorize(&call.user, &call.target, verb, &name, selected_fields(&call.operation))?;
+        calls::call(&self.aggregator, call).await
     }
 
     async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
@@ -306,7 +337,11 @@ fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
-        let (work, parts) = (self.parts.work(&call), self.parts.clone());
+        let parts = self.parts.clone();
+        if call.target.resource.is_elsewhere {
+            return Box::pin(async move { parts.elsewhere(call).await });
+        }
+        let work = parts.work(&call);
         Box::pin(aside::run(work, async move { parts.dispatch(call).await }))
     }
 
@@ -315,6 +350,9 @@ impl ApiService for ApiServer {
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
             parts.authorization.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            if target.resource.is_elsewhere {
+                return calls::watch(parts.aggregator.clone(), user, target, options).await;
+            }
             parts.reader.watch(&target, options).await
         })
     }

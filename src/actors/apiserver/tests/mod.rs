@@ -1,6 +1,7 @@
 //! The server on the in-memory store, called as the HTTP edge calls it.
 
 mod admission;
+mod aggregation;
 mod authorization;
 mod bootstrap;
 mod claims;
