@@ -18,6 +18,7 @@ use troupe_api::{
     auth::Authorizer,
     conversion::Converter,
     http::HealthCheck,
+    memory::MemoryGauge,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Registry, SchemaSource},
     service::{
@@ -240,6 +241,11 @@ impl ApiServer {
     /// Who answers for what this server does not.
     pub fn aggregator(&self) -> Arc<Aggregator> {
         self.parts.aggregator.clone()
+    }
+
+    /// Says whether the process is short of memory.
+    pub fn memory(&self) -> Arc<dyn MemoryGauge> {
+        self.parts.path.room.memory().clone()
     }
 
     /// Synchronous reads of the watch caches.

@@ -12,6 +12,7 @@ use crate::{
     audit::AuditLog,
     auth::{Authenticator, Authorizer, request_header::RequestHeaders},
     flow::Classifier,
+    memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
     schema::openapi::BuiltinOpenApi,
     service::{ApiService, UserInfo},
@@ -55,6 +56,8 @@ pub struct HttpOptions {
     pub memo_bytes: usize,
     /// After this a request that is no watch or connect is answered 504.
     pub request_timeout: Duration,
+    /// While it says that memory is short, lists may take moments only.
+    pub memory: Arc<dyn MemoryGauge>,
     /// A watch without `timeoutSeconds` lasts between this and twice this.
     pub min_watch_timeout: Duration,
 }
@@ -84,6 +87,7 @@ impl HttpOptions {
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),
+            memory: Arc::new(AmpleMemory),
             flow: None,
             audit: None,
             max_in_flight: 600,

@@ -1,7 +1,7 @@
 //! `kube-system/extension-apiserver-authentication`: whom extension servers believe, clients by their certificates and this server as a front
 //! proxy. What several API servers say is put together (upstream's clusterauthenticationtrust controller).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};

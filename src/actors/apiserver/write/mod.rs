@@ -33,7 +33,10 @@ use std::sync::Arc;
 
 use troupe_api::meta::Clock;
 
-use super::{admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator};
+use super::{
+    admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator,
+    versions::ServedVersions,
+};
 use crate::runtime::system::System;
 
 pub use names::check_update;

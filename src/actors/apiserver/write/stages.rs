@@ -111,7 +111,13 @@ impl WritePath {
     }
 
     /// Charge and commit an object in the place of `current`.
-    pub(super) async fn commit_changed(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+    pub(super) async fn commit_changed(
+        &self,
+        writer: &Writer,
+        new: &Object,
+        old: &Object,
+        current: &Arc<StoredObject>,
+    ) -> Result<Arc<StoredObject>, CommitError> {
         self.room.check_growth(writer, new, current).map_err(CommitError::Failed)?;
         let receipt = self.quota.charge(writer, Operation::Update, new, Some(old)).await.map_err(CommitError::Failed)?;
         let written = self.store_update(writer, new, current.revision).await;

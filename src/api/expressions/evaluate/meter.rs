@@ -27,6 +27,8 @@ impl Fault {
 
 /// The work of all evaluations that a meter is for, in bytes that are looked at.
 const MOST_WORK: u64 = 1 << 29;
+/// The same where an event loop waits for them.
+const QUICK_WORK: u64 = 4 << 20;
 /// The memory that one evaluation asks for altogether, in bytes.
 const MOST_MEMORY: u64 = 64 << 20;
 
@@ -37,6 +39,7 @@ const MOST_MEMORY: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Meter {
     limit: u64,
+    most_work: u64,
     spent: u64,
     work: u64,
     memory: u64,
@@ -47,7 +50,12 @@ pub struct Meter {
 impl Meter {
     /// For evaluations that may cost `limit` each.
     pub fn new(limit: u64) -> Self {
-        Meter { limit, spent: 0, work: 0, memory: 0, pattern: None }
+        Meter { limit, most_work: MOST_WORK, spent: 0, work: 0, memory: 0, pattern: None }
+    }
+
+    /// For evaluations that an event loop waits for, since their estimates say that they are quick.
+    pub fn quick(limit: u64) -> Self {
+        Meter { most_work: QUICK_WORK, ..Meter::new(limit) }
     }
 
     /// Begins another evaluation.
@@ -80,7 +88,7 @@ impl Meter {
     /// They are too many.
     pub fn work(&mut self, bytes: usize) -> Result<(), Fault> {
         self.work = self.work.saturating_add(bytes as u64);
-        if self.work > MOST_WORK { Err(Fault::Limit) } else { Ok(()) }
+        if self.work > self.most_work { Err(Fault::Limit) } else { Ok(()) }
     }
 
     /// Counts memory, before it is taken.
