@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use troupe_api::{
     admission::{Attributes, OperationOptions, Pipeline, Reads},
     auth::Authorizer,
-    conversion::Converter,
     meta::{Clock, GroupResource, Object, ObjectKey},
     resources::{Registry, Resource},
     service::Listers,
@@ -27,7 +26,6 @@ struct AdmissionReads {
     listers: Arc<CacheListers>,
     authorization: Arc<Authorization>,
     clock: Arc<dyn Clock>,
-    converter: Arc<Converter>,
 }
 
 impl Admission {
@@ -37,9 +35,8 @@ impl Admission {
         listers: Arc<CacheListers>,
         authorization: Arc<Authorization>,
         clock: Arc<dyn Clock>,
-        converter: Arc<Converter>,
     ) -> Self {
-        Admission { pipeline, reads: AdmissionReads { reader, listers, authorization, clock, converter } }
+        Admission { pipeline, reads: AdmissionReads { reader, listers, authorization, clock } }
     }
 
     /// What admission is told of a request with such options; its objects are added.
@@ -97,7 +94,7 @@ impl Reads for AdmissionReads {
     }
 
     async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status> {
-        self.converter.tree(resource, version, object.clone()).await
+        self.reader.versions.tree(resource, version, object.clone()).await
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

@@ -35,6 +35,7 @@ mod objects;
 mod old_watch;
 mod options;
 mod page;
+mod past;
 mod quota;
 mod read;
 mod selection;

@@ -1,4 +1,4 @@
-//! Pages of lists: what of a snapshot they show, and where the next one begins.
+//! Pages of lists: where their items come from, and how the next one goes on.
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,36 +18,31 @@ pub struct Source {
     pub snapshot: Arc<Snapshot>,
     pub revision: Revision,
     pub after: Option<ObjectKey>,
+    /// Whether the snapshot has all of the resource, and not only what was asked for.
+    pub is_whole: bool,
 }
 
-/// The objects of a page that are selected; all of them where `limit` is 0.
+/// The page of what is selected; 0 is no limit.
 pub fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: Instant) -> ListReply {
-    let Source { snapshot, revision, after } = source;
-    let is_first = after.is_none();
+    let Source { snapshot, revision, after, .. } = &source;
     let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
     if limit == 0 {
-        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
+        return ListReply { items: matching.collect(), revision: *revision, continue_token: None, remaining: None };
     }
     let items: Vec<_> = matching.by_ref().take(limit).collect();
     let more = matching.next().is_some();
     // As upstream: with selectors the number of remaining items is not told.
     let remaining = (more && selection.is_everything()).then(|| 1 + matching.count() as u64);
-    let continue_token = more.then(|| next_page(cache, &items, (revision, &snapshot), is_first, now)).flatten();
-    ListReply { items, revision, continue_token, remaining }
+    let continue_token = more.then(|| next(cache, &items, &source, now)).flatten();
+    ListReply { items, revision: *revision, continue_token, remaining }
 }
 
 /// The token of the page behind `items`. The snapshot is kept for pages to come, from the first one on: a list ends in time, as the store
 /// forgets its revision.
-pub fn next_page(
-    cache: &ResourceCache,
-    items: &[Arc<StoredObject>],
-    (revision, snapshot): (Revision, &Arc<Snapshot>),
-    is_first: bool,
-    now: Instant,
-) -> Option<String> {
+pub fn next(cache: &ResourceCache, items: &[Arc<StoredObject>], source: &Source, now: Instant) -> Option<String> {
     let last = items.last()?.key.clone();
-    if is_first {
-        cache.pin(revision, snapshot.clone(), now);
+    if source.after.is_none() && source.is_whole {
+        cache.pin(source.revision, source.snapshot.clone(), now);
     }
-    Some(ContinueToken { revision: Some(revision), last }.encode())
+    Some(ContinueToken { revision: Some(source.revision), last }.encode())
 }

@@ -10,19 +10,20 @@ use troupe_api::{
     resources::Resource,
     service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{RangeRequest, Store, StoreError, keys, prefix_end},
+    store::{Store, keys},
     stored::StoredObject,
 };
 
 use super::{
-    cache::{Backlog, Change, Delivery, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
-    old_watch,
+    old_watch::Replay,
     page::{Source, page},
+    past::{Past, PastError},
     selection::{check_fields, selection},
     store_status::store_status,
-    versions::ServedVersions,
+    versions::ObjectVersions,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -41,8 +42,10 @@ pub struct Reader {
     store: Arc<dyn Store>,
     listers: Arc<CacheListers>,
     dispatched: Arc<Sequence>,
+    past: Past,
     clock: Arc<dyn Clock>,
-    versions: Arc<ServedVersions>,
+    /// What is read in other versions than it lies in the store.
+    pub(super) versions: Arc<ObjectVersions>,
 }
 
 impl Reader {
@@ -51,9 +54,9 @@ impl Reader {
         listers: Arc<CacheListers>,
         dispatched: Arc<Sequence>,
         clock: Arc<dyn Clock>,
-        versions: Arc<ServedVersions>,
+        versions: Arc<ObjectVersions>,
     ) -> Self {
-        Reader { store, listers, dispatched, clock, versions }
+        Reader { past: Past::new(store.clone()), store, listers, dispatched, clock, versions }
     }
 
     /// One object as of now, past the cache where the cache may be behind.
@@ -93,7 +96,7 @@ impl Reader {
         }
     }
 
-    /// GET of what is stored, in the version that the target speaks.
+    /// GET of what is stored, as the target's version shows it.
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
         let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
@@ -106,7 +109,7 @@ impl Reader {
         check_fields(target, &options.fields)?;
         let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
-        let source = self.list_source(&cache, options).await?;
+        let source = self.list_source(&cache, &target.namespace, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
@@ -114,75 +117,71 @@ impl Reader {
             return self.versions.list(target, &cache, Arc::new(selection), source, limit, now).await;
         }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        let mut reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
-        reply.items = self.versions.all(target, reply.items).await?;
-        Ok(reply)
+        let list = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        Ok(ListReply { items: self.versions.all(target, list.items).await?, ..list })
     }
 
-    async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
+    async fn list_source(&self, cache: &ResourceCache, namespace: &str, options: &ListOptions) -> Result<Source, Status> {
         if let Some(token) = &options.continue_token {
             let token = ContinueToken::decode(token)?;
             if options.resource_version.is_some_and(|revision| revision > Revision::ZERO) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return self.continued(cache, token).await;
+            return self.continued(cache, namespace, token).await;
         }
         if let Some(exact) = exact_revision(options) {
-            let snapshot = self.snapshot_at(cache, exact, || expired_exact(exact)).await?;
-            return Ok(Source { snapshot, revision: exact, after: None });
+            return self.source_at(cache, namespace, exact, None, || expired_exact(exact)).await;
         }
         self.settle(cache, options.resource_version).await?;
         // Read before the snapshot: what it names is in there.
         let progress = cache.progress(&self.dispatched);
         let snapshot = cache.load();
         let revision = snapshot.revision.max(progress);
-        Ok(Source { snapshot, revision, after: None })
+        Ok(Source { snapshot, revision, after: None, is_whole: true })
     }
 
-    async fn continued(&self, cache: &ResourceCache, token: ContinueToken) -> Result<Source, Status> {
+    async fn continued(&self, cache: &ResourceCache, namespace: &str, token: ContinueToken) -> Result<Source, Status> {
         let Some(revision) = token.revision else {
             // The caller took the offer to go on at the newest state.
             self.linearize(cache).await?;
             let revision = cache.progress(&self.dispatched);
-            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last) });
+            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last), is_whole: true });
         };
-        let snapshot = self.snapshot_at(cache, revision, || expired(&token.last)).await?;
-        Ok(Source { snapshot, revision, after: Some(token.last) })
+        self.source_at(cache, namespace, revision, Some(token.last.clone()), || expired(&token.last)).await
     }
 
-    /// The resource at exactly `revision`: the current snapshot, a pinned one, or one ranged from the store.
-    async fn snapshot_at(&self, cache: &ResourceCache, revision: Revision, gone: impl Fn() -> Status) -> Result<Arc<Snapshot>, Status> {
+    /// The resource at exactly `revision`: the current snapshot, a pinned one, or the part that is asked for of one that is read from the
+    /// store.
+    async fn source_at(
+        &self,
+        cache: &ResourceCache,
+        namespace: &str,
+        revision: Revision,
+        after: Option<ObjectKey>,
+        gone: impl Fn() -> Status,
+    ) -> Result<Source, Status> {
+        let whole = |snapshot: Arc<Snapshot>, after| Source { snapshot, revision, after, is_whole: true };
         if let Some(snapshot) = cache.pinned(revision, self.clock.instant()) {
-            return Ok(snapshot);
+            return Ok(whole(snapshot, after));
         }
         let progress = cache.progress(&self.dispatched);
+        let failed = |error| match error {
+            PastError::Compacted => gone(),
+            PastError::Future => too_large(revision, progress),
+            PastError::Store(error) => store_status(error),
+            PastError::Undecodable(why) => Status::internal(why),
+        };
         let snapshot = cache.load();
         if snapshot.revision <= revision && revision <= progress {
             // Nothing has changed since; but it is as old as the rest of what the store forgets.
-            return if revision == progress || self.remembers(cache, revision).await? { Ok(snapshot) } else { Err(gone()) };
+            let remembered = revision == progress || self.past.remembers(&cache.resource, revision).await.map_err(&failed)?;
+            return if remembered { Ok(whole(snapshot, after)) } else { Err(gone()) };
         }
         if revision > progress {
             self.wait_for(cache, revision, WAIT_FRESH).await?;
         }
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(range) => decode_range(&cache.resource, range.items.into_iter(), revision),
-            Err(StoreError::Compacted { .. }) => Err(gone()),
-            Err(StoreError::FutureRevision(_)) => Err(too_large(revision, progress)),
-            Err(error) => Err(store_status(error)),
-        }
-    }
-
-    /// Whether the store has not forgotten a revision.
-    async fn remembers(&self, cache: &ResourceCache, revision: Revision) -> Result<bool, Status> {
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 1, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Compacted { .. }) => Ok(false),
-            Err(error) => Err(store_status(error)),
-        }
+        let snapshot = self.past.read(&cache.resource, namespace, revision).await.map_err(failed)?;
+        Ok(Source { snapshot, revision, after, is_whole: namespace.is_empty() })
     }
 
     /// Where a watch begins, waiting for as fresh a cache as it asks for.
@@ -206,12 +205,12 @@ impl Reader {
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
         let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
-        let subscription = match subscribe(&route, request).await? {
+        let subscription = match subscribe(&route, request.clone()).await? {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                let deliveries = old_watch::watch(&*self.store, &route.cache, selection.clone(), after, oldest).await?;
-                return Ok(self.versions.watched(target, selection, deliveries));
+                let replay = Replay { store: &*self.store, route: &route, request, after, oldest };
+                return Ok(self.versions.watched(target, selection, replay.start().await?));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
@@ -224,13 +223,14 @@ impl Reader {
                 aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
             }
         };
-        let deliveries = backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed();
+        let news = ReceiverStream::new(subscription.queue).map(Queued::take);
+        let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
         Ok(self.versions.watched(target, selection, deliveries))
     }
 }
 
 /// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
-async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
+pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
     let deadline = tokio::time::Instant::now() + WAIT_FRESH;
     loop {
         match route.actor.ask(request.clone(), Cause::default()).await {
@@ -269,21 +269,11 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
-    let mut snapshot = Snapshot { revision, ..Snapshot::default() };
-    for kv in items {
-        let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
-        let object = resource.read(kv).map_err(Status::internal)?;
-        snapshot.objects.insert(key, Arc::new(object));
-    }
-    Ok(Arc::new(snapshot))
-}
-
 fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<Delivery>> {
     let added = |object: &Arc<StoredObject>| {
-        let change = || Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
         if selection.shows.is_some() {
-            return selection.deliver(&change());
+            let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+            return selection.deliver(&change);
         }
         let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
         selection.matches(object).then(|| Delivery::Item(item()))

@@ -54,7 +54,7 @@ use super::{
     subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
-    versions::ServedVersions,
+    versions::ObjectVersions,
     write::{Room, WritePath},
     writer::Writer,
 };
@@ -118,14 +118,13 @@ impl ApiServer {
         let clock = options.clock.clone();
         let recorder = HopRecorder::new(system.clone());
         let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
-        let converter = Converter::new(webhook_client.clone());
-        let versions = Arc::new(ServedVersions::new(converter.clone(), listers.clone()));
-        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions.clone()));
+        let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client.clone()), listers.clone()));
+        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
         let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
         let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
         let (mutating, validating) = webhooks(webhook_client);
         let pipeline = options.admission.mutating(mutating).validating(validating);
-        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone(), converter));
+        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
         let addresses = AddressAllocator::new(options.service_cidrs, reader.clone(), committer.clone(), listers.clone(), clock.clone());
         let ports = PortAllocator::new(options.node_ports, store.clone());
         let allocator = Arc::new(ServiceAllocator::new(addresses, ports, listers.clone()));
@@ -143,7 +142,6 @@ impl ApiServer {
             quota: Quota::new(listers.clone(), clock.clone(), ledger),
             room: Room::new(options.memory),
             clock: clock.clone(),
-            versions,
             system: system.clone(),
         });
         let subresources = Subresources {
@@ -159,8 +157,8 @@ impl ApiServer {
         let client = ServerClient { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() };
         let advertisement = Arc::new(Advertisement::new(store.clone(), client.clone()));
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
-        let kept = repair.clone();
-        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
+        let (kept, caches, memory) = (repair.clone(), listers.caches.clone(), path.room.memory().clone());
+        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), memory.clone()));
         let followed = table.clone();
         system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
         let kept = client.clone();
@@ -238,14 +236,14 @@ impl ApiServer {
         self.parts.authorization.authorizer().cloned()
     }
 
-    /// Who answers for what this server does not.
-    pub fn aggregator(&self) -> Arc<Aggregator> {
-        self.parts.aggregator.clone()
-    }
-
     /// Says whether the process is short of memory.
     pub fn memory(&self) -> Arc<dyn MemoryGauge> {
         self.parts.path.room.memory().clone()
+    }
+
+    /// Who answers for what this server does not.
+    pub fn aggregator(&self) -> Arc<Aggregator> {
+        self.parts.aggregator.clone()
     }
 
     /// Synchronous reads of the watch caches.

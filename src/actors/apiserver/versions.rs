@@ -23,25 +23,21 @@ use troupe_api::{
 use super::{
     cache::{Change, Delivery, ResourceCache, Selection},
     listers::CacheListers,
-    page::{Source, next_page},
+    page::{self, Source},
 };
 
 /// So many objects are converted at one time.
 const AT_ONCE: usize = 250;
 
-/// What turns objects into the versions that clients speak, and back into the one that is stored.
-pub struct ServedVersions {
+/// What shows objects of custom resources in their versions.
+pub struct ObjectVersions {
     converter: Arc<Converter>,
     listers: Arc<CacheListers>,
 }
 
-impl ServedVersions {
+impl ObjectVersions {
     pub fn new(converter: Arc<Converter>, listers: Arc<CacheListers>) -> Self {
-        ServedVersions { converter, listers }
-    }
-
-    pub fn converter(&self) -> &Arc<Converter> {
-        &self.converter
+        ObjectVersions { converter, listers }
     }
 
     /// Stored objects as the target's version shows them.
@@ -75,6 +71,11 @@ impl ServedVersions {
         Ok(self.shown(target, current.clone()).await?.to_object())
     }
 
+    /// A tree in another version of its resource.
+    pub async fn tree(&self, resource: &Arc<Resource>, version: &str, object: Object) -> Result<Object, Status> {
+        self.converter.tree(resource, version, object).await
+    }
+
     /// An object as it is stored: in the version that is for storage.
     pub async fn stored_form<'a>(&self, resource: &Arc<Resource>, object: &'a Object) -> Result<Cow<'a, Object>, Status> {
         let Some(versions) = resource.versions() else { return Ok(Cow::Borrowed(object)) };
@@ -98,17 +99,15 @@ impl ServedVersions {
         limit: usize,
         now: Instant,
     ) -> Result<ListReply, Status> {
-        let Source { snapshot, revision, after } = source;
         let mut items = Vec::new();
-        let mut last = after.clone();
+        let mut last = source.after.clone();
         let mut more = false;
         'pages: loop {
-            let objects: Vec<_> = snapshot.scan(&selection.namespace, last.as_ref()).take(AT_ONCE).cloned().collect();
+            let objects: Vec<_> = source.snapshot.scan(&selection.namespace, last.as_ref()).take(AT_ONCE).cloned().collect();
             let Some(end) = objects.last().map(|object| object.key.clone()) else { break };
             last = Some(end);
             let covered = objects.into_iter().filter(|object| selection.covers(object)).collect();
-            let converted = self.converter.all(&target.resource, &target.version, covered).await?;
-            for object in selected(&selection, converted).await {
+            for object in selected(&selection, self.all(target, covered).await?).await {
                 if limit > 0 && items.len() == limit {
                     more = true;
                     break 'pages;
@@ -116,8 +115,8 @@ impl ServedVersions {
                 items.push(object);
             }
         }
-        let continue_token = more.then(|| next_page(cache, &items, (revision, &snapshot), after.is_none(), now)).flatten();
-        Ok(ListReply { items, revision, continue_token, remaining: None })
+        let continue_token = more.then(|| page::next(cache, &items, &source, now)).flatten();
+        Ok(ListReply { items, revision: source.revision, continue_token, remaining: None })
     }
 
     /// The items of a watch on `target`.

@@ -177,8 +177,13 @@ impl Resource {
     /// Everything that is wrong with an update; `subresource` is empty for the object itself. What is stored already may be
     /// wrong by rules that came later: it may stay as it is, so that the object can still be changed, and go.
     pub fn validate_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        self.judge_update(version, new, old, subresource, &mut Vec::new())
+    }
+
+    /// The same, with texts for `Warning` headers about what stays wrong since nothing changed there.
+    pub fn judge_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str, warnings: &mut Vec<String>) -> Vec<FieldError> {
         let mut errors = validation::metadata_update(new, old);
-        errors.extend(version.strategy.validate_update(new, old, subresource));
+        errors.extend(version.strategy.judge_update(new, old, subresource, warnings));
         if !errors.is_empty() {
             let tolerated = version.strategy.tolerated(old);
             errors.retain(|error| !tolerated.contains(error));

@@ -109,6 +109,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate_create(new)
     }
 
+    /// The same, with texts for `Warning` headers about what stays wrong since nothing changed there.
+    fn judge_update(&self, new: &Object, old: &Object, subresource: &str, _warnings: &mut Vec<String>) -> Vec<FieldError> {
+        self.validate_update(new, old, subresource)
+    }
+
     /// Texts for `Warning` headers, such as deprecations.
     fn warnings(&self, _object: &Object) -> Vec<String> {
         Vec::new()

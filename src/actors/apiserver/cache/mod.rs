@@ -7,6 +7,7 @@
 mod delivery;
 mod feed;
 mod history;
+mod queue;
 mod resource_actor;
 mod selection;
 mod sequence;
@@ -30,6 +31,7 @@ use crate::runtime::{host::UnitAddr, system::System};
 pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, History};
+pub use queue::Queued;
 pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;
 pub use sequence::Sequence;

@@ -27,7 +27,9 @@ use crate::runtime::{
     unit::{Policy, Unit},
 };
 
-use super::{super::metrics::CacheCounts, Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
+use super::{
+    super::metrics::CacheCounts, Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, queue::Queued, subscribers::Subscribers,
+};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
@@ -108,7 +110,7 @@ pub struct Subscription {
     pub backlog: Backlog,
     /// Everything up to here is in the backlog.
     pub revision: Revision,
-    pub queue: mpsc::Receiver<Delivery>,
+    pub queue: mpsc::Receiver<Queued>,
 }
 
 /// What a watch delivers before news.

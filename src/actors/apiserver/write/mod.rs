@@ -3,15 +3,15 @@
 //! Its stages, in upstream's order; [`path`] has them one after the other, [`stages`] says what each does:
 //!
 //! 1. resolve: which version is written on (`update`), under which name and namespace (`create`, [`names`])
-//! 2. decode, or compute by a patch: the object in the form that writes work on (`objects`, `versions`)
-//! 3. own: who owns which field ([`ownership`]; server-side apply did it while it computed)
+//! 2. decode, or compute by a patch: the object in the form that it is stored in (`objects`)
+//! 3. own: who owns which field ([`stages`]; server-side apply did it while it computed)
 //! 4. mutate: admission may change the object
 //! 5. prepare: metadata that the server owns, and the kind's own rules ([`metadata`], `Strategy`)
 //! 6. allocate: addresses and ports, where the row says that its objects hold some (`services`)
 //! 7. validate: the schema, the kind's own rules, and what the row asks of its writers (`authorization`)
 //! 8. admit: admission may refuse the object in its final form
 //! 9. charge: the room that memory has ([`room`]), the quotas of the namespace (`quota`)
-//! 10. commit: compare-and-swap of the stored form (`commit`); who loses begins anew on the newest version
+//! 10. commit: compare-and-swap (`commit`); who loses begins anew on the newest version
 //! 11. respond: what was taken for a write that did not happen is given back, and what is not held any more
 //!
 //! Nothing here asks for a kind by name: what only some kinds do their rows say (`Feature`, `Strategy`).
@@ -33,10 +33,7 @@ use std::sync::Arc;
 
 use troupe_api::meta::Clock;
 
-use super::{
-    admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator,
-    versions::ServedVersions,
-};
+use super::{admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator};
 use crate::runtime::system::System;
 
 pub use names::check_update;
@@ -53,7 +50,6 @@ pub struct WritePath {
     pub quota: Quota,
     pub room: Room,
     pub clock: Arc<dyn Clock>,
-    pub versions: Arc<ServedVersions>,
     /// Whose randomness makes names and UIDs.
     pub system: System,
 }

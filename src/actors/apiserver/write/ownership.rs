@@ -51,7 +51,7 @@ impl WritePath {
         let wanted = known.wanted.take().filter(|_| known.known.len() < MOST);
         let (object, api_version) = wanted.ok_or_else(|| Status::internal("managedFields name too many versions"))?;
         let version = api_version.rsplit('/').next().unwrap_or_default();
-        let converted = self.versions.converter().tree(&known.resource, version, object.clone()).await;
+        let converted = self.reader.versions.tree(&known.resource, version, object.clone()).await;
         known.known.push(Conversion { object, api_version, converted });
         Ok(())
     }

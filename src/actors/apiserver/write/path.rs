@@ -37,7 +37,7 @@ impl WritePath {
         let revision = result.as_ref().map(|body| if let ReplyBody::Object(object) = body { Some(object.revision) } else { None });
         self.allocator.settle(allocation, Settlement::of(revision)).await;
         match result {
-            Ok(body) => self.versions.shown_reply(&writer.target, ApiReply { warnings, ..ApiReply::created(body) }).await,
+            Ok(body) => self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..ApiReply::created(body) }).await,
             Err(CommitError::Lost(_)) => Err(self.occupied(writer, &new).await),
             Err(CommitError::Failed(status) | CommitError::Unclear(status)) => Err(status),
         }
@@ -58,7 +58,7 @@ impl WritePath {
         current: &Arc<StoredObject>,
         warnings: &mut Vec<String>,
     ) -> Result<Attempt, CommitError> {
-        let old = self.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
+        let old = self.reader.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
         let mut new = self.compute(writer, change, current, &old, warnings).await.map_err(CommitError::Failed)?;
         self.mutate(writer, &mut new, Some(&old)).await.map_err(CommitError::Failed)?;
         self.prepare_changed(writer, &mut new, &old, warnings);

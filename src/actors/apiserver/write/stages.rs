@@ -67,7 +67,7 @@ impl WritePath {
     /// Validate: everything that is wrong with the object, and whether its writer may write such a one.
     pub(super) fn validate(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<(), Status> {
         let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = self.errors(writer, new, old)?;
+        let mut errors = self.errors(writer, new, old, warnings)?;
         if errors.is_empty() {
             errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old));
         }
@@ -78,14 +78,14 @@ impl WritePath {
         self.authorization.check_escalation(&writer.user, &writer.target, new, old)
     }
 
-    fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>) -> Result<Vec<FieldError>, Status> {
+    fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<Vec<FieldError>, Status> {
         let (resource, served) = (&writer.target.resource, writer.target.served());
         let Some(old) = old else {
             let mut errors = resource.validate_create(served, new);
             errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
             return Ok(errors);
         };
-        Ok(resource.validate_update(served, new, old, &writer.target.subresource))
+        Ok(resource.judge_update(served, new, old, &writer.target.subresource, warnings))
     }
 
     /// Admit.
@@ -98,7 +98,7 @@ impl WritePath {
         let receipt = self.quota.charge(writer, Operation::Create, new, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
         if !writer.options.dry_run {
-            let written = self.store_new(writer, new).await;
+            let written = self.write_new(writer, new).await;
             if let Err(error) = &written {
                 self.quota.refund(writer, receipt, error);
             }
@@ -110,7 +110,20 @@ impl WritePath {
         }
     }
 
-    /// Charge and commit an object in the place of `current`.
+    async fn write_new(&self, writer: &Writer, new: &Object) -> Result<Arc<StoredObject>, CommitError> {
+        let resource = &writer.target.resource;
+        let stored = self.reader.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+        self.committer.create(resource, &stored, &writer.cause).await
+    }
+
+    /// Commit an object in the place of the version at `expected`.
+    pub(super) async fn write_changed(&self, writer: &Writer, new: &Object, expected: Revision) -> Result<Arc<StoredObject>, CommitError> {
+        let resource = &writer.target.resource;
+        let stored = self.reader.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+        self.committer.update(resource, &stored, expected, &writer.cause).await
+    }
+
+    /// Charge and commit an object in the place of `current`, which is `old`.
     pub(super) async fn commit_changed(
         &self,
         writer: &Writer,
@@ -119,25 +132,13 @@ impl WritePath {
         current: &Arc<StoredObject>,
     ) -> Result<Arc<StoredObject>, CommitError> {
         self.room.check_growth(writer, new, current).map_err(CommitError::Failed)?;
-        let receipt = self.quota.charge(writer, Operation::Update, new, Some(old)).await.map_err(CommitError::Failed)?;
-        let written = self.store_update(writer, new, current.revision).await;
+        let charged = self.quota.charge(writer, Operation::Update, new, Some(old)).await;
+        let receipt = charged.map_err(CommitError::Failed)?;
+        let written = self.write_changed(writer, new, current.revision).await;
         if let Err(error) = &written {
             self.quota.refund(writer, receipt, error);
         }
         written
-    }
-
-    async fn store_new(&self, writer: &Writer, new: &Object) -> Result<Arc<StoredObject>, CommitError> {
-        let resource = &writer.target.resource;
-        let stored = self.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
-        self.committer.create(resource, &stored, &writer.cause).await
-    }
-
-    /// Replaces the version at `expected` with `new` in its stored form.
-    pub(super) async fn store_update(&self, writer: &Writer, new: &Object, expected: Revision) -> Result<Arc<StoredObject>, CommitError> {
-        let resource = &writer.target.resource;
-        let stored = self.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
-        self.committer.update(resource, &stored, expected, &writer.cause).await
     }
 }
 

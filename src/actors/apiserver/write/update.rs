@@ -85,8 +85,11 @@ impl WritePath {
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
-                Ok(Attempt::Written(reply)) => return self.versions.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
-                Ok(Attempt::Kept(reply)) => self.versions.shown_reply(&writer.target, ApiReply { warnings: warnings.clone(), ..reply }).await,
+                Ok(Attempt::Written(reply)) => return self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
+                Ok(Attempt::Kept(reply)) => {
+                    let reply = ApiReply { warnings: warnings.clone(), ..reply };
+                    self.reader.versions.shown_reply(&writer.target, reply).await
+                }
                 Err(CommitError::Lost(newer)) => {
                     (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;

@@ -104,7 +104,10 @@ fn traverse(value: &Val<'_>, meter: &mut Meter) -> Result<(), Fault> {
         Val::String(text) => meter.charge((text.len() as f64 * TRAVERSAL) as u64),
         Val::Bytes(bytes) => meter.charge((bytes.len() as f64 * TRAVERSAL) as u64),
         // What does not fit its declaration costs as much as anything.
-        Val::List(list) => list.iter().try_for_each(|entry| entry.map_or_else(|_| meter.charge(1), |entry| traverse(&entry, meter))),
+        Val::List(list) => list.iter().try_for_each(|entry| match entry {
+            Ok(entry) => traverse(&entry, meter),
+            Err(_) => meter.charge(1),
+        }),
         Val::Map(map) => {
             meter.work(16 * map.len())?;
             let entries = map.entries().unwrap_or_default();

@@ -100,13 +100,19 @@ impl Strategy for CustomResource {
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
         let mut errors = self.schema.rules().check(&object.clone().into_value());
         errors.extend(self.scale_faults(object, ""));
-        errors.extend(self.schema.validations().check(object.root(), None, &errors));
+        errors.extend(self.schema.validations().check(object.root(), None, &errors).errors);
         errors
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        self.judge_update(new, old, subresource, &mut Vec::new())
+    }
+
+    fn judge_update(&self, new: &Object, old: &Object, subresource: &str, warnings: &mut Vec<String>) -> Vec<FieldError> {
         let mut errors = self.faults_of_update(new, old, subresource);
-        errors.extend(self.schema.validations().check(new.root(), Some(old.root()), &errors));
+        let judgement = self.schema.validations().check(new.root(), Some(old.root()), &errors);
+        errors.extend(judgement.errors);
+        warnings.extend(judgement.tolerated.iter().map(ToString::to_string));
         errors
     }
 

@@ -128,7 +128,7 @@ fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
     it.index.recalled();
     assert_eq!(it.index.live().map(|kv| (&*kv.key, &*kv.value)).collect::<Vec<_>>(), [(&b"a"[..], &b"9"[..]), (b"b", b"3")]);
     assert_eq!((it.in_log("a", 6), it.in_log("a", 8), it.in_log("e", 7), it.in_log("e", 8)), (Some(5), Some(7), Some(4), None));
-    assert_eq!(it.index.changes(Revision(0), Revision(99), 99).len(), 3, "7, 8 and 9");
+    assert_eq!(it.index.changes(b"", (Revision(0), Revision(99)), 99).0.len(), 3, "7, 8 and 9");
     assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
     assert_eq!(it.compact(9), 2);
 }
