@@ -190,8 +190,8 @@ impl Reads for Core {
         self.listers.registry.load_full()
     }
 
-    fn authorizer(&self) -> Option<&dyn Authorizer> {
-        self.authorizer.as_deref()
+    fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
+        self.authorizer.as_ref()
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

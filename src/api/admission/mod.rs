@@ -9,17 +9,21 @@ mod claim_resize;
 mod config;
 mod default_classes;
 mod document;
+mod expressions;
 mod lifecycle;
 mod limit_ranger;
+mod matching;
 mod node_restriction;
 mod nodes;
 mod pipeline;
 pub mod pod_security;
+pub mod policies;
 mod priority;
 mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod tolerations;
+mod view;
 mod webhooks;
 
 use std::sync::Arc;
@@ -85,7 +89,7 @@ pub trait Reads: Send + Sync {
     fn registry(&self) -> Arc<Registry>;
 
     /// Who may do what; without one, everybody may everything.
-    fn authorizer(&self) -> Option<&dyn Authorizer>;
+    fn authorizer(&self) -> Option<&Arc<dyn Authorizer>>;
 
     /// One object as of now: for what the cache lacks.
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status>;

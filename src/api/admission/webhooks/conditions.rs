@@ -1,53 +1,20 @@
 //! Match conditions: expressions that must hold for a webhook to be asked
 //! (`k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions`).
 
-use serde_json::Value;
+use std::sync::LazyLock;
 
-use super::{
-    invocation::Invocation,
-    review::{ReviewVersion, review},
-};
+use super::{invocation::Invocation, review::asked};
 use crate::{
-    admission::Request,
-    aside,
-    expressions::{Fault, Meter, Program, Val, from_json},
-    resources::{
-        tree::text,
-        validation::admission::match_conditions::{ENVIRONMENT, compile},
+    admission::{
+        Request,
+        expressions::{Access, Effort, Inputs, Stopped, Surroundings, hold, in_time},
+        view::{self, Shown},
     },
+    resources::validation::admission::environment::Compiler,
     status::Status,
 };
 
-/// What one condition may cost, and all of a webhook together (`k8s.io/apiserver/pkg/apis/cel`).
-const MOST_PER_CONDITION: u64 = 1_000_000;
-const MOST_PER_HOOK: u64 = 2_500_000;
-/// What may cost more is evaluated aside.
-const CHEAP: u64 = 20_000;
-
-/// A compiled condition. One that does not compile fails whenever it is evaluated; validation lets none in.
-#[derive(Debug)]
-pub struct Condition {
-    expression: Box<str>,
-    program: Result<Program, String>,
-}
-
-impl Condition {
-    pub fn read(condition: &Value) -> Self {
-        let expression = text(condition, &["expression"]);
-        Condition { expression: expression.into(), program: compile(expression) }
-    }
-
-    fn evaluate<'a>(&'a self, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<bool, String> {
-        let fails = |why: &str| format!("expression '{}' resulted in error: {why}", self.expression);
-        let program = self.program.as_ref().map_err(|why| fails(why))?;
-        meter.begin();
-        match program.evaluate(variables, meter) {
-            Ok(Val::Bool(holds)) => Ok(holds),
-            Ok(_) => Err(fails("cel expression must evaluate to a bool")),
-            Err(fault) => Err(fails(fault.text())),
-        }
-    }
-}
+static COMPILER: LazyLock<Compiler> = LazyLock::new(|| Compiler::new(false, false));
 
 /// Whether the webhook's match conditions hold. One that does not hold decides, whatever becomes of the others; else one that cannot be
 /// evaluated counts as a call that failed.
@@ -59,70 +26,30 @@ pub async fn conditions(invocation: &Invocation, request: &Request<'_>) -> Resul
     if hook.conditions.is_empty() {
         return Ok(true);
     }
-    let asked = review(ReviewVersion::V1, invocation, request, "")["request"].take();
-    let dear = hook.conditions.iter().filter_map(|condition| condition.program.as_ref().ok()).any(|program| program.cost.most > CHEAP);
-    let judged = hook.clone();
-    let outcome = aside::compute(if dear { aside::SMALL + 1 } else { 0 }, move || hold(&judged.conditions, &asked)).await;
+    let view = &invocation.view;
+    let object = |object| view::shown_or_same(view, request, object);
+    let shown = Shown {
+        view: view.clone(),
+        object: request.object.as_deref().map(object),
+        old: request.old.map(object),
+        asked: Some(asked(view, request)),
+    };
+    let access = Access::of(request);
+    let judged = |shown: &Shown<'_>, access: &Access, hook: &super::configuration::Hook, effort: &mut Effort| {
+        let inputs = Inputs { shown, namespace: None, params: None, access: Some(access) };
+        hold(&hook.conditions, inputs, Surroundings { variables: &[], compiler: &COMPILER }, effort.begin())
+    };
+    let outcome: Result<bool, String> = in_time(
+        |effort| judged(&shown, &access, hook, effort),
+        || {
+            let (shown, access, hook) = (shown.into_owned(), access.clone(), hook.clone());
+            Box::new(move |effort: &mut Effort| -> Result<Result<bool, String>, Stopped> { judged(&shown, &access, &hook, effort) })
+        },
+    )
+    .await;
     match outcome {
         Ok(hold) => Ok(hold),
         Err(_) if hook.ignores_failure => Ok(false),
         Err(why) => Err(request.forbidden(why)),
-    }
-}
-
-fn hold(conditions: &[Condition], asked: &Value) -> Result<bool, String> {
-    let [object, old, request] = [0, 1, 2].map(|at| &*ENVIRONMENT.variables[at].declaration);
-    let value = |value, declaration| from_json(value, declaration).map(Some);
-    let read = |fault: Fault| fault.text().to_owned();
-    let variables =
-        [value(&asked["object"], object).map_err(read)?, value(&asked["oldObject"], old).map_err(read)?, value(asked, request).map_err(read)?];
-    let (mut meter, mut spent, mut failures) = (Meter::new(MOST_PER_CONDITION), 0, Vec::new());
-    for condition in conditions {
-        if spent > MOST_PER_HOOK {
-            failures.push("validation failed due to running out of cost budget, no further validation rules will be run".to_owned());
-            break;
-        }
-        match condition.evaluate(&variables, &mut meter) {
-            Ok(true) => {}
-            Ok(false) => return Ok(false),
-            Err(why) => failures.push(why),
-        }
-        spent += meter.spent();
-    }
-    match &*failures {
-        [] => Ok(true),
-        [only] => Err(only.clone()),
-        all => Err(format!("[{}]", all.join(", "))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn judged(expressions: &[&str]) -> Result<bool, String> {
-        let conditions: Vec<Condition> = expressions.iter().map(|text| Condition::read(&json!({"name": "c", "expression": text}))).collect();
-        let asked = json!({
-            "operation": "CREATE", "name": "a", "namespace": "n", "dryRun": false, "resource": {"group": "", "version": "v1", "resource": "configmaps"},
-            "userInfo": {"username": "ann", "groups": ["g"]}, "object": {"metadata": {"name": "a", "labels": {"x": "y"}}}, "oldObject": null,
-        });
-        hold(&conditions, &asked)
-    }
-
-    #[test]
-    fn conditions_are_of_the_object_and_the_request() {
-        for (expressions, want) in [
-            (&["object.metadata.name == 'a'"][..], Ok(true)),
-            (&["object.metadata.labels.x != 'y'"], Ok(false)),
-            (&["oldObject == null", "request.operation == 'CREATE'", "'g' in request.userInfo.groups", "!request.dryRun"], Ok(true)),
-            (&["request.resource.resource == 'pods'"], Ok(false)),
-            (&["has(request.subResource)"], Ok(false)),
-            (&["object.metadata.gone == 'x'"], Err("expression 'object.metadata.gone == 'x'' resulted in error: no such key: gone")),
-            (&["object.metadata.gone == 'x'", "false"], Ok(false)),
-        ] {
-            assert_eq!(judged(expressions), want.map_err(str::to_owned), "{expressions:?}");
-        }
     }
 }

@@ -3,18 +3,19 @@
 use std::{collections::HashMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 use serde_json::Value;
 
 use super::{
     client::{Address, ClientConfig},
-    conditions::Condition,
-    matching::Rule,
     review::ReviewVersion,
 };
 use crate::{
-    meta::{LabelSelector, Object},
-    resources::tree::{at, items, text},
+    admission::{expressions::Condition, matching::Constraints},
+    meta::Object,
+    resources::{
+        tree::{at, items, text},
+        validation::admission::environment::Compiler,
+    },
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.
@@ -28,11 +29,7 @@ pub struct Hook {
     pub name: String,
     /// Tells webhooks of one name in one configuration apart; the same as long as their order is.
     pub id: String,
-    pub rules: Vec<Rule>,
-    /// Whether rules also match by other resources that show the same objects (`matchPolicy: Equivalent`).
-    pub equivalent: bool,
-    pub namespaces: LabelSelector,
-    pub objects: LabelSelector,
+    pub constraints: Constraints,
     /// Its match conditions.
     pub conditions: Vec<Condition>,
     /// Whether a call that fails is as one that was never made (`failurePolicy: Ignore`).
@@ -62,34 +59,21 @@ pub fn hooks(configuration: &Object) -> Vec<Hook> {
 
 fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
     let name = text(webhook, &["name"]).to_owned();
+    let mut compiler = Compiler::new(false, false);
     let seconds = at(webhook, &["timeoutSeconds"]).as_u64().unwrap_or(DEFAULT_SECONDS);
     let texts = |field: &str| items(webhook, &[field]).iter().filter_map(Value::as_str);
     Hook {
         configuration: configuration.to_owned(),
         id: format!("{configuration}/{name}/{nth}"),
         name,
-        rules: items(webhook, &["rules"]).iter().map(Rule::read).collect(),
-        equivalent: text(webhook, &["matchPolicy"]) != "Exact",
-        namespaces: selector(at(webhook, &["namespaceSelector"])),
-        objects: selector(at(webhook, &["objectSelector"])),
-        conditions: items(webhook, &["matchConditions"]).iter().map(Condition::read).collect(),
+        constraints: Constraints::of_webhook(webhook),
+        conditions: items(webhook, &["matchConditions"]).iter().map(|condition| Condition::read(condition, &mut compiler)).collect(),
         ignores_failure: text(webhook, &["failurePolicy"]) == "Ignore",
         takes_dry_run: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
         timeout: Duration::from_secs(seconds),
         reinvoked: text(webhook, &["reinvocationPolicy"]) == "IfNeeded",
         version: texts("admissionReviewVersions").find_map(ReviewVersion::parse),
         client: client(at(webhook, &["clientConfig"])),
-    }
-}
-
-/// What cannot be read, which validation lets nobody write, selects nothing.
-fn selector(value: &Value) -> LabelSelector {
-    if value.is_null() {
-        return LabelSelector::everything();
-    }
-    match serde_json::from_value::<v1::LabelSelector>(value.clone()) {
-        Ok(selector) => LabelSelector::from(&selector),
-        Err(_) => LabelSelector::nothing(),
     }
 }
 

@@ -38,7 +38,7 @@ impl Failure {
 
 impl Operation {
     /// The operation as rules and reviews name it.
-    pub(super) fn upper(self) -> &'static str {
+    pub(in crate::admission) fn upper(self) -> &'static str {
         match self {
             Operation::Create => "CREATE",
             Operation::Update => "UPDATE",

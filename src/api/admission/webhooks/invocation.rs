@@ -2,23 +2,29 @@
 
 use std::sync::Arc;
 
-use super::{configuration::Hook, form::Form};
-use crate::{meta::GroupVersionKind, resources::Resource};
-
-/// A resource in one of its versions.
-#[derive(Clone, Debug)]
-pub struct ResourceName {
-    pub row: Arc<Resource>,
-    pub version: Arc<str>,
-}
+use super::{conditions::conditions, configuration::Hook};
+use crate::{
+    admission::{
+        Request,
+        view::{Form, View},
+    },
+    status::Status,
+};
 
 /// A question to a webhook.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub hook: Arc<Hook>,
-    /// The resource that its rule names: the request's, or an equivalent one.
-    pub resource: ResourceName,
-    /// The kind in which it sees the object.
-    pub kind: GroupVersionKind,
-    pub form: Form,
+    /// How it sees the object.
+    pub view: View,
+}
+
+/// How `hook` is to be asked about the request; `None` if it is not concerned.
+///
+/// # Errors
+/// 404 when a namespace whose labels count does not exist; what [`conditions`] refuses.
+pub async fn invocation(hook: &Arc<Hook>, request: &Request<'_>, form: Form) -> Result<Option<Invocation>, Status> {
+    let Some(view) = hook.constraints.view(request, form).await? else { return Ok(None) };
+    let invocation = Invocation { hook: hook.clone(), view };
+    Ok(conditions(&invocation, request).await?.then_some(invocation))
 }

@@ -1,7 +1,7 @@
 //! Dynamic admission: webhooks that `MutatingWebhookConfiguration` and `ValidatingWebhookConfiguration` name.
 //!
 //! In comes a request on its way through the pipeline; out goes the object as webhooks changed it, or a refusal. Which webhooks
-//! there are is compiled when configurations change ([`index`]); who is asked ([`matching`]), what is asked ([`review`]) and what an
+//! there are is compiled when configurations change ([`index`]); who is asked ([`super::matching`]), what is asked ([`review`]) and what an
 //! answer means ([`response`]) are pure; [`client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
 //! write that loses its race asks again, as upstream.
 
@@ -11,14 +11,12 @@ mod conditions;
 mod configuration;
 mod destination;
 mod failure;
-mod form;
 mod index;
 mod invocation;
-mod matching;
 pub mod metrics;
 mod mutating;
 mod response;
-mod review;
+pub(super) mod review;
 #[cfg(test)]
 mod tests;
 mod validating;

@@ -8,12 +8,14 @@ use super::{
     Webhooks,
     configuration::Hook,
     failure::Failure,
-    form::{self, Form},
-    invocation::Invocation,
-    matching, metrics,
+    invocation::{Invocation, invocation},
+    metrics,
 };
 use crate::{
-    admission::Request,
+    admission::{
+        Request,
+        view::{self, Form},
+    },
     aside,
     meta::Object,
     patch::{json as json_patch, ownership::ManagedFields},
@@ -40,10 +42,14 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Whether built-in plugins and webhooks see the object once more; then this is that round.
-    pub fn again(&mut self) -> bool {
-        self.second = self.changed;
-        self.second
+    /// Built-in plugins and webhooks see the object once more.
+    pub fn again(&mut self) {
+        self.second = true;
+    }
+
+    /// Whether a webhook changed the object.
+    pub fn changed(&self) -> bool {
+        self.changed
     }
 
     fn object_changed(&mut self) {
@@ -62,7 +68,7 @@ impl Webhooks {
         }
         for (index, hook) in hooks.iter().enumerate() {
             let form = Form::of(request);
-            let Some(invocation) = matching::invocation(hook, request, form).await? else { continue };
+            let Some(invocation) = invocation(hook, request, form).await? else { continue };
             if rounds.second && !rounds.outdated.contains(&hook.id) {
                 continue;
             }
@@ -76,7 +82,7 @@ impl Webhooks {
                 rounds.asked.insert(hook.id.clone());
             }
         }
-        if rounds.changed && !rounds.second {
+        if !rounds.second {
             rounds.last = request.object.as_deref().cloned();
         }
         Ok(())
@@ -119,14 +125,14 @@ impl Webhooks {
                 false => Ok(None),
             };
         };
-        let (shown, object, target) = (form::shown(invocation, request, object), object.clone(), request.target.clone());
-        let invocation = invocation.clone();
+        let (shown, object, target) = (view::shown(&invocation.view, request, object), object.clone(), request.target.clone());
+        let seen = invocation.view.clone();
         let computed = aside::compute(patch.len(), move || {
             if !has_operations(&patch)? {
                 return Ok(None);
             }
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
-            let mut taken = form::taken(&invocation, &target, &object, changed).map_err(Failure::Server)?;
+            let mut taken = view::taken(&seen, &target, &object, changed, false).map_err(|why| Failure::Server(why.into()))?;
             let warning = restore_owners(&object, &mut taken);
             Ok((taken != object).then_some((taken, warning)))
         });

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{form, invocation::Invocation, matching};
+use super::invocation::Invocation;
 use crate::{
-    admission::{Operation, OperationOptions, Request},
+    admission::{
+        OperationOptions, Request, matching,
+        view::{self, ResourceName, View},
+    },
     meta::{GroupVersionKind, Object},
     service::{DeleteOptions, FieldValidation, Propagation, UserInfo, WriteOptions},
 };
@@ -35,28 +38,34 @@ impl ReviewVersion {
 
 /// The review that asks `invocation` about the request, under the unique name `uid`.
 pub fn review(version: ReviewVersion, invocation: &Invocation, request: &Request<'_>, uid: &str) -> Value {
+    let shown = |object: Option<&Object>| object.map_or(Value::Null, |object| view::shown(&invocation.view, request, object).into_value());
+    let mut asked = asked(&invocation.view, request);
+    asked["uid"] = uid.into();
+    asked["object"] = shown(request.object.as_deref());
+    asked["oldObject"] = shown(request.old);
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": asked})
+}
+
+/// The request of a review without its objects.
+pub fn asked(view: &View, request: &Request<'_>) -> Value {
     let target = request.target;
-    let shown = |object: Option<&Object>| object.map_or(Value::Null, |object| form::shown(invocation, request, object).into_value());
-    let own = super::invocation::ResourceName { row: target.resource.clone(), version: target.version.clone() };
+    let own = ResourceName { row: target.resource.clone(), version: target.version.clone() };
     // The request's own resource has its own subresource.
-    let own_kind = invocation.form.kind(request, &own).unwrap_or_else(|_| invocation.kind.clone());
+    let own_kind = view.form.kind(request, &own).unwrap_or_else(|_| view.kind.clone());
     let mut asked = json!({
-        "uid": uid,
-        "kind": kind(&invocation.kind),
-        "resource": resource(&invocation.resource),
+        "kind": kind(&view.kind),
+        "resource": resource(&view.resource),
         "requestKind": kind(&own_kind),
         "requestResource": resource(&own),
         "operation": request.operation.upper(),
         "userInfo": user(request.user),
-        "object": shown(request.object.as_deref()),
-        "oldObject": shown(request.old),
         "dryRun": request.dry_run,
         "options": options(&request.options),
     });
     let texts = [
         ("subResource", &*target.subresource),
         ("requestSubResource", &*target.subresource),
-        ("name", name(request)),
+        ("name", matching::name(request)),
         ("namespace", matching::namespace(request)),
     ];
     for (field, text) in texts {
@@ -64,21 +73,14 @@ pub fn review(version: ReviewVersion, invocation: &Invocation, request: &Request
             asked[field] = text.into();
         }
     }
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": asked})
-}
-
-fn name<'a>(request: &'a Request<'_>) -> &'a str {
-    match request.object.as_deref() {
-        Some(object) if request.operation == Operation::Create && request.target.name.is_empty() => object.name(),
-        _ => &request.target.name,
-    }
+    asked
 }
 
 fn kind(kind: &GroupVersionKind) -> Value {
     json!({"group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind})
 }
 
-fn resource(resource: &super::invocation::ResourceName) -> Value {
+fn resource(resource: &ResourceName) -> Value {
     json!({"group": &*resource.row.group, "version": &*resource.version, "resource": &*resource.row.plural})
 }
 

@@ -6,13 +6,15 @@ use super::{
     client::Address,
     configuration::hooks,
     destination::{Destination, find, resolve},
-    invocation::ResourceName,
-    matching::{Rule, Subject, equivalents},
     response::{Unusable, Verdict, denied, read},
     review::ReviewVersion,
 };
 use crate::{
-    admission::Operation,
+    admission::{
+        Operation,
+        matching::{Rule, Subject, equivalents},
+        view::ResourceName,
+    },
     meta::{GroupResource, Object, ObjectKey},
     resources::{Registry, builtin},
     service::Listers,
@@ -28,7 +30,7 @@ fn rule(change: Value) -> Rule {
     Rule::read(&rule)
 }
 
-const POD: Subject<'_> = Subject { operation: Operation::Create, group: "", version: "v1", resource: "pods", subresource: "", namespace: "n" };
+const POD: Subject<'_> = Subject { operation: Operation::Create, group: "", version: "v1", resource: "pods", subresource: "", namespace: "n", name: "p" };
 
 #[test]
 fn a_rule_matches_by_all_that_it_names() {

@@ -4,8 +4,17 @@ use std::{sync::Arc, time::Instant};
 
 use futures::future::join_all;
 
-use super::{Webhooks, configuration::Hook, form::Form, invocation::Invocation, matching, metrics};
-use crate::{admission::Request, aside, status::Status};
+use super::{
+    Webhooks,
+    configuration::Hook,
+    invocation::{Invocation, invocation},
+    metrics,
+};
+use crate::{
+    admission::{Request, view::Form},
+    aside,
+    status::Status,
+};
 
 /// What metrics call them.
 const KIND: &str = "validating";
@@ -19,7 +28,7 @@ impl Webhooks {
         let form = Form::of(request);
         let mut invocations = Vec::new();
         for hook in hooks {
-            invocations.extend(matching::invocation(hook, request, form).await?);
+            invocations.extend(invocation(hook, request, form).await?);
         }
         let asked = invocations.iter().enumerate().map(|(index, invocation)| self.validate_by(invocation, request, index));
         aside::elsewhere(join_all(asked)).await.into_iter().collect()

@@ -1,6 +1,6 @@
 //! Fields and entries.
 
-use super::{Evaluated, Evaluation, is_attribute};
+use super::{Composition, Evaluated, Evaluation, is_attribute};
 use crate::expressions::{
     evaluate::Fault,
     syntax::ast::Node,
@@ -19,6 +19,14 @@ impl<'a> Evaluation<'a, '_> {
 
     pub(super) fn select(&mut self, operand: &'a Node, field: &str, test: bool) -> Evaluated<'a> {
         let value = self.operand(operand)?;
+        if let Val::Variables(variables) = &value {
+            self.meter.charge(u64::from(!test))?;
+            let found = Composition::get(variables, field, self.meter)?;
+            return match found {
+                found if test => Ok(Val::Bool(found.is_some())),
+                found => found.ok_or_else(|| Fault::error(format!("no such key: {field}"))),
+            };
+        }
         if test {
             return match value {
                 Val::Optional(None) => Ok(Val::Bool(false)),
@@ -36,6 +44,7 @@ impl<'a> Evaluation<'a, '_> {
 
     pub(super) fn optional_select(&mut self, operand: &'a Node, field: &str) -> Evaluated<'a> {
         let found = match self.operand(operand)? {
+            Val::Variables(variables) => Composition::get(&variables, field, self.meter)?.map_or(Val::Optional(None), Val::some),
             Val::Optional(inner) => optional_field(inner.as_deref(), field)?,
             other => optional_field(Some(&other), field)?,
         };

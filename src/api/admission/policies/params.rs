@@ -1,0 +1,54 @@
+//! The objects with parameters that a binding names.
+
+use super::policy::{Binding, ParamKind, ParamRef, Policy};
+use crate::{
+    admission::{Request, matching},
+    meta::{Object, ObjectKey},
+    resources::{Resource, forms::served_form},
+};
+
+/// The resource of parameters.
+///
+/// # Errors
+/// There is none, in upstream's words.
+pub fn resource(request: &Request<'_>, kind: &ParamKind) -> Result<std::sync::Arc<Resource>, String> {
+    let ParamKind { version, kind } = kind;
+    let row = request.reads.registry().by_kind(&version.group, kind).filter(|row| row.serves(&version.version));
+    row.ok_or_else(|| format!("failed to find resource referenced by paramKind: '{}/{}, Kind={kind}'", version.group, version.version))
+}
+
+/// The parameters with which a policy is asked, each on its own: none (`None`) where it takes none.
+///
+/// # Errors
+/// They are not there or cannot be, in upstream's words.
+pub fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Option<Object>>, String> {
+    let (Some(kind), Some(reference)) = (&policy.params, &binding.params) else { return Ok(vec![None]) };
+    let row = resource(request, kind)?;
+    let objects = found(request, &row, reference)?;
+    if objects.is_empty() && reference.must_exist {
+        return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
+    }
+    Ok(objects.into_iter().map(|object| Some(served_form(&row, &kind.version.version, &object))).collect())
+}
+
+fn found(request: &Request<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Object>, String> {
+    let namespace = match (row.namespaced, &*reference.namespace) {
+        (false, "") => "",
+        (false, _) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned()),
+        (true, "") => match matching::namespace(request) {
+            "" => return Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()),
+            namespace => namespace,
+        },
+        (true, namespace) => namespace,
+    };
+    let (listers, resource) = (request.reads.listers(), row.group_resource());
+    match (&*reference.name, &reference.selector) {
+        ("", Some(selector)) => {
+            let all = listers.list(&resource, namespace);
+            Ok(all.iter().filter(|object| selector.matches_projection(&object.meta().labels)).map(|object| object.to_object()).collect())
+        }
+        ("", None) => Err("one of name or selector must be provided".to_owned()),
+        (_, Some(_)) => Err("paramRef.name and paramRef.selector are mutually exclusive".to_owned()),
+        (name, None) => Ok(listers.get(&resource, &ObjectKey::new(namespace, name)).iter().map(|object| object.to_object()).collect()),
+    }
+}
