@@ -19,7 +19,7 @@ use troupe_api::{
     },
     memory::MemoryGauge,
     meta::{Clock, FieldSelector, GroupResource, Object, ObjectKey, Revision},
-    resources::{Registry, Resource},
+    resources::{Feature, Registry, Resource},
     service::{ListerChange, ListerState, Listers, Target, UserInfo},
     status::{FieldError, Status},
     store::{Store, keys},
@@ -31,7 +31,7 @@ use super::{
     cache::{CacheTable, ResourceCache, Route, Sequence, Snapshot},
     hops::HopRecorder,
     quota::Ledger,
-    write::{Growth, is_namespace},
+    write::Growth,
 };
 use crate::runtime::host::UnitAddr;
 
@@ -83,7 +83,7 @@ impl Core {
     pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, fields: Option<&FieldSelector>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
         // A namespace lies within itself, so that its own roles can allow to read it.
-        let namespace = if is_namespace(&target.resource) { &target.name } else { &target.namespace };
+        let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
         let attributes = Attributes {
             verb,
             resource: &target.resource.plural,
@@ -103,7 +103,7 @@ impl Core {
 
     /// 403 when a role or binding grants what its writer does not hold.
     pub fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
-        let Some(authorizer) = &self.authorizer else { return Ok(()) };
+        let Some(authorizer) = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Grants)) else { return Ok(()) };
         let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
         // What the authorizer decides by is shared with it.
         escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer)
@@ -111,7 +111,7 @@ impl Core {
 
     /// What is wrong with a policy or binding that names parameters which its writer may not read.
     pub fn unreadable_parameters(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
-        let authorizer = self.authorizer.as_ref().filter(|_| target.subresource.is_empty())?;
+        let authorizer = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Parameters) && target.subresource.is_empty())?;
         let resource = target.group_resource();
         let write = Write { user, resource: &resource, namespace: &target.namespace, new, old };
         let policy = |policies: &str, name: &str| {
@@ -192,6 +192,10 @@ impl Reads for Core {
 
     fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
         self.authorizer.as_ref()
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

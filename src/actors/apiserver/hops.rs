@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
     meta::{Cause, ObjectKey, ObjectVersion, Revision},
-    resources::Resource,
+    resources::{Feature, Resource},
 };
 
 use crate::runtime::{recorder::Name, system::System};
@@ -26,10 +26,9 @@ impl HopRecorder {
         &self.system
     }
 
-    /// Records that a write committed `key` at `revision`, `took` after it began. Events are news about changes and not
-    /// recorded among them.
+    /// Records that a write committed `key` at `revision`, `took` after it began. News about changes are not recorded among them.
     pub fn committed(&self, resource: &Resource, key: &ObjectKey, revision: Revision, cause: &Cause, took: Duration) {
-        if &*resource.plural == "events" {
+        if resource.has(Feature::News) {
             return;
         }
         let name: Arc<str> = resource.group_resource().to_string().into();

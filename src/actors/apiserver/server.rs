@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
-    admission::Webhooks,
+    admission::webhooks,
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
@@ -79,6 +79,7 @@ impl ApiServer {
         if let Some(definitions) = table.cache() {
             table.follow(&definitions.load()).await;
         }
+        let (mutating, validating) = webhooks(listers.clone(), options.webhooks_on_loopback);
         let core = Arc::new(Core {
             recorder: HopRecorder::new(options.system.clone()),
             store,
@@ -86,7 +87,7 @@ impl ApiServer {
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
             resolver: Resolver::new(listers.clone()),
-            admission: options.admission.with_webhooks(Webhooks::new(listers.clone(), options.webhooks_on_loopback)),
+            admission: options.admission.mutating(mutating).validating(validating),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             memory: options.memory,
             growth: Default::default(),

@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
     auth::{
-        Attributes, Decision,
+        self, Decision,
         certificates::{CLIENT_SIGNER, SigningRequest},
         chain::MASTERS,
     },
@@ -26,13 +26,15 @@ pub struct CertificateSigning;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CertificateSubjectRestriction;
 
-#[async_trait]
 impl Plugin for CertificateApproval {
     fn name(&self) -> &'static str {
         "CertificateApproval"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for CertificateApproval {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         let Some(old) = request.old.filter(|_| concerns(request, Operation::Update, "approval")) else { return Ok(()) };
         let signer = old.str(&["spec", "signerName"]);
         if may(request, "approve", signer) {
@@ -42,15 +44,17 @@ impl Plugin for CertificateApproval {
     }
 }
 
-#[async_trait]
 impl Plugin for CertificateSigning {
     fn name(&self) -> &'static str {
         "CertificateSigning"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for CertificateSigning {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         let Some(old) = request.old.filter(|_| concerns(request, Operation::Update, "status")) else { return Ok(()) };
-        let Some(new) = request.object.as_deref() else { return Ok(()) };
+        let Some(new) = request.object() else { return Ok(()) };
         let same_certificate = new.str(&["status", "certificate"]) == old.str(&["status", "certificate"]);
         if same_certificate && new.list(&["status", "conditions"]) == old.list(&["status", "conditions"]) {
             return Ok(());
@@ -63,17 +67,19 @@ impl Plugin for CertificateSigning {
     }
 }
 
-#[async_trait]
 impl Plugin for CertificateSubjectRestriction {
     fn name(&self) -> &'static str {
         "CertificateSubjectRestriction"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for CertificateSubjectRestriction {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         if !concerns(request, Operation::Create, "") {
             return Ok(());
         }
-        let Some(object) = request.object.as_deref().filter(|object| object.str(&["spec", "signerName"]) == CLIENT_SIGNER) else { return Ok(()) };
+        let Some(object) = request.object().filter(|object| object.str(&["spec", "signerName"]) == CLIENT_SIGNER) else { return Ok(()) };
         let asked = SigningRequest::from_base64(object.get(&["spec", "request"]).and_then(Value::as_str).unwrap_or_default());
         let asked = asked.map_err(|error| request.forbidden(format!("failed to parse CSR: {error}")))?;
         if asked.organizations.iter().any(|group| group == MASTERS) {
@@ -83,7 +89,7 @@ impl Plugin for CertificateSubjectRestriction {
     }
 }
 
-fn concerns(request: &Request<'_>, operation: Operation, subresource: &str) -> bool {
+fn concerns(request: &Attributes<'_>, operation: Operation, subresource: &str) -> bool {
     let resource = &request.target.resource;
     request.operation == operation
         && *request.target.subresource == *subresource
@@ -91,10 +97,11 @@ fn concerns(request: &Request<'_>, operation: Operation, subresource: &str) -> b
 }
 
 /// Whether the caller holds `verb` on the signer, by its name or by its domain.
-fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
+fn may(request: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let Some(authorizer) = request.reads.authorizer() else { return true };
     let allowed = |name: &str| {
-        let attributes = Attributes { verb, group: "certificates.k8s.io", version: "*", resource: "signers", name, ..Attributes::default() };
+        let attributes =
+            auth::Attributes { verb, group: "certificates.k8s.io", version: "*", resource: "signers", name, ..auth::Attributes::default() };
         authorizer.authorize(request.user, &attributes) == Decision::Allow
     };
     let domain = signer.split('/').next().unwrap_or_default();

@@ -9,9 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
-    auth::{Attributes, Decision, forbidden},
+    auth::{self, Decision, forbidden},
     meta::{GroupResource, Object, ObjectKey},
     resources::{
         tree::{flag, items, text},
@@ -29,15 +29,17 @@ const VERBS: [&str; 2] = ["update", "patch"];
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResourceClaimAccess;
 
-#[async_trait]
 impl Plugin for ResourceClaimAccess {
     fn name(&self) -> &'static str {
         "ResourceClaimAccess"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for ResourceClaimAccess {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         let (resource, subresource) = (&request.target.resource, &*request.target.subresource);
-        let Some(object) = request.object.as_deref().filter(|_| &*resource.group == "resource.k8s.io") else { return Ok(()) };
+        let Some(object) = request.object().filter(|_| &*resource.group == "resource.k8s.io") else { return Ok(()) };
         let errors = match (request.operation, &*resource.plural, subresource) {
             (Operation::Create, "resourceclaims", "") => asks_for_rights(request, object.list(&["spec", "devices", "requests"])).await?,
             (Operation::Create, "resourceclaimtemplates", "") => {
@@ -50,13 +52,13 @@ impl Plugin for ResourceClaimAccess {
     }
 }
 
-async fn asks_for_rights(request: &Request<'_>, requests: &[Value]) -> Result<Vec<FieldError>, Status> {
+async fn asks_for_rights(request: &Attributes<'_>, requests: &[Value]) -> Result<Vec<FieldError>, Status> {
     let Some(index) = requests.iter().position(|request| flag(request, &["exactly", "adminAccess"])) else { return Ok(Vec::new()) };
     in_marked_namespace(request, format!("spec.devices.requests[{index}].adminAccess")).await
 }
 
 /// An error about `field` unless the namespace is marked for administrators.
-async fn in_marked_namespace(request: &Request<'_>, field: String) -> Result<Vec<FieldError>, Status> {
+async fn in_marked_namespace(request: &Attributes<'_>, field: String) -> Result<Vec<FieldError>, Status> {
     let (namespaces, key) = (GroupResource::new("", "namespaces"), ObjectKey::cluster(request.target.namespace.clone()));
     let found = match request.reads.listers().get(&namespaces, &key) {
         Some(found) => Some(found),
@@ -68,7 +70,7 @@ async fn in_marked_namespace(request: &Request<'_>, field: String) -> Result<Vec
     Ok(vec![FieldError::forbidden(field, format!("admin access to devices requires the `{MARK}: true` label on the containing namespace"))])
 }
 
-async fn status_update(request: &Request<'_>, new: &Object, old: Option<&Object>) -> Result<Vec<FieldError>, Status> {
+async fn status_update(request: &Attributes<'_>, new: &Object, old: Option<&Object>) -> Result<Vec<FieldError>, Status> {
     let Some(old) = old else { return Ok(Vec::new()) };
     let granted = |claim: &Object| {
         let results = claim.list(&["status", "allocation", "devices", "results"]);
@@ -86,7 +88,7 @@ async fn status_update(request: &Request<'_>, new: &Object, old: Option<&Object>
 }
 
 /// Which devices a claim got, and who uses it.
-fn binding(request: &Request<'_>, new: &Object, old: &Object) -> Option<FieldError> {
+fn binding(request: &Attributes<'_>, new: &Object, old: &Object) -> Option<FieldError> {
     let same = |field| new.get(&["status", field]) == old.get(&["status", field]);
     if same("allocation") && same("reservedFor") {
         return None;
@@ -97,7 +99,7 @@ fn binding(request: &Request<'_>, new: &Object, old: &Object) -> Option<FieldErr
 }
 
 /// What became of devices: an error for each driver that the writer may not speak for.
-fn device_statuses(request: &Request<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
+fn device_statuses(request: &Attributes<'_>, new: &Object, old: &Object) -> Vec<FieldError> {
     let prefixes: &[&str] = if is_on_node_of(request, new) { &["associated-node", "arbitrary-node"] } else { &["arbitrary-node"] };
     let verbs: Vec<String> = prefixes.iter().flat_map(|prefix| VERBS.map(|verb| format!("{prefix}:{verb}"))).collect();
     let verbs: Vec<&str> = verbs.iter().map(String::as_str).collect();
@@ -118,7 +120,7 @@ fn changed_drivers<'a>(new: &'a Object, old: &'a Object) -> BTreeSet<&'a str> {
 }
 
 /// Whether the writer is a service account whose pod runs on the one node that the claim is allocated on.
-fn is_on_node_of(request: &Request<'_>, claim: &Object) -> bool {
+fn is_on_node_of(request: &Attributes<'_>, claim: &Object) -> bool {
     let Some([node]) = request.user.extra.get(NODE_NAME).map(Vec::as_slice) else { return false };
     let is_account = request.user.name.strip_prefix("system:serviceaccount:").is_some_and(|name| name.split(':').count() == 2);
     is_account && !node.is_empty() && allocated_node(claim) == Some(node.as_str())
@@ -134,12 +136,12 @@ fn allocated_node(claim: &Object) -> Option<&str> {
 }
 
 /// Why the writer may do none of `verbs` with a part of claims.
-fn refusal(request: &Request<'_>, verbs: &[&str], part: &str, namespace: &str, name: &str) -> Option<Status> {
+fn refusal(request: &Attributes<'_>, verbs: &[&str], part: &str, namespace: &str, name: &str) -> Option<Status> {
     let authorizer = request.reads.authorizer()?;
     let resource = &request.target.resource;
     let mut first = None;
     for &verb in verbs {
-        let attributes = Attributes {
+        let attributes = auth::Attributes {
             verb,
             resource: &resource.plural,
             subresource: part,
@@ -147,7 +149,7 @@ fn refusal(request: &Request<'_>, verbs: &[&str], part: &str, namespace: &str, n
             version: &request.target.version,
             namespace,
             name,
-            ..Attributes::default()
+            ..auth::Attributes::default()
         };
         match authorizer.authorize(request.user, &attributes) {
             Decision::Allow => return None,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
     meta::{GroupResource, Object, ObjectKey, Quantity},
     status::Status,
@@ -15,17 +15,19 @@ pub struct PersistentVolumeClaimResize;
 
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
-#[async_trait]
 impl Plugin for PersistentVolumeClaimResize {
     fn name(&self) -> &'static str {
         "PersistentVolumeClaimResize"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for PersistentVolumeClaimResize {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Update || !request.is_main("", "persistentvolumeclaims") {
             return Ok(());
         }
-        let (Some(new), Some(old)) = (request.object.as_deref(), request.old) else { return Ok(()) };
+        let (Some(new), Some(old)) = (request.object(), request.old) else { return Ok(()) };
         if size(new) <= size(old) {
             return Ok(());
         }
@@ -48,7 +50,7 @@ fn class(claim: &Object) -> &str {
     claim.annotation(OLD_CLASS).unwrap_or_else(|| claim.str(&["spec", "storageClassName"]))
 }
 
-fn may_grow(request: &Request<'_>, class: &str) -> bool {
+fn may_grow(request: &Attributes<'_>, class: &str) -> bool {
     let classes = GroupResource::new("storage.k8s.io", "storageclasses");
     let found = request.reads.listers().get(&classes, &ObjectKey::cluster(class));
     found.is_some_and(|class| class.to_object().get(&["allowVolumeExpansion"]) == Some(&Value::Bool(true)))

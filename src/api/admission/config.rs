@@ -95,12 +95,12 @@ mod tests {
         std::fs::write(dir.path().join("pod-security.yaml"), POD_SECURITY).expect("writes");
         let file = dir.path().join("admission.yaml");
         std::fs::write(&file, format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins: {plugins}\n")).expect("writes");
-        Pipeline::from_file(&file).map(|pipeline| pipeline.names()).map_err(|error| error.to_string())
+        Pipeline::from_file(&file).map(|pipeline| pipeline.names().to_vec()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_plugin_is_configured_in_the_file_or_beside_it() {
-        let standard = Ok(Pipeline::standard().names());
+        let standard = Ok(Pipeline::standard().names().to_vec());
         assert_eq!(read("[]"), standard);
         assert_eq!(read(&format!("[{{name: PodSecurity, configuration: {POD_SECURITY}}}]")), standard);
         assert_eq!(read("[{name: PodSecurity, path: pod-security.yaml}]"), standard);

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::{
     meta::{GroupResource, Object},
     service::Listers,
@@ -21,38 +21,44 @@ pub struct DefaultStorageClass;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DefaultIngressClass;
 
-#[async_trait]
 impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
         "DefaultStorageClass"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for DefaultStorageClass {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create || !request.is_main("", "persistentvolumeclaims") {
             return Ok(());
         }
         let classes = GroupResource::new("storage.k8s.io", "storageclasses");
-        let default = || default_class(request.reads.listers(), &classes, &DEFAULT_STORAGE);
+        let reads = request.reads;
+        let default = || default_class(reads.listers(), &classes, &DEFAULT_STORAGE);
         let named = |claim: &Object| claim.get(&["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]).is_some();
-        fill(request.object.as_deref_mut(), "storageClassName", named, default);
+        fill(request.object_mut(), "storageClassName", named, default);
         Ok(())
     }
 }
 
-#[async_trait]
 impl Plugin for DefaultIngressClass {
     fn name(&self) -> &'static str {
         "DefaultIngressClass"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for DefaultIngressClass {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create || !request.is_main("networking.k8s.io", "ingresses") {
             return Ok(());
         }
         let classes = GroupResource::new("networking.k8s.io", "ingressclasses");
-        let default = || default_class(request.reads.listers(), &classes, &DEFAULT_INGRESS);
+        let reads = request.reads;
+        let default = || default_class(reads.listers(), &classes, &DEFAULT_INGRESS);
         let named = |ingress: &Object| ingress.get(&["metadata", "annotations", "kubernetes.io/ingress.class"]).is_some();
-        fill(request.object.as_deref_mut(), "ingressClassName", named, default);
+        fill(request.object_mut(), "ingressClassName", named, default);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::{
     meta::{GroupResource, ObjectKey},
     status::{Status, StatusCause},
@@ -16,13 +16,15 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NamespaceLifecycle;
 
-#[async_trait]
 impl Plugin for NamespaceLifecycle {
     fn name(&self) -> &'static str {
         "NamespaceLifecycle"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for NamespaceLifecycle {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation == Operation::Delete && request.is_main("", "namespaces") && IMMORTAL.contains(&&*request.target.name) {
             return Err(Status::forbidden(&request.target.group_resource(), &request.target.name, "this namespace may not be deleted"));
         }
@@ -44,7 +46,7 @@ impl Plugin for NamespaceLifecycle {
 }
 
 /// A local review asks about a namespace that need not exist.
-fn is_access_review(request: &Request<'_>) -> bool {
+fn is_access_review(request: &Attributes<'_>) -> bool {
     *request.target.resource.group == *"authorization.k8s.io"
 }
 
@@ -52,7 +54,7 @@ fn is_terminating(namespace: &StoredObject) -> bool {
     namespace.meta().deletion_timestamp.is_some()
 }
 
-fn terminating(request: &Request<'_>) -> Status {
+fn terminating(request: &Attributes<'_>) -> Status {
     let namespace = &request.target.namespace;
     let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
     let message = format!("namespace {namespace} is being terminated");

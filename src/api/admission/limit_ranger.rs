@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin, ValidatingPlugin};
 use crate::{
     auth::chain::aggregate,
     meta::{GroupResource, Object, Quantity},
@@ -21,27 +21,32 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LimitRanger;
 
-#[async_trait]
 impl Plugin for LimitRanger {
     fn name(&self) -> &'static str {
         "LimitRanger"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for LimitRanger {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if !is_of_interest(request) || &*request.target.resource.plural != "pods" {
             return Ok(());
         }
         let ranges = ranges(request);
-        if let Some(pod) = request.object.as_deref_mut() {
+        if let Some(pod) = request.object_mut() {
             for range in &ranges {
                 set_defaults(pod, range);
             }
         }
         Ok(())
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
-        let Some(object) = request.object.as_deref().filter(|_| is_of_interest(request)) else { return Ok(()) };
+#[async_trait]
+impl ValidatingPlugin for LimitRanger {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let Some(object) = request.object().filter(|_| is_of_interest(request)) else { return Ok(()) };
         for range in ranges(request) {
             let errors = match &*request.target.resource.plural {
                 "pods" => check_pod(&range, object),
@@ -56,7 +61,7 @@ impl Plugin for LimitRanger {
 }
 
 /// New pods, resized pods, and claims; what is being deleted is left in peace.
-fn is_of_interest(request: &Request<'_>) -> bool {
+fn is_of_interest(request: &Attributes<'_>) -> bool {
     let pod = *request.target.resource.group == *"" && *request.target.resource.plural == *"pods";
     let concerned = match request.operation {
         Operation::Create => request.is_main("", "pods") || request.is_main("", "persistentvolumeclaims"),
@@ -66,7 +71,7 @@ fn is_of_interest(request: &Request<'_>) -> bool {
     concerned && !request.old.is_some_and(Object::is_terminating)
 }
 
-fn ranges(request: &Request<'_>) -> Vec<Object> {
+fn ranges(request: &Attributes<'_>) -> Vec<Object> {
     let ranges = request.reads.listers().list(&GroupResource::new("", "limitranges"), &request.target.namespace);
     ranges.iter().map(|range| range.to_object()).collect()
 }

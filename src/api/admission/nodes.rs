@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::status::Status;
 
 /// The plugin.
@@ -12,17 +12,19 @@ pub struct TaintNodesByCondition;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
-#[async_trait]
 impl Plugin for TaintNodesByCondition {
     fn name(&self) -> &'static str {
         "TaintNodesByCondition"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for TaintNodesByCondition {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create || !request.is_main("", "nodes") {
             return Ok(());
         }
-        let Some(node) = request.object.as_deref_mut() else { return Ok(()) };
+        let Some(node) = request.object_mut() else { return Ok(()) };
         let mut taints = node.list(&["spec", "taints"]).to_vec();
         if !taints.iter().any(|taint| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule") {
             taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));

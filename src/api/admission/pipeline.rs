@@ -3,111 +3,106 @@
 use std::sync::Arc;
 
 use super::{
-    CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds,
-    LimitRanger, NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, Plugin, PodSecurity, Priority, Request, ResourceClaimAccess,
-    RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, Webhooks, webhooks::Rounds,
+    Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass,
+    DefaultTolerationSeconds, LimitRanger, MutatingPlugin, NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority,
+    ResourceClaimAccess, RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
 };
 use crate::status::Status;
 
-/// An ordered list of plugins: all `admit`, then, after validation, all `validate`; behind both come webhooks.
+/// Ordered plugins: first those that mutate, then, after validation, those that validate.
 #[derive(Clone, Default)]
 pub struct Pipeline {
-    plugins: Vec<Arc<dyn Plugin>>,
-    webhooks: Option<Arc<Webhooks>>,
+    mutating: Vec<Arc<dyn MutatingPlugin>>,
+    validating: Vec<Arc<dyn ValidatingPlugin>>,
+    names: Vec<&'static str>,
 }
 
 impl Pipeline {
-    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
-        Pipeline { plugins, webhooks: None }
-    }
-
     /// The plugins that run by default, in upstream's order, without a configuration.
     pub fn standard() -> Self {
         Pipeline::configured(PodSecurity::default())
     }
 
-    /// The plugins that run by default, with one that takes a configuration.
+    /// The plugins that run by default, with one that takes a configuration. What reads the cluster's own configuration (webhooks,
+    /// policies) comes behind them when the API server starts.
     pub fn configured(pod_security: PodSecurity) -> Self {
-        Pipeline::new(vec![
-            Arc::new(NamespaceLifecycle),
-            Arc::new(LimitRanger),
-            Arc::new(ServiceAccount),
-            Arc::new(NodeRestriction),
-            Arc::new(TaintNodesByCondition),
-            Arc::new(pod_security),
-            Arc::new(Priority),
-            Arc::new(DefaultTolerationSeconds),
-            Arc::new(DefaultStorageClass),
-            Arc::new(StorageObjectInUseProtection),
-            Arc::new(PersistentVolumeClaimResize),
-            Arc::new(RuntimeClass),
-            Arc::new(CertificateApproval),
-            Arc::new(CertificateSigning),
-            Arc::new(CertificateSubjectRestriction),
-            Arc::new(DefaultIngressClass),
-            Arc::new(ResourceClaimAccess),
-        ])
+        Pipeline::default()
+            .mutating(NamespaceLifecycle)
+            .both(LimitRanger)
+            .mutating(ServiceAccount)
+            .mutating(NodeRestriction)
+            .mutating(TaintNodesByCondition)
+            .validating(pod_security)
+            .both(Priority)
+            .mutating(DefaultTolerationSeconds)
+            .mutating(DefaultStorageClass)
+            .mutating(StorageObjectInUseProtection)
+            .validating(PersistentVolumeClaimResize)
+            .both(RuntimeClass)
+            .validating(CertificateApproval)
+            .validating(CertificateSigning)
+            .validating(CertificateSubjectRestriction)
+            .mutating(DefaultIngressClass)
+            .validating(ResourceClaimAccess)
     }
 
-    /// The same pipeline with `plugin` behind the others.
-    pub fn with(mut self, plugin: Arc<dyn Plugin>) -> Self {
-        self.plugins.push(plugin);
+    /// The same pipeline with a plugin behind the others that mutate.
+    pub fn mutating(mut self, plugin: impl MutatingPlugin) -> Self {
+        self.names.push(plugin.name());
+        self.mutating.push(Arc::new(plugin));
         self
     }
 
-    /// The same pipeline with webhooks behind its plugins.
-    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
-        Pipeline { webhooks: Some(Arc::new(webhooks)), ..self }
+    /// The same pipeline with a plugin behind the others that validate.
+    pub fn validating(mut self, plugin: impl ValidatingPlugin) -> Self {
+        self.names.push(plugin.name());
+        self.validating.push(Arc::new(plugin));
+        self
+    }
+
+    /// The same pipeline with a plugin that does both, behind the others.
+    pub fn both(mut self, plugin: impl MutatingPlugin + ValidatingPlugin) -> Self {
+        self.names.push(plugin.name());
+        let plugin = Arc::new(plugin);
+        self.mutating.push(plugin.clone());
+        self.validating.push(plugin);
+        self
     }
 
     /// The names of the plugins, in order.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.plugins.iter().map(|plugin| plugin.name()).collect()
+    pub fn names(&self) -> &[&'static str] {
+        &self.names
     }
 
     /// How many bytes of other objects all plugins decode for a write.
-    pub fn work(&self, request: &Request<'_>) -> usize {
-        self.plugins.iter().map(|plugin| plugin.work(request)).sum()
+    pub fn work(&self, request: &Attributes<'_>) -> usize {
+        self.mutating.iter().map(|plugin| plugin.work(request)).sum()
     }
 
-    /// Lets plugins and webhooks change the object. Where a webhook did, all plugins see it once more, and so do the webhooks that
-    /// want to.
+    /// Lets plugins change the object. Where one asks for it, all see the object once more.
     ///
     /// # Errors
     /// The first refusal.
-    pub async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        self.admit_by_plugins(request).await?;
-        let Some(webhooks) = &self.webhooks else { return Ok(()) };
-        let hooks = webhooks.mutating(request);
-        if hooks.is_empty() {
-            return Ok(());
-        }
-        let mut rounds = Rounds::default();
-        webhooks.mutate(&hooks, request, &mut rounds).await?;
-        if rounds.again() {
-            self.admit_by_plugins(request).await?;
-            webhooks.mutate(&hooks, request, &mut rounds).await?;
-        }
-        Ok(())
+    pub async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
+        self.mutate(request).await?;
+        if request.reinvocation.begin_second() { self.mutate(request).await } else { Ok(()) }
     }
 
-    async fn admit_by_plugins(&self, request: &mut Request<'_>) -> Result<(), Status> {
-        for plugin in &self.plugins {
+    async fn mutate(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
+        for plugin in &self.mutating {
             plugin.admit(request).await?;
         }
         Ok(())
     }
 
-    /// Lets plugins and then webhooks refuse the object.
+    /// Lets plugins refuse the object.
     ///
     /// # Errors
     /// The first refusal.
-    pub async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
-        for plugin in &self.plugins {
+    pub async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        for plugin in &self.validating {
             plugin.validate(request).await?;
         }
-        let Some(webhooks) = &self.webhooks else { return Ok(()) };
-        let hooks = webhooks.validating(request);
-        if hooks.is_empty() { Ok(()) } else { webhooks.validate(&hooks, request).await }
+        Ok(())
     }
 }

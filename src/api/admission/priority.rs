@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin, ValidatingPlugin};
 use crate::{
     meta::{GroupResource, Object, ObjectKey},
     service::Listers,
@@ -24,19 +24,21 @@ fn classes() -> GroupResource {
     GroupResource::new("scheduling.k8s.io", "priorityclasses")
 }
 
-#[async_trait]
 impl Plugin for Priority {
     fn name(&self) -> &'static str {
         "Priority"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for Priority {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create || !request.is_main("", "pods") {
             return Ok(());
         }
-        let Some(name) = request.object.as_ref().map(|pod| pod.str(&["spec", "priorityClassName"]).to_owned()) else { return Ok(()) };
+        let Some(name) = request.object().map(|pod| pod.str(&["spec", "priorityClassName"]).to_owned()) else { return Ok(()) };
         let class = class_for(request, &name).await?;
-        let Some(pod) = request.object.as_deref_mut() else { return Ok(()) };
+        let Some(pod) = request.object_mut() else { return Ok(()) };
         if pod.int(&["spec", "priority"]).is_some_and(|priority| priority != class.value) {
             let why = format!(
                 "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name",
@@ -60,13 +62,16 @@ impl Plugin for Priority {
         pod.set(&["spec", "preemptionPolicy"], class.preemption);
         Ok(())
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for Priority {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         let writes = matches!(request.operation, Operation::Create | Operation::Update);
         if !writes || !request.is_main("scheduling.k8s.io", "priorityclasses") {
             return Ok(());
         }
-        let Some(class) = request.object.as_deref() else { return Ok(()) };
+        let Some(class) = request.object() else { return Ok(()) };
         if !is_global_default(class) {
             return Ok(());
         }
@@ -82,7 +87,7 @@ fn is_global_default(class: &Object) -> bool {
     class.get(&["globalDefault"]).and_then(serde_json::Value::as_bool).unwrap_or(false)
 }
 
-async fn class_for(request: &Request<'_>, name: &str) -> Result<Class, Status> {
+async fn class_for(request: &Attributes<'_>, name: &str) -> Result<Class, Status> {
     if name.is_empty() {
         return Ok(default_class(request.reads.listers()));
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin, ValidatingPlugin};
 use crate::{
     meta::{GroupResource, Object, ObjectKey, Quantity},
     status::Status,
@@ -13,35 +13,40 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RuntimeClass;
 
-#[async_trait]
 impl Plugin for RuntimeClass {
     fn name(&self) -> &'static str {
         "RuntimeClass"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for RuntimeClass {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if !concerns(request) {
             return Ok(());
         }
         let Some(class) = class_of(request).await? else { return Ok(()) };
-        let Some(pod) = request.object.as_deref() else { return Ok(()) };
+        let Some(pod) = request.object() else { return Ok(()) };
         check_overhead(request, pod, &class)?;
         if let Some((key, wanted, has)) = selector_conflict(pod, &class) {
             let why = format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {wanted}; pod.spec.nodeSelector[{key}] = {has}");
             return Err(request.forbidden(why));
         }
-        if let Some(pod) = request.object.as_deref_mut() {
+        if let Some(pod) = request.object_mut() {
             merge(pod, &class);
         }
         Ok(())
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for RuntimeClass {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         if !concerns(request) {
             return Ok(());
         }
         let class = class_of(request).await?;
-        let Some(pod) = request.object.as_deref() else { return Ok(()) };
+        let Some(pod) = request.object() else { return Ok(()) };
         let allowed = class.as_ref().and_then(|class| class.get(&["overhead", "podFixed"])).is_some();
         if !allowed && pod.get(&["spec", "overhead"]).and_then(Value::as_object).is_some_and(|overhead| !overhead.is_empty()) {
             return Err(request.forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"));
@@ -50,12 +55,12 @@ impl Plugin for RuntimeClass {
     }
 }
 
-fn concerns(request: &Request<'_>) -> bool {
+fn concerns(request: &Attributes<'_>) -> bool {
     request.operation == Operation::Create && request.is_main("", "pods")
 }
 
-async fn class_of(request: &Request<'_>) -> Result<Option<Object>, Status> {
-    let name = request.object.as_ref().map(|pod| pod.str(&["spec", "runtimeClassName"]).to_owned()).unwrap_or_default();
+async fn class_of(request: &Attributes<'_>) -> Result<Option<Object>, Status> {
+    let name = request.object().map(|pod| pod.str(&["spec", "runtimeClassName"]).to_owned()).unwrap_or_default();
     if name.is_empty() {
         return Ok(None);
     }
@@ -72,7 +77,7 @@ async fn class_of(request: &Request<'_>) -> Result<Option<Object>, Status> {
 }
 
 /// A pod may repeat its class's overhead, nothing else.
-fn check_overhead(request: &Request<'_>, pod: &Object, class: &Object) -> Result<(), Status> {
+fn check_overhead(request: &Attributes<'_>, pod: &Object, class: &Object) -> Result<(), Status> {
     let Some(defined) = class.get(&["overhead", "podFixed"]).and_then(Value::as_object) else { return Ok(()) };
     let Some(given) = pod.get(&["spec", "overhead"]).and_then(Value::as_object).filter(|given| !given.is_empty()) else { return Ok(()) };
     let amount = |value: &Value| value.as_str().and_then(|text| text.parse::<Quantity>().ok());

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::{
     meta::{GroupResource, Object, ObjectKey},
     status::Status,
@@ -28,38 +28,40 @@ const TOKEN_SECONDS: i64 = 3607;
 /// Lower-case letters and digits that spell no words.
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-#[async_trait]
 impl Plugin for ServiceAccount {
     fn name(&self) -> &'static str {
         "ServiceAccount"
     }
+}
 
-    fn work(&self, request: &Request<'_>) -> usize {
+#[async_trait]
+impl MutatingPlugin for ServiceAccount {
+    fn work(&self, request: &Attributes<'_>) -> usize {
         if !is_new_pod(request) {
             return 0;
         }
-        let named = request.object.as_deref().map_or("", |pod| pod.str(&["spec", "serviceAccountName"]));
+        let named = request.object().map_or("", |pod| pod.str(&["spec", "serviceAccountName"]));
         let key = ObjectKey::new(request.target.namespace.clone(), if named.is_empty() { DEFAULT } else { named });
         let account = request.reads.listers().get(&GroupResource::new("", "serviceaccounts"), &key);
         account.map_or(0, |account| account.encoded().len())
     }
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if !is_new_pod(request) {
             return Ok(());
         }
-        if let Some(pod) = request.object.as_deref()
+        if let Some(pod) = request.object()
             && pod.annotation(MIRROR).is_some()
         {
             return check_mirror(request, pod);
         }
-        if let Some(pod) = request.object.as_deref_mut()
+        if let Some(pod) = request.object_mut()
             && pod.str(&["spec", "serviceAccountName"]).is_empty()
         {
             pod.set(&["spec", "serviceAccountName"], DEFAULT);
         }
         let account = account_of(request).await?;
-        let Some(pod) = request.object.as_deref_mut() else { return Ok(()) };
+        let Some(pod) = request.object_mut() else { return Ok(()) };
         let name = pod.str(&["spec", "serviceAccountName"]).to_owned();
         pod.set(&["spec", "serviceAccount"], name);
         if automounts(pod, &account) {
@@ -73,11 +75,11 @@ impl Plugin for ServiceAccount {
     }
 }
 
-fn is_new_pod(request: &Request<'_>) -> bool {
+fn is_new_pod(request: &Attributes<'_>) -> bool {
     request.operation == Operation::Create && request.is_main("", "pods")
 }
 
-fn check_mirror(request: &Request<'_>, pod: &Object) -> Result<(), Status> {
+fn check_mirror(request: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
     if !pod.str(&["spec", "serviceAccountName"]).is_empty() {
         return Err(request.forbidden("a mirror pod may not reference service accounts"));
     }
@@ -91,8 +93,8 @@ fn check_mirror(request: &Request<'_>, pod: &Object) -> Result<(), Status> {
     Ok(())
 }
 
-async fn account_of(request: &Request<'_>) -> Result<Object, Status> {
-    let name = request.object.as_deref().map_or("", |pod| pod.str(&["spec", "serviceAccountName"])).to_owned();
+async fn account_of(request: &Attributes<'_>) -> Result<Object, Status> {
+    let name = request.object().map_or("", |pod| pod.str(&["spec", "serviceAccountName"])).to_owned();
     let accounts = GroupResource::new("", "serviceaccounts");
     let key = ObjectKey::new(request.target.namespace.clone(), name.clone());
     let mut found = request.reads.listers().get(&accounts, &key);

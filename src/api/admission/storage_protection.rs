@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::status::Status;
 
 /// Keeps a claim while a pod uses it.
@@ -16,13 +16,15 @@ pub const PV_FINALIZER: &str = "kubernetes.io/pv-protection";
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StorageObjectInUseProtection;
 
-#[async_trait]
 impl Plugin for StorageObjectInUseProtection {
     fn name(&self) -> &'static str {
         "StorageObjectInUseProtection"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for StorageObjectInUseProtection {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.operation != Operation::Create {
             return Ok(());
         }
@@ -31,7 +33,7 @@ impl Plugin for StorageObjectInUseProtection {
             () if request.is_main("", "persistentvolumes") => PV_FINALIZER,
             () => return Ok(()),
         };
-        let Some(object) = request.object.as_deref_mut() else { return Ok(()) };
+        let Some(object) = request.object_mut() else { return Ok(()) };
         let mut finalizers = object.list(&["metadata", "finalizers"]).to_vec();
         if !finalizers.contains(&Value::from(finalizer)) {
             finalizers.push(json!(finalizer));

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::status::Status;
 
 const SECONDS: i64 = 300;
@@ -13,18 +13,20 @@ const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/u
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DefaultTolerationSeconds;
 
-#[async_trait]
 impl Plugin for DefaultTolerationSeconds {
     fn name(&self) -> &'static str {
         "DefaultTolerationSeconds"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for DefaultTolerationSeconds {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         let writes = matches!(request.operation, Operation::Create | Operation::Update);
         if !writes || !request.is_main("", "pods") {
             return Ok(());
         }
-        let Some(pod) = request.object.as_deref_mut() else { return Ok(()) };
+        let Some(pod) = request.object_mut() else { return Ok(()) };
         let mut tolerations = pod.list(&["spec", "tolerations"]).to_vec();
         let missing = TAINTS.iter().filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))).collect::<Vec<_>>();
         if missing.is_empty() {

@@ -86,13 +86,12 @@ pub fn route(registry: &Registry, info: &RequestInfo<'_>, method: &Method, query
 
 /// The target's namespace; a path of the wrong scope serves nothing.
 fn scope_of(resource: &Resource, info: &RequestInfo<'_>) -> Result<Arc<str>, Status> {
-    let is_namespaces = resource.group.is_empty() && &*resource.plural == "namespaces";
     match (resource.namespaced, info.namespace.is_empty()) {
         (true, false) => Ok(info.namespace.as_ref().into()),
         // Across all namespaces there are only lists, watches and, refused below, writes.
         (true, true) if info.name.is_empty() => Ok("".into()),
         (false, true) => Ok("".into()),
-        (false, false) if is_namespaces => Ok("".into()),
+        (false, false) if resource.is_namespace() => Ok("".into()),
         _ => Err(Status::page_not_found()),
     }
 }

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod cron;
 pub mod custom;
+mod feature;
 pub mod forms;
 pub mod int_or_string;
 pub mod kinds;
@@ -21,6 +22,7 @@ pub mod tree;
 pub mod validation;
 mod without_effect;
 
+pub use feature::Feature;
 pub use registry::Registry;
 pub use resource::{Resource, SchemaSource, Served, Subresource};
 pub use strategy::{Column, ColumnType, Strategy, WriteContext};

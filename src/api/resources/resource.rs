@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     meta::{GroupResource, GroupVersionKind, Object},
-    resources::{custom::CustomSchema, strategy::Strategy, validation, without_effect},
+    resources::{Feature, custom::CustomSchema, strategy::Strategy, validation, without_effect},
     schema::{Schema, Schemas},
     service::Verb,
     status::FieldError,
@@ -95,6 +95,8 @@ pub struct Resource {
     pub pod: Option<&'static [&'static str]>,
     /// Why nothing comes of objects of this kind.
     pub without_effect: Option<&'static str>,
+    /// What the API server does for these objects and few others.
+    pub features: &'static [Feature],
     /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
     pub is_terminating: bool,
     /// The rules for what is stored, whatever the version.
@@ -123,6 +125,15 @@ impl Resource {
     /// Whether a custom resource definition made it.
     pub fn is_custom(&self) -> bool {
         matches!(self.storage.schema, SchemaSource::Defined(_))
+    }
+
+    pub fn has(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+
+    /// Whether its objects are namespaces: each lies within itself.
+    pub fn is_namespace(&self) -> bool {
+        self.has(Feature::Namespaces)
     }
 
     /// Everything that is wrong with a new object that was written in `version`.

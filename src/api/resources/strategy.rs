@@ -135,6 +135,14 @@ pub trait Strategy: Send + Sync + 'static {
     /// What the kind adds to an object whose deletion begins.
     fn begin_deletion(&self, _object: &mut Object, _now: jiff::Timestamp) {}
 
+    /// What the kind makes of an object that is marked as deleted and stays.
+    fn mark_deleted(&self, _object: &mut Object) {}
+
+    /// Whether something beside `metadata.finalizers` holds an object that is deleted.
+    fn holds(&self, _object: &Object) -> bool {
+        false
+    }
+
     /// Where custom resources have the parts of their scale; `None` for the usual places.
     fn scale_paths(&self) -> Option<&ScalePaths> {
         None

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use troupe_api::{
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
-    resources::Resource,
+    resources::{Feature, Resource},
     service::WatchItem,
     store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
     stored::StoredObject,
@@ -158,8 +158,8 @@ impl ResourceActor {
 
     /// Its state comes from the store, so restarts are cheap to allow.
     pub fn policy(resource: &Resource) -> Policy {
-        // Who renews a lease waits for this cache.
-        let group = if &*resource.plural == "leases" { ArbiterGroup::Leases } else { ArbiterGroup::Serving };
+        // Who renews waits for this cache.
+        let group = if resource.has(Feature::Renewals) { ArbiterGroup::Leases } else { ArbiterGroup::Serving };
         Policy { mailbox: MAILBOX, intensity: 20, max_backoff: Duration::from_secs(1), group, ..Policy::default() }
     }
 

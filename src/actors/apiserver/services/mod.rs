@@ -12,7 +12,7 @@ mod repair;
 
 use troupe_api::{
     meta::{Object, ObjectKey, Revision},
-    resources::{Resource, validation::service},
+    resources::{Feature, Resource, validation::service},
     service::Target,
     status::{FieldError, Status},
     stored::StoredObject,
@@ -54,14 +54,10 @@ impl Settlement {
     }
 }
 
-fn is_service(resource: &Resource) -> bool {
-    resource.group.is_empty() && &*resource.plural == "services"
-}
-
 impl Core {
     /// Takes what the Service in `new` needs beyond `old` and writes it into `new`; other kinds need nothing.
     pub async fn allocate(&self, writer: &Writer, new: &mut Object, old: Option<&Object>) -> Result<Allocation, Status> {
-        if !is_service(&writer.target.resource) || !writer.target.subresource.is_empty() {
+        if !writer.target.resource.has(Feature::ServiceAddresses) || !writer.target.subresource.is_empty() {
             return Ok(Allocation::default());
         }
         let mut errors = families::complete(new, old, &self.service_cidrs);
@@ -124,7 +120,7 @@ impl Core {
 
     /// Gives back what a Service held that was deleted at a revision.
     pub async fn release(&self, target: &Target, object: &StoredObject, deleted: Revision) {
-        if is_service(&target.resource) {
+        if target.resource.has(Feature::ServiceAddresses) {
             let held = needs::held(&object.to_object());
             self.give_back(&held.ips, &held.ports, deleted).await;
         }

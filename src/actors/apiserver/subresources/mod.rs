@@ -61,9 +61,9 @@ pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: By
 async fn admitted_body(core: &Core, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
     let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let mut object = decoded.object;
-    let mut admission = writer.admission(core, Operation::Create, Some(&mut object), None);
+    let mut admission = writer.attributes(core, Operation::Create).with_object(&mut object);
     core.admission.admit(&mut admission).await?;
-    let admission = writer.admission(core, Operation::Create, Some(&mut object), None);
+    let admission = writer.attributes(core, Operation::Create).with_object(&object);
     core.admission.validate(&admission).await?;
     Ok((object, decoded.warnings))
 }

@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use troupe_api::{
-    admission::{Pipeline, Plugin, Request},
+    admission::{Attributes, MutatingPlugin, Pipeline, Plugin},
     status::{Reason, Status},
     store::memory::MemoryStore,
 };
@@ -136,13 +136,15 @@ async fn a_claim_grows_only_when_it_is_bound_and_its_class_lets_it() {
 #[derive(Clone, Default)]
 struct Threads(Arc<Mutex<Vec<ThreadId>>>);
 
-#[async_trait]
 impl Plugin for Threads {
     fn name(&self) -> &'static str {
         "Threads"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for Threads {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         if request.is_main("", "pods") {
             self.0.lock().expect("no panic").push(thread::current().id());
         }
@@ -154,7 +156,7 @@ impl Plugin for Threads {
 async fn a_small_pod_under_a_large_account_is_made_beside_the_event_loop() {
     let threads = Threads::default();
     let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
-    options.admission = Pipeline::standard().with(Arc::new(threads.clone()));
+    options.admission = Pipeline::standard().mutating(threads.clone());
     let api = boot_with(options).await;
     let secrets: Vec<_> = (0..10_000).map(|number| json!({"name": format!("secret-{number}")})).collect();
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "large", "namespace": "default"},

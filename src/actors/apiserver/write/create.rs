@@ -33,8 +33,8 @@ impl Core {
 
     /// The same beside the event loop where a small body stands for large objects.
     pub async fn create_aside(self: &Arc<Self>, writer: Writer, body: Body) -> Result<ApiReply, Status> {
-        let mut decoded = objects::decode(&*objects::schema(&writer.target)?, body, writer.options.field_validation)?;
-        let work = self.admission.work(&writer.admission(self, Operation::Create, Some(&mut decoded.object), None));
+        let decoded = objects::decode(&*objects::schema(&writer.target)?, body, writer.options.field_validation)?;
+        let work = self.admission.work(&writer.attributes(self, Operation::Create).with_object(&decoded.object));
         let core = self.clone();
         let create = async move { core.create_object(&writer, decoded.object, decoded.warnings, Ownership::Track).await };
         aside::run(work, create).await
@@ -86,7 +86,7 @@ impl Core {
                 object.set(&["metadata", "managedFields"], managed);
             }
         }
-        let mut admission = writer.admission(self, Operation::Create, Some(&mut object), None);
+        let mut admission = writer.attributes(self, Operation::Create).with_object(&mut object);
         self.admission.admit(&mut admission).await?;
         names::settle_namespace(&writer.target, &mut object)?;
         if let (Some(base), "") = (base, object.name()) {
@@ -99,7 +99,7 @@ impl Core {
         metadata::fill_system_fields(&mut object, &*version.strategy, &*self.clock, &mut self.recorder.system().rng());
         version.strategy.prepare_create(&mut object, &writer.context(self));
         let allocated = self.allocate(writer, &mut object, None).await?;
-        let result = self.validate_and_commit_create(writer, &mut object, &mut warnings).await;
+        let result = self.validate_and_commit_create(writer, &object, &mut warnings).await;
         let settlement = match &result {
             Ok(ReplyBody::Object(object)) => Settlement::Committed(object.revision),
             Err(CommitError::Unclear(_)) => Settlement::Unclear,
@@ -124,7 +124,7 @@ impl Core {
         status
     }
 
-    async fn validate_and_commit_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
+    async fn validate_and_commit_create(&self, writer: &Writer, object: &Object, warnings: &mut Vec<String>) -> Result<ReplyBody, CommitError> {
         self.validate_create(writer, object, warnings).await.map_err(CommitError::Failed)?;
         let receipt = self.charge(writer, Operation::Create, object, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
@@ -141,7 +141,7 @@ impl Core {
         }
     }
 
-    async fn validate_create(&self, writer: &Writer, object: &mut Object, warnings: &mut Vec<String>) -> Result<(), Status> {
+    async fn validate_create(&self, writer: &Writer, object: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let resource = &writer.target.resource;
         let mut errors = resource.validate_create(writer.target.served(), object);
         errors.extend(objects::missing_fields(resource, object, &errors)?);
@@ -153,7 +153,7 @@ impl Core {
         }
         warnings.extend(resource.warnings(object, None, &writer.target.subresource));
         self.check_escalation(&writer.user, &writer.target, object, None)?;
-        let admission = writer.admission(self, Operation::Create, Some(object), None);
+        let admission = writer.attributes(self, Operation::Create).with_object(object);
         self.admission.validate(&admission).await
     }
 }

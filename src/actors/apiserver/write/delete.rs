@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
-    admission::{Operation, OperationOptions},
+    admission::OperationOptions,
     meta::{
         Object, Revision,
         time::{format_time, parse_time, shifted_by_seconds},
     },
-    resources::Resource,
+    resources::{Feature, Resource},
     service::{ApiReply, DeleteOptions, Propagation, ReplyBody},
     status::Status,
     stored::StoredObject,
@@ -19,7 +19,6 @@ use super::{
     Writer,
     commit::{CommitError, stored},
     metadata,
-    update::is_namespace,
 };
 use crate::apiserver::core::Core;
 
@@ -101,9 +100,7 @@ impl Core {
     }
 
     async fn admit_deletion(&self, writer: &Writer, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
-        let mut admission = writer.admission(self, Operation::Delete, None, Some(old));
-        admission.dry_run = options.dry_run;
-        admission.options = OperationOptions::Delete(options);
+        let mut admission = writer.attributes_of(self, OperationOptions::Delete(options)).with_old(Some(old));
         self.admission.admit(&mut admission).await?;
         self.admission.validate(&admission).await
     }
@@ -138,17 +135,13 @@ pub fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: jif
     if !old.is_terminating() {
         resource.strategy.begin_deletion(&mut new, now);
     }
-    let namespace = is_namespace(resource);
-    let held = !metadata::finalizers(&new).is_empty() || namespace && !old.list(&["spec", "finalizers"]).is_empty();
+    let held = !metadata::finalizers(&new).is_empty() || resource.strategy.holds(old);
     if !held && graceful.is_none_or(|seconds| seconds == 0) {
         return Deletion::Remove;
     }
     if graceful.is_none() {
         mark(&mut new, 0, now, 0);
-        if namespace {
-            new.remove(&["metadata", "deletionGracePeriodSeconds"]);
-            new.set(&["status", "phase"], "Terminating");
-        }
+        resource.strategy.mark_deleted(&mut new);
     }
     if new == *old { Deletion::Pending } else { Deletion::Mark(Box::new(new)) }
 }
@@ -212,7 +205,7 @@ fn propagate(finalizers: Vec<String>, policy: Option<Propagation>, orphans_by_de
 
 /// The reply to a finished deletion: the object for the kinds where upstream returns it, else a Status.
 fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> ReplyBody {
-    if returns_object(resource) {
+    if resource.has(Feature::ReturnsDeleted) {
         return ReplyBody::Object(Arc::new(object.at_revision(revision)));
     }
     let mut details = json!({"name": &*object.key.name, "kind": &*resource.plural, "uid": &*object.meta().uid});
@@ -220,17 +213,6 @@ fn gone(resource: &Resource, object: &StoredObject, revision: Revision) -> Reply
         details["group"] = json!(&*resource.group);
     }
     ReplyBody::Success { details }
-}
-
-fn returns_object(resource: &Resource) -> bool {
-    const CORE: [&str; 8] =
-        ["namespaces", "persistentvolumes", "persistentvolumeclaims", "pods", "podtemplates", "resourcequotas", "services", "serviceaccounts"];
-    const STORAGE: [&str; 5] = ["csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses"];
-    match &*resource.group {
-        "" => CORE.contains(&&*resource.plural),
-        "storage.k8s.io" => STORAGE.contains(&&*resource.plural),
-        group => group == "resource.k8s.io",
-    }
 }
 
 #[cfg(test)]

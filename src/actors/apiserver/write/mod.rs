@@ -17,11 +17,11 @@ mod update;
 use std::sync::Arc;
 
 use troupe_api::{
-    admission::{Operation, OperationOptions, Request},
-    meta::{Cause, Object},
+    admission::{Attributes, Operation, OperationOptions},
+    meta::Cause,
     notices::Notices,
     resources::WriteContext,
-    service::{DeleteOptions, Target, UserInfo, WriteOptions},
+    service::{Target, UserInfo, WriteOptions},
     status::Status,
 };
 
@@ -30,10 +30,7 @@ pub use commit::{CommitError, stored};
 pub use names::check_update;
 
 pub use room::Growth;
-pub use update::{Change, Transform, is_namespace};
-
-static NO_OPTIONS: DeleteOptions =
-    DeleteOptions { dry_run: false, grace_period_seconds: None, precondition_uid: None, precondition_revision: None, propagation: None };
+pub use update::{Change, Transform};
 
 /// Who writes what, how.
 #[derive(Clone)]
@@ -50,31 +47,18 @@ impl Writer {
         WriteContext { user: &self.user, clock: &*core.clock, subresource: &self.target.subresource }
     }
 
-    /// A request to admission for `object`.
-    pub(super) fn admission<'a>(
-        &'a self,
-        core: &'a Core,
-        operation: Operation,
-        object: Option<&'a mut Object>,
-        old: Option<&'a Object>,
-    ) -> Request<'a> {
-        Request {
-            operation,
-            user: &self.user,
-            target: &self.target,
-            object,
-            old,
-            dry_run: self.options.dry_run,
-            options: match operation {
-                Operation::Create => OperationOptions::Create(&self.options),
-                Operation::Update => OperationOptions::Update(&self.options),
-                Operation::Delete => OperationOptions::Delete(&NO_OPTIONS),
-                Operation::Connect => OperationOptions::Connect,
-            },
-            clock: &*core.clock,
-            reads: core,
-            notices: &self.notices,
-        }
+    /// What admission is told of a create or an update.
+    pub(super) fn attributes<'a>(&'a self, core: &'a Core, operation: Operation) -> Attributes<'a> {
+        let options = match operation {
+            Operation::Update => OperationOptions::Update(&self.options),
+            _ => OperationOptions::Create(&self.options),
+        };
+        self.attributes_of(core, options)
+    }
+
+    /// What admission is told of a request with such options.
+    pub(super) fn attributes_of<'a>(&'a self, core: &'a Core, options: OperationOptions<'a>) -> Attributes<'a> {
+        Attributes::new(&self.target, &self.user, options, core, &self.notices)
     }
 
     /// 422 about the object.

@@ -11,7 +11,8 @@ use std::sync::{
 
 use troupe_api::{
     auth::{chain::MASTERS, node::NODES},
-    meta::{GroupResource, Object},
+    meta::Object,
+    resources::Feature,
     status::Status,
     stored::{StoredObject, encode_for_store},
 };
@@ -25,15 +26,13 @@ const SMALL: usize = 16 << 10;
 const ALL_SMALL: usize = 32 << 20;
 /// When clients should ask again, in seconds.
 const AGAIN: u32 = 5;
-/// Objects by which the cluster's own parts live: few, small, and not made by users.
-const VITAL: [(&str, &str); 3] = [("", "nodes"), ("certificates.k8s.io", "certificatesigningrequests"), ("storage.k8s.io", "csinodes")];
-/// Where the leases of the cluster's own parts are; others are anybody's who may make leases.
-const VITAL_LEASES: [&str; 2] = ["kube-system", "kube-node-lease"];
+/// Where the cluster's own parts have what they live by; elsewhere it is anybody's who may make it.
+const SYSTEM: [&str; 2] = ["kube-system", "kube-node-lease"];
 
 fn is_vital(writer: &Writer) -> bool {
-    let GroupResource { group, resource } = writer.target.group_resource();
-    let lease = (&*group, &*resource) == ("coordination.k8s.io", "leases") && VITAL_LEASES.contains(&&*writer.target.namespace);
-    lease || writer.user.name == SERVER || VITAL.contains(&(&*group, &*resource))
+    let (resource, namespace) = (&writer.target.resource, &*writer.target.namespace);
+    let in_system = resource.has(Feature::VitalInSystem) && SYSTEM.contains(&namespace);
+    in_system || writer.user.name == SERVER || resource.has(Feature::Vital)
 }
 
 /// What the cluster's own parts write of objects that are there.

@@ -171,7 +171,7 @@ impl Core {
         let old = current.to_object();
         let mut new = compute(writer, change, &old, warnings, self.clock.now())?;
         check_preconditions(writer, change, &new, current)?;
-        let mut admission = writer.admission(self, Operation::Update, Some(&mut new), Some(&old));
+        let mut admission = writer.attributes(self, Operation::Update).with_object(&mut new).with_old(Some(&old));
         self.admission.admit(&mut admission).await?;
         warnings.extend(metadata::dedup_owners(&mut new));
         metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
@@ -180,7 +180,7 @@ impl Core {
             objects::track(writer, Some(&old), &mut new, self.clock.now())?;
         }
         let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
-        match self.validate_update(writer, &mut new, &old, warnings).await {
+        match self.validate_update(writer, &new, &old, warnings).await {
             Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
             Err(status) => {
                 self.settle_allocation(allocation, Settlement::Dropped).await;
@@ -189,7 +189,7 @@ impl Core {
         }
     }
 
-    async fn validate_update(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
+    async fn validate_update(&self, writer: &Writer, new: &Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
         let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
         let mut errors = resource.validate_update(writer.target.served(), new, old, subresource);
         if errors.is_empty() {
@@ -200,7 +200,7 @@ impl Core {
         }
         warnings.extend(resource.warnings(new, Some(old), subresource));
         self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
-        let admission = writer.admission(self, Operation::Update, Some(new), Some(old));
+        let admission = writer.attributes(self, Operation::Update).with_object(new).with_old(Some(old));
         self.admission.validate(&admission).await
     }
 
@@ -288,13 +288,8 @@ fn step(resource: &Resource, new: &Object, old: &Object) -> Step {
 /// Whether this update lets go of the last thing that held a terminating object.
 fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
     let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
-    let held = !metadata::finalizers(new).is_empty() || is_namespace(resource) && !new.list(&["spec", "finalizers"]).is_empty();
+    let held = !metadata::finalizers(new).is_empty() || resource.strategy.holds(new);
     old.is_terminating() && !waits && !held
-}
-
-/// Namespaces have a second list of finalizers, in their spec.
-pub fn is_namespace(resource: &Resource) -> bool {
-    resource.group.is_empty() && &*resource.plural == "namespaces"
 }
 
 fn with_revision(mut object: Object, revision: Revision) -> Object {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use parking_lot::Mutex;
 
 use crate::{
-    admission::{Request, matching},
+    admission::Attributes as Request,
     auth::{Attributes, Authorizer, Decision},
     expressions::{Answer, Permissions, Question, Subject},
     meta::FieldSelector,
@@ -40,8 +40,8 @@ impl Access {
             group: (*target.resource.group).into(),
             resource: (*target.resource.plural).into(),
             subresource: (*target.subresource).into(),
-            namespace: matching::namespace(request).into(),
-            name: matching::name(request).into(),
+            namespace: request.namespace().into(),
+            name: request.name().into(),
             ..Question::default()
         };
         let authorizer = request.reads.authorizer().cloned();

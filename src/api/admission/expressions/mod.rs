@@ -6,12 +6,18 @@
 mod access;
 mod conditions;
 
-use std::rc::Rc;
+use std::{borrow::Cow, rc::Rc};
+
+use serde_json::Value;
 
 pub use access::Access;
 pub use conditions::{Condition, hold};
 
-use super::view::Shown;
+use super::{
+    Attributes,
+    admission_request::without_objects,
+    matching::{Matched, shown_or_same},
+};
 use crate::{
     aside,
     expressions::{self, Composed, Composition, Inquiry, Meter, Named, Program, Question, Subject, Val, from_json, object_from_json},
@@ -60,6 +66,32 @@ pub enum Stopped {
 impl Stopped {
     /// In upstream's words.
     pub const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
+}
+
+/// A request as expressions see it.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    pub object: Option<Cow<'a, Object>>,
+    pub old: Option<Cow<'a, Object>>,
+    /// The request without its objects, where somebody wants to know.
+    pub asked: Option<Value>,
+}
+
+impl<'a> Shown<'a> {
+    /// A request as it is matched.
+    pub fn of(matched: &Matched, request: &'a Attributes<'_>, asked: bool) -> Self {
+        Shown {
+            object: request.object().map(|object| shown_or_same(matched, request.target, object)),
+            old: request.old.map(|object| shown_or_same(matched, request.target, object)),
+            asked: asked.then(|| without_objects(matched, request)),
+        }
+    }
+
+    /// The same with copies of the objects.
+    pub fn to_owned(&self) -> Shown<'static> {
+        let owned = |object: &Option<Cow<'a, Object>>| object.as_ref().map(|object| Cow::Owned((**object).clone()));
+        Shown { object: owned(&self.object), old: owned(&self.old), asked: self.asked.clone() }
+    }
 }
 
 /// What expressions see of a request.

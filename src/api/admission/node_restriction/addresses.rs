@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Request, text};
+use super::{Attributes, text};
 use crate::{
     auth::{
         node::{ClusterIdentity, Reserved},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Refuses addresses that are new and not the node's.
-pub fn check(request: &Request<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+pub fn check(request: &Attributes<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
     let known: Vec<&str> = old.map(addresses).unwrap_or_default();
     let added: Vec<&str> = addresses(new).into_iter().filter(|address| !known.contains(address)).collect();
     if added.is_empty() {
@@ -62,7 +62,7 @@ fn is_proven(peer: Peer, address: &str) -> bool {
 }
 
 /// Another node that has one of the addresses, or its name.
-fn holder<'a>(request: &Request<'_>, node: &str, added: &[&'a str]) -> Option<(String, &'a str)> {
+fn holder<'a>(request: &Attributes<'_>, node: &str, added: &[&'a str]) -> Option<(String, &'a str)> {
     let canonical = |address: &str| address.parse::<IpAddr>().map_or_else(|_| address.to_ascii_lowercase(), |ip| ip.to_canonical().to_string());
     let added: Vec<(String, &str)> = added.iter().map(|address| (canonical(address), *address)).collect();
     let nodes = request.reads.listers().list(&GroupResource::new("", "nodes"), "");
@@ -75,7 +75,7 @@ fn holder<'a>(request: &Request<'_>, node: &str, added: &[&'a str]) -> Option<(S
 }
 
 /// Ranges of pods' addresses are the cluster's to give: a node that named its own could draw all traffic to itself.
-pub fn check_pod_ranges(request: &Request<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+pub fn check_pod_ranges(request: &Attributes<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
     let ranges = |object: &Object| -> Vec<Value> {
         let one = object.get(&["spec", "podCIDR"]).filter(|range| range.as_str().is_some_and(|text| !text.is_empty())).cloned();
         one.into_iter().chain(object.list(&["spec", "podCIDRs"]).iter().cloned()).collect()

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Request, addresses::addresses};
+use super::{Attributes, addresses::addresses};
 use crate::{auth::node::ClusterIdentity, meta::Object, status::Status};
 
 const PATH: [&str; 4] = ["status", "daemonEndpoints", "kubeletEndpoint", "Port"];
@@ -14,7 +14,7 @@ const FIRST: i64 = 1024;
 const LAST: i64 = 65535;
 
 /// Refuses a port that is new and cannot be a kubelet's.
-pub fn check(request: &Request<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+pub fn check(request: &Attributes<'_>, node: &str, new: &Object, old: Option<&Object>) -> Result<(), Status> {
     // A node that tells no port means the default one.
     let Some(port) = new.int(&PATH).filter(|port| *port != 0) else { return Ok(()) };
     if old.and_then(|old| old.int(&PATH)) == Some(port) {

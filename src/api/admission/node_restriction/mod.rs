@@ -11,7 +11,7 @@ mod tokens;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request};
+use super::{Attributes, MutatingPlugin, Operation, Plugin};
 use crate::{
     auth::node::node_of,
     meta::{GroupResource, Object, ObjectKey},
@@ -27,18 +27,20 @@ const LEASES: &str = "kube-node-lease";
 /// Signers whose certificates name a node.
 const NODE_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
 
-#[async_trait]
 impl Plugin for NodeRestriction {
     fn name(&self) -> &'static str {
         "NodeRestriction"
     }
+}
 
-    async fn admit(&self, request: &mut Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl MutatingPlugin for NodeRestriction {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
         check(request)
     }
 }
 
-fn check(request: &Request<'_>) -> Result<(), Status> {
+fn check(request: &Attributes<'_>) -> Result<(), Status> {
     let Some(node) = node_of(request.user) else { return Ok(()) };
     if request.operation == Operation::Connect {
         return Ok(());
@@ -65,23 +67,23 @@ fn check(request: &Request<'_>) -> Result<(), Status> {
 }
 
 /// The object's name, which a create shows only here.
-fn name<'a>(request: &'a Request<'_>) -> &'a str {
-    match request.object.as_deref() {
+fn name<'a>(request: &'a Attributes<'_>) -> &'a str {
+    match request.object() {
         Some(object) if request.operation == Operation::Create => object.name(),
         _ => &request.target.name,
     }
 }
 
-fn own_name(request: &Request<'_>, node: &str, why: &str) -> Result<(), Status> {
+fn own_name(request: &Attributes<'_>, node: &str, why: &str) -> Result<(), Status> {
     if name(request) == node { Ok(()) } else { Err(request.forbidden(why)) }
 }
 
-fn check_node(request: &Request<'_>, node: &str) -> Result<(), Status> {
+fn check_node(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
     let name = name(request);
     if name != node {
         return Err(request.forbidden(format!("node {node:?} is not allowed to modify node {name:?}")));
     }
-    let Some(new) = request.object.as_deref() else { return Ok(()) };
+    let Some(new) = request.object() else { return Ok(()) };
     addresses::check(request, node, new, request.old)?;
     addresses::check_pod_ranges(request, node, new, request.old)?;
     kubelet_port::check(request, node, new, request.old)?;
@@ -115,8 +117,8 @@ fn same_list(new: &Object, old: &Object, path: &[&str]) -> bool {
 }
 
 /// Of a claim, a node reports how large it is and how resizing goes, and nothing else.
-fn check_claim_status(request: &Request<'_>, node: &str) -> Result<(), Status> {
-    let (Operation::Update, Some(new), Some(old)) = (request.operation, request.object.as_deref(), request.old) else {
+fn check_claim_status(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let (Operation::Update, Some(new), Some(old)) = (request.operation, request.object(), request.old) else {
         return Err(request.forbidden(format!("unexpected operation {:?}", verb(request.operation))));
     };
     let rest = |claim: &Object| {
@@ -135,9 +137,9 @@ fn check_claim_status(request: &Request<'_>, node: &str) -> Result<(), Status> {
     Err(request.forbidden(format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions")))
 }
 
-fn check_resource_slice(request: &Request<'_>, node: &str) -> Result<(), Status> {
+fn check_resource_slice(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
     let (slice, verb) = match request.operation {
-        Operation::Create => (request.object.as_deref(), "create"),
+        Operation::Create => (request.object(), "create"),
         Operation::Delete => (request.old, "delete"),
         _ => return Ok(()),
     };
@@ -150,8 +152,8 @@ fn check_resource_slice(request: &Request<'_>, node: &str) -> Result<(), Status>
 }
 
 /// A node asks for certificates in its own name only.
-fn check_signing_request(request: &Request<'_>, node: &str) -> Result<(), Status> {
-    let Some(object) = request.object.as_deref().filter(|_| request.operation == Operation::Create) else { return Ok(()) };
+fn check_signing_request(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let Some(object) = request.object().filter(|_| request.operation == Operation::Create) else { return Ok(()) };
     if !NODE_SIGNERS.contains(&object.str(&["spec", "signerName"])) {
         return Ok(());
     }
@@ -163,7 +165,7 @@ fn check_signing_request(request: &Request<'_>, node: &str) -> Result<(), Status
     }
 }
 
-fn lookup(request: &Request<'_>, plural: &str, key: &ObjectKey) -> Result<std::sync::Arc<StoredObject>, Status> {
+fn lookup(request: &Attributes<'_>, plural: &str, key: &ObjectKey) -> Result<std::sync::Arc<StoredObject>, Status> {
     let resource = GroupResource::new("", plural);
     request.reads.listers().get(&resource, key).ok_or_else(|| Status::not_found(&resource, &key.name))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use troupe_addresses::is_unicast;
 
-use super::{Operation, Request, lookup, on_node, text, verb};
+use super::{Attributes, Operation, lookup, on_node, text, verb};
 use crate::{
     auth::node::references::{self, MIRROR},
     meta::{Object, ObjectKey},
@@ -53,7 +53,7 @@ const REFERRING_PROJECTIONS: [(&str, &str); 5] = [
     ("podCertificate", "podcertificates"),
 ];
 
-pub fn check(request: &Request<'_>, node: &str, subresource: &str) -> Result<(), Status> {
+pub fn check(request: &Attributes<'_>, node: &str, subresource: &str) -> Result<(), Status> {
     match (subresource, request.operation) {
         ("", Operation::Create) => check_create(request, node),
         ("", Operation::Delete) => {
@@ -67,7 +67,7 @@ pub fn check(request: &Request<'_>, node: &str, subresource: &str) -> Result<(),
         ("status", Operation::Update) => check_status(request, node),
         ("status", operation) => Err(request.forbidden(format!("unexpected operation {:?}", verb(operation)))),
         ("eviction", Operation::Create) => {
-            let evicted = request.object.as_deref().map_or("", |eviction| eviction.name());
+            let evicted = request.object().map_or("", |eviction| eviction.name());
             let name = if request.target.name.is_empty() { evicted } else { &request.target.name };
             let pod = lookup(request, "pods", &ObjectKey::new(request.target.namespace.clone(), name))?;
             let why = || format!("node {node} can only evict pods with spec.nodeName set to itself");
@@ -78,8 +78,8 @@ pub fn check(request: &Request<'_>, node: &str, subresource: &str) -> Result<(),
     }
 }
 
-fn check_create(request: &Request<'_>, node: &str) -> Result<(), Status> {
-    let Some(pod) = request.object.as_deref() else { return Ok(()) };
+fn check_create(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let Some(pod) = request.object() else { return Ok(()) };
     if pod.annotation(MIRROR).is_none() {
         return Err(request.forbidden(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods")));
     }
@@ -98,7 +98,7 @@ fn check_create(request: &Request<'_>, node: &str) -> Result<(), Status> {
     }
 }
 
-fn check_owner(request: &Request<'_>, node: &str, owner: &Value) -> Result<(), Status> {
+fn check_owner(request: &Attributes<'_>, node: &str, owner: &Value) -> Result<(), Status> {
     if text(owner, "apiVersion") != "v1" || text(owner, "kind") != "Node" || text(owner, "name") != node {
         return Err(request.forbidden(format!("node {node:?} can only create pods with an owner reference set to itself")));
     }
@@ -113,8 +113,8 @@ fn check_owner(request: &Request<'_>, node: &str, owner: &Value) -> Result<(), S
     if given == &**uid { Ok(()) } else { Err(request.forbidden(format!("node {node} UID mismatch: expected {given} got {uid}"))) }
 }
 
-fn check_status(request: &Request<'_>, node: &str) -> Result<(), Status> {
-    let (Some(new), Some(old)) = (request.object.as_deref(), request.old) else { return Ok(()) };
+fn check_status(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let (Some(new), Some(old)) = (request.object(), request.old) else { return Ok(()) };
     if old.str(&["spec", "nodeName"]) != node {
         return Err(request.forbidden(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")));
     }

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::{Request, lookup, text};
+use super::{Attributes, lookup, text};
 use crate::{
-    auth::{Attributes, Decision, node::references},
+    auth::{self, Decision, node::references},
     meta::{GroupResource, Object, ObjectKey},
     status::Status,
 };
 
-pub fn check(request: &Request<'_>, node: &str) -> Result<(), Status> {
-    let Some(asked) = request.object.as_deref() else { return Ok(()) };
+pub fn check(request: &Attributes<'_>, node: &str) -> Result<(), Status> {
+    let Some(asked) = request.object() else { return Ok(()) };
     let bound = |field: &str| asked.str(&["spec", "boundObjectRef", field]);
     if bound("apiVersion") != "v1" || bound("kind") != "Pod" || bound("name").is_empty() {
         return Err(request.forbidden("node requested token not bound to a pod"));
@@ -32,7 +32,7 @@ pub fn check(request: &Request<'_>, node: &str) -> Result<(), Status> {
     check_audience(request, asked, &pod)
 }
 
-fn check_audience(request: &Request<'_>, asked: &Object, pod: &Object) -> Result<(), Status> {
+fn check_audience(request: &Attributes<'_>, asked: &Object, pod: &Object) -> Result<(), Status> {
     let audience = match asked.list(&["spec", "audiences"]) {
         [] => "",
         [audience] => audience.as_str().unwrap_or_default(),
@@ -41,13 +41,13 @@ fn check_audience(request: &Request<'_>, asked: &Object, pod: &Object) -> Result
     if pod.list(&["spec", "volumes"]).iter().any(|volume| names_audience(request, pod, volume, audience)) {
         return Ok(());
     }
-    let attributes = Attributes {
+    let attributes = auth::Attributes {
         verb: "request-serviceaccounts-token-audience",
         version: "v1",
         resource: audience,
         namespace: &request.target.namespace,
         name: &request.target.name,
-        ..Attributes::default()
+        ..auth::Attributes::default()
     };
     let allowed = request.reads.authorizer().is_none_or(|authorizer| authorizer.authorize(request.user, &attributes) == Decision::Allow);
     if allowed {
@@ -59,7 +59,7 @@ fn check_audience(request: &Request<'_>, asked: &Object, pod: &Object) -> Result
 }
 
 /// Whether the volume, or the CSI driver behind it, wants tokens for the audience.
-fn names_audience(request: &Request<'_>, pod: &Object, volume: &Value, audience: &str) -> bool {
+fn names_audience(request: &Attributes<'_>, pod: &Object, volume: &Value, audience: &str) -> bool {
     let wants = |source: &Value| source.get("serviceAccountToken").is_some_and(|token| text(token, "audience") == audience);
     if references::projected(volume).iter().any(wants) {
         return true;
@@ -73,7 +73,7 @@ fn names_audience(request: &Request<'_>, pod: &Object, volume: &Value, audience:
     driver.to_object().list(&["spec", "tokenRequests"]).iter().any(|token| text(token, "audience") == audience)
 }
 
-fn driver_of(request: &Request<'_>, pod: &Object, volume: &Value) -> Option<String> {
+fn driver_of(request: &Attributes<'_>, pod: &Object, volume: &Value) -> Option<String> {
     if let Some(csi) = volume.get("csi") {
         return Some(text(csi, "driver").to_owned());
     }

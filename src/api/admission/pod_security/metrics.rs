@@ -5,7 +5,7 @@ use super::{
     policy::{Level, Version},
 };
 use crate::{
-    admission::{Operation, Request},
+    admission::{Attributes, Operation},
     metrics::{Collect, Counter, Family},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn prepare() {
 }
 
 /// Counts that a policy was held against a request's pod.
-pub(super) fn evaluated(allowed: bool, policy: LevelVersion, mode: &str, request: &Request<'_>) {
+pub(super) fn evaluated(allowed: bool, policy: LevelVersion, mode: &str, request: &Attributes<'_>) {
     let version = match policy.version {
         _ if policy.level == Level::Privileged => "latest".to_owned(),
         version @ Version::Minor(_) if version > NEWEST => "future".to_owned(),
@@ -54,18 +54,18 @@ pub(super) fn evaluated(allowed: bool, policy: LevelVersion, mode: &str, request
 }
 
 /// Counts a request that was not looked at.
-pub(super) fn exempted(request: &Request<'_>) {
+pub(super) fn exempted(request: &Attributes<'_>) {
     EXEMPTIONS.with(&labels(request)).increment();
 }
 
 /// Counts a request that could not be looked at as it should.
-pub(super) fn failed(fatal: bool, request: &Request<'_>) {
+pub(super) fn failed(fatal: bool, request: &Attributes<'_>) {
     let [operation, resource, subresource] = labels(request);
     ERRORS.with(&[if fatal { "true" } else { "false" }, operation, resource, subresource]).increment();
 }
 
 /// Operation, resource and subresource.
-fn labels<'a>(request: &'a Request<'_>) -> [&'a str; 3] {
+fn labels<'a>(request: &'a Attributes<'_>) -> [&'a str; 3] {
     let operation = if request.operation == Operation::Create { "create" } else { "update" };
     let resource = match (&*request.target.resource.group, &*request.target.resource.plural) {
         ("", "pods") => "pod",

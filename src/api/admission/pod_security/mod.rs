@@ -24,7 +24,7 @@ pub use self::{
     metrics::COLLECTORS,
     policy::{Level, LevelVersion, Policy, Version},
 };
-use super::{Operation, Plugin, Request};
+use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
     auth::chain::aggregate,
     meta::{GroupResource, Object, ObjectKey},
@@ -48,17 +48,19 @@ impl Default for PodSecurity {
 /// Subresources of pods whose requests carry no pod, or cannot change its spec. All others are looked at.
 const IGNORED_SUBRESOURCES: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
-#[async_trait]
 impl Plugin for PodSecurity {
     fn name(&self) -> &'static str {
         "PodSecurity"
     }
+}
 
-    async fn validate(&self, request: &Request<'_>) -> Result<(), Status> {
+#[async_trait]
+impl ValidatingPlugin for PodSecurity {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
         if !matches!(request.operation, Operation::Create | Operation::Update) {
             return Ok(());
         }
-        let Some(object) = request.object.as_deref() else { return Ok(()) };
+        let Some(object) = request.object() else { return Ok(()) };
         let resource = &request.target.resource;
         match resource.pod {
             Some([]) => self.validate_pod(request, object).await,
@@ -78,7 +80,7 @@ impl PodSecurity {
         PodSecurity { configuration: Arc::new(configuration) }
     }
 
-    async fn validate_pod(&self, request: &Request<'_>, pod: &Object) -> Result<(), Status> {
+    async fn validate_pod(&self, request: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
         if IGNORED_SUBRESOURCES.contains(&&*request.target.subresource) || self.exempts(request) {
             return Ok(());
         }
@@ -103,7 +105,7 @@ impl PodSecurity {
     }
 
     /// Audits and warns; controllers are never refused.
-    async fn look_at_template(&self, request: &Request<'_>, template: Option<&Map<String, Value>>) {
+    async fn look_at_template(&self, request: &Attributes<'_>, template: Option<&Map<String, Value>>) {
         if !request.target.subresource.is_empty() || self.exempts(request) {
             return;
         }
@@ -121,7 +123,14 @@ impl PodSecurity {
     }
 
     /// Holds a pod or a template against the modes of a policy.
-    fn evaluate(&self, request: &Request<'_>, pod: &Map<String, Value>, policy: Policy, errors: &[FieldError], enforce: bool) -> Result<(), Status> {
+    fn evaluate(
+        &self,
+        request: &Attributes<'_>,
+        pod: &Map<String, Value>,
+        policy: Policy,
+        errors: &[FieldError],
+        enforce: bool,
+    ) -> Result<(), Status> {
         let pod = PodView::new(pod);
         if self.configuration.exemptions.runtime_classes.contains(tree::text(pod.spec, &["runtimeClassName"])) {
             metrics::exempted(request);
@@ -150,7 +159,7 @@ impl PodSecurity {
     }
 
     /// The refusal of a pod that breaks what is enforced.
-    fn enforce(&self, request: &Request<'_>, policy: LevelVersion, results: &mut Results<'_>) -> Option<Status> {
+    fn enforce(&self, request: &Attributes<'_>, policy: LevelVersion, results: &mut Results<'_>) -> Option<Status> {
         annotate(request, "enforce-policy", policy.to_string());
         let words = results.in_words("violates", policy);
         metrics::evaluated(words.is_none(), policy, "enforce", request);
@@ -162,7 +171,7 @@ impl PodSecurity {
     }
 
     /// Whether the request's namespace or user is not looked at.
-    fn exempts(&self, request: &Request<'_>) -> bool {
+    fn exempts(&self, request: &Attributes<'_>) -> bool {
         let exemptions = &self.configuration.exemptions;
         let reason = match () {
             () if exemptions.namespaces.contains(&*request.target.namespace) => "namespace",
@@ -198,11 +207,11 @@ impl Results<'_> {
     }
 }
 
-fn annotate(request: &Request<'_>, name: &str, text: impl Into<String>) {
+fn annotate(request: &Attributes<'_>, name: &str, text: impl Into<String>) {
     request.notices.annotate(format!("{PREFIX}{name}"), text);
 }
 
-async fn namespace_of(request: &Request<'_>) -> Result<Arc<StoredObject>, Status> {
+async fn namespace_of(request: &Attributes<'_>) -> Result<Arc<StoredObject>, Status> {
     let namespaces = GroupResource::new("", "namespaces");
     let key = ObjectKey::cluster(request.target.namespace.clone());
     if let Some(namespace) = request.reads.listers().get(&namespaces, &key) {

@@ -12,7 +12,7 @@ use super::{
     policy::{Level, LevelVersion, PREFIX, Policy},
 };
 use crate::{
-    admission::{Operation, Request},
+    admission::{Attributes, Operation},
     meta::{GroupResource, Object},
     resources::tree,
     status::{FieldError, Status},
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 16;
 
 impl PodSecurity {
-    pub(super) async fn validate_namespace(&self, request: &Request<'_>, namespace: &Object) -> Result<(), Status> {
+    pub(super) async fn validate_namespace(&self, request: &Attributes<'_>, namespace: &Object) -> Result<(), Status> {
         if !request.target.subresource.is_empty() {
             return Ok(());
         }
@@ -52,8 +52,8 @@ impl PodSecurity {
         }
         let pods = request.reads.listers().list(&GroupResource::new("", "pods"), namespace.name());
         let inspection = Inspection { policy: policy.enforce, exemptions: &self.configuration.exemptions };
-        let ends = request.clock.instant() + LONGEST;
-        for warning in inspection.warnings(namespace.name(), pods, || request.clock.instant() >= ends).await {
+        let ends = request.reads.clock().instant() + LONGEST;
+        for warning in inspection.warnings(namespace.name(), pods, || request.reads.clock().instant() >= ends).await {
             request.notices.warn(warning);
         }
         Ok(())
@@ -64,7 +64,7 @@ impl PodSecurity {
     }
 
     /// Labels of an exempt namespace do nothing.
-    fn warn_of_exemption(&self, request: &Request<'_>, namespace: &Object, policy: &Policy) {
+    fn warn_of_exemption(&self, request: &Attributes<'_>, namespace: &Object, policy: &Policy) {
         if policy.is_privileged() || policy.is_equivalent(&self.configuration.defaults) {
             return;
         }

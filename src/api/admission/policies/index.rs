@@ -111,9 +111,9 @@ impl Compiled {
             return known.clone();
         }
         let rows: Vec<_> = registry.rows().iter().filter(|row| row.storage_prefix == resource.storage_prefix).collect();
-        let may_concern = |hook: &&Arc<Hook>| match &hook.policy.constraints.rules {
-            Some(rules) => rows.iter().any(|row| rules.iter().any(|rule| rule.may_name(&row.group, &row.plural))),
-            None => true,
+        let may_concern = |hook: &&Arc<Hook>| {
+            let resources = &hook.policy.resources;
+            resources.may_match(resource) || rows.iter().any(|row| resources.may_match(row))
         };
         let hooks: Arc<[Arc<Hook>]> = self.hooks.iter().filter(may_concern).cloned().collect();
         self.concerned.write().insert(resource.storage_prefix.clone(), hooks.clone());

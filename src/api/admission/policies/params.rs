@@ -1,8 +1,10 @@
 //! The objects with parameters that a binding names.
 
+use std::sync::Arc;
+
 use super::policy::{Binding, ParamKind, ParamRef, Policy};
 use crate::{
-    admission::{Request, matching},
+    admission::Attributes,
     meta::{Object, ObjectKey},
     resources::{Resource, forms::served_form},
 };
@@ -11,7 +13,7 @@ use crate::{
 ///
 /// # Errors
 /// There is none, in upstream's words.
-pub fn resource(request: &Request<'_>, kind: &ParamKind) -> Result<std::sync::Arc<Resource>, String> {
+pub fn resource(request: &Attributes<'_>, kind: &ParamKind) -> Result<Arc<Resource>, String> {
     let ParamKind { version, kind } = kind;
     let row = request.reads.registry().by_kind(&version.group, kind).filter(|row| row.serves(&version.version));
     row.ok_or_else(|| format!("failed to find resource referenced by paramKind: '{}/{}, Kind={kind}'", version.group, version.version))
@@ -21,7 +23,7 @@ pub fn resource(request: &Request<'_>, kind: &ParamKind) -> Result<std::sync::Ar
 ///
 /// # Errors
 /// They are not there or cannot be, in upstream's words.
-pub fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Option<Object>>, String> {
+pub fn collect(request: &Attributes<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Option<Object>>, String> {
     let (Some(kind), Some(reference)) = (&policy.params, &binding.params) else { return Ok(vec![None]) };
     let row = resource(request, kind)?;
     let objects = found(request, &row, reference)?;
@@ -31,11 +33,11 @@ pub fn collect(request: &Request<'_>, policy: &Policy, binding: &Binding) -> Res
     Ok(objects.into_iter().map(|object| Some(served_form(&row, &kind.version.version, &object))).collect())
 }
 
-fn found(request: &Request<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Object>, String> {
+fn found(request: &Attributes<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Object>, String> {
     let namespace = match (row.namespaced, &*reference.namespace) {
         (false, "") => "",
         (false, _) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned()),
-        (true, "") => match matching::namespace(request) {
+        (true, "") => match request.namespace() {
             "" => return Err("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".to_owned()),
             namespace => namespace,
         },

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     admission::{
         expressions::{Condition, Expression, Surroundings},
-        matching::Constraints,
+        matching::{MatchResources, selector},
     },
     expressions::{Composed, Program},
     meta::{GroupVersion, LabelSelector, Object},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Policy {
     pub name: Box<str>,
-    pub constraints: Constraints,
+    pub resources: MatchResources,
     /// Whether what fails counts as if it had not been asked (`failurePolicy: Ignore`).
     pub ignores_failure: bool,
     pub params: Option<ParamKind>,
@@ -114,7 +114,7 @@ impl Policy {
         programs.extend(conditions.iter().map(|condition| &condition.0).chain(rules.expressions()).filter_map(Expression::program));
         Policy {
             name: object.name().into(),
-            constraints: Constraints::of_policy(at(spec, &["matchConstraints"])),
+            resources: MatchResources::of_policy(at(spec, &["matchConstraints"])),
             ignores_failure: text(spec, &["failurePolicy"]) == "Ignore",
             params,
             needs: Needs::of(&programs),
@@ -183,7 +183,7 @@ pub struct Binding {
     pub name: Box<str>,
     pub policy: Box<str>,
     /// Wherever the policy is asked, if there are none.
-    pub constraints: Option<Constraints>,
+    pub resources: Option<MatchResources>,
     pub params: Option<ParamRef>,
     /// `Deny`, `Warn` and `Audit`, of bindings of validating policies.
     pub actions: Vec<String>,
@@ -207,11 +207,11 @@ impl Binding {
         Binding {
             name: object.name().into(),
             policy: text(spec, &["policyName"]).into(),
-            constraints: resources.is_object().then(|| Constraints::of_policy(resources)),
+            resources: resources.is_object().then(|| MatchResources::of_policy(resources)),
             params: reference.is_object().then(|| ParamRef {
                 name: text(reference, &["name"]).into(),
                 namespace: text(reference, &["namespace"]).into(),
-                selector: reference.get("selector").filter(|selector| !selector.is_null()).map(LabelSelector::of_tree),
+                selector: reference.get("selector").filter(|selector| !selector.is_null()).map(selector),
                 must_exist: text(reference, &["parameterNotFoundAction"]) == "Deny",
             }),
             actions: items(spec, &["validationActions"]).iter().filter_map(Value::as_str).map(str::to_owned).collect(),

@@ -11,14 +11,14 @@ use super::{
     response::{self, Unusable, Verdict},
     review::review,
 };
-use crate::{admission::Request, aside, status::Status};
+use crate::{admission::Attributes, aside, status::Status};
 
 impl Webhooks {
     /// Asks a webhook and passes on what it says beside its verdict.
     ///
     /// # Errors
     /// When it says no, and when it says nothing that can be used.
-    pub(super) async fn ask(&self, invocation: &Invocation, request: &Request<'_>, mutating: bool) -> Result<Verdict, Failure> {
+    pub(super) async fn ask(&self, invocation: &Invocation, request: &Attributes<'_>, mutating: bool) -> Result<Verdict, Failure> {
         let hook = &invocation.hook;
         if request.dry_run && !hook.takes_dry_run {
             return Err(Failure::Server(Status::bad_request(format!("admission webhook {:?} does not support dry run", hook.name))));
@@ -49,7 +49,7 @@ impl Webhooks {
     }
 
     /// Counts what came of a question, and decides whether the request fails by it: `None` if the webhook's failure is ignored.
-    pub(super) fn judged(&self, invocation: &Invocation, request: &Request<'_>, kind: &str, began: Instant, failure: Failure) -> Option<Status> {
+    pub(super) fn judged(&self, invocation: &Invocation, request: &Attributes<'_>, kind: &str, began: Instant, failure: Failure) -> Option<Status> {
         let hook = &invocation.hook;
         super::metrics::asked(hook, kind, request.operation, began, Some(&failure));
         if let (true, Failure::Calling { reason, .. }) = (hook.ignores_failure, &failure) {

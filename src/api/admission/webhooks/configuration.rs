@@ -1,6 +1,6 @@
 //! A webhook as its configuration describes it, compiled.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -10,12 +10,13 @@ use super::{
     review::ReviewVersion,
 };
 use crate::{
-    admission::{expressions::Condition, matching::Constraints},
-    meta::Object,
-    resources::{
-        tree::{at, items, text},
-        validation::admission::environment::Compiler,
+    admission::{
+        expressions::Condition,
+        match_conditions,
+        matching::MatchResources,
     },
+    meta::Object,
+    resources::tree::{at, items, text},
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.
@@ -29,9 +30,10 @@ pub struct Hook {
     pub name: String,
     /// Tells webhooks of one name in one configuration apart; the same as long as their order is.
     pub id: String,
-    pub constraints: Constraints,
+    /// Which requests concern it.
+    pub resources: MatchResources,
     /// Its match conditions.
-    pub conditions: Vec<Condition>,
+    pub conditions: Arc<[Condition]>,
     /// Whether a call that fails is as one that was never made (`failurePolicy: Ignore`).
     pub ignores_failure: bool,
     /// Whether it may be asked about what is not really done.
@@ -59,15 +61,14 @@ pub fn hooks(configuration: &Object) -> Vec<Hook> {
 
 fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
     let name = text(webhook, &["name"]).to_owned();
-    let mut compiler = Compiler::new(false, false);
     let seconds = at(webhook, &["timeoutSeconds"]).as_u64().unwrap_or(DEFAULT_SECONDS);
     let texts = |field: &str| items(webhook, &[field]).iter().filter_map(Value::as_str);
     Hook {
         configuration: configuration.to_owned(),
         id: format!("{configuration}/{name}/{nth}"),
         name,
-        constraints: Constraints::of_webhook(webhook),
-        conditions: items(webhook, &["matchConditions"]).iter().map(|condition| Condition::read(condition, &mut compiler)).collect(),
+        resources: MatchResources::of_webhook(webhook),
+        conditions: match_conditions::read(items(webhook, &["matchConditions"])),
         ignores_failure: text(webhook, &["failurePolicy"]) == "Ignore",
         takes_dry_run: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
         timeout: Duration::from_secs(seconds),

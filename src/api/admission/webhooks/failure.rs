@@ -1,6 +1,6 @@
 //! Why a webhook does not let a request pass.
 
-use crate::{admission::Operation, status::Status};
+use crate::status::Status;
 
 /// What became of a question instead of a yes.
 #[derive(Debug)]
@@ -32,18 +32,6 @@ impl Failure {
         match self {
             Failure::Calling { reason, .. } => Status::internal(format!("failed calling webhook {webhook:?}: {reason}")),
             Failure::Denied(status) | Failure::Server(status) => status,
-        }
-    }
-}
-
-impl Operation {
-    /// The operation as rules and reviews name it.
-    pub(in crate::admission) fn upper(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
         }
     }
 }

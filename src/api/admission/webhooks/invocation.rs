@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{conditions::conditions, configuration::Hook};
+use super::configuration::Hook;
 use crate::{
-    admission::{
-        Request,
-        view::{Form, View},
-    },
+    admission::{Attributes, match_conditions, matching::Matched},
     status::Status,
 };
 
@@ -15,16 +12,21 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub hook: Arc<Hook>,
-    /// How it sees the object.
-    pub view: View,
+    pub matched: Matched,
 }
 
-/// How `hook` is to be asked about the request; `None` if it is not concerned.
-///
-/// # Errors
-/// 404 when a namespace whose labels count does not exist; what [`conditions`] refuses.
-pub async fn invocation(hook: &Arc<Hook>, request: &Request<'_>, form: Form) -> Result<Option<Invocation>, Status> {
-    let Some(view) = hook.constraints.view(request, form).await? else { return Ok(None) };
-    let invocation = Invocation { hook: hook.clone(), view };
-    Ok(conditions(&invocation, request).await?.then_some(invocation))
+impl Invocation {
+    /// How `hook` is to be asked about the request; `None` if it is not concerned.
+    ///
+    /// # Errors
+    /// 404 when a namespace whose labels count does not exist; 403 when conditions cannot be evaluated and failures are not ignored.
+    pub async fn of(hook: &Arc<Hook>, request: &Attributes<'_>) -> Result<Option<Self>, Status> {
+        let Some(matched) = hook.resources.matched(request).await? else { return Ok(None) };
+        match match_conditions::all_hold(&hook.conditions, &matched, request).await {
+            Ok(true) => Ok(Some(Invocation { hook: hook.clone(), matched })),
+            Ok(false) => Ok(None),
+            Err(_) if hook.ignores_failure => Ok(None),
+            Err(why) => Err(request.forbidden(why)),
+        }
+    }
 }

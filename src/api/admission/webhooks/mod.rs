@@ -1,13 +1,12 @@
 //! Dynamic admission: webhooks that `MutatingWebhookConfiguration` and `ValidatingWebhookConfiguration` name.
 //!
 //! In comes a request on its way through the pipeline; out goes the object as webhooks changed it, or a refusal. Which webhooks
-//! there are is compiled when configurations change ([`index`]); who is asked ([`super::matching`]), what is asked ([`review`]) and what an
+//! there are is compiled when configurations change ([`index`]); who is asked ([`invocation`]), what is asked ([`review`]) and what an
 //! answer means ([`response`]) are pure; [`client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
 //! write that loses its race asks again, as upstream.
 
 mod ask;
 mod client;
-mod conditions;
 mod configuration;
 mod destination;
 mod failure;
@@ -16,7 +15,7 @@ mod invocation;
 pub mod metrics;
 mod mutating;
 mod response;
-pub(super) mod review;
+mod review;
 #[cfg(test)]
 mod tests;
 mod validating;
@@ -26,10 +25,11 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use self::{client::Client, configuration::Hook, index::Index};
-use super::Request;
+use super::Attributes;
 use crate::service::Listers;
 
-pub(super) use mutating::Rounds;
+pub use mutating::{MutatingWebhooks, restore_owners};
+pub use validating::ValidatingWebhooks;
 
 /// The group of the configurations, which no webhook is asked about.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -55,36 +55,28 @@ pub mod fuzzing {
     }
 }
 
-/// All webhooks of a cluster, and the connections to them.
-pub struct Webhooks {
-    mutating: Index,
-    validating: Index,
-    client: Client,
+/// The webhooks of one kind of configuration, and the connections to them.
+struct Webhooks {
+    index: Index,
+    client: Arc<Client>,
+}
+
+/// The plugins that ask webhooks. Configurations and Services are read from `listers`; connections live on the runtime they are made
+/// on. With `loopback` webhooks may be on this machine's own addresses, which a cluster's server must not reach: for tests.
+pub fn webhooks(listers: Arc<dyn Listers>, loopback: bool) -> (MutatingWebhooks, ValidatingWebhooks) {
+    let client = Arc::new(Client::new(listers, Handle::current(), loopback));
+    let of = |plural: &str| Webhooks { index: Index::new(plural), client: client.clone() };
+    (MutatingWebhooks(of("mutatingwebhookconfigurations")), ValidatingWebhooks(of("validatingwebhookconfigurations")))
 }
 
 impl Webhooks {
-    /// Reads configurations and Services from `listers`; connections live on the runtime it is made on. With `loopback` webhooks
-    /// may be on this machine's own addresses, which a cluster's server must not reach: for tests.
-    pub fn new(listers: Arc<dyn Listers>, loopback: bool) -> Self {
-        Webhooks {
-            mutating: Index::new("mutatingwebhookconfigurations"),
-            validating: Index::new("validatingwebhookconfigurations"),
-            client: Client::new(listers, Handle::current(), loopback),
-        }
-    }
-
-    /// The webhooks that may change objects, in the order in which they are asked; none for what is exempt.
-    pub(super) fn mutating(&self, request: &Request<'_>) -> Arc<[Arc<Hook>]> {
-        if is_exempt(request) { Arc::default() } else { self.mutating.hooks(request.reads.listers()) }
-    }
-
-    /// The webhooks that may refuse objects; none for what is exempt.
-    pub(super) fn validating(&self, request: &Request<'_>) -> Arc<[Arc<Hook>]> {
-        if is_exempt(request) { Arc::default() } else { self.validating.hooks(request.reads.listers()) }
+    /// The webhooks in the order in which they are asked; none for what is exempt.
+    fn hooks(&self, request: &Attributes<'_>) -> Arc<[Arc<Hook>]> {
+        if is_exempt(request) { Arc::default() } else { self.index.hooks(request.reads.listers()) }
     }
 }
 
-fn is_exempt(request: &Request<'_>) -> bool {
+fn is_exempt(request: &Attributes<'_>) -> bool {
     let resource = &request.target.resource;
     *resource.group == *GROUP && EXEMPT.contains(&&*resource.kind)
 }

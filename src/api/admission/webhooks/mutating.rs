@@ -1,21 +1,13 @@
 //! Mutating webhooks: one after the other, each seeing what those before it made of the object.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{
-    Webhooks,
-    configuration::Hook,
-    failure::Failure,
-    invocation::{Invocation, invocation},
-    metrics,
-};
+use super::{Webhooks, configuration::Hook, failure::Failure, invocation::Invocation, metrics};
 use crate::{
-    admission::{
-        Request,
-        view::{self, Form},
-    },
+    admission::{Asked, Attributes, MutatingPlugin, Plugin, matching},
     aside,
     meta::Object,
     patch::{json as json_patch, ownership::ManagedFields},
@@ -26,34 +18,23 @@ use crate::{
 /// What metrics call them.
 const KIND: &str = "admit";
 
-/// What webhooks did in the rounds of one request: who changes an object may concern those who were asked before.
-#[derive(Default)]
-pub struct Rounds {
-    /// Whether this is the second round, in which nobody is asked for the first time.
-    second: bool,
-    /// A webhook changed the object.
-    changed: bool,
-    /// The webhooks that were asked, want to be asked again, and saw all changes so far.
-    asked: BTreeSet<String>,
-    /// Those that something changed after.
-    outdated: BTreeSet<String>,
-    /// The object after the webhooks of the first round.
-    last: Option<Object>,
+/// The name of the plugin.
+const NAME: &str = "MutatingAdmissionWebhook";
+
+/// The plugin that asks mutating webhooks.
+pub struct MutatingWebhooks(pub(super) Webhooks);
+
+impl Plugin for MutatingWebhooks {
+    fn name(&self) -> &'static str {
+        NAME
+    }
 }
 
-impl Rounds {
-    /// Built-in plugins and webhooks see the object once more.
-    pub fn again(&mut self) {
-        self.second = true;
-    }
-
-    /// Whether a webhook changed the object.
-    pub fn changed(&self) -> bool {
-        self.changed
-    }
-
-    fn object_changed(&mut self) {
-        self.outdated.append(&mut self.asked);
+#[async_trait]
+impl MutatingPlugin for MutatingWebhooks {
+    async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
+        let hooks = self.0.hooks(request);
+        if hooks.is_empty() { Ok(()) } else { self.0.mutate(&hooks, request).await }
     }
 }
 
@@ -62,34 +43,28 @@ impl Webhooks {
     ///
     /// # Errors
     /// When one refuses, or fails and that counts.
-    pub async fn mutate(&self, hooks: &[Arc<Hook>], request: &mut Request<'_>, rounds: &mut Rounds) -> Result<(), Status> {
-        if rounds.second && rounds.last.as_ref() != request.object.as_deref() {
-            rounds.object_changed();
-        }
+    async fn mutate(&self, hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(), Status> {
+        let (second, mut asked) = (request.reinvocation.is_second(), Asked::take(NAME, request));
         for (index, hook) in hooks.iter().enumerate() {
-            let form = Form::of(request);
-            let Some(invocation) = invocation(hook, request, form).await? else { continue };
-            if rounds.second && !rounds.outdated.contains(&hook.id) {
+            let Some(invocation) = Invocation::of(hook, request).await? else { continue };
+            if second && !asked.is_outdated(&hook.id) {
                 continue;
             }
-            let place = format!("round_{}_index_{index}", u8::from(rounds.second));
-            let changed = self.mutate_by(&invocation, request, &place).await?;
-            if changed {
-                rounds.object_changed();
-                rounds.changed = true;
+            let place = format!("round_{}_index_{index}", u8::from(second));
+            if self.mutate_by(&invocation, request, &place).await? {
+                asked.object_changed();
+                request.reinvocation.want();
             }
             if hook.reinvoked {
-                rounds.asked.insert(hook.id.clone());
+                asked.add(&hook.id);
             }
         }
-        if !rounds.second {
-            rounds.last = request.object.as_deref().cloned();
-        }
+        asked.keep(NAME, request);
         Ok(())
     }
 
     /// Whether the webhook changed the object.
-    async fn mutate_by(&self, invocation: &Invocation, request: &mut Request<'_>, place: &str) -> Result<bool, Status> {
+    async fn mutate_by(&self, invocation: &Invocation, request: &mut Attributes<'_>, place: &str) -> Result<bool, Status> {
         let (hook, began) = (&invocation.hook, Instant::now());
         let outcome = self.changed(invocation, request).await;
         let mutated = matches!(outcome, Ok(Some(_)));
@@ -98,7 +73,7 @@ impl Webhooks {
         match outcome {
             Ok(changed) => {
                 metrics::asked(hook, KIND, request.operation, began, None);
-                if let (Some(changed), Some(object)) = (changed, request.object.as_deref_mut()) {
+                if let (Some(changed), Some(object)) = (changed, request.object_mut()) {
                     *object = changed;
                 }
                 Ok(mutated)
@@ -114,25 +89,25 @@ impl Webhooks {
     }
 
     /// The object as the webhook wants it; `None` if it is fine as it is.
-    async fn changed(&self, invocation: &Invocation, request: &Request<'_>) -> Result<Option<Object>, Failure> {
+    async fn changed(&self, invocation: &Invocation, request: &Attributes<'_>) -> Result<Option<Object>, Failure> {
         let patch = aside::elsewhere(self.ask(invocation, request, true)).await?.patch;
         if patch.is_empty() {
             return Ok(None);
         }
-        let Some(object) = request.object.as_deref() else {
+        let Some(object) = request.object() else {
             return match has_operations(&patch)? {
                 true => Err(Failure::Server(unchangeable(&invocation.hook.name))),
                 false => Ok(None),
             };
         };
-        let (shown, object, target) = (view::shown(&invocation.view, request, object), object.clone(), request.target.clone());
-        let seen = invocation.view.clone();
+        let (shown, object, target) = (matching::shown(&invocation.matched, request.target, object), object.clone(), request.target.clone());
+        let invocation = invocation.clone();
         let computed = aside::compute(patch.len(), move || {
             if !has_operations(&patch)? {
                 return Ok(None);
             }
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
-            let mut taken = view::taken(&seen, &target, &object, changed, false).map_err(|why| Failure::Server(why.into()))?;
+            let mut taken = matching::taken(&invocation.matched, &target, &object, changed).map_err(Failure::Server)?;
             let warning = restore_owners(&object, &mut taken);
             Ok((taken != object).then_some((taken, warning)))
         });
@@ -153,7 +128,7 @@ fn has_operations(patch: &[u8]) -> Result<bool, Failure> {
 }
 
 /// Takes back what a webhook did to managedFields if nobody can read them any more; the text is for whoever writes.
-fn restore_owners(before: &Object, after: &mut Object) -> Option<&'static str> {
+pub fn restore_owners(before: &Object, after: &mut Object) -> Option<&'static str> {
     const PATH: [&str; 2] = ["metadata", "managedFields"];
     if after.get(&PATH) == before.get(&PATH) || ManagedFields::read(after).is_some() {
         return None;

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     admission::{
         Operation,
-        matching::{Rule, Subject, equivalents},
-        view::ResourceName,
+        matching::{ResourceName, Rule, Subject, equivalents},
     },
     meta::{GroupResource, Object, ObjectKey},
     resources::{Registry, builtin},
@@ -30,7 +29,16 @@ fn rule(change: Value) -> Rule {
     Rule::read(&rule)
 }
 
-const POD: Subject<'_> = Subject { operation: Operation::Create, group: "", version: "v1", resource: "pods", subresource: "", namespace: "n", name: "p" };
+const POD: Subject<'_> = Subject {
+    operation: Operation::Create,
+    group: "",
+    version: "v1",
+    resource: "pods",
+    subresource: "",
+    namespace: "n",
+    is_namespace: false,
+    name: "p",
+};
 
 #[test]
 fn a_rule_matches_by_all_that_it_names() {
@@ -71,7 +79,7 @@ fn subresources_are_named_on_their_own() {
 #[test]
 fn a_namespace_lies_in_none() {
     let node = Subject { resource: "nodes", namespace: "", ..POD };
-    let namespace = Subject { resource: "namespaces", namespace: "n", ..POD };
+    let namespace = Subject { resource: "namespaces", namespace: "n", is_namespace: true, ..POD };
     for (scope, of_pod, of_others) in [("*", true, true), ("Namespaced", true, false), ("Cluster", false, true), ("Other", false, false)] {
         let rule = rule(json!({"scope": scope}));
         assert_eq!([POD, node, namespace].map(|subject| rule.matches(&subject)), [of_pod, of_others, of_others], "{scope}");
@@ -98,7 +106,7 @@ fn webhooks_of_one_name_are_told_apart_and_have_their_defaults() {
     let hooks = hooks(&configuration);
     assert_eq!(hooks.iter().map(|hook| hook.id.as_str()).collect::<Vec<_>>(), ["c/a/0", "c/b/0", "c/a/1"]);
     assert_eq!(
-        hooks.iter().map(|hook| (hook.ignores_failure, hook.equivalent, hook.timeout.as_secs())).collect::<Vec<_>>()[..2],
+        hooks.iter().map(|hook| (hook.ignores_failure, hook.resources.is_equivalent(), hook.timeout.as_secs())).collect::<Vec<_>>()[..2],
         [(false, true, 10), (true, false, 10)]
     );
     assert_eq!((hooks[0].version, hooks[1].version), (None, Some(ReviewVersion::V1Beta1)));

@@ -2,16 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
+use async_trait::async_trait;
 use futures::future::join_all;
 
-use super::{
-    Webhooks,
-    configuration::Hook,
-    invocation::{Invocation, invocation},
-    metrics,
-};
+use super::{Webhooks, configuration::Hook, invocation::Invocation, metrics};
 use crate::{
-    admission::{Request, view::Form},
+    admission::{Attributes, Plugin, ValidatingPlugin},
     aside,
     status::Status,
 };
@@ -19,22 +15,38 @@ use crate::{
 /// What metrics call them.
 const KIND: &str = "validating";
 
+/// The plugin that asks validating webhooks.
+pub struct ValidatingWebhooks(pub(super) Webhooks);
+
+impl Plugin for ValidatingWebhooks {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+}
+
+#[async_trait]
+impl ValidatingPlugin for ValidatingWebhooks {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let hooks = self.0.hooks(request);
+        if hooks.is_empty() { Ok(()) } else { self.0.validate(&hooks, request).await }
+    }
+}
+
 impl Webhooks {
     /// Lets the webhooks refuse the object. All are asked, whatever others say; of several refusals the first in order counts.
     ///
     /// # Errors
     /// When one refuses, or fails and that counts.
-    pub async fn validate(&self, hooks: &[Arc<Hook>], request: &Request<'_>) -> Result<(), Status> {
-        let form = Form::of(request);
+    async fn validate(&self, hooks: &[Arc<Hook>], request: &Attributes<'_>) -> Result<(), Status> {
         let mut invocations = Vec::new();
         for hook in hooks {
-            invocations.extend(invocation(hook, request, form).await?);
+            invocations.extend(Invocation::of(hook, request).await?);
         }
         let asked = invocations.iter().enumerate().map(|(index, invocation)| self.validate_by(invocation, request, index));
         aside::elsewhere(join_all(asked)).await.into_iter().collect()
     }
 
-    async fn validate_by(&self, invocation: &Invocation, request: &Request<'_>, index: usize) -> Result<(), Status> {
+    async fn validate_by(&self, invocation: &Invocation, request: &Attributes<'_>, index: usize) -> Result<(), Status> {
         let (hook, began) = (&invocation.hook, Instant::now());
         match self.ask(invocation, request, false).await {
             Ok(_) => {

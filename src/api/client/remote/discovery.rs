@@ -79,6 +79,7 @@ fn row(group: &str, plural: &str, versions: &[(String, &Value)]) -> Option<Resou
         verbs: VERBS.iter().filter(offered).copied().collect(),
         pod: None,
         without_effect: None,
+        features: &[],
         is_terminating: false,
         strategy,
     })

@@ -195,6 +195,7 @@ impl Maker<'_> {
             namespaced: spec.scope == "Namespaced",
             storage_group: spec.group.as_str().into(),
             storage_prefix: format!("{}/{}", spec.group, names.plural).into(),
+            features: &[],
             strategy: storage.strategy.clone(),
             storage,
             served,

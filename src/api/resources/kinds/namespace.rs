@@ -48,6 +48,16 @@ impl Strategy for Namespace {
         label_with_name(new);
     }
 
+    fn holds(&self, object: &Object) -> bool {
+        !object.list(&["spec", "finalizers"]).is_empty()
+    }
+
+    /// Namespaces know no grace, and tell by their phase that they go.
+    fn mark_deleted(&self, object: &mut Object) {
+        object.remove(&["metadata", "deletionGracePeriodSeconds"]);
+        object.set(&["status", "phase"], "Terminating");
+    }
+
     fn has_generation(&self) -> bool {
         false
     }

@@ -1,7 +1,7 @@
 //! The core group, and events.k8s.io, which serves the same events.
 
 use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub, with};
-use crate::resources::kinds;
+use crate::resources::{Feature, kinds};
 use crate::service::Verb;
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
@@ -29,7 +29,7 @@ pub(super) const GROUP: Group = Group {
     name: "",
     versions: &["v1"],
     rows: &[
-        Row::namespaced("Binding", "bindings").strategy(with::<kinds::Bare>).verbs(&[Verb::Create]),
+        Row::namespaced("Binding", "bindings").features(&[Feature::Bindings]).strategy(with::<kinds::Bare>).verbs(&[Verb::Create]),
         Row::cluster("ComponentStatus", "componentstatuses")
             .strategy(with::<kinds::ComponentStatus>)
             .short(&["cs"])
@@ -41,30 +41,43 @@ pub(super) const GROUP: Group = Group {
             .short(&["ep"])
             .stored_at("services/endpoints")
             .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        Row::namespaced("Event", "events").strategy(with::<kinds::Event>).short(&["ev"]),
+        Row::namespaced("Event", "events").features(&[Feature::News]).strategy(with::<kinds::Event>).short(&["ev"]),
         Row::namespaced("LimitRange", "limitranges").strategy(with::<kinds::LimitRange>).short(&["limits"]),
         Row::cluster("Namespace", "namespaces")
+            .features(&[Feature::Namespaces, Feature::ReturnsDeleted])
             .strategy(with::<kinds::Namespace>)
             .short(&["ns"])
             .verbs(NAMESPACE_VERBS)
             .subs(&[sub("finalize", "Namespace", &["update"]), STATUS]),
         Row::cluster("Node", "nodes")
+            .features(&[Feature::Vital])
             .strategy(with::<kinds::Node>)
             .short(&["no"])
             .stored_at("minions")
             .subs(&[sub("proxy", "NodeProxyOptions", PROXY_VERBS), STATUS]),
         Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims")
+            .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::PersistentVolumeClaim>)
             .without_effect(NO_CLAIMS)
             .short(&["pvc"])
             .subs(&[STATUS]),
         Row::cluster("PersistentVolume", "persistentvolumes")
+            .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::PersistentVolume>)
             .without_effect(NO_CLAIMS)
             .short(&["pv"])
             .subs(&[STATUS]),
-        Row::namespaced("Pod", "pods").strategy(with::<kinds::Pod>).pod_at(&[]).short(&["po"]).all().subs(POD_SUBRESOURCES),
-        Row::namespaced("PodTemplate", "podtemplates").strategy(with::<kinds::PodTemplate>).pod_at(&["template"]),
+        Row::namespaced("Pod", "pods")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::Pod>)
+            .pod_at(&[])
+            .short(&["po"])
+            .all()
+            .subs(POD_SUBRESOURCES),
+        Row::namespaced("PodTemplate", "podtemplates")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::PodTemplate>)
+            .pod_at(&["template"]),
         Row::namespaced("ReplicationController", "replicationcontrollers")
             .strategy(with::<kinds::ReplicationController>)
             .pod_at(&["spec", "template"])
@@ -72,15 +85,19 @@ pub(super) const GROUP: Group = Group {
             .all()
             .stored_at("controllers")
             .subs(&[SCALE, STATUS]),
-        Row::namespaced("ResourceQuota", "resourcequotas").strategy(with::<kinds::ResourceQuota>).short(&["quota"]).subs(&[STATUS]),
+        Row::namespaced("ResourceQuota", "resourcequotas")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::ResourceQuota>)
+            .short(&["quota"])
+            .subs(&[STATUS]),
         Row::namespaced("Secret", "secrets").strategy(with::<kinds::Secret>),
-        Row::namespaced("ServiceAccount", "serviceaccounts").strategy(with::<kinds::ServiceAccount>).short(&["sa"]).subs(&[foreign(
-            "token",
-            "authentication.k8s.io/v1",
-            "TokenRequest",
-            &["create"],
-        )]),
+        Row::namespaced("ServiceAccount", "serviceaccounts")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::ServiceAccount>)
+            .short(&["sa"])
+            .subs(&[foreign("token", "authentication.k8s.io/v1", "TokenRequest", &["create"])]),
         Row::namespaced("Service", "services")
+            .features(&[Feature::ServiceAddresses, Feature::ReturnsDeleted])
             .strategy(with::<kinds::Service>)
             .short(&["svc"])
             .all()
@@ -92,5 +109,5 @@ pub(super) const GROUP: Group = Group {
 pub(super) const EVENTS: Group = Group {
     name: "events.k8s.io",
     versions: &["v1"],
-    rows: &[Row::namespaced("Event", "events").strategy(kinds::strict_event).short(&["ev"]).stored_as_group("")],
+    rows: &[Row::namespaced("Event", "events").features(&[Feature::News]).strategy(kinds::strict_event).short(&["ev"]).stored_as_group("")],
 };

@@ -1,7 +1,7 @@
 //! Kinds that extend or guard the API itself.
 
 use super::row::{Group, Row, STATUS, with};
-use crate::resources::kinds;
+use crate::resources::{Feature, kinds};
 
 const NO_POLICIES: &str = "not enforced: admission policies are not evaluated";
 
@@ -31,20 +31,24 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     versions: &["v1"],
     rows: &[
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
+            .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionPolicy>)
             .without_effect(NO_POLICIES)
             .extension(),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
+            .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
             .without_effect(NO_POLICIES)
             .extension(),
         Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionPolicy>)
             .without_effect(NO_POLICIES)
             .extension()
             .subs(&[STATUS]),
         Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
             .without_effect(NO_POLICIES)
             .extension(),

@@ -1,12 +1,13 @@
 //! Certificates, networking, policy, RBAC, scheduling, coordination, node and discovery.
 
 use super::row::{Group, Row, STATUS, own, with};
-use crate::resources::kinds;
+use crate::resources::{Feature, kinds};
 
 pub(super) const CERTIFICATES: Group = Group {
     name: "certificates.k8s.io",
     versions: &["v1"],
     rows: &[Row::cluster("CertificateSigningRequest", "certificatesigningrequests")
+        .features(&[Feature::Vital])
         .strategy(with::<kinds::CertificateSigningRequest>)
         .short(&["csr"])
         .subs(&[own("approval"), STATUS])],
@@ -43,10 +44,10 @@ pub(super) const RBAC: Group = Group {
     name: "rbac.authorization.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("ClusterRoleBinding", "clusterrolebindings").strategy(with::<kinds::Binding>),
-        Row::cluster("ClusterRole", "clusterroles").strategy(with::<kinds::Role>),
-        Row::namespaced("RoleBinding", "rolebindings").strategy(with::<kinds::Binding>),
-        Row::namespaced("Role", "roles").strategy(with::<kinds::Role>),
+        Row::cluster("ClusterRoleBinding", "clusterrolebindings").features(&[Feature::Grants]).strategy(with::<kinds::Binding>),
+        Row::cluster("ClusterRole", "clusterroles").features(&[Feature::Grants]).strategy(with::<kinds::Role>),
+        Row::namespaced("RoleBinding", "rolebindings").features(&[Feature::Grants]).strategy(with::<kinds::Binding>),
+        Row::namespaced("Role", "roles").features(&[Feature::Grants]).strategy(with::<kinds::Role>),
     ],
 };
 
@@ -56,8 +57,11 @@ pub(super) const SCHEDULING: Group = Group {
     rows: &[Row::cluster("PriorityClass", "priorityclasses").strategy(with::<kinds::PriorityClass>).short(&["pc"])],
 };
 
-pub(super) const COORDINATION: Group =
-    Group { name: "coordination.k8s.io", versions: &["v1"], rows: &[Row::namespaced("Lease", "leases").strategy(with::<kinds::Lease>)] };
+pub(super) const COORDINATION: Group = Group {
+    name: "coordination.k8s.io",
+    versions: &["v1"],
+    rows: &[Row::namespaced("Lease", "leases").features(&[Feature::Renewals, Feature::VitalInSystem]).strategy(with::<kinds::Lease>)],
+};
 
 pub(super) const NODE: Group =
     Group { name: "node.k8s.io", versions: &["v1"], rows: &[Row::cluster("RuntimeClass", "runtimeclasses").strategy(with::<kinds::RuntimeClass>)] };

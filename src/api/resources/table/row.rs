@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     meta::{GroupVersion, GroupVersionKind},
-    resources::{Resource, SchemaSource, Served, Strategy, Subresource, resource::Plain},
+    resources::{Feature, Resource, SchemaSource, Served, Strategy, Subresource, resource::Plain},
     service::Verb,
 };
 
@@ -72,6 +72,7 @@ pub(super) struct Row {
     pod: Option<&'static [&'static str]>,
     without_effect: Option<&'static str>,
     deprecation: Option<&'static str>,
+    features: &'static [Feature],
     strategy: fn() -> Arc<dyn Strategy>,
 }
 
@@ -90,6 +91,7 @@ impl Row {
             pod: None,
             without_effect: None,
             deprecation: None,
+            features: &[],
             strategy: plain,
         }
     }
@@ -143,6 +145,11 @@ impl Row {
         Row { deprecation: Some(deprecation), ..self }
     }
 
+    /// What the API server does for the kind and few others.
+    pub const fn features(self, features: &'static [Feature]) -> Self {
+        Row { features, ..self }
+    }
+
     pub const fn strategy(self, strategy: fn() -> Arc<dyn Strategy>) -> Self {
         Row { strategy, ..self }
     }
@@ -178,6 +185,7 @@ impl Row {
             verbs: self.verbs.to_vec(),
             pod: self.pod,
             without_effect: self.without_effect,
+            features: self.features,
             is_terminating: false,
             selectable: selectable.clone(),
             strategy: strategy.clone(),

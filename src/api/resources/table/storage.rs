@@ -1,7 +1,7 @@
 //! Volumes (storage.k8s.io) and devices (resource.k8s.io).
 
 use super::row::{Group, Row, STATUS, with};
-use crate::resources::kinds;
+use crate::resources::{Feature, kinds};
 
 const NO_DRIVERS: &str = "without effect: drivers of volumes are not called";
 const NO_DEVICES: &str = "without effect: devices are not allocated";
@@ -10,12 +10,24 @@ pub(super) const STORAGE: Group = Group {
     name: "storage.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("CSIDriver", "csidrivers").strategy(with::<kinds::CsiDriver>).without_effect(NO_DRIVERS),
-        Row::cluster("CSINode", "csinodes").strategy(with::<kinds::CsiNode>).without_effect(NO_DRIVERS),
+        Row::cluster("CSIDriver", "csidrivers").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::CsiDriver>).without_effect(NO_DRIVERS),
+        Row::cluster("CSINode", "csinodes")
+            .features(&[Feature::Vital, Feature::ReturnsDeleted])
+            .strategy(with::<kinds::CsiNode>)
+            .without_effect(NO_DRIVERS),
         Row::namespaced("CSIStorageCapacity", "csistoragecapacities").strategy(with::<kinds::CsiStorageCapacity>).without_effect(NO_DRIVERS),
-        Row::cluster("StorageClass", "storageclasses").strategy(with::<kinds::StorageClass>).without_effect(NO_DRIVERS).short(&["sc"]),
-        Row::cluster("VolumeAttachment", "volumeattachments").strategy(with::<kinds::VolumeAttachment>).without_effect(NO_DRIVERS).subs(&[STATUS]),
+        Row::cluster("StorageClass", "storageclasses")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::StorageClass>)
+            .without_effect(NO_DRIVERS)
+            .short(&["sc"]),
+        Row::cluster("VolumeAttachment", "volumeattachments")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::VolumeAttachment>)
+            .without_effect(NO_DRIVERS)
+            .subs(&[STATUS]),
         Row::cluster("VolumeAttributesClass", "volumeattributesclasses")
+            .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::VolumeAttributesClass>)
             .without_effect(NO_DRIVERS)
             .short(&["vac"]),
@@ -26,9 +38,22 @@ pub(super) const RESOURCE: Group = Group {
     name: "resource.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("DeviceClass", "deviceclasses").strategy(with::<kinds::DeviceClass>).without_effect(NO_DEVICES),
-        Row::namespaced("ResourceClaim", "resourceclaims").strategy(with::<kinds::ResourceClaim>).without_effect(NO_DEVICES).subs(&[STATUS]),
-        Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates").strategy(with::<kinds::ResourceClaimTemplate>).without_effect(NO_DEVICES),
-        Row::cluster("ResourceSlice", "resourceslices").strategy(with::<kinds::ResourceSlice>).without_effect(NO_DEVICES),
+        Row::cluster("DeviceClass", "deviceclasses")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::DeviceClass>)
+            .without_effect(NO_DEVICES),
+        Row::namespaced("ResourceClaim", "resourceclaims")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::ResourceClaim>)
+            .without_effect(NO_DEVICES)
+            .subs(&[STATUS]),
+        Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::ResourceClaimTemplate>)
+            .without_effect(NO_DEVICES),
+        Row::cluster("ResourceSlice", "resourceslices")
+            .features(&[Feature::ReturnsDeleted])
+            .strategy(with::<kinds::ResourceSlice>)
+            .without_effect(NO_DEVICES),
     ],
 };

@@ -1,0 +1,46 @@
+//! Match conditions of webhooks: expressions that must hold for one to be asked
+//! (`k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions`).
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+
+use super::{
+    Attributes,
+    expressions::{Access, Condition, Effort, Inputs, Shown, Surroundings, hold, in_time},
+    matching::Matched,
+};
+use crate::resources::validation::admission::environment::Compiler;
+
+static COMPILER: LazyLock<Compiler> = LazyLock::new(|| Compiler::new(false, false));
+
+/// Compiles conditions.
+pub fn read(conditions: &[Value]) -> Arc<[Condition]> {
+    let mut compiler = Compiler::new(false, false);
+    conditions.iter().map(|condition| Condition::read(condition, &mut compiler)).collect()
+}
+
+/// Whether all conditions hold. One that does not hold decides, whatever becomes of the others; else one that cannot be evaluated is an
+/// error in upstream's words.
+pub async fn all_hold(conditions: &Arc<[Condition]>, matched: &Matched, request: &Attributes<'_>) -> Result<bool, String> {
+    if conditions.is_empty() {
+        return Ok(true);
+    }
+    let (shown, access) = (Shown::of(matched, request, true), Access::of(request));
+    let here = |effort: &mut Effort| judged(conditions, &shown, &access, effort);
+    let owned = || {
+        let (conditions, shown, access) = (conditions.clone(), shown.to_owned(), access.clone());
+        Box::new(move |effort: &mut Effort| judged(&conditions, &shown, &access, effort)) as _
+    };
+    in_time(here, owned).await
+}
+
+fn judged(
+    conditions: &[Condition],
+    shown: &Shown<'_>,
+    access: &Access,
+    effort: &mut Effort,
+) -> Result<Result<bool, String>, super::expressions::Stopped> {
+    let inputs = Inputs { shown, namespace: None, params: None, access: Some(access) };
+    hold(conditions, inputs, Surroundings { variables: &[], compiler: &COMPILER }, effort.begin())
+}
