@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use troupe_api::{
-    admission::webhooks,
+    admission::{MutatingPolicies, ValidatingPolicies, webhooks},
     aside,
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
@@ -87,7 +87,12 @@ impl ApiServer {
             dispatched,
             authorizer: options.authorizer.map(|make| make(listers.clone())),
             resolver: Resolver::new(listers.clone()),
-            admission: options.admission.mutating(mutating).validating(validating),
+            admission: options
+                .admission
+                .mutating(MutatingPolicies::default())
+                .mutating(mutating)
+                .validating(ValidatingPolicies::default())
+                .validating(validating),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
             memory: options.memory,
             growth: Default::default(),

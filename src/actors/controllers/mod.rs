@@ -23,6 +23,7 @@ pub mod owners;
 mod pace;
 mod pod_control;
 pub mod pod_gc;
+pub mod policy_status;
 pub mod pods;
 pub mod replicaset;
 pub mod replicationcontroller;

@@ -14,6 +14,7 @@ mod health;
 mod nodes;
 mod pages;
 mod pod_security;
+mod policies;
 mod quota;
 mod reads;
 mod replicas;

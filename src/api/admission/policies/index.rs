@@ -10,9 +10,10 @@ use super::{
     policy::{Binding, Policy},
 };
 use crate::{
+    admission::Reads,
     aside,
     meta::{GroupResource, Revision},
-    resources::{Registry, Resource},
+    resources::Resource,
     service::Listers,
     stored::StoredObject,
 };
@@ -65,24 +66,25 @@ impl Index {
     }
 
     /// The policies that may concern a resource, by their names.
-    pub async fn hooks(&self, listers: &dyn Listers, registry: &Registry, resource: &Resource) -> Arc<[Arc<Hook>]> {
+    pub async fn hooks(&self, reads: &dyn Reads, resource: &Resource) -> Arc<[Arc<Hook>]> {
+        let listers = reads.listers();
         let compiled = self.compiled.load_full();
         if compiled.versions.is_some() && compiled.versions == self.versions(listers) {
-            return compiled.concerned(registry, resource);
+            return compiled.concerned(reads, resource);
         }
         let _turn = self.turn.lock().await;
         // Asked before the lists, which may be newer: then they are made once more.
         let versions = self.versions(listers);
         let before = self.compiled.load_full();
         if before.versions.is_some() && before.versions == versions {
-            return before.concerned(registry, resource);
+            return before.concerned(reads, resource);
         }
         let (policies, bindings) = (listers.list(&self.policies, ""), listers.list(&self.bindings, ""));
         let changed = |object: &&Arc<StoredObject>| before.policies.get(&*object.key.name).is_none_or(|(revision, _)| *revision != object.revision);
         let work = policies.iter().filter(changed).map(|object| object.encoded().len()).sum::<usize>() * WORK_PER_BYTE;
         let compiled = aside::compute(work, move || Arc::new(Compiled::new(versions, &policies, &bindings, &before))).await;
         self.compiled.store(compiled.clone());
-        compiled.concerned(registry, resource)
+        compiled.concerned(reads, resource)
     }
 }
 
@@ -106,10 +108,11 @@ impl Compiled {
         Compiled { versions, policies, bindings, hooks, concerned: RwLock::default() }
     }
 
-    fn concerned(&self, registry: &Registry, resource: &Resource) -> Arc<[Arc<Hook>]> {
+    fn concerned(&self, reads: &dyn Reads, resource: &Resource) -> Arc<[Arc<Hook>]> {
         if let Some(known) = self.concerned.read().get(&resource.storage_prefix) {
             return known.clone();
         }
+        let registry = reads.registry();
         let rows: Vec<_> = registry.rows().iter().filter(|row| row.storage_prefix == resource.storage_prefix).collect();
         let may_concern = |hook: &&Arc<Hook>| {
             let resources = &hook.policy.resources;

@@ -38,7 +38,8 @@ impl<'a> Evaluation<'a, '_> {
         match value {
             Val::Map(map) => map.field(field)?.ok_or_else(|| Fault::error(format!("no such key: {field}"))),
             Val::Optional(inner) => optional_field(inner.as_deref(), field),
-            _ => Err(no_overload()),
+            Val::List(_) => Err(no_overload()),
+            _ => Err(Fault::error(format!("no such key: {field}"))),
         }
     }
 
@@ -74,7 +75,9 @@ impl<'a> Evaluation<'a, '_> {
 fn present<'a>(value: &Val<'a>, field: &str) -> Evaluated<'a> {
     match value {
         Val::Map(map) => Ok(Val::Bool(map.field(field)?.is_some())),
-        _ => Err(no_overload()),
+        Val::List(_) => Err(no_overload()),
+        // What has no fields has not this one either.
+        _ => Ok(Val::Bool(false)),
     }
 }
 
@@ -82,7 +85,8 @@ fn optional_field<'a>(value: Option<&Val<'a>>, field: &str) -> Evaluated<'a> {
     match value {
         None => Ok(Val::Optional(None)),
         Some(Val::Map(map)) => found(map.field(field)),
-        Some(_) => Err(no_overload()),
+        Some(Val::List(_)) => Err(no_overload()),
+        Some(_) => Ok(Val::Optional(None)),
     }
 }
 

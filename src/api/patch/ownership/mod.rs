@@ -18,6 +18,7 @@ pub use apply::apply;
 pub use compare::{Comparison, compare};
 pub use entries::{Entry, ManagedFields, Operation};
 pub use fieldset::field_set;
+pub(crate) use merge::merge;
 pub(crate) use repeated::repeated;
 pub use set::FieldSet;
 pub use update::track_update;
