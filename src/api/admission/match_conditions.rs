@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Attributes,
-    expressions::{Access, Condition, Effort, Inputs, Shown, Surroundings, hold, in_time},
+    expressions::{Access, Condition, Effort, Inputs, Shown, Stopped, Surroundings, Work, hold, in_time},
     matching::Matched,
 };
 use crate::resources::validation::admission::environment::Compiler;
@@ -28,19 +28,14 @@ pub async fn all_hold(conditions: &Arc<[Condition]>, matched: &Matched, request:
     }
     let (shown, access) = (Shown::of(matched, request, true), Access::of(request));
     let here = |effort: &mut Effort| judged(conditions, &shown, &access, effort);
-    let owned = || {
+    let owned = || -> Work<Result<bool, String>> {
         let (conditions, shown, access) = (conditions.clone(), shown.to_owned(), access.clone());
-        Box::new(move |effort: &mut Effort| judged(&conditions, &shown, &access, effort)) as _
+        Box::new(move |effort: &mut Effort| judged(&conditions, &shown, &access, effort))
     };
     in_time(here, owned).await
 }
 
-fn judged(
-    conditions: &[Condition],
-    shown: &Shown<'_>,
-    access: &Access,
-    effort: &mut Effort,
-) -> Result<Result<bool, String>, super::expressions::Stopped> {
+fn judged(conditions: &[Condition], shown: &Shown<'_>, access: &Access, effort: &mut Effort) -> Result<Result<bool, String>, Stopped> {
     let inputs = Inputs { shown, namespace: None, params: None, access: Some(access) };
     hold(conditions, inputs, Surroundings { variables: &[], compiler: &COMPILER }, effort.begin())
 }

@@ -20,8 +20,8 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use cost::Estimate;
 pub use check::messages::{JSON_PATCH, OBJECT};
+pub use cost::Estimate;
 pub use evaluate::{Composed, Composition, Fault, Meter};
 pub use library::authorization::{Access, Answer, Inquiry, Permissions, Question, Subject};
 pub use program::{Environment, Failure, Program, Variable};

@@ -9,7 +9,7 @@ use super::{
     check::{self, literals::INSTANTIATION},
     cost,
     cost::Estimate,
-    evaluate::{self, Fault, Meter},
+    evaluate::{self, Composition, Fault, Meter},
     syntax::{self, ast::Node},
     types::{Declaration, Type},
     values::Val,
@@ -126,6 +126,16 @@ impl Program {
     /// # Errors
     /// What went wrong in the words of `cel-go`, or that the meter's limit is reached.
     pub fn evaluate<'a>(&'a self, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
-        evaluate::evaluate(&self.root, variables, meter)
+        self.evaluate_beside(variables, None, meter)
+    }
+
+    /// The same, with variables that stand beside it.
+    pub(super) fn evaluate_beside<'a>(
+        &'a self,
+        variables: &[Option<Val<'a>>],
+        composition: Option<&Composition<'a>>,
+        meter: &mut Meter,
+    ) -> Result<Val<'a>, Fault> {
+        evaluate::evaluate(&self.root, variables, composition, meter)
     }
 }

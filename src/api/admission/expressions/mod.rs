@@ -6,7 +6,7 @@
 mod access;
 mod conditions;
 
-use std::{borrow::Cow, rc::Rc};
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     aside,
-    expressions::{self, Composed, Composition, Inquiry, Meter, Named, Program, Question, Subject, Val, from_json, object_from_json},
+    expressions::{self, Composed, Composition, Declaration, Inquiry, Meter, Named, Program, Question, Subject, Val, from_json, object_from_json},
     meta::Object,
     resources::validation::admission::environment::{Compiler, Wanted, place},
 };
@@ -113,15 +113,13 @@ pub struct Surroundings<'a> {
 }
 
 /// The values that several expressions share, with the variables that are evaluated once for all of them.
-pub struct Activation<'a> {
-    values: Vec<Option<Val<'a>>>,
-    variables: Rc<Composition<'a>>,
-}
+pub struct Activation<'a>(Composition<'a>);
 
 impl<'a> Activation<'a> {
     pub fn new(inputs: Inputs<'a>, around: Surroundings<'a>, meter: &mut Meter) -> Self {
         meter.forget();
-        let declared = |at: usize| &*around.compiler.environment().variables[at].declaration;
+        let compiler: &'a Compiler = around.compiler;
+        let declared = move |at: usize| -> &'a Declaration { &compiler.environment().variables[at].declaration };
         let object = |object: Option<&'a Object>, at: usize| match object {
             Some(object) => object_from_json(object.root(), declared(at)).ok(),
             None => Some(Val::Null),
@@ -135,9 +133,8 @@ impl<'a> Activation<'a> {
             object(inputs.params, place::PARAMS),
         ];
         values.extend(authorizers(inputs));
-        let variables = Composition::new(around.variables, values.clone());
-        values.push(Some(Val::Variables(variables.clone())));
-        Activation { values, variables }
+        values.push(Some(Val::Variables));
+        Activation(Composition::new(around.variables, values))
     }
 
     /// The value of an expression, or what went wrong in upstream's words.
@@ -150,21 +147,14 @@ impl<'a> Activation<'a> {
             Err(why) => return Ok(Err(format!("compilation error: {why}"))),
         };
         meter.begin();
-        let value = program.evaluate(&self.values, meter);
+        let value = self.0.evaluate(program, meter);
         if meter.ends_early() {
             return Err(Stopped::TooLong);
         }
-        for cost in [self.variables.take_cost(), meter.spent()] {
+        for cost in [self.0.take_cost(), meter.spent()] {
             *budget = budget.checked_sub(cost).ok_or(Stopped::Budget)?;
         }
         Ok(value.map_err(|fault| format!("expression '{}' resulted in error: {}", expression.text, fault.text())))
-    }
-}
-
-impl Drop for Activation<'_> {
-    /// Variables may hold each other.
-    fn drop(&mut self) {
-        self.variables.forget();
     }
 }
 

@@ -12,8 +12,6 @@ mod mutating;
 mod params;
 mod patches;
 mod policy;
-#[cfg(test)]
-mod tests;
 pub mod types;
 mod validating;
 mod verdict;

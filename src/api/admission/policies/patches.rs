@@ -145,9 +145,7 @@ fn names(value: &Val<'_>, expected: &str, errors: &mut Vec<String>) {
         Val::Map(Map::Message(message)) => {
             if message.name != expected {
                 let found = message.name;
-                errors.push(format!(
-                    "unexpected type name {found:?}, expected {expected:?}, which matches field name path from root Object type"
-                ));
+                errors.push(format!("unexpected type name {found:?}, expected {expected:?}, which matches field name path from root Object type"));
             }
             message.fields.iter().for_each(|(name, value)| names(value, &format!("{expected}.{name}"), errors));
         }
@@ -191,14 +189,20 @@ struct Check {
 
 impl Check {
     fn value(&mut self, value: &Value, node: &Node, path: &str) {
+        let fits = match (value, &node.kind) {
+            (Value::Null, _) => return,
+            (Value::Object(_), Kind::Struct(_) | Kind::Map(_) | Kind::Any) | (Value::Array(_), Kind::List(_) | Kind::Any) => true,
+            (Value::Object(_) | Value::Array(_), _) | (_, Kind::Struct(_) | Kind::Map(_) | Kind::List(_)) => false,
+            _ => return,
+        };
+        if !fits {
+            return self.mismatch(path, node, value);
+        }
+        if node.is_atomic() {
+            self.atomic.push(path.to_owned());
+        }
         match (value, &node.kind) {
-            (Value::Object(fields), kind) if !matches!(kind, Kind::List(_)) => {
-                if node.is_atomic() {
-                    self.atomic.push(path.to_owned());
-                }
-                let Kind::Struct(_) = kind else {
-                    return if matches!(kind, Kind::Map(_) | Kind::Any) { () } else { self.mismatch(path, node, value) };
-                };
+            (Value::Object(fields), Kind::Struct(_)) => {
                 for (name, value) in fields {
                     let path = format!("{path}.{name}");
                     match node.child(name) {
@@ -208,13 +212,8 @@ impl Check {
                 }
             }
             (Value::Array(entries), Kind::List(item)) => {
-                if node.is_atomic() {
-                    self.atomic.push(path.to_owned());
-                }
                 entries.iter().enumerate().for_each(|(at, entry)| self.value(entry, item, &format!("{path}[{at}]")));
             }
-            (Value::Array(_) | Value::Object(_), Kind::Any) | (Value::Null, _) => {}
-            (Value::Array(_) | Value::Object(_), _) | (_, Kind::Struct(_) | Kind::List(_) | Kind::Map(_)) => self.mismatch(path, node, value),
             _ => {}
         }
     }

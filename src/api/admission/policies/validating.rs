@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admission::{
         Attributes, Plugin, ValidatingPlugin,
-        expressions::{Effort, Inputs, Shown, Stopped, in_time},
+        expressions::{Effort, Inputs, Shown, Stopped, Work, in_time},
     },
     status::{Reason, Status, StatusCause},
 };
@@ -57,9 +57,9 @@ async fn validate(hooks: &[Arc<Hook>], request: &Attributes<'_>) -> Result<(), S
     let collected = Arc::new(collected);
     let shown: Vec<Shown<'_>> = collected.matched.iter().map(|matched| Shown::of(matched, request, collected.asks_request)).collect();
     let here = |effort: &mut Effort| said(&collected, &shown, effort);
-    let owned = || {
+    let owned = || -> Work<Vec<Said>> {
         let (collected, shown) = (collected.clone(), shown.iter().map(Shown::to_owned).collect::<Vec<_>>());
-        Box::new(move |effort: &mut Effort| said(&collected, &shown, effort)) as _
+        Box::new(move |effort: &mut Effort| said(&collected, &shown, effort))
     };
     let said = in_time(here, owned).await;
     Consequences::new(request).of(&collected.steps, said)
@@ -208,4 +208,3 @@ struct ValidationFailure<'a> {
     expression_index: usize,
     validation_actions: &'a [String],
 }
-

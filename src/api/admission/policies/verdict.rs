@@ -159,9 +159,8 @@ fn annotated(policy: &Policy, annotations: &[Annotation], inputs: Inputs<'_>, me
             Ok(Val::String(_) | Val::Null) => {}
             Ok(other) => {
                 let (text, found) = (annotation.value.text(), other.type_name());
-                let message = format!(
-                    "valueExpression '{text}' resulted in unsupported return type: {found}. Return type must be either string or null."
-                );
+                let message =
+                    format!("valueExpression '{text}' resulted in unsupported return type: {found}. Return type must be either string or null.");
                 said.push(Annotated::Failed { message, elapsed: began.elapsed() });
             }
             Err(_) if policy.ignores_failure => {}

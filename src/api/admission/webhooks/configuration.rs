@@ -10,11 +10,7 @@ use super::{
     review::ReviewVersion,
 };
 use crate::{
-    admission::{
-        expressions::Condition,
-        match_conditions,
-        matching::MatchResources,
-    },
+    admission::{expressions::Condition, match_conditions, matching::MatchResources},
     meta::Object,
     resources::tree::{at, items, text},
 };

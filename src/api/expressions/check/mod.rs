@@ -2,8 +2,8 @@
 
 mod calls;
 mod folds;
-pub mod messages;
 pub mod literals;
+pub mod messages;
 
 use std::collections::BTreeSet;
 

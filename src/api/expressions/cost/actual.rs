@@ -10,7 +10,18 @@ pub fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
     match (function, args.first()) {
         ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(first)) => traversal(first),
         (
-            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver"
+            "url"
+            | "lowerAscii"
+            | "upperAscii"
+            | "substring"
+            | "trim"
+            | "jsonpatch.escapeKey"
+            | "cidr"
+            | "isIP"
+            | "isCIDR"
+            | "quantity"
+            | "isQuantity"
+            | "semver"
             | "isSemver",
             _,
         ) => traversed(size(0), TRAVERSAL),

@@ -1,6 +1,6 @@
 //! Fields and entries.
 
-use super::{Composition, Evaluated, Evaluation, is_attribute};
+use super::{Evaluated, Evaluation, is_attribute};
 use crate::expressions::{
     evaluate::Fault,
     syntax::ast::Node,
@@ -17,11 +17,18 @@ impl<'a> Evaluation<'a, '_> {
         Ok(value)
     }
 
+    fn composed(&mut self, name: &str) -> Result<Option<Val<'a>>, Fault> {
+        match self.composition {
+            Some(composition) => composition.get(name, self.meter),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn select(&mut self, operand: &'a Node, field: &str, test: bool) -> Evaluated<'a> {
         let value = self.operand(operand)?;
-        if let Val::Variables(variables) = &value {
+        if let Val::Variables = &value {
             self.meter.charge(u64::from(!test))?;
-            let found = Composition::get(variables, field, self.meter)?;
+            let found = self.composed(field)?;
             return match found {
                 found if test => Ok(Val::Bool(found.is_some())),
                 found => found.ok_or_else(|| Fault::error(format!("no such key: {field}"))),
@@ -45,7 +52,7 @@ impl<'a> Evaluation<'a, '_> {
 
     pub(super) fn optional_select(&mut self, operand: &'a Node, field: &str) -> Evaluated<'a> {
         let found = match self.operand(operand)? {
-            Val::Variables(variables) => Composition::get(&variables, field, self.meter)?.map_or(Val::Optional(None), Val::some),
+            Val::Variables => self.composed(field)?.map_or(Val::Optional(None), Val::some),
             Val::Optional(inner) => optional_field(inner.as_deref(), field)?,
             other => optional_field(Some(&other), field)?,
         };

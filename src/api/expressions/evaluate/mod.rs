@@ -9,9 +9,9 @@ pub use composition::{Composed, Composition};
 pub use meter::{Fault, Meter};
 
 use super::{
+    check::messages::JSON_PATCH,
     cost::{LIST, MAP, MESSAGE, actual},
     library::Context,
-    check::messages::JSON_PATCH,
     syntax::ast::{Call, Entry, Kind, Literal, Message, Node, Slot},
     values::{self, List, Made, Map, Val, no_overload},
 };
@@ -23,12 +23,18 @@ const ENTRY: usize = 64;
 ///
 /// # Errors
 /// What went wrong, or that the limit is reached.
-pub fn evaluate<'a>(node: &'a Node, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
-    Evaluation { variables, locals: Vec::new(), meter }.node(node)
+pub fn evaluate<'a>(
+    node: &'a Node,
+    variables: &[Option<Val<'a>>],
+    composition: Option<&Composition<'a>>,
+    meter: &mut Meter,
+) -> Result<Val<'a>, Fault> {
+    Evaluation { variables, composition, locals: Vec::new(), meter }.node(node)
 }
 
 struct Evaluation<'a, 'm> {
     variables: &'m [Option<Val<'a>>],
+    composition: Option<&'m Composition<'a>>,
     locals: Vec<Val<'a>>,
     meter: &'m mut Meter,
 }

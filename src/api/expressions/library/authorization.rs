@@ -18,11 +18,7 @@ pub(super) const FUNCTIONS: &[Row] = &[
     ("name", name, &[("resourcecheck_name", "resourcecheck.(string) -> resourcecheck")]),
     ("fieldSelector", field_selector, &[("authorizer_fieldselector", "resourcecheck.(string) -> resourcecheck")]),
     ("labelSelector", label_selector, &[("authorizer_labelselector", "resourcecheck.(string) -> resourcecheck")]),
-    (
-        "check",
-        check,
-        &[("pathcheck_check", "pathcheck.(string) -> decision"), ("resourcecheck_check", "resourcecheck.(string) -> decision")],
-    ),
+    ("check", check, &[("pathcheck_check", "pathcheck.(string) -> decision"), ("resourcecheck_check", "resourcecheck.(string) -> decision")]),
     ("errored", errored, &[("decision_errored", "decision.() -> bool")]),
     ("error", error, &[("decision_error", "decision.() -> string")]),
     ("allowed", allowed, &[("decision_allowed", "decision.() -> bool")]),
@@ -34,7 +30,10 @@ pub(super) const FUNCTIONS: &[Row] = &[
 pub enum Subject {
     /// Whoever made the request.
     Requester,
-    ServiceAccount { namespace: Box<str>, name: Box<str> },
+    ServiceAccount {
+        namespace: Box<str>,
+        name: Box<str>,
+    },
 }
 
 /// What somebody wants to do.

@@ -100,7 +100,9 @@ pub fn to_json(value: &Val<'_>, meter: &mut Meter) -> Result<Value, Fault> {
         Val::Map(map) => {
             let mut fields = serde_json::Map::new();
             for (key, value) in map.entries()? {
-                let Val::String(key) = key else { return Err(Fault::error(format!("map key {:?} is of type {}, not string", shown(&key), key.type_name()))) };
+                let Val::String(key) = key else {
+                    return Err(Fault::error(format!("map key {:?} is of type {}, not string", shown(&key), key.type_name())));
+                };
                 fields.insert(key.to_string(), to_json(&value, meter)?);
             }
             Value::Object(fields)

@@ -10,7 +10,7 @@ use std::{ops::Deref, rc::Rc};
 
 use jiff::Timestamp;
 
-use super::evaluate::{Composition, Fault};
+use super::evaluate::Fault;
 
 pub use equality::{compare, equal, key_of};
 pub use json::{from_json, object_from_json, to_json};
@@ -60,7 +60,7 @@ pub enum Val<'a> {
     Map(Map<'a>),
     Optional(Option<Rc<Val<'a>>>),
     /// The variables that stand beside an expression.
-    Variables(Rc<Composition<'a>>),
+    Variables,
     /// A type, by its name.
     Type(Rc<str>),
     /// One of a library.
@@ -103,7 +103,7 @@ impl<'a> Val<'a> {
             Val::List(_) => "list",
             Val::Map(map) => map.type_name(),
             Val::Optional(_) => "optional_type",
-            Val::Variables(_) => "kubernetes.variables",
+            Val::Variables => "kubernetes.variables",
             Val::Type(_) => "type",
             Val::Named(named) => named.type_name(),
         }

@@ -26,7 +26,11 @@ async fn policies_and_bindings_select_objects_and_namespaces() {
         (json!({"namespaceSelector": selector("n")}), json!({}), true),
         (json!({"namespaceSelector": selector("m")}), json!({}), false),
         (json!({}), json!({"matchResources": {"namespaceSelector": selector("m")}}), false),
-        (json!({"excludeResourceRules": super::with(rules("", &["configmaps"])[0].clone(), &json!({"resourceNames": ["m"]})).as_object().map(|rule| json!([rule])).expect("a rule")}), json!({}), false),
+        (
+            json!({"excludeResourceRules": super::with(rules("", &["configmaps"])[0].clone(), &json!({"resourceNames": ["m"]})).as_object().map(|rule| json!([rule])).expect("a rule")}),
+            json!({}),
+            false,
+        ),
         (json!({"resourceRules": [super::with(rules("", &["*"])[0].clone(), &json!({"resourceNames": ["x"]}))]}), json!({}), false),
         (json!({"resourceRules": [super::with(rules("", &["*"])[0].clone(), &json!({"operations": ["UPDATE"]}))]}), json!({}), false),
         (json!({"resourceRules": [super::with(rules("", &["*"])[0].clone(), &json!({"scope": "Cluster"}))]}), json!({}), false),
@@ -50,7 +54,8 @@ async fn a_policy_sees_equivalent_resources_in_the_version_that_it_names() {
     for (policy, refused) in [("Equivalent", true), ("Exact", false)] {
         let api = boot().await;
         let constraints = json!({"resourceRules": rules("", &["events"]), "matchPolicy": policy});
-        let validations = json!([{"expression": "object.message != 'n' || request.resource.group != '' || request.requestResource.group != 'events.k8s.io'"}]);
+        let validations =
+            json!([{"expression": "object.message != 'n' || request.resource.group != '' || request.requestResource.group != 'events.k8s.io'"}]);
         validating(&api, "p", json!({"validations": validations, "matchConstraints": constraints}), json!({})).await;
         let made = api.try_create(event.clone()).await;
         assert_eq!(made.is_err(), refused, "{policy}: {made:?}");

@@ -38,7 +38,10 @@ async fn a_part_of_an_object_is_applied_by_the_rules_of_its_schema() {
     assert_eq!((made.int(&["spec", "replicas"]), made.label("x")), (Some(1337), Some("y")));
     let [container] = containers(&made) else { panic!("one container") };
     assert_eq!(container["image"], "i:1");
-    assert_eq!(container["env"].as_array().map(|env| env.iter().map(|one| one["value"].clone()).collect::<Vec<_>>()), Some(vec![json!("a"), json!("i:1")]));
+    assert_eq!(
+        container["env"].as_array().map(|env| env.iter().map(|one| one["value"].clone()).collect::<Vec<_>>()),
+        Some(vec![json!("a"), json!("i:1")])
+    );
     let init = &made.list(&["spec", "template", "spec", "initContainers"])[0];
     assert_eq!((&init["name"], &init["imagePullPolicy"]), (&json!("mesh"), &json!("IfNotPresent")), "with its defaults");
 }
@@ -86,13 +89,21 @@ async fn what_cannot_be_applied_is_told_as_upstream_tells_it() {
             "type mismatch: unexpected type name \"Object.wrong\", expected \"Object.spec\", which matches field name path from root Object type",
         ),
         (
-            apply("Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: 'c', args: ['x']}]}}}}"),
+            apply(
+                "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: 'c', args: ['x']}]}}}}",
+            ),
             of_deployments(),
             403,
             Reason::Invalid,
             "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.containers[0].args",
         ),
-        (apply("Object{metadata: Object.metadata{name: object.gone}}"), of_deployments(), 403, Reason::Invalid, "expression 'Object{metadata: Object.metadata{name: object.gone}}' resulted in error: no such key: gone"),
+        (
+            apply("Object{metadata: Object.metadata{name: object.gone}}"),
+            of_deployments(),
+            403,
+            Reason::Invalid,
+            "expression 'Object{metadata: Object.metadata{name: object.gone}}' resulted in error: no such key: gone",
+        ),
         (
             patch("[JSONPatch{op: 'replace', path: '/spec/gone/x', value: 1}]"),
             of_deployments(),
@@ -127,7 +138,11 @@ async fn failures_that_are_ignored_leave_the_object_as_it_is() {
 #[actix::test]
 async fn policies_follow_each_other_and_are_asked_again_if_they_want() {
     let api = boot().await;
-    let add = |name: &str| patch(&format!("[JSONPatch{{op: 'add', path: '/data/count', value: string(int(object.data.count) + 1)}}, JSONPatch{{op: 'add', path: '/data/{name}', value: object.data.count}}]"));
+    let add = |name: &str| {
+        patch(&format!(
+            "[JSONPatch{{op: 'add', path: '/data/count', value: string(int(object.data.count) + 1)}}, JSONPatch{{op: 'add', path: '/data/{name}', value: object.data.count}}]"
+        ))
+    };
     for (name, again) in [("a", "IfNeeded"), ("b", "Never"), ("c", "IfNeeded")] {
         let mut spec = of_maps();
         spec["reinvocationPolicy"] = again.into();
@@ -190,6 +205,10 @@ async fn custom_resources_are_changed_too() {
     let expression = "Object{spec: Object.spec{size: object.spec.size + 1, parts: [Object.spec.parts{name: 'b'}]}}";
     mutating(&api, "p", json!([apply(expression)]), json!({"matchConstraints": {"resourceRules": of_widgets}})).await;
     let metadata = json!({"name": "w", "namespace": "default"});
-    let made = api.create(json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata, "spec": {"size": 1, "parts": [{"name": "a", "n": 1}]}})).await;
+    let made = api
+        .create(
+            json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata, "spec": {"size": 1, "parts": [{"name": "a", "n": 1}]}}),
+        )
+        .await;
     assert_eq!(made.get(&["spec"]), Some(&json!({"size": 2, "parts": [{"name": "a", "n": 1}, {"name": "b", "n": 7}]})));
 }

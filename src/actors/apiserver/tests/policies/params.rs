@@ -57,7 +57,13 @@ async fn parameters_may_be_custom_resources() {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
     })).await;
     let deadline = tokio::time::timeout(std::time::Duration::from_secs(10), async {
-        while api.server.health_checks().is_empty() || api.try_create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "generateName": "x"}})).await.is_err() || !served(&api) {
+        while api.server.health_checks().is_empty()
+            || api
+                .try_create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "generateName": "x"}}))
+                .await
+                .is_err()
+            || !served(&api)
+        {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     });

@@ -44,7 +44,11 @@ async fn messages_and_reasons_are_the_policys_own() {
             "expression 'variables.bad == 'x'' resulted in error: composited variable \"bad\" fails to evaluate: no such key: gone",
         ),
         (json!({"expression": "namespaceObject.metadata.name != 'default'"}), 422, "failed expression: namespaceObject.metadata.name != 'default'"),
-        (json!({"expression": "request.operation != 'CREATE' && oldObject == null"}), 422, "failed expression: request.operation != 'CREATE' && oldObject == null"),
+        (
+            json!({"expression": "request.operation != 'CREATE' && oldObject == null"}),
+            422,
+            "failed expression: request.operation != 'CREATE' && oldObject == null",
+        ),
     ] {
         let api = boot().await;
         let variables = json!([
@@ -52,7 +56,8 @@ async fn messages_and_reasons_are_the_policys_own() {
             {"name": "bad", "expression": "object.data.gone"},
             {"name": "again", "expression": "variables.name"},
         ]);
-        validating(&api, "p", json!({"validations": [{"expression": "variables.again == 'm'"}, validation], "variables": variables}), json!({})).await;
+        validating(&api, "p", json!({"validations": [{"expression": "variables.again == 'm'"}, validation], "variables": variables}), json!({}))
+            .await;
         let refused = api.try_create(map("m", json!({"a": "b"}))).await.expect_err("is refused");
         let why = format!("configmaps \"m\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: {said}");
         assert_eq!((refused.code, refused.message), (code, why), "{validation}");
@@ -63,7 +68,8 @@ async fn messages_and_reasons_are_the_policys_own() {
 async fn a_binding_says_what_follows() {
     let api = boot().await;
     let validations = json!([{"expression": "true"}, {"expression": "object.data.a != 'b'", "message": "a < b"}]);
-    let annotations = json!([{"key": "a", "valueExpression": "object.data.a"}, {"key": "none", "valueExpression": "has(object.data.x) ? 'x' : null"}]);
+    let annotations =
+        json!([{"key": "a", "valueExpression": "object.data.a"}, {"key": "none", "valueExpression": "has(object.data.x) ? 'x' : null"}]);
     let annotations = annotations.as_array().expect("a list").iter().map(|one| {
         let mut one = one.clone();
         if one["key"] == "a" {
@@ -81,7 +87,8 @@ async fn a_binding_says_what_follows() {
     let warning = "Validation failed for ValidatingAdmissionPolicy 'p.example.com' with binding 'p.example.com': a < b";
     assert_eq!(told.notices.warnings(), [warning]);
     let said = told.notices.annotations();
-    let failure = r#"[{"message":"a \u003c b","policy":"p.example.com","binding":"p.example.com","expressionIndex":1,"validationActions":["Warn","Audit"]}]"#;
+    let failure =
+        r#"[{"message":"a \u003c b","policy":"p.example.com","binding":"p.example.com","expressionIndex":1,"validationActions":["Warn","Audit"]}]"#;
     assert_eq!(said.get("validation.policy.admission.k8s.io/validation_failure").map(String::as_str), Some(failure));
     assert_eq!(said.get("p.example.com/a").map(String::as_str), Some("is b"));
     assert!(!said.contains_key("p.example.com/none"));
@@ -93,7 +100,10 @@ async fn what_fails_counts_as_the_policy_says() {
         let api = boot().await;
         for (name, spec) in [
             ("expression", json!({"validations": [{"expression": "object.data.gone == 'x'"}]})),
-            ("condition", json!({"validations": [{"expression": "true"}], "matchConditions": [{"name": "c", "expression": "object.data.gone == 'x'"}]})),
+            (
+                "condition",
+                json!({"validations": [{"expression": "true"}], "matchConditions": [{"name": "c", "expression": "object.data.gone == 'x'"}]}),
+            ),
             ("params", json!({"validations": [{"expression": "true"}], "paramKind": {"apiVersion": "example.com/v1", "kind": "Gone"}})),
         ] {
             let mut spec = spec;
@@ -113,7 +123,8 @@ async fn what_fails_counts_as_the_policy_says() {
 #[actix::test]
 async fn conditions_decide_who_is_asked() {
     let api = boot().await;
-    let conditions = json!([{"name": "a", "expression": "object.metadata.name == 'asked'"}, {"name": "v", "expression": "request.userInfo.username == 'admin'"}]);
+    let conditions =
+        json!([{"name": "a", "expression": "object.metadata.name == 'asked'"}, {"name": "v", "expression": "request.userInfo.username == 'admin'"}]);
     validating(&api, "p", json!({"validations": [{"expression": "false"}], "matchConditions": conditions}), json!({})).await;
     api.create(map("other", json!({}))).await;
     api.try_create(map("asked", json!({}))).await.expect_err("is asked");
@@ -124,7 +135,13 @@ async fn conditions_decide_who_is_asked() {
 #[actix::test]
 async fn deletions_show_what_goes() {
     let api = boot().await;
-    validating(&api, "p", json!({"validations": [{"expression": "request.operation != 'DELETE' || object == null && oldObject.data.a != 'kept'"}]}), json!({})).await;
+    validating(
+        &api,
+        "p",
+        json!({"validations": [{"expression": "request.operation != 'DELETE' || object == null && oldObject.data.a != 'kept'"}]}),
+        json!({}),
+    )
+    .await;
     api.create(map("kept", json!({"a": "kept"}))).await;
     api.create(map("gone", json!({"a": "b"}))).await;
     api.delete("configmaps", "default", "gone", DeleteOptions::default()).await.expect("goes");
@@ -141,7 +158,8 @@ async fn what_takes_long_is_done_and_what_never_ends_is_ended() {
     api.create(text(100)).await;
     let refused = api.try_create(text(3000)).await.expect_err("costs too much");
     assert!(refused.message.ends_with("resulted in error: operation cancelled: actual cost limit exceeded"), "{refused}");
-    let many: Vec<_> = (0..14).map(|_| json!({"expression": "object.data.text.split(',').all(x, object.data.text.split(',').exists(y, x == y))"})).collect();
+    let many: Vec<_> =
+        (0..14).map(|_| json!({"expression": "object.data.text.split(',').all(x, object.data.text.split(',').exists(y, x == y))"})).collect();
     let mut stored = api.get(POLICIES, "", "p").await.expect("is there");
     stored.set(&["spec", "validations"], many);
     api.try_update(stored.into_value()).await.expect("is written");

@@ -12,13 +12,29 @@ async fn refused(kind: &str, spec: Value) -> String {
 async fn what_does_not_compile_is_not_stored() {
     let one = |change: Value| super::with(json!({"validations": [{"expression": "true"}]}), &change);
     for (spec, path, why) in [
-        (one(json!({"validations": [{"expression": "object.a =="}]})), "validations[0].expression", "compilation failed: ERROR: <input>:1:12: Syntax error"),
+        (
+            one(json!({"validations": [{"expression": "object.a =="}]})),
+            "validations[0].expression",
+            "compilation failed: ERROR: <input>:1:12: Syntax error",
+        ),
         (one(json!({"validations": [{"expression": "1 + 1"}]})), "validations[0].expression", "must evaluate to bool but got int"),
         (one(json!({"validations": [{"expression": "params.x == 1"}]})), "validations[0].expression", "undeclared reference to 'params'"),
-        (one(json!({"validations": [{"expression": "true", "messageExpression": "1"}]})), "validations[0].messageExpression", "must evaluate to string but got int"),
-        (one(json!({"matchConditions": [{"name": "c", "expression": "variables.x"}]})), "matchConditions[0].expression", "undeclared reference to 'variables'"),
+        (
+            one(json!({"validations": [{"expression": "true", "messageExpression": "1"}]})),
+            "validations[0].messageExpression",
+            "must evaluate to string but got int",
+        ),
+        (
+            one(json!({"matchConditions": [{"name": "c", "expression": "variables.x"}]})),
+            "matchConditions[0].expression",
+            "undeclared reference to 'variables'",
+        ),
         (one(json!({"variables": [{"name": "x", "expression": "object.("}]})), "variables[0].expression", "compilation failed: "),
-        (one(json!({"auditAnnotations": [{"key": "k", "valueExpression": "1"}]})), "auditAnnotations[0].valueExpression", "must evaluate to one of [string null_type] but got int"),
+        (
+            one(json!({"auditAnnotations": [{"key": "k", "valueExpression": "1"}]})),
+            "auditAnnotations[0].valueExpression",
+            "must evaluate to one of [string null_type] but got int",
+        ),
     ] {
         let told = refused("Validating", spec).await;
         assert!(told.contains(&format!("spec.{path}: Invalid value: ")) && told.contains(why), "{path}: {told}");
@@ -36,7 +52,11 @@ async fn what_does_not_compile_is_not_stored() {
 async fn policies_and_bindings_are_stored_without_a_warning() {
     let api = boot().await;
     for object in [
-        policy("Validating", "p", &json!({"validations": [{"expression": "params == null", "messageExpression": "string(params.x)"}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}})),
+        policy(
+            "Validating",
+            "p",
+            &json!({"validations": [{"expression": "params == null", "messageExpression": "string(params.x)"}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}),
+        ),
         super::binding("Validating", "p", &json!({})),
         policy("Mutating", "p", &json!({"mutations": [patch("[]")], "reinvocationPolicy": "Never"})),
         super::binding("Mutating", "p", &json!({})),

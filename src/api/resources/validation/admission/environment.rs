@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use crate::expressions::{AUTHORIZER, Declaration, Environment, Failure, Field, Identity, JSON_PATCH, OBJECT, ObjectType, Program, RESOURCE_CHECK, Type};
+use crate::expressions::{
+    AUTHORIZER, Declaration, Environment, Failure, Field, Identity, JSON_PATCH, OBJECT, ObjectType, Program, RESOURCE_CHECK, Type,
+};
 
 /// The variables, in this order.
 pub mod place {
@@ -255,7 +257,10 @@ mod tests {
     fn all_that_policies_may_name_compiles() {
         for (text, wanted) in [
             ("authorizer.requestResource.check('get').allowed() && authorizer.path('/x').check('get').reason() == ''", Wanted::Condition),
-            ("authorizer.serviceAccount('n', 'a').group('').resource('pods').subresource('x').namespace('n').name('p').check('get').errored()", Wanted::Condition),
+            (
+                "authorizer.serviceAccount('n', 'a').group('').resource('pods').subresource('x').namespace('n').name('p').check('get').errored()",
+                Wanted::Condition,
+            ),
             ("namespaceObject.metadata.labels['a'] == params.a && namespaceObject.status.phase == 'Active'", Wanted::Condition),
             ("has(object.a) ? null : null", Wanted::Annotation),
             ("Object{spec: Object.spec{replicas: 1, template: Object.spec.template{}, ?x: object.?x}}", Wanted::ApplyConfiguration),
