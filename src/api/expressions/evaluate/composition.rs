@@ -70,3 +70,51 @@ impl<'a> Composition<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::expressions::{Declaration, Environment, Type};
+
+    /// Compiles variables one after the other, then an expression, and evaluates that.
+    fn evaluated(variables: &[(&str, &str)], text: &str) -> (Result<bool, String>, u64, u64) {
+        let mut environment = Environment::default().with("variables", Arc::new(Declaration::plain(Type::Variables, 0, 0)));
+        let mut composed: Vec<Composed> = Vec::new();
+        for (name, text) in variables {
+            let program = Program::compile_any(text, &environment).map_err(|why| format!("{why:?}"));
+            let ty = program.as_ref().map_or(Type::Dyn, |program| program.ty().clone());
+            environment.composed.insert((*name).into(), ty);
+            composed.push(((*name).into(), program));
+        }
+        let program = Program::compile(text, &Type::Bool, &environment).expect("compiles");
+        let composition = Composition::new(&composed, vec![Some(Val::Variables)]);
+        let mut meter = Meter::new(1_000);
+        let value = composition.evaluate(&program, &mut meter).map(|value| matches!(value, Val::Bool(true)));
+        (value.map_err(|fault| fault.text().to_owned()), meter.spent(), composition.take_cost())
+    }
+
+    #[test]
+    fn a_variable_is_evaluated_once_and_only_where_it_is_asked_for() {
+        let variables = [("a", "[1, 2].map(x, x + 1)"), ("b", "variables.a[0] == 2"), ("broken", "1 / 0 == 1")];
+        let (value, spent, cost) = evaluated(&variables, "variables.b && variables.a.size() == 2 && has(variables.a)");
+        assert_eq!(value, Ok(true));
+        let (_, _, alone) = evaluated(&variables, "variables.b");
+        assert_eq!(cost, alone, "what is known costs nothing more");
+        assert!(spent < cost, "variables cost the expression nothing: {spent} {cost}");
+        let (value, ..) = evaluated(&variables, "variables.b || variables.broken");
+        assert_eq!(value, Ok(true));
+        let (value, ..) = evaluated(&variables, "variables.broken");
+        assert_eq!(value, Err("composited variable \"broken\" fails to evaluate: division by zero".to_owned()));
+    }
+
+    #[test]
+    fn limits_hold_for_each_variable_and_circles_end() {
+        let long = "[1, 2, 3, 4, 5, 6, 7, 8, 9].all(x, [1, 2, 3, 4, 5, 6, 7, 8, 9].all(y, x + y > 0))";
+        let (value, ..) = evaluated(&[("long", long)], "variables.long || true");
+        assert_eq!(value, Ok(true), "an error that an expression may hide");
+        let (value, ..) = evaluated(&[("x", "1"), ("x", "variables.x + 1")], "variables.x == 2");
+        assert!(value.is_err_and(|why| why.ends_with("expression recursion limit exceeded: 400")));
+    }
+}

@@ -7,7 +7,7 @@ mod params;
 mod validating;
 mod writes;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_api::{
@@ -92,4 +92,15 @@ async fn told(api: &TestApi, object: Value, options: WriteOptions) -> Told {
         Err(status) => Err(status),
     };
     Told { reply, notices }
+}
+
+/// Waits until custom resources of the group `example.com` are served.
+async fn served(api: &TestApi, plural: &str) {
+    let is_served = || api.server.registry().by_resource("example.com", plural).is_some();
+    let served = tokio::time::timeout(Duration::from_secs(30), async {
+        while !is_served() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    served.await.expect("is served");
 }

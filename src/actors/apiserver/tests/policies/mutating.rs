@@ -5,7 +5,7 @@ use troupe_api::{
     status::Reason,
 };
 
-use super::{apply, map, mutating, patch, rules, told, validating};
+use super::{apply, map, mutating, patch, rules, served, told, validating};
 use crate::apiserver::testing::boot;
 
 fn deployment(name: &str) -> Value {
@@ -193,13 +193,7 @@ async fn custom_resources_are_changed_too() {
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
     })).await;
-    let served = || troupe_api::ApiService::registry(&*api.server).by_resource("example.com", "widgets").is_some();
-    let deadline = tokio::time::timeout(std::time::Duration::from_secs(10), async {
-        while !served() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    });
-    deadline.await.expect("is served");
+    served(&api, "widgets").await;
     let mut of_widgets = rules("example.com", &["widgets"]);
     of_widgets[0]["operations"] = json!(["CREATE"]);
     let expression = "Object{spec: Object.spec{size: object.spec.size + 1, parts: [Object.spec.parts{name: 'b'}]}}";

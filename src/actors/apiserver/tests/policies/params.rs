@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{map, validating};
+use super::{map, served, validating};
 use crate::apiserver::testing::{TestApi, boot};
 
 fn limits(name: &str, namespace: &str, most: &str) -> Value {
@@ -56,26 +56,10 @@ async fn parameters_may_be_custom_resources() {
         "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": "limits", "singular": "limit", "kind": "Limit", "listKind": "LimitList"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
     })).await;
-    let deadline = tokio::time::timeout(std::time::Duration::from_secs(10), async {
-        while api.server.health_checks().is_empty()
-            || api
-                .try_create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "default", "generateName": "x"}}))
-                .await
-                .is_err()
-            || !served(&api)
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    });
-    deadline.await.expect("is served");
+    served(&api, "limits").await;
     api.create(json!({"apiVersion": "example.com/v1", "kind": "Limit", "metadata": {"name": "l"}, "most": 3})).await;
     let spec = json!({"paramKind": {"apiVersion": "example.com/v1", "kind": "Limit"}, "validations": [{"expression": "size(object.data) <= params.most && params.kind == 'Limit'"}]});
     validating(&api, "p", spec, json!({"paramRef": {"name": "l", "parameterNotFoundAction": "Deny"}})).await;
     api.create(map("few", json!({"a": "", "b": "", "c": ""}))).await;
     api.try_create(map("many", json!({"a": "", "b": "", "c": "", "d": ""}))).await.expect_err("are too many");
-}
-
-fn served(api: &TestApi) -> bool {
-    use troupe_api::ApiService;
-    api.server.registry().by_resource("example.com", "limits").is_some()
 }
