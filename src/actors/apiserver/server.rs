@@ -16,7 +16,7 @@ use troupe_api::{
     auth::{Authorizer, rbac::resolve::Resolver},
     http::HealthCheck,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
-    resources::{Registry, SchemaSource},
+    resources::{Feature, Registry, SchemaSource},
     service::{
         ApiCall, ApiReply, ApiService, ConnectCall, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream,
     },
@@ -185,9 +185,13 @@ async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
     }
 }
 
+/// Compiling a byte takes as long as so many bytes of a document that is decoded.
+const EXPRESSIONS: usize = 16;
+
 /// How much work a call is, in bytes of documents that it decodes and changes.
 fn work(core: &Core, call: &ApiCall) -> usize {
     match &call.target.served().schema {
+        SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => EXPRESSIONS * documents(core, call),
         SchemaSource::Builtin(_) => documents(core, call),
         SchemaSource::Defined(schema) => match documents(core, call) {
             0 => 0,

@@ -90,7 +90,7 @@ impl Collected {
                     }
                 }
             }
-            match params::collect(request, policy, binding) {
+            match params::collect(request, policy, binding).await {
                 Ok(found) => {
                     let matched = self.position(&matched);
                     let invocation = |params| Step::Ask(Invocation { policy: policy.clone(), binding: binding.clone(), matched, params });

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::policy::{Binding, ParamKind, ParamRef, Policy};
 use crate::{
     admission::Attributes,
+    aside,
     meta::{Object, ObjectKey},
     resources::{Resource, forms::served_form},
+    stored::StoredObject,
 };
 
 /// The resource of parameters.
@@ -23,17 +25,19 @@ pub fn resource(request: &Attributes<'_>, kind: &ParamKind) -> Result<Arc<Resour
 ///
 /// # Errors
 /// They are not there or cannot be, in upstream's words.
-pub fn collect(request: &Attributes<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Option<Object>>, String> {
+pub async fn collect(request: &Attributes<'_>, policy: &Policy, binding: &Binding) -> Result<Vec<Option<Object>>, String> {
     let (Some(kind), Some(reference)) = (&policy.params, &binding.params) else { return Ok(vec![None]) };
     let row = resource(request, kind)?;
     let objects = found(request, &row, reference)?;
     if objects.is_empty() && reference.must_exist {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    Ok(objects.into_iter().map(|object| Some(served_form(&row, &kind.version.version, &object))).collect())
+    let (length, version) = (objects.iter().map(|object| object.encoded().len()).sum(), kind.version.version.clone());
+    let decode = move || objects.iter().map(|object| Some(served_form(&row, &version, &object.to_object()))).collect();
+    Ok(aside::compute(length, decode).await)
 }
 
-fn found(request: &Attributes<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Object>, String> {
+fn found(request: &Attributes<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Arc<StoredObject>>, String> {
     let namespace = match (row.namespaced, &*reference.namespace) {
         (false, "") => "",
         (false, _) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".to_owned()),
@@ -46,11 +50,12 @@ fn found(request: &Attributes<'_>, row: &Resource, reference: &ParamRef) -> Resu
     let (listers, resource) = (request.reads.listers(), row.group_resource());
     match (&*reference.name, &reference.selector) {
         ("", Some(selector)) => {
-            let all = listers.list(&resource, namespace);
-            Ok(all.iter().filter(|object| selector.matches_projection(&object.meta().labels)).map(|object| object.to_object()).collect())
+            let mut all = listers.list(&resource, namespace);
+            all.retain(|object| selector.matches_projection(&object.meta().labels));
+            Ok(all)
         }
         ("", None) => Err("one of name or selector must be provided".to_owned()),
         (_, Some(_)) => Err("paramRef.name and paramRef.selector are mutually exclusive".to_owned()),
-        (name, None) => Ok(listers.get(&resource, &ObjectKey::new(namespace, name)).iter().map(|object| object.to_object()).collect()),
+        (name, None) => Ok(listers.get(&resource, &ObjectKey::new(namespace, name)).into_iter().collect()),
     }
 }

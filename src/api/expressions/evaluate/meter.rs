@@ -32,6 +32,8 @@ const DEEPEST: usize = 400;
 /// What a tentative meter has for all evaluations: more takes longer than an event loop may be held.
 const TENTATIVE_COST: u64 = 10_000;
 const TENTATIVE_WORK: u64 = 256 << 10;
+/// What one step counts for that at most, such as a question to the authorizer: what it really does is counted as work.
+const MOST_AT_ONCE: u64 = 1_000;
 /// The memory that one evaluation asks for altogether, in bytes.
 const MOST_MEMORY: u64 = 64 << 20;
 
@@ -138,7 +140,7 @@ impl Meter {
     /// The limit is reached.
     pub fn charge(&mut self, cost: u64) -> Result<(), Fault> {
         self.spent = self.spent.saturating_add(cost);
-        self.total = self.total.saturating_add(cost);
+        self.total = self.total.saturating_add(cost.min(MOST_AT_ONCE));
         self.exhausted |= self.total > self.most_total;
         if self.exhausted || self.spent > self.limit { Err(Fault::Limit) } else { Ok(()) }
     }

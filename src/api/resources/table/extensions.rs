@@ -17,6 +17,7 @@ pub(super) const API_EXTENSIONS: Group = Group {
     name: "apiextensions.k8s.io",
     versions: &["v1"],
     rows: &[Row::cluster("CustomResourceDefinition", "customresourcedefinitions")
+        .features(&[Feature::Expressions])
         .strategy(with::<kinds::CustomResourceDefinition>)
         .short(&["crd", "crds"])
         .extension()
@@ -29,16 +30,19 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     versions: &["v1"],
     rows: &[
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
-            .features(&[Feature::Parameters])
+            .features(&[Feature::Parameters, Feature::Expressions])
             .strategy(with::<kinds::AdmissionPolicy>)
             .extension(),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
             .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
             .extension(),
-        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .features(&[Feature::Expressions])
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
-            .features(&[Feature::Parameters])
+            .features(&[Feature::Parameters, Feature::Expressions])
             .strategy(with::<kinds::AdmissionPolicy>)
             .extension()
             .subs(&[STATUS]),
@@ -46,7 +50,10 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
             .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
             .extension(),
-        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .features(&[Feature::Expressions])
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .extension(),
     ],
 };
 
