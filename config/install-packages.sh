@@ -4,7 +4,7 @@
 set -eu
 
 packages="containerd runc containernetworking-plugins iptables conntrack busybox-static protobuf-compiler libprotobuf-dev iproute2 ca-certificates"
-[ "${1:-}" = "--for-tests" ] && packages="$packages etcd-server etcd-client systemd python3-venv"
+[ "${1:-}" = "--for-tests" ] && packages="$packages etcd-server etcd-client systemd systemd-container python3-venv"
 
 missing=""
 for package in $packages; do

@@ -47,7 +47,7 @@ pub async fn measure(bench: &Bench, etcd: Option<&Client>) {
     report_beside(&bench.name("merge patches of 1 KB over HTTPS, 16 clients"), rate, "/s", Budget::None, "1,017/s");
 }
 
-fn config_map(name: &str) -> String {
+pub fn config_map(name: &str) -> String {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": "x".repeat(800)}}).to_string()
 }
 

@@ -17,7 +17,7 @@ const PATH: &str = "/api/v1/namespaces/stored/pods";
 const LASTS: Duration = Duration::from_secs(4);
 
 /// A pod as a ReplicaSet makes them; no scheduler of this cluster takes it.
-fn pod(at: usize) -> Value {
+pub fn pod(at: usize) -> Value {
     let probe = json!({"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 5});
     json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services fleet`, `etcd`, `alone`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services fleet`, `etcd`, `alone`, `beside`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -18,6 +18,7 @@ mod running;
 
 mod alone;
 mod api;
+mod beside;
 mod etcd;
 mod fleet;
 mod lists;
@@ -66,7 +67,7 @@ fn main() {
     println!("whole cluster");
     thread::scope(|scope| {
         // Each in a thread of its own, since a thread stays in the network namespace that it entered.
-        let parts: [(&str, fn()); 3] = [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure)];
+        let parts: [(&str, fn()); 4] = [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure)];
         for (_, part) in parts.into_iter().filter(|(name, _)| asks_for(name)) {
             scope.spawn(part).join().expect("no panic");
         }

@@ -40,6 +40,8 @@ pub struct Cluster {
     etcd: Option<Mutex<Etcd>>,
     /// The `cgroup.procs` of the group that daemons start in, where that is not the test's own.
     daemons_in: Option<PathBuf>,
+    /// The program that runs as its daemon.
+    program: String,
     dir: tempfile::TempDir,
 }
 
@@ -115,10 +117,15 @@ impl Cluster {
 
     /// Makes a namespace and directories where nothing runs yet.
     pub fn place() -> Self {
+        Cluster::place_of(binary())
+    }
+
+    /// The same for a cluster of another program than the one under test.
+    pub fn place_of(program: String) -> Self {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let cluster = Cluster { namespace, etcd: None, daemons_in: None, dir };
+        let cluster = Cluster { namespace, etcd: None, daemons_in: None, program, dir };
         let namespace = &cluster.namespace;
         let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
@@ -144,7 +151,7 @@ impl Cluster {
             let moved = if setting.ends_with("/data") || setting.ends_with("/run") { format!("{setting}{place}") } else { setting };
             moved.replace("admin.kubeconfig", kubeconfig)
         };
-        let mut command = self.held(&binary());
+        let mut command = self.held(&self.program);
         command.arg(name).args(flags).args(self.settings_of_daemon(name, flags).into_iter().map(own));
         if name == "node" {
             command.arg("--image-dir").arg(images());
@@ -182,8 +189,13 @@ impl Cluster {
 
     /// Moves this thread, and threads it starts from now on, into the cluster's network namespace.
     pub fn enter(&self) {
-        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace exists");
+        let namespace = File::open(self.network_namespace()).expect("the namespace exists");
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+    }
+
+    /// The file that is the cluster's network namespace.
+    pub fn network_namespace(&self) -> String {
+        format!("/run/netns/{}", self.namespace)
     }
 
     /// A path in the cluster's directory.
@@ -250,12 +262,12 @@ impl Cluster {
     }
 
     fn troupe(&self, arguments: &[String]) -> Output {
-        self.held(&binary()).args(arguments).output().expect("troupe runs")
+        self.held(&self.program).args(arguments).output().expect("troupe runs")
     }
 
     /// `troupe` with a command and this cluster's settings, to be started by the test.
     pub fn troupe_command(&self, command: &[&str]) -> Command {
-        let mut process = self.held(&binary());
+        let mut process = self.held(&self.program);
         process.args(command).args(self.settings());
         process
     }
@@ -284,7 +296,7 @@ impl Cluster {
     /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg(program);
+        command.arg(format!("--net={}", self.network_namespace())).arg(program);
         command
     }
 
@@ -324,7 +336,7 @@ impl Cluster {
 
     /// Runs a function on a thread in the cluster's network namespace.
     pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
-        let namespace = format!("/run/netns/{}", self.namespace);
+        let namespace = self.network_namespace();
         // A thread of its own enters the namespace, so that this one stays outside.
         std::thread::spawn(move || {
             let namespace = File::open(namespace).expect("the namespace exists");
@@ -335,7 +347,7 @@ impl Cluster {
 
     /// Runs kubectl from another thread; says whether it succeeded.
     pub fn caller(&self) -> impl Fn(&str) -> bool + Send + 'static {
-        let (namespace, kubeconfig) = (format!("--net=/run/netns/{}", self.namespace), self.kubeconfig());
+        let (namespace, kubeconfig) = (format!("--net={}", self.network_namespace()), self.kubeconfig());
         move |words| {
             let mut command = Command::new("nsenter");
             command.arg(&namespace).arg("kubectl").env("KUBECONFIG", &kubeconfig).args(words.split_whitespace());

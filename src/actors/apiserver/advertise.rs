@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use troupe_api::{
     status::Status,
-    store::{RangeRequest, StoreError, keys, prefix_end},
+    store::{RangeRequest, Store, StoreError, keys, prefix_end},
 };
 
-use super::core::{Core, store_status};
+use super::{ensure::Ensure, store_status::store_status};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 /// How often the lease is renewed and the list of servers is put right.
@@ -25,9 +25,19 @@ pub struct Reach {
     pub port: u16,
 }
 
-impl Core {
+/// This server's lease, and the list of all servers that have one.
+pub struct Advertisement {
+    store: Arc<dyn Store>,
+    ensure: Ensure,
+}
+
+impl Advertisement {
+    pub fn new(store: Arc<dyn Store>, ensure: Ensure) -> Self {
+        Advertisement { store, ensure }
+    }
+
     /// Renews this server's lease and names all servers that have one.
-    pub(super) async fn advertise(&self, reach: Reach) -> Result<(), Status> {
+    pub async fn renew(&self, reach: Reach) -> Result<(), Status> {
         let key = keys::server_lease(reach.address);
         let value: Bytes = endpoints(&[reach.address], reach.port).to_string().into();
         let ttl = keys::time_to_live(&key);
@@ -45,7 +55,7 @@ impl Core {
     }
 
     /// Gives the lease back: nobody should be sent here any more.
-    pub(super) async fn withdraw(&self, reach: Reach) -> Result<(), Status> {
+    pub async fn withdraw(&self, reach: Reach) -> Result<(), Status> {
         let key = keys::server_lease(reach.address);
         let (found, _) = self.store.get(&key, None).await.map_err(store_status)?;
         if let Some(lease) = found {
@@ -66,26 +76,26 @@ impl Core {
         let Some(first) = addresses.first().copied() else { return Ok(()) };
         addresses.retain(|address| address.is_ipv4() == first.is_ipv4());
         addresses.sort_unstable();
-        self.reconcile(endpoints(&addresses, port)).await?;
-        self.reconcile(endpoint_slice(&addresses, port)).await
+        self.ensure.reconcile(endpoints(&addresses, port)).await?;
+        self.ensure.reconcile(endpoint_slice(&addresses, port)).await
     }
 }
 
 /// The unit at `apiserver/advertiser`.
 pub struct Advertiser {
-    core: Arc<Core>,
+    advertisement: Arc<Advertisement>,
     reach: Reach,
     last_error: Option<String>,
 }
 
 impl Advertiser {
-    pub fn new(core: Arc<Core>, reach: Reach) -> Self {
-        Advertiser { core, reach, last_error: None }
+    pub fn new(advertisement: Arc<Advertisement>, reach: Reach) -> Self {
+        Advertiser { advertisement, reach, last_error: None }
     }
 
     fn renew(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (core, reach) = (self.core.clone(), self.reach);
-        cx.spawn_then(async move { core.advertise(reach).await }, |unit, result, _| {
+        let (advertisement, reach) = (self.advertisement.clone(), self.reach);
+        cx.spawn_then(async move { advertisement.renew(reach).await }, |unit, result, _| {
             unit.last_error = result.as_ref().err().map(ToString::to_string);
             if let Err(error) = result {
                 tracing::warn!(%error, "this API server is not advertised, will retry");

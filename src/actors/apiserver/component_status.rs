@@ -5,22 +5,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use serde_json::json;
 use troupe_api::{
-    meta::{GroupResource, Object, ObjectKey, Revision},
-    resources::Resource,
-    service::{ApiReply, ListOptions, ListReply, Listers, ReplyBody, Target},
+    meta::{Clock, GroupResource, Object, ObjectKey},
+    service::{Listers, Target},
     status::Status,
+    store::Store,
     stored::StoredObject,
 };
 
-use super::{
-    core::Core,
-    health::store_answers,
-    read::{check_fields, selection},
-};
+use super::{computed::Computed, health::store_answers, listers::CacheListers};
 
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,34 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const COMPONENTS: [(&str, Option<&str>); 3] =
     [("controller-manager", Some("kube-controller-manager")), ("etcd-0", None), ("scheduler", Some("kube-scheduler"))];
 
-/// Whether this resource is answered here.
-pub fn answers(resource: &Resource) -> bool {
-    resource.group.is_empty() && &*resource.plural == "componentstatuses"
+/// The components, as a resource that is read but not stored.
+pub struct ComponentStatuses {
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    clock: Arc<dyn Clock>,
 }
 
-impl Core {
-    pub(super) async fn component_status(&self, name: &str) -> Result<ApiReply, Status> {
-        let Some((name, lease)) = COMPONENTS.iter().find(|(known, _)| *known == name) else {
-            return Err(Status::not_found(&GroupResource::new("", "componentstatus"), name));
-        };
-        let object = object(name, &self.component_health(*lease).await)?;
-        Ok(ApiReply::ok(ReplyBody::Object(Arc::new(object))))
+impl ComponentStatuses {
+    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>) -> Self {
+        ComponentStatuses { store, listers, clock }
     }
 
-    pub(super) async fn component_statuses(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
-        check_fields(target, &options.fields)?;
-        let selection = selection(target, &options.labels, &options.fields);
-        let mut items = Vec::new();
-        for (name, lease) in COMPONENTS {
-            let object = object(name, &self.component_health(lease).await)?;
-            if selection.matches(&object) {
-                items.push(Arc::new(object));
-            }
-        }
-        Ok(ApiReply::ok(ReplyBody::List(ListReply { items, revision: Revision::ZERO, continue_token: None, remaining: None })))
-    }
-
-    async fn component_health(&self, lease: Option<&str>) -> Health {
+    async fn health(&self, lease: Option<&str>) -> Health {
         let Some(name) = lease else {
             return match store_answers(self.store.current_revision(), PATIENCE).await {
                 Ok(()) => Health::good(),
@@ -66,6 +48,28 @@ impl Core {
         let lease = self.listers.get(&GroupResource::new("coordination.k8s.io", "leases"), &key);
         let lease = lease.and_then(|lease| lease.typed::<Lease>().ok());
         of_leader(&key, lease.as_ref().and_then(|lease| lease.spec.as_ref()), self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Computed for ComponentStatuses {
+    fn resource(&self) -> GroupResource {
+        GroupResource::new("", "componentstatuses")
+    }
+
+    async fn get(&self, target: &Target) -> Result<Arc<StoredObject>, Status> {
+        let Some((name, lease)) = COMPONENTS.iter().find(|(known, _)| **known == *target.name) else {
+            return Err(Status::not_found(&GroupResource::new("", "componentstatus"), &target.name));
+        };
+        object(name, &self.health(*lease).await).map(Arc::new)
+    }
+
+    async fn list(&self) -> Result<Vec<Arc<StoredObject>>, Status> {
+        let mut items = Vec::new();
+        for (name, lease) in COMPONENTS {
+            items.push(Arc::new(object(name, &self.health(lease).await)?));
+        }
+        Ok(items)
     }
 }
 

@@ -1,39 +1,39 @@
 //! What `/healthz`, `/livez` and `/readyz` ask of the API server.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use troupe_api::{
     http::{HealthCheck, HealthGroups},
     meta::Revision,
-    store::StoreError,
+    store::{Store, StoreError},
 };
 
-use super::core::Core;
+use super::cache::CacheTable;
 
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// All checks, under upstream's names and in its order.
-pub fn checks(core: &Arc<Core>) -> Vec<HealthCheck> {
-    let check = |name, groups, check: fn(Arc<Core>) -> Result<(), String>| {
-        let core = core.clone();
-        HealthCheck::new(name, groups, move || std::future::ready(check(core.clone())))
-    };
-    let store = |name, groups| {
-        let core = core.clone();
+/// All checks, under upstream's names and in its order. The server is about to stop once `leaving` is set.
+pub fn checks(store: &Arc<dyn Store>, caches: &Arc<CacheTable>, leaving: &Arc<AtomicBool>) -> Vec<HealthCheck> {
+    let answers = |name, groups| {
+        let store = store.clone();
         HealthCheck::new(name, groups, move || {
-            let store = core.store.clone();
+            let store = store.clone();
             async move { store_answers(store.current_revision(), PATIENCE).await }
         })
     };
+    let (caches, leaving) = (caches.clone(), leaving.clone());
     vec![
-        store("etcd", HealthGroups::ALL),
-        store("etcd-readiness", HealthGroups::READY_ONLY),
-        check("informer-sync", HealthGroups::READY_ONLY, |core| caches_are_filled(&core)),
-        check("shutdown", HealthGroups::READY_ONLY, |core| goes_on(&core)),
+        answers("etcd", HealthGroups::ALL),
+        answers("etcd-readiness", HealthGroups::READY_ONLY),
+        HealthCheck::new("informer-sync", HealthGroups::READY_ONLY, move || std::future::ready(caches_are_filled(&caches))),
+        HealthCheck::new("shutdown", HealthGroups::READY_ONLY, move || std::future::ready(goes_on(&leaving))),
     ]
 }
 
@@ -47,16 +47,16 @@ pub async fn store_answers(read: impl Future<Output = Result<Revision, StoreErro
 }
 
 /// Readers of a cache that was never filled would see nothing where there is something.
-fn caches_are_filled(core: &Core) -> Result<(), String> {
-    let routes = core.listers.caches.routes();
+fn caches_are_filled(caches: &CacheTable) -> Result<(), String> {
+    let routes = caches.routes();
     let mut empty: Vec<String> =
         routes.values().filter(|route| !route.cache.is_filled()).map(|route| route.cache.resource.group_resource().to_string()).collect();
     empty.sort();
     if empty.is_empty() { Ok(()) } else { Err(format!("{} caches are not filled yet: {}", empty.len(), empty.join(", "))) }
 }
 
-fn goes_on(core: &Core) -> Result<(), String> {
-    if core.leaving.load(Ordering::Relaxed) { Err("process is shutting down".into()) } else { Ok(()) }
+fn goes_on(leaving: &AtomicBool) -> Result<(), String> {
+    if leaving.load(Ordering::Relaxed) { Err("process is shutting down".into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

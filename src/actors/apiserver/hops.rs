@@ -21,11 +21,6 @@ impl HopRecorder {
         HopRecorder { system, message }
     }
 
-    /// The actor system these hops belong to.
-    pub fn system(&self) -> &System {
-        &self.system
-    }
-
     /// Records that a write committed `key` at `revision`, `took` after it began. News about changes are not recorded among them.
     pub fn committed(&self, resource: &Resource, key: &ObjectKey, revision: Revision, cause: &Cause, took: Duration) {
         if resource.has(Feature::News) {

@@ -1,7 +1,8 @@
 //! The API server: [`ApiServer`] implements [`troupe_api::ApiService`] over any [`troupe_api::store::Store`].
 //!
-//! One ordered store watch feeds an actor per resource ([`cache`]); reads come from their snapshots, writes run on
-//! the caller's worker (`write`), commit by compare-and-swap and reply once the snapshot shows them.
+//! One ordered store watch feeds an actor per resource ([`cache`]); reads come from their snapshots (`read`), writes run on
+//! the caller's worker stage by stage (`write`), commit by compare-and-swap (`commit`) and reply once the snapshot shows them.
+//! `server` puts the parts together; each part holds those that it needs.
 //!
 //! Tests of units that need an API server boot one in memory with [`testing::boot`]:
 //!
@@ -14,24 +15,31 @@
 //! }
 //! ```
 
+mod admission;
 mod advertise;
 mod auth_resources;
+mod authorization;
 mod bootstrap;
 pub mod cache;
+mod commit;
 mod component_status;
+mod computed;
 mod continue_token;
-mod core;
 mod definitions;
+mod ensure;
 mod health;
 mod hops;
+mod listers;
 pub mod metrics;
 mod objects;
 mod old_watch;
 mod options;
 mod quota;
 mod read;
+mod selection;
 mod server;
 mod services;
+mod store_status;
 mod subresources;
 mod table;
 pub mod testing;
@@ -39,9 +47,10 @@ pub mod testing;
 mod tests;
 mod upkeep;
 mod write;
+mod writer;
 
-pub use self::core::store_status;
 pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};
 pub use server::ApiServer;
+pub use store_status::store_status;

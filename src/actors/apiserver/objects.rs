@@ -16,7 +16,7 @@ use troupe_api::{
     status::{FieldError, Status},
 };
 
-use super::write::Writer;
+use super::writer::Writer;
 
 /// A decoded body with the warnings it earned.
 pub struct Decoded {

@@ -9,32 +9,30 @@ use troupe_api::{
     resources::Resource,
     service::{WatchItem, WatchStream},
     status::Status,
-    store::{KeyValue, StoreEvent, WatchMessage, keys},
+    store::{KeyValue, Store, StoreEvent, WatchMessage, keys},
 };
 
 use super::{
     cache::{Change, ResourceCache, Selection, too_old},
-    core::{Core, store_status},
+    store_status::store_status,
 };
 
-impl Core {
-    /// Watches `selection` behind `after` straight from the store; 410 when that is compacted. Such a stream has no bookmarks.
-    pub async fn watch_store(
-        &self,
-        cache: &ResourceCache,
-        selection: Arc<Selection>,
-        after: Revision,
-        oldest: Revision,
-    ) -> Result<WatchStream, Status> {
-        let resource = cache.resource.clone();
-        match self.store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
-            Ok(messages) => {
-                let items = ReceiverStream::new(messages)
-                    .flat_map(move |message| stream::iter(view(&resource, &selection, message, || too_old(after, oldest))));
-                Ok(items.boxed())
-            }
-            Err(error) => Err(store_status(error)),
+/// Watches `selection` behind `after` straight from the store; 410 when that is compacted. Such a stream has no bookmarks.
+pub async fn watch(
+    store: &dyn Store,
+    cache: &ResourceCache,
+    selection: Arc<Selection>,
+    after: Revision,
+    oldest: Revision,
+) -> Result<WatchStream, Status> {
+    let resource = cache.resource.clone();
+    match store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
+        Ok(messages) => {
+            let items =
+                ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&resource, &selection, message, || too_old(after, oldest))));
+            Ok(items.boxed())
         }
+        Err(error) => Err(store_status(error)),
     }
 }
 

@@ -6,19 +6,21 @@ use futures::{StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     aside,
-    meta::{Cause, FieldSelector, ObjectKey, Revision},
+    meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, EventType, ListOptions, ListReply, ReplyBody, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
+    service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{RangeRequest, StoreError, keys, prefix_end},
+    store::{RangeRequest, Store, StoreError, keys, prefix_end},
     stored::StoredObject,
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Snapshot, Start, Subscribe, Subscription},
-    component_status,
+    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
-    core::{Core, store_status},
+    listers::CacheListers,
+    old_watch,
+    selection::{check_fields, selection},
+    store_status::store_status,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -32,7 +34,31 @@ const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
 
-impl Core {
+/// Reads of what is stored.
+pub struct Reader {
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    dispatched: Arc<Sequence>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Reader {
+    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, dispatched: Arc<Sequence>, clock: Arc<dyn Clock>) -> Self {
+        Reader { store, listers, dispatched, clock }
+    }
+
+    /// One object as of now, past the cache where the cache may be behind.
+    pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
+        let object = found.map(|kv| resource.read(kv)).transpose();
+        object.map(|object| object.map(Arc::new)).map_err(Status::internal)
+    }
+
+    /// One object as the cache has it; 404 for what is not stored.
+    pub fn cached(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
+        Ok(self.listers.cache(resource)?.get(key))
+    }
+
     /// Waits until `cache` reflects all writes acknowledged before this call; returns the revision it reached.
     pub async fn linearize(&self, cache: &ResourceCache) -> Result<Revision, Status> {
         let newest = self.store.current_revision().await.map_err(store_status)?;
@@ -58,37 +84,24 @@ impl Core {
         }
     }
 
-    pub async fn get_object(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_status(&target.name).await;
-        }
-        let object = self.get_stored(target, wanted).await?;
-        if &*target.subresource == "scale" {
-            return Ok(super::subresources::scale::get(target, &object));
-        }
-        Ok(ApiReply::ok(ReplyBody::Object(object)))
-    }
-
-    async fn get_stored(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
-        let cache = self.cache(&target.resource)?;
+    /// GET of what is stored.
+    pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
+        let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
         cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
     }
 
-    pub async fn list_objects(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
-        if component_status::answers(&target.resource) {
-            return self.component_statuses(target, options).await;
-        }
+    /// LIST.
+    pub async fn list(&self, target: &Target, options: &ListOptions) -> Result<ListReply, Status> {
         check_fields(target, &options.fields)?;
-        let cache = self.cache(&target.resource)?;
+        let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
         let source = self.list_source(&cache, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        let reply = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
-        Ok(ApiReply::ok(ReplyBody::List(reply)))
+        Ok(aside::compute(work, move || page(&cache, &selection, source, limit, now)).await)
     }
 
     async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
@@ -170,9 +183,10 @@ impl Core {
         }
     }
 
-    pub async fn watch_objects(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
+    /// WATCH.
+    pub async fn watch(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
         check_fields(target, &options.fields)?;
-        let route = self.route(&target.resource)?;
+        let route = self.listers.route(&target.resource)?;
         let start = self.watch_start(&route.cache, &options).await?;
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
@@ -181,7 +195,7 @@ impl Core {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                return self.watch_store(&route.cache, selection, after, oldest).await;
+                return old_watch::watch(&*self.store, &route.cache, selection, after, oldest).await;
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
@@ -224,16 +238,6 @@ struct Source {
     snapshot: Arc<Snapshot>,
     revision: Revision,
     after: Option<ObjectKey>,
-}
-
-pub(super) fn selection(target: &Target, labels: &troupe_api::meta::LabelSelector, fields: &FieldSelector) -> Selection {
-    Selection {
-        resource: target.resource.clone(),
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
-        labels: labels.into(),
-        fields: fields.into(),
-    }
 }
 
 /// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
@@ -291,19 +295,6 @@ fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<st
     stream::iter(items)
 }
 
-/// 400 when a field selector names a field that the kind cannot be selected by.
-pub(super) fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Status> {
-    let (namespaced, own) = (target.resource.namespaced, &target.served().selectable);
-    let known = |path: &str| path == "metadata.name" || (path == "metadata.namespace" && namespaced) || own.iter().any(|known| **known == *path);
-    match fields.terms.iter().find(|(path, _, _)| !known(path)) {
-        None => Ok(()),
-        Some((path, _, _)) if own.is_empty() => {
-            Err(Status::bad_request(format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")))
-        }
-        Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),
-    }
-}
-
 fn too_large(wanted: Revision, current: Revision) -> Status {
     const CAUSE: &str = "Too large resource version";
     let mut status = Status::timeout(format!("Timeout: {CAUSE}: {wanted}, current: {current}"));
@@ -316,7 +307,7 @@ fn too_large(wanted: Revision, current: Revision) -> Status {
 mod tests {
     use serde_json::json;
     use troupe_api::{
-        meta::{LabelSelector, Object},
+        meta::{FieldSelector, LabelSelector, Object},
         resources::{Registry, builtin},
     };
 

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,12 +13,14 @@ use futures::future::BoxFuture;
 use troupe_api::{
     admission::{MutatingPolicies, ValidatingPolicies, webhooks},
     aside,
-    auth::{Authorizer, rbac::resolve::Resolver},
+    auth::Authorizer,
     http::HealthCheck,
+    memory::MemoryGauge,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
     service::{
-        ApiCall, ApiReply, ApiService, ConnectCall, ListerChange, ListerState, Listers, Operation, Target, UserInfo, WatchOptions, WatchStream,
+        ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
+        WatchOptions, WatchStream,
     },
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
@@ -26,26 +28,51 @@ use troupe_api::{
 };
 
 use super::{
-    ApiServerOptions, Bootstrap,
-    advertise::{Advertiser, Reach},
+    admission::Admission,
+    advertise::{Advertisement, Advertiser, Reach},
+    authorization::Authorization,
+    bootstrap::{Bootstrap, Bootstrapper},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
-    core::{CacheListers, Core},
-    definitions::Definitions,
+    commit::Committer,
+    component_status::ComponentStatuses,
+    computed::{Computed, ComputedResources},
+    definitions::{DefinitionParts, Definitions},
+    ensure::Ensure,
     health,
     hops::HopRecorder,
+    listers::CacheListers,
     metrics::StoredObjects,
-    quota::Ledger,
-    subresources,
+    options::ApiServerOptions,
+    quota::{Ledger, Quota},
+    read::Reader,
+    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
+    subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
-    write::Writer,
+    write::{Room, WritePath},
+    writer::Writer,
 };
-
 use crate::runtime::{placement::ArbiterGroup, system::System, unit::Policy};
+
+/// The parts that calls are sent to.
+struct Parts {
+    system: System,
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    reader: Arc<Reader>,
+    authorization: Arc<Authorization>,
+    path: Arc<WritePath>,
+    subresources: Subresources,
+    computed: ComputedResources,
+    bootstrapper: Bootstrapper,
+    advertisement: Arc<Advertisement>,
+    /// The server is about to stop: nobody should begin with it any more.
+    leaving: Arc<AtomicBool>,
+}
 
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
 pub struct ApiServer {
-    core: Arc<Core>,
+    parts: Arc<Parts>,
 }
 
 impl ApiServer {
@@ -79,41 +106,68 @@ impl ApiServer {
         if let Some(definitions) = table.cache() {
             table.follow(&definitions.load()).await;
         }
+        let system = options.system.clone();
+        let clock = options.clock.clone();
+        let recorder = HopRecorder::new(system.clone());
+        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone()));
+        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
+        let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
         let (mutating, validating) = webhooks(listers.clone(), options.webhooks_on_loopback);
-        let core = Arc::new(Core {
-            recorder: HopRecorder::new(options.system.clone()),
-            store,
-            clock: options.clock,
-            dispatched,
-            authorizer: options.authorizer.map(|make| make(listers.clone())),
-            resolver: Resolver::new(listers.clone()),
-            admission: options
-                .admission
-                .mutating(MutatingPolicies::default())
-                .mutating(mutating)
-                .validating(ValidatingPolicies::default())
-                .validating(validating),
-            virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
-            memory: options.memory,
-            growth: Default::default(),
-            service_cidrs: options.service_cidrs,
-            node_ports: options.node_ports,
-            node_ports_turn: tokio::sync::Mutex::default(),
-            ledger: OnceLock::new(),
-            leaving: AtomicBool::new(false),
-            listers,
-        });
-        let kept = core.clone();
-        core.recorder.system().spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
-        let kept = core.clone();
+        let pipeline = options.admission.mutating(MutatingPolicies::default()).mutating(mutating);
+        let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating);
+        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
+        let addresses = AddressAllocator::new(options.service_cidrs, reader.clone(), committer.clone(), listers.clone(), clock.clone());
+        let ports = PortAllocator::new(options.node_ports, store.clone());
+        let allocator = Arc::new(ServiceAllocator::new(addresses, ports, listers.clone()));
+        let repair = Arc::new(Repair::new(allocator.clone(), reader.clone(), listers.clone(), clock.clone()));
         // Requests wait for it.
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
-        let ledger = core.recorder.system().spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(kept.clone()));
-        core.ledger.get_or_init(|| ledger);
-        core.recorder.system().spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
-        let kept = core.clone();
-        core.recorder.system().spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
-        Ok(Arc::new(ApiServer { core }))
+        let (commits, kept) = (committer.clone(), listers.clone());
+        let ledger = system.spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(commits.clone(), kept.clone()));
+        let path = Arc::new(WritePath {
+            reader: reader.clone(),
+            committer: committer.clone(),
+            authorization: authorization.clone(),
+            admission: admission.clone(),
+            allocator: allocator.clone(),
+            quota: Quota::new(listers.clone(), clock.clone(), ledger),
+            room: Room::new(options.memory),
+            clock: clock.clone(),
+            system: system.clone(),
+        });
+        let subresources = Subresources {
+            path: path.clone(),
+            reader: reader.clone(),
+            committer,
+            admission,
+            authorization: authorization.clone(),
+            listers: listers.clone(),
+            clock: clock.clone(),
+            virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
+        };
+        let ensure = Ensure::new(path.clone(), reader.clone(), listers.clone());
+        let advertisement = Arc::new(Advertisement::new(store.clone(), ensure.clone()));
+        let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
+        let kept = repair.clone();
+        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
+        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
+        let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });
+        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(definitions.clone()));
+        let bootstrapper = Bootstrapper { ensure, advertisement: advertisement.clone(), allocator, repair, clock };
+        let parts = Parts {
+            system,
+            store,
+            listers,
+            reader,
+            authorization,
+            path,
+            subresources,
+            computed: ComputedResources::new(vec![computed]),
+            bootstrapper,
+            advertisement,
+            leaving: Arc::default(),
+        };
+        Ok(Arc::new(ApiServer { parts: Arc::new(parts) }))
     }
 
     /// Creates what must exist after the first start. Call it before the first request is served.
@@ -121,9 +175,9 @@ impl ApiServer {
     /// # Errors
     /// When the store fails, or an object of `bootstrap` is refused.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
-        self.core.bootstrap(bootstrap).await?;
+        self.parts.bootstrapper.run(bootstrap).await?;
         if let Some((address, port)) = bootstrap.advertise {
-            let (kept, reach) = (self.core.clone(), Reach { address, port });
+            let (kept, reach) = (self.parts.advertisement.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
         }
         Ok(())
@@ -134,82 +188,105 @@ impl ApiServer {
     /// # Errors
     /// When the store fails.
     pub async fn withdraw(&self, address: IpAddr, port: u16) -> Result<(), Status> {
-        self.core.leaving.store(true, Ordering::Relaxed);
+        self.parts.leaving.store(true, Ordering::Relaxed);
         self.system().stop("apiserver/advertiser");
-        self.core.withdraw(Reach { address, port }).await
+        self.parts.advertisement.withdraw(Reach { address, port }).await
     }
 
     /// The actor system that the server's units live in.
     pub fn system(&self) -> &System {
-        self.core.recorder.system()
+        &self.parts.system
     }
 
     /// Tells Prometheus how many objects there are.
     pub fn stored_objects(&self) -> StoredObjects {
-        StoredObjects(self.core.listers.caches.clone())
+        StoredObjects(self.parts.listers.caches.clone())
     }
 
     /// What the front door's health checks ask.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        health::checks(&self.core)
+        health::checks(&self.parts.store, &self.parts.listers.caches, &self.parts.leaving)
     }
 
     /// What says who may do what; `None` where everybody may do everything.
     pub fn authorizer(&self) -> Option<Arc<dyn Authorizer>> {
-        self.core.authorizer.clone()
+        self.parts.authorization.authorizer().cloned()
+    }
+
+    /// Says whether the process is short of memory.
+    pub fn memory(&self) -> Arc<dyn MemoryGauge> {
+        self.parts.path.room.memory().clone()
     }
 
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
-        self.core.listers.clone()
-    }
-}
-
-/// Sends a call to the code that answers it.
-async fn dispatch(core: Arc<Core>, call: ApiCall) -> Result<ApiReply, Status> {
-    let ApiCall { user, target, operation, cause, notices } = call;
-    // Whoever writes outside a trace begins one: `troupe trace` shows what came of it.
-    let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
-    let verb = operation.verb().rbac();
-    let name = authorized_name(&target, &operation);
-    core.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
-    let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
-    match operation {
-        Operation::Get { resource_version } => core.get_object(&target, resource_version).await,
-        Operation::List(options) => core.list_objects(&target, &options).await,
-        Operation::Create { body, options } => subresources::create(&core, writer(options), body).await,
-        Operation::Update { body, options } => subresources::update(&core, writer(options), body).await,
-        Operation::Patch { patch_type, body, options } => subresources::patch(&core, writer(options), patch_type, body).await,
-        Operation::Delete(options) => core.delete(&writer(Default::default()), &options).await,
-        Operation::DeleteCollection { delete, list } => core.delete_collection(&writer(Default::default()), &delete, &list).await,
+        self.parts.listers.clone()
     }
 }
 
 /// Compiling a byte takes as long as so many bytes of a document that is decoded.
 const EXPRESSIONS: usize = 16;
 
-/// How much work a call is, in bytes of documents that it decodes and changes.
-fn work(core: &Core, call: &ApiCall) -> usize {
-    match &call.target.served().schema {
-        SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => EXPRESSIONS * documents(core, call),
-        SchemaSource::Builtin(_) => documents(core, call),
-        SchemaSource::Defined(schema) => match documents(core, call) {
-            0 => 0,
-            bytes => schema.work(bytes),
-        },
+impl Parts {
+    /// Sends a call to the part that answers it.
+    async fn dispatch(&self, call: ApiCall) -> Result<ApiReply, Status> {
+        let ApiCall { user, target, operation, cause, notices } = call;
+        // Whoever writes outside a trace begins one: `troupe trace` shows what came of it.
+        let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
+        let verb = operation.verb().rbac();
+        let name = authorized_name(&target, &operation);
+        self.authorization.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
+        let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
+        match operation {
+            Operation::Get { resource_version } => self.get(&target, resource_version).await,
+            Operation::List(options) => self.list(&target, &options).await,
+            Operation::Create { body, options } => self.subresources.create(writer(options), body).await,
+            Operation::Update { body, options } => self.subresources.update(writer(options), body).await,
+            Operation::Patch { patch_type, body, options } => self.subresources.patch(writer(options), patch_type, body).await,
+            Operation::Delete(options) => self.path.delete(&writer(Default::default()), &options).await,
+            Operation::DeleteCollection { delete, list } => self.path.delete_collection(&writer(Default::default()), &delete, &list).await,
+        }
     }
-}
 
-/// How many bytes of documents a call decodes and changes.
-fn documents(core: &Core, call: &ApiCall) -> usize {
-    let current = || core.cache(&call.target.resource).ok()?.get(&call.target.key());
-    let current = || current().map_or(0, |object| object.encoded().len());
-    match &call.operation {
-        Operation::Create { body, .. } => body.encoded_len(),
-        Operation::Update { body, .. } => body.encoded_len() + current(),
-        Operation::Patch { body, .. } => body.len() + current(),
-        Operation::Delete(_) => current(),
-        Operation::Get { .. } | Operation::List(_) | Operation::DeleteCollection { .. } => 0,
+    async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
+        if !target.resource.is_stored() {
+            return self.computed.get(target).await.map(|object| ApiReply::ok(ReplyBody::Object(object)));
+        }
+        let object = self.reader.get(target, wanted).await?;
+        Ok(subresources::shown(target, object))
+    }
+
+    async fn list(&self, target: &Target, options: &ListOptions) -> Result<ApiReply, Status> {
+        let list = match target.resource.is_stored() {
+            true => self.reader.list(target, options).await?,
+            false => self.computed.list(target, options).await?,
+        };
+        Ok(ApiReply::ok(ReplyBody::List(list)))
+    }
+
+    /// How much work a call is, in bytes of documents that it decodes and changes.
+    fn work(&self, call: &ApiCall) -> usize {
+        match &call.target.served().schema {
+            SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => EXPRESSIONS * self.documents(call),
+            SchemaSource::Builtin(_) => self.documents(call),
+            SchemaSource::Defined(schema) => match self.documents(call) {
+                0 => 0,
+                bytes => schema.work(bytes),
+            },
+        }
+    }
+
+    /// How many bytes of documents a call decodes and changes.
+    fn documents(&self, call: &ApiCall) -> usize {
+        let current = || self.reader.cached(&call.target.resource, &call.target.key()).ok().flatten();
+        let current = || current().map_or(0, |object| object.encoded().len());
+        match &call.operation {
+            Operation::Create { body, .. } => body.encoded_len(),
+            Operation::Update { body, .. } => body.encoded_len() + current(),
+            Operation::Patch { body, .. } => body.len() + current(),
+            Operation::Delete(_) => current(),
+            Operation::Get { .. } | Operation::List(_) | Operation::DeleteCollection { .. } => 0,
+        }
     }
 }
 
@@ -232,42 +309,43 @@ fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
-        Box::pin(aside::run(work(&self.core, &call), dispatch(self.core.clone(), call)))
+        let (work, parts) = (self.parts.work(&call), self.parts.clone());
+        Box::pin(aside::run(work, async move { parts.dispatch(call).await }))
     }
 
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, _cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
-        let core = self.core.clone();
+        let parts = self.parts.clone();
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
-            core.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
-            core.watch_objects(&target, options).await
+            parts.authorization.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            parts.reader.watch(&target, options).await
         })
     }
 
     fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
-        let core = self.core.clone();
-        Box::pin(async move { core.admit_connect(call).await })
+        let path = self.parts.path.clone();
+        Box::pin(async move { path.admit_connect(call).await })
     }
 
     fn registry(&self) -> Arc<Registry> {
-        self.core.listers.registry.load_full()
+        self.parts.listers.registry.load_full()
     }
 }
 
 impl Listers for ApiServer {
     fn get(&self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<StoredObject>> {
-        self.core.listers.get(resource, key)
+        self.parts.listers.get(resource, key)
     }
 
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>> {
-        self.core.listers.list(resource, namespace)
+        self.parts.listers.list(resource, namespace)
     }
 
     fn version(&self, resource: &GroupResource) -> Option<Revision> {
-        self.core.listers.version(resource)
+        self.parts.listers.version(resource)
     }
 
     fn changes(&self, resource: &GroupResource, since: Option<&ListerState>) -> (ListerState, Vec<ListerChange>) {
-        self.core.listers.changes(resource, since)
+        self.parts.listers.changes(resource, since)
     }
 }

@@ -4,27 +4,27 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{core::Core, services::Suspects};
+use super::services::{Repair, Suspects};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const REPAIR_EVERY: Duration = Duration::from_secs(180);
 
 /// The unit at `apiserver/upkeep`.
 pub struct Upkeep {
-    core: Arc<Core>,
+    repair: Arc<Repair>,
     suspects: Suspects,
     repairs: u64,
     last_error: Option<String>,
 }
 
 impl Upkeep {
-    pub fn new(core: Arc<Core>) -> Self {
-        Upkeep { core, suspects: Suspects::default(), repairs: 0, last_error: None }
+    pub fn new(repair: Arc<Repair>) -> Self {
+        Upkeep { repair, suspects: Suspects::default(), repairs: 0, last_error: None }
     }
 
     fn repair(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let (core, suspects) = (self.core.clone(), self.suspects.clone());
-        cx.spawn_then(async move { core.repair_services(&suspects).await }, |unit, result, _| {
+        let (repair, suspects) = (self.repair.clone(), self.suspects.clone());
+        cx.spawn_then(async move { repair.run(&suspects).await }, |unit, result, _| {
             unit.repairs += 1;
             unit.last_error = result.as_ref().err().map(ToString::to_string);
             match result {

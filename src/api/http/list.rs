@@ -1,11 +1,9 @@
 //! LIST replies: one piece when small, else a stream of slices, never the whole body in memory.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    vec,
 };
 
 use actix_web::{
@@ -25,6 +23,7 @@ use super::{
     render::{FullForm, api_version, list_metadata, write_partial},
     reply::Answering,
     table::TableForm,
+    underway::{ListCut, Unsent},
     yaml,
 };
 use crate::{
@@ -72,7 +71,7 @@ impl ItemForm {
 
 /// The bytes of a list, made as they are asked for.
 struct ListBytes {
-    items: vec::IntoIter<Arc<StoredObject>>,
+    items: Unsent,
     form: ItemForm,
     state: State,
     head: Vec<u8>,
@@ -115,35 +114,42 @@ impl ListBytes {
                 return Err(Status::not_acceptable(format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})")));
             }
         };
-        Ok(ListBytes { items: list.items.into_iter(), form, state: State::Head, head, yaml: false })
+        let items = answering.shared.lists.send(list.items);
+        Ok(ListBytes { items, form, state: State::Head, head, yaml: false })
     }
 
     /// Appends bytes until `out` has about `enough`; false when that was the end.
-    fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> bool {
+    ///
+    /// # Errors
+    /// When the list took too long.
+    fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> Result<bool, ListCut> {
         if self.state == State::Head {
             let head = std::mem::take(&mut self.head);
             out.extend(if self.yaml { yaml::list_head(&head) } else { head });
             self.state = State::First;
         }
-        while self.state != State::Done && out.len() < enough {
-            let is_first = self.state == State::First;
-            let Some(item) = self.items.next() else {
-                out.extend_from_slice(if self.yaml { yaml::list_end(is_first) } else { self.form.tail() });
-                self.state = State::Done;
-                break;
-            };
-            self.state = State::Rest;
-            if self.yaml {
-                out.extend_from_slice(if is_first { b"\n" } else { b"" });
-                let mut json = Vec::with_capacity(item.encoded().len() + 64);
-                self.form.write(&item, &mut json);
-                yaml::list_item(&json, out);
-            } else {
-                out.extend_from_slice(if is_first { b"" } else { self.form.separator() });
-                self.form.write(&item, out);
+        let (form, state, yaml) = (&self.form, &mut self.state, self.yaml);
+        self.items.with(|items| {
+            while *state != State::Done && out.len() < enough {
+                let is_first = *state == State::First;
+                let Some(item) = items.next() else {
+                    out.extend_from_slice(if yaml { yaml::list_end(is_first) } else { form.tail() });
+                    *state = State::Done;
+                    break;
+                };
+                *state = State::Rest;
+                if yaml {
+                    out.extend_from_slice(if is_first { b"\n" } else { b"" });
+                    let mut json = Vec::with_capacity(item.encoded().len() + 64);
+                    form.write(&item, &mut json);
+                    yaml::list_item(&json, out);
+                } else {
+                    out.extend_from_slice(if is_first { b"" } else { form.separator() });
+                    form.write(&item, out);
+                }
             }
-        }
-        self.state != State::Done
+            *state != State::Done
+        })
     }
 }
 
@@ -179,7 +185,7 @@ pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpRe
     let is_message = outgoing.accepted.encoding == Encoding::Protobuf;
     if stored <= SLICE {
         let mut whole = Vec::with_capacity(stored.min(SLICE) + 1024);
-        bytes.fill(&mut whole, usize::MAX);
+        bytes.fill(&mut whole, usize::MAX).map_err(|cut| Status::timeout(cut.to_string()))?;
         return Ok(if is_message { outgoing.message(200, whole) } else { outgoing.json(200, whole) });
     }
     let mut response = HttpResponse::Ok();
@@ -202,9 +208,9 @@ pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpRe
 /// The JSON body of a list, slice by slice, as a reply carries it.
 pub fn slices(target: &Target, list: ListReply) -> impl Iterator<Item = Vec<u8>> {
     let head = document(&target.resource.list_kind(), &api_version(target), &list_metadata(&list));
-    let bytes = ListBytes { items: list.items.into_iter(), form: ItemForm::Plain(FullForm::new(target)), state: State::Head, head, yaml: false };
+    let bytes = ListBytes { items: Unsent::uncut(list.items), form: ItemForm::Plain(FullForm::new(target)), state: State::Head, head, yaml: false };
     let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, _held: None };
-    std::iter::from_fn(move || stream.next_slice())
+    std::iter::from_fn(move || stream.next_slice().ok().flatten())
 }
 
 /// A list as an HTTP body.
@@ -218,10 +224,10 @@ struct ListStream {
 }
 
 impl ListStream {
-    fn next_slice(&mut self) -> Option<Vec<u8>> {
+    fn next_slice(&mut self) -> Result<Option<Vec<u8>>, ListCut> {
         while !self.ended {
             let mut slice = Vec::with_capacity(SLICE + 16 * 1024);
-            self.ended = !self.bytes.fill(&mut slice, SLICE);
+            self.ended = !self.bytes.fill(&mut slice, SLICE)?;
             if let Some(indenter) = &mut self.indenter {
                 let mut indented = Vec::with_capacity(slice.len() * 2);
                 indenter.feed(&slice, &mut indented);
@@ -236,21 +242,21 @@ impl ListStream {
                 slice.extend(gzip.finish());
             }
             if !slice.is_empty() {
-                return Some(slice);
+                return Ok(Some(slice));
             }
         }
-        None
+        Ok(None)
     }
 }
 
 impl MessageBody for ListStream {
-    type Error = Infallible;
+    type Error = ListCut;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        Poll::Ready(self.next_slice().map(|slice| Ok(slice.into())))
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, ListCut>>> {
+        Poll::Ready(self.next_slice().transpose().map(|slice| slice.map(Bytes::from)))
     }
 }

@@ -47,6 +47,7 @@ mod slices;
 pub mod streaming;
 mod table;
 mod trail;
+mod underway;
 mod upgrade_io;
 mod version;
 mod warnings;

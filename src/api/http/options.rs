@@ -11,6 +11,7 @@ use crate::{
     audit::AuditLog,
     auth::{Authenticator, Authorizer},
     flow::Classifier,
+    memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
     schema::openapi::BuiltinOpenApi,
     service::{ApiService, UserInfo},
@@ -50,6 +51,8 @@ pub struct HttpOptions {
     pub memo_bytes: usize,
     /// After this a request that is no watch or connect is answered 504.
     pub request_timeout: Duration,
+    /// While it says that memory is short, lists may take moments only.
+    pub memory: Arc<dyn MemoryGauge>,
     /// A watch without `timeoutSeconds` lasts between this and twice this.
     pub min_watch_timeout: Duration,
 }
@@ -77,6 +80,7 @@ impl HttpOptions {
             connect: None,
             routes: Vec::new(),
             clock: Arc::new(SystemClock),
+            memory: Arc::new(AmpleMemory),
             flow: None,
             audit: None,
             max_in_flight: 600,

@@ -34,6 +34,7 @@ use super::{
     openapi::OpenApi,
     options::HttpOptions,
     sessions, slices,
+    underway::Lists,
     upgrade_io::UpgradeIo,
 };
 use crate::memo::Encodings;
@@ -72,6 +73,7 @@ pub struct Shared {
     pub sessions: Bodies,
     pub connections: Connections,
     pub memos: Arc<Encodings>,
+    pub lists: Lists,
     /// Cancelled when the server stops: ends watches.
     pub stopping: CancellationToken,
 }
@@ -126,11 +128,14 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         sessions: sessions::account(),
         connections: Connections::default(),
         memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
+        lists: Lists::default(),
         stopping: stopping.clone(),
         options,
     });
     let in_flight = shared.in_flight.clone();
     actix_web::rt::spawn(shared.connections.clone().watch(stopping.clone()));
+    let (memory, timeout) = (shared.options.memory.clone(), shared.options.request_timeout);
+    actix_web::rt::spawn(shared.lists.clone().watch(memory, timeout, stopping.clone()));
     let server =
         Server::build().workers(workers).disable_signals().listen("api", listener, move || worker(shared.clone())).map_err(ServeError::Listen)?.run();
     let handle = server.handle();

@@ -136,6 +136,11 @@ impl Resource {
         self.has(Feature::Namespaces)
     }
 
+    /// Whether objects are kept and can be watched. Reviews and the like are answered without being stored.
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&Verb::Watch)
+    }
+
     /// Everything that is wrong with a new object that was written in `version`.
     pub fn validate_create(&self, version: &Served, object: &Object) -> Vec<FieldError> {
         let mut errors = validation::metadata(object, self.namespaced, version.strategy.name_rule());

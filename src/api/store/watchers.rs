@@ -42,6 +42,13 @@ impl Outlet {
         self.sender.clone().reserve_owned().await.ok()
     }
 
+    /// Waits until the watcher has taken all messages but one: whoever reads ahead for it holds no more than that.
+    pub async fn taken(&self) {
+        let all = self.sender.max_capacity() - 1;
+        // An error means that the watcher is gone, which shows at the next message.
+        let _ = self.sender.reserve_many(all.saturating_sub(1)).await;
+    }
+
     /// Room for one message if there is some right now.
     pub fn room_now(&self) -> Option<mpsc::OwnedPermit<WatchMessage>> {
         self.sender.clone().try_reserve_owned().ok()

@@ -9,21 +9,16 @@ use std::{net::IpAddr, sync::Arc};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use troupe_api::{
-    meta::{Cause, GroupVersion, Object},
-    notices::Notices,
-    service::{Body, Target, UserInfo, WriteOptions},
+    meta::{Clock, Object},
     status::Status,
 };
 
 use super::{
-    advertise::Reach,
-    core::Core,
-    services::first_address,
-    write::{Change, Writer},
+    advertise::{Advertisement, Reach},
+    ensure::Ensure,
+    services::{Repair, ServiceAllocator, first_address},
+    write::Change,
 };
-
-/// The name under which the API server itself writes.
-pub const SERVER: &str = "system:apiserver";
 
 /// What the first start is told.
 #[derive(Clone, Debug, Default)]
@@ -44,48 +39,57 @@ const AT_ONCE: usize = 16;
 /// Insufficient Storage, as `store_status` says it.
 const NO_SPACE: u16 = 507;
 
-impl Core {
+/// Creates what must exist, as the API server itself.
+pub struct Bootstrapper {
+    pub ensure: Ensure,
+    pub advertisement: Arc<Advertisement>,
+    pub allocator: Arc<ServiceAllocator>,
+    pub repair: Arc<Repair>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Bootstrapper {
     /// Creates what is missing, in an order in which each object finds what it needs.
-    pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
+    pub async fn run(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
         for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
-            self.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+            self.ensure.exists(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
         }
         for class in priority_classes() {
-            self.ensure(class).await?;
+            self.ensure.exists(class).await?;
         }
-        self.ensure(self.service_cidr()).await?;
+        self.ensure.exists(self.service_cidr()).await?;
         self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
         if let Some(ca) = &bootstrap.client_ca {
-            self.ensure(authentication_config(ca)).await?;
+            self.ensure.exists(authentication_config(ca)).await?;
         }
         if let Some((address, port)) = bootstrap.advertise {
-            self.ensure(self.kubernetes_service(port)).await?;
-            match self.advertise(Reach { address, port }).await {
+            self.ensure.exists(self.kubernetes_service(port)).await?;
+            match self.advertisement.renew(Reach { address, port }).await {
                 // A full store can still be read; the advertiser goes on trying.
                 Err(status) if status.code == NO_SPACE => tracing::warn!(error = %status.message, "this API server is not advertised yet"),
                 told => told?,
             }
         }
         self.ensure_api_services().await?;
-        self.ensure(token_tracking(self.clock.now())).await?;
-        self.repair_services(&Default::default()).await.map(drop)
+        self.ensure.exists(token_tracking(self.clock.now())).await?;
+        self.repair.run(&Default::default()).await.map(drop)
     }
 
     /// Creates what is missing of objects that do not need each other.
     async fn ensure_all(&self, objects: impl Iterator<Item = Value>) -> Result<(), Status> {
-        stream::iter(objects).map(|object| self.ensure(object)).buffer_unordered(AT_ONCE).try_collect().await
+        stream::iter(objects).map(|object| self.ensure.exists(object)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Tells that the groups which are served here are available.
     async fn ensure_api_services(&self) -> Result<(), Status> {
-        let registry = self.listers.registry.load_full();
+        let registry = self.ensure.registry();
         let services = api_services::local(&registry).into_iter().map(|service| self.ensure_api_service(service));
         stream::iter(services).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     async fn ensure_api_service(&self, service: Value) -> Result<(), Status> {
-        let mut writer = self.writer_for(&service)?;
-        self.ensure(service).await?;
+        let mut writer = self.ensure.writer_for(&service)?;
+        self.ensure.exists(service).await?;
         writer.target.subresource = "status".into();
         let status = api_services::available(self.clock.now());
         let change = Change::Transform(Arc::new(move |current| {
@@ -93,55 +97,16 @@ impl Core {
             new.set_default(&["status", "conditions"], status["conditions"].clone());
             Ok(new)
         }));
-        self.update(&writer, change, Vec::new()).await.map(drop)
-    }
-
-    fn writer_for(&self, object: &Value) -> Result<Writer, Status> {
-        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let GroupVersion { group, version } = GroupVersion::parse(text("/apiVersion"));
-        let resource = self.listers.registry.load().by_kind(&group, text("/kind")).ok_or_else(Status::page_not_found)?;
-        let target =
-            Target { resource, version, namespace: text("/metadata/namespace").into(), name: text("/metadata/name").into(), subresource: "".into() };
-        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
-        let user = Arc::new(UserInfo { name: SERVER.into(), groups, ..UserInfo::default() });
-        let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
-        Ok(Writer { user, target, options, cause: Cause::root(), notices: Notices::default() })
-    }
-
-    /// Creates `object` unless it exists.
-    async fn ensure(&self, object: Value) -> Result<(), Status> {
-        let writer = self.writer_for(&object)?;
-        if self.read_live(&writer.target.resource, &writer.target.key()).await?.is_some() {
-            return Ok(());
-        }
-        match self.create(&writer, body(object)?).await {
-            Err(status) if !status.is_already_exists() => Err(status),
-            _ => Ok(()),
-        }
-    }
-
-    /// Creates `object`, or brings what exists to it; fields that `object` does not name stay.
-    pub(super) async fn reconcile(&self, object: Value) -> Result<(), Status> {
-        self.ensure(object.clone()).await?;
-        let writer = self.writer_for(&object)?;
-        let wanted = Object::from_value(object).ok_or_else(|| Status::internal("bootstrap objects are objects"))?;
-        let change = Change::Transform(Arc::new(move |current| {
-            let mut new = current.clone();
-            for (field, value) in wanted.root().iter().filter(|(field, _)| !matches!(field.as_str(), "metadata" | "kind" | "apiVersion")) {
-                new.set(&[field], value.clone());
-            }
-            Ok(new)
-        }));
-        self.update(&writer, change, Vec::new()).await.map(drop)
+        self.ensure.update(&writer, change).await
     }
 
     fn service_cidr(&self) -> Value {
-        let ranges: Vec<_> = self.service_cidrs.iter().map(ToString::to_string).collect();
+        let ranges: Vec<_> = self.allocator.ranges().iter().map(ToString::to_string).collect();
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": ranges}})
     }
 
     fn kubernetes_service(&self, port: u16) -> Value {
-        let ip = self.service_cidrs.first().map(|range| first_address(range).to_string()).unwrap_or_default();
+        let ip = self.allocator.ranges().first().map(|range| first_address(range).to_string()).unwrap_or_default();
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
@@ -151,10 +116,6 @@ impl Core {
             },
         })
     }
-}
-
-fn body(object: Value) -> Result<Body, Status> {
-    Object::from_value(object).map(Body::Tree).ok_or_else(|| Status::internal("bootstrap objects are objects"))
 }
 
 fn priority_classes() -> [Value; 2] {

@@ -21,7 +21,6 @@ use arc_swap::ArcSwap;
 use troupe_api::{
     meta::{Cause, Revision},
     resources::Resource,
-    service::Verb,
     status::Status,
 };
 
@@ -65,7 +64,7 @@ impl CacheTable {
     /// Starts an actor at `apiserver/<resource>` for every stored row that has none yet.
     pub fn add_rows(&self, rows: &[Arc<Resource>], context: &CacheContext, system: &System) {
         let mut routes = (*self.routes.load_full()).clone();
-        for row in rows.iter().filter(|row| is_stored(row)) {
+        for row in rows.iter().filter(|row| row.is_stored()) {
             routes.entry(row.storage_prefix.clone()).or_insert_with(|| start(ResourceCache::new(row.clone()), context, system));
         }
         self.routes.store(Arc::new(routes));
@@ -125,11 +124,6 @@ fn start(cache: ResourceCache, context: &CacheContext, system: &System) -> Route
     let policy = ResourceActor::policy(&cache.resource);
     let actor = system.spawn(path, policy, move |_| ResourceActor::new(fed.clone(), context.clone()));
     Route { cache, actor }
-}
-
-/// Reviews and the like are answered without being stored; what is stored can be watched.
-fn is_stored(resource: &Resource) -> bool {
-    resource.verbs.contains(&Verb::Watch)
 }
 
 /// 410 in upstream's words: changes behind `requested` are forgotten, those behind `oldest` are there.

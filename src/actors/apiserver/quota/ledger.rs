@@ -19,8 +19,8 @@ use troupe_api::{
 use super::plan::{Account, Chain, Refusal, judge};
 use crate::{
     apiserver::{
-        core::Core,
-        write::{CommitError, stored},
+        commit::{CommitError, Committer, stored},
+        listers::CacheListers,
     },
     runtime::{
         envelope::{On, Reply},
@@ -85,14 +85,15 @@ struct Desk {
 
 /// The unit at `apiserver/quota-ledger`.
 pub struct Ledger {
-    core: Arc<Core>,
+    committer: Arc<Committer>,
+    listers: Arc<CacheListers>,
     desks: HashMap<Arc<str>, Desk>,
     batches: u64,
 }
 
 impl Ledger {
-    pub fn new(core: Arc<Core>) -> Self {
-        Ledger { core, desks: HashMap::new(), batches: 0 }
+    pub fn new(committer: Arc<Committer>, listers: Arc<CacheListers>) -> Self {
+        Ledger { committer, listers, desks: HashMap::new(), batches: 0 }
     }
 
     fn work(&mut self, namespace: Arc<str>, cx: &mut UnitContext<'_, Self>) {
@@ -110,7 +111,8 @@ impl Ledger {
         desk.busy = true;
         self.batches += 1;
         let mut batch = Batch {
-            core: self.core.clone(),
+            committer: self.committer.clone(),
+            listers: self.listers.clone(),
             namespace: namespace.clone(),
             cause: cx.cause().clone(),
             versions: BTreeMap::new(),
@@ -161,7 +163,8 @@ impl On<Refund> for Ledger {
 
 /// Charges that are judged and written together.
 struct Batch {
-    core: Arc<Core>,
+    committer: Arc<Committer>,
+    listers: Arc<CacheListers>,
     namespace: Arc<str>,
     cause: Cause,
     /// The newest known version of each quota.
@@ -172,8 +175,8 @@ struct Batch {
 
 impl Batch {
     async fn run(&mut self, mut charges: Vec<Pending>) {
-        let Some(resource) = self.core.row("", "resourcequotas") else { return };
-        if let Ok(cache) = self.core.cache(&resource) {
+        let Some(resource) = self.listers.row("", "resourcequotas") else { return };
+        if let Ok(cache) = self.listers.cache(&resource) {
             self.versions = cache.load().scan(&self.namespace, None).map(|quota| (quota.key.name.to_string(), quota.clone())).collect();
         }
         for _ in 0..MAX_ROUNDS {
@@ -260,7 +263,7 @@ impl Batch {
     async fn write(&mut self, resource: &Resource, quota: &str, used: &Amounts) -> Result<Revision, CommitError> {
         let Some(version) = self.versions.get(quota).cloned() else { return Err(CommitError::Lost(None)) };
         let new = with_used(&version, used);
-        match self.core.commit_update(resource, &new, version.revision, &self.cause).await {
+        match self.committer.update(resource, &new, version.revision, &self.cause).await {
             Ok(written) => {
                 let chain = Chain::extend(self.chains.get(quota).copied(), version.revision, written.revision);
                 self.chains.insert(quota.to_owned(), chain);

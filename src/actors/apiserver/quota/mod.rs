@@ -7,11 +7,11 @@
 mod ledger;
 mod plan;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use troupe_api::{
     admission::Operation,
-    meta::{GroupResource, Object},
+    meta::{Clock, GroupResource, Object},
     quota::{self, Demand, Evaluator, Write},
     service::Listers,
     status::Status,
@@ -19,15 +19,24 @@ use troupe_api::{
 
 use self::ledger::{Charge, Refund};
 pub use self::ledger::{Ledger, Receipt};
-use super::{
-    core::Core,
-    write::{CommitError, Writer},
-};
+use super::{commit::CommitError, listers::CacheListers, writer::Writer};
+use crate::runtime::host::UnitAddr;
 
 /// How long a write waits for its charge, as upstream.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Core {
+/// The quotas of namespaces, as writes are charged to them.
+pub struct Quota {
+    listers: Arc<CacheListers>,
+    clock: Arc<dyn Clock>,
+    ledger: UnitAddr<Ledger>,
+}
+
+impl Quota {
+    pub fn new(listers: Arc<CacheListers>, clock: Arc<dyn Clock>, ledger: UnitAddr<Ledger>) -> Self {
+        Quota { listers, clock, ledger }
+    }
+
     /// Charges a write to the quotas of its namespace. Keep the receipt until the write is decided.
     ///
     /// # Errors
@@ -64,8 +73,7 @@ impl Core {
     }
 
     async fn spend(&self, charge: Charge, writer: &Writer) -> Result<Result<Receipt, plan::Refusal>, Status> {
-        let ledger = self.ledger.get().ok_or_else(|| Status::unavailable("the API server is not ready"))?;
-        let answer = tokio::time::timeout(PATIENCE, ledger.ask(charge, writer.cause.clone())).await;
+        let answer = tokio::time::timeout(PATIENCE, self.ledger.ask(charge, writer.cause.clone())).await;
         let answer = answer.map_err(|_| Status::internal("resource quota evaluation timed out"))?;
         answer.map_err(|error| Status::internal(format!("resource quota evaluation failed: {error}")))
     }
@@ -76,7 +84,7 @@ impl Core {
             return;
         }
         let refund = Refund { namespace: writer.target.namespace.clone(), receipt };
-        if let Some(Err(error)) = self.ledger.get().map(|ledger| ledger.try_tell(refund, writer.cause.clone())) {
+        if let Err(error) = self.ledger.try_tell(refund, writer.cause.clone()) {
             tracing::debug!(%error, "cannot refund a quota, the next count will");
         }
     }

@@ -1,20 +1,27 @@
 //! Cluster IPs: each one taken is an `IPAddress` object whose name is the address.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use rand::Rng;
 use serde_json::json;
 use thiserror::Error;
 use troupe_api::{
-    meta::{Object, ObjectKey, time::format_time},
+    meta::{Clock, Object, ObjectKey, Revision, time::format_time},
     resources::Resource,
     status::Status,
 };
 use uuid::Uuid;
 
 use super::{families::family_of, needs::IpNeed};
-use crate::apiserver::{core::Core, write::CommitError};
+use crate::apiserver::{
+    commit::{CommitError, Committer},
+    listers::CacheListers,
+    read::Reader,
+};
+
+/// Group and name of the resource whose objects are addresses.
+const IP_ADDRESSES: (&str, &str) = ("networking.k8s.io", "ipaddresses");
 
 /// Why an address was not taken.
 #[derive(Debug, Error)]
@@ -83,17 +90,40 @@ pub fn first(range: &IpNetwork) -> IpAddr {
     Band::of(range).at(0)
 }
 
-impl Core {
+/// Takes and releases cluster IPs.
+pub struct AddressAllocator {
+    ranges: Vec<IpNetwork>,
+    reader: Arc<Reader>,
+    committer: Arc<Committer>,
+    listers: Arc<CacheListers>,
+    clock: Arc<dyn Clock>,
+}
+
+impl AddressAllocator {
+    pub fn new(ranges: Vec<IpNetwork>, reader: Arc<Reader>, committer: Arc<Committer>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>) -> Self {
+        AddressAllocator { ranges, reader, committer, listers, clock }
+    }
+
+    /// The ranges that addresses are of; the first one is the default family.
+    pub fn ranges(&self) -> &[IpNetwork] {
+        &self.ranges
+    }
+
+    /// The row of the objects that addresses are.
+    pub fn row(&self) -> Result<Arc<Resource>, Status> {
+        self.listers.row(IP_ADDRESSES.0, IP_ADDRESSES.1).ok_or_else(|| Status::internal("no resource for IP addresses"))
+    }
+
     /// Takes the address that `need` asks for, for `service`.
-    pub async fn take_ip(&self, need: &IpNeed, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
-        let range = self.service_cidrs.iter().find(|range| family_of(range) == need.family).ok_or(AddressError::OutOfRange)?;
-        let resource = self.ip_addresses().map_err(AddressError::Store)?;
+    pub async fn take(&self, need: &IpNeed, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
+        let range = self.ranges.iter().find(|range| family_of(range) == need.family).ok_or(AddressError::OutOfRange)?;
+        let resource = self.row().map_err(AddressError::Store)?;
         if let Some(requested) = &need.requested {
             let ip: IpAddr = requested.parse().map_err(|_| AddressError::OutOfRange)?;
             return self.take_requested(&resource, range, ip, service, dry_run).await;
         }
         let band = Band::of(range);
-        let taken = self.cache(&resource).map_err(AddressError::Store)?.load();
+        let taken = self.listers.cache(&resource).map_err(AddressError::Store)?.load();
         for offset in band.offsets() {
             let ip = band.at(offset);
             // The cache is a hint; the create decides.
@@ -131,25 +161,42 @@ impl Core {
     async fn create_address(&self, resource: &Resource, ip: IpAddr, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
         let name = ip.to_string();
         if dry_run {
-            let found = self.read_live(resource, &ObjectKey::cluster(name.as_str())).await.map_err(AddressError::Store)?;
+            let found = self.reader.read_live(resource, &ObjectKey::cluster(name.as_str())).await.map_err(AddressError::Store)?;
             return if found.is_some() { Err(AddressError::Taken) } else { Ok(name) };
         }
-        let object = address_object(self, resource, ip, service);
-        match self.commit_create(resource, &object, &Default::default()).await {
+        let object = address_object(resource, ip, service, self.clock.now());
+        match self.committer.create(resource, &object, &Default::default()).await {
             Ok(_) => Ok(name),
             Err(CommitError::Lost(_)) => Err(AddressError::Taken),
             Err(CommitError::Failed(status) | CommitError::Unclear(status)) => Err(AddressError::Store(status)),
         }
     }
+
+    /// Releases an address taken before `until`; later it may be somebody else's already, who got it through repair.
+    pub async fn release(&self, ip: &str, until: Revision) -> Result<(), Status> {
+        let resource = self.row()?;
+        let key = ObjectKey::cluster(ip);
+        while let Some(address) = self.reader.read_live(&resource, &key).await? {
+            if address.revision > until {
+                return Ok(());
+            }
+            match self.committer.delete(&resource, &key, address.revision, &Default::default()).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Lost(_)) => {}
+                Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
+            }
+        }
+        Ok(())
+    }
 }
 
-fn address_object(core: &Core, resource: &Resource, ip: IpAddr, service: &ObjectKey) -> Object {
+fn address_object(resource: &Resource, ip: IpAddr, service: &ObjectKey, now: jiff::Timestamp) -> Object {
     let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let mut object = Object::from_value(json!({
         "metadata": {
             "name": ip.to_string(),
             "uid": Uuid::new_v4().to_string(),
-            "creationTimestamp": format_time(core.clock.now()),
+            "creationTimestamp": format_time(now),
             "generation": 1,
             "labels": {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
         },

@@ -10,20 +10,24 @@ mod needs;
 mod ports;
 mod repair;
 
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
 use troupe_api::{
-    meta::{Object, ObjectKey, Revision},
-    resources::{Feature, Resource, validation::service},
+    meta::{Object, Revision},
+    resources::{Feature, validation::service},
     service::Target,
     status::{FieldError, Status},
     stored::StoredObject,
 };
 
 use self::needs::Needs;
-pub use self::{addresses::first as first_address, ports::Suspects};
-use super::{
-    core::Core,
-    write::{CommitError, Writer},
+pub use self::{
+    addresses::{AddressAllocator, first as first_address},
+    ports::{PortAllocator, Suspects},
+    repair::Repair,
 };
+use super::{commit::CommitError, listers::CacheListers, writer::Writer};
 
 /// What a write took from the ranges, to be given back if it fails, and what it lets go of if it succeeds.
 #[derive(Debug, Default)]
@@ -45,32 +49,50 @@ pub enum Settlement {
 }
 
 impl Settlement {
-    pub fn of(result: Result<Revision, &CommitError>) -> Self {
+    /// By the revision that was written; a dry run has none.
+    pub fn of(result: Result<Option<Revision>, &CommitError>) -> Self {
         match result {
-            Ok(revision) => Settlement::Committed(revision),
+            Ok(Some(revision)) => Settlement::Committed(revision),
+            Ok(None) => Settlement::Dropped,
             Err(CommitError::Unclear(_)) => Settlement::Unclear,
             Err(_) => Settlement::Dropped,
         }
     }
 }
 
-impl Core {
+/// Takes and releases what Services hold.
+pub struct ServiceAllocator {
+    addresses: AddressAllocator,
+    ports: PortAllocator,
+    listers: Arc<CacheListers>,
+}
+
+impl ServiceAllocator {
+    pub fn new(addresses: AddressAllocator, ports: PortAllocator, listers: Arc<CacheListers>) -> Self {
+        ServiceAllocator { addresses, ports, listers }
+    }
+
+    /// The ranges of cluster IPs; the first one is the default family.
+    pub fn ranges(&self) -> &[IpNetwork] {
+        self.addresses.ranges()
+    }
+
     /// Takes what the Service in `new` needs beyond `old` and writes it into `new`; other kinds need nothing.
     pub async fn allocate(&self, writer: &Writer, new: &mut Object, old: Option<&Object>) -> Result<Allocation, Status> {
         if !writer.target.resource.has(Feature::ServiceAddresses) || !writer.target.subresource.is_empty() {
             return Ok(Allocation::default());
         }
-        let mut errors = families::complete(new, old, &self.service_cidrs);
+        let mut errors = families::complete(new, old, self.ranges());
         if let (Some(old), true) = (old, errors.is_empty()) {
             errors.extend(service::address_changes(new, old));
         }
-        let (first, last) = (self.node_ports.start(), self.node_ports.end());
+        let (first, last) = (self.ports.range().start(), self.ports.range().end());
         errors.extend(needs::impossible_ports(new).into_iter().map(|(field, port)| {
             let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
             FieldError::invalid(field, port, why)
         }));
         if external::has_any(new) {
-            errors.extend(external::check(new, old, &external::InUse::read(&*self.listers, &self.service_cidrs)));
+            errors.extend(external::check(new, old, &external::InUse::read(&*self.listers, self.ranges())));
         }
         if !errors.is_empty() {
             return Err(Status::invalid("", "Service", new.name(), errors));
@@ -81,7 +103,7 @@ impl Core {
         match self.take(writer, &needs, new, &mut allocation).await {
             Ok(()) => Ok(allocation),
             Err(status) => {
-                self.settle_allocation(allocation, Settlement::Dropped).await;
+                self.settle(allocation, Settlement::Dropped).await;
                 Err(status)
             }
         }
@@ -91,13 +113,13 @@ impl Core {
         let dry_run = writer.options.dry_run;
         let service = new.key();
         for need in &needs.ips {
-            let ip = self.take_ip(need, &service, dry_run).await.map_err(|error| address_status(new, need, &error))?;
+            let ip = self.addresses.take(need, &service, dry_run).await.map_err(|error| address_status(new, need, &error))?;
             if !dry_run {
                 allocation.taken_ips.push(ip.clone());
             }
             needs::set_ip(new, need.index, &ip);
         }
-        let ports = self.take_ports(&needs.ports, dry_run).await.map_err(|error| port_status(new, &error))?;
+        let ports = self.ports.take(&needs.ports, dry_run).await.map_err(|error| port_status(new, &error))?;
         if !dry_run {
             allocation.taken_ports.clone_from(&ports);
         }
@@ -108,7 +130,7 @@ impl Core {
     }
 
     /// Gives back what is not needed, now that the write is decided.
-    pub async fn settle_allocation(&self, allocation: Allocation, settlement: Settlement) {
+    pub async fn settle(&self, allocation: Allocation, settlement: Settlement) {
         let Allocation { taken_ips, taken_ports, released_ips, released_ports } = allocation;
         match settlement {
             Settlement::Committed(revision) => self.give_back(&released_ips, &released_ports, revision).await,
@@ -128,36 +150,15 @@ impl Core {
 
     async fn give_back(&self, ips: &[String], ports: &[u16], until: Revision) {
         for ip in ips {
-            if let Err(status) = self.release_ip(ip, until).await {
+            if let Err(status) = self.addresses.release(ip, until).await {
                 tracing::warn!(%ip, %status, "cannot release a cluster IP, repair will");
             }
         }
         if !ports.is_empty()
-            && let Err(error) = self.release_ports(ports).await
+            && let Err(error) = self.ports.release(ports).await
         {
             tracing::warn!(?ports, %error, "cannot release node ports, repair will");
         }
-    }
-
-    fn ip_addresses(&self) -> Result<std::sync::Arc<Resource>, Status> {
-        self.row("networking.k8s.io", "ipaddresses").ok_or_else(|| Status::internal("no resource for IP addresses"))
-    }
-
-    /// Releases an address taken before `until`; later it may be somebody else's already, who got it through repair.
-    async fn release_ip(&self, ip: &str, until: Revision) -> Result<(), Status> {
-        let resource = self.ip_addresses()?;
-        let key = ObjectKey::cluster(ip);
-        while let Some(address) = self.read_live(&resource, &key).await? {
-            if address.revision > until {
-                return Ok(());
-            }
-            match self.commit_delete(&resource, &key, address.revision, &Default::default()).await {
-                Ok(_) => return Ok(()),
-                Err(CommitError::Lost(_)) => {}
-                Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
-            }
-        }
-        Ok(())
     }
 }
 

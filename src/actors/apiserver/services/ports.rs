@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -12,11 +13,10 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use troupe_api::{
     meta::Revision,
-    store::{KeyValue, StoreError, keys},
+    store::{KeyValue, Store, StoreError, keys},
 };
 
 use super::needs::{PortNeed, PortPlace};
-use crate::apiserver::core::Core;
 
 /// Lost races after which allocation gives up.
 const MAX_TRIES: usize = 64;
@@ -141,17 +141,33 @@ fn take_one(map: &mut PortMap, need: &PortNeed) -> Result<u16, PortError> {
     Ok(port)
 }
 
-impl Core {
+/// Takes and releases node ports.
+pub struct PortAllocator {
+    range: RangeInclusive<u16>,
+    store: Arc<dyn Store>,
+    /// Held while ports are taken or released.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl PortAllocator {
+    pub fn new(range: RangeInclusive<u16>, store: Arc<dyn Store>) -> Self {
+        PortAllocator { range, store, turn: tokio::sync::Mutex::default() }
+    }
+
+    pub fn range(&self) -> &RangeInclusive<u16> {
+        &self.range
+    }
+
     /// Takes node ports, all or none.
-    pub async fn take_ports(&self, needs: &[PortNeed], dry_run: bool) -> Result<Vec<u16>, PortError> {
+    pub async fn take(&self, needs: &[PortNeed], dry_run: bool) -> Result<Vec<u16>, PortError> {
         if needs.is_empty() {
             return Ok(Vec::new());
         }
-        self.change_ports(dry_run, |map| take_all(map, needs)).await
+        self.change(dry_run, |map| take_all(map, needs)).await
     }
 
-    pub async fn release_ports(&self, ports: &[u16]) -> Result<(), PortError> {
-        self.change_ports(false, |map| {
+    pub async fn release(&self, ports: &[u16]) -> Result<(), PortError> {
+        self.change(false, |map| {
             ports.iter().for_each(|port| map.release(*port));
             Ok(())
         })
@@ -159,9 +175,9 @@ impl Core {
     }
 
     /// Changes the bitmap by compare-and-swap. `change` may run several times.
-    async fn change_ports<T>(&self, dry_run: bool, change: impl Fn(&mut PortMap) -> Result<T, PortError>) -> Result<T, PortError> {
+    async fn change<T>(&self, dry_run: bool, change: impl Fn(&mut PortMap) -> Result<T, PortError>) -> Result<T, PortError> {
         // This server's writes do not race one another, only those of other servers.
-        let _turn = self.node_ports_turn.lock().await;
+        let _turn = self.turn.lock().await;
         let (mut held, _) = self.store.get(&range_key(), None).await?;
         for _ in 0..MAX_TRIES {
             let before = self.port_map(held.as_ref());
@@ -170,7 +186,7 @@ impl Core {
             if dry_run || map == before {
                 return Ok(result);
             }
-            match self.write_ports(&map, held.as_ref()).await {
+            match self.write(&map, held.as_ref()).await {
                 Ok(_) => return Ok(result),
                 Err(StoreError::Conflict { current }) => held = current,
                 Err(error) => return Err(error.into()),
@@ -180,28 +196,28 @@ impl Core {
     }
 
     fn port_map(&self, held: Option<&KeyValue>) -> PortMap {
-        let range = self.node_ports.clone();
+        let range = self.range.clone();
         held.map_or_else(|| PortMap::new(range.clone()), |kv| PortMap::decode(&kv.value, range.clone()))
     }
 
-    async fn write_ports(&self, map: &PortMap, held: Option<&KeyValue>) -> Result<Revision, StoreError> {
+    async fn write(&self, map: &PortMap, held: Option<&KeyValue>) -> Result<Revision, StoreError> {
         match held {
             None => self.store.create(range_key(), map.encode(), None).await,
             Some(kv) => self.store.update(range_key(), map.encode(), kv.mod_revision, None).await,
         }
     }
 
-    /// The bitmap as it stands, for [`Core::mend_ports`].
-    pub async fn ports_now(&self) -> Result<Option<KeyValue>, StoreError> {
+    /// The bitmap as it stands, for [`PortAllocator::mend`].
+    pub async fn now(&self) -> Result<Option<KeyValue>, StoreError> {
         Ok(self.store.get(&range_key(), None).await?.0)
     }
 
     /// Marks the ports `in_use` and clears those that `suspects` has seen unused for long enough; returns the new suspects.
     /// `seen` is the bitmap from before `in_use` was listed: where it has changed since, nothing is cleared.
-    pub async fn mend_ports(&self, seen: Option<KeyValue>, in_use: &HashSet<u16>, suspects: &Suspects) -> Result<Suspects, PortError> {
+    pub async fn mend(&self, seen: Option<KeyValue>, in_use: &HashSet<u16>, suspects: &Suspects) -> Result<Suspects, PortError> {
         let map = self.port_map(seen.as_ref());
         let (next, leaked) = suspects.look(&map, in_use);
-        self.change_ports(false, |map| {
+        self.change(false, |map| {
             for port in in_use {
                 // One that is marked already is fine.
                 let _ = map.take(*port);
@@ -214,7 +230,7 @@ impl Core {
         }
         let mut mended = map.clone();
         leaked.iter().for_each(|port| mended.release(*port));
-        match self.write_ports(&mended, seen.as_ref()).await {
+        match self.write(&mended, seen.as_ref()).await {
             Ok(_) => tracing::info!(ports = ?leaked, "released node ports that no service holds"),
             Err(StoreError::Conflict { .. }) => return Ok(suspects.clone()),
             Err(error) => return Err(error.into()),

@@ -3,30 +3,43 @@
 //! Runs at start and every few minutes, on every server. An address or port without its Service may belong to a create in
 //! flight, here or on another server: only those go that nobody held for long.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::SignedDuration;
 use troupe_api::{
-    meta::{ObjectKey, time::parse_time},
+    meta::{Clock, ObjectKey, time::parse_time},
+    resources::Feature,
     status::Status,
     stored::StoredObject,
 };
 
-use super::{needs, needs::IpNeed, ports::Suspects};
-use crate::apiserver::core::{Core, store_status};
+use super::{ServiceAllocator, needs, needs::IpNeed, ports::Suspects};
+use crate::apiserver::{listers::CacheListers, read::Reader, store_status::store_status};
 
 /// How old an address without a Service must be to go.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-impl Core {
-    /// Compares addresses and ports with the Services that hold them, and mends both ways. `suspects` come from the
-    /// round before and go into the next.
-    pub async fn repair_services(&self, suspects: &Suspects) -> Result<Suspects, Status> {
-        let Some(services) = self.row("", "services") else { return Ok(suspects.clone()) };
-        let cache = self.cache(&services)?;
+/// Compares the addresses and ports of an allocator with the objects that hold them.
+pub struct Repair {
+    allocator: Arc<ServiceAllocator>,
+    reader: Arc<Reader>,
+    listers: Arc<CacheListers>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Repair {
+    pub fn new(allocator: Arc<ServiceAllocator>, reader: Arc<Reader>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>) -> Self {
+        Repair { allocator, reader, listers, clock }
+    }
+
+    /// Mends both ways. `suspects` come from the round before and go into the next.
+    pub async fn run(&self, suspects: &Suspects) -> Result<Suspects, Status> {
+        let registry = self.listers.registry.load_full();
+        let Some(services) = registry.rows().iter().find(|row| row.has(Feature::ServiceAddresses)) else { return Ok(suspects.clone()) };
+        let cache = self.listers.cache(services)?;
         // Before the Services are listed: what was taken by then and is in use is among them, or about to be.
-        let marked = self.ports_now().await.map_err(store_status)?;
-        self.linearize(&cache).await?;
+        let marked = self.allocator.ports.now().await.map_err(store_status)?;
+        self.reader.linearize(&cache).await?;
         let mut in_use = HashSet::new();
         let mut ports = HashSet::new();
         for service in cache.load().scan("", None) {
@@ -38,28 +51,28 @@ impl Core {
             ports.extend(held.ports);
         }
         self.drop_orphans(&in_use).await?;
-        self.mend_ports(marked, &ports, suspects).await.map_err(Status::internal)
+        self.allocator.ports.mend(marked, &ports, suspects).await.map_err(Status::internal)
     }
 
     async fn ensure_address(&self, ip: &str, service: &StoredObject) {
-        let Ok(resource) = self.ip_addresses() else { return };
-        let known = self.cache(&resource).is_ok_and(|cache| cache.get(&ObjectKey::cluster(ip)).is_some());
+        let Ok(resource) = self.allocator.addresses.row() else { return };
+        let known = self.listers.cache(&resource).is_ok_and(|cache| cache.get(&ObjectKey::cluster(ip)).is_some());
         let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
         let need = IpNeed { index: 0, family: family.into(), requested: Some(ip.to_owned()) };
-        if !known && let Err(error) = self.take_ip(&need, &service.key, false).await {
+        if !known && let Err(error) = self.allocator.addresses.take(&need, &service.key, false).await {
             tracing::warn!(%ip, service = %service.key, %error, "cannot mark a cluster IP as taken");
         }
     }
 
     async fn drop_orphans(&self, in_use: &HashSet<String>) -> Result<(), Status> {
-        let resource = self.ip_addresses()?;
-        for address in self.cache(&resource)?.load().scan("", None) {
-            let age =
-                address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok()).map(|time| self.clock.now().duration_since(time));
+        let addresses = &self.allocator.addresses;
+        for address in self.listers.cache(&*addresses.row()?)?.load().scan("", None) {
+            let created = address.meta().creation_timestamp.as_deref().and_then(|time| parse_time(time).ok());
+            let age = created.map(|time| self.clock.now().duration_since(time));
             let ours = address.meta().labels.get("ipaddress.kubernetes.io/managed-by") == Some("ipallocator.k8s.io");
             if ours && !in_use.contains(&*address.key.name) && age.is_some_and(|age| age > GRACE) {
                 tracing::info!(ip = %address.key.name, "releasing a cluster IP that no service holds");
-                self.release_ip(&address.key.name, address.revision).await?;
+                addresses.release(&address.key.name, address.revision).await?;
             }
         }
         Ok(())

@@ -9,25 +9,22 @@ use troupe_api::{
     status::{FieldError, Status},
 };
 
-use super::{admitted_body, created_nothing, pod_target};
-use crate::apiserver::{
-    core::Core,
-    write::{Transform, Writer},
-};
+use super::{Subresources, created_nothing};
+use crate::apiserver::{write::Transform, writer::Writer};
 
 /// POST of a Binding.
-pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
-    let (binding, warnings) = admitted_body(core, writer, body).await?;
+pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+    let (binding, warnings) = parts.admitted_body(writer, body).await?;
     let url_name = &*writer.target.name;
     if !url_name.is_empty() && url_name != binding.name() {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     check(&binding)?;
-    let target = pod_target(core, &writer.target, binding.name())?;
+    let target = parts.parent_of(&writer.target, binding.name())?;
     let pod_writer = Writer { target, ..writer.clone() };
-    let now = format_time(core.clock.now());
+    let now = format_time(parts.clock.now());
     let transform: Transform = Arc::new(move |pod| assign(pod, &binding, &now));
-    core.update_raw(&pod_writer, &transform).await?;
+    parts.path.update_raw(&pod_writer, &transform).await?;
     Ok(created_nothing(warnings))
 }
 

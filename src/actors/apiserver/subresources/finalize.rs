@@ -8,13 +8,13 @@ use troupe_api::{
 };
 
 use crate::apiserver::{
-    core::Core,
     objects,
-    write::{Change, Transform, Writer, check_update},
+    write::{Change, Transform, WritePath, check_update},
+    writer::Writer,
 };
 
 /// PUT of a Namespace: takes its finalizers and nothing else. When the last one of a terminating namespace goes, so does the namespace.
-pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn update(path: &WritePath, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
     let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let wanted = decoded.object;
     check_update(&writer.target, &wanted)?;
@@ -27,5 +27,5 @@ pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
         }
         Ok(new)
     });
-    core.update(writer, Change::Transform(transform), decoded.warnings).await
+    path.update(writer, Change::Transform(transform), decoded.warnings).await
 }

@@ -3,7 +3,7 @@
 mod binding;
 mod eviction;
 mod finalize;
-pub mod scale;
+mod scale;
 mod unstored;
 
 use std::sync::Arc;
@@ -11,70 +11,110 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 use troupe_api::{
-    admission::Operation,
-    meta::Object,
-    service::{ApiReply, Body, PatchType, ReplyBody, Target, Verb},
+    admission::OperationOptions,
+    meta::{Clock, Object},
+    resources::{Feature, Resource},
+    service::{ApiReply, Body, PatchType, ReplyBody, Target},
     status::Status,
+    stored::StoredObject,
 };
 
 use super::{
-    core::Core,
+    admission::Admission,
+    authorization::Authorization,
+    commit::Committer,
+    listers::CacheListers,
     objects,
-    write::{Change, Writer},
+    options::VirtualResources,
+    read::Reader,
+    write::{Change, WritePath},
+    writer::Writer,
 };
 
+/// The subresource that puts a pod on a node.
+const BINDING: &str = "binding";
 /// What is said to strategic merge patches of custom resources.
 const NO_STRATEGIC_MERGE: &str = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
-/// POST.
-pub async fn create(core: &Arc<Core>, writer: Writer, body: Body) -> Result<ApiReply, Status> {
-    let resource = &writer.target.resource;
-    match (&*resource.group, &*resource.plural, &*writer.target.subresource) {
-        ("", "pods", "binding") | ("", "bindings", "") => binding::create(core, &writer, body).await,
-        ("", "pods", "eviction") => eviction::create(core, &writer, body).await,
-        (_, _, "") if resource.verbs.contains(&Verb::Get) => core.create_aside(writer, body).await,
-        _ => unstored::create(core, &writer, body).await,
+/// Writes by what they address: the parts that they need.
+pub struct Subresources {
+    pub path: Arc<WritePath>,
+    pub reader: Arc<Reader>,
+    pub committer: Arc<Committer>,
+    pub admission: Arc<Admission>,
+    pub authorization: Arc<Authorization>,
+    pub listers: Arc<CacheListers>,
+    pub clock: Arc<dyn Clock>,
+    /// What answers creates that store nothing.
+    pub virtual_resources: Vec<Arc<dyn VirtualResources>>,
+}
+
+impl Subresources {
+    /// POST.
+    pub async fn create(&self, writer: Writer, body: Body) -> Result<ApiReply, Status> {
+        let resource = &writer.target.resource;
+        match &*writer.target.subresource {
+            BINDING => binding::create(self, &writer, body).await,
+            "" if resource.has(Feature::Bindings) => binding::create(self, &writer, body).await,
+            "eviction" => eviction::create(self, &writer, body).await,
+            "" if resource.is_stored() => self.path.create_aside(writer, body).await,
+            _ => unstored::create(self, &writer, body).await,
+        }
+    }
+
+    /// PUT.
+    pub async fn update(&self, writer: Writer, body: Body) -> Result<ApiReply, Status> {
+        match &*writer.target.subresource {
+            "scale" => scale::update(&self.path, &writer, body).await,
+            "finalize" => finalize::update(&self.path, &writer, body).await,
+            _ => self.path.put(&writer, body).await,
+        }
+    }
+
+    /// PATCH.
+    pub async fn patch(&self, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
+        if patch_type == PatchType::StrategicMerge && writer.target.resource.is_custom() {
+            return Err(Status::unsupported_media_type(NO_STRATEGIC_MERGE));
+        }
+        match &*writer.target.subresource {
+            "scale" => scale::patch(&self.path, &writer, patch_type, patch).await,
+            _ => self.path.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
+        }
+    }
+
+    /// Decodes the body of a subresource or an unstored resource, and lets admission see it.
+    async fn admitted_body(&self, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
+        let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
+        let mut object = decoded.object;
+        let attributes = self.admission.attributes(writer, OperationOptions::Create(&writer.options));
+        self.admission.admit(attributes.with_object(&mut object)).await?;
+        Ok((object, decoded.warnings))
+    }
+
+    /// The object `name` whose subresource `target` is, or which a Binding in the namespace names.
+    fn parent_of(&self, target: &Target, name: &str) -> Result<Target, Status> {
+        let resource = match target.subresource.is_empty() {
+            false => target.resource.clone(),
+            true => {
+                let registry = self.listers.registry.load();
+                let binds = |row: &&Arc<Resource>| row.storage.subresource(BINDING).is_some();
+                registry.rows().iter().find(binds).cloned().ok_or_else(Status::page_not_found)?
+            }
+        };
+        let version = resource.storage.version.clone();
+        Ok(Target { resource, version, namespace: target.namespace.clone(), name: name.into(), subresource: "".into() })
     }
 }
 
-/// PUT.
-pub async fn update(core: &Core, writer: Writer, body: Body) -> Result<ApiReply, Status> {
-    match (&*writer.target.subresource, &*writer.target.resource.plural) {
-        ("scale", _) => scale::update(core, &writer, body).await,
-        ("finalize", "namespaces") => finalize::update(core, &writer, body).await,
-        _ => core.put(&writer, body).await,
+/// What a GET of `target` shows of the object.
+pub fn shown(target: &Target, object: Arc<StoredObject>) -> ApiReply {
+    match &*target.subresource {
+        "scale" => scale::get(target, &object),
+        _ => ApiReply::ok(ReplyBody::Object(object)),
     }
-}
-
-/// PATCH.
-pub async fn patch(core: &Core, writer: Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
-    if patch_type == PatchType::StrategicMerge && writer.target.resource.is_custom() {
-        return Err(Status::unsupported_media_type(NO_STRATEGIC_MERGE));
-    }
-    match &*writer.target.subresource {
-        "scale" => scale::patch(core, &writer, patch_type, patch).await,
-        _ => core.update(&writer, Change::Patch { patch_type, patch }, Vec::new()).await,
-    }
-}
-
-/// Decodes the body of a subresource or an unstored resource, and lets admission see it.
-async fn admitted_body(core: &Core, writer: &Writer, body: Body) -> Result<(Object, Vec<String>), Status> {
-    let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
-    let mut object = decoded.object;
-    let mut admission = writer.attributes(core, Operation::Create).with_object(&mut object);
-    core.admission.admit(&mut admission).await?;
-    let admission = writer.attributes(core, Operation::Create).with_object(&object);
-    core.admission.validate(&admission).await?;
-    Ok((object, decoded.warnings))
 }
 
 /// `Status` Success with code 201: what upstream answers to bindings and evictions.
 fn created_nothing(warnings: Vec<String>) -> ApiReply {
     ApiReply { warnings, ..ApiReply::created(ReplyBody::Success { details: json!(null) }) }
-}
-
-/// The pod whose subresource `target` is, or which a Binding in the namespace names.
-fn pod_target(core: &Core, target: &Target, name: &str) -> Result<Target, Status> {
-    let resource = core.row("", "pods").ok_or_else(Status::page_not_found)?;
-    Ok(Target { resource, version: "v1".into(), namespace: target.namespace.clone(), name: name.into(), subresource: "".into() })
 }

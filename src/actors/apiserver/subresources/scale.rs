@@ -15,9 +15,9 @@ use troupe_api::{
 };
 
 use crate::apiserver::{
-    core::Core,
     objects,
-    write::{Change, Transform, Writer, check_update},
+    write::{Change, Transform, WritePath, check_update},
+    writer::Writer,
 };
 
 /// The Scale of a workload.
@@ -26,7 +26,7 @@ pub fn get(target: &Target, object: &StoredObject) -> ApiReply {
 }
 
 /// PUT of a Scale.
-pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn update(path: &WritePath, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
     let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let mut scale = decoded.object;
     check_update(&writer.target, &scale)?;
@@ -40,11 +40,11 @@ pub async fn update(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
         set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
         Ok(new)
     });
-    finish(core, writer, transform, decoded.warnings).await
+    finish(path, writer, transform, decoded.warnings).await
 }
 
 /// PATCH of a Scale.
-pub async fn patch(core: &Core, writer: &Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
+pub async fn patch(path: &WritePath, writer: &Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
     let schema = objects::body_schema(&writer.target)?;
     let target = writer.target.clone();
     let patch_type = if patch_type == PatchType::Apply { PatchType::Merge } else { patch_type };
@@ -59,11 +59,11 @@ pub async fn patch(core: &Core, writer: &Writer, patch_type: PatchType, patch: B
         set_replicas(target.served().strategy.scale_paths(), &mut new, &scale)?;
         Ok(new)
     });
-    finish(core, writer, transform, Vec::new()).await
+    finish(path, writer, transform, Vec::new()).await
 }
 
-async fn finish(core: &Core, writer: &Writer, transform: Transform, warnings: Vec<String>) -> Result<ApiReply, Status> {
-    let reply = core.update(writer, Change::Transform(transform), warnings).await?;
+async fn finish(path: &WritePath, writer: &Writer, transform: Transform, warnings: Vec<String>) -> Result<ApiReply, Status> {
+    let reply = path.update(writer, Change::Transform(transform), warnings).await?;
     let (code, warnings) = (reply.code, reply.warnings.clone());
     let scale = to_scale(writer.target.served().strategy.scale_paths(), &reply.into_tree()?);
     Ok(ApiReply { body: ReplyBody::Tree(scale), code, warnings })

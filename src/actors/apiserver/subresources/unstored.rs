@@ -8,27 +8,27 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::admitted_body;
-use crate::apiserver::{VirtualRequest, core::Core, write::Writer};
+use super::Subresources;
+use crate::apiserver::{options::VirtualRequest, writer::Writer};
 
 /// The longest body: anybody with an account may ask about themselves, and no question is nearly as long as an object may be.
 const LONGEST: usize = 128 << 10;
 
 /// POST on a resource or subresource that is not stored.
-pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
     if body.encoded_len() > LONGEST {
         return Err(Status::too_large(format!("limit is {LONGEST}")));
     }
-    let parent = parent(core, writer).await?;
-    let (body, warnings) = admitted_body(core, writer, body).await?;
-    for answers in &core.virtual_resources {
+    let parent = parent(parts, writer).await?;
+    let (body, warnings) = parts.admitted_body(writer, body).await?;
+    for answers in &parts.virtual_resources {
         let request = VirtualRequest {
             user: writer.user.clone(),
             target: writer.target.clone(),
             body: body.clone(),
             parent: parent.clone(),
-            listers: core.listers.clone(),
-            authorizer: core.authorizer.clone(),
+            listers: parts.listers.clone(),
+            authorizer: parts.authorization.authorizer().cloned(),
         };
         if let Some(answer) = answers.create(request) {
             return Ok(ApiReply { warnings, ..ApiReply::created(ReplyBody::Tree(answer.await?)) });
@@ -38,14 +38,14 @@ pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
 }
 
 /// The object whose subresource is addressed, which must exist. It is not decoded: it may be large, and few ask for more than who it is.
-async fn parent(core: &Core, writer: &Writer) -> Result<Option<Arc<StoredObject>>, Status> {
+async fn parent(parts: &Subresources, writer: &Writer) -> Result<Option<Arc<StoredObject>>, Status> {
     let target = &writer.target;
     if target.subresource.is_empty() {
         return Ok(None);
     }
-    if let Some(known) = core.listers.get(&target.group_resource(), &target.key()) {
+    if let Some(known) = parts.listers.get(&target.group_resource(), &target.key()) {
         return Ok(Some(known));
     }
-    let found = core.read_live(&target.resource, &target.key()).await?;
+    let found = parts.reader.read_live(&target.resource, &target.key()).await?;
     found.map(Some).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
 }

@@ -18,7 +18,7 @@ use troupe_api::{
 use self::rows::Rows;
 use super::{
     cache::{CacheContext, ResourceCache, Snapshot},
-    core::CacheListers,
+    listers::CacheListers,
 };
 use crate::runtime::{host::UnitContext, system::System, unit::Unit};
 

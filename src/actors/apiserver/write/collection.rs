@@ -9,18 +9,17 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::Writer;
-use crate::apiserver::core::Core;
+use super::WritePath;
+use crate::apiserver::writer::Writer;
 
 /// Deletions in flight at one time.
 const WORKERS: usize = 16;
 
-impl Core {
+impl WritePath {
     /// Deletes what `list` selects. Objects that go meanwhile do not matter; the first other failure ends it.
     pub async fn delete_collection(&self, writer: &Writer, delete: &DeleteOptions, list: &ListOptions) -> Result<ApiReply, Status> {
         delete.validate()?;
-        let reply = self.list_objects(&writer.target, list).await?;
-        let ReplyBody::List(listed) = &reply.body else { return Err(Status::internal("a list answers with a list")) };
+        let listed = self.reader.list(&writer.target, list).await?;
         let mut deletions = stream::iter(listed.items.clone()).map(|object| self.delete_one(writer, delete, object)).buffer_unordered(WORKERS);
         while let Some(result) = deletions.next().await {
             match result {
@@ -29,7 +28,7 @@ impl Core {
             }
         }
         drop(deletions);
-        Ok(reply)
+        Ok(ApiReply::ok(ReplyBody::List(listed)))
     }
 
     async fn delete_one(&self, writer: &Writer, options: &DeleteOptions, object: Arc<StoredObject>) -> Result<(), Status> {

@@ -6,10 +6,10 @@ use troupe_api::{
     status::Status,
 };
 
-use super::Writer;
-use crate::apiserver::core::Core;
+use super::WritePath;
+use crate::apiserver::writer::Writer;
 
-impl Core {
+impl WritePath {
     /// Asks admission whether a connection may begin.
     ///
     /// # Errors
@@ -17,8 +17,7 @@ impl Core {
     pub async fn admit_connect(&self, call: ConnectCall) -> Result<(), Status> {
         let ConnectCall { user, target, mut options, cause, notices } = call;
         let writer = Writer { user, target, options: WriteOptions::default(), cause, notices };
-        let mut admission = writer.attributes_of(self, OperationOptions::Connect).with_object(&mut options);
-        self.admission.admit(&mut admission).await?;
-        self.admission.validate(&admission).await
+        let attributes = self.admission.attributes(&writer, OperationOptions::Connect);
+        self.admission.admit(attributes.with_object(&mut options)).await
     }
 }

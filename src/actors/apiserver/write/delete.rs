@@ -15,12 +15,11 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::{
-    Writer,
+use super::{WritePath, metadata};
+use crate::apiserver::{
     commit::{CommitError, stored},
-    metadata,
+    writer::Writer,
 };
-use crate::apiserver::core::Core;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -42,7 +41,7 @@ enum Admission {
     WasAsked,
 }
 
-impl Core {
+impl WritePath {
     /// DELETE of one object.
     pub async fn delete(&self, writer: &Writer, options: &DeleteOptions) -> Result<ApiReply, Status> {
         self.delete_when(writer, options, Admission::IsAsked).await
@@ -57,7 +56,7 @@ impl Core {
         options.validate()?;
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.read_live(resource, &key).await?;
+        let mut current = self.reader.read_live(resource, &key).await?;
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             match self.try_delete(writer, options, &version, admission).await {
@@ -79,7 +78,8 @@ impl Core {
         check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
         let old = current.to_object();
         if admission == Admission::IsAsked {
-            self.admit_deletion(writer, options, &old).await.map_err(CommitError::Failed)?;
+            let attributes = self.admission.attributes(writer, OperationOptions::Delete(options)).with_old(Some(&old));
+            self.admission.admit(attributes).await.map_err(CommitError::Failed)?;
         }
         let body = match plan(resource, &old, options, self.clock.now()) {
             Deletion::Pending => ReplyBody::Object(current.clone()),
@@ -87,22 +87,16 @@ impl Core {
             Deletion::Mark(marked) => {
                 let mut marked = *marked;
                 marked.remove(&["metadata", "resourceVersion"]);
-                ReplyBody::Object(self.commit_update(resource, &marked, current.revision, &writer.cause).await?)
+                ReplyBody::Object(self.committer.update(resource, &marked, current.revision, &writer.cause).await?)
             }
             Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
             Deletion::Remove => {
-                let revision = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await?;
-                self.release(&writer.target, current, revision).await;
+                let revision = self.committer.delete(resource, &current.key, current.revision, &writer.cause).await?;
+                self.allocator.release(&writer.target, current, revision).await;
                 gone(resource, current, revision)
             }
         };
         Ok(ApiReply::ok(body))
-    }
-
-    async fn admit_deletion(&self, writer: &Writer, options: &DeleteOptions, old: &Object) -> Result<(), Status> {
-        let mut admission = writer.attributes_of(self, OperationOptions::Delete(options)).with_old(Some(old));
-        self.admission.admit(&mut admission).await?;
-        self.admission.validate(&admission).await
     }
 }
 

@@ -1,68 +1,54 @@
-//! Writes: the rules every create, update, patch and deletion follows, and the commit.
+//! Writes: the path that every create, update, patch and deletion takes to the store.
 //!
-//! The order is upstream's: decode, field ownership, mutating admission, system fields, strategy, allocation,
-//! validation, validating admission, compare-and-swap. A write that loses the race is computed again from the newest version.
+//! Its stages, in upstream's order; [`path`] has them one after the other, [`stages`] says what each does:
+//!
+//! 1. resolve: which version is written on (`update`), under which name and namespace (`create`, [`names`])
+//! 2. decode, or compute by a patch: the object in the form that it is stored in (`objects`)
+//! 3. own: who owns which field ([`stages`]; server-side apply did it while it computed)
+//! 4. mutate: admission may change the object
+//! 5. prepare: metadata that the server owns, and the kind's own rules ([`metadata`], `Strategy`)
+//! 6. allocate: addresses and ports, where the row says that its objects hold some (`services`)
+//! 7. validate: the schema, the kind's own rules, and what the row asks of its writers (`authorization`)
+//! 8. admit: admission may refuse the object in its final form
+//! 9. charge: the room that memory has ([`room`]), the quotas of the namespace (`quota`)
+//! 10. commit: compare-and-swap (`commit`); who loses begins anew on the newest version
+//! 11. respond: what was taken for a write that did not happen is given back, and what is not held any more
+//!
+//! Nothing here asks for a kind by name: what only some kinds do their rows say (`Feature`, `Strategy`).
 
 mod collection;
-mod commit;
 mod connect;
 mod create;
 mod delete;
 pub mod metadata;
 mod names;
+mod path;
 mod raw;
 mod room;
+mod stages;
 mod update;
 
 use std::sync::Arc;
 
-use troupe_api::{
-    admission::{Attributes, Operation, OperationOptions},
-    meta::Cause,
-    notices::Notices,
-    resources::WriteContext,
-    service::{Target, UserInfo, WriteOptions},
-    status::Status,
-};
+use troupe_api::meta::Clock;
 
-use super::core::Core;
-pub use commit::{CommitError, stored};
+use super::{admission::Admission, authorization::Authorization, commit::Committer, quota::Quota, read::Reader, services::ServiceAllocator};
+use crate::runtime::system::System;
+
 pub use names::check_update;
-
-pub use room::Growth;
+pub use room::Room;
 pub use update::{Change, Transform};
 
-/// Who writes what, how.
-#[derive(Clone)]
-pub struct Writer {
-    pub user: Arc<UserInfo>,
-    pub target: Target,
-    pub options: WriteOptions,
-    pub cause: Cause,
-    pub notices: Notices,
-}
-
-impl Writer {
-    pub(super) fn context<'a>(&'a self, core: &'a Core) -> WriteContext<'a> {
-        WriteContext { user: &self.user, clock: &*core.clock, subresource: &self.target.subresource }
-    }
-
-    /// What admission is told of a create or an update.
-    pub(super) fn attributes<'a>(&'a self, core: &'a Core, operation: Operation) -> Attributes<'a> {
-        let options = match operation {
-            Operation::Update => OperationOptions::Update(&self.options),
-            _ => OperationOptions::Create(&self.options),
-        };
-        self.attributes_of(core, options)
-    }
-
-    /// What admission is told of a request with such options.
-    pub(super) fn attributes_of<'a>(&'a self, core: &'a Core, options: OperationOptions<'a>) -> Attributes<'a> {
-        Attributes::new(&self.target, &self.user, options, core, &self.notices)
-    }
-
-    /// 422 about the object.
-    pub(super) fn invalid(&self, name: &str, errors: Vec<troupe_api::status::FieldError>) -> Status {
-        Status::invalid(&self.target.resource.group, &self.target.resource.kind, name, errors)
-    }
+/// The parts that writes go through.
+pub struct WritePath {
+    pub reader: Arc<Reader>,
+    pub committer: Arc<Committer>,
+    pub authorization: Arc<Authorization>,
+    pub admission: Arc<Admission>,
+    pub allocator: Arc<ServiceAllocator>,
+    pub quota: Quota,
+    pub room: Room,
+    pub clock: Arc<dyn Clock>,
+    /// Whose randomness makes names and UIDs.
+    pub system: System,
 }

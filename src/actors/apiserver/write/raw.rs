@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use troupe_api::{status::Status, stored::StoredObject};
 
-use super::{
-    Transform, Writer,
+use super::{Transform, WritePath};
+use crate::apiserver::{
     commit::{CommitError, stored},
+    writer::Writer,
 };
-use crate::apiserver::core::Core;
 
-impl Core {
+impl WritePath {
     /// Writes what `transform` makes of the newest version, until a commit wins. Its errors end the loop.
     pub async fn update_raw(&self, writer: &Writer, transform: &Transform) -> Result<Arc<StoredObject>, Status> {
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.read_live(resource, &key).await?;
+        let mut current = self.reader.read_live(resource, &key).await?;
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             let mut new = transform(&version.to_object())?;
@@ -23,7 +23,7 @@ impl Core {
             if writer.options.dry_run {
                 return Ok(version);
             }
-            match self.commit_update(resource, &new, version.revision, &writer.cause).await {
+            match self.committer.update(resource, &new, version.revision, &writer.cause).await {
                 Ok(written) => return Ok(written),
                 Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),

@@ -4,25 +4,19 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::Operation,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
-    service::{ApiReply, Body, PatchType, ReplyBody},
+    service::{ApiReply, Body, PatchType},
     status::{FieldError, Status},
     store::keys,
     stored::StoredObject,
 };
 
-use super::{
-    Writer,
-    commit::{CommitError, stored},
-    create::Ownership,
-    metadata, names,
-};
+use super::{WritePath, create::Ownership, names};
 use crate::apiserver::{
-    core::Core,
+    commit::{CommitError, stored},
     objects,
-    services::{Allocation, Settlement},
+    writer::Writer,
 };
 
 /// Lost races after which a write gives up; each one means that somebody else's write succeeded.
@@ -43,6 +37,13 @@ pub enum Change {
     Transform(Transform),
 }
 
+impl Change {
+    /// Whether it is a server-side apply, which makes managedFields itself.
+    pub fn is_apply(&self) -> bool {
+        matches!(self, Change::Patch { patch_type: PatchType::Apply, .. })
+    }
+}
+
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -53,30 +54,14 @@ impl fmt::Debug for Change {
     }
 }
 
-/// What one round of computing came to.
-struct Plan {
-    new: Object,
-    step: Step,
-    allocation: Allocation,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Nothing changed: the current version stands.
-    Keep,
-    Write,
-    /// The last finalizer of a terminating object went.
-    Remove,
-}
-
 /// What came of trying an update on one version.
-enum Attempt {
+pub(super) enum Attempt {
     Written(ApiReply),
     /// Nothing was written: right if that version is the newest.
     Kept(ApiReply),
 }
 
-impl Core {
+impl WritePath {
     /// PUT.
     pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
@@ -92,11 +77,11 @@ impl Core {
     pub async fn update(&self, writer: &Writer, change: Change, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
         let resource = &writer.target.resource;
         let key = writer.target.key();
-        let mut current = self.cache(resource)?.get(&key);
+        let mut current = self.reader.cached(resource, &key)?;
         let mut live = false;
         for _ in 0..MAX_TRIES {
             let attempt = match &current {
-                Some(current) => self.try_update(writer, &change, current, &mut warnings).await,
+                Some(current) => self.update_once(writer, &change, current, &mut warnings).await,
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
@@ -114,94 +99,13 @@ impl Core {
                 return settled;
             }
             // The cache may have been behind: judge by the newest version.
-            let newest = self.read_live(resource, &key).await?;
+            let newest = self.reader.read_live(resource, &key).await?;
             if newest.as_ref().map(|object| object.revision) == current.as_ref().map(|object| object.revision) {
                 return settled;
             }
             (current, live) = (newest, true);
         }
         Err(Status::modified(&writer.target.group_resource(), &key.name))
-    }
-
-    async fn try_update(
-        &self,
-        writer: &Writer,
-        change: &Change,
-        current: &Arc<StoredObject>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Attempt, CommitError> {
-        let resource = &writer.target.resource;
-        let plan = self.plan_update(writer, change, current, warnings).await.map_err(CommitError::Failed)?;
-        if writer.options.dry_run {
-            self.settle_allocation(plan.allocation, Settlement::Dropped).await;
-            return Ok(Attempt::Kept(ApiReply::ok(ReplyBody::Tree(with_revision(plan.new, current.revision)))));
-        }
-        let written = match plan.step {
-            Step::Keep => Ok((current.revision, ReplyBody::Object(current.clone()))),
-            Step::Write => {
-                let written = self.charge_and_write(writer, &plan.new, current).await;
-                written.map(|object| (object.revision, ReplyBody::Object(object)))
-            }
-            Step::Remove => {
-                let removed = self.commit_delete(resource, &current.key, current.revision, &writer.cause).await;
-                removed.map(|revision| (revision, ReplyBody::Tree(with_revision(plan.new, revision))))
-            }
-        };
-        self.settle_allocation(plan.allocation, Settlement::of(written.as_ref().map(|(revision, _)| *revision))).await;
-        let (revision, body) = written?;
-        if plan.step == Step::Remove {
-            self.release(&writer.target, current, revision).await;
-        }
-        let reply = ApiReply::ok(body);
-        Ok(if plan.step == Step::Keep { Attempt::Kept(reply) } else { Attempt::Written(reply) })
-    }
-
-    async fn charge_and_write(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
-        self.check_room_to_grow(writer, new, current).map_err(CommitError::Failed)?;
-        let receipt = self.charge(writer, Operation::Update, new, Some(&current.to_object())).await.map_err(CommitError::Failed)?;
-        let written = self.commit_update(&writer.target.resource, new, current.revision, &writer.cause).await;
-        if let Err(error) = &written {
-            self.refund(writer, receipt, error);
-        }
-        written
-    }
-
-    async fn plan_update(&self, writer: &Writer, change: &Change, current: &StoredObject, warnings: &mut Vec<String>) -> Result<Plan, Status> {
-        let resource = &writer.target.resource;
-        let old = current.to_object();
-        let mut new = compute(writer, change, &old, warnings, self.clock.now())?;
-        check_preconditions(writer, change, &new, current)?;
-        let mut admission = writer.attributes(self, Operation::Update).with_object(&mut new).with_old(Some(&old));
-        self.admission.admit(&mut admission).await?;
-        warnings.extend(metadata::dedup_owners(&mut new));
-        metadata::prepare_update(&mut new, &old, &*writer.target.served().strategy, &writer.context(self));
-        new.remove(&["metadata", "resourceVersion"]);
-        if !matches!(change, Change::Patch { patch_type: PatchType::Apply, .. }) {
-            objects::track(writer, Some(&old), &mut new, self.clock.now())?;
-        }
-        let allocation = self.allocate(writer, &mut new, Some(&old)).await?;
-        match self.validate_update(writer, &new, &old, warnings).await {
-            Ok(()) => Ok(Plan { step: step(resource, &new, &old), new, allocation }),
-            Err(status) => {
-                self.settle_allocation(allocation, Settlement::Dropped).await;
-                Err(status)
-            }
-        }
-    }
-
-    async fn validate_update(&self, writer: &Writer, new: &Object, old: &Object, warnings: &mut Vec<String>) -> Result<(), Status> {
-        let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = resource.validate_update(writer.target.served(), new, old, subresource);
-        if errors.is_empty() {
-            errors.extend(self.unreadable_parameters(&writer.user, &writer.target, new, Some(old)));
-        }
-        if !errors.is_empty() {
-            return Err(writer.invalid(new.name(), errors));
-        }
-        warnings.extend(resource.warnings(new, Some(old), subresource));
-        self.check_escalation(&writer.user, &writer.target, new, Some(old))?;
-        let admission = writer.attributes(self, Operation::Update).with_object(new).with_old(Some(old));
-        self.admission.validate(&admission).await
     }
 
     /// An update of what does not exist: creates it where the kind or the patch says so.
@@ -219,7 +123,7 @@ impl Core {
             }
             _ => return Err(missing()),
         };
-        self.authorize(&writer.user, target, "create", &target.name, None)?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, None)?;
         object.remove(&["metadata", "resourceVersion"]);
         let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);
@@ -227,7 +131,21 @@ impl Core {
     }
 }
 
-fn compute(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
+/// Decode, or compute by a patch: what the change makes of the current version, which must be the one that the client saw.
+pub(super) fn compute(
+    writer: &Writer,
+    change: &Change,
+    current: &StoredObject,
+    old: &Object,
+    warnings: &mut Vec<String>,
+    now: jiff::Timestamp,
+) -> Result<Object, Status> {
+    let new = changed(writer, change, old, warnings, now)?;
+    check_preconditions(writer, change, &new, current)?;
+    Ok(new)
+}
+
+fn changed(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
     let target = &writer.target;
     let decoded = match change {
         Change::Put(object) => return Ok(object.clone()),
@@ -274,25 +192,4 @@ fn uid_conflict(resource: &Resource, key: &ObjectKey, wanted: &str, found: &str)
         String::from_utf8_lossy(&store_key)
     );
     Status::conflict(&resource.group_resource(), &key.name, why)
-}
-
-fn step(resource: &Resource, new: &Object, old: &Object) -> Step {
-    if removes(resource, new, old) {
-        return Step::Remove;
-    }
-    let mut before = old.clone();
-    before.remove(&["metadata", "resourceVersion"]);
-    if objects::same_content(new, &before) { Step::Keep } else { Step::Write }
-}
-
-/// Whether this update lets go of the last thing that held a terminating object.
-fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
-    let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
-    let held = !metadata::finalizers(new).is_empty() || resource.strategy.holds(new);
-    old.is_terminating() && !waits && !held
-}
-
-fn with_revision(mut object: Object, revision: Revision) -> Object {
-    object.set(&["metadata", "resourceVersion"], revision.to_string());
-    object
 }

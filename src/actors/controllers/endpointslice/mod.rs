@@ -55,27 +55,28 @@ impl EndpointSliceController {
             })
             .collect()
     }
+}
 
-    async fn apply(&self, actions: Vec<Action>, namespace: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
-        let api = cx.client().namespaced::<EndpointSlice>(namespace);
-        for action in actions {
-            let written = match action {
-                Action::Create(slice) => api.create(&slice).await,
-                Action::Update(slice) => api.update(&slice).await,
-                Action::Delete { name, uid } => {
-                    delete_with_uid(&api, &name, &uid).await?;
-                    cx.deleted(&self.slices, ObjectKey::new(namespace, name), uid);
-                    continue;
-                }
-            };
-            match written {
-                Ok(written) => cx.wrote(&self.slices, &*written),
-                Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
-                Err(status) => return Err(status.into()),
+/// Takes the steps of a plan about slices of a namespace.
+pub async fn apply(actions: Vec<Action>, slices: &Cache<EndpointSlice>, namespace: &str, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+    let api = cx.client().namespaced::<EndpointSlice>(namespace);
+    for action in actions {
+        let written = match action {
+            Action::Create(slice) => api.create(&slice).await,
+            Action::Update(slice) => api.update(&slice).await,
+            Action::Delete { name, uid } => {
+                delete_with_uid(&api, &name, &uid).await?;
+                cx.deleted(slices, ObjectKey::new(namespace, name), uid);
+                continue;
             }
+        };
+        match written {
+            Ok(written) => cx.wrote(slices, &*written),
+            Err(status) if is_gone(&status) || is_namespace_terminating(&status) => {}
+            Err(status) => return Err(status.into()),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl Controller for EndpointSliceController {
@@ -99,7 +100,7 @@ impl Controller for EndpointSliceController {
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
         let zones = self.zones(&pods);
         let actions = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
-        self.apply(actions, &key.namespace, cx).await?;
+        apply(actions, &self.slices, &key.namespace, cx).await?;
         Ok(Outcome::Done)
     }
 }

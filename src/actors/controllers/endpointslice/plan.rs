@@ -130,7 +130,8 @@ fn identity(endpoint: &Endpoint) -> String {
     format!("{}/{target}", endpoint.addresses.first().map_or("", String::as_str))
 }
 
-fn slice_ports(slice: &EndpointSlice) -> Vec<PortKey> {
+/// The ports of a slice.
+pub fn slice_ports(slice: &EndpointSlice) -> Vec<PortKey> {
     let ports = slice.ports.iter().flatten();
     ports
         .map(|port| {
@@ -171,7 +172,8 @@ fn owner(service: &Service) -> OwnerReference {
     controller_reference(service)
 }
 
-fn endpoint_port((name, protocol, number, app_protocol): &PortKey) -> EndpointPort {
+/// A port as slices have it.
+pub fn endpoint_port((name, protocol, number, app_protocol): &PortKey) -> EndpointPort {
     EndpointPort { name: Some(name.clone()), protocol: Some(protocol.clone()), port: Some(*number), app_protocol: app_protocol.clone() }
 }
 
@@ -189,13 +191,13 @@ fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
     let spec = snapshot.service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     let terminating = pod.metadata.deletion_timestamp.is_some();
-    let serving = is_ready(pod) || publish_all && !terminating;
+    let serving = is_ready(pod);
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     Some(Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
             ready: Some(publish_all || serving && !terminating),
-            serving: Some(serving || publish_all),
+            serving: Some(serving),
             terminating: Some(terminating),
         }),
         hostname: hostname(snapshot.service, pod),

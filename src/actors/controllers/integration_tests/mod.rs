@@ -31,6 +31,7 @@ use super::{
     deployment::DeploymentController,
     endpoints::EndpointsController,
     endpointslice::EndpointSliceController,
+    endpointslice_mirroring::EndpointSliceMirroringController,
     garbage_collector,
     job::{JobController, orphans::JobOrphanController},
     namespace::NamespaceController,
@@ -93,6 +94,7 @@ impl World {
         world.start(RootCaPublisher::new(&world.caches, "CA"));
         world.start(EndpointsController::new(&world.caches));
         world.start(EndpointSliceController::new(&world.caches));
+        world.start(EndpointSliceMirroringController::new(&world.caches));
         world.start(PodGcController::new(&world.caches));
         world.start(NodeLifecycleController::new(&world.caches, super::node_lifecycle::GRACE));
         world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));

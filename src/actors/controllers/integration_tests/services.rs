@@ -1,6 +1,6 @@
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::{core::v1::Endpoints, discovery::v1::EndpointSlice};
 use serde_json::json;
-use troupe_api::service::ListOptions;
+use troupe_api::service::{DeleteOptions, ListOptions};
 
 use super::{World, eventually_async};
 
@@ -29,5 +29,25 @@ async fn ready_pods_become_endpoints_of_their_service() {
     .await;
     world.patch_deployment("web", json!({"spec": {"replicas": 0}})).await;
     eventually_async("the slice is empty", async || ready_addresses(&world).await == Some(0)).await;
+    world.settles().await;
+}
+
+#[actix::test]
+async fn endpoints_of_a_service_without_selector_are_mirrored() {
+    let world = World::new().await;
+    let service = json!({"metadata": {"name": "web", "namespace": "default"}, "apiVersion": "v1", "kind": "Service",
+        "spec": {"ports": [{"port": 80}]}});
+    world.api.create(service).await;
+    let subsets = json!([{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 8080}]}]);
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web", "namespace": "default"}, "subsets": subsets});
+    world.api.create(endpoints).await;
+    eventually_async("the slice has the address", async || ready_addresses(&world).await == Some(1)).await;
+    let options = DeleteOptions::default();
+    world.client().namespaced::<Endpoints>("default").delete("web", options).await.expect("deleted");
+    eventually_async("the slice is gone", async || {
+        let slices = world.client().namespaced::<EndpointSlice>("default").list(ListOptions::default()).await;
+        slices.is_ok_and(|slices| !slices.items.iter().any(|slice| slice.metadata.name.as_deref().is_some_and(|name| name.starts_with("web-"))))
+    })
+    .await;
     world.settles().await;
 }

@@ -1,14 +1,26 @@
 //! The costs of calls that were made.
 
 use super::{LIST, MESSAGE, PATTERN, TRAVERSAL};
-use crate::expressions::values::{List, Map, Named, Val};
+use crate::expressions::{
+    evaluate::{Fault, Meter},
+    values::{List, Named, Val},
+};
 
-/// The cost of a call, beside that of its arguments; the target is the first of them.
-pub fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
+/// Charges a call, beside its arguments; the target is the first of them.
+///
+/// # Errors
+/// The limit is reached.
+pub fn charge(function: &str, args: &[Val<'_>], result: &Val<'_>, meter: &mut Meter) -> Result<(), Fault> {
+    match (function, args.first()) {
+        ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(first)) => traverse(first, meter),
+        _ => meter.charge(call(function, args, result)),
+    }
+}
+
+fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
     let size = |at: usize| args.get(at).map_or(1, Val::size);
     let traversed = |size: u64, factor: f64| (size as f64 * factor).ceil() as u64;
     match (function, args.first()) {
-        ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(first)) => traversal(first),
         (
             "url"
             | "lowerAscii"
@@ -107,18 +119,22 @@ fn squared(list: &List<'_>) -> u64 {
     allocating(size.saturating_mul(size), factor)
 }
 
-/// A whole value is gone through.
-fn traversal(value: &Val<'_>) -> u64 {
+/// A whole value is gone through. One that was made may hold the same list many times over, so that it is charged as it goes.
+fn traverse(value: &Val<'_>, meter: &mut Meter) -> Result<(), Fault> {
+    meter.work(16)?;
     match value {
-        Val::String(text) => (text.len() as f64 * TRAVERSAL) as u64,
-        Val::Bytes(bytes) => (bytes.len() as f64 * TRAVERSAL) as u64,
-        Val::List(list) => list.iter().map(|entry| entry.map_or(1, |entry| traversal(&entry))).fold(0, u64::saturating_add),
-        Val::Map(map) => entries(map),
-        _ => 1,
+        Val::String(text) => meter.charge((text.len() as f64 * TRAVERSAL) as u64),
+        Val::Bytes(bytes) => meter.charge((bytes.len() as f64 * TRAVERSAL) as u64),
+        // What does not fit its declaration costs as much as anything.
+        Val::List(list) => list.iter().try_for_each(|entry| match entry {
+            Ok(entry) => traverse(&entry, meter),
+            Err(_) => meter.charge(1),
+        }),
+        Val::Map(map) => {
+            meter.work(16 * map.len())?;
+            let entries = map.entries().unwrap_or_default();
+            entries.iter().try_for_each(|(key, value)| traverse(key, meter).and_then(|()| traverse(value, meter)))
+        }
+        _ => meter.charge(1),
     }
-}
-
-fn entries(map: &Map<'_>) -> u64 {
-    let entries = map.entries().unwrap_or_default();
-    entries.iter().map(|(key, value)| traversal(key).saturating_add(traversal(value))).fold(0, u64::saturating_add)
 }

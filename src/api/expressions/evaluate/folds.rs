@@ -161,7 +161,7 @@ impl<'a> Evaluation<'a, '_> {
         let keys = List::made(self.entries(fold, range)?);
         let sorted = lists::sorted_by(list, &keys, self.meter)?;
         let args = [Val::List(list.clone()), Val::List(keys)];
-        self.meter.charge(actual::call("@sortByAssociatedKeys", &args, &sorted))?;
+        actual::charge("@sortByAssociatedKeys", &args, &sorted, self.meter)?;
         Ok(sorted)
     }
 

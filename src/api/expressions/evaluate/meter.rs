@@ -27,6 +27,8 @@ impl Fault {
 
 /// The work of all evaluations that a meter is for, in bytes that are looked at.
 const MOST_WORK: u64 = 1 << 29;
+/// The same where an event loop waits for them.
+const QUICK_WORK: u64 = 4 << 20;
 /// How many nodes of expressions and of the variables that they ask for are within each other.
 const DEEPEST: usize = 400;
 /// What a tentative meter has for all evaluations: more takes longer than an event loop may be held.
@@ -122,6 +124,11 @@ impl Meter {
         self.kept = self.kept.saturating_add(self.memory);
         (self.spent, self.memory) = outside;
         self.depth -= depth;
+    }
+
+    /// For evaluations that an event loop waits for, since their estimates say that they are quick.
+    pub fn quick(limit: u64) -> Self {
+        Meter { most_work: QUICK_WORK, ..Meter::new(limit) }
     }
 
     /// Begins another evaluation.

@@ -90,7 +90,7 @@ impl<'a> Evaluation<'a, '_> {
         let mut context = Context { meter: self.meter, pattern: call.pattern.as_deref() };
         let result = (callee.function.run)(&args, &mut context)?;
         if !is_free(call) {
-            self.meter.charge(actual::call(callee.function.name, &args, &result))?;
+            actual::charge(callee.function.name, &args, &result, self.meter)?;
         }
         Ok(result)
     }

@@ -106,11 +106,21 @@ impl Index {
         selection
     }
 
-    /// Up to `limit` changes from revision `from` up to `to`; those that are compacted are not there.
-    pub fn changes(&self, from: Revision, to: Revision, limit: usize) -> Vec<FoundChange> {
+    /// The changes under `prefix` among up to `limit` from revision `from` up to `to`, and the revision up to which these are all. Those
+    /// that are compacted are not there.
+    pub fn changes(&self, prefix: &[u8], (from, to): (Revision, Revision), limit: usize) -> (Vec<FoundChange>, Revision) {
         let begin = self.changes.partition_point(|(revision, _)| *revision < from);
-        let wanted = self.changes.range(begin..).take_while(|(revision, _)| *revision <= to).take(limit);
-        wanted.filter_map(|(revision, key)| self.entries.get(key)?.change(key, *revision)).collect()
+        let mut looked_at = self.changes.range(begin..).take_while(|(revision, _)| *revision <= to);
+        let (mut found, mut reached) = (Vec::new(), to);
+        for (at, (revision, key)) in looked_at.by_ref().take(limit).enumerate() {
+            if key.starts_with(prefix) {
+                found.extend(self.entries.get(key).and_then(|entry| entry.change(key, *revision)));
+            }
+            if at + 1 == limit {
+                reached = *revision;
+            }
+        }
+        (found, reached)
     }
 
     /// Forgets what no reader at or after `revision` sees.

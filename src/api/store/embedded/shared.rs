@@ -69,16 +69,41 @@ impl Shared {
         found.into_iter().map(fetch).collect()
     }
 
-    /// The events of up to `limit` revisions from `from` up to `to`, read from the log. Blocks on the disk.
-    pub fn events_from_log(&self, from: Revision, to: Revision, limit: usize) -> Result<Vec<StoreEvent>, StoreError> {
-        let changes = {
+    /// The events under `prefix` among up to `limit` changes from revision `from` up to `to`, read from the log, until they have about `bytes`;
+    /// and the revision up to which these are all. Blocks on the disk.
+    pub fn events_from_log(
+        &self,
+        prefix: &[u8],
+        (from, to): (Revision, Revision),
+        limit: usize,
+        bytes: usize,
+    ) -> Result<(Vec<StoreEvent>, Revision), StoreError> {
+        let (changes, reached) = {
             let state = self.state.read();
             if watch_is_compacted(from, state.compacted) {
                 return Err(state.compacted_error(from));
             }
-            state.index.changes(from, to, limit)
+            state.index.changes(prefix, (from, to), limit)
         };
-        changes.into_iter().map(event).collect()
+        let (mut events, mut read) = (Vec::new(), 0);
+        for change in changes {
+            let event = event(change)?;
+            read += length(&event);
+            let revision = event.revision();
+            events.push(event);
+            if read >= bytes {
+                return Ok((events, revision));
+            }
+        }
+        Ok((events, reached))
+    }
+}
+
+/// How many bytes of values an event holds.
+fn length(event: &StoreEvent) -> usize {
+    match event {
+        StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len()),
+        StoreEvent::Delete { previous, .. } => previous.value.len(),
     }
 }
 

@@ -9,8 +9,9 @@ use crate::{
     store::{StoreError, WatchMessage, watch_is_compacted, watchers::Outlet},
 };
 
-/// Revisions read from the log at a time.
+/// Revisions read from the log at a time, and bytes of theirs about.
 const CHUNK: usize = 1000;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Starts a watch.
 pub fn start(shared: &SharedStore, prefix: Bytes, from: Revision) -> mpsc::Receiver<WatchMessage> {
@@ -45,19 +46,18 @@ fn join(
 /// Sends events from the log until memory has the rest.
 async fn catch_up(shared: SharedStore, mut outlet: Outlet, mut next: Revision) {
     loop {
+        outlet.taken().await;
         let Some(slot) = outlet.room().await else { return };
         let Some((waiting, slot)) = join(&shared, outlet, slot, next) else { return };
         outlet = waiting;
         let floor = shared.state.read().history.floor();
-        let reader = shared.clone();
-        let read = tokio::task::spawn_blocking(move || reader.events_from_log(next, floor, CHUNK)).await;
+        let (reader, prefix) = (shared.clone(), outlet.prefix().clone());
+        let read = tokio::task::spawn_blocking(move || reader.events_from_log(&prefix, (next, floor), CHUNK, CHUNK_BYTES)).await;
         match read {
-            Ok(Ok(events)) => {
-                // Compaction leaves holes, so a chunk may be empty before the floor is reached.
-                next = if events.len() < CHUNK { floor.next() } else { events.last().map_or(floor, |event| event.revision()).next() };
-                let mine = outlet.select(events.into_iter());
-                if !mine.is_empty() {
-                    slot.send(WatchMessage::Events(mine));
+            Ok(Ok((events, reached))) => {
+                next = reached.next();
+                if !events.is_empty() {
+                    slot.send(WatchMessage::Events(events));
                 }
             }
             Ok(Err(StoreError::Compacted { compacted, .. })) => return outlet.end(Some(compacted)),

@@ -206,6 +206,7 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;
+    options.memory = api.memory();
     options.flow = Some(Arc::new(Classifier::new(api.listers(), options.max_in_flight)));
     http::serve(listener, options).context("the API server cannot serve")
 }

@@ -13,6 +13,7 @@ use troupe_actors::{
         disruption::{DisruptionController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
+        endpointslice_mirroring::EndpointSliceMirroringController,
         flow_schema::FlowSchemaController,
         garbage_collector,
         job::{JobController, orphans::JobOrphanController},
@@ -79,6 +80,7 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("clusterrole-aggregation-controller", ClusterRoleAggregationController::new(caches));
     run.controller("replicaset-controller", ReplicaSetController::new(caches));
     run.controller("endpointslice-controller", EndpointSliceController::new(caches));
+    run.controller("endpointslicemirroring-controller", EndpointSliceMirroringController::new(caches));
     run.controller("endpoint-controller", EndpointsController::new(caches));
     run.controller("namespace-controller", NamespaceController::new(caches));
     run.controller("service-account-controller", ServiceAccountController::new(caches));

@@ -17,18 +17,19 @@ use troupe_api::{
 };
 
 use self::budget::{Healthy, may_ignore_budget, must_stay_as_seen, spend, unhealthy_may_go, violation};
-use super::{admitted_body, created_nothing, pod_target};
+use super::{Subresources, created_nothing};
 use crate::apiserver::{
-    core::Core,
-    write::{CommitError, Transform, Writer, stored},
+    commit::{CommitError, stored},
+    write::Transform,
+    writer::Writer,
 };
 
 /// Lost races after which an eviction gives up, as upstream.
 const TRIES: usize = 20;
 
 /// POST of an Eviction.
-pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
-    let (eviction, warnings) = admitted_body(core, writer, body).await?;
+pub async fn create(parts: &Subresources, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+    let (eviction, warnings) = parts.admitted_body(writer, body).await?;
     let name = &*writer.target.name;
     if eviction.name() != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
@@ -38,9 +39,9 @@ pub async fn create(core: &Core, writer: &Writer, body: Body) -> Result<ApiReply
         let error = FieldError::invalid("deleteOptions.ignoreStoreReadErrorWithClusterBreakingPotential", true, DETAIL);
         return Err(Status::invalid("policy", "Eviction", name, vec![error]));
     }
-    let target = pod_target(core, &writer.target, name)?;
+    let target = parts.parent_of(&writer.target, name)?;
     let options = delete_options(&eviction, writer.options.dry_run)?;
-    Evicting { core, writer: Writer { target, ..writer.clone() }, options }.evict().await?;
+    Evicting { parts, writer: Writer { target, ..writer.clone() }, options }.evict().await?;
     Ok(created_nothing(warnings))
 }
 
@@ -65,7 +66,7 @@ fn delete_options(eviction: &Object, dry_run: bool) -> Result<DeleteOptions, Sta
 
 /// One eviction under way.
 struct Evicting<'a> {
-    core: &'a Core,
+    parts: &'a Subresources,
     /// Addresses the pod.
     writer: Writer,
     options: DeleteOptions,
@@ -102,15 +103,15 @@ impl Evicting<'_> {
 
     async fn pod(&self) -> Result<Arc<StoredObject>, Status> {
         let target = &self.writer.target;
-        let pod = self.core.read_live(&target.resource, &target.key()).await?;
+        let pod = self.parts.reader.read_live(&target.resource, &target.key()).await?;
         pod.ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
     }
 
     /// The one budget that guards the pod.
     async fn budget_of(&self, pod: &StoredObject) -> Result<Option<Arc<StoredObject>>, Status> {
-        let resource = self.core.row("policy", "poddisruptionbudgets").ok_or_else(Status::page_not_found)?;
-        let cache = self.core.cache(&resource)?;
-        self.core.linearize(&cache).await?;
+        let resource = self.parts.listers.row("policy", "poddisruptionbudgets").ok_or_else(Status::page_not_found)?;
+        let cache = self.parts.listers.cache(&resource)?;
+        self.parts.reader.linearize(&cache).await?;
         let mut guards = Vec::new();
         for budget in cache.load().scan(&pod.key.namespace, None) {
             let selector = typed(budget)?.spec.as_ref().and_then(|spec| spec.selector.as_ref()).map(LabelSelector::from);
@@ -127,7 +128,7 @@ impl Evicting<'_> {
 
     /// Takes one disruption from the budget, by compare-and-swap.
     async fn spend_budget(&self, mut budget: Arc<StoredObject>) -> Result<(), Status> {
-        let resource = self.core.row("policy", "poddisruptionbudgets").ok_or_else(Status::page_not_found)?;
+        let resource = self.parts.listers.row("policy", "poddisruptionbudgets").ok_or_else(Status::page_not_found)?;
         for _ in 0..TRIES {
             let current = typed(&budget)?;
             if let Some(status) = violation(&current) {
@@ -136,11 +137,11 @@ impl Evicting<'_> {
             if self.options.dry_run {
                 return Ok(());
             }
-            let status = spend(&current, &self.writer.target.name, self.core.clock.now());
+            let status = spend(&current, &self.writer.target.name, self.parts.clock.now());
             let mut new = budget.to_object();
             new.remove(&["metadata", "resourceVersion"]);
             new.set(&["status"], serde_json::to_value(status).map_err(Status::internal)?);
-            match self.core.commit_update(&resource, &new, budget.revision, &self.writer.cause).await {
+            match self.parts.committer.update(&resource, &new, budget.revision, &self.writer.cause).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Lost(None)) => return Err(Status::not_found(&resource.group_resource(), &budget.key.name)),
                 Err(CommitError::Lost(Some(newer))) => budget = stored(&resource, newer)?,
@@ -156,19 +157,19 @@ impl Evicting<'_> {
         let mut options = self.options.clone();
         options.precondition_revision = options.precondition_revision.or(seen);
         if !options.dry_run {
-            let (wanted, now) = (options.clone(), format_time(self.core.clock.now()));
+            let (wanted, now) = (options.clone(), format_time(self.parts.clock.now()));
             let transform: Transform = Arc::new(move |pod| {
                 check(pod, &wanted)?;
                 let mut marked = pod.clone();
                 mark(&mut marked, &now);
                 Ok(marked)
             });
-            let marked = self.core.update_raw(&self.writer, &transform).await?;
+            let marked = self.parts.path.update_raw(&self.writer, &transform).await?;
             if options.precondition_revision.is_some() {
                 options.precondition_revision = Some(marked.revision);
             }
         }
-        self.core.delete_admitted(&self.writer, &options).await.map(drop)
+        self.parts.path.delete_admitted(&self.writer, &options).await.map(drop)
     }
 }
 

@@ -45,9 +45,9 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Everything that is wrong with an object.
-pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>) -> Vec<FieldError> {
-    let mut walk = Walk { path: String::new(), meter: Meter::new(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new() };
+/// Everything that is wrong with an object. `meter` makes one of what a rule may cost.
+pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>, meter: fn(u64) -> Meter) -> Vec<FieldError> {
+    let mut walk = Walk { path: String::new(), meter: meter(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new() };
     // The budget is spent: nothing more to say.
     let _ = walk.place(root, Held::Object(object), old.map(Held::Object), Correlation::root(object, old));
     walk.errors

@@ -96,12 +96,17 @@ fn changes_are_told_by_revision_with_what_they_replaced() {
     it.put("a", 4);
     it.delete("b", 5);
     let told = |it: &Fixture, from, to, limit| {
-        let changes = it.index.changes(Revision(from), Revision(to), limit);
+        let (changes, _) = it.index.changes(b"", (Revision(from), Revision(to)), limit);
         changes.into_iter().map(|change| (change.revision.0, change.value.is_some(), change.previous.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(told(&it, 2, 5, 10), [(2, true, false), (3, true, false), (4, true, true), (5, false, true)]);
     assert_eq!(told(&it, 3, 4, 10), [(3, true, false), (4, true, true)]);
     assert_eq!(told(&it, 2, 5, 1), [(2, true, false)]);
+    let of_b = |limit| {
+        let (changes, reached) = it.index.changes(b"b", (Revision(2), Revision(5)), limit);
+        (changes.len(), reached.0)
+    };
+    assert_eq!((of_b(1), of_b(2), of_b(9)), ((0, 2), (1, 3), (2, 5)), "how far it looked is told, whatever it found");
     it.compact(4);
     assert_eq!(told(&it, 0, 9, 10), [(5, false, true)]);
 }
@@ -123,7 +128,7 @@ fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
     it.index.recalled();
     assert_eq!(it.index.live().map(|kv| (&*kv.key, &*kv.value)).collect::<Vec<_>>(), [(&b"a"[..], &b"9"[..]), (b"b", b"3")]);
     assert_eq!((it.in_log("a", 6), it.in_log("a", 8), it.in_log("e", 7), it.in_log("e", 8)), (Some(5), Some(7), Some(4), None));
-    assert_eq!(it.index.changes(Revision(0), Revision(99), 99).len(), 3, "7, 8 and 9");
+    assert_eq!(it.index.changes(b"", (Revision(0), Revision(99)), 99).0.len(), 3, "7, 8 and 9");
     assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
     assert_eq!(it.compact(9), 2);
 }

@@ -8,18 +8,20 @@ use std::{
 use bytes::Bytes;
 use troupe_api::{
     meta::{
-        Cause, Object, ObjectKey, Revision,
+        Cause, Clock, Object, ObjectKey, Revision,
         limits::{Excess, MAX_STORED, MAX_STORED_DEPTH, is_deeper},
     },
     resources::Resource,
     status::Status,
-    store::{KeyValue, StoreError, keys},
+    store::{KeyValue, Store, StoreError, keys},
     stored::{StoredObject, encode_for_store},
 };
 
-use crate::apiserver::{
+use super::{
     cache::{Announce, Route, Withdraw},
-    core::{Core, store_status},
+    hops::HopRecorder,
+    listers::CacheListers,
+    store_status::store_status,
 };
 
 /// How long a reply waits for the cache; the write itself is durable by then.
@@ -58,12 +60,24 @@ pub fn stored(resource: &Resource, kv: KeyValue) -> Result<Arc<StoredObject>, St
     resource.read(kv).map(Arc::new).map_err(Status::internal)
 }
 
-impl Core {
+/// The one who writes objects to the store.
+pub struct Committer {
+    store: Arc<dyn Store>,
+    listers: Arc<CacheListers>,
+    clock: Arc<dyn Clock>,
+    recorder: HopRecorder,
+}
+
+impl Committer {
+    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, clock: Arc<dyn Clock>, recorder: HopRecorder) -> Self {
+        Committer { store, listers, clock, recorder }
+    }
+
     /// Writes `object` where nothing stands.
-    pub async fn commit_create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
+    pub async fn create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
         let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
-        let route = self.route(resource).map_err(CommitError::Failed)?;
+        let route = self.listers.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
         let written = self.store.create(key.clone(), value.clone(), keys::time_to_live(&key)).await;
@@ -71,16 +85,10 @@ impl Core {
     }
 
     /// Replaces the version at `expected` with `object`.
-    pub async fn commit_update(
-        &self,
-        resource: &Resource,
-        object: &Object,
-        expected: Revision,
-        cause: &Cause,
-    ) -> Result<Arc<StoredObject>, CommitError> {
+    pub async fn update(&self, resource: &Resource, object: &Object, expected: Revision, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
         let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
-        let route = self.route(resource).map_err(CommitError::Failed)?;
+        let route = self.listers.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &key, &value, cause);
         let written = self.store.update(key.clone(), value.clone(), expected, keys::time_to_live(&key)).await;
@@ -88,9 +96,9 @@ impl Core {
     }
 
     /// Removes the version at `expected`; the revision is the deletion's.
-    pub async fn commit_delete(&self, resource: &Resource, key: &ObjectKey, expected: Revision, cause: &Cause) -> Result<Revision, CommitError> {
+    pub async fn delete(&self, resource: &Resource, key: &ObjectKey, expected: Revision, cause: &Cause) -> Result<Revision, CommitError> {
         let store_key = keys::object(&resource.storage_prefix, key);
-        let route = self.route(resource).map_err(CommitError::Failed)?;
+        let route = self.listers.route(resource).map_err(CommitError::Failed)?;
         let begun = self.clock.instant();
         announce(&route, &store_key, &Bytes::new(), cause);
         match self.store.delete(store_key.clone(), expected).await {

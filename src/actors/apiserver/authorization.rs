@@ -1,0 +1,79 @@
+//! Who may do what: the right to a request, and what some kinds ask of their writers beside it.
+
+use std::sync::Arc;
+
+use troupe_api::{
+    auth::{
+        Attributes, Authorizer, Decision, forbidden, policy_parameters,
+        rbac::{
+            escalation::{self, Write},
+            resolve::Resolver,
+        },
+    },
+    meta::{FieldSelector, GroupResource, Object, ObjectKey},
+    resources::Feature,
+    service::{Listers, Target, UserInfo},
+    status::{FieldError, Status},
+};
+
+use super::listers::CacheListers;
+
+/// The gate that every request passes. Without an authorizer everything is allowed.
+pub struct Authorization {
+    authorizer: Option<Arc<dyn Authorizer>>,
+    /// What roles grant, for the check that nobody grants more than they hold.
+    resolver: Resolver,
+    listers: Arc<CacheListers>,
+}
+
+impl Authorization {
+    pub fn new(authorizer: Option<Arc<dyn Authorizer>>, listers: Arc<CacheListers>) -> Self {
+        Authorization { authorizer, resolver: Resolver::new(listers.clone()), listers }
+    }
+
+    pub fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
+        self.authorizer.as_ref()
+    }
+
+    /// 403 unless `user` may do `verb` on `target`.
+    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, fields: Option<&FieldSelector>) -> Result<(), Status> {
+        let Some(authorizer) = &self.authorizer else { return Ok(()) };
+        // A namespace lies within itself, so that its own roles can allow to read it.
+        let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
+        let attributes = Attributes {
+            verb,
+            resource: &target.resource.plural,
+            subresource: &target.subresource,
+            group: &target.resource.group,
+            version: &target.version,
+            namespace,
+            name,
+            path: None,
+            fields,
+        };
+        match authorizer.authorize(user, &attributes) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(user, &attributes, &why)),
+        }
+    }
+
+    /// 403 when a role or binding grants what its writer does not hold.
+    pub fn check_escalation(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+        let Some(authorizer) = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Grants)) else { return Ok(()) };
+        let write = Write { user, resource: &target.group_resource(), namespace: &target.namespace, new, old };
+        // What the authorizer decides by is shared with it.
+        escalation::check(&write, authorizer.rbac().unwrap_or(&self.resolver), &**authorizer)
+    }
+
+    /// What is wrong with a policy or binding that names parameters which its writer may not read.
+    pub fn unreadable_parameters(&self, user: &UserInfo, target: &Target, new: &Object, old: Option<&Object>) -> Option<FieldError> {
+        let authorizer = self.authorizer.as_ref().filter(|_| target.resource.has(Feature::Parameters) && target.subresource.is_empty())?;
+        let resource = target.group_resource();
+        let write = Write { user, resource: &resource, namespace: &target.namespace, new, old };
+        let policy = |policies: &str, name: &str| {
+            let found = self.listers.get(&GroupResource::new(resource.group.clone(), policies), &ObjectKey::cluster(name));
+            found.map(|policy| policy.to_object())
+        };
+        policy_parameters::fault(&write, &self.listers.registry.load(), policy, &**authorizer)
+    }
+}

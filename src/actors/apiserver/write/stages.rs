@@ -1,0 +1,152 @@
+//! What each stage of a write does; [`path`](super::path) has them in their order.
+
+use std::sync::Arc;
+
+use troupe_api::{
+    admission::{Attributes, Operation, OperationOptions},
+    meta::Object,
+    resources::Resource,
+    service::ReplyBody,
+    status::{FieldError, Status},
+    stored::StoredObject,
+};
+
+use super::{WritePath, metadata, names};
+use crate::apiserver::{commit::CommitError, objects, writer::Writer};
+
+impl WritePath {
+    /// What admission is told of a create or, with an old object, an update.
+    pub(super) fn attributes<'a>(&'a self, writer: &'a Writer, old: Option<&'a Object>) -> Attributes<'a> {
+        let options = match old {
+            None => OperationOptions::Create(&writer.options),
+            Some(_) => OperationOptions::Update(&writer.options),
+        };
+        self.admission.attributes(writer, options).with_old(old)
+    }
+
+    /// Own: who owns the fields of a new object. The status that preparation makes is nobody's.
+    pub(super) fn own_new(&self, writer: &Writer, new: &mut Object) -> Result<(), Status> {
+        let mut owned = new.clone();
+        owned.remove(&["status"]);
+        objects::track(writer, None, &mut owned, self.clock.now())?;
+        if let Some(managed) = owned.remove(&["metadata", "managedFields"]) {
+            new.set(&["metadata", "managedFields"], managed);
+        }
+        Ok(())
+    }
+
+    /// Mutate.
+    pub(super) async fn mutate(&self, writer: &Writer, new: &mut Object, old: Option<&Object>) -> Result<(), Status> {
+        self.admission.mutate(self.attributes(writer, old).with_object(new)).await
+    }
+
+    /// Prepare a new object: its name, made of `base` unless mutation gave it one, and its identity.
+    pub(super) fn prepare_new(&self, writer: &Writer, new: &mut Object, base: Option<&str>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let target = &writer.target;
+        names::settle_namespace(target, new)?;
+        if let (Some(base), "") = (base, new.name()) {
+            new.set(&["metadata", "name"], names::generate(base, &mut self.system.rng()));
+        }
+        if !target.name.is_empty() {
+            names::check_update(target, new)?;
+        }
+        warnings.extend(metadata::dedup_owners(new));
+        let strategy = &*target.served().strategy;
+        metadata::fill_system_fields(new, strategy, &*self.clock, &mut self.system.rng());
+        strategy.prepare_create(new, &writer.context(&*self.clock));
+        Ok(())
+    }
+
+    /// Prepare a changed object: what cannot be changed on this way stays as it is in `old`.
+    pub(super) fn prepare_changed(&self, writer: &Writer, new: &mut Object, old: &Object, warnings: &mut Vec<String>) {
+        warnings.extend(metadata::dedup_owners(new));
+        metadata::prepare_update(new, old, &*writer.target.served().strategy, &writer.context(&*self.clock));
+        new.remove(&["metadata", "resourceVersion"]);
+    }
+
+    /// Validate: everything that is wrong with the object, and whether its writer may write such a one.
+    pub(super) fn validate(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
+        let mut errors = self.errors(writer, new, old)?;
+        if errors.is_empty() {
+            errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old));
+        }
+        if !errors.is_empty() {
+            return Err(writer.invalid(new.name(), errors));
+        }
+        warnings.extend(resource.warnings(new, old, subresource));
+        self.authorization.check_escalation(&writer.user, &writer.target, new, old)
+    }
+
+    fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>) -> Result<Vec<FieldError>, Status> {
+        let (resource, served) = (&writer.target.resource, writer.target.served());
+        let Some(old) = old else {
+            let mut errors = resource.validate_create(served, new);
+            errors.extend(objects::missing_fields(resource, new, &errors)?);
+            return Ok(errors);
+        };
+        Ok(resource.validate_update(served, new, old, &writer.target.subresource))
+    }
+
+    /// Admit.
+    pub(super) async fn admit(&self, writer: &Writer, new: &Object, old: Option<&Object>) -> Result<(), Status> {
+        self.admission.validate(self.attributes(writer, old).with_object(new)).await
+    }
+
+    /// Charge and commit a new object. In a dry run nothing is written: it only must not be there.
+    pub(super) async fn commit_new(&self, writer: &Writer, new: &Object) -> Result<ReplyBody, CommitError> {
+        let receipt = self.quota.charge(writer, Operation::Create, new, None).await.map_err(CommitError::Failed)?;
+        let resource = &writer.target.resource;
+        if !writer.options.dry_run {
+            let written = self.committer.create(resource, new, &writer.cause).await;
+            if let Err(error) = &written {
+                self.quota.refund(writer, receipt, error);
+            }
+            return written.map(ReplyBody::Object);
+        }
+        match self.reader.read_live(resource, &new.key()).await.map_err(CommitError::Failed)? {
+            Some(_) => Err(CommitError::Lost(None)),
+            None => Ok(ReplyBody::Tree(new.clone())),
+        }
+    }
+
+    /// Charge and commit an object in the place of `current`.
+    pub(super) async fn commit_changed(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+        self.room.check_growth(writer, new, current).map_err(CommitError::Failed)?;
+        let charged = self.quota.charge(writer, Operation::Update, new, Some(&current.to_object())).await;
+        let receipt = charged.map_err(CommitError::Failed)?;
+        let written = self.committer.update(&writer.target.resource, new, current.revision, &writer.cause).await;
+        if let Err(error) = &written {
+            self.quota.refund(writer, receipt, error);
+        }
+        written
+    }
+}
+
+/// What an update comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing changed: the current version stands.
+    Keep,
+    Write,
+    /// The last finalizer of a terminating object went.
+    Remove,
+}
+
+impl Step {
+    pub fn of(resource: &Resource, new: &Object, old: &Object) -> Self {
+        if removes(resource, new, old) {
+            return Step::Remove;
+        }
+        let mut before = old.clone();
+        before.remove(&["metadata", "resourceVersion"]);
+        if objects::same_content(new, &before) { Step::Keep } else { Step::Write }
+    }
+}
+
+/// Whether this update lets go of the last thing that held a terminating object.
+fn removes(resource: &Resource, new: &Object, old: &Object) -> bool {
+    let waits = old.int(&["metadata", "deletionGracePeriodSeconds"]).is_some_and(|seconds| seconds > 0);
+    let held = !metadata::finalizers(new).is_empty() || resource.strategy.holds(new);
+    old.is_terminating() && !waits && !held
+}

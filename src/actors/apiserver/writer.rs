@@ -1,0 +1,44 @@
+//! Who writes what, how.
+
+use std::sync::Arc;
+
+use troupe_api::{
+    meta::{Cause, Clock},
+    notices::Notices,
+    resources::WriteContext,
+    service::{Target, UserInfo, WriteOptions},
+    status::{FieldError, Status},
+};
+
+/// The name under which the API server itself writes.
+pub const SERVER: &str = "system:apiserver";
+
+/// A write's caller and address, as its stages need them.
+#[derive(Clone)]
+pub struct Writer {
+    pub user: Arc<UserInfo>,
+    pub target: Target,
+    pub options: WriteOptions,
+    pub cause: Cause,
+    pub notices: Notices,
+}
+
+impl Writer {
+    /// The API server itself, at `target`.
+    pub fn server(target: Target, cause: Cause) -> Self {
+        let groups = vec!["system:masters".to_owned(), "system:authenticated".to_owned()];
+        let user = Arc::new(UserInfo { name: SERVER.into(), groups, ..UserInfo::default() });
+        let options = WriteOptions { field_manager: "kube-apiserver".into(), ..WriteOptions::default() };
+        Writer { user, target, options, cause, notices: Notices::default() }
+    }
+
+    /// What strategies are told of the write.
+    pub fn context<'a>(&'a self, clock: &'a dyn Clock) -> WriteContext<'a> {
+        WriteContext { user: &self.user, clock, subresource: &self.target.subresource }
+    }
+
+    /// 422 about the object.
+    pub fn invalid(&self, name: &str, errors: Vec<FieldError>) -> Status {
+        Status::invalid(&self.target.resource.group, &self.target.resource.kind, name, errors)
+    }
+}
