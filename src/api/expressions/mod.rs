@@ -22,7 +22,7 @@ mod tests;
 
 pub use check::messages::{JSON_PATCH, OBJECT};
 pub use cost::Estimate;
-pub use evaluate::{Composed, Composition, Fault, Meter};
+pub use evaluate::{Composed, Composition, Fault, MOST_DEPTH, Meter};
 pub use library::authorization::{Access, Answer, Inquiry, Permissions, Question, Subject};
 pub use program::{Environment, Failure, Program, Variable};
 pub use types::{AUTHORIZER, Declaration, Field, Identity, ObjectType, RESOURCE_CHECK, Shape, Type, escape, unescape};

@@ -30,7 +30,7 @@ const MOST_WORK: u64 = 1 << 29;
 /// The same where an event loop waits for them.
 const QUICK_WORK: u64 = 4 << 20;
 /// How many nodes of expressions and of the variables that they ask for are within each other.
-const DEEPEST: usize = 400;
+pub const MOST_DEPTH: usize = 400;
 /// What a tentative meter has for all evaluations: more takes longer than an event loop may be held.
 const TENTATIVE_COST: u64 = 10_000;
 const TENTATIVE_WORK: u64 = 256 << 10;
@@ -105,8 +105,8 @@ impl Meter {
     /// # Errors
     /// That is too deep altogether.
     pub(super) fn enter(&mut self, depth: usize) -> Result<(), Fault> {
-        if self.depth + depth > DEEPEST {
-            return Err(Fault::error(format!("expression recursion limit exceeded: {DEEPEST}")));
+        if self.depth + depth > MOST_DEPTH {
+            return Err(Fault::error(format!("expression recursion limit exceeded: {MOST_DEPTH}")));
         }
         self.depth += depth;
         Ok(())

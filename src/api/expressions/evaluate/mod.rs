@@ -6,7 +6,7 @@ mod folds;
 mod meter;
 
 pub use composition::{Composed, Composition};
-pub use meter::{Fault, Meter};
+pub use meter::{Fault, MOST_DEPTH, Meter};
 
 use super::{
     check::messages::JSON_PATCH,

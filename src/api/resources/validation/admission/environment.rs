@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::expressions::{
-    AUTHORIZER, Declaration, Environment, Failure, Field, Identity, JSON_PATCH, OBJECT, ObjectType, Program, RESOURCE_CHECK, Type,
+    AUTHORIZER, Declaration, Environment, Failure, Field, Identity, JSON_PATCH, MOST_DEPTH, OBJECT, ObjectType, Program, RESOURCE_CHECK, Type,
 };
 
 /// The variables, in this order.
@@ -20,8 +20,6 @@ pub mod place {
 }
 
 const NAMES_OF_AUTHORIZER: [(usize, &str); 2] = [(place::AUTHORIZER, "authorizer"), (place::REQUEST_RESOURCE, "authorizer.requestResource")];
-/// Nodes of a variable's expression and of those of the variables that it asks for, which are within each other.
-const DEEPEST: usize = 400;
 
 /// What an expression must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +95,8 @@ impl Compiler {
         let compiled = Program::compile_any(text, &self.environment).map_err(worded).and_then(|program| {
             let below = program.composed().iter().filter_map(|name| self.depths.get(name)).max();
             let depth = program.depth() + below.copied().unwrap_or(0);
-            if depth > DEEPEST {
-                return Err(format!("compilation failed: expression recursion limit exceeded: {DEEPEST}"));
+            if depth > MOST_DEPTH {
+                return Err(format!("compilation failed: expression recursion limit exceeded: {MOST_DEPTH}"));
             }
             self.depths.insert(name.into(), depth);
             Ok(program)
