@@ -9,7 +9,7 @@ use crate::{
         expressions::{Activation, Expression, Inputs, Stopped, Surroundings},
         matching::{Matched, shown_schema, taken, taken_strictly},
     },
-    expressions::{Map, Meter, Val, to_json},
+    expressions::{Fault, Map, Meter, Val, to_json},
     meta::Object,
     patch::{
         json::{self, Unapplied},
@@ -97,13 +97,13 @@ fn configuration(value: &Val<'_>, meter: &mut Meter) -> Result<Value, String> {
     let Val::Map(Map::Message(message)) = value else {
         return Err(format!("unsupported return type from ApplyConfiguration expression: {}", value.type_name()));
     };
-    check_names(value, message.name)?;
+    check_names(value, message.name, meter)?;
     to_json(value, meter).map_err(|fault| fault.text().to_owned())
 }
 
 /// The operations of a JSON patch that an expression constructs.
 fn operations(value: &Val<'_>, meter: &mut Meter) -> Result<Vec<Value>, String> {
-    let told = |fault: crate::expressions::Fault| fault.text().to_owned();
+    let told = |fault: Fault| fault.text().to_owned();
     let Val::List(list) = value else { return Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned()) };
     let mut operations = Vec::with_capacity(list.len());
     for entry in list.iter() {
@@ -122,7 +122,7 @@ fn operations(value: &Val<'_>, meter: &mut Meter) -> Result<Vec<Value>, String> 
         }
         if let Some(value) = message.field("value") {
             if let Val::Map(Map::Message(part)) = value {
-                check_names(value, part.name)?;
+                check_names(value, part.name, meter)?;
             }
             let unusable = "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
             operation["value"] = to_json(value, meter).map_err(|fault| format!("{unusable}: {}", fault.text()))?;
@@ -133,26 +133,33 @@ fn operations(value: &Val<'_>, meter: &mut Meter) -> Result<Vec<Value>, String> 
 }
 
 /// Whether what is constructed is called by where it stands: `Object.spec` in the field `spec` of an `Object`.
-fn check_names(value: &Val<'_>, expected: &str) -> Result<(), String> {
+fn check_names(value: &Val<'_>, expected: &str, meter: &mut Meter) -> Result<(), String> {
     let mut errors = Vec::new();
-    names(value, expected, &mut errors);
+    names(value, expected, meter, &mut errors).map_err(|fault| fault.text().to_owned())?;
     if errors.is_empty() { Ok(()) } else { Err(format!("type mismatch: {}", errors.join("\n"))) }
 }
 
-/// Values are no deeper than the expression that made them, or a document.
-fn names(value: &Val<'_>, expected: &str, errors: &mut Vec<String>) {
+/// Errors that are told of one patch.
+const MOST_ERRORS: usize = 20;
+
+/// Values are no deeper than the expression that made them; a value may stand in many places of another, so each counts.
+fn names(value: &Val<'_>, expected: &str, meter: &mut Meter, errors: &mut Vec<String>) -> Result<(), Fault> {
+    meter.work(64)?;
+    if errors.len() >= MOST_ERRORS {
+        return Ok(());
+    }
     match value {
         Val::Map(Map::Message(message)) => {
             if message.name != expected {
                 let found = message.name;
                 errors.push(format!("unexpected type name {found:?}, expected {expected:?}, which matches field name path from root Object type"));
             }
-            message.fields.iter().for_each(|(name, value)| names(value, &format!("{expected}.{name}"), errors));
+            message.fields.iter().try_for_each(|(name, value)| names(value, &format!("{expected}.{name}"), meter, errors))
         }
         // Documents hold no messages.
-        Val::Map(Map::Made(made)) => made.entries.iter().for_each(|(_, value)| names(value, expected, errors)),
-        Val::List(list) if list.is_made() => list.iter().flatten().for_each(|value| names(&value, expected, errors)),
-        _ => {}
+        Val::Map(Map::Made(made)) => made.entries.iter().try_for_each(|(_, value)| names(value, expected, meter, errors)),
+        Val::List(list) if list.is_made() => list.iter().try_for_each(|value| names(&value?, expected, meter, errors)),
+        _ => Ok(()),
     }
 }
 
