@@ -58,7 +58,7 @@ async fn policies_and_bindings_are_stored_without_a_warning() {
             &json!({"validations": [{"expression": "params == null", "messageExpression": "string(params.x)"}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}),
         ),
         super::binding("Validating", "p", &json!({})),
-        policy("Mutating", "p", &json!({"mutations": [patch("[]")], "reinvocationPolicy": "Never"})),
+        policy("Mutating", "p", &json!({"mutations": [patch("[JSONPatch{op: 'remove', path: '/a'}]")], "reinvocationPolicy": "Never"})),
         super::binding("Mutating", "p", &json!({})),
     ] {
         let mut object = object;
