@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use troupe_api::{
     admission::{pod_security, policies, webhook_metrics},
-    client, flow,
+    client, conversion, flow,
     http::{ExtraRoute, VersionInfo, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
@@ -41,6 +41,7 @@ impl Sources {
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
+        collectors.extend(conversion::metrics::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);

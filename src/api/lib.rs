@@ -13,6 +13,7 @@ pub mod aside;
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod conversion;
 pub mod decoding;
 pub mod expressions;
 pub mod flow;
@@ -33,6 +34,8 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod stored;
+pub mod underway;
+pub mod webhook_client;
 
 pub use service::{ApiCall, ApiReply, ApiService};
 pub use status::{Reason, Status};

@@ -54,9 +54,13 @@ pub struct StoredObject {
     fields: OnceLock<Box<[Option<Box<str>>]>>,
     /// Another encoding, as long as its owner affords it.
     pub(crate) encoding: MemoSlot<Encoded>,
+    /// The same in other versions, as long as the budget lasts.
+    pub(crate) converted: MemoSlot<Converted>,
 }
 
 type Typed = Arc<dyn Any + Send + Sync>;
+/// An object in other versions than its own.
+pub(crate) type Converted = Arc<[Arc<StoredObject>]>;
 
 /// Typed objects are several times as large as their JSON: a process keeps those that it asks for again and again.
 const TYPED_BUDGET: usize = 24 << 20;
@@ -149,6 +153,7 @@ impl StoredObject {
             typed: MemoSlot::default(),
             fields: OnceLock::new(),
             encoding: MemoSlot::default(),
+            converted: MemoSlot::default(),
         })
     }
 
@@ -170,6 +175,7 @@ impl StoredObject {
             typed: MemoSlot::default(),
             fields: OnceLock::new(),
             encoding: MemoSlot::default(),
+            converted: MemoSlot::default(),
         }
     }
 
@@ -191,6 +197,16 @@ impl StoredObject {
             resource.selectable.iter().map(|path| resource.strategy.selectable_field(&object, path).map(String::into_boxed_str)).collect()
         });
         fields.get(at)?.as_deref().map(str::to_owned)
+    }
+
+    /// `apiVersion`, as it was stored.
+    pub fn api_version(&self) -> &str {
+        const MARK: &[u8] = b"\"apiVersion\":\"";
+        let head = &self.encoded[..self.splice_at];
+        let Some(at) = head.windows(MARK.len()).position(|window| window == MARK) else { return "" };
+        let rest = &head[at + MARK.len()..];
+        let length = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
+        std::str::from_utf8(&rest[..length]).unwrap_or_default()
     }
 
     /// The store's bytes, without resourceVersion.
@@ -295,7 +311,7 @@ mod tests {
         let read: Value = serde_json::from_slice(&stored.to_json()).expect("valid JSON");
         assert_eq!(read["metadata"]["resourceVersion"], "9");
         assert_eq!(read["data"]["a"], "b");
-        assert_eq!(stored.key, ObjectKey::new("n", "x"));
+        assert_eq!((&stored.key, stored.api_version()), (&ObjectKey::new("n", "x"), "v1"));
         let mut item = Vec::new();
         stored.write_list_item(&mut item);
         assert!(serde_json::from_slice::<Value>(&item).expect("valid JSON").get("kind").is_none());

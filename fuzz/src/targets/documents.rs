@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use troupe_api::{
     admission::webhook_fuzzing,
+    conversion,
     http::fuzzing::{self, InputFormat, Query},
     meta::{GroupVersionKind, Object, Revision},
     schema::{Format, Schema, Schemas},
@@ -96,4 +97,11 @@ pub fn webhook_answer(data: &[u8]) {
         assert!(older.is_none_or(|length| length <= data.len()));
         assert!(mutating || older.is_none_or(|length| length == 0));
     }
+}
+
+/// What is an answer to one question about one object has one object, and what is one in the newer form is one in the older.
+pub fn conversion_answer(data: &[u8]) {
+    let [newer, older] = budget::hold(data.len(), || conversion::fuzzing::counts(data));
+    assert!(newer.is_none() || newer == older);
+    assert!(older.is_none_or(|count| count == 1));
 }

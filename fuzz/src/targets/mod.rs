@@ -28,9 +28,10 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All of them.
-pub static TARGETS: [Target; 28] = [
+pub static TARGETS: [Target; 29] = [
     target("apply", patches::apply),
     target("backup", streams::backup),
+    target("conversion_answer", documents::conversion_answer),
     target("cron", texts::cron),
     target("csr", credentials::csr),
     target("delete_options", documents::delete_options),

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use troupe_api::{
     admission::{Attributes, OperationOptions, Pipeline, Reads},
     auth::Authorizer,
-    meta::{Clock, GroupResource, ObjectKey},
-    resources::Registry,
+    meta::{Clock, GroupResource, Object, ObjectKey},
+    resources::{Registry, Resource},
     service::Listers,
     status::Status,
     stored::StoredObject,
@@ -91,6 +91,10 @@ impl Reads for AdmissionReads {
 
     fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status> {
+        self.reader.versions.tree(resource, version, object.clone()).await
     }
 
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {

@@ -73,7 +73,7 @@ impl Committer {
         Committer { store, listers, clock, recorder }
     }
 
-    /// Writes `object` where nothing stands.
+    /// Writes `object`, which is in its stored form, where nothing stands.
     pub async fn create(&self, resource: &Resource, object: &Object, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
         let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());
@@ -84,7 +84,7 @@ impl Committer {
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
-    /// Replaces the version at `expected` with `object`.
+    /// Replaces the version at `expected` with `object`, which is in its stored form.
     pub async fn update(&self, resource: &Resource, object: &Object, expected: Revision, cause: &Cause) -> Result<Arc<StoredObject>, CommitError> {
         let value = storable(object).map_err(CommitError::Failed)?;
         let key = keys::object(&resource.storage_prefix, &object.key());

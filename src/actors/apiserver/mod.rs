@@ -34,6 +34,8 @@ pub mod metrics;
 mod objects;
 mod old_watch;
 mod options;
+mod page;
+mod past;
 mod quota;
 mod read;
 mod selection;
@@ -46,6 +48,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod versions;
 mod write;
 mod writer;
 

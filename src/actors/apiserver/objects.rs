@@ -6,9 +6,9 @@ use bytes::Bytes;
 use troupe_api::{
     http::protobuf,
     meta::{GroupVersionKind, Object},
-    patch::ownership,
+    patch::ownership::{self, Unconverted, Versions},
     resources::{
-        Resource, SchemaSource,
+        SchemaSource,
         forms::{self, schema_of},
     },
     schema::{Format, Schema, strict},
@@ -29,9 +29,9 @@ pub fn schema(target: &Target) -> Result<Arc<Schema>, Status> {
     schema_of(&target.served().schema)
 }
 
-/// The schema of the objects of a resource, as they are stored.
-fn stored_schema(resource: &Resource) -> Result<Arc<Schema>, Status> {
-    schema_of(&resource.storage.schema)
+/// The schema of the objects of a target, as writes work on them.
+fn working_schema(target: &Target) -> Result<Arc<Schema>, Status> {
+    schema_of(&target.resource.working(&target.version).schema)
 }
 
 /// The schema of the bodies that a target takes: of its subresource, where that has a kind of its own.
@@ -73,19 +73,19 @@ fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
     Ok(())
 }
 
-/// Brings a decoded object into the form it is stored in: the storage version with all defaults.
+/// Brings a decoded object into the form that writes work on, with all defaults.
 pub fn finish(target: &Target, object: &mut Object) -> Result<(), Status> {
-    forms::to_stored_form(&target.resource, &target.version, object)
+    forms::to_working_form(&target.resource, &target.version, object)
 }
 
-/// The stored object in the version that the client speaks.
+/// An object in its working form in the version that the client speaks.
 fn served_form(target: &Target, stored: &Object) -> Object {
     forms::served_form(&target.resource, &target.version, stored)
 }
 
 /// What the schema misses in a new object, beside what the kind's own rules found already.
-pub fn missing_fields(resource: &Resource, object: &Object, found: &[FieldError]) -> Result<Vec<FieldError>, Status> {
-    let schema = stored_schema(resource)?;
+pub fn missing_fields(target: &Target, object: &Object, found: &[FieldError]) -> Result<Vec<FieldError>, Status> {
+    let schema = working_schema(target)?;
     let mut missing = troupe_api::schema::validate(&schema, object);
     let found: HashSet<&str> = found.iter().map(|error| &*error.field).collect();
     missing.retain(|error| !found.contains(&*error.field));
@@ -101,10 +101,12 @@ pub fn patch(target: &Target, patch_type: PatchType, current: &Object, patch: &B
 }
 
 /// Records in `managedFields` who owns what changed between `old` and `new`, which is as it will be stored.
-pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, now: jiff::Timestamp) -> Result<(), Status> {
-    let schema = stored_schema(&writer.target.resource)?;
-    ownership::track_update(old, new, manager(writer), &schema, now);
-    Ok(())
+///
+/// # Errors
+/// Where objects are not known in the versions of other managers.
+pub fn track(writer: &Writer, old: Option<&Object>, new: &mut Object, versions: &dyn Versions, now: jiff::Timestamp) -> Result<(), Unconverted> {
+    let schema = working_schema(&writer.target)?;
+    ownership::track_across(old, new, manager(writer), &schema, versions, now)
 }
 
 fn manager(writer: &Writer) -> ownership::Manager<'_> {
@@ -113,12 +115,21 @@ fn manager(writer: &Writer) -> ownership::Manager<'_> {
 
 /// Server-side apply: what becomes of `current` (nothing, if it does not exist) under the applied configuration.
 /// The result carries its managedFields.
-pub fn apply(writer: &Writer, current: Option<&Object>, patch: &Bytes, now: jiff::Timestamp) -> Result<Decoded, Status> {
+///
+/// # Errors
+/// Conflicts, what is wrong with the patch, and where objects are not known in the versions of other managers.
+pub fn apply(
+    writer: &Writer,
+    current: Option<&Object>,
+    patch: &Bytes,
+    versions: &dyn Versions,
+    now: jiff::Timestamp,
+) -> Result<Decoded, Unconverted> {
     let schema = schema(&writer.target)?;
     let decoded = troupe_api::patch::decode_apply(patch, &schema)?;
     check_kind(&schema.gvk, &decoded.object)?;
     let current = current.map(|current| served_form(&writer.target, current));
-    let object = ownership::apply(current.as_ref(), &decoded.object, manager(writer), writer.options.force, &schema, now)?;
+    let object = ownership::apply_across(current.as_ref(), &decoded.object, manager(writer), writer.options.force, (&*schema, versions), now)?;
     let warnings = strict::check_applied(&decoded.problems, writer.options.field_validation)?;
     Ok(Decoded { object, warnings })
 }

@@ -1,48 +1,138 @@
-//! Watches that resume behind the history in memory: the store replays what is not compacted.
+//! Watches that resume behind the history in memory: the store replays what it has not forgotten, until the history goes on.
+//!
+//! A replay reads values from the disk and decodes them for one watcher alone. So there are few at a time; who comes when all are under
+//! way is told that its revision is too old, as upstream tells everybody whose revision is not in memory, and lists again.
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
+    aside,
     meta::{Cause, Revision},
     resources::Resource,
-    service::{WatchItem, WatchStream},
+    service::WatchItem,
     status::Status,
     store::{KeyValue, Store, StoreEvent, WatchMessage, keys},
 };
 
 use super::{
-    cache::{Change, ResourceCache, Selection, too_old},
+    cache::{Backlog, Change, Delivery, Queued, Route, Selection, Start, Subscribe, too_old},
+    read::subscribe,
     store_status::store_status,
 };
 
-/// Watches `selection` behind `after` straight from the store; 410 when that is compacted. Such a stream has no bookmarks.
-pub async fn watch(
-    store: &dyn Store,
-    cache: &ResourceCache,
-    selection: Arc<Selection>,
-    after: Revision,
-    oldest: Revision,
-) -> Result<WatchStream, Status> {
-    let resource = cache.resource.clone();
-    match store.watch(keys::resource(&cache.resource.storage_prefix), after.next()).await {
-        Ok(messages) => {
-            let items =
-                ReceiverStream::new(messages).flat_map(move |message| stream::iter(view(&resource, &selection, message, || too_old(after, oldest))));
-            Ok(items.boxed())
-        }
-        Err(error) => Err(store_status(error)),
+/// Replays under way in this process.
+static REPLAYS: Semaphore = Semaphore::const_new(4);
+
+/// A watch that begins behind the history.
+pub struct Replay<'a> {
+    pub store: &'a dyn Store,
+    pub route: &'a Route,
+    pub request: Subscribe,
+    pub after: Revision,
+    /// The newest revision that the history has forgotten.
+    pub oldest: Revision,
+}
+
+impl Replay<'_> {
+    /// The changes behind `after`, from the store and then from the cache.
+    ///
+    /// # Errors
+    /// 410 when they are forgotten, or too many others replay.
+    pub async fn start(self) -> Result<BoxStream<'static, Delivery>, Status> {
+        let Replay { store, route, request, after, oldest } = self;
+        let permit = REPLAYS.try_acquire().map_err(|_| too_old(after, oldest))?;
+        let messages = store.watch(keys::resource(&route.cache.resource.storage_prefix), after.next()).await.map_err(store_status)?;
+        let replaying =
+            Replaying { messages, _permit: permit, route: route.clone(), request, behalf: aside::behalf(), begun: after, reached: after, oldest };
+        let deliveries = stream::unfold(Some(Box::new(replaying)), |replaying| async move { replaying?.next().await });
+        Ok(deliveries.flatten().boxed())
     }
 }
 
-/// What a watcher sees of a message; `gone` is its end when the store has forgotten where it wants to begin.
-fn view(resource: &Resource, selection: &Selection, message: WatchMessage, gone: impl Fn() -> Status) -> Vec<WatchItem> {
-    match message {
-        WatchMessage::Events(events) => events.into_iter().filter_map(|event| selection.view(&change(resource, event))).collect(),
-        WatchMessage::Ended { compacted: Some(_) } => vec![WatchItem::End(gone())],
-        WatchMessage::Progress(_) | WatchMessage::Ended { compacted: None } => Vec::new(),
+/// A watch that is told what the store replays.
+struct Replaying {
+    messages: mpsc::Receiver<WatchMessage>,
+    _permit: SemaphorePermit<'static>,
+    route: Route,
+    request: Subscribe,
+    behalf: Arc<str>,
+    begun: Revision,
+    /// All changes up to here were told.
+    reached: Revision,
+    oldest: Revision,
+}
+
+/// What comes next, and who goes on afterwards, if anybody.
+type Next = (BoxStream<'static, Delivery>, Option<Box<Replaying>>);
+
+impl Replaying {
+    /// What comes next; nothing when that was all.
+    async fn next(mut self: Box<Self>) -> Option<Next> {
+        loop {
+            if self.reached >= self.oldest
+                && let Some(live) = self.live().await
+            {
+                return Some((live, None));
+            }
+            match self.messages.recv().await? {
+                WatchMessage::Progress(revision) => self.reached = self.reached.max(revision),
+                WatchMessage::Ended { compacted: None } => return None,
+                WatchMessage::Ended { compacted: Some(_) } => {
+                    let gone = Delivery::Item(WatchItem::End(too_old(self.begun, self.oldest)));
+                    return Some((stream::iter([gone]).boxed(), None));
+                }
+                WatchMessage::Events(events) => {
+                    self.reached = events.last().map_or(self.reached, StoreEvent::revision);
+                    let told = self.view(events).await;
+                    return Some((stream::iter(told).boxed(), Some(self)));
+                }
+            }
+        }
     }
+
+    /// What the watcher sees of events. Decoding them goes on aside.
+    async fn view(&self, events: Vec<StoreEvent>) -> Vec<Delivery> {
+        let (resource, selection) = (self.route.cache.resource.clone(), self.request.selection.clone());
+        let bytes = events.iter().map(length).sum();
+        aside::on_behalf_of(self.behalf.clone(), aside::compute(bytes, move || view(&resource, &selection, events))).await
+    }
+
+    /// The rest, from the cache, if its history begins where the replay is.
+    async fn live(&mut self) -> Option<BoxStream<'static, Delivery>> {
+        let request = Subscribe { start: Start::After(self.reached), ..self.request.clone() };
+        match subscribe(&self.route, request).await {
+            Ok(Ok(subscription)) => {
+                let backlog = match subscription.backlog {
+                    Backlog::Changes(items) => items,
+                    Backlog::Objects(_) => Vec::new(),
+                };
+                Some(stream::iter(backlog).chain(ReceiverStream::new(subscription.queue).map(Queued::take)).boxed())
+            }
+            // The history moved on meanwhile.
+            Ok(Err(oldest)) => {
+                self.oldest = oldest;
+                None
+            }
+            Err(status) => Some(stream::iter([Delivery::Item(WatchItem::End(status))]).boxed()),
+        }
+    }
+}
+
+fn length(event: &StoreEvent) -> usize {
+    match event {
+        StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len()),
+        StoreEvent::Delete { previous, .. } => previous.value.len(),
+    }
+}
+
+fn view(resource: &Resource, selection: &Selection, events: Vec<StoreEvent>) -> Vec<Delivery> {
+    events.into_iter().filter_map(|event| selection.deliver(&change(resource, event))).collect()
 }
 
 fn change(resource: &Resource, event: StoreEvent) -> Change {

@@ -2,25 +2,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
 use troupe_api::{
     aside,
+    memory::MemoryGauge,
     meta::{Cause, Clock, ObjectKey, Revision},
     resources::Resource,
     service::{EventType, ListOptions, ListReply, Target, VersionMatch, WatchItem, WatchOptions, WatchStream},
     status::{Status, StatusCause},
-    store::{RangeRequest, Store, StoreError, keys, prefix_end},
+    store::{Store, keys},
     stored::StoredObject,
+    underway::{Underway, Unsent},
 };
 
 use super::{
-    cache::{Backlog, NoSubscription, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
-    old_watch,
+    old_watch::Replay,
+    page::{Source, page},
+    past::{Past, PastError},
     selection::{check_fields, selection},
     store_status::store_status,
+    versions::ObjectVersions,
 };
 
 /// How long a read waits for a revision that its caller names and this server has not seen yet.
@@ -28,23 +33,43 @@ const WAIT_FRESH: Duration = Duration::from_secs(3);
 /// How long a read waits until this server has seen all there is. While the store changes its leader, reads take longer
 /// instead of failing, as they do upstream.
 const WAIT_NEWEST: Duration = Duration::from_secs(10);
+/// How long the beginning of a watch may take to send.
+const WATCH_BEGINS: Duration = Duration::from_secs(60);
 const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
 /// Its share of work aside: a handful of long scans goes on at one time.
 const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
+/// So many objects of those that there are when a watch begins are looked at at a time.
+const AT_ONCE: usize = 256;
 
 /// Reads of what is stored.
 pub struct Reader {
     store: Arc<dyn Store>,
     listers: Arc<CacheListers>,
     dispatched: Arc<Sequence>,
+    past: Past,
+    /// What watches begin with, until it is sent.
+    underway: Underway,
     clock: Arc<dyn Clock>,
+    /// What is read in other versions than it lies in the store.
+    pub(super) versions: Arc<ObjectVersions>,
 }
 
 impl Reader {
-    pub fn new(store: Arc<dyn Store>, listers: Arc<CacheListers>, dispatched: Arc<Sequence>, clock: Arc<dyn Clock>) -> Self {
-        Reader { store, listers, dispatched, clock }
+    pub fn new(
+        store: Arc<dyn Store>,
+        listers: Arc<CacheListers>,
+        dispatched: Arc<Sequence>,
+        clock: Arc<dyn Clock>,
+        versions: Arc<ObjectVersions>,
+    ) -> Self {
+        Reader { past: Past::new(store.clone()), underway: Underway::default(), store, listers, dispatched, clock, versions }
+    }
+
+    /// Lets go of what watches begin with where that takes too long to send.
+    pub fn look_at_slow_watches(&self, memory: &dyn MemoryGauge) {
+        self.underway.look(memory, WATCH_BEGINS);
     }
 
     /// One object as of now, past the cache where the cache may be behind.
@@ -84,11 +109,12 @@ impl Reader {
         }
     }
 
-    /// GET of what is stored.
+    /// GET of what is stored, as the target's version shows it.
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
         let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
-        cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))
+        let object = cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))?;
+        self.versions.shown(target, object).await
     }
 
     /// LIST.
@@ -96,78 +122,79 @@ impl Reader {
         check_fields(target, &options.fields)?;
         let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
-        let source = self.list_source(&cache, options).await?;
+        let source = self.list_source(&cache, &target.namespace, options).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
+        if selection.asks_webhook() {
+            return self.versions.list(target, &cache, Arc::new(selection), source, limit, now).await;
+        }
         let work = scan_cost(&source.snapshot, &selection, source.after.as_ref());
-        Ok(aside::compute(work, move || page(&cache, &selection, source, limit, now)).await)
+        let list = aside::compute(work, move || page(&cache, &selection, source, limit, now)).await;
+        Ok(ListReply { items: self.versions.all(target, list.items).await?, ..list })
     }
 
-    async fn list_source(&self, cache: &ResourceCache, options: &ListOptions) -> Result<Source, Status> {
+    async fn list_source(&self, cache: &ResourceCache, namespace: &str, options: &ListOptions) -> Result<Source, Status> {
         if let Some(token) = &options.continue_token {
             let token = ContinueToken::decode(token)?;
             if options.resource_version.is_some_and(|revision| revision > Revision::ZERO) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return self.continued(cache, token).await;
+            return self.continued(cache, namespace, token).await;
         }
         if let Some(exact) = exact_revision(options) {
-            let snapshot = self.snapshot_at(cache, exact, || expired_exact(exact)).await?;
-            return Ok(Source { snapshot, revision: exact, after: None });
+            return self.source_at(cache, namespace, exact, None, || expired_exact(exact)).await;
         }
         self.settle(cache, options.resource_version).await?;
         // Read before the snapshot: what it names is in there.
         let progress = cache.progress(&self.dispatched);
         let snapshot = cache.load();
         let revision = snapshot.revision.max(progress);
-        Ok(Source { snapshot, revision, after: None })
+        Ok(Source { snapshot, revision, after: None, is_whole: true })
     }
 
-    async fn continued(&self, cache: &ResourceCache, token: ContinueToken) -> Result<Source, Status> {
+    async fn continued(&self, cache: &ResourceCache, namespace: &str, token: ContinueToken) -> Result<Source, Status> {
         let Some(revision) = token.revision else {
             // The caller took the offer to go on at the newest state.
             self.linearize(cache).await?;
             let revision = cache.progress(&self.dispatched);
-            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last) });
+            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last), is_whole: true });
         };
-        let snapshot = self.snapshot_at(cache, revision, || expired(&token.last)).await?;
-        Ok(Source { snapshot, revision, after: Some(token.last) })
+        self.source_at(cache, namespace, revision, Some(token.last.clone()), || expired(&token.last)).await
     }
 
-    /// The resource at exactly `revision`: the current snapshot, a pinned one, or one ranged from the store.
-    async fn snapshot_at(&self, cache: &ResourceCache, revision: Revision, gone: impl Fn() -> Status) -> Result<Arc<Snapshot>, Status> {
+    /// The resource at exactly `revision`: the current snapshot, a pinned one, or the part that is asked for of one that is read from the
+    /// store.
+    async fn source_at(
+        &self,
+        cache: &ResourceCache,
+        namespace: &str,
+        revision: Revision,
+        after: Option<ObjectKey>,
+        gone: impl Fn() -> Status,
+    ) -> Result<Source, Status> {
+        let whole = |snapshot: Arc<Snapshot>, after| Source { snapshot, revision, after, is_whole: true };
         if let Some(snapshot) = cache.pinned(revision, self.clock.instant()) {
-            return Ok(snapshot);
+            return Ok(whole(snapshot, after));
         }
         let progress = cache.progress(&self.dispatched);
+        let failed = |error| match error {
+            PastError::Compacted => gone(),
+            PastError::Future => too_large(revision, progress),
+            PastError::Store(error) => store_status(error),
+            PastError::Undecodable(why) => Status::internal(why),
+        };
         let snapshot = cache.load();
         if snapshot.revision <= revision && revision <= progress {
             // Nothing has changed since; but it is as old as the rest of what the store forgets.
-            return if revision == progress || self.remembers(cache, revision).await? { Ok(snapshot) } else { Err(gone()) };
+            let remembered = revision == progress || self.past.remembers(&cache.resource, revision).await.map_err(&failed)?;
+            return if remembered { Ok(whole(snapshot, after)) } else { Err(gone()) };
         }
         if revision > progress {
             self.wait_for(cache, revision, WAIT_FRESH).await?;
         }
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 0, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(range) => decode_range(&cache.resource, range.items.into_iter(), revision),
-            Err(StoreError::Compacted { .. }) => Err(gone()),
-            Err(StoreError::FutureRevision(_)) => Err(too_large(revision, progress)),
-            Err(error) => Err(store_status(error)),
-        }
-    }
-
-    /// Whether the store has not forgotten a revision.
-    async fn remembers(&self, cache: &ResourceCache, revision: Revision) -> Result<bool, Status> {
-        let start = keys::resource(&cache.resource.storage_prefix);
-        let request = RangeRequest { end: prefix_end(&start), start, limit: 1, at: Some(revision) };
-        match self.store.range(request).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::Compacted { .. }) => Ok(false),
-            Err(error) => Err(store_status(error)),
-        }
+        let snapshot = self.past.read(&cache.resource, namespace, revision).await.map_err(failed)?;
+        Ok(Source { snapshot, revision, after, is_whole: namespace.is_empty() })
     }
 
     /// Where a watch begins, waiting for as fresh a cache as it asks for.
@@ -191,28 +218,28 @@ impl Reader {
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
         let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
-        let subscription = match subscribe(&route, request).await? {
+        let subscription = match subscribe(&route, request.clone()).await? {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();
-                return old_watch::watch(&*self.store, &route.cache, selection, after, oldest).await;
+                let replay = Replay { store: &*self.store, route: &route, request, after, oldest };
+                return Ok(self.versions.watched(target, selection, replay.start().await?));
             }
         };
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
-            .then_some(WatchItem::Bookmark { revision: subscription.revision, initial_end: true });
+            .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
             Backlog::Changes(items) => stream::iter(items).boxed(),
-            Backlog::Objects(snapshot) => {
-                let work = scan_cost(&snapshot, &selection, None);
-                aside::compute(work, move || initial_events(&snapshot, &selection)).await.boxed()
-            }
+            Backlog::Objects(snapshot) => initial_events(self.underway.send((snapshot, None)), selection.clone()).boxed(),
         };
-        Ok(backlog.chain(stream::iter(initial_end)).chain(ReceiverStream::new(subscription.queue)).boxed())
+        let news = ReceiverStream::new(subscription.queue).map(Queued::take);
+        let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
+        Ok(self.versions.watched(target, selection, deliveries))
     }
 }
 
 /// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
-async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
+pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
     let deadline = tokio::time::Instant::now() + WAIT_FRESH;
     loop {
         match route.actor.ask(request.clone(), Cause::default()).await {
@@ -233,13 +260,6 @@ fn exact_revision(options: &ListOptions) -> Option<Revision> {
     options.resource_version.filter(|revision| exact && *revision > Revision::ZERO)
 }
 
-/// Where the items of a list come from.
-struct Source {
-    snapshot: Arc<Snapshot>,
-    revision: Revision,
-    after: Option<ObjectKey>,
-}
-
 /// What scanning a snapshot counts for among work aside: as a document of that length if it is short, else as [`LONG_SCAN`].
 fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKey>) -> usize {
     if snapshot.has_more_than(FEW, &selection.namespace, after) {
@@ -258,41 +278,44 @@ fn scan_cost(snapshot: &Snapshot, selection: &Selection, after: Option<&ObjectKe
     cost
 }
 
-fn page(cache: &ResourceCache, selection: &Selection, source: Source, limit: usize, now: std::time::Instant) -> ListReply {
-    let Source { snapshot, revision, after } = source;
-    let is_first = after.is_none();
-    let mut matching = snapshot.scan(&selection.namespace, after.as_ref()).filter(|object| selection.matches(object)).cloned();
-    if limit == 0 {
-        return ListReply { items: matching.collect(), revision, continue_token: None, remaining: None };
-    }
-    let items: Vec<_> = matching.by_ref().take(limit).collect();
-    let more = matching.next().is_some();
-    let last = items.last().filter(|_| more).map(|object| object.key.clone());
-    let Some(last) = last else { return ListReply { items, revision, continue_token: None, remaining: None } };
-    // As upstream: with selectors the number of remaining items is not told.
-    let remaining = selection.is_everything().then(|| 1 + matching.count() as u64);
-    // For pages to come, from the first one on: a list ends in time, as the store forgets its revision.
-    if is_first {
-        cache.pin(revision, snapshot.clone(), now);
-    }
-    let continue_token = Some(ContinueToken { revision: Some(revision), last }.encode());
-    ListReply { items, revision, continue_token, remaining }
+/// What there is when a watch begins, so many objects at a time: who takes them slowly keeps nothing but the snapshot, and that not for ever.
+fn initial_events(unsent: Unsent<(Arc<Snapshot>, Option<ObjectKey>)>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
+    // They are asked for where nobody knows any more who wants them.
+    let behalf = aside::behalf();
+    let pieces = stream::unfold(Some(unsent), move |unsent| {
+        let (selection, behalf) = (selection.clone(), behalf.clone());
+        async move {
+            let unsent = unsent?;
+            // A watch that is cut ends: its client begins anew.
+            let objects = unsent.with(|(snapshot, after)| {
+                let objects: Vec<_> = snapshot.scan(&selection.namespace, after.as_ref()).take(AT_ONCE).cloned().collect();
+                *after = objects.last().map(|object| object.key.clone());
+                objects
+            });
+            let objects = match objects {
+                Ok(objects) => objects,
+                Err(cut) => return Some((vec![Delivery::Item(WatchItem::End(Status::timeout(cut.to_string())))], None)),
+            };
+            let is_last = objects.len() < AT_ONCE;
+            let unknown = objects.iter().filter(|object| !object.knows_fields());
+            let bytes = if selection.reads_documents() { unknown.map(|object| object.encoded().len()).sum() } else { 0 };
+            let added = aside::compute(bytes, move || objects.iter().filter_map(|object| added(object, &selection)).collect::<Vec<_>>());
+            let added = aside::on_behalf_of(behalf, added).await;
+            // Others have their turn, also while nothing is found.
+            tokio::task::yield_now().await;
+            Some((added, (!is_last).then_some(unsent)))
+        }
+    });
+    pieces.flat_map(stream::iter)
 }
 
-fn decode_range(resource: &Resource, items: impl Iterator<Item = troupe_api::store::KeyValue>, revision: Revision) -> Result<Arc<Snapshot>, Status> {
-    let mut snapshot = Snapshot { revision, ..Snapshot::default() };
-    for kv in items {
-        let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
-        let object = resource.read(kv).map_err(Status::internal)?;
-        snapshot.objects.insert(key, Arc::new(object));
+fn added(object: &Arc<StoredObject>, selection: &Selection) -> Option<Delivery> {
+    if selection.shows.is_some() {
+        let change = Change { revision: object.revision, previous: None, current: Some(object.clone()), cause: Cause::default() };
+        return selection.deliver(&change);
     }
-    Ok(Arc::new(snapshot))
-}
-
-fn initial_events(snapshot: &Snapshot, selection: &Selection) -> stream::Iter<std::vec::IntoIter<WatchItem>> {
-    let added = |object: &Arc<StoredObject>| WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Default::default() };
-    let items: Vec<_> = snapshot.scan(&selection.namespace, None).filter(|object| selection.matches(object)).map(added).collect();
-    stream::iter(items)
+    let item = || WatchItem::Event { event: EventType::Added, object: object.clone(), cause: Cause::default() };
+    selection.matches(object).then(|| Delivery::Item(item()))
 }
 
 fn too_large(wanted: Revision, current: Revision) -> Status {

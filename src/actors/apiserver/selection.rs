@@ -16,6 +16,7 @@ pub fn selection(target: &Target, labels: &LabelSelector, fields: &FieldSelector
         name: target.name.clone(),
         labels: labels.into(),
         fields: fields.into(),
+        shows: target.resource.versions().map(|versions| versions.api_version(&target.version).into()),
     }
 }
 

@@ -10,10 +10,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use troupe_api::{
     admission::{MutatingPolicies, ValidatingPolicies, webhooks},
     aside,
     auth::Authorizer,
+    conversion::Converter,
     http::HealthCheck,
     memory::MemoryGauge,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
@@ -25,6 +27,7 @@ use troupe_api::{
     status::Status,
     store::{Store, StoreError, metered::MeteredStore},
     stored::StoredObject,
+    webhook_client::Client,
 };
 
 use super::{
@@ -49,6 +52,7 @@ use super::{
     subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
     upkeep::Upkeep,
+    versions::ObjectVersions,
     write::{Room, WritePath},
     writer::Writer,
 };
@@ -109,10 +113,12 @@ impl ApiServer {
         let system = options.system.clone();
         let clock = options.clock.clone();
         let recorder = HopRecorder::new(system.clone());
-        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone()));
+        let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
+        let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client.clone()), listers.clone()));
+        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
         let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
         let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
-        let (mutating, validating) = webhooks(listers.clone(), options.webhooks_on_loopback);
+        let (mutating, validating) = webhooks(webhook_client);
         let pipeline = options.admission.mutating(MutatingPolicies::default()).mutating(mutating);
         let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating);
         let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
@@ -148,8 +154,8 @@ impl ApiServer {
         let ensure = Ensure::new(path.clone(), reader.clone(), listers.clone());
         let advertisement = Arc::new(Advertisement::new(store.clone(), ensure.clone()));
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
-        let kept = repair.clone();
-        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone()));
+        let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
+        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
         system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
         let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });
         system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(definitions.clone()));

@@ -1,25 +1,35 @@
-//! Upkeep: mends the address and port ranges now and then.
+//! Upkeep: mends the address and port ranges now and then, and lets go of old snapshots while memory is short.
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::services::{Repair, Suspects};
+use troupe_api::memory::MemoryGauge;
+
+use super::{
+    cache::CacheTable,
+    read::Reader,
+    services::{Repair, Suspects},
+};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const REPAIR_EVERY: Duration = Duration::from_secs(180);
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(500);
 
 /// The unit at `apiserver/upkeep`.
 pub struct Upkeep {
     repair: Arc<Repair>,
+    caches: Arc<CacheTable>,
+    reader: Arc<Reader>,
+    memory: Arc<dyn MemoryGauge>,
     suspects: Suspects,
     repairs: u64,
     last_error: Option<String>,
 }
 
 impl Upkeep {
-    pub fn new(repair: Arc<Repair>) -> Self {
-        Upkeep { repair, suspects: Suspects::default(), repairs: 0, last_error: None }
+    pub fn new(repair: Arc<Repair>, caches: Arc<CacheTable>, reader: Arc<Reader>, memory: Arc<dyn MemoryGauge>) -> Self {
+        Upkeep { repair, caches, reader, memory, suspects: Suspects::default(), repairs: 0, last_error: None }
     }
 
     fn repair(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -38,6 +48,13 @@ impl Upkeep {
 impl Unit for Upkeep {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         cx.every(REPAIR_EVERY, Self::repair);
+        cx.every(LOOK_AT_MEMORY, |unit, _| {
+            unit.reader.look_at_slow_watches(&*unit.memory);
+            // Old versions of objects live as long as the snapshots that pages are cut from.
+            if unit.memory.is_short() {
+                unit.caches.routes().values().for_each(|route| route.cache.unpin());
+            }
+        });
     }
 
     fn observe(&self) -> Value {

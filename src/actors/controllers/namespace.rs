@@ -138,7 +138,7 @@ fn merged(before: &[NamespaceCondition], mut now: Vec<NamespaceCondition>) -> Ve
 
 async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Remaining {
     let mut remaining = Remaining { resource: resource.group_resource().to_string(), objects: 0, finalizers: BTreeMap::new(), error: None };
-    let version = resource.served[0].version.clone();
+    let version = resource.metadata_version();
     let target = Target { resource, version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
     let list = |target: Target| cx.client().call(target, Operation::List(ListOptions::default()));
     let result: Result<(), Status> = async {

@@ -13,7 +13,7 @@ use crate::{
 
 /// The request as it is `matched`; `uid` is that of the question.
 pub fn admission_request(matched: &Matched, request: &Attributes<'_>, uid: &str) -> Value {
-    let shown = |object: Option<&Object>| object.map_or(Value::Null, |object| matching::shown(matched, request.target, object).into_value());
+    let shown = |object: Option<&Object>| object.map_or(Value::Null, |object| matching::shown(matched, request, object).into_value());
     let mut asked = without_objects(matched, request);
     asked["uid"] = uid.into();
     asked["object"] = shown(request.object());

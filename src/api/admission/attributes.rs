@@ -12,7 +12,7 @@ use crate::{
     auth::Authorizer,
     meta::{Clock, GroupResource, GroupVersionKind, Object, ObjectKey},
     notices::Notices,
-    resources::Registry,
+    resources::{Registry, Resource},
     service::{DeleteOptions, Listers, Target, UserInfo, WriteOptions},
     status::Status,
     stored::StoredObject,
@@ -82,7 +82,13 @@ pub trait Reads: Send + Sync {
 
     fn clock(&self) -> &dyn Clock;
 
-    /// One object as of now: for what the cache lacks.
+    /// An object of a custom resource in `version`; those of built-in kinds stay as they are.
+    ///
+    /// # Errors
+    /// 500 where it cannot be converted.
+    async fn convert(&self, resource: &Arc<Resource>, version: &str, object: &Object) -> Result<Object, Status>;
+
+    /// One object as of now: for what the cache lacks. It is in the version in which it lies in the store.
     async fn live(&self, resource: &GroupResource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status>;
 }
 
@@ -110,7 +116,8 @@ impl<'a> From<&'a mut Object> for NewObject<'a> {
     }
 }
 
-/// One request on its way through admission. Objects are in the form that they are stored in; how a webhook or a policy sees them says
+/// One request on its way through admission. Objects are in the form that they are stored in, those of custom resources in the version of
+/// the request; how a webhook or a policy sees them says
 /// [`Matched`](super::matching::Matched). A review's uid is that of the question, not of the request, as upstream.
 pub struct Attributes<'a> {
     pub operation: Operation,

@@ -3,7 +3,8 @@
 //! Everything that is asked takes the one type [`Attributes`]. What may change the object is a [`MutatingPlugin`], what only may refuse it a
 //! [`ValidatingPlugin`]; those that ask others (webhooks, policies) are plugins like all and share how requests are matched and shown
 //! ([`matching`]). The API server runs the whole pipeline again when a write is retried after a conflict, so plugins must not remember
-//! what they did. Plugins see the object in its storage version and read other objects through [`Reads`].
+//! what they did. Plugins see the object in its storage version, one of a custom resource in that of the request, and read
+//! other objects through [`Reads`].
 
 mod admission_request;
 mod attributes;

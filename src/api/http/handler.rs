@@ -31,6 +31,7 @@ use super::{
     connections::{Connection, Work, connection_of},
     health, identity,
     impersonation::impersonate,
+    limits::holder,
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
@@ -45,6 +46,7 @@ use super::{
     warnings,
 };
 use crate::{
+    aside,
     auth::Attributes,
     flow::Classified,
     meta::Cause,
@@ -259,7 +261,9 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
     // Health and discovery must answer under load too; the others take a seat once their bodies are there.
     if info.is_resource {
         let cause = cause(request);
-        return resource::serve(Exchange { shared, request, info, query, user, cause, classified, monitor, trail, notices }, payload).await;
+        let behalf = Arc::from(holder(&user));
+        let exchange = Exchange { shared, request, info, query, user, cause, classified, monitor, trail, notices };
+        return aside::on_behalf_of(behalf, resource::serve(exchange, payload)).await;
     }
     authorize(&*options.authorizer, &user, &asked)?;
     let route = options.routes.iter().find(|route| route.serves(path));

@@ -37,6 +37,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const WINDOW: u32 = 1 << 20;
 /// All headers of a request, as HTTP/1.1 has it.
 const HEADERS: u32 = 128 << 10;
+/// How many fields they may be, as HTTP/1.1 has it, too: repeated ones cost next to nothing to send.
+const HEADER_FIELDS: usize = 96;
 /// Replies that wait for the peer, per stream.
 const SEND_BUFFER: usize = 256 << 10;
 /// A client has this long for its preface.
@@ -95,7 +97,12 @@ where
             }
             accepted = http.accept() => {
                 let Some(accepted) = accepted else { return Ok(()) };
-                let (request, reply) = accepted?;
+                let (request, mut reply) = accepted?;
+                if request.headers().len() > HEADER_FIELDS {
+                    // Whoever does not wait for the answer needs none.
+                    let _ = reply.send_response(too_many_fields(), true);
+                    continue;
+                }
                 begin(request, reply, &app, &connection, peer, &streams);
             }
             Some(_) = pong(ping.as_mut()), if pinged => pinged = false,
@@ -112,6 +119,12 @@ where
             http.graceful_shutdown();
         }
     }
+}
+
+fn too_many_fields() -> http02::Response<()> {
+    let mut head = http02::Response::new(());
+    *head.status_mut() = http02::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    head
 }
 
 /// The answer to a ping.

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    vec,
 };
 
 use actix_web::{
@@ -23,13 +24,13 @@ use super::{
     render::{FullForm, api_version, list_metadata, write_partial},
     reply::Answering,
     table::TableForm,
-    underway::{ListCut, Unsent},
     yaml,
 };
 use crate::{
     service::{ListReply, Target},
     status::Status,
     stored::StoredObject,
+    underway::{Cut, Unsent},
 };
 
 /// A slice of a streamed list is about this long.
@@ -71,7 +72,7 @@ impl ItemForm {
 
 /// The bytes of a list, made as they are asked for.
 struct ListBytes {
-    items: Unsent,
+    items: Unsent<vec::IntoIter<Arc<StoredObject>>>,
     form: ItemForm,
     state: State,
     head: Vec<u8>,
@@ -114,7 +115,7 @@ impl ListBytes {
                 return Err(Status::not_acceptable(format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})")));
             }
         };
-        let items = answering.shared.lists.send(list.items);
+        let items = answering.shared.lists.send(list.items.into_iter());
         Ok(ListBytes { items, form, state: State::Head, head, yaml: false })
     }
 
@@ -122,7 +123,7 @@ impl ListBytes {
     ///
     /// # Errors
     /// When the list took too long.
-    fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> Result<bool, ListCut> {
+    fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> Result<bool, Cut> {
         if self.state == State::Head {
             let head = std::mem::take(&mut self.head);
             out.extend(if self.yaml { yaml::list_head(&head) } else { head });
@@ -208,7 +209,13 @@ pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpRe
 /// The JSON body of a list, slice by slice, as a reply carries it.
 pub fn slices(target: &Target, list: ListReply) -> impl Iterator<Item = Vec<u8>> {
     let head = document(&target.resource.list_kind(), &api_version(target), &list_metadata(&list));
-    let bytes = ListBytes { items: Unsent::uncut(list.items), form: ItemForm::Plain(FullForm::new(target)), state: State::Head, head, yaml: false };
+    let bytes = ListBytes {
+        items: Unsent::uncut(list.items.into_iter()),
+        form: ItemForm::Plain(FullForm::new(target)),
+        state: State::Head,
+        head,
+        yaml: false,
+    };
     let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, _held: None };
     std::iter::from_fn(move || stream.next_slice().ok().flatten())
 }
@@ -224,7 +231,7 @@ struct ListStream {
 }
 
 impl ListStream {
-    fn next_slice(&mut self) -> Result<Option<Vec<u8>>, ListCut> {
+    fn next_slice(&mut self) -> Result<Option<Vec<u8>>, Cut> {
         while !self.ended {
             let mut slice = Vec::with_capacity(SLICE + 16 * 1024);
             self.ended = !self.bytes.fill(&mut slice, SLICE)?;
@@ -250,13 +257,13 @@ impl ListStream {
 }
 
 impl MessageBody for ListStream {
-    type Error = ListCut;
+    type Error = Cut;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, ListCut>>> {
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         Poll::Ready(self.next_slice().transpose().map(|slice| slice.map(Bytes::from)))
     }
 }

@@ -47,7 +47,6 @@ mod slices;
 pub mod streaming;
 mod table;
 mod trail;
-mod underway;
 mod upgrade_io;
 mod version;
 mod warnings;

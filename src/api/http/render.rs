@@ -25,7 +25,9 @@ impl FullForm {
         let resource = &target.resource;
         let served = GroupVersion::new(resource.group.clone(), target.version.clone());
         let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage.version.clone());
-        FullForm { target: target.clone(), forms: (served != stored).then_some((served, stored)) }
+        // Objects of custom resources come in the version that was asked for.
+        let differ = served != stored && !resource.is_custom();
+        FullForm { target: target.clone(), forms: differ.then_some((served, stored)) }
     }
 
     /// Appends a whole object.

@@ -34,10 +34,9 @@ use super::{
     openapi::OpenApi,
     options::HttpOptions,
     sessions, slices,
-    underway::Lists,
     upgrade_io::UpgradeIo,
 };
-use crate::memo::Encodings;
+use crate::{memo::Encodings, underway::Underway};
 
 /// Idle connections are closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -73,7 +72,7 @@ pub struct Shared {
     pub sessions: Bodies,
     pub connections: Connections,
     pub memos: Arc<Encodings>,
-    pub lists: Lists,
+    pub lists: Underway,
     /// Cancelled when the server stops: ends watches.
     pub stopping: CancellationToken,
 }
@@ -128,7 +127,7 @@ pub fn serve(listener: std::net::TcpListener, options: HttpOptions) -> Result<Ht
         sessions: sessions::account(),
         connections: Connections::default(),
         memos: Arc::new(Encodings::of_objects(options.memo_bytes)),
-        lists: Lists::default(),
+        lists: Underway::default(),
         stopping: stopping.clone(),
         options,
     });

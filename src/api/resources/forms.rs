@@ -1,4 +1,4 @@
-//! An object in the version that somebody speaks, and in the one that it is stored in.
+//! An object in the version that somebody speaks, and in the one that it is worked on and stored in.
 
 use std::sync::Arc;
 
@@ -17,11 +17,12 @@ pub fn schema_of(source: &SchemaSource) -> Result<Arc<Schema>, Status> {
     source.get().ok_or_else(|| Status::internal(format!("no schema for {source:?}")))
 }
 
-/// Brings an object that was decoded in `version` into the form it is stored in: the storage version with all defaults.
+/// Brings an object that was decoded in `version` into the form it is worked on, with all defaults: the storage version of built-in
+/// kinds, its own version where [`Resource::working`] says so.
 ///
 /// # Errors
 /// 413 when its defaults would make it larger than anything that is stored.
-pub fn to_stored_form(resource: &Resource, version: &str, object: &mut Object) -> Result<(), Status> {
+pub fn to_working_form(resource: &Resource, version: &str, object: &mut Object) -> Result<(), Status> {
     let mut whole = schema_of(&resource.version(version).schema)?.apply_defaults(object);
     if let Some((served, stored)) = differing(resource, version) {
         resource.strategy.convert(object, &served, &stored);
@@ -30,14 +31,21 @@ pub fn to_stored_form(resource: &Resource, version: &str, object: &mut Object) -
     if !whole {
         return Err(Status::too_large(format!("limit is {MAX_STORED}")));
     }
-    object.set_gvk(&resource.storage_gvk());
+    match resource.versions() {
+        Some(_) => object.set_gvk(&resource.gvk(version)),
+        None => object.set_gvk(&resource.storage_gvk()),
+    }
     resource.strategy.default_object(object);
     Ok(())
 }
 
-/// A stored object in `version`.
-pub fn served_form(resource: &Resource, version: &str, stored: &Object) -> Object {
-    let mut object = stored.clone();
+/// An object in its working form as `version` shows it. One of a custom resource is in its own version, and has to be converted by who
+/// wants it in another one.
+pub fn served_form(resource: &Resource, version: &str, working: &Object) -> Object {
+    let mut object = working.clone();
+    if resource.versions().is_some() {
+        return object;
+    }
     if let Some((served, stored)) = differing(resource, version) {
         resource.strategy.convert(&mut object, &stored, &served);
     }
@@ -45,8 +53,11 @@ pub fn served_form(resource: &Resource, version: &str, stored: &Object) -> Objec
     object
 }
 
-/// Served and stored group and version, where they are not the same.
+/// Served and stored group and version of a built-in kind, where they are not the same.
 fn differing(resource: &Resource, version: &str) -> Option<(GroupVersion, GroupVersion)> {
+    if resource.versions().is_some() {
+        return None;
+    }
     let served = GroupVersion::new(resource.group.clone(), version);
     let stored = GroupVersion::new(resource.storage_group.clone(), resource.storage.version.clone());
     (served != stored).then_some((served, stored))

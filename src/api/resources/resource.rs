@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use crate::{
     meta::{GroupResource, GroupVersionKind, Object},
-    resources::{Feature, custom::CustomSchema, strategy::Strategy, validation, without_effect},
+    resources::{
+        Feature,
+        custom::{CustomSchema, Versions},
+        strategy::Strategy,
+        validation, without_effect,
+    },
     schema::{Schema, Schemas},
     service::Verb,
     status::FieldError,
@@ -122,6 +127,25 @@ impl Resource {
         self.served.iter().find(|served| &*served.version == version).unwrap_or(&self.storage)
     }
 
+    /// All versions of a custom resource that this process serves.
+    pub fn versions(&self) -> Option<&Versions> {
+        self.strategy.versions()
+    }
+
+    /// The version in which an object is worked on that comes or goes in `version`: that very one for custom resources, which webhooks
+    /// convert when they are stored; the stored one for the rest.
+    pub fn working(&self, version: &str) -> &Arc<Served> {
+        if self.versions().is_some() { self.version(version) } else { &self.storage }
+    }
+
+    /// The version to read in for who looks at nothing but metadata: where most objects need no conversion.
+    pub fn metadata_version(&self) -> Arc<str> {
+        match (self.is_custom(), self.served.first()) {
+            (false, Some(first)) => first.version.clone(),
+            _ => self.storage.version.clone(),
+        }
+    }
+
     /// Whether a custom resource definition made it.
     pub fn is_custom(&self) -> bool {
         matches!(self.storage.schema, SchemaSource::Defined(_))
@@ -151,8 +175,13 @@ impl Resource {
     /// Everything that is wrong with an update; `subresource` is empty for the object itself. What is stored already may be
     /// wrong by rules that came later: it may stay as it is, so that the object can still be changed, and go.
     pub fn validate_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        self.judge_update(version, new, old, subresource, &mut Vec::new())
+    }
+
+    /// The same, with texts for `Warning` headers about what stays wrong since nothing changed there.
+    pub fn judge_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str, warnings: &mut Vec<String>) -> Vec<FieldError> {
         let mut errors = validation::metadata_update(new, old);
-        errors.extend(version.strategy.validate_update(new, old, subresource));
+        errors.extend(version.strategy.judge_update(new, old, subresource, warnings));
         if !errors.is_empty() {
             let tolerated = version.strategy.tolerated(old);
             errors.retain(|error| !tolerated.contains(error));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
+    custom::Versions,
     scale::ScalePaths,
     validation::{NameRule, names},
 };
@@ -48,7 +49,7 @@ pub struct WriteContext<'a> {
 }
 
 /// The hand-written rules of one kind. Every method has a default that fits a kind without special rules.
-/// All functions are pure over their arguments; objects are in the storage version.
+/// All functions are pure over their arguments; objects are in the storage version, those of custom resources in the version of the rules.
 pub trait Strategy: Send + Sync + 'static {
     /// Fills in defaults that are not plain schema defaults (those are applied before).
     fn default_object(&self, _object: &mut Object) {}
@@ -108,6 +109,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate_create(new)
     }
 
+    /// The same, with texts for `Warning` headers about what stays wrong since nothing changed there.
+    fn judge_update(&self, new: &Object, old: &Object, subresource: &str, _warnings: &mut Vec<String>) -> Vec<FieldError> {
+        self.validate_update(new, old, subresource)
+    }
+
     /// Texts for `Warning` headers, such as deprecations.
     fn warnings(&self, _object: &Object) -> Vec<String> {
         Vec::new()
@@ -126,6 +132,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Turns an object of one served form into another: between versions, or between the groups that share its storage.
     /// `apiVersion` is set by the caller. The default leaves the object as it is.
     fn convert(&self, _object: &mut Object, _from: &GroupVersion, _to: &GroupVersion) {}
+
+    /// All versions of a custom resource: its objects are converted by [`crate::conversion`], and written in the version that the client speaks.
+    fn versions(&self) -> Option<&Versions> {
+        None
+    }
 
     /// What a stored object is read as, where that is not what is stored: custom resources have the defaults of their schema of today.
     fn read(&self, _object: &StoredObject) -> Option<Object> {

@@ -4,8 +4,10 @@
 //! [`ResourceCache`], remembers them in its [`History`] and hands them to its watchers. Readers take a [`Snapshot`]
 //! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
 
+mod delivery;
 mod feed;
 mod history;
+mod queue;
 mod resource_actor;
 mod selection;
 mod sequence;
@@ -26,8 +28,10 @@ use troupe_api::{
 
 use crate::runtime::{host::UnitAddr, system::System};
 
+pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, History};
+pub use queue::Queued;
 pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;
 pub use sequence::Sequence;

@@ -15,7 +15,6 @@ use tokio::sync::mpsc;
 use troupe_api::{
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
     resources::{Feature, Resource},
-    service::WatchItem,
     store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
     stored::StoredObject,
 };
@@ -28,7 +27,9 @@ use crate::runtime::{
     unit::{Policy, Unit},
 };
 
-use super::{super::metrics::CacheCounts, Change, History, ResourceCache, Selection, Sequence, Snapshot, subscribers::Subscribers};
+use super::{
+    super::metrics::CacheCounts, Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, queue::Queued, subscribers::Subscribers,
+};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
@@ -109,14 +110,14 @@ pub struct Subscription {
     pub backlog: Backlog,
     /// Everything up to here is in the backlog.
     pub revision: Revision,
-    pub queue: mpsc::Receiver<WatchItem>,
+    pub queue: mpsc::Receiver<Queued>,
 }
 
 /// What a watch delivers before news.
 #[derive(Debug)]
 pub enum Backlog {
     Objects(Arc<Snapshot>),
-    Changes(Vec<WatchItem>),
+    Changes(Vec<Delivery>),
 }
 
 /// The actor of one resource.
@@ -302,7 +303,7 @@ impl ResourceActor {
             Start::After(after) => {
                 let oldest = self.history.complete_after();
                 let changes = self.history.after(after).ok_or(NoSubscription::TooOld(oldest))?;
-                let items = changes.filter_map(|change| request.selection.view(change)).collect();
+                let items = changes.filter_map(|change| request.selection.deliver(change)).collect();
                 (Backlog::Changes(items), snapshot.revision.max(after), progress.max(after))
             }
         };

@@ -9,7 +9,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::Change;
+use super::{Change, Delivery};
 
 /// The objects that a list or watch wants.
 #[derive(Clone, Debug)]
@@ -21,12 +21,19 @@ pub struct Selection {
     pub name: Arc<str>,
     pub labels: LabelMatcher,
     pub fields: FieldMatcher,
+    /// The `apiVersion` that is shown, where objects of several lie in the store: those of custom resources.
+    pub shows: Option<Arc<str>>,
 }
 
 impl Selection {
+    /// Whether an object is selected by its place, which it has in every version.
+    pub fn covers(&self, object: &StoredObject) -> bool {
+        (self.namespace.is_empty() || self.namespace == object.key.namespace) && (self.name.is_empty() || self.name == object.key.name)
+    }
+
+    /// Whether an object is selected that is in the version which is shown.
     pub fn matches(&self, object: &StoredObject) -> bool {
-        (self.namespace.is_empty() || self.namespace == object.key.namespace)
-            && (self.name.is_empty() || self.name == object.key.name)
+        self.covers(object)
             && self.labels.matches(&object.meta().labels)
             && self.fields.matches(|path| object.selectable_field(&self.resource, path).unwrap_or_default())
     }
@@ -39,6 +46,23 @@ impl Selection {
     /// Whether an object has to be decoded for it, unless its fields are known already.
     pub fn reads_documents(&self) -> bool {
         self.fields.paths().any(|path| !path.starts_with("metadata."))
+    }
+
+    /// Whether only a webhook can say whether an object of another version is selected: it may change everything but its place.
+    pub fn asks_webhook(&self) -> bool {
+        let converts = self.resource.versions().is_some_and(|versions| versions.webhook().is_some());
+        converts && (!self.labels.is_everything() || self.reads_documents())
+    }
+
+    /// What a watcher gets of a change.
+    pub fn deliver(&self, change: &Change) -> Option<Delivery> {
+        let both = || change.previous.iter().chain(&change.current);
+        let is_other = self.shows.as_ref().is_some_and(|wanted| both().any(|object| object.api_version() != &**wanted));
+        if !is_other {
+            return self.view(change).map(Delivery::Item);
+        }
+        let concerns = if self.asks_webhook() { both().any(|object| self.covers(object)) } else { both().any(|object| self.matches(object)) };
+        concerns.then(|| Delivery::Change(change.clone()))
     }
 
     /// What the change means for somebody who sees only the selection.

@@ -25,7 +25,7 @@ use super::Sequence;
 /// How long a paged list may take.
 const PIN_FOR: Duration = Duration::from_secs(300);
 /// Snapshots pinned for paged lists at one time, per resource.
-const MAX_PINNED: usize = 64;
+const MAX_PINNED: usize = 16;
 
 /// All objects of one resource at one revision.
 #[derive(Clone, Debug, Default)]
@@ -186,6 +186,11 @@ impl ResourceCache {
             pinned.pop_front();
         }
         pinned.push_back((now, revision, snapshot));
+    }
+
+    /// Lets go of all snapshots that are kept for pages: those that come are read from the store.
+    pub fn unpin(&self) {
+        self.pinned.lock().clear();
     }
 
     /// The snapshot that was pinned for `revision`.

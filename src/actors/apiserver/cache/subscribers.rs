@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use troupe_api::{meta::Revision, service::WatchItem};
 
-use super::{Change, Selection};
+use super::{
+    Change, Delivery, Selection,
+    queue::{Queued, Refused, Sender, queue},
+};
 
-/// Events a watcher may lag behind before its stream ends; it resumes from the last revision it saw.
-pub const QUEUE: usize = 1024;
 /// How often a watcher that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(55);
 /// How long before its end a watch gets its last bookmark.
@@ -19,7 +20,7 @@ const BEFORE_END: Duration = Duration::from_secs(2);
 
 struct Subscriber {
     selection: Arc<Selection>,
-    queue: mpsc::Sender<WatchItem>,
+    queue: Sender,
     /// Changes up to this revision are not news to it.
     from: Revision,
     /// When the next bookmark is due, for those who asked for them.
@@ -48,8 +49,8 @@ impl Subscribers {
     }
 
     /// Adds a watcher of changes behind `from`; `bookmarks` holds the end of its watch, if it wants any.
-    pub fn add(&mut self, selection: Arc<Selection>, from: Revision, bookmarks: Option<Option<Instant>>, now: Instant) -> mpsc::Receiver<WatchItem> {
-        let (queue, receiver) = mpsc::channel(QUEUE);
+    pub fn add(&mut self, selection: Arc<Selection>, from: Revision, bookmarks: Option<Option<Instant>>, now: Instant) -> mpsc::Receiver<Queued> {
+        let (queue, receiver) = queue();
         let next_bookmark = bookmarks.map(|ends| next_bookmark(now, ends));
         self.all.push(Subscriber { selection, queue, from, next_bookmark, ends: bookmarks.flatten() });
         receiver
@@ -57,7 +58,7 @@ impl Subscribers {
 
     /// Hands a change to everybody who selects it. Whoever is gone or full is dropped, which ends its stream.
     pub fn fan_out(&mut self, change: &Change) {
-        self.deliver(|subscriber| if subscriber.from >= change.revision { None } else { subscriber.selection.view(change) });
+        self.deliver(|subscriber| if subscriber.from >= change.revision { None } else { subscriber.selection.deliver(change) });
     }
 
     /// Sends the bookmarks that are due, and forgets watchers that are gone.
@@ -68,18 +69,18 @@ impl Subscribers {
                 return None;
             }
             subscriber.next_bookmark = Some(next_bookmark(now, subscriber.ends));
-            Some(WatchItem::Bookmark { revision, initial_end: false })
+            Some(Delivery::Item(WatchItem::Bookmark { revision, initial_end: false }))
         });
     }
 
-    fn deliver(&mut self, mut item_for: impl FnMut(&mut Subscriber) -> Option<WatchItem>) {
+    fn deliver(&mut self, mut item_for: impl FnMut(&mut Subscriber) -> Option<Delivery>) {
         let mut overflowed = 0;
         self.all.retain_mut(|subscriber| match item_for(subscriber) {
             None => !subscriber.queue.is_closed(),
-            Some(item) => match subscriber.queue.try_send(item) {
+            Some(item) => match subscriber.queue.send(item) {
                 Ok(()) => true,
-                Err(TrySendError::Closed(_)) => false,
-                Err(TrySendError::Full(_)) => {
+                Err(Refused::Closed) => false,
+                Err(Refused::Full) => {
                     overflowed += 1;
                     false
                 }

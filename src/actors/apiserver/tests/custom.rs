@@ -279,17 +279,3 @@ async fn a_server_that_starts_again_serves_at_once() {
     let second = boot_with(ApiServerOptions::new(store)).await;
     assert_eq!(second.names(WIDGETS, "default").await, ["a"]);
 }
-
-#[actix::test]
-async fn webhooks_that_nobody_asks_are_told_of() {
-    let api = boot().await;
-    let mut asks = definition();
-    asks["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
-        "conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://example.com/convert"}}});
-    let operation = |body: &Value| {
-        let body = troupe_api::service::Body::Json(body.to_string().into());
-        Operation::Create { body, options: WriteOptions::default() }
-    };
-    let reply = api.call(api.target(CRDS, "", ""), operation(&asks)).await.expect("is stored");
-    assert_eq!(reply.warnings, ["spec.conversion.webhook is stored, but not called: objects are the same in all versions"]);
-}

@@ -5,6 +5,7 @@ mod authorization;
 mod bootstrap;
 mod claims;
 mod components;
+mod conversion;
 mod custom;
 mod deletion;
 mod edge;

@@ -60,7 +60,7 @@ impl WritePath {
         loop {
             let Some(version) = current else { return Err(Status::not_found(&writer.target.group_resource(), &key.name)) };
             match self.try_delete(writer, options, &version, admission).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return self.reader.versions.shown_reply(&writer.target, reply).await,
                 Err(CommitError::Lost(newer)) => current = newer.map(|kv| stored(resource, kv)).transpose()?,
                 Err(CommitError::Failed(status) | CommitError::Unclear(status)) => return Err(status),
             }
@@ -76,7 +76,7 @@ impl WritePath {
     ) -> Result<ApiReply, CommitError> {
         let resource = &writer.target.resource;
         check_preconditions(resource, options, current).map_err(CommitError::Failed)?;
-        let old = current.to_object();
+        let old = self.reader.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
         if admission == Admission::IsAsked {
             let attributes = self.admission.attributes(writer, OperationOptions::Delete(options)).with_old(Some(&old));
             self.admission.admit(attributes).await.map_err(CommitError::Failed)?;
@@ -87,7 +87,7 @@ impl WritePath {
             Deletion::Mark(marked) => {
                 let mut marked = *marked;
                 marked.remove(&["metadata", "resourceVersion"]);
-                ReplyBody::Object(self.committer.update(resource, &marked, current.revision, &writer.cause).await?)
+                ReplyBody::Object(self.write_changed(writer, &marked, current.revision).await?)
             }
             Deletion::Remove if options.dry_run => gone(resource, current, current.revision),
             Deletion::Remove => {

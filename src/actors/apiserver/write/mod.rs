@@ -22,6 +22,7 @@ mod create;
 mod delete;
 pub mod metadata;
 mod names;
+mod ownership;
 mod path;
 mod raw;
 mod room;

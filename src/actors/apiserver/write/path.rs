@@ -13,9 +13,9 @@ use super::{
     WritePath,
     create::Ownership,
     stages::Step,
-    update::{Attempt, Change, compute},
+    update::{Attempt, Change},
 };
-use crate::apiserver::{commit::CommitError, objects, services::Settlement, writer::Writer};
+use crate::apiserver::{commit::CommitError, services::Settlement, writer::Writer};
 
 impl WritePath {
     /// A create of a decoded object; with `base`, under a name that is made of it unless mutating admission gave it one.
@@ -28,7 +28,7 @@ impl WritePath {
         ownership: Ownership,
     ) -> Result<ApiReply, Status> {
         if ownership == Ownership::Track {
-            self.own_new(writer, &mut new)?;
+            self.own_new(writer, &mut new).await?;
         }
         self.mutate(writer, &mut new, None).await?;
         self.prepare_new(writer, &mut new, base, &mut warnings)?;
@@ -37,7 +37,7 @@ impl WritePath {
         let revision = result.as_ref().map(|body| if let ReplyBody::Object(object) = body { Some(object.revision) } else { None });
         self.allocator.settle(allocation, Settlement::of(revision)).await;
         match result {
-            Ok(body) => Ok(ApiReply { warnings, ..ApiReply::created(body) }),
+            Ok(body) => self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..ApiReply::created(body) }).await,
             Err(CommitError::Lost(_)) => Err(self.occupied(writer, &new).await),
             Err(CommitError::Failed(status) | CommitError::Unclear(status)) => Err(status),
         }
@@ -58,12 +58,12 @@ impl WritePath {
         current: &Arc<StoredObject>,
         warnings: &mut Vec<String>,
     ) -> Result<Attempt, CommitError> {
-        let old = current.to_object();
-        let mut new = compute(writer, change, current, &old, warnings, self.clock.now()).map_err(CommitError::Failed)?;
+        let old = self.reader.versions.worked_on(&writer.target, current).await.map_err(CommitError::Failed)?;
+        let mut new = self.compute(writer, change, current, &old, warnings).await.map_err(CommitError::Failed)?;
         self.mutate(writer, &mut new, Some(&old)).await.map_err(CommitError::Failed)?;
         self.prepare_changed(writer, &mut new, &old, warnings);
         if !change.is_apply() {
-            objects::track(writer, Some(&old), &mut new, self.clock.now()).map_err(CommitError::Failed)?;
+            self.track(writer, Some(&old), &mut new).await.map_err(CommitError::Failed)?;
         }
         let allocation = self.allocator.allocate(writer, &mut new, Some(&old)).await.map_err(CommitError::Failed)?;
         let result = self.settle_changed(writer, new, &old, current, warnings).await;
@@ -89,14 +89,14 @@ impl WritePath {
         let resource = &writer.target.resource;
         self.validate(writer, &new, Some(old), warnings).map_err(CommitError::Failed)?;
         self.admit(writer, &new, Some(old)).await.map_err(CommitError::Failed)?;
-        let step = Step::of(resource, &new, old);
+        let step = Step::of(resource, current, &new, old);
         if writer.options.dry_run {
             return Ok(Settled { body: ReplyBody::Tree(with_revision(new, current.revision)), step, revision: None });
         }
         let (body, revision) = match step {
             Step::Keep => (ReplyBody::Object(current.clone()), current.revision),
             Step::Write => {
-                let written = self.commit_changed(writer, &new, current).await?;
+                let written = self.commit_changed(writer, &new, old, current).await?;
                 let revision = written.revision;
                 (ReplyBody::Object(written), revision)
             }

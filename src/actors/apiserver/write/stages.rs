@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use troupe_api::{
     admission::{Attributes, Operation, OperationOptions},
-    meta::Object,
+    meta::{Object, Revision},
     resources::Resource,
     service::ReplyBody,
     status::{FieldError, Status},
@@ -25,10 +25,10 @@ impl WritePath {
     }
 
     /// Own: who owns the fields of a new object. The status that preparation makes is nobody's.
-    pub(super) fn own_new(&self, writer: &Writer, new: &mut Object) -> Result<(), Status> {
+    pub(super) async fn own_new(&self, writer: &Writer, new: &mut Object) -> Result<(), Status> {
         let mut owned = new.clone();
         owned.remove(&["status"]);
-        objects::track(writer, None, &mut owned, self.clock.now())?;
+        self.track(writer, None, &mut owned).await?;
         if let Some(managed) = owned.remove(&["metadata", "managedFields"]) {
             new.set(&["metadata", "managedFields"], managed);
         }
@@ -67,7 +67,7 @@ impl WritePath {
     /// Validate: everything that is wrong with the object, and whether its writer may write such a one.
     pub(super) fn validate(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<(), Status> {
         let (resource, subresource) = (&writer.target.resource, &*writer.target.subresource);
-        let mut errors = self.errors(writer, new, old)?;
+        let mut errors = self.errors(writer, new, old, warnings)?;
         if errors.is_empty() {
             errors.extend(self.authorization.unreadable_parameters(&writer.user, &writer.target, new, old));
         }
@@ -78,14 +78,14 @@ impl WritePath {
         self.authorization.check_escalation(&writer.user, &writer.target, new, old)
     }
 
-    fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>) -> Result<Vec<FieldError>, Status> {
+    fn errors(&self, writer: &Writer, new: &Object, old: Option<&Object>, warnings: &mut Vec<String>) -> Result<Vec<FieldError>, Status> {
         let (resource, served) = (&writer.target.resource, writer.target.served());
         let Some(old) = old else {
             let mut errors = resource.validate_create(served, new);
-            errors.extend(objects::missing_fields(resource, new, &errors)?);
+            errors.extend(objects::missing_fields(&writer.target, new, &errors)?);
             return Ok(errors);
         };
-        Ok(resource.validate_update(served, new, old, &writer.target.subresource))
+        Ok(resource.judge_update(served, new, old, &writer.target.subresource, warnings))
     }
 
     /// Admit.
@@ -98,7 +98,7 @@ impl WritePath {
         let receipt = self.quota.charge(writer, Operation::Create, new, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
         if !writer.options.dry_run {
-            let written = self.committer.create(resource, new, &writer.cause).await;
+            let written = self.write_new(writer, new).await;
             if let Err(error) = &written {
                 self.quota.refund(writer, receipt, error);
             }
@@ -110,12 +110,31 @@ impl WritePath {
         }
     }
 
-    /// Charge and commit an object in the place of `current`.
-    pub(super) async fn commit_changed(&self, writer: &Writer, new: &Object, current: &Arc<StoredObject>) -> Result<Arc<StoredObject>, CommitError> {
+    async fn write_new(&self, writer: &Writer, new: &Object) -> Result<Arc<StoredObject>, CommitError> {
+        let resource = &writer.target.resource;
+        let stored = self.reader.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+        self.committer.create(resource, &stored, &writer.cause).await
+    }
+
+    /// Commit an object in the place of the version at `expected`.
+    pub(super) async fn write_changed(&self, writer: &Writer, new: &Object, expected: Revision) -> Result<Arc<StoredObject>, CommitError> {
+        let resource = &writer.target.resource;
+        let stored = self.reader.versions.stored_form(resource, new).await.map_err(CommitError::Failed)?;
+        self.committer.update(resource, &stored, expected, &writer.cause).await
+    }
+
+    /// Charge and commit an object in the place of `current`, which is `old`.
+    pub(super) async fn commit_changed(
+        &self,
+        writer: &Writer,
+        new: &Object,
+        old: &Object,
+        current: &Arc<StoredObject>,
+    ) -> Result<Arc<StoredObject>, CommitError> {
         self.room.check_growth(writer, new, current).map_err(CommitError::Failed)?;
-        let charged = self.quota.charge(writer, Operation::Update, new, Some(&current.to_object())).await;
+        let charged = self.quota.charge(writer, Operation::Update, new, Some(old)).await;
         let receipt = charged.map_err(CommitError::Failed)?;
-        let written = self.committer.update(&writer.target.resource, new, current.revision, &writer.cause).await;
+        let written = self.write_changed(writer, new, current.revision).await;
         if let Err(error) = &written {
             self.quota.refund(writer, receipt, error);
         }
@@ -134,13 +153,15 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub fn of(resource: &Resource, new: &Object, old: &Object) -> Self {
+    pub fn of(resource: &Resource, current: &StoredObject, new: &Object, old: &Object) -> Self {
         if removes(resource, new, old) {
             return Step::Remove;
         }
         let mut before = old.clone();
         before.remove(&["metadata", "resourceVersion"]);
-        if objects::same_content(new, &before) { Step::Keep } else { Step::Write }
+        // What lies in the store in another version than the one for storage is written anew by whoever writes it.
+        let is_outdated = resource.versions().is_some_and(|versions| !versions.is_of(current.api_version(), &resource.storage.version));
+        if objects::same_content(new, &before) && !is_outdated { Step::Keep } else { Step::Write }
     }
 }
 

@@ -85,8 +85,11 @@ impl WritePath {
                 None => self.update_missing(writer, &change, &mut warnings).await.map(Attempt::Written).map_err(CommitError::Failed),
             };
             let settled = match attempt {
-                Ok(Attempt::Written(reply)) => return Ok(ApiReply { warnings, ..reply }),
-                Ok(Attempt::Kept(reply)) => Ok(ApiReply { warnings: warnings.clone(), ..reply }),
+                Ok(Attempt::Written(reply)) => return self.reader.versions.shown_reply(&writer.target, ApiReply { warnings, ..reply }).await,
+                Ok(Attempt::Kept(reply)) => {
+                    let reply = ApiReply { warnings: warnings.clone(), ..reply };
+                    self.reader.versions.shown_reply(&writer.target, reply).await
+                }
                 Err(CommitError::Lost(newer)) => {
                     (current, live) = (newer.map(|kv| stored(resource, kv)).transpose()?, true);
                     continue;
@@ -108,6 +111,37 @@ impl WritePath {
         Err(Status::modified(&writer.target.group_resource(), &key.name))
     }
 
+    /// Decode, or compute by a patch: what the change makes of the current version, which must be the one that the client saw.
+    pub(super) async fn compute(
+        &self,
+        writer: &Writer,
+        change: &Change,
+        current: &StoredObject,
+        old: &Object,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, Status> {
+        let new = self.changed(writer, change, old, warnings).await?;
+        check_preconditions(writer, change, &new, current)?;
+        Ok(new)
+    }
+
+    async fn changed(&self, writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>) -> Result<Object, Status> {
+        let target = &writer.target;
+        let decoded = match change {
+            Change::Put(object) => return Ok(object.clone()),
+            Change::Transform(transform) => return transform(old),
+            Change::Patch { patch_type: PatchType::Apply, patch } => self.apply(writer, Some(old), patch).await?,
+            Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
+        };
+        warnings.clear();
+        warnings.extend(decoded.warnings);
+        let mut object = decoded.object;
+        names::check_update(target, &object)?;
+        names::settle_namespace(target, &mut object)?;
+        objects::finish(target, &mut object)?;
+        Ok(object)
+    }
+
     /// An update of what does not exist: creates it where the kind or the patch says so.
     async fn update_missing(&self, writer: &Writer, change: &Change, warnings: &mut Vec<String>) -> Result<ApiReply, Status> {
         let target = &writer.target;
@@ -117,7 +151,7 @@ impl WritePath {
                 (object.clone(), Ownership::Track)
             }
             Change::Patch { patch_type: PatchType::Apply, patch } if target.subresource.is_empty() => {
-                let applied = objects::apply(writer, None, patch, self.clock.now())?;
+                let applied = self.apply(writer, None, patch).await?;
                 warnings.extend(applied.warnings);
                 (applied.object, Ownership::Done)
             }
@@ -129,37 +163,6 @@ impl WritePath {
         warnings.extend(reply.warnings);
         Ok(ApiReply { warnings: Vec::new(), ..reply })
     }
-}
-
-/// Decode, or compute by a patch: what the change makes of the current version, which must be the one that the client saw.
-pub(super) fn compute(
-    writer: &Writer,
-    change: &Change,
-    current: &StoredObject,
-    old: &Object,
-    warnings: &mut Vec<String>,
-    now: jiff::Timestamp,
-) -> Result<Object, Status> {
-    let new = changed(writer, change, old, warnings, now)?;
-    check_preconditions(writer, change, &new, current)?;
-    Ok(new)
-}
-
-fn changed(writer: &Writer, change: &Change, old: &Object, warnings: &mut Vec<String>, now: jiff::Timestamp) -> Result<Object, Status> {
-    let target = &writer.target;
-    let decoded = match change {
-        Change::Put(object) => return Ok(object.clone()),
-        Change::Transform(transform) => return transform(old),
-        Change::Patch { patch_type: PatchType::Apply, patch } => objects::apply(writer, Some(old), patch, now)?,
-        Change::Patch { patch_type, patch } => objects::patch(target, *patch_type, old, patch, &writer.options)?,
-    };
-    warnings.clear();
-    warnings.extend(decoded.warnings);
-    let mut object = decoded.object;
-    names::check_update(target, &object)?;
-    names::settle_namespace(target, &mut object)?;
-    objects::finish(target, &mut object)?;
-    Ok(object)
 }
 
 /// A stale resourceVersion or another UID means that the client saw another object.

@@ -97,7 +97,7 @@ impl Monitor {
     }
 
     fn version(&self) -> Arc<str> {
-        self.resource.served[0].version.clone()
+        self.resource.metadata_version()
     }
 
     fn kind(&self) -> Kind {

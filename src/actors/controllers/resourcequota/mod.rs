@@ -136,7 +136,7 @@ fn is_countable(row: &Resource) -> bool {
 }
 
 async fn list(row: &Arc<Resource>, namespace: &str, cx: &ReconcileContext) -> Result<ListReply, Status> {
-    let version = row.served[0].version.clone();
+    let version = row.metadata_version();
     let target = Target { resource: row.clone(), version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
     let reply = cx.client().call(target, Operation::List(ListOptions::default())).await?;
     let ReplyBody::List(list) = reply.body else { return Err(Status::internal("a list was expected")) };

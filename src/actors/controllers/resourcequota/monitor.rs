@@ -95,7 +95,7 @@ impl Monitor {
             send_initial_events: afresh.then_some(true),
             ..WatchOptions::default()
         };
-        let version = self.resource.served[0].version.clone();
+        let version = self.resource.metadata_version();
         let target = Target { resource: self.resource.clone(), version, namespace: "".into(), name: "".into(), subresource: "".into() };
         let mut events = self.client.service().watch(self.client.user().clone(), target, options, Cause::default()).await?;
         let mut initial = afresh;

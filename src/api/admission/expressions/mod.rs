@@ -79,12 +79,12 @@ pub struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     /// A request as it is matched.
-    pub fn of(matched: &Matched, request: &'a Attributes<'_>, asked: bool) -> Self {
-        Shown {
-            object: request.object().map(|object| shown_or_same(matched, request.target, object)),
-            old: request.old.map(|object| shown_or_same(matched, request.target, object)),
-            asked: asked.then(|| without_objects(matched, request)),
-        }
+    pub fn of(matched: &'a Matched, request: &'a Attributes<'_>, asked: bool) -> Self {
+        let shown = |object: &'a Object| match matched.converted.find(request, object) {
+            Some(converted) => Cow::Borrowed(converted),
+            None => shown_or_same(matched, request.target, object),
+        };
+        Shown { object: request.object().map(shown), old: request.old.map(shown), asked: asked.then(|| without_objects(matched, request)) }
     }
 
     /// The same with copies of the objects.

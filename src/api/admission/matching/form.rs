@@ -10,7 +10,7 @@ use crate::{
     meta::{GroupVersionKind, Object},
     resources::{
         SchemaSource,
-        forms::{schema_of, served_form, to_stored_form},
+        forms::{schema_of, served_form, to_working_form},
         scale::{set_replicas, to_scale},
     },
     schema::{Schema, raw::Raw},
@@ -59,8 +59,13 @@ impl Form {
     }
 }
 
-/// The object as whoever matched the request sees it.
-pub fn shown(matched: &Matched, target: &Target, object: &Object) -> Object {
+/// One of the request's objects as whoever matched it sees it.
+pub fn shown(matched: &Matched, request: &Attributes<'_>, object: &Object) -> Object {
+    matched.converted.find(request, object).cloned().unwrap_or_else(|| shown_as(matched, request.target, object))
+}
+
+/// An object as whoever matched the request sees it. One of a custom resource is in that version already.
+pub fn shown_as(matched: &Matched, target: &Target, object: &Object) -> Object {
     match matched.form {
         Form::Whole => served_form(&matched.resource.row, &matched.resource.version, object),
         Form::Scale => to_scale(target.served().strategy.scale_paths(), object),
@@ -75,11 +80,11 @@ pub fn shown(matched: &Matched, target: &Target, object: &Object) -> Object {
 /// The same, without a copy where the object is shown as it is.
 pub fn shown_or_same<'a>(matched: &Matched, target: &Target, object: &'a Object) -> Cow<'a, Object> {
     let has_kind = *object.kind() == *matched.kind.kind && object.api_version() == matched.kind.api_version();
-    let is_stored = || matched.resource.row.storage_gvk() == matched.kind;
+    let is_stored = || matched.resource.row.versions().is_some() || matched.resource.row.storage_gvk() == matched.kind;
     match matched.form {
         Form::Body if has_kind => Cow::Borrowed(object),
         Form::Whole if has_kind && is_stored() => Cow::Borrowed(object),
-        _ => Cow::Owned(shown(matched, target, object)),
+        _ => Cow::Owned(shown_as(matched, target, object)),
     }
 }
 
@@ -99,7 +104,8 @@ fn source(matched: &Matched) -> SchemaSource {
     }
 }
 
-/// The pipeline's object after somebody made `changed` of what it was shown: decoded by its schema, with all defaults.
+/// The pipeline's object after somebody made `changed` of what it was shown: decoded by its schema, with all defaults. One of a custom
+/// resource is in the version that was shown: see [`super::back`].
 ///
 /// # Errors
 /// 500 when it is no object of its kind any more.
@@ -131,7 +137,7 @@ fn taken_decoded(matched: &Matched, target: &Target, object: &Object, decoded: O
     match matched.form {
         Form::Whole => {
             let mut stored = decoded;
-            to_stored_form(row, version, &mut stored)?;
+            to_working_form(row, version, &mut stored)?;
             Ok(stored)
         }
         Form::Scale => {

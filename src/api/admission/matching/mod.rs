@@ -1,6 +1,7 @@
 //! Which requests a webhook or a policy concerns, and in which form it sees their objects: rules, equivalent resources, selectors. Pure but
 //! for a namespace that no cache has.
 
+mod convert;
 mod form;
 mod rule;
 
@@ -20,7 +21,8 @@ use crate::{
     stored::StoredObject,
 };
 
-pub use form::{Form, shown, shown_or_same, shown_schema, taken, taken_strictly};
+pub use convert::{Converted, back};
+pub use form::{Form, shown, shown_as, shown_or_same, shown_schema, taken, taken_strictly};
 pub use rule::{Rule, Subject};
 
 /// A resource in one of its versions.
@@ -45,6 +47,8 @@ pub struct Matched {
     /// The kind in which the objects are shown.
     pub kind: GroupVersionKind,
     pub form: Form,
+    /// The objects of a custom resource in that kind, where it is not the request's.
+    pub converted: Arc<Converted>,
 }
 
 /// What says which requests are matched.
@@ -97,7 +101,7 @@ impl MatchResources {
     /// How the request is to be shown; `None` if it is not matched.
     ///
     /// # Errors
-    /// 404 when a namespace whose labels count does not exist.
+    /// 404 when a namespace whose labels count does not exist; 500 where an object cannot be converted to the version that is matched.
     pub async fn matched(&self, request: &Attributes<'_>) -> Result<Option<Matched>, Status> {
         let Some(resource) = self.by_rules(request) else { return Ok(None) };
         let form = Form::of(request);
@@ -105,7 +109,8 @@ impl MatchResources {
             return Ok(None);
         }
         let kind = form.kind(request, &resource)?;
-        Ok(Some(Matched { resource, kind, form }))
+        let converted = Converted::of(request, &resource, form).await?;
+        Ok(Some(Matched { resource, kind, form, converted }))
     }
 
     /// The resource by which a rule matches: the request's own, or an equivalent one where that is wanted.

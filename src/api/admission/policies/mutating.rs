@@ -3,6 +3,8 @@
 
 use std::{
     borrow::Cow,
+    mem,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +25,7 @@ use crate::{
         Asked, Attributes, MutatingPlugin, Operation, Plugin,
         admission_request::without_objects,
         expressions::{Effort, Inputs, Shown, Stopped, hold, in_time},
-        matching::shown_or_same,
+        matching::{self, Form, Matched, ResourceName, shown_or_same},
         webhooks::restore_owners,
     },
     expressions::Meter,
@@ -68,17 +70,31 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
     }
     let (second, asked) = (request.reinvocation.is_second(), Asked::take(NAME, request));
     let requests = collected.matched.iter().map(|matched| collected.asks_request.then(|| without_objects(matched, request)));
-    let work = Arc::new(Work {
-        requests: requests.collect(),
-        collected,
-        second,
-        asked,
-        target: request.target.clone(),
-        old: request.old.cloned(),
-        object: request.object().cloned(),
-    });
-    let aside = work.clone();
-    let mut outcome = in_time(|effort| work.run(effort), || Box::new(move |effort: &mut Effort| aside.run(effort))).await;
+    let (requests, collected): (Arc<[Option<Value>]>, _) = (requests.collect(), Arc::new(collected));
+    let mut outcome = Outcome { object: request.object().cloned(), asked, ..Outcome::default() };
+    for (steps, foreign) in groups(&collected, request) {
+        let foreign = foreign.map(|at| &collected.matched[at].resource);
+        let (mut object, mut old) = (outcome.object.take(), request.old.cloned());
+        if let Some(ResourceName { row, version }) = foreign {
+            for place in [&mut object, &mut old] {
+                if let Some(own) = place.take() {
+                    *place = Some(request.reads.convert(row, version, &own).await?);
+                }
+            }
+        }
+        let asked = mem::take(&mut outcome.asked);
+        let (collected, requests, target) = (collected.clone(), requests.clone(), request.target.clone());
+        let work = Arc::new(Work { collected, steps, requests, second, asked, target, old, object });
+        let aside = work.clone();
+        let mut done = in_time(|effort| work.run(effort), || Box::new(move |effort: &mut Effort| aside.run(effort))).await;
+        if let (true, Some(changed)) = (foreign.is_some(), done.object.take()) {
+            done.object = Some(matching::back(request, changed).await?);
+        }
+        outcome.join(done);
+        if outcome.failed.is_some() {
+            break;
+        }
+    }
     for Counted { policy, binding, elapsed, error } in &outcome.counted {
         metrics::mutated(policy, binding, *elapsed, error.as_deref());
     }
@@ -121,11 +137,34 @@ fn refusal(request: &Attributes<'_>, errors: &[PolicyError]) -> Option<Status> {
     Some(status)
 }
 
+/// Steps that see the object in one version, with how they are matched where that is not the request's: then it has to be converted for
+/// them and back. Only custom resources are.
+fn groups(collected: &Collected, request: &Attributes<'_>) -> Vec<(Range<usize>, Option<usize>)> {
+    let is_foreign = |at: &usize| {
+        let Matched { resource, form, .. } = &collected.matched[*at];
+        *form == Form::Whole && resource.row.versions().is_some() && resource.version != request.target.version
+    };
+    let mut groups: Vec<(Range<usize>, Option<usize>)> = Vec::new();
+    for (at, step) in collected.steps.iter().enumerate() {
+        let foreign = match step {
+            Step::Ask(invocation) => Some(invocation.matched).filter(is_foreign),
+            Step::Fail(_) => None,
+        };
+        match groups.last_mut() {
+            Some((range, known)) if *known == foreign => range.end = at + 1,
+            _ => groups.push((at..at + 1, foreign)),
+        }
+    }
+    groups
+}
+
 /// Everything that policies need to change an object, whatever thread they do it on.
 struct Work {
-    collected: Collected,
+    collected: Arc<Collected>,
+    /// Which steps are done.
+    steps: Range<usize>,
     /// The request without objects, for each way in which it is matched.
-    requests: Vec<Option<Value>>,
+    requests: Arc<[Option<Value>]>,
     second: bool,
     asked: Asked,
     target: Target,
@@ -146,6 +185,16 @@ struct Outcome {
     asked: Asked,
 }
 
+impl Outcome {
+    /// With what came of the steps after it.
+    fn join(&mut self, next: Outcome) {
+        (self.object, self.asked, self.failed) = (next.object, next.asked, next.failed);
+        self.dirty |= next.dirty;
+        self.errors.extend(next.errors);
+        self.counted.extend(next.counted);
+    }
+}
+
 struct PolicyError {
     text: String,
     /// Not the configuration is at fault but what the policy makes of the object.
@@ -163,7 +212,7 @@ struct Counted {
 impl Work {
     fn run(&self, effort: &mut Effort) -> Result<Outcome, Stopped> {
         let mut outcome = Outcome { object: self.object.clone(), asked: self.asked.clone(), ..Outcome::default() };
-        for step in &self.collected.steps {
+        for step in &self.collected.steps[self.steps.clone()] {
             match step {
                 Step::Fail(failure) => {
                     let text = told(&failure.policy, failure.binding.as_ref().map(|binding| &*binding.name), &failure.message);

@@ -32,9 +32,16 @@ pub async fn collect(request: &Attributes<'_>, policy: &Policy, binding: &Bindin
     if objects.is_empty() && reference.must_exist {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    let (length, version) = (objects.iter().map(|object| object.encoded().len()).sum(), kind.version.version.clone());
-    let decode = move || objects.iter().map(|object| Some(served_form(&row, &version, &object.to_object()))).collect();
-    Ok(aside::compute(length, decode).await)
+    let length = objects.iter().map(|object| object.encoded().len()).sum();
+    let decoded: Vec<Object> = aside::compute(length, move || objects.iter().map(|object| object.to_object()).collect()).await;
+    let mut params = Vec::with_capacity(decoded.len());
+    for object in decoded {
+        params.push(Some(match row.versions() {
+            Some(_) => request.reads.convert(&row, &kind.version.version, &object).await.map_err(|status| status.message)?,
+            None => served_form(&row, &kind.version.version, &object),
+        }));
+    }
+    Ok(params)
 }
 
 fn found(request: &Attributes<'_>, row: &Resource, reference: &ParamRef) -> Result<Vec<Arc<StoredObject>>, String> {

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{admission::Attributes, aside, status::Status};
 
+/// The longest answer: a patch of the largest object in base64, and some words around it.
+const LONGEST_ANSWER: usize = 5 << 20;
+
 impl Webhooks {
     /// Asks a webhook and passes on what it says beside its verdict.
     ///
@@ -29,7 +32,7 @@ impl Webhooks {
         };
         let uid = Uuid::new_v4().to_string();
         let body = review(version, invocation, request, &uid).to_string().into_bytes();
-        let answer = self.client.post(&hook.client, body, hook.timeout).await;
+        let answer = self.client.post(&hook.client, body, hook.timeout, LONGEST_ANSWER).await;
         let answer = answer.map_err(|why| Failure::calling(format!("failed to call webhook: {why}")))?;
         let read = aside::compute(answer.len(), move || response::read(&answer, version, &uid, mutating)).await;
         let verdict = read.map_err(|why| match why {

@@ -2,17 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::{
-    client::{Address, ClientConfig},
-    review::ReviewVersion,
-};
+use super::review::ReviewVersion;
 use crate::{
     admission::{expressions::Condition, match_conditions, matching::MatchResources},
     meta::Object,
     resources::tree::{at, items, text},
+    webhook_client::ClientConfig,
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.
@@ -70,21 +67,6 @@ fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
         timeout: Duration::from_secs(seconds),
         reinvoked: text(webhook, &["reinvocationPolicy"]) == "IfNeeded",
         version: texts("admissionReviewVersions").find_map(ReviewVersion::parse),
-        client: client(at(webhook, &["clientConfig"])),
+        client: ClientConfig::read(at(webhook, &["clientConfig"])),
     }
-}
-
-fn client(config: &Value) -> ClientConfig {
-    let service = at(config, &["service"]);
-    let address = match service.is_null() {
-        true => Address::Url(text(config, &["url"]).to_owned()),
-        false => Address::Service {
-            namespace: text(service, &["namespace"]).to_owned(),
-            name: text(service, &["name"]).to_owned(),
-            path: text(service, &["path"]).to_owned(),
-            port: at(service, &["port"]).as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
-        },
-    };
-    // Validation lets nothing else in than base64.
-    ClientConfig { address, authorities: BASE64_STANDARD.decode(text(config, &["caBundle"])).unwrap_or_default() }
 }

@@ -2,13 +2,11 @@
 //!
 //! In comes a request on its way through the pipeline; out goes the object as webhooks changed it, or a refusal. Which webhooks
 //! there are is compiled when configurations change ([`index`]); who is asked ([`invocation`]), what is asked ([`review`]) and what an
-//! answer means ([`response`]) are pure; [`client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
+//! answer means ([`response`]) are pure; [`crate::webhook_client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
 //! write that loses its race asks again, as upstream.
 
 mod ask;
-mod client;
 mod configuration;
-mod destination;
 mod failure;
 mod index;
 mod invocation;
@@ -22,11 +20,9 @@ mod validating;
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
-use self::{client::Client, configuration::Hook, index::Index};
+use self::{configuration::Hook, index::Index};
 use super::Attributes;
-use crate::service::Listers;
+use crate::webhook_client::Client;
 
 pub use mutating::{MutatingWebhooks, restore_owners};
 pub use validating::ValidatingWebhooks;
@@ -61,10 +57,8 @@ struct Webhooks {
     client: Arc<Client>,
 }
 
-/// The plugins that ask webhooks. Configurations and Services are read from `listers`; connections live on the runtime they are made
-/// on. With `loopback` webhooks may be on this machine's own addresses, which a cluster's server must not reach: for tests.
-pub fn webhooks(listers: Arc<dyn Listers>, loopback: bool) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let client = Arc::new(Client::new(listers, Handle::current(), loopback));
+/// The plugins that ask webhooks through `client`.
+pub fn webhooks(client: Arc<Client>) -> (MutatingWebhooks, ValidatingWebhooks) {
     let of = |plural: &str| Webhooks { index: Index::new(plural), client: client.clone() };
     (MutatingWebhooks(of("mutatingwebhookconfigurations")), ValidatingWebhooks(of("validatingwebhookconfigurations")))
 }

@@ -100,18 +100,22 @@ impl Webhooks {
                 false => Ok(None),
             };
         };
-        let (shown, object, target) = (matching::shown(&invocation.matched, request.target, object), object.clone(), request.target.clone());
+        let (shown, object, target) = (matching::shown(&invocation.matched, request, object), object.clone(), request.target.clone());
         let invocation = invocation.clone();
         let computed = aside::compute(patch.len(), move || {
             if !has_operations(&patch)? {
                 return Ok(None);
             }
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
-            let mut taken = matching::taken(&invocation.matched, &target, &object, changed).map_err(Failure::Server)?;
-            let warning = restore_owners(&object, &mut taken);
-            Ok((taken != object).then_some((taken, warning)))
+            let taken = matching::taken(&invocation.matched, &target, &object, changed).map_err(Failure::Server)?;
+            Ok(Some((taken, object)))
         });
-        let Some((taken, warning)) = computed.await? else { return Ok(None) };
+        let Some((taken, object)) = computed.await? else { return Ok(None) };
+        let mut taken = matching::back(request, taken).await.map_err(Failure::Server)?;
+        let warning = restore_owners(&object, &mut taken);
+        if taken == object {
+            return Ok(None);
+        }
         warning.into_iter().for_each(|warning| request.notices.warn(warning));
         Ok(Some(taken))
     }

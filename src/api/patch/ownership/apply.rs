@@ -11,9 +11,10 @@ use super::{
     entries::{Entry, EntryKey, ManagedFields, Operation},
     fieldset::field_set,
     merge::merge,
-    remove::remove,
+    prune::prune,
     set::FieldSet,
     update::{advance, strip, without_reset_fields},
+    versions::{OneVersion, Speaking, Unconverted, Versions},
 };
 use crate::{
     meta::Object,
@@ -28,24 +29,47 @@ const MOST_CONFLICT_TEXT: usize = 64 << 10;
 /// Who owns the fields of an object that nobody tracked before its first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
+/// The same as [`apply_across`] where all managers speak one version.
+///
+/// # Errors
+/// As there.
+pub fn apply(current: Option<&Object>, patch: &Object, manager: Manager<'_>, force: bool, schema: &Schema, now: Timestamp) -> Result<Object, Status> {
+    apply_across(current, patch, manager, force, (schema, &OneVersion), now).map_err(|why| match why {
+        Unconverted::Failed(status) => status,
+        // One version is always known.
+        Unconverted::NotYet => Status::internal("an object is not there in its own version"),
+    })
+}
+
 /// Applies `patch` (from [`crate::patch::decode_apply`]) to `current`, or creates the object if there is none.
 /// The result is canonical and carries its managedFields, but no defaults. Without `force`, fields that others own with
 /// another value give a 409 with one `FieldManagerConflict` cause each.
-pub fn apply(current: Option<&Object>, patch: &Object, manager: Manager<'_>, force: bool, schema: &Schema, now: Timestamp) -> Result<Object, Status> {
+///
+/// # Errors
+/// The conflicts, what is wrong with the patch, and where the object is not known in another version.
+pub fn apply_across(
+    current: Option<&Object>,
+    patch: &Object,
+    manager: Manager<'_>,
+    force: bool,
+    (schema, versions): (&Schema, &dyn Versions),
+    now: Timestamp,
+) -> Result<Object, Unconverted> {
+    let speaking = Speaking { schema, versions };
     check_patch(patch, schema)?;
     let live = current.unwrap_or_else(|| schema.empty_object());
     let mut managed = ManagedFields::read(live).ok_or_else(|| Status::internal("failed to decode managed fields"))?;
     if managed.entries.is_empty() && current.is_some() {
         let before = Manager { name: BEFORE_FIRST_APPLY, subresource: manager.subresource };
-        managed = advance(managed, schema.empty_object(), live, before, schema, now);
+        managed = advance(managed, schema.empty_object(), live, before, speaking, now)?;
     }
-    let applier = Applier { live, patch, manager, schema };
+    let applier = Applier { live, patch, manager, schema, speaking };
     let (object, mut managed, changed) = match applier.run(managed.clone(), force)? {
         Ok(done) => done,
         Err(conflicts) => {
             let conflicts = applier.unexpected(conflicts);
             if !conflicts.is_empty() {
-                return Err(conflict_status(&conflicts));
+                return Err(conflict_status(&conflicts).into());
             }
             applier.run(managed, true)?.map_err(|conflicts| conflict_status(&conflicts))?
         }
@@ -100,6 +124,7 @@ struct Applier<'a> {
     patch: &'a Object,
     manager: Manager<'a>,
     schema: &'a Schema,
+    speaking: Speaking<'a>,
 }
 
 impl Applier<'_> {
@@ -107,7 +132,7 @@ impl Applier<'_> {
         EntryKey::new(self.manager.name, Operation::Apply, "", self.manager.subresource)
     }
 
-    fn run(&self, mut managed: ManagedFields, force: bool) -> Result<Result<Applied, Conflicts>, Status> {
+    fn run(&self, mut managed: ManagedFields, force: bool) -> Result<Result<Applied, Conflicts>, Unconverted> {
         let node = &self.schema.root;
         let patch = value_of(self.patch);
         let merged = merge(value_of(self.live), &patch, node);
@@ -118,44 +143,33 @@ impl Applier<'_> {
             entry.time = last.as_ref().and_then(|last| last.time);
         }
         let pruned = match &last {
-            Some(last) if !last.fields.is_empty() => self.prune(&merged, &managed, &last.fields),
+            Some(last) if !last.fields.is_empty() => prune(self.speaking, merged, &managed, last)?,
             _ => merged,
         };
         let object = self.canonical(pruned)?;
         let difference = compare(self.live, &object, self.schema);
         let differs = !difference.is_same();
-        let changed = difference.added.union(&difference.modified);
         let key = self.key();
+        let mine = managed.entries.remove(&key);
+        let differences = self.speaking.differences(&mut managed, &difference, [self.live, &object], false)?;
+        managed.entries.extend(mine.map(|mine| (key.clone(), mine)));
+        let changed = |api_version: &str| differences.of(api_version).map(|difference| difference.added.clone().union(&difference.modified));
         let conflicts: Conflicts = managed
             .entries
             .iter()
             .filter(|(other, _)| **other != key)
-            .map(|(other, entry)| (other.clone(), entry.fields.intersection(&changed)))
+            .filter_map(|(other, entry)| Some((other.clone(), entry.fields.intersection(&changed(&entry.api_version)?))))
             .filter(|(_, fields)| !fields.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        managed.take(&changed, Some(&key));
-        managed.take(&difference.removed, Some(&key));
+        managed.take(Some(&key), |api_version| Some(changed(api_version)?.union(&differences.of(api_version)?.removed)));
         if let Some(entry) = managed.entries.get_mut(&key) {
             entry.fields = strip(std::mem::take(&mut entry.fields));
         }
         managed.entries.retain(|_, entry| !entry.fields.is_empty());
         Ok(Ok((object, managed, differs)))
-    }
-
-    /// Removes what the manager applied last time, does not apply now, and nobody else owns.
-    fn prune(&self, merged: &Value, managed: &ManagedFields, last: &FieldSet) -> Value {
-        let node = &self.schema.root;
-        let named = |set: &FieldSet| set.with_named_fields(Some(node));
-        let pruned = remove(merged, &named(last), node);
-        let owned = managed.entries.values().fold(FieldSet::default(), |owned, entry| owned.union(&entry.fields));
-        let merged_set = named(&field_set(merged, node));
-        let keep = named(&field_set(&pruned, node)).union(&named(&owned));
-        let pruned = remove(merged, &merged_set.difference(&keep), node);
-        let gone = merged_set.difference(&named(&field_set(&pruned, node)));
-        remove(merged, &gone.intersection(&named(last)), node)
     }
 
     fn canonical(&self, value: Value) -> Result<Object, Status> {

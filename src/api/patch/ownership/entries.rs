@@ -135,10 +135,15 @@ impl ManagedFields {
         }
     }
 
-    /// Takes fields from all entries but `except`; entries that are left with nothing go.
-    pub fn take(&mut self, fields: &FieldSet, except: Option<&EntryKey>) {
+    /// Takes from all entries but `except` what `fields` has for their version; entries that are left with nothing go.
+    pub fn take(&mut self, except: Option<&EntryKey>, fields: impl Fn(&str) -> Option<FieldSet>) {
+        let mut known = BTreeMap::new();
         for (key, entry) in &mut self.entries {
-            if Some(key) != except {
+            if Some(key) == except {
+                continue;
+            }
+            let fields = known.entry(entry.api_version.clone()).or_insert_with(|| fields(&entry.api_version));
+            if let Some(fields) = fields {
                 entry.fields = entry.fields.difference(fields);
             }
         }

@@ -9,19 +9,22 @@ mod element;
 mod entries;
 mod fieldset;
 mod merge;
+mod prune;
 mod remove;
 mod repeated;
 mod set;
 mod update;
+mod versions;
 
-pub use apply::apply;
+pub use apply::{apply, apply_across};
 pub use compare::{Comparison, compare};
 pub use entries::{Entry, ManagedFields, Operation};
 pub use fieldset::field_set;
 pub(crate) use merge::merge;
 pub(crate) use repeated::repeated;
 pub use set::FieldSet;
-pub use update::track_update;
+pub use update::{track_across, track_update};
+pub use versions::{OneVersion, Spoken, Unconverted, Versions};
 
 /// Who writes, and through which subresource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

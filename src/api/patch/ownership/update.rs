@@ -8,6 +8,7 @@ use super::{
     compare::compare,
     entries::{Entry, EntryKey, ManagedFields, Operation},
     set::FieldSet,
+    versions::{OneVersion, Speaking, Unconverted, Versions},
 };
 use crate::{meta::Object, schema::Schema};
 
@@ -26,18 +27,43 @@ const UNOWNED: [&[&str]; 11] = [
     &["f:metadata", "f:resourceVersion"],
 ];
 
-/// Brings `new`'s managedFields up to date for a create (`old` is `None`), an update or a patch by `manager`.
-/// `new` is the object as it will be stored: defaulted and prepared. Never fails: malformed entries are forgotten.
+/// The same as [`track_across`] where all managers speak one version.
 pub fn track_update(old: Option<&Object>, new: &mut Object, manager: Manager<'_>, schema: &Schema, now: Timestamp) {
+    // One version is always known.
+    let _ = track_across(old, new, manager, schema, &OneVersion, now);
+}
+
+/// Brings `new`'s managedFields up to date for a create (`old` is `None`), an update or a patch by `manager`.
+/// `new` is the object as it will be stored: defaulted and prepared. Malformed entries are forgotten; entries in a version that the object
+/// cannot be shown in stay as they are.
+///
+/// # Errors
+/// [`Unconverted::NotYet`] while conversions are missing; `new` is as it was then.
+pub fn track_across(
+    old: Option<&Object>,
+    new: &mut Object,
+    manager: Manager<'_>,
+    schema: &Schema,
+    versions: &dyn Versions,
+    now: Timestamp,
+) -> Result<(), Unconverted> {
     let managed = starting_point(old, new, manager.subresource);
-    new.remove(&["metadata", "managedFields"]);
+    let sent = new.remove(&["metadata", "managedFields"]);
     if old.is_some() && managed.entries.is_empty() {
         // Objects that never had owners stay without; their first apply gives them one.
-        return;
+        return Ok(());
     }
     let live = old.unwrap_or_else(|| schema.empty_object());
-    let managed = advance(managed, live, new, manager, schema, now);
-    managed.write(new);
+    match advance(managed, live, new, manager, Speaking { schema, versions }, now) {
+        Ok(managed) => managed.write(new),
+        Err(why) => {
+            if let Some(sent) = sent {
+                new.set(&["metadata", "managedFields"], sent);
+            }
+            return Err(why);
+        }
+    }
+    Ok(())
 }
 
 /// The entries that the update starts from: the request's, unless it has none or may not say.
@@ -59,16 +85,20 @@ pub(super) fn advance(
     live: &Object,
     new: &Object,
     manager: Manager<'_>,
-    schema: &Schema,
+    speaking: Speaking<'_>,
     now: Timestamp,
-) -> ManagedFields {
+) -> Result<ManagedFields, Unconverted> {
+    let schema = speaking.schema;
     let difference = compare(live, new, schema);
     if difference.is_same() {
-        return managed;
+        return Ok(managed);
     }
+    let differences = speaking.differences(&mut managed, &difference, [live, new], true)?;
+    managed.take(None, |api_version| {
+        let difference = differences.of(api_version)?.clone();
+        Some(without_reset_fields(difference.added.union(&difference.modified).union(&difference.removed), manager.subresource, schema))
+    });
     let changed = without_reset_fields(difference.added.union(&difference.modified), manager.subresource, schema);
-    let removed = without_reset_fields(difference.removed, manager.subresource, schema);
-    managed.take(&removed.union(&changed), None);
     let mine = strip(changed);
     if !mine.is_empty() {
         let api_version = schema.gvk.api_version();
@@ -78,7 +108,7 @@ pub(super) fn advance(
         entry.time = Some(now);
     }
     managed.cap();
-    managed
+    Ok(managed)
 }
 
 /// Status belongs to its subresource, the rest to the object itself; neither is owned through the other.

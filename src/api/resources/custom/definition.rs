@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{CustomSchema, Path, cells, strategy::CustomResource};
+use super::{ConversionWebhook, CustomSchema, Path, Versions, cells, strategy::CustomResource};
 use crate::{
     meta::GroupVersionKind,
     resources::{Resource, SchemaSource, Served, Subresource, scale::ScalePaths},
@@ -51,6 +51,8 @@ struct Spec<'a> {
     scope: String,
     #[serde(default)]
     preserve_unknown_fields: bool,
+    #[serde(default)]
+    conversion: Value,
     #[serde(borrow)]
     versions: Vec<Version<'a>>,
 }
@@ -169,8 +171,10 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn resource(&self, is_terminating: bool) -> Option<Resource> {
         let (spec, names) = (self.spec, self.names);
-        let schemas: Arc<[(Arc<str>, Arc<CustomSchema>)]> =
+        let schemas: Vec<(Arc<str>, Arc<CustomSchema>)> =
             spec.versions.iter().map(|version| (version.name.clone(), Arc::new(self.schema(version)))).collect();
+        let webhook = ConversionWebhook::read(&spec.conversion);
+        let all = Arc::new(Versions::new(self.object.key.name.clone(), &spec.group, &names.kind, schemas.clone(), webhook));
         let mut fields: Vec<(Arc<str>, Path)> = spec.versions.iter().flat_map(|version| &version.selectable_fields).filter_map(selectable).collect();
         fields.sort_by(|a, b| a.0.cmp(&b.0));
         fields.dedup_by(|a, b| a.0 == b.0);
@@ -179,7 +183,7 @@ impl Maker<'_> {
             .versions
             .iter()
             .zip(schemas.iter())
-            .map(|(version, (_, schema))| (version, Arc::new(self.served(version, schema, &schemas, &fields))))
+            .map(|(version, (_, schema))| (version, Arc::new(self.served(version, schema, &all, &fields))))
             .collect();
         let storage = versions.iter().find(|(version, _)| version.storage).map(|(_, served)| served.clone())?;
         let mut served: Vec<_> = versions.into_iter().filter(|(version, _)| version.served).map(|(_, served)| served).collect();
@@ -218,13 +222,7 @@ impl Maker<'_> {
         CustomSchema::new(self.gvk(version), source, self.spec.preserve_unknown_fields)
     }
 
-    fn served(
-        &self,
-        version: &Version<'_>,
-        schema: &Arc<CustomSchema>,
-        versions: &Arc<[(Arc<str>, Arc<CustomSchema>)]>,
-        fields: &Arc<[(Arc<str>, Path)]>,
-    ) -> Served {
+    fn served(&self, version: &Version<'_>, schema: &Arc<CustomSchema>, versions: &Arc<Versions>, fields: &Arc<[(Arc<str>, Path)]>) -> Served {
         let scale = version.subresources.scale.as_ref().and_then(scale_paths);
         let with_status = version.subresources.status.is_some();
         let gvk = self.gvk(version);

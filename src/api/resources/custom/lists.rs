@@ -17,12 +17,26 @@ pub(super) fn check(list: &ListType, path: &str, entries: &[Value], errors: &mut
                 return;
             }
             duplicates(path, entries, errors, |entry| {
-                let key: Map<String, Value> = keys.iter().filter_map(|key| Some((key.to_string(), entry.get(&**key)?.clone()))).collect();
-                let key = Value::Object(key);
+                let key = keys_of(keys, entry);
                 Some((key.to_string(), key))
             });
         }
     }
+}
+
+fn keys_of(keys: &[Box<str>], entry: &Value) -> Value {
+    Value::Object(keys.iter().filter_map(|key| Some((key.to_string(), entry.get(&**key)?.clone()))).collect::<Map<_, _>>())
+}
+
+/// What tells an entry of a list of objects with keys from the others; nothing in other lists, and where a key is missing.
+pub(super) fn key(list: &ListType, entry: &Value) -> Option<String> {
+    let ListType::Map(keys) = list else { return None };
+    keys.iter().all(|key| entry.get(&**key).is_some()).then(|| keys_of(keys, entry).to_string())
+}
+
+/// The entries of a list of objects with keys.
+pub(super) fn by_key<'a>(list: &ListType, entries: &'a [Value]) -> HashMap<String, &'a Value> {
+    entries.iter().filter_map(|entry| Some((key(list, entry)?, entry))).collect()
 }
 
 fn duplicates(path: &str, entries: &[Value], errors: &mut Vec<FieldError>, identity: impl Fn(&Value) -> Option<(String, Value)>) {

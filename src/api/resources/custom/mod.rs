@@ -12,6 +12,7 @@ pub mod pattern;
 pub mod rules;
 mod strategy;
 pub mod validations;
+mod versions;
 
 use std::sync::{Arc, OnceLock};
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use path::Path;
+pub use versions::{ConversionWebhook, Versions};
 
 /// The schema of one version of a custom resource, as its definition states it.
 #[derive(Debug)]

@@ -61,13 +61,18 @@ const MOST_TEXT: usize = 4 << 20;
 impl Rules {
     /// Everything that is wrong with an object.
     pub fn check(&self, object: &Value) -> Vec<FieldError> {
-        walk::check(self, object, String::new())
+        walk::check(self, object, None, String::new())
     }
 
-    /// Everything that is wrong with the part of an object below a field of it, such as the status.
-    pub fn check_field(&self, object: &Value, name: &str) -> Vec<FieldError> {
+    /// Everything that is wrong with an object and was not so in the old one.
+    pub fn check_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
+        walk::check(self, object, Some(old), String::new())
+    }
+
+    /// Everything that is wrong with the part of an object below a field of it, such as the status, and was not so in the old one.
+    pub fn check_field(&self, object: &Value, old: &Value, name: &str) -> Vec<FieldError> {
         match (self.property(name), object.get(name)) {
-            (Some(rules), Some(value)) => walk::check(rules, value, name.to_owned()),
+            (Some(rules), Some(value)) => walk::check(rules, value, old.get(name), name.to_owned()),
             _ => Vec::new(),
         }
     }

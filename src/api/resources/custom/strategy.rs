@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    CustomSchema, Path,
+    CustomSchema, Path, Versions,
     cells::{self, Printed},
 };
 use crate::{
-    meta::{Clock, GroupVersion, Object},
+    meta::{Clock, Object},
     resources::{Column, Strategy, WriteContext, resource::keep_all_but_status, scale::ScalePaths, validation::names},
     status::FieldError,
     stored::StoredObject,
@@ -24,18 +24,22 @@ pub(super) struct CustomResource {
     pub with_status: bool,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<Printed>,
-    /// The schemas of all versions, by name.
-    pub versions: Arc<[(Arc<str>, Arc<CustomSchema>)]>,
+    pub versions: Arc<Versions>,
     /// What every version can be selected by, and where it stands.
     pub selectable: Arc<[(Arc<str>, Path)]>,
 }
 
 impl CustomResource {
-    /// What is wrong by everything but expressions.
-    fn schema_faults(&self, object: &Object, subresource: &str) -> Vec<FieldError> {
-        let (rules, value) = (self.schema.rules(), object.clone().into_value());
-        let mut errors = if subresource == "status" { rules.check_field(&value, "status") } else { rules.check(&value) };
-        errors.extend(self.scale_faults(object, subresource));
+    /// What is wrong with an update by everything but expressions.
+    fn faults_of_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
+        let (rules, value, before) = (self.schema.rules(), new.clone().into_value(), old.clone().into_value());
+        let mut errors = if subresource == "status" { rules.check_field(&value, &before, "status") } else { rules.check_update(&value, &before) };
+        let mut counts = self.scale_faults(new, subresource);
+        if !counts.is_empty() {
+            let known = self.scale_faults(old, subresource);
+            counts.retain(|error| !known.contains(error));
+        }
+        errors.extend(counts);
         errors
     }
 
@@ -66,17 +70,6 @@ impl CustomResource {
     }
 }
 
-/// Brings an object into the form of a schema: without what it does not know, and with its defaults.
-fn formed(schema: &CustomSchema, object: &mut Object) {
-    let schema = schema.schema();
-    // What does not even have metadata of the right types stays as it is: it can still be read, and deleted.
-    if let Ok(decoded) = schema.normalise(object.clone()) {
-        *object = decoded.object;
-    }
-    // What was stored before its defaults became that large is shown without the last of them.
-    schema.apply_defaults(object);
-}
-
 impl Strategy for CustomResource {
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         if self.with_status {
@@ -105,24 +98,27 @@ impl Strategy for CustomResource {
     }
 
     fn validate_create(&self, object: &Object) -> Vec<FieldError> {
-        let mut errors = self.schema_faults(object, "");
-        errors.extend(self.schema.validations().check(object.root(), None, &errors));
+        let mut errors = self.schema.rules().check(&object.clone().into_value());
+        errors.extend(self.scale_faults(object, ""));
+        errors.extend(self.schema.validations().check(object.root(), None, &errors).errors);
         errors
     }
 
     fn validate_update(&self, new: &Object, old: &Object, subresource: &str) -> Vec<FieldError> {
-        let mut errors = self.schema_faults(new, subresource);
-        if !errors.is_empty() {
-            let tolerated = self.tolerated(old);
-            errors.retain(|error| !tolerated.contains(error));
-        }
-        errors.extend(self.schema.validations().check(new.root(), Some(old.root()), &errors));
+        self.judge_update(new, old, subresource, &mut Vec::new())
+    }
+
+    fn judge_update(&self, new: &Object, old: &Object, subresource: &str, warnings: &mut Vec<String>) -> Vec<FieldError> {
+        let mut errors = self.faults_of_update(new, old, subresource);
+        let judgement = self.schema.validations().check(new.root(), Some(old.root()), &errors);
+        errors.extend(judgement.errors);
+        warnings.extend(judgement.tolerated.iter().map(ToString::to_string));
         errors
     }
 
-    /// Expressions know themselves what did not change.
-    fn tolerated(&self, old: &Object) -> Vec<FieldError> {
-        self.schema_faults(old, "")
+    /// Rules know themselves what did not change.
+    fn tolerated(&self, _old: &Object) -> Vec<FieldError> {
+        Vec::new()
     }
 
     fn warnings(&self, object: &Object) -> Vec<String> {
@@ -130,18 +126,14 @@ impl Strategy for CustomResource {
         finalizers.filter_map(finalizer_warning).collect()
     }
 
-    fn convert(&self, object: &mut Object, _from: &GroupVersion, to: &GroupVersion) {
-        if let Some((_, schema)) = self.versions.iter().find(|(version, _)| *version == to.version) {
-            formed(schema, object);
-        }
+    fn versions(&self) -> Option<&Versions> {
+        Some(&self.versions)
     }
 
     fn read(&self, object: &StoredObject) -> Option<Object> {
-        let gvk = &self.schema.schema().gvk;
         let stored = object.to_object();
         let mut read = stored.clone();
-        formed(&self.schema, &mut read);
-        read.set_gvk(gvk);
+        self.versions.form(&mut read);
         (read != stored).then_some(read)
     }
 

@@ -63,14 +63,6 @@ impl Strategy for CustomResourceDefinition {
         if subresource == "status" { definition::status(new) } else { definition::update(new, old) }
     }
 
-    fn warnings(&self, object: &Object) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if object.str(&["spec", "conversion", "strategy"]) == "Webhook" {
-            warnings.push("spec.conversion.webhook is stored, but not called: objects are the same in all versions".to_owned());
-        }
-        warnings
-    }
-
     fn begin_deletion(&self, object: &mut Object, now: jiff::Timestamp) {
         let mut finalizers = object.list(&["metadata", "finalizers"]).to_vec();
         if !finalizers.iter().any(|finalizer| finalizer == CLEANUP_FINALIZER) {

@@ -53,7 +53,7 @@ pub mod workload;
 use serde_json::Value;
 
 pub use field::Field;
-pub use metadata::{metadata, metadata_update};
+pub use metadata::{annotations, metadata, metadata_update};
 pub use names::NameRule;
 
 use super::tree::at;

@@ -106,9 +106,14 @@ impl Endpoint {
         self.asked.lock().clone()
     }
 
+    /// The same, and forgets them.
+    pub fn take_asked(&self) -> Vec<Value> {
+        std::mem::take(&mut *self.asked.lock())
+    }
+
     /// The operations and subresources that were asked about so far, and forgets them.
     pub fn take_operations(&self) -> Vec<String> {
-        let asked = std::mem::take(&mut *self.asked.lock());
+        let asked = self.take_asked();
         let told = |request: &Value| {
             format!("{} {}", request["operation"].as_str().unwrap_or_default(), request["subResource"].as_str().unwrap_or_default())
         };
@@ -117,6 +122,12 @@ impl Endpoint {
 
     pub fn connections(&self) -> usize {
         *self.connections.lock()
+    }
+
+    /// A webhook here that converts, for `spec.conversion`.
+    pub fn conversion(&self, review_versions: &[&str]) -> Value {
+        let client = json!({"url": format!("https://127.0.0.1:{}/here", self.port), "caBundle": self.ca});
+        json!({"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": review_versions}})
     }
 
     /// A webhook here for all operations on ConfigMaps, with what `change` says otherwise.
@@ -158,7 +169,7 @@ async fn respond(
     if response.get("uid").is_none() {
         response["uid"] = review["request"]["uid"].clone();
     }
-    let review = json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response});
+    let review = json!({"kind": review["kind"], "apiVersion": review["apiVersion"], "response": response});
     Ok(Response::new(Full::new(review.to_string().into())))
 }
 

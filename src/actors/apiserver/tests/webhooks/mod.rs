@@ -1,7 +1,7 @@
 //! Admission webhooks, through a whole API server and a webhook on this machine.
 
 mod connections;
-mod endpoint;
+pub mod endpoint;
 mod failures;
 mod mutating;
 mod operations;

@@ -107,3 +107,52 @@ fn what_is_told_of_wrong_values_is_bounded() {
     assert_eq!(errors[0], "<nil>: Invalid value: \"\": more is wrong than can be told");
     assert!(sum(&errors) < 8 << 20, "{}", sum(&errors));
 }
+
+/// What is wrong with an update of `v`.
+fn told_of_update(schema: Value, old: Value, new: Value) -> Vec<String> {
+    let schema = json!({"type": "object", "properties": {"v": schema}});
+    let [old, new] = [old, new].map(|value| json!({"apiVersion": "x", "v": value}));
+    Rules::new(&schema).check_update(&new, &old).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_did_not_change_may_stay_wrong() {
+    let part = json!({"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer", "maximum": 5}}, "required": ["name"]});
+    let object = json!({"type": "object", "properties": {"a": {"type": "integer", "maximum": 5}, "b": {"type": "integer"}}, "maxProperties": 1});
+    let keyed = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": part, "maxItems": 2});
+    let plain = json!({"type": "array", "items": part});
+    let any = json!({"anyOf": [{"properties": {"a": {"maximum": 5}}}], "type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}});
+    let entry = |name: &str, n: i64| json!({"name": name, "n": n});
+    for (schema, old, new, want) in [
+        (&object, json!({"a": 9}), json!({"a": 9}), vec![]),
+        (&object, json!({"a": 9}), json!({"a": 8}), vec!["v.a"]),
+        (&object, json!({"a": 9}), json!({"a": 9, "b": 1}), vec!["v"]),
+        // Entries stand for each other by their keys, wherever they are.
+        (&keyed, json!([entry("x", 9), entry("y", 1)]), json!([entry("y", 2), entry("x", 9)]), vec![]),
+        (&keyed, json!([entry("x", 9), entry("y", 1)]), json!([entry("y", 9), entry("x", 9)]), vec!["v[0].n"]),
+        (&keyed, json!([entry("x", 9)]), json!([entry("x", 9), entry("y", 1), entry("z", 1)]), vec!["v"]),
+        (&plain, json!([entry("x", 9), entry("y", 1)]), json!([entry("x", 9), entry("y", 2)]), vec!["v[0].n"]),
+        (&plain, json!([entry("x", 9), entry("y", 1)]), json!([entry("x", 9), entry("y", 1)]), vec![]),
+        // Parts of alternatives are judged as if they were new.
+        (&any, json!({"a": 9, "b": 1}), json!({"a": 9, "b": 2}), vec!["<nil>", "v.a"]),
+        (&any, json!({"a": 9, "b": 1}), json!({"a": 9, "b": 1}), vec![]),
+    ] {
+        let told = told_of_update(schema.clone(), old.clone(), new.clone());
+        let fields: Vec<&str> = told.iter().map(|error| error.split(": ").next().unwrap_or_default()).collect();
+        assert_eq!(fields, want, "{old} {new}: {told:?}");
+    }
+}
+
+#[test]
+fn lists_may_go_on_repeating_entries_once_they_do() {
+    let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}});
+    assert_eq!(told_of_update(set.clone(), json!(["a", "a"]), json!(["a", "a", "b", "b"])), Vec::<String>::new());
+    assert_eq!(told_of_update(set, json!(["a"]), json!(["a", "a"])), ["v[1]: Duplicate value: \"a\""]);
+}
+
+#[test]
+fn an_object_within_says_what_it_is_though_it_never_did() {
+    let inner = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    let told = told_of_update(inner, json!({"kind": "A"}), json!({"kind": "A"}));
+    assert_eq!(told, ["v.apiVersion: Required value"]);
+}

@@ -8,11 +8,17 @@ use crate::{
     status::{FieldError, FieldErrorKind},
 };
 
-/// Everything that is wrong with a value that stands at `path`.
-pub(super) fn check(rules: &Rules, value: &Value, path: String) -> Vec<FieldError> {
-    let mut walk = Walk { path, steps: MOST_STEPS, text: MOST_TEXT };
+/// Everything that is wrong with a value that stands at `path`. What is wrong with a part that is as it was in `old` may stay
+/// (`apiextensions-apiserver/pkg/apiserver/validation/ratcheting.go`), but for what objects within the object are; and lists may repeat
+/// entries if the old value has any that do.
+pub(super) fn check(rules: &Rules, value: &Value, old: Option<&Value>, path: String) -> Vec<FieldError> {
+    let mut walk = Walk { path: path.clone(), steps: MOST_STEPS, text: MOST_TEXT, embedded: Vec::new(), repeated: Vec::new() };
     let mut errors = Vec::new();
-    walk.value(rules, value, &mut errors);
+    walk.value(rules, value, old, &mut errors);
+    errors.append(&mut walk.embedded);
+    if !walk.repeated.is_empty() && !old.is_some_and(|old| repeats(rules, old, path)) {
+        errors.append(&mut walk.repeated);
+    }
     if walk.text == 0 {
         errors.insert(0, FieldError::invalid("<nil>", "", "more is wrong than can be told"));
     } else if walk.steps == 0 {
@@ -22,15 +28,34 @@ pub(super) fn check(rules: &Rules, value: &Value, path: String) -> Vec<FieldErro
     errors
 }
 
+/// Whether a list somewhere in a value has entries that must differ and do not.
+fn repeats(rules: &Rules, value: &Value, path: String) -> bool {
+    let mut walk = Walk { path, steps: MOST_STEPS, text: MOST_TEXT, embedded: Vec::new(), repeated: Vec::new() };
+    walk.value(rules, value, None, &mut Vec::new());
+    !walk.repeated.is_empty()
+}
+
 struct Walk {
     path: String,
     steps: usize,
+    /// What is wrong with objects within the object.
+    embedded: Vec<FieldError>,
+    /// Entries of lists that must differ and do not.
+    repeated: Vec<FieldError>,
     /// Bytes that may still be said of what is wrong, also within alternatives of which another one may hold.
     text: usize,
 }
 
 impl Walk {
-    fn value(&mut self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) {
+    fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let known = errors.len();
+        self.all(rules, value, old, errors);
+        if errors.len() > known && old == Some(value) {
+            self.text += errors.drain(known..).map(|error| error.length()).sum::<usize>();
+        }
+    }
+
+    fn all(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         let cost = 1 + rules.bounds.as_ref().map_or(0, |bounds| bounds.cost(value));
         self.steps = self.steps.saturating_sub(cost);
         if self.steps == 0 || self.text == 0 || errors.len() > MOST_ERRORS {
@@ -43,8 +68,8 @@ impl Walk {
             return;
         }
         match value {
-            Value::Object(_) => self.object(rules, value, errors),
-            Value::Array(entries) => self.list(rules, entries, errors),
+            Value::Object(_) => self.object(rules, value, old, errors),
+            Value::Array(entries) => self.list(rules, entries, old, errors),
             _ => {}
         }
         if let Some(junctors) = &rules.junctors {
@@ -82,14 +107,14 @@ impl Walk {
         FieldError { kind: FieldErrorKind::TypeInvalid, ..FieldError::invalid(self.path.as_str(), found, detail) }
     }
 
-    fn object(&mut self, rules: &Rules, value: &Value, errors: &mut Vec<FieldError>) {
+    fn object(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         if rules.embedded {
-            self.embedded(value, errors);
+            self.embedded(value);
         }
         for (name, inner) in value.as_object().into_iter().flatten() {
             if let Some(rules) = rules.property(name).or(rules.values.as_deref()) {
                 let mark = self.enter(name);
-                self.value(rules, inner, errors);
+                self.value(rules, inner, old.and_then(|old| old.get(name)), errors);
                 self.path.truncate(mark);
             }
         }
@@ -102,21 +127,26 @@ impl Walk {
         self.take_text(&errors[known..]);
     }
 
-    fn list(&mut self, rules: &Rules, entries: &[Value], errors: &mut Vec<FieldError>) {
-        let known = errors.len();
-        lists::check(&rules.list, &self.path, entries, errors);
-        self.take_text(&errors[known..]);
+    fn list(&mut self, rules: &Rules, entries: &[Value], old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let mut repeated = Vec::new();
+        lists::check(&rules.list, &self.path, entries, &mut repeated);
+        self.take_text(&repeated);
+        let room = MOST_ERRORS.saturating_sub(self.repeated.len());
+        self.repeated.extend(repeated.into_iter().take(room));
         let Some(items) = &rules.items else { return };
+        let before = lists::by_key(&rules.list, old.and_then(Value::as_array).map_or(&[], Vec::as_slice));
         for (index, entry) in entries.iter().enumerate() {
             let mark = self.path.len();
             self.path.push_str(&format!("[{index}]"));
-            self.value(items, entry, errors);
+            let old = lists::key(&rules.list, entry).and_then(|key| before.get(&key).copied());
+            self.value(items, entry, old, errors);
             self.path.truncate(mark);
         }
     }
 
     /// An object within the object says what it is.
-    fn embedded(&mut self, value: &Value, errors: &mut Vec<FieldError>) {
+    fn embedded(&mut self, value: &Value) {
+        let mut errors = Vec::new();
         for name in ["apiVersion", "kind"] {
             let mark = self.enter(name);
             match value.get(name) {
@@ -137,6 +167,9 @@ impl Walk {
             }
             self.path.truncate(mark);
         }
+        self.take_text(&errors);
+        let room = MOST_ERRORS.saturating_sub(self.embedded.len());
+        self.embedded.extend(errors.into_iter().take(room));
     }
 
     fn junctors(&mut self, junctors: &Junctors, value: &Value, errors: &mut Vec<FieldError>) {
@@ -158,7 +191,8 @@ impl Walk {
         let (before, mut failed) = (errors.len(), 0);
         for rules in &junctors.all {
             let known = errors.len();
-            self.value(rules, value, errors);
+            // Parts of alternatives are not held against the old object.
+            self.value(rules, value, None, errors);
             failed += usize::from(errors.len() > known);
         }
         if failed > 0 {
@@ -168,7 +202,7 @@ impl Walk {
         }
         if let Some(not) = &junctors.not {
             let mut inner = Vec::new();
-            self.value(not, value, &mut inner);
+            self.value(not, value, None, &mut inner);
             if inner.is_empty() {
                 errors.push(self.fault("must not validate the schema (not)"));
             }
@@ -179,7 +213,7 @@ impl Walk {
         let mut failures = Failures { valid: 0, best: Vec::new() };
         for rules in alternatives {
             let mut errors = Vec::new();
-            self.value(rules, value, &mut errors);
+            self.value(rules, value, None, &mut errors);
             if errors.is_empty() {
                 failures.valid += 1;
                 failures.best.clear();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-pub use self::{compile::environment, declare::declaration};
+pub use self::{compile::environment, declare::declaration, walk::Judgement};
 use crate::{
     expressions::{Declaration, Meter, Program},
     status::{FieldError, FieldErrorKind},
@@ -84,11 +84,11 @@ impl Validations {
 
     /// Everything that is wrong with an object, which is new or takes the place of an old one. `known` is what is wrong with it already:
     /// an object that is not as its schema says is not looked at.
-    pub fn check(&self, object: &Map<String, Value>, old: Option<&Map<String, Value>>, known: &[FieldError]) -> Vec<FieldError> {
-        let Some(root) = &self.root else { return Vec::new() };
+    pub fn check(&self, object: &Map<String, Value>, old: Option<&Map<String, Value>>, known: &[FieldError]) -> Judgement {
+        let Some(root) = &self.root else { return Judgement::default() };
         if known.iter().any(is_blocking) {
             let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-            return vec![FieldError::invalid("<nil>", Value::Null, detail)];
+            return Judgement { errors: vec![FieldError::invalid("<nil>", Value::Null, detail)], ..Judgement::default() };
         }
         walk::check(root, object, old, if self.is_slow { Meter::new } else { Meter::quick })
     }

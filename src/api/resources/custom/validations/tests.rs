@@ -9,7 +9,7 @@ fn told(schema: &Value, object: Value, old: Option<Value>) -> Vec<String> {
         other => panic!("no object: {other}"),
     };
     let old = old.map(fields);
-    Validations::new(schema).check(&fields(object), old.as_ref(), &[]).iter().map(ToString::to_string).collect()
+    Validations::new(schema).check(&fields(object), old.as_ref(), &[]).errors.iter().map(ToString::to_string).collect()
 }
 
 fn of_spec(spec: Value) -> Value {
@@ -148,7 +148,7 @@ fn an_object_that_is_not_as_its_schema_says_is_not_looked_at() {
     let schema = of_spec(json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.n > 5"}], "properties": {"n": {"type": "integer"}}}));
     let Value::Object(object) = json!({"spec": {"n": "x"}}) else { unreachable!() };
     let known = [FieldError::required("spec.x", "")];
-    let told: Vec<String> = Validations::new(&schema).check(&object, None, &known).iter().map(ToString::to_string).collect();
+    let told: Vec<String> = Validations::new(&schema).check(&object, None, &known).errors.iter().map(ToString::to_string).collect();
     let why = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
     assert_eq!(told, [why]);
 }
@@ -161,6 +161,23 @@ fn only_what_may_be_slow_is_slow() {
         Validations::new(&schema).is_slow
     };
     assert!(!of("self.l.all(x, x > 0)", 100) && of("self.l.all(x, self.l.all(y, y == x))", 100) && of("self.l.all(x, x > 0)", 100_000));
+}
+
+#[test]
+fn what_stays_wrong_is_a_warning() {
+    let rule = json!([{"rule": "self.x > 5", "message": "too small"}]);
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"x": {"type": "integer"}}, "x-kubernetes-validations": rule}, "other": {"type": "integer"},
+    }});
+    let fields = |x: i64, other: i64| json!({"spec": {"x": x}, "other": other}).as_object().cloned().expect("an object");
+    let judged = |new: (i64, i64)| {
+        let judgement = Validations::new(&schema).check(&fields(new.0, new.1), Some(&fields(1, 1)), &[]);
+        [judgement.errors, judgement.tolerated].map(|told| told.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let told = || vec!["spec: Invalid value: too small".to_owned()];
+    assert_eq!(judged((1, 2)), [vec![], told()]);
+    assert_eq!(judged((2, 1)), [told(), vec![]]);
+    assert_eq!(judged((6, 1)), [Vec::new(), Vec::<String>::new()]);
 }
 
 /// Forty lists, each of which holds the one before twice: a trillion of entries that nobody may go through.

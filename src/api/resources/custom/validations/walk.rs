@@ -12,6 +12,8 @@ use crate::{
 
 /// The longest message that an expression may make, in bytes.
 const LONGEST_MESSAGE: usize = 5 << 10;
+/// Warnings about what stays wrong.
+const MOST_TOLERATED: usize = 20;
 /// Errors that are told of one object.
 const MOST_ERRORS: usize = 200;
 
@@ -45,12 +47,21 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Everything that is wrong with an object. `meter` makes one of what a rule may cost.
-pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>, meter: fn(u64) -> Meter) -> Vec<FieldError> {
-    let mut walk = Walk { path: String::new(), meter: meter(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new() };
+/// What the rules say of an object.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// Everything that is wrong.
+    pub errors: Vec<FieldError>,
+    /// What is wrong and stays so, since nothing changed there.
+    pub tolerated: Vec<FieldError>,
+}
+
+/// What the rules say of an object. `meter` makes one of what a rule may cost.
+pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<String, Value>>, meter: fn(u64) -> Meter) -> Judgement {
+    let mut walk = Walk { path: String::new(), meter: meter(MOST_PER_RULE), budget: MOST_PER_OBJECT, errors: Vec::new(), tolerated: Vec::new() };
     // The budget is spent: nothing more to say.
     let _ = walk.place(root, Held::Object(object), old.map(Held::Object), Correlation::root(object, old));
-    walk.errors
+    Judgement { errors: walk.errors, tolerated: walk.tolerated }
 }
 
 struct Walk {
@@ -58,6 +69,7 @@ struct Walk {
     meter: Meter,
     budget: u64,
     errors: Vec<FieldError>,
+    tolerated: Vec<FieldError>,
 }
 
 /// No further rules are checked.
@@ -202,7 +214,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Tells of a rule that does not hold; not where nothing changed since it held, or was not there.
+    /// Tells of a rule that does not hold; as a warning where nothing changed since it held, or was not there.
     fn failed<'a>(
         &mut self,
         place: &'a Place,
@@ -221,28 +233,32 @@ impl Walk {
         let made = match made {
             Ok(made) => made.flatten(),
             Err(detail) => {
-                if is_told {
-                    self.errors.push(FieldError::invalid(path, &*place.kind, detail));
-                }
+                self.tell(is_told, FieldError::invalid(path, &*place.kind, detail));
                 return Err(Ended);
             }
         };
-        if !is_told {
-            return Ok(());
-        }
         let fallback = || if rule.message.is_empty() { format!("failed rule: {}", rule.shown) } else { rule.message.to_string() };
         let detail = made.unwrap_or_else(fallback);
         let shown = match value {
             Held::Value(value) if !matches!(&*place.kind, "object" | "array") => Some(value.to_string()),
             _ => None,
         };
-        self.errors.push(match rule.reason {
+        let error = match rule.reason {
             FieldErrorKind::Forbidden => FieldError::forbidden(path, detail),
             FieldErrorKind::Required => FieldError::required(path, detail),
             FieldErrorKind::Duplicate => FieldError { kind: FieldErrorKind::Duplicate, field: path, value: shown, detail: String::new() },
             kind => FieldError { kind, field: path, value: shown, detail },
-        });
+        };
+        self.tell(is_told, error);
         Ok(())
+    }
+
+    fn tell(&mut self, is_told: bool, error: FieldError) {
+        if is_told {
+            self.errors.push(error);
+        } else if self.tolerated.len() < MOST_TOLERATED {
+            self.tolerated.push(error);
+        }
     }
 
     /// The message that an expression makes; `None` where it makes none that can be shown.

@@ -1,7 +1,10 @@
 //! Work that takes longer than an event loop may be held: it runs on threads of its own, a bounded amount at a time.
 //!
 //! What a document costs is proportional to its length (see [`crate::meta::limits`]), so lengths are what is bounded: with
-//! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory.
+//! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory. Those on whose behalf it is
+//! done (see [`on_behalf_of`]) have turns.
+
+mod places;
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,11 +13,9 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use self::places::{Place, Places};
 
 /// Documents up to this length take less time than the way to another thread and back is worth.
 pub const SMALL: usize = 64 << 10;
@@ -27,7 +28,9 @@ thread_local! {
     static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-static FREE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ROOM as usize)));
+static FREE: LazyLock<Places> = LazyLock::new(|| Places::new(ROOM));
+/// The process itself.
+static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
 
 /// Runs `work`, which has to do with `length` bytes of documents: here if they are few, or this is a part of such work.
 pub async fn compute<T: Send + 'static>(length: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -54,11 +57,11 @@ where
         return call.await;
     }
     let place = place(length).await;
-    let runtime = Handle::current();
+    let (runtime, behalf) = (Handle::current(), behalf());
     let held = Held { length, place: RefCell::new(place) };
     let done = tokio::task::spawn_blocking(move || {
         let _aside = Aside::begin();
-        runtime.block_on(HELD.scope(held, call))
+        runtime.block_on(BEHALF.scope(behalf, HELD.scope(held, call)))
     });
     outcome(done).await
 }
@@ -82,11 +85,22 @@ impl Drop for Aside {
 /// The place of a call that runs aside.
 struct Held {
     length: usize,
-    place: RefCell<Option<OwnedSemaphorePermit>>,
+    place: RefCell<Option<Place>>,
 }
 
 tokio::task_local! {
     static HELD: Held;
+    static BEHALF: Arc<str>;
+}
+
+/// Does something on behalf of somebody: what of it goes on aside waits in their queue.
+pub async fn on_behalf_of<F: Future>(who: Arc<str>, work: F) -> F::Output {
+    BEHALF.scope(who, work).await
+}
+
+/// On whose behalf this is done.
+pub fn behalf() -> Arc<str> {
+    BEHALF.try_with(Arc::clone).unwrap_or_else(|_| NOBODY.clone())
 }
 
 /// Waits within a call for somebody who may take long, such as a webhook: if the call runs aside, others have its place meanwhile.
@@ -104,10 +118,9 @@ pub async fn elsewhere<F: Future>(waiting: F) -> F::Output {
     output
 }
 
-async fn place(length: usize) -> Option<OwnedSemaphorePermit> {
+async fn place(length: usize) -> Option<Place> {
     let wanted = u32::try_from(length).unwrap_or(ROOM).min(ROOM);
-    // Nobody closes it.
-    FREE.clone().acquire_many_owned(wanted).await.ok()
+    FREE.take(&behalf(), wanted).await
 }
 
 /// What came of work aside; its panic goes on in whoever waits, as if the work had been done there.

@@ -18,11 +18,9 @@ use rustls::{ClientConfig as TlsConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, runtime::Handle};
 use tokio_rustls::TlsConnector;
 
-use super::destination::{self, Destination};
+use super::{config::ClientConfig, destination};
 use crate::{auth::tls, service::Listers};
 
-/// The longest answer: a patch of the largest object in base64, and some words around it.
-const LONGEST_ANSWER: usize = 5 << 20;
 /// How long a connection is kept that nobody uses, and how many to one webhook.
 const IDLE: Duration = Duration::from_secs(90);
 const MOST_IDLE: usize = 25;
@@ -32,41 +30,6 @@ const SETTLING: Duration = Duration::from_millis(50);
 const MOST_POOLS: usize = 200;
 /// How much is told of an answer that is a failure.
 const LONGEST_TOLD: usize = 2048;
-
-/// Where a webhook is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    Url(String),
-    Service { namespace: String, name: String, path: String, port: u16 },
-}
-
-/// How a webhook is reached (`WebhookClientConfig`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientConfig {
-    pub address: Address,
-    /// PEM of whom is trusted to vouch for it; whom the system trusts if it is empty.
-    pub authorities: Vec<u8>,
-}
-
-impl ClientConfig {
-    /// The URL that is called, without the query.
-    fn url(&self) -> String {
-        match &self.address {
-            Address::Url(url) => url.clone(),
-            Address::Service { namespace, name, path, port } => {
-                format!("https://{name}.{namespace}.svc:{port}/{}", path.trim_start_matches('/'))
-            }
-        }
-    }
-
-    /// The name that its certificate must have.
-    fn server_name(&self, destination: &Destination) -> String {
-        match &self.address {
-            Address::Url(_) => destination.host.clone(),
-            Address::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
-        }
-    }
-}
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -86,18 +49,20 @@ pub struct Client {
 }
 
 impl Client {
+    /// Finds Services in `listers`; connections live on the runtime `home`. With `loopback` webhooks may be on this machine's own
+    /// addresses, which a cluster's server must not reach: for tests.
     pub fn new(listers: Arc<dyn Listers>, home: Handle, loopback: bool) -> Self {
         Client { listers, home, loopback, pools: Mutex::default() }
     }
 
-    /// Posts a review and reads the answer, both JSON, within `timeout`.
+    /// Posts a review and reads the answer, both JSON, within `timeout`. An answer of more than `longest` bytes is none.
     ///
     /// # Errors
     /// As upstream's client words it.
-    pub async fn post(&self, config: &ClientConfig, body: Vec<u8>, timeout: Duration) -> Result<Bytes, String> {
+    pub async fn post(&self, config: &ClientConfig, body: Vec<u8>, timeout: Duration, longest: usize) -> Result<Bytes, String> {
         let url = format!("{}?timeout={}s", config.url(), timeout.as_secs());
         let called = |why: String| format!("Post {url:?}: {why}");
-        match tokio::time::timeout(timeout, self.exchange(config, &url, body.into())).await {
+        match tokio::time::timeout(timeout, self.exchange(config, &url, body.into(), longest)).await {
             Ok(Ok((status, answer))) if (200..=206).contains(&status.as_u16()) => Ok(answer),
             Ok(Ok((status, answer))) => Err(refused(status, &answer)),
             Ok(Err(why)) => Err(called(why)),
@@ -105,7 +70,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
         let pool = self.pool(config).await;
         let mut request = request(url, body)?;
         let (mut connection, reply) = loop {
@@ -115,7 +80,11 @@ impl Client {
                 Some(connection) => connection,
                 None => self.dial(config, &pool).await?,
             };
-            connection.ready().await.map_err(|error| error.to_string())?;
+            match connection.ready().await {
+                Ok(()) => {}
+                Err(_) if is_kept => continue,
+                Err(error) => return Err(told(&error)),
+            }
             match connection.try_send_request(request).await {
                 Ok(reply) => break (connection, reply),
                 Err(mut failed) => match failed.take_message().filter(|_| is_kept) {
@@ -126,7 +95,7 @@ impl Client {
             }
         };
         let status = reply.status();
-        let answer = Limited::new(reply.into_body(), LONGEST_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let answer = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
         // A webhook that answered before it read the whole question is not waited for.
         if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
             pool.keep(connection);
@@ -151,7 +120,7 @@ impl Client {
     async fn dial(&self, config: &ClientConfig, pool: &Pool) -> Result<Connection, String> {
         let tls = pool.tls.clone()?;
         let destination = destination::find(&config.address, &*self.listers)?;
-        let name = config.server_name(&destination);
+        let name = config.server_name(&destination.host);
         let loopback = self.loopback;
         let dialing = self.home.spawn(async move {
             let addresses = destination::resolve(&destination, loopback).await?;

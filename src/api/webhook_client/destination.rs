@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use tokio::net::lookup_host;
 
-use super::client::Address;
+use super::config::Address;
 use crate::{
     http::streaming::{
         backend::locate::{self, Wanted},

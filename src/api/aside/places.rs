@@ -1,0 +1,138 @@
+//! Places for work, taken in turns: who wants many waits for their own work, and not everybody else for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// So many places.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Mutex<Free>>);
+
+struct Free {
+    places: u32,
+    waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
+    /// Who waits, in the order in which they have their turn.
+    turns: VecDeque<Arc<str>>,
+}
+
+struct Waiting {
+    wanted: u32,
+    granted: oneshot::Sender<Place>,
+}
+
+/// Places that are taken; given back when dropped.
+pub(super) struct Place {
+    places: Places,
+    count: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.give_back(mem::take(&mut self.count));
+    }
+}
+
+impl Places {
+    pub fn new(places: u32) -> Self {
+        Places(Arc::new(Mutex::new(Free { places, waiting: HashMap::new(), turns: VecDeque::new() })))
+    }
+
+    /// Takes `wanted` places on behalf of somebody, who waits for their turn.
+    pub async fn take(&self, behalf: &Arc<str>, wanted: u32) -> Option<Place> {
+        let granted = {
+            let mut free = self.0.lock();
+            if free.turns.is_empty() && free.places >= wanted {
+                free.places -= wanted;
+                return Some(Place { places: self.clone(), count: wanted });
+            }
+            let (sender, granted) = oneshot::channel();
+            if !free.waiting.contains_key(behalf) {
+                free.turns.push_back(behalf.clone());
+            }
+            free.waiting.entry(behalf.clone()).or_default().push_back(Waiting { wanted, granted: sender });
+            granted
+        };
+        // Whoever holds the sender answers it.
+        granted.await.ok()
+    }
+
+    fn give_back(&self, count: u32) {
+        if count == 0 {
+            return;
+        }
+        let mut free = self.0.lock();
+        free.places += count;
+        while let Some(waiting) = free.next() {
+            let place = Place { places: self.clone(), count: waiting.wanted };
+            if let Err(mut unwanted) = waiting.granted.send(place) {
+                // Who waited is gone.
+                free.places += mem::take(&mut unwanted.count);
+            }
+        }
+    }
+}
+
+impl Free {
+    /// The next one whose turn it is and for whom there is room; its places are taken. Who wants much is not passed by.
+    fn next(&mut self) -> Option<Waiting> {
+        let behalf = self.turns.front()?.clone();
+        let queue = self.waiting.get_mut(&behalf)?;
+        if queue.front()?.wanted > self.places {
+            return None;
+        }
+        let waiting = queue.pop_front()?;
+        self.places -= waiting.wanted;
+        self.turns.pop_front();
+        if queue.is_empty() {
+            self.waiting.remove(&behalf);
+        } else {
+            self.turns.push_back(behalf);
+        }
+        Some(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everybody_has_a_turn() {
+        let (places, served) = (Places::new(10), Arc::new(Mutex::new(Vec::new())));
+        let first = places.take(&"ann".into(), 10).await.expect("all are free");
+        let mut tasks = Vec::new();
+        for (who, wanted) in [("ann", 10), ("ann", 10), ("ann", 10), ("bob", 10), ("cid", 3), ("bob", 2)] {
+            let (places, served) = (places.clone(), served.clone());
+            tasks.push(tokio::spawn(async move {
+                let place = places.take(&who.into(), wanted).await.expect("its turn comes");
+                served.lock().push(who);
+                tokio::task::yield_now().await;
+                drop(place);
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        for task in tasks {
+            task.await.expect("ends");
+        }
+        assert_eq!(*served.lock(), ["ann", "bob", "cid", "ann", "bob", "ann"]);
+        assert_eq!(places.0.lock().places, 10);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_takes_no_places_along() {
+        let places = Places::new(1);
+        let first = places.take(&"ann".into(), 1).await.expect("is free");
+        let mut second = Box::pin(async { places.take(&"bob".into(), 1).await });
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(second);
+        drop(first);
+        assert!(places.take(&"cid".into(), 1).await.is_some());
+        assert_eq!(places.0.lock().places, 1);
+    }
+}

@@ -1,0 +1,11 @@
+//! The client of all webhooks, of admission and of conversion alike: it finds the address behind a URL or a Service inside this server,
+//! keeps connections, and reads answers of bounded length in bounded time.
+
+mod client;
+pub mod config;
+pub mod destination;
+#[cfg(test)]
+mod tests;
+
+pub use client::Client;
+pub use config::{Address, ClientConfig};
