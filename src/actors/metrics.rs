@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::{pod_security, webhook_metrics},
+    admission::{pod_security, policies, webhook_metrics},
     client, conversion, flow,
     http::{ExtraRoute, VersionInfo, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
@@ -40,6 +40,7 @@ impl Sources {
         collectors.extend(apiserver::metrics::COLLECTORS);
         collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);
+        collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
         collectors.extend(conversion::metrics::COLLECTORS);
         collectors.extend(metered::COLLECTORS);

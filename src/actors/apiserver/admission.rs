@@ -85,8 +85,8 @@ impl Reads for AdmissionReads {
         self.listers.registry.load_full()
     }
 
-    fn authorizer(&self) -> Option<&dyn Authorizer> {
-        self.authorization.authorizer().map(|authorizer| &**authorizer)
+    fn authorizer(&self) -> Option<&Arc<dyn Authorizer>> {
+        self.authorization.authorizer()
     }
 
     fn clock(&self) -> &dyn Clock {

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use troupe_api::{
-    admission::webhooks,
+    admission::{MutatingPolicies, ValidatingPolicies, webhooks},
     aggregation::{Aggregator, BackendOptions, calls},
     aside,
     auth::Authorizer,
@@ -20,7 +20,7 @@ use troupe_api::{
     http::HealthCheck,
     memory::MemoryGauge,
     meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
-    resources::{Registry, SchemaSource},
+    resources::{Feature, Registry, SchemaSource},
     service::{
         ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
         WatchOptions, WatchStream,
@@ -127,7 +127,8 @@ impl ApiServer {
         let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
         let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
         let (mutating, validating) = webhooks(webhook_client);
-        let pipeline = options.admission.mutating(mutating).validating(validating);
+        let pipeline = options.admission.mutating(MutatingPolicies::default()).mutating(mutating);
+        let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating);
         let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
         let addresses = AddressAllocator::new(options.service_cidrs, reader.clone(), committer.clone(), listers.clone(), clock.clone());
         let ports = PortAllocator::new(options.node_ports, store.clone());
@@ -258,6 +259,9 @@ impl ApiServer {
     }
 }
 
+/// Compiling a byte takes as long as so many bytes of a document that is decoded.
+const EXPRESSIONS: usize = 16;
+
 impl Parts {
     /// Sends a call to the part that answers it.
     async fn dispatch(&self, call: ApiCall) -> Result<ApiReply, Status> {
@@ -306,6 +310,7 @@ impl Parts {
     /// How much work a call is, in bytes of documents that it decodes and changes.
     fn work(&self, call: &ApiCall) -> usize {
         match &call.target.served().schema {
+            SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => EXPRESSIONS * self.documents(call),
             SchemaSource::Builtin(_) => self.documents(call),
             SchemaSource::Defined(schema) => match self.documents(call) {
                 0 => 0,

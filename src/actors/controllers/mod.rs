@@ -25,6 +25,7 @@ mod pace;
 mod pod_control;
 pub mod pod_gc;
 pub mod pods;
+pub mod policy_status;
 pub mod replicaset;
 pub mod replicationcontroller;
 pub mod resourcequota;

@@ -13,21 +13,27 @@ use crate::{
 
 /// The request as it is `matched`; `uid` is that of the question.
 pub fn admission_request(matched: &Matched, request: &Attributes<'_>, uid: &str) -> Value {
-    let target = request.target;
     let shown = |object: Option<&Object>| object.map_or(Value::Null, |object| matching::shown(matched, request, object).into_value());
+    let mut asked = without_objects(matched, request);
+    asked["uid"] = uid.into();
+    asked["object"] = shown(request.object());
+    asked["oldObject"] = shown(request.old);
+    asked
+}
+
+/// The same as expressions see it, which have the objects beside it.
+pub fn without_objects(matched: &Matched, request: &Attributes<'_>) -> Value {
+    let target = request.target;
     let own = ResourceName::requested(request);
     // The request's own resource has its own subresource.
     let own_kind = matched.form.kind(request, &own).unwrap_or_else(|_| matched.kind.clone());
     let mut asked = json!({
-        "uid": uid,
         "kind": kind(&matched.kind),
         "resource": resource(&matched.resource),
         "requestKind": kind(&own_kind),
         "requestResource": resource(&own),
         "operation": request.operation.upper(),
         "userInfo": user(request.user),
-        "object": shown(request.object()),
-        "oldObject": shown(request.old),
         "dryRun": request.dry_run,
         "options": options(&request.options),
     });

@@ -1,10 +1,13 @@
 //! What admission is told of a request, as upstream's `admission.Attributes`: the one type that plugins, webhooks and policies take.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 
-use super::Reinvocation;
+use super::{
+    Reinvocation,
+    matching::{ResourceName, equivalents},
+};
 use crate::{
     auth::Authorizer,
     meta::{Clock, GroupResource, GroupVersionKind, Object, ObjectKey},
@@ -75,7 +78,7 @@ pub trait Reads: Send + Sync {
     fn registry(&self) -> Arc<Registry>;
 
     /// Who may do what; without one, everybody may everything.
-    fn authorizer(&self) -> Option<&dyn Authorizer>;
+    fn authorizer(&self) -> Option<&Arc<dyn Authorizer>>;
 
     fn clock(&self) -> &dyn Clock;
 
@@ -131,6 +134,7 @@ pub struct Attributes<'a> {
     pub notices: &'a Notices,
     /// Whether mutation goes round once more.
     pub reinvocation: Reinvocation,
+    equivalents: OnceLock<Vec<ResourceName>>,
 }
 
 impl<'a> Attributes<'a> {
@@ -147,6 +151,7 @@ impl<'a> Attributes<'a> {
             reads,
             notices,
             reinvocation: Reinvocation::default(),
+            equivalents: OnceLock::new(),
         }
     }
 
@@ -176,6 +181,12 @@ impl<'a> Attributes<'a> {
             NewObject::Open(object) => Some(object),
             NewObject::None | NewObject::Final(_) => None,
         }
+    }
+
+    /// The other resources and versions in which the object is served.
+    pub fn equivalents(&self) -> &[ResourceName] {
+        let found = || equivalents(&self.reads.registry(), &ResourceName::requested(self), &self.target.subresource);
+        self.equivalents.get_or_init(found)
     }
 
     /// The kind that the request's object has: the resource's, or that of its subresource.

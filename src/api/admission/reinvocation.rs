@@ -36,7 +36,7 @@ impl Reinvocation {
 }
 
 /// Those that one plugin asked in the first round, by their identities, and that want to be asked again.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// They saw all changes so far.
     current: BTreeSet<String>,

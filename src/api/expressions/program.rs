@@ -1,12 +1,15 @@
 //! Expressions that are ready to be evaluated.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     check::{self, literals::INSTANTIATION},
     cost,
     cost::Estimate,
-    evaluate::{self, Fault, Meter},
+    evaluate::{self, Composition, Fault, Meter},
     syntax::{self, ast::Node},
     types::{Declaration, Type},
     values::Val,
@@ -25,6 +28,10 @@ pub struct Variable {
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     pub variables: Vec<Variable>,
+    /// The types of the variables that stand beside an expression, as `variables.name`.
+    pub composed: BTreeMap<Box<str>, Type>,
+    /// Whether patches and parts of objects can be constructed.
+    pub constructs: bool,
 }
 
 impl Environment {
@@ -33,6 +40,12 @@ impl Environment {
     pub fn with(mut self, name: &str, declaration: Arc<Declaration>) -> Self {
         self.variables.push(Variable { name: name.into(), ty: declaration.ty.clone(), declaration });
         self
+    }
+
+    /// With a place that has no name here.
+    #[must_use]
+    pub fn without(self) -> Self {
+        self.with("", Arc::new(Declaration::any()))
     }
 
     /// With one more variable that may be absent.
@@ -48,8 +61,8 @@ impl Environment {
 pub enum Failure {
     /// It is no expression, or its types do not fit.
     Compilation(String),
-    /// It is of another type than is wanted.
-    WrongType,
+    /// It is of another type than is wanted: this one.
+    WrongType(String),
     /// It is right, but no program can be made of it.
     Instantiation(String),
 }
@@ -59,6 +72,7 @@ pub enum Failure {
 pub struct Program {
     root: Node,
     used: Vec<bool>,
+    composed: BTreeSet<Box<str>>,
     /// What an evaluation may cost at least and at most.
     pub cost: Estimate,
 }
@@ -69,16 +83,37 @@ impl Program {
     /// # Errors
     /// What is wrong with it.
     pub fn compile(text: &str, wanted: &Type, environment: &Environment) -> Result<Self, Failure> {
+        let program = Program::compile_any(text, environment)?;
+        if program.root.ty == *wanted { Ok(program) } else { Err(Failure::WrongType(program.root.ty.declared_name())) }
+    }
+
+    /// Compiles an expression of any type.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn compile_any(text: &str, environment: &Environment) -> Result<Self, Failure> {
         let mut root = syntax::parse(text).map_err(|issue| Failure::Compilation(issue.shown(text)))?;
         let checked = check::check(&mut root, environment).map_err(|issues| match &issues[..] {
             [issue, ..] if issue.message.starts_with(INSTANTIATION) => Failure::Instantiation(issue.message.clone()),
             issues => Failure::Compilation(syntax::shown(issues, text)),
         })?;
-        if root.ty != *wanted {
-            return Err(Failure::WrongType);
-        }
         let cost = cost::estimate(&root, environment);
-        Ok(Program { root, used: checked.used, cost })
+        Ok(Program { root, used: checked.used, composed: checked.composed, cost })
+    }
+
+    /// The type of the result.
+    pub fn ty(&self) -> &Type {
+        &self.root.ty
+    }
+
+    /// How many nodes are within each other.
+    pub fn depth(&self) -> usize {
+        self.root.depth
+    }
+
+    /// The variables beside it that it names.
+    pub fn composed(&self) -> &BTreeSet<Box<str>> {
+        &self.composed
     }
 
     /// Whether it names a variable, by position in the environment.
@@ -91,6 +126,16 @@ impl Program {
     /// # Errors
     /// What went wrong in the words of `cel-go`, or that the meter's limit is reached.
     pub fn evaluate<'a>(&'a self, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
-        evaluate::evaluate(&self.root, variables, meter)
+        self.evaluate_beside(variables, None, meter)
+    }
+
+    /// The same, with variables that stand beside it.
+    pub(super) fn evaluate_beside<'a>(
+        &'a self,
+        variables: &[Option<Val<'a>>],
+        composition: Option<&Composition<'a>>,
+        meter: &mut Meter,
+    ) -> Result<Val<'a>, Fault> {
+        evaluate::evaluate(&self.root, variables, composition, meter)
     }
 }

@@ -43,7 +43,7 @@ fn evaluated(text: &str, wanted: &Type) -> Result<(String, u64), String> {
     let (environment, document) = (environment(), document());
     let program = Program::compile(text, wanted, &environment).map_err(|failure| match failure {
         Failure::Compilation(why) => why,
-        Failure::WrongType => "another type".to_owned(),
+        Failure::WrongType(_) => "another type".to_owned(),
         Failure::Instantiation(why) => why,
     })?;
     let mut meter = Meter::new(1_000_000);

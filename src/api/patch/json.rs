@@ -3,7 +3,7 @@
 
 use std::io;
 
-use json_patch::PatchOperation;
+use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::{duplicates, rejected};
@@ -44,6 +44,44 @@ pub fn apply(patch: &[u8], mut object: Value) -> Result<(Value, Vec<String>), St
     let problems = problems.iter().map(|problem| format!("json patch {problem}")).collect();
     Ok((object, problems))
 }
+
+/// Why operations were not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unapplied {
+    /// A `test` does not hold.
+    Test,
+    /// What went wrong.
+    Failed(String),
+}
+
+/// The object after operations that are JSON already.
+///
+/// # Errors
+/// Why they were not applied.
+pub fn apply_operations(operations: Vec<Value>, mut object: Value) -> Result<Value, Unapplied> {
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Unapplied::Failed(format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.len())));
+    }
+    let mut spent = Spent::default();
+    for mut operation in operations {
+        let (op, path) = (operation["op"].as_str().unwrap_or_default().to_owned(), operation["path"].as_str().unwrap_or_default().to_owned());
+        if !OPERATIONS.contains(&&*op) {
+            return Err(Unapplied::Failed(format!("Unexpected kind: {op}")));
+        }
+        let places = resolve(&mut operation, &object);
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| Unapplied::Failed(error.to_string()))?;
+        spent.afford(&operation, &places, &object).ok_or_else(|| Unapplied::Failed("the patch goes too far".to_owned()))?;
+        if let Err(error) = json_patch::patch_unsafe(&mut object, &[operation]) {
+            return Err(match error.kind {
+                PatchErrorKind::TestFailed => Unapplied::Test,
+                _ => Unapplied::Failed(format!("{op} operation does not apply: doc is missing path: {path:?}: missing value")),
+            });
+        }
+    }
+    Ok(object)
+}
+
+const OPERATIONS: [&str; 6] = ["add", "copy", "move", "remove", "replace", "test"];
 
 /// What the operations so far came to.
 #[derive(Default)]

@@ -17,6 +17,7 @@ mod nodes;
 mod pages;
 mod past;
 mod pod_security;
+mod policies;
 mod quota;
 mod reads;
 mod replicas;

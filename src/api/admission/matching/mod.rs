@@ -18,10 +18,11 @@ use crate::{
         tree::{at, items, text},
     },
     status::Status,
+    stored::StoredObject,
 };
 
 pub use convert::{Converted, back};
-pub use form::{Form, shown, taken};
+pub use form::{Form, shown, shown_as, shown_or_same, shown_schema, taken, taken_strictly};
 pub use rule::{Rule, Subject};
 
 /// A resource in one of its versions.
@@ -87,6 +88,11 @@ impl MatchResources {
         }
     }
 
+    /// Whether a resource may be matched, whatever requests for it say.
+    pub fn may_match(&self, resource: &Resource) -> bool {
+        self.any_resource || self.rules.iter().any(|rule| rule.may_name(&resource.group, &resource.plural))
+    }
+
     /// Whether equivalent resources are matched too.
     pub fn is_equivalent(&self) -> bool {
         self.equivalent
@@ -109,22 +115,21 @@ impl MatchResources {
 
     /// The resource by which a rule matches: the request's own, or an equivalent one where that is wanted.
     fn by_rules(&self, request: &Attributes<'_>) -> Option<ResourceName> {
-        let own = ResourceName::requested(request);
         let matches = |rules: &[Rule], subject: &Subject<'_>| rules.iter().any(|rule| rule.matches(subject));
-        let is_own = self.any_resource || matches(&self.rules, &subject(request, &own));
+        let is_own = self.any_resource || matches(&self.rules, &own_subject(request));
         if !is_own && !self.equivalent {
             return None;
         }
         let equivalents = match self.equivalent && !(is_own && self.excluded.is_empty()) {
-            true => equivalents(&request.reads.registry(), &own, &request.target.subresource),
-            false => Vec::new(),
+            true => request.equivalents(),
+            false => &[],
         };
         let is_excluded = |name: &ResourceName| matches(&self.excluded, &subject(request, name));
-        if is_excluded(&own) || equivalents.iter().any(is_excluded) {
+        if matches(&self.excluded, &own_subject(request)) || equivalents.iter().any(is_excluded) {
             return None;
         }
         if is_own {
-            return Some(own);
+            return Some(ResourceName::requested(request));
         }
         // Earlier rules count first.
         let by_rule = |rule: &Rule| equivalents.iter().find(|other| rule.matches(&subject(request, other)));
@@ -148,34 +153,45 @@ impl MatchResources {
         if let (true, true, Some(object)) = (is_namespace, written, request.object()) {
             return Ok(self.namespaces.matches_tree(labels(object)));
         }
-        let (resource, key) = (GroupResource::new("", "namespaces"), ObjectKey::cluster(name));
-        let found = match request.reads.listers().get(&resource, &key) {
-            Some(found) => Some(found),
-            None => request.reads.live(&resource, &key).await?,
-        };
-        match found {
-            Some(namespace) => Ok(self.namespaces.matches_projection(&namespace.meta().labels)),
-            None => Err(Status::not_found(&resource, name)),
-        }
+        Ok(self.namespaces.matches_projection(&namespace(request, name).await?.meta().labels))
     }
+}
+
+/// A namespace, past the cache where that lacks it.
+///
+/// # Errors
+/// 404 when it does not exist.
+pub async fn namespace(request: &Attributes<'_>, name: &str) -> Result<Arc<StoredObject>, Status> {
+    let (resource, key) = (GroupResource::new("", "namespaces"), ObjectKey::cluster(name));
+    let found = match request.reads.listers().get(&resource, &key) {
+        Some(found) => Some(found),
+        None => request.reads.live(&resource, &key).await?,
+    };
+    found.ok_or_else(|| Status::not_found(&resource, name))
 }
 
 fn rules(value: &Value, field: &str) -> Vec<Rule> {
     items(value, &[field]).iter().map(Rule::read).collect()
 }
 
-/// The request as rules are held against it when its resource is called `name`.
-fn subject<'a>(request: &'a Attributes<'_>, name: &'a ResourceName) -> Subject<'a> {
+/// The request as rules are held against it.
+fn own_subject<'a>(request: &'a Attributes<'_>) -> Subject<'a> {
+    let target = request.target;
     Subject {
         operation: request.operation,
-        group: &name.row.group,
-        version: &name.version,
-        resource: &name.row.plural,
-        subresource: &request.target.subresource,
+        group: &target.resource.group,
+        version: &target.version,
+        resource: &target.resource.plural,
+        subresource: &target.subresource,
         namespace: request.namespace(),
-        is_namespace: request.target.resource.is_namespace(),
+        is_namespace: target.resource.is_namespace(),
         name: request.name(),
     }
+}
+
+/// The request as rules are held against it when its resource is called `name`.
+fn subject<'a>(request: &'a Attributes<'_>, name: &'a ResourceName) -> Subject<'a> {
+    Subject { group: &name.row.group, version: &name.version, resource: &name.row.plural, ..own_subject(request) }
 }
 
 /// The other resources and versions in which the same objects are served.
@@ -188,7 +204,7 @@ pub fn equivalents(registry: &Registry, own: &ResourceName, subresource: &str) -
 }
 
 /// What cannot be read, which validation lets nobody write, selects nothing.
-fn selector(value: &Value) -> LabelSelector {
+pub fn selector(value: &Value) -> LabelSelector {
     if value.is_null() {
         return LabelSelector::everything();
     }

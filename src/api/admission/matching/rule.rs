@@ -66,6 +66,12 @@ impl Rule {
             && (self.names.is_empty() || self.names.iter().any(|name| name == subject.name))
     }
 
+    /// Whether it may speak of a resource, whatever else it says.
+    pub fn may_name(&self, group: &str, resource: &str) -> bool {
+        let names_group = self.groups.iter().any(|name| name == "*" || name == group);
+        names_group && self.resources.iter().any(|(name, _)| name == "*" || name == resource)
+    }
+
     fn fits_scope(&self, subject: &Subject<'_>) -> bool {
         let in_namespace = !subject.is_namespace && !subject.namespace.is_empty();
         match &*self.scope {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::review::ReviewVersion;
 use crate::{
-    admission::{match_conditions::Condition, matching::MatchResources},
+    admission::{expressions::Condition, match_conditions, matching::MatchResources},
     meta::Object,
     resources::tree::{at, items, text},
     webhook_client::ClientConfig,
@@ -61,7 +61,7 @@ fn hook(configuration: &str, webhook: &Value, nth: usize) -> Hook {
         id: format!("{configuration}/{name}/{nth}"),
         name,
         resources: MatchResources::of_webhook(webhook),
-        conditions: items(webhook, &["matchConditions"]).iter().map(Condition::read).collect(),
+        conditions: match_conditions::read(items(webhook, &["matchConditions"])),
         ignores_failure: text(webhook, &["failurePolicy"]) == "Ignore",
         takes_dry_run: matches!(text(webhook, &["sideEffects"]), "None" | "NoneOnDryRun"),
         timeout: Duration::from_secs(seconds),

@@ -22,7 +22,7 @@ impl Invocation {
     /// 404 when a namespace whose labels count does not exist; 403 when conditions cannot be evaluated and failures are not ignored.
     pub async fn of(hook: &Arc<Hook>, request: &Attributes<'_>) -> Result<Option<Self>, Status> {
         let Some(matched) = hook.resources.matched(request).await? else { return Ok(None) };
-        match match_conditions::hold(&hook.conditions, &matched, request).await {
+        match match_conditions::all_hold(&hook.conditions, &matched, request).await {
             Ok(true) => Ok(Some(Invocation { hook: hook.clone(), matched })),
             Ok(false) => Ok(None),
             Err(_) if hook.ignores_failure => Ok(None),

@@ -24,7 +24,7 @@ use self::{configuration::Hook, index::Index};
 use super::Attributes;
 use crate::webhook_client::Client;
 
-pub use mutating::MutatingWebhooks;
+pub use mutating::{MutatingWebhooks, restore_owners};
 pub use validating::ValidatingWebhooks;
 
 /// The group of the configurations, which no webhook is asked about.

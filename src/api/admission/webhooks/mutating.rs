@@ -132,7 +132,7 @@ fn has_operations(patch: &[u8]) -> Result<bool, Failure> {
 }
 
 /// Takes back what a webhook did to managedFields if nobody can read them any more; the text is for whoever writes.
-fn restore_owners(before: &Object, after: &mut Object) -> Option<&'static str> {
+pub fn restore_owners(before: &Object, after: &mut Object) -> Option<&'static str> {
     const PATH: [&str; 2] = ["metadata", "managedFields"];
     if after.get(&PATH) == before.get(&PATH) || ManagedFields::read(after).is_some() {
         return None;

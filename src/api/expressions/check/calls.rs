@@ -24,14 +24,14 @@ impl Checker<'_> {
         if let Some(target) = &mut call.target {
             // `sets.contains` is a function's name as a whole.
             let whole = target.qualified_name().map(|prefix| format!("{prefix}.{}", call.function));
-            if let Some(function) = whole.as_deref().and_then(library::function) {
+            if let Some(function) = whole.as_deref().and_then(|name| self.function(name)) {
                 call.function = function.name.into();
                 call.target = None;
                 return self.chosen(at, call, function, &types);
             }
             types.insert(0, self.node(target));
         }
-        match library::function(&call.function) {
+        match self.function(&call.function) {
             Some(function) => self.chosen(at, call, function, &types),
             None => {
                 let name = call.function.clone();
@@ -39,6 +39,11 @@ impl Checker<'_> {
                 Type::Error
             }
         }
+    }
+
+    /// The function of that name, where the environment has it.
+    fn function(&self, name: &str) -> Option<&'static Function> {
+        library::function(name).filter(|function| self.environment.constructs || !function.name.starts_with(library::OF_PATCHES))
     }
 
     fn chosen(&mut self, at: usize, call: &mut Call, function: &'static Function, types: &[Type]) -> Type {

@@ -3,6 +3,9 @@
 mod calls;
 mod folds;
 pub mod literals;
+pub mod messages;
+
+use std::collections::BTreeSet;
 
 use super::{
     Environment, Variable,
@@ -21,6 +24,8 @@ const MOST_ISSUES: usize = 20;
 pub struct Checked {
     /// The variables that are used, by position.
     pub used: Vec<bool>,
+    /// The composed variables that are used.
+    pub composed: BTreeSet<Box<str>>,
 }
 
 /// Checks an expression and writes types, slots and callees into it.
@@ -30,11 +35,13 @@ pub struct Checked {
 pub fn check(node: &mut Node, environment: &Environment) -> Result<Checked, Vec<Issue>> {
     let used = vec![false; environment.variables.len()];
     let mut checker = Checker {
+        environment,
         variables: &environment.variables,
         locals: Vec::new(),
         substitution: Substitution::default(),
         issues: Vec::new(),
         used,
+        composed: BTreeSet::new(),
         may_mix: false,
     };
     checker.node(node);
@@ -43,7 +50,7 @@ pub fn check(node: &mut Node, environment: &Environment) -> Result<Checked, Vec<
     }
     if checker.issues.is_empty() {
         settle(node, &checker.substitution);
-        return Ok(Checked { used: checker.used });
+        return Ok(Checked { used: checker.used, composed: checker.composed });
     }
     let mut issues = checker.issues;
     issues.sort_by_key(|issue| issue.at);
@@ -52,11 +59,13 @@ pub fn check(node: &mut Node, environment: &Environment) -> Result<Checked, Vec<
 }
 
 pub(super) struct Checker<'a> {
+    environment: &'a Environment,
     variables: &'a [Variable],
     locals: Vec<(Box<str>, Type)>,
     substitution: Substitution,
     issues: Vec<Issue>,
     used: Vec<bool>,
+    composed: BTreeSet<Box<str>>,
     /// Lists and maps may be of several types, as where a text is formatted.
     may_mix: bool,
 }
@@ -75,10 +84,7 @@ impl Checker<'_> {
             Kind::Call(_) => return self.call(node),
             Kind::List(elements) => self.list(elements),
             Kind::Map(entries) => self.map(entries),
-            Kind::Message(name) => {
-                self.undeclared(at, name);
-                Type::Error
-            }
+            Kind::Message(message) => self.message(at, message),
             Kind::Fold(fold) => self.fold(at, fold),
         };
         node.ty = ty.clone();
@@ -143,11 +149,14 @@ impl Checker<'_> {
         node.ty.clone()
     }
 
-    /// Names with points are only types: variables have none.
+    /// Names with points are types, and variables that have such a name.
     fn qualified(&mut self, name: &str) -> Option<(Slot, Type)> {
         let first = name.split('.').next().unwrap_or(name);
-        let is_variable = self.locals.iter().any(|(known, _)| **known == *first) || self.variables.iter().any(|known| *known.name == *first);
-        if is_variable { None } else { self.lookup(name) }
+        if self.locals.iter().any(|(known, _)| **known == *first) {
+            return None;
+        }
+        let is_field = self.variables.iter().any(|known| *known.name == *first) && !self.variables.iter().any(|known| *known.name == *name);
+        if is_field { None } else { self.lookup(name) }
     }
 
     /// The type of a field, in an optional where the operand is one or the field is asked for with a question mark.
@@ -157,6 +166,20 @@ impl Checker<'_> {
             Type::Map(of) => of.1.clone(),
             Type::Object(object) => match object.fields.get(field) {
                 Some(found) => found.declaration.ty.clone(),
+                None => {
+                    self.report(at, format!("undefined field '{field}'"));
+                    Type::Error
+                }
+            },
+            Type::Message(name) => messages::field(name, field).unwrap_or_else(|| {
+                self.report(at, format!("undefined field '{field}'"));
+                Type::Error
+            }),
+            Type::Variables => match self.environment.composed.get(field) {
+                Some(ty) => {
+                    self.composed.insert(field.into());
+                    ty.clone()
+                }
                 None => {
                     self.report(at, format!("undefined field '{field}'"));
                     Type::Error
@@ -250,7 +273,8 @@ fn settle(node: &mut Node, substitution: &Substitution) {
 /// Calls a function with every node right below one.
 pub(super) fn each(node: &mut Node, visit: &mut dyn FnMut(&mut Node)) {
     match &mut node.kind {
-        Kind::Literal(_) | Kind::Name { .. } | Kind::Message(_) => {}
+        Kind::Literal(_) | Kind::Name { .. } => {}
+        Kind::Message(message) => message.fields.iter_mut().for_each(|field| visit(&mut field.value)),
         Kind::Select { operand, .. } | Kind::OptionalSelect { operand, .. } => visit(operand),
         Kind::Call(call) => call.target.iter_mut().chain(&mut call.args).for_each(visit),
         Kind::List(elements) => elements.iter_mut().for_each(|(node, _)| visit(node)),

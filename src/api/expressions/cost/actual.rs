@@ -1,6 +1,6 @@
 //! The costs of calls that were made.
 
-use super::{LIST, PATTERN, TRAVERSAL};
+use super::{LIST, MESSAGE, PATTERN, TRAVERSAL};
 use crate::expressions::{
     evaluate::{Fault, Meter},
     values::{List, Named, Val},
@@ -22,10 +22,23 @@ fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
     let traversed = |size: u64, factor: f64| (size as f64 * factor).ceil() as u64;
     match (function, args.first()) {
         (
-            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver"
+            "url"
+            | "lowerAscii"
+            | "upperAscii"
+            | "substring"
+            | "trim"
+            | "jsonpatch.escapeKey"
+            | "cidr"
+            | "isIP"
+            | "isCIDR"
+            | "quantity"
+            | "isQuantity"
+            | "semver"
             | "isSemver",
             _,
         ) => traversed(size(0), TRAVERSAL),
+        ("check", _) => CHECK,
+        ("fieldSelector" | "labelSelector", _) => selector(size(1)),
         ("replace" | "split" | "ip.isCanonical", _) => traversed(size(0), 2.0 * TRAVERSAL),
         ("join", _) => traversed(result.size(), 2.0 * TRAVERSAL),
         ("find" | "findAll" | "matches", _) => pattern(size(0), size(1)),
@@ -64,6 +77,15 @@ fn call(function: &str, args: &[Val<'_>], result: &Val<'_>) -> u64 {
         ("sets.equivalent", _) => size(0).saturating_mul(size(1)).saturating_mul(2).saturating_add(1),
         _ => 1,
     }
+}
+
+/// Asking the authorizer is dear, so that an expression asks at most twice.
+pub(super) const CHECK: u64 = 350_000;
+
+/// A selector of so many characters is gone through, and its parts are made.
+pub(super) fn selector(length: u64) -> u64 {
+    let parts = length.div_ceil(2).saturating_mul(LIST + MESSAGE);
+    LIST.saturating_add((length as f64 * TRAVERSAL).ceil() as u64).saturating_add(parts)
 }
 
 fn pattern(text: u64, pattern: u64) -> u64 {

@@ -1,7 +1,7 @@
 //! The estimated costs of calls, by function and overload.
 
 use super::{
-    Estimate, LIST, PATTERN, TRAVERSAL,
+    Estimate, LIST, PATTERN, TRAVERSAL, actual,
     estimate::{Known, Within},
 };
 use crate::expressions::types::{CIDR, FORMAT, IP, QUANTITY, SEMVER, Type, URL};
@@ -74,6 +74,12 @@ fn library(function: &str, overload: &str, target: Option<&Known>, args: &[Known
     match function {
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => over_entries(target?),
         "url" => first().map(|size| (size.by(TRAVERSAL), Some(size))),
+        "check" => Some((Estimate::fixed(actual::CHECK), None)),
+        "fieldSelector" | "labelSelector" => {
+            let size = first()?;
+            Some((Estimate::new(actual::selector(size.least), actual::selector(size.most)), None))
+        }
+        "jsonpatch.escapeKey" => first().map(|size| (size.by(TRAVERSAL), None)),
         "lowerAscii" | "upperAscii" | "substring" | "trim" => {
             let size = target?.size();
             Some((size.by(TRAVERSAL), Some(size)))

@@ -1,6 +1,6 @@
 //! The cost of an expression by what is declared of its variables.
 
-use super::{Estimate, LIST, MAP, calls};
+use super::{Estimate, LIST, MAP, MESSAGE, calls};
 use crate::expressions::{
     Environment,
     syntax::ast::{Call, Entry, Fold, Kind, Literal, Macro, Node, Slot},
@@ -101,7 +101,11 @@ impl Estimator<'_> {
             Kind::Call(call) => self.call(node, call),
             Kind::List(elements) => self.list(node, elements),
             Kind::Map(entries) => self.map(node, entries),
-            Kind::Message(_) => self.known(node, Estimate::fixed(40), Path::new(), None, None),
+            Kind::Message(message) => {
+                let fields = message.fields.iter().map(|field| self.node(&field.value).cost);
+                let cost = fields.fold(Estimate::fixed(MESSAGE), Estimate::plus);
+                self.known(node, cost, Path::new(), None, None)
+            }
             Kind::Fold(fold) => self.fold(node, fold),
         }
     }

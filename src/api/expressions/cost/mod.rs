@@ -18,6 +18,7 @@ pub struct Estimate {
 
 pub const LIST: u64 = 10;
 pub const MAP: u64 = 30;
+pub const MESSAGE: u64 = 40;
 /// A text is gone through.
 pub const TRAVERSAL: f64 = 0.1;
 /// A pattern is tried at one place.

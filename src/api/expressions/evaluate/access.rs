@@ -17,8 +17,23 @@ impl<'a> Evaluation<'a, '_> {
         Ok(value)
     }
 
+    fn composed(&mut self, name: &str) -> Result<Option<Val<'a>>, Fault> {
+        match self.composition {
+            Some(composition) => composition.get(name, self.meter),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn select(&mut self, operand: &'a Node, field: &str, test: bool) -> Evaluated<'a> {
         let value = self.operand(operand)?;
+        if let Val::Variables = &value {
+            self.meter.charge(u64::from(!test))?;
+            let found = self.composed(field)?;
+            return match found {
+                found if test => Ok(Val::Bool(found.is_some())),
+                found => found.ok_or_else(|| Fault::error(format!("no such key: {field}"))),
+            };
+        }
         if test {
             return match value {
                 Val::Optional(None) => Ok(Val::Bool(false)),
@@ -30,12 +45,14 @@ impl<'a> Evaluation<'a, '_> {
         match value {
             Val::Map(map) => map.field(field)?.ok_or_else(|| Fault::error(format!("no such key: {field}"))),
             Val::Optional(inner) => optional_field(inner.as_deref(), field),
-            _ => Err(no_overload()),
+            Val::List(_) => Err(no_overload()),
+            _ => Err(Fault::error(format!("no such key: {field}"))),
         }
     }
 
     pub(super) fn optional_select(&mut self, operand: &'a Node, field: &str) -> Evaluated<'a> {
         let found = match self.operand(operand)? {
+            Val::Variables => self.composed(field)?.map_or(Val::Optional(None), Val::some),
             Val::Optional(inner) => optional_field(inner.as_deref(), field)?,
             other => optional_field(Some(&other), field)?,
         };
@@ -65,7 +82,9 @@ impl<'a> Evaluation<'a, '_> {
 fn present<'a>(value: &Val<'a>, field: &str) -> Evaluated<'a> {
     match value {
         Val::Map(map) => Ok(Val::Bool(map.field(field)?.is_some())),
-        _ => Err(no_overload()),
+        Val::List(_) => Err(no_overload()),
+        // What has no fields has not this one either.
+        _ => Ok(Val::Bool(false)),
     }
 }
 
@@ -73,7 +92,8 @@ fn optional_field<'a>(value: Option<&Val<'a>>, field: &str) -> Evaluated<'a> {
     match value {
         None => Ok(Val::Optional(None)),
         Some(Val::Map(map)) => found(map.field(field)),
-        Some(_) => Err(no_overload()),
+        Some(Val::List(_)) => Err(no_overload()),
+        Some(_) => Ok(Val::Optional(None)),
     }
 }
 

@@ -29,6 +29,13 @@ impl Fault {
 const MOST_WORK: u64 = 1 << 29;
 /// The same where an event loop waits for them.
 const QUICK_WORK: u64 = 4 << 20;
+/// How many nodes of expressions and of the variables that they ask for are within each other.
+pub const MOST_DEPTH: usize = 400;
+/// What a tentative meter has for all evaluations: more takes longer than an event loop may be held.
+const TENTATIVE_COST: u64 = 10_000;
+const TENTATIVE_WORK: u64 = 256 << 10;
+/// What one step counts for that at most, such as a question to the authorizer: what it really does is counted as work.
+const MOST_AT_ONCE: u64 = 1_000;
 /// The memory that one evaluation asks for altogether, in bytes.
 const MOST_MEMORY: u64 = 64 << 20;
 
@@ -39,10 +46,18 @@ const MOST_MEMORY: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Meter {
     limit: u64,
-    most_work: u64,
     spent: u64,
+    /// What all evaluations cost, and may cost.
+    total: u64,
+    most_total: u64,
     work: u64,
+    most_work: u64,
     memory: u64,
+    /// Memory of values that outlive their evaluation.
+    kept: u64,
+    depth: usize,
+    /// What is for all evaluations is used up.
+    exhausted: bool,
     /// The pattern that was compiled last, with its text.
     pub(in crate::expressions) pattern: Option<(Box<str>, Regex)>,
 }
@@ -50,7 +65,65 @@ pub struct Meter {
 impl Meter {
     /// For evaluations that may cost `limit` each.
     pub fn new(limit: u64) -> Self {
-        Meter { limit, most_work: MOST_WORK, spent: 0, work: 0, memory: 0, pattern: None }
+        Meter {
+            limit,
+            spent: 0,
+            total: 0,
+            most_total: u64::MAX,
+            work: 0,
+            most_work: MOST_WORK,
+            memory: 0,
+            kept: 0,
+            depth: 0,
+            exhausted: false,
+            pattern: None,
+        }
+    }
+
+    /// For evaluations that are tried on an event loop: they end early where they would take long, and are done elsewhere then.
+    pub fn tentative(limit: u64) -> Self {
+        Meter { most_total: TENTATIVE_COST, most_work: TENTATIVE_WORK, ..Meter::new(limit) }
+    }
+
+    /// Whether evaluations ended because there is nothing left for any.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    /// Whether they ended only because they are tried.
+    pub fn ends_early(&self) -> bool {
+        self.exhausted && self.most_total == TENTATIVE_COST
+    }
+
+    /// Nothing of earlier evaluations is kept any more.
+    pub fn forget(&mut self) {
+        (self.memory, self.kept, self.depth) = (0, 0, 0);
+    }
+
+    /// Goes into something that is `depth` nodes deep.
+    ///
+    /// # Errors
+    /// That is too deep altogether.
+    pub(super) fn enter(&mut self, depth: usize) -> Result<(), Fault> {
+        if self.depth + depth > MOST_DEPTH {
+            return Err(Fault::error(format!("expression recursion limit exceeded: {MOST_DEPTH}")));
+        }
+        self.depth += depth;
+        Ok(())
+    }
+
+    /// Begins an evaluation within another one; that one goes on by [`Meter::resume`] with what is returned.
+    pub(super) fn pause(&mut self) -> (u64, u64) {
+        let outside = (self.spent, self.memory);
+        self.begin();
+        outside
+    }
+
+    /// Ends it; its value is kept.
+    pub(super) fn resume(&mut self, outside: (u64, u64), depth: usize) {
+        self.kept = self.kept.saturating_add(self.memory);
+        (self.spent, self.memory) = outside;
+        self.depth -= depth;
     }
 
     /// For evaluations that an event loop waits for, since their estimates say that they are quick.
@@ -74,7 +147,9 @@ impl Meter {
     /// The limit is reached.
     pub fn charge(&mut self, cost: u64) -> Result<(), Fault> {
         self.spent = self.spent.saturating_add(cost);
-        if self.spent > self.limit { Err(Fault::Limit) } else { Ok(()) }
+        self.total = self.total.saturating_add(cost.min(MOST_AT_ONCE));
+        self.exhausted |= self.total > self.most_total;
+        if self.exhausted || self.spent > self.limit { Err(Fault::Limit) } else { Ok(()) }
     }
 
     /// Takes back costs that `cel-go` does not count.
@@ -88,7 +163,8 @@ impl Meter {
     /// They are too many.
     pub fn work(&mut self, bytes: usize) -> Result<(), Fault> {
         self.work = self.work.saturating_add(bytes as u64);
-        if self.work > self.most_work { Err(Fault::Limit) } else { Ok(()) }
+        self.exhausted |= self.work > self.most_work;
+        if self.exhausted { Err(Fault::Limit) } else { Ok(()) }
     }
 
     /// Counts memory, before it is taken.
@@ -98,6 +174,6 @@ impl Meter {
     pub fn allocate(&mut self, bytes: usize) -> Result<(), Fault> {
         self.memory = self.memory.saturating_add(bytes as u64);
         self.work(bytes)?;
-        if self.memory > MOST_MEMORY { Err(Fault::Limit) } else { Ok(()) }
+        if self.memory.saturating_add(self.kept) > MOST_MEMORY { Err(Fault::Limit) } else { Ok(()) }
     }
 }

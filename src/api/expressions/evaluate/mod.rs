@@ -1,16 +1,19 @@
 //! Evaluation: one function for each kind of node, with costs charged as they come.
 
 mod access;
+mod composition;
 mod folds;
 mod meter;
 
-pub use meter::{Fault, Meter};
+pub use composition::{Composed, Composition};
+pub use meter::{Fault, MOST_DEPTH, Meter};
 
 use super::{
-    cost::{LIST, MAP, actual},
+    check::messages::JSON_PATCH,
+    cost::{LIST, MAP, MESSAGE, actual},
     library::Context,
-    syntax::ast::{Call, Entry, Kind, Literal, Node, Slot},
-    values::{List, Made, Map, Val, no_overload},
+    syntax::ast::{Call, Entry, Kind, Literal, Message, Node, Slot},
+    values::{self, List, Made, Map, Val, no_overload},
 };
 
 /// What an entry of a list or a map takes of memory, about.
@@ -20,12 +23,18 @@ const ENTRY: usize = 64;
 ///
 /// # Errors
 /// What went wrong, or that the limit is reached.
-pub fn evaluate<'a>(node: &'a Node, variables: &[Option<Val<'a>>], meter: &mut Meter) -> Result<Val<'a>, Fault> {
-    Evaluation { variables, locals: Vec::new(), meter }.node(node)
+pub fn evaluate<'a>(
+    node: &'a Node,
+    variables: &[Option<Val<'a>>],
+    composition: Option<&Composition<'a>>,
+    meter: &mut Meter,
+) -> Result<Val<'a>, Fault> {
+    Evaluation { variables, composition, locals: Vec::new(), meter }.node(node)
 }
 
 struct Evaluation<'a, 'm> {
     variables: &'m [Option<Val<'a>>],
+    composition: Option<&'m Composition<'a>>,
     locals: Vec<Val<'a>>,
     meter: &'m mut Meter,
 }
@@ -42,7 +51,7 @@ impl<'a> Evaluation<'a, '_> {
             Kind::Call(call) => self.call(call),
             Kind::List(elements) => self.list(elements),
             Kind::Map(entries) => self.map(entries),
-            Kind::Message(name) => Err(Fault::error(format!("unknown type: {name}"))),
+            Kind::Message(message) => self.message(message),
             Kind::Fold(fold) => self.fold(fold),
         }
     }
@@ -140,6 +149,27 @@ impl<'a> Evaluation<'a, '_> {
         Ok(Val::List(List::made(entries)))
     }
 
+    fn message(&mut self, message: &'a Message) -> Evaluated<'a> {
+        self.meter.allocate(ENTRY * (1 + message.fields.len()))?;
+        let mut fields: Vec<(&'a str, Val<'a>)> = Vec::with_capacity(message.fields.len());
+        for initializer in &message.fields {
+            let name = &*initializer.name;
+            let value = match (self.node(&initializer.value)?, initializer.optional) {
+                (Val::Optional(None), true) => continue,
+                (Val::Optional(Some(inner)), true) => (*inner).clone(),
+                (_, true) => return Err(Fault::error("cannot initialize optional entry from non-optional value")),
+                (value, false) => value,
+            };
+            if *message.name == *JSON_PATCH && name != "value" && !matches!(value, Val::String(_)) {
+                return Err(Fault::error(format!("unexpected type {} for JSONPatchType '{name}' field", go_name(&value))));
+            }
+            fields.retain(|(known, _)| *known != name);
+            fields.push((name, value));
+        }
+        self.meter.charge(MESSAGE)?;
+        Ok(Val::Map(Map::Message(values::Message { name: &message.name, fields }.into())))
+    }
+
     fn map(&mut self, entries: &'a [Entry]) -> Evaluated<'a> {
         self.meter.allocate(3 * ENTRY * entries.len())?;
         let mut made = Made::default();
@@ -157,6 +187,20 @@ impl<'a> Evaluation<'a, '_> {
             self.meter.charge(MAP)?;
         }
         Ok(Val::Map(Map::Made(made.into())))
+    }
+}
+
+/// What Go calls the type of a value.
+fn go_name(value: &Val<'_>) -> &'static str {
+    match value {
+        Val::Bool(_) => "bool",
+        Val::Int(_) => "int64",
+        Val::Uint(_) => "uint64",
+        Val::Double(_) => "float64",
+        Val::Bytes(_) => "[]uint8",
+        Val::List(_) => "[]interface {}",
+        Val::Null => "structpb.NullValue",
+        _ => "map[ref.Val]ref.Val",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arithmetic;
+pub mod authorization;
 mod comparisons;
 mod conversions;
 mod formats;
@@ -32,6 +33,9 @@ pub struct Context<'c> {
     /// The pattern that is written down in the call.
     pub pattern: Option<&'c Regex>,
 }
+
+/// How functions are named that there are only where patches are made.
+pub const OF_PATCHES: &str = "jsonpatch.";
 
 type Run = for<'a> fn(&[Val<'a>], &mut Context<'_>) -> Result<Val<'a>, Fault>;
 
@@ -64,6 +68,7 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Function>> = LazyLock::new(|| {
         quantities::FUNCTIONS,
         urls::FUNCTIONS,
         addresses::FUNCTIONS,
+        authorization::FUNCTIONS,
         versions::FUNCTIONS,
         formats::FUNCTIONS,
         optionals::FUNCTIONS,

@@ -47,12 +47,20 @@ pub(super) const FUNCTIONS: &[Row] = &[
     ),
     ("substring", substring, &[("string_substring_int", "string.(int) -> string"), ("string_substring_int_int", "string.(int, int) -> string")]),
     ("trim", trim, &[("string_trim", "string.() -> string")]),
+    ("jsonpatch.escapeKey", escape_key, &[("string_jsonpatch_escapeKey_string", "(string) -> string")]),
     ("format", format, &[("string_format", "string.(list(dyn)) -> string")]),
     ("strings.quote", quote, &[("strings_quote", "(string) -> string")]),
     ("join", join, &[("list_join", "list(string).() -> string"), ("list_join_string", "list(string).(string) -> string")]),
 ];
 
 type Ran<'a> = Result<Val<'a>, Fault>;
+
+/// A key as it stands in the path of a JSON patch (RFC 6901).
+fn escape_key<'a>(args: &[Val<'a>], context: &mut Context<'_>) -> Ran<'a> {
+    let [Val::String(key)] = args else { return Err(no_overload()) };
+    context.meter.allocate(2 * key.len())?;
+    Ok(Val::text(key.replace('~', "~0").replace('/', "~1")))
+}
 
 fn pair<'b>(args: &'b [Val<'_>]) -> Result<(&'b str, &'b str), Fault> {
     match args {

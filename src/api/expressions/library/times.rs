@@ -251,7 +251,7 @@ fn offset(text: &str) -> Option<i32> {
 }
 
 /// `3723.004s`
-pub(super) fn seconds(nanos: i64) -> String {
+pub fn seconds(nanos: i64) -> String {
     let (whole, part) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
     let sign = if nanos < 0 { "-" } else { "" };
     let fraction = format!("{part:09}");
@@ -260,7 +260,7 @@ pub(super) fn seconds(nanos: i64) -> String {
 }
 
 /// RFC 3339 with the offset in which it was written.
-pub(super) fn shown(time: Time) -> String {
+pub fn shown(time: Time) -> String {
     if time.offset == 0 {
         return time.at.to_string();
     }

@@ -73,8 +73,8 @@ pub enum Kind {
     /// With what is marked as optional.
     List(Vec<(Node, bool)>),
     Map(Vec<Entry>),
-    /// A message that is constructed: there are none.
-    Message(Box<str>),
+    /// A message that is constructed.
+    Message(Box<Message>),
     Fold(Box<Fold>),
 }
 
@@ -110,6 +110,22 @@ pub enum Macro {
     OptFlatMap,
 }
 
+/// `Name{field: value}`.
+#[derive(Debug)]
+pub struct Message {
+    pub name: Box<str>,
+    pub fields: Vec<Initializer>,
+}
+
+/// A field of a message that is constructed.
+#[derive(Debug)]
+pub struct Initializer {
+    pub at: usize,
+    pub name: Box<str>,
+    pub value: Node,
+    pub optional: bool,
+}
+
 /// A macro over a list, a map or an optional value.
 #[derive(Debug)]
 pub struct Fold {
@@ -136,6 +152,24 @@ impl Node {
             Kind::Name { name, .. } => Some(name.to_string()),
             Kind::Select { operand, field, test: false } => Some(format!("{}.{field}", operand.qualified_name()?)),
             _ => None,
+        }
+    }
+
+    /// The name of a message, `a.b.c`, of as many parts as there are.
+    pub fn message_name(&self) -> Option<String> {
+        let (mut parts, mut node) = (Vec::new(), self);
+        loop {
+            match &node.kind {
+                Kind::Name { name, .. } => parts.push(&**name),
+                Kind::Select { operand, field, test: false } => {
+                    parts.push(field);
+                    node = operand;
+                    continue;
+                }
+                _ => return None,
+            }
+            parts.reverse();
+            return Some(parts.join("."));
         }
     }
 

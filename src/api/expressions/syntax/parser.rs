@@ -2,7 +2,7 @@
 
 use super::{
     Issue, RESERVED,
-    ast::{Call, Entry, Kind, Literal, Node},
+    ast::{Call, Entry, Initializer, Kind, Literal, Message, Node},
     lexer::{Token, TokenKind, tokens},
     macros,
     numbers::{double, int, unsigned},
@@ -221,6 +221,9 @@ impl Parser<'_> {
                     operand = macros::member(self, call_at, operand, &field, args)?;
                 } else {
                     operand = self.node(at, Kind::Select { operand: Box::new(operand), field, test: false })?;
+                    if let (true, Some(name)) = (self.is("{"), operand.message_name()) {
+                        operand = self.message(name)?;
+                    }
                 }
             } else if self.take("[") {
                 let function = if self.take("?") { "_[?_]" } else { "_[_]" };
@@ -306,24 +309,26 @@ impl Parser<'_> {
             return macros::global(self, call_at, name, args);
         }
         if self.is("{") {
-            return self.message(at, name);
+            return self.message(name.to_owned());
         }
         self.node(at, Kind::Name { name: name.into(), slot: Default::default() })
     }
 
-    /// Messages cannot be constructed, so what stands between the braces is only read.
-    fn message(&mut self, at: usize, name: &str) -> Parsed<Node> {
+    fn message(&mut self, name: String) -> Parsed<Node> {
+        let at = self.at();
         self.expect("{")?;
+        let mut fields = Vec::new();
         while !self.take("}") {
-            self.take("?");
-            self.field_name()?;
+            let optional = self.take("?");
+            let (name, _) = self.field_name()?;
+            let field_at = self.at();
             self.expect(":")?;
-            self.expression()?;
+            fields.push(Initializer { at: field_at, name, value: self.expression()?, optional });
             if !self.take(",") && !self.is("}") {
                 return Err(self.mismatched("'}'"));
             }
         }
-        self.node(at, Kind::Message(name.into()))
+        self.node(at, Kind::Message(Box::new(Message { name: name.into(), fields })))
     }
 
     fn list(&mut self, at: usize) -> Parsed<Node> {
@@ -358,7 +363,8 @@ impl Parser<'_> {
 fn deepest(kind: &Kind) -> usize {
     let depth = |node: &Option<Node>| node.as_ref().map_or(0, |node| node.depth);
     match kind {
-        Kind::Literal(_) | Kind::Name { .. } | Kind::Message(_) => 0,
+        Kind::Literal(_) | Kind::Name { .. } => 0,
+        Kind::Message(message) => message.fields.iter().map(|field| field.value.depth).max().unwrap_or(0),
         Kind::Select { operand, .. } | Kind::OptionalSelect { operand, .. } => operand.depth,
         Kind::Call(call) => call.args.iter().chain(&call.target).map(|node| node.depth).max().unwrap_or(0),
         Kind::List(elements) => elements.iter().map(|(node, _)| node.depth).max().unwrap_or(0),

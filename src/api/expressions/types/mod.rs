@@ -31,6 +31,10 @@ pub enum Type {
     List(Arc<Type>),
     Map(Arc<(Type, Type)>),
     Object(Arc<ObjectType>),
+    /// A message that expressions construct, by its name; what is known of its fields follows from that.
+    Message(Arc<str>),
+    /// The variables that stand beside an expression (`kubernetes.variables`); their types are the environment's.
+    Variables,
     /// One of a library, by its full name.
     Named(&'static str),
     Optional(Arc<Type>),
@@ -46,6 +50,11 @@ pub const IP: Type = Type::Named("net.IP");
 pub const CIDR: Type = Type::Named("net.CIDR");
 pub const SEMVER: Type = Type::Named("kubernetes.Semver");
 pub const FORMAT: Type = Type::Named("kubernetes.NamedFormat");
+pub const AUTHORIZER: Type = Type::Named("kubernetes.authorization.Authorizer");
+pub const PATH_CHECK: Type = Type::Named("kubernetes.authorization.PathCheck");
+pub const GROUP_CHECK: Type = Type::Named("kubernetes.authorization.GroupCheck");
+pub const RESOURCE_CHECK: Type = Type::Named("kubernetes.authorization.ResourceCheck");
+pub const DECISION: Type = Type::Named("kubernetes.authorization.Decision");
 
 impl Type {
     pub fn list(of: Type) -> Type {
@@ -69,6 +78,20 @@ impl Type {
         match self {
             Type::Optional(inner) => ((**inner).clone(), true),
             other => (other.clone(), false),
+        }
+    }
+
+    /// The name as declarations show it, which is not in all cases the one of errors.
+    pub fn declared_name(&self) -> String {
+        match self {
+            Type::Null => "null_type".to_owned(),
+            Type::Duration => "google.protobuf.Duration".to_owned(),
+            Type::Timestamp => "google.protobuf.Timestamp".to_owned(),
+            Type::List(of) => format!("list({})", of.declared_name()),
+            Type::Optional(of) => format!("optional_type({})", of.declared_name()),
+            Type::Type(of) => format!("type({})", of.declared_name()),
+            Type::Map(of) => format!("map({}, {})", of.0.declared_name(), of.1.declared_name()),
+            other => other.to_string(),
         }
     }
 
@@ -113,6 +136,7 @@ impl PartialEq for Type {
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) | (Type::Type(a), Type::Type(b)) => a == b,
             (Type::Map(a), Type::Map(b)) => a == b,
             (Type::Object(a), Type::Object(b)) => a.name == b.name,
+            (Type::Message(a), Type::Message(b)) => a == b,
             (Type::Named(a), Type::Named(b)) => a == b,
             (Type::Parameter(a), Type::Parameter(b)) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
@@ -137,6 +161,8 @@ impl fmt::Display for Type {
             Type::List(of) => write!(f, "list({of})"),
             Type::Map(of) => write!(f, "map({}, {})", of.0, of.1),
             Type::Object(object) => f.write_str(&object.name),
+            Type::Message(name) => f.write_str(name),
+            Type::Variables => f.write_str("kubernetes.variables"),
             Type::Named(name) => f.write_str(name),
             Type::Optional(of) => write!(f, "optional_type({of})"),
             Type::Type(of) => write!(f, "type({of})"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CIDR, FORMAT, IP, QUANTITY, SEMVER, Substitution, Type, URL};
+use super::{AUTHORIZER, CIDR, DECISION, FORMAT, GROUP_CHECK, IP, PATH_CHECK, QUANTITY, RESOURCE_CHECK, SEMVER, Substitution, Type, URL};
 
 /// Parameters of signatures have numbers below this.
 pub(super) const LETTERS: usize = 26;
@@ -107,6 +107,11 @@ fn parse(text: &str) -> Type {
         "cidr" => CIDR,
         "semver" => SEMVER,
         "format" => FORMAT,
+        "authorizer" => AUTHORIZER,
+        "pathcheck" => PATH_CHECK,
+        "groupcheck" => GROUP_CHECK,
+        "resourcecheck" => RESOURCE_CHECK,
+        "decision" => DECISION,
         letter => Type::Parameter(letter.bytes().next().map_or(0, |letter| usize::from(letter - b'A'))),
     }
 }

@@ -127,7 +127,10 @@ impl Substitution {
 
 /// Null is a value of objects and of times, not of numbers and texts.
 fn takes_null(ty: &Type) -> bool {
-    matches!(ty, Type::Null | Type::Object(_) | Type::Duration | Type::Timestamp | Type::Named(_) | Type::Optional(_))
+    matches!(
+        ty,
+        Type::Null | Type::Object(_) | Type::Message(_) | Type::Variables | Type::Duration | Type::Timestamp | Type::Named(_) | Type::Optional(_)
+    )
 }
 
 /// The one of two types that fit each other which says less.

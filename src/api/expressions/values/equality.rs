@@ -140,7 +140,7 @@ pub fn key_of<'a>(entry: &Val<'a>, keys: &[Box<str>], meter: &mut Meter) -> Resu
 }
 
 fn maps<'a>(one: &Map<'a>, other: &Map<'a>, meter: &mut Meter) -> Result<bool, Fault> {
-    if one.len() != other.len() {
+    if one.len() != other.len() || is_message(one) != is_message(other) || is_message(one) && one.type_name() != other.type_name() {
         return Ok(false);
     }
     if let (Map::Object { entries, of }, Map::Object { entries: others, .. }) = (one, other) {
@@ -164,6 +164,10 @@ fn maps<'a>(one: &Map<'a>, other: &Map<'a>, meter: &mut Meter) -> Result<bool, F
         }
     }
     Ok(true)
+}
+
+fn is_message(map: &Map<'_>) -> bool {
+    matches!(map, Map::Message(_))
 }
 
 fn same_document(one: &Value, other: &Value, meter: &mut Meter) -> Result<bool, Fault> {

@@ -3,9 +3,9 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Number, Value};
 
-use super::{List, Map, Val};
+use super::{List, Map, Val, shown};
 use crate::expressions::{
-    evaluate::Fault,
+    evaluate::{Fault, Meter},
     library::times,
     types::{Declaration, Identity, Shape, Type},
 };
@@ -40,6 +40,7 @@ pub fn object_from_json<'a>(entries: &'a serde_json::Map<String, Value>, of: &'a
     match (&of.ty, &of.shape) {
         (Type::Object(of), _) => Ok(Val::Map(Map::Object { entries, of })),
         (_, Shape::Map { values }) => Ok(Val::Map(Map::Document { entries, of: values })),
+        (_, Shape::Any) => Ok(Val::Map(Map::Document { entries, of: &ANY })),
         (ty, _) => Err(Fault::error(format!("invalid data, expected {ty}, got map[string]interface {{}}"))),
     }
 }
@@ -77,6 +78,37 @@ fn odd(wanted: &str, value: &Value) -> Fault {
         Value::Object(_) => "map[string]interface {}",
     };
     Fault::error(format!("invalid data, expected {wanted}, got {found}"))
+}
+
+/// The JSON of a value, as patches have it.
+///
+/// # Errors
+/// JSON has no such value, or the meter's limit is reached.
+pub fn to_json(value: &Val<'_>, meter: &mut Meter) -> Result<Value, Fault> {
+    meter.allocate(64 + value.bytes())?;
+    Ok(match value {
+        Val::Null => Value::Null,
+        Val::Bool(value) => Value::Bool(*value),
+        Val::Int(value) => Value::from(*value),
+        Val::Uint(value) => Value::from(*value),
+        Val::Double(value) => Number::from_f64(*value).map(Value::Number).ok_or_else(|| Fault::error("unsupported value: NaN or Inf"))?,
+        Val::String(text) => Value::from(&**text),
+        Val::Bytes(bytes) => Value::from(STANDARD.encode(bytes)),
+        Val::Duration(nanoseconds) => Value::from(times::seconds(*nanoseconds)),
+        Val::Timestamp(time) => Value::from(times::shown(*time)),
+        Val::List(list) => list.iter().map(|entry| to_json(&entry?, meter)).collect::<Result<_, _>>()?,
+        Val::Map(map) => {
+            let mut fields = serde_json::Map::new();
+            for (key, value) in map.entries()? {
+                let Val::String(key) = key else {
+                    return Err(Fault::error(format!("map key {:?} is of type {}, not string", shown(&key), key.type_name())));
+                };
+                fields.insert(key.to_string(), to_json(&value, meter)?);
+            }
+            Value::Object(fields)
+        }
+        other => return Err(Fault::error(format!("unsupported type {}", other.type_name()))),
+    })
 }
 
 /// A value of which nothing was declared.

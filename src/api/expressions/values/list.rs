@@ -36,6 +36,11 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Whether an expression made it, of whatever values.
+    pub fn is_made(&self) -> bool {
+        matches!(self, List::Made { .. })
+    }
+
     pub fn identity(&self) -> &'a Identity {
         match self {
             List::Document { identity, .. } | List::Made { identity, .. } => identity,

@@ -108,12 +108,28 @@ pub enum Map<'a> {
         of: &'a ObjectType,
     },
     Made(Rc<Made<'a>>),
+    /// A message that was constructed.
+    Message(Rc<Message<'a>>),
+}
+
+/// A message that was constructed, with its fields in the order in which they were written.
+#[derive(Debug)]
+pub struct Message<'a> {
+    pub name: &'a str,
+    pub fields: Vec<(&'a str, Val<'a>)>,
+}
+
+impl<'a> Message<'a> {
+    pub fn field(&self, name: &str) -> Option<&Val<'a>> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
 }
 
 impl<'a> Map<'a> {
     pub fn type_name(&self) -> &str {
         match self {
             Map::Object { of, .. } => &of.name,
+            Map::Message(message) => message.name,
             _ => "map",
         }
     }
@@ -122,6 +138,7 @@ impl<'a> Map<'a> {
         match self {
             Map::Document { entries, .. } | Map::Object { entries, .. } => entries.len(),
             Map::Made(made) => made.entries.len(),
+            Map::Message(message) => message.fields.len(),
         }
     }
 
@@ -151,6 +168,7 @@ impl<'a> Map<'a> {
                 let Some(field) = of.fields.get(name) else { return Ok(None) };
                 entries.get(&*field.name).filter(|value| !value.is_null()).map(|value| from_json(value, &field.declaration)).transpose()
             }
+            Map::Message(message) => Ok(message.field(name).cloned()),
             Map::Made(made) => {
                 // The text need not live as long as the map.
                 Ok(made.entries.iter().find(|(key, _)| matches!(key, Val::String(text) if **text == *name)).map(|(_, value)| value.clone()))
@@ -171,6 +189,7 @@ impl<'a> Map<'a> {
                 present.map(|(name, field, value)| Ok((Val::text(name), from_json(value, &field.declaration)?))).collect()
             }
             Map::Made(made) => Ok(made.entries.clone()),
+            Map::Message(message) => Ok(message.fields.iter().map(|(name, value)| (Val::borrowed(name), value.clone())).collect()),
         }
     }
 
@@ -182,6 +201,7 @@ impl<'a> Map<'a> {
                 entries.keys().filter_map(|key| escape(key)).filter(|key| of.fields.contains_key(&**key)).map(Val::text).collect()
             }
             Map::Made(made) => made.entries.iter().map(|(key, _)| key.clone()).collect(),
+            Map::Message(message) => message.fields.iter().map(|(name, _)| Val::borrowed(name)).collect(),
         }
     }
 }

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use super::evaluate::Fault;
 
 pub use equality::{compare, equal, key_of};
-pub use json::{from_json, object_from_json};
+pub use json::{from_json, object_from_json, to_json};
 pub use list::List;
-pub use map::{Key, Made, Map, shown};
+pub use map::{Key, Made, Map, Message, shown};
 pub use named::{Format, Named, Version};
 
 /// A text of a document or an expression, or one that was made.
@@ -59,6 +59,8 @@ pub enum Val<'a> {
     List(List<'a>),
     Map(Map<'a>),
     Optional(Option<Rc<Val<'a>>>),
+    /// The variables that stand beside an expression.
+    Variables,
     /// A type, by its name.
     Type(Rc<str>),
     /// One of a library.
@@ -101,6 +103,7 @@ impl<'a> Val<'a> {
             Val::List(_) => "list",
             Val::Map(map) => map.type_name(),
             Val::Optional(_) => "optional_type",
+            Val::Variables => "kubernetes.variables",
             Val::Type(_) => "type",
             Val::Named(named) => named.type_name(),
         }

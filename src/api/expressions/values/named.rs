@@ -2,7 +2,10 @@
 
 use std::{cmp::Ordering, net::IpAddr};
 
-use crate::expressions::library::urls::Url;
+use crate::expressions::library::{
+    authorization::{Answer, Inquiry},
+    urls::Url,
+};
 
 /// A value of a type that a library has.
 #[derive(Clone, Debug)]
@@ -15,6 +18,12 @@ pub enum Named {
     Cidr(IpAddr, u8),
     Semver(Version),
     Format(&'static Format),
+    /// Somebody whose permissions can be asked for.
+    Authorizer(Inquiry),
+    PathCheck(Inquiry),
+    GroupCheck(Inquiry),
+    ResourceCheck(Inquiry),
+    Decision(Answer),
 }
 
 /// A format of texts that has a name.
@@ -45,6 +54,11 @@ impl Named {
             Named::Cidr(..) => "net.CIDR",
             Named::Semver(_) => "kubernetes.Semver",
             Named::Format(_) => "kubernetes.NamedFormat",
+            Named::Authorizer(_) => "kubernetes.authorization.Authorizer",
+            Named::PathCheck(_) => "kubernetes.authorization.PathCheck",
+            Named::GroupCheck(_) => "kubernetes.authorization.GroupCheck",
+            Named::ResourceCheck(_) => "kubernetes.authorization.ResourceCheck",
+            Named::Decision(_) => "kubernetes.authorization.Decision",
         }
     }
 

@@ -3,8 +3,6 @@
 use super::row::{Group, Row, STATUS, with};
 use crate::resources::{Feature, kinds};
 
-const NO_POLICIES: &str = "not enforced: admission policies are not evaluated";
-
 pub(super) const API_REGISTRATION: Group = Group {
     name: "apiregistration.k8s.io",
     versions: &["v1"],
@@ -19,6 +17,7 @@ pub(super) const API_EXTENSIONS: Group = Group {
     name: "apiextensions.k8s.io",
     versions: &["v1"],
     rows: &[Row::cluster("CustomResourceDefinition", "customresourcedefinitions")
+        .features(&[Feature::Expressions])
         .strategy(with::<kinds::CustomResourceDefinition>)
         .short(&["crd", "crds"])
         .extension()
@@ -31,28 +30,30 @@ pub(super) const ADMISSION_REGISTRATION: Group = Group {
     versions: &["v1"],
     rows: &[
         Row::cluster("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
-            .features(&[Feature::Parameters])
+            .features(&[Feature::Parameters, Feature::Expressions])
             .strategy(with::<kinds::AdmissionPolicy>)
-            .without_effect(NO_POLICIES)
             .extension(),
         Row::cluster("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
             .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
-            .without_effect(NO_POLICIES)
             .extension(),
-        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .features(&[Feature::Expressions])
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .extension(),
         Row::cluster("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
-            .features(&[Feature::Parameters])
+            .features(&[Feature::Parameters, Feature::Expressions])
             .strategy(with::<kinds::AdmissionPolicy>)
-            .without_effect(NO_POLICIES)
             .extension()
             .subs(&[STATUS]),
         Row::cluster("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .features(&[Feature::Parameters])
             .strategy(with::<kinds::AdmissionBinding>)
-            .without_effect(NO_POLICIES)
             .extension(),
-        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").strategy(with::<kinds::WebhookConfiguration>).extension(),
+        Row::cluster("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .features(&[Feature::Expressions])
+            .strategy(with::<kinds::WebhookConfiguration>)
+            .extension(),
     ],
 };
 

@@ -77,6 +77,7 @@ async fn match_conditions_decide_who_is_asked() {
         ("other", "Fail", "object.metadata.name != 'other'", Some(0)),
         ("ignored", "Ignore", "object.metadata.gone == 'x'", Some(0)),
         ("failed", "Fail", "object.metadata.gone == 'x'", None),
+        ("asks", "Fail", "authorizer.path('/x').check('get').allowed() && authorizer.requestResource.check('get').allowed()", Some(1)),
     ];
     for (name, failure, expression, asked) in cases {
         let conditions = json!([{"name": "c", "expression": expression}]);

@@ -79,7 +79,7 @@ fn rule(written: &Value, schema: &Value, declaration: &Arc<Declaration>) -> Rule
     let environment = environment(declaration, optional_old);
     let program = Program::compile(text(written, &["rule"]), &Type::Bool, &environment).map_err(|failure| match failure {
         Failure::Compilation(why) => format!("compilation failed: {why}"),
-        Failure::WrongType => "cel expression must evaluate to a bool".to_owned(),
+        Failure::WrongType(_) => "cel expression must evaluate to a bool".to_owned(),
         Failure::Instantiation(why) => why,
     });
     let (message, message_expression) = (text(written, &["message"]), text(written, &["messageExpression"]));

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::match_conditions;
+use super::environment::{Compiler, Wanted};
 use crate::{
     expressions::syntax::is_reserved,
     resources::{
@@ -21,22 +21,18 @@ pub(super) fn expression(errors: &mut Vec<FieldError>, field: &Field<'_>, detail
     }
 }
 
-/// Conditions that a request must meet before anybody is asked. Those of webhooks are compiled.
-pub(super) fn conditions_of_requests(errors: &mut Vec<FieldError>, list: &Field<'_>, of_webhook: bool) {
+/// Conditions that a request must meet before anybody is asked.
+pub(super) fn conditions_of_requests(errors: &mut Vec<FieldError>, list: &Field<'_>, has_params: bool) {
     if list.items().len() > MOST_CONDITIONS {
         errors.push(list.too_many(MOST_CONDITIONS));
     }
+    let mut compiler = Compiler::new(has_params, false);
     let mut seen = HashSet::new();
     for condition in list.each() {
         let written = condition.child("expression");
-        expression(errors, &written, "");
-        // Who may do what is not asked in expressions yet: such a condition fails whenever it is evaluated.
-        if of_webhook
-            && !written.text().trim().is_empty()
-            && !written.text().contains("authorizer")
-            && let Err(why) = match_conditions::compile(written.text())
-        {
-            errors.push(written.invalid(why));
+        match written.text().trim() {
+            "" => errors.push(written.required("")),
+            text => compiled(errors, &written, text, compiler.compile(text, Wanted::Condition)),
         }
         let name = condition.child("name");
         if name.text().is_empty() {
@@ -50,8 +46,31 @@ pub(super) fn conditions_of_requests(errors: &mut Vec<FieldError>, list: &Field<
     }
 }
 
+/// What is wrong with an expression that is shown as `text`.
+fn compiled<T>(errors: &mut Vec<FieldError>, field: &Field<'_>, text: &str, outcome: Result<T, String>) {
+    if let Err(why) = outcome {
+        errors.push(field.invalid_as(text, why));
+    }
+}
+
+/// An expression of a policy that must be there, compiled as it is written.
+pub(super) fn written(errors: &mut Vec<FieldError>, field: &Field<'_>, compiler: &mut Compiler, wanted: Wanted, detail: &str) {
+    match field.text() {
+        text if text.trim().is_empty() => errors.push(field.required(detail)),
+        text => compiled(errors, field, text, compiler.compile(text, wanted)),
+    }
+}
+
+/// The same of an expression that is compiled without what is around it.
+pub(super) fn trimmed(errors: &mut Vec<FieldError>, field: &Field<'_>, compiler: &mut Compiler, wanted: Wanted) {
+    match field.text().trim() {
+        "" => errors.push(field.required("")),
+        text => compiled(errors, field, text, compiler.compile(text, wanted)),
+    }
+}
+
 /// Expressions that others refer to by name.
-pub(super) fn variables(errors: &mut Vec<FieldError>, list: &Field<'_>) {
+pub(super) fn variables(errors: &mut Vec<FieldError>, list: &Field<'_>, compiler: &mut Compiler) {
     for variable in list.each() {
         let name = variable.child("name");
         if name.text().trim().is_empty() {
@@ -59,7 +78,11 @@ pub(super) fn variables(errors: &mut Vec<FieldError>, list: &Field<'_>) {
         } else if !is_identifier(name.text()) {
             errors.push(name.invalid("must be a valid CEL identifier"));
         }
-        expression(errors, &variable.child("expression"), "expression is not specified");
+        let expression = variable.child("expression");
+        match expression.text() {
+            text if text.trim().is_empty() => errors.push(expression.required("expression is not specified")),
+            text => compiled(errors, &expression, text, compiler.variable(name.text(), text)),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What guards the API itself: webhook configurations, admission policies and their bindings.
 //!
-//! Expressions are only looked at from outside: whether there is one, not what it says.
+//! Expressions are compiled, so that none is stored that says nothing.
 
 mod bindings;
+pub mod environment;
 mod expressions;
-pub mod match_conditions;
 mod policies;
 mod rules;
 #[cfg(test)]

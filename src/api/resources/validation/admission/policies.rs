@@ -4,7 +4,11 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{FAILURE_POLICIES, REINVOCATION_POLICIES, expressions, required_choice, rules};
+use super::{
+    FAILURE_POLICIES, REINVOCATION_POLICIES,
+    environment::{Compiler, Wanted},
+    expressions, required_choice, rules,
+};
 use crate::{
     meta::Object,
     resources::{
@@ -26,14 +30,14 @@ fn spec(object: &Object) -> Field<'_> {
 /// Checks a `ValidatingAdmissionPolicy`; `old` is what it replaces.
 pub fn validating(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
     let (mut errors, spec) = (Vec::new(), spec(object));
-    common(&mut errors, object, old, false);
+    let mut compiler = common(&mut errors, object, old, false);
     let (validations, annotations) = (spec.child("validations"), spec.child("auditAnnotations"));
     if validations.items().is_empty() && annotations.items().is_empty() {
         let detail = "validations or auditAnnotations must contain at least one item";
         errors.extend([validations.required(detail), annotations.required(detail)]);
     } else {
-        validations.each().for_each(|one| validation(&mut errors, &one));
-        audit_annotations(&mut errors, &annotations, object.name());
+        validations.each().for_each(|one| validation(&mut errors, &one, &mut compiler));
+        audit_annotations(&mut errors, &annotations, object.name(), &mut compiler);
     }
     errors
 }
@@ -41,21 +45,22 @@ pub fn validating(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
 /// Checks a `MutatingAdmissionPolicy`; `old` is what it replaces.
 pub fn mutating(object: &Object, old: Option<&Object>) -> Vec<FieldError> {
     let (mut errors, spec) = (Vec::new(), spec(object));
-    common(&mut errors, object, old, true);
+    let mut compiler = common(&mut errors, object, old, true);
     let mutations = spec.child("mutations");
     if mutations.items().is_empty() {
         errors.push(mutations.required("mutations must contain at least one item"));
     }
-    mutations.each().for_each(|one| mutation(&mut errors, &one));
+    mutations.each().for_each(|one| mutation(&mut errors, &one, &mut compiler));
     spec.child("reinvocationPolicy").check_one_of(&mut errors, &REINVOCATION_POLICIES);
     errors
 }
 
-/// What both kinds of policies have.
-fn common(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>, mutating: bool) {
+/// What both kinds of policies have; the compiler knows their variables.
+fn common(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>, mutating: bool) -> Compiler {
     let spec = spec(object);
     required_choice(errors, &spec.child("failurePolicy"), &FAILURE_POLICIES);
-    if spec.child("paramKind").is_set() {
+    let has_params = spec.child("paramKind").is_set();
+    if has_params {
         param_kind(errors, &spec.child("paramKind"));
     }
     let matches = spec.child("matchConstraints");
@@ -72,9 +77,12 @@ fn common(errors: &mut Vec<FieldError>, object: &Object, old: Option<&Object>, m
     }
     let same = |field: &str| old.is_some_and(|old| old.get(&["spec", field]) == object.get(&["spec", field]));
     if !(same("paramKind") && same("matchConditions")) {
-        expressions::conditions_of_requests(errors, &spec.child("matchConditions"), false);
+        expressions::conditions_of_requests(errors, &spec.child("matchConditions"), has_params);
     }
-    expressions::variables(errors, &spec.child("variables"));
+    let variables = spec.child("variables");
+    let mut compiler = Compiler::new(has_params, mutating || !variables.items().is_empty());
+    expressions::variables(errors, &variables, &mut compiler);
+    compiler
 }
 
 fn param_kind(errors: &mut Vec<FieldError>, kind: &Field<'_>) {
@@ -109,12 +117,14 @@ fn group_version(errors: &mut Vec<FieldError>, field: &Field<'_>, text: &str) {
     }
 }
 
-fn validation(errors: &mut Vec<FieldError>, validation: &Field<'_>) {
-    expressions::expression(errors, &validation.child("expression"), "expression is not specified");
+fn validation(errors: &mut Vec<FieldError>, validation: &Field<'_>, compiler: &mut Compiler) {
+    expressions::written(errors, &validation.child("expression"), compiler, Wanted::Condition, "expression is not specified");
     for name in ["messageExpression", "message"] {
         let field = validation.child(name);
         if !field.text().is_empty() && field.text().trim().is_empty() {
             errors.push(field.invalid("must be non-empty if specified"));
+        } else if name == "messageExpression" && !field.text().is_empty() {
+            expressions::written(errors, &field, compiler, Wanted::Message, "");
         } else if name == "message" && field.text().trim().contains(['\n', '\r']) {
             errors.push(field.invalid("must not contain line breaks"));
         }
@@ -122,7 +132,7 @@ fn validation(errors: &mut Vec<FieldError>, validation: &Field<'_>) {
     validation.child("reason").check_supported(errors, &REASONS);
 }
 
-fn audit_annotations(errors: &mut Vec<FieldError>, list: &Field<'_>, policy: &str) {
+fn audit_annotations(errors: &mut Vec<FieldError>, list: &Field<'_>, policy: &str, compiler: &mut Compiler) {
     if list.items().len() > MOST_ANNOTATIONS {
         errors.push(list.invalid(format!("must not have more than {MOST_ANNOTATIONS} auditAnnotations")));
     }
@@ -135,9 +145,10 @@ fn audit_annotations(errors: &mut Vec<FieldError>, list: &Field<'_>, policy: &st
             let whole = format!("{policy}/{}", key.text());
             errors.extend(names::qualified(&whole).into_iter().map(|fault| key.invalid_as(&*whole, fault)));
         }
-        expressions::expression(errors, &value, "valueExpression is not specified");
-        if value.text().trim().len() > LONGEST_ANNOTATION {
-            errors.push(value.required(format!("must not exceed {LONGEST_ANNOTATION} bytes in length")));
+        match value.text().trim() {
+            "" => errors.push(value.required("valueExpression is not specified")),
+            text if text.len() > LONGEST_ANNOTATION => errors.push(value.required(format!("must not exceed {LONGEST_ANNOTATION} bytes in length"))),
+            text => errors.extend(compiler.compile(text, Wanted::Annotation).err().map(|why| value.invalid(why))),
         }
         if !seen.insert(text(annotation.value, &["key"])) {
             errors.push(key.duplicate());
@@ -145,16 +156,16 @@ fn audit_annotations(errors: &mut Vec<FieldError>, list: &Field<'_>, policy: &st
     }
 }
 
-fn mutation(errors: &mut Vec<FieldError>, mutation: &Field<'_>) {
+fn mutation(errors: &mut Vec<FieldError>, mutation: &Field<'_>, compiler: &mut Compiler) {
     let kind = mutation.child("patchType");
-    let (wanted, other) = match kind.text() {
-        "JSONPatch" => ("jsonPatch", "applyConfiguration"),
-        "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
+    let (wanted, other, result) = match kind.text() {
+        "JSONPatch" => ("jsonPatch", "applyConfiguration", Wanted::JsonPatch),
+        "ApplyConfiguration" => ("applyConfiguration", "jsonPatch", Wanted::ApplyConfiguration),
         _ => return kind.check_one_of(errors, &PATCH_TYPES),
     };
     let (patch, extra) = (mutation.child(wanted), mutation.child(other));
     match patch.is_set() {
-        true => expressions::expression(errors, &patch.child("expression"), ""),
+        true => expressions::trimmed(errors, &patch.child("expression"), compiler, result),
         false => errors.push(patch.required(format!("must be specified when patchType is {}", kind.text()))),
     }
     if extra.is_set() {

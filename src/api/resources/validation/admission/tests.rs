@@ -122,7 +122,9 @@ fn policy(kind: &str, change: &Value) -> Object {
     let matches = json!({"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}, "resourceRules": [rule()]});
     let own = match kind {
         "ValidatingAdmissionPolicy" => json!({"validations": [{"expression": "true"}]}),
-        _ => json!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}], "reinvocationPolicy": "Never"}),
+        _ => {
+            json!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'remove', path: '/a'}]"}}], "reinvocationPolicy": "Never"})
+        }
     };
     let spec = with(with(json!({"failurePolicy": "Fail", "matchConstraints": matches}), &own), change);
     object(json!({"kind": kind, "metadata": {"name": "p.example.com"}, "spec": spec}))

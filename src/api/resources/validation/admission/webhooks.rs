@@ -96,7 +96,7 @@ fn one(errors: &mut Vec<FieldError>, webhook: &Field<'_>, kept: Kept, mutating: 
     }
     webhook_client::client_config(errors, &webhook.child("clientConfig"));
     if !kept.match_conditions {
-        expressions::conditions_of_requests(errors, &webhook.child("matchConditions"), true);
+        expressions::conditions_of_requests(errors, &webhook.child("matchConditions"), false);
     }
 }
 

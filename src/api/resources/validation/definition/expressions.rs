@@ -148,7 +148,7 @@ fn one(errors: &mut Vec<FieldError>, rule: &Field<'_>, declared: &Arc<Declaratio
                 &expression,
                 match failure {
                     Failure::Compilation(why) => format!("compilation failed: {why}"),
-                    Failure::WrongType => "cel expression must evaluate to a bool".to_owned(),
+                    Failure::WrongType(_) => "cel expression must evaluate to a bool".to_owned(),
                     Failure::Instantiation(why) => why,
                 },
             ));
@@ -172,7 +172,7 @@ fn one(errors: &mut Vec<FieldError>, rule: &Field<'_>, declared: &Arc<Declaratio
             }
             Err(Failure::Instantiation(why)) => errors.push(shown.invalid(&message, why.replacen("program", "messageExpression", 1))),
             Err(Failure::Compilation(why)) => errors.push(shown.invalid(&message, format!("messageExpression compilation failed: {why}"))),
-            Err(Failure::WrongType) => errors.push(shown.invalid(&message, "messageExpression must evaluate to a string".to_owned())),
+            Err(Failure::WrongType(_)) => errors.push(shown.invalid(&message, "messageExpression must evaluate to a string".to_owned())),
         }
     }
     match (program.uses(1), uncorrelated) {

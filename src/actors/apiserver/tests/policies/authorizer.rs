@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use serde_json::json;
+use troupe_api::{
+    auth::{Attributes, Authorizer, Decision},
+    service::UserInfo,
+    store::memory::MemoryStore,
+};
+
+use super::{map, validating};
+use crate::apiserver::{
+    ApiServerOptions,
+    testing::{TestApi, boot_with},
+};
+
+/// Everybody may everything but what is secret.
+struct Discreet;
+
+impl Authorizer for Discreet {
+    fn authorize(&self, user: &UserInfo, asked: &Attributes<'_>) -> Decision {
+        let is_account = user.name == "system:serviceaccount:default:a" && user.groups.contains(&"system:serviceaccounts:default".to_owned());
+        match (asked.path, asked.verb, asked.resource, asked.name) {
+            (Some("/secret"), ..) | (_, "break", ..) => Decision::Deny("hush".into()),
+            (_, _, "things", _) if !is_account => Decision::NoOpinion("no account".into()),
+            (_, _, "configmaps", "hidden") if asked.verb == "approve" && asked.namespace == "default" => Decision::Deny("hidden".into()),
+            _ => Decision::Allow,
+        }
+    }
+}
+
+async fn booted() -> TestApi {
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.authorizer = Some(Box::new(|_| Arc::new(Discreet)));
+    boot_with(options).await
+}
+
+#[actix::test]
+async fn expressions_ask_who_may_do_what() {
+    let api = booted().await;
+    let cases = [
+        "authorizer.path('/open').check('get').allowed()",
+        "!authorizer.path('/secret').check('get').allowed() && authorizer.path('/secret').check('get').reason() == 'hush'",
+        "!authorizer.group('example.com').resource('things').namespace('n').name('x').check('get').allowed()",
+        "authorizer.serviceAccount('default', 'a').group('').resource('things').subresource('s').check('get').allowed()",
+        "authorizer.requestResource.check('approve').allowed() == (object.metadata.name != 'hidden')",
+        "!authorizer.requestResource.check('break').errored() && authorizer.requestResource.check('break').error() == ''",
+        "authorizer.group('').resource('pods').fieldSelector('spec.nodeName=n').labelSelector('a=b').check('list').allowed()",
+    ];
+    let validations: Vec<_> = cases.iter().map(|expression| json!({"expression": expression})).collect();
+    validating(&api, "p", json!({"validations": validations}), json!({})).await;
+    api.create(map("m", json!({}))).await;
+    api.create(map("hidden", json!({}))).await;
+}
+
+#[actix::test]
+async fn asking_is_dear_and_bad_questions_are_errors() {
+    for (expression, why) in [
+        ("authorizer.path(' ').check('get').allowed()", "path must not be empty"),
+        ("authorizer.group('').resource('').check('get').allowed()", "resource must not be empty"),
+        ("authorizer.serviceAccount('Default', 'a').path('/').check('get').allowed()", "Invalid service account namespace"),
+        ("[1, 2, 3].all(x, authorizer.path('/' + string(x)).check('get').allowed())", "operation cancelled: actual cost limit exceeded"),
+    ] {
+        let api = booted().await;
+        validating(&api, "p", json!({"validations": [{"expression": expression}]}), json!({})).await;
+        let refused = api.try_create(map("m", json!({}))).await.expect_err("fails");
+        assert!(refused.message.ends_with(&format!("resulted in error: {why}")), "{refused}");
+    }
+}
