@@ -45,8 +45,7 @@ use super::{
     commit::Committer,
     component_status::ComponentStatuses,
     computed::{Computed, ComputedResources},
-    definitions::{DefinitionParts, Definitions},
-    ensure::Ensure,
+    definitions::Definitions,
     health,
     hops::HopRecorder,
     listers::CacheListers,
@@ -54,6 +53,7 @@ use super::{
     options::ApiServerOptions,
     quota::{Ledger, Quota},
     read::Reader,
+    server_client::ServerClient,
     services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
     subresources::{self, Subresources},
     table::{LiveTable, TableFollower},
@@ -159,15 +159,15 @@ impl ApiServer {
             clock: clock.clone(),
             virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
         };
-        let ensure = Ensure::new(path.clone(), reader.clone(), listers.clone());
-        let advertisement = Arc::new(Advertisement::new(store.clone(), ensure.clone()));
+        let client = ServerClient { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() };
+        let advertisement = Arc::new(Advertisement::new(store.clone(), client.clone()));
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
         let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
         system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
         let followed = table.clone();
         system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
-        let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });
-        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(definitions.clone()));
+        let kept = client.clone();
+        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
         let aggregator = Arc::<Aggregator>::default();
         let registering = Arc::new(aggregation::Parts { path: path.clone(), listers: listers.clone(), clock: clock.clone() });
         let backends = BackendOptions { listers: listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
@@ -175,8 +175,8 @@ impl ApiServer {
         let services = system.spawn("apiserver/api-services", Policy::default(), move |_| ApiServices::new(aggregation.clone()));
         // Nobody should find a group missing that another server answers for. If the unit fails now, it will find them later.
         let _ = services.ask(Follow, Cause::default()).await;
-        let trust = TrustKeeper { ensure: ensure.clone(), listers: listers.clone(), clock: clock.clone() };
-        let bootstrapper = Bootstrapper { ensure, advertisement: advertisement.clone(), trust, allocator, repair, clock };
+        let trust = TrustKeeper { client: client.clone(), listers: listers.clone(), clock: clock.clone() };
+        let bootstrapper = Bootstrapper { client, advertisement: advertisement.clone(), trust, allocator, repair, clock };
         let parts = Parts {
             system,
             store,

@@ -165,7 +165,7 @@ pub fn listed(document: &[u8]) -> serde_json::Result<Vec<DiscoveredResource>> {
 
 /// A row for each resource of these versions that `is_known` does not know. What objects of them are like, nobody here needs to know.
 pub fn rows<'a>(versions: impl Iterator<Item = &'a DiscoveredVersion>, is_known: impl Fn(&str, &str) -> bool) -> Vec<Arc<Resource>> {
-    let mut found: BTreeMap<(&str, &str), Vec<(&Arc<str>, &DiscoveredResource)>> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, &str), Vec<_>> = BTreeMap::new();
     for version in versions {
         for resource in version.resources.iter().filter(|resource| !is_known(&version.group, &resource.resource)) {
             found.entry((&*version.group, &*resource.resource)).or_default().push((&version.version, resource));

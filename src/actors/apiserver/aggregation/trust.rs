@@ -15,7 +15,7 @@ use troupe_api::{
     status::Status,
 };
 
-use super::super::{ensure::Ensure, listers::CacheListers};
+use super::super::{listers::CacheListers, server_client::ServerClient};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 const NAMESPACE: &str = "kube-system";
@@ -90,7 +90,7 @@ fn authorities(known: &str, wanted: &str, now: Timestamp) -> String {
 /// Keeps the ConfigMap. Cheap to clone.
 #[derive(Clone)]
 pub struct TrustKeeper {
-    pub ensure: Ensure,
+    pub client: ServerClient,
     pub listers: Arc<CacheListers>,
     pub clock: Arc<dyn Clock>,
 }
@@ -114,7 +114,7 @@ impl TrustKeeper {
         let mut all = known.as_object().cloned().unwrap_or_default();
         all.extend(data);
         let metadata = json!({"name": NAME, "namespace": NAMESPACE});
-        self.ensure.reconcile(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": all})).await
+        self.client.reconcile(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": all})).await
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
         registration::Wanted,
         trust::{Trust, TrustKeeper},
     },
-    ensure::Ensure,
+    server_client::ServerClient,
     services::{Repair, ServiceAllocator, first_address},
 };
 
@@ -42,7 +42,7 @@ const NO_SPACE: u16 = 507;
 
 /// Creates what must exist, as the API server itself.
 pub struct Bootstrapper {
-    pub ensure: Ensure,
+    pub client: ServerClient,
     pub advertisement: Arc<Advertisement>,
     pub trust: TrustKeeper,
     pub allocator: Arc<ServiceAllocator>,
@@ -54,16 +54,16 @@ impl Bootstrapper {
     /// Creates what is missing, in an order in which each object finds what it needs.
     pub async fn run(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
         for name in ["kube-system", "kube-public", "kube-node-lease", "default"] {
-            self.ensure.exists(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
+            self.client.exists(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
         }
         for class in priority_classes() {
-            self.ensure.exists(class).await?;
+            self.client.exists(class).await?;
         }
-        self.ensure.exists(self.service_cidr()).await?;
+        self.client.exists(self.service_cidr()).await?;
         self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
         self.trust.tell(&bootstrap.trust).await?;
         if let Some((address, port)) = bootstrap.advertise {
-            self.ensure.exists(self.kubernetes_service(port)).await?;
+            self.client.exists(self.kubernetes_service(port)).await?;
             match self.advertisement.renew(Reach { address, port }).await {
                 // A full store can still be read; the advertiser goes on trying.
                 Err(status) if status.code == NO_SPACE => tracing::warn!(error = %status.message, "this API server is not advertised yet"),
@@ -71,18 +71,18 @@ impl Bootstrapper {
             }
         }
         self.ensure_api_services().await?;
-        self.ensure.exists(token_tracking(self.clock.now())).await?;
+        self.client.exists(token_tracking(self.clock.now())).await?;
         self.repair.run(&Default::default()).await.map(drop)
     }
 
     /// Creates what is missing of objects that do not need each other.
     async fn ensure_all(&self, objects: impl Iterator<Item = Value>) -> Result<(), Status> {
-        stream::iter(objects).map(|object| self.ensure.exists(object)).buffer_unordered(AT_ONCE).try_collect().await
+        stream::iter(objects).map(|object| self.client.exists(object)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Tells which groups are served here.
     async fn ensure_api_services(&self) -> Result<(), Status> {
-        let registry = self.ensure.registry();
+        let registry = self.client.registry();
         let versions = registry.rows().iter().flat_map(|row| row.served.iter().map(|served| (&row.group, &served.version)));
         let mut wanted: Vec<Wanted> = versions.filter_map(|(group, version)| Wanted::builtin(group, version)).collect();
         wanted.sort_by_key(Wanted::name);

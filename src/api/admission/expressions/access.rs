@@ -26,11 +26,14 @@ impl fmt::Debug for Access {
     }
 }
 
+/// Who may do what, and the verb.
+type Asked = (Subject, Question, Box<str>);
+
 struct Known {
     /// Without one, everybody may everything.
     authorizer: Option<Arc<dyn Authorizer>>,
     requester: UserInfo,
-    answers: Mutex<HashMap<(Subject, Question, Box<str>), Answer>>,
+    answers: Mutex<HashMap<Asked, Answer>>,
 }
 
 impl Access {

@@ -37,6 +37,8 @@ pub struct Index {
 /// What was made of an object, by its name, as long as it has that revision.
 type Made<T> = HashMap<Box<str>, (Revision, Arc<T>)>;
 
+type Hooks = Arc<[Arc<Hook>]>;
+
 #[derive(Default)]
 struct Compiled {
     /// Of policies and bindings.
@@ -45,7 +47,7 @@ struct Compiled {
     bindings: Made<Binding>,
     hooks: Vec<Arc<Hook>>,
     /// The hooks that may concern the resources which share a prefix in the store.
-    concerned: RwLock<HashMap<Arc<str>, Arc<[Arc<Hook>]>>>,
+    concerned: RwLock<HashMap<Arc<str>, Hooks>>,
 }
 
 /// Compiling a byte takes as long as so many bytes of a document that is decoded.

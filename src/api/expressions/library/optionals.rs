@@ -42,7 +42,7 @@ fn of_non_zero<'a>(args: &[Val<'a>], _context: &mut Context<'_>) -> Ran<'a> {
         Val::String(text) => text.is_empty(),
         Val::Bytes(bytes) => bytes.is_empty(),
         Val::List(list) => list.len() == 0,
-        Val::Map(map) => map.len() == 0,
+        Val::Map(map) => map.is_empty(),
         _ => false,
     };
     Ok(if is_zero { Val::Optional(None) } else { Val::some(args[0].clone()) })

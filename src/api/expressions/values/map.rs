@@ -134,6 +134,10 @@ impl<'a> Map<'a> {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Map::Document { entries, .. } | Map::Object { entries, .. } => entries.len(),
