@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs upstream's test binary against a cluster of its own in a network namespace, and compares what passes with docs/conformance.md.
 # Settings: E2E_TEST (upstream's e2e.test), E2E_IMAGES (a folder of OCI archives with the images that the specs use), GINKGO (upstream's
-# runner, for several processes), PROCS, FOCUS, SKIP, KUBECTL, KEEP=1 (leave the cluster).
+# runner, for several processes), PROCS, FOCUS, SKIP, KUBECTL, STORE=etcd (the state in an etcd of its own), APART=1 (control plane and
+# node in processes of their own), KEEP=1 (leave the cluster).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,17 +15,34 @@ images="${IMAGES:?}"
 procs="${PROCS:-1}"
 focus="${FOCUS:-\\[Conformance\\]}"
 skip="${SKIP:-}"
+store="${STORE:-embedded}"
 kubectl="${KUBECTL:-$(command -v kubectl || true)}"
+case "$store" in embedded | etcd) ;; *) die "STORE is embedded or etcd" ;; esac
 [ "$procs" = 1 ] || [ -x "${GINKGO:-}" ] || die "several processes need GINKGO, upstream's runner"
 
 name="conf$$"
 place="$(mktemp -d /var/tmp/troupe-conformance.XXXXXX)"
 node=198.51.100.2
-settings=(--data-dir "$place/data" --run-dir "$place/run" --kubelet-dir "$place/kubelet" --pod-logs-dir "$place/logs"
-    --kubeconfig "$place/admin.kubeconfig" --cni-conf-dir "$place/cni" --manifests-dir "$place/manifests" --node-ip "$node"
-    --node-name "$name" --bridge "br$$" --cgroup-parent "$name/kubepods")
+machine=(--data-dir "$place/data" --run-dir "$place/run" --node-ip "$node" --node-name "$name")
+kubelet=(--kubelet-dir "$place/kubelet" --pod-logs-dir "$place/logs" --cni-conf-dir "$place/cni" --manifests-dir "$place/manifests"
+    --bridge "br$$" --cgroup-parent "$name/kubepods")
+admin=(--kubeconfig "$place/admin.kubeconfig")
+etcd=""
 
 inside() { nsenter --net="/run/netns/$name" "$@"; }
+
+# Starts a process in the background; its output goes to a file of its name.
+background() { inside "${@:2}" </dev/null >"$place/$1.log" 2>&1 & }
+
+# Waits for a command to succeed.
+await() {
+    for _ in $(seq 240); do
+        if inside "$@" >/dev/null 2>&1; then return; fi
+        sleep 0.5
+    done
+    tail -n 5 "$place"/*.log >&2
+    die "never succeeded: $*"
+}
 
 end() {
     status=$?
@@ -32,7 +50,8 @@ end() {
         echo "the cluster stays: nsenter --net=/run/netns/$name env KUBECONFIG=$place/admin.kubeconfig kubectl get nodes"
         exit "$status"
     fi
-    inside "$troupe" down --purge "${settings[@]}" >/dev/null || true
+    inside "$troupe" down --purge --data-dir "$place/data" --run-dir "$place/run" >/dev/null || true
+    if [ -n "$etcd" ]; then kill "$etcd" && wait "$etcd" || true; fi
     ip netns delete "$name" || true
     rm -rf "$place"
     exit "$status"
@@ -51,7 +70,22 @@ ip -n "$name" route add default via 198.51.100.1
 mkdir "$place/images"
 cp -l "$images"/*.tar "$place/images/" 2>/dev/null || cp "$images"/*.tar "$place/images/"
 if [ -n "${E2E_IMAGES:-}" ]; then cp --remove-destination "$E2E_IMAGES"/*.tar "$place/images/"; fi
-inside "$troupe" up --detach --image-dir "$place/images" "${settings[@]}"
+kubelet+=(--image-dir "$place/images")
+state=()
+if [ "$store" = etcd ]; then
+    background etcd etcd --data-dir "$place/etcd" --logger zap
+    etcd=$!
+    await bash -c ': </dev/tcp/127.0.0.1/2379'
+    state=(--etcd-servers http://127.0.0.1:2379)
+fi
+if [ -n "${APART:-}" ]; then
+    background control-plane "$troupe" control-plane "${machine[@]}" "${state[@]}" "${admin[@]}"
+    await test -e "$place/node.kubeconfig"
+    background node "$troupe" node "${machine[@]}" "${kubelet[@]}" --kubeconfig "$place/node.kubeconfig"
+    await sh -c '"$@" | grep -q "^node .* Ready$"' sh "$troupe" status --data-dir "$place/data" --run-dir "$place/run"
+else
+    inside "$troupe" up --detach "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}"
+fi
 
 suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --allowed-not-ready-nodes=0)
 [ -z "$kubectl" ] || suite+=(--kubectl-path="$kubectl")

@@ -38,6 +38,7 @@ impl Sources {
         collectors.extend(flow::COLLECTORS);
         collectors.extend(monitor::COLLECTORS);
         collectors.extend(apiserver::metrics::COLLECTORS);
+        collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);

@@ -9,6 +9,7 @@
 extern crate self as troupe_api;
 
 pub mod admission;
+pub mod aggregation;
 pub mod aside;
 pub mod audit;
 pub mod auth;

@@ -21,7 +21,14 @@ const WATCHED: Duration = Duration::from_secs(145);
 
 /// The files whose content is renewed.
 fn files(one: &Machine, two: &Machine) -> Vec<PathBuf> {
-    let own = ["data/pki/apiserver.crt", "data/pki/admin.crt", "data/pki/apiserver-kubelet-client.crt", "data/pki/kubelet.crt", "kubeconfig"];
+    let own = [
+        "data/pki/apiserver.crt",
+        "data/pki/admin.crt",
+        "data/pki/apiserver-kubelet-client.crt",
+        "data/pki/front-proxy-client.crt",
+        "data/pki/kubelet.crt",
+        "kubeconfig",
+    ];
     let got = ["kubeconfig", "kubelet/pki/kubelet-serving.pem"];
     own.iter().map(|name| one.path(name)).chain(got.iter().map(|name| two.path(name))).collect()
 }

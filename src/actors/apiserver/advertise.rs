@@ -12,7 +12,7 @@ use troupe_api::{
     store::{RangeRequest, Store, StoreError, keys, prefix_end},
 };
 
-use super::{ensure::Ensure, store_status::store_status};
+use super::{server_client::ServerClient, store_status::store_status};
 use crate::runtime::{host::UnitContext, unit::Unit};
 
 /// How often the lease is renewed and the list of servers is put right.
@@ -28,12 +28,12 @@ pub struct Reach {
 /// This server's lease, and the list of all servers that have one.
 pub struct Advertisement {
     store: Arc<dyn Store>,
-    ensure: Ensure,
+    client: ServerClient,
 }
 
 impl Advertisement {
-    pub fn new(store: Arc<dyn Store>, ensure: Ensure) -> Self {
-        Advertisement { store, ensure }
+    pub fn new(store: Arc<dyn Store>, client: ServerClient) -> Self {
+        Advertisement { store, client }
     }
 
     /// Renews this server's lease and names all servers that have one.
@@ -76,8 +76,8 @@ impl Advertisement {
         let Some(first) = addresses.first().copied() else { return Ok(()) };
         addresses.retain(|address| address.is_ipv4() == first.is_ipv4());
         addresses.sort_unstable();
-        self.ensure.reconcile(endpoints(&addresses, port)).await?;
-        self.ensure.reconcile(endpoint_slice(&addresses, port)).await
+        self.client.reconcile(endpoints(&addresses, port)).await?;
+        self.client.reconcile(endpoint_slice(&addresses, port)).await
     }
 }
 

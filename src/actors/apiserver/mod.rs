@@ -17,6 +17,7 @@
 
 mod admission;
 mod advertise;
+pub mod aggregation;
 mod auth_resources;
 mod authorization;
 mod bootstrap;
@@ -26,7 +27,6 @@ mod component_status;
 mod computed;
 mod continue_token;
 mod definitions;
-mod ensure;
 mod health;
 mod hops;
 mod listers;
@@ -40,6 +40,7 @@ mod quota;
 mod read;
 mod selection;
 mod server;
+mod server_client;
 mod services;
 mod store_status;
 mod subresources;
@@ -52,6 +53,7 @@ mod versions;
 mod write;
 mod writer;
 
+pub use aggregation::trust::Trust;
 pub use auth_resources::AuthResources;
 pub use bootstrap::Bootstrap;
 pub use options::{ApiServerOptions, MakeAuthorizer, MakeVirtualResources, VirtualRequest, VirtualResources};

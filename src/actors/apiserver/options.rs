@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use ipnetwork::IpNetwork;
 use troupe_api::{
     admission::Pipeline,
-    auth::Authorizer,
+    auth::{Authorizer, tls::RenewableCertificate},
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
@@ -52,8 +52,11 @@ pub struct ApiServerOptions {
     /// Without one, everything is allowed: tests, and processes that check elsewhere.
     pub authorizer: Option<MakeAuthorizer>,
     pub admission: Pipeline,
-    /// Lets admission webhooks be on this machine's own addresses, which a cluster's server must not reach: for tests.
+    /// Lets admission webhooks and servers of API services be on this machine's own addresses, which a cluster's server must not reach: for
+    /// tests.
     pub webhooks_on_loopback: bool,
+    /// Shown to servers of API services, so that they believe who calls.
+    pub front_proxy: Arc<RenewableCertificate>,
     /// Reviews and tokens: see [`super::AuthResources`].
     pub virtual_resources: Option<MakeVirtualResources>,
     /// While it says that memory is short, no objects are created.
@@ -78,6 +81,7 @@ impl ApiServerOptions {
             authorizer: None,
             admission: Pipeline::standard(),
             webhooks_on_loopback: false,
+            front_proxy: Arc::default(),
             virtual_resources: None,
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],

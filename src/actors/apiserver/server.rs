@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use troupe_api::{
     admission::{MutatingPolicies, ValidatingPolicies, webhooks},
+    aggregation::{Aggregator, BackendOptions, calls},
     aside,
     auth::Authorizer,
     conversion::Converter,
@@ -33,6 +34,11 @@ use troupe_api::{
 use super::{
     admission::Admission,
     advertise::{Advertisement, Advertiser, Reach},
+    aggregation::{
+        self, Aggregation, ApiServices, Follow,
+        registration::Registration,
+        trust::{AuthenticationTrust, TrustKeeper},
+    },
     authorization::Authorization,
     bootstrap::{Bootstrap, Bootstrapper},
     cache::{CacheContext, CacheTable, Sequence, StoreFeed},
@@ -69,6 +75,8 @@ struct Parts {
     subresources: Subresources,
     computed: ComputedResources,
     bootstrapper: Bootstrapper,
+    aggregator: Arc<Aggregator>,
+    registering: Arc<aggregation::Parts>,
     advertisement: Arc<Advertisement>,
     /// The server is about to stop: nobody should begin with it any more.
     leaving: Arc<AtomicBool>,
@@ -156,10 +164,19 @@ impl ApiServer {
         let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
         let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
         system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
-        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(table.clone()));
+        let followed = table.clone();
+        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
         let definitions = Arc::new(DefinitionParts { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() });
         system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(definitions.clone()));
-        let bootstrapper = Bootstrapper { ensure, advertisement: advertisement.clone(), allocator, repair, clock };
+        let aggregator = Arc::<Aggregator>::default();
+        let registering = Arc::new(aggregation::Parts { path: path.clone(), listers: listers.clone(), clock: clock.clone() });
+        let backends = BackendOptions { listers: listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
+        let aggregation = Aggregation { parts: registering.clone(), table, aggregator: aggregator.clone(), backends };
+        let services = system.spawn("apiserver/api-services", Policy::default(), move |_| ApiServices::new(aggregation.clone()));
+        // Nobody should find a group missing that another server answers for. If the unit fails now, it will find them later.
+        let _ = services.ask(Follow, Cause::default()).await;
+        let trust = TrustKeeper { ensure: ensure.clone(), listers: listers.clone(), clock: clock.clone() };
+        let bootstrapper = Bootstrapper { ensure, advertisement: advertisement.clone(), trust, allocator, repair, clock };
         let parts = Parts {
             system,
             store,
@@ -170,6 +187,8 @@ impl ApiServer {
             subresources,
             computed: ComputedResources::new(vec![computed]),
             bootstrapper,
+            aggregator,
+            registering,
             advertisement,
             leaving: Arc::default(),
         };
@@ -182,6 +201,11 @@ impl ApiServer {
     /// When the store fails, or an object of `bootstrap` is refused.
     pub async fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), Status> {
         self.parts.bootstrapper.run(bootstrap).await?;
+        let kept = self.parts.registering.clone();
+        self.system().spawn("apiserver/api-service-registration", Policy::default(), move |_| Registration::new(kept.clone()));
+        let (keeper, trust) = (self.parts.bootstrapper.trust.clone(), bootstrap.trust.clone());
+        let path = "apiserver/cluster-authentication-trust";
+        self.system().spawn(path, Policy::default(), move |_| AuthenticationTrust::new(keeper.clone(), trust.clone()));
         if let Some((address, port)) = bootstrap.advertise {
             let (kept, reach) = (self.parts.advertisement.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
@@ -224,6 +248,11 @@ impl ApiServer {
         self.parts.path.room.memory().clone()
     }
 
+    /// Who answers for what this server does not.
+    pub fn aggregator(&self) -> Arc<Aggregator> {
+        self.parts.aggregator.clone()
+    }
+
     /// Synchronous reads of the watch caches.
     pub fn listers(&self) -> Arc<dyn Listers> {
         self.parts.listers.clone()
@@ -252,6 +281,14 @@ impl Parts {
             Operation::Delete(options) => self.path.delete(&writer(Default::default()), &options).await,
             Operation::DeleteCollection { delete, list } => self.path.delete_collection(&writer(Default::default()), &delete, &list).await,
         }
+    }
+
+    /// Has the server answer that has the objects.
+    async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
+        let name = authorized_name(&call.target, &call.operation);
+        let (verb, fields) = (call.operation.verb().rbac(), selected_fields(&call.operation));
+        self.authorization.authorize(&call.user, &call.target, verb, &name, fields)?;
+        calls::call(&self.aggregator, call).await
     }
 
     async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<ApiReply, Status> {
@@ -315,6 +352,10 @@ fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
 
 impl ApiService for ApiServer {
     fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        if call.target.resource.is_elsewhere {
+            let parts = self.parts.clone();
+            return Box::pin(async move { parts.elsewhere(call).await });
+        }
         let (work, parts) = (self.parts.work(&call), self.parts.clone());
         Box::pin(aside::run(work, async move { parts.dispatch(call).await }))
     }
@@ -324,6 +365,9 @@ impl ApiService for ApiServer {
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
             parts.authorization.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            if target.resource.is_elsewhere {
+                return calls::watch(parts.aggregator.clone(), user, target, options).await;
+            }
             parts.reader.watch(&target, options).await
         })
     }

@@ -59,6 +59,13 @@ fn is_empty(remaining: &[Remaining]) -> bool {
     remaining.iter().all(|resource| resource.objects == 0 && resource.error.is_none())
 }
 
+/// What cannot be discovered, in the words of upstream's client; nothing if all can be.
+fn undiscovered(stale: &[String]) -> Option<String> {
+    let each: Vec<String> = stale.iter().map(|version| format!("{version}: stale GroupVersion discovery: {version}")).collect();
+    let why = format!("unable to retrieve the complete list of server APIs: {}", each.join(", "));
+    (!stale.is_empty()).then(|| format!("Discovery failed for some groups, {} failing: {why}", stale.len()))
+}
+
 /// What finalizers hold, in words; no more of them than people read.
 fn held_by(remaining: &[Remaining]) -> Vec<String> {
     let mut held: BTreeMap<&str, usize> = BTreeMap::new();
@@ -71,7 +78,8 @@ fn held_by(remaining: &[Remaining]) -> Vec<String> {
 }
 
 /// The conditions that tell people what a terminating namespace waits for.
-fn conditions(remaining: &[Remaining], now: Timestamp) -> Vec<NamespaceCondition> {
+fn conditions(remaining: &[Remaining], stale: &[String], now: Timestamp) -> Vec<NamespaceCondition> {
+    let undiscovered = undiscovered(stale);
     let failed: Vec<&str> = remaining.iter().filter_map(|r| r.error.as_deref()).collect();
     let content: Vec<String> =
         remaining.iter().filter(|r| r.objects > 0).map(|r| format!("{} has {} resource instances", r.resource, r.objects)).collect();
@@ -87,9 +95,9 @@ fn conditions(remaining: &[Remaining], now: Timestamp) -> Vec<NamespaceCondition
     vec![
         condition(
             "NamespaceDeletionDiscoveryFailure",
-            false,
+            undiscovered.is_some(),
             ["DiscoveryFailed", "ResourcesDiscovered"],
-            "All resources successfully discovered".into(),
+            undiscovered.unwrap_or_else(|| "All resources successfully discovered".into()),
         ),
         condition(
             "NamespaceDeletionGroupVersionParsingFailure",
@@ -142,18 +150,36 @@ async fn empty_resource(resource: Arc<Resource>, namespace: &str, cx: &Reconcile
     let target = Target { resource, version, namespace: namespace.into(), name: "".into(), subresource: "".into() };
     let list = |target: Target| cx.client().call(target, Operation::List(ListOptions::default()));
     let result: Result<(), Status> = async {
-        if count(&list(target.clone()).await?.body, &mut remaining) == 0 {
+        let listed = list(target.clone()).await?;
+        if count(&listed.body, &mut remaining) == 0 {
             return Ok(());
         }
         let delete = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
-        let operation = Operation::DeleteCollection { delete, list: ListOptions::default() };
-        cx.client().call(target.clone(), operation).await?;
+        if target.resource.verbs.contains(&Verb::DeleteCollection) {
+            let operation = Operation::DeleteCollection { delete, list: ListOptions::default() };
+            cx.client().call(target.clone(), operation).await?;
+        } else {
+            delete_each(&listed.body, &target, &delete, cx).await?;
+        }
         count(&list(target).await?.body, &mut remaining);
         Ok(())
     }
     .await;
     remaining.error = result.err().map(|status| status.message);
     remaining
+}
+
+/// Deletes object by object what cannot be deleted together.
+async fn delete_each(body: &ReplyBody, target: &Target, options: &DeleteOptions, cx: &ReconcileContext) -> Result<(), Status> {
+    let ReplyBody::List(list) = body else { return Ok(()) };
+    for item in &list.items {
+        let one = Target { name: item.key.name.clone(), ..target.clone() };
+        match cx.client().call(one, Operation::Delete(options.clone())).await {
+            Err(status) if !is_gone(&status) => return Err(status),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn count(body: &ReplyBody, remaining: &mut Remaining) -> usize {
@@ -182,22 +208,25 @@ impl NamespaceController {
             return Ok(Outcome::Done);
         }
         let registry = cx.client().service().registry();
-        let holds = |row: &&Arc<Resource>| row.namespaced && row.verbs.contains(&Verb::List) && row.verbs.contains(&Verb::DeleteCollection);
+        let can = |row: &Resource, verb: Verb| row.verbs.contains(&verb);
+        let holds = |row: &&Arc<Resource>| row.namespaced && can(row, Verb::List) && (can(row, Verb::DeleteCollection) || can(row, Verb::Delete));
+        let stale = registry.stale();
         // Events are served in two groups over the same objects.
         let own = |row: &&Arc<Resource>| row.group == row.storage_group;
-        let rows = registry.rows().iter().filter(holds).filter(own).cloned();
+        let rows = registry.reachable().filter(holds).filter(own).cloned();
         let (pods, others): (Vec<_>, Vec<_>) = rows.partition(|row| row.group.is_empty() && &*row.plural == "pods");
         let empty = |rows: Vec<Arc<Resource>>| join_all(rows.into_iter().map(|row| empty_resource(row, name, cx)));
         let mut remaining = empty(pods).await;
         if is_empty(&remaining) {
             remaining = empty(others).await;
         }
-        if is_empty(&remaining) {
+        // What cannot be discovered may hold something that must not outlive the namespace.
+        if is_empty(&remaining) && stale.is_empty() {
             finalize(&current, &finalizers, cx).await?;
             return Ok(Outcome::Done);
         }
         let before = current.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        let conditions = merged(&before, conditions(&remaining, cx.now()));
+        let conditions = merged(&before, conditions(&remaining, &stale, cx.now()));
         if conditions != before {
             current.status.get_or_insert_default().conditions = Some(conditions);
             let written = api.update_status(&current).await?;
@@ -241,11 +270,14 @@ mod tests {
     #[test]
     fn conditions_say_what_is_left_and_what_holds_it() {
         let pods = Remaining { resource: "pods".into(), objects: 2, finalizers: BTreeMap::from([("x/y".into(), 1)]), error: None };
-        let found = conditions(&[pods], Timestamp::UNIX_EPOCH);
+        let found = conditions(&[pods], &["example.com/v1".to_owned()], Timestamp::UNIX_EPOCH);
         let of =
             |kind: &str| found.iter().find(|c| c.type_ == kind).map(|c| (c.status.clone(), c.message.clone().unwrap_or_default())).expect("there");
         assert_eq!(of("NamespaceContentRemaining"), ("True".into(), "Some resources are remaining: pods has 2 resource instances".into()));
         assert_eq!(of("NamespaceFinalizersRemaining").1, "Some content in the namespace has finalizers remaining: x/y in 1 resource instances");
         assert_eq!(of("NamespaceDeletionContentFailure").0, "False");
+        let why = "unable to retrieve the complete list of server APIs: example.com/v1: stale GroupVersion discovery: example.com/v1";
+        let failed = format!("Discovery failed for some groups, 1 failing: {why}");
+        assert_eq!(of("NamespaceDeletionDiscoveryFailure"), ("True".into(), failed));
     }
 }

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod pki;
 pub mod policy_parameters;
 pub mod rbac;
+pub mod request_header;
 pub mod reviews;
 pub mod tls;
 pub mod tokens;

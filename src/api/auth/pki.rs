@@ -1,6 +1,6 @@
 //! The cluster's certificates: made at first start, kept in one directory, renewed before they expire.
 //!
-//! One cluster CA signs serving and client certificates. Private keys are ECDSA P-256, files 0600. A leaf is made
+//! One cluster CA signs serving and client certificates, another one those of front proxies. Private keys are ECDSA P-256, files 0600. A leaf is made
 //! again when it is missing, when less than a sixth of its time is left, or when it lacks a name it should have.
 
 use std::{
@@ -60,6 +60,7 @@ pub struct KeyedCertificate {
 /// The certificate directory and its CA.
 pub struct Pki {
     dir: PathBuf,
+    ca: &'static str,
     /// How long leaves that are made last.
     validity: Duration,
     ca_pem: String,
@@ -69,18 +70,28 @@ pub struct Pki {
 impl Pki {
     /// Opens the directory, making it and the CA at first use.
     pub fn open(dir: &Path) -> Result<Self, PkiError> {
+        Pki::open_ca(dir, "ca", "troupe-ca")
+    }
+
+    /// The same with the CA of front proxies, whose certificates let them say who calls (`request_header`).
+    pub fn open_front_proxy(dir: &Path) -> Result<Self, PkiError> {
+        Pki::open_ca(dir, "front-proxy-ca", "troupe-front-proxy-ca")
+    }
+
+    /// `ca` is the name of the CA's files.
+    fn open_ca(dir: &Path, ca: &'static str, common_name: &str) -> Result<Self, PkiError> {
         let io = |source| PkiError::Io { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(io)?;
-        let (certificate, key) = (dir.join("ca.crt"), dir.join("ca.key"));
+        let (certificate, key) = (dir.join(format!("{ca}.crt")), dir.join(format!("{ca}.key")));
         if !certificate.exists() || !key.exists() {
-            let made = make_ca().map_err(|source| PkiError::Make { name: "ca".into(), source })?;
+            let made = make_ca(common_name).map_err(|source| PkiError::Make { name: ca.into(), source })?;
             write_private(&key, made.key_pem.as_bytes())?;
             write_public(&certificate, made.certificate_pem.as_bytes())?;
         }
         let ca_pem = read(&certificate)?;
         let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|error| damaged(&key, error))?;
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key_pair).map_err(|error| damaged(&certificate, error))?;
-        Ok(Pki { dir: dir.to_owned(), validity: LEAF_VALIDITY, ca_pem, issuer })
+        Ok(Pki { dir: dir.to_owned(), ca, validity: LEAF_VALIDITY, ca_pem, issuer })
     }
 
     /// The same for leaves that last so long. Those that are there are left as they are until their own time comes.
@@ -96,7 +107,7 @@ impl Pki {
 
     /// The CA's key, for who signs requests.
     pub fn ca_key_pem(&self) -> Result<String, PkiError> {
-        read(&self.dir.join("ca.key"))
+        read(&self.dir.join(format!("{}.key", self.ca)))
     }
 
     /// The leaf of this spec, from its files where they still fit, else made anew.
@@ -156,8 +167,8 @@ pub fn self_signed(common_name: &str) -> Result<KeyedCertificate, PkiError> {
     make().map_err(|source| PkiError::Make { name: common_name.into(), source })
 }
 
-fn make_ca() -> Result<KeyedCertificate, rcgen::Error> {
-    let mut params = params("troupe-ca", CA_VALIDITY)?;
+fn make_ca(common_name: &str) -> Result<KeyedCertificate, rcgen::Error> {
+    let mut params = params(common_name, CA_VALIDITY)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let key = KeyPair::generate()?;

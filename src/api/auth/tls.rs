@@ -133,7 +133,7 @@ pub fn renewable_client_config(ca_pem: &str, identity: Arc<RenewableCertificate>
     Ok(builder.with_client_cert_resolver(identity))
 }
 
-fn roots(ca_pem: &str) -> Result<RootCertStore, TlsError> {
+pub(super) fn roots(ca_pem: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_pem)? {
         roots.add(certificate)?;

@@ -16,7 +16,7 @@ mod review;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, LazyLock},
 };
 
@@ -191,11 +191,13 @@ impl Converter {
         joins: bool,
     ) -> Vec<(usize, Arc<StoredObject>, Answer, usize, bool)> {
         let mut flights = self.flights.lock();
-        let (mut waits, mut own) = (Vec::with_capacity(objects.len()), Vec::new());
+        let (mut waits, mut own, mut repeated) = (Vec::with_capacity(objects.len()), Vec::new(), Vec::new());
+        let mut asked = HashSet::new();
         for (place, object) in objects {
             match flights.get(&flight_key(&object, wanted)).filter(|_| joins) {
                 Some(flight) => waits.push((place, object, flight.answer.clone(), flight.at, false)),
-                None => own.push((place, object)),
+                None if asked.insert(Arc::as_ptr(&object)) => own.push((place, object)),
+                None => repeated.push((place, object)),
             }
         }
         for question in questions(own) {
@@ -205,6 +207,11 @@ impl Converter {
                 let flight = Flight { _object: object.clone(), answer: answer.clone(), at };
                 flights.insert(flight_key(&object, wanted), flight);
                 waits.push((place, object, answer.clone(), at, true));
+            }
+        }
+        for (place, object) in repeated {
+            if let Some(flight) = flights.get(&flight_key(&object, wanted)) {
+                waits.push((place, object, flight.answer.clone(), flight.at, true));
             }
         }
         waits

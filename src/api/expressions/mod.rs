@@ -24,6 +24,7 @@ pub use check::messages::{JSON_PATCH, OBJECT};
 pub use cost::Estimate;
 pub use evaluate::{Composed, Composition, Fault, MOST_DEPTH, Meter};
 pub use library::authorization::{Access, Answer, Inquiry, Permissions, Question, Subject};
+pub use library::times::duration as go_duration;
 pub use program::{Environment, Failure, Program, Variable};
 pub use types::{AUTHORIZER, Declaration, Field, Identity, ObjectType, RESOURCE_CHECK, Shape, Type, escape, unescape};
 pub use values::{Map, Named, Val, from_json, object_from_json, to_json};

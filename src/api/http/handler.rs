@@ -26,6 +26,7 @@ use tracing::Instrument;
 
 use super::{
     accept,
+    aggregation::{self, Passing},
     authorize::authorize,
     body, connect,
     connections::{Connection, Work, connection_of},
@@ -46,8 +47,10 @@ use super::{
     warnings,
 };
 use crate::{
+    aggregation::RemoteService,
     aside,
     auth::Attributes,
+    expressions::go_duration,
     flow::Classified,
     meta::Cause,
     notices::Notices,
@@ -195,17 +198,11 @@ fn stopping() -> Status {
     Status { details: Some(Box::new(details)), ..Status::unavailable("the API server is shutting down") }
 }
 
-/// `?timeout=`, at most `longest`.
+/// `?timeout=` as Go writes durations, at most `longest`; zero and less ask for nothing.
 fn time_limit(query: &Query, longest: Duration) -> Result<Duration, Status> {
-    let Some(text) = query.text("timeout") else { return Ok(longest) };
-    let seconds = text.strip_suffix("ms").map(|number| (number, 0.001)).or_else(|| text.strip_suffix('s').map(|number| (number, 1.0)));
-    let seconds = seconds.or_else(|| text.strip_suffix('m').map(|number| (number, 60.0))).or((text == "0").then_some(("0", 1.0)));
-    let parsed = seconds.and_then(|(number, scale)| Some(number.parse::<f64>().ok()? * scale)).filter(|seconds| *seconds >= 0.0);
-    match parsed {
-        Some(seconds) if seconds > 0.0 => Ok(longest.min(Duration::try_from_secs_f64(seconds).unwrap_or(longest))),
-        Some(_) => Ok(longest),
-        None => Err(Status::bad_request(format!("invalid timeout specified in the request URL: time: invalid duration {text:?}"))),
-    }
+    let Some(text) = query.text("timeout").filter(|text| !text.is_empty()) else { return Ok(longest) };
+    let nanos = go_duration(text).map_err(|why| Status::bad_request(format!("invalid timeout specified in the request URL - {why}")))?;
+    Ok(u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map_or(longest, |nanos| longest.min(Duration::from_nanos(nanos))))
 }
 
 /// A request whose path and query are read.
@@ -226,7 +223,8 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     let Arrived { shared, request, info, connection, trail, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
-    let caller = match identity::authenticate(request, certificate, &*options.authenticator, options.anonymous) {
+    let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.anonymous)
+    {
         Ok(caller) => caller,
         Err(status) => {
             trail.unauthenticated(request, asked, &status).await;
@@ -258,6 +256,10 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
     if let Some(classified) = &classified {
         request.extensions_mut().insert(classified.clone());
     }
+    if let Some(service) = aggregation::of_path(options.aggregator.as_deref(), || options.service.registry(), path) {
+        authorize(&*options.authorizer, &user, &asked)?;
+        return pass_on(&arrived, payload, (user, service), &classified).await;
+    }
     // Health and discovery must answer under load too; the others take a seat once their bodies are there.
     if info.is_resource {
         let cause = cause(request);
@@ -278,6 +280,34 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
     let raw = RawRequest { path: path.to_owned(), query: request.query_string().to_owned(), user };
     let reply = (route.handler)(raw).await?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type))).body(reply.body))
+}
+
+/// Has another server answer. Until it has, the request is counted as any other.
+async fn pass_on(
+    arrived: &Arrived<'_>,
+    payload: &mut Payload,
+    (user, service): (Arc<UserInfo>, RemoteService),
+    classified: &Option<Classified>,
+) -> Result<HttpResponse, Status> {
+    let Arrived { shared, request, info, query, .. } = arrived;
+    let lasts = is_lasting(info, request.method(), query);
+    let exempt = classified.as_ref().is_some_and(Classified::is_exempt);
+    let mut held = shared.sessions.hold(&user, exempt);
+    held.add(1)?;
+    let takes_seat = info.is_resource && !lasts;
+    let place = takes_seat.then(|| shared.in_flight.begin());
+    let seat = match classified {
+        Some(classified) if takes_seat => Some(classified.seat().await?),
+        _ => None,
+    };
+    let limit = if lasts { None } else { Some(time_limit(query, shared.options.request_timeout)?) };
+    let passing = Passing { request, user: &user, service, limit, held };
+    Ok(passing.serve(payload, (place, seat)).await)
+}
+
+/// Whether a request lasts as long as its client wants.
+fn is_lasting(info: &RequestInfo<'_>, method: &Method, query: &Query) -> bool {
+    info.is_resource && (request_verb(info, method, query) == "watch" || connect::is_connect(&info.subresource))
 }
 
 /// The cause that `traceparent` and `tracestate` name, or a new trace.
@@ -344,6 +374,10 @@ fn root_paths(shared: &Shared) -> Vec<String> {
                 paths.push(format!("/apis/{}/{}", row.group, served.version));
             }
         }
+    }
+    for remote in registry.aggregated().versions() {
+        let (group, version) = (&remote.discovered.group, &remote.discovered.version);
+        paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
     paths.extend(shared.options.routes.iter().map(|route| route.path.to_owned()));
     paths.sort_unstable();

@@ -1,14 +1,18 @@
 //! Who calls: the client certificate of the connection or a bearer token.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use actix_web::{HttpRequest, http::header};
+use rustls::pki_types::CertificateDer;
 
 use crate::{
-    auth::{Authenticator, Credentials, peer},
+    auth::{
+        Authenticator, Credentials, peer,
+        request_header::{self, RequestHeaders, Shown},
+    },
     service::UserInfo,
     status::Status,
 };
@@ -23,13 +27,24 @@ const CONNECTION_IDENTITY_TTL: Duration = Duration::from_secs(10);
 /// The client certificate of a connection, with the identity it stands for.
 #[derive(Debug)]
 pub struct PeerCertificate {
-    der: Vec<u8>,
+    /// The certificate itself, then those that lead to its authority.
+    chain: Vec<CertificateDer<'static>>,
+    shown: OnceLock<Shown>,
     known: Mutex<Option<(Instant, Arc<UserInfo>)>>,
 }
 
 impl PeerCertificate {
-    pub fn new(der: Vec<u8>) -> Self {
-        PeerCertificate { der, known: Mutex::new(None) }
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        PeerCertificate { chain, shown: OnceLock::new(), known: Mutex::new(None) }
+    }
+
+    fn der(&self) -> Option<&[u8]> {
+        self.chain.first().map(AsRef::as_ref)
+    }
+
+    /// Whom it speaks for.
+    fn shown(&self, proxies: Option<&RequestHeaders>) -> Shown {
+        proxies.map_or(Shown::Client, |proxies| *self.shown.get_or_init(|| proxies.judge(&self.chain)))
     }
 
     fn remembered(&self) -> Option<Arc<UserInfo>> {
@@ -49,21 +64,32 @@ impl PeerCertificate {
 pub fn authenticate(
     request: &HttpRequest,
     certificate: Option<&PeerCertificate>,
-    authenticator: &dyn Authenticator,
+    (authenticator, proxies): (&dyn Authenticator, Option<&RequestHeaders>),
     anonymous: bool,
 ) -> Result<Arc<UserInfo>, Status> {
+    let shown = certificate.map_or(Shown::Client, |certificate| certificate.shown(proxies));
+    if shown == Shown::FrontProxy
+        && let Some(mut user) = request_header::user_of(request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+    {
+        in_authenticated(&mut user);
+        peer::note(&mut user, request.peer_addr().map(|address| address.ip()));
+        return Ok(Arc::new(user));
+    }
+    // Of the certificate of a front proxy nothing else is believed.
+    let certificate = certificate.filter(|_| shown == Shown::Client);
     let bearer = bearer_token(request);
+    if shown != Shown::Client && bearer.is_none() {
+        return Err(Status::unauthorized());
+    }
     if bearer.is_none()
         && let Some(user) = certificate.and_then(PeerCertificate::remembered)
     {
         return Ok(user);
     }
-    let credentials = Credentials { client_certificate: certificate.map(|certificate| certificate.der.as_slice()), bearer };
+    let credentials = Credentials { client_certificate: certificate.and_then(PeerCertificate::der), bearer };
     match authenticator.authenticate(&credentials)? {
         Some(mut user) => {
-            if user.name != ANONYMOUS && !user.groups.iter().any(|group| group == AUTHENTICATED) {
-                user.groups.push(AUTHENTICATED.to_owned());
-            }
+            in_authenticated(&mut user);
             peer::note(&mut user, request.peer_addr().map(|address| address.ip()));
             let user = Arc::new(user);
             if let (None, Some(certificate)) = (bearer, certificate) {
@@ -75,6 +101,14 @@ pub fn authenticate(
             Ok(Arc::new(UserInfo { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..UserInfo::default() }))
         }
         None => Err(Status::unauthorized()),
+    }
+}
+
+/// Upstream takes the anonymous user out of the group that everybody else is in.
+fn in_authenticated(user: &mut UserInfo) {
+    let placed = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
+    if user.name != ANONYMOUS && !user.groups.iter().any(placed) {
+        user.groups.push(AUTHENTICATED.to_owned());
     }
 }
 

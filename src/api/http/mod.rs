@@ -8,6 +8,7 @@
 //! have a body, before it reads the body.
 
 pub mod accept;
+mod aggregation;
 mod authorize;
 mod body;
 mod compress;

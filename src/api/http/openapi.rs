@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     meta::GroupVersion,
-    resources::{Registry, Resource},
+    resources::{Registry, Resource, aggregated::DocumentV3},
     schema::openapi::v2,
     status::Status,
 };
@@ -81,12 +81,33 @@ impl Document {
 struct Remembered {
     registry: Option<Arc<Registry>>,
     documents: BTreeMap<String, Made>,
+    /// Those that other servers have, by the hashes that they name them by.
+    elsewhere: BTreeMap<String, String>,
 }
 
-/// A document and the rows that it was made of.
+/// A document and what it was made of.
 struct Made {
-    rows: Vec<Arc<Resource>>,
+    source: Source,
     document: Document,
+}
+
+/// What a document was made of.
+enum Source {
+    Rows(Vec<Arc<Resource>>),
+    /// It came from another server.
+    Text(Bytes),
+}
+
+impl Source {
+    fn is_same(&self, other: &Source) -> bool {
+        match (self, other) {
+            (Source::Rows(rows), Source::Rows(others)) => {
+                rows.len() == others.len() && rows.iter().zip(others).all(|(row, other)| Arc::ptr_eq(row, other))
+            }
+            (Source::Text(text), Source::Text(other)) => text == other,
+            _ => false,
+        }
+    }
 }
 
 /// The v2 document of one registry, as JSON and as a message; only old clients ask for it.
@@ -117,14 +138,15 @@ impl OpenApi {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.registry.as_ref().is_none_or(|known| !Arc::ptr_eq(known, registry)) {
             let before = std::mem::take(&mut remembered.documents);
-            *remembered = Remembered { registry: Some(registry.clone()), documents: make_all(&**source, registry, before) };
+            let documents = make_all(&**source, registry, before);
+            *remembered = Remembered { registry: Some(registry.clone()), documents, elsewhere: elsewhere(registry) };
         }
         if path.is_empty() {
-            let paths: serde_json::Map<_, _> = remembered
-                .documents
-                .iter()
-                .map(|(path, made)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", made.document.hash)})))
-                .collect();
+            let own = remembered.documents.iter().map(|(path, made)| (path, &*made.document.hash));
+            let all = own.chain(remembered.elsewhere.iter().map(|(path, hash)| (path, &**hash)));
+            let url =
+                |path: &str, hash: &str| if hash.is_empty() { format!("/openapi/v3/{path}") } else { format!("/openapi/v3/{path}?hash={hash}") };
+            let paths: BTreeMap<_, _> = all.map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)}))).collect();
             return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
         }
         let document = remembered.documents.get(path).map(|made| made.document.clone()).ok_or_else(Status::page_not_found)?;
@@ -216,20 +238,39 @@ impl OpenApiReply {
 fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMap<String, Made>) -> BTreeMap<String, Made> {
     let mut rows: BTreeMap<String, (GroupVersion, Vec<Arc<Resource>>)> = BTreeMap::new();
     for row in registry.rows() {
-        for served in &row.served {
-            let (prefix, group) = if row.group.is_empty() { ("api".to_owned(), "") } else { (format!("apis/{}", row.group), &*row.group) };
-            let made = || (GroupVersion::new(group, served.version.clone()), Vec::new());
-            rows.entry(format!("{prefix}/{}", served.version)).or_insert_with(made).1.push(row.clone());
+        for served in row.served.iter().filter(|served| !registry.is_elsewhere(&row.group, &served.version)) {
+            let made = || (GroupVersion::new(row.group.clone(), served.version.clone()), Vec::new());
+            rows.entry(path_of(&row.group, &served.version)).or_insert_with(made).1.push(row.clone());
         }
     }
     let mut documents = BTreeMap::new();
+    let mut add =
+        |path: String, source: Source, make: &dyn Fn() -> Option<Document>| match before.remove(&path).filter(|made| made.source.is_same(&source)) {
+            Some(made) => drop(documents.insert(path, made)),
+            None => documents.extend(make().map(|document| (path, Made { source, document }))),
+        };
     for (path, (group_version, rows)) in rows {
-        let is_same = |made: &Made| made.rows.len() == rows.len() && made.rows.iter().zip(&rows).all(|(one, other)| Arc::ptr_eq(one, other));
-        if let Some(made) = before.remove(&path).filter(is_same) {
-            documents.insert(path, made);
-        } else if let Some(json) = source.document(registry, &group_version) {
-            documents.insert(path, Made { rows, document: Document::of(&json) });
+        add(path, Source::Rows(rows), &|| source.document(registry, &group_version).map(|json| Document::of(&json)));
+    }
+    for remote in registry.aggregated().versions() {
+        if let Some(DocumentV3::Made(text)) = &remote.documents.v3 {
+            let path = path_of(&remote.discovered.group, &remote.discovered.version);
+            add(path, Source::Text(text.clone()), &|| Some(Document::of(text)));
         }
     }
     documents
+}
+
+/// The documents that are fetched from other servers when somebody asks, with their hashes.
+fn elsewhere(registry: &Registry) -> BTreeMap<String, String> {
+    let versions = registry.aggregated().versions().iter();
+    let at_server = versions.filter_map(|remote| match &remote.documents.v3 {
+        Some(DocumentV3::AtServer { hash }) => Some((path_of(&remote.discovered.group, &remote.discovered.version), hash.clone())),
+        _ => None,
+    });
+    at_server.collect()
+}
+
+fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }

@@ -8,8 +8,9 @@ use futures::future::BoxFuture;
 
 use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
 use crate::{
+    aggregation::Aggregator,
     audit::AuditLog,
-    auth::{Authenticator, Authorizer},
+    auth::{Authenticator, Authorizer, request_header::RequestHeaders},
     flow::Classifier,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
@@ -25,7 +26,11 @@ pub struct HttpOptions {
     pub tls: Arc<rustls::ServerConfig>,
     pub service: Arc<dyn ApiService>,
     pub authenticator: Arc<dyn Authenticator>,
+    /// Tells front proxies, who say for whom they call, from clients; without it there are none.
+    pub request_headers: Option<Arc<RequestHeaders>>,
     pub authorizer: Arc<dyn Authorizer>,
+    /// Servers that answer for groups of their own, if there may be some.
+    pub aggregator: Option<Arc<Aggregator>>,
     pub version: VersionInfo,
     /// Worker threads.
     pub workers: usize,
@@ -70,7 +75,9 @@ impl HttpOptions {
             tls,
             service,
             authenticator,
+            request_headers: None,
             authorizer,
+            aggregator: None,
             version,
             workers: 2,
             advertise: "127.0.0.1:6443".to_owned(),

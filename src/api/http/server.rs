@@ -203,8 +203,8 @@ async fn serve_connection<H, A>(
     let Some(tls) = Box::pin(handshakes.shake(tcp, shared.options.tls.clone())).await else { return };
     let (_, session) = tls.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    if let Some(certificate) = session.peer_certificates().and_then(<[_]>::first) {
-        connection.show(PeerCertificate::new(certificate.as_ref().to_vec()));
+    if let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) {
+        connection.show(PeerCertificate::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
         shared.connections.vouched(connection);
     }
     let socket = Metered::new(tls, connection.clone());

@@ -3,15 +3,18 @@
 //! Routes, discovery, OpenAPI, storage keys, RBAC, garbage collection and quota read it. Rows of built-in kinds are
 //! static, rows of custom resources come and go; a registry is immutable and swapped atomically.
 
+pub mod aggregated;
 pub mod budget;
 pub mod cron;
 pub mod custom;
+pub mod discovered;
 mod feature;
 pub mod forms;
 pub mod int_or_string;
 pub mod kinds;
 mod pod_amounts;
 pub mod printing;
+pub mod priorities;
 pub mod quantity;
 pub mod registry;
 pub mod resource;

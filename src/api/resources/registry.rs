@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::resource::Resource;
+use super::{
+    aggregated::Aggregated,
+    priorities::{self, Priority},
+    resource::Resource,
+};
 
 /// The whole table at one moment. Immutable; share it by `Arc`.
 #[derive(Debug, Default)]
@@ -10,6 +14,7 @@ pub struct Registry {
     rows: Vec<Arc<Resource>>,
     by_resource: ByGroup,
     by_kind: ByGroup,
+    aggregated: Arc<Aggregated>,
 }
 
 /// Rows by group, then by plural or kind: looked up without allocating.
@@ -22,10 +27,47 @@ impl Registry {
             by_resource.entry(row.group.clone()).or_default().insert(row.plural.clone(), row.clone());
             by_kind.entry(row.group.clone()).or_default().insert(row.kind.clone(), row.clone());
         }
-        Registry { rows, by_resource, by_kind }
+        Registry { rows, by_resource, by_kind, aggregated: Arc::default() }
     }
 
-    /// Rows in the order of discovery.
+    /// The same beside what other servers answer for. Their resources are found by name where there is none of that name here.
+    #[must_use]
+    pub fn with_aggregated(mut self, aggregated: Arc<Aggregated>) -> Self {
+        for row in aggregated.rows() {
+            self.by_resource.entry(row.group.clone()).or_default().entry(row.plural.clone()).or_insert_with(|| row.clone());
+            self.by_kind.entry(row.group.clone()).or_default().entry(row.kind.clone()).or_insert_with(|| row.clone());
+        }
+        Registry { aggregated, ..self }
+    }
+
+    /// What other servers answer for.
+    pub fn aggregated(&self) -> &Arc<Aggregated> {
+        &self.aggregated
+    }
+
+    /// Whether another server answers for a version, whatever is there here.
+    pub fn is_elsewhere(&self, group: &str, version: &str) -> bool {
+        self.aggregated.version(group, version).is_some()
+    }
+
+    /// Where a version that is served here stands in discovery.
+    pub fn priority(&self, group: &str, version: &str) -> Priority {
+        self.aggregated.priority(group, version).unwrap_or_else(|| priorities::local(group, version))
+    }
+
+    /// Every resource that clients reach, wherever its objects are. Custom resources all of whose versions another server answers for are not
+    /// among them.
+    pub fn reachable(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let hidden = |row: &Resource| row.is_custom() && row.served.iter().all(|served| self.is_elsewhere(&row.group, &served.version));
+        self.rows.iter().filter(move |row| !hidden(row)).chain(self.aggregated.rows())
+    }
+
+    /// The versions, as `apiVersion` names them, whose servers could not be asked what they have.
+    pub fn stale(&self) -> Vec<String> {
+        self.aggregated.stale()
+    }
+
+    /// The rows of what is served here.
     pub fn rows(&self) -> &[Arc<Resource>] {
         &self.rows
     }

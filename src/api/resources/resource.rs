@@ -104,6 +104,8 @@ pub struct Resource {
     pub features: &'static [Feature],
     /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
     pub is_terminating: bool,
+    /// Another server has its objects: this process knows it by that server's discovery alone, and asks there.
+    pub is_elsewhere: bool,
     /// The rules for what is stored, whatever the version.
     pub strategy: Arc<dyn Strategy>,
 }
@@ -148,7 +150,7 @@ impl Resource {
 
     /// Whether a custom resource definition made it.
     pub fn is_custom(&self) -> bool {
-        matches!(self.storage.schema, SchemaSource::Defined(_))
+        matches!(self.storage.schema, SchemaSource::Defined(_)) && !self.is_elsewhere
     }
 
     pub fn has(&self, feature: Feature) -> bool {

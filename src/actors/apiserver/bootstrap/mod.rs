@@ -2,8 +2,6 @@
 //!
 //! Everything is created where it is missing; only what says where this server is reached is brought up to date.
 
-mod api_services;
-
 use std::{net::IpAddr, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,9 +13,12 @@ use troupe_api::{
 
 use super::{
     advertise::{Advertisement, Reach},
+    aggregation::{
+        registration::Wanted,
+        trust::{Trust, TrustKeeper},
+    },
     ensure::Ensure,
     services::{Repair, ServiceAllocator, first_address},
-    write::Change,
 };
 
 /// What the first start is told.
@@ -25,8 +26,8 @@ use super::{
 pub struct Bootstrap {
     /// Where clients inside the cluster reach this server: the endpoints of `default/kubernetes`.
     pub advertise: Option<(IpAddr, u16)>,
-    /// PEM of the CA that signs client certificates, for `extension-apiserver-authentication`.
-    pub client_ca: Option<String>,
+    /// Whom extension servers are to believe.
+    pub trust: Trust,
     /// Further objects that must exist, such as RBAC's policy (`auth::bootstrap::objects()`).
     pub objects: Vec<Object>,
 }
@@ -43,6 +44,7 @@ const NO_SPACE: u16 = 507;
 pub struct Bootstrapper {
     pub ensure: Ensure,
     pub advertisement: Arc<Advertisement>,
+    pub trust: TrustKeeper,
     pub allocator: Arc<ServiceAllocator>,
     pub repair: Arc<Repair>,
     pub clock: Arc<dyn Clock>,
@@ -59,9 +61,7 @@ impl Bootstrapper {
         }
         self.ensure.exists(self.service_cidr()).await?;
         self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
-        if let Some(ca) = &bootstrap.client_ca {
-            self.ensure.exists(authentication_config(ca)).await?;
-        }
+        self.trust.tell(&bootstrap.trust).await?;
         if let Some((address, port)) = bootstrap.advertise {
             self.ensure.exists(self.kubernetes_service(port)).await?;
             match self.advertisement.renew(Reach { address, port }).await {
@@ -80,24 +80,14 @@ impl Bootstrapper {
         stream::iter(objects).map(|object| self.ensure.exists(object)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// Tells that the groups which are served here are available.
+    /// Tells which groups are served here.
     async fn ensure_api_services(&self) -> Result<(), Status> {
         let registry = self.ensure.registry();
-        let services = api_services::local(&registry).into_iter().map(|service| self.ensure_api_service(service));
-        stream::iter(services).buffer_unordered(AT_ONCE).try_collect().await
-    }
-
-    async fn ensure_api_service(&self, service: Value) -> Result<(), Status> {
-        let mut writer = self.ensure.writer_for(&service)?;
-        self.ensure.exists(service).await?;
-        writer.target.subresource = "status".into();
-        let status = api_services::available(self.clock.now());
-        let change = Change::Transform(Arc::new(move |current| {
-            let mut new = current.clone();
-            new.set_default(&["status", "conditions"], status["conditions"].clone());
-            Ok(new)
-        }));
-        self.ensure.update(&writer, change).await
+        let versions = registry.rows().iter().flat_map(|row| row.served.iter().map(|served| (&row.group, &served.version)));
+        let mut wanted: Vec<Wanted> = versions.filter_map(|(group, version)| Wanted::builtin(group, version)).collect();
+        wanted.sort_by_key(Wanted::name);
+        wanted.dedup();
+        self.ensure_all(wanted.iter().map(Wanted::object)).await
     }
 
     fn service_cidr(&self) -> Value {
@@ -128,14 +118,6 @@ fn priority_classes() -> [Value; 2] {
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
     ]
-}
-
-fn authentication_config(ca: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-        "data": {"client-ca-file": ca},
-    })
 }
 
 /// Since when the use of tokens out of secrets is followed.

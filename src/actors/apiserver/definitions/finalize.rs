@@ -12,11 +12,10 @@ use troupe_api::{
 };
 
 use super::{
-    DefinitionParts,
     plan::{CLEANUP_FINALIZER, Conditions},
     write,
 };
-use crate::apiserver::{cache::ResourceCache, writer::Writer};
+use crate::apiserver::{cache::ResourceCache, server_client::ServerClient, writer::Writer};
 
 /// Deletions in flight at one time.
 const WORKERS: usize = 16;
@@ -24,13 +23,13 @@ const WORKERS: usize = 16;
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Sees every deletion of a definition through.
-pub(super) async fn follow(parts: Arc<DefinitionParts>, cache: Arc<ResourceCache>) {
+pub(super) async fn follow(client: ServerClient, cache: Arc<ResourceCache>) {
     loop {
         let seen = cache.applied.get();
         let snapshot = cache.load();
         let mut waits = false;
         for definition in snapshot.objects.values().filter(|definition| is_open(definition)) {
-            match step(&parts, definition).await {
+            match step(&client, definition).await {
                 Ok(done) => waits |= !done,
                 Err(status) if status.is_conflict() || status.is_not_found() => waits = true,
                 Err(error) => {
@@ -53,11 +52,11 @@ fn is_open(definition: &StoredObject) -> bool {
 }
 
 /// Deletes what is left; says whether nothing is and the definition may go.
-async fn step(parts: &DefinitionParts, stored: &Arc<StoredObject>) -> Result<bool, Status> {
+async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool, Status> {
     let definition = stored.to_object();
     let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
-    if let Some(resource) = parts.listers.row(group, plural).filter(|row| row.is_custom() && row.is_terminating) {
-        let left = empty(parts, &resource).await?;
+    if let Some(resource) = client.row(group, plural).filter(|row| row.is_custom() && row.is_terminating) {
+        let left = empty(client, &resource).await?;
         if left > 0 {
             return Ok(false);
         }
@@ -65,12 +64,12 @@ async fn step(parts: &DefinitionParts, stored: &Arc<StoredObject>) -> Result<boo
         return Ok(false);
     }
     let mut new = definition;
-    let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: parts.clock.now() };
+    let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: client.clock.now() };
     conditions.set("Terminating", "False", "InstanceDeletionCompleted", "removed all instances");
     new.set(&["status", "conditions"], conditions.list);
     let finalizers: Vec<_> = new.list(&["metadata", "finalizers"]).iter().filter(|finalizer| *finalizer != CLEANUP_FINALIZER).cloned().collect();
     new.set(&["metadata", "finalizers"], finalizers);
-    write(parts, stored, new).await.map(|_| true)
+    write(client, stored, new).await.map(|_| true)
 }
 
 /// Whether the table still has to learn that the definition goes.
@@ -81,9 +80,9 @@ fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
 }
 
 /// Deletes all objects of a resource that are not going yet; says how many were there.
-async fn empty(parts: &DefinitionParts, resource: &Arc<Resource>) -> Result<usize, Status> {
-    let cache = parts.listers.cache(resource)?;
-    parts.reader.linearize(&cache).await?;
+async fn empty(client: &ServerClient, resource: &Arc<Resource>) -> Result<usize, Status> {
+    let cache = client.listers.cache(resource)?;
+    client.reader.linearize(&cache).await?;
     let snapshot = cache.load();
     let target = |object: &StoredObject| Target {
         resource: resource.clone(),
@@ -94,7 +93,7 @@ async fn empty(parts: &DefinitionParts, resource: &Arc<Resource>) -> Result<usiz
     };
     let going: Vec<_> = snapshot.objects.values().filter(|object| object.meta().deletion_timestamp.is_none()).map(|object| target(object)).collect();
     let options = DeleteOptions::default();
-    let mut deletions = stream::iter(going).map(|target| delete(parts, target, &options)).buffer_unordered(WORKERS);
+    let mut deletions = stream::iter(going).map(|target| delete(client, target, &options)).buffer_unordered(WORKERS);
     while let Some(result) = deletions.next().await {
         match result {
             Err(status) if !status.is_not_found() => return Err(status),
@@ -104,6 +103,6 @@ async fn empty(parts: &DefinitionParts, resource: &Arc<Resource>) -> Result<usiz
     Ok(snapshot.objects.len())
 }
 
-async fn delete(parts: &DefinitionParts, target: Target, options: &DeleteOptions) -> Result<(), Status> {
-    parts.path.delete(&Writer::server(target, Cause::default()), options).await.map(drop)
+async fn delete(client: &ServerClient, target: Target, options: &DeleteOptions) -> Result<(), Status> {
+    client.path.delete(&Writer::server(target, Cause::default()), options).await.map(drop)
 }

@@ -15,20 +15,20 @@ use std::{
 use serde_json::{Value, json};
 use troupe_api::{
     aside,
-    meta::{Cause, Clock, Object, ObjectKey, Revision},
+    meta::{Cause, Object, ObjectKey, Revision},
     resources::custom::definition::Definition,
     service::{ApiReply, Target},
     status::Status,
     stored::StoredObject,
 };
 
+pub(super) use self::plan::Conditions;
 use self::plan::Taken;
 use super::{
     cache::{ResourceCache, Snapshot},
-    listers::CacheListers,
-    read::Reader,
+    server_client::ServerClient,
     table::definitions,
-    write::{Change, WritePath},
+    write::Change,
     writer::Writer,
 };
 use crate::runtime::{host::UnitContext, unit::Unit};
@@ -38,33 +38,25 @@ const SOON: Duration = Duration::from_millis(5);
 /// When one that could not be written is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// What the keepers of definitions need.
-pub struct DefinitionParts {
-    pub path: Arc<WritePath>,
-    pub reader: Arc<Reader>,
-    pub listers: Arc<CacheListers>,
-    pub clock: Arc<dyn Clock>,
-}
-
 /// The unit at `apiserver/definitions`.
 pub struct Definitions {
-    parts: Arc<DefinitionParts>,
+    client: ServerClient,
     cache: Option<Arc<ResourceCache>>,
 }
 
 impl Definitions {
-    pub fn new(parts: Arc<DefinitionParts>) -> Self {
+    pub fn new(client: ServerClient) -> Self {
         let name = definitions();
-        let cache = parts.listers.row(&name.group, &name.resource).and_then(|row| parts.listers.cache(&row).ok());
-        Definitions { parts, cache }
+        let cache = client.row(&name.group, &name.resource).and_then(|row| client.cache(&row));
+        Definitions { client, cache }
     }
 }
 
 impl Unit for Definitions {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(cache) = &self.cache else { return };
-        cx.spawn(follow(self.parts.clone(), cache.clone()));
-        cx.spawn(finalize::follow(self.parts.clone(), cache.clone()));
+        cx.spawn(follow(self.client.clone(), cache.clone()));
+        cx.spawn(finalize::follow(self.client.clone(), cache.clone()));
     }
 
     fn observe(&self) -> Value {
@@ -73,7 +65,7 @@ impl Unit for Definitions {
 }
 
 /// Keeps the statuses, one definition after the other: which names are taken must not change meanwhile.
-async fn follow(parts: Arc<DefinitionParts>, cache: Arc<ResourceCache>) {
+async fn follow(client: ServerClient, cache: Arc<ResourceCache>) {
     let mut before = Arc::new(Snapshot::default());
     let mut open: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut names = AcceptedNames::default();
@@ -84,7 +76,7 @@ async fn follow(parts: Arc<DefinitionParts>, cache: Arc<ResourceCache>) {
         before = now;
         let mut wait = None;
         for name in std::mem::take(&mut open) {
-            if let Some(after) = settle(&parts, &cache, &mut names, &name).await {
+            if let Some(after) = settle(&client, &cache, &mut names, &name).await {
                 open.insert(name);
                 wait = Some(wait.map_or(after, |wait: Duration| wait.min(after)));
             }
@@ -147,21 +139,21 @@ fn group_of(name: &str) -> &str {
 }
 
 /// Brings one definition's status up to date; says when to look again.
-async fn settle(parts: &DefinitionParts, cache: &ResourceCache, names: &mut AcceptedNames, name: &Arc<str>) -> Option<Duration> {
+async fn settle(client: &ServerClient, cache: &ResourceCache, names: &mut AcceptedNames, name: &Arc<str>) -> Option<Duration> {
     let snapshot = cache.load();
     let stored = snapshot.objects.get(&ObjectKey::cluster(name.clone()))?;
     let decoded = stored.clone();
     let definition = aside::compute(stored.encoded().len(), move || decoded.to_object()).await;
     let group = group_of(name);
     let taken = names.taken(&snapshot, group, name);
-    let served = parts.listers.row(group, definition.str(&["spec", "names", "plural"])).is_some_and(|row| row.is_custom());
+    let served = client.row(group, definition.str(&["spec", "names", "plural"])).is_some_and(|row| row.is_custom());
     let waits = !served && !definition.is_terminating();
-    match plan::status(&definition, &taken, served, parts.clock.now()) {
+    match plan::status(&definition, &taken, served, client.clock.now()) {
         None => (waits && is_accepted(&definition)).then_some(SOON),
         Some(status) => {
             let mut new = definition;
             new.set(&["status"], status);
-            match write(parts, stored, new).await {
+            match write(client, stored, new).await {
                 // It comes back as a change.
                 Ok(_) => None,
                 Err(status) if status.is_conflict() || status.is_not_found() => None,
@@ -182,11 +174,11 @@ fn is_accepted(definition: &Object) -> bool {
 }
 
 /// Writes the status of a definition, on the version it was made of.
-async fn write(parts: &DefinitionParts, stored: &StoredObject, mut new: Object) -> Result<ApiReply, Status> {
+async fn write(client: &ServerClient, stored: &StoredObject, mut new: Object) -> Result<ApiReply, Status> {
     let name = definitions();
-    let resource = parts.listers.row(&name.group, &name.resource).ok_or_else(Status::page_not_found)?;
+    let resource = client.row(&name.group, &name.resource).ok_or_else(Status::page_not_found)?;
     new.set(&["metadata", "resourceVersion"], stored.revision.to_string());
     let version = resource.storage.version.clone();
     let target = Target { resource, version, namespace: "".into(), name: stored.key.name.clone(), subresource: "status".into() };
-    parts.path.update(&Writer::server(target, Cause::default()), Change::Put(new), Vec::new()).await
+    client.path.update(&Writer::server(target, Cause::default()), Change::Put(new), Vec::new()).await
 }

@@ -8,11 +8,12 @@ mod rows;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use troupe_api::{
     meta::GroupResource,
-    resources::{Registry, Resource},
+    resources::{Registry, Resource, aggregated::Aggregated},
 };
 
 use self::rows::Rows;
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct LiveTable {
     builtin: Vec<Arc<Resource>>,
     rows: Mutex<Rows>,
+    /// What other servers answer for, as it was told last.
+    aggregated: ArcSwap<Aggregated>,
     listers: Arc<CacheListers>,
     context: CacheContext,
     system: System,
@@ -41,7 +44,7 @@ pub fn definitions() -> GroupResource {
 
 impl LiveTable {
     pub fn new(builtin: Vec<Arc<Resource>>, listers: Arc<CacheListers>, context: CacheContext, system: System) -> Self {
-        LiveTable { rows: Mutex::new(Rows::new(&builtin)), builtin, listers, context, system }
+        LiveTable { rows: Mutex::new(Rows::new(&builtin)), aggregated: ArcSwap::default(), builtin, listers, context, system }
     }
 
     /// The cache of the definitions; `None` where the API has none.
@@ -87,6 +90,20 @@ impl LiveTable {
 
     fn publish(&self, custom: impl Iterator<Item = Arc<Resource>>) {
         let registry = Registry::new(self.builtin.iter().cloned().chain(custom).collect());
+        self.listers.registry.store(Arc::new(registry.with_aggregated(self.aggregated.load_full())));
+    }
+
+    /// From the next publication on, this is what other servers answer for.
+    pub fn note_aggregated(&self, aggregated: Arc<Aggregated>) {
+        self.aggregated.store(aggregated);
+    }
+
+    /// Publishes what was noted.
+    pub async fn publish_aggregated(&self) {
+        // Whoever changes the rows publishes them when it is done.
+        let _rows = self.rows.lock().await;
+        let rows = self.listers.registry.load().rows().to_vec();
+        let registry = Registry::new(rows).with_aggregated(self.aggregated.load_full());
         self.listers.registry.store(Arc::new(registry));
     }
 }

@@ -3,14 +3,14 @@ use std::{sync::Arc, time::Duration};
 use troupe_api::store::{Store, keys, memory::MemoryStore};
 
 use crate::apiserver::{
-    ApiServerOptions, Bootstrap,
+    ApiServerOptions, Bootstrap, Trust,
     testing::{TestApi, boot, boot_with},
 };
 
 fn wanted() -> Bootstrap {
     Bootstrap {
         advertise: Some(("192.0.2.1".parse().expect("an address"), 6443)),
-        client_ca: Some("pem".into()),
+        trust: Trust { client_ca: Some("pem".into()), proxy_ca: None },
         objects: troupe_api::auth::bootstrap::objects(),
     }
 }

@@ -1,6 +1,7 @@
 //! The server on the in-memory store, called as the HTTP edge calls it.
 
 mod admission;
+mod aggregation;
 mod authorization;
 mod bootstrap;
 mod claims;
@@ -14,6 +15,7 @@ mod golden;
 mod health;
 mod nodes;
 mod pages;
+mod past;
 mod pod_security;
 mod policies;
 mod quota;

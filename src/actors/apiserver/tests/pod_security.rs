@@ -252,10 +252,6 @@ async fn whoever_writes_what_has_no_effect_is_warned() {
     let stored = told.reply.expect("stored");
     let told = replace(&api, api.target("networkpolicies.networking.k8s.io", "default", "deny"), &stored).await;
     assert_eq!(told.warnings.len(), 1, "an update warns as well");
-    let service = |spec: Value| json!({"metadata": {"name": "v1.example.com"}, "spec": spec});
-    let remote = json!({"group": "example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 15, "service": {"namespace": "n", "name": "s"}});
-    let told = create(&api, "apiservices.apiregistration.k8s.io", "", service(remote)).await;
-    assert_eq!(told.warnings, ["APIService is stored, but not served: requests are not passed on to other servers"], "{}", told.message());
     let mut apart = deployment("d", spec(json!({})));
     apart["spec"]["template"]["spec"]["topologySpreadConstraints"] =
         json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}}]);

@@ -56,6 +56,9 @@ const OWNER: usize = 64;
 /// How often new and removed resources are looked for.
 const DISCOVERY: Duration = Duration::from_secs(5);
 
+/// How long a server that does not answer is waited for, as upstream.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Starts the collector as `controllers/garbage-collector`; it reads and deletes through `client`.
 pub fn start(system: &System, client: &Client) -> UnitAddr<GarbageCollector> {
     let client = client.clone();
@@ -69,6 +72,8 @@ pub struct Wake;
 
 struct Watched {
     synced: Arc<AtomicBool>,
+    /// Others wait for it.
+    awaited: bool,
     _task: TaskHandle,
 }
 
@@ -111,7 +116,7 @@ impl GarbageCollector {
     /// Follows the resources that are served now, and no others.
     fn discover(&mut self, cx: &mut UnitContext<'_, Self>) {
         let registry = self.client.service().registry();
-        let rows: BTreeMap<_, _> = registry.rows().iter().filter(|row| is_followed(row)).map(|row| (row.group_resource(), row.clone())).collect();
+        let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_followed(row)).map(|row| (row.group_resource(), row.clone())).collect();
         self.watched.retain(|resource, _| rows.contains_key(resource));
         for (name, resource) in rows {
             if self.watched.contains_key(&name) {
@@ -120,14 +125,24 @@ impl GarbageCollector {
             let address = cx.address();
             let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || address.wake(Wake, Cause::default()));
             let synced = Arc::new(AtomicBool::new(false));
+            if resource.is_elsewhere {
+                let name = name.clone();
+                cx.after(PATIENCE, move |unit, cx| {
+                    unit.watched.entry(name).and_modify(|watched| watched.awaited = false);
+                    unit.pump(cx);
+                });
+            }
             let monitor = Arc::new(Monitor { client: self.client.clone(), resource, intake: self.intake.clone(), synced: synced.clone(), wake });
             let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
-            self.watched.insert(name, Watched { synced, _task: task });
+            self.watched.insert(name, Watched { synced, awaited: true, _task: task });
         }
     }
 
+    /// Whether enough was seen to decide. Whoever owns something is asked for before anything is deleted, so a server that does not
+    /// answer holds up what belongs to its objects, and nothing else.
     fn is_synced(&self) -> bool {
-        !self.watched.is_empty() && self.watched.values().all(|watched| watched.synced.load(Relaxed))
+        let is_there = |watched: &Watched| watched.synced.load(Relaxed) || !watched.awaited;
+        !self.watched.is_empty() && self.watched.values().all(is_there)
     }
 
     /// Takes news in until the turn is over; `true` when none is left.

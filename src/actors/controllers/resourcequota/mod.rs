@@ -110,7 +110,7 @@ fn typed(amounts: &Amounts) -> BTreeMap<String, Quantity> {
 async fn count(quota: &Object, cx: &ReconcileContext) -> Result<Amounts, Status> {
     let registry = cx.client().service().registry();
     let (mut counted, mut turn) = (Amounts::default(), Turn::default());
-    for row in registry.rows().iter().filter(|row| is_countable(row)) {
+    for row in registry.reachable().filter(|row| is_countable(row)) {
         let evaluator = Evaluator::of(&row.group_resource());
         if quota::is_tracked(quota, &evaluator) {
             let list = list(row, quota.namespace(), cx).await?;

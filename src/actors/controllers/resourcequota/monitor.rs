@@ -52,7 +52,7 @@ async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
     let mut watched = BTreeMap::<GroupResource, TaskHandle>::new();
     loop {
         let registry = caches.client().service().registry();
-        let rows: BTreeMap<_, _> = registry.rows().iter().filter(|row| is_countable(row)).map(|row| (row.group_resource(), row.clone())).collect();
+        let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_countable(row)).map(|row| (row.group_resource(), row.clone())).collect();
         watched.retain(|resource, _| rows.contains_key(resource));
         for (name, resource) in rows {
             watched.entry(name.clone()).or_insert_with(|| {

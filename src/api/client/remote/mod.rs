@@ -9,13 +9,13 @@ pub mod access;
 mod accounts;
 mod connection;
 mod discovery;
-mod document;
+pub(crate) mod document;
 mod pool;
-mod request;
+pub(crate) mod request;
 mod retry;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub(crate) mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,7 +40,7 @@ use super::counts;
 use crate::{
     meta::{Cause, Revision, cause::CAUSES_HEADER},
     notices::Notices,
-    resources::Registry,
+    resources::{Registry, discovered},
     service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     status::Status,
 };
@@ -192,10 +192,8 @@ impl Inner {
         if document == *known {
             return;
         }
-        let Ok(value) = serde_json::from_slice(&document) else { return };
-        let mut rows = crate::resources::builtin();
-        rows.extend(discovery::resources(&value, &rows));
-        self.registry.store(Arc::new(Registry::new(rows)));
+        let Ok(versions) = discovered::aggregated(&document) else { return };
+        self.registry.store(Arc::new(discovery::registry(&versions, crate::resources::builtin())));
         *known = document;
     }
 
@@ -222,6 +220,10 @@ impl Inner {
     }
 
     async fn watch(&self, caller: Caller, target: Target, options: WatchOptions) -> Result<WatchStream, Status> {
+        // A server behind the API server may be an old one, which would not say that it cannot do that.
+        if options.send_initial_events == Some(true) && target.resource.is_elsewhere {
+            return self.list_and_watch(caller, target, options).await;
+        }
         match self.open_watch(&caller, &target, &options).await {
             // A server that cannot send what exists as events of the watch.
             Err(status) if options.send_initial_events == Some(true) && status.code == 422 => self.list_and_watch(caller, target, options).await,

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{connection::Lease, document::Decoder};
+use super::document::Decoder;
 use crate::{
     meta::ObjectVersion,
     service::{Target, WatchItem, WatchStream},
@@ -18,7 +18,7 @@ use crate::{
 const LINE_MAX: usize = 32 * 1024 * 1024;
 
 /// A watch in progress.
-struct Lines {
+struct Lines<L> {
     body: Incoming,
     buffer: BytesMut,
     /// So far no line end is in the buffer's beginning.
@@ -26,15 +26,15 @@ struct Lines {
     decoder: Decoder,
     /// The resource as causes name it.
     resource: Arc<str>,
-    /// Keeps the place on the connection.
-    _lease: Lease,
+    /// Keeps what the watch needs, such as its place on a connection.
+    _lease: L,
 }
 
 /// The items of a reply's body. The stream ends where the server ends it in good order.
-pub fn items(body: Incoming, lease: Lease, target: &Target) -> WatchStream {
+pub fn items<L: Send + 'static>(body: Incoming, lease: L, target: &Target) -> WatchStream {
     let resource = target.resource.group_resource().to_string().into();
     let lines = Lines { body, buffer: BytesMut::new(), searched: 0, decoder: Decoder::new(target), resource, _lease: lease };
-    let next = |lines: Option<Lines>| async move {
+    let next = |lines: Option<Lines<L>>| async move {
         let mut lines = lines?;
         let item = lines.next().await?;
         let rest = if matches!(item, WatchItem::End(_)) { None } else { Some(lines) };
@@ -43,7 +43,7 @@ pub fn items(body: Incoming, lease: Lease, target: &Target) -> WatchStream {
     stream::unfold(Some(lines), next).boxed()
 }
 
-impl Lines {
+impl<L> Lines<L> {
     async fn next(&mut self) -> Option<WatchItem> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {

@@ -117,8 +117,15 @@ pub fn duration(text: &str) -> Result<i64, String> {
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         let (number, after) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 19 {
+            return Err(fault());
+        }
+        if after.is_empty() {
+            return Err(format!("time: missing unit in duration {text:?}"));
+        }
         let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_end);
         let factor: i128 = match unit {
@@ -128,12 +135,8 @@ pub fn duration(text: &str) -> Result<i64, String> {
             "s" => i128::from(SECOND),
             "m" => i128::from(MINUTE),
             "h" => i128::from(HOUR),
-            _ => return Err(fault()),
+            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
         };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 19 {
-            return Err(fault());
-        }
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| fault())? };
         let fraction = &fraction[..fraction.len().min(18)];
         let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| fault())? };

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    forms::{GroupDiscovery, GroupDiscoveryList, ResourceDiscovery, ResponseKind, SubresourceDiscovery, VersionDiscovery},
+    forms::{AnyResource, GroupDiscovery, GroupDiscoveryList, ResourceDiscovery, ResponseKind, SubresourceDiscovery, VersionDiscovery},
     groups::{self, Group, foreign},
     legacy::sorted,
 };
@@ -18,8 +18,13 @@ pub fn document(registry: &Registry, core: bool) -> GroupDiscoveryList {
 
 fn group_of(registry: &Registry, group: &Group) -> GroupDiscovery {
     let version = |version: &std::sync::Arc<str>| {
+        if let Some(remote) = registry.aggregated().version(&group.name, version) {
+            let resources = remote.discovered.resources.iter().cloned().map(AnyResource::Elsewhere).collect();
+            let freshness = if remote.discovered.stale { "Stale" } else { "Current" };
+            return VersionDiscovery { version: version.clone(), resources, freshness };
+        }
         let rows = groups::rows(registry, &group.name, version);
-        let resources = rows.iter().map(|row| resource_of(row, version)).collect();
+        let resources = rows.iter().map(|row| AnyResource::Here(resource_of(row, version))).collect();
         VersionDiscovery { version: version.clone(), resources, freshness: "Current" }
     };
     let name = (!group.name.is_empty()).then(|| ("name".to_owned(), Value::from(&*group.name)));

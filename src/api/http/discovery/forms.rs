@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::resources::discovered::DiscoveredResource;
+
 /// `metav1.APIVersions`, which upstream sends without its own version.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,8 +111,17 @@ pub struct GroupDiscovery {
 #[derive(Serialize)]
 pub struct VersionDiscovery {
     pub version: Arc<str>,
-    pub resources: Vec<ResourceDiscovery>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<AnyResource>,
     pub freshness: &'static str,
+}
+
+/// A resource that is served here, or one as its server tells of it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum AnyResource {
+    Here(ResourceDiscovery),
+    Elsewhere(DiscoveredResource),
 }
 
 /// `APIResourceDiscovery`

@@ -1,10 +1,10 @@
 //! Groups and versions of a registry, in the order of discovery.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use crate::{
     meta::{GroupVersionKind, gvk::version_priority},
-    resources::{Registry, Resource},
+    resources::{Registry, Resource, priorities::Priority},
 };
 
 /// A group with its versions, the preferred one first.
@@ -14,24 +14,31 @@ pub struct Group {
     pub versions: Vec<Arc<str>>,
 }
 
-/// All groups, in the order in which the rows name them first.
+/// All groups as their priorities order them: what is served here and what other servers answer for.
 pub fn groups(registry: &Registry) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+    let mut found: BTreeMap<Arc<str>, Vec<(Priority, Arc<str>)>> = BTreeMap::new();
     for row in registry.rows() {
-        let at = groups.iter().position(|group| group.name == row.group).unwrap_or_else(|| {
-            groups.push(Group { name: row.group.clone(), versions: Vec::new() });
-            groups.len() - 1
-        });
-        for served in &row.served {
-            if !groups[at].versions.contains(&served.version) {
-                groups[at].versions.push(served.version.clone());
+        let versions = found.entry(row.group.clone()).or_default();
+        for served in row.served.iter().filter(|served| !registry.is_elsewhere(&row.group, &served.version)) {
+            if versions.iter().all(|(_, version)| *version != served.version) {
+                versions.push((registry.priority(&row.group, &served.version), served.version.clone()));
             }
         }
     }
-    for group in &mut groups {
-        group.versions.sort_by_key(|version| Reverse(version_priority(version)));
+    for remote in registry.aggregated().versions() {
+        let versions = found.entry(remote.discovered.group.clone()).or_default();
+        versions.push((remote.priority, remote.discovered.version.clone()));
     }
-    groups
+    found.retain(|_, versions| !versions.is_empty());
+    let highest = |versions: &[(Priority, Arc<str>)]| versions.iter().map(|(priority, _)| priority.group).max();
+    let mut groups: Vec<_> = found.into_iter().collect();
+    // Where two are alike, their names decide, by which they stand already.
+    groups.sort_by_key(|(_, versions)| Reverse(highest(versions)));
+    let group = |(name, mut versions): (Arc<str>, Vec<(Priority, Arc<str>)>)| {
+        versions.sort_by_key(|(priority, version)| Reverse((priority.version, version_priority(version))));
+        Group { name, versions: versions.into_iter().map(|(_, version)| version).collect() }
+    };
+    groups.into_iter().map(group).collect()
 }
 
 /// Rows of a group and version, by name.

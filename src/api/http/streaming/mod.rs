@@ -8,7 +8,7 @@ mod channels;
 pub mod client;
 pub mod connect;
 pub mod dialer;
-mod kind;
+pub(crate) mod kind;
 pub mod log_options;
 mod log_socket;
 mod logs;

@@ -50,6 +50,11 @@ impl Reply {
 impl Door {
     /// Opens a door; `adjust` changes its options.
     pub fn open(service: FakeService, adjust: impl FnOnce(&mut HttpOptions)) -> Self {
+        Door::open_with(service, |options, _, _| adjust(options))
+    }
+
+    /// The same; `adjust` is given the authority and the server's certificate too.
+    pub fn open_with(service: FakeService, adjust: impl FnOnce(&mut HttpOptions, &Pki, &KeyedCertificate)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let pki = Pki::open(dir.path()).expect("a CA");
         let server = LeafSpec {
@@ -73,7 +78,7 @@ impl Door {
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(Arc::new(tls), service.clone(), Arc::new(FakeAuthenticator), Arc::new(FakeAuthorizer), version);
         options.workers = 1;
-        adjust(&mut options);
+        adjust(&mut options, &pki, &server);
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let handle = serve(listener, options).expect("serves");
         Door { service, handle, pki, admin, server, dir }
@@ -89,6 +94,11 @@ impl Door {
         let identity = with_certificate.then_some(&self.admin);
         let config = tls::client_config(self.pki.ca_pem(), identity).expect("a TLS configuration");
         Connection::open(addr, config).await
+    }
+
+    /// A connection with this certificate.
+    pub async fn connect_as(&self, identity: &KeyedCertificate) -> Connection {
+        Connection::open(self.handle.addr(), tls::client_config(self.pki.ca_pem(), Some(identity)).expect("a TLS configuration")).await
     }
 }
 

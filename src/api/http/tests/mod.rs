@@ -7,6 +7,7 @@ mod discovery;
 mod edge;
 pub mod fake;
 mod forms;
+mod front_proxies;
 mod handshakes;
 mod kubectl;
 mod metrics;

@@ -127,6 +127,9 @@ async fn bad_options_are_named_in_upstreams_words() {
             "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
         ),
         ("fieldSelector=spec.x%3Dy", 400, "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+        ("timeout=nonsense", 400, "invalid timeout specified in the request URL - time: invalid duration \"nonsense\""),
+        ("timeout=5", 400, "invalid timeout specified in the request URL - time: missing unit in duration \"5\""),
+        ("timeout=5d", 400, "invalid timeout specified in the request URL - time: unknown unit \"d\" in duration \"5d\""),
         ("resourceVersion=x", 400, "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"),
     ];
     for (query, code, message) in cases {
@@ -134,7 +137,9 @@ async fn bad_options_are_named_in_upstreams_words() {
         assert_eq!((reply.status.as_u16(), reply.json()["message"].as_str()), (code, Some(message)), "{query}");
     }
     assert_eq!(admin.get(&format!("{MAPS}?labelSelector=a+in+(")).await.status, 400);
-    assert_eq!(admin.get(&format!("{MAPS}?timeout=nonsense")).await.status, 400);
+    for timeout in ["", "0", "-5s", "3m", "1h30m", "2.5s", "9223372036s"] {
+        assert_eq!(admin.get(&format!("{MAPS}?timeout={timeout}")).await.status, 200, "{timeout}");
+    }
 }
 
 #[actix_web::test]

@@ -143,6 +143,14 @@ impl<'a> Definition<'a> {
         self.document.status.accepted_names.and_then(|names| serde_json::from_str(names.get()).ok()).unwrap_or_default()
     }
 
+    /// Its group, and the versions that it wants served, whatever its names.
+    pub fn served_versions(&self) -> (Arc<str>, Vec<Arc<str>>) {
+        let spec: Option<Spec<'_>> = serde_json::from_str(self.document.spec.get()).ok();
+        let Some(spec) = spec else { return Default::default() };
+        let served = spec.versions.iter().filter(|version| version.served).map(|version| version.name.clone());
+        (spec.group.as_str().into(), served.collect())
+    }
+
     pub fn is_terminating(&self) -> bool {
         self.object.meta().deletion_timestamp.is_some()
     }
@@ -208,6 +216,7 @@ impl Maker<'_> {
             pod: None,
             without_effect: None,
             is_terminating,
+            is_elsewhere: false,
         })
     }
 

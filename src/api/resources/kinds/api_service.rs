@@ -20,11 +20,6 @@ use crate::{
 pub struct ApiService;
 
 impl Strategy for ApiService {
-    fn warnings(&self, object: &Object) -> Vec<String> {
-        let elsewhere = object.get(&["spec", "service"]).is_some_and(Value::is_object);
-        elsewhere.then(|| "APIService is stored, but not served: requests are not passed on to other servers".to_owned()).into_iter().collect()
-    }
-
     fn default_object(&self, object: &mut Object) {
         if object.get(&["spec", "service"]).is_some_and(Value::is_object) {
             object.set_default(&["spec", "service", "port"], 443);

@@ -187,6 +187,7 @@ impl Row {
             without_effect: self.without_effect,
             features: self.features,
             is_terminating: false,
+            is_elsewhere: false,
             selectable: selectable.clone(),
             strategy: strategy.clone(),
         }

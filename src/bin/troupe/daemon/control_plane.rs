@@ -178,7 +178,7 @@ impl LocalApi {
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
-        let api = control_plane::start_api(config, &certificates, &issuer, store.clone(), system).await?;
+        let api = control_plane::start_api(config, (&certificates, &shown), &issuer, store.clone(), system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
         let credentials = Credentials { ca_pem: certificates.ca_pem.clone(), identity: shown.kubelet_client.clone() };
         let insight = Insight::new(system.clone(), api.listers(), credentials).context("the API server's client certificate is unusable")?;
@@ -186,8 +186,14 @@ impl LocalApi {
         routes.push(doors::backup(store));
         let audit = audit::open(config)?;
         let doors = Doors { routes, connect: Some(node::connect(&shown, &certificates.ca_pem, &api)?), audit: audit.clone() };
-        let http =
-            control_plane::serve(config, &api, FrontDoorParts { shown: &shown, ca_pem: &certificates.ca_pem, issuer: &issuer, doors }, system)?;
+        let parts = FrontDoorParts {
+            shown: &shown,
+            ca_pem: &certificates.ca_pem,
+            front_proxy_ca_pem: &certificates.front_proxy_ca_pem,
+            issuer: &issuer,
+            doors,
+        };
+        let http = control_plane::serve(config, &api, parts, system)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
         let server = format!("https://{}", SocketAddr::new(config.advertise_address, config.api_port));
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;

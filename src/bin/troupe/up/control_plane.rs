@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use troupe_actors::{
-    apiserver::{ApiServer, ApiServerOptions, Bootstrap},
+    apiserver::{ApiServer, ApiServerOptions, Bootstrap, Trust},
     insight::FrontDoor,
     runtime::system::System,
 };
@@ -18,6 +18,7 @@ use troupe_api::{
     auth::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
+        request_header::{CLIENT_NAME, RequestHeaders},
         tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
@@ -40,6 +41,10 @@ pub struct Certificates {
     /// Shown by the API server to kubelets.
     pub kubelet_client: KeyedCertificate,
     pub kubelet_serving: KeyedCertificate,
+    /// Vouches for front proxies, which say in headers who calls.
+    pub front_proxy_ca_pem: String,
+    /// Shown by the API server, as one of them, to the servers of API services.
+    pub front_proxy_client: KeyedCertificate,
     /// What the components outside of the API server's process call with.
     pub controllers: KeyedCertificate,
     pub scheduler: KeyedCertificate,
@@ -54,11 +59,13 @@ pub struct Shown {
     pub serving: Arc<RenewableCertificate>,
     pub kubelet_client: Arc<RenewableCertificate>,
     pub kubelet_serving: Arc<RenewableCertificate>,
+    pub front_proxy_client: Arc<RenewableCertificate>,
 }
 
 impl Shown {
     pub fn of(certificates: &Certificates) -> Result<Self> {
-        let shown = Shown { serving: Arc::default(), kubelet_client: Arc::default(), kubelet_serving: Arc::default() };
+        let shown =
+            Shown { serving: Arc::default(), kubelet_client: Arc::default(), kubelet_serving: Arc::default(), front_proxy_client: Arc::default() };
         shown.update(certificates)?;
         Ok(shown)
     }
@@ -66,6 +73,7 @@ impl Shown {
     /// Shows these from now on.
     pub fn update(&self, certificates: &Certificates) -> Result<()> {
         self.serving.show(&certificates.serving).context("the API server's certificate is unusable")?;
+        self.front_proxy_client.show(&certificates.front_proxy_client).context("the API server's certificate as a front proxy is unusable")?;
         self.kubelet_client.show(&certificates.kubelet_client).context("the API server's client certificate is unusable")?;
         self.kubelet_serving.show(&certificates.kubelet_serving).context("the kubelet's certificate is unusable")
     }
@@ -74,6 +82,8 @@ impl Shown {
 /// Reads or makes the certificates.
 pub fn certificates(config: &Config) -> Result<Certificates> {
     let pki = Pki::open(&config.certificates_dir).context("cannot open the cluster's certificates")?.lasting(config.certificate_validity);
+    let proxies = Pki::open_front_proxy(&config.certificates_dir).context("cannot open the certificates of front proxies")?;
+    let proxies = proxies.lasting(config.certificate_validity);
     let leaf = |spec: LeafSpec| pki.leaf(&spec).context("cannot make a certificate");
     let mut dns_names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
     dns_names.extend([format!("kubernetes.default.svc.{}", config.cluster_domain), config.node_name.clone()]);
@@ -104,6 +114,8 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
             ..LeafSpec::default()
         })?,
         admin: leaf(client("admin", "kubernetes-admin", "system:masters"))?,
+        front_proxy_ca_pem: proxies.ca_pem().to_owned(),
+        front_proxy_client: proxies.leaf(&client(CLIENT_NAME, CLIENT_NAME, "")).context("cannot make a certificate")?,
         kubelet_client: leaf(client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters"))?,
         controllers: leaf(client("controller-manager", "system:kube-controller-manager", ""))?,
         scheduler: leaf(client("scheduler", "system:kube-scheduler", ""))?,
@@ -156,7 +168,7 @@ fn write_kubeconfig(config: &Config, certificates: &Certificates, path: &Path, n
 /// Starts the API server on a store, waits until its caches are filled, and makes what every cluster has.
 pub async fn start_api(
     config: &Config,
-    certificates: &Certificates,
+    (certificates, shown): (&Certificates, &Shown),
     issuer: &Arc<Issuer>,
     store: Arc<dyn Store>,
     system: &System,
@@ -164,6 +176,7 @@ pub async fn start_api(
     let mut options = ApiServerOptions::new(store);
     options.system = system.clone();
     options.memory = Arc::new(ProcessMemory::find());
+    options.front_proxy = shown.front_proxy_client.clone();
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     if let Some(file) = &config.admission_control_config_file {
         options.admission = Pipeline::from_file(file).with_context(|| format!("the admission configuration {} is unusable", file.display()))?;
@@ -173,7 +186,8 @@ pub async fn start_api(
     let advertise = Some((config.advertise_address, config.api_port));
     let mut objects = flow::objects();
     objects.extend(identity::objects());
-    let bootstrap = Bootstrap { advertise, client_ca: Some(certificates.ca_pem.clone()), objects };
+    let trust = Trust { client_ca: Some(certificates.ca_pem.clone()), proxy_ca: Some(certificates.front_proxy_ca_pem.clone()) };
+    let bootstrap = Bootstrap { advertise, trust, objects };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
 }
@@ -188,20 +202,25 @@ pub fn version() -> VersionInfo {
 pub struct FrontDoorParts<'a> {
     pub shown: &'a Shown,
     pub ca_pem: &'a str,
+    pub front_proxy_ca_pem: &'a str,
     pub issuer: &'a Issuer,
     pub doors: Doors,
 }
 
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, system: &System) -> Result<HttpServerHandle> {
-    let FrontDoorParts { shown, ca_pem, issuer, doors } = parts;
+    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, doors } = parts;
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    let tls = tls::renewable_server_config(shown.serving.clone(), ca_pem).context("the API server's certificate is unusable")?;
+    let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
+    let tls = tls::renewable_server_config(shown.serving.clone(), &authorities).context("the API server's certificate is unusable")?;
+    let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
     let authenticator = identity::authenticator(issuer, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
+    options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
+    options.aggregator = Some(api.aggregator());
     options.health = api.health_checks();
     options.routes = doors.routes;
     options.connect = doors.connect;

@@ -24,10 +24,63 @@ use crate::apiserver::testing::{TestApi, boot};
 
 /// An API server behind its front door, with a connection of an administrator's.
 pub struct Door {
-    _api: TestApi,
+    api: TestApi,
     connection: SendRequest<Full<Bytes>>,
     handle: HttpServerHandle,
+    client: Arc<rustls::ClientConfig>,
     _dir: TempDir,
+}
+
+/// Another connection to the same server.
+pub struct Another(SendRequest<Full<Bytes>>);
+
+/// A reply that goes on.
+pub struct Stream {
+    pub status: StatusCode,
+    body: hyper::body::Incoming,
+    buffer: Vec<u8>,
+    _connection: SendRequest<Full<Bytes>>,
+}
+
+impl Stream {
+    /// The next line, which is JSON.
+    pub async fn line(&mut self) -> Value {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return serde_json::from_slice(&line).expect("JSON");
+            }
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(10), self.body.frame()).await.expect("something comes");
+            let frame = frame.expect("it goes on").expect("it is whole");
+            self.buffer.extend_from_slice(frame.data_ref().expect("data"));
+        }
+    }
+}
+
+impl Another {
+    pub async fn post(&mut self, path: &str, body: &Value) -> Reply {
+        send(&mut self.0, "POST", path, &[("content-type", "application/json")], body.to_string().into()).await
+    }
+
+    /// Asks to upgrade to a protocol; the status code and the stream.
+    pub async fn upgrade(&mut self, path: &str, protocol: &str) -> (u16, TokioIo<hyper::upgrade::Upgraded>) {
+        let request = Request::get(path).header("host", "door").header("connection", "Upgrade").header("upgrade", protocol);
+        let mut reply = self.0.send_request(request.body(Full::default()).expect("well formed")).await.expect("a reply");
+        let stream = hyper::upgrade::on(&mut reply).await.expect("is upgraded");
+        (reply.status().as_u16(), TokioIo::new(stream))
+    }
+}
+
+async fn send(connection: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
+    let mut request = Request::builder().method(method).uri(path).header("host", "door");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    connection.ready().await.expect("connected");
+    let response = connection.send_request(request.body(Full::new(body)).expect("well formed")).await.expect("a reply");
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    Reply { status: head.status, headers: head.headers, body }
 }
 
 /// A whole reply.
@@ -54,6 +107,14 @@ impl Reply {
     }
 }
 
+async fn connect(handle: &HttpServerHandle, config: Arc<rustls::ClientConfig>) -> SendRequest<Full<Bytes>> {
+    let tcp = tokio::net::TcpStream::connect(handle.addr()).await.expect("connects");
+    let tls = tokio_rustls::TlsConnector::from(config).connect(ServerName::from(handle.addr().ip()), tcp).await.expect("a TLS session");
+    let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("speaks HTTP");
+    tokio::spawn(driver.with_upgrades());
+    connection
+}
+
 impl Door {
     pub async fn open() -> Self {
         Door::open_to(boot().await).await
@@ -73,27 +134,38 @@ impl Door {
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;
+        options.aggregator = Some(api.server.aggregator());
         let handle = serve(TcpListener::bind("127.0.0.1:0").expect("a free port"), options).expect("serves");
         let config = tls::client_config(pki.ca_pem(), Some(&admin)).expect("a TLS configuration");
-        let tcp = tokio::net::TcpStream::connect(handle.addr()).await.expect("connects");
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let tls = connector.connect(ServerName::from(handle.addr().ip()), tcp).await.expect("a TLS session");
-        let (connection, driver) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("speaks HTTP");
-        tokio::spawn(driver);
-        Door { _api: api, connection, handle, _dir: dir }
+        let client = Arc::new(config);
+        let connection = connect(&handle, client.clone()).await;
+        Door { api, connection, handle, client, _dir: dir }
+    }
+
+    /// The API server itself.
+    pub fn api(&self) -> &TestApi {
+        &self.api
+    }
+
+    /// Another connection.
+    pub async fn another(&self) -> Another {
+        Another(connect(&self.handle, self.client.clone()).await)
+    }
+
+    /// Asks for what goes on, over a connection of its own.
+    pub async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Stream {
+        let mut connection = connect(&self.handle, self.client.clone()).await;
+        let mut request = Request::get(path).header("host", "door");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = connection.send_request(request.body(Full::default()).expect("well formed")).await.expect("a reply");
+        Stream { status: reply.status(), body: reply.into_body(), buffer: Vec::new(), _connection: connection }
     }
 
     /// Sends a request and reads the whole reply.
     pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-        let mut request = Request::builder().method(method).uri(path).header("host", "door");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.connection.ready().await.expect("connected");
-        let response = self.connection.send_request(request.body(Full::new(body.into())).expect("well formed")).await.expect("a reply");
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Reply { status: head.status, headers: head.headers, body }
+        send(&mut self.connection, method, path, headers, body.into()).await
     }
 
     pub async fn get(&mut self, path: &str) -> Reply {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpResponse, HttpResponseBuilder,
+    HttpResponse,
     dev::Payload,
     http::{
         StatusCode,
@@ -20,12 +20,12 @@ use http_body_util::{BodyExt, Either, Empty, Limited, StreamBody};
 use hyper::{
     Method, Request, Response,
     body::{Frame, Incoming},
-    header::{HeaderName, HeaderValue},
+    header::HeaderValue,
 };
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
+    io::{AsyncRead, AsyncWrite, split},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -33,9 +33,10 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    super::{connect::Places, dialer::DialError, kind::words, place::Kubelet},
+    super::{connect::Places, dialer::DialError, place::Kubelet},
     links,
     locate::{Backend, Transport},
+    passing::{copy_headers, insert, request_headers, upload},
     rewrite::Rewrite,
 };
 use crate::{
@@ -54,23 +55,10 @@ const PAGES: usize = 16 << 20;
 
 static ROOM_FOR_PAGES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(PAGES)));
 
-/// Headers between two neighbours, which none of the others gets to see.
-const HOP_BY_HOP: [&str; 9] =
-    ["connection", "proxy-connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"];
-/// What the client told the API server about itself, which no backend may see.
-const CREDENTIALS: [&str; 3] = ["authorization", "impersonate-", "x-remote-"];
-const CORS: [&str; 4] =
-    ["access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods", "access-control-allow-origin"];
-
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 type Body = Either<Empty<Bytes>, StreamBody<futures::stream::LocalBoxStream<'static, Result<Frame<Bytes>, io::Error>>>>;
-
-/// Whether a client wants to turn the connection into something else.
-pub fn wants_upgrade(headers: &HeaderMap) -> bool {
-    words(headers, &header::CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"))
-}
 
 async fn dial(places: &Places, backend: &Backend) -> Result<Box<dyn Io>, DialError> {
     if let Transport::Kubelet { node } = &backend.transport {
@@ -94,7 +82,7 @@ async fn dial(places: &Places, backend: &Backend) -> Result<Box<dyn Io>, DialErr
 /// Passes a request on and its reply back.
 pub async fn forward(places: &Places, mut request: ConnectRequest, backend: Backend, path: &str, rewrite: &Rewrite) -> Result<HttpResponse, Status> {
     let unreachable = |why: &dyn std::fmt::Display| Status::unavailable(format!("error trying to reach service: {why}"));
-    let mut headers = request_headers(&request, false);
+    let mut headers = request_headers(&request.request, false);
     insert(&mut headers, "x-forwarded-uri", &rewrite.forwarded_uri(path));
     let body = body_of(request.request.headers(), std::mem::replace(&mut request.payload, Payload::None));
     let outgoing = outgoing(&request, path, headers, body)?;
@@ -106,7 +94,7 @@ pub async fn forward(places: &Places, mut request: ConnectRequest, backend: Back
 /// Passes an upgrade on; when the backend agrees, bytes go both ways until one side is done.
 pub async fn upgrade(places: &Places, mut request: ConnectRequest, backend: Backend, path: &str) -> Result<HttpResponse, Status> {
     let failed = |why: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {why}"));
-    let outgoing = outgoing(&request, path, request_headers(&request, true), Either::Left(Empty::new()))?;
+    let outgoing = outgoing(&request, path, request_headers(&request.request, true), Either::Left(Empty::new()))?;
     let stream = dial(places, &backend).await.map_err(|error| failed(&error))?;
     let mut reply = send(stream, outgoing).await.map_err(|error| failed(&error))?;
     let code = reply.status().as_u16();
@@ -126,17 +114,6 @@ pub async fn upgrade(places: &Places, mut request: ConnectRequest, backend: Back
     let (input, output) = split(TokioIo::new(upgraded));
     spawn(upload(std::mem::replace(&mut request.payload, Payload::None), output));
     Ok(response.streaming(ReaderStream::with_capacity(input, CHUNK)))
-}
-
-/// The client's bytes, until it closes.
-async fn upload(mut payload: Payload, mut output: impl AsyncWrite + Unpin) {
-    while let Some(Ok(piece)) = payload.next().await {
-        if output.write_all(&piece).await.is_err() || output.flush().await.is_err() {
-            return;
-        }
-    }
-    // The backend may be gone already.
-    let _ = output.shutdown().await;
 }
 
 async fn send(stream: Box<dyn Io>, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
@@ -166,49 +143,6 @@ fn body_of(headers: &HeaderMap, payload: Payload) -> Body {
     }
     let frames = payload.map_ok(Frame::data).map_err(|error| io::Error::other(error.to_string()));
     Either::Right(StreamBody::new(frames.boxed_local()))
-}
-
-fn request_headers(request: &ConnectRequest, upgrade: bool) -> hyper::HeaderMap {
-    let given = request.request.headers();
-    let named: Vec<String> = words(given, &header::CONNECTION).map(str::to_ascii_lowercase).collect();
-    let mut headers = hyper::HeaderMap::new();
-    for (name, value) in given {
-        let name = name.as_str();
-        let is_hop = HOP_BY_HOP.contains(&name) || named.iter().any(|named| named == name);
-        let kept = !is_hop || upgrade && matches!(name, "connection" | "upgrade") || name == "te" && value == "trailers";
-        let is_secret = CREDENTIALS.iter().any(|secret| name.starts_with(secret));
-        if let (true, false, Ok(name), Ok(value)) = (kept, is_secret, name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes())) {
-            headers.append(name, value);
-        }
-    }
-    if let Some(peer) = request.request.peer_addr() {
-        let before = given.get("x-forwarded-for").and_then(|value| value.to_str().ok()).map_or(String::new(), |chain| format!("{chain}, "));
-        insert(&mut headers, "x-forwarded-for", &format!("{before}{}", peer.ip()));
-    }
-    if !headers.contains_key(hyper::header::HOST) {
-        insert(&mut headers, "host", request.request.connection_info().host());
-    }
-    headers
-}
-
-fn insert(headers: &mut hyper::HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
-/// Copies what concerns the client; `change` may change values.
-fn copy_headers(reply: &Response<Incoming>, response: &mut HttpResponseBuilder, change: impl Fn(&str, &str) -> String) {
-    for (name, value) in reply.headers() {
-        let name = name.as_str();
-        if HOP_BY_HOP.contains(&name) || CORS.contains(&name) || name == "content-length" {
-            continue;
-        }
-        match value.to_str() {
-            Ok(text) => response.append_header((name, change(name, text))),
-            Err(_) => response.append_header((name, value.as_bytes())),
-        };
-    }
 }
 
 /// The backend's reply, with its redirects and links leading through the proxy.

@@ -6,6 +6,7 @@
 mod exchange;
 mod links;
 pub(crate) mod locate;
+pub(crate) mod passing;
 mod rewrite;
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ use rewrite::Rewrite;
 pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpResponse, Status> {
     let backend = locate(places, &request.target)?.checked(places.loopback)?;
     let path = rewrite::backend_path(&request.proxy_path, request.request.path());
-    let upgrade = exchange::wants_upgrade(request.request.headers());
+    let upgrade = passing::wants_upgrade(request.request.headers());
     if upgrade {
         return exchange::upgrade(places, request, backend, &path).await;
     }

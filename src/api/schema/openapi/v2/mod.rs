@@ -2,6 +2,8 @@
 //! kubectl asks for.
 
 mod message;
+pub mod remote;
+pub mod upward;
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +19,7 @@ pub fn document(registry: &Registry) -> Value {
     for row in registry.rows() {
         for served in &row.served {
             let group_version = GroupVersion::new(row.group.clone(), served.version.clone());
-            if !seen.insert(group_version.to_string()) {
+            if registry.is_elsewhere(&row.group, &served.version) || !seen.insert(group_version.to_string()) {
                 continue;
             }
             let Some(mut part) = super::document(registry, &group_version, &mut room) else { continue };
@@ -25,6 +27,11 @@ pub fn document(registry: &Registry) -> Value {
             for (path, item) in object(part["paths"].take()) {
                 paths.insert(path, path_item(item));
             }
+        }
+    }
+    for remote in registry.aggregated().versions() {
+        if let Some(document) = &remote.documents.v2 {
+            remote::add(document, &mut paths, &mut definitions);
         }
     }
     json!({

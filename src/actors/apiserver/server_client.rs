@@ -1,33 +1,41 @@
-//! Objects that the API server makes itself: created where they are missing, or kept at what it wants.
+//! What the API server reads and writes by itself: objects that must exist, statuses that it keeps.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use troupe_api::{
-    meta::{Cause, GroupVersion, Object},
-    resources::Registry,
+    meta::{Cause, Clock, GroupVersion, Object},
+    resources::{Registry, Resource},
     service::{Body, Target},
     status::Status,
 };
 
 use super::{
+    cache::ResourceCache,
     listers::CacheListers,
     read::Reader,
     write::{Change, WritePath},
     writer::Writer,
 };
 
-/// Makes objects as the API server itself. Cheap to clone.
+/// The server as its own client. Cheap to clone.
 #[derive(Clone)]
-pub struct Ensure {
-    path: Arc<WritePath>,
-    reader: Arc<Reader>,
-    listers: Arc<CacheListers>,
+pub struct ServerClient {
+    pub path: Arc<WritePath>,
+    pub reader: Arc<Reader>,
+    pub listers: Arc<CacheListers>,
+    pub clock: Arc<dyn Clock>,
 }
 
-impl Ensure {
-    pub fn new(path: Arc<WritePath>, reader: Arc<Reader>, listers: Arc<CacheListers>) -> Self {
-        Ensure { path, reader, listers }
+impl ServerClient {
+    /// The row of a resource.
+    pub fn row(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.listers.row(group, plural)
+    }
+
+    /// The cache of a stored resource; `None` for what is not stored.
+    pub fn cache(&self, resource: &Resource) -> Option<Arc<ResourceCache>> {
+        self.listers.caches.cache(resource)
     }
 
     /// The rows of the moment.

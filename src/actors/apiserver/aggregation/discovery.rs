@@ -1,0 +1,67 @@
+//! Asks a server which resources it has, by its aggregated discovery document or by the list of one version.
+
+use std::time::Duration;
+
+use http::{Request, header};
+use troupe_api::{
+    aggregation::{Answer, ApiServiceSpec, Backend, whole},
+    aside,
+    resources::discovered::{self, DiscoveredResource},
+};
+
+use super::asker;
+
+const ACCEPT: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+const TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST: usize = 8 << 20;
+
+/// What a server told last, and by which mark it knows that nothing has changed since.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub resources: Vec<DiscoveredResource>,
+    etag: Option<String>,
+}
+
+/// Asks. What was `told` before is what it is if the server says so.
+///
+/// # Errors
+/// Why the server did not tell.
+pub async fn discover(spec: &ApiServiceSpec, backend: &Backend, told: &Told) -> Result<Told, String> {
+    let etag = told.etag.as_deref().unwrap_or_default();
+    let answer = ask(backend, "/apis", ACCEPT, etag).await?;
+    let is_aggregated =
+        answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.contains("as=APIGroupDiscoveryList"));
+    match answer.code {
+        304 => Ok(told.clone()),
+        503 => Err("the server is not available".into()),
+        200 if is_aggregated => {
+            let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let body = answer.body;
+            let versions = aside::compute(body.len(), move || discovered::aggregated(&body)).await.map_err(|error| error.to_string())?;
+            let own = versions.into_iter().find(|version| version.group == spec.group && version.version == spec.version);
+            Ok(Told { resources: own.map(|own| own.resources).unwrap_or_default(), etag })
+        }
+        _ => listed(spec, backend).await,
+    }
+}
+
+/// What an older server tells of one version.
+async fn listed(spec: &ApiServiceSpec, backend: &Backend) -> Result<Told, String> {
+    let answer = ask(backend, &spec.discovery_path(), "application/json", "").await?;
+    if answer.code != 200 {
+        return Err(format!("failed to download legacy discovery for {}: {}", spec.discovery_path(), answer.code));
+    }
+    let body = answer.body;
+    let resources = aside::compute(body.len(), move || discovered::listed(&body)).await.map_err(|error| error.to_string())?;
+    Ok(Told { resources, etag: None })
+}
+
+async fn ask(backend: &Backend, path: &str, accept: &str, etag: &str) -> Result<Answer, String> {
+    let mut request = Request::get(path).header(header::ACCEPT, accept);
+    if !etag.is_empty() {
+        request = request.header(header::IF_NONE_MATCH, etag);
+    }
+    let request = request.body(whole(Default::default())).map_err(|error| error.to_string())?;
+    backend.ask(&asker(), request, LONGEST, TIMEOUT).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,7 @@
+//! API services on the whole server: an extension server over TLS behind a real front door.
+
+mod controllers;
+mod extension;
+mod local;
+mod passing;
+mod published;
