@@ -87,7 +87,9 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
         let work = Arc::new(Work { collected, steps, requests, second, asked, target, old, object });
         let aside = work.clone();
         let mut done = in_time(|effort| work.run(effort), || Box::new(move |effort: &mut Effort| aside.run(effort))).await;
-        if let (true, Some(changed)) = (foreign.is_some(), done.object.take()) {
+        if foreign.is_some()
+            && let Some(changed) = done.object.take()
+        {
             done.object = Some(matching::back(request, changed).await?);
         }
         outcome.join(done);

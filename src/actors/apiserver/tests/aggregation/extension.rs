@@ -46,7 +46,7 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub struct Manners {
     /// It has neither an aggregated discovery document nor OpenAPI v3.
     pub old: bool,
-    /// It answers everything with 500.
+    /// It answers requests for objects with 500.
     pub broken: bool,
 }
 
@@ -209,7 +209,7 @@ async fn respond(request: Request<Incoming>, state: Arc<State>, is_proxy: bool) 
     if !is_proxy {
         return Ok(document(401, &json!({"kind": "Status", "code": 401})));
     }
-    if manners.broken {
+    if manners.broken && request.uri().path().contains("/flunders") {
         return Ok(document(500, &json!({"kind": "Status", "apiVersion": "v1", "message": "I am broken", "code": 500})));
     }
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
