@@ -22,6 +22,7 @@ use actix_web::{
 use bytes::Bytes;
 use futures::FutureExt;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use super::{
@@ -61,12 +62,17 @@ use crate::{
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+/// Readers of OpenAPI at once: each waits on a thread of its own while a document is being made.
+static OPENAPI_READERS: Semaphore = Semaphore::const_new(8);
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// Answers any request; whatever goes wrong becomes a `Status`.
 pub async fn handle(request: HttpRequest, payload: web::Payload, shared: web::Data<Shared>) -> HttpResponse {
     let connection = connection_of(&request);
     let work = connection.as_ref().map(Connection::begin);
+    if connection.as_ref().is_some_and(|connection| connection.is_turn_over()) {
+        tokio::task::yield_now().await;
+    }
     let response = answer(&request, payload, &shared, connection.as_deref()).await;
     match response.body().size() {
         BodySize::Stream => response.map_body(|_, body| Lasting { body, _work: work }.boxed()),
@@ -334,12 +340,15 @@ async fn document(shared: &Shared, request: &HttpRequest, query: &Query) -> Resu
         && (below.is_empty() || below.starts_with('/'))
     {
         let (openapi, below) = (shared.openapi.clone(), below.trim_start_matches('/').to_owned());
+        // Nobody closes it.
+        let _place = OPENAPI_READERS.acquire().await.ok();
         // The first reader has the documents made, which takes longer than an event loop may be held.
         let found = tokio::task::spawn_blocking(move || openapi.document(&registry, &below)).await.map_err(Status::internal)??;
         return Ok(Some(OpenApiReply::respond(found, request)));
     }
     if trimmed == "/openapi/v2" {
         let (openapi, as_message) = (shared.openapi.clone(), wants_message(accept::header(request))?);
+        let _place = OPENAPI_READERS.acquire().await.ok();
         let found = tokio::task::spawn_blocking(move || openapi.v2(&registry, as_message)).await.map_err(Status::internal)??;
         return Ok(Some(OpenApiReply::respond(found, request)));
     }

@@ -1,9 +1,11 @@
 //! LIST replies: one piece when small, else a stream of slices, never the whole body in memory.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
     vec,
 };
 
@@ -35,6 +37,8 @@ use crate::{
 
 /// A slice of a streamed list is about this long.
 const SLICE: usize = 64 * 1024;
+/// Rows of a table may take long to make and say little: after this time others have their turn.
+const ROWS_AT_ONCE: Duration = Duration::from_millis(2);
 
 /// How items are written.
 enum ItemForm {
@@ -125,13 +129,16 @@ impl ListBytes {
     /// When the list took too long.
     fn fill(&mut self, out: &mut Vec<u8>, enough: usize) -> Result<bool, Cut> {
         if self.state == State::Head {
-            let head = std::mem::take(&mut self.head);
+            let head = mem::take(&mut self.head);
             out.extend(if self.yaml { yaml::list_head(&head) } else { head });
             self.state = State::First;
         }
         let (form, state, yaml) = (&self.form, &mut self.state, self.yaml);
+        // Who wants all of it at once waits for it.
+        let begun = (enough < usize::MAX && matches!(form, ItemForm::Row(_))).then(Instant::now);
+        let is_long = || begun.is_some_and(|begun| begun.elapsed() > ROWS_AT_ONCE);
         self.items.with(|items| {
-            while *state != State::Done && out.len() < enough {
+            while *state != State::Done && out.len() < enough && !is_long() {
                 let is_first = *state == State::First;
                 let Some(item) = items.next() else {
                     out.extend_from_slice(if yaml { yaml::list_end(is_first) } else { form.tail() });
@@ -203,7 +210,7 @@ pub async fn answer(answering: &Answering<'_>, list: ListReply) -> Result<HttpRe
         response.insert_header((header::VARY, HeaderValue::from_static("Accept-Encoding")));
     }
     let indenter = (outgoing.accepted.pretty && outgoing.accepted.encoding == Encoding::Json).then(Indenter::default);
-    Ok(response.body(ListStream { bytes, indenter, gzip, ended: false, _held: held }))
+    Ok(response.body(ListStream { bytes, indenter, gzip, ended: false, gives_way: false, _held: held }))
 }
 
 /// The JSON body of a list, slice by slice, as a reply carries it.
@@ -216,8 +223,16 @@ pub fn slices(target: &Target, list: ListReply) -> impl Iterator<Item = Vec<u8>>
         head,
         yaml: false,
     };
-    let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, _held: None };
-    std::iter::from_fn(move || stream.next_slice().ok().flatten())
+    let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, gives_way: false, _held: None };
+    std::iter::from_fn(move || {
+        loop {
+            match stream.piece() {
+                Ok(Piece::Bytes(slice)) => return Some(slice),
+                Ok(Piece::Nothing) => {}
+                Ok(Piece::End) | Err(Cut) => return None,
+            }
+        }
+    })
 }
 
 /// A list as an HTTP body.
@@ -226,33 +241,42 @@ struct ListStream {
     indenter: Option<Indenter>,
     gzip: Option<Gzip>,
     ended: bool,
+    /// The last piece took its time: others have their turn before the next one.
+    gives_way: bool,
     /// The piece that may wait for the client.
     _held: Option<Held>,
 }
 
+/// What came of making a slice.
+enum Piece {
+    Bytes(Vec<u8>),
+    /// Nothing to send yet.
+    Nothing,
+    End,
+}
+
 impl ListStream {
-    fn next_slice(&mut self) -> Result<Option<Vec<u8>>, Cut> {
-        while !self.ended {
-            let mut slice = Vec::with_capacity(SLICE + 16 * 1024);
-            self.ended = !self.bytes.fill(&mut slice, SLICE)?;
-            if let Some(indenter) = &mut self.indenter {
-                let mut indented = Vec::with_capacity(slice.len() * 2);
-                indenter.feed(&slice, &mut indented);
-                slice = indented;
-            }
-            if let Some(gzip) = &mut self.gzip {
-                slice = gzip.feed(&slice);
-            }
-            if self.ended
-                && let Some(gzip) = self.gzip.take()
-            {
-                slice.extend(gzip.finish());
-            }
-            if !slice.is_empty() {
-                return Ok(Some(slice));
-            }
+    /// Makes a slice, or as much of one as takes no longer than others should wait.
+    fn piece(&mut self) -> Result<Piece, Cut> {
+        if self.ended {
+            return Ok(Piece::End);
         }
-        Ok(None)
+        let mut slice = Vec::with_capacity(SLICE + 16 * 1024);
+        self.ended = !self.bytes.fill(&mut slice, SLICE)?;
+        if let Some(indenter) = &mut self.indenter {
+            let mut indented = Vec::with_capacity(slice.len() * 2);
+            indenter.feed(&slice, &mut indented);
+            slice = indented;
+        }
+        if let Some(gzip) = &mut self.gzip {
+            slice = gzip.feed(&slice);
+        }
+        if self.ended
+            && let Some(gzip) = self.gzip.take()
+        {
+            slice.extend(gzip.finish());
+        }
+        Ok(if slice.is_empty() { Piece::Nothing } else { Piece::Bytes(slice) })
     }
 }
 
@@ -263,7 +287,20 @@ impl MessageBody for ListStream {
         BodySize::Stream
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        Poll::Ready(self.next_slice().transpose().map(|slice| slice.map(Bytes::from)))
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        if mem::take(&mut self.gives_way) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gives_way = matches!(self.bytes.form, ItemForm::Row(_));
+        match self.piece() {
+            Ok(Piece::Bytes(slice)) => Poll::Ready(Some(Ok(slice.into()))),
+            Ok(Piece::Nothing) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(Piece::End) => Poll::Ready(None),
+            Err(cut) => Poll::Ready(Some(Err(cut))),
+        }
     }
 }

@@ -22,6 +22,8 @@ const IDLE_OF_NOBODY: Duration = Duration::from_secs(30);
 const HEAD: Duration = Duration::from_secs(15);
 /// What nobody does not take off the wire.
 const STUCK: Duration = Duration::from_secs(10);
+/// Requests that a connection may have answered before others have their turn.
+const TURN: usize = 16;
 /// A client gets so long to read why its body was not.
 const REFUSED: Duration = Duration::from_secs(2);
 /// How often a connection is looked at whose client may have left. It has left when that is so twice.
@@ -73,6 +75,8 @@ pub struct Connection {
     closing: AtomicBool,
     upgraded: AtomicBool,
     works: AtomicUsize,
+    /// Requests that began.
+    begun: AtomicUsize,
     /// Bytes since the last request began.
     received: AtomicUsize,
     quiet: Moment,
@@ -108,6 +112,7 @@ impl Connection {
             closing: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             works: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
             received: AtomicUsize::new(0),
             quiet: Moment::default(),
             head: Moment::default(),
@@ -166,9 +171,15 @@ impl Connection {
     /// A request begins.
     pub fn begin(self: &Arc<Self>) -> Work {
         self.works.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
         self.received.store(0, Relaxed);
         self.head.clear();
         Work(self.clone())
+    }
+
+    /// Whether it is the turn of others of its thread: requests may come without end, and each may be answered at once.
+    pub fn is_turn_over(&self) -> bool {
+        self.begun.load(Relaxed).is_multiple_of(TURN)
     }
 
     /// Nobody reads the rest of a request's body: the connection ends once the reply is out.

@@ -4,12 +4,15 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, PeerSocket, Socket};
+
+/// A connection that read so many bytes in a row gives way to the others of its thread: many small frames or requests fit into them.
+const TURN: usize = 32 << 10;
 
 /// Reads no more than its connection may send, and tells when the peer takes nothing. Whoever waits for the peer to leave is given the
 /// socket.
@@ -17,6 +20,8 @@ use super::{Connection, PeerSocket, Socket};
 pub struct Metered<T> {
     io: T,
     connection: Arc<Connection>,
+    /// Bytes that were read since it last waited.
+    turn: usize,
 }
 
 impl<T> Drop for Metered<T> {
@@ -35,7 +40,7 @@ impl<T: Socket> Metered<T> {
 
 impl<T> Metered<T> {
     pub fn new(io: T, connection: Arc<Connection>) -> Self {
-        Metered { io, connection }
+        Metered { io, connection, turn: 0 }
     }
 
     pub fn connection(&self) -> &Arc<Connection> {
@@ -50,9 +55,20 @@ impl<T: AsyncRead + Socket + Unpin> AsyncRead for Metered<T> {
             // Nothing wakes the reader: a reply may still go out, and then the connection ends.
             return Poll::Pending;
         }
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = out.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, out))?;
-        self.connection.received(out.filled().len() - before);
+        let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, out) else {
+            self.turn = 0;
+            return Poll::Pending;
+        };
+        read?;
+        let read = out.filled().len() - before;
+        self.turn += read;
+        self.connection.received(read);
         Poll::Ready(Ok(()))
     }
 }
