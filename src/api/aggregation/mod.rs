@@ -1,6 +1,6 @@
 //! Servers behind API services: where they are, and connections to them (what upstream's kube-aggregator does).
 //!
-//! An [`ApiService`](description::ApiService) object with a service names a group and version that another server answers for. [`Aggregator`]
+//! An `ApiService` object with a service names a group and version that another server answers for. [`Aggregator`]
 //! has the [`Backend`] of each; `http/aggregation` passes requests of clients on, and units of this process ask through [`Backend::ask`].
 //! Who calls is told in headers that the server believes because of our certificate (`auth/request_header`). Whoever keeps the table says
 //! which there are ([`Aggregator::replace`]); nothing here looks for them.

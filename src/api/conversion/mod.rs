@@ -2,8 +2,8 @@
 //!
 //! In come stored objects and trees, out go the same in the version that is asked for, or the error of whoever could not convert. Without a
 //! webhook only `apiVersion` differs, and what the schema of the other version does not know. A webhook is asked about many objects at once
-//! ([`review`], pure), in tasks of its own: whoever waits for the same object shares the answer, and answers are kept with their objects
-//! within a budget ([`memo`]), so that each version of an object is converted once for all its readers. What is in the right version already
+//! (`review`, pure), in tasks of its own: whoever waits for the same object shares the answer, and answers are kept with their objects
+//! within a budget (`memo`), so that each version of an object is converted once for all its readers. What is in the right version already
 //! costs a look at its head.
 //!
 //! Nothing here is held while a webhook thinks but a place at that webhook and the bytes of its question.

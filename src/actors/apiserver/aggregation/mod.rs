@@ -1,7 +1,7 @@
 //! Aggregation, as upstream's kube-aggregator does it beside every API server: servers of API services are found, checked, asked what they
 //! have, and so become a part of the table that requests, discovery, OpenAPI and controllers go by.
 //!
-//! [`ApiServices`] follows the objects, and has a [`server::RemoteServer`] for each that names a Service. [`registration`] keeps API services
+//! [`ApiServices`] follows the objects, and has a `RemoteServer` for each that names a Service. [`registration`] keeps API services
 //! for what is served here, [`trust`] tells extension servers whom to believe.
 
 mod availability;

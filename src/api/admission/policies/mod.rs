@@ -2,8 +2,8 @@
 //! (`k8s.io/apiserver/pkg/admission/plugin/policy`).
 //!
 //! In comes a request on its way through the pipeline; out goes the object as policies changed it, or a refusal. Which policies there are
-//! is compiled when they change ([`index`]); whom a request concerns and with which parameters ([`invocation`]) waits for namespaces at
-//! most; what the policies say ([`verdict`], [`mutating`]) is computed without waiting for anybody.
+//! is compiled when they change (`index`); whom a request concerns and with which parameters (`invocation`) waits for namespaces at
+//! most; what the policies say (`verdict`, `mutating`) is computed without waiting for anybody.
 
 mod index;
 mod invocation;
