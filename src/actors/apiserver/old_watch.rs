@@ -99,7 +99,7 @@ impl Replaying {
     /// What the watcher sees of events. Decoding them goes on aside.
     async fn view(&self, events: Vec<StoreEvent>) -> Vec<Delivery> {
         let (resource, selection) = (self.route.cache.resource.clone(), self.request.selection.clone());
-        let bytes = events.iter().map(length).sum();
+        let bytes = events.iter().map(StoreEvent::value_bytes).sum();
         aside::on_behalf_of(self.behalf.clone(), aside::compute(bytes, move || view(&resource, &selection, events))).await
     }
 
@@ -121,13 +121,6 @@ impl Replaying {
             }
             Err(status) => Some(stream::iter([Delivery::Item(WatchItem::End(status))]).boxed()),
         }
-    }
-}
-
-fn length(event: &StoreEvent) -> usize {
-    match event {
-        StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len()),
-        StoreEvent::Delete { previous, .. } => previous.value.len(),
     }
 }
 

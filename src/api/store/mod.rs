@@ -50,6 +50,14 @@ impl StoreEvent {
             StoreEvent::Delete { revision, .. } => *revision,
         }
     }
+
+    /// How many bytes its values have, the one before the change too.
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len()),
+            StoreEvent::Delete { previous, .. } => previous.value.len(),
+        }
+    }
 }
 
 /// What a watch delivers: changes in revision order, each revision once, durable before delivered.

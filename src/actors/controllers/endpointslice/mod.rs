@@ -12,7 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use troupe_api::meta::ObjectKey;
+use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
 use self::plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot};
 use super::{
@@ -37,11 +37,7 @@ const BY_SERVICE: &str = "endpointslice/service";
 impl EndpointSliceController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
-        slices.add_meta_index(BY_SERVICE, |slice| {
-            let (Some(service), Some(manager)) = (slice.labels.get(SERVICE_NAME), slice.labels.get(MANAGED_BY)) else { return Vec::new() };
-            let ours = manager == MANAGER;
-            ours.then(|| format!("{}/{service}", slice.namespace).into()).into_iter().collect()
-        });
+        slices.add_meta_index(BY_SERVICE, |slice| service_of(slice, MANAGER));
         EndpointSliceController { services: services::index(caches.cache()), pods: caches.cache(), nodes: caches.cache(), slices }
     }
 
@@ -55,6 +51,13 @@ impl EndpointSliceController {
             })
             .collect()
     }
+}
+
+/// What a slice that `manager` keeps is filed under: its Service, as `namespace/name`.
+pub fn service_of(slice: &MetaProjection, manager: &str) -> Vec<Arc<str>> {
+    let (Some(service), Some(kept_by)) = (slice.labels.get(SERVICE_NAME), slice.labels.get(MANAGED_BY)) else { return Vec::new() };
+    let ours = kept_by == manager;
+    ours.then(|| format!("{}/{service}", slice.namespace).into()).into_iter().collect()
 }
 
 /// Takes the steps of a plan about slices of a namespace.

@@ -16,6 +16,7 @@ use self::plan::{MANAGER, MAX_ADDRESSES, is_mirrored, plan, removals};
 use super::endpointslice::{
     apply,
     plan::{MANAGED_BY, SERVICE_NAME},
+    service_of,
 };
 use crate::runtime::{
     cache::{Cache, Caches},
@@ -34,11 +35,7 @@ const BY_ENDPOINTS: &str = "endpointslice/endpoints";
 impl EndpointSliceMirroringController {
     pub fn new(caches: &Caches) -> Self {
         let slices: Cache<EndpointSlice> = caches.cache();
-        slices.add_meta_index(BY_ENDPOINTS, |slice| {
-            let (Some(service), Some(manager)) = (slice.labels.get(SERVICE_NAME), slice.labels.get(MANAGED_BY)) else { return Vec::new() };
-            let ours = manager == MANAGER;
-            ours.then(|| format!("{}/{service}", slice.namespace).into()).into_iter().collect()
-        });
+        slices.add_meta_index(BY_ENDPOINTS, |slice| service_of(slice, MANAGER));
         EndpointSliceMirroringController { services: caches.cache(), endpoints: caches.cache(), slices }
     }
 }

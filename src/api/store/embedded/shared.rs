@@ -88,7 +88,7 @@ impl Shared {
         let (mut events, mut read) = (Vec::new(), 0);
         for change in changes {
             let event = event(change)?;
-            read += length(&event);
+            read += event.value_bytes();
             let revision = event.revision();
             events.push(event);
             if read >= bytes {
@@ -96,14 +96,6 @@ impl Shared {
             }
         }
         Ok((events, reached))
-    }
-}
-
-/// How many bytes of values an event holds.
-fn length(event: &StoreEvent) -> usize {
-    match event {
-        StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len()),
-        StoreEvent::Delete { previous, .. } => previous.value.len(),
     }
 }
 

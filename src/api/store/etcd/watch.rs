@@ -76,7 +76,7 @@ struct Pending {
 
 impl Pending {
     fn add(&mut self, batch: Batch) {
-        self.bytes += batch.events.iter().map(size).sum::<usize>();
+        self.bytes += batch.events.iter().map(StoreEvent::value_bytes).sum::<usize>();
         self.events.extend(batch.events);
         self.complete = batch.complete.or(self.complete);
     }
@@ -99,13 +99,6 @@ impl Pending {
         let last = events.last().map(StoreEvent::revision);
         self.complete = self.complete.filter(|complete| Some(*complete) > last);
         WatchMessage::Events(events)
-    }
-}
-
-fn size(event: &StoreEvent) -> usize {
-    match event {
-        StoreEvent::Put { kv, previous } => kv.value.len() + previous.as_ref().map_or(0, |kv| kv.value.len()),
-        StoreEvent::Delete { previous, .. } => previous.value.len(),
     }
 }
 
