@@ -83,7 +83,7 @@ use crate::{
         system::{System, TaskHandle},
         unit::Policy,
     },
-    scheduler::node_info::HostPort,
+    scheduler::demand::HostPort,
 };
 
 /// How long the runtime may take to answer at the start.

@@ -37,7 +37,7 @@ use crate::{
         host::{UnitAddr, UnitContext},
         unit::{Policy, Unit},
     },
-    scheduler::node_info::HostPort,
+    scheduler::demand::HostPort,
 };
 
 /// How often the disk is searched for remains of pods that are gone.

@@ -46,6 +46,16 @@ impl Resources {
         self.scalars.iter().find(|(known, _)| known == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// The amount of any resource, by its name.
+    pub fn amount(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral,
+            name => self.scalar(name),
+        }
+    }
+
     pub fn add(&mut self, other: &Resources) {
         self.combine(other, i64::saturating_add);
     }

@@ -17,7 +17,7 @@ pub struct SelectorError(pub String);
 const MAX_REQUIREMENTS: usize = 1000;
 
 /// One requirement of a label selector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Requirement {
     In(String, Values),
     NotIn(String, Values),
@@ -28,7 +28,7 @@ pub enum Requirement {
 }
 
 /// The values of a requirement: sorted, each once. There may be many, and each is looked for in every object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Values(Vec<String>);
 
 impl From<Vec<String>> for Values {
@@ -50,7 +50,7 @@ impl Values {
 }
 
 /// A label selector; all its requirements must hold. The default one selects everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector {
     pub requirements: Vec<Requirement>,
     /// Selects no object at all (a nil `metav1.LabelSelector`).

@@ -1,6 +1,7 @@
 //! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
 
 mod taking;
+mod unschedulable;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,17 +16,18 @@ use rand::{RngCore, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
-    meta::{Cause, ObjectKey, time::format_time},
+    meta::{Cause, ObjectKey},
 };
 
 use super::{
     bind,
-    decide::{Decision, decide},
-    framework::Plugin,
+    decide::{Decision, SchedulingContext, decide},
+    framework::Profile,
     intake::{Intake, News, node_news, pod_news},
     metrics::{self, AttemptResult, ExtensionPoint},
-    node_info::PodInfo,
-    plugins::default_plugins,
+    object_lookup::{CachedObjects, ObjectLookup},
+    plugins::default_profile,
+    pod_info::PodInfo,
     quarantine::{LONG_PAUSE, PAUSE, Quarantine, QuarantineDecision},
     queue::SchedulingQueue,
     snapshot::Snapshot,
@@ -68,7 +70,8 @@ pub struct SchedulerUnit {
     subscriptions: Option<(Subscription<Pod>, Subscription<Node>)>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
-    plugins: Vec<Box<dyn Plugin>>,
+    profile: Arc<Profile>,
+    around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
     pending: HashMap<ObjectKey, Cause>,
     /// Bound by us, not yet seen bound.
@@ -96,7 +99,8 @@ impl SchedulerUnit {
             subscriptions: None,
             queue: SchedulingQueue::default(),
             snapshot: Snapshot::default(),
-            plugins: default_plugins(),
+            profile: Arc::new(default_profile()),
+            around: CachedObjects::new(&caches),
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
@@ -164,7 +168,7 @@ impl SchedulerUnit {
         }
         self.alarm = Some(due);
         cx.after(due.saturating_duration_since(cx.system().instant()), move |unit, cx| {
-            // A pod that is due earlier has set another alarm meanwhile.
+            // A pod that is due earlier has set another alarm in_flight.
             if unit.alarm == Some(due) {
                 unit.alarm = None;
                 unit.pump(cx);
@@ -195,13 +199,16 @@ impl SchedulerUnit {
     fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: Cause, cx: &mut UnitContext<'_, Self>) {
         let cause = cx.step("Schedule", &cause);
         let begun = Instant::now();
-        let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
+        let chance = self.rng.as_mut().map_or(0, RngCore::next_u64);
         let poisoned = cx.is_poisoned(&key);
         // Pure, so a panic leaves nothing half done: only this pod must suffer.
         let decide = || {
             catch_unwind(AssertUnwindSafe(|| {
                 die_if(poisoned);
-                decide(&self.plugins, &PodInfo::new(pod.clone()), self.snapshot.nodes(), self.next_start, tie)
+                let info = PodInfo::new(pod.clone(), &self.around);
+                self.snapshot.prepare(&info);
+                let (profile, cluster, budgets) = (&*self.profile, &self.snapshot, &|| self.around.budgets());
+                decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets })
             }))
         };
         let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &key, version }, decide);
@@ -223,19 +230,10 @@ impl SchedulerUnit {
         self.next_start = (self.next_start + looked_at) % nodes;
         match decision {
             Decision::Bind { node } => self.bind(key, pod, node, (cause, begun), cx),
-            Decision::Unschedulable { message, rejected_by } => {
+            Decision::Unschedulable(unschedulable) => {
                 self.failed += 1;
                 metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
-                self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
-                if let Some(events) = &self.events {
-                    events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
-                }
-                let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
-                cx.spawn(async move {
-                    if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &now).await {
-                        tracing::debug!(%error, %key, "the pod's condition was not written");
-                    }
-                });
+                self.handle_unschedulable(key, pod, unschedulable, cause, cx);
             }
         }
     }
@@ -257,8 +255,10 @@ impl SchedulerUnit {
         self.arm(cx);
     }
 
-    /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
+    /// NodeCounts the pod on its node at once and binds in the background. The attempt began at `begun`.
     fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
+        self.queue.binding(&key);
+        self.snapshot.nominations_mut().remove(&key);
         self.snapshot.set_pod(&node, &pod);
         self.assumed.insert(key.clone(), node.clone());
         let history = self.queue.history(&key, cx.system().instant());
@@ -309,18 +309,19 @@ impl Unit for SchedulerUnit {
                 wake_node();
             }
         });
-        let intake = self.intake.clone();
+        let (intake, profile) = (self.intake.clone(), self.profile.clone());
         let pods = self.pods.subscribe(move |change| {
-            if intake.add(pod_news(change)) {
+            if intake.add(pod_news(change, &profile)) {
                 wake();
             }
         });
         // In a fixed order, so that simulations repeat themselves.
-        let (of_nodes, of_pods) = (nodes.filled(), pods.filled());
+        let (of_nodes, of_pods, around) = (nodes.filled(), pods.filled(), self.around.synced());
         self.subscriptions = Some((pods, nodes));
         let filled = async move {
             of_nodes.await;
             of_pods.await;
+            around.await;
         };
         cx.spawn_then(filled, |unit, (), cx| {
             unit.synced = true;
