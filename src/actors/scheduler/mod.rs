@@ -27,6 +27,9 @@ pub mod terms;
 pub mod tolerations;
 mod unit;
 
+#[cfg(test)]
+mod differential;
+
 use troupe_api::client::Client;
 
 pub use self::unit::SchedulerUnit;
