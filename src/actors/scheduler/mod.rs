@@ -8,6 +8,7 @@ mod bind;
 pub mod budget;
 pub mod decide;
 pub mod demand;
+pub mod explain;
 pub mod framework;
 mod intake;
 pub mod metrics;

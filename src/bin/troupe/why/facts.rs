@@ -34,6 +34,8 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         // Pods that have ended hold nothing.
         let selector = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
         facts.tenants = all(remote, &format!("/api/v1/pods?fieldSelector={}", escaped(selector))).await?;
+        facts.namespaces = all(remote, "/api/v1/namespaces").await?;
+        facts.budgets = all(remote, "/apis/policy/v1/poddisruptionbudgets").await?;
     } else {
         facts.node = optional(remote, &format!("/api/v1/nodes/{node}")).await?;
         facts.worker = worker(remote, &namespace, &name, text(&meta["uid"])).await;
