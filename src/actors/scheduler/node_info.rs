@@ -122,7 +122,7 @@ mod tests {
         }
         assert_eq!((info.requested.cpu, info.requested.memory, info.requested.scalar("example.com/a")), (i64::MAX, i64::MAX, i64::MAX));
         for amount in huge {
-            info.remove_pod(&demand(amount, "1").key());
+            info.remove_pod(demand(amount, "1").key());
         }
         assert_eq!((&info.requested, &info.nonzero_requested), (&requested, &nonzero));
     }

@@ -131,7 +131,7 @@ fn a_node_takes_no_more_pods_than_it_says() {
         snapshot.set_pod("a", &pod(&format!("p{number}"), json!({})).pod);
     }
     assert_eq!(place(&snapshot, &pod("y", json!({}))), Err(without_victims("Too many pods")));
-    snapshot.remove_pod(&pod("p3", json!({})).key());
+    snapshot.remove_pod(pod("p3", json!({})).key());
     assert!(place(&snapshot, &pod("y", json!({}))).is_ok());
 }
 
