@@ -21,6 +21,7 @@ pub mod flow;
 #[cfg(test)]
 mod growth;
 pub mod http;
+pub mod local_path;
 pub mod memo;
 pub mod memory;
 pub mod meta;

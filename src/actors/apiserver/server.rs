@@ -15,11 +15,11 @@ use troupe_api::{
     admission::{MutatingPolicies, ValidatingPolicies, webhooks},
     aggregation::{Aggregator, BackendOptions, calls},
     aside,
-    auth::Authorizer,
+    auth::{Authorizer, Selection},
     conversion::Converter,
     http::HealthCheck,
     memory::MemoryGauge,
-    meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
+    meta::{Cause, GroupResource, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
     service::{
         ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
@@ -270,7 +270,7 @@ impl Parts {
         let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
         let verb = operation.verb().rbac();
         let name = authorized_name(&target, &operation);
-        self.authorization.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
+        self.authorization.authorize(&user, &target, verb, &name, selection(&operation))?;
         let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
         match operation {
             Operation::Get { resource_version } => self.get(&target, resource_version).await,
@@ -286,8 +286,8 @@ impl Parts {
     /// Has the server answer that has the objects.
     async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let name = authorized_name(&call.target, &call.operation);
-        let (verb, fields) = (call.operation.verb().rbac(), selected_fields(&call.operation));
-        self.authorization.authorize(&call.user, &call.target, verb, &name, fields)?;
+        let (verb, selected) = (call.operation.verb().rbac(), selection(&call.operation));
+        self.authorization.authorize(&call.user, &call.target, verb, &name, selected)?;
         calls::call(&self.aggregator, call).await
     }
 
@@ -343,10 +343,12 @@ fn authorized_name(target: &Target, operation: &Operation) -> String {
 }
 
 /// What a call selects by.
-fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
+fn selection(operation: &Operation) -> Selection<'_> {
     match operation {
-        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => Some(&options.fields),
-        _ => None,
+        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => {
+            Selection { labels: Some(&options.labels), fields: Some(&options.fields) }
+        }
+        _ => Selection::default(),
     }
 }
 
@@ -364,7 +366,13 @@ impl ApiService for ApiServer {
         let parts = self.parts.clone();
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
-            parts.authorization.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            parts.authorization.authorize(
+                &user,
+                &target,
+                "watch",
+                &name,
+                Selection { labels: Some(&options.labels), fields: Some(&options.fields) },
+            )?;
             if target.resource.is_elsewhere {
                 return calls::watch(parts.aggregator.clone(), user, target, options).await;
             }

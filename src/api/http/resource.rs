@@ -34,6 +34,7 @@ use super::{
     write_options::write_options,
 };
 use crate::{
+    auth::Selection,
     flow::{Classified, Seat},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
@@ -139,7 +140,7 @@ impl Exchange<'_> {
         // A selector that does not parse selects nothing here, and is refused later.
         let selected = (action == Action::DeleteCollection).then(|| list_options(self.query, target).ok()).flatten();
         if let Some(options) = &selected {
-            attributes.fields = Some(&options.fields);
+            attributes.selection = Selection { labels: Some(&options.labels), fields: Some(&options.fields) };
             attributes.name = options.fields.required_value("metadata.name").unwrap_or_default();
         }
         authorize(&*self.shared.options.authorizer, &self.user, &attributes)

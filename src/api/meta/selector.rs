@@ -44,6 +44,11 @@ impl Values {
         self.0.iter()
     }
 
+    /// The value, where there is one only.
+    fn single(&self) -> Option<&str> {
+        if let [only] = self.0.as_slice() { Some(only) } else { None }
+    }
+
     fn contains(&self, value: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(value)).is_ok()
     }
@@ -87,6 +92,14 @@ impl LabelSelector {
             }
         }
         Ok(LabelSelector { requirements, nothing: false })
+    }
+
+    /// The value that a label must have, where the selector says so.
+    pub fn required_value(&self, label: &str) -> Option<&str> {
+        self.requirements.iter().find_map(|requirement| match requirement {
+            Requirement::In(key, values) if key == label => values.single(),
+            _ => None,
+        })
     }
 
     /// Matches against labels looked up by name.

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
+    auth::Selection,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
     service::{ApiReply, Body, PatchType},
@@ -157,7 +158,7 @@ impl WritePath {
             }
             _ => return Err(missing()),
         };
-        self.authorization.authorize(&writer.user, target, "create", &target.name, None)?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, Selection::default())?;
         object.remove(&["metadata", "resourceVersion"]);
         let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
         warnings.extend(reply.warnings);
