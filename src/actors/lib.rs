@@ -14,3 +14,4 @@ pub mod runtime;
 pub mod scheduler;
 pub mod serving;
 pub mod simulation;
+pub mod storage;

@@ -27,6 +27,8 @@ pub struct NodeContext {
     pub events: EventRecorder,
     /// `/var/lib/kubelet`.
     pub root: PathBuf,
+    /// Where this node keeps volumes of its own, which outlive pods.
+    pub volumes: PathBuf,
     /// `/var/log/pods`.
     pub log_root: PathBuf,
     /// `/var/log/containers`; empty for no symlinks there.

@@ -15,6 +15,7 @@ pub mod eviction;
 pub mod handle;
 pub mod images;
 mod lines;
+pub mod local_volumes;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
@@ -60,6 +61,7 @@ use self::{
     context::NodeContext,
     events::EventRecorder,
     eviction::{Eviction, pressure::Monitor},
+    local_volumes::LocalVolumes,
     manifests::Manifests,
     metrics::MeteredRuntime,
     node::{
@@ -143,6 +145,7 @@ impl Kubelet {
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
+            LocalVolumes::start(system, &client, &context.node_name, context.volumes.clone());
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
@@ -215,6 +218,7 @@ fn context(
         cluster,
         events,
         root: options.root_dir.clone(),
+        volumes: options.volumes_dir.clone(),
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),

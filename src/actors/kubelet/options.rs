@@ -28,6 +28,8 @@ pub struct KubeletOptions {
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
+    /// Where volumes lie that are made on this node for claims. [default: `/var/lib/troupe/volumes`]
+    pub volumes_dir: PathBuf,
     /// [default: `/var/log/pods`]
     pub log_dir: PathBuf,
     /// Symlinks for log collectors; empty for none. [default: `/var/log/containers`]
@@ -73,6 +75,7 @@ impl KubeletOptions {
             nodes: None,
             runtime,
             root_dir: "/var/lib/kubelet".into(),
+            volumes_dir: "/var/lib/troupe/volumes".into(),
             log_dir: "/var/log/pods".into(),
             container_log_dir: "/var/log/containers".into(),
             cluster_dns: Vec::new(),

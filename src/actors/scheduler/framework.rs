@@ -34,6 +34,8 @@ pub enum ClusterChange {
     PodRemoved,
     /// The pending pod itself changed.
     PodUpdated,
+    /// A claim, a volume or a storage class is there or is another one.
+    StorageChanged,
 }
 
 impl ClusterChange {
@@ -44,6 +46,7 @@ impl ClusterChange {
             ClusterChange::NodeUpdated => "NodeUpdate",
             ClusterChange::PodRemoved => "AssignedPodDelete",
             ClusterChange::PodUpdated => "UnscheduledPodUpdate",
+            ClusterChange::StorageChanged => "PersistentVolumeClaimUpdate",
         }
     }
 }

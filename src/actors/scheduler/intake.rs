@@ -38,6 +38,8 @@ pub enum News {
     NodeGone {
         name: String,
     },
+    /// A claim, a volume or a storage class is there or is another one.
+    Storage,
 }
 
 impl News {
@@ -47,6 +49,7 @@ impl News {
             News::Pending { key, .. } | News::Assigned { key } | News::Gone { key, .. } => format!("pod {key}"),
             News::Node { node, .. } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
             News::NodeGone { name } => format!("node {name}"),
+            News::Storage => "storage".into(),
         }
     }
 }

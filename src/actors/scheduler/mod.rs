@@ -16,6 +16,7 @@ pub mod queue;
 pub mod resources;
 pub mod snapshot;
 mod unit;
+pub mod volumes;
 
 use troupe_api::client::Client;
 

@@ -1,6 +1,6 @@
 //! The node object and its status: pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -11,6 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use serde_json::{Value, json};
+use troupe_api::local_path;
 use troupe_cri::{RuntimeFeatures, proto};
 
 use super::facts::{MachineFacts, Usage};
@@ -28,6 +29,8 @@ pub struct NodeInputs<'a> {
     pub port: u16,
     pub max_pods: u32,
     pub kubelet_version: &'a str,
+    /// Where volumes lie that are made on this node.
+    pub volumes: &'a Path,
     pub facts: &'a MachineFacts,
     pub usage: Usage,
     /// A disk is short of room, or was a moment ago.
@@ -41,14 +44,20 @@ pub struct NodeInputs<'a> {
 
 /// The node as it registers.
 pub fn node(inputs: &NodeInputs<'_>) -> Node {
-    let annotations = [("volumes.kubernetes.io/controller-managed-attach-detach", "true")];
     let metadata = ObjectMeta {
         name: Some(inputs.name.to_owned()),
         labels: Some(labels(inputs)),
-        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        annotations: Some(annotations(inputs)),
         ..ObjectMeta::default()
     };
     Node { metadata, spec: Some(NodeSpec::default()), status: Some(status(inputs, &[])) }
+}
+
+/// What every node says of itself beside its labels.
+pub fn annotations(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
+    let directory = inputs.volumes.display().to_string();
+    let all = [("volumes.kubernetes.io/controller-managed-attach-detach", "true"), (local_path::DIRECTORY, &directory)];
+    all.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// The labels that every node has, and its own.
@@ -258,6 +267,7 @@ mod tests {
             port: 10250,
             max_pods: 110,
             kubelet_version: "v1.36.0",
+            volumes: Path::new("/v"),
             facts: &facts,
             usage,
             disk_pressure: false,

@@ -29,6 +29,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         cluster: Arc::new(NoCluster),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),
+        volumes: place.join("volumes"),
         log_root: place.join("logs"),
         container_log_links: Path::new("").to_owned(),
         cgroup_parent: format!("troupe-test-{}", std::process::id()),

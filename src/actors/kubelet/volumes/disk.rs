@@ -15,7 +15,7 @@ use troupe_cri::quantity;
 use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
-    fs_group, host_path, hostpath,
+    claim, fs_group, host_path, hostpath, is_read_only,
     ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
     room::{MOST_VOLUMES, NodeRoom, Room},
@@ -91,6 +91,9 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
         let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| *plugin != Plugin::HostPath) else {
             return false;
         };
+        if plugin == Plugin::Claim {
+            return !is_mounted(&path).unwrap_or(false);
+        }
         let Ok(directory) = Directory::open(&path) else { return true };
         let unmounted = in_memory(plugin, volume) && !is_mounted(&path).unwrap_or(false);
         unmounted || (plugin.is_written() && atomic::is_empty(&directory))
@@ -110,6 +113,11 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
             let source = volume.host_path.as_ref().expect("its plugin is hostPath");
             return hostpath::check(source).map(|()| false).map_err(failed);
         }
+        Plugin::Claim => match inputs.claims.get(&volume.name) {
+            Some(source) => return claim::set_up(&path, source, inputs.pod, is_read_only(volume)).map_err(failed),
+            // Nobody asked what it is, because it is there.
+            None => return Ok(false),
+        },
         Plugin::EmptyDir => empty_dir(&path, volume.empty_dir.as_ref().expect("its plugin is emptyDir"), group),
         _ => {
             let _writing = WRITING.lock();

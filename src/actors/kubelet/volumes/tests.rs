@@ -75,7 +75,15 @@ fn items_choose_keys_paths_and_modes() {
     references.config_maps.insert("m".into(), Some(Arc::new(map)));
     let pod = pod();
     let tokens = BTreeMap::new();
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+    };
     let volumes = super::volumes(&pod);
     let node = NodeRoom::new(0);
     let payload = |inputs: &PayloadInputs<'_>, volume: &Volume| payload(inputs, volume, &mut Room::new(&node, "u"));
@@ -96,7 +104,15 @@ fn a_key_that_is_named_any_number_of_times_is_not_copied_so_often() {
     let volume = json!({"name": "m", "configMap": {"name": "m", "items": items}});
     let pod: Pod = serde_json::from_value(json!({"spec": {"volumes": [volume], "containers": []}})).expect("a pod");
     let tokens = BTreeMap::new();
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+    };
     let node = NodeRoom::new(0);
     let refused = payload(&inputs, &super::volumes(&pod)[0], &mut Room::new(&node, "u")).expect_err("is too much");
     assert!(refused.contains("larger than"), "{refused}");
@@ -111,7 +127,15 @@ fn a_pod_has_no_more_mounts_than_the_machine_has_to_give() {
     let spec = json!({"volumes": volumes, "containers": [{"name": "c", "volumeMounts": parts}]});
     let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
     let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+    };
     let refused = disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect_err("are too many");
     assert_eq!(refused.to_string(), "the pod has 513 volumes, this node sets up 512 at most");
     assert!(!paths.volumes().exists(), "nothing is made");
@@ -181,7 +205,15 @@ fn volumes_that_are_taken_away_are_noticed_and_made_anew() {
     let mut pod = pod();
     pod.spec.as_mut().expect("a spec").volumes.as_mut().expect("volumes").remove(0);
     let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+    };
     disk::make_directories(&paths).expect("makes");
     let set_up = || disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect("sets up");
     set_up();

@@ -57,8 +57,8 @@ fn label<'a>(node: &'a Node, key: &str) -> Option<&'a String> {
     node.metadata.labels.as_ref()?.get(key)
 }
 
-/// One matching term is enough; a term without any requirement matches nothing.
-fn selector_matches(selector: &NodeSelector, node: &Node) -> bool {
+/// Whether a node matches: one matching term is enough; a term without any requirement matches nothing.
+pub fn selector_matches(selector: &NodeSelector, node: &Node) -> bool {
     selector.node_selector_terms.iter().any(|term| term_matches(term, node))
 }
 

@@ -3,6 +3,7 @@
 mod taking;
 
 use std::{
+    any::Any,
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -10,12 +11,15 @@ use std::{
 };
 
 use actix::Message;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::{RngCore, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, ObjectKey, time::format_time},
+    status::Status,
+    stored::KubeObject,
 };
 
 use super::{
@@ -25,13 +29,14 @@ use super::{
     intake::{Intake, News, node_news, pod_news},
     metrics::{self, AttemptResult, ExtensionPoint},
     node_info::PodInfo,
-    plugins::default_plugins,
+    plugins::{default_plugins, volume_plugins},
     quarantine::{LONG_PAUSE, PAUSE, Quarantine, QuarantineDecision},
     queue::SchedulingQueue,
     snapshot::Snapshot,
+    volumes::{self, PodVolumes, StorageCaches, choose::has_claims},
 };
 use crate::runtime::{
-    cache::{Cache, Caches, Subscription},
+    cache::{Cache, Caches},
     chaos::die_if,
     controller::ReconcileContext,
     envelope::{On, Reply},
@@ -65,7 +70,8 @@ pub struct SchedulerUnit {
     unread: VecDeque<News>,
     /// It will pump again in a moment.
     goes_on: bool,
-    subscriptions: Option<(Subscription<Pod>, Subscription<Node>)>,
+    storage: StorageCaches,
+    subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
     plugins: Vec<Box<dyn Plugin>>,
@@ -86,6 +92,8 @@ pub struct SchedulerUnit {
 
 impl SchedulerUnit {
     pub(super) fn new(caches: Caches, client: Client) -> Self {
+        let storage = StorageCaches::new(&caches);
+        let plugins = default_plugins().into_iter().chain(volume_plugins(&storage)).collect();
         SchedulerUnit {
             client,
             pods: caches.cache(),
@@ -93,10 +101,11 @@ impl SchedulerUnit {
             intake: Arc::default(),
             unread: VecDeque::new(),
             goes_on: false,
-            subscriptions: None,
+            storage,
+            subscriptions: Vec::new(),
             queue: SchedulingQueue::default(),
             snapshot: Snapshot::default(),
-            plugins: default_plugins(),
+            plugins,
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
@@ -151,6 +160,27 @@ impl SchedulerUnit {
             unit.goes_on = false;
             unit.pump(cx);
         });
+    }
+
+    /// Subscribes to what decides about pods' claims; resolves when that is known.
+    fn follow_storage(&mut self, wake: &(impl Fn() + Clone + Send + Sync + 'static)) -> Vec<BoxFuture<'static, ()>> {
+        let storage = self.storage.clone();
+        let claims = self.follow(&storage.claims, wake.clone());
+        let volumes = self.follow(&storage.volumes, wake.clone());
+        let classes = self.follow(&storage.classes, wake.clone());
+        vec![claims, volumes, classes]
+    }
+
+    fn follow<K: KubeObject>(&mut self, cache: &Cache<K>, wake: impl Fn() + Send + Sync + 'static) -> BoxFuture<'static, ()> {
+        let intake = self.intake.clone();
+        let subscription = cache.subscribe(move |change| {
+            if !change.is_removal() && intake.add(News::Storage) {
+                wake();
+            }
+        });
+        let filled = Box::pin(subscription.filled());
+        self.subscriptions.push(Box::new(subscription));
+        filled
     }
 
     fn measure(&self) {
@@ -265,9 +295,13 @@ impl SchedulerUnit {
         let client = self.client.caused_by(cause);
         let target = node.clone();
         let posted = pod.clone();
+        let (storage, chosen) = (self.storage.clone(), self.snapshot.node(&node).map(|info| info.node.clone()));
         let binding = async move {
             let asked = Instant::now();
-            let bound = bind::bind(&client, &posted, &target).await;
+            let bound = match prepare(&client, &storage, &posted, chosen.as_deref()).await {
+                Ok(()) => bind::bind(&client, &posted, &target).await,
+                failed => failed,
+            };
             metrics::asked(ExtensionPoint::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
             bound
         };
@@ -297,13 +331,24 @@ impl SchedulerUnit {
     }
 }
 
+/// Binds the pod's claims for its node.
+async fn prepare(client: &Client, storage: &StorageCaches, pod: &Pod, node: Option<&Node>) -> Result<(), Status> {
+    if !has_claims(pod) {
+        return Ok(());
+    }
+    let node = node.ok_or_else(|| Status::internal("the node is gone"))?;
+    let volumes = PodVolumes::of(pod, storage).map_err(Status::internal)?;
+    let choice = volumes.on_node(node).map_err(|reasons| Status::internal(reasons.join(", ")))?;
+    volumes::bind::bind(client, storage, pod, node, &choice).await
+}
+
 impl Unit for SchedulerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.events = Some(EventRecorder::in_series(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
         self.rng = Some(cx.system().rng());
         let address = cx.address();
         let wake = move || address.wake(Wake, Cause::default());
-        let (intake, wake_node) = (self.intake.clone(), wake.clone());
+        let (intake, wake_node, wake_storage) = (self.intake.clone(), wake.clone(), wake.clone());
         let nodes = self.nodes.subscribe(move |change| {
             if intake.add(node_news(change)) {
                 wake_node();
@@ -317,10 +362,14 @@ impl Unit for SchedulerUnit {
         });
         // In a fixed order, so that simulations repeat themselves.
         let (of_nodes, of_pods) = (nodes.filled(), pods.filled());
-        self.subscriptions = Some((pods, nodes));
+        self.subscriptions = vec![Box::new(pods), Box::new(nodes)];
+        let storage = self.follow_storage(&wake_storage);
         let filled = async move {
             of_nodes.await;
             of_pods.await;
+            for kind in storage {
+                kind.await;
+            }
         };
         cx.spawn_then(filled, |unit, (), cx| {
             unit.synced = true;

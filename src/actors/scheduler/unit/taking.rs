@@ -78,6 +78,7 @@ impl SchedulerUnit {
                 }
             }
             News::NodeGone { name } => self.snapshot.remove_node(&name),
+            News::Storage => self.queue.cluster_changed(ClusterChange::StorageChanged, &self.plugins, now),
         }
     }
 

@@ -107,6 +107,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         if let Some(local) = &control_plane.local {
             control_plane::write_component_kubeconfigs(&config, &local.certificates)?;
             if !safe {
+                node::ensure_storage_class(&local.api).await?;
                 node::ensure_dns(&config, &local.api).await?;
             }
         }

@@ -182,6 +182,7 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
         listeners: vec![SocketAddr::new(config.bind_address, config.api_port)],
     };
     let node = Node::start(config, &socket, seat, system).await?;
+    node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
     node::wait_ready(config, &control_plane.caches, Duration::from_secs(60)).await?;
     let took = progress.done();

@@ -8,9 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Node},
+};
 use troupe_actors::{
     apiserver::ApiServer,
+    controllers::local_path::objects as local_path,
     dns,
     kubelet::{
         Kubelet, KubeletOptions,
@@ -71,6 +75,7 @@ pub async fn start_kubelet(
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
     options.root_dir = config.kubelet_dir.clone();
+    options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
     options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
     options.cluster_domain = config.cluster_domain.clone();
@@ -182,6 +187,19 @@ async fn confine_dns(client: &Client) -> Result<()> {
     let Some(known) = daemons.get_opt(dns::NAME).await? else { return Ok(()) };
     if let Some(patch) = dns::confinement(&known) {
         daemons.patch(dns::NAME, "", PatchType::StrategicMerge, &patch).await?;
+    }
+    Ok(())
+}
+
+/// Makes the default storage class at the first start. Later what people made of it stays, be it that there is none.
+pub async fn ensure_storage_class(api: &Arc<ApiServer>) -> Result<()> {
+    let client = admin_client(api);
+    let notes = client.namespaced::<ConfigMap>(local_path::NAMESPACE);
+    if notes.get_opt(local_path::NOTE).await?.is_some() {
+        return Ok(());
+    }
+    for object in [local_path::storage_class(), local_path::note()] {
+        ensure(&client, object).await.context("cannot make the default storage class")?;
     }
     Ok(())
 }
