@@ -33,4 +33,5 @@ mod stores;
 mod survival;
 mod two_nodes;
 mod units;
+mod volumes;
 mod workloads;
