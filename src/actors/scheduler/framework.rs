@@ -32,6 +32,8 @@ pub enum ClusterChange {
     NodeUpdated,
     /// An assigned pod went away or finished: resources and ports are free.
     PodRemoved,
+    /// An assigned pod takes less than before.
+    PodShrank,
     /// The pending pod itself changed.
     PodUpdated,
 }
@@ -43,6 +45,7 @@ impl ClusterChange {
             ClusterChange::NodeAdded => "NodeAdd",
             ClusterChange::NodeUpdated => "NodeUpdate",
             ClusterChange::PodRemoved => "AssignedPodDelete",
+            ClusterChange::PodShrank => "AssignedPodUpdate",
             ClusterChange::PodUpdated => "UnscheduledPodUpdate",
         }
     }

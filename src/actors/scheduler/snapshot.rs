@@ -61,9 +61,11 @@ impl Snapshot {
         }
     }
 
-    /// Counts a pod on its node, replacing what was counted for it before.
-    pub fn set_pod(&mut self, node: &str, pod: &Pod) {
+    /// Counts a pod on its node, replacing what was counted for it before. Whether it takes less of the node than before.
+    pub fn set_pod(&mut self, node: &str, pod: &Pod) -> bool {
         let demand = Arc::new(Demand::of(pod));
+        let before = self.placed.get(&demand.key).and_then(|node| self.nodes.get(*self.index.get(node)?)?.pods.get(&demand.key));
+        let shrank = before.is_some_and(|before| before.requests.cpu > demand.requests.cpu || before.requests.memory > demand.requests.memory);
         self.remove_pod(&demand.key);
         match self.index.get(node) {
             Some(at) => {
@@ -75,6 +77,7 @@ impl Snapshot {
                 self.waiting.insert(demand.key.clone(), (node.into(), demand));
             }
         }
+        shrank
     }
 
     /// Stops counting a pod.

@@ -38,7 +38,10 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn may_help(&self, change: ClusterChange) -> bool {
-        matches!(change, ClusterChange::NodeAdded | ClusterChange::NodeUpdated | ClusterChange::PodRemoved | ClusterChange::PodUpdated)
+        matches!(
+            change,
+            ClusterChange::NodeAdded | ClusterChange::NodeUpdated | ClusterChange::PodRemoved | ClusterChange::PodShrank | ClusterChange::PodUpdated
+        )
     }
 }
 

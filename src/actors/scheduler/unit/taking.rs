@@ -60,8 +60,10 @@ impl SchedulerUnit {
                 // One that is gone or finished by now is news that comes.
                 if let Some(pod) = self.pods.get(&key).map(|cached| cached.object)
                     && let Some(node) = place_of(&pod)
+                    && self.snapshot.set_pod(node, &pod)
                 {
-                    self.snapshot.set_pod(node, &pod);
+                    // It was resized: others may fit beside it now.
+                    self.queue.cluster_changed(ClusterChange::PodShrank, &self.plugins, now);
                 }
             }
             News::Gone { key, freed } => {
