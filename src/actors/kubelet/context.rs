@@ -12,6 +12,7 @@ use super::{
     admission::NodeAbilities,
     cluster::Cluster,
     events::EventRecorder,
+    resize::Allocations,
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
 };
@@ -32,6 +33,8 @@ pub struct NodeContext {
     /// `/var/log/containers`; empty for no symlinks there.
     pub container_log_links: PathBuf,
     pub cgroup_parent: String,
+    /// What is promised to pods.
+    pub allocations: Allocations,
     pub seccomp_root: String,
     pub dns: ClusterDns,
     pub resolver: Resolver,
@@ -51,6 +54,8 @@ pub struct NodeContext {
     pub pod_max_pids: Option<u32>,
     /// As container ids are prefixed: `containerd`.
     pub runtime_name: String,
+    /// The runtime with its version, as messages tell it: `containerd 1.6.20`.
+    pub runtime_version: String,
 }
 
 impl NodeContext {

@@ -13,6 +13,7 @@ pub mod env;
 pub mod events;
 pub mod eviction;
 pub mod handle;
+pub mod image_collection;
 pub mod images;
 mod lines;
 pub mod manifests;
@@ -23,6 +24,7 @@ mod patch;
 pub mod pods;
 pub mod probes;
 pub mod relist;
+pub mod resize;
 pub mod resolv;
 pub mod rotation;
 pub mod server;
@@ -59,7 +61,8 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
     events::EventRecorder,
-    eviction::{Eviction, pressure::Monitor},
+    eviction::{Eviction, Units, pressure::Monitor},
+    image_collection::ImageCollection,
     manifests::Manifests,
     metrics::MeteredRuntime,
     node::{
@@ -69,6 +72,7 @@ use self::{
     },
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
+    resize::Allocations,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
     volumes::room::NodeRoom,
@@ -125,7 +129,7 @@ impl Kubelet {
         let (version, features) = reach_runtime(&options).await?;
         let machine = MachineFacts::read();
         if options.cgroups_per_qos
-            && let Err(error) = limit_pods(&options.cgroup_parent, machine.memory_for_pods(), processes_for_pods())
+            && let Err(error) = limit_pods(&options.cgroup_parent, machine.cpus, machine.memory_for_pods(), processes_for_pods())
         {
             tracing::warn!(%error, "pods may use all of the machine's memory and processes");
         }
@@ -218,6 +222,7 @@ fn context(
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
@@ -230,6 +235,7 @@ fn context(
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
         runtime_name: version.runtime_name.clone(),
+        runtime_version: format!("{} {}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
     }
 }
 
@@ -293,9 +299,12 @@ fn spawn_units(
     let on_change: relist::OnChange = Arc::new(move |changed| told.wake(RuntimeChanged(changed), Default::default()));
     let (shared, told) = (context.clone(), pods.clone());
     let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
+    let (shared, policy) = (context.clone(), Arc::new(options.image_policy.clone()));
+    let images = system.spawn("kubelet/images", Policy::default(), move |_| ImageCollection::new(shared.clone(), policy.clone()));
     let (shared, told) = (context.clone(), pods.clone());
     system.spawn("kubelet/eviction", Policy::default(), move |_| {
-        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), told.clone(), logs.clone(), monitor.clone())
+        let units = Units { pods: told.clone(), logs: logs.clone(), images: images.clone() };
+        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone())
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods

@@ -12,7 +12,10 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
-use super::eviction::signals::{Threshold, defaults};
+use super::{
+    eviction::signals::{Threshold, defaults},
+    image_collection::plan::ImagePolicy,
+};
 use crate::runtime::cache::Lister;
 
 /// Everything a kubelet is told from outside.
@@ -44,6 +47,8 @@ pub struct KubeletOptions {
     pub cgroups_per_qos: bool,
     /// Processes and threads that one pod may have; `None` for as many as the machine. [default: 4096]
     pub pod_max_pids: Option<u32>,
+    /// When images that nobody uses are removed.
+    pub image_policy: ImagePolicy,
     /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Below these pods are evicted (`--eviction-hard`). [default: upstream's of disks]
@@ -86,6 +91,7 @@ impl KubeletOptions {
             allowed_unsafe_sysctls: Vec::new(),
             eviction_hard: defaults(),
             eviction_pressure_transition_period: Duration::from_secs(300),
+            image_policy: ImagePolicy::default(),
             labels: BTreeMap::new(),
             port: 10250,
             listeners: Vec::new(),

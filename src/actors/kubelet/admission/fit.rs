@@ -15,6 +15,7 @@ use crate::{
     scheduler::{
         node_info::{Demand, HostPort, NodeInfo, PodInfo},
         plugins::{Insufficient, insufficient, ports_are_free, required_matches, tolerates},
+        resources::specified_requests,
     },
 };
 
@@ -102,6 +103,18 @@ pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Reject
         return failed("TaintToleration", "node(s) had taints that the pod doesn't tolerate");
     }
     Ok(())
+}
+
+/// Whether the node has what a pod that runs here asks for instead of what it has, by its spec alone.
+///
+/// # Errors
+/// The first resource of which there is too little.
+pub fn takes(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Rejection> {
+    let demand = Demand { requests: specified_requests(&guest.pod), ..Demand::of(&guest.pod) };
+    let critical = guest.is_critical();
+    let weighed = occupied(others.iter().filter(|other| !critical || other.is_critical()), place);
+    let lack = insufficient(&known_to(&weighed, demand), &weighed);
+    lack.first().map_or(Ok(()), |lack| Err(out_of(lack)))
 }
 
 fn occupied<'a>(others: impl IntoIterator<Item = &'a Guest>, place: &Place) -> NodeInfo {

@@ -73,8 +73,13 @@ impl MachineFacts {
 impl MachineFacts {
     /// The memory that pods may use together: all but what keeps the machine's daemons going.
     pub fn memory_for_pods(&self) -> i64 {
-        (self.memory_bytes - KEPT_MEMORY).max(0)
+        memory_for_pods(self.memory_bytes)
     }
+}
+
+/// What a machine of so much memory has for pods.
+pub fn memory_for_pods(memory_bytes: i64) -> i64 {
+    (memory_bytes - KEPT_MEMORY).max(0)
 }
 
 /// The process ids that the kernel has.

@@ -19,6 +19,9 @@ use crate::kubelet::{patch::replace_list, status::whole_seconds};
 /// How many images a node lists.
 const IMAGES: usize = 50;
 
+/// What this node can do that API servers and schedulers do not take for granted, sorted.
+const DECLARED: [&str; 2] = ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"];
+
 /// All that a node's status is made of.
 #[derive(Clone, Debug)]
 pub struct NodeInputs<'a> {
@@ -79,6 +82,7 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
         images: Some(images(inputs.images)),
         node_info: Some(system_info(inputs)),
         runtime_handlers: Some(runtime_handlers(&features)),
+        declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) }),
         ..NodeStatus::default()
     }

@@ -31,6 +31,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         root: place.join("kubelet"),
         log_root: place.join("logs"),
         container_log_links: Path::new("").to_owned(),
+        allocations: Default::default(),
         cgroup_parent: format!("troupe-test-{}", std::process::id()),
         features: ArcSwap::default(),
         abilities: NodeAbilities::default(),
@@ -46,6 +47,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         cgroups_per_qos: true,
         pod_max_pids: Some(100),
         runtime_name: "containerd".into(),
+        runtime_version: "containerd 0".into(),
     })
 }
 

@@ -43,6 +43,8 @@ pub struct PayloadInputs<'a> {
     pub pod_ips: &'a [String],
     pub node_ips: &'a [String],
     pub machine: MachineSize,
+    /// The runtime with its version, such as `containerd 1.6.20`.
+    pub runtime: &'a str,
 }
 
 /// The tokens that a volume needs.

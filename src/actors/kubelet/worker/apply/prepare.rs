@@ -35,7 +35,15 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let ips = context.pod_ips(&pod, &step.observed);
     let work = move || -> Result<(), VolumeError> {
         let (node_ips, machine) = (&context.node_ips, context.machine);
-        let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &ips, node_ips, machine };
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            pod_ips: &ips,
+            node_ips,
+            machine,
+            runtime: &context.runtime_version,
+        };
         if all {
             disk::make_directories(&paths)?;
             disk::make_log_directory(&logs)?;
@@ -44,5 +52,6 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
             disk::refresh(&paths, &inputs, &context.written, &made, Timestamp::now())
         }
     };
-    blocking(work).await.map_err(|error| failed(error.to_string()))
+    blocking(work).await.map_err(|error| failed(error.to_string()))?;
+    if all { super::resize::record(step).await.map_err(failed) } else { Ok(()) }
 }
