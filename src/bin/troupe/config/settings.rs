@@ -52,6 +52,9 @@ pub struct Settings {
     /// The key of that certificate
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
+    /// The CAs of the certificates that kubelets show to the API server [default: the cluster's own]
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
     /// Where the cluster's certificates and keys are [default: pki in the data directory]
     #[arg(long)]
     pub certificates_dir: Option<PathBuf>,
@@ -131,6 +134,15 @@ pub struct Settings {
     /// Seconds for which this node tells of pressure after its cause is gone [default: 300]
     #[arg(long)]
     pub eviction_pressure_transition_period: Option<u64>,
+    /// Percent of its disk in use from which on this node removes images that nobody uses; 100 for never [default: 85]
+    #[arg(long)]
+    pub image_gc_high_threshold: Option<u8>,
+    /// Percent of its disk in use down to which it does [default: 80]
+    #[arg(long)]
+    pub image_gc_low_threshold: Option<u8>,
+    /// Seconds that an image stays although nobody uses it [default: 120]
+    #[arg(long)]
+    pub minimum_image_ttl_duration: Option<u64>,
     /// Kernel parameters that pods of this node may set beside the safe ones: names, or beginnings with `*` behind
     #[arg(long, value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Option<Vec<String>>,
@@ -207,6 +219,7 @@ impl Settings {
             &mut self.etcd_cafile,
             &mut self.etcd_certfile,
             &mut self.etcd_keyfile,
+            &mut self.kubelet_certificate_authority,
             &mut self.certificates_dir,
             &mut self.container_runtime_endpoint,
             &mut self.image_dir,
@@ -237,6 +250,7 @@ impl Settings {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            kubelet_certificate_authority,
             certificates_dir,
             certificate_validity,
             cluster_signing_duration,
@@ -263,6 +277,9 @@ impl Settings {
             pod_max_pids,
             eviction_hard,
             eviction_pressure_transition_period,
+            image_gc_high_threshold,
+            image_gc_low_threshold,
+            minimum_image_ttl_duration,
             allowed_unsafe_sysctls,
             manifests_dir,
             admission_control_config_file,

@@ -14,6 +14,7 @@ use troupe_actors::{
     dns,
     kubelet::{
         Kubelet, KubeletOptions,
+        image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
     proxy::{Proxy, ProxyOptions},
@@ -46,7 +47,11 @@ use super::{
     control_plane::{self, Shown},
     identity::component,
 };
-use crate::{config::Config, daemon::node::Seat, images::DNS_IMAGE};
+use crate::{
+    config::Config,
+    daemon::node::Seat,
+    images::{self, DNS_IMAGE, PAUSE_IMAGE},
+};
 
 /// The node's own client.
 pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
@@ -82,10 +87,17 @@ pub async fn start_kubelet(
     options.pod_max_pids = config.pod_max_pids;
     options.eviction_hard = config.eviction_hard.clone();
     options.eviction_pressure_transition_period = config.eviction_pressure_transition_period;
+    options.image_policy = ImagePolicy { kept: kept_images(config), ..config.image_policy.clone() };
     options.allowed_unsafe_sysctls = config.allowed_unsafe_sysctls.clone();
     options.cgroup_parent = config.cgroup_parent.clone();
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Images that no registry has: what was imported here stays.
+fn kept_images(config: &Config) -> Vec<String> {
+    let own = [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned);
+    config.image_dir.as_deref().map(images::names).unwrap_or_default().into_iter().chain(own).collect()
 }
 
 /// A certificate as the kubelet's server shows it.
@@ -112,7 +124,7 @@ pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &S
     server::serve(listener, options).context("the kubelet cannot serve")
 }
 
-/// How the API server reaches kubelets.
+/// How the API server reaches kubelets, whose certificates this authority signed.
 pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
     let tls = tls::renewable_client_config(ca_pem, shown.kubelet_client.clone()).context("the API server's client certificate is unusable")?;
     Ok(Arc::new(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls)))))
@@ -165,6 +177,14 @@ fn why_not_ready(node: &Node) -> Option<String> {
 /// A client that may do everything, for what this binary keeps itself.
 pub fn admin_client(api: &Arc<ApiServer>) -> Client {
     Client::new(api.clone(), component("system:troupe", &["system:masters"]), "troupe")
+}
+
+/// Tells that this node runs the control plane, by the label that upstream's tools set. A node may not say so of itself.
+pub async fn label_control_plane(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
+    let patch = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let nodes = admin_client(api).all::<Node>();
+    nodes.patch(&config.node_name, "", PatchType::Merge, &patch).await.context("cannot label the node of the control plane")?;
+    Ok(())
 }
 
 /// Makes the objects of the cluster's DNS where they are missing.
