@@ -46,6 +46,8 @@ pub struct NodeContext {
     pub masked_paths: Vec<String>,
     /// Whether a disk of the node is short of room, or was a moment ago.
     pub disk_pressure: AtomicBool,
+    /// The same of its memory.
+    pub memory_pressure: AtomicBool,
     /// What is written into memory for pods.
     pub written: NodeRoom,
     /// Whether pods' cgroups are limited here.

@@ -61,7 +61,7 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
     events::EventRecorder,
-    eviction::{Eviction, Units, pressure::Monitor},
+    eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
     image_collection::ImageCollection,
     manifests::Manifests,
     metrics::MeteredRuntime,
@@ -231,6 +231,7 @@ fn context(
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),
         disk_pressure: AtomicBool::new(false),
+        memory_pressure: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
@@ -301,6 +302,12 @@ fn spawn_units(
     let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
     let (shared, policy) = (context.clone(), Arc::new(options.image_policy.clone()));
     let images = system.spawn("kubelet/images", Policy::default(), move |_| ImageCollection::new(shared.clone(), policy.clone()));
+    let (thresholds, transition) = (options.eviction_hard.clone(), options.eviction_pressure_transition_period);
+    let memory = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
+    system.spawn("kubelet/memory", Policy::default(), move |_| {
+        let (context, all, manifests, pods) = memory.clone();
+        MemoryEviction::new(context, all, manifests, pods, thresholds.clone(), transition)
+    });
     let (shared, told) = (context.clone(), pods.clone());
     system.spawn("kubelet/eviction", Policy::default(), move |_| {
         let units = Units { pods: told.clone(), logs: logs.clone(), images: images.clone() };

@@ -51,13 +51,12 @@ impl ValidatingPlugin for PodResizeValidator {
 /// What the pod asks for beyond all that the node has.
 fn beyond(pod: &Object, node: &Object) -> Vec<String> {
     let wanted = requests(pod, SPECIFIED);
-    let all = |name: &str| node.str(&["status", "allocatable", name]).parse::<Quantity>().unwrap_or_default();
-    let units: [(&str, fn(&Quantity) -> i64); 2] = [("cpu", Quantity::milli_value), ("memory", Quantity::value)];
-    let lacks = units.into_iter().filter_map(|(name, unit)| {
-        let (wanted, all) = (wanted.get(name)?, all(name));
-        (wanted > all).then(|| format!("{name}, requested: {}, allocatable: {}", unit(&wanted), unit(&all)))
-    });
-    lacks.collect()
+    let lack = |name: &str, unit: fn(&Quantity) -> i64| {
+        let all = node.str(&["status", "allocatable", name]).parse::<Quantity>().unwrap_or_default();
+        let wanted = wanted.get(name).filter(|wanted| *wanted > all)?;
+        Some(format!("{name}, requested: {}, allocatable: {}", unit(&wanted), unit(&all)))
+    };
+    [lack("cpu", Quantity::milli_value), lack("memory", Quantity::value)].into_iter().flatten().collect()
 }
 
 /// Refuses updates of pods that need what their node does not declare.

@@ -7,6 +7,7 @@
 pub mod limits;
 mod making_room;
 pub(super) mod measure;
+pub mod memory;
 pub mod pressure;
 pub mod rank;
 mod record;

@@ -147,11 +147,6 @@ impl Usage {
         }
     }
 
-    /// Less than 100 MiB of memory.
-    pub fn memory_pressure(&self) -> bool {
-        self.memory_available < 100 << 20
-    }
-
     /// Less than 1 % of the process ids.
     pub fn pid_pressure(&self) -> bool {
         self.pids_limit > 0 && (self.pids_limit.saturating_sub(self.pids)) * 100 < self.pids_limit
@@ -181,8 +176,7 @@ mod tests {
     #[test]
     fn pressure_begins_at_upstreams_marks() {
         let roomy = Usage { memory_available: 1 << 30, disk_size: 100, disk_available: 10, inodes: 100, inodes_free: 5, pids: 1, pids_limit: 1000 };
-        assert!(!roomy.memory_pressure() && !roomy.pid_pressure());
-        assert!(Usage { memory_available: 1 << 20, ..roomy }.memory_pressure());
+        assert!(!roomy.pid_pressure());
         assert!(Usage { pids: 995, ..roomy }.pid_pressure());
     }
 }

@@ -210,6 +210,7 @@ fn inputs<'a>(
         facts: &facts.machine,
         usage,
         disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
+        memory_pressure: context.memory_pressure.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,

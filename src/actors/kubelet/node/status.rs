@@ -35,6 +35,8 @@ pub struct NodeInputs<'a> {
     pub usage: Usage,
     /// A disk is short of room, or was a moment ago.
     pub disk_pressure: bool,
+    /// The same of memory.
+    pub memory_pressure: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
@@ -187,7 +189,7 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
     let findings = [
         pressure(
             "MemoryPressure",
-            usage.memory_pressure(),
+            inputs.memory_pressure,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
@@ -265,6 +267,7 @@ mod tests {
             facts: &facts,
             usage,
             disk_pressure: false,
+            memory_pressure: false,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],

@@ -81,7 +81,7 @@ pub struct StatusInputs<'a> {
     pub runtime_name: &'a str,
     pub resize: &'a ResizeStatus,
     /// What containers and the pod have of CPU and memory.
-    pub actuated: &'a Actuated,
+    pub actuated: Option<&'a Actuated>,
     /// Containers by id that were stopped to start again with another size.
     pub replacing: &'a BTreeSet<String>,
     pub now: Timestamp,

@@ -29,7 +29,7 @@ pub(super) fn of_container(inputs: &StatusInputs<'_>, spec: &PodSpec, container:
     if seen.state != RunState::Running {
         return resources;
     }
-    let set = inputs.actuated.containers.get(&container.name).copied();
+    let set = inputs.actuated.and_then(|actuated| actuated.containers.get(&container.name)).copied();
     let has = match &seen.resources {
         Some(told) => reported(told, set.unwrap_or_else(|| Amounts::of(container, spec))),
         None => match set {
@@ -90,12 +90,12 @@ fn quantity(name: &str, amount: i64) -> ApiQuantity {
 /// What the pod as a whole has.
 pub(super) fn of_pod(inputs: &StatusInputs<'_>, spec: &PodSpec) -> Option<ResourceRequirements> {
     let mut resources = spec.resources.clone().unwrap_or_default();
-    if inputs.pod.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Running") {
+    let runs = inputs.pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let Some(has) = inputs.actuated.map(|actuated| actuated.pod).filter(|_| runs) else {
         resources.requests = allocated_to_pod(spec);
         resources.limits = present(together(spec, Side::Limits));
         return Some(resources);
-    }
-    let has = inputs.actuated.pod;
+    };
     let mut requests = resources.requests.take().unwrap_or_default();
     let mut limits = resources.limits.take().unwrap_or_default();
     put(&mut requests, "cpu", milli_of_shares(has.cpu_shares), LEAST_REQUEST);

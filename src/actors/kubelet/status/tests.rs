@@ -36,7 +36,7 @@ fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str
         node_ips: &["192.0.2.7".into()],
         runtime_name: "containerd",
         resize: &ResizeStatus::default(),
-        actuated: &Actuated::as_specified(pod),
+        actuated: Some(&Actuated::as_specified(pod)),
         replacing: &BTreeSet::new(),
         now: Timestamp::from_second(100).expect("a time"),
     })
@@ -123,7 +123,7 @@ fn a_pod_runs_until_its_sidecars_have_ended_too() {
                 node_ips: &[],
                 runtime_name: "containerd",
                 resize: &ResizeStatus::default(),
-                actuated: &Actuated::default(),
+                actuated: None,
                 replacing: &BTreeSet::new(),
                 now: Timestamp::UNIX_EPOCH,
             };

@@ -362,7 +362,7 @@ impl PodMachine {
             node_ips: &self.node_ips,
             runtime_name: &self.runtime_name,
             resize: &resize,
-            actuated: &self.memory.actuated,
+            actuated: self.memory.actuated.as_ref(),
             replacing: &self.memory.replacing,
             now,
         });

@@ -134,8 +134,8 @@ pub struct Memory {
     pub lost: BTreeMap<String, String>,
     /// Restart counts that logs of earlier times prove, or the API tells, for containers the runtime has forgotten.
     pub logged: BTreeMap<String, u32>,
-    /// What the pod's cgroup and its containers have.
-    pub actuated: Actuated,
+    /// What the pod's cgroup and its containers have; nothing is resized before that is known.
+    pub actuated: Option<Actuated>,
     /// Containers by id that were stopped only to start again with another size.
     pub replacing: std::collections::BTreeSet<String>,
 }

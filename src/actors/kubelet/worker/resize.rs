@@ -15,8 +15,9 @@ pub const SUBJECT: &str = "/resize";
 /// Plans what containers and the pod's cgroup get, once those that start again for it have stopped.
 pub(super) fn plan(situation: &Situation<'_>, plan: &mut Plan) {
     let Situation { pod, spec, observed, memory, .. } = *situation;
-    let changes = changes(spec, observed, &memory.actuated);
-    let cgroup = pod_target(pod, spec, memory.actuated.pod) != memory.actuated.pod;
+    let Some(actuated) = &memory.actuated else { return };
+    let changes = changes(spec, observed, actuated);
+    let cgroup = pod_target(pod, spec, actuated.pod) != actuated.pod;
     if (changes.is_empty() && !cgroup) || changes.iter().any(|change| change.restarts()) {
         return;
     }
@@ -25,7 +26,8 @@ pub(super) fn plan(situation: &Situation<'_>, plan: &mut Plan) {
 
 /// Whether a running container has to start again to get another size.
 pub(super) fn restarts(situation: &Situation<'_>, container: &Container, seen: &ContainerView) -> bool {
-    let changes = changes(situation.spec, situation.observed, &situation.memory.actuated);
+    let Some(actuated) = &situation.memory.actuated else { return false };
+    let changes = changes(situation.spec, situation.observed, actuated);
     changes.iter().any(|change| change.container.name == container.name && change.seen.id == seen.id && change.restarts())
 }
 

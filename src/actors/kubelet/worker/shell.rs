@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     kubelet::{
-        admission::{self, Rejection},
+        admission::{self, Pressure, Rejection},
         call_trace::CallTrace,
         context::NodeContext,
         events::{ContainerField, Note},
@@ -156,7 +156,8 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let pressure = self.context.disk_pressure.load(Ordering::Relaxed);
+        let pressure =
+            Pressure { memory: self.context.memory_pressure.load(Ordering::Relaxed), disk: self.context.disk_pressure.load(Ordering::Relaxed) };
         let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");

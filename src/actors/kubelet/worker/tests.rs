@@ -44,7 +44,7 @@ struct World {
 
 impl World {
     fn new(pod: Pod) -> Self {
-        let memory = Memory { actuated: Actuated::as_specified(&pod), ..Memory::default() };
+        let memory = Memory { actuated: Some(Actuated::as_specified(&pod)), ..Memory::default() };
         World { pod, observed: Observed::default(), memory, verdicts: BTreeMap::new(), stopping: None, serial: 0 }
     }
 
@@ -74,7 +74,7 @@ impl World {
                 self.verdicts.insert(id.clone(), Verdict { started: true, ready: true, ..Verdict::default() });
                 let spec = self.pod.spec.as_ref().expect("a spec");
                 if let Some(container) = find_container(spec, name) {
-                    self.memory.actuated.containers.insert(name.clone(), Amounts::of(container, spec));
+                    self.memory.actuated.get_or_insert_default().containers.insert(name.clone(), Amounts::of(container, spec));
                 }
                 let sandbox = self.observed.sandbox().expect("containers need a sandbox").id.clone();
                 let (attempt, created_at) = (*attempt, self.serial);
@@ -87,7 +87,7 @@ impl World {
                 }
                 self.exit(id, 137);
             }
-            Action::Resize => self.memory.actuated = Actuated::as_specified(&self.pod),
+            Action::Resize => self.memory.actuated = Some(Actuated::as_specified(&self.pod)),
             Action::StopSandbox { id } => self.observed.sandboxes.iter_mut().filter(|s| s.id == *id).for_each(|s| s.ready = false),
             Action::RemoveContainer { id } => self.observed.containers.retain(|container| container.id != *id),
             Action::RemoveSandbox { id } => self.observed.sandboxes.retain(|sandbox| sandbox.id != *id),

@@ -127,8 +127,8 @@ pub struct Settings {
     /// Processes and threads that one pod of this node may have; -1 for as many as the machine [default: 4096]
     #[arg(long, allow_negative_numbers = true)]
     pub pod_max_pids: Option<i64>,
-    /// Below these amounts free on its disks this node evicts pods; `none` for never
-    /// [default: nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
+    /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
+    /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]
     pub eviction_hard: Option<Vec<String>>,
     /// Seconds for which this node tells of pressure after its cause is gone [default: 300]

@@ -34,7 +34,7 @@ impl PodMachine {
 
     /// What the pod's cgroup and containers have now.
     pub fn sized(&mut self, actuated: Actuated) {
-        self.memory.actuated = actuated;
+        self.memory.actuated = Some(actuated);
     }
 
     /// The resize that the API tells of goes on where a kubelet before left it.
@@ -55,7 +55,7 @@ impl PodMachine {
             .containers
             .iter()
             .any(|seen| self.memory.replacing.contains(&seen.id) && observed.newest(&seen.name).is_some_and(|newest| newest.id == seen.id));
-        let under_way = replaced || in_progress(pod, spec, observed, &self.memory.actuated);
+        let under_way = replaced || self.memory.actuated.as_ref().is_some_and(|actuated| in_progress(pod, spec, observed, actuated));
         let latest = self.allocation.as_ref().map_or_else(|| pod.metadata.generation.unwrap_or(0), |allocation| allocation.generation);
         if under_way {
             self.told.generation.get_or_insert(latest);
