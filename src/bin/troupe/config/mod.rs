@@ -42,6 +42,8 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// Where the state lies, if not in the data directory.
     pub etcd: Option<EtcdConfig>,
+    /// Megabytes that old versions may take in the embedded store, where that is said.
+    pub store_history_megabytes: Option<u64>,
     pub certificates_dir: PathBuf,
     pub certificate_validity: Duration,
     pub cluster_signing_duration: SignedDuration,

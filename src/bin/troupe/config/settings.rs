@@ -52,6 +52,10 @@ pub struct Settings {
     /// The key of that certificate
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
+    /// Megabytes of the embedded store's disk for old versions of objects, which watches and lists may go back to
+    /// [default: a tenth of the disk, at most 2048]
+    #[arg(long)]
+    pub store_history_megabytes: Option<u64>,
     /// Where the cluster's certificates and keys are [default: pki in the data directory]
     #[arg(long)]
     pub certificates_dir: Option<PathBuf>,
@@ -237,6 +241,7 @@ impl Settings {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            store_history_megabytes,
             certificates_dir,
             certificate_validity,
             cluster_signing_duration,
