@@ -55,13 +55,16 @@ fn is_open(definition: &StoredObject) -> bool {
 async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool, Status> {
     let definition = stored.to_object();
     let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
-    if let Some(resource) = client.row(group, plural).filter(|row| row.is_custom() && row.is_terminating) {
-        let left = empty(client, &resource).await?;
-        if left > 0 {
-            return Ok(false);
+    match client.row(group, plural).filter(|row| row.is_custom()) {
+        Some(resource) if resource.is_terminating => {
+            if empty(client, &resource).await? > 0 {
+                return Ok(false);
+            }
         }
-    } else if is_served_soon(&definition) {
-        return Ok(false);
+        // The table still has to learn that the definition goes; until then objects are made.
+        Some(_) => return Ok(false),
+        None if is_served_soon(&definition) => return Ok(false),
+        None => {}
     }
     let mut new = definition;
     let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: client.clock.now() };
@@ -72,7 +75,7 @@ async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool,
     write(client, stored, new).await.map(|_| true)
 }
 
-/// Whether the table still has to learn that the definition goes.
+/// Whether the table still has to learn that there is, and goes, the definition.
 fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
     let conditions = definition.list(&["status", "conditions"]);
     let established = conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True");
