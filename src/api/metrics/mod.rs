@@ -4,6 +4,7 @@
 //! off existing state at the time of a scrape is a collector of its own. Nothing on a hot path takes a lock: a thread
 //! finds the series it used before in a memo of its own, and a series is a few atomics.
 
+mod departures;
 mod family;
 pub mod health;
 pub mod parse;
@@ -11,7 +12,8 @@ mod process;
 mod series;
 mod text;
 
-pub use family::{Family, Memo, Metric};
+pub use departures::Departures;
+pub use family::{Family, Memo, Metric, SeriesLabels};
 pub use process::{BuildInfo, Process};
 pub use series::{Counter, Gauge, Histogram, exponential};
 pub use text::{CONTENT_TYPE, Collect, Text, render};

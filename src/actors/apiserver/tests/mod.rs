@@ -13,6 +13,7 @@ mod edge;
 mod feed;
 mod golden;
 mod health;
+mod metrics;
 mod nodes;
 mod pages;
 mod past;

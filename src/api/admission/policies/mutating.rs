@@ -41,7 +41,7 @@ pub struct MutatingPolicies(Index);
 
 impl Default for MutatingPolicies {
     fn default() -> Self {
-        MutatingPolicies(Index::new("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"))
+        MutatingPolicies(Index::new("mutatingadmissionpolicies", "mutatingadmissionpolicybindings", &metrics::MUTATING))
     }
 }
 

@@ -59,8 +59,9 @@ struct Webhooks {
 
 /// The plugins that ask webhooks through `client`.
 pub fn webhooks(client: Arc<Client>) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let of = |plural: &str| Webhooks { index: Index::new(plural), client: client.clone() };
-    (MutatingWebhooks(of("mutatingwebhookconfigurations")), ValidatingWebhooks(of("validatingwebhookconfigurations")))
+    let of = |plural: &str, kind| Webhooks { index: Index::new(plural, kind), client: client.clone() };
+    let mutating = of("mutatingwebhookconfigurations", mutating::KIND);
+    (MutatingWebhooks(mutating), ValidatingWebhooks(of("validatingwebhookconfigurations", validating::KIND)))
 }
 
 impl Webhooks {

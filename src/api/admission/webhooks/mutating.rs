@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What metrics call them.
-const KIND: &str = "admit";
+pub(super) const KIND: &str = "admit";
 
 /// The name of the plugin.
 const NAME: &str = "MutatingAdmissionWebhook";
