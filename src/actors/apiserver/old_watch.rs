@@ -22,7 +22,7 @@ use troupe_api::{
 
 use super::{
     cache::{Backlog, Change, Delivery, Queued, Route, Selection, Start, Subscribe, too_old},
-    read::subscribe,
+    read::{selected, subscribe},
     store_status::store_status,
 };
 
@@ -109,7 +109,10 @@ impl Replaying {
         match subscribe(&self.route, request).await {
             Ok(Ok(subscription)) => {
                 let backlog = match subscription.backlog {
-                    Backlog::Changes(items) => items,
+                    Backlog::Changes(mut changes) => {
+                        let selected = selected(changes.take(usize::MAX), self.request.selection.clone());
+                        aside::on_behalf_of(self.behalf.clone(), selected).await
+                    }
                     Backlog::Objects(_) => Vec::new(),
                 };
                 Some(stream::iter(backlog).chain(ReceiverStream::new(subscription.queue).map(Queued::take)).boxed())

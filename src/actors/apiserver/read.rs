@@ -17,7 +17,10 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{
+        Backlog, Change, Changes, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe,
+        Subscription,
+    },
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
     old_watch::Replay,
@@ -229,7 +232,7 @@ impl Reader {
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
             .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
-            Backlog::Changes(items) => stream::iter(items).boxed(),
+            Backlog::Changes(changes) => missed_events(self.underway.send(changes), selection.clone()).boxed(),
             Backlog::Objects(snapshot) => initial_events(self.underway.send((snapshot, None)), selection.clone()).boxed(),
         };
         let news = ReceiverStream::new(subscription.queue).map(Queued::take);
@@ -251,6 +254,36 @@ pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Resul
             _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),
         }
     }
+}
+
+/// What a watch has missed, so many changes at a time, as [`initial_events`].
+fn missed_events(unsent: Unsent<Changes>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
+    let behalf = aside::behalf();
+    let pieces = stream::unfold(Some(unsent), move |unsent| {
+        let (selection, behalf) = (selection.clone(), behalf.clone());
+        async move {
+            let unsent = unsent?;
+            let (changes, is_last) = match unsent.with(|changes| (changes.take(AT_ONCE), changes.is_empty())) {
+                Ok(taken) => taken,
+                Err(cut) => return Some((vec![Delivery::Item(WatchItem::End(Status::timeout(cut.to_string())))], None)),
+            };
+            let told = aside::on_behalf_of(behalf, selected(changes, selection)).await;
+            // Others have their turn, also while nothing is found.
+            tokio::task::yield_now().await;
+            Some((told, (!is_last).then_some(unsent)))
+        }
+    });
+    pieces.flat_map(stream::iter)
+}
+
+/// What a watch shows of changes. It is searched on its own account.
+pub(super) async fn selected(changes: Vec<Change>, selection: Arc<Selection>) -> Vec<Delivery> {
+    let mut cost = changes.len() * selection.cost();
+    if selection.reads_documents() && cost <= aside::SMALL {
+        let unknown = changes.iter().flat_map(|change| change.previous.iter().chain(&change.current)).filter(|object| !object.knows_fields());
+        cost += unknown.map(|object| object.encoded().len()).sum::<usize>();
+    }
+    aside::compute(cost.min(LONG_SCAN), move || changes.iter().filter_map(|change| selection.deliver(change)).collect()).await
 }
 
 /// The revision that a list shows and no other: asked for by name, or by a first page of a revision without a match.

@@ -27,7 +27,7 @@ use super::{
 /// How to boot a [`System`].
 #[derive(Clone, Debug)]
 pub struct SystemOptions {
-    /// Threads for units, beside one each for the API server's caches and for leases; 0 runs everything on the caller's `LocalSet`.
+    /// Threads for units, beside one each for the API server's caches, their watchers and leases; 0 runs everything on the caller's `LocalSet`.
     pub arbiters: usize,
     /// Seeds all jitter and generated randomness; `None` takes it from the operating system.
     pub seed: Option<u64>,

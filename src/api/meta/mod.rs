@@ -14,7 +14,7 @@ pub mod time;
 pub use cause::{Cause, ObjectVersion};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use key::{ObjectKey, Uid};
-pub use matcher::{FieldMatcher, LabelMatcher};
+pub use matcher::{FieldMatcher, LabelMatcher, RequiredLabel};
 pub use object::Object;
 pub use quantity::{Quantity, QuantityError};
 pub use revision::Revision;

@@ -26,5 +26,6 @@ mod room;
 mod services;
 mod subresources;
 mod supervision;
+mod watchers;
 mod webhooks;
 mod writes;
