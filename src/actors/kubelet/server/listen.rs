@@ -125,7 +125,7 @@ async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory
         Err(LookupError::NotFound(why)) => return text(404, why),
         Err(error) => return text(400, error.to_string()),
     };
-    match logs::stream(log, options, pods.clone()).await {
+    match logs::stream(log, &pod.namespace, options, pods.clone()).await {
         Ok(chunks) => streaming(chunks),
         Err(error) => text(400, error.to_string()),
     }

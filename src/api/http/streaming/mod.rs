@@ -19,6 +19,7 @@ mod remote;
 mod spdy;
 pub mod stream_options;
 mod tunnel;
+mod turns;
 pub mod upgrade;
 
 pub use connect::KubeletConnect;
