@@ -78,6 +78,8 @@ struct Parts {
     aggregator: Arc<Aggregator>,
     registering: Arc<aggregation::Parts>,
     advertisement: Arc<Advertisement>,
+    /// What must exist after the first start does.
+    bootstrapped: Arc<AtomicBool>,
     /// The server is about to stop: nobody should begin with it any more.
     leaving: Arc<AtomicBool>,
 }
@@ -190,6 +192,7 @@ impl ApiServer {
             aggregator,
             registering,
             advertisement,
+            bootstrapped: Arc::default(),
             leaving: Arc::default(),
         };
         Ok(Arc::new(ApiServer { parts: Arc::new(parts) }))
@@ -210,6 +213,7 @@ impl ApiServer {
             let (kept, reach) = (self.parts.advertisement.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
         }
+        self.parts.bootstrapped.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -235,7 +239,13 @@ impl ApiServer {
 
     /// What the front door's health checks ask.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        health::checks(&self.parts.store, &self.parts.listers.caches, &self.parts.leaving)
+        health::checks(&health::Checked {
+            store: self.parts.store.clone(),
+            caches: self.parts.listers.caches.clone(),
+            system: self.parts.system.clone(),
+            bootstrapped: self.parts.bootstrapped.clone(),
+            leaving: self.parts.leaving.clone(),
+        })
     }
 
     /// What says who may do what; `None` where everybody may do everything.
