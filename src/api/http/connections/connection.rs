@@ -325,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn every_few_requests_it_is_the_turn_of_others() {
+        let connection = Arc::new(Connection::new(0, Instant::now()));
+        let over: Vec<bool> = (0..4 * TURN)
+            .map(|_| {
+                drop(connection.begin());
+                connection.is_turn_over()
+            })
+            .collect();
+        assert_eq!(over.iter().filter(|over| **over).count(), 4);
+        assert!(over.chunks(over.len() / 4).all(|turn| turn.iter().rposition(|over| *over) == Some(turn.len() - 1)));
+    }
+
+    #[test]
     fn a_quiet_connection_ends_and_one_at_work_does_not() {
         for (age, known, ended) in [(29, false, None), (31, false, Some("it was idle")), (149, true, None), (151, true, Some("it was idle"))] {
             let (connection, pass) = at(Duration::from_secs(age));
