@@ -11,12 +11,20 @@ use parking_lot::Mutex;
 
 /// A line may be under way for so long, as upstream has it.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What was found is good for so long, however often anybody asks.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Tries whether the streams of the log can be had. One try is under way at a time, on a thread of its own: it may wait for ever.
 #[derive(Debug, Default)]
 pub struct LogProbe {
-    /// When the try that is under way began.
-    begun: Arc<Mutex<Option<Instant>>>,
+    tries: Arc<Mutex<Tries>>,
+}
+
+#[derive(Debug, Default)]
+struct Tries {
+    /// When the last one began.
+    begun: Option<Instant>,
+    is_underway: bool,
 }
 
 impl LogProbe {
@@ -32,18 +40,21 @@ impl LogProbe {
     }
 
     fn check_with(&self, now: Instant, attempt: impl FnOnce() + Send + 'static) -> Result<(), String> {
-        let mut begun = self.begun.lock();
-        if let Some(begun) = *begun {
-            let is_late = now.saturating_duration_since(begun) >= PATIENCE;
-            return if is_late { Err("logging blocked".to_owned()) } else { Ok(()) };
+        let mut tries = self.tries.lock();
+        let since = tries.begun.map(|begun| now.saturating_duration_since(begun));
+        if tries.is_underway {
+            return if since >= Some(PATIENCE) { Err("logging blocked".to_owned()) } else { Ok(()) };
         }
-        let done = self.begun.clone();
+        if since.is_some_and(|since| since < KNOWN_FOR) {
+            return Ok(());
+        }
+        let done = self.tries.clone();
         let started = thread::Builder::new().name("log-probe".into()).spawn(move || {
             attempt();
-            *done.lock() = None;
+            done.lock().is_underway = false;
         });
         // Without a thread nothing is known.
-        *begun = started.is_ok().then_some(now);
+        *tries = Tries { begun: Some(now), is_underway: started.is_ok() };
         Ok(())
     }
 }
@@ -59,14 +70,18 @@ mod tests {
         let (probe, now) = (LogProbe::default(), Instant::now());
         let (free, blocked) = mpsc::channel::<()>();
         assert_eq!(probe.check_with(now, move || blocked.recv().expect("is freed")), Ok(()));
+        assert_eq!(probe.check(now + KNOWN_FOR), Ok(()), "one at a time");
         assert_eq!(probe.check(now + PATIENCE / 2), Ok(()));
         assert_eq!(probe.check(now + PATIENCE), Err("logging blocked".to_owned()));
         free.send(()).expect("it waits");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while probe.begun.lock().is_some() {
+        while probe.tries.lock().is_underway {
             assert!(Instant::now() < deadline, "the try ends");
             thread::yield_now();
         }
+        let (tried, was_tried) = mpsc::channel();
+        assert_eq!(probe.check_with(now + KNOWN_FOR / 2, move || tried.send(()).expect("is heard")), Ok(()));
+        assert!(was_tried.recv().is_err(), "it was tried a moment ago");
         assert_eq!(probe.check(now + 2 * PATIENCE), Ok(()));
     }
 }
