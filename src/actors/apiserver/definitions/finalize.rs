@@ -55,16 +55,14 @@ fn is_open(definition: &StoredObject) -> bool {
 async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool, Status> {
     let definition = stored.to_object();
     let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
-    match client.row(group, plural).filter(|row| row.is_custom()) {
-        Some(resource) if resource.is_terminating => {
-            if empty(client, &resource).await? > 0 {
-                return Ok(false);
-            }
-        }
+    let waits = match client.row(group, plural).filter(|row| row.is_custom()) {
+        Some(resource) if resource.is_terminating => empty(client, &resource).await? > 0,
         // The table still has to learn that the definition goes; until then objects are made.
-        Some(_) => return Ok(false),
-        None if is_served_soon(&definition) => return Ok(false),
-        None => {}
+        Some(_) => true,
+        None => is_served_soon(&definition),
+    };
+    if waits {
+        return Ok(false);
     }
     let mut new = definition;
     let mut conditions = Conditions { list: new.list(&["status", "conditions"]).to_vec(), now: client.clock.now() };
