@@ -38,6 +38,7 @@ mod page;
 mod past;
 mod quota;
 mod read;
+mod resource_metrics;
 mod selection;
 mod server;
 mod server_client;

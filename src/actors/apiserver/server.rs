@@ -53,6 +53,7 @@ use super::{
     options::ApiServerOptions,
     quota::{Ledger, Quota},
     read::Reader,
+    resource_metrics::{NodeMetrics, PodMetrics, ResourceMetrics, Scraper},
     server_client::ServerClient,
     services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
     subresources::{self, Subresources},
@@ -161,7 +162,13 @@ impl ApiServer {
         };
         let client = ServerClient { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() };
         let advertisement = Arc::new(Advertisement::new(store.clone(), client.clone()));
-        let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
+        let metrics = ResourceMetrics::new(listers.clone(), options.kubelets, clock.clone());
+        let computed: Vec<Box<dyn Computed>> = vec![
+            Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone())),
+            Box::new(NodeMetrics(metrics.clone())),
+            Box::new(PodMetrics(metrics.clone())),
+        ];
+        system.spawn("apiserver/resource-metrics", Policy::default(), move |_| Scraper::new(metrics.clone()));
         let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
         system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
         let followed = table.clone();
@@ -185,7 +192,7 @@ impl ApiServer {
             authorization,
             path,
             subresources,
-            computed: ComputedResources::new(vec![computed]),
+            computed: ComputedResources::new(computed),
             bootstrapper,
             aggregator,
             registering,

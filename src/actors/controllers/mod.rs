@@ -24,6 +24,7 @@ pub mod owners;
 mod pace;
 mod pod_control;
 pub mod pod_gc;
+pub mod podautoscaler;
 pub mod pods;
 pub mod policy_status;
 pub mod replicaset;

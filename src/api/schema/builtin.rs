@@ -29,6 +29,7 @@ fn alias(word: &str) -> Kind {
         "quantity" => Kind::Quantity,
         "time" => Kind::Time,
         "microtime" => Kind::MicroTime,
+        "duration" => Kind::Duration,
         "intstr" => Kind::IntOrString,
         "any" => Kind::Any,
         word => unreachable!("unknown alias {word} in a schema table"),

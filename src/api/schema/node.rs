@@ -49,6 +49,8 @@ pub enum Kind {
     Quantity,
     Time,
     MicroTime,
+    /// A span in Go's form, such as `1m30s`.
+    Duration,
     /// Anything; never pruned. Owned as a whole unless the node says it is not atomic.
     Any,
     Struct(StructRef),

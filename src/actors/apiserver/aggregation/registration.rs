@@ -82,6 +82,11 @@ impl Wanted {
         format!("{}.{}", self.version, self.group)
     }
 
+    /// Whether another server may answer for the group although it is built in.
+    fn yields(&self) -> bool {
+        &*self.group == "metrics.k8s.io"
+    }
+
     fn spec(&self) -> Value {
         let Priority { group, version } = self.priority;
         let mut spec = json!({"version": *self.version, "groupPriorityMinimum": group, "versionPriority": version});
@@ -132,6 +137,8 @@ fn step(wanted: Option<&Wanted>, current: Option<&Current>, done: bool) -> Step 
     match (current.keeping, wanted) {
         (None, _) => Step::Nothing,
         (Some(Keeping::OnStart), _) if !current.is_old || done => Step::Nothing,
+        // Somebody else's server has taken the group over.
+        (Some(Keeping::OnStart), Some(wanted)) if wanted.yields() && current.spec.service.is_some() => Step::Nothing,
         (_, None) => Step::Delete,
         (_, Some(wanted)) if current.says(wanted) => Step::Nothing,
         _ => Step::Update,

@@ -217,6 +217,10 @@ fn value(node: &Node, union: Option<Union>, wire: &Wire<'_>, meter: &mut Meter) 
         },
         Kind::Time => return time(wire.bytes()?, format_time),
         Kind::MicroTime => return time(wire.bytes()?, format_micro_time),
+        Kind::Duration => match first(wire.bytes()?)? {
+            Some(nanos) => format!("{}ns", nanos.number()?.cast_signed()).into(),
+            None => "0s".into(),
+        },
         Kind::Any => return any(union, wire.bytes()?, meter),
         Kind::Struct(definition) => {
             let mut object = Map::new();

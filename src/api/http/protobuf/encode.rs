@@ -101,6 +101,7 @@ fn put(number: u32, node: &Node, union: Option<Union>, value: Option<&Value>, ou
         Kind::Quantity => put_message(number, out, |out| put_bytes(1, quantity(value).as_bytes(), out)),
         Kind::Time => put_message(number, out, |out| time(text(), |_| 0, out)),
         Kind::MicroTime => put_message(number, out, |out| time(text(), |nanos| nanos - nanos % 1000, out)),
+        Kind::Duration => put_message(number, out, |out| put_number(1, crate::expressions::go_duration(text()).unwrap_or(0).cast_unsigned(), out)),
         Kind::Any => put_message(number, out, |out| any(union, value, out)),
         Kind::Struct(definition) => {
             let empty = Map::new();

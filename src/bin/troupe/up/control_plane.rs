@@ -177,6 +177,7 @@ pub async fn start_api(
     options.system = system.clone();
     options.memory = Arc::new(ProcessMemory::find());
     options.front_proxy = shown.front_proxy_client.clone();
+    options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     if let Some(file) = &config.admission_control_config_file {
         options.admission = Pipeline::from_file(file).with_context(|| format!("the admission configuration {} is unusable", file.display()))?;

@@ -21,6 +21,7 @@ use troupe_actors::{
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
         pod_gc::PodGcController,
+        podautoscaler::HorizontalController,
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
@@ -88,6 +89,7 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
     run.controller("pod-garbage-collector", PodGcController::new(caches));
+    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches));
     run.controller("validatingadmissionpolicy-status-controller", PolicyStatusController::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
     run.controller("pv-protection-controller", PvProtectionController::new(caches));

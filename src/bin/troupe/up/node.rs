@@ -114,8 +114,13 @@ pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &S
 
 /// How the API server reaches kubelets.
 pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
+    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?)))
+}
+
+/// Opens the API server's connections to kubelets.
+pub fn dialer(shown: &Shown, ca_pem: &str) -> Result<KubeletDialer> {
     let tls = tls::renewable_client_config(ca_pem, shown.kubelet_client.clone()).context("the API server's client certificate is unusable")?;
-    Ok(Arc::new(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls)))))
+    Ok(KubeletDialer::new(Arc::new(tls)))
 }
 
 /// Starts the service proxy.
