@@ -3,7 +3,7 @@ use std::{net::TcpListener, sync::Arc};
 use serde_json::{Value, json};
 use troupe_api::{
     auth::{
-        chain::Masters,
+        chain::PrivilegedGroups,
         pki::{LeafSpec, Pki, self_signed},
         tls,
         x509::{X509Authenticator, fingerprint_of_pem},
@@ -62,7 +62,7 @@ impl Other {
         let system = System::new(SystemOptions { arbiters: 0, process: "controllers@other".into(), ..SystemOptions::default() }).expect("starts");
         let options = ComponentServerOptions {
             tls: Arc::new(tls::server_config(&serving, pki.ca_pem()).expect("a TLS configuration")),
-            gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: Arc::new(Masters) }),
+            gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: Arc::new(PrivilegedGroups) }),
             system: system.clone(),
             metrics: Sources::new(&system, None, VersionInfo::of_build("1", "c", "d")),
         };

@@ -4,6 +4,7 @@
 //! watches the container runtime and wakes the workers whose containers changed, `node` speaks for the node.
 
 pub mod admission;
+pub mod call_trace;
 pub mod certificates;
 pub mod cgroups;
 pub mod cluster;
@@ -27,7 +28,6 @@ pub mod rotation;
 pub mod server;
 pub mod stats;
 pub mod status;
-pub mod trail;
 pub mod volumes;
 pub mod worker;
 

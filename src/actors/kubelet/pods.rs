@@ -26,8 +26,8 @@ use super::{
     events::Note,
     eviction, metrics,
     node::own::OwnNode,
-    status::{Evicted, Sentence},
-    worker::shell::{Condemn, PodSource, PodWorker, Wake, WhenGone},
+    status::{Evicted, PodFailure},
+    worker::shell::{FailPod, PodSource, PodWorker, Wake, WhenGone},
 };
 use crate::{
     pod_phase::is_finished,
@@ -318,8 +318,8 @@ impl On<Evict> for Pods {
     fn on(&mut self, evict: Evict, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if let Some((_, worker)) = self.workers.get(&evict.id.uid) {
             let evicted = Some(Evicted { disruption: evict.disruption });
-            let sentence = Sentence { reason: eviction::REASON.to_owned(), message: evict.message, rejected: false, evicted };
-            cx.reach(worker).wake(Condemn(sentence), cx.cause().clone());
+            let failure = PodFailure { reason: eviction::REASON.to_owned(), message: evict.message, rejected: false, evicted };
+            cx.reach(worker).wake(FailPod(failure), cx.cause().clone());
         }
         Reply::Now(())
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::meta::ObjectKey;
 
-use crate::runtime::essence::Essence;
+use crate::runtime::fingerprint::Fingerprint;
 
 /// Panics in a row after which a pod is set aside.
 const PANICS: u32 = 3;
@@ -16,18 +16,18 @@ pub const LONG_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What becomes of a pod after a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sentence {
+pub enum QuarantineDecision {
     /// Another try soon.
     Retry,
     /// It was set aside just now.
-    SetAside,
+    Quarantine,
     /// It had been before.
-    StaysAside,
+    StillQuarantined,
 }
 
 struct Suspect {
     panics: u32,
-    tried: Essence,
+    tried: Fingerprint,
     error: String,
 }
 
@@ -39,21 +39,21 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// An attempt on this version of a pod panicked.
-    pub fn panicked(&mut self, key: &ObjectKey, pod: &Pod, error: String) -> Sentence {
-        let tried = Essence::of(pod);
+    pub fn panicked(&mut self, key: &ObjectKey, pod: &Pod, error: String) -> QuarantineDecision {
+        let tried = Fingerprint::of(pod);
         let suspect = self.suspects.entry(key.clone()).or_insert(Suspect { panics: 0, tried, error: String::new() });
         suspect.panics += 1;
         (suspect.tried, suspect.error) = (tried, error);
         match suspect.panics {
-            ..PANICS => Sentence::Retry,
-            PANICS => Sentence::SetAside,
-            _ => Sentence::StaysAside,
+            ..PANICS => QuarantineDecision::Retry,
+            PANICS => QuarantineDecision::Quarantine,
+            _ => QuarantineDecision::StillQuarantined,
         }
     }
 
     /// Processes before this one died in attempts on this version of a pod: it is set aside without another.
     pub fn died(&mut self, key: &ObjectKey, pod: &Pod, error: String) {
-        self.suspects.insert(key.clone(), Suspect { panics: PANICS, tried: Essence::of(pod), error });
+        self.suspects.insert(key.clone(), Suspect { panics: PANICS, tried: Fingerprint::of(pod), error });
     }
 
     /// Whether anything is known of the pod.
@@ -63,7 +63,7 @@ impl Quarantine {
 
     /// The pod was seen; `true` if it was aside and is not what it was at the last attempt.
     pub fn is_released_by(&mut self, key: &ObjectKey, pod: &Pod) -> bool {
-        let released = self.suspects.get(key).is_some_and(|suspect| suspect.panics >= PANICS && suspect.tried != Essence::of(pod));
+        let released = self.suspects.get(key).is_some_and(|suspect| suspect.panics >= PANICS && suspect.tried != Fingerprint::of(pod));
         if released {
             self.suspects.remove(key);
         }
@@ -90,13 +90,16 @@ mod tests {
     fn the_third_panic_sets_a_pod_aside_until_it_changes() {
         let (mut quarantine, key, mut pod) = (Quarantine::default(), ObjectKey::new("default", "bad"), Pod::default());
         let mut panics = |pod: &Pod| quarantine.panicked(&key, pod, "why".into());
-        assert_eq!([panics(&pod), panics(&pod), panics(&pod)], [Sentence::Retry, Sentence::Retry, Sentence::SetAside]);
-        assert_eq!(panics(&pod), Sentence::StaysAside);
+        assert_eq!(
+            [panics(&pod), panics(&pod), panics(&pod)],
+            [QuarantineDecision::Retry, QuarantineDecision::Retry, QuarantineDecision::Quarantine]
+        );
+        assert_eq!(panics(&pod), QuarantineDecision::StillQuarantined);
         assert_eq!(quarantine.list(), BTreeMap::from([("default/bad".to_owned(), "why")]));
         assert!(!quarantine.is_released_by(&key, &pod), "a status of our own changes nothing");
         pod.metadata.labels = Some([("fixed".to_owned(), "yes".to_owned())].into());
         assert!(quarantine.is_released_by(&key, &pod));
-        assert_eq!(quarantine.panicked(&key, &pod, "why".into()), Sentence::Retry, "it begins anew");
+        assert_eq!(quarantine.panicked(&key, &pod, "why".into()), QuarantineDecision::Retry, "it begins anew");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use troupe_api::{
     Status,
     auth::{
         Attributes, Authorizer, Credentials, Decision,
-        chain::{ALL_AUTHENTICATED, Masters},
+        chain::{ALL_AUTHENTICATED, PrivilegedGroups},
         x509,
     },
     client::Client,
@@ -87,7 +87,7 @@ impl Gate for DelegatingGate {
     }
 
     async fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        if Masters.authorize(user, attributes) == Decision::Allow {
+        if PrivilegedGroups.authorize(user, attributes) == Decision::Allow {
             return true;
         }
         let asked = asked(attributes);

@@ -88,9 +88,9 @@ pub(crate) fn aggregate(errors: &[String]) -> String {
 
 /// Allows members of [`MASTERS`] everything, without looking at any policy.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Masters;
+pub struct PrivilegedGroups;
 
-impl Authorizer for Masters {
+impl Authorizer for PrivilegedGroups {
     fn authorize(&self, user: &UserInfo, _attributes: &Attributes<'_>) -> Decision {
         if user.groups.iter().any(|group| group == MASTERS) { Decision::Allow } else { Decision::NoOpinion(String::new()) }
     }

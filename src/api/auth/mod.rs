@@ -16,12 +16,12 @@ pub mod request_header;
 pub mod reviews;
 pub mod tls;
 pub mod tokens;
-mod unvouched;
+mod unverified;
 pub mod x509;
 
 use std::sync::Arc;
 
-pub use self::unvouched::any_peer;
+pub use self::unverified::any_peer;
 use crate::{
     meta::{FieldSelector, GroupResource},
     service::UserInfo,

@@ -12,7 +12,7 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::{anchored::Anchored, pki::KeyedCertificate, unvouched::Unvouched};
+use super::{anchored::Anchored, pki::KeyedCertificate, unverified::Unverified};
 
 /// Why a TLS configuration cannot be made.
 #[derive(Debug, Error)]
@@ -121,7 +121,7 @@ pub fn system_client_config() -> Result<ClientConfig, TlsError> {
 /// A client that trusts one certificate alone, known by its SHA-256 in hex, whoever signed it and whatever names it has.
 pub fn pinned_client_config(fingerprint: &str, identity: Arc<RenewableCertificate>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Unvouched::pinned(fingerprint, provider.clone()));
+    let verifier = Arc::new(Unverified::pinned(fingerprint, provider.clone()));
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_client_cert_resolver(identity))
 }

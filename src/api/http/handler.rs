@@ -28,6 +28,7 @@ use tracing::Instrument;
 use super::{
     accept,
     aggregation::{self, Passing},
+    audit_context::AuditContext,
     authorize::authorize,
     body, connect,
     connections::{Connection, Work, connection_of},
@@ -43,9 +44,7 @@ use super::{
     resource::{self, Exchange},
     route::{self, method_not_allowed, request_verb},
     server::Shared,
-    slices,
-    trail::Trail,
-    warnings,
+    slices, warnings,
 };
 use crate::{
     aggregation::RemoteService,
@@ -100,11 +99,11 @@ impl MessageBody for Lasting {
 
 async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, connection: Option<&Connection>) -> HttpResponse {
     let audit_id = audit_id(request);
-    let trail = Trail::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
+    let audit = AuditContext::new(shared.options.audit.clone(), audit_id.to_str().unwrap_or(""));
     let mut payload = payload.into_inner();
     let monitor = Monitor::begin();
     let notices = Notices::default();
-    let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &trail, &notices));
+    let bounded = bounded(shared, request, &mut payload, connection, (&monitor, &audit, &notices));
     let outcome = AssertUnwindSafe(bounded).catch_unwind().await;
     let broke = outcome.is_err();
     let classified = request.extensions().get::<Classified>().cloned();
@@ -130,8 +129,8 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
         headers.insert(header::CACHE_CONTROL, NO_CACHE);
     }
     warnings::add(&mut response, &notices.warnings());
-    trail.annotate(notices.annotations());
-    trail.replied(monitor.answer(response), failure.as_ref(), broke).await
+    audit.annotate(notices.annotations());
+    audit.replied(monitor.answer(response), failure.as_ref(), broke).await
 }
 
 async fn refuse(request: &HttpRequest, payload: &mut Payload, connection: Option<&Connection>, status: &Status) -> HttpResponse {
@@ -175,7 +174,7 @@ async fn bounded(
     request: &HttpRequest,
     payload: &mut Payload,
     connection: Option<&Connection>,
-    (monitor, trail, notices): (&Monitor, &Trail, &Notices),
+    (monitor, audit, notices): (&Monitor, &AuditContext, &Notices),
 ) -> Result<HttpResponse, Status> {
     let path = request.path();
     let info = RequestInfo::parse(path);
@@ -188,7 +187,7 @@ async fn bounded(
         return Err(stopping());
     }
     let span = tracing::debug_span!("http", verb, resource = &*info.resource);
-    let work = dispatch(Arrived { shared, request, info: &info, query: &query, connection, monitor, trail, notices }, payload).instrument(span);
+    let work = dispatch(Arrived { shared, request, info: &info, query: &query, connection, monitor, audit, notices }, payload).instrument(span);
     if verb == "watch" || connect::is_connect(&info.subresource) {
         return work.await;
     }
@@ -220,20 +219,20 @@ struct Arrived<'a> {
     query: &'a Query,
     connection: Option<&'a Connection>,
     monitor: &'a Monitor,
-    trail: &'a Trail,
+    audit: &'a AuditContext,
     notices: &'a Notices,
 }
 
 /// Finds out who calls, and as whom; the audit log hears of it in between.
 async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<UserInfo>, Status> {
-    let Arrived { shared, request, info, connection, trail, .. } = arrived;
+    let Arrived { shared, request, info, connection, audit, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
     let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.anonymous)
     {
         Ok(caller) => caller,
         Err(status) => {
-            trail.unauthenticated(request, asked, &status).await;
+            audit.unauthenticated(request, asked, &status).await;
             return Err(status);
         }
     };
@@ -242,14 +241,14 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     }
     request.extensions_mut().insert(caller.clone());
     let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
-    trail.received(request, &caller, asked, long_running).await;
+    audit.received(request, &caller, asked, long_running).await;
     let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
-    trail.impersonated(&impersonated);
+    audit.impersonated(&impersonated);
     Ok(impersonated.user)
 }
 
 async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpResponse, Status> {
-    let Arrived { shared, request, info, query, monitor, trail, notices, .. } = arrived;
+    let Arrived { shared, request, info, query, monitor, audit, notices, .. } = arrived;
     let (options, path) = (&shared.options, request.path());
     let verb = request.method().as_str().to_ascii_lowercase();
     let asked = match info.is_resource {
@@ -270,7 +269,7 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
     if info.is_resource {
         let cause = cause(request);
         let behalf = Arc::from(holder(&user));
-        let exchange = Exchange { shared, request, info, query, user, cause, classified, monitor, trail, notices };
+        let exchange = Exchange { shared, request, info, query, user, cause, classified, monitor, audit, notices };
         return aside::on_behalf_of(behalf, resource::serve(exchange, payload)).await;
     }
     authorize(&*options.authorizer, &user, &asked)?;

@@ -9,6 +9,7 @@
 
 pub mod accept;
 mod aggregation;
+mod audit_context;
 mod authorize;
 mod body;
 mod compress;
@@ -47,7 +48,6 @@ mod sessions;
 mod slices;
 pub mod streaming;
 mod table;
-mod trail;
 mod upgrade_io;
 mod version;
 mod warnings;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     accept::{self, Accepted, Encoding, Form, Offer},
+    audit_context::AuditContext,
     authorize::authorize,
     body::{self, InputFormat},
     connect::{ConnectRequest, connect_verbs},
@@ -29,7 +30,6 @@ use super::{
     sessions,
     slices::Counted,
     table::TableForm,
-    trail::Trail,
     watch,
     write_options::write_options,
 };
@@ -52,7 +52,7 @@ pub struct Exchange<'a> {
     /// Where it belongs in flow control.
     pub classified: Option<Classified>,
     pub monitor: &'a Monitor,
-    pub trail: &'a Trail,
+    pub audit: &'a AuditContext,
     pub notices: &'a Notices,
 }
 
@@ -97,14 +97,14 @@ impl Exchange<'_> {
         let (body, _held) = self.body(&target, action, payload).await?;
         let _seat = self.seat().await?;
         let operation = self.operation(&target, action, body).await?;
-        self.trail.asked(&operation);
+        self.audit.asked(&operation);
         let (cause, notices) = (self.cause.clone(), self.notices.clone());
         let call = ApiCall { user: self.user.clone(), target: target.clone(), operation, cause, notices };
         let mut reply = self.shared.options.service.call(call).await?;
         for warning in std::mem::take(&mut reply.warnings) {
             self.notices.warn(warning);
         }
-        self.trail.answered(&target, &reply);
+        self.audit.answered(&target, &reply);
         let outgoing = Outgoing::new(self.request, accepted);
         let (user, exempt) = (&self.user, self.is_exempt());
         reply::answer(&Answering { shared: self.shared, target: &target, query: self.query, outgoing, user, exempt }, reply).await

@@ -34,7 +34,7 @@ const MAX_ROUNDS: usize = 32;
 
 /// Charges `demands` to quotas of `namespace`, all or none.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Receipt, Refusal>")]
+#[rtype(result = "Result<Charged, Refusal>")]
 pub struct Charge {
     pub namespace: Arc<str>,
     pub demands: Vec<Demand>,
@@ -47,20 +47,20 @@ pub struct Charge {
 #[rtype(result = "()")]
 pub struct Refund {
     pub namespace: Arc<str>,
-    pub receipt: Receipt,
+    pub charged: Charged,
 }
 
 /// What a write was charged, and where that was written.
 #[derive(Debug, Default, PartialEq)]
-pub struct Receipt(Vec<Line>);
+pub struct Charged(Vec<QuotaDelta>);
 
 #[derive(Debug, PartialEq)]
-struct Line {
+struct QuotaDelta {
     demand: Demand,
     revision: Revision,
 }
 
-impl Receipt {
+impl Charged {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -70,15 +70,15 @@ impl Receipt {
 struct Pending {
     open: Vec<Demand>,
     enforce: bool,
-    paid: Vec<Line>,
-    answer: oneshot::Sender<Result<Receipt, Refusal>>,
+    paid: Vec<QuotaDelta>,
+    answer: oneshot::Sender<Result<Charged, Refusal>>,
 }
 
 /// What one namespace waits for.
 #[derive(Default)]
-struct Desk {
+struct NamespaceQueue {
     charges: Vec<Pending>,
-    refunds: Vec<Line>,
+    refunds: Vec<QuotaDelta>,
     chains: HashMap<String, Chain>,
     busy: bool,
 }
@@ -87,28 +87,28 @@ struct Desk {
 pub struct Ledger {
     committer: Arc<Committer>,
     listers: Arc<CacheListers>,
-    desks: HashMap<Arc<str>, Desk>,
+    queues: HashMap<Arc<str>, NamespaceQueue>,
     batches: u64,
 }
 
 impl Ledger {
     pub fn new(committer: Arc<Committer>, listers: Arc<CacheListers>) -> Self {
-        Ledger { committer, listers, desks: HashMap::new(), batches: 0 }
+        Ledger { committer, listers, queues: HashMap::new(), batches: 0 }
     }
 
     fn work(&mut self, namespace: Arc<str>, cx: &mut UnitContext<'_, Self>) {
-        let Some(desk) = self.desks.get_mut(&namespace) else { return };
-        if desk.busy {
+        let Some(queue) = self.queues.get_mut(&namespace) else { return };
+        if queue.busy {
             return;
         }
-        if desk.charges.is_empty() && desk.refunds.is_empty() {
-            // A chain is worth keeping only as long as receipts may come back.
-            if desk.chains.is_empty() {
-                self.desks.remove(&namespace);
+        if queue.charges.is_empty() && queue.refunds.is_empty() {
+            // A chain is worth keeping only as long as charges may come back.
+            if queue.chains.is_empty() {
+                self.queues.remove(&namespace);
             }
             return;
         }
-        desk.busy = true;
+        queue.busy = true;
         self.batches += 1;
         let mut batch = Batch {
             committer: self.committer.clone(),
@@ -116,18 +116,18 @@ impl Ledger {
             namespace: namespace.clone(),
             cause: cx.cause().clone(),
             versions: BTreeMap::new(),
-            chains: std::mem::take(&mut desk.chains),
-            refunds: std::mem::take(&mut desk.refunds),
+            chains: std::mem::take(&mut queue.chains),
+            refunds: std::mem::take(&mut queue.refunds),
         };
-        let charges = std::mem::take(&mut desk.charges);
+        let charges = std::mem::take(&mut queue.charges);
         let running = async move {
             batch.run(charges).await;
             batch.chains
         };
         cx.spawn_then(running, move |unit, chains, cx| {
-            if let Some(desk) = unit.desks.get_mut(&namespace) {
-                desk.busy = false;
-                desk.chains = chains;
+            if let Some(queue) = unit.queues.get_mut(&namespace) {
+                queue.busy = false;
+                queue.chains = chains;
             }
             unit.work(namespace, cx);
         });
@@ -136,17 +136,17 @@ impl Ledger {
 
 impl Unit for Ledger {
     fn observe(&self) -> Value {
-        let waiting: usize = self.desks.values().map(|desk| desk.charges.len()).sum();
-        json!({"namespaces": self.desks.len(), "waiting": waiting, "batches": self.batches})
+        let waiting: usize = self.queues.values().map(|queue| queue.charges.len()).sum();
+        json!({"namespaces": self.queues.len(), "waiting": waiting, "batches": self.batches})
     }
 }
 
 impl On<Charge> for Ledger {
-    fn on(&mut self, charge: Charge, cx: &mut UnitContext<'_, Self>) -> Reply<Result<Receipt, Refusal>> {
+    fn on(&mut self, charge: Charge, cx: &mut UnitContext<'_, Self>) -> Reply<Result<Charged, Refusal>> {
         let (answer, answered) = oneshot::channel();
         let Charge { namespace, demands, enforce } = charge;
-        let desk = self.desks.entry(namespace.clone()).or_default();
-        desk.charges.push(Pending { open: demands, enforce, paid: Vec::new(), answer });
+        let queue = self.queues.entry(namespace.clone()).or_default();
+        queue.charges.push(Pending { open: demands, enforce, paid: Vec::new(), answer });
         self.work(namespace, cx);
         let lost = || Err(Refusal::Failed(Status::internal("resource quota evaluation was interrupted")));
         Reply::later(async move { answered.await.unwrap_or_else(|_| lost()) })
@@ -155,7 +155,7 @@ impl On<Charge> for Ledger {
 
 impl On<Refund> for Ledger {
     fn on(&mut self, refund: Refund, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        self.desks.entry(refund.namespace.clone()).or_default().refunds.extend(refund.receipt.0);
+        self.queues.entry(refund.namespace.clone()).or_default().refunds.extend(refund.charged.0);
         self.work(refund.namespace, cx);
         Reply::Now(())
     }
@@ -170,7 +170,7 @@ struct Batch {
     /// The newest known version of each quota.
     versions: BTreeMap<String, Arc<StoredObject>>,
     chains: HashMap<String, Chain>,
-    refunds: Vec<Line>,
+    refunds: Vec<QuotaDelta>,
 }
 
 impl Batch {
@@ -232,7 +232,7 @@ impl Batch {
         let mut failure = None;
         for demand in std::mem::take(&mut charge.open) {
             match written.get(&demand.quota) {
-                Some(Ok(revision)) => charge.paid.push(Line { demand, revision: *revision }),
+                Some(Ok(revision)) => charge.paid.push(QuotaDelta { demand, revision: *revision }),
                 Some(Err(CommitError::Lost(_))) => charge.open.push(demand),
                 Some(Err(CommitError::Failed(status) | CommitError::Unclear(status))) => failure = Some(status.clone()),
                 // The quota is gone, or limits nothing of this any more.
@@ -246,9 +246,9 @@ impl Batch {
         if !charge.open.is_empty() {
             return Some(charge);
         }
-        if let Err(Ok(receipt)) = charge.answer.send(Ok(Receipt(charge.paid))) {
+        if let Err(Ok(charged)) = charge.answer.send(Ok(Charged(charge.paid))) {
             // Nobody waits any more: the write will not happen.
-            self.refunds.extend(receipt.0);
+            self.refunds.extend(charged.0);
         }
         None
     }

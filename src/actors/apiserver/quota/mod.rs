@@ -18,7 +18,7 @@ use troupe_api::{
 };
 
 use self::ledger::{Charge, Refund};
-pub use self::ledger::{Ledger, Receipt};
+pub use self::ledger::{Charged, Ledger};
 use super::{commit::CommitError, listers::CacheListers, writer::Writer};
 use crate::runtime::host::UnitAddr;
 
@@ -37,33 +37,33 @@ impl Quota {
         Quota { listers, clock, ledger }
     }
 
-    /// Charges a write to the quotas of its namespace. Keep the receipt until the write is decided.
+    /// Charges a write to the quotas of its namespace. Keep the charged until the write is decided.
     ///
     /// # Errors
     /// 403 when a quota has no room for it, or cannot tell.
-    pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Receipt, Status> {
+    pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Charged, Status> {
         let target = &writer.target;
         let resource = target.group_resource();
         if target.namespace.is_empty() || quota::is_ignored(&resource) {
-            return Ok(Receipt::default());
+            return Ok(Charged::default());
         }
         let quotas = self.quotas(&target.namespace);
         if quotas.is_empty() {
-            return Ok(Receipt::default());
+            return Ok(Charged::default());
         }
         let evaluator = Evaluator::of(&resource);
         if !evaluator.handles(operation, &target.subresource, new, old) {
-            return Ok(Receipt::default());
+            return Ok(Charged::default());
         }
         let forbidden = |why: String| Status::forbidden(&resource, new.name(), why);
         let write = Write { evaluator: &evaluator, operation, new, old };
         let demands = quota::demands(&quotas, write, self.clock.now()).map_err(forbidden)?;
         let enforce = &*target.subresource != "status";
         if demands.is_empty() {
-            return Ok(Receipt::default());
+            return Ok(Charged::default());
         }
         if writer.options.dry_run {
-            return if enforce { would_fit(&quotas, &demands).map_err(forbidden) } else { Ok(Receipt::default()) };
+            return if enforce { would_fit(&quotas, &demands).map_err(forbidden) } else { Ok(Charged::default()) };
         }
         let charge = Charge { namespace: target.namespace.clone(), demands, enforce };
         self.spend(charge, writer).await?.map_err(|refusal| match refusal {
@@ -72,18 +72,18 @@ impl Quota {
         })
     }
 
-    async fn spend(&self, charge: Charge, writer: &Writer) -> Result<Result<Receipt, plan::Refusal>, Status> {
+    async fn spend(&self, charge: Charge, writer: &Writer) -> Result<Result<Charged, plan::Refusal>, Status> {
         let answer = tokio::time::timeout(PATIENCE, self.ledger.ask(charge, writer.cause.clone())).await;
         let answer = answer.map_err(|_| Status::internal("resource quota evaluation timed out"))?;
         answer.map_err(|error| Status::internal(format!("resource quota evaluation failed: {error}")))
     }
 
     /// Gives back what a write was charged that did not happen. Where that is not sure, the controller's next count decides.
-    pub fn refund(&self, writer: &Writer, receipt: Receipt, error: &CommitError) {
-        if receipt.is_empty() || matches!(error, CommitError::Unclear(_)) {
+    pub fn refund(&self, writer: &Writer, charged: Charged, error: &CommitError) {
+        if charged.is_empty() || matches!(error, CommitError::Unclear(_)) {
             return;
         }
-        let refund = Refund { namespace: writer.target.namespace.clone(), receipt };
+        let refund = Refund { namespace: writer.target.namespace.clone(), charged };
         if let Err(error) = self.ledger.try_tell(refund, writer.cause.clone()) {
             tracing::debug!(%error, "cannot refund a quota, the next count will");
         }
@@ -95,7 +95,7 @@ impl Quota {
     }
 }
 
-fn would_fit(quotas: &[Object], demands: &[Demand]) -> Result<Receipt, String> {
+fn would_fit(quotas: &[Object], demands: &[Demand]) -> Result<Charged, String> {
     for demand in demands {
         let quota = quotas.iter().find(|quota| quota.name() == demand.quota);
         let refusal = quota.and_then(|quota| quota::exceeded(&demand.quota, &demand.amounts, &quota::used(quota), &quota::hard(quota)));
@@ -103,5 +103,5 @@ fn would_fit(quotas: &[Object], demands: &[Demand]) -> Result<Receipt, String> {
             return Err(why);
         }
     }
-    Ok(Receipt::default())
+    Ok(Charged::default())
 }

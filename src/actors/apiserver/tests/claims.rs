@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     ApiReply, ApiService,
     auth::{
-        chain::{AuthorizerChain, Masters},
+        chain::{AuthorizerChain, PrivilegedGroups},
         rbac::Rbac,
     },
     meta::Cause,
@@ -40,7 +40,7 @@ fn device(data: i32) -> Value {
 /// A server where each user may write the statuses of claims and has the one rule more that is given with them.
 async fn guarded(users: &[(&str, Value)]) -> TestApi {
     let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
-    options.authorizer = Some(Box::new(|listers| Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(Rbac::new(listers))]))));
+    options.authorizer = Some(Box::new(|listers| Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups), Arc::new(Rbac::new(listers))]))));
     let api = boot_with(options).await;
     let (version, group) = ("rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io");
     for (user, rule) in users {

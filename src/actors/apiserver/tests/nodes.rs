@@ -7,7 +7,7 @@ use troupe_api::{
     ApiReply, ApiService,
     auth::{
         certificates::Draft,
-        chain::{AuthorizerChain, Masters},
+        chain::{AuthorizerChain, PrivilegedGroups},
         node::NodeAuthorizer,
         peer,
         rbac::Rbac,
@@ -29,7 +29,7 @@ const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 async fn guarded() -> TestApi {
     let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
     options.authorizer = Some(Box::new(|listers| {
-        Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
+        Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
     }));
     boot_with(options).await
 }

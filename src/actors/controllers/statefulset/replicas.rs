@@ -27,7 +27,7 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
     }
     let first = first_unavailable(view);
     for (_, pod) in &view.condemned {
-        if !condemn(view, pod, first, actions) && view.in_order {
+        if !delete_outdated(view, pod, first, actions) && view.in_order {
             return false;
         }
     }
@@ -90,7 +90,7 @@ fn first_unavailable<'a>(view: &View<'a>) -> Option<&'a Arc<Pod>> {
 }
 
 /// Takes away a pod that is one too many; `false` when the next ones must wait for it.
-fn condemn(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Pod>>, actions: &mut Vec<Action>) -> bool {
+fn delete_outdated(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Pod>>, actions: &mut Vec<Action>) -> bool {
     if pod.metadata.deletion_timestamp.is_some() {
         return false;
     }

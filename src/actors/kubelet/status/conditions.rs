@@ -49,8 +49,8 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
         Finding { kind: "PodScheduled", holds: true, reason: None, message: None },
     ];
     let before = old.conditions.as_deref().unwrap_or_default();
-    let disruption = inputs.sentence.filter(|sentence| sentence.evicted.is_some_and(|evicted| evicted.disruption)).map(|sentence| {
-        let message = Some(sentence.message.clone());
+    let disruption = inputs.failure.filter(|failure| failure.evicted.is_some_and(|evicted| evicted.disruption)).map(|failure| {
+        let message = Some(failure.message.clone());
         Finding { kind: DISRUPTION, holds: true, reason: Some(BY_KUBELET), message }
     });
     let replaced = |kind: &str| OWNED.contains(&kind) || (kind == DISRUPTION && disruption.is_some());

@@ -25,7 +25,7 @@ use super::worker::{
 
 /// An end that the kubelet itself gave the pod, such as `DeadlineExceeded` or `Evicted`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sentence {
+pub struct PodFailure {
     pub reason: String,
     pub message: String,
     /// The node never let the pod in: its containers did not even wait.
@@ -54,7 +54,7 @@ pub struct StatusInputs<'a> {
     pub verdicts: &'a BTreeMap<String, Verdict>,
     /// The texts that containers left behind, by container id.
     pub messages: &'a BTreeMap<String, String>,
-    pub sentence: Option<&'a Sentence>,
+    pub failure: Option<&'a PodFailure>,
     /// The pod stops for good: what does not run will not run again.
     pub stopping: bool,
     pub node_ips: &'a [String],
@@ -70,20 +70,20 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     // Why a pod failed is known to whoever ended it: a kubelet that starts later takes over what the API tells.
     let failed = inputs.old.filter(|old| old.phase.as_deref() == Some("Failed"));
     let rejected =
-        inputs.sentence.map_or(failed.is_some_and(|old| old.container_statuses.as_ref().is_none_or(Vec::is_empty)), |sentence| sentence.rejected);
+        inputs.failure.map_or(failed.is_some_and(|old| old.container_statuses.as_ref().is_none_or(Vec::is_empty)), |failure| failure.rejected);
     let never_began = inputs.observed.is_empty() && rejected;
     let init = containers::init_statuses(inputs, spec, &old);
     let main = containers::main_statuses(inputs, spec, &old, &init);
     let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
-    let phase = match inputs.sentence {
+    let phase = match inputs.failure {
         Some(_) => "Failed",
         None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
     };
     let ips = pod_ips(inputs, spec, &old);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
-        reason: inputs.sentence.map(|sentence| sentence.reason.clone()).or_else(|| failed?.reason.clone()),
-        message: inputs.sentence.map(|sentence| sentence.message.clone()).or_else(|| failed?.message.clone()),
+        reason: inputs.failure.map(|failure| failure.reason.clone()).or_else(|| failed?.reason.clone()),
+        message: inputs.failure.map(|failure| failure.message.clone()).or_else(|| failed?.message.clone()),
         observed_generation: inputs.pod.metadata.generation,
         qos_class: Some(qos_class(inputs.pod).to_owned()),
         start_time: old.start_time.clone().or(Some(whole_seconds(inputs.now))),

@@ -31,7 +31,7 @@ fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str
         waiting: &waiting,
         verdicts: &verdicts,
         messages: &BTreeMap::new(),
-        sentence: None,
+        failure: None,
         stopping: false,
         node_ips: &["192.0.2.7".into()],
         runtime_name: "containerd",

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use troupe_cri::names::PodIdentity;
 
 use crate::kubelet::{
+    call_trace::CallTrace,
     context::NodeContext,
     probes::{self, ProbeOutcome, ProbeTask},
-    trail::Trail,
     volumes::Made,
     worker::{
         apply::{self, Step, StepFailure},
@@ -60,7 +60,7 @@ impl Driver {
             assert!(tokio::time::Instant::now() < deadline, "{what}: not within {limit:?}; status {:#?} actions {:#?}", self.status, self.actions);
             match tokio::time::timeout(Duration::from_millis(100), self.answers.1.recv()).await {
                 Ok(Some(answer)) => self.take(answer),
-                _ => self.machine.stir(),
+                _ => self.machine.look_again(),
             }
         }
     }
@@ -87,7 +87,7 @@ impl Driver {
                 tokens: self.tokens.clone(),
                 made: self.made.clone(),
                 cancel: CancellationToken::new(),
-                trail: Trail::default(),
+                call_trace: CallTrace::default(),
             };
             match effect {
                 Effect::Observe => drop(tokio::spawn(async move {

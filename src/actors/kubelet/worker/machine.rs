@@ -23,7 +23,7 @@ use super::{
 use crate::kubelet::{
     events::{ContainerField, Note},
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
-    status::{Sentence, StatusInputs, is_own, pod_status},
+    status::{PodFailure, StatusInputs, is_own, pod_status},
 };
 
 /// What the shell is asked to do.
@@ -61,7 +61,7 @@ pub struct PodMachine {
     probes: Probes,
     messages: BTreeMap<String, String>,
     stopping: Option<Stopping>,
-    sentence: Option<Sentence>,
+    failure: Option<PodFailure>,
     published: Option<PodStatus>,
     frozen: bool,
     finishing: bool,
@@ -88,7 +88,7 @@ impl PodMachine {
             probes: Probes::default(),
             messages: BTreeMap::new(),
             stopping: None,
-            sentence: None,
+            failure: None,
             published: None,
             frozen: false,
             finishing: false,
@@ -153,7 +153,7 @@ impl PodMachine {
     }
 
     /// Something happened at the runtime.
-    pub fn stir(&mut self) {
+    pub fn look_again(&mut self) {
         self.stale = true;
     }
 
@@ -333,7 +333,7 @@ impl PodMachine {
             waiting,
             verdicts: &verdicts,
             messages: &self.messages,
-            sentence: self.sentence.as_ref(),
+            failure: self.failure.as_ref(),
             stopping: self.stopping.is_some(),
             node_ips: &self.node_ips,
             runtime_name: &self.runtime_name,

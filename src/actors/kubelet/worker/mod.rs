@@ -7,7 +7,6 @@ pub mod apply;
 pub mod backoff;
 pub mod ephemeral;
 mod init;
-mod last_words;
 pub mod logs;
 pub mod machine;
 mod news;
@@ -16,5 +15,6 @@ pub mod observed;
 pub mod plan;
 pub mod shell;
 mod stop;
+mod termination_messages;
 #[cfg(test)]
 mod tests;

@@ -17,22 +17,22 @@ use troupe_cri::names::PodIdentity;
 
 use super::{
     apply::{self, Step, Tokens},
-    last_words::last_words,
     logs::logged_attempts,
     machine::{Effect, PodMachine},
     news::News,
     observe::observe,
     plan::{Action, find_container},
+    termination_messages::termination_messages,
 };
 use crate::{
     kubelet::{
         admission::{self, Rejection},
+        call_trace::CallTrace,
         context::NodeContext,
         events::{ContainerField, Note},
         metrics::{self, StartWatch},
         probes,
-        status::Sentence,
-        trail::Trail,
+        status::PodFailure,
         volumes::Made,
     },
     runtime::{
@@ -52,7 +52,7 @@ pub struct Wake {
 /// The kubelet ends the pod by itself.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Condemn(pub Sentence);
+pub struct FailPod(pub PodFailure);
 
 /// Finds the newest version of a pod by identity; `None` when the API (or the manifest folder) has it no more.
 pub type PodSource = Arc<dyn Fn(&PodIdentity) -> Option<Arc<Pod>> + Send + Sync>;
@@ -139,7 +139,7 @@ impl PodWorker {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
             metrics::rejected(&reason);
             self.note(Note::warning(&reason, message.clone()));
-            self.machine.condemn(Sentence {
+            self.machine.fail_pod(PodFailure {
                 reason: reason.into_owned(),
                 message: format!("Pod was rejected: {message}"),
                 rejected: true,
@@ -148,7 +148,7 @@ impl PodWorker {
         }
     }
 
-    fn step(&self, trail: Trail) -> Step {
+    fn step(&self, call_trace: CallTrace) -> Step {
         Step {
             context: self.context.clone(),
             pod: self.machine.pod().cloned().unwrap_or_default(),
@@ -157,7 +157,7 @@ impl PodWorker {
             tokens: self.tokens.clone(),
             made: self.made.clone(),
             cancel: self.build.clone(),
-            trail,
+            call_trace,
         }
     }
 
@@ -204,7 +204,7 @@ impl PodWorker {
             Effect::CancelBuild => self.build.cancel(),
             Effect::Probe(task) => self.probe(*task, cx),
             Effect::Refresh => {
-                let step = self.step(Trail::default());
+                let step = self.step(CallTrace::default());
                 cx.spawn_then(async move { apply::refresh(&step).await }, |worker, outcome, cx| {
                     if let Err(failure) = outcome {
                         tracing::warn!(pod = worker.machine.id.name, error = failure.message, "volumes not refreshed");
@@ -235,7 +235,7 @@ impl PodWorker {
         let work = async move {
             let observed = observe(&*context.runtime, &id.uid, before.as_ref()).await;
             let words = match &observed {
-                Ok(observed) => last_words(&context, &id, observed, before.as_ref()).await,
+                Ok(observed) => termination_messages(&context, &id, observed, before.as_ref()).await,
                 Err(_) => BTreeMap::new(),
             };
             (observed, words)
@@ -256,7 +256,7 @@ impl PodWorker {
             self.build = CancellationToken::new();
         }
         let cause = self.news.cause(cx.system());
-        let step = self.step(Trail::of(cx, cause));
+        let step = self.step(CallTrace::of(cx, cause));
         let work = async move {
             let outcome = apply::apply(&step, &action).await;
             (action, outcome)
@@ -272,7 +272,7 @@ impl PodWorker {
     }
 
     fn probe(&mut self, task: probes::ProbeTask, cx: &mut UnitContext<'_, Self>) {
-        let step = self.step(Trail::default());
+        let step = self.step(CallTrace::default());
         let work = async move {
             let container = step.pod.spec.as_ref().and_then(|spec| find_container(spec, &task.container)).cloned().unwrap_or_default();
             let ip = step.context.pod_ips(&step.pod, &step.observed).first().cloned().unwrap_or_default();
@@ -312,7 +312,7 @@ impl On<Wake> for PodWorker {
     fn on(&mut self, wake: Wake, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.news.heard(cx.cause(), cx.system());
         if wake.runtime {
-            self.machine.stir();
+            self.machine.look_again();
         }
         self.look();
         self.advance(cx);
@@ -320,12 +320,12 @@ impl On<Wake> for PodWorker {
     }
 }
 
-impl On<Condemn> for PodWorker {
-    fn on(&mut self, condemn: Condemn, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+impl On<FailPod> for PodWorker {
+    fn on(&mut self, fail_pod: FailPod, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if self.machine.is_open() {
-            let Condemn(sentence) = condemn;
-            self.note(Note::warning(&sentence.reason, sentence.message.clone()));
-            self.machine.condemn(sentence);
+            let FailPod(failure) = fail_pod;
+            self.note(Note::warning(&failure.reason, failure.message.clone()));
+            self.machine.fail_pod(failure);
             self.advance(cx);
         }
         Reply::Now(())

@@ -18,7 +18,7 @@ use super::{
     observed::{ContainerView, Observed, RunState, SandboxView},
     plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Verdict, plan},
 };
-use crate::kubelet::status::{Evicted, Sentence};
+use crate::kubelet::status::{Evicted, PodFailure};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -277,7 +277,7 @@ fn a_runtime_that_does_not_answer_is_asked_once_a_second() {
     let at = |milliseconds: i64| Timestamp::from_millisecond(milliseconds).expect("a time");
     let mut asked = 0;
     for milliseconds in (0..5_000).step_by(10) {
-        machine.stir();
+        machine.look_again();
         if machine.advance(at(milliseconds)).contains(&Effect::Observe) {
             asked += 1;
             machine.observed(None, BTreeMap::new(), at(milliseconds));
@@ -366,7 +366,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
     let mut second = 0;
     let mut next = |machine: &mut PodMachine, sandboxes: Vec<SandboxView>, containers: Vec<ContainerView>| {
         second += 1;
-        machine.stir();
+        machine.look_again();
         let mut effects = machine.advance(at(second));
         machine.observed(Some(Observed { sandboxes, containers }), BTreeMap::new(), at(second));
         effects.extend(machine.advance(at(second)));
@@ -375,7 +375,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
     next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
     machine.done(&Action::Prepare, Ok(()), at(1));
     let evicted = Some(Evicted { disruption: true });
-    machine.condemn(Sentence { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
+    machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     assert!(!machine.is_open());
     let effects = next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
     let stops = |effect: &Effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 0, .. }));
@@ -419,7 +419,7 @@ fn a_container_that_the_runtime_forgot_goes_on_counting_where_the_api_saw_it_las
     ]);
     restarted.status = serde_json::from_value(json!({"phase": "Running", "containerStatuses": statuses})).expect("a status");
     machine.spec(Arc::new(restarted));
-    machine.stir();
+    machine.look_again();
     machine.advance(at(1));
     let sandbox = SandboxView { id: "s".into(), ready: true, ..SandboxView::default() };
     machine.observed(Some(Observed { sandboxes: vec![sandbox], containers: Vec::new() }), BTreeMap::new(), at(1));

@@ -26,8 +26,8 @@ use crate::runtime::{
     cache::Caches,
     chaos::die_if,
     envelope::{On, Reply},
-    essence::Essence,
     events::{self, EventRecorder},
+    fingerprint::Fingerprint,
     host::{UnitContext, panic_text},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
@@ -51,7 +51,7 @@ pub struct Wake;
 #[derive(Default)]
 struct Suspect {
     /// What its object was at the last attempt.
-    tried: Option<Essence>,
+    tried: Option<Fingerprint>,
     error: String,
 }
 
@@ -137,7 +137,7 @@ impl ControllerUnit {
         let version = self.primary.as_ref().and_then(|primary| primary.version(&key));
         let poisoned = cx.is_poisoned(&key);
         if self.queue.failures(&key) > 0 {
-            let tried = self.essence(&key);
+            let tried = self.fingerprint(&key);
             self.suspects.entry(key.clone()).or_default().tried = tried;
         }
         let work = async move {
@@ -234,8 +234,8 @@ impl ControllerUnit {
         self.pump(cx);
     }
 
-    fn essence(&self, key: &ObjectKey) -> Option<Essence> {
-        self.primary.as_ref().and_then(|primary| primary.essence(key))
+    fn fingerprint(&self, key: &ObjectKey) -> Option<Fingerprint> {
+        self.primary.as_ref().and_then(|primary| primary.fingerprint(key))
     }
 
     /// Leaves a key alone in whose hands the processes before this one died.
@@ -251,7 +251,7 @@ impl ControllerUnit {
         }
         let error = work::death_message(self.name, deaths);
         tracing::error!(controller = self.name, %key, error, "set aside");
-        self.suspects.insert(key.clone(), Suspect { tried: self.essence(key), error: error.clone() });
+        self.suspects.insert(key.clone(), Suspect { tried: self.fingerprint(key), error: error.clone() });
         self.queue.set_aside(key.clone());
         if let (Some(events), Some(primary)) = (&self.events, &self.primary) {
             events.warning(&primary.reference(key), events::QUARANTINED, error);
@@ -260,7 +260,7 @@ impl ControllerUnit {
 
     /// Gives a quarantined key another chance if its object is not what it was at the last attempt.
     fn release_if_changed(&mut self, key: &ObjectKey, system: &System) {
-        let changed = || self.suspects.get(key).is_none_or(|suspect| suspect.tried != self.essence(key));
+        let changed = || self.suspects.get(key).is_none_or(|suspect| suspect.tried != self.fingerprint(key));
         if self.queue.is_quarantined(key) && self.primary.is_some() && changed() {
             tracing::info!(controller = self.name, %key, "changed, out of quarantine");
             self.queue.release(key);

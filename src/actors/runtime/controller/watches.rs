@@ -14,7 +14,7 @@ use troupe_api::{
 use super::ReconcileContext;
 use crate::runtime::{
     cache::{Cache, Caches, Change},
-    essence::Essence,
+    fingerprint::Fingerprint,
     work::Version,
 };
 
@@ -76,13 +76,14 @@ pub(super) struct Primary {
 /// Tells which version of what people want a key's object is.
 type FindVersion = dyn Fn(&ObjectKey) -> Option<Version> + Send + Sync;
 /// Finds a key's object.
-type Look = dyn Fn(&ObjectKey) -> Option<(ObjectReference, Essence)> + Send + Sync;
+type Look = dyn Fn(&ObjectKey) -> Option<(ObjectReference, Fingerprint)> + Send + Sync;
 
 impl Primary {
     fn of<K: KubeObject>(cache: Cache<K>) -> Self {
         let stored = cache.clone();
         let version = move |key: &ObjectKey| stored.stored(key).map(|object| Version::of(&object));
-        let look = move |key: &ObjectKey| cache.get(key).map(|cached| (ReconcileContext::reference(&*cached.object), Essence::of(&*cached.object)));
+        let look =
+            move |key: &ObjectKey| cache.get(key).map(|cached| (ReconcileContext::reference(&*cached.object), Fingerprint::of(&*cached.object)));
         Primary { api_version: K::API_VERSION, kind: K::KIND, look: Arc::new(look), version: Arc::new(version) }
     }
 
@@ -92,8 +93,8 @@ impl Primary {
     }
 
     /// What people may have changed of a key's object; `None` where there is none.
-    pub fn essence(&self, key: &ObjectKey) -> Option<Essence> {
-        (self.look)(key).map(|(_, essence)| essence)
+    pub fn fingerprint(&self, key: &ObjectKey) -> Option<Fingerprint> {
+        (self.look)(key).map(|(_, fingerprint)| fingerprint)
     }
 
     /// A key's object for events, also where it is gone.

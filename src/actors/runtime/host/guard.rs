@@ -21,10 +21,10 @@ use futures::future::BoxFuture;
 /// Runs one host to its end.
 pub(crate) struct Guard<U: Unit> {
     context: Option<ContextFut<Host<U>, Context<Host<U>>>>,
-    nap: Option<BoxFuture<'static, ()>>,
+    backoff: Option<BoxFuture<'static, ()>>,
     failures: VecDeque<Instant>,
     /// A unit back from quarantine: another failure before then leads straight back.
-    parole: Option<Instant>,
+    probation: Option<Instant>,
     policy: Policy,
     seat: Seat,
 }
@@ -37,7 +37,7 @@ pub(crate) fn panic_text(panic: &dyn Any) -> String {
 
 impl<U: Unit> Guard<U> {
     pub fn new(context: ContextFut<Host<U>, Context<Host<U>>>, policy: Policy, seat: Seat) -> Self {
-        Guard { context: Some(context), nap: None, failures: VecDeque::new(), parole: None, policy, seat }
+        Guard { context: Some(context), backoff: None, failures: VecDeque::new(), probation: None, policy, seat }
     }
 
     /// Counts a failure; `true` when the unit may start again.
@@ -51,10 +51,10 @@ impl<U: Unit> Guard<U> {
         let path = self.seat.entry.path().clone();
         self.seat.entry.set_restarting(why);
         self.seat.system.stop_below(&path);
-        let on_parole = self.parole.take().is_some_and(|until| now < until);
-        if self.failures.len() > self.policy.intensity || on_parole {
+        let on_probation = self.probation.take().is_some_and(|until| now < until);
+        if self.failures.len() > self.policy.intensity || on_probation {
             if self.policy.quarantine.is_some() {
-                self.set_aside(why, !on_parole);
+                self.set_aside(why, !on_probation);
                 return true;
             }
             tracing::error!(unit = %path, panic = why, failures = self.failures.len(), "unit gave up, escalating");
@@ -68,7 +68,7 @@ impl<U: Unit> Guard<U> {
 
     fn rest(&mut self, pause: Duration) {
         let entry = self.seat.entry.clone();
-        self.nap = Some(Box::pin(async move { entry.rest(pause).await }));
+        self.backoff = Some(Box::pin(async move { entry.rest(pause).await }));
     }
 
     /// Puts the unit into quarantine.
@@ -81,9 +81,9 @@ impl<U: Unit> Guard<U> {
             tell(why);
         }
         self.failures.clear();
-        self.parole = Some(tokio::time::Instant::now().into_std() + pause + self.policy.window);
+        self.probation = Some(tokio::time::Instant::now().into_std() + pause + self.policy.window);
         let least = self.policy.max_backoff;
-        self.nap = Some(Box::pin(async move { entry.rest_in_quarantine(least, pause).await }));
+        self.backoff = Some(Box::pin(async move { entry.rest_in_quarantine(least, pause).await }));
     }
 
     /// Drops the context; its drop polls the actor a last time, so even that is guarded.
@@ -117,9 +117,9 @@ impl<U: Unit> Future for Guard<U> {
     fn poll(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            if let Some(nap) = &mut this.nap {
-                std::task::ready!(nap.as_mut().poll(task));
-                this.nap = None;
+            if let Some(backoff) = &mut this.backoff {
+                std::task::ready!(backoff.as_mut().poll(task));
+                this.backoff = None;
                 if this.seat.entry.is_ending() {
                     return this.finish();
                 }

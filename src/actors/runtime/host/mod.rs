@@ -90,7 +90,7 @@ impl<U: Unit> Host<U> {
     }
 
     /// Keeps one flooded unit from starving its neighbours, and applies the chaos switch.
-    fn breathe(&mut self, ctx: &mut Context<Self>) {
+    fn yield_between_messages(&mut self, ctx: &mut Context<Self>) {
         let chaos = self.seat.entry.chaos();
         assert!(!chaos.take_poison(), "killed by the chaos switch");
         die_if(chaos.is_poisoned(""));
@@ -170,7 +170,7 @@ where
         let Traced { message, cause, from, enqueued } = traced;
         let begun = tokio::time::Instant::now().into_std();
         self.seat.entry.message_taken(enqueued);
-        self.breathe(ctx);
+        self.yield_between_messages(ctx);
         let hop_cause = cause.clone();
         let entry = self.seat.entry.clone();
         let doing = doing::begin(entry.path(), std::any::type_name::<M>());
@@ -198,7 +198,7 @@ impl<U: Unit> Handler<Resume<U>> for Host<U> {
     type Result = ();
 
     fn handle(&mut self, resume: Resume<U>, ctx: &mut Self::Context) {
-        self.breathe(ctx);
+        self.yield_between_messages(ctx);
         self.with_unit(ctx, resume.cause, resume.run);
     }
 }

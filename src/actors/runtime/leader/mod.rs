@@ -78,18 +78,18 @@ pub fn run(system: &System, candidacy: Candidacy) -> UnitAddr<Candidate> {
     let policy = Policy { group: ArbiterGroup::Leases, ..Policy::default() };
     system.spawn(format!("leader/{}", candidacy.lease), policy, move |cx| {
         let events = EventRecorder::new(cx.system(), &candidacy.client, candidacy.lease);
-        Candidate { candidacy: candidacy.clone(), events, observed: Observed::default(), reported: String::new(), reign: None, released: false }
+        Candidate { candidacy: candidacy.clone(), events, observed: Observed::default(), reported: String::new(), leadership: None, released: false }
     })
 }
 
 /// A subtree at work. Ends with this.
-struct Reign {
+struct Leadership {
     lease: &'static str,
     mandate: Mandate,
     stop: Option<Stop>,
 }
 
-impl Drop for Reign {
+impl Drop for Leadership {
     fn drop(&mut self) {
         metrics::leads(self.lease, false);
         self.mandate.revoke();
@@ -106,7 +106,7 @@ pub struct Candidate {
     observed: Observed,
     /// The leader that was last told of.
     reported: String,
-    reign: Option<Reign>,
+    leadership: Option<Leadership>,
     released: bool,
 }
 
@@ -128,15 +128,15 @@ impl Unit for Candidate {
     }
 
     fn observe(&self) -> Value {
-        json!({"identity": &*self.candidacy.identity, "leader": self.observed.holder(), "leads": self.reign.is_some()})
+        json!({"identity": &*self.candidacy.identity, "leader": self.observed.holder(), "leads": self.leadership.is_some()})
     }
 }
 
 impl On<Release> for Candidate {
     fn on(&mut self, _: Release, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.released = true;
-        let Some(reign) = self.reign.take() else { return ().into() };
-        drop(reign);
+        let Some(leadership) = self.leadership.take() else { return ().into() };
+        drop(leadership);
         self.report("stopped leading");
         let (api, name, identity, clock) = (self.api(), self.candidacy.lease, self.candidacy.identity.clone(), cx.system().clock().clone());
         let limit = self.candidacy.terms.renew;
@@ -226,14 +226,14 @@ impl Candidate {
         let until = written.begun + self.candidacy.terms.renew;
         if until <= Instant::now() {
             self.end();
-        } else if let Some(reign) = &self.reign {
-            if !reign.mandate.extend(until) {
+        } else if let Some(leadership) = &self.leadership {
+            if !leadership.mandate.extend(until) {
                 self.end();
             }
         } else {
             let mandate = Mandate::new(until);
             let stop = (self.candidacy.start)(mandate.service(self.candidacy.service.clone()));
-            self.reign = Some(Reign { lease: self.candidacy.lease, mandate, stop: Some(stop) });
+            self.leadership = Some(Leadership { lease: self.candidacy.lease, mandate, stop: Some(stop) });
             metrics::leads(self.candidacy.lease, true);
             self.report("became leader");
             self.watch_end(until, cx);
@@ -249,22 +249,24 @@ impl Candidate {
 
     fn try_later(&mut self, cx: &mut UnitContext<'_, Self>) {
         let retry = self.candidacy.terms.retry;
-        let pause = if self.reign.is_some() { retry } else { retry.mul_f64(1.0 + JITTER * cx.system().rng().random_range(0.0..1.0)) };
+        let pause = if self.leadership.is_some() { retry } else { retry.mul_f64(1.0 + JITTER * cx.system().rng().random_range(0.0..1.0)) };
         cx.after(pause, Self::try_now);
     }
 
     /// Stops the subtree when the mandate runs out; by itself it has refused since.
     fn watch_end(&mut self, until: Instant, cx: &mut UnitContext<'_, Self>) {
-        cx.after(until.saturating_duration_since(Instant::now()), |unit, cx| match unit.reign.as_ref().map(|reign| reign.mandate.until()) {
-            Some(Some(until)) if until > Instant::now() => unit.watch_end(until, cx),
-            Some(_) => unit.end(),
-            None => {}
+        cx.after(until.saturating_duration_since(Instant::now()), |unit, cx| {
+            match unit.leadership.as_ref().map(|leadership| leadership.mandate.until()) {
+                Some(Some(until)) if until > Instant::now() => unit.watch_end(until, cx),
+                Some(_) => unit.end(),
+                None => {}
+            }
         });
     }
 
     fn end(&mut self) {
-        if let Some(reign) = self.reign.take() {
-            drop(reign);
+        if let Some(leadership) = self.leadership.take() {
+            drop(leadership);
             tracing::warn!(lease = self.candidacy.lease, "lost the lead: its units are stopped");
             self.report("stopped leading");
         }

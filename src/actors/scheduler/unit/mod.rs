@@ -26,7 +26,7 @@ use super::{
     metrics::{self, AttemptResult, ExtensionPoint},
     node_info::PodInfo,
     plugins::default_plugins,
-    quarantine::{LONG_PAUSE, PAUSE, Quarantine, Sentence},
+    quarantine::{LONG_PAUSE, PAUSE, Quarantine, QuarantineDecision},
     queue::SchedulingQueue,
     snapshot::Snapshot,
 };
@@ -246,12 +246,12 @@ impl SchedulerUnit {
         self.failed += 1;
         let now = cx.system().instant();
         let message = events::quarantine_message("scheduler", &why);
-        let sentence = self.quarantine.panicked(key, pod, why);
-        match sentence {
-            Sentence::Retry => self.queue.failed(key, now),
-            Sentence::SetAside | Sentence::StaysAside => self.queue.set_aside(key, now + PAUSE),
+        let decision = self.quarantine.panicked(key, pod, why);
+        match decision {
+            QuarantineDecision::Retry => self.queue.failed(key, now),
+            QuarantineDecision::Quarantine | QuarantineDecision::StillQuarantined => self.queue.set_aside(key, now + PAUSE),
         }
-        if let (Sentence::SetAside, Some(events)) = (sentence, &self.events) {
+        if let (QuarantineDecision::Quarantine, Some(events)) = (decision, &self.events) {
             events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, message);
         }
         self.arm(cx);

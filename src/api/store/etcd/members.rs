@@ -122,7 +122,7 @@ impl Members {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut hunt = Hunt::new(self.patience);
+        let mut search = MemberSearch::new(self.patience);
         let mut moves = self.changes();
         loop {
             let turn = *moves.borrow_and_update();
@@ -130,7 +130,7 @@ impl Members {
             let answer = tokio::select! {
                 answer = timeout(attempt, call(member)) => answer,
                 Ok(()) = moves.changed() => {
-                    hunt.go_on("etcd's members do not answer".into()).await.map_err(Fault::NotDone)?;
+                    search.go_on("etcd's members do not answer".into()).await.map_err(Fault::NotDone)?;
                     continue;
                 }
             };
@@ -146,7 +146,7 @@ impl Members {
                 Err(_) => format!("{} does not answer", member.endpoint),
             };
             self.leave(turn, &why);
-            hunt.go_on(why).await.map_err(Fault::NotDone)?;
+            search.go_on(why).await.map_err(Fault::NotDone)?;
         }
     }
 
@@ -155,7 +155,7 @@ impl Members {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut hunt = Hunt::new(self.patience);
+        let mut search = MemberSearch::new(self.patience);
         loop {
             let (turn, member) = self.current();
             let fault = match timeout(WRITE_ANSWER, call(member)).await {
@@ -169,7 +169,7 @@ impl Members {
             match fault {
                 Fault::NotDone(why) => {
                     self.leave(turn, &why);
-                    hunt.go_on(why).await.map_err(Fault::NotDone)?;
+                    search.go_on(why).await.map_err(Fault::NotDone)?;
                 }
                 Fault::Unclear(why) => {
                     self.leave(turn, &why);
@@ -182,14 +182,14 @@ impl Members {
 }
 
 /// The search for a member that answers: when to try again, and when to give up.
-struct Hunt {
+struct MemberSearch {
     until: Instant,
     backoff: Duration,
 }
 
-impl Hunt {
+impl MemberSearch {
     fn new(patience: Duration) -> Self {
-        Hunt { until: Instant::now() + patience, backoff: BACKOFF }
+        MemberSearch { until: Instant::now() + patience, backoff: BACKOFF }
     }
 
     /// Waits a little; an error with the last reason when the time is up.

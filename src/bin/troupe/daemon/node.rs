@@ -29,7 +29,7 @@ use troupe_api::{
     auth::{
         bootstrap_tokens::BootstrapToken,
         certificates::Draft,
-        chain::{AuthenticatorChain, Masters},
+        chain::{AuthenticatorChain, PrivilegedGroups},
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
         tls::RenewableCertificate,
@@ -197,7 +197,7 @@ impl Seat {
         let serving = node::shown(&serving)?;
         renewal::of_node(config, &serving, system, |config| Ok(serving_certificate(config)?.0));
         let authenticator = Arc::new(AuthenticatorChain::new(vec![Arc::new(X509Authenticator)], false));
-        let gate = Arc::new(LocalGate { authenticator, authorizer: Arc::new(Masters) });
+        let gate = Arc::new(LocalGate { authenticator, authorizer: Arc::new(PrivilegedGroups) });
         Ok(Seat { api: None, gate, serving, ca_pem, listeners: Vec::new() })
     }
 }

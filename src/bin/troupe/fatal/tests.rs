@@ -7,7 +7,7 @@ const WAY: &str = "TROUPE_TEST_DEATH";
 const FILE_OF_CHILD: &str = "TROUPE_TEST_FATAL_FILE";
 
 /// Lets a process die in a way and gives what it wrote.
-fn last_words(way: &str) -> String {
+fn fatal_message(way: &str) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("fatal.log");
     let mut child = Command::new(std::env::current_exe().expect("this program"));
@@ -53,26 +53,26 @@ fn deep(level: u64) -> u64 {
 
 #[test]
 fn a_stack_overflow_is_told_as_such() {
-    let said = last_words("overflow");
+    let said = fatal_message("overflow");
     assert!(said.contains("SIGSEGV at 0x") && said.contains(", stack overflow, in thread deep"), "{said}");
 }
 
 #[test]
 fn a_wild_pointer_is_told_with_its_address() {
-    let said = last_words("null");
+    let said = fatal_message("null");
     assert!(said.contains("SIGSEGV at 0x8, in thread deep"), "{said}");
 }
 
 #[test]
 fn an_abort_is_told_with_the_panic_before_it() {
-    let said = last_words("abort");
+    let said = fatal_message("abort");
     assert!(said.contains("SIGABRT, in thread deep; went wrong last: panicked at src/bin/troupe/fatal/tests.rs:"), "{said}");
     assert!(said.contains("a word before the end"), "{said}");
 }
 
 #[test]
 fn an_exit_of_its_own_is_told_too() {
-    let said = last_words("exit");
+    let said = fatal_message("exit");
     assert!(said.contains("the process ended itself; went wrong last: panicked at"), "{said}");
 }
 

@@ -9,7 +9,7 @@ use super::model::{Ended, How, MemoryKills, Start};
 /// How a start without an end ended, by the file of last words and by what the kernel counted.
 pub(super) fn find(start: &Start, told: &str, boot: &str, now: Timestamp) -> Ended {
     let noticed = |how| Ended { at: now.to_string(), how };
-    if let Some((at, words)) = last_words(start, told) {
+    if let Some((at, words)) = fatal_message(start, told) {
         return Ended { at: at.to_owned(), how: How::Fatal(words.to_owned()) };
     }
     if start.boot != boot {
@@ -20,7 +20,7 @@ pub(super) fn find(start: &Start, told: &str, boot: &str, now: Timestamp) -> End
 }
 
 /// The last line of this process: time and words.
-fn last_words<'a>(start: &Start, told: &'a str) -> Option<(&'a str, &'a str)> {
+fn fatal_message<'a>(start: &Start, told: &'a str) -> Option<(&'a str, &'a str)> {
     let begun: Timestamp = start.at.parse().ok()?;
     let mark = format!("pid {}: ", start.pid);
     let parted = told.lines().rev().filter_map(|line| line.split_once(' '));

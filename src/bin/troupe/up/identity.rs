@@ -8,7 +8,7 @@ use troupe_api::{
     auth::{
         Authenticator, Authorizer, bootstrap,
         bootstrap_tokens::BootstrapTokenAuthenticator,
-        chain::{AuthenticatorChain, AuthorizerChain, Masters},
+        chain::{AuthenticatorChain, AuthorizerChain, PrivilegedGroups},
         node::NodeAuthorizer,
         rbac::Rbac,
         tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
@@ -53,7 +53,7 @@ pub fn authenticator(issuer: &Issuer, listers: Arc<dyn Listers>) -> Arc<dyn Auth
 
 /// `system:masters` may do everything, nodes what their pods need; RBAC says what others may.
 fn authorizer(listers: Arc<dyn Listers>) -> Arc<dyn Authorizer> {
-    Arc::new(AuthorizerChain::new(vec![Arc::new(Masters), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
+    Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups), Arc::new(NodeAuthorizer::new(listers.clone())), Arc::new(Rbac::new(listers))]))
 }
 
 /// The authorizer of a running API server. All doors share it: its graph of nodes and pods exists once.

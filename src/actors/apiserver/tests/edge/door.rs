@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use troupe_api::{
     auth::{
-        chain::{AuthorizerChain, Masters},
+        chain::{AuthorizerChain, PrivilegedGroups},
         pki::{LeafSpec, Pki},
         tls,
         x509::X509Authenticator,
@@ -130,7 +130,7 @@ impl Door {
         let server = pki.leaf(&server).expect("a leaf");
         let admin = pki.leaf(&admin).expect("a leaf");
         let server_tls = Arc::new(tls::server_config(&server, pki.ca_pem()).expect("a TLS configuration"));
-        let authorizer = Arc::new(AuthorizerChain::new(vec![Arc::new(Masters)]));
+        let authorizer = Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups)]));
         let version = VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z");
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;

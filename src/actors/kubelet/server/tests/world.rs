@@ -7,7 +7,7 @@ use tokio::process::Command;
 use troupe_api::{
     auth::{
         Authorizer,
-        chain::{AuthorizerChain, Masters},
+        chain::{AuthorizerChain, PrivilegedGroups},
         kubeconfig::Kubeconfig,
         pki::{LeafSpec, Pki},
         tls,
@@ -67,7 +67,7 @@ impl World {
         let admin = pki.leaf(&leaf("admin", "admin", "system:masters")).expect("a leaf");
         let server_tls = Arc::new(tls::server_config(&server, pki.ca_pem()).expect("a TLS configuration"));
         let client_tls = Arc::new(tls::client_config(pki.ca_pem(), Some(&admin)).expect("a TLS configuration"));
-        let authorizer: Arc<dyn Authorizer> = Arc::new(AuthorizerChain::new(vec![Arc::new(Masters)]));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(AuthorizerChain::new(vec![Arc::new(PrivilegedGroups)]));
         let runtime = Arc::new(GrpcRuntime::new(containerd.socket()));
         let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
         let options = KubeletServerOptions {

@@ -17,10 +17,10 @@ pub use prepare::refresh;
 
 use super::{ephemeral::find_any, observed::Observed, plan::Action};
 use crate::kubelet::{
+    call_trace::CallTrace,
     context::NodeContext,
     events::{ContainerField, Note},
     metrics, resolv,
-    trail::Trail,
     volumes::Made,
 };
 
@@ -59,13 +59,13 @@ pub struct Step {
     pub tokens: Arc<Tokens>,
     pub made: Arc<Made>,
     pub cancel: CancellationToken,
-    pub trail: Trail,
+    pub call_trace: CallTrace,
 }
 
 impl Step {
     /// Makes a call of the container runtime and records it.
     async fn cri<T>(&self, what: &str, call: impl Future<Output = CriResult<T>>) -> CriResult<T> {
-        self.trail.call(&self.context.runtime_name, what, call).await
+        self.call_trace.call(&self.context.runtime_name, what, call).await
     }
 
     fn spec(&self) -> PodSpec {
@@ -116,7 +116,7 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
     let runtime = &step.context.runtime;
     let failed = |error: troupe_cri::CriError| StepFailure::new("Failed", error);
     match action {
-        Action::Prepare => step.trail.call("volumes", "SetUp", prepare::prepare(step)).await,
+        Action::Prepare => step.call_trace.call("volumes", "SetUp", prepare::prepare(step)).await,
         Action::CreateSandbox { attempt } => start::create_sandbox(step, *attempt).await,
         Action::StartContainer { name, attempt } => start::start_container(step, name, *attempt).await,
         Action::StopContainer { id, name, grace, reason, message } => takedown::stop_container(step, id, name, *grace, *reason, message).await,
@@ -125,6 +125,6 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         }
         Action::RemoveContainer { id } => takedown::remove_container(step, id).await,
         Action::RemoveSandbox { id } => step.cri("RemovePodSandbox", runtime.remove_pod_sandbox(id)).await.map_err(failed),
-        Action::CleanUp { logs } => step.trail.call("volumes", "TearDown", takedown::clean_up(step, *logs)).await,
+        Action::CleanUp { logs } => step.call_trace.call("volumes", "TearDown", takedown::clean_up(step, *logs)).await,
     }
 }

@@ -1,18 +1,18 @@
 //! When a pod has to go, how fast, and what stays of it.
 
-use super::{Observed, PodMachine, Sentence, Stopping, spec_grace};
+use super::{Observed, PodFailure, PodMachine, Stopping, spec_grace};
 use crate::kubelet::eviction;
 
 impl PodMachine {
     /// Whether nobody decided about the pod yet: it lives, and has no end given.
     pub fn is_open(&self) -> bool {
         let phase = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref());
-        self.pod.is_some() && self.sentence.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+        self.pod.is_some() && self.failure.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     /// The kubelet ends the pod by itself.
-    pub fn condemn(&mut self, sentence: Sentence) {
-        self.sentence.get_or_insert(sentence);
+    pub fn fail_pod(&mut self, failure: PodFailure) {
+        self.failure.get_or_insert(failure);
     }
 
     /// Whether the pod is to be forgotten when nothing is left of it; an evicted one stays to be seen.
@@ -24,7 +24,7 @@ impl PodMachine {
     /// Whether it was evicted: by this kubelet now, or as its status tells.
     fn is_evicted(&self) -> bool {
         let told = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.reason.as_deref()) == Some(eviction::REASON);
-        self.sentence.as_ref().map_or(told, |sentence| sentence.evicted.is_some())
+        self.failure.as_ref().map_or(told, |failure| failure.evicted.is_some())
     }
 
     /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
@@ -37,13 +37,13 @@ impl PodMachine {
         let asked = meta.and_then(|meta| meta.deletion_grace_period_seconds).map(|grace| grace.max(1).unsigned_abs());
         let terminal =
             self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.phase.as_deref()).is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
-        let terminal_or_condemned = terminal || self.sentence.is_some();
+        let terminal_or_failed = terminal || self.failure.is_some();
         let wanted = if deleted || self.removed || self.pod.is_none() {
             let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
             Stopping { grace: if self.is_evicted() { 0 } else { grace }, remove: true }
-        } else if terminal_or_condemned && self.is_evicted() {
+        } else if terminal_or_failed && self.is_evicted() {
             Stopping { grace: 0, remove: true }
-        } else if terminal_or_condemned {
+        } else if terminal_or_failed {
             Stopping { grace: from_spec.unwrap_or(30), remove: false }
         } else {
             return;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodSpec;
 use troupe_api::meta::time::not_beyond;
 
-use super::{Effect, PodMachine, Sentence, find_container};
+use super::{Effect, PodFailure, PodMachine, find_container};
 
 /// How often volumes are looked at, at least and at most: what is gone is back within a minute, and the pods of a node take turns.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -43,7 +43,7 @@ impl PodMachine {
         let Some((limit, start)) = limit.zip(start) else { return };
         if now.duration_since(start.0) >= SignedDuration::from_secs(limit) && self.stopping.is_none() {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            self.condemn(Sentence { reason: "DeadlineExceeded".into(), message, rejected: false, evicted: None });
+            self.fail_pod(PodFailure { reason: "DeadlineExceeded".into(), message, rejected: false, evicted: None });
         }
     }
 

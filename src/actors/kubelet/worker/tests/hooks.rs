@@ -15,7 +15,7 @@ fn a_container_is_neither_started_nor_ready_nor_probed_until_its_post_start_hook
     let mut now = 0;
     let mut look = |machine: &mut PodMachine, world: &World, status: &mut Option<Box<PodStatus>>| {
         now += 1;
-        machine.stir();
+        machine.look_again();
         let mut effects = machine.advance(at(now));
         machine.observed(Some(world.observed.clone()), BTreeMap::new(), at(now));
         effects.extend(machine.advance(at(now)));

@@ -16,7 +16,7 @@ pub fn any_peer() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {
         let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(Unvouched { fingerprint: None, provider: provider.clone() });
+        let verifier = Arc::new(Unverified { fingerprint: None, provider: provider.clone() });
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("ring has the default versions");
         Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
     };
@@ -25,20 +25,20 @@ pub fn any_peer() -> Arc<ClientConfig> {
 
 /// Accepts a server that has the key of the certificate it shows, whoever signed that and whatever names it has.
 #[derive(Debug)]
-pub struct Unvouched {
+pub struct Unverified {
     /// The SHA-256, in hex, of the only certificate that is accepted.
     fingerprint: Option<String>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Unvouched {
+impl Unverified {
     /// Accepts one certificate alone.
     pub fn pinned(fingerprint: &str, provider: Arc<CryptoProvider>) -> Self {
-        Unvouched { fingerprint: Some(fingerprint.to_ascii_lowercase()), provider }
+        Unverified { fingerprint: Some(fingerprint.to_ascii_lowercase()), provider }
     }
 }
 
-impl ServerCertVerifier for Unvouched {
+impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -87,12 +87,12 @@ mod tests {
         let provider = Arc::new(ring::default_provider());
         let (shown, other) = (CertificateDer::from(vec![1, 2, 3]), CertificateDer::from(vec![4]));
         let name = ServerName::try_from("anything").expect("a name");
-        let accepts = |verifier: &Unvouched, certificate| {
+        let accepts = |verifier: &Unverified, certificate| {
             verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::since_unix_epoch(std::time::Duration::ZERO)).is_ok()
         };
-        let pinned = Unvouched::pinned(&hex::encode_upper(Sha256::digest(&shown)), provider.clone());
+        let pinned = Unverified::pinned(&hex::encode_upper(Sha256::digest(&shown)), provider.clone());
         assert!(accepts(&pinned, &shown), "in whatever case the fingerprint is written");
         assert!(!accepts(&pinned, &other));
-        assert!(accepts(&Unvouched { fingerprint: None, provider }, &other));
+        assert!(accepts(&Unverified { fingerprint: None, provider }, &other));
     }
 }

@@ -1,4 +1,4 @@
-//! The trail that a request leaves in the audit log.
+//! The audit that a request leaves in the audit log.
 
 use std::{
     cell::RefCell,
@@ -27,7 +27,7 @@ use crate::{
 const LONGEST_AGENT: usize = 1024;
 
 /// What is known of one request so far. Without an audit log it costs nothing.
-pub struct Trail {
+pub struct AuditContext {
     log: Option<Arc<AuditLog>>,
     id: Arc<str>,
     received: jiff::Timestamp,
@@ -41,10 +41,10 @@ struct Open {
     long_running: bool,
 }
 
-impl Trail {
+impl AuditContext {
     pub fn new(log: Option<Arc<AuditLog>>, id: &str) -> Self {
         let received = log.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |log| log.now());
-        Trail { id: if log.is_some() { id.into() } else { "".into() }, log, received, open: RefCell::default() }
+        AuditContext { id: if log.is_some() { id.into() } else { "".into() }, log, received, open: RefCell::default() }
     }
 
     /// The caller is known: judges the request and records that it came.
@@ -179,7 +179,7 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for AuditContext {
     /// The connection broke before the reply was made.
     fn drop(&mut self) {
         let (Some(log), Some(open)) = (&self.log, self.open.take()) else { return };

@@ -24,7 +24,12 @@ const LOG_BYTES: usize = 2048;
 const LOG_TAIL: u64 = 64 << 10;
 
 /// Reads the messages of containers that ended since `before`.
-pub(super) async fn last_words(context: &NodeContext, id: &PodIdentity, observed: &Observed, before: Option<&Observed>) -> BTreeMap<String, String> {
+pub(super) async fn termination_messages(
+    context: &NodeContext,
+    id: &PodIdentity,
+    observed: &Observed,
+    before: Option<&Observed>,
+) -> BTreeMap<String, String> {
     let known = |seen: &ContainerView| before.is_some_and(|before| before.containers.contains(seen));
     let ended: Vec<_> = observed.containers.iter().filter(|seen| seen.state == RunState::Exited && !known(seen)).cloned().collect();
     if ended.is_empty() {

@@ -8,11 +8,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::Value;
 use troupe_api::stored::KubeObject;
 
-/// Stands for the essence of one version of an object.
+/// Stands for the fingerprint of one version of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Essence(u64);
+pub struct Fingerprint(u64);
 
-impl Essence {
+impl Fingerprint {
     pub fn of<K: KubeObject>(object: &K) -> Self {
         let mut tree = serde_json::to_value(object).unwrap_or_default();
         if let Value::Object(fields) = &mut tree {
@@ -24,7 +24,7 @@ impl Essence {
         }
         let mut hasher = DefaultHasher::new();
         tree.hash(&mut hasher);
-        Essence(hasher.finish())
+        Fingerprint(hasher.finish())
     }
 }
 
@@ -37,11 +37,11 @@ mod tests {
     #[test]
     fn a_status_is_not_of_the_essence_and_an_annotation_is() {
         let mut pod = Pod { spec: Some(PodSpec { node_name: Some("n".into()), ..PodSpec::default() }), ..Pod::default() };
-        let before = Essence::of(&pod);
+        let before = Fingerprint::of(&pod);
         pod.status = Some(PodStatus { phase: Some("Running".into()), ..PodStatus::default() });
         pod.metadata.resource_version = Some("7".into());
-        assert_eq!(Essence::of(&pod), before);
+        assert_eq!(Fingerprint::of(&pod), before);
         pod.metadata.annotations = Some([("try".to_owned(), "again".to_owned())].into());
-        assert_ne!(Essence::of(&pod), before);
+        assert_ne!(Fingerprint::of(&pod), before);
     }
 }

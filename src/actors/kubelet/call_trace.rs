@@ -11,39 +11,39 @@ use crate::runtime::{
     unit::Unit,
 };
 
-/// Records the calls that one step makes. Cheap to clone; [`Trail::default`] records nothing.
+/// Records the calls that one step makes. Cheap to clone; [`CallTrace::default`] records nothing.
 #[derive(Clone, Default)]
-pub struct Trail(Option<Walker>);
+pub struct CallTrace(Option<Tracer>);
 
 #[derive(Clone)]
-struct Walker {
+struct Tracer {
     system: System,
     from: Name,
     cause: Cause,
 }
 
-impl Trail {
-    /// The trail of what the unit of `cx` does because of `cause`.
+impl CallTrace {
+    /// The call_trace of what the unit of `cx` does because of `cause`.
     pub fn of<U: Unit>(cx: &UnitContext<'_, U>, cause: Cause) -> Self {
         let from = cx.system().recorder().intern(cx.path());
-        Trail(Some(Walker { system: cx.system().clone(), from, cause }))
+        CallTrace(Some(Tracer { system: cx.system().clone(), from, cause }))
     }
 
     /// Waits for `call` and records it as a hop to `to` called `what`. Such hops changed something outside of the API,
     /// so they are kept as long as commits are.
     pub async fn call<T, E>(&self, to: &str, what: &str, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let Some(walker) = &self.0 else { return call.await };
-        let begun = walker.system.instant();
+        let Some(tracer) = &self.0 else { return call.await };
+        let begun = tracer.system.instant();
         let result = call.await;
-        let recorder = walker.system.recorder();
+        let recorder = tracer.system.recorder();
         recorder.keep(Hop {
-            from: walker.from,
+            from: tracer.from,
             to: recorder.intern(to),
             message: recorder.intern(what),
             waited: Duration::ZERO,
-            handled: walker.system.instant().saturating_duration_since(begun),
+            handled: tracer.system.instant().saturating_duration_since(begun),
             outcome: if result.is_ok() { Outcome::Done } else { Outcome::Failed },
-            cause: walker.cause.clone(),
+            cause: tracer.cause.clone(),
             span: 0,
             produced: None,
             at: begun,
