@@ -3,6 +3,7 @@
 //! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them). `$TROUPE_BIN` names another program to test.
 
+mod autoscaling;
 mod backup;
 mod churn;
 mod clock;

@@ -76,8 +76,8 @@ impl ResourceMetrics {
     /// Asks every kubelet.
     async fn scrape(&self) {
         let nodes = self.listers.list(&GroupResource::new("", "nodes"), "");
-        let asking = stream::iter(&nodes).map(|node| async move { (node.key.name.clone(), self.scrape_node(node).await) });
-        let answers: Vec<_> = asking.buffer_unordered(AT_ONCE).collect().await;
+        let asking: Vec<_> = nodes.into_iter().map(|node| async move { (node.key.name.clone(), self.scrape_node(&node).await) }).collect();
+        let answers: Vec<_> = stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
         let mut scrapes = self.scrapes.lock();
         let mut before = std::mem::take(&mut scrapes.nodes);
         for (name, answer) in answers {
@@ -92,7 +92,7 @@ impl ResourceMetrics {
         scrapes.done = Some(Instant::now());
     }
 
-    async fn scrape_node(&self, stored: &StoredObject) -> Result<Scrape, String> {
+    async fn scrape_node(&self, stored: &Arc<StoredObject>) -> Result<Scrape, String> {
         let dialer = self.dialer.as_ref().ok_or("this server reaches no kubelets")?;
         let node = stored.typed::<Node>().map_err(|error| error.to_string())?;
         let address = kubelet_address(&node).map_err(|status| status.message)?;
@@ -186,7 +186,7 @@ fn amounts(usage: &Usage) -> Value {
 }
 
 fn stored(tree: Value) -> Result<Arc<StoredObject>, Status> {
-    let object = Object::from_value(tree).map_err(Status::internal)?;
+    let object = Object::from_value(tree).ok_or_else(|| Status::internal("no object"))?;
     StoredObject::from_object(&object).map(Arc::new).map_err(Status::internal)
 }
 

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         autoscaling::v2::{
-            ContainerResourceMetricStatus, HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus, ResourceMetricStatus,
+            ContainerResourceMetricStatus, ExternalMetricSource, ExternalMetricStatus, HorizontalPodAutoscaler, MetricIdentifier, MetricSpec, MetricStatus,
+            MetricTarget, MetricValueStatus, ObjectMetricSource, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
         },
         core::v1::Pod,
     },
@@ -23,7 +24,10 @@ use troupe_api::{
     service::{ListOptions, Operation, ReplyBody, Target},
 };
 
-use super::replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, milli};
+use super::{
+    foreign::Foreign,
+    replicas::{Measured, PodMetric, PodMetrics, Proposal, Tolerances, by_average, by_utilization, by_value, by_value_per_pod, milli},
+};
 
 /// By how much use may differ from its target where the autoscaler says nothing.
 const TOLERANCE: f64 = 0.1;
@@ -62,6 +66,8 @@ pub struct Measuring<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Replicas that the target's spec asks for.
     pub current: i32,
+    /// Replicas that its status tells of.
+    pub replicas: i32,
     pub now: Timestamp,
 }
 
@@ -69,7 +75,7 @@ impl Measuring<'_> {
     /// All metrics, in the order of the spec.
     pub async fn all(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        for metric in self.autoscaler.spec.iter().flat_map(|spec| spec.metrics.iter().flatten()) {
+        for metric in self.autoscaler.spec.metrics.iter().flatten() {
             outcomes.push(self.one(metric).await);
         }
         outcomes
@@ -91,49 +97,100 @@ impl Measuring<'_> {
                 MetricStatus { type_, container_resource: Some(status), ..MetricStatus::default() }
             });
         }
-        let failure = self.unanswered(metric);
+        if let ("Pods", Some(source)) = (type_.as_str(), &metric.pods) {
+            let judged = self.of_pods(&source.metric, &source.target).await;
+            return outcome(judged, "FailedGetPodsMetric", "failed to get pods metric value", |current| {
+                let status = PodsMetricStatus { current, metric: source.metric.clone() };
+                MetricStatus { type_, pods: Some(status), ..MetricStatus::default() }
+            });
+        }
+        if let ("Object", Some(source)) = (type_.as_str(), &metric.object) {
+            let judged = self.of_object(source).await;
+            return outcome(judged, "FailedGetObjectMetric", "failed to get object metric value", |current| {
+                let status = ObjectMetricStatus { current, described_object: source.described_object.clone(), metric: source.metric.clone() };
+                MetricStatus { type_, object: Some(status), ..MetricStatus::default() }
+            });
+        }
+        if let ("External", Some(source)) = (type_.as_str(), &metric.external) {
+            let judged = self.external(source).await;
+            let summary = format!("failed to get {} external metric value", source.metric.name);
+            return outcome(judged, "FailedGetExternalMetric", &summary, |current| {
+                let status = ExternalMetricStatus { current, metric: source.metric.clone() };
+                MetricStatus { type_, external: Some(status), ..MetricStatus::default() }
+            });
+        }
+        let why = format!("unknown metric source type {type_:?}");
+        let failure = Failure { reason: "InvalidMetricSourceType", summary: why.clone(), why };
         Outcome { status: MetricStatus::default(), result: Err(failure) }
     }
 
-    /// A metric of pods, objects or of what is outside: other people's servers would have it.
-    fn unanswered(&self, metric: &MetricSpec) -> Failure {
-        let no_server = |group: &str, name: &str| format!("unable to fetch metrics from {name} metrics API: no {name} metrics API ({group}) registered");
-        let custom = || no_server("custom.metrics.k8s.io", "custom");
-        let namespace = self.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
-        if let Some(source) = &metric.pods {
-            let why = format!("unable to get metric {}: {}", source.metric.name, custom());
-            return Failure { reason: "FailedGetPodsMetric", summary: format!("failed to get pods metric value: {why}"), why };
+    fn foreign(&self) -> Foreign<'_> {
+        Foreign { client: self.client, namespace: self.autoscaler.metadata.namespace.as_deref().unwrap_or_default() }
+    }
+
+    async fn of_pods(&self, metric: &MetricIdentifier, target: &MetricTarget) -> Result<Judged, String> {
+        let name = &metric.name;
+        let failed = |why: String| format!("unable to get metric {name}: {why}");
+        let metrics = self.foreign().of_pods(name, self.selector).await.map_err(failed)?;
+        let average = target.average_value.as_ref().and_then(|quantity| milli(&quantity.0)).unwrap_or(0);
+        let proposal = by_average(self.measured(metrics), average, "")?;
+        Ok(Judged { current: value_of_average(&proposal, false), replicas: proposal.replicas, name: format!("pods metric {name}") })
+    }
+
+    async fn of_object(&self, source: &ObjectMetricSource) -> Result<Judged, String> {
+        let (name, object) = (&source.metric.name, &source.described_object);
+        let usage = self.foreign().of_object(name, object).await.map_err(|why| {
+            let namespace = self.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
+            format!("unable to get metric {name}: {why} on {} {namespace}/{}", object.kind, object.name)
+        })?;
+        self.of_whole(usage, &source.target, format!("{} metric {name}", object.kind)).unwrap_or_else(|| {
+            Err("invalid object metric source: neither a value target nor an average value target was set".into())
+        })
+    }
+
+    async fn external(&self, source: &ExternalMetricSource) -> Result<Judged, String> {
+        let name = &source.metric.name;
+        let usage = self.foreign().external(name, source.metric.selector.as_ref()).await.map_err(|why| {
+            let namespace = self.autoscaler.metadata.namespace.as_deref().unwrap_or_default();
+            format!("unable to get external metric {namespace}/{name}: {why}")
+        })?;
+        self.of_whole(usage, &source.target, format!("external metric {name}")).unwrap_or_else(|| {
+            Err("invalid external metric source: neither a value target nor an average value target was set".into())
+        })
+    }
+
+    /// A metric that is not of single pods, judged as a whole or a pod. `None` where the target says neither.
+    fn of_whole(&self, usage: i64, target: &MetricTarget, name: String) -> Option<Result<Judged, String>> {
+        if let Some(average) = target.average_value.as_ref().and_then(|quantity| milli(&quantity.0)) {
+            let proposal = by_value_per_pod(usage, average, self.replicas, tolerances(self.autoscaler));
+            return Some(Ok(Judged { current: value_of_average(&proposal, false), replicas: proposal.replicas, name }));
         }
-        if let Some(source) = &metric.object {
-            let object = &source.described_object;
-            let why = format!("unable to get metric {}: {} on {} {namespace}/{}", source.metric.name, object.kind, object.name, custom());
-            return Failure { reason: "FailedGetObjectMetric", summary: format!("failed to get object metric value: {why}"), why };
-        }
-        if let Some(source) = &metric.external {
-            let name = &source.metric.name;
-            let why = format!("unable to get external metric {namespace}/{name}: {}", no_server("external.metrics.k8s.io", "external"));
-            return Failure { reason: "FailedGetExternalMetric", summary: format!("failed to get {name} external metric value: {why}"), why };
-        }
-        let why = format!("unknown metric source type {:?}", metric.type_);
-        Failure { reason: "InvalidMetricSourceType", summary: why.clone(), why }
+        let wanted = target.value.as_ref().and_then(|quantity| milli(&quantity.0))?;
+        let judged = by_value(&self.measured(PodMetrics::new()), usage, wanted);
+        Some(judged.map(|proposal| {
+            let current = MetricValueStatus { value: Some(quantity_of(proposal.usage, false)), ..MetricValueStatus::default() };
+            Judged { current, replicas: proposal.replicas, name }
+        }))
     }
 
     /// The use of a resource by whole pods, or by one container of each.
-    async fn resource(&self, resource: &str, container: &str, target: &MetricTarget) -> Result<(Proposal, String), String> {
+    async fn resource(&self, resource: &str, container: &str, target: &MetricTarget) -> Result<Judged, String> {
+        let judged = |proposal: Proposal, name| {
+            Judged { current: value_of_average(&proposal, resource == "memory"), replicas: proposal.replicas, name }
+        };
         let what = if container.is_empty() { "resource" } else { "container resource" };
         if let Some(average) = target.average_value.as_ref().and_then(|quantity| milli(&quantity.0)) {
             let metrics = self.pod_metrics(resource, container).await;
-            let judged = metrics.and_then(|metrics| by_average(self.measured(metrics), average, resource));
-            let name = format!("{resource} resource");
-            return judged.map(|proposal| (proposal, name)).map_err(|why| format!("failed to get {resource} usage: {why}"));
+            let proposal = metrics.and_then(|metrics| by_average(self.measured(metrics), average, resource));
+            return proposal.map(|proposal| judged(proposal, format!("{resource} resource"))).map_err(|why| format!("failed to get {resource} usage: {why}"));
         }
         let Some(percent) = target.average_utilization else {
             return Err("invalid resource metric source: neither an average utilization target nor an average value (usage) target was set".into());
         };
         let metrics = self.pod_metrics(resource, container).await;
-        let judged = metrics.and_then(|metrics| by_utilization(self.measured(metrics), percent, resource, container));
+        let proposal = metrics.and_then(|metrics| by_utilization(self.measured(metrics), percent, resource, container));
         let name = format!("{resource} {what} utilization (percentage of request)");
-        judged.map(|proposal| (proposal, name)).map_err(|why| format!("failed to get {resource} utilization: {why}"))
+        proposal.map(|proposal| judged(proposal, name)).map_err(|why| format!("failed to get {resource} utilization: {why}"))
     }
 
     fn measured(&self, metrics: PodMetrics) -> Measured<'_> {
@@ -187,19 +244,21 @@ fn of_pods(list: &[Value], resource: &str, container: &str) -> Result<PodMetrics
     Ok(metrics)
 }
 
+/// What one metric comes to, and what the status says of it.
+struct Judged {
+    current: MetricValueStatus,
+    replicas: i32,
+    name: String,
+}
+
 fn outcome(
-    judged: Result<(Proposal, String), String>,
+    judged: Result<Judged, String>,
     reason: &'static str,
     summary: &str,
     status: impl FnOnce(MetricValueStatus) -> MetricStatus,
 ) -> Outcome {
     match judged {
-        Ok((proposal, name)) => {
-            let binary = name.starts_with("memory");
-            let average = Quantity(quantity::canonical(i128::from(proposal.usage) * 1_000_000, binary));
-            let current = MetricValueStatus { average_utilization: proposal.utilization, average_value: Some(average), value: None };
-            Outcome { status: status(current), result: Ok(Found { replicas: proposal.replicas, name }) }
-        }
+        Ok(Judged { current, replicas, name }) => Outcome { status: status(current), result: Ok(Found { replicas, name }) },
         Err(why) => {
             let failure = Failure { reason, summary: format!("{summary}: {why}"), why };
             Outcome { status: MetricStatus::default(), result: Err(failure) }
@@ -207,9 +266,19 @@ fn outcome(
     }
 }
 
+fn value_of_average(proposal: &Proposal, binary: bool) -> MetricValueStatus {
+    let average = quantity_of(proposal.usage, binary);
+    MetricValueStatus { average_utilization: proposal.utilization, average_value: Some(average), value: None }
+}
+
+/// A number of thousandths.
+fn quantity_of(milli: i64, binary: bool) -> Quantity {
+    Quantity(quantity::canonical(i128::from(milli) * 1_000_000, binary))
+}
+
 /// What the autoscaler's behavior says, or a tenth.
 fn tolerances(autoscaler: &HorizontalPodAutoscaler) -> Tolerances {
-    let behavior = autoscaler.spec.as_ref().and_then(|spec| spec.behavior.as_ref());
+    let behavior = autoscaler.spec.behavior.as_ref();
     let own = |rules: Option<&k8s_openapi::api::autoscaling::v2::HPAScalingRules>| {
         let nanos = rules.and_then(|rules| quantity::nanos(&rules.tolerance.as_ref()?.0));
         #[allow(clippy::cast_precision_loss, reason = "a tolerance needs no more digits")]

@@ -4,6 +4,7 @@
 //! ([`replicas`]), the highest of which is bounded by the autoscaler's rates ([`behavior`]) and becomes target size and status ([`plan`]).
 
 mod behavior;
+mod foreign;
 mod measure;
 mod plan;
 mod replicas;
@@ -101,7 +102,8 @@ impl HorizontalController {
             let why = format!("pods by selector {} are controlled by multiple HPAs: [{}]", scale.selector(), names.join(" "));
             return plan::without_selector(status, ("AmbiguousSelector", why.clone()), ("AmbiguousSelector", &why), now);
         }
-        let measuring = Measuring { client: cx.client(), autoscaler, selector: &selector, pods: &pods, current: scale.current(), now };
+        let (current, replicas) = (scale.current(), scale.replicas());
+        let measuring = Measuring { client: cx.client(), autoscaler, selector: &selector, pods: &pods, current, replicas, now };
         let outcomes = measuring.all().await;
         plan::by_metrics(autoscaler, status, &outcomes, &mut known.past, now)
     }
@@ -114,7 +116,7 @@ impl HorizontalController {
         known: &mut Known,
         cx: &ReconcileContext,
     ) -> Result<(), ReconcileError> {
-        let Some(spec) = &autoscaler.spec else { return Ok(()) };
+        let spec = &autoscaler.spec;
         let scale = match Scale::of(cx.client(), &key.namespace, &spec.scale_target_ref).await {
             Ok(scale) => scale,
             Err(why) => {
@@ -181,13 +183,13 @@ impl Controller for HorizontalController {
         };
         let mut known = self.recall(key, &autoscaler);
         // A status that was written wakes the key, too.
-        if let (Some((looked, spec)), Some(now)) = (&known.looked, &autoscaler.spec)
-            && spec == now
+        if let Some((looked, spec)) = &known.looked
+            && *spec == autoscaler.spec
             && let Some(left) = PERIOD.checked_sub(passed(*looked, cx.now(), PERIOD)).filter(|left| !left.is_zero())
         {
             return Ok(Outcome::RequeueAfter(left));
         }
-        known.looked = autoscaler.spec.clone().map(|spec| (cx.now(), spec));
+        known.looked = Some((cx.now(), autoscaler.spec.clone()));
         let done = self.look(key, &autoscaler, &mut known, cx).await;
         self.known.lock().insert(key.clone(), known);
         done.map(|()| Outcome::RequeueAfter(PERIOD))

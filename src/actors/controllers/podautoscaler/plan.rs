@@ -53,8 +53,7 @@ pub fn way(autoscaler: &HorizontalPodAutoscaler, current: i32) -> Way {
 
 /// The least and the most replicas.
 fn bounds(autoscaler: &HorizontalPodAutoscaler) -> (i32, i32) {
-    let spec = autoscaler.spec.as_ref();
-    (spec.and_then(|spec| spec.min_replicas).unwrap_or(1), spec.map_or(1, |spec| spec.max_replicas))
+    (autoscaler.spec.min_replicas.unwrap_or(1), autoscaler.spec.max_replicas)
 }
 
 /// The status of an autoscaler whose target could not be asked.
@@ -123,7 +122,7 @@ pub fn by_metrics(
     set_condition(&mut status, "ScalingActive", true, "ValidMetricFound", &message, now);
     let reason = if replicas > current { format!("{name} above target") } else { "All metrics below target".to_owned() };
     let (min, max) = bounds(autoscaler);
-    let behavior = autoscaler.spec.as_ref().and_then(|spec| spec.behavior.as_ref());
+    let behavior = autoscaler.spec.behavior.as_ref();
     let allowed = past.limit(Request { current, desired: replicas, min, max }, behavior, now);
     set_condition(&mut status, "AbleToScale", true, allowed.able.0, allowed.able.1, now);
     set_condition(&mut status, "ScalingLimited", allowed.is_limited, allowed.limited.0, allowed.limited.1, now);

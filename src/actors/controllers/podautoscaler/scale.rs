@@ -40,6 +40,11 @@ impl Scale {
         self.number(&["spec", "replicas"])
     }
 
+    /// Replicas that are there.
+    pub fn replicas(&self) -> i32 {
+        self.number(&["status", "replicas"])
+    }
+
     /// The selector of its pods; empty where it has none.
     pub fn selector(&self) -> &str {
         self.object.str(&["status", "selector"])

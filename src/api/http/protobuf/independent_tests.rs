@@ -35,6 +35,7 @@ fn sample(node: &Node, depth: usize, counter: &mut i64) -> Value {
         Kind::Quantity => "1500m".into(),
         Kind::Time => "2026-01-02T03:04:05Z".into(),
         Kind::MicroTime => "2026-01-02T03:04:05.678900Z".into(),
+        Kind::Duration => "90000000000ns".into(),
         Kind::Any => json!({"type": format!("text-{counter}")}),
         Kind::Struct(definition) => sample_of(definition.get(), depth, counter),
         // Deep down one item is enough: samples would grow without measure.
