@@ -1,6 +1,7 @@
 //! The troupe: every reconciling unit and the runtime that supervises them.
 
 pub mod apiserver;
+pub mod component_server;
 pub mod controllers;
 pub mod dns;
 pub mod files;

@@ -35,6 +35,7 @@ mod objects;
 mod old_watch;
 mod options;
 mod page;
+mod parts;
 mod past;
 mod quota;
 mod read;
@@ -44,6 +45,7 @@ mod server_client;
 mod services;
 mod store_status;
 mod subresources;
+mod subscribe;
 mod table;
 pub mod testing;
 #[cfg(test)]

@@ -22,8 +22,8 @@ use troupe_api::{
 
 use super::{
     cache::{Backlog, Change, Delivery, Queued, Route, Selection, Start, Subscribe, too_old},
-    read::subscribe,
     store_status::store_status,
+    subscribe::subscribe,
 };
 
 /// Replays under way in this process.
@@ -130,7 +130,7 @@ fn view(resource: &Resource, selection: &Selection, events: Vec<StoreEvent>) -> 
 
 fn change(resource: &Resource, event: StoreEvent) -> Change {
     // What does not decode is left out, as in the caches.
-    let decode = |kv: KeyValue| resource.read(kv).ok().map(Arc::new);
+    let decode = |kv: KeyValue| resource.read(kv.value, kv.mod_revision).ok().map(Arc::new);
     let revision = event.revision();
     let (previous, current) = match event {
         StoreEvent::Put { kv, previous } => (previous.and_then(decode), decode(kv)),

@@ -17,7 +17,7 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Delivery, Queued, ResourceCache, Selection, Sequence, Snapshot, Start, Subscribe},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
     old_watch::Replay,
@@ -25,17 +25,15 @@ use super::{
     past::{Past, PastError},
     selection::{check_fields, selection},
     store_status::store_status,
+    subscribe::{WAIT_FRESH, subscribe},
     versions::ObjectVersions,
 };
 
-/// How long a read waits for a revision that its caller names and this server has not seen yet.
-const WAIT_FRESH: Duration = Duration::from_secs(3);
 /// How long a read waits until this server has seen all there is. While the store changes its leader, reads take longer
 /// instead of failing, as they do upstream.
 const WAIT_NEWEST: Duration = Duration::from_secs(10);
 /// How long the beginning of a watch may take to send.
 const WATCH_BEGINS: Duration = Duration::from_secs(60);
-const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
 /// Its share of work aside: a handful of long scans goes on at one time.
 const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
@@ -75,7 +73,7 @@ impl Reader {
     /// One object as of now, past the cache where the cache may be behind.
     pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
         let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
-        let object = found.map(|kv| resource.read(kv)).transpose();
+        let object = found.map(|kv| resource.read(kv.value, kv.mod_revision)).transpose();
         object.map(|object| object.map(Arc::new)).map_err(Status::internal)
     }
 
@@ -235,21 +233,6 @@ impl Reader {
         let news = ReceiverStream::new(subscription.queue).map(Queued::take);
         let deliveries = backlog.chain(stream::iter(initial_end)).chain(news).boxed();
         Ok(self.versions.watched(target, selection, deliveries))
-    }
-}
-
-/// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
-pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
-    let deadline = tokio::time::Instant::now() + WAIT_FRESH;
-    loop {
-        match route.actor.ask(request.clone(), Cause::default()).await {
-            Ok(Ok(subscription)) => return Ok(Ok(subscription)),
-            Ok(Err(NoSubscription::TooOld(oldest))) => return Ok(Err(oldest)),
-            Ok(Err(NoSubscription::Loading)) | Err(_) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(RETRY_SUBSCRIBE).await;
-            }
-            _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),
-        }
     }
 }
 

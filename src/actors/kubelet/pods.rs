@@ -32,10 +32,10 @@ use super::{
 use crate::{
     pod_phase::is_finished,
     runtime::{
-        envelope::{On, Reply},
+        envelope::Reply,
         events,
-        host::{UnitAddr, UnitContext},
-        unit::{Policy, Unit},
+        host::{On, Unit, UnitAddr, UnitContext},
+        unit::Policy,
     },
     scheduler::node_info::HostPort,
 };

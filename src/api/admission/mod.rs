@@ -27,14 +27,16 @@ pub mod pod_security;
 pub mod policies;
 mod priority;
 mod reinvocation;
+mod resource_name;
 mod runtime_class;
 mod service_account;
 mod storage_protection;
 mod tolerations;
 mod webhooks;
 
+pub use crate::meta::operation::Operation;
 pub use admission_request::admission_request;
-pub use attributes::{Attributes, NewObject, Operation, OperationOptions, Reads};
+pub use attributes::{Attributes, NewObject, OperationOptions, Reads};
 pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 pub use claim_access::ResourceClaimAccess;
 pub use claim_resize::PersistentVolumeClaimResize;

@@ -3,9 +3,9 @@
 mod anchored;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
-pub mod certificates;
 pub mod chain;
 mod followed;
+pub mod groups;
 pub mod kubeconfig;
 pub mod node;
 pub mod peer;

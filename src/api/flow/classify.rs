@@ -163,7 +163,7 @@ fn entry_of(schema: &Arc<StoredObject>, levels: &[Level]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{flow::objects, meta::ObjectKey};
+    use crate::{meta::ObjectKey, resources::flow_bootstrap::objects};
 
     struct Fixed(Vec<(String, Arc<StoredObject>)>);
 

@@ -38,13 +38,15 @@ use super::{
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
+    outgoing::{self, Outgoing},
     path::RequestInfo,
     query::Query,
-    reply::{self, Outgoing},
     resource::{self, Exchange},
     route::{self, method_not_allowed, request_verb},
-    server::Shared,
-    slices, warnings,
+    shared::Shared,
+    slices,
+    user_agent::user_agent,
+    warnings,
 };
 use crate::{
     aggregation::RemoteService,
@@ -136,7 +138,7 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
 async fn refuse(request: &HttpRequest, payload: &mut Payload, connection: Option<&Connection>, status: &Status) -> HttpResponse {
     let query = Query::parse(request.query_string());
     let encoding = accept::encoding_of_failure(accept::header(request));
-    let mut response = reply::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
+    let mut response = outgoing::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
     if status.code == 408 || !body::drain(request, payload).await {
         response.head_mut().set_connection_type(ConnectionType::Close);
         // Of the streams of HTTP/2 one ends without the others.
@@ -161,11 +163,6 @@ fn audit_id(request: &HttpRequest) -> HeaderValue {
         Some(id) => id.clone(),
         None => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID is header text"),
     }
-}
-
-/// The client's name for itself.
-pub fn user_agent(request: &HttpRequest) -> &str {
-    request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// Applies the limits of number and time.

@@ -18,17 +18,17 @@ use bytes::Bytes;
 
 use super::{
     accept::{Encoding, Form},
+    answering::Answering,
     compress::{Gzip, MIN_GZIP},
     limits::Held,
     messages::MessageForm,
     pretty::Indenter,
-    protobuf,
-    render::{FullForm, api_version, list_metadata, write_partial},
-    reply::Answering,
     table::TableForm,
     yaml,
 };
 use crate::{
+    protobuf,
+    render::{FullForm, api_version, list_metadata, write_partial},
     service::{ListReply, Target},
     status::Status,
     stored::StoredObject,

@@ -1,15 +1,21 @@
 //! Vocabulary shared by every layer: keys, group/version/kind, revisions, selectors, the object tree, causes, time.
 
+pub mod amounts;
 pub mod cause;
 pub mod gvk;
 pub mod key;
 pub mod limits;
 pub mod matcher;
+pub mod names;
 pub mod object;
+pub mod operation;
 pub mod quantity;
+pub mod request;
 pub mod revision;
 pub mod selector;
 pub mod time;
+pub mod tree;
+pub mod url;
 
 pub use cause::{Cause, ObjectVersion};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};

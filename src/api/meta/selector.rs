@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{projection::Labels, resources::validation::names};
+use crate::{meta::names, projection::Labels};
 
 /// Why a selector does not parse.
 #[derive(Debug, Error, PartialEq, Eq)]

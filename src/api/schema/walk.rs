@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     conversion,
-    decode::DecodeError,
+    error::DecodeError,
     node::{Field, Kind, Node, Struct},
     raw::Raw,
     strict::{FieldPath, PROBLEM_LIMIT, StrictProblem},

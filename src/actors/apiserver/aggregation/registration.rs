@@ -12,7 +12,7 @@ use troupe_api::{
     aggregation::{ApiServiceSpec, description::api_services},
     meta::{Cause, Object},
     resources::{
-        custom::definition::Definition,
+        definitions::definition::Definition,
         priorities::{self, Priority},
         tree::text,
     },
@@ -30,7 +30,7 @@ use super::{
     },
     Parts, target,
 };
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// What failed is tried again after this time.

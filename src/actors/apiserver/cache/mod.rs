@@ -7,6 +7,7 @@
 mod delivery;
 mod feed;
 mod history;
+pub mod metrics;
 mod queue;
 mod resource_actor;
 mod selection;

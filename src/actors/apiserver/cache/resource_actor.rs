@@ -20,16 +20,14 @@ use troupe_api::{
 };
 
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::UnitContext,
+    envelope::Reply,
+    host::{On, Unit, UnitContext},
     placement::ArbiterGroup,
     turn::Turn,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
-use super::{
-    super::metrics::CacheCounts, Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, queue::Queued, subscribers::Subscribers,
-};
+use super::{Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, metrics::CacheCounts, queue::Queued, subscribers::Subscribers};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
@@ -321,7 +319,7 @@ impl ResourceActor {
 /// An object that does not decode is left out: one damaged value must not hide all others. What this server wrote just now is as it is read.
 fn decode(cache: &ResourceCache, value: KeyValue, is_own: bool) -> Option<Arc<StoredObject>> {
     let revision = value.mod_revision;
-    match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value) } {
+    match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value.value, revision) } {
         Ok(object) => Some(Arc::new(object)),
         Err(error) => {
             tracing::error!(resource = ?cache.resource, %revision, %error, "a stored object does not decode");
@@ -340,7 +338,7 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, 
     for kv in reply.items {
         turn.step_bytes(kv.value.len()).await;
         let Some(key) = keys::parse(prefix, &kv.key) else { continue };
-        match resource.read(kv) {
+        match resource.read(kv.value, kv.mod_revision) {
             Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }

@@ -35,7 +35,7 @@ impl Selection {
     pub fn matches(&self, object: &StoredObject) -> bool {
         self.covers(object)
             && self.labels.matches(&object.meta().labels)
-            && self.fields.matches(|path| object.selectable_field(&self.resource, path).unwrap_or_default())
+            && self.fields.matches(|path| self.resource.selectable_field(object, path).unwrap_or_default())
     }
 
     /// Whether everything there is, in its namespace, is selected.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{GroupResource, Object},
+    meta::{GroupResource, Object, names},
     resources::{
         scale::{set_replicas, to_scale},
-        validation::{self, names},
+        validation,
     },
     service::{ApiReply, Body, FieldValidation, PatchType, ReplyBody, Target},
     status::{FieldError, Status},

@@ -21,7 +21,10 @@ use super::{
     cache::{CacheContext, ResourceCache, Snapshot},
     listers::CacheListers,
 };
-use crate::runtime::{host::UnitContext, system::System, unit::Unit};
+use crate::runtime::{
+    host::{Unit, UnitContext},
+    system::System,
+};
 
 /// How long the caches of new resources may take to fill before their rows are published all the same: reads wait for them then.
 const PATIENCE: Duration = Duration::from_secs(5);

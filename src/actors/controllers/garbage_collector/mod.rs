@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod graph;
+mod model;
 mod monitor;
 mod owners;
 #[cfg(test)]
@@ -33,20 +34,21 @@ use troupe_api::{
 };
 
 use self::{
-    apply::{Collector, Item, Looked},
+    apply::Looked,
     graph::{Graph, Node, Work},
+    model::{Absence, Item, absence},
     monitor::{Change, Intake, Monitor, News, is_followed},
-    owners::{Absence, absence},
+    owners::Collector,
     plan::Dependent,
 };
 use crate::runtime::{
-    envelope::{On, Reply},
+    envelope::Reply,
     events::EventRecorder,
-    host::{UnitAddr, UnitContext},
+    host::{On, Unit, UnitAddr, UnitContext},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     system::{System, TaskHandle},
     turn::{Turn, give_way},
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// Objects looked at at once, as upstream.

@@ -43,10 +43,7 @@ use super::{
 use crate::{
     files::blocking,
     pod_phase::is_finished,
-    runtime::{
-        host::{UnitAddr, UnitContext},
-        unit::Unit,
-    },
+    runtime::host::{Unit, UnitAddr, UnitContext},
 };
 
 /// The reason that evicted pods show.

@@ -24,7 +24,7 @@ use self::{
     status::{NodeInputs, labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note};
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 /// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);

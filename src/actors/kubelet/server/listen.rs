@@ -4,8 +4,9 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, body::Incoming};
 use troupe_api::{
-    http::{VersionInfo, streaming::LogOptions},
+    http::streaming::LogOptions,
     metrics::{CONTENT_TYPE, health},
+    version::VersionInfo,
 };
 use troupe_cri::Runtime;
 

@@ -36,9 +36,8 @@ use crate::{
         volumes::Made,
     },
     runtime::{
-        envelope::{On, Reply},
-        host::UnitContext,
-        unit::Unit,
+        envelope::Reply,
+        host::{On, Unit, UnitContext},
     },
 };
 

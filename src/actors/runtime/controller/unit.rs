@@ -25,14 +25,14 @@ use super::{
 use crate::runtime::{
     cache::Caches,
     chaos::die_if,
-    envelope::{On, Reply},
+    envelope::Reply,
     events::{self, EventRecorder},
     fingerprint::Fingerprint,
-    host::{UnitContext, panic_text},
+    host::{On, Unit, UnitContext},
+    panics::panic_text,
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
     system::System,
-    unit::Unit,
     work::{self, Attempt},
 };
 

@@ -34,11 +34,11 @@ use crate::runtime::{
     cache::{Cache, Caches, Subscription},
     chaos::die_if,
     controller::ReconcileContext,
-    envelope::{On, Reply},
+    envelope::Reply,
     events::{self, EventRecorder},
-    host::{UnitContext, panic_text},
+    host::{On, Unit, UnitContext},
+    panics::panic_text,
     turn::{Turn, give_way},
-    unit::Unit,
     work::{self, Attempt, Version},
 };
 

@@ -9,11 +9,7 @@ use troupe_api::meta::ObjectKey;
 
 use super::{NAME, SchedulerUnit};
 use crate::{
-    runtime::{
-        host::{UnitContext, panic_text},
-        system::System,
-        turn::Turn,
-    },
+    runtime::{host::UnitContext, panics::panic_text, system::System, turn::Turn},
     scheduler::{
         framework::ClusterChange,
         intake::{News, place_of},

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerSocket;
-use crate::http::{body::MAX_BODY, identity::PeerCertificate};
+use crate::http::{identity::PeerCertificate, limits::MAX_BODY};
 
 /// A connection without a request lives so long. Clean ends come before: from HTTP/1.1's keep-alive and HTTP/2's GOAWAY.
 const IDLE: Duration = Duration::from_secs(150);

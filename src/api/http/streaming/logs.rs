@@ -5,15 +5,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Response, body::Incoming};
 
-use super::{
-    client,
-    connect::Places,
-    kind::words,
-    log_options::LogOptions,
-    log_socket,
-    place::{self, Kubelet},
-};
+use super::{client, kind::words, log_options::LogOptions, log_socket, places::Places};
 use crate::{
+    backends::place::{self, Kubelet},
     http::connect::ConnectRequest,
     status::{Reason, Status},
 };

@@ -13,7 +13,7 @@ pub mod log_options;
 mod log_socket;
 mod logs;
 mod pieces;
-pub mod place;
+pub mod places;
 mod proxy;
 mod remote;
 mod spdy;

@@ -1,8 +1,8 @@
 //! The core group, and events.k8s.io, which serves the same events.
 
 use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub, with};
+use crate::meta::request::Verb;
 use crate::resources::{Feature, kinds};
-use crate::service::Verb;
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 const STREAM_VERBS: &[&str] = &["create", "get"];

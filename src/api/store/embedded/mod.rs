@@ -43,7 +43,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-pub use open::{FORMAT, OpenError};
+pub use super::open_errors::{EMBEDDED_FORMAT as FORMAT, OpenError};
 
 use self::{
     commit::{Action, WriteOp},

@@ -25,7 +25,8 @@ use troupe_actors::{
 use troupe_api::{
     ApiService,
     audit::AuditLog,
-    auth::{certificates::CertificateAuthority, tokens::Issuer},
+    auth::tokens::Issuer,
+    certificates::CertificateAuthority,
     client::{
         Client,
         remote::{Access, RemoteApi, RemoteOptions},

@@ -22,10 +22,12 @@ use troupe_api::{
         tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
-    flow::{self, Classifier},
-    http::{self, HttpOptions, HttpServerHandle, VersionInfo},
+    flow::Classifier,
+    http::{self, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
+    resources::flow_bootstrap,
     store::Store,
+    version::VersionInfo,
 };
 
 use super::{Doors, identity};
@@ -184,7 +186,7 @@ pub async fn start_api(
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
-    let mut objects = flow::objects();
+    let mut objects = flow_bootstrap::objects();
     objects.extend(identity::objects());
     let trust = Trust { client_ca: Some(certificates.ca_pem.clone()), proxy_ca: Some(certificates.front_proxy_ca_pem.clone()) };
     let bootstrap = Bootstrap { advertise, trust, objects };

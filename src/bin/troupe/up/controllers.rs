@@ -42,7 +42,8 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
-    auth::{certificates::CertificateAuthority, node::ClusterIdentity, tokens::Issuer},
+    auth::{node::ClusterIdentity, tokens::Issuer},
+    certificates::CertificateAuthority,
     client::Client,
 };
 
