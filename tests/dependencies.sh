@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks what we depend on without compiling it: every licence is one we allow, and no crate names a dependency it never uses.
+# Checks what we depend on without compiling it: every licence is one we allow, no crate names a dependency it never uses, and modules
+# import each other in layers, never in circles.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,6 +65,8 @@ for name in $(named Cargo.toml workspace.dependencies); do
     git ls-files '*/Cargo.toml' 'Cargo.toml' | xargs grep -hE "^$name(\.workspace|[ ]*=.*workspace *= *true)" >/dev/null \
         || complain "unused: nobody takes $name from [workspace.dependencies]"
 done
+
+python3 tests/imports.py || failed=1
 
 [ "$failed" = 0 ] && echo "dependencies: licences and uses are in order"
 exit "$failed"

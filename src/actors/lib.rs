@@ -1,6 +1,7 @@
 //! The troupe: every reconciling unit and the runtime that supervises them.
 
 pub mod apiserver;
+pub mod component_server;
 pub mod controllers;
 pub mod dns;
 pub mod files;
@@ -14,3 +15,4 @@ pub mod runtime;
 pub mod scheduler;
 pub mod serving;
 pub mod simulation;
+pub mod storage;

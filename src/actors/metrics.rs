@@ -4,9 +4,10 @@ use bytes::Bytes;
 use troupe_api::{
     admission::{pod_security, policies, webhook_metrics},
     client, conversion, flow,
-    http::{ExtraRoute, VersionInfo, monitor},
+    http::{ExtraRoute, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
+    version::VersionInfo,
 };
 
 use crate::{
@@ -37,7 +38,7 @@ impl Sources {
         let mut collectors: Vec<&dyn Collect> = self.own.iter().map(|source| &**source).collect();
         collectors.extend(flow::COLLECTORS);
         collectors.extend(monitor::COLLECTORS);
-        collectors.extend(apiserver::metrics::COLLECTORS);
+        collectors.extend(apiserver::cache::metrics::COLLECTORS);
         collectors.extend(apiserver::aggregation::metrics::COLLECTORS);
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);

@@ -1,16 +1,12 @@
 //! The one door: every request, from HTTP or from a unit in the same process, is an [`ApiCall`] to one [`ApiService`].
 
-use std::{
-    any::Any,
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use serde_json::Value;
 
+pub use crate::meta::request::{FieldValidation, PatchType, UserInfo, Verb};
 use crate::{
     meta::{Cause, FieldSelector, GroupResource, LabelSelector, Object, ObjectKey, Revision},
     notices::Notices,
@@ -18,44 +14,6 @@ use crate::{
     status::Status,
     stored::StoredObject,
 };
-
-/// Who calls (`authentication.k8s.io` UserInfo).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserInfo {
-    pub name: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-/// What a call wants done. `rbac()` gives the verb that authorizers see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    Get,
-    List,
-    Watch,
-    Create,
-    Update,
-    Patch,
-    Delete,
-    DeleteCollection,
-}
-
-impl Verb {
-    /// The verb in RBAC rules and discovery.
-    pub fn rbac(self) -> &'static str {
-        match self {
-            Verb::Get => "get",
-            Verb::List => "list",
-            Verb::Watch => "watch",
-            Verb::Create => "create",
-            Verb::Update => "update",
-            Verb::Patch => "patch",
-            Verb::Delete => "delete",
-            Verb::DeleteCollection => "deletecollection",
-        }
-    }
-}
 
 /// The address of a call: which resource, in which served version, which object, which subresource.
 #[derive(Clone, Debug)]
@@ -84,15 +42,6 @@ impl Target {
     pub fn served(&self) -> &Arc<Served> {
         self.resource.version(&self.version)
     }
-}
-
-/// What should happen with unknown and duplicate fields (`fieldValidation`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FieldValidation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
 }
 
 /// Options common to all writes.
@@ -172,15 +121,6 @@ impl DeleteOptions {
         grace_period(&mut errors, "gracePeriodSeconds", self.grace_period_seconds);
         if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors)) }
     }
-}
-
-/// The media type of a PATCH body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchType {
-    Json,
-    Merge,
-    StrategicMerge,
-    Apply,
 }
 
 /// What a call does, with its input. Bodies are bytes as received (JSON); the service decodes them by schema.

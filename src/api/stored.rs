@@ -16,7 +16,6 @@ use crate::{
     memo::{Encoded, MemoSlot, Memos},
     meta::{Object, ObjectKey, Revision, Uid},
     projection::MetaProjection,
-    resources::Resource,
 };
 
 /// A type of k8s-openapi that stands for a whole API object.
@@ -67,7 +66,7 @@ const TYPED_BUDGET: usize = 24 << 20;
 /// Size of a typed object relative to its JSON without managedFields: pods have about 4 KiB and 17 KiB.
 const TYPED_PER_ENCODED: usize = 4;
 
-static TYPED: LazyLock<Memos<Typed>> = LazyLock::new(|| Memos::new(TYPED_BUDGET, |object| &object.typed));
+static TYPED: LazyLock<Memos<StoredObject, Typed>> = LazyLock::new(|| Memos::new(TYPED_BUDGET, |object| &object.typed));
 
 /// Why stored bytes are no object.
 #[derive(Debug, thiserror::Error)]
@@ -184,19 +183,9 @@ impl StoredObject {
         self.fields.get().is_some()
     }
 
-    /// The value of a selectable field; `None` where the kind has no such field to select by.
-    pub fn selectable_field(&self, resource: &Resource, path: &str) -> Option<String> {
-        match path {
-            "metadata.name" => return Some(self.key.name.to_string()),
-            "metadata.namespace" => return Some(self.key.namespace.to_string()),
-            _ => {}
-        }
-        let at = resource.selectable.iter().position(|known| **known == *path)?;
-        let fields = self.fields.get_or_init(|| {
-            let object = self.to_object();
-            resource.selectable.iter().map(|path| resource.strategy.selectable_field(&object, path).map(String::into_boxed_str)).collect()
-        });
-        fields.get(at)?.as_deref().map(str::to_owned)
+    /// The values of the fields that its kind can be selected by; `read` finds them in the object, once.
+    pub(crate) fn selectable_fields(&self, read: impl FnOnce(&Object) -> Box<[Option<Box<str>>]>) -> &[Option<Box<str>>] {
+        self.fields.get_or_init(|| read(&self.to_object()))
     }
 
     /// `apiVersion`, as it was stored.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The length of a CFS period in µs.
-const CPU_PERIOD: i64 = 100_000;
+pub const CPU_PERIOD: i64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;

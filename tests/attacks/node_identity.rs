@@ -7,9 +7,9 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use troupe_api::auth::{
+use troupe_api::{
+    auth::pki::{KeyedCertificate, LeafSpec, Pki},
     certificates::Draft,
-    pki::{KeyedCertificate, LeafSpec, Pki},
 };
 
 use crate::{

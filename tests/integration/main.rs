@@ -3,6 +3,7 @@
 //! Needs root, containerd, runc, CNI plugins, iptables and kubectl, and the image archives in
 //! `$CARGO_TARGET_DIR/images` (`make images` builds them). `$TROUPE_BIN` names another program to test.
 
+mod autoscaling;
 mod backup;
 mod churn;
 mod clock;
@@ -33,4 +34,5 @@ mod stores;
 mod survival;
 mod two_nodes;
 mod units;
+mod volumes;
 mod workloads;

@@ -4,10 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use troupe_api::{
     auth::{
-        certificates::SigningRequest,
         tokens::{PublicKey, Verifier},
         x509,
     },
+    certificates::SigningRequest,
     meta::{GroupResource, ObjectKey, SystemClock},
     service::Listers,
     stored::StoredObject,

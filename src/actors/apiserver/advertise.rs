@@ -13,7 +13,7 @@ use troupe_api::{
 };
 
 use super::{server_client::ServerClient, store_status::store_status};
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 /// How often the lease is renewed and the list of servers is put right.
 const EVERY: Duration = Duration::from_secs(10);

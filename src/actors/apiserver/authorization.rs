@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use troupe_api::{
     auth::{
-        Attributes, Authorizer, Decision, forbidden, policy_parameters,
+        Attributes, Authorizer, Decision, Selection, forbidden, policy_parameters,
         rbac::{
             escalation::{self, Write},
             resolve::Resolver,
         },
     },
-    meta::{FieldSelector, GroupResource, Object, ObjectKey},
+    meta::{GroupResource, Object, ObjectKey},
     resources::Feature,
     service::{Listers, Target, UserInfo},
     status::{FieldError, Status},
@@ -36,7 +36,7 @@ impl Authorization {
     }
 
     /// 403 unless `user` may do `verb` on `target`.
-    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, fields: Option<&FieldSelector>) -> Result<(), Status> {
+    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, selection: Selection<'_>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
         // A namespace lies within itself, so that its own roles can allow to read it.
         let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
@@ -49,7 +49,7 @@ impl Authorization {
             namespace,
             name,
             path: None,
-            fields,
+            selection,
         };
         match authorizer.authorize(user, &attributes) {
             Decision::Allow => Ok(()),

@@ -57,7 +57,7 @@ fn storable(object: &Object) -> Result<Bytes, Status> {
 
 /// The stored form of a commit's value, as the store handed it back.
 pub fn stored(resource: &Resource, kv: KeyValue) -> Result<Arc<StoredObject>, Status> {
-    resource.read(kv).map(Arc::new).map_err(Status::internal)
+    resource.read(kv.value, kv.mod_revision).map(Arc::new).map_err(Status::internal)
 }
 
 /// The one who writes objects to the store.

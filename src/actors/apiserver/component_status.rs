@@ -64,7 +64,7 @@ impl Computed for ComponentStatuses {
         object(name, &self.health(*lease).await).map(Arc::new)
     }
 
-    async fn list(&self) -> Result<Vec<Arc<StoredObject>>, Status> {
+    async fn list(&self, _namespace: &str) -> Result<Vec<Arc<StoredObject>>, Status> {
         let mut items = Vec::new();
         for (name, lease) in COMPONENTS {
             items.push(Arc::new(object(name, &self.health(lease).await)?));

@@ -1,11 +1,14 @@
 //! What `/healthz`, `/livez` and `/readyz` ask of the API server.
 
+mod hooks;
+mod log;
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use troupe_api::{
@@ -14,27 +17,47 @@ use troupe_api::{
     store::{Store, StoreError},
 };
 
+use self::{hooks::HOOKS, log::LogProbe};
 use super::cache::CacheTable;
+use crate::runtime::system::System;
 
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// All checks, under upstream's names and in its order. The server is about to stop once `leaving` is set.
-pub fn checks(store: &Arc<dyn Store>, caches: &Arc<CacheTable>, leaving: &Arc<AtomicBool>) -> Vec<HealthCheck> {
+/// What the checks look at.
+#[derive(Clone)]
+pub struct Checked {
+    pub store: Arc<dyn Store>,
+    pub caches: Arc<CacheTable>,
+    pub system: System,
+    /// What must exist after the first start does.
+    pub bootstrapped: Arc<AtomicBool>,
+    /// The server is about to stop.
+    pub leaving: Arc<AtomicBool>,
+}
+
+/// All checks, under upstream's names and in its order.
+pub fn checks(checked: &Checked) -> Vec<HealthCheck> {
     let answers = |name, groups| {
-        let store = store.clone();
+        let store = checked.store.clone();
         HealthCheck::new(name, groups, move || {
             let store = store.clone();
             async move { store_answers(store.current_revision(), PATIENCE).await }
         })
     };
-    let (caches, leaving) = (caches.clone(), leaving.clone());
-    vec![
+    let (probe, caches, leaving) = (Arc::new(LogProbe::default()), checked.caches.clone(), checked.leaving.clone());
+    let mut checks = vec![
+        HealthCheck::new("log", HealthGroups::ALL, move || std::future::ready(probe.check(Instant::now()))),
         answers("etcd", HealthGroups::ALL),
         answers("etcd-readiness", HealthGroups::READY_ONLY),
         HealthCheck::new("informer-sync", HealthGroups::READY_ONLY, move || std::future::ready(caches_are_filled(&caches))),
-        HealthCheck::new("shutdown", HealthGroups::READY_ONLY, move || std::future::ready(goes_on(&leaving))),
-    ]
+    ];
+    checks.extend(HOOKS.iter().map(|hook| {
+        let checked = checked.clone();
+        HealthCheck::new(hook.name, HealthGroups::ALL, move || std::future::ready(hook.check(&checked)))
+    }));
+    checks.push(HealthCheck::new("shutdown", HealthGroups::READY_ONLY, move || std::future::ready(goes_on(&leaving))));
+    checks
 }
 
 /// Whether a read that sees all acknowledged writes succeeds in time; the error says why not.

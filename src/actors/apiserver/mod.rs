@@ -35,15 +35,18 @@ mod objects;
 mod old_watch;
 mod options;
 mod page;
+mod parts;
 mod past;
 mod quota;
 mod read;
+mod resource_metrics;
 mod selection;
 mod server;
 mod server_client;
 mod services;
 mod store_status;
 mod subresources;
+mod subscribe;
 mod table;
 pub mod testing;
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
-    http::protobuf,
     meta::{GroupVersionKind, Object},
     patch::ownership::{self, Unconverted, Versions},
+    protobuf,
     resources::{
         SchemaSource,
         forms::{self, schema_of},

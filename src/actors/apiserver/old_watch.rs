@@ -22,8 +22,9 @@ use troupe_api::{
 
 use super::{
     cache::{Backlog, Change, Delivery, Queued, Route, Selection, Start, Subscribe, too_old},
-    read::subscribe,
+    selection::selected,
     store_status::store_status,
+    subscribe::subscribe,
 };
 
 /// Replays under way in this process.
@@ -109,7 +110,10 @@ impl Replaying {
         match subscribe(&self.route, request).await {
             Ok(Ok(subscription)) => {
                 let backlog = match subscription.backlog {
-                    Backlog::Changes(items) => items,
+                    Backlog::Changes(mut changes) => {
+                        let selected = selected(changes.take(usize::MAX), self.request.selection.clone());
+                        aside::on_behalf_of(self.behalf.clone(), selected).await
+                    }
                     Backlog::Objects(_) => Vec::new(),
                 };
                 Some(stream::iter(backlog).chain(ReceiverStream::new(subscription.queue).map(Queued::take)).boxed())
@@ -130,7 +134,7 @@ fn view(resource: &Resource, selection: &Selection, events: Vec<StoreEvent>) -> 
 
 fn change(resource: &Resource, event: StoreEvent) -> Change {
     // What does not decode is left out, as in the caches.
-    let decode = |kv: KeyValue| resource.read(kv).ok().map(Arc::new);
+    let decode = |kv: KeyValue| resource.read(kv.value, kv.mod_revision).ok().map(Arc::new);
     let revision = event.revision();
     let (previous, current) = match event {
         StoreEvent::Put { kv, previous } => (previous.and_then(decode), decode(kv)),

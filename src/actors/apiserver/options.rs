@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use troupe_api::{
     admission::Pipeline,
     auth::{Authorizer, tls::RenewableCertificate},
+    http::streaming::KubeletDialer,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, Object, SystemClock},
     resources::Resource,
@@ -57,6 +58,8 @@ pub struct ApiServerOptions {
     pub webhooks_on_loopback: bool,
     /// Shown to servers of API services, so that they believe who calls.
     pub front_proxy: Arc<RenewableCertificate>,
+    /// Reaches kubelets for what nodes and pods use. Without it nothing is measured.
+    pub kubelets: Option<KubeletDialer>,
     /// Reviews and tokens: see [`super::AuthResources`].
     pub virtual_resources: Option<MakeVirtualResources>,
     /// While it says that memory is short, no objects are created.
@@ -82,6 +85,7 @@ impl ApiServerOptions {
             admission: Pipeline::standard(),
             webhooks_on_loopback: false,
             front_proxy: Arc::default(),
+            kubelets: None,
             virtual_resources: None,
             memory: Arc::new(AmpleMemory),
             service_cidrs: vec!["10.96.0.0/16".parse().expect("a valid range")],

@@ -17,27 +17,23 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, Change, Delivery, NoSubscription, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
+    cache::{Backlog, Change, Changes, Delivery, Queued, ResourceCache, Selection, Sequence, Snapshot, Start, Subscribe},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
     old_watch::Replay,
     page::{Source, page},
     past::{Past, PastError},
-    selection::{check_fields, selection},
+    selection::{LONG_SCAN, check_fields, selected, selection},
     store_status::store_status,
+    subscribe::{WAIT_FRESH, subscribe},
     versions::ObjectVersions,
 };
 
-/// How long a read waits for a revision that its caller names and this server has not seen yet.
-const WAIT_FRESH: Duration = Duration::from_secs(3);
 /// How long a read waits until this server has seen all there is. While the store changes its leader, reads take longer
 /// instead of failing, as they do upstream.
 const WAIT_NEWEST: Duration = Duration::from_secs(10);
 /// How long the beginning of a watch may take to send.
 const WATCH_BEGINS: Duration = Duration::from_secs(60);
-const RETRY_SUBSCRIBE: Duration = Duration::from_millis(20);
-/// Its share of work aside: a handful of long scans goes on at one time.
-const LONG_SCAN: usize = 1 << 20;
 /// So many objects are looked at in less time than the way to another thread and back is worth.
 const FEW: usize = 8 << 10;
 /// So many objects of those that there are when a watch begins are looked at at a time.
@@ -75,7 +71,7 @@ impl Reader {
     /// One object as of now, past the cache where the cache may be behind.
     pub async fn read_live(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Arc<StoredObject>>, Status> {
         let (found, _) = self.store.get(&keys::object(&resource.storage_prefix, key), None).await.map_err(store_status)?;
-        let object = found.map(|kv| resource.read(kv)).transpose();
+        let object = found.map(|kv| resource.read(kv.value, kv.mod_revision)).transpose();
         object.map(|object| object.map(Arc::new)).map_err(Status::internal)
     }
 
@@ -229,7 +225,7 @@ impl Reader {
         let initial_end = (options.send_initial_events == Some(true) && options.allow_bookmarks)
             .then_some(Delivery::Item(WatchItem::Bookmark { revision: subscription.revision, initial_end: true }));
         let backlog = match subscription.backlog {
-            Backlog::Changes(items) => stream::iter(items).boxed(),
+            Backlog::Changes(changes) => missed_events(self.underway.send(changes), selection.clone()).boxed(),
             Backlog::Objects(snapshot) => initial_events(self.underway.send((snapshot, None)), selection.clone()).boxed(),
         };
         let news = ReceiverStream::new(subscription.queue).map(Queued::take);
@@ -238,19 +234,24 @@ impl Reader {
     }
 }
 
-/// Begins a watch, patiently while the cache loads; the inner error is the oldest revision to resume from.
-pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Result<Subscription, Revision>, Status> {
-    let deadline = tokio::time::Instant::now() + WAIT_FRESH;
-    loop {
-        match route.actor.ask(request.clone(), Cause::default()).await {
-            Ok(Ok(subscription)) => return Ok(Ok(subscription)),
-            Ok(Err(NoSubscription::TooOld(oldest))) => return Ok(Err(oldest)),
-            Ok(Err(NoSubscription::Loading)) | Err(_) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(RETRY_SUBSCRIBE).await;
-            }
-            _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),
+/// What a watch has missed, so many changes at a time, as [`initial_events`].
+fn missed_events(unsent: Unsent<Changes>, selection: Arc<Selection>) -> impl Stream<Item = Delivery> {
+    let behalf = aside::behalf();
+    let pieces = stream::unfold(Some(unsent), move |unsent| {
+        let (selection, behalf) = (selection.clone(), behalf.clone());
+        async move {
+            let unsent = unsent?;
+            let (changes, is_last) = match unsent.with(|changes| (changes.take(AT_ONCE), changes.is_empty())) {
+                Ok(taken) => taken,
+                Err(cut) => return Some((vec![Delivery::Item(WatchItem::End(Status::timeout(cut.to_string())))], None)),
+            };
+            let told = aside::on_behalf_of(behalf, selected(changes, selection)).await;
+            // Others have their turn, also while nothing is found.
+            tokio::task::yield_now().await;
+            Some((told, (!is_last).then_some(unsent)))
         }
-    }
+    });
+    pieces.flat_map(stream::iter)
 }
 
 /// The revision that a list shows and no other: asked for by name, or by a first page of a revision without a match.

@@ -1,12 +1,18 @@
 //! What a list or a watch selects, of the kind that it addresses.
 
+use std::sync::Arc;
+
 use troupe_api::{
+    aside,
     meta::{FieldSelector, LabelSelector},
     service::Target,
     status::Status,
 };
 
-use super::cache::Selection;
+use super::cache::{Change, Delivery, Selection};
+
+/// The share of work aside that a long scan has: a handful of them goes on at one time.
+pub(super) const LONG_SCAN: usize = 1 << 20;
 
 /// The objects that a request selects.
 pub fn selection(target: &Target, labels: &LabelSelector, fields: &FieldSelector) -> Selection {
@@ -31,4 +37,14 @@ pub fn check_fields(target: &Target, fields: &FieldSelector) -> Result<(), Statu
         }
         Some((path, _, _)) => Err(Status::bad_request(format!("field label not supported: {path}"))),
     }
+}
+
+/// What a watch shows of changes. It is searched on its own account.
+pub(super) async fn selected(changes: Vec<Change>, selection: Arc<Selection>) -> Vec<Delivery> {
+    let mut cost = changes.len() * selection.cost();
+    if selection.reads_documents() && cost <= aside::SMALL {
+        let unknown = changes.iter().flat_map(|change| change.previous.iter().chain(&change.current)).filter(|object| !object.knows_fields());
+        cost += unknown.map(|object| object.encoded().len()).sum::<usize>();
+    }
+    aside::compute(cost.min(LONG_SCAN), move || changes.iter().filter_map(|change| selection.deliver(change)).collect()).await
 }

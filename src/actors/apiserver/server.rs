@@ -1,86 +1,40 @@
-//! The API server's door: starts its actors, and sends every call to the code that answers it.
+//! The API server's door: sends every call to the part that answers it.
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
-use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
 use troupe_api::{
-    admission::{MutatingPolicies, ValidatingPolicies, webhooks},
-    aggregation::{Aggregator, BackendOptions, calls},
+    aggregation::{Aggregator, calls},
     aside,
-    auth::Authorizer,
-    conversion::Converter,
+    auth::{Authorizer, Selection},
     http::HealthCheck,
     memory::MemoryGauge,
-    meta::{Cause, FieldSelector, GroupResource, ObjectKey, Revision},
+    meta::{Cause, GroupResource, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
     service::{
         ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
         WatchOptions, WatchStream,
     },
     status::Status,
-    store::{Store, StoreError, metered::MeteredStore},
+    store::StoreError,
     stored::StoredObject,
-    webhook_client::Client,
 };
 
 use super::{
-    admission::Admission,
-    advertise::{Advertisement, Advertiser, Reach},
-    aggregation::{
-        self, Aggregation, ApiServices, Follow,
-        registration::Registration,
-        trust::{AuthenticationTrust, TrustKeeper},
-    },
-    authorization::Authorization,
-    bootstrap::{Bootstrap, Bootstrapper},
-    cache::{CacheContext, CacheTable, Sequence, StoreFeed},
-    commit::Committer,
-    component_status::ComponentStatuses,
-    computed::{Computed, ComputedResources},
-    definitions::Definitions,
+    advertise::{Advertiser, Reach},
+    aggregation::{registration::Registration, trust::AuthenticationTrust},
+    bootstrap::Bootstrap,
     health,
-    hops::HopRecorder,
-    listers::CacheListers,
     metrics::StoredObjects,
     options::ApiServerOptions,
-    quota::{Ledger, Quota},
-    read::Reader,
-    server_client::ServerClient,
-    services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
-    subresources::{self, Subresources},
-    table::{LiveTable, TableFollower},
-    upkeep::Upkeep,
-    versions::ObjectVersions,
-    write::{Room, WritePath},
+    parts::Parts,
+    subresources,
     writer::Writer,
 };
-use crate::runtime::{placement::ArbiterGroup, system::System, unit::Policy};
-
-/// The parts that calls are sent to.
-struct Parts {
-    system: System,
-    store: Arc<dyn Store>,
-    listers: Arc<CacheListers>,
-    reader: Arc<Reader>,
-    authorization: Arc<Authorization>,
-    path: Arc<WritePath>,
-    subresources: Subresources,
-    computed: ComputedResources,
-    bootstrapper: Bootstrapper,
-    aggregator: Arc<Aggregator>,
-    registering: Arc<aggregation::Parts>,
-    advertisement: Arc<Advertisement>,
-    /// The server is about to stop: nobody should begin with it any more.
-    leaving: Arc<AtomicBool>,
-}
+use crate::runtime::{system::System, unit::Policy};
 
 /// The one [`ApiService`] of a control plane. Cheap to share; answers on the caller's worker.
 pub struct ApiServer {
@@ -93,106 +47,7 @@ impl ApiServer {
     /// # Errors
     /// When the store does not answer.
     pub async fn start(options: ApiServerOptions) -> Result<Arc<ApiServer>, StoreError> {
-        let store: Arc<dyn Store> = Arc::new(MeteredStore::new(options.store, &options.resources));
-        let revision = store.current_revision().await?;
-        let dispatched = Arc::new(Sequence::default());
-        dispatched.advance(revision);
-        let caches = Arc::new(CacheTable::default());
-        let context = CacheContext {
-            store: store.clone(),
-            clock: options.clock.clone(),
-            dispatched: dispatched.clone(),
-            history_bytes: options.history_bytes,
-            history_for: options.history_for,
-        };
-        caches.add_rows(&options.resources, &context, &options.system);
-        let feed = StoreFeed::new(store.clone(), caches.clone(), dispatched.clone(), options.compact_every);
-        // All caches wait for it, that of leases too.
-        let policy = Policy { intensity: 20, group: ArbiterGroup::Leases, ..Policy::default() };
-        options.system.spawn("apiserver/store-feed", policy, move |_| feed.clone());
-        for route in caches.routes().values() {
-            route.cache.applied.reached(revision).await;
-        }
-        let listers = Arc::new(CacheListers { registry: ArcSwap::from_pointee(Registry::new(options.resources.clone())), caches });
-        let table = Arc::new(LiveTable::new(options.resources, listers.clone(), context, options.system.clone()));
-        if let Some(definitions) = table.cache() {
-            table.follow(&definitions.load()).await;
-        }
-        let system = options.system.clone();
-        let clock = options.clock.clone();
-        let recorder = HopRecorder::new(system.clone());
-        let webhook_client = Arc::new(Client::new(listers.clone(), Handle::current(), options.webhooks_on_loopback));
-        let versions = Arc::new(ObjectVersions::new(Converter::new(webhook_client.clone()), listers.clone()));
-        let reader = Arc::new(Reader::new(store.clone(), listers.clone(), dispatched, clock.clone(), versions));
-        let committer = Arc::new(Committer::new(store.clone(), listers.clone(), clock.clone(), recorder));
-        let authorization = Arc::new(Authorization::new(options.authorizer.map(|make| make(listers.clone())), listers.clone()));
-        let (mutating, validating) = webhooks(webhook_client);
-        let pipeline = options.admission.mutating(MutatingPolicies::default()).mutating(mutating);
-        let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating);
-        let admission = Arc::new(Admission::new(pipeline, reader.clone(), listers.clone(), authorization.clone(), clock.clone()));
-        let addresses = AddressAllocator::new(options.service_cidrs, reader.clone(), committer.clone(), listers.clone(), clock.clone());
-        let ports = PortAllocator::new(options.node_ports, store.clone());
-        let allocator = Arc::new(ServiceAllocator::new(addresses, ports, listers.clone()));
-        let repair = Arc::new(Repair::new(allocator.clone(), reader.clone(), listers.clone(), clock.clone()));
-        // Requests wait for it.
-        let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
-        let (commits, kept) = (committer.clone(), listers.clone());
-        let ledger = system.spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(commits.clone(), kept.clone()));
-        let path = Arc::new(WritePath {
-            reader: reader.clone(),
-            committer: committer.clone(),
-            authorization: authorization.clone(),
-            admission: admission.clone(),
-            allocator: allocator.clone(),
-            quota: Quota::new(listers.clone(), clock.clone(), ledger),
-            room: Room::new(options.memory),
-            clock: clock.clone(),
-            system: system.clone(),
-        });
-        let subresources = Subresources {
-            path: path.clone(),
-            reader: reader.clone(),
-            committer,
-            admission,
-            authorization: authorization.clone(),
-            listers: listers.clone(),
-            clock: clock.clone(),
-            virtual_resources: options.virtual_resources.map(|make| make(listers.clone())).unwrap_or_default(),
-        };
-        let client = ServerClient { path: path.clone(), reader: reader.clone(), listers: listers.clone(), clock: clock.clone() };
-        let advertisement = Arc::new(Advertisement::new(store.clone(), client.clone()));
-        let computed: Box<dyn Computed> = Box::new(ComponentStatuses::new(store.clone(), listers.clone(), clock.clone()));
-        let (kept, caches, reading, memory) = (repair.clone(), listers.caches.clone(), reader.clone(), path.room.memory().clone());
-        system.spawn("apiserver/upkeep", Policy::default(), move |_| Upkeep::new(kept.clone(), caches.clone(), reading.clone(), memory.clone()));
-        let followed = table.clone();
-        system.spawn("apiserver/resource-table", Policy::default(), move |_| TableFollower::new(followed.clone()));
-        let kept = client.clone();
-        system.spawn("apiserver/definitions", Policy::default(), move |_| Definitions::new(kept.clone()));
-        let aggregator = Arc::<Aggregator>::default();
-        let registering = Arc::new(aggregation::Parts { path: path.clone(), listers: listers.clone(), clock: clock.clone() });
-        let backends = BackendOptions { listers: listers.clone(), identity: options.front_proxy, loopback: options.webhooks_on_loopback };
-        let aggregation = Aggregation { parts: registering.clone(), table, aggregator: aggregator.clone(), backends };
-        let services = system.spawn("apiserver/api-services", Policy::default(), move |_| ApiServices::new(aggregation.clone()));
-        // Nobody should find a group missing that another server answers for. If the unit fails now, it will find them later.
-        let _ = services.ask(Follow, Cause::default()).await;
-        let trust = TrustKeeper { client: client.clone(), listers: listers.clone(), clock: clock.clone() };
-        let bootstrapper = Bootstrapper { client, advertisement: advertisement.clone(), trust, allocator, repair, clock };
-        let parts = Parts {
-            system,
-            store,
-            listers,
-            reader,
-            authorization,
-            path,
-            subresources,
-            computed: ComputedResources::new(vec![computed]),
-            bootstrapper,
-            aggregator,
-            registering,
-            advertisement,
-            leaving: Arc::default(),
-        };
-        Ok(Arc::new(ApiServer { parts: Arc::new(parts) }))
+        Ok(Arc::new(ApiServer { parts: Arc::new(Parts::start(options).await?) }))
     }
 
     /// Creates what must exist after the first start. Call it before the first request is served.
@@ -210,6 +65,7 @@ impl ApiServer {
             let (kept, reach) = (self.parts.advertisement.clone(), Reach { address, port });
             self.system().spawn("apiserver/advertiser", Policy::default(), move |_| Advertiser::new(kept.clone(), reach));
         }
+        self.parts.bootstrapped.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -235,7 +91,13 @@ impl ApiServer {
 
     /// What the front door's health checks ask.
     pub fn health_checks(&self) -> Vec<HealthCheck> {
-        health::checks(&self.parts.store, &self.parts.listers.caches, &self.parts.leaving)
+        health::checks(&health::Checked {
+            store: self.parts.store.clone(),
+            caches: self.parts.listers.caches.clone(),
+            system: self.parts.system.clone(),
+            bootstrapped: self.parts.bootstrapped.clone(),
+            leaving: self.parts.leaving.clone(),
+        })
     }
 
     /// What says who may do what; `None` where everybody may do everything.
@@ -270,7 +132,7 @@ impl Parts {
         let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
         let verb = operation.verb().rbac();
         let name = authorized_name(&target, &operation);
-        self.authorization.authorize(&user, &target, verb, &name, selected_fields(&operation))?;
+        self.authorization.authorize(&user, &target, verb, &name, selection(&operation))?;
         let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
         match operation {
             Operation::Get { resource_version } => self.get(&target, resource_version).await,
@@ -286,8 +148,8 @@ impl Parts {
     /// Has the server answer that has the objects.
     async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let name = authorized_name(&call.target, &call.operation);
-        let (verb, fields) = (call.operation.verb().rbac(), selected_fields(&call.operation));
-        self.authorization.authorize(&call.user, &call.target, verb, &name, fields)?;
+        let (verb, selected) = (call.operation.verb().rbac(), selection(&call.operation));
+        self.authorization.authorize(&call.user, &call.target, verb, &name, selected)?;
         calls::call(&self.aggregator, call).await
     }
 
@@ -343,10 +205,12 @@ fn authorized_name(target: &Target, operation: &Operation) -> String {
 }
 
 /// What a call selects by.
-fn selected_fields(operation: &Operation) -> Option<&FieldSelector> {
+fn selection(operation: &Operation) -> Selection<'_> {
     match operation {
-        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => Some(&options.fields),
-        _ => None,
+        Operation::List(options) | Operation::DeleteCollection { list: options, .. } => {
+            Selection { labels: Some(&options.labels), fields: Some(&options.fields) }
+        }
+        _ => Selection::default(),
     }
 }
 
@@ -364,7 +228,13 @@ impl ApiService for ApiServer {
         let parts = self.parts.clone();
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
-            parts.authorization.authorize(&user, &target, "watch", &name, Some(&options.fields))?;
+            parts.authorization.authorize(
+                &user,
+                &target,
+                "watch",
+                &name,
+                Selection { labels: Some(&options.labels), fields: Some(&options.fields) },
+            )?;
             if target.resource.is_elsewhere {
                 return calls::watch(parts.aggregator.clone(), user, target, options).await;
             }

@@ -11,7 +11,7 @@ use super::{
     read::Reader,
     services::{Repair, Suspects},
 };
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const REPAIR_EVERY: Duration = Duration::from_secs(180);
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use troupe_actors::apiserver::testing::{TestApi, boot};
 use troupe_api::{
-    meta::{LabelSelector, Revision},
+    meta::{FieldSelector, LabelSelector, Revision},
     service::{ListOptions, Operation, PatchType, WatchItem, WatchOptions, WatchStream},
 };
 
@@ -37,6 +37,7 @@ fn main() {
         lists(&api).await;
         patches(&api).await;
         watches(&api).await;
+        selecting_watches(&api).await;
     });
 }
 
@@ -142,6 +143,80 @@ async fn watches(api: &TestApi) {
     times.sort_unstable();
     report("a write seen by all, median", milliseconds(times[times.len() / 2]), " ms");
     report("a write seen by all, p99", milliseconds(times[times.len() * 99 / 100]), " ms");
+}
+
+/// What a write costs, until its own watcher has it, while so many others watch what it does not concern.
+async fn selecting_watches(api: &TestApi) {
+    let alone = selecting(api, "of other names", 1, |_| ("".to_owned(), "metadata.name=other".to_owned())).await;
+    for (what, count) in [("of other names", 1_000), ("of other names", 10_000)] {
+        let time = selecting(api, what, count, |at| (String::new(), format!("metadata.name=other-{at}"))).await;
+        report(&format!("a write beside {count} watchers {what} / beside 1"), time / alone, "");
+    }
+    let nodes = selecting_pods(api, 10_000).await / selecting_pods(api, 1).await;
+    report("a pod of a node beside 10000 watchers of other nodes / beside 1", nodes, "");
+    let requirements: Vec<_> = (0..1000).map(|at| format!("!label-{at}")).collect();
+    let expensive = selecting(api, "of one expensive selector", 1_000, |_| (requirements.join(","), String::new())).await;
+    report("a write beside 1000 watchers of one expensive selector / beside 1", expensive / alone, "");
+    let distinct = |at: usize| ((0..100).map(|label| format!("!label-{at}-{label}")).collect::<Vec<_>>().join(","), String::new());
+    let expensive = selecting(api, "of expensive selectors", 1_000, distinct).await;
+    report("a write beside 1000 watchers of expensive selectors / beside 1", expensive / alone, "");
+}
+
+/// Microseconds of a write in a namespace of its own until its watcher has it, beside others.
+async fn selecting(api: &TestApi, what: &str, count: usize, selectors: impl Fn(usize) -> (String, String)) -> f64 {
+    let options = |labels: &str, fields: &str| WatchOptions {
+        labels: LabelSelector::parse(labels).expect("parses"),
+        fields: FieldSelector::parse(fields).expect("parses"),
+        ..WatchOptions::default()
+    };
+    let mut others = Vec::with_capacity(count);
+    for at in 0..count {
+        let (labels, fields) = selectors(at);
+        others.push(api.watch("secrets", "", options(&labels, &fields)).await);
+    }
+    let mut own = api.watch("secrets", "default", options("", "metadata.name=own")).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "own", "namespace": "default"}});
+    api.ensure(secret).await;
+    next_name(&mut own).await;
+    let (begin, mut done) = (Instant::now(), 0_usize);
+    while begin.elapsed() < LASTS {
+        let patch = json!({"metadata": {"annotations": {"round": done.to_string()}}});
+        api.patch(api.target("secrets", "default", "own"), PatchType::Merge, patch).await.expect("patches");
+        next_name(&mut own).await;
+        done += 1;
+    }
+    let time = 1e6 / per_second(done, begin.elapsed());
+    report(&format!("a write beside {count} watchers {what}"), time, " µs");
+    time
+}
+
+/// Microseconds of a change of a pod until its node's watcher has it, beside those of other nodes.
+async fn selecting_pods(api: &TestApi, count: usize) -> f64 {
+    let of_node = |node: &str| WatchOptions {
+        fields: FieldSelector::parse(&format!("spec.nodeName={node}")).expect("parses"),
+        resource_version: Some(Revision::ZERO),
+        send_initial_events: Some(false),
+        ..WatchOptions::default()
+    };
+    let mut others = Vec::with_capacity(count);
+    for at in 0..count {
+        others.push(api.watch("pods", "", of_node(&format!("other-{at}"))).await);
+    }
+    let mut placed = pod(0);
+    placed["metadata"]["name"] = "placed".into();
+    placed["spec"]["nodeName"] = "own".into();
+    api.ensure(placed).await;
+    let mut own = api.watch("pods", "", of_node("own")).await;
+    let (begin, mut done) = (Instant::now(), 0_usize);
+    while begin.elapsed() < LASTS {
+        let patch = json!({"metadata": {"annotations": {"round": format!("{count}-{done}")}}});
+        api.patch(api.target("pods", "default", "placed"), PatchType::Merge, patch).await.expect("patches");
+        next_name(&mut own).await;
+        done += 1;
+    }
+    let time = 1e6 / per_second(done, begin.elapsed());
+    report(&format!("a pod of a node beside {count} watchers of other nodes"), time, " µs");
+    time
 }
 
 async fn next_name(watch: &mut WatchStream) -> Arc<str> {

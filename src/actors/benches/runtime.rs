@@ -12,10 +12,10 @@ use std::{
 use actix::Message;
 use figures::{Budget, report};
 use troupe_actors::runtime::{
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
     system::{System, SystemOptions},
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 use troupe_api::meta::{Cause, SystemClock};
 

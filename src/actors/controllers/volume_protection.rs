@@ -4,7 +4,7 @@
 //! objects that were made without.
 
 use k8s_openapi::{
-    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume},
+    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use troupe_api::{
@@ -15,13 +15,16 @@ use troupe_api::{
     stored::KubeObject,
 };
 
-use crate::runtime::{
-    cache::{Cache, Caches},
-    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+use crate::{
+    runtime::{
+        cache::{Cache, Caches},
+        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
+    storage::{
+        claims_of, is_for_pod,
+        users::{index_by_claim, users_of},
+    },
 };
-
-/// Files pods under the claims that they use, `namespace/name`.
-const BY_CLAIM: &str = "claim";
 
 /// Keys are claims.
 pub struct PvcProtectionController {
@@ -36,21 +39,15 @@ pub struct PvProtectionController {
 
 impl PvcProtectionController {
     pub fn new(caches: &Caches) -> Self {
-        let pods: Cache<Pod> = caches.cache();
-        pods.add_index(BY_CLAIM, |pod| {
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            claims_of(pod).into_iter().map(|(name, _)| format!("{namespace}/{name}").into()).collect()
-        });
-        PvcProtectionController { claims: caches.cache(), pods }
+        PvcProtectionController { claims: caches.cache(), pods: index_by_claim(caches.cache()) }
     }
 
     /// Asks the API as well when the cache knows of no pod: it may be behind.
-    async fn is_used(&self, claim: &PersistentVolumeClaim, namespace: &str, cx: &ReconcileContext) -> Result<bool, ReconcileError> {
-        let name = claim.metadata.name.as_deref().unwrap_or_default();
-        if self.pods.by_index(BY_CLAIM, &format!("{namespace}/{name}")).iter().any(|pod| keeps(pod, claim)) {
+    async fn is_used(&self, claim: &PersistentVolumeClaim, key: &ObjectKey, cx: &ReconcileContext) -> Result<bool, ReconcileError> {
+        if users_of(&self.pods, key).iter().any(|pod| keeps(pod, claim)) {
             return Ok(true);
         }
-        let live = cx.client().namespaced::<Pod>(namespace).list(ListOptions::default()).await?;
+        let live = cx.client().namespaced::<Pod>(key.namespace.clone()).list(ListOptions::default()).await?;
         Ok(live.items.iter().any(|pod| keeps(pod, claim)))
     }
 }
@@ -79,26 +76,10 @@ fn plan(meta: &ObjectMeta, finalizer: &str) -> Action {
     }
 }
 
-/// The name of the claim a pod's volume stands for; `true` when the claim was made for this pod.
-fn claim_name(pod: &str, volume: &Volume) -> Option<(String, bool)> {
-    match &volume.persistent_volume_claim {
-        Some(claim) => Some((claim.claim_name.clone(), false)),
-        None => volume.ephemeral.as_ref().map(|_| (format!("{pod}-{}", volume.name), true)),
-    }
-}
-
-fn claims_of(pod: &Pod) -> Vec<(String, bool)> {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| claim_name(name, volume)).collect()
-}
-
 /// Whether `pod` holds the claim back: it runs or may run, with the claim in a volume. Pods that were never scheduled hold nothing.
 fn keeps(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     let scheduled = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
-    let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
-    let made_for = || owners.iter().any(|owner| owner.controller == Some(true) && Some(&owner.uid) == pod.metadata.uid.as_ref());
-    scheduled && claims_of(pod).iter().any(|(name, ephemeral)| Some(name) == claim.metadata.name.as_ref() && (!ephemeral || made_for()))
+    scheduled && claims_of(pod).any(|used| Some(&used.name) == claim.metadata.name.as_ref() && (!used.ephemeral || is_for_pod(claim, pod).is_ok()))
 }
 
 /// Writes the object with or without the finalizer; that it is gone or newer already is for the next reconcile.
@@ -123,14 +104,14 @@ impl Controller for PvcProtectionController {
         watches.primary::<PersistentVolumeClaim>();
         watches.map::<Pod>(|change| {
             let names = change.versions().flat_map(|pod| claims_of(pod));
-            names.map(|(name, _)| ObjectKey::new(change.key.namespace.clone(), name)).collect()
+            names.map(|claim| ObjectKey::new(change.key.namespace.clone(), claim.name)).collect()
         });
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(claim) = self.claims.get(key) else { return Ok(Outcome::Done) };
         let action = plan(&claim.object.metadata, PVC_FINALIZER);
-        if action == Action::Keep || (action == Action::Release && self.is_used(&claim.object, &key.namespace, cx).await?) {
+        if action == Action::Keep || (action == Action::Release && self.is_used(&claim.object, key, cx).await?) {
             return Ok(Outcome::Done);
         }
         let api = cx.client().namespaced::<PersistentVolumeClaim>(key.namespace.clone());

@@ -16,7 +16,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, readlinkat, renameat, renameat2},
     sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat},
-    unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat},
 };
 
 /// How often a lookup is repeated that others disturbed by renaming or mounting.
@@ -67,6 +67,11 @@ impl Directory {
     pub(super) fn open_child(&self, name: &(impl NixPath + ?Sized)) -> nix::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
         open_at(&self.0, name, flags, Mode::empty(), through_no_link() | ResolveFlag::RESOLVE_NO_XDEV).map(Directory)
+    }
+
+    /// Finds a name right in this directory, whatever it is, without opening it; not what is mounted there.
+    pub(super) fn find_child(&self, name: &(impl NixPath + ?Sized)) -> nix::Result<OwnedFd> {
+        open_at(&self.0, name, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty(), ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV)
     }
 
     /// Finds a path below this directory without opening what is there, for mounting it. Links count as long as they stay below.
@@ -297,6 +302,16 @@ pub fn replace_content(file: &mut File, data: &[u8]) -> io::Result<()> {
 /// The path under which the kernel finds what a descriptor refers to, whatever its name is now.
 pub fn proc_path(fd: &impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+}
+
+/// Gives what was found to a group and sets its mode; a link's has none.
+pub(super) fn change_found(found: &OwnedFd, group: u32, mode: Option<u32>) -> io::Result<()> {
+    fchownat(found, "", None, Some(Gid::from_raw(group)), AtFlags::AT_EMPTY_PATH)?;
+    match mode {
+        // After the group: changing that may take set-group-id away.
+        Some(mode) => std::fs::set_permissions(proc_path(found), std::os::unix::fs::PermissionsExt::from_mode(mode)),
+        None => Ok(()),
+    }
 }
 
 fn through_no_link() -> ResolveFlag {

@@ -5,6 +5,7 @@
 //! opened, and trees are walked by loops that hold few descriptors, however deep they are.
 
 pub mod directory;
+pub mod grant;
 pub mod mounts;
 pub mod remove;
 #[cfg(test)]

@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use troupe_api::{
     auth::tls::{self, RenewableCertificate, TlsError},
-    http::streaming::{KubeletDialer, client, place::Kubelet},
+    backends::place::Kubelet,
+    http::streaming::{KubeletDialer, client},
 };
 
 use super::peers::{Peer, Proof};

@@ -1,7 +1,7 @@
 //! Looking inside: what a process tells of its actors and hops, and how an API server asks all processes of the cluster.
 //!
 //! Each daemon answers the paths of `answer.rs` for itself: a node at the kubelet's port, an API server at its own, a control
-//! plane without one at a port of its own ([`server`]). An API server finds the nodes by their Node objects and the others by
+//! plane without one at a port of its own ([`crate::component_server`]). An API server finds the nodes by their Node objects and the others by
 //! the Leases that they keep ([`presence`]), asks them all and puts the answers together ([`Insight`]).
 
 mod answer;
@@ -10,7 +10,6 @@ mod collect;
 mod door;
 mod peers;
 pub mod presence;
-pub mod server;
 #[cfg(test)]
 mod tests;
 

@@ -21,10 +21,10 @@ use troupe_api::{
 };
 
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
     system::System,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// Where the leases are.

@@ -8,22 +8,23 @@ use troupe_api::{
         tls,
         x509::{X509Authenticator, fingerprint_of_pem},
     },
-    http::VersionInfo,
     meta::{Cause, ObjectKey, ObjectVersion, Revision},
+    version::VersionInfo,
 };
 
 use super::{
     Credentials, Insight,
     presence::{self, Card, Withdraw},
-    server::{self, ComponentServerOptions},
 };
 use crate::{
     apiserver::testing::{TestApi, boot},
+    component_server::{self, ComponentServerOptions},
     metrics::Sources,
     runtime::{
+        host::Unit,
         recorder::Name,
         system::{System, SystemOptions},
-        unit::{Policy, Unit},
+        unit::Policy,
     },
     serving::{LocalGate, ServerHandle},
 };
@@ -66,7 +67,7 @@ impl Other {
             system: system.clone(),
             metrics: Sources::new(&system, None, VersionInfo::of_build("1", "c", "d")),
         };
-        let server = server::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), options).expect("serves");
+        let server = component_server::serve(TcpListener::bind("127.0.0.1:0").expect("a port"), options).expect("serves");
         let shown = tls::RenewableCertificate::default();
         shown.show(&identity).expect("a usable certificate");
         let credentials = Credentials { ca_pem: pki.ca_pem().to_owned(), identity: Arc::new(shown) };

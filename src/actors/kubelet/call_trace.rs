@@ -5,10 +5,9 @@ use std::time::Duration;
 use troupe_api::meta::Cause;
 
 use crate::runtime::{
-    host::UnitContext,
+    host::{Unit, UnitContext},
     recorder::{Hop, Name, Outcome},
     system::System,
-    unit::Unit,
 };
 
 /// Records the calls that one step makes. Cheap to clone; [`CallTrace::default`] records nothing.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     node::v1::RuntimeClass,
 };
 use serde_json::{Value, json};
@@ -37,6 +37,10 @@ pub trait Cluster: Send + Sync + 'static {
     async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, Status>;
     /// The node as it is now; `None` when it does not exist.
     async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, Status>;
+    /// `None` when it does not exist.
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, Status>;
+    /// `None` when it does not exist.
+    async fn volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, Status>;
     /// A token of the pod's service account, bound to the pod.
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status>;
     /// All services; empty before they are known.
@@ -89,6 +93,14 @@ impl Cluster for ApiCluster {
 
     async fn node(&self, name: &str) -> Result<Option<Arc<Node>>, Status> {
         self.client.all::<Node>().get_opt(name).await
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, Status> {
+        self.client.namespaced::<PersistentVolumeClaim>(namespace).get_opt(name).await
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Arc<PersistentVolume>>, Status> {
+        self.client.all::<PersistentVolume>().get_opt(name).await
     }
 
     async fn token(&self, pod: &Pod, request: &TokenRequest) -> Result<Token, Status> {
@@ -155,6 +167,14 @@ impl Cluster for NoCluster {
     }
 
     async fn node(&self, _name: &str) -> Result<Option<Arc<Node>>, Status> {
+        Ok(None)
+    }
+
+    async fn claim(&self, _namespace: &str, _name: &str) -> Result<Option<Arc<PersistentVolumeClaim>>, Status> {
+        Ok(None)
+    }
+
+    async fn volume(&self, _name: &str) -> Result<Option<Arc<PersistentVolume>>, Status> {
         Ok(None)
     }
 

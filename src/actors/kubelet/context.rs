@@ -12,6 +12,7 @@ use super::{
     admission::NodeAbilities,
     cluster::Cluster,
     events::EventRecorder,
+    resize::Allocations,
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
 };
@@ -27,11 +28,15 @@ pub struct NodeContext {
     pub events: EventRecorder,
     /// `/var/lib/kubelet`.
     pub root: PathBuf,
+    /// Where this node keeps volumes of its own, which outlive pods.
+    pub volumes: PathBuf,
     /// `/var/log/pods`.
     pub log_root: PathBuf,
     /// `/var/log/containers`; empty for no symlinks there.
     pub container_log_links: PathBuf,
     pub cgroup_parent: String,
+    /// What is promised to pods.
+    pub allocations: Allocations,
     pub seccomp_root: String,
     pub dns: ClusterDns,
     pub resolver: Resolver,
@@ -43,6 +48,8 @@ pub struct NodeContext {
     pub masked_paths: Vec<String>,
     /// Whether a disk of the node is short of room, or was a moment ago.
     pub disk_pressure: AtomicBool,
+    /// The same of its memory.
+    pub memory_pressure: AtomicBool,
     /// What is written into memory for pods.
     pub written: NodeRoom,
     /// Whether pods' cgroups are limited here.
@@ -51,6 +58,8 @@ pub struct NodeContext {
     pub pod_max_pids: Option<u32>,
     /// As container ids are prefixed: `containerd`.
     pub runtime_name: String,
+    /// The runtime with its version, as messages tell it: `containerd 1.6.20`.
+    pub runtime_version: String,
 }
 
 impl NodeContext {

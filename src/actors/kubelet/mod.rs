@@ -13,8 +13,10 @@ pub mod env;
 pub mod events;
 pub mod eviction;
 pub mod handle;
+pub mod image_collection;
 pub mod images;
 mod lines;
+pub mod local_volumes;
 pub mod manifests;
 pub mod metrics;
 pub mod node;
@@ -23,6 +25,7 @@ mod patch;
 pub mod pods;
 pub mod probes;
 pub mod relist;
+pub mod resize;
 pub mod resolv;
 pub mod rotation;
 pub mod server;
@@ -59,7 +62,9 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
     events::EventRecorder,
-    eviction::{Eviction, pressure::Monitor},
+    eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
+    image_collection::ImageCollection,
+    local_volumes::LocalVolumes,
     manifests::Manifests,
     metrics::MeteredRuntime,
     node::{
@@ -69,6 +74,7 @@ use self::{
     },
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
+    resize::Allocations,
     resolv::{ClusterDns, Resolver},
     rotation::LogRotation,
     volumes::room::NodeRoom,
@@ -83,7 +89,7 @@ use crate::{
         system::{System, TaskHandle},
         unit::Policy,
     },
-    scheduler::node_info::HostPort,
+    scheduler::demand::HostPort,
 };
 
 /// How long the runtime may take to answer at the start.
@@ -125,7 +131,7 @@ impl Kubelet {
         let (version, features) = reach_runtime(&options).await?;
         let machine = MachineFacts::read();
         if options.cgroups_per_qos
-            && let Err(error) = limit_pods(&options.cgroup_parent, machine.memory_for_pods(), processes_for_pods())
+            && let Err(error) = limit_pods(&options.cgroup_parent, machine.cpus, machine.memory_for_pods(), processes_for_pods())
         {
             tracing::warn!(%error, "pods may use all of the machine's memory and processes");
         }
@@ -143,6 +149,7 @@ impl Kubelet {
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
+            LocalVolumes::start(system, &client, &context.node_name, context.volumes.clone());
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
@@ -215,9 +222,11 @@ fn context(
         cluster,
         events,
         root: options.root_dir.clone(),
+        volumes: options.volumes_dir.clone(),
         log_root: options.log_dir.clone(),
         container_log_links: options.container_log_dir.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
+        allocations: Allocations::load(&options.root_dir),
         seccomp_root: options.root_dir.join("seccomp").display().to_string(),
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
@@ -226,10 +235,12 @@ fn context(
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),
         disk_pressure: AtomicBool::new(false),
+        memory_pressure: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
         runtime_name: version.runtime_name.clone(),
+        runtime_version: format!("{} {}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
     }
 }
 
@@ -293,9 +304,18 @@ fn spawn_units(
     let on_change: relist::OnChange = Arc::new(move |changed| told.wake(RuntimeChanged(changed), Default::default()));
     let (shared, told) = (context.clone(), pods.clone());
     let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
+    let (shared, policy) = (context.clone(), Arc::new(options.image_policy.clone()));
+    let images = system.spawn("kubelet/images", Policy::default(), move |_| ImageCollection::new(shared.clone(), policy.clone()));
+    let (thresholds, transition) = (options.eviction_hard.clone(), options.eviction_pressure_transition_period);
+    let memory = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
+    system.spawn("kubelet/memory", Policy::default(), move |_| {
+        let (context, all, manifests, pods) = memory.clone();
+        MemoryEviction::new(context, all, manifests, pods, thresholds.clone(), transition)
+    });
     let (shared, told) = (context.clone(), pods.clone());
     system.spawn("kubelet/eviction", Policy::default(), move |_| {
-        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), told.clone(), logs.clone(), monitor.clone())
+        let units = Units { pods: told.clone(), logs: logs.clone(), images: images.clone() };
+        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone())
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods

@@ -12,7 +12,10 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
-use super::eviction::signals::{Threshold, defaults};
+use super::{
+    eviction::signals::{Threshold, defaults},
+    image_collection::plan::ImagePolicy,
+};
 use crate::runtime::cache::Lister;
 
 /// Everything a kubelet is told from outside.
@@ -28,6 +31,8 @@ pub struct KubeletOptions {
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
+    /// Where volumes lie that are made on this node for claims. [default: `/var/lib/troupe/volumes`]
+    pub volumes_dir: PathBuf,
     /// [default: `/var/log/pods`]
     pub log_dir: PathBuf,
     /// Symlinks for log collectors; empty for none. [default: `/var/log/containers`]
@@ -44,6 +49,8 @@ pub struct KubeletOptions {
     pub cgroups_per_qos: bool,
     /// Processes and threads that one pod may have; `None` for as many as the machine. [default: 4096]
     pub pod_max_pids: Option<u32>,
+    /// When images that nobody uses are removed.
+    pub image_policy: ImagePolicy,
     /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Below these pods are evicted (`--eviction-hard`). [default: upstream's of disks]
@@ -73,6 +80,7 @@ impl KubeletOptions {
             nodes: None,
             runtime,
             root_dir: "/var/lib/kubelet".into(),
+            volumes_dir: "/var/lib/troupe/volumes".into(),
             log_dir: "/var/log/pods".into(),
             container_log_dir: "/var/log/containers".into(),
             cluster_dns: Vec::new(),
@@ -86,6 +94,7 @@ impl KubeletOptions {
             allowed_unsafe_sysctls: Vec::new(),
             eviction_hard: defaults(),
             eviction_pressure_transition_period: Duration::from_secs(300),
+            image_policy: ImagePolicy::default(),
             labels: BTreeMap::new(),
             port: 10250,
             listeners: Vec::new(),

@@ -1,6 +1,8 @@
 //! The pods of this node: one worker each, for every pod the API binds here, every manifest, and everything the
 //! runtime or the disk still has of pods that are gone.
 
+mod resizes;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -32,12 +34,12 @@ use super::{
 use crate::{
     pod_phase::is_finished,
     runtime::{
-        envelope::{On, Reply},
+        envelope::Reply,
         events,
-        host::{UnitAddr, UnitContext},
-        unit::{Policy, Unit},
+        host::{On, Unit, UnitAddr, UnitContext},
+        unit::Policy,
     },
-    scheduler::node_info::HostPort,
+    scheduler::demand::HostPort,
 };
 
 /// How often the disk is searched for remains of pods that are gone.
@@ -93,11 +95,30 @@ pub struct Pods {
     judged: BTreeSet<String>,
     /// Every pod that was let in has a worker.
     searched: bool,
+    /// Pods that ask for another size than they have, by uid.
+    resizing: BTreeSet<String>,
+    /// They will be looked at in a moment.
+    allocating: bool,
+    /// The weight of burstable pods, as it was set last, and that it will be set anew in a moment.
+    weight: i64,
+    weighing: bool,
 }
 
 impl Pods {
     pub fn new(context: Arc<NodeContext>, all: AllPods, source: PodSource, room: Room) -> Self {
-        Pods { context, all, source, workers: BTreeMap::new(), room, judged: BTreeSet::new(), searched: false }
+        Pods {
+            context,
+            all,
+            source,
+            workers: BTreeMap::new(),
+            room,
+            judged: BTreeSet::new(),
+            searched: false,
+            resizing: BTreeSet::new(),
+            allocating: false,
+            weight: 0,
+            weighing: false,
+        }
     }
 
     /// Wakes the pod's worker, or starts one if there is something to do for it.
@@ -144,7 +165,7 @@ impl Pods {
             listeners.extend(listening());
         }
         let place = Place { node, most_pods, listeners };
-        fit::fits(&guest(pod), &self.others(pod), &place)
+        fit::fits(&guest(&self.context.allocations.applied_to(pod)), &self.others(pod), &place)
     }
 
     /// The pods that were let in and have not ended.
@@ -157,7 +178,7 @@ impl Pods {
         }
         ids.remove(&PodIdentity::of(pod));
         let known = ids.iter().filter_map(|id| (self.source)(id));
-        known.filter(|pod| !is_finished(pod)).map(|pod| guest(&pod)).collect()
+        known.filter(|pod| !is_finished(pod)).map(|pod| guest(&self.context.allocations.applied_to(&pod))).collect()
     }
 
     /// Refuses a pod, unless it has a place on the node as that is by now: a label may have come with the pod.
@@ -208,6 +229,8 @@ impl Pods {
     }
 
     fn start(&mut self, id: PodIdentity, cx: &mut UnitContext<'_, Self>) {
+        self.promise(&id);
+        self.weigh_soon(cx);
         let path = format!("{}/{}/{}/{}", cx.path(), id.namespace, id.name, id.uid);
         let (context, source, pods) = (self.context.clone(), self.source.clone(), cx.address());
         let when_gone: WhenGone = Arc::new(move |id: &PodIdentity| pods.wake(PodGone(id.clone()), Cause::default()));
@@ -240,6 +263,7 @@ impl Pods {
             self.wake(&PodIdentity::of(&pod), false, cx);
         }
         self.searched = true;
+        self.allocate(cx);
         let context = self.context.clone();
         let find = async move {
             let found = tokio::task::spawn_blocking(move || remains(&context.root, &context.log_root, &context.cgroup_parent));
@@ -300,6 +324,8 @@ impl Unit for Pods {
 
 impl On<PodChanged> for Pods {
     fn on(&mut self, changed: PodChanged, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        // Before its worker looks at it.
+        self.consider(&changed.0, cx);
         self.wake(&changed.0, false, cx);
         Reply::Now(())
     }
@@ -330,6 +356,10 @@ impl On<PodGone> for Pods {
         if let Some((_, worker)) = self.workers.remove(&gone.0.uid) {
             cx.system().stop(worker.path());
         }
+        self.context.allocations.remove(&gone.0.uid);
+        self.resizing.remove(&gone.0.uid);
+        self.allocate_soon(cx);
+        self.weigh_soon(cx);
         Reply::Now(())
     }
 }

@@ -16,7 +16,7 @@ use troupe_cri::{
 };
 
 use super::metrics;
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Events come in bursts; one listing answers for all within this time.
@@ -124,7 +124,7 @@ impl RuntimeWatch {
 #[rtype(result = "()")]
 pub struct Stirred;
 
-impl crate::runtime::envelope::On<Stirred> for RuntimeWatch {
+impl crate::runtime::host::On<Stirred> for RuntimeWatch {
     fn on(&mut self, _stirred: Stirred, cx: &mut UnitContext<'_, Self>) -> crate::runtime::envelope::Reply<()> {
         self.events = true;
         self.relist(cx);

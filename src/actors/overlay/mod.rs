@@ -20,10 +20,10 @@ use troupe_net::{
 use self::places::places;
 use crate::runtime::{
     cache::{Lister, Subscription},
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
     system::System,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// How often the kernel is looked at although nothing changed.

@@ -20,10 +20,10 @@ use super::{
 use crate::runtime::{
     cache::Subscription,
     controller::ReconcileContext,
-    envelope::{On, Reply},
+    envelope::Reply,
     events,
-    host::{UnitAddr, UnitContext},
-    unit::{Policy, Unit},
+    host::{On, Unit, UnitAddr, UnitContext},
+    unit::Policy,
 };
 
 /// A Service or one of its slices changed.
@@ -102,8 +102,9 @@ impl Unit for ServiceRouter {
         let (iptables, conntrack) = (self.options.iptables.clone(), self.options.conntrack.clone());
         let localhost = self.options.localhost_node_ports;
         let asker = router.clone();
+        let tell_started: Arc<dyn Fn() + Send + Sync> = Arc::new(move || asker.wake(TableStarted, by_itself()));
         self.table = Some(cx.system().spawn(format!("{}/rule-table", Proxy::PATH), Policy::default(), move |_| {
-            RuleTable::new(iptables.clone(), conntrack.clone(), localhost, asker.clone())
+            RuleTable::new(iptables.clone(), conntrack.clone(), localhost, tell_started.clone())
         }));
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
@@ -156,6 +157,6 @@ impl On<TableStarted> for ServiceRouter {
 }
 
 /// The cause of work nobody asked for.
-pub(super) fn by_itself() -> Cause {
+fn by_itself() -> Cause {
     Cause::default()
 }

@@ -22,12 +22,10 @@ use super::{
     metrics, names,
     plan::{ServicePlan, UdpFlows, stale},
     queue::{MOST_STEPS, Plans, Queue},
-    router::{ServiceRouter, TableStarted, by_itself},
 };
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
-    unit::Unit,
+    envelope::Reply,
+    host::{On, Unit, UnitContext},
 };
 
 /// How long reports are collected.
@@ -60,7 +58,8 @@ pub struct AwaitServices(pub HashSet<ObjectKey>);
 pub struct RuleTable {
     iptables: Arc<dyn Iptables>,
     conntrack: Arc<dyn Conntrack>,
-    router: UnitAddr<ServiceRouter>,
+    /// Tells that it (re)started and knows nothing.
+    tell_started: Arc<dyn Fn() + Send + Sync>,
     /// What should stand, and, unless `adrift`, does stand.
     ledger: Ledger,
     udp: HashMap<ObjectKey, UdpFlows>,
@@ -101,11 +100,17 @@ struct Applied {
 }
 
 impl RuleTable {
-    pub fn new(iptables: Arc<dyn Iptables>, conntrack: Arc<dyn Conntrack>, localhost_node_ports: bool, router: UnitAddr<ServiceRouter>) -> Self {
+    /// `tell_started` is called when the table (re)started and knows nothing.
+    pub fn new(
+        iptables: Arc<dyn Iptables>,
+        conntrack: Arc<dyn Conntrack>,
+        localhost_node_ports: bool,
+        tell_started: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
         RuleTable {
             iptables,
             conntrack,
-            router,
+            tell_started,
             ledger: Ledger::new(base::rules(localhost_node_ports)),
             udp: HashMap::new(),
             queue: Queue::default(),
@@ -300,7 +305,7 @@ async fn stands(iptables: &dyn Iptables) -> Result<bool, IptablesError> {
 
 impl Unit for RuleTable {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.router.wake(TableStarted, by_itself());
+        (self.tell_started)();
         cx.every(CHECK, Self::check);
     }
 

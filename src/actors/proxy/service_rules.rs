@@ -14,9 +14,8 @@ use super::{
 };
 use crate::runtime::{
     cache::Lister,
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
-    unit::Unit,
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
 };
 
 /// Something this Service's rules depend on changed.

@@ -8,8 +8,6 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::directory::{Control, Directory};
-
 /// What is to go wrong with an actor.
 #[derive(Default)]
 pub(crate) struct Chaos {
@@ -40,7 +38,17 @@ impl Chaos {
         self.keyed.load(Relaxed) && self.keys.lock().contains(&key.to_string())
     }
 
-    fn set_poisoned(&self, key: &str, poisoned: bool) {
+    /// The next message is to kill the unit.
+    pub fn poison(&self) {
+        self.poison.store(true, Relaxed);
+    }
+
+    /// Messages wait a random time up to `most`.
+    pub fn set_delay(&self, most: Duration) {
+        self.delay.store(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn set_poisoned(&self, key: &str, poisoned: bool) {
         let mut keys = self.keys.lock();
         if poisoned {
             keys.insert(key.to_owned());
@@ -54,43 +62,4 @@ impl Chaos {
 /// Panics where the chaos switch says so.
 pub(crate) fn die_if(poisoned: bool) {
     assert!(!poisoned, "poisoned by the chaos switch");
-}
-
-impl Directory {
-    /// Makes the unit at `path` panic at once. `false` when there is none.
-    pub fn kill(&self, path: &str) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.control(Control::Crash("killed by the chaos switch".to_owned()));
-        }
-        found.is_some()
-    }
-
-    /// Makes the unit at `path` panic at its next message. `false` when there is none.
-    pub fn poison(&self, path: &str) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.chaos().poison.store(true, Relaxed);
-        }
-        found.is_some()
-    }
-
-    /// Makes the unit at `path` panic whenever it works on a key (`namespace/name`), or ends that; with an empty key whatever
-    /// it does. `false` when there is no such unit.
-    pub fn poison_key(&self, path: &str, key: &str, poisoned: bool) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.chaos().set_poisoned(key, poisoned);
-        }
-        found.is_some()
-    }
-
-    /// Each message of the unit waits a random time up to `most`; zero ends it. `false` when there is none.
-    pub fn delay(&self, path: &str, most: Duration) -> bool {
-        let found = self.get(path);
-        if let Some(entry) = &found {
-            entry.chaos().delay.store(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        }
-        found.is_some()
-    }
 }

@@ -18,8 +18,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     chaos::Chaos,
-    metrics::{ActorKind, Totals},
     recorder::Name,
+    totals::{ActorKind, ActorNumbers, Totals},
 };
 
 /// What the runtime tells a host besides its unit's messages.
@@ -151,12 +151,11 @@ impl Entry {
         self.latency[bucket as usize].fetch_add(1, Relaxed);
     }
 
-    /// Messages waiting, nanoseconds the oldest has waited at most, messages handled, restarts.
-    pub(super) fn numbers(&self) -> (u64, u64, u64, u64) {
+    fn numbers(&self) -> ActorNumbers {
         let mailbox = self.queued.load(Relaxed);
         let now = self.since_birth(tokio::time::Instant::now().into_std());
         let oldest = if mailbox == 0 { 0 } else { now.saturating_sub(self.oldest.load(Relaxed)) };
-        (mailbox, oldest, self.handled.load(Relaxed), self.restarts.load(Relaxed))
+        ActorNumbers { mailbox, oldest, handled: self.handled.load(Relaxed), restarts: self.restarts.load(Relaxed) }
     }
 
     pub(crate) fn set_running(&self) {
@@ -233,7 +232,7 @@ impl Entry {
     }
 
     fn status(&self, status: Value) -> ActorStatus {
-        let (mailbox, oldest, handled, restarts) = self.numbers();
+        let ActorNumbers { mailbox, oldest, handled, restarts } = self.numbers();
         let state = match self.state.load(Relaxed) {
             0 => ActorState::Starting,
             1 => ActorState::Running,
@@ -268,7 +267,7 @@ impl Directory {
     pub(crate) fn insert(&self, entry: Arc<Entry>) {
         let replaced = self.entries.write().insert(entry.path.clone(), entry);
         if let Some(replaced) = replaced {
-            self.gone.lock().entry(replaced.kind()).or_default().retire(&replaced);
+            self.gone.lock().entry(replaced.kind()).or_default().retire(replaced.numbers());
         }
     }
 
@@ -276,7 +275,7 @@ impl Directory {
         let mut entries = self.entries.write();
         if entries.get(&entry.path).is_some_and(|current| Arc::ptr_eq(current, entry)) {
             entries.remove(&entry.path);
-            self.gone.lock().entry(entry.kind()).or_default().retire(entry);
+            self.gone.lock().entry(entry.kind()).or_default().retire(entry.numbers());
         }
     }
 
@@ -286,7 +285,7 @@ impl Directory {
         let entries = self.entries.read();
         let mut totals = self.gone.lock().clone();
         for entry in entries.values() {
-            totals.entry(entry.kind()).or_default().add(entry);
+            totals.entry(entry.kind()).or_default().add(entry.numbers());
         }
         totals
     }
@@ -321,5 +320,45 @@ impl Directory {
             entry.status(status.unwrap_or_default())
         });
         join_all(asked).await
+    }
+}
+
+/// The chaos switch.
+impl Directory {
+    /// Makes the unit at `path` panic at once. `false` when there is none.
+    pub fn kill(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.control(Control::Crash("killed by the chaos switch".to_owned()));
+        }
+        found.is_some()
+    }
+
+    /// Makes the unit at `path` panic at its next message. `false` when there is none.
+    pub fn poison(&self, path: &str) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().poison();
+        }
+        found.is_some()
+    }
+
+    /// Makes the unit at `path` panic whenever it works on a key (`namespace/name`), or ends that; with an empty key whatever
+    /// it does. `false` when there is no such unit.
+    pub fn poison_key(&self, path: &str, key: &str, poisoned: bool) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().set_poisoned(key, poisoned);
+        }
+        found.is_some()
+    }
+
+    /// Each message of the unit waits a random time up to `most`; zero ends it. `false` when there is none.
+    pub fn delay(&self, path: &str, most: Duration) -> bool {
+        let found = self.get(path);
+        if let Some(entry) = &found {
+            entry.chaos().set_delay(most);
+        }
+        found.is_some()
     }
 }

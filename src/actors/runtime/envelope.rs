@@ -6,7 +6,7 @@ use actix::Message;
 use futures::future::LocalBoxFuture;
 use troupe_api::meta::Cause;
 
-use super::{host::UnitContext, recorder::Name, unit::Unit};
+use super::recorder::Name;
 
 /// A message with what led to it and when it was sent.
 #[derive(Debug)]
@@ -45,10 +45,4 @@ impl<R> From<R> for Reply<R> {
     fn from(value: R) -> Self {
         Reply::Now(value)
     }
-}
-
-/// A unit's handler of one message type.
-pub trait On<M: Message>: Unit {
-    /// Handles a message. Keep it short: change own state, arm a timer, spawn a future.
-    fn on(&mut self, message: M, cx: &mut UnitContext<'_, Self>) -> Reply<M::Result>;
 }

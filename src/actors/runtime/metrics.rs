@@ -1,53 +1,8 @@
 //! The actors in numbers, under names of our own. Actors of one kind are counted together: there may be thousands.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
 use troupe_api::metrics::{Collect, Text};
 
-use super::{directory::Entry, system::System};
-
-/// What actors are counted together by: the first two segments of their path, and their unit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ActorKind {
-    pub place: Arc<str>,
-    pub unit: &'static str,
-}
-
-/// The numbers of all actors of a kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KindNumbers {
-    /// Living ones.
-    pub actors: u64,
-    /// Messages in their mailboxes.
-    pub mailbox: u64,
-    /// At most this long the oldest message waits.
-    pub oldest: Duration,
-    /// Messages handled, by those that are gone as well.
-    pub handled: u64,
-    /// Restarts after a failure, of those that are gone as well.
-    pub restarts: u64,
-}
-
-/// All actors by kind.
-pub type Totals = BTreeMap<ActorKind, KindNumbers>;
-
-impl KindNumbers {
-    /// Counts a living actor in.
-    pub(super) fn add(&mut self, entry: &Entry) {
-        let (mailbox, oldest, ..) = entry.numbers();
-        self.actors += 1;
-        self.mailbox += mailbox;
-        self.oldest = self.oldest.max(Duration::from_nanos(oldest));
-        self.retire(entry);
-    }
-
-    /// Keeps what an actor counted in its life.
-    pub(super) fn retire(&mut self, entry: &Entry) {
-        let (.., handled, restarts) = entry.numbers();
-        self.handled += handled;
-        self.restarts += restarts;
-    }
-}
+use super::{system::System, totals::KindNumbers};
 
 /// Tells of a system's actors.
 #[derive(Clone)]
@@ -74,6 +29,8 @@ impl Collect for ActorMetrics {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use actix::Message;
     use troupe_api::{
         meta::{Cause, SystemClock},
@@ -82,10 +39,10 @@ mod tests {
 
     use super::*;
     use crate::runtime::{
-        envelope::{On, Reply},
-        host::UnitContext,
+        envelope::Reply,
+        host::{On, Unit, UnitContext},
         system::SystemOptions,
-        unit::{Policy, Unit},
+        unit::Policy,
     };
 
     struct Echo;

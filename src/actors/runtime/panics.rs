@@ -1,9 +1,7 @@
 //! Panics as log lines. To put names to a backtrace takes the better part of a second in a large program, and the thread
 //! that panicked carries other actors: a thread of its own does it.
 
-use std::backtrace::Backtrace;
-
-use super::host::panic_text;
+use std::{any::Any, backtrace::Backtrace};
 
 /// Logs every panic of the process from now on, with a backtrace where `RUST_BACKTRACE` asks for one.
 pub fn log_panics() {
@@ -21,4 +19,10 @@ pub fn log_panics() {
             }
         }
     }));
+}
+
+/// The text of a panic's payload.
+pub(crate) fn panic_text(panic: &dyn Any) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".to_owned())
 }

@@ -23,6 +23,8 @@ pub enum ArbiterGroup {
     Workers,
     /// Where the API server's caches are, which every request waits for.
     Serving,
+    /// Where watchers are told of changes, which costs what they select.
+    Watches,
     /// Where leases are renewed and what a renewal waits for; nothing whose work grows with the cluster.
     Leases,
 }
@@ -33,6 +35,7 @@ pub struct Placement {
     workers: Arc<[UnboundedSender<Job>]>,
     /// One arbiter each, where there are workers.
     serving: Option<UnboundedSender<Job>>,
+    watches: Option<UnboundedSender<Job>>,
     leases: Option<UnboundedSender<Job>>,
 }
 
@@ -44,9 +47,9 @@ impl Placement {
     /// When a thread or its executor cannot be made.
     pub fn new(workers: usize) -> io::Result<Self> {
         let alone = |name: &str| (workers > 0).then(|| start_arbiter(name)).transpose();
-        let (serving, leases) = (alone("serving")?, alone("leases")?);
+        let (serving, watches, leases) = (alone("serving")?, alone("watches")?, alone("leases")?);
         let workers = (0..workers).map(|number| start_arbiter(&number.to_string())).collect::<io::Result<Vec<_>>>()?;
-        Ok(Placement { workers: workers.into(), serving, leases })
+        Ok(Placement { workers: workers.into(), serving, watches, leases })
     }
 
     /// Runs `job` on an arbiter of the group, among workers on the one that `path` hashes to; it may spawn local tasks there.
@@ -54,6 +57,7 @@ impl Placement {
         let arbiter = match group {
             ArbiterGroup::Workers => self.worker(path),
             ArbiterGroup::Serving => self.serving.as_ref(),
+            ArbiterGroup::Watches => self.watches.as_ref(),
             ArbiterGroup::Leases => self.leases.as_ref(),
         };
         match arbiter {

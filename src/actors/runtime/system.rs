@@ -1,13 +1,11 @@
-//! The root of the supervision tree: spawns units, escalates failures, shuts down.
+//! The root of the supervision tree: escalates failures, shuts down.
 
 use std::{
     io,
-    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix::{Actor, Addr, Context, WeakAddr, dev::channel::channel};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
@@ -16,18 +14,17 @@ use tokio::sync::watch;
 use troupe_api::meta::{Cause, Clock, SystemClock};
 
 use super::{
-    directory::{Control, Directory, Entry},
-    host::{Guard, Host, Seat, UnitAddr, UnitContext, panic_text},
+    directory::{Control, Directory},
+    panics::panic_text,
     placement::{ArbiterGroup, Placement},
     recorder::Recorder,
-    unit::{Policy, Unit},
     work::{NoRecord, WorkRecord},
 };
 
 /// How to boot a [`System`].
 #[derive(Clone, Debug)]
 pub struct SystemOptions {
-    /// Threads for units, beside one each for the API server's caches and for leases; 0 runs everything on the caller's `LocalSet`.
+    /// Threads for units, beside one each for the API server's caches, their watchers and leases; 0 runs everything on the caller's `LocalSet`.
     pub arbiters: usize,
     /// Seeds all jitter and generated randomness; `None` takes it from the operating system.
     pub seed: Option<u64>,
@@ -121,6 +118,10 @@ impl System {
         &self.0.work
     }
 
+    pub(super) fn placement(&self) -> &Placement {
+        &self.0.placement
+    }
+
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.clock
     }
@@ -139,42 +140,6 @@ impl System {
 
     pub(crate) fn jitter(&self) -> f64 {
         self.0.rng.lock().random_range(0.0..1.0)
-    }
-
-    /// Starts a unit at `path` (`controllers/deployment`), built by `factory` now and after each failure. The unit at the
-    /// longest existing prefix of the path is its parent. A unit that lives at this path already is stopped.
-    pub fn spawn<U: Unit>(
-        &self,
-        path: impl Into<Arc<str>>,
-        policy: Policy,
-        factory: impl FnMut(&mut UnitContext<'_, U>) -> U + Send + 'static,
-    ) -> UnitAddr<U> {
-        let path = path.into();
-        self.stop(&path);
-        let (sender, receiver) = channel::<Host<U>>(policy.mailbox.max(1));
-        let addr = Addr::new(sender);
-        let weak: WeakAddr<Host<U>> = addr.downgrade();
-        let control = move |control: Control| {
-            if let Some(host) = weak.upgrade() {
-                host.do_send(control);
-            }
-        };
-        let full = std::any::type_name::<U>();
-        let unit = full.split('<').next().and_then(|head| head.rsplit("::").next()).unwrap_or(full);
-        let entry = Entry::new(path.clone(), unit, self.recorder().intern(&path), Box::new(control));
-        self.directory().insert(entry.clone());
-        let system = self.clone();
-        let seat_entry = entry.clone();
-        let keep = addr.clone();
-        self.0.placement.run(policy.group, &path, move || {
-            let seat = Seat { system, entry: seat_entry, handled_in_poll: Rc::default(), broken: Rc::default() };
-            let host = Host::new(Box::new(factory), seat.clone());
-            let context = Context::with_receiver(receiver).into_future(host);
-            let guard = Guard::new(context, policy, seat);
-            // A supervised unit lives until it is stopped, even when nobody holds its address.
-            tokio::task::spawn_local(guard.map(move |()| drop(keep)));
-        });
-        UnitAddr::new(addr, entry)
     }
 
     /// Runs a task on an arbiter chosen by `name`; a panic in it is logged and runs it anew after a pause.
@@ -259,11 +224,3 @@ impl System {
 pub struct TaskHandle {
     _alive: watch::Sender<()>,
 }
-
-/// Asserts at compile time that hosts are actors.
-const _: fn() = || {
-    fn actor<A: Actor>() {}
-    struct Nothing;
-    impl Unit for Nothing {}
-    actor::<Host<Nothing>>();
-};

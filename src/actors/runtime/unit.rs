@@ -1,24 +1,8 @@
-//! What a supervised unit is, and how its failures are treated.
+//! How the failures of a supervised unit are treated.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde_json::Value;
-
-use super::{host::UnitContext, placement::ArbiterGroup};
-
-/// A supervised actor's state. A factory builds it anew at each restart, so it never starts from broken memory.
-pub trait Unit: Sized + Unpin + 'static {
-    /// Runs after each (re)start, before the first message.
-    fn started(&mut self, _cx: &mut UnitContext<'_, Self>) {}
-
-    /// Runs when the unit ends in good order; not after a panic.
-    fn stopped(&mut self) {}
-
-    /// A serialisable status for the directory: what it is doing, last result, counters.
-    fn observe(&self) -> Value {
-        Value::Null
-    }
-}
+use super::placement::ArbiterGroup;
 
 /// How a host treats the failures of its unit, how long its mailbox is, and where it runs.
 #[derive(Clone, Debug)]

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use troupe_api::{client::Client, meta::Object, service::PatchType, status::Status};
+
+use super::{
+    framework::Nomination,
+    placed_pod::{PlacedPod, nominated_node},
+};
 
 /// Posts the binding.
 pub async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> {
@@ -18,11 +23,21 @@ pub async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> 
     client.namespaced::<Pod>(namespace.as_str()).create_subresource(&name, "binding", body).await.map(drop)
 }
 
-/// Writes the PodScheduled condition of a pod that fits nowhere, unless it says so already.
-pub async fn mark_unschedulable(client: &Client, pod: &Arc<Pod>, message: &str, now: &str) -> Result<(), Status> {
+/// Writes the PodScheduled condition of a pod that fits nowhere, and the node that others are removed from for it, unless it says so
+/// already.
+pub async fn mark_unschedulable(client: &Client, pod: &Arc<Pod>, message: &str, nomination: &Nomination, now: &str) -> Result<(), Status> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let known = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
-    if known.is_some_and(|condition| condition.status == "False" && condition.message.as_deref() == Some(message)) {
+    let is_told = known.is_some_and(|condition| {
+        let (status, reason) = (condition.status.as_str(), condition.reason.as_deref());
+        (status, reason) == ("False", Some("Unschedulable")) && condition.message.as_deref() == Some(message)
+    });
+    let nominated = match nomination {
+        Nomination::Set(node) if nominated_node(pod) != Some(node) => Some(json!(&**node)),
+        Nomination::Clear if nominated_node(pod).is_some() => Some(Value::Null),
+        _ => None,
+    };
+    if is_told && nominated.is_none() {
         return Ok(());
     }
     let since = known.filter(|condition| condition.status == "False").and_then(|condition| condition.last_transition_time.as_ref());
@@ -31,7 +46,20 @@ pub async fn mark_unschedulable(client: &Client, pod: &Arc<Pod>, message: &str, 
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         "observedGeneration": pod.metadata.generation, "lastProbeTime": null, "lastTransitionTime": since,
     });
-    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-    let (name, namespace) = (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.namespace.clone().unwrap_or_default());
-    client.namespaced::<Pod>(namespace).patch(&name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
+    let mut status = json!({"conditions": [condition]});
+    if let Some(node) = nominated {
+        status["nominatedNodeName"] = node;
+    }
+    patch_status(client, &PlacedPod::of(pod), status).await
+}
+
+/// Takes back that a node is kept free for a pod.
+pub async fn clear_nomination(client: &Client, pod: &PlacedPod) -> Result<(), Status> {
+    patch_status(client, pod, json!({"nominatedNodeName": null})).await
+}
+
+async fn patch_status(client: &Client, pod: &PlacedPod, status: Value) -> Result<(), Status> {
+    let patch = json!({"metadata": {"uid": &*pod.uid}, "status": status});
+    let pods = client.namespaced::<Pod>(pod.key().namespace.clone());
+    pods.patch(&pod.key().name, "status", PatchType::StrategicMerge, &patch).await.map(drop)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
-use super::{DEFAULT_SCHEDULER, framework::ClusterChange};
+use super::{DEFAULT_SCHEDULER, framework::Profile, placed_pod::nominated_node};
 use crate::{pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
@@ -18,6 +18,9 @@ pub enum News {
     Pending {
         key: ObjectKey,
         priority: i32,
+        /// It waits for something before it may be looked at.
+        gated: bool,
+        nominated: Nominated,
         cause: Cause,
         /// It was pending before, and only its status is another.
         only_status: bool,
@@ -29,24 +32,43 @@ pub enum News {
     /// A pod that is gone, finished, or not ours.
     Gone {
         key: ObjectKey,
-        freed: bool,
     },
     Node {
         node: Arc<Node>,
-        change: Option<ClusterChange>,
     },
     NodeGone {
         name: String,
     },
+    /// A claim, a volume or a storage class is there or is another one.
+    Storage,
+}
+
+/// What changed of the node that others were removed from for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nominated {
+    Same,
+    Cleared,
+    Set(Arc<str>),
+}
+
+impl Nominated {
+    fn between(before: Option<&Pod>, after: &Pod) -> Self {
+        match (before.and_then(nominated_node), nominated_node(after)) {
+            (Some(_), None) => Nominated::Cleared,
+            (before, Some(after)) if before != Some(after) => Nominated::Set(after.into()),
+            _ => Nominated::Same,
+        }
+    }
 }
 
 impl News {
     /// What changed, for people.
     pub fn subject(&self) -> String {
         match self {
-            News::Pending { key, .. } | News::Assigned { key } | News::Gone { key, .. } => format!("pod {key}"),
-            News::Node { node, .. } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
+            News::Pending { key, .. } | News::Assigned { key } | News::Gone { key } => format!("pod {key}"),
+            News::Node { node } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
             News::NodeGone { name } => format!("node {name}"),
+            News::Storage => "storage".into(),
         }
     }
 }
@@ -71,19 +93,19 @@ impl Intake {
 }
 
 /// What a pod's change means to the scheduler.
-pub fn pod_news(change: &Change<Pod>) -> News {
+pub fn pod_news(change: &Change<Pod>, profile: &Profile) -> News {
     let key = change.key.clone();
-    let on_node = |pod: &Pod| place_of(pod).is_some();
-    let gone = |key| News::Gone { key, freed: change.before().is_some_and(|pod| on_node(pod)) };
     match change.after() {
-        Some(pod) if is_finished(pod) => gone(key),
+        Some(pod) if is_finished(pod) => News::Gone { key },
         Some(pod) if node_of(pod).is_some() => News::Assigned { key },
         Some(pod) if is_ours(pod) => {
-            let only_status = change.before().is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
-            let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-            News::Pending { key, priority, cause: change.cause.clone(), only_status }
+            let before = change.before();
+            let only_status = before.is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
+            let nominated = Nominated::between(before.map(|pod| &**pod), pod);
+            let (priority, gated) = (pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0), profile.pre_enqueue(pod).is_err());
+            News::Pending { key, priority, gated, nominated, cause: change.cause.clone(), only_status }
         }
-        _ => gone(key),
+        _ => News::Gone { key },
     }
 }
 
@@ -96,12 +118,11 @@ fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
-/// For this scheduler, not being deleted, and not held back by gates.
+/// For this scheduler, and not being deleted.
 fn is_ours(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let scheduler = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    scheduler == DEFAULT_SCHEDULER && pod.metadata.deletion_timestamp.is_none() && !gated
+    scheduler == DEFAULT_SCHEDULER && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Whether nothing else can have changed that a decision depends on (upstream's `isPodUpdated`).
@@ -112,24 +133,21 @@ fn differ_in_status(old: &Pod, new: &Pod) -> bool {
 
 /// What a node's change means to the scheduler.
 pub fn node_news(change: &Change<Node>) -> News {
-    let Some(node) = change.after() else { return News::NodeGone { name: change.key.name.to_string() } };
-    let kind = match change.before() {
-        None => Some(ClusterChange::NodeAdded),
-        Some(old) if relevant(old) != relevant(node) => Some(ClusterChange::NodeUpdated),
-        Some(_) => None,
-    };
-    News::Node { node: node.clone(), change: kind }
+    match change.after() {
+        Some(node) => News::Node { node: node.clone() },
+        None => News::NodeGone { name: change.key.name.to_string() },
+    }
 }
 
-/// What plugins look at; heartbeats change none of it.
-fn relevant(node: &Node) -> impl PartialEq + use<> {
-    let spec = node.spec.as_ref();
-    (
-        node.metadata.labels.clone(),
-        spec.and_then(|spec| spec.unschedulable),
-        spec.and_then(|spec| spec.taints.clone()),
-        node.status.as_ref().and_then(|status| status.allocatable.clone()),
-    )
+/// Whether plugins see no difference; heartbeats change nothing that they look at.
+pub fn is_same_to_plugins(old: &Node, new: &Node) -> bool {
+    let spec = |node: &Node| node.spec.clone().unwrap_or_default();
+    let (before, after) = (spec(old), spec(new));
+    let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+    old.metadata.labels == new.metadata.labels
+        && before.unschedulable == after.unschedulable
+        && before.taints == after.taints
+        && allocatable(old) == allocatable(new)
 }
 
 #[cfg(test)]
@@ -138,6 +156,7 @@ mod tests {
     use troupe_api::{meta::Object, stored::StoredObject};
 
     use super::*;
+    use crate::scheduler::plugins::default_profile;
 
     fn pod(revision: &str, spec: Value, status: Value) -> Arc<StoredObject> {
         let metadata = json!({"name": "p", "namespace": "n", "resourceVersion": revision});
@@ -146,7 +165,7 @@ mod tests {
     }
 
     fn is_only_status(old: Arc<StoredObject>, new: Arc<StoredObject>) -> bool {
-        match pod_news(&Change::between(ObjectKey::new("n", "p"), Some(old), Some(new), Cause::default())) {
+        match pod_news(&Change::between(ObjectKey::new("n", "p"), Some(old), Some(new), Cause::default()), &default_profile()) {
             News::Pending { only_status, .. } => only_status,
             _ => panic!("the pod waits for a node"),
         }

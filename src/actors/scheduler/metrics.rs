@@ -10,6 +10,7 @@ const ATTEMPT_SECONDS: [f64; 15] = exponential(0.001, 2.0);
 const SLI_SECONDS: [f64; 20] = exponential(0.01, 2.0);
 const EXTENSION_POINT_SECONDS: [f64; 12] = exponential(0.0001, 2.0);
 const ATTEMPTS: [f64; 5] = exponential(1.0, 2.0);
+const VICTIMS: [f64; 7] = exponential(1.0, 2.0);
 
 static SCHEDULED: Family<Counter> = Family::new(
     "scheduler_schedule_attempts_total",
@@ -48,14 +49,40 @@ static EXTENSION_POINTS: Family<Histogram> = Family::histogram(
 static CACHE_SIZE: Family<Gauge> =
     Family::new("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", &["type"]);
 
+static PREEMPTION_ATTEMPTS: Family<Counter> =
+    Family::new("scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now", &[]);
+static PREEMPTION_VICTIMS: Family<Histogram> =
+    Family::histogram("scheduler_preemption_victims", "Number of selected preemption victims", &[], &VICTIMS);
+
 /// What the scheduler counts.
-pub static COLLECTORS: [&dyn Collect; 9] =
-    [&EXTENSION_POINTS, &CACHE_SIZE, &PENDING, &POD_ATTEMPTS, &SLI_DURATIONS, &INCOMING, &SCHEDULED, &ALGORITHM_DURATIONS, &ATTEMPT_DURATIONS];
+pub static COLLECTORS: [&dyn Collect; 11] = [
+    &EXTENSION_POINTS,
+    &CACHE_SIZE,
+    &PENDING,
+    &POD_ATTEMPTS,
+    &SLI_DURATIONS,
+    &PREEMPTION_ATTEMPTS,
+    &PREEMPTION_VICTIMS,
+    &INCOMING,
+    &SCHEDULED,
+    &ALGORITHM_DURATIONS,
+    &ATTEMPT_DURATIONS,
+];
+
+/// Room was to be made for a pod, by the removal of so many others if any.
+pub fn preempted(victims: Option<usize>) {
+    PREEMPTION_ATTEMPTS.with(&[]).increment();
+    if let Some(victims) = victims {
+        PREEMPTION_VICTIMS.with(&[]).observe(u32::try_from(victims).unwrap_or(u32::MAX).into());
+    }
+}
 
 /// Where plugins are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionPoint {
+    PreFilter,
     Filter,
+    PostFilter,
     Score,
     Bind,
 }
@@ -63,7 +90,9 @@ pub enum ExtensionPoint {
 /// All plugins of an extension point were asked for one pod, and this came of it.
 pub fn asked(point: ExtensionPoint, status: &'static str, took: Duration) {
     let point = match point {
+        ExtensionPoint::PreFilter => "PreFilter",
         ExtensionPoint::Filter => "Filter",
+        ExtensionPoint::PostFilter => "PostFilter",
         ExtensionPoint::Score => "Score",
         ExtensionPoint::Bind => "Bind",
     };
@@ -115,7 +144,7 @@ pub fn state(depth: QueueDepth, nodes: usize, assumed: usize) {
     PENDING.with(&["active"]).set_count(depth.active);
     PENDING.with(&["backoff"]).set_count(depth.backoff);
     PENDING.with(&["unschedulable"]).set_count(depth.unschedulable);
-    PENDING.with(&["gated"]).set(0.0);
+    PENDING.with(&["gated"]).set_count(depth.gated);
     CACHE_SIZE.with(&["nodes"]).set_count(nodes);
     CACHE_SIZE.with(&["assumed_pods"]).set_count(assumed);
 }

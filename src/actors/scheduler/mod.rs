@@ -5,17 +5,32 @@
 //! ("assumed"), before the watch shows it there; if binding fails it is forgotten and tried again.
 
 mod bind;
+pub mod budget;
 pub mod decide;
+pub mod demand;
+pub mod explain;
 pub mod framework;
 mod intake;
 pub mod metrics;
 pub mod node_info;
+pub mod node_matching;
+pub mod object_lookup;
+pub mod placed_pod;
 pub mod plugins;
+pub mod pod_info;
+pub mod preemption;
 pub mod quarantine;
 pub mod queue;
 pub mod resources;
 pub mod snapshot;
+pub mod spread;
+pub mod terms;
+pub mod tolerations;
 mod unit;
+pub mod volumes;
+
+#[cfg(test)]
+mod differential;
 
 use troupe_api::client::Client;
 

@@ -1,106 +1,38 @@
 //! What the scheduler knows of a node: the node and the sum of what runs there.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use troupe_api::meta::{ObjectKey, quantity::Quantity};
 
-use super::resources::{Resources, nonzero_pod_requests, pod_requests};
-
-/// The IP that stands for all.
-const EVERYWHERE: &str = "0.0.0.0";
-
-/// A host port that is taken: IP, protocol, port. The IP `0.0.0.0` collides with every other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    pub ip: String,
-    pub protocol: String,
-    pub port: i32,
-}
-
-impl HostPort {
-    /// A TCP port of all addresses.
-    pub fn everywhere(port: i32) -> Self {
-        HostPort { ip: EVERYWHERE.into(), protocol: "TCP".into(), port }
-    }
-
-    /// Where a daemon listens.
-    pub fn listening(address: SocketAddr) -> Self {
-        let port = HostPort::everywhere(address.port().into());
-        if address.ip().is_unspecified() { port } else { HostPort { ip: address.ip().to_string(), ..port } }
-    }
-
-    /// Whether both cannot be had at once.
-    pub fn collides(&self, other: &HostPort) -> bool {
-        let everywhere = |ip: &str| ip == EVERYWHERE;
-        self.port == other.port && self.protocol == other.protocol && (self.ip == other.ip || everywhere(&self.ip) || everywhere(&other.ip))
-    }
-}
-
-/// What a pod takes from its node: all that is kept of a pod once it has one.
-#[derive(Clone, Debug)]
-pub struct Demand {
-    pub key: ObjectKey,
-    pub requests: Resources,
-    pub nonzero: Resources,
-    pub ports: Vec<HostPort>,
-}
-
-impl Demand {
-    pub fn of(pod: &Pod) -> Self {
-        let key = ObjectKey::new(pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
-        Demand { key, requests: pod_requests(pod), nonzero: nonzero_pod_requests(pod), ports: host_ports(pod) }
-    }
-}
-
-/// A pod that wants a node, with what plugins need computed once.
-#[derive(Clone, Debug)]
-pub struct PodInfo {
-    pub pod: Arc<Pod>,
-    pub demand: Demand,
-}
-
-impl PodInfo {
-    pub fn new(pod: Arc<Pod>) -> Self {
-        PodInfo { demand: Demand::of(&pod), pod }
-    }
-
-    pub fn priority(&self) -> i32 {
-        self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
-    }
-}
-
-fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            let number = port.host_port.filter(|number| *number > 0)?;
-            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| EVERYWHERE.into());
-            Some(HostPort { ip, protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()), port: number })
-        })
-        .collect()
-}
+use super::{placed_pod::PlacedPod, resources::Resources};
 
 /// A node and what its pods take. Cloned when it changes, shared otherwise.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     pub node: Arc<Node>,
     pub name: Arc<str>,
+    /// Its place in the snapshot's list.
+    pub at: usize,
+    /// Sizes of the images that it has, in bytes.
+    pub images: Arc<HashMap<Arc<str>, i64>>,
     pub allocatable: Resources,
     pub allowed_pods: i64,
     pub requested: Resources,
     pub nonzero_requested: Resources,
-    pub pods: HashMap<ObjectKey, Arc<Demand>>,
+    pub pods: HashMap<ObjectKey, Arc<PlacedPod>>,
 }
 
 impl NodeInfo {
-    pub fn new(node: Arc<Node>) -> Self {
+    /// A node without pods, at a place of the snapshot's list.
+    pub fn new(node: Arc<Node>, at: usize) -> Self {
         let name = Arc::from(node.metadata.name.as_deref().unwrap_or_default());
         let mut info = NodeInfo {
-            node: node.clone(),
+            // The first version comes below: it differs from this one in everything.
+            node: Arc::default(),
             name,
+            at,
+            images: Arc::default(),
             allocatable: Resources::default(),
             allowed_pods: 0,
             requested: Resources::default(),
@@ -111,19 +43,26 @@ impl NodeInfo {
         info
     }
 
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.node.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Takes over a new version of the node.
     pub fn set_node(&mut self, node: Arc<Node>) {
+        if images(&self.node) != images(&node) {
+            self.images = Arc::new(image_sizes(&node));
+        }
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
         self.allocatable = Resources::from_list(allocatable);
         self.allowed_pods = allocatable.and_then(|list| Quantity::parse(&list.get("pods")?.0).ok()).map_or(0, |pods| pods.value());
         self.node = node;
     }
 
-    pub fn add_pod(&mut self, pod: Arc<Demand>) {
-        self.remove_pod(&pod.key);
-        self.requested.add(&pod.requests);
-        self.nonzero_requested.add(&pod.nonzero);
-        self.pods.insert(pod.key.clone(), pod);
+    pub fn add_pod(&mut self, pod: Arc<PlacedPod>) {
+        self.remove_pod(pod.key());
+        self.requested.add(&pod.demand.requests);
+        self.nonzero_requested.add(&pod.demand.nonzero);
+        self.pods.insert(pod.key().clone(), pod);
     }
 
     /// From a sum that reached the largest number nothing can be taken away.
@@ -131,21 +70,32 @@ impl NodeInfo {
         self.requested = Resources::default();
         self.nonzero_requested = Resources::default();
         for pod in self.pods.values() {
-            self.requested.add(&pod.requests);
-            self.nonzero_requested.add(&pod.nonzero);
+            self.requested.add(&pod.demand.requests);
+            self.nonzero_requested.add(&pod.demand.nonzero);
         }
     }
 
     pub fn remove_pod(&mut self, key: &ObjectKey) {
         let full = self.requested.is_full() || self.nonzero_requested.is_full();
         if let Some(pod) = self.pods.remove(key) {
-            self.requested.subtract(&pod.requests);
-            self.nonzero_requested.subtract(&pod.nonzero);
+            self.requested.subtract(&pod.demand.requests);
+            self.nonzero_requested.subtract(&pod.demand.nonzero);
             if full {
                 self.count_again();
             }
         }
     }
+}
+
+fn images(node: &Node) -> &[ContainerImage] {
+    node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default()
+}
+
+/// Sizes by every name of an image.
+fn image_sizes(node: &Node) -> HashMap<Arc<str>, i64> {
+    let names =
+        images(node).iter().flat_map(|image| image.names.iter().flatten().map(|name| (Arc::from(name.as_str()), image.size_bytes.unwrap_or(0))));
+    names.collect()
 }
 
 #[cfg(test)]
@@ -157,12 +107,12 @@ mod tests {
     #[test]
     fn what_asks_for_the_largest_numbers_leaves_no_trace() {
         let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "4Gi"}}});
-        let mut info = NodeInfo::new(Arc::new(serde_json::from_value(node).expect("a node")));
+        let mut info = NodeInfo::new(Arc::new(serde_json::from_value(node).expect("a node")), 0);
         let demand = |name: &str, amount: &str| {
             let requests = json!({"cpu": amount, "memory": amount, "ephemeral-storage": amount, "example.com/a": amount});
             let pod = json!({"metadata": {"name": name}, "spec": {"overhead": requests,
                 "containers": [{"name": "c", "resources": {"requests": requests}}]}});
-            Arc::new(Demand::of(&serde_json::from_value(pod).expect("a pod")))
+            Arc::new(PlacedPod::of(&serde_json::from_value(pod).expect("a pod")))
         };
         info.add_pod(demand("small", "1"));
         let (requested, nonzero) = (info.requested.clone(), info.nonzero_requested.clone());
@@ -172,7 +122,7 @@ mod tests {
         }
         assert_eq!((info.requested.cpu, info.requested.memory, info.requested.scalar("example.com/a")), (i64::MAX, i64::MAX, i64::MAX));
         for amount in huge {
-            info.remove_pod(&demand(amount, "1").key);
+            info.remove_pod(demand(amount, "1").key());
         }
         assert_eq!((&info.requested, &info.nonzero_requested), (&requested, &nonzero));
     }

@@ -2,15 +2,17 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use troupe_api::meta::ObjectKey;
 
 use super::{
-    framework::{ClusterChange, Plugin},
+    framework::{ClusterChange, Profile},
     metrics,
+    pod_info::PodInfo,
 };
 
 /// First backoff after a failed attempt; doubles with each further one.
@@ -32,11 +34,30 @@ enum Place {
         since: Instant,
         rejected_by: Vec<&'static str>,
     },
-    /// Popped; a change that came meanwhile is remembered.
-    InFlight {
-        changes: Vec<ClusterChange>,
+    /// Others are being removed for it: it is tried again when that is done, if something changed since.
+    Held {
+        since: Instant,
+        rejected_by: Vec<&'static str>,
+        woken: bool,
     },
+    /// Not to be looked at until it changes.
+    Gated,
+    /// Popped, and nothing was decided yet.
+    InFlight,
+    /// It has a node, and is being bound.
+    Binding,
 }
+
+/// What came while a pod was in flight.
+#[derive(Debug, Default)]
+struct InFlightEvents {
+    changes: Vec<Arc<ClusterChange>>,
+    /// It changed itself, or so much else that it is tried again in any case.
+    retry: bool,
+}
+
+/// Changes that are remembered for a pod in flight.
+const REMEMBERED: usize = 256;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -58,6 +79,17 @@ pub struct SchedulingQueue {
     arrivals: u64,
     /// How many are unschedulable.
     stuck: usize,
+    gated: usize,
+    /// Pods that wait for changes, by the plugins that rejected them: a change is compared with those that it may concern.
+    rejected: BTreeMap<&'static str, HashSet<ObjectKey>>,
+    in_flight: HashMap<ObjectKey, InFlightEvents>,
+}
+
+/// Whom to ask whether a change may help a pod.
+pub struct HintContext<'a> {
+    pub profile: &'a Profile,
+    /// The pod as it is now; `None` if it is gone.
+    pub pod: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
 }
 
 /// How many pods are where.
@@ -66,33 +98,62 @@ pub struct QueueDepth {
     pub active: usize,
     pub backoff: usize,
     pub unschedulable: usize,
+    pub gated: usize,
 }
 
 impl SchedulingQueue {
     /// A pod without a node appeared or changed. A change moves an unschedulable pod back.
     pub fn upsert(&mut self, key: ObjectKey, priority: i32, now: Instant) {
-        if let Some(entry) = self.pods.get_mut(&key) {
-            let changed_priority = entry.priority != priority;
-            match &mut entry.place {
-                Place::InFlight { changes } => changes.push(ClusterChange::PodUpdated),
-                Place::Unschedulable { .. } => {
-                    entry.priority = priority;
-                    self.requeue(&key, "UnscheduledPodUpdate", now);
-                }
-                Place::Active if changed_priority => {
-                    self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()));
-                    entry.priority = priority;
-                    self.active.insert((Reverse(priority), entry.arrival, key));
-                }
-                Place::Active | Place::Backoff(_) => entry.priority = priority,
+        let Some(entry) = self.pods.get_mut(&key) else { return self.insert(key, priority, Place::Active, now) };
+        let changed_priority = entry.priority != priority;
+        match &mut entry.place {
+            Place::InFlight => self.in_flight.entry(key).or_default().retry = true,
+            Place::Held { woken, .. } => {
+                *woken = true;
+                entry.priority = priority;
             }
-            return;
+            Place::Unschedulable { .. } => {
+                entry.priority = priority;
+                self.requeue(&key, "UnscheduledPodUpdate", now);
+            }
+            Place::Active if changed_priority => {
+                self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()));
+                entry.priority = priority;
+                self.active.insert((Reverse(priority), entry.arrival, key));
+            }
+            Place::Gated => {
+                self.gated -= 1;
+                entry.priority = priority;
+                entry.place = Place::Active;
+                self.active.insert((Reverse(priority), entry.arrival, key));
+                metrics::incoming("active", "UnscheduledPodUpdate");
+            }
+            Place::Active | Place::Backoff(_) | Place::Binding => entry.priority = priority,
         }
+    }
+
+    /// A pod that must not be looked at appeared or changed.
+    pub fn gate(&mut self, key: ObjectKey, priority: i32, now: Instant) {
+        match self.pods.get_mut(&key) {
+            Some(entry) if entry.place == Place::Gated => entry.priority = priority,
+            _ => {
+                self.remove(&key);
+                self.insert(key, priority, Place::Gated, now);
+            }
+        }
+    }
+
+    fn insert(&mut self, key: ObjectKey, priority: i32, place: Place, now: Instant) {
         self.arrivals += 1;
         let arrival = self.arrivals;
-        self.pods.insert(key.clone(), Entry { priority, arrival, attempts: 0, since: now, place: Place::Active });
-        self.active.insert((Reverse(priority), arrival, key));
-        metrics::incoming("active", "UnscheduledPodAdd");
+        if place == Place::Gated {
+            self.gated += 1;
+            metrics::incoming("gated", "UnscheduledPodAdd");
+        } else {
+            self.active.insert((Reverse(priority), arrival, key.clone()));
+            metrics::incoming("active", "UnscheduledPodAdd");
+        }
+        self.pods.insert(key, Entry { priority, arrival, attempts: 0, since: now, place });
     }
 
     /// The pod is gone or has a node.
@@ -101,8 +162,10 @@ impl SchedulingQueue {
         match entry.place {
             Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
             Place::Backoff(until) => drop(self.backoff.remove(&(until, entry.arrival))),
-            Place::Unschedulable { .. } => self.stuck -= 1,
-            Place::InFlight { .. } => {}
+            Place::Unschedulable { rejected_by, .. } | Place::Held { rejected_by, .. } => self.is_stuck_no_more(key, &rejected_by),
+            Place::Gated => self.gated -= 1,
+            Place::InFlight => drop(self.in_flight.remove(key)),
+            Place::Binding => {}
         }
     }
 
@@ -117,20 +180,61 @@ impl SchedulingQueue {
         let (_, _, key) = self.active.pop_first()?;
         let entry = self.pods.get_mut(&key).expect("every active key has an entry");
         entry.attempts += 1;
-        entry.place = Place::InFlight { changes: Vec::new() };
+        entry.place = Place::InFlight;
+        self.in_flight.insert(key.clone(), InFlightEvents::default());
         Some(key)
     }
 
-    /// The attempt found no node. The pod waits for a change that may help, or goes to backoff if one came meanwhile.
-    pub fn unschedulable(&mut self, key: &ObjectKey, rejected_by: Vec<&'static str>, plugins: &[Box<dyn Plugin>], now: Instant) {
+    /// The attempt found a node.
+    pub fn binding(&mut self, key: &ObjectKey) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Place::InFlight { changes } = &entry.place else { return };
-        let helped = changes.iter().any(|change| *change == ClusterChange::PodUpdated || helps(plugins, &rejected_by, *change));
-        entry.place = Place::Unschedulable { since: now, rejected_by };
+        if entry.place == Place::InFlight {
+            entry.place = Place::Binding;
+            self.in_flight.remove(key);
+        }
+    }
+
+    /// The attempt found no node. The pod waits for a change that may help, or goes to backoff if one came meanwhile. If it is `held`,
+    /// it stays in any case until [`SchedulingQueue::unhold`]. `pod` tells what the pod is now.
+    pub fn unschedulable(&mut self, key: &ObjectKey, rejected_by: Vec<&'static str>, held: bool, with: &HintContext<'_>, now: Instant) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        if entry.place != Place::InFlight {
+            return;
+        }
+        let InFlightEvents { changes, retry } = self.in_flight.remove(key).unwrap_or_default();
+        let woken = retry || changes.iter().any(|change| with.profile.may_help(&rejected_by, change, || (with.pod)(key)));
+        for plugin in names(&rejected_by) {
+            self.rejected.entry(plugin).or_default().insert(key.clone());
+        }
         self.stuck += 1;
         metrics::incoming("unschedulable", ATTEMPT_FAILED);
-        if helped {
+        entry.place = if held { Place::Held { since: now, rejected_by, woken } } else { Place::Unschedulable { since: now, rejected_by } };
+        if woken && !held {
             self.requeue(key, ATTEMPT_FAILED, now);
+        }
+    }
+
+    /// What a pod was held for is done; with `retry` it is tried again even if nothing changed.
+    pub fn unhold(&mut self, key: &ObjectKey, retry: bool, now: Instant) {
+        let Some(entry) = self.pods.get_mut(key) else { return };
+        if let Place::Held { since, rejected_by, woken } = &mut entry.place {
+            let woken = *woken;
+            entry.place = Place::Unschedulable { since: *since, rejected_by: std::mem::take(rejected_by) };
+            if woken || retry {
+                self.requeue(key, "AssignedPodDelete", now);
+            }
+        }
+    }
+
+    fn is_stuck_no_more(&mut self, key: &ObjectKey, rejected_by: &[&'static str]) {
+        self.stuck -= 1;
+        for plugin in names(rejected_by) {
+            if let Some(keys) = self.rejected.get_mut(plugin) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.rejected.remove(plugin);
+                }
+            }
         }
     }
 
@@ -144,7 +248,8 @@ impl SchedulingQueue {
     /// No further attempt before `until`, unless the pod is released.
     pub fn set_aside(&mut self, key: &ObjectKey, until: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        if matches!(entry.place, Place::InFlight { .. }) {
+        if matches!(entry.place, Place::InFlight | Place::Binding) {
+            self.in_flight.remove(key);
             entry.place = Place::Backoff(until);
             self.backoff.insert((until, entry.arrival), key.clone());
             metrics::incoming("backoff", ATTEMPT_FAILED);
@@ -163,18 +268,31 @@ impl SchedulingQueue {
     }
 
     /// The cluster changed: pods that it may help get another attempt.
-    pub fn cluster_changed(&mut self, change: ClusterChange, plugins: &[Box<dyn Plugin>], now: Instant) {
-        let mut woken = Vec::new();
-        for (key, entry) in &mut self.pods {
+    pub fn cluster_changed(&mut self, change: ClusterChange, with: &HintContext<'_>, now: Instant) {
+        let change = Arc::new(change);
+        for in_flight in self.in_flight.values_mut() {
+            match in_flight.changes.len() {
+                REMEMBERED.. => in_flight.retry = true,
+                _ => in_flight.changes.push(change.clone()),
+            }
+        }
+        for key in self.concerned(&change, with.profile) {
+            let Some(entry) = self.pods.get_mut(&key) else { continue };
             match &mut entry.place {
-                Place::Unschedulable { rejected_by, .. } if rejected_by.is_empty() || helps(plugins, rejected_by, change) => woken.push(key.clone()),
-                Place::InFlight { changes } if !changes.contains(&change) => changes.push(change),
+                Place::Unschedulable { rejected_by, .. } if is_woken(rejected_by, &change, &key, with) => {
+                    self.requeue(&key, change.event().name(), now);
+                }
+                Place::Held { rejected_by, woken, .. } if !*woken => *woken = is_woken(rejected_by, &change, &key, with),
                 _ => {}
             }
         }
-        for key in woken {
-            self.requeue(&key, change.event(), now);
-        }
+    }
+
+    /// Pods that plugins rejected which look at such changes, in order.
+    fn concerned(&self, change: &ClusterChange, profile: &Profile) -> BTreeSet<ObjectKey> {
+        let event = change.event();
+        let looking = profile.plugins().filter(|plugin| plugin.events().contains(&event)).map(|plugin| plugin.name());
+        looking.chain([NOBODY]).filter_map(|plugin| self.rejected.get(plugin)).flatten().cloned().collect()
     }
 
     /// Gives pods that have waited very long another attempt.
@@ -192,14 +310,16 @@ impl SchedulingQueue {
     }
 
     pub fn depth(&self) -> QueueDepth {
-        QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable: self.stuck }
+        QueueDepth { active: self.active.len(), backoff: self.backoff.len(), unschedulable: self.stuck, gated: self.gated }
     }
 
     /// Moves an unschedulable pod on: to backoff while its backoff since the last attempt lasts, else to active.
     fn requeue(&mut self, key: &ObjectKey, event: &'static str, now: Instant) {
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let Place::Unschedulable { since, .. } = entry.place else { return };
-        self.stuck -= 1;
+        let Place::Unschedulable { since, rejected_by } = &mut entry.place else { return };
+        let (since, rejected_by) = (*since, std::mem::take(rejected_by));
+        self.is_stuck_no_more(key, &rejected_by);
+        let Some(entry) = self.pods.get_mut(key) else { return };
         let until = since + backoff(entry.attempts);
         if until > now {
             entry.place = Place::Backoff(until);
@@ -225,8 +345,15 @@ impl SchedulingQueue {
     }
 }
 
-fn helps(plugins: &[Box<dyn Plugin>], rejected_by: &[&'static str], change: ClusterChange) -> bool {
-    plugins.iter().any(|plugin| rejected_by.contains(&plugin.name()) && plugin.may_help(change))
+/// Stands for the plugins of a pod that none rejected, as where there are no nodes: every change may help it.
+const NOBODY: &str = "";
+
+fn names(rejected_by: &[&'static str]) -> Vec<&'static str> {
+    if rejected_by.is_empty() { vec![NOBODY] } else { rejected_by.to_vec() }
+}
+
+fn is_woken(rejected_by: &[&'static str], change: &ClusterChange, key: &ObjectKey, with: &HintContext<'_>) -> bool {
+    rejected_by.is_empty() || with.profile.may_help(rejected_by, change, || (with.pod)(key))
 }
 
 fn backoff(attempts: u32) -> Duration {

@@ -15,11 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use troupe_api::{
     Status,
-    auth::{
-        Attributes, Authorizer, Credentials, Decision,
-        chain::{ALL_AUTHENTICATED, PrivilegedGroups},
-        x509,
-    },
+    auth::{Attributes, Authorizer, Credentials, Decision, chain::PrivilegedGroups, groups::ALL_AUTHENTICATED, x509},
     client::Client,
     meta::Object,
     service::{Body, Operation, Target, UserInfo, WriteOptions},

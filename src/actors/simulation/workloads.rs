@@ -1,4 +1,4 @@
-//! Jobs, stateful sets and daemon sets under faults.
+//! Jobs, stateful sets, daemon sets and claims under faults.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use crate::{
     controllers::{
         daemonset::DaemonSetController,
         job::{JobController, orphans::JobOrphanController},
+        persistent_volume::{ClaimBinder, VolumeBinder},
         pods::{is_finished, is_ready, phase},
         statefulset::StatefulSetController,
     },
@@ -55,7 +56,9 @@ impl World {
         start(&system, &caches, client.clone(), StatefulSetController::new(&caches));
         start(&system, &caches, client.clone(), DaemonSetController::new(&caches));
         start(&system, &caches, client.clone(), JobController::new(&caches));
-        start(&system, &caches, client, JobOrphanController::new(&caches));
+        start(&system, &caches, client.clone(), JobOrphanController::new(&caches));
+        start(&system, &caches, client.clone(), ClaimBinder::new(&caches));
+        start(&system, &caches, client, VolumeBinder::new(&caches));
         World { api, system, clock, seed }
     }
 
@@ -271,6 +274,43 @@ fn a_daemon_set_is_rolled_out_under_faults_with_one_pod_for_each_node() {
             let fields = ["desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"];
             assert_eq!(fields.map(|field| status[field].as_i64()), [Some(3); 4], "seed {seed}: {status}");
             assert_eq!(world.api.names("pods", "default").await.len(), 3, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn claims_and_volumes_are_bound_one_to_one_under_faults() {
+    for seed in seeds() {
+        simulate_with_clock(seed, |system, clock| async move {
+            let world = World::new(system, clock, Faults::default(), seed).await;
+            let create = async |object: Value| drop(world.api.create(object).await);
+            for at in 0..6 {
+                let spec = json!({"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+                let metadata = json!({"name": format!("c{at}"), "namespace": "default"});
+                create(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})).await;
+            }
+            for at in 0..4 {
+                let spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/v"}});
+                create(json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("v{at}")}, "spec": spec})).await;
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(FAULTY) => {}
+                () = world.trouble() => {}
+            }
+            tokio::time::sleep(REST).await;
+            let claims = world.api.list("persistentvolumeclaims", "default", ListOptions::default()).await.expect("listed").items;
+            let (mut bound, mut waiting) = (BTreeSet::new(), 0);
+            for claim in claims.iter().map(|claim| claim.to_object()) {
+                match claim.str(&["status", "phase"]) {
+                    "Bound" => assert!(bound.insert(claim.str(&["spec", "volumeName"]).to_owned()), "seed {seed}: two claims have one volume"),
+                    phase => waiting += usize::from(phase == "Pending"),
+                }
+            }
+            assert_eq!((bound.len(), waiting), (4, 2), "seed {seed}");
+            for volume in world.api.list("persistentvolumes", "", ListOptions::default()).await.expect("listed").items {
+                assert_eq!(volume.to_object().str(&["status", "phase"]), "Bound", "seed {seed}");
+            }
         });
     }
 }

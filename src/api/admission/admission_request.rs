@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Attributes, OperationOptions,
-    matching::{self, Matched, ResourceName},
+    matching::{self, Matched},
+    resource_name::ResourceName,
 };
 use crate::{
     meta::{GroupVersionKind, Object},
@@ -24,7 +25,7 @@ pub fn admission_request(matched: &Matched, request: &Attributes<'_>, uid: &str)
 /// The same as expressions see it, which have the objects beside it.
 pub fn without_objects(matched: &Matched, request: &Attributes<'_>) -> Value {
     let target = request.target;
-    let own = ResourceName::requested(request);
+    let own = ResourceName::requested(request.target);
     // The request's own resource has its own subresource.
     let own_kind = matched.form.kind(request, &own).unwrap_or_else(|_| matched.kind.clone());
     let mut asked = json!({

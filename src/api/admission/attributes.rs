@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 
 use super::{
-    Reinvocation,
-    matching::{ResourceName, equivalents},
+    Operation,
+    reinvocation::{Asked, Reinvocation},
+    resource_name::{ResourceName, equivalents},
 };
 use crate::{
     auth::Authorizer,
@@ -17,27 +18,6 @@ use crate::{
     status::Status,
     stored::StoredObject,
 };
-
-/// What is about to happen to the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-    Connect,
-}
-
-impl Operation {
-    /// The operation as rules and reviews name it.
-    pub fn upper(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        }
-    }
-}
 
 /// The options that the operation came with.
 #[derive(Clone, Copy, Debug)]
@@ -185,8 +165,26 @@ impl<'a> Attributes<'a> {
 
     /// The other resources and versions in which the object is served.
     pub fn equivalents(&self) -> &[ResourceName] {
-        let found = || equivalents(&self.reads.registry(), &ResourceName::requested(self), &self.target.subresource);
+        let found = || equivalents(&self.reads.registry(), &ResourceName::requested(self.target), &self.target.subresource);
         self.equivalents.get_or_init(found)
+    }
+
+    /// What `plugin` noted in the first round; in the second, with what changed since.
+    pub fn take_asked(&mut self, plugin: &'static str) -> Asked {
+        let mut asked = self.reinvocation.take(plugin);
+        if self.reinvocation.is_second() && asked.last.as_ref() != self.object() {
+            asked.object_changed();
+        }
+        asked
+    }
+
+    /// Keeps it for the second round.
+    pub fn keep_asked(&mut self, plugin: &'static str, mut asked: Asked) {
+        if self.reinvocation.is_second() || asked.is_empty() {
+            return;
+        }
+        asked.last = self.object().cloned();
+        self.reinvocation.keep(plugin, asked);
     }
 
     /// The kind that the request's object has: the resource's, or that of its subresource.

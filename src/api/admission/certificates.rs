@@ -6,11 +6,8 @@ use serde_json::Value;
 
 use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
-    auth::{
-        self, Decision,
-        certificates::{CLIENT_SIGNER, SigningRequest},
-        chain::MASTERS,
-    },
+    auth::{self, Decision, groups::MASTERS},
+    certificates::{CLIENT_SIGNER, SigningRequest},
     status::Status,
 };
 

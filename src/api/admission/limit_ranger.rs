@@ -5,14 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Attributes, MutatingPlugin, Operation, Plugin, ValidatingPlugin};
 use crate::{
-    auth::chain::aggregate,
-    meta::{GroupResource, Object, Quantity},
-    quota::{
-        Amounts,
-        pod_resources::{self, FOR_LIMIT_RANGES},
-    },
+    meta::{GroupResource, Object, Quantity, amounts::Amounts},
+    quota::pod_resources::{self, FOR_LIMIT_RANGES},
     resources::tree::{at, text},
-    status::Status,
+    status::{Status, aggregate},
 };
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass,
-    DefaultTolerationSeconds, LimitRanger, MutatingPlugin, NamespaceLifecycle, NodeRestriction, PersistentVolumeClaimResize, PodSecurity, Priority,
-    ResourceClaimAccess, RuntimeClass, ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
+    DefaultTolerationSeconds, LimitRanger, MutatingPlugin, NamespaceLifecycle, NodeDeclaredFeatureValidator, NodeRestriction,
+    PersistentVolumeClaimResize, PodResizeValidator, PodSecurity, Priority, ResourceClaimAccess, RuntimeClass, ServiceAccount,
+    StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
 };
 use crate::status::Status;
 
@@ -43,6 +44,8 @@ impl Pipeline {
             .validating(CertificateSigning)
             .validating(CertificateSubjectRestriction)
             .mutating(DefaultIngressClass)
+            .validating(NodeDeclaredFeatureValidator)
+            .validating(PodResizeValidator)
             .validating(ResourceClaimAccess)
     }
 

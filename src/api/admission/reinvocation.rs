@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Attributes;
 use crate::meta::Object;
 
 /// Which round of mutation this is, and whether there will be another one.
@@ -33,6 +32,14 @@ impl Reinvocation {
         self.second = self.wanted;
         self.second
     }
+
+    pub(super) fn take(&mut self, plugin: &'static str) -> Asked {
+        self.asked.remove(plugin).unwrap_or_default()
+    }
+
+    pub(super) fn keep(&mut self, plugin: &'static str, asked: Asked) {
+        self.asked.insert(plugin, asked);
+    }
 }
 
 /// Those that one plugin asked in the first round, by their identities, and that want to be asked again.
@@ -43,26 +50,13 @@ pub struct Asked {
     /// Something changed after them.
     outdated: BTreeSet<String>,
     /// The object as they left it.
-    last: Option<Object>,
+    pub(super) last: Option<Object>,
 }
 
 impl Asked {
-    /// What `plugin` noted in the first round; in the second, with what changed since.
-    pub fn take(plugin: &'static str, request: &mut Attributes<'_>) -> Self {
-        let mut asked = request.reinvocation.asked.remove(plugin).unwrap_or_default();
-        if request.reinvocation.second && asked.last.as_ref() != request.object() {
-            asked.object_changed();
-        }
-        asked
-    }
-
-    /// Keeps it for the second round.
-    pub fn keep(mut self, plugin: &'static str, request: &mut Attributes<'_>) {
-        if request.reinvocation.second || self.current.is_empty() && self.outdated.is_empty() {
-            return;
-        }
-        self.last = request.object().cloned();
-        request.reinvocation.asked.insert(plugin, self);
+    /// Whether nobody is to be asked again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_empty() && self.outdated.is_empty()
     }
 
     /// Whether `id` is to be asked in a second round: it was before, wants that, and something changed after it.

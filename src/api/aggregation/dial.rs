@@ -20,7 +20,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::http::streaming::dialer::may_reach;
+use crate::backends::may_reach;
 
 /// A server has this long to accept and to shake hands.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);

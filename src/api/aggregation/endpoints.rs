@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::ServiceReference;
 use crate::{
-    http::streaming::dialer::may_reach,
+    backends::may_reach,
     meta::{GroupResource, ObjectKey, Revision},
     service::Listers,
     stored::{KubeObject, StoredObject},

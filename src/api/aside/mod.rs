@@ -4,7 +4,7 @@
 //! a few MiB of documents in work, others wait, and the rest of the process keeps its processors and its memory. Those on whose behalf it is
 //! done (see [`on_behalf_of`]) have turns.
 
-mod places;
+pub mod places;
 
 use std::{
     cell::{Cell, RefCell},

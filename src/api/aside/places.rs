@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// So many places.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Mutex<Free>>);
+pub struct Places(Arc<Mutex<Free>>);
 
 struct Free {
     places: u32,
@@ -26,7 +26,7 @@ struct Waiting {
 }
 
 /// Places that are taken; given back when dropped.
-pub(super) struct Place {
+pub struct Place {
     places: Places,
     count: u32,
 }

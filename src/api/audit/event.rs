@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::{Level, Stage};
 use crate::{
-    http::{protobuf, render::FullForm},
     meta::Object,
+    protobuf,
+    render::FullForm,
     schema::{Format, decode::parse_value},
     service::UserInfo,
     stored::StoredObject,

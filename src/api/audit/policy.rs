@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     auth::Attributes,
-    resources::validation::names,
+    meta::names,
     schema::{DocumentError, from_yaml},
     service::UserInfo,
     status::{FieldError, Status},

@@ -9,7 +9,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::rbac::{aggregate::aggregate, resolve::GROUP};
+use super::rbac::{GROUP, aggregate::aggregate};
 use crate::meta::Object;
 
 const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
@@ -136,7 +136,7 @@ mod tests {
     use crate::{
         auth::{
             Attributes, Authorizer, Decision,
-            chain::{ALL_AUTHENTICATED, anonymous},
+            groups::{ALL_AUTHENTICATED, anonymous},
             rbac::{Rbac, tests::FixedListers},
         },
         meta::GroupResource,

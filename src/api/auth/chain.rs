@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules, rbac::Resolver};
-use crate::{service::UserInfo, status::Status};
-
-/// Everybody who authenticated.
-pub const ALL_AUTHENTICATED: &str = "system:authenticated";
-/// Everybody who did not.
-pub const ALL_UNAUTHENTICATED: &str = "system:unauthenticated";
-/// The user of requests without credentials.
-pub const ANONYMOUS: &str = "system:anonymous";
-/// Members may do everything.
-pub const MASTERS: &str = "system:masters";
+use super::{
+    Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules,
+    groups::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, MASTERS, anonymous},
+    rbac::Resolver,
+};
+use crate::{
+    service::UserInfo,
+    status::{Status, aggregate},
+};
 
 /// Authenticators in order; the first that knows the caller wins, else the caller is anonymous.
 pub struct AuthenticatorChain {
@@ -58,11 +56,6 @@ impl Authenticator for AuthenticatorChain {
     }
 }
 
-/// The user of requests without credentials.
-pub fn anonymous() -> UserInfo {
-    UserInfo { name: ANONYMOUS.into(), groups: vec![ALL_UNAUTHENTICATED.into()], ..UserInfo::default() }
-}
-
 /// Adds the group of all authenticated users, unless the user is in it or anonymous.
 fn in_authenticated(mut user: UserInfo) -> UserInfo {
     let placed = user.groups.iter().any(|group| group == ALL_AUTHENTICATED || group == ALL_UNAUTHENTICATED);
@@ -70,20 +63,6 @@ fn in_authenticated(mut user: UserInfo) -> UserInfo {
         user.groups.push(ALL_AUTHENTICATED.into());
     }
     user
-}
-
-/// Several errors as upstream's aggregate prints them: each once, in brackets if there are more.
-pub(crate) fn aggregate(errors: &[String]) -> String {
-    let mut distinct = Vec::<&str>::new();
-    for error in errors {
-        if !distinct.contains(&error.as_str()) {
-            distinct.push(error);
-        }
-    }
-    match distinct[..] {
-        [single] => single.to_owned(),
-        _ => format!("[{}]", distinct.join(", ")),
-    }
 }
 
 /// Allows members of [`MASTERS`] everything, without looking at any policy.

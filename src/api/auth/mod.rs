@@ -3,9 +3,9 @@
 mod anchored;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
-pub mod certificates;
 pub mod chain;
 mod followed;
+pub mod groups;
 pub mod kubeconfig;
 pub mod node;
 pub mod peer;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use self::unverified::any_peer;
 use crate::{
-    meta::{FieldSelector, GroupResource},
+    meta::{FieldSelector, GroupResource, LabelSelector},
     service::UserInfo,
     status::Status,
 };
@@ -42,7 +42,14 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Set for non-resource requests, such as `/healthz`.
     pub path: Option<&'a str>,
-    /// What lists, watches and collection deletes select by; `None` where the request says nothing.
+    /// What lists, watches and collection deletes select by; nothing where the request says nothing.
+    pub selection: Selection<'a>,
+}
+
+/// What a request selects objects by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection<'a> {
+    pub labels: Option<&'a LabelSelector>,
     pub fields: Option<&'a FieldSelector>,
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Attributes, Authorizer, Decision, chain, rbac::escalation::Write};
+use super::{Attributes, Authorizer, Decision, groups, rbac::escalation::Write};
 use crate::{
     meta::{GroupVersion, Object},
     resources::Registry,
@@ -42,7 +42,7 @@ pub fn fault(
     authorizer: &dyn Authorizer,
 ) -> Option<FieldError> {
     let resource = &*write.resource.resource;
-    let is_master = write.user.groups.iter().any(|group| group == chain::MASTERS);
+    let is_master = write.user.groups.iter().any(|group| group == groups::MASTERS);
     if &*write.resource.group != GROUP || is_master {
         None
     } else if POLICIES.contains(&resource) {
@@ -145,7 +145,7 @@ mod tests {
         let want = "spec.paramKind: Forbidden: user eve must have \"get\" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)";
         assert_eq!(secret, want);
         assert_eq!(said("mutatingadmissionpolicies", &[], &kind("ConfigMap"), None), "");
-        assert_eq!(said("validatingadmissionpolicies", &[chain::MASTERS], &kind("Secret"), None), "");
+        assert_eq!(said("validatingadmissionpolicies", &[groups::MASTERS], &kind("Secret"), None), "");
         assert_eq!(said("validatingadmissionpolicies", &[], &kind("Secret"), Some(&kind("Secret"))), "", "it is there already");
         assert_eq!(said("validatingadmissionpolicies", &[], &json!({}), None), "");
     }

@@ -12,7 +12,7 @@ use x509_parser::{
 };
 
 use super::{Authenticator, Credentials};
-use crate::{service::UserInfo, status::Status};
+use crate::{certificates::ip_of, service::UserInfo, status::Status};
 
 /// The key of a user's extra fields under which authenticators say which credential was shown.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
@@ -97,12 +97,6 @@ pub fn public_key_of_pem(pem: &[u8]) -> Option<Vec<u8>> {
     let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
     let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
     Some(certificate.public_key().raw.to_vec())
-}
-
-/// The address that a certificate spells as octets.
-pub fn ip_of(octets: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(octets).ok().map(IpAddr::from);
-    v4().or_else(|| <[u8; 16]>::try_from(octets).ok().map(IpAddr::from))
 }
 
 #[cfg(test)]

@@ -76,6 +76,11 @@ impl Client {
         counted(verb, self.service.call(call)).await
     }
 
+    /// Puts `body` to an arbitrary target.
+    pub async fn update(&self, target: Target, body: Object) -> Result<crate::ApiReply, Status> {
+        self.call(target, Operation::Update { body: Body::Tree(body), options: self.write_options() }).await
+    }
+
     fn write_options(&self) -> WriteOptions {
         WriteOptions { field_manager: self.manager.to_string(), implied_manager: true, ..WriteOptions::default() }
     }

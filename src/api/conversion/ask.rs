@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Converter, ROOM, failed, metrics,
-    review::{self, ReviewVersion, Subject},
+    review::{self, Subject},
     webhook_of,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     meta::Object,
     resources::{Resource, custom::ConversionWebhook},
     status::Status,
+    webhook_client::ReviewVersion,
 };
 
 /// How long a webhook may take, as upstream.

@@ -12,7 +12,7 @@ const BUDGET: usize = 48 << 20;
 /// What an object takes beside its JSON.
 const BESIDE: usize = 600;
 
-static CONVERTED: LazyLock<Memos<Converted>> = LazyLock::new(|| Memos::new(BUDGET, |object| &object.converted));
+static CONVERTED: LazyLock<Memos<StoredObject, Converted>> = LazyLock::new(|| Memos::new(BUDGET, |object| &object.converted));
 
 /// The object in the version `wanted`, where that is known.
 pub(super) fn find(object: &StoredObject, wanted: &str) -> Option<Arc<StoredObject>> {

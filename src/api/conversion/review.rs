@@ -12,31 +12,10 @@ use crate::{
     schema::{Format, decode::parse_value},
     status::FieldError,
     stored::StoredObject,
+    webhook_client::ReviewVersion,
 };
 
-/// A form of question that this server asks. Both say the same; answers in the older one are not held to so much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReviewVersion {
-    V1,
-    V1Beta1,
-}
-
-impl ReviewVersion {
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "v1" => Some(ReviewVersion::V1),
-            "v1beta1" => Some(ReviewVersion::V1Beta1),
-            _ => None,
-        }
-    }
-
-    fn api_version(self) -> &'static str {
-        match self {
-            ReviewVersion::V1 => "apiextensions.k8s.io/v1",
-            ReviewVersion::V1Beta1 => "apiextensions.k8s.io/v1beta1",
-        }
-    }
-}
+const GROUP: &str = "apiextensions.k8s.io";
 
 /// An object that a webhook is asked about.
 #[derive(Debug)]
@@ -83,7 +62,7 @@ impl Subject {
 pub(super) fn question(version: ReviewVersion, uid: &str, wanted: &str, subjects: &[Subject]) -> Vec<u8> {
     let length: usize = subjects.iter().map(|subject| subject.json.len() + 1).sum();
     let mut body = Vec::with_capacity(length + 256);
-    let (kind, wanted) = (version.api_version(), Value::from(wanted));
+    let (kind, wanted) = (version.of_group(GROUP), Value::from(wanted));
     let head = format!(r#"{{"kind":"ConversionReview","apiVersion":"{kind}","request":{{"uid":"{uid}","desiredAPIVersion":{wanted},"objects":["#);
     body.extend_from_slice(head.as_bytes());
     for (at, subject) in subjects.iter().enumerate() {
@@ -149,7 +128,7 @@ pub(super) fn read(
 
 fn objects<'a>(review: Review<'a>, version: ReviewVersion, uid: &str) -> Result<Vec<&'a RawValue>, String> {
     let (api_version, kind) = (review.api_version.unwrap_or_default(), review.kind.unwrap_or_default());
-    if version == ReviewVersion::V1 && (&*api_version, &*kind) != (version.api_version(), "ConversionReview") {
+    if version == ReviewVersion::V1 && (&*api_version, &*kind) != (&*version.of_group(GROUP), "ConversionReview") {
         let found = if api_version.contains('/') { api_version } else { format!("/{api_version}") };
         return Err(format!("expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got {found}, Kind={kind}"));
     }

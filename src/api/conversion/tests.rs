@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use super::{
     questions,
-    review::{ReviewVersion, Subject, question, read},
+    review::{Subject, question, read},
 };
-use crate::{meta::Object, stored::StoredObject};
+use crate::{meta::Object, stored::StoredObject, webhook_client::ReviewVersion};
 
 fn widget(name: &str) -> Object {
     let metadata = json!({"name": name, "namespace": "n", "uid": "u", "labels": {"a": "b"}, "finalizers": ["example.com/x"]});

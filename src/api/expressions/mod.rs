@@ -9,22 +9,30 @@
 //! converts documents as a whole.
 
 mod check;
+mod composition;
 mod cost;
+mod environment;
 mod evaluate;
 mod library;
+mod meter;
+mod permissions;
 mod program;
 pub mod syntax;
 mod types;
+mod url;
 mod values;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use check::messages::{JSON_PATCH, OBJECT};
+pub use composition::{Composed, Composition};
 pub use cost::Estimate;
-pub use evaluate::{Composed, Composition, Fault, MOST_DEPTH, Meter};
-pub use library::authorization::{Access, Answer, Inquiry, Permissions, Question, Subject};
-pub use library::times::duration as go_duration;
-pub use program::{Environment, Failure, Program, Variable};
+pub use environment::{Environment, Variable};
+pub use meter::{Fault, MOST_DEPTH, Meter};
+pub use permissions::{Access, Answer, Inquiry, Permissions, Question, Subject};
+pub use program::{Failure, Program};
 pub use types::{AUTHORIZER, Declaration, Field, Identity, ObjectType, RESOURCE_CHECK, Shape, Type, escape, unescape};
+pub use values::times::duration as go_duration;
 pub use values::{Map, Named, Val, from_json, object_from_json, to_json};

@@ -1,60 +1,17 @@
 //! Expressions that are ready to be evaluated.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 use super::{
     check::{self, literals::INSTANTIATION},
-    cost,
-    cost::Estimate,
-    evaluate::{self, Composition, Fault, Meter},
+    cost::{self, Estimate},
+    environment::Environment,
+    evaluate::{self, Variables},
+    meter::{Fault, Meter},
     syntax::{self, ast::Node},
-    types::{Declaration, Type},
+    types::Type,
     values::Val,
 };
-
-/// A variable that expressions may name.
-#[derive(Clone, Debug)]
-pub struct Variable {
-    pub name: Box<str>,
-    pub ty: Type,
-    /// What is known of what it holds; of an optional variable, of what is in it.
-    pub declaration: Arc<Declaration>,
-}
-
-/// What an expression may name.
-#[derive(Clone, Debug, Default)]
-pub struct Environment {
-    pub variables: Vec<Variable>,
-    /// The types of the variables that stand beside an expression, as `variables.name`.
-    pub composed: BTreeMap<Box<str>, Type>,
-    /// Whether patches and parts of objects can be constructed.
-    pub constructs: bool,
-}
-
-impl Environment {
-    /// With one more variable.
-    #[must_use]
-    pub fn with(mut self, name: &str, declaration: Arc<Declaration>) -> Self {
-        self.variables.push(Variable { name: name.into(), ty: declaration.ty.clone(), declaration });
-        self
-    }
-
-    /// With a place that has no name here.
-    #[must_use]
-    pub fn without(self) -> Self {
-        self.with("", Arc::new(Declaration::any()))
-    }
-
-    /// With one more variable that may be absent.
-    #[must_use]
-    pub fn with_optional(mut self, name: &str, declaration: Arc<Declaration>) -> Self {
-        self.variables.push(Variable { name: name.into(), ty: Type::optional(declaration.ty.clone()), declaration });
-        self
-    }
-}
 
 /// Why an expression cannot be used, as upstream words it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +90,7 @@ impl Program {
     pub(super) fn evaluate_beside<'a>(
         &'a self,
         variables: &[Option<Val<'a>>],
-        composition: Option<&Composition<'a>>,
+        composition: Option<&dyn Variables<'a>>,
         meter: &mut Meter,
     ) -> Result<Val<'a>, Fault> {
         evaluate::evaluate(&self.root, variables, composition, meter)

@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::flow::objects;
+    use crate::resources::flow_bootstrap::objects;
 
     fn typed(value: serde_json::Value) -> PriorityLevelConfiguration {
         serde_json::from_value(value).expect("a level")

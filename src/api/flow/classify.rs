@@ -13,12 +13,13 @@ use parking_lot::Mutex;
 use super::{
     bounds::bounds,
     matching::covers,
-    metrics::{self, SchemaSeries},
+    metrics::{self, Named, SchemaSeries},
     seats::{Claim, Level, Room, Seat},
 };
 use crate::{
     auth::Attributes,
     meta::{GroupResource, Revision},
+    metrics::Departures,
     service::{Listers, UserInfo},
     status::Status,
     stored::StoredObject,
@@ -86,10 +87,13 @@ struct Order {
 /// Classifies requests by what the caches hold.
 pub struct Classifier {
     listers: Arc<dyn Listers>,
+    schemas: GroupResource,
+    levels: GroupResource,
     /// Of all levels together.
     seats: usize,
     order: ArcSwapOption<Order>,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
+    names: Mutex<Departures<Named>>,
     /// Nobody can choose names that share their queues with somebody's.
     hashing: RandomState,
 }
@@ -97,7 +101,17 @@ pub struct Classifier {
 impl Classifier {
     /// Levels share `seats` by what they say of themselves.
     pub fn new(listers: Arc<dyn Listers>, seats: usize) -> Self {
-        Classifier { listers, seats, order: ArcSwapOption::empty(), rooms: Mutex::default(), hashing: RandomState::new() }
+        let (schemas, levels) = (GroupResource::new(GROUP, "flowschemas"), GroupResource::new(GROUP, "prioritylevelconfigurations"));
+        Classifier {
+            listers,
+            schemas,
+            levels,
+            seats,
+            order: ArcSwapOption::empty(),
+            rooms: Mutex::default(),
+            names: Mutex::default(),
+            hashing: RandomState::new(),
+        }
     }
 
     /// The first schema that covers the request. None covers it only while the built-in ones are missing.
@@ -116,19 +130,25 @@ impl Classifier {
     }
 
     fn order(&self) -> Arc<Order> {
-        let (schemas, levels) = (GroupResource::new(GROUP, "flowschemas"), GroupResource::new(GROUP, "prioritylevelconfigurations"));
-        let version = (self.listers.version(&schemas), self.listers.version(&levels));
+        let version = (self.listers.version(&self.schemas), self.listers.version(&self.levels));
         if let Some(order) = self.order.load_full().filter(|order| order.version == version && version.0.is_some()) {
             return order;
         }
-        let levels = self.levels(&self.listers.list(&levels, ""));
-        let mut entries: Vec<Entry> = self.listers.list(&schemas, "").iter().filter_map(|schema| entry_of(schema, &levels)).collect();
+        let levels = self.levels(&self.listers.list(&self.levels, ""));
+        let mut entries: Vec<Entry> = self.listers.list(&self.schemas, "").iter().filter_map(|schema| entry_of(schema, &levels)).collect();
         entries.sort_by_key(|entry| {
             let precedence = entry.schema.spec.as_ref().and_then(|spec| spec.matching_precedence).unwrap_or(1000);
             (precedence, entry.name.clone())
         });
         let order = Arc::new(Order { version, entries, levels: levels.into() });
         self.order.store(Some(order.clone()));
+        let schemas = order.entries.iter().map(|entry| Named::Schema(entry.name.clone()));
+        let levels = order.levels.iter().map(|level| Named::Level(level.name.clone()));
+        let mut names = self.names.lock();
+        if names.follow(schemas.chain(levels).collect()) {
+            metrics::forget(&names);
+        }
+        drop(names);
         order
     }
 
@@ -163,7 +183,7 @@ fn entry_of(schema: &Arc<StoredObject>, levels: &[Level]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{flow::objects, meta::ObjectKey};
+    use crate::{meta::ObjectKey, resources::flow_bootstrap::objects};
 
     struct Fixed(Vec<(String, Arc<StoredObject>)>);
 

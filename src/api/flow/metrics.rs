@@ -1,6 +1,8 @@
 //! What flow control counts, under upstream's names.
 
-use crate::metrics::{Collect, Counter, Family, Gauge};
+use std::sync::Arc;
+
+use crate::metrics::{Collect, Counter, Departures, Family, Gauge, SeriesLabels};
 
 const BOTH: [&str; 2] = ["priority_level", "flow_schema"];
 
@@ -44,6 +46,24 @@ static UPPER: Family<Gauge> = Family::new(
 
 /// What flow control counts.
 pub static COLLECTORS: [&dyn Collect; 8] = [&EXECUTING_REQUESTS, &EXECUTING_SEATS, &WAITING, &DISPATCHED, &LOWER, &NOMINAL, &REJECTED, &UPPER];
+
+/// Forgets the series of schemas and levels that are gone.
+pub fn forget(gone: &Departures<Named>) {
+    let is_gone = |labels: &SeriesLabels<'_>| {
+        gone.gone().any(|named| match named {
+            Named::Schema(name) => labels.get("flow_schema") == Some(name),
+            Named::Level(name) => labels.get("priority_level") == Some(name),
+        })
+    };
+    COLLECTORS.iter().for_each(|family| family.forget(&is_gone));
+}
+
+/// What series are named by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Named {
+    Schema(Arc<str>),
+    Level(Arc<str>),
+}
 
 /// The series of one flow schema.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,6 @@
-//! Flow control: which flow schema and priority level a request belongs to, the seats of each level, and the schemas and
-//! levels that every cluster has.
+//! Flow control: which flow schema and priority level a request belongs to, and the seats of each level. The schemas and levels that
+//! every cluster has are [`crate::resources::flow_bootstrap`].
 
-mod bootstrap;
 mod bounds;
 mod classify;
 mod matching;
@@ -9,7 +8,6 @@ mod metrics;
 mod queues;
 mod seats;
 
-pub use bootstrap::objects;
 pub use classify::{Classified, Classifier};
 pub use metrics::COLLECTORS;
 pub use seats::Seat;

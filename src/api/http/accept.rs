@@ -2,8 +2,8 @@
 
 use actix_web::{HttpRequest, http::header::ACCEPT};
 
-use super::{protobuf, query::Query};
-use crate::status::Status;
+use super::query::Query;
+use crate::{protobuf, status::Status};
 
 /// The encodings of replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

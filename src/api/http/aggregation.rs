@@ -37,8 +37,8 @@ use tokio_util::io::ReaderStream;
 use super::{
     connections::{self, connection_of},
     limits::Held,
+    outgoing::status_code,
     path::RequestInfo,
-    reply::status_code,
     sessions,
     streaming::{
         backend::passing::{copy_headers, insert, request_headers, upload, wants_upgrade},

@@ -16,10 +16,11 @@ use actix_web::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{handler::user_agent, impersonation::Impersonated, render::FullForm};
+use super::{impersonation::Impersonated, user_agent::user_agent};
 use crate::{
     audit::{AuditLog, Content, Event, Level, ObjectReference, Stage, Subject, Verdict},
     auth::Attributes,
+    render::FullForm,
     service::{ApiReply, Body, Operation, ReplyBody, Target, UserInfo},
     status::{Reason, Status},
 };
@@ -209,7 +210,7 @@ fn content(target: &Target, reply: &ApiReply) -> Content {
         ReplyBody::Tree(tree) => Content::Tree(Box::new(form.tree(tree.clone()))),
         ReplyBody::List(list) => Content::List {
             kind: target.resource.list_kind(),
-            api_version: super::render::api_version(target),
+            api_version: crate::render::api_version(target),
             revision: list.revision.to_string(),
             items: list.items.clone(),
             form,

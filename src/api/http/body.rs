@@ -7,14 +7,12 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{limits::Held, protobuf};
+use super::limits::{Held, MAX_BODY};
 use crate::{
+    protobuf,
     service::{Body, PatchType},
     status::{Reason, Status},
 };
-
-/// The longest body taken, as upstream.
-pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// How much of a refused body is read and thrown away, and for how long; Go's server takes as much.
 const MAX_DRAINED: usize = 256 * 1024;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{body::InputFormat, protobuf, query::Query, write_options};
+use super::{body::InputFormat, query::Query, write_options};
 use crate::{
-    aside,
+    aside, protobuf,
     schema::{DecodeError, Format, decode::parse_value},
     service::{DeleteOptions, Propagation},
     status::{FieldError, Status},

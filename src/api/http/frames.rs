@@ -5,15 +5,11 @@ use std::{cell::RefCell, sync::Arc};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{
-    messages::MessageForm,
-    monitor::WatchCounts,
-    protobuf,
-    render::{FullForm, api_version, write_partial},
-    table::TableForm,
-};
+use super::{messages::MessageForm, monitor::WatchCounts, table::TableForm};
 use crate::{
     meta::{Cause, Revision},
+    protobuf,
+    render::{FullForm, api_version, write_partial},
     service::{EventType, Target, WatchItem},
     status::Status,
     stored::StoredObject,

@@ -4,7 +4,7 @@ pub use super::{
     body::InputFormat,
     delete_options::delete_options,
     list_options::{list_options, watch_options},
-    protobuf::{document, to_json},
     query::Query,
     streaming::{Frame, FrameReader, Piece, Pieces},
 };
+pub use crate::protobuf::{document, to_json};

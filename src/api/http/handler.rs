@@ -38,13 +38,15 @@ use super::{
     monitor::{Monitor, Underway},
     openapi::{OpenApiReply, wants_message},
     options::RawRequest,
+    outgoing::{self, Outgoing},
     path::RequestInfo,
     query::Query,
-    reply::{self, Outgoing},
     resource::{self, Exchange},
     route::{self, method_not_allowed, request_verb},
-    server::Shared,
-    slices, warnings,
+    shared::Shared,
+    slices,
+    user_agent::user_agent,
+    warnings,
 };
 use crate::{
     aggregation::RemoteService,
@@ -62,7 +64,8 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 /// Readers of OpenAPI at once: each waits on a thread of its own while a document is being made.
-static OPENAPI_READERS: Semaphore = Semaphore::const_new(8);
+pub(super) static OPENAPI_READERS: Semaphore = Semaphore::const_new(OPENAPI_AT_ONCE as usize);
+pub(super) const OPENAPI_AT_ONCE: u32 = 8;
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// Answers any request; whatever goes wrong becomes a `Status`.
@@ -136,7 +139,7 @@ async fn answer(request: &HttpRequest, payload: web::Payload, shared: &Shared, c
 async fn refuse(request: &HttpRequest, payload: &mut Payload, connection: Option<&Connection>, status: &Status) -> HttpResponse {
     let query = Query::parse(request.query_string());
     let encoding = accept::encoding_of_failure(accept::header(request));
-    let mut response = reply::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
+    let mut response = outgoing::failure(status, encoding, accept::wants_pretty(&query, user_agent(request)));
     if status.code == 408 || !body::drain(request, payload).await {
         response.head_mut().set_connection_type(ConnectionType::Close);
         // Of the streams of HTTP/2 one ends without the others.
@@ -159,13 +162,12 @@ fn panicked(request: &HttpRequest, panic: &(dyn Any + Send)) -> Status {
 fn audit_id(request: &HttpRequest) -> HeaderValue {
     match request.headers().get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= 64) {
         Some(id) => id.clone(),
-        None => HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).expect("a UUID is header text"),
+        None => {
+            // Asking the kernel for each costs more than all of it.
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+            HeaderValue::from_str(id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())).expect("a UUID is header text")
+        }
     }
-}
-
-/// The client's name for itself.
-pub fn user_agent(request: &HttpRequest) -> &str {
-    request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// Applies the limits of number and time.

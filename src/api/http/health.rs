@@ -84,7 +84,7 @@ async fn all<'a>(group: &str, checks: impl Iterator<Item = &'a HealthCheck>, que
 }
 
 fn text(code: u16, body: String) -> HttpResponse {
-    HttpResponse::build(super::reply::status_code(code))
+    HttpResponse::build(super::outgoing::status_code(code))
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .body(body)

@@ -1,7 +1,12 @@
 //! HTTP/2 connections, within upstream's bounds: streams at once, headers, frames and windows.
 //!
 //! Requests become the same ones as those of HTTP/1.1 and go to the same application. A connection of nobody is let go after
-//! its first requests, as upstream does, so that nobody opens and resets streams for ever.
+//! its first requests, as upstream does, so that nobody opens and resets streams for ever. One that has too many frames of bodies unread is
+//! closed; floods of other frames (CONTINUATION, SETTINGS, PING, RST_STREAM) are bounded where they are decoded.
+
+#[cfg(test)]
+mod tests;
+mod unread;
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
@@ -17,7 +22,7 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::poll_fn as stream_of};
 use h2::{
-    Ping, RecvStream,
+    Ping, Reason, RecvStream,
     server::{self, SendResponse},
 };
 use tokio::{
@@ -27,6 +32,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::unread::{Counted, Reader, Unread};
 use super::connections::Connection;
 
 /// Upstream's, which is also what its clients open.
@@ -80,7 +86,8 @@ where
     let mut settings = server::Builder::new();
     settings.max_concurrent_streams(STREAMS).max_header_list_size(HEADERS).max_send_buffer_size(SEND_BUFFER);
     settings.initial_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
-    let Ok(shaken) = timeout(PREFACE, settings.handshake::<_, Bytes>(io)).await else { return Ok(()) };
+    let unread = Rc::new(Unread::default());
+    let Ok(shaken) = timeout(PREFACE, settings.handshake::<_, Bytes>(Counted::new(io, unread.clone()))).await else { return Ok(()) };
     let mut http = shaken?;
     let mut ping = http.ping_pong();
     let (mut pinged, mut leaving, mut busy) = (false, false, Instant::now());
@@ -95,15 +102,17 @@ where
                 busy = Instant::now();
                 leave = connection.is_nobodys() || connection.is_closing();
             }
+            () = unread.exceeded() => http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
             accepted = http.accept() => {
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, mut reply) = accepted?;
+                let reader = unread.accepted(request.body().stream_id().as_u32());
                 if request.headers().len() > HEADER_FIELDS {
                     // Whoever does not wait for the answer needs none.
                     let _ = reply.send_response(too_many_fields(), true);
                     continue;
                 }
-                begin(request, reply, &app, &connection, peer, &streams);
+                begin((request, reader), reply, &app, &connection, peer, &streams);
             }
             Some(_) = pong(ping.as_mut()), if pinged => pinged = false,
             _ = ticks.tick() => {
@@ -134,7 +143,7 @@ async fn pong(ping: Option<&mut h2::PingPong>) -> Option<()> {
 }
 
 fn begin<S, B>(
-    request: http02::Request<RecvStream>,
+    (request, reader): (http02::Request<RecvStream>, Reader),
     reply: SendResponse<Bytes>,
     app: &Rc<S>,
     connection: &Arc<Connection>,
@@ -149,7 +158,7 @@ fn begin<S, B>(
     let work = connection.begin();
     streams.open.set(streams.open.get() + 1);
     let is_head = *request.method() == Method::HEAD;
-    let request = incoming(request, connection, peer);
+    let request = incoming(request, reader, connection, peer);
     let (app, connection, streams) = (app.clone(), connection.clone(), streams.clone());
     actix_web::rt::spawn(async move {
         let sent = match app.call(request).await {
@@ -166,12 +175,13 @@ fn begin<S, B>(
 }
 
 /// The request as the application takes it.
-fn incoming(request: http02::Request<RecvStream>, connection: &Arc<Connection>, peer: Option<SocketAddr>) -> Request {
+fn incoming(request: http02::Request<RecvStream>, reader: Reader, connection: &Arc<Connection>, peer: Option<SocketAddr>) -> Request {
     let (parts, mut body) = request.into_parts();
     let payload = stream_of(move |cx| {
         let chunk = std::task::ready!(body.poll_data(cx));
         Poll::Ready(chunk.map(|chunk| {
             let chunk = chunk?;
+            reader.took();
             body.flow_control().release_capacity(chunk.len())?;
             Ok(chunk)
         }))

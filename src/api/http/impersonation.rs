@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::{Attributes, Authorizer, forbidden},
-    resources::validation::names,
+    meta::names,
     service::UserInfo,
     status::Status,
 };

@@ -10,7 +10,6 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::body::MAX_BODY;
 use crate::{service::UserInfo, status::Status};
 
 /// Bodies of one user that are coming or in work: ten of the longest.
@@ -159,6 +158,9 @@ impl Drop for Held {
         self.release();
     }
 }
+
+/// The longest body taken, as upstream.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

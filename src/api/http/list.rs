@@ -18,17 +18,17 @@ use bytes::Bytes;
 
 use super::{
     accept::{Encoding, Form},
+    answering::Answering,
     compress::{Gzip, MIN_GZIP},
     limits::Held,
     messages::MessageForm,
     pretty::Indenter,
-    protobuf,
-    render::{FullForm, api_version, list_metadata, write_partial},
-    reply::Answering,
     table::TableForm,
     yaml,
 };
 use crate::{
+    protobuf,
+    render::{FullForm, api_version, list_metadata, write_partial},
     service::{ListReply, Target},
     status::Status,
     stored::StoredObject,
@@ -302,5 +302,82 @@ impl MessageBody for ListStream {
             Ok(Piece::End) => Poll::Ready(None),
             Err(cut) => Poll::Ready(Some(Err(cut))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Wake, Waker},
+        thread,
+    };
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        http::query::Query,
+        meta::{Clock, Object},
+        resources::{Registry, builtin},
+    };
+
+    /// Rows that ask it take their time.
+    #[derive(Debug)]
+    struct Slow;
+
+    impl Clock for Slow {
+        fn now(&self) -> Timestamp {
+            thread::sleep(ROWS_AT_ONCE + Duration::from_millis(1));
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn instant(&self) -> Instant {
+            Instant::now()
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn others_have_their_turn_between_rows_that_take_long() {
+        const ROWS: usize = 20;
+        let resource = Registry::new(builtin()).by_kind("", "ConfigMap").expect("a kind");
+        let target = Target { resource, version: "v1".into(), namespace: "n".into(), name: "".into(), subresource: "".into() };
+        let map = |at: usize| {
+            let metadata = json!({"name": format!("m{at}"), "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z"});
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+            Arc::new(StoredObject::from_object(&Object::from_value(map).expect("an object")).expect("the store's form"))
+        };
+        let items: Vec<_> = (0..ROWS).map(map).collect();
+        let table = TableForm::new(&target, &Query::parse(""), "meta.k8s.io/v1", Arc::new(Slow)).expect("a table");
+        let bytes = ListBytes {
+            items: Unsent::uncut(items.into_iter()),
+            form: ItemForm::Row(Box::new(table)),
+            state: State::Head,
+            head: Vec::new(),
+            yaml: false,
+        };
+        let mut stream = ListStream { bytes, indenter: None, gzip: None, ended: false, gives_way: false, _held: None };
+        let (mut pieces, mut gave_way) = (0, 0);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        loop {
+            match Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(piece)) => pieces += usize::from(!piece.expect("is not cut").is_empty()),
+                Poll::Pending => gave_way += 1,
+            }
+        }
+        assert!(pieces >= ROWS && gave_way >= ROWS, "{pieces} pieces, gave way {gave_way} times");
+        assert_eq!(woken.0.load(Relaxed), gave_way, "and is woken for the rest");
     }
 }

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{
+use crate::{
+    encodings::Encodings,
     protobuf,
     render::{FullForm, api_version, write_partial},
-};
-use crate::{
-    memo::Encodings,
     schema::{Schema, Schemas},
     service::Target,
     status::Status,

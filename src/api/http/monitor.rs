@@ -16,9 +16,9 @@ use actix_web::{
 use bytes::Bytes;
 
 use super::{
-    handler::user_agent,
     query::Query,
     route::{Action, Route},
+    user_agent::user_agent,
 };
 use crate::{
     metrics::{Collect, Counter, Family, Gauge, Histogram, Memo, REQUEST_SECONDS, exponential},

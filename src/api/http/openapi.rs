@@ -21,28 +21,10 @@ use super::{
 };
 use crate::{
     meta::GroupVersion,
+    openapi::{OpenApiSource, v2},
     resources::{Registry, Resource, aggregated::DocumentV3},
-    schema::openapi::v2,
     status::Status,
 };
-
-/// Makes OpenAPI v3 documents.
-pub trait OpenApiSource: Send + Sync + 'static {
-    /// The document of a group and version, JSON encoded; `None` where nothing of it is served.
-    fn document(&self, registry: &Registry, group_version: &GroupVersion) -> Option<Bytes>;
-
-    /// The v2 document of all that is served.
-    fn v2(&self, _registry: &Registry) -> Option<OpenApiV2> {
-        None
-    }
-}
-
-/// An OpenAPI v2 document in both of its encodings.
-#[derive(Clone, Debug)]
-pub struct OpenApiV2 {
-    pub json: Bytes,
-    pub message: Bytes,
-}
 
 /// One document with what readers want of it.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::{connect::Connect, openapi::OpenApiSource, version::VersionInfo};
+use super::connect::Connect;
 use crate::{
     aggregation::Aggregator,
     audit::AuditLog,
@@ -14,9 +14,10 @@ use crate::{
     flow::Classifier,
     memory::{AmpleMemory, MemoryGauge},
     meta::{Clock, SystemClock},
-    schema::openapi::BuiltinOpenApi,
+    openapi::{BuiltinOpenApi, OpenApiSource},
     service::{ApiService, UserInfo},
     status::Status,
+    version::VersionInfo,
 };
 
 /// Everything a front door needs.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     accept::{self, Accepted, Encoding, Form, Offer},
+    answering::Answering,
     audit_context::AuditContext,
     authorize::authorize,
     body::{self, InputFormat},
@@ -15,28 +16,30 @@ use super::{
     delete_options::delete_options,
     deprecation,
     frames::{Framer, WatchForm},
-    handler::user_agent,
     limits::{Held, Place},
     list_options::{list_options, revision, watch_options},
     messages::MessageForm,
     monitor::Monitor,
+    outgoing::Outgoing,
     path::RequestInfo,
-    protobuf,
     query::Query,
-    render::FullForm,
-    reply::{self, Answering, Outgoing},
+    reply,
     route::{Action, Route, attributes, request_verb, route},
-    server::Shared,
     sessions,
+    shared::Shared,
     slices::Counted,
     table::TableForm,
+    user_agent::user_agent,
     watch,
     write_options::write_options,
 };
 use crate::{
+    auth::Selection,
     flow::{Classified, Seat},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
+    protobuf,
+    render::FullForm,
     service::{ApiCall, ConnectCall, Operation, Target, UserInfo, Verb},
     status::Status,
 };
@@ -139,7 +142,7 @@ impl Exchange<'_> {
         // A selector that does not parse selects nothing here, and is refused later.
         let selected = (action == Action::DeleteCollection).then(|| list_options(self.query, target).ok()).flatten();
         if let Some(options) = &selected {
-            attributes.fields = Some(&options.fields);
+            attributes.selection = Selection { labels: Some(&options.labels), fields: Some(&options.fields) };
             attributes.name = options.fields.required_value("metadata.name").unwrap_or_default();
         }
         authorize(&*self.shared.options.authorizer, &self.user, &attributes)

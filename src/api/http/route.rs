@@ -6,7 +6,7 @@ use actix_web::http::Method;
 
 use super::{connect, path::RequestInfo, query::Query};
 use crate::{
-    auth::Attributes,
+    auth::{Attributes, Selection},
     resources::{Registry, Resource},
     service::Target,
     status::Status,
@@ -62,7 +62,7 @@ pub fn attributes<'a>(info: &'a RequestInfo<'_>, verb: &'a str) -> Attributes<'a
         namespace: &info.namespace,
         name: &info.name,
         path: None,
-        fields: None,
+        selection: Selection::default(),
     }
 }
 

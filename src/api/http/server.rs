@@ -33,10 +33,12 @@ use super::{
     limits::{Bodies, InFlight},
     openapi::OpenApi,
     options::HttpOptions,
-    sessions, slices,
+    sessions,
+    shared::Shared,
+    slices,
     upgrade_io::UpgradeIo,
 };
-use crate::{memo::Encodings, underway::Underway};
+use crate::{encodings::Encodings, underway::Underway};
 
 /// Idle connections are closed after this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -56,25 +58,6 @@ pub enum ServeError {
     Address(#[source] io::Error),
     #[error("cannot listen")]
     Listen(#[source] io::Error),
-}
-
-/// What every worker shares.
-pub struct Shared {
-    pub options: HttpOptions,
-    pub discovery: Discovery,
-    pub openapi: Arc<OpenApi>,
-    pub in_flight: InFlight,
-    pub bodies: Bodies,
-    /// Replies that wait for their clients.
-    pub replies: Bodies,
-    pub watches: Bodies,
-    /// Streams to kubelets and pods.
-    pub sessions: Bodies,
-    pub connections: Connections,
-    pub memos: Arc<Encodings>,
-    pub lists: Underway,
-    /// Cancelled when the server stops: ends watches.
-    pub stopping: CancellationToken,
 }
 
 /// A running server. Dropping the handle leaves it running.

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{
-    query::Query,
-    render::{FullForm, write_partial},
-};
+use super::query::Query;
 use crate::{
     meta::Clock,
+    render::{FullForm, write_partial},
     resources::{Column, ColumnType, Served, Strategy, resource::Plain},
     service::Target,
     status::Status,

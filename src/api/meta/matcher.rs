@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{FieldSelector, LabelSelector, Requirement};
 use crate::projection::Labels;
 
-/// A [`LabelSelector`] made ready.
-#[derive(Clone, Debug, Default)]
+/// A [`LabelSelector`] made ready. Selectors that ask the same of every label are equal, however they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelMatcher {
     conditions: BTreeMap<String, Condition>,
     /// How many labels must be there.
@@ -18,7 +18,7 @@ pub struct LabelMatcher {
 }
 
 /// All that is asked of one label.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Condition {
     required: bool,
     absent: bool,
@@ -42,6 +42,22 @@ impl From<&LabelSelector> for LabelMatcher {
 impl LabelMatcher {
     pub fn is_everything(&self) -> bool {
         self.conditions.is_empty() && !self.nothing
+    }
+
+    /// How many labels it says something of.
+    pub fn len(&self) -> usize {
+        self.conditions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// A label that everything which is selected has, if it asks for any: rather one of few values, at most `few`.
+    pub fn required_label(&self, few: usize) -> Option<RequiredLabel<'_>> {
+        let required = self.conditions.iter().filter(|(_, condition)| condition.required);
+        let labels = required.map(|(name, condition)| RequiredLabel { name, values: condition.among.as_ref().filter(|among| among.len() <= few) });
+        labels.min_by_key(|label| label.values.map_or(usize::MAX, BTreeSet::len))
     }
 
     /// Whether an object with these labels is selected.
@@ -97,8 +113,16 @@ impl Condition {
     }
 }
 
+/// A label without which nothing is selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredLabel<'a> {
+    pub name: &'a str,
+    /// The values that it may have, sorted; `None` where they are not few.
+    pub values: Option<&'a BTreeSet<String>>,
+}
+
 /// A [`FieldSelector`] made ready.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FieldMatcher {
     /// By path: the values it must have, which is at most one where anything is to match, and those it must not have.
     conditions: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)>,
@@ -118,6 +142,11 @@ impl From<&FieldSelector> for FieldMatcher {
 impl FieldMatcher {
     pub fn is_everything(&self) -> bool {
         self.conditions.is_empty()
+    }
+
+    /// The fields that must have certain values, with these.
+    pub fn required_values(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.conditions.iter().filter_map(|(path, (equals, _))| Some((path.as_str(), equals.first()?.as_str())))
     }
 
     /// The fields that are looked at.
@@ -203,6 +232,21 @@ mod tests {
             began.elapsed()
         };
         (0..10).map(time).min().expect("it was done")
+    }
+
+    #[test]
+    fn what_is_selected_has_the_label_that_is_required() {
+        let matcher = |text: &str| LabelMatcher::from(&LabelSelector::parse(text).expect("parses"));
+        let required = |text: &str| {
+            let matcher = matcher(text);
+            matcher.required_label(2).map(|label| (label.name.to_owned(), label.values.map(|values| values.iter().cloned().collect::<Vec<_>>())))
+        };
+        let values = |values: &[&str]| Some(values.iter().map(|value| (*value).to_owned()).collect());
+        assert_eq!(required("a,b in (x,y),c=z"), Some(("c".to_owned(), values(&["z"]))));
+        assert_eq!(required("b in (x,y),!d"), Some(("b".to_owned(), values(&["x", "y"]))));
+        assert_eq!(required("b in (x,y,z)"), Some(("b".to_owned(), None)));
+        assert_eq!((required("a>1"), required("!a,b!=c,d notin (e)"), required("")), (Some(("a".to_owned(), None)), None, None));
+        assert_eq!(matcher("a=b,c!=d"), matcher("c notin (d),a in (b)"), "who asks the same is equal");
     }
 
     #[test]

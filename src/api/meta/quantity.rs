@@ -1,11 +1,15 @@
 //! `resource.Quantity`: fixed-point numbers with SI, binary or exponent suffixes, in upstream's canonical form.
 
+mod nanos;
+
 use std::{
     cmp::Ordering,
     fmt,
     ops::{AddAssign, SubAssign},
     str::FromStr,
 };
+
+pub use nanos::{canonical, nanos, value_nanos};
 
 /// Nano units in one whole.
 const NANO: i128 = 1_000_000_000;

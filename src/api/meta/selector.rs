@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::{projection::Labels, resources::validation::names};
+use crate::{meta::names, projection::Labels};
 
 /// Why a selector does not parse.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct SelectorError(pub String);
 const MAX_REQUIREMENTS: usize = 1000;
 
 /// One requirement of a label selector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Requirement {
     In(String, Values),
     NotIn(String, Values),
@@ -28,7 +28,7 @@ pub enum Requirement {
 }
 
 /// The values of a requirement: sorted, each once. There may be many, and each is looked for in every object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Values(Vec<String>);
 
 impl From<Vec<String>> for Values {
@@ -44,13 +44,18 @@ impl Values {
         self.0.iter()
     }
 
+    /// The value, where there is one only.
+    fn single(&self) -> Option<&str> {
+        if let [only] = self.0.as_slice() { Some(only) } else { None }
+    }
+
     fn contains(&self, value: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(value)).is_ok()
     }
 }
 
 /// A label selector; all its requirements must hold. The default one selects everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector {
     pub requirements: Vec<Requirement>,
     /// Selects no object at all (a nil `metav1.LabelSelector`).
@@ -87,6 +92,14 @@ impl LabelSelector {
             }
         }
         Ok(LabelSelector { requirements, nothing: false })
+    }
+
+    /// The value that a label must have, where the selector says so.
+    pub fn required_value(&self, label: &str) -> Option<&str> {
+        self.requirements.iter().find_map(|requirement| match requirement {
+            Requirement::In(key, values) if key == label => values.single(),
+            _ => None,
+        })
     }
 
     /// Matches against labels looked up by name.

@@ -4,16 +4,20 @@
 //! off existing state at the time of a scrape is a collector of its own. Nothing on a hot path takes a lock: a thread
 //! finds the series it used before in a memo of its own, and a series is a few atomics.
 
+mod departures;
 mod family;
 pub mod health;
 pub mod parse;
 mod process;
 mod series;
+mod series_labels;
 mod text;
 
+pub use departures::Departures;
 pub use family::{Family, Memo, Metric};
 pub use process::{BuildInfo, Process};
 pub use series::{Counter, Gauge, Histogram, exponential};
+pub use series_labels::SeriesLabels;
 pub use text::{CONTENT_TYPE, Collect, Text, render};
 
 /// Upstream's buckets for the latency of API and store requests, in seconds.

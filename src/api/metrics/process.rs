@@ -80,7 +80,7 @@ fn boot_time() -> Option<f64> {
 
 /// `kubernetes_build_info`.
 #[derive(Clone, Debug)]
-pub struct BuildInfo(pub crate::http::VersionInfo);
+pub struct BuildInfo(pub crate::version::VersionInfo);
 
 impl Collect for BuildInfo {
     fn collect(&self, text: &mut Text) {

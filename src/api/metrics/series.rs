@@ -21,6 +21,10 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+
+    pub(super) fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// A number that goes up and down.
@@ -65,6 +69,10 @@ impl Histogram {
         let bucket = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
         self.buckets[bucket].fetch_add(1, Relaxed);
         add_float(&self.sum, value);
+    }
+
+    pub(super) fn reset(&self) {
+        self.buckets.iter().chain([&self.sum]).for_each(|cell| cell.store(0, Relaxed));
     }
 
     /// Observes a time in seconds.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::Histogram;
+use super::{Histogram, SeriesLabels};
 
 /// The media type of a scrape.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -12,6 +12,9 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Adds its families to a scrape.
 pub trait Collect: Send + Sync {
     fn collect(&self, text: &mut Text);
+
+    /// Forgets the series of what is gone. Collectors that read living things have none.
+    fn forget(&self, _is_gone: &dyn Fn(&SeriesLabels<'_>) -> bool) {}
 }
 
 impl<F: Fn(&mut Text) + Send + Sync> Collect for F {

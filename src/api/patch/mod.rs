@@ -13,14 +13,16 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use crate::{
-    meta::{GroupVersionKind, Object},
+    meta::{
+        GroupVersionKind, Object,
+        request::{FieldValidation, PatchType},
+    },
     schema::{
         Decoded, Format, Schema, StrictProblem, conversion,
         decode::{parse, parse_either, parse_noting},
         raw::Raw,
         strict::{self, FieldPath},
     },
-    service::{FieldValidation, PatchType},
     status::{FieldError, Reason, Status},
 };
 

@@ -1,7 +1,7 @@
 //! What a write costs each quota of its namespace.
 
-use super::{Amounts, Evaluator, hard, scopes, used};
-use crate::{admission::Operation, meta::Object};
+use super::{Evaluator, hard, scopes, used};
+use crate::meta::{Object, amounts::Amounts, operation::Operation};
 
 /// A write on its way to the commit.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,11 @@
 //! Evaluators: what the objects of a resource cost, under which names, and which writes change that.
 
-use super::{Amounts, pods, scopes, scopes::Scope, storage};
-use crate::{
-    admission::Operation,
-    meta::{GroupResource, Object},
+use super::{
+    pods,
+    scopes::{self, Scope},
+    storage,
 };
+use crate::meta::{GroupResource, Object, amounts::Amounts, operation::Operation};
 
 /// Measures the objects of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 //! An [`Evaluator`] measures the objects of one resource. [`demands`] says what a write costs each quota of its
 //! namespace; the API server charges that before the write commits. [`usage()`] counts what exists, for the controller.
 
-mod amounts;
 mod demand;
 mod evaluator;
 pub mod pod_resources;
@@ -14,7 +13,6 @@ mod storage;
 mod tests;
 mod usage;
 
-pub use amounts::{Amounts, quantity};
 pub use demand::{Demand, Write, demands, exceeded};
 pub use evaluator::Evaluator;
 pub use usage::{hard, is_tracked, usage, used};

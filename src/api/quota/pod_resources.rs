@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::Amounts;
-use crate::{meta::Object, resources::tree::at};
+use crate::{
+    meta::{Object, amounts::Amounts},
+    resources::tree::at,
+};
 
 /// Which of a container's two lists is summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

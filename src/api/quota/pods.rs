@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{
-    Amounts,
-    pod_resources::{self, FOR_QUOTA},
-};
+use super::pod_resources::{self, FOR_QUOTA};
 use crate::{
     meta::{
         Object,
+        amounts::Amounts,
         time::{parse_time, shifted_by_seconds},
     },
     resources::tree::at,

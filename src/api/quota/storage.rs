@@ -1,7 +1,10 @@
 //! What persistent volume claims cost, in all and by storage class.
 
-use super::{Amounts, quantity, scopes::volume_attributes_classes};
-use crate::meta::{Object, Quantity};
+use super::scopes::volume_attributes_classes;
+use crate::meta::{
+    Object, Quantity,
+    amounts::{Amounts, quantity},
+};
 
 const CLASS_SUFFIX: &str = ".storageclass.storage.k8s.io/";
 const OBJECTS: &str = "count/persistentvolumeclaims";

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{admission::Operation, meta::Object};
+use crate::meta::{Object, amounts::Amounts, operation::Operation};
 
 fn object(value: Value) -> Object {
     Object::from_value(value).expect("an object")

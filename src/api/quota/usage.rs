@@ -2,8 +2,8 @@
 
 use std::borrow::Borrow;
 
-use super::{Amounts, Evaluator, scopes};
-use crate::meta::Object;
+use super::{Evaluator, scopes};
+use crate::meta::{Object, amounts::Amounts};
 
 /// The limits that a quota enforces now.
 pub fn hard(quota: &Object) -> Amounts {

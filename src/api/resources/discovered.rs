@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Resource, SchemaSource, Served, custom::CustomSchema, resource::Plain};
-use crate::{meta::GroupVersionKind, service::Verb};
+use crate::meta::{GroupVersionKind, request::Verb};
 
 const VERBS: [Verb; 8] = [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 

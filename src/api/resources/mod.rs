@@ -5,28 +5,32 @@
 
 pub mod aggregated;
 pub mod budget;
+pub mod column;
 pub mod cron;
 pub mod custom;
+pub mod definitions;
 pub mod discovered;
 mod feature;
+pub mod flow_bootstrap;
 pub mod forms;
 pub mod int_or_string;
 pub mod kinds;
 mod pod_amounts;
 pub mod printing;
 pub mod priorities;
-pub mod quantity;
 pub mod registry;
 pub mod resource;
 pub mod scale;
 pub mod strategy;
 mod table;
-pub mod tree;
 pub mod validation;
+pub mod webhook_config;
 mod without_effect;
 
+pub use crate::meta::tree;
+pub use column::{Column, ColumnType};
 pub use feature::Feature;
 pub use registry::Registry;
 pub use resource::{Resource, SchemaSource, Served, Subresource};
-pub use strategy::{Column, ColumnType, Strategy, WriteContext};
+pub use strategy::{Strategy, WriteContext};
 pub use table::builtin;

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
-use super::{
-    quantity,
-    tree::{at, items, text},
-};
+use super::tree::{at, items, text};
+use crate::meta::quantity;
 
 /// What all containers together need at any time, of their `requests` or `limits` of one resource in billionths: regular ones
 /// and sidecars in sum, or the largest init container with the sidecars before it. `None` where no container says anything.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    strategy::{Column, ColumnType},
+    column::{Column, ColumnType},
     tree::{self, items, text},
 };
 use crate::meta::{

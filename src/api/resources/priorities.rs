@@ -16,7 +16,7 @@ impl Priority {
 }
 
 /// The groups that are built in.
-const GROUPS: [(&str, i64); 22] = [
+const GROUPS: [(&str, i64); 23] = [
     ("", 18000),
     ("apps", 17800),
     ("events.k8s.io", 17750),
@@ -39,6 +39,8 @@ const GROUPS: [(&str, i64); 22] = [
     ("flowcontrol.apiserver.k8s.io", 16100),
     ("internal.apiserver.k8s.io", 16000),
     ("storagemigration.k8s.io", 15800),
+    // What a metrics server asks for.
+    ("metrics.k8s.io", 100),
 ];
 
 /// Of a version that is built in; `None` for groups that are not.

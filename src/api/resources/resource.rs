@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
-    meta::{GroupResource, GroupVersionKind, Object},
+    meta::{GroupResource, GroupVersionKind, Object, Revision, request::Verb},
     resources::{
         Feature,
         custom::{CustomSchema, Versions},
@@ -11,9 +13,7 @@ use crate::{
         validation, without_effect,
     },
     schema::{Schema, Schemas},
-    service::Verb,
     status::FieldError,
-    store::KeyValue,
     stored::{CorruptObject, StoredObject, encode_for_store},
 };
 
@@ -218,12 +218,26 @@ impl Resource {
     ///
     /// # Errors
     /// When it is no object.
-    pub fn read(&self, value: KeyValue) -> Result<StoredObject, CorruptObject> {
-        let object = StoredObject::new(value.value, value.mod_revision)?;
+    pub fn read(&self, value: Bytes, revision: Revision) -> Result<StoredObject, CorruptObject> {
+        let object = StoredObject::new(value, revision)?;
         match self.strategy.read(&object) {
             Some(read) => StoredObject::new(encode_for_store(&read), object.revision),
             None => Ok(object),
         }
+    }
+
+    /// The value of a selectable field of an object; `None` where the kind has no such field to select by.
+    pub fn selectable_field(&self, object: &StoredObject, path: &str) -> Option<String> {
+        match path {
+            "metadata.name" => return Some(object.key.name.to_string()),
+            "metadata.namespace" => return Some(object.key.namespace.to_string()),
+            _ => {}
+        }
+        let at = self.selectable.iter().position(|known| **known == *path)?;
+        let fields = object.selectable_fields(|object| {
+            self.selectable.iter().map(|path| self.strategy.selectable_field(object, path).map(String::into_boxed_str)).collect()
+        });
+        fields.get(at)?.as_deref().map(str::to_owned)
     }
 
     /// The kind that a subresource's requests carry when its resource is addressed in `version`.

@@ -1,43 +1,21 @@
 //! The rules of a kind that no schema holds.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use super::{
+    column::{Column, ColumnType},
     custom::Versions,
     scale::ScalePaths,
-    validation::{NameRule, names},
 };
 use crate::{
-    meta::{Clock, GroupVersion, Object},
-    service::UserInfo,
+    meta::{
+        Clock, GroupVersion, Object,
+        names::{self, NameRule},
+        request::UserInfo,
+    },
     status::FieldError,
     stored::StoredObject,
 };
-
-/// OpenAPI type and format of a printer column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnType {
-    String,
-    Integer,
-    Number,
-    Boolean,
-    /// An age in seconds since a `metav1.Time`, printed by the server as upstream does.
-    Date,
-}
-
-/// A column of the Table form (`metav1.TableColumnDefinition`).
-#[derive(Clone, Debug)]
-pub struct Column {
-    pub name: Arc<str>,
-    pub kind: ColumnType,
-    /// `name` for the Name column, else usually empty.
-    pub format: Arc<str>,
-    pub description: Arc<str>,
-    /// 0 shows always, 1 only with `-o wide`.
-    pub priority: i32,
-}
 
 /// What strategies may look at beside the object.
 #[derive(Clone)]

@@ -5,12 +5,7 @@ use serde_json::{Map, Value};
 use super::tree;
 
 /// Paths below a pod's spec, and what does not happen.
-const FIELDS: [(&[&str], &str); 4] = [
-    (&["affinity", "podAffinity"], "the scheduler does not look at other pods"),
-    (&["affinity", "podAntiAffinity"], "the scheduler does not look at other pods"),
-    (&["resourceClaims"], "devices are not allocated"),
-    (&["topologySpreadConstraints"], "the scheduler does not spread pods"),
-];
+const FIELDS: [(&[&str], &str); 1] = [(&["resourceClaims"], "devices are not allocated")];
 
 /// Warnings about a pod or a template that stands at `path`.
 pub fn in_pod(path: &[&str], pod: &Map<String, Value>) -> Vec<String> {
@@ -28,12 +23,13 @@ mod tests {
 
     #[test]
     fn only_fields_that_say_something_are_told() {
-        let spec = json!({"affinity": {"podAffinity": {}, "nodeAffinity": {"a": 1}, "podAntiAffinity": {"a": 1}}});
-        let pod = Map::from_iter([("spec".to_owned(), spec)]);
+        let pod = |spec: Value| Map::from_iter([("spec".to_owned(), spec)]);
+        let claiming = pod(json!({"affinity": {"podAntiAffinity": {"a": 1}}, "resourceClaims": [{"name": "gpu"}]}));
         assert_eq!(
-            in_pod(&["spec", "template"], &pod),
-            ["spec.template.spec.affinity.podAntiAffinity is stored, but without effect: the scheduler does not look at other pods"]
+            in_pod(&["spec", "template"], &claiming),
+            ["spec.template.spec.resourceClaims is stored, but without effect: devices are not allocated"]
         );
+        assert!(in_pod(&[], &pod(json!({"resourceClaims": []}))).is_empty());
         assert!(in_pod(&[], &Map::new()).is_empty());
     }
 }

@@ -29,13 +29,19 @@ fn alias(word: &str) -> Kind {
         "quantity" => Kind::Quantity,
         "time" => Kind::Time,
         "microtime" => Kind::MicroTime,
+        "duration" => Kind::Duration,
         "intstr" => Kind::IntOrString,
         "any" => Kind::Any,
         word => unreachable!("unknown alias {word} in a schema table"),
     }
 }
 
-pub(super) fn parse_gvk(text: &str) -> GroupVersionKind {
+/// A definition of the tables, by its full name.
+pub(super) fn reference(name: impl Into<Box<str>>) -> StructRef {
+    StructRef::named(name, |name| Schemas::builtin().definition(name).expect("tables name only definitions they hold"))
+}
+
+pub(crate) fn parse_gvk(text: &str) -> GroupVersionKind {
     let mut parts = text.split('/');
     let mut part = || parts.next().unwrap_or_default();
     GroupVersionKind::new(part(), part(), part())
@@ -81,12 +87,12 @@ impl Schemas {
     }
 
     /// The full name of a kind's definition.
-    pub(super) fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
+    pub(crate) fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
         self.kinds.get(gvk).map(|(package, name)| format!("{package}.{name}"))
     }
 
     /// The lines of a definition, with its package.
-    pub(super) fn definition_lines(&self, full_name: &str) -> Option<(&'static str, Definition)> {
+    pub(crate) fn definition_lines(&self, full_name: &str) -> Option<(&'static str, Definition)> {
         let (package, name) = full_name.rsplit_once('.')?;
         let (package, (text, _)) = self.packages.get_key_value(package)?;
         table::definition(text, name).map(|definition| (*package, definition))
@@ -128,7 +134,7 @@ impl Schemas {
             "double" => Kind::Double,
             name => {
                 let full_name = if name.contains('.') { name.to_owned() } else { format!("{package}.{name}") };
-                self.aliases.get(&full_name).cloned().unwrap_or_else(|| Kind::Struct(StructRef::named(full_name)))
+                self.aliases.get(&full_name).cloned().unwrap_or_else(|| Kind::Struct(reference(full_name)))
             }
         }
     }

@@ -4,7 +4,6 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::{Map, Value};
 
-use super::{Schemas, structural};
 use crate::meta::{GroupVersionKind, Object};
 
 /// The schema of one kind in one version.
@@ -33,7 +32,7 @@ pub struct Node {
 }
 
 /// What may stand in an unknown field that stays.
-static UNKNOWN: LazyLock<Node> = LazyLock::new(structural::unknown);
+static UNKNOWN: LazyLock<Node> = LazyLock::new(Node::unknown);
 
 /// The type of a value.
 #[derive(Clone, Debug)]
@@ -49,6 +48,8 @@ pub enum Kind {
     Quantity,
     Time,
     MicroTime,
+    /// A span in Go's form, such as `1m30s`.
+    Duration,
     /// Anything; never pruned. Owned as a whole unless the node says it is not atomic.
     Any,
     Struct(StructRef),
@@ -110,22 +111,24 @@ pub struct Field {
 #[derive(Clone, Debug)]
 pub struct StructRef {
     name: Box<str>,
+    /// Finds the struct by its name, where it is not at hand.
+    find: Option<fn(&str) -> Arc<Struct>>,
     target: OnceLock<Arc<Struct>>,
 }
 
 impl StructRef {
     /// A struct that is at hand.
     pub fn new(target: Arc<Struct>) -> Self {
-        StructRef { name: target.full_name.clone(), target: OnceLock::from(target) }
+        StructRef { name: target.full_name.clone(), find: None, target: OnceLock::from(target) }
     }
 
-    /// A definition of the built-in tables, by its full name.
-    pub(super) fn named(name: impl Into<Box<str>>) -> Self {
-        StructRef { name: name.into(), target: OnceLock::new() }
+    /// A struct that `find` finds by its full name when it is first asked for.
+    pub(super) fn named(name: impl Into<Box<str>>, find: fn(&str) -> Arc<Struct>) -> Self {
+        StructRef { name: name.into(), find: Some(find), target: OnceLock::new() }
     }
 
     pub fn get(&self) -> &Arc<Struct> {
-        self.target.get_or_init(|| Schemas::builtin().definition(&self.name).expect("tables name only definitions they hold"))
+        self.target.get_or_init(|| self.find.expect("one without is made with its struct")(&self.name))
     }
 }
 
@@ -173,6 +176,11 @@ impl Node {
     pub fn new(kind: Kind) -> Self {
         let atomic = matches!(kind, Kind::Any);
         Node { kind, list: ListType::Atomic, atomic, patch: PatchStrategy::default(), merge_key: None, default: None, nullable: false }
+    }
+
+    /// A place of which nothing is known.
+    pub(super) fn unknown() -> Self {
+        Node { atomic: false, ..Node::new(Kind::Any) }
     }
 
     pub fn as_struct(&self) -> Option<&Arc<Struct>> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{service::FieldValidation, status::Status};
+use crate::{meta::request::FieldValidation, status::Status};
 
 /// The path of a field as messages show it, such as `spec.containers[0].imagee`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::node::{Field, Kind, ListType, Node, Schema, Struct, StructRef};
-use crate::{
-    meta::GroupVersionKind,
-    resources::tree::{at, flag, is_empty, items, text},
+use super::{
+    builtin,
+    node::{Field, Kind, ListType, Node, Schema, Struct, StructRef},
+};
+use crate::meta::{
+    GroupVersionKind,
+    tree::{at, flag, is_empty, items, text},
 };
 
 const OBJECT_META: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -44,18 +47,13 @@ fn kind(schema: &Value, name: &str) -> Kind {
     let embedded = flag(schema, &["x-kubernetes-embedded-resource"]);
     match text(schema, &["type"]) {
         "object" if values.is_object() => Kind::Map(Box::new(node(values, name))),
-        "object" if values == &Value::Bool(true) => Kind::Map(Box::new(unknown())),
+        "object" if values == &Value::Bool(true) => Kind::Map(Box::new(Node::unknown())),
         "object" if is_empty(schema, &["properties"]) && !embedded && flag(schema, &["x-kubernetes-preserve-unknown-fields"]) => Kind::Any,
         "object" => Kind::Struct(StructRef::new(Arc::new(structure(schema, name, embedded)))),
         "array" => Kind::List(Box::new(node(at(schema, &["items"]), name))),
         // Scalars, and what is anything.
         _ => Kind::Any,
     }
-}
-
-/// A place of which nothing is known.
-pub(super) fn unknown() -> Node {
-    Node { atomic: false, ..Node::new(Kind::Any) }
 }
 
 fn structure(schema: &Value, name: &str, is_resource: bool) -> Struct {
@@ -65,7 +63,7 @@ fn structure(schema: &Value, name: &str, is_resource: bool) -> Struct {
     if is_resource {
         fields.push(field("apiVersion", Node::new(Kind::String)));
         fields.push(field("kind", Node::new(Kind::String)));
-        fields.push(field("metadata", Node::new(Kind::Struct(StructRef::named(OBJECT_META)))));
+        fields.push(field("metadata", Node::new(Kind::Struct(builtin::reference(OBJECT_META)))));
     }
     let mut made = Struct::new(name, fields);
     made.lenient = true;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{meta::GroupVersionKind, service::FieldValidation};
+use crate::meta::{GroupVersionKind, request::FieldValidation};
 
 const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1

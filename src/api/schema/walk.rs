@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     conversion,
-    decode::DecodeError,
+    error::DecodeError,
     node::{Field, Kind, Node, Struct},
     raw::Raw,
     strict::{FieldPath, PROBLEM_LIMIT, StrictProblem},
@@ -171,7 +171,8 @@ impl Walk {
             (Kind::Quantity, raw) => quantity(raw),
             (Kind::Time, Raw::String(text)) => time(&text, format_time),
             (Kind::MicroTime, Raw::String(text)) => time(&text, format_micro_time),
-            (Kind::Time | Kind::MicroTime, raw) => Err(plain_type_error(&raw, "string")),
+            (Kind::Duration, Raw::String(text)) => Ok(text.into()),
+            (Kind::Time | Kind::MicroTime | Kind::Duration, raw) => Err(plain_type_error(&raw, "string")),
             (Kind::Bytes, Raw::String(text)) => bytes(&text).map_err(|error| match self.reading {
                 Reading::Converted => DecodeError::Type(format!("error decoding from json: {error}")),
                 Reading::Body | Reading::Applied => error,
@@ -225,6 +226,7 @@ fn zero(node: &Node) -> Value {
         Kind::Int32 | Kind::Int64 | Kind::IntOrString | Kind::Double => 0.into(),
         Kind::Bool => false.into(),
         Kind::Quantity => "0".into(),
+        Kind::Duration => "0s".into(),
         Kind::Struct(ref reference) if reference.get().lenient => Value::Null,
         Kind::Struct(_) => Value::Object(Map::new()),
         Kind::Time | Kind::MicroTime | Kind::Any | Kind::List(_) | Kind::Map(_) => Value::Null,
@@ -244,6 +246,7 @@ fn go_type(node: &Node) -> String {
         Kind::Quantity => "resource.Quantity".into(),
         Kind::Time => "v1.Time".into(),
         Kind::MicroTime => "v1.MicroTime".into(),
+        Kind::Duration => "v1.Duration".into(),
         Kind::Any => "runtime.RawExtension".into(),
         Kind::Struct(reference) => reference.get().go_name(),
         Kind::List(item) => format!("[]{}", go_type(item)),

@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod keys;
 pub mod memory;
 pub mod metered;
+pub mod open_errors;
 #[cfg(test)]
 pub mod suite;
 mod watchers;

@@ -18,8 +18,8 @@ use rustls::{ClientConfig as TlsConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, runtime::Handle};
 use tokio_rustls::TlsConnector;
 
-use super::{config::ClientConfig, destination};
-use crate::{auth::tls, service::Listers};
+use super::destination;
+use crate::{auth::tls, resources::webhook_config::ClientConfig, service::Listers};
 
 /// How long a connection is kept that nobody uses, and how many to one webhook.
 const IDLE: Duration = Duration::from_secs(90);

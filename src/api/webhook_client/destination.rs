@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use tokio::net::lookup_host;
 
-use super::config::Address;
 use crate::{
-    http::streaming::{
-        backend::locate::{self, Wanted},
-        dialer::may_reach,
+    backends::{
+        locate::{self, Wanted},
+        may_reach,
     },
     meta::{GroupResource, ObjectKey},
+    resources::webhook_config::Address,
     service::Listers,
     stored::KubeObject,
 };

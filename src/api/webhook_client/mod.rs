@@ -2,10 +2,10 @@
 //! keeps connections, and reads answers of bounded length in bounded time.
 
 mod client;
-pub mod config;
 pub mod destination;
+mod review_version;
 #[cfg(test)]
 mod tests;
 
 pub use client::Client;
-pub use config::{Address, ClientConfig};
+pub use review_version::ReviewVersion;

@@ -2,13 +2,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{
-    config::{Address, ClientConfig},
-    destination::{Destination, find, resolve},
-};
+use super::destination::{Destination, find, resolve};
 use crate::{
     meta::{GroupResource, Object, ObjectKey},
-    resources::{Registry, builtin},
+    resources::{
+        Registry, builtin,
+        webhook_config::{Address, ClientConfig},
+    },
     service::Listers,
     stored::StoredObject,
 };

@@ -11,7 +11,7 @@ use troupe_api::{
     auth::pki::KeyedCertificate,
     store::{
         Store,
-        embedded::EmbeddedStore,
+        embedded::{EmbeddedOptions, EmbeddedStore},
         etcd::{EtcdOptions, EtcdStore, EtcdTls},
     },
 };
@@ -75,7 +75,9 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Store>> {
         return Ok(Arc::new(EtcdStore::connect(etcd.options()?).await?));
     }
     let path = embedded_dir(config);
-    let store = EmbeddedStore::open(&path).with_context(|| format!("cannot open the cluster's state in {}", path.display()))?;
+    let history_on_disk = config.store_history_megabytes.map(|megabytes| megabytes.saturating_mul(1 << 20));
+    let options = EmbeddedOptions { history_on_disk, ..EmbeddedOptions::default() };
+    let store = EmbeddedStore::open_with(&path, options).with_context(|| format!("cannot open the cluster's state in {}", path.display()))?;
     Ok(Arc::new(store))
 }
 

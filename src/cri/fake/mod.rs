@@ -66,6 +66,11 @@ impl FakeRuntime {
         self.state.lock().exec.insert(container.to_owned(), output);
     }
 
+    /// What containers of this name take of memory, in bytes.
+    pub fn use_memory(&self, container: &str, bytes: u64) {
+        self.state.lock().memory.insert(container.to_owned(), bytes);
+    }
+
     /// A running container ends by itself.
     pub fn exit(&self, container: &str, exit_code: i32) {
         let ended = self.state.lock().exit(container, exit_code, if exit_code == 0 { "Completed" } else { "Error" });
@@ -217,17 +222,32 @@ impl Runtime for FakeRuntime {
         state.containers.get(id).map(FakeContainer::status).ok_or_else(|| CriError::NotFound(format!("container \"{id}\" not found")))
     }
 
-    async fn update_container_resources(&self, id: &str, _resources: proto::LinuxContainerResources) -> CriResult<()> {
-        self.note("update_container_resources", id)
+    async fn update_container_resources(&self, id: &str, resources: proto::LinuxContainerResources) -> CriResult<()> {
+        let mut state = self.state.lock();
+        let name = state.containers.get(id).map(|container| container.name().to_owned()).unwrap_or_default();
+        let (cpu, memory) = (resources.cpu_quota, resources.memory_limit_in_bytes);
+        state.note("update_container_resources", &format!("{name} {cpu} {memory}"))?;
+        let container = state.containers.get_mut(id).ok_or_else(|| CriError::NotFound(format!("container \"{id}\" not found")))?;
+        container.config.linux.get_or_insert_default().resources = Some(resources);
+        Ok(())
     }
 
     async fn reopen_container_log(&self, id: &str) -> CriResult<()> {
         self.note("reopen_container_log", id)
     }
 
-    async fn list_container_stats(&self, _filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {
-        self.note("list_container_stats", "")?;
-        Ok(Vec::new())
+    async fn list_container_stats(&self, filter: proto::ContainerStatsFilter) -> CriResult<Vec<proto::ContainerStats>> {
+        let mut state = self.state.lock();
+        state.note("list_container_stats", "")?;
+        let used = |container: &FakeContainer| state.memory.get(container.name()).copied();
+        let known = state.containers.values().filter(|container| filter.id.is_empty() || container.id == filter.id);
+        let stats = known.filter_map(|container| {
+            let usage_bytes = Some(proto::UInt64Value { value: used(container)? });
+            let attributes = proto::ContainerAttributes { id: container.id.clone(), ..Default::default() };
+            let memory = Some(proto::MemoryUsage { usage_bytes, ..Default::default() });
+            Some(proto::ContainerStats { attributes: Some(attributes), memory, ..Default::default() })
+        });
+        Ok(stats.collect())
     }
 
     async fn exec_sync(&self, id: &str, command: &[String], _timeout: Duration) -> CriResult<ExecOutput> {

@@ -16,6 +16,8 @@ pub(super) struct State {
     /// What its status says beside its conditions.
     pub offers: proto::StatusResponse,
     pub exec: HashMap<String, ExecOutput>,
+    /// Bytes by container name.
+    pub memory: HashMap<String, u64>,
     pub calls: Vec<String>,
     pub failures: HashMap<String, VecDeque<CriError>>,
     serial: u64,

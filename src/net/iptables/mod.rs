@@ -4,8 +4,10 @@
 //! [`FakeIptables`] (memory, with the same failure rules). [`RuleSet`], [`Patch`] and [`Observed`] are the pure
 //! vocabulary: what should stand, how to get there, what does stand.
 
+mod diff;
 mod fake;
 mod host;
+mod line;
 mod patch;
 mod ruleset;
 mod saved;
@@ -14,8 +16,9 @@ use async_trait::async_trait;
 
 pub use fake::FakeIptables;
 pub use host::HostIptables;
+pub use line::{ChainId, End, Line};
 pub use patch::Patch;
-pub use ruleset::{ChainId, End, Line, RuleSet};
+pub use ruleset::RuleSet;
 pub use saved::Observed;
 
 /// The tables we write to.

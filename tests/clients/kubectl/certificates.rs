@@ -1,7 +1,7 @@
 //! kubectl certificate: somebody asks for an identity, and an administrator says yes or no.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use troupe_api::auth::certificates::Draft;
+use troupe_api::certificates::Draft;
 
 use super::program::Kubectl;
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use troupe_api::{
     aggregation::{Answer, ApiServiceSpec, Backend, whole},
     aside,
+    openapi::v2::{remote, upward},
     resources::aggregated::{DocumentV3, Documents},
-    schema::openapi::v2::{remote, upward},
     service::UserInfo,
 };
 

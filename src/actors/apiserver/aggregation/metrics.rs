@@ -28,6 +28,7 @@ pub fn found(name: &str, is_available: bool) {
 /// There is no such API service any more.
 pub fn forget(name: &str) {
     FOUND.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    LOST.forget(&|labels| labels.get("name") == Some(name));
 }
 
 /// One became unavailable.

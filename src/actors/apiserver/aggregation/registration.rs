@@ -12,7 +12,7 @@ use troupe_api::{
     aggregation::{ApiServiceSpec, description::api_services},
     meta::{Cause, Object},
     resources::{
-        custom::definition::Definition,
+        definitions::definition::Definition,
         priorities::{self, Priority},
         tree::text,
     },
@@ -30,7 +30,7 @@ use super::{
     },
     Parts, target,
 };
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// What failed is tried again after this time.
@@ -80,6 +80,11 @@ impl Wanted {
 
     pub fn name(&self) -> String {
         format!("{}.{}", self.version, self.group)
+    }
+
+    /// Whether another server may answer for the group although it is built in.
+    fn yields(&self) -> bool {
+        &*self.group == "metrics.k8s.io"
     }
 
     fn spec(&self) -> Value {
@@ -132,6 +137,8 @@ fn step(wanted: Option<&Wanted>, current: Option<&Current>, done: bool) -> Step 
     match (current.keeping, wanted) {
         (None, _) => Step::Nothing,
         (Some(Keeping::OnStart), _) if !current.is_old || done => Step::Nothing,
+        // Somebody else's server has taken the group over.
+        (Some(Keeping::OnStart), Some(wanted)) if wanted.yields() && current.spec.service.is_some() => Step::Nothing,
         (_, None) => Step::Delete,
         (_, Some(wanted)) if current.says(wanted) => Step::Nothing,
         _ => Step::Update,

@@ -11,16 +11,10 @@ use troupe_api::{
     service::Listers,
 };
 
-use super::{
-    super::cache::ResourceCache,
-    Aggregation, CHECK, Parts, REFRESH, availability, discovery, documents,
-    services::{ApiServices, Found},
-    status,
-};
+use super::{super::cache::ResourceCache, Aggregation, CHECK, Parts, REFRESH, availability, discovery, documents, status};
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
-    unit::Unit,
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
 };
 
 /// Attempts that failed are made again after this time, which doubles up to the time after which they are made anyway.
@@ -33,12 +27,23 @@ const SETTLING: Duration = Duration::from_millis(100);
 #[rtype(result = "()")]
 pub struct Look;
 
+/// A server told what it has, or did not.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Found {
+    /// Of the API service.
+    pub name: Arc<str>,
+    pub discovered: DiscoveredVersion,
+    pub documents: Documents,
+}
+
 /// The unit at `apiserver/api-services/NAME`.
 pub struct RemoteServer {
     work: Aggregation,
     spec: Arc<ApiServiceSpec>,
     backend: Arc<Backend>,
-    owner: UnitAddr<ApiServices>,
+    /// Takes what the server has, or that it did not say.
+    tell: Arc<dyn Fn(Found) + Send + Sync>,
     check: Attempts,
     discover: Attempts,
     told: discovery::Told,
@@ -81,12 +86,12 @@ impl Attempts {
 }
 
 impl RemoteServer {
-    pub fn new(work: Aggregation, spec: Arc<ApiServiceSpec>, backend: Arc<Backend>, owner: UnitAddr<ApiServices>) -> Self {
+    pub fn new(work: Aggregation, spec: Arc<ApiServiceSpec>, backend: Arc<Backend>, tell: Arc<dyn Fn(Found) + Send + Sync>) -> Self {
         RemoteServer {
             work,
             spec,
             backend,
-            owner,
+            tell,
             check: Attempts::default(),
             discover: Attempts::default(),
             told: discovery::Told::default(),
@@ -123,12 +128,12 @@ impl RemoteServer {
             return;
         }
         let (spec, backend, told, described) = (self.spec.clone(), self.backend.clone(), self.told.clone(), self.described.clone());
-        let (owner, name) = (self.owner.clone(), self.spec.name.clone());
+        let (tell, name) = (self.tell.clone(), self.spec.name.clone());
         let discovering = async move {
             let told = discovery::discover(&spec, &backend, &told).await;
             if let Ok(told) = &told {
                 // Its documents come later, and are not waited for.
-                owner.wake(found(name, &spec, told, described.documents.clone(), false), Cause::default());
+                tell(found(name, &spec, told, described.documents.clone(), false));
                 return (Ok(told.clone()), documents::describe(&spec, &backend, described).await);
             }
             (told, described)
@@ -141,7 +146,7 @@ impl RemoteServer {
             }
             unit.described = described;
             let news = found(unit.spec.name.clone(), &unit.spec, &unit.told, unit.described.documents.clone(), !well);
-            unit.owner.wake(news, Cause::default());
+            (unit.tell)(news);
             let after = unit.discover.ended(well, REFRESH);
             let timer = unit.discover.timer;
             cx.after(after, move |unit, cx| {

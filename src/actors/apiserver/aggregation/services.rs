@@ -11,8 +11,7 @@ use troupe_api::{
     },
     meta::Cause,
     resources::{
-        aggregated::{Aggregated, Documents, RemoteVersion},
-        discovered::DiscoveredVersion,
+        aggregated::{Aggregated, RemoteVersion},
         priorities::{self, Priority},
     },
     stored::StoredObject,
@@ -21,29 +20,19 @@ use troupe_api::{
 use super::{
     super::cache::{ResourceCache, Snapshot},
     Aggregation, metrics,
-    server::{Look, RemoteServer},
+    server::{Found, Look, RemoteServer},
     status,
 };
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::{UnitAddr, UnitContext},
-    unit::{Policy, Unit},
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
+    unit::Policy,
 };
 
 /// Take in what has changed. Idempotent.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Follow;
-
-/// A server told what it has, or did not.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Found {
-    /// Of the API service.
-    pub name: Arc<str>,
-    pub discovered: DiscoveredVersion,
-    pub documents: Documents,
-}
 
 /// An API service with a server of its own.
 struct Remote {
@@ -138,10 +127,11 @@ impl ApiServices {
         let service = RemoteService { spec: spec.clone(), available, backend: backend.clone() };
         let version = Arc::new(RemoteVersion { priority: spec.priority, ..RemoteVersion::stale(&spec.group, &spec.version) });
         let (work, owner) = (self.work.clone(), cx.address());
+        let tell: Arc<dyn Fn(Found) + Send + Sync> = Arc::new(move |found| owner.wake(found, Cause::default()));
         let of = name.clone();
         let policy = Policy::per_object(move |why| tracing::error!(service = %of, why, "the server of an API service is not looked after"));
         let path = format!("{}/{name}", cx.path());
-        let unit = cx.system().spawn(path, policy, move |_| RemoteServer::new(work.clone(), spec.clone(), backend.clone(), owner.clone()));
+        let unit = cx.system().spawn(path, policy, move |_| RemoteServer::new(work.clone(), spec.clone(), backend.clone(), tell.clone()));
         self.remote.insert(name, Remote { service, version, unit });
         true
     }

@@ -16,7 +16,7 @@ use troupe_api::{
 };
 
 use super::super::{listers::CacheListers, server_client::ServerClient};
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";

@@ -12,7 +12,7 @@ use troupe_api::{
 };
 
 use super::{Apply, CacheTable, Sequence};
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 const RETRY_WATCH: Duration = Duration::from_millis(200);
 

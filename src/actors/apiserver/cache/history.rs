@@ -1,11 +1,11 @@
 //! Recent changes of one resource, from which watches resume.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use imbl::Vector;
 use troupe_api::{
     meta::{Cause, Revision},
     stored::StoredObject,
@@ -31,7 +31,7 @@ impl Change {
 /// Changes in revision order, at least five minutes of them unless they exceed the byte budget.
 #[derive(Debug)]
 pub struct History {
-    changes: VecDeque<(Instant, Change)>,
+    changes: Vector<(Instant, Change)>,
     /// Changes behind this revision are all here.
     complete_after: Revision,
     bytes: usize,
@@ -41,7 +41,7 @@ pub struct History {
 
 impl History {
     pub fn new(complete_after: Revision, max_bytes: usize, keep: Duration) -> Self {
-        History { changes: VecDeque::new(), complete_after, bytes: 0, max_bytes, keep }
+        History { changes: Vector::new(), complete_after, bytes: 0, max_bytes, keep }
     }
 
     pub fn push(&mut self, change: Change, now: Instant) {
@@ -62,13 +62,41 @@ impl History {
         self.complete_after
     }
 
-    /// All changes behind `revision`, or `None` if some of them are forgotten.
-    pub fn after(&self, revision: Revision) -> Option<impl Iterator<Item = &Change>> {
+    /// All changes behind `revision`, or `None` if some of them are forgotten. Costs the same however many they are.
+    pub fn after(&self, revision: Revision) -> Option<Changes> {
         if revision < self.complete_after {
             return None;
         }
-        let from = self.changes.partition_point(|(_, change)| change.revision <= revision);
-        Some(self.changes.range(from..).map(|(_, change)| change))
+        let (mut low, mut high) = (0, self.changes.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.changes.get(middle).is_some_and(|(_, change)| change.revision <= revision) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Some(Changes(self.changes.clone().split_off(low)))
+    }
+}
+
+/// Changes in revision order, which share their memory with the history.
+#[derive(Clone, Debug)]
+pub struct Changes(Vector<(Instant, Change)>);
+
+impl Changes {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the first ones.
+    pub fn take(&mut self, most: usize) -> Vec<Change> {
+        let rest = self.0.split_off(most.min(self.0.len()));
+        std::mem::replace(&mut self.0, rest).into_iter().map(|(_, change)| change).collect()
     }
 }
 
@@ -86,13 +114,29 @@ mod tests {
         let start = Instant::now();
         history.push(change(12), start);
         history.push(change(15), start + Duration::from_secs(200));
-        let after = |history: &History, revision| history.after(Revision(revision)).map(|changes| changes.map(|c| c.revision.0).collect::<Vec<_>>());
+        let after = |history: &History, revision| {
+            history.after(Revision(revision)).map(|mut changes| changes.take(10).iter().map(|c| c.revision.0).collect::<Vec<_>>())
+        };
         assert_eq!(after(&history, 10), Some(vec![12, 15]));
         assert_eq!(after(&history, 12), Some(vec![15]));
         assert_eq!(after(&history, 9), None);
         history.push(change(16), start + Duration::from_secs(301));
         assert_eq!(after(&history, 10), None, "the change at 12 is older than five minutes");
         assert_eq!(after(&history, 12), Some(vec![15, 16]));
+    }
+
+    #[test]
+    fn changes_are_taken_piece_by_piece_and_stay_as_they_were() {
+        let mut history = History::new(Revision(0), 1 << 20, Duration::from_secs(300));
+        (1..=1000).for_each(|revision| history.push(change(revision), Instant::now()));
+        let mut after = history.after(Revision(500)).expect("all are there");
+        history.push(change(1001), Instant::now());
+        let mut seen = Vec::new();
+        while !after.is_empty() {
+            seen.extend(after.take(64).iter().map(|change| change.revision.0));
+        }
+        assert_eq!(seen, (501..=1000).collect::<Vec<_>>());
+        assert_eq!(history.after(Revision(1000)).map(|changes| changes.len()), Some(1));
     }
 
     #[test]

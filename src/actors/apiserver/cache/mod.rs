@@ -1,18 +1,19 @@
 //! Watch caches: one ordered store watch feeds an actor per resource, readers see immutable snapshots.
 //!
 //! [`StoreFeed`] routes the store's changes by key prefix to [`ResourceActor`]s. Each applies them to its
-//! [`ResourceCache`], remembers them in its [`History`] and hands them to its watchers. Readers take a [`Snapshot`]
+//! [`ResourceCache`], remembers them in its [`History`] and hands them to its [`watchers`]. Readers take a [`Snapshot`]
 //! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
 
 mod delivery;
 mod feed;
 mod history;
+pub mod metrics;
 mod queue;
 mod resource_actor;
 mod selection;
 mod sequence;
 mod snapshot;
-mod subscribers;
+mod watchers;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +31,7 @@ use crate::runtime::{host::UnitAddr, system::System};
 
 pub use delivery::Delivery;
 pub use feed::StoreFeed;
-pub use history::{Change, History};
+pub use history::{Change, Changes, History};
 pub use queue::Queued;
 pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
 pub use selection::Selection;

@@ -1,7 +1,8 @@
-//! The actor of one resource: applies changes in order, keeps history, feeds watchers. The only writer of its cache.
+//! The actor of one resource: applies changes in order and keeps history. The only writer of its cache.
 //!
-//! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot,
-//! watch items. When it starts (again), its state comes from the store.
+//! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes wait for, and
+//! the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes from the
+//! store.
 
 use std::{
     collections::HashMap,
@@ -20,15 +21,18 @@ use troupe_api::{
 };
 
 use crate::runtime::{
-    envelope::{On, Reply},
-    host::UnitContext,
+    envelope::Reply,
+    host::{On, Unit, UnitAddr, UnitContext},
     placement::ArbiterGroup,
     turn::Turn,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 use super::{
-    super::metrics::CacheCounts, Change, Delivery, History, ResourceCache, Selection, Sequence, Snapshot, queue::Queued, subscribers::Subscribers,
+    Change, Changes, History, ResourceCache, Selection, Sequence, Snapshot,
+    metrics::CacheCounts,
+    queue::{Queued, queue},
+    watchers::{News, Told, Watcher, Watchers},
 };
 
 const TICK: Duration = Duration::from_secs(1);
@@ -117,7 +121,8 @@ pub struct Subscription {
 #[derive(Debug)]
 pub enum Backlog {
     Objects(Arc<Snapshot>),
-    Changes(Vec<Delivery>),
+    /// What was selected of these.
+    Changes(Changes),
 }
 
 /// The actor of one resource.
@@ -125,7 +130,9 @@ pub struct ResourceActor {
     cache: Arc<ResourceCache>,
     context: CacheContext,
     history: History,
-    subscribers: Subscribers,
+    watchers: Option<UnitAddr<Watchers>>,
+    /// Watchers could not be told something: their watches end before they are told anything else.
+    missed: bool,
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
@@ -147,7 +154,8 @@ impl ResourceActor {
             cache,
             context,
             history,
-            subscribers: Subscribers::default(),
+            watchers: None,
+            missed: false,
             loaded_at: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
@@ -208,7 +216,8 @@ impl ResourceActor {
         self.loaded_at = revision;
         self.history = History::new(revision, self.context.history_bytes, self.context.history_for);
         // Whoever watched before lists again: changes may have been missed.
-        self.subscribers = Subscribers::default();
+        self.missed = true;
+        self.tell(News::Changes(Vec::new()));
         self.cache.publish(snapshot);
         self.cache.applied.advance(revision);
         self.cache.loaded.advance(Revision(1));
@@ -239,16 +248,22 @@ impl ResourceActor {
         self.cache.publish(snapshot);
         let now = self.context.clock.instant();
         self.counts.received.add(changes.len() as u64);
-        let overflowed = self.subscribers.overflowed;
-        for change in changes {
-            self.subscribers.fan_out(&change);
-            self.counts.dispatched.increment();
-            self.history.push(change, now);
+        self.counts.dispatched.add(changes.len() as u64);
+        for change in &changes {
+            self.history.push(change.clone(), now);
         }
-        self.counts.terminated.add(self.subscribers.overflowed - overflowed);
         if let Some(revision) = last {
             self.cache.applied.advance(revision);
         }
+        self.tell(News::Changes(changes));
+    }
+
+    /// Tells the watchers, if there were ever any. They hear everything in order, or their watches end.
+    fn tell(&mut self, news: News) -> bool {
+        let Some(watchers) = &self.watchers else { return false };
+        let told = Told { anew: self.missed, news };
+        self.missed = watchers.try_tell(told, Cause::default()).is_err();
+        !self.missed
     }
 
     fn apply_one(&self, snapshot: &mut Snapshot, event: StoreEvent, cause: Cause) -> Option<Change> {
@@ -292,7 +307,7 @@ impl ResourceActor {
         cause
     }
 
-    fn subscribe(&mut self, request: Subscribe) -> Result<Subscription, NoSubscription> {
+    fn subscribe(&mut self, request: Subscribe, cx: &UnitContext<'_, Self>) -> Result<Subscription, NoSubscription> {
         if self.waiting.is_some() {
             return Err(NoSubscription::Loading);
         }
@@ -303,25 +318,38 @@ impl ResourceActor {
             Start::After(after) => {
                 let oldest = self.history.complete_after();
                 let changes = self.history.after(after).ok_or(NoSubscription::TooOld(oldest))?;
-                let items = changes.filter_map(|change| request.selection.deliver(change)).collect();
-                (Backlog::Changes(items), snapshot.revision.max(after), progress.max(after))
+                (Backlog::Changes(changes), snapshot.revision.max(after), progress.max(after))
             }
         };
-        let queue = self.subscribers.add(request.selection, from, request.bookmarks.then_some(request.ends), self.context.clock.instant());
-        Ok(Subscription { backlog, revision, queue })
+        let (sender, receiver) = queue();
+        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), self.context.clock.instant());
+        self.start_watchers(cx);
+        if self.tell(News::Watcher(request.selection, watcher)) {
+            Ok(Subscription { backlog, revision, queue: receiver })
+        } else {
+            Err(NoSubscription::Loading)
+        }
+    }
+
+    fn start_watchers(&mut self, cx: &UnitContext<'_, Self>) {
+        if self.watchers.is_none() {
+            let counts = self.counts;
+            let watchers = cx.system().spawn(format!("{}/watchers", cx.path()), Watchers::policy(), move |_| Watchers::new(counts));
+            self.watchers = Some(cx.reach(&watchers));
+        }
     }
 
     fn tick(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.load_if_stale(cx);
         let revision = self.cache.progress(&self.context.dispatched);
-        self.subscribers.bookmark(revision, self.context.clock.instant());
+        self.tell(News::Time(revision, self.context.clock.instant()));
     }
 }
 
 /// An object that does not decode is left out: one damaged value must not hide all others. What this server wrote just now is as it is read.
 fn decode(cache: &ResourceCache, value: KeyValue, is_own: bool) -> Option<Arc<StoredObject>> {
     let revision = value.mod_revision;
-    match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value) } {
+    match if is_own { StoredObject::new(value.value, revision) } else { cache.resource.read(value.value, revision) } {
         Ok(object) => Some(Arc::new(object)),
         Err(error) => {
             tracing::error!(resource = ?cache.resource, %revision, %error, "a stored object does not decode");
@@ -340,7 +368,7 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, 
     for kv in reply.items {
         turn.step_bytes(kv.value.len()).await;
         let Some(key) = keys::parse(prefix, &kv.key) else { continue };
-        match resource.read(kv) {
+        match resource.read(kv.value, kv.mod_revision) {
             Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }
@@ -365,8 +393,6 @@ impl Unit for ResourceActor {
             "objects": snapshot.objects.len(),
             "revision": self.cache.applied.get().0,
             "loading": self.waiting.is_some(),
-            "watchers": self.subscribers.len(),
-            "droppedWatchers": self.subscribers.overflowed,
             "historyFrom": self.history.complete_after().0,
         })
     }
@@ -404,7 +430,7 @@ impl On<Withdraw> for ResourceActor {
 }
 
 impl On<Subscribe> for ResourceActor {
-    fn on(&mut self, message: Subscribe, _: &mut UnitContext<'_, Self>) -> Reply<Result<Subscription, NoSubscription>> {
-        Reply::Now(self.subscribe(message))
+    fn on(&mut self, message: Subscribe, cx: &mut UnitContext<'_, Self>) -> Reply<Result<Subscription, NoSubscription>> {
+        Reply::Now(self.subscribe(message, cx))
     }
 }

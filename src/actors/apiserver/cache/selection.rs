@@ -1,6 +1,10 @@
 //! Which objects a list or watch wants, and what a change looks like through that window.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    ptr,
+    sync::Arc,
+};
 
 use troupe_api::{
     meta::{FieldMatcher, LabelMatcher},
@@ -11,7 +15,7 @@ use troupe_api::{
 
 use super::{Change, Delivery};
 
-/// The objects that a list or watch wants.
+/// The objects that a list or watch wants. Equal ones show the same.
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub resource: Arc<Resource>,
@@ -25,7 +29,31 @@ pub struct Selection {
     pub shows: Option<Arc<str>>,
 }
 
+impl PartialEq for Selection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.resource, &other.resource)
+            && (&self.namespace, &self.name, &self.shows) == (&other.namespace, &other.name, &other.shows)
+            && (&self.labels, &self.fields) == (&other.labels, &other.fields)
+    }
+}
+
+impl Eq for Selection {}
+
+impl Hash for Selection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(Arc::as_ptr(&self.resource), state);
+        (&self.namespace, &self.name, &self.shows, &self.labels, &self.fields).hash(state);
+    }
+}
+
 impl Selection {
+    /// What finding out whether a change is selected costs, in bytes of a document that would be as long in work.
+    pub fn cost(&self) -> usize {
+        const AT_LEAST: usize = 32;
+        const PER_CONDITION: usize = 16;
+        AT_LEAST + PER_CONDITION * self.labels.len()
+    }
+
     /// Whether an object is selected by its place, which it has in every version.
     pub fn covers(&self, object: &StoredObject) -> bool {
         (self.namespace.is_empty() || self.namespace == object.key.namespace) && (self.name.is_empty() || self.name == object.key.name)
@@ -35,7 +63,7 @@ impl Selection {
     pub fn matches(&self, object: &StoredObject) -> bool {
         self.covers(object)
             && self.labels.matches(&object.meta().labels)
-            && self.fields.matches(|path| object.selectable_field(&self.resource, path).unwrap_or_default())
+            && self.fields.matches(|path| self.resource.selectable_field(object, path).unwrap_or_default())
     }
 
     /// Whether everything there is, in its namespace, is selected.

@@ -55,12 +55,13 @@ fn is_open(definition: &StoredObject) -> bool {
 async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool, Status> {
     let definition = stored.to_object();
     let (group, plural) = (definition.str(&["spec", "group"]), definition.str(&["status", "acceptedNames", "plural"]));
-    if let Some(resource) = client.row(group, plural).filter(|row| row.is_custom() && row.is_terminating) {
-        let left = empty(client, &resource).await?;
-        if left > 0 {
-            return Ok(false);
-        }
-    } else if is_served_soon(&definition) {
+    let waits = match client.row(group, plural).filter(|row| row.is_custom()) {
+        Some(resource) if resource.is_terminating => empty(client, &resource).await? > 0,
+        // The table still has to learn that the definition goes; until then objects are made.
+        Some(_) => true,
+        None => is_served_soon(&definition),
+    };
+    if waits {
         return Ok(false);
     }
     let mut new = definition;
@@ -72,7 +73,7 @@ async fn step(client: &ServerClient, stored: &Arc<StoredObject>) -> Result<bool,
     write(client, stored, new).await.map(|_| true)
 }
 
-/// Whether the table still has to learn that the definition goes.
+/// Whether the table still has to learn that there is, and goes, the definition.
 fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
     let conditions = definition.list(&["status", "conditions"]);
     let established = conditions.iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True");

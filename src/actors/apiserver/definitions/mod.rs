@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     aside,
     meta::{Cause, Object, ObjectKey, Revision},
-    resources::custom::definition::Definition,
+    resources::definitions::definition::Definition,
     service::{ApiReply, Target},
     status::Status,
     stored::StoredObject,
@@ -31,7 +31,7 @@ use super::{
     write::Change,
     writer::Writer,
 };
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 /// When a definition whose resource is not served yet is looked at again.
 const SOON: Duration = Duration::from_millis(5);

@@ -9,8 +9,8 @@ use actix::Message;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use troupe_api::{
-    meta::{Cause, Object, Revision},
-    quota::{self, Amounts, Demand},
+    meta::{Cause, Object, Revision, amounts::Amounts},
+    quota::{self, Demand},
     resources::Resource,
     status::Status,
     stored::StoredObject,
@@ -23,9 +23,8 @@ use crate::{
         listers::CacheListers,
     },
     runtime::{
-        envelope::{On, Reply},
-        host::UnitContext,
-        unit::Unit,
+        envelope::Reply,
+        host::{On, Unit, UnitContext},
     },
 };
 

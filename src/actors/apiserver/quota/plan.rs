@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use troupe_api::{
-    meta::Revision,
-    quota::{self, Amounts, Demand},
+    meta::{Revision, amounts::Amounts},
+    quota::{self, Demand},
     status::Status,
 };
 

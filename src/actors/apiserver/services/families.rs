@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 use troupe_api::{
     meta::Object,
-    resources::validation::{ip, service},
+    resources::validation::{address, service},
     status::FieldError,
 };
 
@@ -101,7 +101,7 @@ fn infer(errors: &mut Vec<FieldError>, service: &mut Object, ranges: &[IpNetwork
     let (addresses, mut families) = (texts(service, &ADDRESSES), families(service));
     let known = families.len();
     for (index, address) in addresses.iter().enumerate().skip(known).filter(|(_, address)| *address != "None") {
-        let family = if ip::parse(address).is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
+        let family = if address::parse(address).is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
         if ranges.iter().any(|range| family_of(range) == family) {
             families.push(family.to_owned());
         } else {

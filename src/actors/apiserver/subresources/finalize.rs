@@ -14,7 +14,7 @@ use crate::apiserver::{
 };
 
 /// PUT of a Namespace: takes its finalizers and nothing else. When the last one of a terminating namespace goes, so does the namespace.
-pub async fn update(path: &WritePath, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn update(path: &Arc<WritePath>, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
     let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let wanted = decoded.object;
     check_update(&writer.target, &wanted)?;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use troupe_api::{
-    meta::{GroupResource, Object},
+    meta::{GroupResource, Object, names},
     resources::{
         scale::{set_replicas, to_scale},
-        validation::{self, names},
+        validation,
     },
     service::{ApiReply, Body, FieldValidation, PatchType, ReplyBody, Target},
     status::{FieldError, Status},
@@ -26,7 +26,7 @@ pub fn get(target: &Target, object: &StoredObject) -> ApiReply {
 }
 
 /// PUT of a Scale.
-pub async fn update(path: &WritePath, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+pub async fn update(path: &Arc<WritePath>, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
     let decoded = objects::decode(&*objects::body_schema(&writer.target)?, body, writer.options.field_validation)?;
     let mut scale = decoded.object;
     check_update(&writer.target, &scale)?;
@@ -44,7 +44,7 @@ pub async fn update(path: &WritePath, writer: &Writer, body: Body) -> Result<Api
 }
 
 /// PATCH of a Scale.
-pub async fn patch(path: &WritePath, writer: &Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
+pub async fn patch(path: &Arc<WritePath>, writer: &Writer, patch_type: PatchType, patch: Bytes) -> Result<ApiReply, Status> {
     let schema = objects::body_schema(&writer.target)?;
     let target = writer.target.clone();
     let patch_type = if patch_type == PatchType::Apply { PatchType::Merge } else { patch_type };
@@ -62,7 +62,7 @@ pub async fn patch(path: &WritePath, writer: &Writer, patch_type: PatchType, pat
     finish(path, writer, transform, Vec::new()).await
 }
 
-async fn finish(path: &WritePath, writer: &Writer, transform: Transform, warnings: Vec<String>) -> Result<ApiReply, Status> {
+async fn finish(path: &Arc<WritePath>, writer: &Writer, transform: Transform, warnings: Vec<String>) -> Result<ApiReply, Status> {
     let reply = path.update(writer, Change::Transform(transform), warnings).await?;
     let (code, warnings) = (reply.code, reply.warnings.clone());
     let scale = to_scale(writer.target.served().strategy.scale_paths(), &reply.into_tree()?);

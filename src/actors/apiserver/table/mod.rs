@@ -4,6 +4,7 @@
 //! goes. Whoever follows the table takes the registry of the moment (`ApiService::registry`); documents made of one are remembered by its
 //! identity. Where a definition says something else of its resource, the cache is made anew and open watches end, as upstream's do.
 
+mod gone;
 mod rows;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -16,12 +17,15 @@ use troupe_api::{
     resources::{Registry, Resource, aggregated::Aggregated},
 };
 
-use self::rows::Rows;
+use self::{gone::Gone, rows::Rows};
 use super::{
     cache::{CacheContext, ResourceCache, Snapshot},
     listers::CacheListers,
 };
-use crate::runtime::{host::UnitContext, system::System, unit::Unit};
+use crate::runtime::{
+    host::{Unit, UnitContext},
+    system::System,
+};
 
 /// How long the caches of new resources may take to fill before their rows are published all the same: reads wait for them then.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct LiveTable {
     builtin: Vec<Arc<Resource>>,
     rows: Mutex<Rows>,
+    gone: parking_lot::Mutex<Gone>,
     /// What other servers answer for, as it was told last.
     aggregated: ArcSwap<Aggregated>,
     listers: Arc<CacheListers>,
@@ -44,7 +49,15 @@ pub fn definitions() -> GroupResource {
 
 impl LiveTable {
     pub fn new(builtin: Vec<Arc<Resource>>, listers: Arc<CacheListers>, context: CacheContext, system: System) -> Self {
-        LiveTable { rows: Mutex::new(Rows::new(&builtin)), aggregated: ArcSwap::default(), builtin, listers, context, system }
+        LiveTable {
+            rows: Mutex::new(Rows::new(&builtin)),
+            gone: parking_lot::Mutex::default(),
+            aggregated: ArcSwap::default(),
+            builtin,
+            listers,
+            context,
+            system,
+        }
     }
 
     /// The cache of the definitions; `None` where the API has none.
@@ -76,6 +89,7 @@ impl LiveTable {
         }
         self.publish(custom.iter().cloned());
         caches.retain_custom(&custom, &self.system);
+        self.gone.lock().follow(&custom);
     }
 
     /// Publishes rows that are served already and change: whoever reads what the new row says writes by it from then on.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use troupe_api::{
-    resources::{Resource, custom::definition::Definition},
+    resources::{Resource, definitions::definition::Definition},
     stored::StoredObject,
 };
 

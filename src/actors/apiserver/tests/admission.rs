@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use troupe_api::{
     admission::{Attributes, MutatingPlugin, Pipeline, Plugin},
+    service::PatchType,
     status::{Reason, Status},
     store::memory::MemoryStore,
 };
@@ -168,7 +169,13 @@ async fn a_small_pod_under_a_large_account_is_made_beside_the_event_loop() {
         let created = api.create(wanted).await;
         assert_eq!(created.list(&["spec", "imagePullSecrets"]).len(), usize::from(account == "large"));
     }
+    for (name, account) in [("c", "default"), ("d", "large")] {
+        let mut wanted = pod(name, "default");
+        wanted["spec"]["serviceAccountName"] = json!(account);
+        let created = api.patch(api.target("pods", "default", name), PatchType::Apply, wanted).await.expect("is applied");
+        assert_eq!(created.list(&["spec", "imagePullSecrets"]).len(), usize::from(account == "large"));
+    }
     let here = thread::current().id();
     let on_the_loop: Vec<bool> = threads.0.lock().expect("no panic").iter().map(|thread| *thread == here).collect();
-    assert_eq!(on_the_loop, [true, false]);
+    assert_eq!(on_the_loop, [true, false, true, false]);
 }

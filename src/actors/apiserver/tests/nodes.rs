@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use troupe_api::{
     ApiReply, ApiService,
     auth::{
-        certificates::Draft,
         chain::{AuthorizerChain, PrivilegedGroups},
         node::NodeAuthorizer,
         peer,
         rbac::Rbac,
     },
+    certificates::Draft,
     meta::Cause,
     notices::Notices,
     service::{ApiCall, Body, ListOptions, Operation, PatchType, Target, UserInfo, WriteOptions},

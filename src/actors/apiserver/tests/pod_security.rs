@@ -252,11 +252,12 @@ async fn whoever_writes_what_has_no_effect_is_warned() {
     let stored = told.reply.expect("stored");
     let told = replace(&api, api.target("networkpolicies.networking.k8s.io", "default", "deny"), &stored).await;
     assert_eq!(told.warnings.len(), 1, "an update warns as well");
-    let mut apart = deployment("d", spec(json!({})));
-    apart["spec"]["template"]["spec"]["topologySpreadConstraints"] =
+    let mut claiming = deployment("d", spec(json!({})));
+    claiming["spec"]["template"]["spec"]["topologySpreadConstraints"] =
         json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}}]);
-    let told = create(&api, "deployments.apps", "default", apart).await;
-    let want = "spec.template.spec.topologySpreadConstraints is stored, but without effect: the scheduler does not spread pods";
+    claiming["spec"]["template"]["spec"]["resourceClaims"] = json!([{"name": "gpu", "resourceClaimName": "gpu"}]);
+    let told = create(&api, "deployments.apps", "default", claiming).await;
+    let want = "spec.template.spec.resourceClaims is stored, but without effect: devices are not allocated";
     assert_eq!(told.warnings, [want], "{}", told.message());
     assert!(create(&api, "configmaps", "default", json!({"metadata": {"name": "m"}})).await.warnings.is_empty());
 }

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use troupe_api::{
-    auth::{chain::MASTERS, node::NODES},
+    auth::{groups::MASTERS, node::NODES},
     memory::MemoryGauge,
     meta::Object,
     resources::Feature,

@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use troupe_api::{
+    aside,
+    auth::Selection,
     meta::{Object, ObjectKey, Revision},
     resources::Resource,
     service::{ApiReply, Body, PatchType},
@@ -63,7 +65,7 @@ pub(super) enum Attempt {
 
 impl WritePath {
     /// PUT.
-    pub async fn put(&self, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
+    pub async fn put(self: &Arc<Self>, writer: &Writer, body: Body) -> Result<ApiReply, Status> {
         let target = &writer.target;
         let decoded = objects::decode(&*objects::schema(target)?, body, writer.options.field_validation)?;
         let mut object = decoded.object;
@@ -74,7 +76,7 @@ impl WritePath {
     }
 
     /// Applies `change` to the newest version of the writer's target.
-    pub async fn update(&self, writer: &Writer, change: Change, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
+    pub async fn update(self: &Arc<Self>, writer: &Writer, change: Change, mut warnings: Vec<String>) -> Result<ApiReply, Status> {
         let resource = &writer.target.resource;
         let key = writer.target.key();
         let mut current = self.reader.cached(resource, &key)?;
@@ -143,7 +145,7 @@ impl WritePath {
     }
 
     /// An update of what does not exist: creates it where the kind or the patch says so.
-    async fn update_missing(&self, writer: &Writer, change: &Change, warnings: &mut Vec<String>) -> Result<ApiReply, Status> {
+    async fn update_missing(self: &Arc<Self>, writer: &Writer, change: &Change, warnings: &mut Vec<String>) -> Result<ApiReply, Status> {
         let target = &writer.target;
         let missing = || Status::not_found(&target.group_resource(), &target.name);
         let (mut object, ownership) = match change {
@@ -157,9 +159,12 @@ impl WritePath {
             }
             _ => return Err(missing()),
         };
-        self.authorization.authorize(&writer.user, target, "create", &target.name, None)?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, Selection::default())?;
         object.remove(&["metadata", "resourceVersion"]);
-        let reply = self.create_object(writer, object, Vec::new(), ownership).await?;
+        // A small patch may stand for large objects.
+        let work = self.admission.work(&self.attributes(writer, None).with_object(&object));
+        let (path, writer) = (self.clone(), writer.clone());
+        let reply = aside::run(work, async move { path.create_object(&writer, object, Vec::new(), ownership).await }).await?;
         warnings.extend(reply.warnings);
         Ok(ApiReply { warnings: Vec::new(), ..reply })
     }

@@ -11,9 +11,8 @@ use k8s_openapi::api::{
     core::v1::Node,
 };
 use troupe_api::{
-    auth::certificates::{KUBELET_CLIENT_SIGNER, SigningRequest, kubelet_client},
-    meta::ObjectKey,
-    resources::validation::names,
+    certificates::{KUBELET_CLIENT_SIGNER, SigningRequest, kubelet_client},
+    meta::{ObjectKey, names},
 };
 
 use super::{is_pending, parse, put, usages, with_condition};

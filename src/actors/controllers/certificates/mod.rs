@@ -14,7 +14,7 @@ use k8s_openapi::{
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use troupe_api::auth::certificates::{RequestError, SigningRequest};
+use troupe_api::certificates::{RequestError, SigningRequest};
 
 pub use self::{
     approver::CsrApprovingController,

@@ -12,11 +12,8 @@ use k8s_openapi::api::{
     core::v1::{Endpoints, Node},
 };
 use troupe_api::{
-    auth::{
-        certificates::{KUBELET_SERVING_SIGNER, SigningRequest, kubelet_serving},
-        node::ClusterIdentity,
-        peer::Peer,
-    },
+    auth::{node::ClusterIdentity, peer::Peer},
+    certificates::{KUBELET_SERVING_SIGNER, SigningRequest, kubelet_serving},
     meta::ObjectKey,
 };
 

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use k8s_openapi::{ByteString, api::certificates::v1::CertificateSigningRequest};
 use troupe_api::{
-    auth::{
-        certificates::{
-            CLIENT_SIGNER, CertificateAuthority, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER, LEGACY_SIGNER, Policy, SigningRequest,
-            kubelet_client, kubelet_serving,
-        },
-        node::{ClusterIdentity, Reserved},
+    auth::node::{ClusterIdentity, Reserved},
+    certificates::{
+        CLIENT_SIGNER, CertificateAuthority, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER, LEGACY_SIGNER, Policy, SigningRequest, kubelet_client,
+        kubelet_serving,
     },
     meta::ObjectKey,
 };

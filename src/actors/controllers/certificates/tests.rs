@@ -7,11 +7,8 @@ use k8s_openapi::{
 };
 use serde_json::json;
 use troupe_api::{
-    auth::{
-        certificates::{Draft, SigningRequest},
-        node::ClusterIdentity,
-        peer::PEER_ADDRESS,
-    },
+    auth::{node::ClusterIdentity, peer::PEER_ADDRESS},
+    certificates::{Draft, SigningRequest},
     meta::time::format_time,
 };
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use troupe_api::{client::Api, service::PatchType, status::Status, stored::KubeObject};
 
 use super::{
-    plan::{Action, Why},
+    model::{Action, Why},
     template::{HASH_LABEL, pod_for_node},
 };
 use crate::{

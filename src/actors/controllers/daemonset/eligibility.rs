@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 
 use super::template::daemon_tolerations;
-use crate::scheduler::plugins::{required_matches, tolerates};
+use crate::scheduler::{node_matching::required_matches, tolerations::tolerates};
 
 /// What a node is to a DaemonSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use troupe_api::meta::LabelSelector;
 
 use super::{
-    plan::Action,
+    model::Action,
     template::{HASH_LABEL, target_node},
 };
 use crate::controllers::{

@@ -7,6 +7,7 @@ mod apply;
 pub mod backoff;
 pub mod eligibility;
 pub mod history;
+pub mod model;
 pub mod placement;
 pub mod plan;
 pub mod rolling;
@@ -32,7 +33,8 @@ use self::{
     apply::Applier,
     backoff::Backoff,
     eligibility::Judge,
-    plan::{Action, Plan, Snapshot, Why},
+    model::{Action, Why},
+    plan::{Plan, Snapshot},
 };
 use super::{by_controller, by_selector, owners::orphaned};
 use crate::runtime::{

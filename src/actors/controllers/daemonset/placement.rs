@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{
     backoff::Backoff,
     eligibility::Eligibility,
-    plan::{Steps, View, Why, is_assigned},
+    model::{Steps, View, Why, is_assigned, min_ready_seconds},
     rolling::allows_surge,
     template::HASH_LABEL,
 };
@@ -77,9 +77,4 @@ fn keep_pair<'a>(view: &View<'a>, running: &[&'a Arc<Pod>], steps: &mut Steps<'a
 pub fn pauses(view: &View<'_>, backoff: &Backoff) -> Vec<Duration> {
     let failed = |pods: &[&Arc<Pod>]| pods.iter().any(|pod| phase(pod) == "Failed" && pod.metadata.deletion_timestamp.is_none());
     view.pods.iter().filter(|(_, pods)| failed(pods)).filter_map(|(node, _)| backoff.left(node, view.now)).collect()
-}
-
-/// `spec.minReadySeconds`.
-pub fn min_ready_seconds(view: &View<'_>) -> i32 {
-    view.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
+    apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
 use troupe_api::meta::LabelSelector;
@@ -12,7 +12,9 @@ use troupe_api::meta::LabelSelector;
 use super::{
     backoff::Backoff,
     eligibility::{Eligibility, Judge},
-    history, placement, rolling, status,
+    history,
+    model::{Action, Steps, View, is_assigned},
+    placement, rolling, status,
     template::target_node,
 };
 use crate::controllers::{
@@ -22,61 +24,6 @@ use crate::controllers::{
 
 /// No more pods than this are created or deleted in one go (upstream's `BurstReplicas`).
 const BURST: usize = 250;
-
-/// Why a pod is deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It is outdated, doubled, or on a node that should not have it.
-    Surplus,
-    /// It failed on this node: another one follows.
-    Failed { node: String },
-    /// It ended on this node, though daemons never should.
-    Succeeded { node: String },
-}
-
-/// One step. Steps are applied in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    AdoptPod {
-        pod: String,
-        uid: String,
-    },
-    ReleasePod {
-        pod: String,
-        uid: String,
-    },
-    AdoptRevision {
-        name: String,
-        uid: String,
-    },
-    ReleaseRevision {
-        name: String,
-        uid: String,
-    },
-    CreateRevision(Box<ControllerRevision>),
-    UpdateRevision(Box<ControllerRevision>),
-    DeleteRevision {
-        name: String,
-        uid: String,
-    },
-    /// Says that the pod was made from another revision of the same template.
-    RelabelPod {
-        pod: String,
-        uid: String,
-        hash: String,
-    },
-    /// Makes a pod for each of these nodes.
-    CreatePods {
-        nodes: Vec<String>,
-        hash: String,
-    },
-    DeletePod {
-        pod: String,
-        uid: String,
-        why: Why,
-    },
-    UpdateStatus(Box<DaemonSetStatus>),
-}
 
 /// What a plan is made from. Pods and revisions are those that the set owns or could own.
 pub struct Snapshot<'a> {
@@ -92,23 +39,6 @@ pub struct Snapshot<'a> {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub again_after: Option<Duration>,
-}
-
-/// The set with its pods, node by node.
-pub struct View<'a> {
-    pub set: &'a DaemonSet,
-    pub hash: &'a str,
-    pub nodes: BTreeMap<&'a str, Eligibility>,
-    /// In the order scheduled first, oldest first. Every wanted node is there, if only with no pod.
-    pub pods: BTreeMap<&'a str, Vec<&'a Arc<Pod>>>,
-    pub now: Timestamp,
-}
-
-/// Pods to make and to take away.
-#[derive(Default)]
-pub struct Steps<'a> {
-    pub create: Vec<&'a str>,
-    pub delete: Vec<(&'a Arc<Pod>, Why)>,
 }
 
 /// Plans for a set. One that is being deleted is left to the garbage collector.
@@ -168,11 +98,6 @@ fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], hash: &'a str, now: 
         pods.sort_by_key(|pod| (!is_assigned(pod), pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.metadata.name.clone()));
     }
     View { set: snapshot.set, hash, nodes, pods: by_node, now }
-}
-
-/// Some node was chosen for the pod.
-pub fn is_assigned(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
 }
 
 fn push(steps: Steps<'_>, hash: &str, actions: &mut Vec<Action>) {

@@ -13,8 +13,7 @@ use troupe_api::resources::int_or_string::{Rounding, scaled};
 
 use super::{
     eligibility::Eligibility,
-    placement::min_ready_seconds,
-    plan::{Steps, View, Why},
+    model::{Steps, View, Why, min_ready_seconds},
     template::is_updated,
 };
 use crate::controllers::pods::is_available;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSetStatus;
 
-use super::{eligibility::Eligibility, placement::min_ready_seconds, plan::View, template::is_updated};
+use super::{
+    eligibility::Eligibility,
+    model::{View, min_ready_seconds},
+    template::is_updated,
+};
 use crate::controllers::pods::{self, is_available, is_ready};
 
 /// Counts nodes, by the first pod of each.

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::{
     backoff::Backoff,
     eligibility::{Eligibility, Judge},
-    plan::{Action, Plan, Snapshot, Why, plan},
+    model::{Action, Why},
+    plan::{Plan, Snapshot, plan},
     template::{HASH_LABEL, pod_for_node, target_node},
 };
 use crate::controllers::owners::controller_reference;

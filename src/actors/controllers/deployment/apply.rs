@@ -3,11 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use troupe_api::{client::Api, meta::ObjectKey};
 
-use super::{
-    history::REVISION,
-    plan::{Action, wanted},
-    template::same_template,
-};
+use super::{history::REVISION, model::wanted, plan::Action, template::same_template};
 use crate::{
     controllers::{
         owners::{Adopter, controller_of},

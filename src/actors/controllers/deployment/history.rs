@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
-use super::{
-    plan::{Sets, existing, wanted},
-    rolling::max_surge,
-};
+use super::model::{Sets, existing, max_surge, wanted};
 
 /// The revision of a Deployment or ReplicaSet.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";

@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod history;
+pub mod model;
 pub mod plan;
 pub mod rolling;
 pub mod status;

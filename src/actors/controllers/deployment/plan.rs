@@ -8,8 +8,9 @@ use troupe_api::meta::LabelSelector;
 
 use super::{
     history::{self, REVISION},
+    model::{Sets, wanted},
     rolling, status,
-    template::{HASH_LABEL, same_template, template_hash},
+    template::{HASH_LABEL, template_hash},
 };
 use crate::controllers::owners::{self, Named, controller_reference};
 
@@ -86,46 +87,6 @@ fn finish(mut plan: Plan, deployment: &Deployment, sets: &Sets, now: Timestamp) 
         plan.actions.push(Action::UpdateStatus(Box::new(status)));
     }
     plan
-}
-
-/// The ReplicaSets of a Deployment: that of its current template, and the older ones.
-#[derive(Clone, Debug)]
-pub struct Sets {
-    pub new: Option<Arc<ReplicaSet>>,
-    pub old: Vec<Arc<ReplicaSet>>,
-}
-
-impl Sets {
-    /// The oldest set whose template is the Deployment's is the new one.
-    fn of(deployment: &Deployment, owned: &[Arc<ReplicaSet>]) -> Self {
-        let template = deployment.spec.as_ref().map(|spec| &spec.template);
-        let is_new = |set: &&Arc<ReplicaSet>| {
-            let own = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            matches!((own, template), (Some(own), Some(wanted)) if same_template(own, wanted))
-        };
-        let new = owned.iter().find(is_new).cloned();
-        let old = owned.iter().filter(|set| new.as_ref().is_none_or(|new| !Arc::ptr_eq(new, set))).cloned().collect();
-        Sets { new, old }
-    }
-
-    pub fn all(&self) -> impl Iterator<Item = &Arc<ReplicaSet>> {
-        self.new.iter().chain(&self.old)
-    }
-}
-
-/// `spec.replicas` of a ReplicaSet.
-pub fn wanted(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-}
-
-/// `status.availableReplicas` of a ReplicaSet.
-pub fn available(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
-}
-
-/// `status.replicas` of a ReplicaSet.
-pub fn existing(set: &ReplicaSet) -> i32 {
-    set.status.as_ref().map_or(0, |status| status.replicas)
 }
 
 fn steps(deployment: &Deployment, sets: &Sets, old_pods_exist: bool) -> Vec<Action> {

@@ -2,54 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::{
-    api::apps::v1::{Deployment, ReplicaSet},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
-use troupe_api::resources::int_or_string::{Rounding, scaled};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::{
     history,
-    plan::{Sets, available, wanted},
+    model::{Sets, available, max_surge, max_unavailable, replicas, sum, wanted},
 };
-
-fn replicas(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
-}
-
-fn bounds(deployment: &Deployment) -> (i32, i32) {
-    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
-    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate") {
-        return (0, 0);
-    }
-    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-    let total = replicas(deployment);
-    let surge = share(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, Rounding::Up);
-    let unavailable = share(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, Rounding::Down);
-    // Both 0 would never move; validation forbids it, but percentages of few replicas round down to it.
-    if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(total)) }
-}
-
-/// A number as it is, a percentage of `total` rounded up or down; 25% where nothing is said.
-fn share(value: Option<&IntOrString>, total: i32, rounding: Rounding) -> i32 {
-    let quarter = IntOrString::String("25%".into());
-    scaled(value.unwrap_or(&quarter), total, rounding).unwrap_or(0)
-}
-
-/// The sum of what `count` says of sets. Their numbers are their users': the sum stops at the largest there is.
-pub fn sum<'a>(sets: impl IntoIterator<Item = &'a Arc<ReplicaSet>>, count: impl Fn(&ReplicaSet) -> i32) -> i32 {
-    sets.into_iter().fold(0, |sum: i32, set| sum.saturating_add(count(set)))
-}
-
-/// How many pods beyond its size a Deployment may have while rolling.
-pub fn max_surge(deployment: &Deployment) -> i32 {
-    bounds(deployment).0
-}
-
-/// How many pods may be unavailable while rolling.
-pub fn max_unavailable(deployment: &Deployment) -> i32 {
-    bounds(deployment).1
-}
 
 /// The size that a newly made ReplicaSet begins with.
 pub fn initial_new_replicas(deployment: &Deployment, sets: &Sets) -> i32 {

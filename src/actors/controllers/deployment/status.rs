@@ -8,16 +8,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::{
-    plan::{Sets, available, existing},
-    rolling::{self, max_unavailable},
-};
+use super::model::{Sets, available, existing, max_unavailable, sum};
 
 const NO_DEADLINE: i32 = i32::MAX;
 
 /// The status that follows from the ReplicaSets.
 pub fn compute(deployment: &Deployment, sets: &Sets, now: Timestamp) -> DeploymentStatus {
-    let sum = |count: &dyn Fn(&ReplicaSet) -> i32| rolling::sum(sets.all(), count);
+    let sum = |count: &dyn Fn(&ReplicaSet) -> i32| sum(sets.all(), count);
     let ready = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let leaving = |set: &ReplicaSet| set.status.as_ref().and_then(|status| status.terminating_replicas).unwrap_or(0);
     let (total, is_available) = (sum(&existing), sum(&available));
@@ -51,7 +48,7 @@ fn wanted_replicas(deployment: &Deployment) -> i32 {
 }
 
 fn wanted_by_sets(sets: &Sets) -> i32 {
-    rolling::sum(sets.all(), super::plan::wanted)
+    sum(sets.all(), super::model::wanted)
 }
 
 /// All replicas are of the current template and available, and no old pod is left.
@@ -59,8 +56,8 @@ pub fn is_complete(deployment: &Deployment, sets: &Sets) -> bool {
     let wanted = wanted_replicas(deployment);
     let new = sets.new.as_ref();
     let current = |count: &dyn Fn(&ReplicaSet) -> i32| new.map_or(0, |set| count(set)) == wanted;
-    let total = rolling::sum(sets.all(), existing);
-    let all_available = rolling::sum(sets.all(), available);
+    let total = sum(sets.all(), existing);
+    let all_available = sum(sets.all(), available);
     new.is_some() && current(&existing) && total == wanted && all_available == wanted
 }
 

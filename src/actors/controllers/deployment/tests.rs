@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     history::REVISION,
+    model::{max_surge, max_unavailable},
     plan::{Action, Plan, Snapshot, plan},
-    rolling::{max_surge, max_unavailable},
 };
 
 fn deployment(replicas: i32, image: &str, strategy: Value) -> Deployment {

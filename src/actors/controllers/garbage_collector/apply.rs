@@ -1,35 +1,21 @@
 //! Reads live, carries out plans.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use troupe_api::{
-    client::Client,
-    meta::{GroupVersion, Revision, Uid},
-    resources::Resource,
-    service::{DeleteOptions, Operation, PatchType, Propagation, Target, WriteOptions},
+    meta::{Revision, Uid},
+    service::{DeleteOptions, Operation, PatchType, Propagation, WriteOptions},
     status::Status,
     stored::StoredObject,
 };
 
 use super::{
     graph::{Deletion, Place, Work},
-    owners::{Absence, Beliefs},
-    plan::{self, Action, Dependent, Facts},
+    model::{Absence, Item},
+    owners::Collector,
+    plan::{self, Action, Facts},
 };
-
-/// An object to look at, with what the graph knows about its surroundings.
-pub struct Item {
-    pub uid: Uid,
-    pub place: Place,
-    /// Its dependents, and where they live.
-    pub dependents: Vec<(Dependent, Place)>,
-    /// What is known of its owners.
-    pub beliefs: Beliefs,
-}
 
 /// What came out of a look.
 #[derive(Debug, PartialEq)]
@@ -40,12 +26,6 @@ pub enum Looked {
     Done(Vec<Work>),
     /// There are more owners to look for than in one attempt.
     Unfinished,
-}
-
-/// The API as the collector uses it.
-#[derive(Clone)]
-pub struct Collector {
-    pub client: Client,
 }
 
 impl Collector {
@@ -65,15 +45,6 @@ impl Collector {
         let Some(live) = self.read(&item.place, &item.uid).await? else { return Ok(Looked::Gone) };
         let actions = plan::orphan(&facts(&live, &item));
         self.apply(&item, &live, actions).await
-    }
-
-    pub(super) fn target(&self, place: &Place) -> Result<Target, Status> {
-        let GroupVersion { group, version } = GroupVersion::parse(&place.api_version);
-        let registry = self.client.service().registry();
-        let resource = registry.by_kind(&group, &place.kind).filter(|resource| resource.serves(&version));
-        let resource: Arc<Resource> = resource.ok_or_else(|| Status::internal(format!("no resource {} {}", place.api_version, place.kind)))?;
-        let namespace = if resource.namespaced { place.key.namespace.clone() } else { "".into() };
-        Ok(Target { resource, version, namespace, name: place.key.name.clone(), subresource: "".into() })
     }
 
     async fn apply(&self, item: &Item, live: &StoredObject, actions: Vec<Action>) -> Result<Looked, Status> {

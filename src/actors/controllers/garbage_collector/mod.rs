@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod graph;
+mod model;
 mod monitor;
 mod owners;
 #[cfg(test)]
@@ -33,20 +34,21 @@ use troupe_api::{
 };
 
 use self::{
-    apply::{Collector, Item, Looked},
+    apply::Looked,
     graph::{Graph, Node, Work},
+    model::{Absence, Item, absence},
     monitor::{Change, Intake, Monitor, News, is_followed},
-    owners::{Absence, absence},
+    owners::Collector,
     plan::Dependent,
 };
 use crate::runtime::{
-    envelope::{On, Reply},
+    envelope::Reply,
     events::EventRecorder,
-    host::{UnitAddr, UnitContext},
+    host::{On, Unit, UnitAddr, UnitContext},
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     system::{System, TaskHandle},
     turn::{Turn, give_way},
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// Objects looked at at once, as upstream.
@@ -221,7 +223,8 @@ impl GarbageCollector {
             let Some((work, cause)) = self.queue.next(now) else { break };
             self.look(work, cause, cx);
         }
-        let Some(due) = self.queue.next_due() else { return };
+        // Who waits for a place is looked at when one is free.
+        let Some(due) = self.queue.next_due().filter(|_| self.queue.in_flight() < CONCURRENCY) else { return };
         if self.alarm.is_none_or(|alarm| alarm > due || alarm <= now) {
             self.alarm = Some(due);
             cx.after(due.saturating_duration_since(now), |unit, cx| {

@@ -9,16 +9,18 @@ use std::{
 };
 
 use troupe_api::{
-    meta::{ObjectKey, Uid},
+    client::Client,
+    meta::{GroupVersion, ObjectKey, Uid},
     projection::OwnerProjection,
-    service::Operation,
+    resources::Resource,
+    service::{Operation, Target},
     status::Status,
     stored::StoredObject,
 };
 
 use super::{
-    apply::{Collector, Item},
-    graph::{Belief, Deletion, Place, place_of},
+    graph::{Belief, Deletion, Place},
+    model::{Absence, Item, absence},
     plan::Owner,
 };
 use crate::runtime::turn::Turn;
@@ -26,11 +28,11 @@ use crate::runtime::turn::Turn;
 /// Absences that one attempt finds. Then they are remembered, and others get their turn.
 pub const ABSENCES: usize = 500;
 
-/// An owner that is not where a reference says.
-pub type Absence = (Uid, Place);
-
-/// What the graph knows of owners.
-pub type Beliefs = BTreeMap<Absence, Belief>;
+/// The API as the collector uses it.
+#[derive(Clone)]
+pub struct Collector {
+    pub client: Client,
+}
 
 impl Collector {
     /// The owners of an object, in the order of its references. `None` when there are more to be looked for than an attempt
@@ -96,6 +98,19 @@ impl Collector {
         })
     }
 
+    /// Where a place is served.
+    ///
+    /// # Errors
+    /// 500 when it is not.
+    pub(super) fn target(&self, place: &Place) -> Result<Target, Status> {
+        let GroupVersion { group, version } = GroupVersion::parse(&place.api_version);
+        let registry = self.client.service().registry();
+        let resource = registry.by_kind(&group, &place.kind).filter(|resource| resource.serves(&version));
+        let resource: Arc<Resource> = resource.ok_or_else(|| Status::internal(format!("no resource {} {}", place.api_version, place.kind)))?;
+        let namespace = if resource.namespaced { place.key.namespace.clone() } else { "".into() };
+        Ok(Target { resource, version, namespace, name: place.key.name.clone(), subresource: "".into() })
+    }
+
     /// The object at a place as of now; `None` when it is gone or another one.
     pub(super) async fn read(&self, place: &Place, uid: &Uid) -> Result<Option<Arc<StoredObject>>, Status> {
         match self.client.call(self.target(place)?, Operation::Get { resource_version: None }).await {
@@ -104,9 +119,4 @@ impl Collector {
             Err(status) => Err(status),
         }
     }
-}
-
-/// Where a reference of a dependent looks for its owner.
-pub fn absence(owner: &OwnerProjection, dependent: &ObjectKey) -> Absence {
-    (Uid(owner.uid.clone()), place_of(owner, &dependent.namespace))
 }

@@ -18,9 +18,9 @@ use troupe_api::{
 
 use super::{
     GarbageCollector, Looked,
-    apply::Collector,
     graph::{Belief, Deletion, Place, Seen},
-    owners::{ABSENCES, absence},
+    model::absence,
+    owners::{ABSENCES, Collector},
 };
 use crate::apiserver::testing::{TestApi, boot};
 

@@ -8,6 +8,7 @@ mod quotas;
 mod rollouts;
 mod scheduling;
 mod services;
+mod volumes;
 mod workloads;
 
 use std::{sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use troupe_api::{
     client::Client,
+    local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
     service::{DeleteOptions, ListOptions, PatchType},
     store::{Store, memory::MemoryStore},
@@ -32,11 +34,14 @@ use super::{
     endpoints::EndpointsController,
     endpointslice::EndpointSliceController,
     endpointslice_mirroring::EndpointSliceMirroringController,
+    ephemeral_volume::EphemeralVolumeController,
     garbage_collector,
     job::{JobController, orphans::JobOrphanController},
+    local_path::{self, LocalPathCleaner, LocalPathProvisioner},
     namespace::NamespaceController,
     node_ipam::NodeIpamController,
     node_lifecycle::NodeLifecycleController,
+    persistent_volume::{ClaimBinder, VolumeBinder},
     pod_gc::PodGcController,
     replicaset::ReplicaSetController,
     replicationcontroller::ReplicationControllerController,
@@ -45,6 +50,7 @@ use super::{
     serviceaccount::ServiceAccountController,
     statefulset::StatefulSetController,
     ttl_after_finished::TtlAfterFinishedController,
+    volume_protection::{PvProtectionController, PvcProtectionController},
 };
 use crate::{
     apiserver::{
@@ -96,10 +102,18 @@ impl World {
         world.start(EndpointSliceController::new(&world.caches));
         world.start(EndpointSliceMirroringController::new(&world.caches));
         world.start(PodGcController::new(&world.caches));
+        world.start(ClaimBinder::new(&world.caches));
+        world.start(VolumeBinder::new(&world.caches));
+        world.start(EphemeralVolumeController::new(&world.caches));
+        world.start(LocalPathProvisioner::new(&world.caches));
+        world.start(LocalPathCleaner::new(&world.caches));
+        world.start(PvcProtectionController::new(&world.caches));
+        world.start(PvProtectionController::new(&world.caches));
         world.start(NodeLifecycleController::new(&world.caches, super::node_lifecycle::GRACE));
         world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));
         garbage_collector::start(&world.system, &world.api.client);
         scheduler::start(&world.system, &world.caches, world.api.client.clone());
+        world.api.create(local_path::objects::storage_class().into_value()).await;
         world
     }
 
@@ -113,7 +127,9 @@ impl World {
 
     /// A ready node with room for so many CPUs, kept alive by nobody: tests are shorter than the grace period.
     async fn node(&self, name: &str, cpus: u32) {
-        self.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+        let (labels, annotations) = (json!({"kubernetes.io/hostname": name}), json!({DIRECTORY: "/volumes"}));
+        let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+        self.api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).await;
         let room = json!({"cpu": cpus.to_string(), "memory": "8Gi", "pods": "110"});
         let now = troupe_api::meta::time::format_time(self.system.clock().now());
         let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "KubeletReady"});

@@ -70,3 +70,113 @@ async fn the_trace_of_a_pod_leads_from_the_deployment_to_its_node() {
     let steps = trace();
     assert!(steps.iter().all(|step| step.trace == steps[0].trace), "one trace: {steps:#?}");
 }
+
+fn with_priority(name: &str, cpu: &str, priority: i32) -> Value {
+    let mut pod = pod(name, cpu);
+    pod["metadata"]["labels"] = json!({"app": name});
+    pod["spec"]["priorityClassName"] = json!(format!("p{priority}"));
+    pod
+}
+
+async fn priority_class(world: &World, value: i32) {
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": format!("p{value}")}, "value": value});
+    world.api.create(class).await;
+}
+
+#[actix::test]
+async fn a_more_important_pod_takes_the_place_of_a_less_important_one() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    for value in [1, 5, 10] {
+        priority_class(&world, value).await;
+    }
+    world.api.create(with_priority("low", "2", 1)).await;
+    world.api.create(with_priority("middle", "2", 5)).await;
+    for name in ["low", "middle"] {
+        eventually_async("the pod is bound", async || node_of(&world, name).await == "n1").await;
+    }
+    world.api.create(with_priority("high", "2", 10)).await;
+    // Nobody plays the kubelet yet: the pod that has to go stays, and says why it goes.
+    eventually_async("the least important pod is deleted", async || {
+        let low = world.api.get("pods", "default", "low").await.expect("its kubelet has not ended it");
+        let conditions = low.list(&["status", "conditions"]);
+        let disrupted = conditions.iter().find(|condition| condition["type"] == "DisruptionTarget");
+        low.is_terminating()
+            && disrupted.is_some_and(|condition| {
+                condition["reason"] == "PreemptionByScheduler"
+                    && condition["message"] == "default-scheduler: preempting to accommodate a higher priority pod"
+            })
+    })
+    .await;
+    eventually_async("the node is kept free for it", async || {
+        let high = world.api.get("pods", "default", "high").await.expect("there");
+        high.str(&["status", "nominatedNodeName"]) == "n1"
+    })
+    .await;
+    let high = world.api.get("pods", "default", "high").await.expect("there");
+    let preempted = ("Preempted".to_owned(), format!("Preempted by pod {} on node n1", high.uid()));
+    eventually_async("the event is there", async || world.events("default", "low").await.contains(&preempted)).await;
+    assert_eq!(node_of(&world, "high").await, "", "the other one has not gone yet");
+    world.play_kubelets();
+    eventually_async("it takes the place", async || node_of(&world, "high").await == "n1").await;
+    let high = world.api.get("pods", "default", "high").await.expect("there");
+    assert_eq!(high.str(&["status", "nominatedNodeName"]), "", "it has what it was nominated to");
+    let middle = world.api.get("pods", "default", "middle").await.expect("it was spared");
+    assert!(!middle.is_terminating());
+    world.settles().await;
+}
+
+#[actix::test]
+async fn a_pod_that_must_not_preempt_waits() {
+    let world = World::new().await;
+    world.node("n1", 2).await;
+    priority_class(&world, 1).await;
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p10"}, "value": 10,
+        "preemptionPolicy": "Never"});
+    world.api.create(class).await;
+    world.api.create(with_priority("low", "2", 1)).await;
+    eventually_async("the pod is bound", async || node_of(&world, "low").await == "n1").await;
+    world.api.create(with_priority("high", "2", 10)).await;
+    let why = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.";
+    let told = ("FailedScheduling".to_owned(), why.to_owned());
+    eventually_async("it says so", async || world.events("default", "high").await.contains(&told)).await;
+    world.settles().await;
+    let low = world.api.get("pods", "default", "low").await.expect("still there");
+    assert!(!low.is_terminating());
+}
+
+#[actix::test]
+async fn pods_of_a_gate_wait_and_then_keep_apart_by_their_affinity() {
+    let world = World::new().await;
+    for node in ["n1", "n2"] {
+        world.node(node, 4).await;
+        let labels = json!({"metadata": {"labels": {"kubernetes.io/hostname": node}}});
+        world.api.patch(world.api.target("nodes", "", node), troupe_api::service::PatchType::Merge, labels).await.expect("labelled");
+    }
+    let apart = |name: &str| {
+        let mut pod = pod(name, "1");
+        pod["metadata"]["labels"] = json!({"app": "db"});
+        let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}});
+        pod["spec"]["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        pod
+    };
+    let mut gated = apart("a");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
+    world.api.create(gated).await;
+    world.api.create(apart("b")).await;
+    eventually_async("the pod without gates is bound", async || !node_of(&world, "b").await.is_empty()).await;
+    world.settles().await;
+    assert_eq!(node_of(&world, "a").await, "");
+    let ungated = json!({"spec": {"schedulingGates": null}});
+    world.api.patch(world.api.target("pods", "default", "a"), troupe_api::service::PatchType::Merge, ungated).await.expect("the gate is gone");
+    eventually_async("it is bound, too", async || !node_of(&world, "a").await.is_empty()).await;
+    assert_ne!(node_of(&world, "a").await, node_of(&world, "b").await);
+    world.api.create(apart("c")).await;
+    let why = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules. preemption: 0/2 nodes are available: 2 No preemption \
+               victims found for incoming pod.";
+    let told = ("FailedScheduling".to_owned(), why.to_owned());
+    eventually_async("it says why not", async || world.events("default", "c").await.contains(&told)).await;
+    world.client().namespaced::<k8s_openapi::api::core::v1::Pod>("default").delete("b", Default::default()).await.expect("deleted");
+    world.play_kubelets();
+    eventually_async("the third one takes the place", async || !node_of(&world, "c").await.is_empty()).await;
+}

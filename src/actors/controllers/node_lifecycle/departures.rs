@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 
-use crate::scheduler::plugins::tolerates;
+use crate::scheduler::tolerations::tolerates;
 
 /// How long a pod stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

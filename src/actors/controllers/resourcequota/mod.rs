@@ -21,8 +21,8 @@ use k8s_openapi::{
 };
 use parking_lot::Mutex;
 use troupe_api::{
-    meta::{Object, ObjectKey, Revision},
-    quota::{self, Amounts, Evaluator},
+    meta::{Object, ObjectKey, Revision, amounts::Amounts},
+    quota::{self, Evaluator},
     resources::Resource,
     service::{ListOptions, ListReply, Operation, ReplyBody, Target, Verb},
     status::Status,

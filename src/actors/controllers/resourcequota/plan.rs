@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use troupe_api::{
-    meta::Object,
-    quota::{self, Amounts},
+    meta::{Object, amounts::Amounts},
+    quota,
 };
 
 /// A status to be written.

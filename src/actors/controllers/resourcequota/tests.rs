@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use troupe_api::{meta::Object, quota::Amounts};
+use troupe_api::meta::{Object, amounts::Amounts};
 
 use super::plan::{Plan, plan, wants_counting};
 

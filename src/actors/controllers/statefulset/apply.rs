@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
 
-use super::{identity::revision_of, plan::Action};
+use super::{identity::revision_of, model::Action};
 use crate::{
     controllers::{
         owners::Adopter,

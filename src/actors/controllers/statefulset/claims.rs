@@ -1,7 +1,5 @@
 //! The PersistentVolumeClaims of a StatefulSet's pods: which there must be, and who owns them by the retention policy. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -11,19 +9,14 @@ use k8s_openapi::{
 };
 use troupe_api::stored::KubeObject;
 
-use super::{identity::ordinals, plan::Action};
+use super::{
+    identity::{claim_name, ordinals},
+    model::{Action, Claims},
+};
 use crate::controllers::owners::controller_reference;
-
-/// Claims by name.
-pub type Claims = BTreeMap<String, Arc<PersistentVolumeClaim>>;
 
 fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
     set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default()
-}
-
-/// The name of the claim that a template makes for a pod.
-pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
-    format!("{}-{}-{ordinal}", name(&template.metadata), name(&set.metadata))
 }
 
 /// Whether a claim is named as one of the set's.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::{Pod, PodTemplateSpec},
+    core::v1::Pod,
 };
 use troupe_api::meta::LabelSelector;
 
-use super::{identity::revision_of, plan::Action};
+use super::{
+    identity::revision_of,
+    model::{Action, History, Template},
+};
 use crate::controllers::{
     owners::{Claim, claim},
     revisions,
@@ -16,21 +19,6 @@ use crate::controllers::{
 
 /// Carries the hash of a revision's template.
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
-
-/// A revision's name and what it records.
-#[derive(Clone, Debug)]
-pub struct Template {
-    pub revision: String,
-    pub template: PodTemplateSpec,
-}
-
-/// Where an update begins and ends. They are the same unless one is under way.
-pub struct History {
-    pub current: Template,
-    pub update: Template,
-    /// All there are, oldest first.
-    revisions: Vec<Arc<ControllerRevision>>,
-}
 
 /// Sorts the revisions. A template that is not among them gets one; an older one that is wanted again becomes the newest.
 pub fn arrange(set: &StatefulSet, revisions: &[Arc<ControllerRevision>], actions: &mut Vec<Action>) -> History {

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::claims::claim_name;
 use crate::controllers::pod_control::pod_from_template;
 
 /// Names the ControllerRevision that a pod was made from.
@@ -46,6 +48,12 @@ pub fn replicas(set: &StatefulSet) -> i32 {
 /// The name of the pod with this ordinal.
 pub fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
     format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The name of the claim that a template makes for a pod.
+pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
+    let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+    format!("{}-{}-{ordinal}", name(&template.metadata), name(&set.metadata))
 }
 
 /// The revision that the pod says it was made from, or "".

@@ -7,6 +7,7 @@ mod apply;
 pub mod claims;
 pub mod history;
 pub mod identity;
+pub mod model;
 pub mod plan;
 pub mod replicas;
 pub mod rolling;

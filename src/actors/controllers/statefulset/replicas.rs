@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 
 use super::{
     claims,
-    identity::corrected,
-    plan::{Action, View, delete, missing},
+    identity::{corrected, new_pod, ordinals},
+    model::{Action, History, View, delete},
 };
 use crate::controllers::pods::{is_available, is_finished, is_ready, phase};
 
@@ -101,4 +101,18 @@ fn delete_outdated(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Po
     }
     actions.push(delete(pod));
     false
+}
+
+/// The pod an ordinal lacks: below the partition it comes back as it was.
+pub fn missing(set: &StatefulSet, history: &History, ordinal: i32) -> Pod {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let is_rolling = strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
+    let kept = match rolling {
+        Some(rolling) => rolling.partition.unwrap_or(0),
+        None if is_rolling => set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
+        None => 0,
+    };
+    let from = if ordinal < ordinals(set).start.saturating_add(kept) { &history.current } else { &history.update };
+    new_pod(set, &from.template, &from.revision, ordinal)
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use troupe_api::resources::int_or_string::{Rounding, scaled};
 
-use super::{identity::revision_of, plan::View};
+use super::{identity::revision_of, model::View};
 
 /// Pods that are taken away so that they come back updated; none with `OnDelete`.
 pub fn outdated<'a>(view: &View<'a>) -> Vec<&'a Arc<Pod>> {

@@ -6,7 +6,7 @@ use k8s_openapi::api::{apps::v1::StatefulSetStatus, core::v1::Pod};
 
 use super::{
     identity::{replicas, revision_of},
-    plan::{Action, View},
+    model::{Action, View},
 };
 use crate::controllers::pods::{is_available, is_ready, phase};
 

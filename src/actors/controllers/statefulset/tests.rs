@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    claims::Claims,
     identity::revision_of,
-    plan::{Action, Snapshot, plan},
+    model::{Action, Claims},
+    plan::{Snapshot, plan},
 };
 use crate::controllers::owners::controller_reference;
 

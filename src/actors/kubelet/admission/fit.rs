@@ -13,8 +13,13 @@ use super::Rejection;
 use crate::{
     pod_phase::is_finished,
     scheduler::{
-        node_info::{Demand, HostPort, NodeInfo, PodInfo},
-        plugins::{Insufficient, insufficient, ports_are_free, required_matches, tolerates},
+        demand::{Demand, HostPort},
+        node_info::NodeInfo,
+        node_matching::required_matches,
+        placed_pod::PlacedPod,
+        plugins::{Insufficient, insufficient, ports_are_free},
+        resources::specified_requests,
+        tolerations::tolerates,
     },
 };
 
@@ -80,10 +85,10 @@ pub fn maps_ports(pod: &Pod) -> bool {
 /// # Errors
 /// The first reason, in upstream's order: resources, labels, ports, taints.
 pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Rejection> {
-    let pod = PodInfo::new(guest.pod.clone());
+    let demand = Demand::of(&guest.pod);
     let critical = guest.is_critical();
     let weighed = occupied(others.iter().filter(|other| !critical || other.is_critical()), place);
-    if let Some(lack) = insufficient(&known_to(&weighed, pod.demand.clone()), &weighed).first() {
+    if let Some(lack) = insufficient(&known_to(&weighed, demand.clone()), &weighed).first() {
         return Err(out_of(lack));
     }
     let failed = |name: &'static str, why: &str| Err(Rejection::new(name, format!("Predicate {name} failed: {why}")));
@@ -92,7 +97,7 @@ pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Reject
         return failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
     let is_taken = |port: &HostPort| place.listeners.iter().any(|listener| listener.collides(port));
-    if pod.demand.ports.iter().any(is_taken) || !ports_are_free(&pod.demand.ports, &occupied(others, place)) {
+    if demand.ports.iter().any(is_taken) || !ports_are_free(&demand.ports, &occupied(others, place)) {
         return failed("NodePorts", "node(s) didn't have free ports for the requested pod ports");
     }
     let taints = place.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
@@ -104,10 +109,22 @@ pub fn fits(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Reject
     Ok(())
 }
 
+/// Whether the node has what a pod that runs here asks for instead of what it has, by its spec alone.
+///
+/// # Errors
+/// The first resource of which there is too little.
+pub fn takes(guest: &Guest, others: &[Guest], place: &Place) -> Result<(), Rejection> {
+    let demand = Demand { requests: specified_requests(&guest.pod), ..Demand::of(&guest.pod) };
+    let critical = guest.is_critical();
+    let weighed = occupied(others.iter().filter(|other| !critical || other.is_critical()), place);
+    let lack = insufficient(&known_to(&weighed, demand), &weighed);
+    lack.first().map_or(Ok(()), |lack| Err(out_of(lack)))
+}
+
 fn occupied<'a>(others: impl IntoIterator<Item = &'a Guest>, place: &Place) -> NodeInfo {
-    let mut info = NodeInfo::new(place.node.clone());
+    let mut info = NodeInfo::new(place.node.clone(), 0);
     info.allowed_pods = place.most_pods;
-    others.into_iter().for_each(|other| info.add_pod(Arc::new(Demand::of(&other.pod))));
+    others.into_iter().for_each(|other| info.add_pod(Arc::new(PlacedPod::of(&other.pod))));
     info
 }
 

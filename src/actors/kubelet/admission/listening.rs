@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use crate::scheduler::node_info::HostPort;
+use crate::scheduler::demand::HostPort;
 
 /// The state of a socket that listens, as `/proc/net/tcp` shows it.
 const LISTENS: &str = "0A";

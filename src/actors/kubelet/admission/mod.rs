@@ -14,8 +14,8 @@ mod tests;
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use troupe_cri::RuntimeFeatures;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Taint};
+use troupe_cri::{RuntimeFeatures, resources::qos_class};
 
 use self::{apparmor::AppArmor, sysctl::Allowlist};
 use super::{
@@ -23,6 +23,7 @@ use super::{
     eviction::{self, rank::is_critical},
     worker::ephemeral::as_container,
 };
+use crate::scheduler::tolerations::tolerates;
 
 /// The label of a pod that says which system it is made for.
 const OS_LABEL: &str = "kubernetes.io/os";
@@ -61,18 +62,39 @@ pub fn admit(pod: &Pod, node: &NodeAbilities, runtime: &RuntimeFeatures) -> Resu
     spec::check(pod, spec).map_err(|why| Rejection::new("UnexpectedAdmissionError", why))
 }
 
-/// Lets a pod in, or says that a disk is short of room: then none is begun but the system's, as upstream.
+/// Of what the node is short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    pub memory: bool,
+    pub disk: bool,
+}
+
+/// Lets a pod in, or says of what the node is short. While a disk is, none is begun but the system's; while only memory is, none that asks
+/// for nothing, unless it tolerates that; as upstream.
 ///
 /// # Errors
-/// When there is disk pressure.
-pub fn pressure(pod: &Pod, disk_pressure: bool) -> Result<(), Rejection> {
+/// When the node is short of something.
+pub fn pressure(pod: &Pod, pressure: Pressure) -> Result<(), Rejection> {
     // Whatever its annotations say: what the API has, has a version.
     let of_manifest = is_static(pod) && pod.metadata.resource_version.is_none();
     let begun = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-    if disk_pressure && !begun && !is_critical(pod) && !of_manifest {
-        return Err(Rejection::new(eviction::REASON, "The node had condition: [DiskPressure]. "));
+    if begun || is_critical(pod) || of_manifest {
+        return Ok(());
     }
-    Ok(())
+    let conditions = match pressure {
+        Pressure { memory: false, disk: false } => return Ok(()),
+        Pressure { memory: true, disk: false } if qos_class(pod) != "BestEffort" || tolerates_short_memory(pod) => return Ok(()),
+        Pressure { memory: true, disk: false } => "MemoryPressure",
+        Pressure { memory: false, disk: true } => "DiskPressure",
+        Pressure { memory: true, disk: true } => "DiskPressure MemoryPressure",
+    };
+    Err(Rejection::new(eviction::REASON, format!("The node had condition: [{conditions}]. ")))
+}
+
+fn tolerates_short_memory(pod: &Pod) -> bool {
+    let taint = Taint { key: "node.kubernetes.io/memory-pressure".into(), effect: "NoSchedule".into(), ..Taint::default() };
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    tolerations.iter().any(|toleration| tolerates(toleration, &taint))
 }
 
 fn operating_system(pod: &Pod, spec: &PodSpec) -> Result<(), Rejection> {

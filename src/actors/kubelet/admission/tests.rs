@@ -146,3 +146,20 @@ fn a_pod_of_another_system_is_refused() {
     labelled.metadata.labels = Some([("kubernetes.io/os".into(), "windows".into())].into());
     assert_eq!(rejected(&labelled).0, "PodOSSelectorNodeLabelDoesNotMatch");
 }
+
+#[test]
+fn a_node_that_is_short_of_memory_begins_no_pod_that_asks_for_nothing() {
+    let pod = |resources: Value, tolerations: Value| -> Pod {
+        let spec = json!({"containers": [{"name": "c", "resources": resources}], "tolerations": tolerations});
+        serde_json::from_value(json!({"metadata": {"name": "p", "resourceVersion": "1"}, "spec": spec})).expect("a pod")
+    };
+    let verdict = |pod: &Pod, memory: bool, disk: bool| pressure(pod, Pressure { memory, disk }).map_err(|rejection| rejection.message);
+    let modest = pod(json!({}), json!([]));
+    assert_eq!(verdict(&modest, false, false), Ok(()));
+    assert_eq!(verdict(&modest, true, false), Err("The node had condition: [MemoryPressure]. ".into()));
+    let asking = pod(json!({"requests": {"memory": "1Mi"}}), json!([]));
+    assert_eq!(verdict(&asking, true, false), Ok(()));
+    assert_eq!(verdict(&asking, true, true), Err("The node had condition: [DiskPressure MemoryPressure]. ".into()));
+    let tolerant = pod(json!({}), json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]));
+    assert_eq!((verdict(&tolerant, true, false), verdict(&tolerant, false, true).is_err()), (Ok(()), true));
+}

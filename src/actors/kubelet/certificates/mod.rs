@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_api::{
-    auth::certificates::{Draft, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER},
+    certificates::{Draft, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER},
     client::Client,
 };
 
@@ -24,9 +24,9 @@ pub use self::{
     request::{NotIssued, request},
 };
 use crate::runtime::{
-    host::{UnitAddr, UnitContext},
+    host::{Unit, UnitAddr, UnitContext},
     system::System,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// What a certificate is for.

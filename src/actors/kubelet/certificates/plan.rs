@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use troupe_api::auth::{
+use troupe_api::{
+    auth::{
+        pki::KeyedCertificate,
+        x509::{CertificateFacts, facts_of_pem},
+    },
     certificates::Draft,
-    pki::KeyedCertificate,
-    x509::{CertificateFacts, facts_of_pem},
 };
 
 /// What to do about a certificate.

@@ -7,11 +7,7 @@ use k8s_openapi::{
     api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec},
 };
 use thiserror::Error;
-use troupe_api::{
-    Status,
-    auth::{certificates::Draft, pki::KeyedCertificate},
-    client::Client,
-};
+use troupe_api::{Status, auth::pki::KeyedCertificate, certificates::Draft, client::Client};
 
 use super::Purpose;
 

@@ -6,13 +6,13 @@ use serde_json::json;
 use troupe_api::{
     Status,
     auth::{
-        certificates::{CertificateAuthority, Draft, Policy, SigningRequest},
         kubeconfig::Kubeconfig,
         node::ClusterIdentity,
         peer,
         pki::{KeyedCertificate, Pki},
         tls::RenewableCertificate,
     },
+    certificates::{CertificateAuthority, Draft, Policy, SigningRequest},
     meta::Object,
     store::memory::MemoryStore,
 };

@@ -6,7 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use troupe_cri::{names::pod_cgroup, proto::LinuxContainerResources};
+use troupe_cri::{
+    names::pod_cgroup,
+    resources::{CPU_PERIOD, cpu_shares},
+};
+
+use crate::kubelet::resize::PodAmounts;
 
 /// A file of a cgroup and what is written into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +34,29 @@ pub struct Limits {
     /// Microseconds in each period; 0 for all there are.
     pub cpu_quota: i64,
     pub cpu_period: i64,
+    /// The weight beside other groups, as version 1 counts it; 0 for the kernel's own.
+    pub cpu_shares: i64,
     /// Processes and threads; `None` for all there are.
     pub processes: Option<u32>,
 }
 
 impl Limits {
-    /// A pod's, as the runtime is told them, and of its processes.
-    pub fn of_pod(resources: &LinuxContainerResources, processes: Option<u32>) -> Self {
-        let LinuxContainerResources { memory_limit_in_bytes: memory, cpu_quota, cpu_period, .. } = *resources;
-        Limits { memory, cpu_quota, cpu_period, processes }
+    /// A pod's, and of its processes.
+    pub fn of_pod(amounts: PodAmounts, processes: Option<u32>) -> Self {
+        let PodAmounts { memory, cpu_quota, cpu_shares } = amounts;
+        Limits { memory, cpu_quota, cpu_period: CPU_PERIOD, cpu_shares, processes }
+    }
+
+    /// What is other than before.
+    pub fn changed_from(self, before: Limits) -> Self {
+        let other = |new: i64, old: i64| if new == old { 0 } else { new };
+        Limits {
+            memory: other(self.memory, before.memory),
+            cpu_quota: other(self.cpu_quota, before.cpu_quota),
+            cpu_shares: other(self.cpu_shares, before.cpu_shares),
+            processes: self.processes.filter(|_| self.processes != before.processes),
+            ..self
+        }
     }
 }
 
@@ -49,31 +68,64 @@ pub fn limit_pod(parent: &str, qos_class: &str, uid: &str, limits: &Limits) -> i
     limit(Path::new(pod_cgroup(parent, qos_class, uid).trim_start_matches('/')), limits)
 }
 
-/// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons.
+/// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons. Pods weigh as
+/// many CPUs as there are.
 ///
 /// # Errors
 /// When the kernel does not take the limits.
-pub fn limit_pods(parent: &str, memory: i64, processes: Option<u32>) -> io::Result<()> {
-    limit(Path::new(parent.trim_matches('/')), &Limits { memory, processes, ..Limits::default() })
+pub fn limit_pods(parent: &str, cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
+    let limits = Limits { memory, processes, cpu_shares: cpu_shares(cpus.saturating_mul(1000)), ..Limits::default() };
+    limit(Path::new(parent.trim_matches('/')), &limits)
+}
+
+/// How much CPU time all pods of a class have together where time is short: as much as they ask for. Guaranteed pods each have a place of
+/// their own beside the classes.
+///
+/// # Errors
+/// When the kernel does not take it.
+pub fn weigh_class(parent: &str, qos_class: &str, cpu_shares: i64) -> io::Result<()> {
+    let pod = pod_cgroup(parent, qos_class, "");
+    let class = Path::new(&pod).parent().unwrap_or(Path::new(parent));
+    limit(class.strip_prefix("/").unwrap_or(class), &Limits { cpu_shares, ..Limits::default() })
+}
+
+/// The bytes of memory that a pod takes.
+///
+/// # Errors
+/// When its cgroup does not tell.
+pub fn memory_of_pod(parent: &str, qos_class: &str, uid: &str) -> io::Result<u64> {
+    let group = pod_cgroup(parent, qos_class, uid);
+    let group = group.trim_start_matches('/');
+    let hierarchies = super::hierarchies()?;
+    let file = match hierarchies.as_slice() {
+        [whole] if is_unified(whole) => whole.join(group).join("memory.current"),
+        _ => hierarchy_of(&hierarchies, "memory")?.join(group).join("memory.usage_in_bytes"),
+    };
+    fs::read_to_string(&file)?.trim().parse().map_err(io::Error::other)
 }
 
 fn limit(group: &Path, limits: &Limits) -> io::Result<()> {
     let hierarchies = super::hierarchies()?;
     match hierarchies.as_slice() {
-        [whole] if whole.join("cgroup.controllers").exists() => {
+        [whole] if is_unified(whole) => {
             let settings = unified(limits);
             if !settings.is_empty() {
                 enable(whole, group)?;
             }
             settings.iter().try_for_each(|setting| write(&whole.join(group), setting))
         }
-        _ => legacy(limits).iter().try_for_each(|setting| {
-            let name = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(|name| has(name, setting.controller)));
-            let hierarchy = hierarchies.iter().find(name);
-            let hierarchy = hierarchy.ok_or_else(|| io::Error::other(format!("this machine has no cgroups for {}", setting.controller)))?;
-            write(&hierarchy.join(group), setting)
-        }),
+        _ => legacy(limits).iter().try_for_each(|setting| write(&hierarchy_of(&hierarchies, setting.controller)?.join(group), setting)),
     }
+}
+
+fn is_unified(hierarchy: &Path) -> bool {
+    hierarchy.join("cgroup.controllers").exists()
+}
+
+/// The hierarchy of version 1 that has a controller.
+fn hierarchy_of<'a>(hierarchies: &'a [PathBuf], controller: &str) -> io::Result<&'a PathBuf> {
+    let name = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(|name| has(name, controller)));
+    hierarchies.iter().find(name).ok_or_else(|| io::Error::other(format!("this machine has no cgroups for {controller}")))
 }
 
 /// Whether a hierarchy (`cpu,cpuacct`) has a controller.
@@ -90,6 +142,9 @@ fn unified(limits: &Limits) -> Vec<Setting> {
     if limits.cpu_quota > 0 {
         all.push(setting("cpu", "cpu.max", format!("{} {}", limits.cpu_quota, limits.cpu_period)));
     }
+    if limits.cpu_shares > 0 {
+        all.push(setting("cpu", "cpu.weight", weight(limits.cpu_shares)));
+    }
     all
 }
 
@@ -103,7 +158,22 @@ fn legacy(limits: &Limits) -> Vec<Setting> {
         all.push(setting("cpu", "cpu.cfs_period_us", limits.cpu_period));
         all.push(setting("cpu", "cpu.cfs_quota_us", limits.cpu_quota));
     }
+    if limits.cpu_shares > 0 {
+        all.push(setting("cpu", "cpu.shares", limits.cpu_shares));
+    }
     all
+}
+
+/// Shares of version 1 as the weight of version 2: least, default and most of one are those of the other (as runtimes convert them).
+fn weight(shares: i64) -> u32 {
+    const LEAST: i64 = 2;
+    const MOST: i64 = 262_144;
+    if shares <= LEAST {
+        return 1;
+    }
+    let log = (shares.min(MOST) as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    (10_f64.powf(exponent).ceil() as u32).clamp(1, 10_000)
 }
 
 fn write(group: &Path, setting: &Setting) -> io::Result<()> {
@@ -133,11 +203,23 @@ mod tests {
 
     #[test]
     fn limits_are_written_in_the_words_of_each_version() {
-        let limits = Limits { memory: 1 << 20, cpu_quota: 50_000, cpu_period: 100_000, processes: Some(9) };
-        assert_eq!(written(&unified(&limits)), ["pids.max=9", "memory.max=1048576", "cpu.max=50000 100000"]);
-        let legacy_ones = ["pids.max=9", "memory.limit_in_bytes=1048576", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000"];
+        let limits = Limits { memory: 1 << 20, cpu_quota: 50_000, cpu_period: 100_000, cpu_shares: 512, processes: Some(9) };
+        assert_eq!(written(&unified(&limits)), ["pids.max=9", "memory.max=1048576", "cpu.max=50000 100000", "cpu.weight=59"]);
+        let legacy_ones = ["pids.max=9", "memory.limit_in_bytes=1048576", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "cpu.shares=512"];
         assert_eq!(written(&legacy(&limits)), legacy_ones);
         assert!(unified(&Limits::default()).is_empty() && legacy(&Limits::default()).is_empty());
         assert!(has("cpu,cpuacct", "cpu") && !has("cpuset", "cpu"));
+    }
+
+    #[test]
+    fn shares_and_weights_have_the_same_least_default_and_most() {
+        assert_eq!([0, 2, 1024, 262_144, i64::MAX].map(weight), [1, 1, 100, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn only_what_changed_is_written_again() {
+        let before = Limits { memory: 1 << 20, cpu_quota: 50_000, cpu_period: 100_000, cpu_shares: 512, processes: Some(9) };
+        let after = Limits { memory: 2 << 20, ..before };
+        assert_eq!(written(&legacy(&after.changed_from(before))), ["memory.limit_in_bytes=2097152"]);
     }
 }

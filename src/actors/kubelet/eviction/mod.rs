@@ -5,7 +5,9 @@
 //! the node has disk pressure, and pods to be evicted: their processes are killed at once.
 
 pub mod limits;
-mod measure;
+mod making_room;
+pub(super) mod measure;
+pub mod memory;
 pub mod pressure;
 pub mod rank;
 mod record;
@@ -25,6 +27,7 @@ use serde_json::{Value, json};
 use troupe_cri::names::PodIdentity;
 
 use self::{
+    making_room::Collection,
     measure::{Counting, RunningContainer},
     pressure::{Monitor, Outlook},
     rank::Candidate,
@@ -36,6 +39,7 @@ use super::{
     cgroups,
     context::NodeContext,
     events::Note,
+    image_collection::ImageCollection,
     manifests::Manifests,
     pods::{AllPods, Evict, Pods},
     rotation::{LogRotation, LookAtLogs},
@@ -43,10 +47,7 @@ use super::{
 use crate::{
     files::blocking,
     pod_phase::is_finished,
-    runtime::{
-        host::{UnitAddr, UnitContext},
-        unit::Unit,
-    },
+    runtime::host::{Unit, UnitAddr, UnitContext},
 };
 
 /// The reason that evicted pods show.
@@ -97,14 +98,23 @@ struct Leaving {
     gone: bool,
 }
 
+/// Whom it tells.
+#[derive(Clone)]
+pub struct Units {
+    pub pods: UnitAddr<Pods>,
+    pub logs: UnitAddr<LogRotation>,
+    pub images: UnitAddr<ImageCollection>,
+}
+
 /// The unit that evicts.
 pub struct Eviction {
     context: Arc<NodeContext>,
     all: AllPods,
     manifests: Manifests,
-    pods: UnitAddr<Pods>,
-    logs: UnitAddr<LogRotation>,
+    units: Units,
     monitor: Monitor,
+    /// Unused images are removed before pods are evicted.
+    collection: Collection,
     /// Where the runtime keeps images, once it has told, and when it was asked.
     images: Option<PathBuf>,
     asked: Option<Instant>,
@@ -123,21 +133,14 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    pub fn new(
-        context: Arc<NodeContext>,
-        all: AllPods,
-        manifests: Manifests,
-        pods: UnitAddr<Pods>,
-        logs: UnitAddr<LogRotation>,
-        monitor: Monitor,
-    ) -> Self {
+    pub fn new(context: Arc<NodeContext>, all: AllPods, manifests: Manifests, units: Units, monitor: Monitor) -> Self {
         Eviction {
             context,
             all,
             manifests,
-            pods,
-            logs,
+            units,
             monitor,
+            collection: Collection::default(),
             images: None,
             asked: None,
             readings: Readings::default(),
@@ -189,7 +192,7 @@ impl Eviction {
         self.context.disk_pressure.store(self.outlook.pressure, Ordering::Relaxed);
         self.written = self.written.saturating_add(self.outlook.taken);
         if self.outlook.taken > WRITTEN_TO_LOGS {
-            self.logs.wake(LookAtLogs, cx.cause().clone());
+            self.units.logs.wake(LookAtLogs, cx.cause().clone());
         }
         if let Some(all) = self.is_due(now) {
             self.count(all, cx);
@@ -294,7 +297,9 @@ impl Eviction {
             }
         }
         if let Some(met) = self.outlook.met.first().copied().filter(|_| looked && self.may_evict()) {
-            self.reclaim(&pods, &met, cx);
+            if !self.makes_room(&met, cx) {
+                self.reclaim(&pods, &met, cx);
+            }
         }
     }
 
@@ -348,7 +353,7 @@ impl Eviction {
         self.evictions += 1;
         let (parent, uid) = (self.context.cgroup_parent.clone(), id.uid.clone());
         // Its worker knows before its containers end, so that it starts none anew.
-        self.pods.wake(Evict { id, message, disruption }, cx.cause().clone());
+        self.units.pods.wake(Evict { id, message, disruption }, cx.cause().clone());
         cx.spawn(async move {
             for _ in 0..KILLS {
                 let (parent, uid) = (parent.clone(), uid.clone());

@@ -51,6 +51,8 @@ pub fn first<'a>(candidates: impl Iterator<Item = Candidate<'a>>, resource: Reso
 
 fn amount(used: DiskUse, resource: Resource) -> u64 {
     match resource {
+        // Nothing on a disk is memory.
+        Resource::Memory => 0,
         Resource::Storage => used.bytes,
         Resource::Inodes => used.inodes,
     }
@@ -67,7 +69,7 @@ pub fn message(pod: &Pod, used: Option<&PodUse>, met: &Met) -> String {
     let resource = met.signal.resource();
     let bytes = |bytes: u64| Quantity::from_bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     let available = match resource {
-        Resource::Storage => bytes(met.available),
+        Resource::Memory | Resource::Storage => bytes(met.available),
         Resource::Inodes => Quantity::from_value(i64::try_from(met.available).unwrap_or(i64::MAX)),
     };
     let mut text = format!("The node was low on resource: {resource}. Threshold quantity: {}, available: {available}. ", bytes(met.threshold));

@@ -1,4 +1,4 @@
-//! Signals of full disks and the thresholds below which pods have to go: upstream's names, defaults and notation. Pure.
+//! Signals of full disks and of short memory, and the thresholds below which pods have to go: upstream's names, defaults and notation. Pure.
 
 use std::{fmt, str::FromStr};
 
@@ -7,6 +7,7 @@ use thiserror::Error;
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
+    MemoryAvailable,
     NodefsAvailable,
     NodefsInodesFree,
     ImagefsAvailable,
@@ -14,11 +15,13 @@ pub enum Signal {
 }
 
 impl Signal {
-    const ALL: [Signal; 4] = [Signal::NodefsAvailable, Signal::NodefsInodesFree, Signal::ImagefsAvailable, Signal::ImagefsInodesFree];
+    const ALL: [Signal; 5] =
+        [Signal::MemoryAvailable, Signal::NodefsAvailable, Signal::NodefsInodesFree, Signal::ImagefsAvailable, Signal::ImagefsInodesFree];
 
     /// As upstream writes it.
     pub fn name(self) -> &'static str {
         match self {
+            Signal::MemoryAvailable => "memory.available",
             Signal::NodefsAvailable => "nodefs.available",
             Signal::NodefsInodesFree => "nodefs.inodesFree",
             Signal::ImagefsAvailable => "imagefs.available",
@@ -29,6 +32,7 @@ impl Signal {
     /// What is short then.
     pub fn resource(self) -> Resource {
         match self {
+            Signal::MemoryAvailable => Resource::Memory,
             Signal::NodefsAvailable | Signal::ImagefsAvailable => Resource::Storage,
             Signal::NodefsInodesFree | Signal::ImagefsInodesFree => Resource::Inodes,
         }
@@ -40,9 +44,10 @@ impl Signal {
     }
 }
 
-/// What pods use of a disk.
+/// What pods use of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
+    Memory,
     Storage,
     Inodes,
 }
@@ -50,6 +55,7 @@ pub enum Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Resource::Memory => "memory",
             Resource::Storage => "ephemeral-storage",
             Resource::Inodes => "inodes",
         })
@@ -70,10 +76,11 @@ pub struct Threshold {
     pub least: Amount,
 }
 
-/// Upstream's `evictionHard` for disks.
+/// Upstream's `evictionHard`.
 pub fn defaults() -> Vec<Threshold> {
     let percent = |signal, percent| Threshold { signal, least: Amount::Percent(percent) };
     vec![
+        Threshold { signal: Signal::MemoryAvailable, least: Amount::Absolute(100 << 20) },
         percent(Signal::NodefsAvailable, 10.0),
         percent(Signal::NodefsInodesFree, 5.0),
         percent(Signal::ImagefsAvailable, 15.0),
@@ -86,7 +93,7 @@ pub fn defaults() -> Vec<Threshold> {
 pub enum ThresholdError {
     #[error("{0}: a threshold is a signal, < and an amount, such as nodefs.available<10%")]
     Form(String),
-    #[error("{0} is no signal of disks: there are nodefs.available, nodefs.inodesFree, imagefs.available and imagefs.inodesFree")]
+    #[error("{0} is no signal: there are memory.available, nodefs.available, nodefs.inodesFree, imagefs.available and imagefs.inodesFree")]
     Signal(String),
     #[error("{0} is no amount: a percentage between 0% and 100%, or a quantity")]
     Amount(String),
@@ -167,22 +174,24 @@ pub struct Met {
     pub available: u64,
 }
 
-/// What should be free by a threshold, and what is; `None` where that is not known.
+/// What should be free of a disk by a threshold, and what is; `None` where that is not known.
 pub fn observe(threshold: &Threshold, readings: &Readings) -> Option<Met> {
     let reading = if threshold.signal.is_of_images() { readings.images } else { readings.node };
     let (capacity, available) = match threshold.signal.resource() {
+        Resource::Memory => return None,
         Resource::Storage => (reading.size, reading.available),
         Resource::Inodes => (reading.inodes, reading.inodes_free),
     };
     (capacity > 0).then(|| Met { signal: threshold.signal, threshold: least(threshold.least, capacity), available })
 }
 
-/// The thresholds that are met.
+/// The thresholds of disks that are met.
 pub fn met(thresholds: &[Threshold], readings: &Readings) -> Vec<Met> {
     thresholds.iter().filter_map(|threshold| observe(threshold, readings)).filter(|seen| seen.available < seen.threshold).collect()
 }
 
-fn least(amount: Amount, capacity: u64) -> u64 {
+/// An amount of so much in all.
+pub(super) fn least(amount: Amount, capacity: u64) -> u64 {
     match amount {
         Amount::Absolute(amount) => amount,
         // Exact enough: upstream reckons with 32 bits there.
@@ -210,12 +219,12 @@ mod tests {
 
     #[test]
     fn thresholds_are_written_as_upstream_does() {
-        for text in ["nodefs.available<10%", "imagefs.inodesFree<5%", "nodefs.available<1073741824"] {
+        for text in ["nodefs.available<10%", "memory.available<104857600", "imagefs.inodesFree<5%", "nodefs.available<1073741824"] {
             assert_eq!(text.parse::<Threshold>().expect("parses").to_string(), text);
         }
         assert_eq!("nodefs.available<1Gi".parse::<Threshold>().expect("parses").least, Amount::Absolute(1 << 30));
         for (text, wrong) in
-            [("nodefs.available", "Form"), ("memory.available<5%", "Signal"), ("nodefs.available<101%", "Amount"), ("nodefs.available<x", "Amount")]
+            [("nodefs.available", "Form"), ("pid.available<5%", "Signal"), ("nodefs.available<101%", "Amount"), ("nodefs.available<x", "Amount")]
         {
             let error = text.parse::<Threshold>().expect_err(text);
             assert!(format!("{error:?}").starts_with(wrong), "{text}: {error:?}");

@@ -19,6 +19,16 @@ const START_SECONDS: [f64; 25] = [
 ];
 const STATUS_SECONDS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0];
 
+const RESIZE_MILLISECONDS: [f64; 14] =
+    [10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 30_000.0, 60_000.0, 120_000.0, 300_000.0, 600_000.0];
+
+static RESIZES_PENDING: Family<Gauge> = Family::new("kubelet_pod_pending_resizes", "Number of pending resizes for pods.", &["reason"]);
+static RESIZES: Family<Histogram> = Family::histogram(
+    "kubelet_pod_resize_duration_milliseconds",
+    "Duration in milliseconds to actuate a pod resize",
+    &["success"],
+    &RESIZE_MILLISECONDS,
+);
 static WORK: Family<Histogram> = Family::histogram(
     "kubelet_pod_worker_duration_seconds",
     "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync",
@@ -59,11 +69,13 @@ static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 17] = [
+pub static COLLECTORS: [&dyn Collect; 19] = [
     &REJECTIONS,
     &LAST_SEEN,
     &RELISTS,
     &RELIST_INTERVALS,
+    &RESIZES_PENDING,
+    &RESIZES,
     &STARTS,
     &TOTAL_STARTS,
     &STATUS_WRITES,
@@ -84,11 +96,16 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
     let operation = match action {
         Action::Prepare | Action::CreateSandbox { .. } => "create",
         Action::StartContainer { .. } | Action::RemoveContainer { .. } => "sync",
+        Action::Resize => "sync",
         Action::StopContainer { .. } | Action::StopSandbox { .. } => "terminating",
         Action::RemoveSandbox { .. } | Action::CleanUp { .. } => "terminated",
     };
     WORK.with(&[operation]).observe_time(took);
     match (action, failure) {
+        (Action::Resize, failure) => {
+            let success = if failure.is_none() { "true" } else { "false" };
+            RESIZES.with(&[success]).observe(took.as_secs_f64() * 1e3);
+        }
         (Action::CreateSandbox { .. }, None) => PODS_STARTED.with(&[]).increment(),
         (Action::CreateSandbox { .. }, Some(_)) => PODS_FAILED.with(&[]).increment(),
         (Action::StartContainer { name, .. }, failure) => {
@@ -104,6 +121,11 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
         }
         _ => {}
     }
+}
+
+/// So many pods wait for another size.
+pub fn resizes_deferred(pods: usize) {
+    RESIZES_PENDING.with(&["deferred"]).set(pods as f64);
 }
 
 /// A pod may not run here.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use troupe_api::{
-    http::VersionInfo,
     metrics::{BuildInfo, Collect, Process, Text, render},
+    version::VersionInfo,
 };
 use troupe_cri::{
     Runtime,

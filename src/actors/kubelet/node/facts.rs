@@ -73,8 +73,13 @@ impl MachineFacts {
 impl MachineFacts {
     /// The memory that pods may use together: all but what keeps the machine's daemons going.
     pub fn memory_for_pods(&self) -> i64 {
-        (self.memory_bytes - KEPT_MEMORY).max(0)
+        memory_for_pods(self.memory_bytes)
     }
+}
+
+/// What a machine of so much memory has for pods.
+pub fn memory_for_pods(memory_bytes: i64) -> i64 {
+    (memory_bytes - KEPT_MEMORY).max(0)
 }
 
 /// The process ids that the kernel has.
@@ -142,11 +147,6 @@ impl Usage {
         }
     }
 
-    /// Less than 100 MiB of memory.
-    pub fn memory_pressure(&self) -> bool {
-        self.memory_available < 100 << 20
-    }
-
     /// Less than 1 % of the process ids.
     pub fn pid_pressure(&self) -> bool {
         self.pids_limit > 0 && (self.pids_limit.saturating_sub(self.pids)) * 100 < self.pids_limit
@@ -176,8 +176,7 @@ mod tests {
     #[test]
     fn pressure_begins_at_upstreams_marks() {
         let roomy = Usage { memory_available: 1 << 30, disk_size: 100, disk_available: 10, inodes: 100, inodes_free: 5, pids: 1, pids_limit: 1000 };
-        assert!(!roomy.memory_pressure() && !roomy.pid_pressure());
-        assert!(Usage { memory_available: 1 << 20, ..roomy }.memory_pressure());
+        assert!(!roomy.pid_pressure());
         assert!(Usage { pids: 995, ..roomy }.pid_pressure());
     }
 }

@@ -21,10 +21,10 @@ use troupe_cri::RuntimeFeatures;
 use self::{
     facts::{MachineFacts, Usage},
     sight::Sight,
-    status::{NodeInputs, labels, node, patch, same, shows},
+    status::{NodeInputs, annotations, labels, node, patch, same, shows},
 };
 use super::{context::NodeContext, events::Note};
-use crate::runtime::{host::UnitContext, unit::Unit};
+use crate::runtime::host::{Unit, UnitContext};
 
 /// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
@@ -207,9 +207,11 @@ fn inputs<'a>(
         port: facts.port,
         max_pods: facts.max_pods,
         kubelet_version: &facts.kubelet_version,
+        volumes: &context.volumes,
         facts: &facts.machine,
         usage,
         disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
+        memory_pressure: context.memory_pressure.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,
@@ -222,20 +224,24 @@ pub fn made(context: &NodeContext, facts: &NodeFacts) -> Node {
     node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), &[]))
 }
 
-/// Creates the node object, or brings the labels of the one that exists up to date.
+/// Creates the node object, or brings labels and annotations of the one that exists up to date.
 async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<Arc<Node>, Status> {
     let api = client.all::<Node>();
     let runtime = context.runtime.status().await.map_err(|error| error.to_string());
     let inputs = inputs(context, facts, Usage::measure(&context.root), runtime.as_ref().map_err(String::as_str), &[]);
     if let Some(known) = api.get_opt(&context.node_name).await? {
-        let wanted = labels(&inputs);
-        let has = known.metadata.labels.clone().unwrap_or_default();
-        if wanted.iter().all(|(key, value)| has.get(key) == Some(value)) {
+        let (labels, annotations) = (labels(&inputs), annotations(&inputs));
+        if has_all(known.metadata.labels.as_ref(), &labels) && has_all(known.metadata.annotations.as_ref(), &annotations) {
             return Ok(known);
         }
-        return api.patch(&context.node_name, "", PatchType::Merge, &json!({"metadata": {"labels": wanted}})).await;
+        let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
+        return api.patch(&context.node_name, "", PatchType::Merge, &patch).await;
     }
     api.create(&node(&inputs)).await
+}
+
+fn has_all(known: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| known.and_then(|known| known.get(key)) == Some(value))
 }
 
 impl Unit for NodeReporter {

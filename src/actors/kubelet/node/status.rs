@@ -1,6 +1,6 @@
 //! The node object and its status: pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -11,6 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use serde_json::{Value, json};
+use troupe_api::local_path;
 use troupe_cri::{RuntimeFeatures, proto};
 
 use super::facts::{MachineFacts, Usage};
@@ -18,6 +19,9 @@ use crate::kubelet::{patch::replace_list, status::whole_seconds};
 
 /// How many images a node lists.
 const IMAGES: usize = 50;
+
+/// What this node can do that API servers and schedulers do not take for granted, sorted.
+const DECLARED: [&str; 2] = ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"];
 
 /// All that a node's status is made of.
 #[derive(Clone, Debug)]
@@ -28,10 +32,14 @@ pub struct NodeInputs<'a> {
     pub port: u16,
     pub max_pods: u32,
     pub kubelet_version: &'a str,
+    /// Where volumes lie that are made on this node.
+    pub volumes: &'a Path,
     pub facts: &'a MachineFacts,
     pub usage: Usage,
     /// A disk is short of room, or was a moment ago.
     pub disk_pressure: bool,
+    /// The same of memory.
+    pub memory_pressure: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
@@ -41,14 +49,20 @@ pub struct NodeInputs<'a> {
 
 /// The node as it registers.
 pub fn node(inputs: &NodeInputs<'_>) -> Node {
-    let annotations = [("volumes.kubernetes.io/controller-managed-attach-detach", "true")];
     let metadata = ObjectMeta {
         name: Some(inputs.name.to_owned()),
         labels: Some(labels(inputs)),
-        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        annotations: Some(annotations(inputs)),
         ..ObjectMeta::default()
     };
     Node { metadata, spec: Some(NodeSpec::default()), status: Some(status(inputs, &[])) }
+}
+
+/// What every node says of itself beside its labels.
+pub fn annotations(inputs: &NodeInputs<'_>) -> BTreeMap<String, String> {
+    let directory = inputs.volumes.display().to_string();
+    let all = [("volumes.kubernetes.io/controller-managed-attach-detach", "true"), (local_path::DIRECTORY, &directory)];
+    all.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// The labels that every node has, and its own.
@@ -79,6 +93,7 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
         images: Some(images(inputs.images)),
         node_info: Some(system_info(inputs)),
         runtime_handlers: Some(runtime_handlers(&features)),
+        declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) }),
         ..NodeStatus::default()
     }
@@ -183,7 +198,7 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
     let findings = [
         pressure(
             "MemoryPressure",
-            usage.memory_pressure(),
+            inputs.memory_pressure,
             ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
             ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
         ),
@@ -258,9 +273,11 @@ mod tests {
             port: 10250,
             max_pods: 110,
             kubelet_version: "v1.36.0",
+            volumes: Path::new("/v"),
             facts: &facts,
             usage,
             disk_pressure: false,
+            memory_pressure: false,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],

@@ -34,9 +34,8 @@ use super::{
 use crate::{
     files::{Directory, blocking, open_directory_of_container},
     runtime::{
-        envelope::{On, Reply},
-        host::{UnitAddr, UnitContext},
-        unit::Unit,
+        envelope::Reply,
+        host::{On, Unit, UnitAddr, UnitContext},
     },
 };
 

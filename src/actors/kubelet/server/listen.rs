@@ -4,8 +4,9 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, body::Incoming};
 use troupe_api::{
-    http::{VersionInfo, streaming::LogOptions},
+    http::streaming::LogOptions,
     metrics::{CONTENT_TYPE, health},
+    version::VersionInfo,
 };
 use troupe_cri::Runtime;
 
@@ -125,7 +126,7 @@ async fn container_logs(request: &Request<Incoming>, pods: &Arc<dyn PodDirectory
         Err(LookupError::NotFound(why)) => return text(404, why),
         Err(error) => return text(400, error.to_string()),
     };
-    match logs::stream(log, options, pods.clone()).await {
+    match logs::stream(log, &pod.namespace, options, pods.clone()).await {
         Ok(chunks) => streaming(chunks),
         Err(error) => text(400, error.to_string()),
     }

@@ -3,17 +3,24 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
 
 use super::{StatusInputs, whole_seconds};
-use crate::kubelet::worker::plan::is_sidecar;
+use crate::kubelet::{
+    resize::pending::{IN_PROGRESS, PENDING},
+    worker::plan::is_sidecar,
+};
 
 /// The conditions that the kubelet writes; all others are somebody else's and stay.
 pub(super) const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// Those of a resize, which go when it is over.
+pub(super) const RESIZE: [&str; 2] = [PENDING, IN_PROGRESS];
 
 const DISRUPTION: &str = "DisruptionTarget";
 const BY_KUBELET: &str = "TerminationByKubelet";
 
 /// Whether a condition is one that the kubelet writes. Others write `DisruptionTarget`, too.
 pub fn is_own(condition: &PodCondition) -> bool {
-    OWNED.contains(&condition.type_.as_str()) || (condition.type_ == DISRUPTION && condition.reason.as_deref() == Some(BY_KUBELET))
+    let kind = condition.type_.as_str();
+    OWNED.contains(&kind) || RESIZE.contains(&kind) || (condition.type_ == DISRUPTION && condition.reason.as_deref() == Some(BY_KUBELET))
 }
 
 /// One condition before it is compared with the old one.
@@ -53,9 +60,10 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
         let message = Some(failure.message.clone());
         Finding { kind: DISRUPTION, holds: true, reason: Some(BY_KUBELET), message }
     });
-    let replaced = |kind: &str| OWNED.contains(&kind) || (kind == DISRUPTION && disruption.is_some());
+    let replaced = |kind: &str| OWNED.contains(&kind) || RESIZE.contains(&kind) || (kind == DISRUPTION && disruption.is_some());
     let others: Vec<_> = before.iter().filter(|condition| !replaced(&condition.type_)).cloned().collect();
-    findings.into_iter().chain(disruption).map(|finding| condition(inputs, finding, before)).chain(others).collect()
+    let own = findings.into_iter().chain(disruption).map(|finding| condition(inputs, finding, before));
+    own.chain(of_resize(inputs, phase, before)).chain(others).collect()
 }
 
 fn condition(inputs: &StatusInputs<'_>, finding: Finding, before: &[PodCondition]) -> PodCondition {
@@ -71,6 +79,32 @@ fn condition(inputs: &StatusInputs<'_>, finding: Finding, before: &[PodCondition
         observed_generation: inputs.pod.metadata.generation,
         last_probe_time: None,
     }
+}
+
+/// A resize that is not allocated, and one that is being carried out. A new reason is a change of its own.
+fn of_resize(inputs: &StatusInputs<'_>, phase: &str, before: &[PodCondition]) -> Vec<PodCondition> {
+    if matches!(phase, "Succeeded" | "Failed") {
+        return Vec::new();
+    }
+    let told = |kind: &str, reason: Option<&str>, message: Option<&str>, generation: i64| {
+        let old = before.iter().find(|old| old.type_ == kind && old.reason.as_deref() == reason);
+        PodCondition {
+            type_: kind.to_owned(),
+            status: "True".to_owned(),
+            reason: reason.map(str::to_owned),
+            message: message.filter(|message| !message.is_empty()).map(str::to_owned),
+            last_transition_time: old.and_then(|old| old.last_transition_time.clone()).or(Some(whole_seconds(inputs.now))),
+            observed_generation: Some(generation).filter(|generation| *generation != 0),
+            last_probe_time: None,
+        }
+    };
+    let pending = inputs.resize.pending.as_ref();
+    let pending = pending.map(|pending| told(PENDING, Some(pending.reason), Some(&pending.message), pending.generation));
+    let progress = inputs.resize.progress.as_ref().map(|progress| {
+        let error = progress.error.as_deref();
+        told(IN_PROGRESS, error.map(|_| "Error"), error, progress.generation)
+    });
+    pending.into_iter().chain(progress).collect()
 }
 
 fn initialized(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], phase: &str) -> Finding {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodSpec, PodStatus,
 };
 
-use super::{StatusInputs, whole_seconds};
+use super::{StatusInputs, sizes, whole_seconds};
 use crate::kubelet::worker::{
     ephemeral::as_container,
     observed::{ContainerView, RunState, nanos},
@@ -72,7 +72,8 @@ fn status_of(
     status.restart_count = i32::try_from(seen.attempt).unwrap_or(i32::MAX);
     status.container_id = Some(runtime(&seen.id));
     status.image_id = seen.image_ref.clone();
-    status.resources = container.resources.clone().filter(|resources| resources.limits.is_some() || resources.requests.is_some());
+    status.resources = Some(sizes::of_container(inputs, spec, container, seen));
+    status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
     let last = inputs.observed.previous(&container.name).filter(|previous| previous.state == RunState::Exited);
     let last = last.map(|previous| ContainerState { terminated: Some(terminated(inputs, previous)), ..ContainerState::default() });
     status.last_state = last.or_else(|| old?.last_state.clone()).or(status.last_state);
@@ -85,7 +86,7 @@ fn status_of(
         }
         RunState::Exited => {
             let ended = ContainerState { terminated: Some(terminated(inputs, seen)), ..ContainerState::default() };
-            match waiting.filter(|_| !inputs.stopping && (init || restarts(spec, container, seen))) {
+            match waiting.filter(|_| !inputs.stopping && (init || restarts(spec, container, seen) || inputs.replacing.contains(&seen.id))) {
                 Some(waiting) => {
                     status.last_state = Some(ended);
                     status.state = Some(waiting_state(&waiting.reason, &waiting.message));

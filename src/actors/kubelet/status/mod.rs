@@ -3,13 +3,14 @@
 mod conditions;
 mod containers;
 mod phase;
+mod sizes;
 #[cfg(test)]
 mod tests;
 pub mod writer;
 
 pub use conditions::is_own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -18,9 +19,12 @@ use k8s_openapi::{
 };
 use troupe_cri::resources::qos_class;
 
-use super::worker::{
-    observed::Observed,
-    plan::{Verdict, Waiting},
+use super::{
+    resize::{Actuated, allocation::Pending},
+    worker::{
+        observed::Observed,
+        plan::{Verdict, Waiting},
+    },
 };
 
 /// An end that the kubelet itself gave the pod, such as `DeadlineExceeded` or `Evicted`.
@@ -41,6 +45,22 @@ pub struct Evicted {
     pub disruption: bool,
 }
 
+/// A resize that is being carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResizeProgress {
+    /// The pod's generation that asked for it.
+    pub generation: i64,
+    /// Why it does not succeed.
+    pub error: Option<String>,
+}
+
+/// What a status says of a resize.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResizeStatus {
+    pub pending: Option<Pending>,
+    pub progress: Option<ResizeProgress>,
+}
+
 /// All that a status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct StatusInputs<'a> {
@@ -59,6 +79,11 @@ pub struct StatusInputs<'a> {
     pub stopping: bool,
     pub node_ips: &'a [String],
     pub runtime_name: &'a str,
+    pub resize: &'a ResizeStatus,
+    /// What containers and the pod have of CPU and memory.
+    pub actuated: Option<&'a Actuated>,
+    /// Containers by id that were stopped to start again with another size.
+    pub replacing: &'a BTreeSet<String>,
     pub now: Timestamp,
 }
 
@@ -97,6 +122,8 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         resize: old.resize.clone(),
+        resources: sizes::of_pod(inputs, spec),
+        allocated_resources: sizes::allocated_to_pod(spec),
         ..PodStatus::default()
     };
     status.conditions = Some(conditions::conditions(inputs, spec, &old, &status));

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec};
 
 use crate::kubelet::worker::plan::{is_sidecar, restart_policy, restart_policy_of_pod};
 
-/// What main containers do, counted.
+/// What main containers and sidecars do, counted; sidecars that ended count for nothing.
 #[derive(Default)]
 struct Count {
     unknown: usize,
@@ -25,8 +25,9 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerS
     if failed_init {
         return "Failed";
     }
-    let count = counted(main);
+    let mut count = counted(main);
     let begun = count.running + count.stopped > 0;
+    count.add_sidecars(spec, init, stopping);
     match count {
         _ if pending_init && !begun && !stopping => "Pending",
         Count { waiting, .. } if waiting > 0 => "Pending",
@@ -58,6 +59,22 @@ fn init_progress(spec: &PodSpec, statuses: &[ContainerStatus]) -> (bool, bool) {
         }
     }
     (pending, failed)
+}
+
+impl Count {
+    /// While a sidecar runs, the pod does.
+    fn add_sidecars(&mut self, spec: &PodSpec, statuses: &[ContainerStatus], stopping: bool) {
+        for container in spec.init_containers.iter().flatten().filter(|container| is_sidecar(container)) {
+            let state = statuses.iter().find(|status| status.name == container.name).and_then(|status| Some((status.state.as_ref()?, status)));
+            let Some((state, status)) = state else { continue };
+            let ended_before = status.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+            if state.running.is_some() {
+                self.running += 1;
+            } else if state.waiting.is_some() && !ended_before && !stopping {
+                self.waiting += 1;
+            }
+        }
+    }
 }
 
 fn counted(main: &[ContainerStatus]) -> Count {

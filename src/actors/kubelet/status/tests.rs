@@ -35,6 +35,9 @@ fn status(pod: &Pod, observed: &Observed, ready: &[&str], waiting: &[(&str, &str
         stopping: false,
         node_ips: &["192.0.2.7".into()],
         runtime_name: "containerd",
+        resize: &ResizeStatus::default(),
+        actuated: Some(&Actuated::as_specified(pod)),
+        replacing: &BTreeSet::new(),
         now: Timestamp::from_second(100).expect("a time"),
     })
 }
@@ -61,7 +64,7 @@ fn a_sandbox_made_anew_gives_the_pod_other_addresses_instead_of_more() {
     let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u"}, "status": {
         "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}, {"ip": "2001:db8::2"}], "hostIP": "192.0.2.6", "hostIPs": [{"ip": "192.0.2.6"}],
     }});
-    let new = merged(old, &writer::status_patch(&pod, &status));
+    let new = merged(old, &writer::status_patch(&pod, &status, None));
     assert_eq!(new["status"]["podIPs"], json!([{"ip": "10.0.0.5"}]));
     assert_eq!(new["status"]["hostIPs"], json!([{"ip": "192.0.2.7"}]));
 }
@@ -98,6 +101,36 @@ fn ended_pods_succeed_or_fail_by_their_exit_codes() {
         let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
         let status = status(&pod, &observed(vec![seen("c", RunState::Exited, code)]), &[], &[]);
         assert_eq!(status.phase.as_deref(), Some(want), "{policy} {code}");
+    }
+}
+
+#[test]
+fn a_pod_runs_until_its_sidecars_have_ended_too() {
+    for policy in ["Never", "OnFailure"] {
+        let pod = pod(json!({"restartPolicy": policy, "initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]}));
+        let phase = |sidecar: RunState, code: i32| {
+            let observed = observed(vec![seen("c", RunState::Exited, 0), seen("s", sidecar, code)]);
+            let verdicts = [("s-1".to_owned(), Verdict { started: true, ready: true, ..Default::default() })].into();
+            let inputs = StatusInputs {
+                pod: &pod,
+                old: None,
+                observed: &observed,
+                waiting: &BTreeMap::new(),
+                verdicts: &verdicts,
+                messages: &BTreeMap::new(),
+                failure: None,
+                stopping: true,
+                node_ips: &[],
+                runtime_name: "containerd",
+                resize: &ResizeStatus::default(),
+                actuated: None,
+                replacing: &BTreeSet::new(),
+                now: Timestamp::UNIX_EPOCH,
+            };
+            pod_status(&inputs).phase.expect("a phase")
+        };
+        assert_eq!(phase(RunState::Running, 0), "Running", "{policy}");
+        assert_eq!((phase(RunState::Exited, 0), phase(RunState::Exited, 137)), ("Succeeded".to_owned(), "Succeeded".to_owned()), "{policy}");
     }
 }
 

@@ -6,14 +6,24 @@ use serde_json::{Value, json};
 use crate::kubelet::patch::replace_list;
 
 /// Fields that must go when the new status has none of them.
-const CLEARED: &[&str] = &["reason", "message", "podIP", "podIPs", "initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"];
+const CLEARED: &[&str] = &[
+    "reason",
+    "message",
+    "resources",
+    "allocatedResources",
+    "podIP",
+    "podIPs",
+    "initContainerStatuses",
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+];
 
 /// Lists that a strategic merge would add to: a pod whose sandbox was made anew has other addresses, not more of them.
 const ADDRESSES: &[&str] = &["podIPs", "hostIPs"];
 
 /// The strategic merge patch from the pod as the API has it to its new status: only conditions of our own, and
-/// only for this very pod (its uid must match).
-pub fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
+/// only for this very pod (its uid must match). `written` is what was written last, which the pod may not show yet.
+pub fn status_patch(pod: &Pod, status: &PodStatus, written: Option<&PodStatus>) -> Value {
     let mut new = serde_json::to_value(status).expect("an API type always encodes");
     let old = pod.status.as_ref().map(|status| serde_json::to_value(status).expect("an API type always encodes")).unwrap_or_default();
     if let Some(fields) = new.as_object_mut() {
@@ -27,6 +37,10 @@ pub fn status_patch(pod: &Pod, status: &PodStatus) -> Value {
                 status.conditions.iter().flatten().filter(|condition| super::is_own(condition)).map(|condition| condition.type_.as_str()).collect();
             conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| own.contains(kind)));
             clear_texts(conditions);
+            let told = pod.status.iter().chain(written).flat_map(|status| status.conditions.iter().flatten());
+            let told: std::collections::BTreeSet<&str> = told.map(|condition| condition.type_.as_str()).collect();
+            let over = super::conditions::RESIZE.into_iter().filter(|kind| told.contains(kind) && !own.contains(kind));
+            conditions.extend(over.map(|kind| json!({"$patch": "delete", "type": kind})));
         }
         for name in ADDRESSES {
             replace_list(fields, name);

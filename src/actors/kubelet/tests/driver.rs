@@ -12,6 +12,7 @@ use crate::kubelet::{
     call_trace::CallTrace,
     context::NodeContext,
     probes::{self, ProbeOutcome, ProbeTask},
+    resize::Actuated,
     volumes::Made,
     worker::{
         apply::{self, Step, StepFailure},
@@ -36,6 +37,7 @@ pub struct Driver {
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     tokens: Arc<apply::Tokens>,
     made: Arc<Made>,
+    sizes: Arc<apply::Sizes>,
     pub status: PodStatus,
     pub actions: Vec<Action>,
     pub finished: bool,
@@ -45,8 +47,10 @@ impl Driver {
     pub fn new(context: Arc<NodeContext>, pod: &Pod) -> Self {
         let mut machine = PodMachine::new(PodIdentity::of(pod), context.node_ips.clone(), &context.runtime_name, BTreeMap::new());
         machine.spec(Arc::new(pod.clone()));
+        let sizes = Arc::new(apply::Sizes::new(Actuated::as_specified(pod)));
+        machine.sized(sizes.get());
         let (status, actions, tokens, made) = (PodStatus::default(), Vec::new(), Arc::default(), Arc::default());
-        Driver { machine, context, answers: mpsc::unbounded_channel(), tokens, made, status, actions, finished: false }
+        Driver { machine, context, answers: mpsc::unbounded_channel(), tokens, made, sizes, status, actions, finished: false }
     }
 
     /// Runs until `done` holds, at most `limit`.
@@ -68,6 +72,7 @@ impl Driver {
     fn take(&mut self, answer: Answer) {
         let now = Timestamp::now();
         drop(self.machine.restored(&self.made.take()));
+        self.machine.sized(self.sizes.get());
         match answer {
             Answer::Observed(observed) => self.machine.observed(observed, BTreeMap::new(), now),
             Answer::Done(action, outcome) => self.machine.done(&action, outcome, now),
@@ -86,6 +91,7 @@ impl Driver {
                 observed: self.machine.seen().cloned().unwrap_or_default(),
                 tokens: self.tokens.clone(),
                 made: self.made.clone(),
+                sizes: self.sizes.clone(),
                 cancel: CancellationToken::new(),
                 call_trace: CallTrace::default(),
             };

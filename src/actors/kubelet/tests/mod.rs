@@ -5,5 +5,6 @@ mod driver;
 mod forgotten;
 mod real;
 mod refused;
+mod resized;
 mod visitors;
 mod whole;

@@ -29,8 +29,10 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         cluster: Arc::new(NoCluster),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),
+        volumes: place.join("volumes"),
         log_root: place.join("logs"),
         container_log_links: Path::new("").to_owned(),
+        allocations: Default::default(),
         cgroup_parent: format!("troupe-test-{}", std::process::id()),
         features: ArcSwap::default(),
         abilities: NodeAbilities::default(),
@@ -42,10 +44,12 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         hugepages: Vec::new(),
         masked_paths: Vec::new(),
         disk_pressure: std::sync::atomic::AtomicBool::new(false),
+        memory_pressure: std::sync::atomic::AtomicBool::new(false),
         written: NodeRoom::new(1 << 26),
         cgroups_per_qos: true,
         pod_max_pids: Some(100),
         runtime_name: "containerd".into(),
+        runtime_version: "containerd 0".into(),
     })
 }
 

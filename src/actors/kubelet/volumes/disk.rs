@@ -15,17 +15,20 @@ use troupe_cri::quantity;
 use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
-    fs_group, host_path, hostpath,
+    claim, fs_group, host_path, hostpath, is_read_only,
     ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
     room::{MOST_VOLUMES, NodeRoom, Room},
     volumes,
 };
-use crate::files::{
-    Directory,
-    directory::proc_path,
-    mounts::{is_mounted, unmount_below},
-    place_and_name, remove_tree, remove_tree_blocking,
+use crate::{
+    files::{
+        Directory,
+        directory::proc_path,
+        mounts::{is_mounted, unmount_below},
+        place_and_name, remove_tree, remove_tree_blocking,
+    },
+    kubelet::{node::facts::memory_for_pods, resize::PodAmounts},
 };
 
 /// The kubelet's own directories are nobody else's.
@@ -91,6 +94,9 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
         let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| *plugin != Plugin::HostPath) else {
             return false;
         };
+        if plugin == Plugin::Claim {
+            return !is_mounted(&path).unwrap_or(false);
+        }
         let Ok(directory) = Directory::open(&path) else { return true };
         let unmounted = in_memory(plugin, volume) && !is_mounted(&path).unwrap_or(false);
         unmounted || (plugin.is_written() && atomic::is_empty(&directory))
@@ -102,7 +108,9 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
 fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, room: &mut Room<'_>, now: Timestamp) -> Result<bool, VolumeError> {
     let failed = |reason: String| VolumeError::SetUp { volume: volume.name.clone(), reason };
     let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)) else {
-        return Err(failed("this kind of volume is not supported".into()));
+        // The runtime would have to mount it.
+        let image = volume.image.is_some().then(|| format!("image volumes are not supported with the container runtime {}", inputs.runtime));
+        return Err(failed(image.unwrap_or_else(|| "this kind of volume is not supported".into())));
     };
     let group = fs_group(inputs.pod);
     let done = match plugin {
@@ -110,7 +118,16 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
             let source = volume.host_path.as_ref().expect("its plugin is hostPath");
             return hostpath::check(source).map(|()| false).map_err(failed);
         }
-        Plugin::EmptyDir => empty_dir(&path, volume.empty_dir.as_ref().expect("its plugin is emptyDir"), group),
+        Plugin::Claim => match inputs.claims.get(&volume.name) {
+            Some(source) => return claim::set_up(&path, source, inputs.pod, is_read_only(volume)).map_err(failed),
+            // Nobody asked what it is, because it is there.
+            None => return Ok(false),
+        },
+        Plugin::EmptyDir => {
+            let source = volume.empty_dir.as_ref().expect("its plugin is emptyDir");
+            let memory = (source.medium.as_deref() == Some("Memory")).then(|| Memory { bytes: Some(memory_size(inputs, source)) });
+            make_volume(&path, shared_mode(group), group, memory)
+        }
         _ => {
             let _writing = WRITING.lock();
             room.memory = in_memory(plugin, volume);
@@ -138,10 +155,13 @@ struct Memory {
     bytes: Option<i64>,
 }
 
-fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<bool> {
-    let bytes = source.size_limit.as_ref().map(|size| quantity::value(&size.0)).filter(|bytes| *bytes > 0);
-    let memory = (source.medium.as_deref() == Some("Memory")).then_some(Memory { bytes });
-    make_volume(path, shared_mode(group), group, memory)
+/// The bytes of a volume in memory: all that pods may have, or its pod, or its own limit, whichever is least (upstream's
+/// `calculateEmptyDirMemorySize`).
+pub(super) fn memory_size(inputs: &PayloadInputs<'_>, source: &EmptyDirVolumeSource) -> i64 {
+    let node = memory_for_pods(inputs.machine.memory_bytes);
+    let pod = inputs.pod.spec.as_ref().map(|spec| PodAmounts::of(inputs.pod, spec).memory);
+    let own = source.size_limit.as_ref().map(|size| quantity::value(&size.0));
+    [pod, own].into_iter().flatten().filter(|bytes| *bytes > 0).fold(node, i64::min)
 }
 
 /// Makes a volume's directory where it is missing; says whether it, or the file system in it, was. It appears with its mode and

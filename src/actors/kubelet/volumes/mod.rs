@@ -1,6 +1,7 @@
 //! A pod's volumes: what is in them (pure), how files are swapped atomically, where they lie, how containers see them.
 
 pub mod atomic;
+pub mod claim;
 pub mod disk;
 pub mod hostpath;
 pub mod mounts;
@@ -94,6 +95,8 @@ pub enum Plugin {
     Secret,
     DownwardApi,
     Projected,
+    /// Of a persistent volume claim, or one that is made for the pod.
+    Claim,
 }
 
 impl Plugin {
@@ -106,6 +109,7 @@ impl Plugin {
             (volume.secret.is_some(), Plugin::Secret),
             (volume.downward_api.is_some(), Plugin::DownwardApi),
             (volume.projected.is_some(), Plugin::Projected),
+            (volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some(), Plugin::Claim),
         ];
         kinds.into_iter().find_map(|(is, plugin)| is.then_some(plugin))
     }
@@ -119,6 +123,7 @@ impl Plugin {
             Plugin::Secret => "secret",
             Plugin::DownwardApi => "downward-api",
             Plugin::Projected => "projected",
+            Plugin::Claim => "local-volume",
         }
     }
 
@@ -139,6 +144,12 @@ pub fn host_path(paths: &PodPaths, volume: &Volume) -> Option<PathBuf> {
 /// The pod's volumes.
 pub fn volumes(pod: &Pod) -> &[Volume] {
     pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
+}
+
+/// Whether containers may only read the volume, whatever their mounts say.
+pub fn is_read_only(volume: &Volume) -> bool {
+    let claim = volume.persistent_volume_claim.as_ref();
+    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true))
 }
 
 /// The group that may use the pod's volumes.

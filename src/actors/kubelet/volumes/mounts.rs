@@ -8,7 +8,7 @@ use troupe_cri::{
     proto::{self, MountPropagation},
 };
 
-use super::{Plugin, PodPaths, host_path, room::MOST_VOLUMES, volumes};
+use super::{PodPaths, host_path, is_read_only, room::MOST_VOLUMES, volumes};
 
 /// As long as the kernel takes paths.
 const LONGEST_PATH: usize = 4096;
@@ -90,7 +90,7 @@ fn mount(wanted: &VolumeMount, volume: &Volume, source: PathBuf) -> proto::Mount
     proto::Mount {
         container_path,
         host_path: source.display().to_string(),
-        readonly: wanted.read_only == Some(true) || Plugin::of(volume).is_some_and(Plugin::is_written),
+        readonly: wanted.read_only == Some(true) || is_read_only(volume),
         propagation: propagation.into(),
         ..Default::default()
     }

@@ -1,5 +1,5 @@
 //! Who may use the files of a volume: the pod's `fsGroup`. It is set when a volume is made, before anybody else can write there, and
-//! by descriptor. Volumes of pods live no longer than these, so there never is a tree of others' files to be given to a group.
+//! by descriptor. Only volumes of claims outlive pods: their trees are given to the group when a pod begins to use them.
 
 use std::io;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection};
 use troupe_cri::resources::MachineSize;
 
-use super::room::Room;
+use super::{claim::Sources, room::Room};
 use crate::kubelet::{
     env::{References, field_value, resource_value},
     worker::plan::find_container,
@@ -40,9 +40,13 @@ pub struct PayloadInputs<'a> {
     pub pod: &'a Pod,
     pub references: &'a References,
     pub tokens: &'a BTreeMap<TokenRequest, String>,
+    /// What claims lead to; nothing for those that are set up.
+    pub claims: &'a Sources,
     pub pod_ips: &'a [String],
     pub node_ips: &'a [String],
     pub machine: MachineSize,
+    /// The runtime with its version, such as `containerd 1.6.20`.
+    pub runtime: &'a str,
 }
 
 /// The tokens that a volume needs.

@@ -84,18 +84,25 @@ fn make(root: &Directory, parts: &[&str]) -> io::Result<Directory> {
     Ok(here)
 }
 
+/// Whether it is what was found that is mounted at a place of ours.
+pub(super) fn is_bound(found: &OwnedFd, target: &Path) -> io::Result<bool> {
+    if !is_mounted(target)? {
+        return Ok(false);
+    }
+    let (bound, wanted) = (fs::symlink_metadata(target)?, fs::metadata(proc_path(found))?);
+    Ok((bound.dev(), bound.ino()) == (wanted.dev(), wanted.ino()))
+}
+
 /// Mounts what was found at a place of ours.
-fn mount_at(found: &OwnedFd, target: &Path) -> io::Result<()> {
+pub(super) fn mount_at(found: &OwnedFd, target: &Path) -> io::Result<()> {
     let source = proc_path(found);
-    let wanted = fs::metadata(&source)?;
     while is_mounted(target)? {
-        let bound = fs::symlink_metadata(target)?;
-        if (bound.dev(), bound.ino()) == (wanted.dev(), wanted.ino()) {
+        if is_bound(found, target)? {
             return Ok(());
         }
         unmount(target)?;
     }
-    make_room(target, wanted.is_dir())?;
+    make_room(target, fs::metadata(&source)?.is_dir())?;
     mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(io::Error::from)
 }
 

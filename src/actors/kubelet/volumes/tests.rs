@@ -75,7 +75,16 @@ fn items_choose_keys_paths_and_modes() {
     references.config_maps.insert("m".into(), Some(Arc::new(map)));
     let pod = pod();
     let tokens = BTreeMap::new();
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+        runtime: "fake 1",
+    };
     let volumes = super::volumes(&pod);
     let node = NodeRoom::new(0);
     let payload = |inputs: &PayloadInputs<'_>, volume: &Volume| payload(inputs, volume, &mut Room::new(&node, "u"));
@@ -96,7 +105,16 @@ fn a_key_that_is_named_any_number_of_times_is_not_copied_so_often() {
     let volume = json!({"name": "m", "configMap": {"name": "m", "items": items}});
     let pod: Pod = serde_json::from_value(json!({"spec": {"volumes": [volume], "containers": []}})).expect("a pod");
     let tokens = BTreeMap::new();
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+        runtime: "fake 1",
+    };
     let node = NodeRoom::new(0);
     let refused = payload(&inputs, &super::volumes(&pod)[0], &mut Room::new(&node, "u")).expect_err("is too much");
     assert!(refused.contains("larger than"), "{refused}");
@@ -111,7 +129,16 @@ fn a_pod_has_no_more_mounts_than_the_machine_has_to_give() {
     let spec = json!({"volumes": volumes, "containers": [{"name": "c", "volumeMounts": parts}]});
     let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("a pod");
     let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+        runtime: "fake 1",
+    };
     let refused = disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect_err("are too many");
     assert_eq!(refused.to_string(), "the pod has 513 volumes, this node sets up 512 at most");
     assert!(!paths.volumes().exists(), "nothing is made");
@@ -181,7 +208,16 @@ fn volumes_that_are_taken_away_are_noticed_and_made_anew() {
     let mut pod = pod();
     pod.spec.as_mut().expect("a spec").volumes.as_mut().expect("volumes").remove(0);
     let (references, tokens, made, node) = (References::default(), BTreeMap::new(), Made::default(), NodeRoom::new(0));
-    let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &[], node_ips: &[], machine: MachineSize::default() };
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+        runtime: "fake 1",
+    };
     disk::make_directories(&paths).expect("makes");
     let set_up = || disk::set_up(&paths, &inputs, &node, &made, Timestamp::now()).expect("sets up");
     set_up();
@@ -282,4 +318,52 @@ fn a_host_path_is_what_its_type_says() {
     }
     assert_eq!(fs::read_to_string(place.path().join("file")).expect("reads"), "text", "nothing was written over");
     assert!(!place.path().join("none").exists());
+}
+
+#[test]
+fn a_volume_in_memory_is_no_larger_than_its_pod_or_the_node_allows() {
+    let size = |limit: serde_json::Value, pod_limit: Option<&str>| {
+        let resources = pod_limit.map(|limit| json!({"limits": {"memory": limit}}));
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "resources": resources}]}})).expect("a pod");
+        let (references, tokens) = (References::default(), BTreeMap::new());
+        let machine = MachineSize { memory_bytes: 1 << 30, ..MachineSize::default() };
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            claims: &BTreeMap::new(),
+            pod_ips: &[],
+            node_ips: &[],
+            machine,
+            runtime: "fake 1",
+        };
+        let source = serde_json::from_value(json!({"medium": "Memory", "sizeLimit": limit})).expect("a source");
+        disk::memory_size(&inputs, &source) >> 20
+    };
+    assert_eq!(size(json!(null), None), 924, "what the node has for pods");
+    assert_eq!(size(json!(null), Some("64Mi")), 64);
+    assert_eq!(size(json!("10Mi"), Some("64Mi")), 10);
+    assert_eq!(size(json!("1Gi"), Some("64Mi")), 64);
+    assert_eq!((size(json!("0"), Some("64Mi")), size(json!("8Gi"), None)), (64, 924));
+}
+
+#[test]
+fn an_image_volume_is_refused_with_the_name_and_version_of_the_runtime() {
+    let place = tempfile::tempdir().expect("a directory");
+    let volumes = json!([{"name": "v", "image": {"reference": "quay.io/a:1"}}]);
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"volumes": volumes, "containers": []}})).expect("a pod");
+    let (references, tokens) = (References::default(), BTreeMap::new());
+    let inputs = PayloadInputs {
+        pod: &pod,
+        references: &references,
+        tokens: &tokens,
+        claims: &BTreeMap::new(),
+        pod_ips: &[],
+        node_ips: &[],
+        machine: MachineSize::default(),
+        runtime: "fake 1",
+    };
+    let refused = disk::set_up(&PodPaths::new(place.path(), "u"), &inputs, &NodeRoom::new(0), &Made::default(), Timestamp::now());
+    let why = "MountVolume.SetUp failed for volume \"v\" : image volumes are not supported with the container runtime fake 1";
+    assert_eq!(refused.expect_err("is refused").to_string(), why);
 }

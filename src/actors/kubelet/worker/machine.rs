@@ -2,6 +2,7 @@
 //! so that the worker's shell, tests and simulations drive the same thing.
 
 mod ending;
+mod resizing;
 mod waking;
 
 use std::{
@@ -13,16 +14,21 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use troupe_cri::names::PodIdentity;
 
-use self::waking::{OBSERVE_AGAIN, refresh_period, retry_delay};
+use self::{
+    resizing::Told,
+    waking::{OBSERVE_AGAIN, refresh_period, retry_delay},
+};
 use super::{
     apply::{StepFailure, VOLUMES_MISSING},
     backoff::RestartBackoff,
     observed::{Observed, RunState},
-    plan::{Action, Failure, Memory, Plan, Situation, Stopping, Waiting, find_container, plan, spec_grace},
+    plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Waiting, find_container, plan, spec_grace},
+    resize::{SUBJECT, is_replaced},
 };
 use crate::kubelet::{
     events::{ContainerField, Note},
     probes::{ProbeKind, ProbeOutcome, ProbeTask, Probes, was_ready},
+    resize::PodAllocation,
     status::{PodFailure, StatusInputs, is_own, pod_status},
 };
 
@@ -70,6 +76,8 @@ pub struct PodMachine {
     refreshing: bool,
     wake_at: Option<Timestamp>,
     crashing: BTreeMap<String, String>,
+    allocation: Option<Arc<PodAllocation>>,
+    told: Told,
     node_ips: Vec<String>,
     runtime_name: String,
 }
@@ -97,6 +105,8 @@ impl PodMachine {
             refreshing: false,
             wake_at: None,
             crashing: BTreeMap::new(),
+            allocation: None,
+            told: Told::default(),
             node_ips,
             runtime_name: runtime_name.to_owned(),
         }
@@ -131,6 +141,7 @@ impl PodMachine {
     pub fn spec(&mut self, pod: Arc<Pod>) {
         if self.pod.is_none() {
             self.resume_counts(&pod);
+            self.resume_resize(&pod);
         }
         self.pod = Some(pod);
     }
@@ -152,6 +163,11 @@ impl PodMachine {
         self.removed = true;
     }
 
+    /// Whether a step on the pod as a whole failed for this reason when it was tried last.
+    pub fn has_failed(&self, reason: &str) -> bool {
+        self.memory.failures.get("").is_some_and(|failure| failure.reason == reason)
+    }
+
     /// Something happened at the runtime.
     pub fn look_again(&mut self) {
         self.stale = true;
@@ -170,6 +186,7 @@ impl PodMachine {
         let exists = |id: &String| observed.containers.iter().any(|seen| seen.id == *id);
         self.messages.retain(|id, _| exists(id));
         self.memory.lost.retain(|id, _| exists(id));
+        self.memory.replacing.retain(exists);
         if let Some(spec) = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()) {
             let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
             let begun: Vec<_> = observed.running().filter(|seen| !self.memory.is_hooking(spec, seen)).collect();
@@ -183,10 +200,11 @@ impl PodMachine {
         self.stale = true;
         let subject = match action {
             Action::StartContainer { name, .. } => name.as_str(),
+            Action::Resize => SUBJECT,
             _ => "",
         };
         match action {
-            Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. } => {
+            Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. } | Action::Resize => {
                 self.memory.busy = false;
                 self.memory.starting = None;
                 self.cancelled = false;
@@ -194,6 +212,10 @@ impl PodMachine {
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
             Action::StopSandbox { id } | Action::RemoveContainer { id } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
             Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
+        }
+        if *action == Action::Resize {
+            // Part of it may have been done.
+            self.observed.iter_mut().flat_map(|seen| &mut seen.containers).for_each(|seen| seen.outdated = true);
         }
         match outcome {
             Ok(()) => {
@@ -314,6 +336,8 @@ impl PodMachine {
         if self.pod.is_none() || self.removed || self.frozen {
             return;
         }
+        let empty = PodSpec::default();
+        let resize = self.resize_status(pod, pod.spec.as_ref().unwrap_or(&empty), observed, effects);
         let verdicts = self.probes.verdicts();
         // Transition times continue from what was published last, which the API may not have shown us yet.
         let own = self.published.as_ref().map(|published| {
@@ -337,6 +361,9 @@ impl PodMachine {
             stopping: self.stopping.is_some(),
             node_ips: &self.node_ips,
             runtime_name: &self.runtime_name,
+            resize: &resize,
+            actuated: self.memory.actuated.as_ref(),
+            replacing: &self.memory.replacing,
             now,
         });
         if self.published.as_ref() != Some(&status) {
@@ -366,13 +393,18 @@ impl PodMachine {
         }
         for action in actions {
             match &action {
-                Action::Prepare | Action::CreateSandbox { .. } => self.memory.busy = true,
+                Action::Prepare | Action::CreateSandbox { .. } | Action::Resize => self.memory.busy = true,
                 Action::StartContainer { name, attempt } => {
                     self.memory.busy = true;
                     self.memory.starting = Some((name.clone(), *attempt));
                     self.count_restart(name, observed, now);
                 }
-                Action::StopContainer { id, grace, .. } => drop(self.memory.stopping.insert(id.clone(), *grace)),
+                Action::StopContainer { id, grace, reason, .. } => {
+                    if *reason == StopReason::Resized {
+                        self.memory.replacing.insert(id.clone());
+                    }
+                    self.memory.stopping.insert(id.clone(), *grace);
+                }
                 Action::StopSandbox { id } => drop(self.memory.removing.insert(id.clone())),
                 Action::RemoveContainer { id } | Action::RemoveSandbox { id } => {
                     self.frozen |= self.stopping.is_some();
@@ -389,7 +421,8 @@ impl PodMachine {
             // Still the same restart: an image or a config was missing.
             return;
         }
-        if let Some(seen) = observed.newest(name).filter(|seen| seen.state == RunState::Exited) {
+        let ended = observed.newest(name).filter(|seen| seen.state == RunState::Exited);
+        if let Some(seen) = ended.filter(|seen| !is_replaced(&self.memory, seen)) {
             let known = self.memory.backoffs.get(name).copied();
             let known = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
             self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(known, seen.finished(), now));

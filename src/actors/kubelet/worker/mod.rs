@@ -13,6 +13,7 @@ mod news;
 pub mod observe;
 pub mod observed;
 pub mod plan;
+pub mod resize;
 pub mod shell;
 mod stop;
 mod termination_messages;

@@ -36,7 +36,7 @@ pub async fn observe(runtime: &dyn Runtime, uid: &str, before: Option<&Observed>
             ContainerState::ContainerUnknown => RunState::Unknown,
         };
         let known = before.and_then(|before| before.containers.iter().find(|known| known.id == listed.id && known.state == state));
-        match known.filter(|known| known.state != RunState::Unknown) {
+        match known.filter(|known| known.state != RunState::Unknown && !known.outdated) {
             Some(known) => observed.containers.push(known.clone()),
             None => match runtime.container_status(&listed.id).await {
                 Ok(status) => observed.containers.push(ContainerView::of(&status, &listed.pod_sandbox_id)),

@@ -57,6 +57,10 @@ pub struct ContainerView {
     pub grace_seconds: Option<i64>,
     /// The preStop hook from the time it was made, as JSON.
     pub pre_stop: Option<String>,
+    /// What the runtime says that it has of CPU and memory.
+    pub resources: Option<proto::LinuxContainerResources>,
+    /// It was changed since this was read.
+    pub outdated: bool,
 }
 
 impl Observed {
@@ -140,6 +144,8 @@ impl ContainerView {
             termination_policy: annotation(names::TERMINATION_POLICY).unwrap_or_default(),
             grace_seconds: annotation(names::POD_TERMINATION_GRACE).and_then(|text| text.parse().ok()),
             pre_stop: annotation(names::PRE_STOP),
+            resources: status.resources.as_ref().and_then(|resources| resources.linux.clone()),
+            outdated: false,
         }
     }
 

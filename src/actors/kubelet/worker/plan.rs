@@ -13,8 +13,9 @@ use super::{
     backoff::{RestartBackoff, go_duration},
     ephemeral, init,
     observed::{ContainerView, Observed, RunState},
-    stop,
+    resize, stop,
 };
+use crate::kubelet::resize::Actuated;
 
 /// Why a running container has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum StopReason {
     Startup,
     /// The spec asks for something else now.
     Changed,
+    /// It gets another size, for which it has to start again.
+    Resized,
 }
 
 /// One step.
@@ -48,6 +51,8 @@ pub enum Action {
         reason: StopReason,
         message: String,
     },
+    /// Writes what the pod's cgroup and its running containers get of CPU and memory.
+    Resize,
     StopSandbox {
         id: String,
     },
@@ -61,6 +66,13 @@ pub enum Action {
     CleanUp {
         logs: bool,
     },
+}
+
+impl Action {
+    /// Whether it is one of those that are taken one at a time.
+    pub fn builds(&self) -> bool {
+        matches!(self, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. } | Action::Resize)
+    }
 }
 
 /// Why a container does not run yet.
@@ -122,6 +134,10 @@ pub struct Memory {
     pub lost: BTreeMap<String, String>,
     /// Restart counts that logs of earlier times prove, or the API tells, for containers the runtime has forgotten.
     pub logged: BTreeMap<String, u32>,
+    /// What the pod's cgroup and its containers have; nothing is resized before that is known.
+    pub actuated: Option<Actuated>,
+    /// Containers by id that were stopped only to start again with another size.
+    pub replacing: std::collections::BTreeSet<String>,
 }
 
 impl Memory {
@@ -168,7 +184,7 @@ impl Plan {
 
     /// Whether a step that builds up is planned.
     pub(super) fn builds(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. }))
+        self.actions.iter().any(|action| action.builds())
     }
 }
 
@@ -194,6 +210,7 @@ fn plan_run(situation: &Situation<'_>, plan: &mut Plan) {
         build(situation, plan, "", Action::Prepare);
     }
     ephemeral::plan(situation, plan);
+    resize::plan(situation, plan);
     let initialized = init::plan(situation, &sandbox.id, plan);
     if !initialized {
         return;
@@ -258,7 +275,7 @@ fn plan_container(situation: &Situation<'_>, container: &Container, plan: &mut P
             let restarted = plan_running(situation, container, seen, plan);
             restarted.unwrap_or(true)
         }
-        RunState::Exited if !restarts(spec, container, seen) => false,
+        RunState::Exited if !restarts(spec, container, seen) && !resize::is_replaced(situation.memory, seen) => false,
         RunState::Exited => {
             restart(situation, container, seen, plan);
             true
@@ -281,6 +298,11 @@ pub(super) fn plan_running(situation: &Situation<'_>, container: &Container, see
         (Some(StopReason::Startup), _) => ("failed startup probe".to_owned(), StopReason::Startup),
         (Some(_), _) => ("failed liveness probe".to_owned(), StopReason::Liveness),
         (None, Some(volume)) => (format!("lost volume \"{volume}\""), StopReason::Changed),
+        (None, None) if resize::restarts(situation, container, seen) => {
+            let message = format!("Container {} resize requires restart", container.name);
+            stop::stop_container(situation, seen, spec_grace(situation.spec), StopReason::Resized, &message, plan);
+            return Some(true);
+        }
         (None, None) => return None,
     };
     let back = changed || restart_policy(situation.spec, container) != "Never";
@@ -293,6 +315,10 @@ pub(super) fn plan_running(situation: &Situation<'_>, container: &Container, see
 
 /// Plans the next start of an ended container, after its backoff.
 pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &ContainerView, plan: &mut Plan) {
+    if resize::is_replaced(situation.memory, seen) {
+        plan.waiting.insert(container.name.clone(), Waiting { reason: "ContainerCreating".into(), message: String::new() });
+        return start(situation, plan, container, next_attempt(situation, container, Some(seen)));
+    }
     let known = situation.memory.backoffs.get(&container.name).copied();
     let backoff = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
     let until = backoff.map_or(seen.finished(), |backoff| backoff.until(seen.finished(), situation.now));

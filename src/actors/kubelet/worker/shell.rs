@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use troupe_cri::names::PodIdentity;
 
 use super::{
-    apply::{self, Step, Tokens},
+    apply::{self, FAILED_CLEANUP, Sizes, Step, StepFailure, Tokens},
     logs::logged_attempts,
     machine::{Effect, PodMachine},
     news::News,
@@ -26,19 +26,19 @@ use super::{
 };
 use crate::{
     kubelet::{
-        admission::{self, Rejection},
+        admission::{self, Pressure, Rejection},
         call_trace::CallTrace,
         context::NodeContext,
         events::{ContainerField, Note},
         metrics::{self, StartWatch},
         probes,
+        resize::{Actuated, PodAllocation, Record, View},
         status::PodFailure,
         volumes::Made,
     },
     runtime::{
-        envelope::{On, Reply},
-        host::UnitContext,
-        unit::Unit,
+        envelope::Reply,
+        host::{On, Unit, UnitContext},
     },
 };
 
@@ -68,6 +68,7 @@ pub struct PodWorker {
     machine: PodMachine,
     tokens: Arc<Tokens>,
     made: Arc<Made>,
+    sizes: Arc<Sizes>,
     build: CancellationToken,
     /// Counts timers, so that only the newest one acts.
     timer: u64,
@@ -86,12 +87,16 @@ pub struct PodWorker {
     unwritten_since: Option<Instant>,
     news: News,
     admitted: bool,
+    /// What the pod's containers have is known.
+    recorded: bool,
 }
 
 impl PodWorker {
     /// A worker that knows nothing yet: all it needs comes from the source, the runtime and the disk.
     pub fn new(context: Arc<NodeContext>, id: PodIdentity, source: PodSource, when_gone: WhenGone) -> Self {
         let logged = logged_attempts(&id.log_directory(&context.log_root));
+        let recorded = Record::read(context.paths(&id.uid).root());
+        let is_recorded = recorded.is_some();
         let machine = PodMachine::new(id, context.node_ips.clone(), &context.runtime_name, logged);
         PodWorker {
             context,
@@ -100,6 +105,8 @@ impl PodWorker {
             machine,
             tokens: Arc::default(),
             made: Arc::default(),
+            sizes: Arc::new(Sizes::new(recorded.map(|record| record.actuated).unwrap_or_default())),
+            recorded: is_recorded,
             build: CancellationToken::new(),
             timer: 0,
             armed: None,
@@ -119,11 +126,26 @@ impl PodWorker {
     fn look(&mut self) {
         match (self.source)(&self.machine.id) {
             Some(pod) => {
-                self.machine.spec(pod);
+                match self.context.allocations.view(pod) {
+                    // It is woken again when somebody has looked at what it asks for.
+                    View::Unjudged(..) if self.machine.pod().is_some() => return,
+                    View::Unjudged(pod, allocation) => self.see(pod, Some(allocation)),
+                    View::Allocated(pod, allocation) => self.see(pod, allocation),
+                }
                 self.admit();
             }
             None => self.machine.remove(),
         }
+    }
+
+    fn see(&mut self, pod: Arc<Pod>, allocation: Option<Arc<PodAllocation>>) {
+        if !std::mem::replace(&mut self.recorded, true) {
+            // Whoever started it, if anybody did, had nothing but its spec.
+            self.sizes = Arc::new(Sizes::new(Actuated::as_specified(&pod)));
+        }
+        self.machine.spec(pod);
+        self.machine.allocate(allocation);
+        self.machine.sized(self.sizes.get());
     }
 
     /// Asks once whether the pod may run here.
@@ -133,7 +155,8 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let pressure = self.context.disk_pressure.load(Ordering::Relaxed);
+        let pressure =
+            Pressure { memory: self.context.memory_pressure.load(Ordering::Relaxed), disk: self.context.disk_pressure.load(Ordering::Relaxed) };
         let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
@@ -156,9 +179,24 @@ impl PodWorker {
             observed: self.machine.seen().cloned().unwrap_or_default(),
             tokens: self.tokens.clone(),
             made: self.made.clone(),
+            sizes: self.sizes.clone(),
             cancel: self.build.clone(),
             call_trace,
         }
+    }
+
+    /// Tells of a failed step. What cannot be removed is tried again for as long as that takes, and told once.
+    fn tell_failure(&self, action: &Action, failure: &StepFailure) {
+        let StepFailure { reason, message } = failure;
+        let pod = &self.machine.id.name;
+        if *reason != FAILED_CLEANUP {
+            return tracing::warn!(pod, ?action, reason, error = message, "step failed");
+        }
+        if self.machine.has_failed(reason) {
+            return tracing::debug!(pod, ?action, error = message, "step failed again");
+        }
+        tracing::warn!(pod, ?action, error = message, "what the pod had on this node is not removed, which is tried again");
+        self.note(Note::warning("FailedKillPod", format!("error killing pod: {message}")));
     }
 
     fn note(&self, note: Note) {
@@ -252,7 +290,7 @@ impl PodWorker {
     fn take(&mut self, action: Action, cx: &mut UnitContext<'_, Self>) {
         tracing::debug!(pod = %format_args!("{}/{}", self.machine.id.namespace, self.machine.id.name), ?action, "apply");
         self.last = format!("{action:?}");
-        if matches!(action, Action::Prepare | Action::CreateSandbox { .. } | Action::StartContainer { .. }) {
+        if action.builds() {
             self.build = CancellationToken::new();
         }
         let cause = self.news.cause(cx.system());
@@ -263,9 +301,10 @@ impl PodWorker {
         };
         cx.spawn_then(work, |worker, (action, outcome), cx| {
             if let Err(failure) = &outcome {
-                tracing::warn!(pod = worker.machine.id.name, ?action, reason = failure.reason, error = failure.message, "step failed");
+                worker.tell_failure(&action, failure);
             }
             worker.restored();
+            worker.machine.sized(worker.sizes.get());
             worker.machine.done(&action, outcome, Timestamp::now());
             worker.advance(cx);
         });

@@ -1,5 +1,6 @@
 mod ephemeral;
 mod hooks;
+mod resize;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,9 +17,12 @@ use super::{
     apply::{StepFailure, VOLUMES_MISSING},
     machine::{Effect, PodMachine},
     observed::{ContainerView, Observed, RunState, SandboxView},
-    plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Verdict, plan},
+    plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Verdict, find_container, plan},
 };
-use crate::kubelet::status::{Evicted, PodFailure};
+use crate::kubelet::{
+    resize::{Actuated, Amounts},
+    status::{Evicted, PodFailure},
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -40,7 +44,8 @@ struct World {
 
 impl World {
     fn new(pod: Pod) -> Self {
-        World { pod, observed: Observed::default(), memory: Memory::default(), verdicts: BTreeMap::new(), stopping: None, serial: 0 }
+        let memory = Memory { actuated: Some(Actuated::as_specified(&pod)), ..Memory::default() };
+        World { pod, observed: Observed::default(), memory, verdicts: BTreeMap::new(), stopping: None, serial: 0 }
     }
 
     fn plan(&self, now: i64) -> Plan {
@@ -67,12 +72,22 @@ impl World {
             Action::StartContainer { name, attempt } => {
                 let id = format!("{name}-{attempt}");
                 self.verdicts.insert(id.clone(), Verdict { started: true, ready: true, ..Verdict::default() });
+                let spec = self.pod.spec.as_ref().expect("a spec");
+                if let Some(container) = find_container(spec, name) {
+                    self.memory.actuated.get_or_insert_default().containers.insert(name.clone(), Amounts::of(container, spec));
+                }
                 let sandbox = self.observed.sandbox().expect("containers need a sandbox").id.clone();
                 let (attempt, created_at) = (*attempt, self.serial);
                 let view = ContainerView { id, name: name.clone(), sandbox, attempt, state: RunState::Running, created_at, ..Default::default() };
                 self.observed.containers.push(view);
             }
-            Action::StopContainer { id, .. } => self.exit(id, 137),
+            Action::StopContainer { id, reason, .. } => {
+                if *reason == StopReason::Resized {
+                    self.memory.replacing.insert(id.clone());
+                }
+                self.exit(id, 137);
+            }
+            Action::Resize => self.memory.actuated = Some(Actuated::as_specified(&self.pod)),
             Action::StopSandbox { id } => self.observed.sandboxes.iter_mut().filter(|s| s.id == *id).for_each(|s| s.ready = false),
             Action::RemoveContainer { id } => self.observed.containers.retain(|container| container.id != *id),
             Action::RemoveSandbox { id } => self.observed.sandboxes.retain(|sandbox| sandbox.id != *id),

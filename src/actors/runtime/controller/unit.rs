@@ -25,14 +25,14 @@ use super::{
 use crate::runtime::{
     cache::Caches,
     chaos::die_if,
-    envelope::{On, Reply},
+    envelope::Reply,
     events::{self, EventRecorder},
     fingerprint::Fingerprint,
-    host::{UnitContext, panic_text},
+    host::{On, Unit, UnitContext},
+    panics::panic_text,
     queue::{KeyQueue, QueueMetrics, QueuePolicy, Verdict},
     recorder::{Hop, Outcome as HopOutcome},
     system::System,
-    unit::Unit,
     work::{self, Attempt},
 };
 
@@ -109,7 +109,10 @@ impl ControllerUnit {
             let Some((key, cause)) = self.queue.next(now) else { break };
             self.run(key, cause, cx);
         }
-        self.arm(now, cx);
+        // Who waits for a place is looked at when one is free; what is due by then would let the alarm ring without end.
+        if self.queue.in_flight() < self.concurrency {
+            self.arm(now, cx);
+        }
     }
 
     fn arm(&mut self, now: Instant, cx: &mut UnitContext<'_, Self>) {

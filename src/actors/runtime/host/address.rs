@@ -8,9 +8,9 @@ use troupe_api::meta::Cause;
 use super::Host;
 use crate::runtime::{
     directory::Entry,
-    envelope::{On, Traced},
+    envelope::Traced,
+    host::{On, Unit},
     recorder::Name,
-    unit::Unit,
 };
 
 /// The address of a unit. Cheap to clone.

@@ -1,7 +1,6 @@
 //! The guard future: polls a host's context inside `catch_unwind` and restarts it after panics.
 
 use std::{
-    any::Any,
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -13,7 +12,9 @@ use std::{
 use super::{Host, Seat};
 use crate::runtime::{
     directory::Entry,
-    unit::{Policy, Quarantine, Unit},
+    host::Unit,
+    panics::panic_text,
+    unit::{Policy, Quarantine},
 };
 use actix::{Context, dev::ContextFut};
 use futures::future::BoxFuture;
@@ -27,12 +28,6 @@ pub(crate) struct Guard<U: Unit> {
     probation: Option<Instant>,
     policy: Policy,
     seat: Seat,
-}
-
-/// The text of a panic's payload.
-pub(crate) fn panic_text(panic: &dyn Any) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic without a message".to_owned())
 }
 
 impl<U: Unit> Guard<U> {

@@ -1,4 +1,4 @@
-//! The host: the actix actor around a unit.
+//! What a supervised unit is, and its host: the actix actor around it.
 //!
 //! It owns `Option<Unit>`, rebuilt by the factory in `started()`. The guard (`guard`) polls the host's own context
 //! future inside `catch_unwind`, naps for the backoff and restarts it: the mailbox stays, only the message in hand is
@@ -18,24 +18,45 @@ use actix::{
     fut::wrap_future,
 };
 use futures::FutureExt;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use troupe_api::meta::Cause;
 
 pub use self::address::{TellError, UnitAddr};
-pub(crate) use self::guard::{Guard, panic_text};
+pub(crate) use self::guard::Guard;
 use super::{
     chaos::die_if,
     directory::{Control, Entry},
     doing,
-    envelope::{On, Reply, Traced},
+    envelope::{Reply, Traced},
+    panics::panic_text,
     recorder::{Hop, Outcome},
     system::System,
     turn::give_way,
-    unit::Unit,
 };
 
 /// Messages handled in one poll before the host yields to its neighbours.
 const MESSAGES_PER_POLL: u32 = 64;
+
+/// A supervised actor's state. A factory builds it anew at each restart, so it never starts from broken memory.
+pub trait Unit: Sized + Unpin + 'static {
+    /// Runs after each (re)start, before the first message.
+    fn started(&mut self, _cx: &mut UnitContext<'_, Self>) {}
+
+    /// Runs when the unit ends in good order; not after a panic.
+    fn stopped(&mut self) {}
+
+    /// A serialisable status for the directory: what it is doing, last result, counters.
+    fn observe(&self) -> Value {
+        Value::Null
+    }
+}
+
+/// A unit's handler of one message type.
+pub trait On<M: Message>: Unit {
+    /// Handles a message. Keep it short: change own state, arm a timer, spawn a future.
+    fn on(&mut self, message: M, cx: &mut UnitContext<'_, Self>) -> Reply<M::Result>;
+}
 
 /// Builds a unit at each start.
 pub type Factory<U> = Box<dyn FnMut(&mut UnitContext<'_, U>) -> U + Send>;

@@ -14,9 +14,10 @@ use super::{TellError, UnitAddr, UnitContext};
 use crate::{
     runtime::{
         directory::ActorState,
-        envelope::{On, Reply},
+        envelope::Reply,
+        host::{On, Unit},
         system::{System, SystemOptions},
-        unit::{Policy, Unit},
+        unit::Policy,
     },
     simulation::simulate,
 };

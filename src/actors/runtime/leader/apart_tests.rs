@@ -27,10 +27,10 @@ use crate::{
     runtime::{
         cache::Caches,
         controller::{self, Controller, Outcome, ReconcileContext, ReconcileError, Watches},
-        host::UnitContext,
+        host::{Unit, UnitContext},
         placement::ArbiterGroup,
         system::{System, SystemOptions},
-        unit::{Policy, Unit},
+        unit::Policy,
     },
     simulation::simulate,
 };

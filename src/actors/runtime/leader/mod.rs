@@ -40,12 +40,12 @@ use self::{
     mandate::Mandate,
 };
 use super::{
-    envelope::{On, Reply},
+    envelope::Reply,
     events::EventRecorder,
-    host::{UnitAddr, UnitContext},
+    host::{On, Unit, UnitAddr, UnitContext},
     placement::ArbiterGroup,
     system::System,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 
 /// client-go's `JitterFactor`: a candidate waits up to this much longer than the retry period.

@@ -1,8 +1,9 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
 use crate::scheduler::{
-    framework::{ClusterChange, Plugin, Rejection},
-    node_info::{NodeInfo, PodInfo},
+    framework::{Event, Plugin, PreFilter, Rejection},
+    pod_info::PodInfo,
+    snapshot::Snapshot,
 };
 
 /// See the module.
@@ -13,16 +14,17 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        match pod.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
-            Some(wanted) if !wanted.is_empty() && wanted != &*node.name => {
-                Err(Rejection::unresolvable("node(s) didn't match the requested node name"))
-            }
-            _ => Ok(()),
-        }
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
+        let wanted = pod.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty());
+        let Some(wanted) = wanted else { return PreFilter::Skip };
+        PreFilter::by_node(
+            move |node| {
+                if wanted == &*node.name { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match the requested node name")) }
+            },
+        )
     }
 
-    fn may_help(&self, change: ClusterChange) -> bool {
-        change == ClusterChange::NodeAdded
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded]
     }
 }

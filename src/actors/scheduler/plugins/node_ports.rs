@@ -1,8 +1,11 @@
 //! NodePorts: the host ports a pod asks for must be free on the node.
 
 use crate::scheduler::{
-    framework::{ClusterChange, Plugin, Rejection},
-    node_info::{HostPort, NodeInfo, PodInfo},
+    demand::HostPort,
+    framework::{ClusterChange, Event, Plugin, PreFilter, Rejection},
+    node_info::NodeInfo,
+    pod_info::PodInfo,
+    snapshot::Snapshot,
 };
 
 /// See the module.
@@ -13,15 +16,26 @@ impl Plugin for NodePorts {
         "NodePorts"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        if ports_are_free(&pod.demand.ports, node) {
-            return Ok(());
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
+        let ports = &pod.demand().ports;
+        if ports.is_empty() {
+            return PreFilter::Skip;
         }
-        Err(Rejection::resolvable("node(s) didn't have free ports for the requested pod ports"))
+        PreFilter::by_node(move |node| {
+            if ports_are_free(ports, node) {
+                return Ok(());
+            }
+            Err(Rejection::resolvable("node(s) didn't have free ports for the requested pod ports"))
+        })
     }
 
-    fn may_help(&self, change: ClusterChange) -> bool {
-        matches!(change, ClusterChange::NodeAdded | ClusterChange::PodRemoved)
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded, Event::PodRemoved]
+    }
+
+    fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        let (Some(gone), _) = change.pod() else { return true };
+        pod.demand().ports.iter().any(|port| gone.demand.ports.iter().any(|freed| freed.collides(port)))
     }
 }
 
@@ -32,7 +46,7 @@ pub fn ports_are_free(wanted: &[HostPort], node: &NodeInfo) -> bool {
     }
     let kubelet = kubelet_port(node);
     let is_free = |port: &HostPort| {
-        let mut taken = node.pods.values().flat_map(|other| &other.ports).chain(&kubelet);
+        let mut taken = node.pods.values().flat_map(|other| &other.demand.ports).chain(&kubelet);
         !taken.any(|other| other.collides(port))
     };
     wanted.iter().all(is_free)

@@ -1,11 +1,12 @@
 //! NodeUnschedulable: cordoned nodes take no pods but those that tolerate it.
 
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{Node, Taint};
 
-use super::taint_toleration::tolerated;
 use crate::scheduler::{
-    framework::{ClusterChange, Plugin, Rejection},
-    node_info::{NodeInfo, PodInfo},
+    framework::{ClusterChange, Event, Plugin, PreFilter, Rejection},
+    pod_info::PodInfo,
+    snapshot::Snapshot,
+    tolerations::tolerated,
 };
 
 /// See the module.
@@ -16,16 +17,27 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let cordoned = node.node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-        if !cordoned {
-            return Ok(());
-        }
-        let taint = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
-        if tolerated(pod, &taint) { Ok(()) } else { Err(Rejection::unresolvable("node(s) were unschedulable")) }
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::by_node(move |node| {
+            if !is_cordoned(&node.node) {
+                return Ok(());
+            }
+            let taint = Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
+            let is_tolerated = pod.pod.spec.as_ref().is_some_and(|spec| tolerated(spec, &taint));
+            if is_tolerated { Ok(()) } else { Err(Rejection::unresolvable("node(s) were unschedulable")) }
+        })
     }
 
-    fn may_help(&self, change: ClusterChange) -> bool {
-        matches!(change, ClusterChange::NodeAdded | ClusterChange::NodeUpdated | ClusterChange::PodUpdated)
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded, Event::NodeUpdated]
     }
+
+    fn may_help(&self, _pod: &PodInfo, change: &ClusterChange) -> bool {
+        let (old, new) = change.node();
+        old.is_none_or(is_cordoned) && !new.is_some_and(is_cordoned)
+    }
+}
+
+fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }

@@ -1,10 +1,13 @@
 //! TaintToleration: nodes with taints that the pod does not tolerate are out, or less liked (`PreferNoSchedule`).
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, PodSpec};
 
 use crate::scheduler::{
-    framework::{ClusterChange, Plugin, Rejection, normalize_to_largest},
-    node_info::{NodeInfo, PodInfo},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter, Rejection, normalize_to_largest},
+    node_info::NodeInfo,
+    pod_info::PodInfo,
+    snapshot::Snapshot,
+    tolerations::{hard_taints_are_tolerated, taints, tolerated},
 };
 
 /// See the module.
@@ -15,48 +18,42 @@ impl Plugin for TaintToleration {
         "TaintToleration"
     }
 
-    fn filter(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
-        let hard = taints(node).iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
-        if hard.into_iter().all(|taint| tolerated(pod, taint)) { Ok(()) } else { Err(Rejection::unresolvable("node(s) had untolerated taint(s)")) }
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
+        let Some(spec) = &pod.pod.spec else { return PreFilter::Skip };
+        PreFilter::by_node(move |node| {
+            if hard_taints_are_tolerated(spec, &node.node) { Ok(()) } else { Err(Rejection::unresolvable("node(s) had untolerated taint(s)")) }
+        })
     }
 
-    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        let soft = taints(node).iter().filter(|taint| taint.effect == "PreferNoSchedule" && !tolerated(pod, taint));
+    fn pre_score<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {
+        let spec = pod.pod.spec.as_ref()?;
+        Some(Box::new(SoftTaints { spec }))
+    }
+
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded, Event::NodeUpdated]
+    }
+
+    fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        let (old, new) = change.node();
+        let Some(spec) = &pod.pod.spec else { return true };
+        let tolerates = |node: &Node| hard_taints_are_tolerated(spec, node);
+        !old.is_some_and(tolerates) && new.is_some_and(tolerates)
+    }
+}
+
+/// NodeCounts taints that pods would rather avoid.
+struct SoftTaints<'a> {
+    spec: &'a PodSpec,
+}
+
+impl NodeScorer for SoftTaints<'_> {
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let soft = taints(&node.node).iter().filter(|taint| taint.effect == "PreferNoSchedule" && !tolerated(self.spec, taint));
         i64::try_from(soft.count()).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, _nodes: &[&NodeInfo], scores: &mut [i64]) {
         normalize_to_largest(scores, true);
-    }
-
-    fn weight(&self) -> i64 {
-        3
-    }
-
-    fn may_help(&self, change: ClusterChange) -> bool {
-        matches!(change, ClusterChange::NodeAdded | ClusterChange::NodeUpdated | ClusterChange::PodUpdated)
-    }
-}
-
-fn taints(node: &NodeInfo) -> &[Taint] {
-    node.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
-}
-
-/// Whether one of the pod's tolerations covers the taint.
-pub fn tolerated(pod: &PodInfo, taint: &Taint) -> bool {
-    let tolerations = pod.pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    tolerations.iter().any(|toleration| tolerates(toleration, taint))
-}
-
-/// `v1.Toleration.ToleratesTaint`.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let same_or_unset = |wanted: Option<&str>, actual: &str| wanted.is_none_or(|wanted| wanted.is_empty() || wanted == actual);
-    if !same_or_unset(toleration.effect.as_deref(), &taint.effect) || !same_or_unset(toleration.key.as_deref(), &taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("Equal") {
-        "Exists" => true,
-        "Equal" | "" => toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
-        _ => false,
     }
 }

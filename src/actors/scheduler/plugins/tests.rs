@@ -3,10 +3,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
-use super::default_plugins;
+use super::default_profile;
 use crate::scheduler::{
-    decide::{Decision, decide},
-    node_info::PodInfo,
+    decide::{Decision, SchedulingContext, decide},
+    object_lookup::NoObjects,
+    pod_info::PodInfo,
     snapshot::Snapshot,
 };
 
@@ -24,7 +25,7 @@ fn pod(name: &str, spec: Value) -> PodInfo {
     for (key, value) in spec.as_object().expect("an object") {
         object["spec"][key] = value.clone();
     }
-    PodInfo::new(Arc::new(serde_json::from_value::<Pod>(object).expect("a pod")))
+    PodInfo::new(Arc::new(serde_json::from_value::<Pod>(object).expect("a pod")), &NoObjects)
 }
 
 fn requesting(name: &str, cpu: &str, memory: &str) -> PodInfo {
@@ -32,10 +33,22 @@ fn requesting(name: &str, cpu: &str, memory: &str) -> PodInfo {
 }
 
 fn place(snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
-    match decide(&default_plugins(), pod, snapshot.nodes(), 0, 0).0 {
+    let (profile, budgets) = (default_profile(), &|| Vec::new());
+    let context = SchedulingContext { profile: &profile, cluster: snapshot, start: 0, chance: 0, budgets };
+    match decide(pod, &context).0 {
         Decision::Bind { node } => Ok(node.to_string()),
-        Decision::Unschedulable { message, .. } => Err(message),
+        Decision::Unschedulable(unschedulable) => Err(unschedulable.message),
     }
+}
+
+/// The message where one node rejects a pod, whatever pods go.
+fn unresolvable(reason: &str) -> String {
+    format!("0/1 nodes are available: 1 {reason}. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
+}
+
+/// The message where no pod of the one node is less important.
+fn without_victims(reason: &str) -> String {
+    format!("0/1 nodes are available: 1 {reason}. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.")
 }
 
 fn cluster(nodes: Vec<Arc<Node>>) -> Snapshot {
@@ -59,7 +72,8 @@ fn the_event_counts_nodes_by_reason() {
     let message = place(&snapshot, &requesting("y", "1", "8Gi")).expect_err("fits nowhere");
     assert_eq!(
         message,
-        "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
+        "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable. \
+         preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
     );
     assert_eq!(place(&cluster(vec![]), &pod("z", json!({}))), Err("no nodes available to schedule pods".into()));
 }
@@ -69,7 +83,7 @@ fn tolerations_open_tainted_and_cordoned_nodes() {
     let snapshot = cluster(vec![node("a", json!({"unschedulable": true, "taints": [{"key": "k", "value": "v", "effect": "NoExecute"}]}))]);
     assert!(place(&snapshot, &pod("p", json!({}))).is_err());
     let half = json!({"tolerations": [{"key": "k", "value": "v"}]});
-    assert_eq!(place(&snapshot, &pod("p", half)), Err("0/1 nodes are available: 1 node(s) were unschedulable.".into()));
+    assert_eq!(place(&snapshot, &pod("p", half)), Err(unresolvable("node(s) were unschedulable")));
     assert_eq!(place(&snapshot, &pod("p", json!({"tolerations": [{"operator": "Exists"}]}))), Ok("a".into()));
 }
 
@@ -106,10 +120,7 @@ fn a_host_port_is_given_once_per_address() {
     snapshot.set_pod("a", &pod("x", port("127.0.0.1")).pod);
     assert!(place(&snapshot, &pod("y", port("127.0.0.2"))).is_ok());
     for ip in ["127.0.0.1", ""] {
-        assert_eq!(
-            place(&snapshot, &pod("y", port(ip))),
-            Err("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.".into())
-        );
+        assert_eq!(place(&snapshot, &pod("y", port(ip))), Err(without_victims("node(s) didn't have free ports for the requested pod ports")));
     }
 }
 
@@ -119,8 +130,8 @@ fn a_node_takes_no_more_pods_than_it_says() {
     for number in 0..10 {
         snapshot.set_pod("a", &pod(&format!("p{number}"), json!({})).pod);
     }
-    assert_eq!(place(&snapshot, &pod("y", json!({}))), Err("0/1 nodes are available: 1 Too many pods.".into()));
-    snapshot.remove_pod(&pod("p3", json!({})).demand.key);
+    assert_eq!(place(&snapshot, &pod("y", json!({}))), Err(without_victims("Too many pods")));
+    snapshot.remove_pod(pod("p3", json!({})).key());
     assert!(place(&snapshot, &pod("y", json!({}))).is_ok());
 }
 
@@ -134,7 +145,7 @@ fn init_containers_count_by_their_peak_and_sidecars_always() {
             {"name": "i", "resources": requests("500m")},
         ],
     });
-    assert_eq!(pod("p", spec).demand.requests.cpu, 600);
+    assert_eq!(pod("p", spec).demand().requests.cpu, 600);
 }
 
 #[test]

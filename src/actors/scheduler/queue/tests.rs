@@ -4,10 +4,23 @@ use proptest::prelude::*;
 use troupe_api::meta::ObjectKey;
 
 use super::*;
-use crate::scheduler::plugins::default_plugins;
+use crate::scheduler::{framework::Profile, placed_pod::PlacedPod, plugins::default_profile};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("n", name)
+}
+
+/// Plugins cannot see the pods: whatever a plugin looks at may help.
+fn hints(profile: &Profile) -> HintContext<'_> {
+    HintContext { profile, pod: &|_| None }
+}
+
+fn node_added() -> ClusterChange {
+    ClusterChange::NodeAdded(Arc::default())
+}
+
+fn pod_removed() -> ClusterChange {
+    ClusterChange::PodRemoved(Arc::new(PlacedPod::of(&k8s_openapi::api::core::v1::Pod::default())))
 }
 
 #[test]
@@ -22,14 +35,14 @@ fn higher_priority_goes_first_and_equals_in_order_of_arrival() {
 
 #[test]
 fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
-    let (mut queue, now, plugins) = (SchedulingQueue::default(), Instant::now(), default_plugins());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
-    queue.unschedulable(&popped, vec!["NodeName"], &plugins, now);
-    queue.cluster_changed(ClusterChange::PodRemoved, &plugins, now);
+    queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
+    queue.cluster_changed(pod_removed(), &hints(&profile), now);
     assert_eq!(queue.depth().unschedulable, 1);
-    queue.cluster_changed(ClusterChange::NodeAdded, &plugins, now);
-    assert_eq!(queue.depth(), QueueDepth { active: 0, backoff: 1, unschedulable: 0 });
+    queue.cluster_changed(node_added(), &hints(&profile), now);
+    assert_eq!(queue.depth(), QueueDepth { backoff: 1, ..QueueDepth::default() });
     assert_eq!(queue.pop(now), None);
     assert_eq!(queue.pop(now + Duration::from_secs(1)), Some(key("a")));
 }
@@ -49,31 +62,58 @@ fn a_pod_that_is_set_aside_waits_until_it_is_released() {
 
 #[test]
 fn a_change_during_an_attempt_is_not_lost() {
-    let (mut queue, now, plugins) = (SchedulingQueue::default(), Instant::now(), default_plugins());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
-    queue.cluster_changed(ClusterChange::NodeAdded, &plugins, now);
-    queue.unschedulable(&popped, vec!["NodeResourcesFit"], &plugins, now);
+    queue.cluster_changed(node_added(), &hints(&profile), now);
+    queue.unschedulable(&popped, vec!["NodeResourcesFit"], false, &hints(&profile), now);
     assert_eq!(queue.depth().unschedulable, 0);
 }
 
 #[test]
 fn a_pod_that_waited_long_is_tried_again() {
-    let (mut queue, now, plugins) = (SchedulingQueue::default(), Instant::now(), default_plugins());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
-    queue.unschedulable(&popped, vec!["NodeName"], &plugins, now);
+    queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
     queue.flush_long_waiting(now + Duration::from_secs(299));
     assert_eq!(queue.depth().unschedulable, 1);
     queue.flush_long_waiting(now + Duration::from_secs(300));
     assert_eq!(queue.depth().active, 1);
 }
 
+#[test]
+fn a_gated_pod_is_not_popped_until_its_gates_are_gone() {
+    let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+    queue.gate(key("a"), 0, now);
+    assert_eq!((queue.pop(now), queue.depth().gated), (None, 1));
+    queue.upsert(key("a"), 0, now);
+    assert_eq!((queue.pop(now), queue.depth().gated), (Some(key("a")), 0));
+}
+
+#[test]
+fn a_held_pod_is_tried_when_that_is_over_and_something_changed() {
+    let profile = default_profile();
+    for (changes, retry, tried) in [(true, false, true), (false, false, false), (false, true, true)] {
+        let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
+        queue.upsert(key("a"), 0, now);
+        let popped = queue.pop(now).expect("one is there");
+        queue.unschedulable(&popped, vec!["NodeResourcesFit"], true, &hints(&profile), now);
+        if changes {
+            queue.cluster_changed(pod_removed(), &hints(&profile), now);
+        }
+        let later = now + Duration::from_secs(2);
+        assert_eq!(queue.pop(later), None, "others are still being removed for it");
+        queue.unhold(&popped, retry, later);
+        assert_eq!(queue.pop(later).is_some(), tried);
+    }
+}
+
 proptest! {
     /// Whatever happens, each known pod is in exactly one place, and no pod is popped twice at once.
     #[test]
-    fn no_pod_is_lost_or_doubled(steps in proptest::collection::vec((0_u8..6, 0_usize..4), 1..200)) {
-        let (mut queue, mut now, plugins) = (SchedulingQueue::default(), Instant::now(), default_plugins());
+    fn no_pod_is_lost_or_doubled(steps in proptest::collection::vec((0_u8..9, 0_usize..4), 1..200)) {
+        let (mut queue, mut now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
         let mut in_flight: Vec<ObjectKey> = Vec::new();
         let mut known = std::collections::BTreeSet::new();
         for (action, pod) in steps {
@@ -86,12 +126,15 @@ proptest! {
                     prop_assert!(!in_flight.contains(&popped));
                     in_flight.push(popped);
                 },
-                3 => if let Some(pod) = in_flight.pop() { queue.unschedulable(&pod, vec!["NodeName"], &plugins, now); },
+                3 => if let Some(pod) = in_flight.pop() { queue.unschedulable(&pod, vec!["NodeName"], false, &hints(&profile), now); },
                 4 => if let Some(pod) = in_flight.pop() { queue.failed(&pod, now); },
-                _ => queue.cluster_changed(ClusterChange::NodeAdded, &plugins, now),
+                5 => { queue.gate(pod.clone(), 0, now); in_flight.retain(|key| *key != pod); known.insert(pod); }
+                6 => if let Some(pod) = in_flight.pop() { queue.unschedulable(&pod, Vec::new(), true, &hints(&profile), now); },
+                7 => queue.unhold(&pod, false, now),
+                _ => queue.cluster_changed(node_added(), &hints(&profile), now),
             }
             let depth = queue.depth();
-            prop_assert_eq!(depth.active + depth.backoff + depth.unschedulable + in_flight.len(), known.len());
+            prop_assert_eq!(depth.active + depth.backoff + depth.unschedulable + depth.gated + in_flight.len(), known.len());
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
 
 mod taking;
+mod unschedulable;
 
 use std::{
+    any::Any,
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -10,35 +12,40 @@ use std::{
 };
 
 use actix::Message;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::{RngCore, rngs::StdRng};
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
-    meta::{Cause, ObjectKey, time::format_time},
+    meta::{Cause, ObjectKey},
+    status::Status,
+    stored::KubeObject,
 };
 
 use super::{
     bind,
-    decide::{Decision, decide},
-    framework::Plugin,
+    decide::{Decision, SchedulingContext, decide},
+    framework::Profile,
     intake::{Intake, News, node_news, pod_news},
     metrics::{self, AttemptResult, ExtensionPoint},
-    node_info::PodInfo,
-    plugins::default_plugins,
+    object_lookup::{CachedObjects, ObjectLookup},
+    plugins::{default_profile, with_volumes},
+    pod_info::PodInfo,
     quarantine::{LONG_PAUSE, PAUSE, Quarantine, QuarantineDecision},
     queue::SchedulingQueue,
     snapshot::Snapshot,
+    volumes::{self, PodVolumes, StorageCaches, choose::has_claims},
 };
 use crate::runtime::{
-    cache::{Cache, Caches, Subscription},
+    cache::{Cache, Caches},
     chaos::die_if,
     controller::ReconcileContext,
-    envelope::{On, Reply},
+    envelope::Reply,
     events::{self, EventRecorder},
-    host::{UnitContext, panic_text},
+    host::{On, Unit, UnitContext},
+    panics::panic_text,
     turn::{Turn, give_way},
-    unit::Unit,
     work::{self, Attempt, Version},
 };
 
@@ -65,10 +72,12 @@ pub struct SchedulerUnit {
     unread: VecDeque<News>,
     /// It will pump again in a moment.
     goes_on: bool,
-    subscriptions: Option<(Subscription<Pod>, Subscription<Node>)>,
+    storage: StorageCaches,
+    subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
-    plugins: Vec<Box<dyn Plugin>>,
+    profile: Arc<Profile>,
+    around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
     pending: HashMap<ObjectKey, Cause>,
     /// Bound by us, not yet seen bound.
@@ -86,6 +95,8 @@ pub struct SchedulerUnit {
 
 impl SchedulerUnit {
     pub(super) fn new(caches: Caches, client: Client) -> Self {
+        let storage = StorageCaches::new(&caches);
+        let profile = Arc::new(with_volumes(default_profile(), &storage));
         SchedulerUnit {
             client,
             pods: caches.cache(),
@@ -93,10 +104,12 @@ impl SchedulerUnit {
             intake: Arc::default(),
             unread: VecDeque::new(),
             goes_on: false,
-            subscriptions: None,
+            storage,
+            subscriptions: Vec::new(),
             queue: SchedulingQueue::default(),
             snapshot: Snapshot::default(),
-            plugins: default_plugins(),
+            profile,
+            around: CachedObjects::new(&caches),
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
@@ -153,6 +166,27 @@ impl SchedulerUnit {
         });
     }
 
+    /// Subscribes to what decides about pods' claims; resolves when that is known.
+    fn follow_storage(&mut self, wake: &(impl Fn() + Clone + Send + Sync + 'static)) -> Vec<BoxFuture<'static, ()>> {
+        let storage = self.storage.clone();
+        let claims = self.follow(&storage.claims, wake.clone());
+        let volumes = self.follow(&storage.volumes, wake.clone());
+        let classes = self.follow(&storage.classes, wake.clone());
+        vec![claims, volumes, classes]
+    }
+
+    fn follow<K: KubeObject>(&mut self, cache: &Cache<K>, wake: impl Fn() + Send + Sync + 'static) -> BoxFuture<'static, ()> {
+        let intake = self.intake.clone();
+        let subscription = cache.subscribe(move |change| {
+            if !change.is_removal() && intake.add(News::Storage) {
+                wake();
+            }
+        });
+        let filled = Box::pin(subscription.filled());
+        self.subscriptions.push(Box::new(subscription));
+        filled
+    }
+
     fn measure(&self) {
         metrics::state(self.queue.depth(), self.snapshot.nodes().len(), self.assumed.len());
     }
@@ -164,7 +198,7 @@ impl SchedulerUnit {
         }
         self.alarm = Some(due);
         cx.after(due.saturating_duration_since(cx.system().instant()), move |unit, cx| {
-            // A pod that is due earlier has set another alarm meanwhile.
+            // A pod that is due earlier has set another alarm in between.
             if unit.alarm == Some(due) {
                 unit.alarm = None;
                 unit.pump(cx);
@@ -195,13 +229,16 @@ impl SchedulerUnit {
     fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: Cause, cx: &mut UnitContext<'_, Self>) {
         let cause = cx.step("Schedule", &cause);
         let begun = Instant::now();
-        let tie = self.rng.as_mut().map_or(0, RngCore::next_u64);
+        let chance = self.rng.as_mut().map_or(0, RngCore::next_u64);
         let poisoned = cx.is_poisoned(&key);
         // Pure, so a panic leaves nothing half done: only this pod must suffer.
         let decide = || {
             catch_unwind(AssertUnwindSafe(|| {
                 die_if(poisoned);
-                decide(&self.plugins, &PodInfo::new(pod.clone()), self.snapshot.nodes(), self.next_start, tie)
+                let info = PodInfo::new(pod.clone(), &self.around);
+                self.snapshot.prepare(&info);
+                let (profile, cluster, budgets) = (&*self.profile, &self.snapshot, &|| self.around.budgets());
+                decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets })
             }))
         };
         let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &key, version }, decide);
@@ -223,19 +260,10 @@ impl SchedulerUnit {
         self.next_start = (self.next_start + looked_at) % nodes;
         match decision {
             Decision::Bind { node } => self.bind(key, pod, node, (cause, begun), cx),
-            Decision::Unschedulable { message, rejected_by } => {
+            Decision::Unschedulable(unschedulable) => {
                 self.failed += 1;
                 metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
-                self.queue.unschedulable(&key, rejected_by, &self.plugins, cx.system().instant());
-                if let Some(events) = &self.events {
-                    events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
-                }
-                let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
-                cx.spawn(async move {
-                    if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &now).await {
-                        tracing::debug!(%error, %key, "the pod's condition was not written");
-                    }
-                });
+                self.handle_unschedulable(key, pod, unschedulable, cause, cx);
             }
         }
     }
@@ -259,15 +287,21 @@ impl SchedulerUnit {
 
     /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
     fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
+        self.queue.binding(&key);
+        self.snapshot.nominations_mut().remove(&key);
         self.snapshot.set_pod(&node, &pod);
         self.assumed.insert(key.clone(), node.clone());
         let history = self.queue.history(&key, cx.system().instant());
         let client = self.client.caused_by(cause);
         let target = node.clone();
         let posted = pod.clone();
+        let (storage, chosen) = (self.storage.clone(), self.snapshot.node(&node).map(|info| info.node.clone()));
         let binding = async move {
             let asked = Instant::now();
-            let bound = bind::bind(&client, &posted, &target).await;
+            let bound = match prepare(&client, &storage, &posted, chosen.as_deref()).await {
+                Ok(()) => bind::bind(&client, &posted, &target).await,
+                failed => failed,
+            };
             metrics::asked(ExtensionPoint::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
             bound
         };
@@ -297,30 +331,46 @@ impl SchedulerUnit {
     }
 }
 
+/// Binds the pod's claims for its node.
+async fn prepare(client: &Client, storage: &StorageCaches, pod: &Pod, node: Option<&Node>) -> Result<(), Status> {
+    if !has_claims(pod) {
+        return Ok(());
+    }
+    let node = node.ok_or_else(|| Status::internal("the node is gone"))?;
+    let volumes = PodVolumes::of(pod, storage).map_err(Status::internal)?;
+    let choice = volumes.on_node(node).map_err(|reasons| Status::internal(reasons.join(", ")))?;
+    volumes::bind::bind(client, storage, pod, node, &choice).await
+}
+
 impl Unit for SchedulerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.events = Some(EventRecorder::in_series(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
         self.rng = Some(cx.system().rng());
         let address = cx.address();
         let wake = move || address.wake(Wake, Cause::default());
-        let (intake, wake_node) = (self.intake.clone(), wake.clone());
+        let (intake, wake_node, wake_storage) = (self.intake.clone(), wake.clone(), wake.clone());
         let nodes = self.nodes.subscribe(move |change| {
             if intake.add(node_news(change)) {
                 wake_node();
             }
         });
-        let intake = self.intake.clone();
+        let (intake, profile) = (self.intake.clone(), self.profile.clone());
         let pods = self.pods.subscribe(move |change| {
-            if intake.add(pod_news(change)) {
+            if intake.add(pod_news(change, &profile)) {
                 wake();
             }
         });
         // In a fixed order, so that simulations repeat themselves.
-        let (of_nodes, of_pods) = (nodes.filled(), pods.filled());
-        self.subscriptions = Some((pods, nodes));
+        let (of_nodes, of_pods, around) = (nodes.filled(), pods.filled(), self.around.synced());
+        self.subscriptions = vec![Box::new(pods), Box::new(nodes)];
+        let storage = self.follow_storage(&wake_storage);
         let filled = async move {
             of_nodes.await;
             of_pods.await;
+            around.await;
+            for kind in storage {
+                kind.await;
+            }
         };
         cx.spawn_then(filled, |unit, (), cx| {
             unit.synced = true;

@@ -2,21 +2,23 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
+use k8s_openapi::api::core::v1::Pod;
 use troupe_api::meta::ObjectKey;
 
 use super::{NAME, SchedulerUnit};
 use crate::{
-    runtime::{
-        host::{UnitContext, panic_text},
-        system::System,
-        turn::Turn,
-    },
+    runtime::{cache::Cache, host::UnitContext, panics::panic_text, system::System, turn::Turn},
     scheduler::{
         framework::ClusterChange,
-        intake::{News, place_of},
+        intake::{News, Nominated, is_same_to_plugins, place_of},
+        object_lookup::CachedObjects,
+        placed_pod::PlacedPod,
+        pod_info::PodInfo,
+        queue::HintContext,
     },
 };
 
@@ -41,44 +43,87 @@ impl SchedulerUnit {
 
     fn take(&mut self, news: News, now: Instant, system: &System) {
         match news {
-            // Such as the condition that this very unit wrote: it makes no other decision.
-            News::Pending { key, only_status: true, .. } if self.pending.contains_key(&key) => {}
-            News::Pending { key, priority, cause, .. } => {
+            News::Pending { key, priority, gated, nominated, cause, only_status } => {
+                self.nominate(&key, nominated);
+                // Such as the condition that this very unit wrote: it makes no other decision.
+                let is_known = only_status && self.pending.contains_key(&key);
                 // The watch may still show a pod without the node that it was just given.
-                if !self.assumed.contains_key(&key) {
-                    let released = self.is_released(&key);
-                    self.pending.insert(key.clone(), cause);
-                    self.queue.upsert(key.clone(), priority, now);
-                    if released {
-                        self.queue.release(&key);
-                        system.work().forget(NAME, &key);
-                    }
+                if is_known || self.assumed.contains_key(&key) {
+                    return;
+                }
+                let released = self.is_released(&key);
+                self.pending.insert(key.clone(), cause);
+                if gated {
+                    return self.queue.gate(key, priority, now);
+                }
+                self.queue.upsert(key.clone(), priority, now);
+                if released {
+                    self.queue.release(&key);
+                    system.work().forget(NAME, &key);
                 }
             }
-            News::Assigned { key } => {
+            News::Assigned { key } => self.take_assigned(&key, now),
+            News::Gone { key } => {
+                let nominated = self.snapshot.nominations().pod(&key).cloned();
                 self.forget(&key);
-                // One that is gone or finished by now is news that comes.
-                if let Some(pod) = self.pods.get(&key).map(|cached| cached.object)
-                    && let Some(node) = place_of(&pod)
-                {
-                    self.snapshot.set_pod(node, &pod);
+                // What was kept free for a pod is as good as what it had.
+                if let Some(pod) = self.snapshot.remove_pod(&key).or(nominated) {
+                    self.cluster_changed(ClusterChange::PodRemoved(pod), now);
                 }
             }
-            News::Gone { key, freed } => {
-                self.forget(&key);
-                self.snapshot.remove_pod(&key);
-                if freed {
-                    self.queue.cluster_changed(ClusterChange::PodRemoved, &self.plugins, now);
+            News::Node { node } => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                let before = self.snapshot.node(name).map(|known| known.node.clone());
+                self.snapshot.set_node(node.clone());
+                match before {
+                    None => self.cluster_changed(ClusterChange::NodeAdded(node), now),
+                    Some(old) if is_same_to_plugins(&old, &node) => {}
+                    Some(old) => self.cluster_changed(ClusterChange::NodeUpdated { old, new: node }, now),
                 }
             }
-            News::Node { node, change } => {
-                self.snapshot.set_node(node);
-                if let Some(change) = change {
-                    self.queue.cluster_changed(change, &self.plugins, now);
+            News::NodeGone { name } => {
+                if let Some(node) = self.snapshot.remove_node(&name) {
+                    self.cluster_changed(ClusterChange::NodeRemoved(node), now);
                 }
             }
-            News::NodeGone { name } => self.snapshot.remove_node(&name),
+            News::Storage => self.cluster_changed(ClusterChange::StorageChanged, now),
         }
+    }
+
+    fn take_assigned(&mut self, key: &ObjectKey, now: Instant) {
+        let was_assumed = self.assumed.contains_key(key);
+        self.forget(key);
+        // One that is gone or finished by now is news that comes.
+        let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return };
+        let Some(node) = place_of(&pod) else { return };
+        let before = self.snapshot.set_pod(node, &pod).filter(|_| !was_assumed);
+        let Some(new) = self.snapshot.pod(key).cloned() else { return };
+        match before {
+            None => self.cluster_changed(ClusterChange::PodAdded(new), now),
+            Some(old) if old.labels != new.labels || old.demand.requests != new.demand.requests => {
+                self.cluster_changed(ClusterChange::PodUpdated { old, new }, now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Notes for which node a pod waits. What the API does not show yet was noted when it was decided.
+    fn nominate(&mut self, key: &ObjectKey, nominated: Nominated) {
+        match nominated {
+            Nominated::Same => {}
+            Nominated::Cleared => self.snapshot.nominations_mut().remove(key),
+            Nominated::Set(node) => {
+                if let Some(pod) = self.pods.get(key).filter(|_| !self.assumed.contains_key(key)) {
+                    self.snapshot.nominations_mut().set(Arc::new(PlacedPod::of(&pod.object)), &node);
+                }
+            }
+        }
+    }
+
+    fn cluster_changed(&mut self, change: ClusterChange, now: Instant) {
+        let (pods, around) = (&self.pods, &self.around);
+        let pod = |key: &ObjectKey| pod_info(pods, around, key);
+        self.queue.cluster_changed(change, &HintContext { profile: &self.profile, pod: &pod }, now);
     }
 
     /// Whether a pod that was set aside has changed since.
@@ -91,5 +136,12 @@ impl SchedulerUnit {
         self.assumed.remove(key);
         self.queue.remove(key);
         self.quarantine.forget(key);
+        self.snapshot.nominations_mut().remove(key);
     }
+}
+
+/// A pod as it is now. One on which this panics is as if it were not known: it is tried, and set aside if that panics, too.
+pub(super) fn pod_info(pods: &Cache<Pod>, around: &CachedObjects, key: &ObjectKey) -> Option<PodInfo> {
+    let pod = pods.get(key)?.object;
+    catch_unwind(AssertUnwindSafe(|| PodInfo::new(pod, around))).ok()
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::{
     admission::Attributes as Request,
-    auth::{Attributes, Authorizer, Decision},
+    auth::{Attributes, Authorizer, Decision, Selection},
     expressions::{Answer, Permissions, Question, Subject},
     meta::FieldSelector,
     service::UserInfo,
@@ -96,7 +96,7 @@ impl Known {
                 namespace: &question.namespace,
                 name: &question.name,
                 path: None,
-                fields: fields.as_ref(),
+                selection: Selection { fields: fields.as_ref(), ..Selection::default() },
             },
         };
         let (decision, reason) = authorizer.explain(user, &attributes);

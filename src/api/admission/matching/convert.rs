@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Form, ResourceName};
+use super::Form;
 use crate::{
-    admission::Attributes,
+    admission::{Attributes, resource_name::ResourceName},
     meta::Object,
     status::{Reason, Status},
 };

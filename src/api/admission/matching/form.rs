@@ -4,9 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
-use super::{Matched, ResourceName};
+use super::Matched;
 use crate::{
-    admission::{Attributes, Operation},
+    admission::{Attributes, Operation, resource_name::ResourceName},
     meta::{GroupVersionKind, Object},
     resources::{
         SchemaSource,

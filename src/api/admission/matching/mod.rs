@@ -10,11 +10,11 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 use serde_json::{Map, Value};
 
-use super::{Attributes, Operation};
+use super::{Attributes, Operation, resource_name::ResourceName};
 use crate::{
     meta::{GroupResource, GroupVersionKind, LabelSelector, Object, ObjectKey},
     resources::{
-        Registry, Resource,
+        Resource,
         tree::{at, items, text},
     },
     status::Status,
@@ -24,20 +24,6 @@ use crate::{
 pub use convert::{Converted, back};
 pub use form::{Form, shown, shown_as, shown_or_same, shown_schema, taken, taken_strictly};
 pub use rule::{Rule, Subject};
-
-/// A resource in one of its versions.
-#[derive(Clone, Debug)]
-pub struct ResourceName {
-    pub row: Arc<Resource>,
-    pub version: Arc<str>,
-}
-
-impl ResourceName {
-    /// The resource that a request addresses.
-    pub fn requested(request: &Attributes<'_>) -> Self {
-        ResourceName { row: request.target.resource.clone(), version: request.target.version.clone() }
-    }
-}
 
 /// A request as whoever matches it sees it (upstream's `VersionedAttributes`): by the resource that its rule names.
 #[derive(Clone, Debug)]
@@ -129,7 +115,7 @@ impl MatchResources {
             return None;
         }
         if is_own {
-            return Some(ResourceName::requested(request));
+            return Some(ResourceName::requested(request.target));
         }
         // Earlier rules count first.
         let by_rule = |rule: &Rule| equivalents.iter().find(|other| rule.matches(&subject(request, other)));
@@ -192,15 +178,6 @@ fn own_subject<'a>(request: &'a Attributes<'_>) -> Subject<'a> {
 /// The request as rules are held against it when its resource is called `name`.
 fn subject<'a>(request: &'a Attributes<'_>, name: &'a ResourceName) -> Subject<'a> {
     Subject { group: &name.row.group, version: &name.version, resource: &name.row.plural, ..own_subject(request) }
-}
-
-/// The other resources and versions in which the same objects are served.
-pub fn equivalents(registry: &Registry, own: &ResourceName, subresource: &str) -> Vec<ResourceName> {
-    let rows = registry.rows().iter().filter(|row| row.storage_prefix == own.row.storage_prefix);
-    let all = rows.flat_map(|row| row.served.iter().map(move |served| (row, served)));
-    let others = all.filter(|(row, served)| row.group != own.row.group || row.plural != own.row.plural || served.version != own.version);
-    let others = others.filter(|(_, served)| subresource.is_empty() || served.subresource(subresource).is_some());
-    others.map(|(row, served)| ResourceName { row: row.clone(), version: served.version.clone() }).collect()
 }
 
 /// What cannot be read, which validation lets nobody write, selects nothing.

@@ -157,7 +157,7 @@ fn check_signing_request(request: &Attributes<'_>, node: &str) -> Result<(), Sta
     if !NODE_SIGNERS.contains(&object.str(&["spec", "signerName"])) {
         return Ok(());
     }
-    let parsed = crate::auth::certificates::SigningRequest::from_base64(object.str(&["spec", "request"]));
+    let parsed = crate::certificates::SigningRequest::from_base64(object.str(&["spec", "request"]));
     match parsed {
         Err(error) => Err(request.forbidden(format!("unable to parse csr: {error}"))),
         Ok(parsed) if parsed.common_name == format!("system:node:{node}") => Ok(()),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::policy::{Level, LevelVersion, Policy, Version};
 use crate::{
     admission::document::{self, Document, DocumentError},
-    resources::validation::{NameRule, names},
+    meta::names::{self, NameRule},
     status::FieldError,
 };
 

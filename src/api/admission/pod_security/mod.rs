@@ -26,10 +26,9 @@ pub use self::{
 };
 use super::{Attributes, Operation, Plugin, ValidatingPlugin};
 use crate::{
-    auth::chain::aggregate,
     meta::{GroupResource, Object, ObjectKey},
     resources::tree,
-    status::{FieldError, Status},
+    status::{FieldError, Status, aggregate},
     stored::StoredObject,
 };
 

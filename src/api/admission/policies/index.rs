@@ -1,18 +1,23 @@
 //! The policies that have bindings, compiled when they change, and which of them may concern a resource.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 
 use super::{
     GROUP,
+    metrics::{self, Named},
     policy::{Binding, Policy},
 };
 use crate::{
     admission::Reads,
     aside,
     meta::{GroupResource, Revision},
+    metrics::{Collect, Departures},
     resources::Resource,
     service::Listers,
     stored::StoredObject,
@@ -31,7 +36,9 @@ pub struct Index {
     bindings: GroupResource,
     compiled: ArcSwap<Compiled>,
     /// Held while policies are compiled, so that nobody does it twice.
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<Departures<Named>>,
+    /// What counts in series that these policies and bindings name.
+    collectors: &'static [&'static dyn Collect],
 }
 
 /// What was made of an object, by its name, as long as it has that revision.
@@ -54,12 +61,13 @@ struct Compiled {
 const WORK_PER_BYTE: usize = 16;
 
 impl Index {
-    pub fn new(policies: &str, bindings: &str) -> Self {
+    pub fn new(policies: &str, bindings: &str, collectors: &'static [&'static dyn Collect]) -> Self {
         Index {
             policies: GroupResource::new(GROUP, policies),
             bindings: GroupResource::new(GROUP, bindings),
             compiled: ArcSwap::default(),
             turn: tokio::sync::Mutex::default(),
+            collectors,
         }
     }
 
@@ -74,7 +82,7 @@ impl Index {
         if compiled.versions.is_some() && compiled.versions == self.versions(listers) {
             return compiled.concerned(reads, resource);
         }
-        let _turn = self.turn.lock().await;
+        let mut names = self.turn.lock().await;
         // Asked before the lists, which may be newer: then they are made once more.
         let versions = self.versions(listers);
         let before = self.compiled.load_full();
@@ -86,6 +94,9 @@ impl Index {
         let work = policies.iter().filter(changed).map(|object| object.encoded().len()).sum::<usize>() * WORK_PER_BYTE;
         let compiled = aside::compute(work, move || Arc::new(Compiled::new(versions, &policies, &bindings, &before))).await;
         self.compiled.store(compiled.clone());
+        if names.follow(compiled.names()) {
+            metrics::forget(self.collectors, &names);
+        }
         compiled.concerned(reads, resource)
     }
 }
@@ -108,6 +119,12 @@ impl Compiled {
         };
         let hooks = bound.iter().filter_map(hook).collect();
         Compiled { versions, policies, bindings, hooks, concerned: RwLock::default() }
+    }
+
+    /// What metrics are named by.
+    fn names(&self) -> BTreeSet<Named> {
+        let policies = self.policies.keys().cloned().map(Named::Policy);
+        policies.chain(self.bindings.keys().cloned().map(Named::Binding)).collect()
     }
 
     fn concerned(&self, reads: &dyn Reads, resource: &Resource) -> Arc<[Arc<Hook>]> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::metrics::{Collect, Counter, Family, Histogram};
+use crate::metrics::{Collect, Counter, Departures, Family, Histogram, SeriesLabels};
 
 const SECONDS: [f64; 5] = [0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 
@@ -31,6 +31,27 @@ static MUTATION_DURATIONS: Family<Histogram> = Family::histogram(
 
 /// What policies count.
 pub static COLLECTORS: [&dyn Collect; 4] = [&MUTATION_DURATIONS, &MUTATIONS, &VALIDATION_DURATIONS, &VALIDATIONS];
+/// Those of policies that change, and those of policies that validate: names are of one of these.
+pub(super) static MUTATING: [&dyn Collect; 2] = [&MUTATION_DURATIONS, &MUTATIONS];
+pub(super) static VALIDATING: [&dyn Collect; 2] = [&VALIDATION_DURATIONS, &VALIDATIONS];
+
+/// Forgets the series of policies and bindings that are gone.
+pub(super) fn forget(collectors: &[&dyn Collect], gone: &Departures<Named>) {
+    let is_gone = |labels: &SeriesLabels<'_>| {
+        gone.gone().any(|named| match named {
+            Named::Policy(name) => labels.get("policy") == Some(name),
+            Named::Binding(name) => labels.get("policy_binding") == Some(name),
+        })
+    };
+    collectors.iter().for_each(|family| family.forget(&is_gone));
+}
+
+/// What series are named by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Named {
+    Policy(Box<str>),
+    Binding(Box<str>),
+}
 
 /// What kind of error a message tells of; without one there was none.
 fn error_type(message: Option<&str>) -> &'static str {
@@ -54,4 +75,30 @@ pub(super) fn mutated(policy: &str, binding: &str, elapsed: Duration, error: Opt
     let labels = [policy, binding, error_type(error)];
     MUTATIONS.with(&labels).increment();
     MUTATION_DURATIONS.with(&labels).observe_time(elapsed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{parse::Samples, render};
+
+    #[test]
+    fn series_go_with_their_policy_or_binding() {
+        let [stays, goes] = ["stays.counted", "goes.counted"];
+        for (policy, binding) in [(stays, stays), (stays, goes), (goes, stays)] {
+            validated(policy, binding, "deny", Duration::ZERO, None);
+            mutated(policy, binding, Duration::ZERO, None);
+        }
+        let named = |name: &str| [Named::Policy(name.into()), Named::Binding(name.into())];
+        let mut names = Departures::default();
+        assert!(!names.follow([named(stays), named(goes)].concat().into_iter().collect()));
+        assert!(names.follow(named(stays).into()));
+        forget(&VALIDATING, &names);
+        let page = render(&COLLECTORS);
+        let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        let count = |family: &str, policy: &str, binding: &str| samples.value(family, &[("policy", policy), ("policy_binding", binding)]);
+        let of = |family: &str| [(stays, stays), (stays, goes), (goes, stays)].map(|(policy, binding)| count(family, policy, binding));
+        assert_eq!(of("apiserver_validating_admission_policy_check_total"), [Some(1.0), None, None]);
+        assert_eq!(of("apiserver_mutating_admission_policy_check_total"), [Some(1.0); 3], "names of the other kind are others");
+    }
 }

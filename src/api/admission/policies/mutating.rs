@@ -25,7 +25,8 @@ use crate::{
         Asked, Attributes, MutatingPlugin, Operation, Plugin,
         admission_request::without_objects,
         expressions::{Effort, Inputs, Shown, Stopped, hold, in_time},
-        matching::{self, Form, Matched, ResourceName, shown_or_same},
+        matching::{self, Form, Matched, shown_or_same},
+        resource_name::ResourceName,
         webhooks::restore_owners,
     },
     expressions::Meter,
@@ -41,7 +42,7 @@ pub struct MutatingPolicies(Index);
 
 impl Default for MutatingPolicies {
     fn default() -> Self {
-        MutatingPolicies(Index::new("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"))
+        MutatingPolicies(Index::new("mutatingadmissionpolicies", "mutatingadmissionpolicybindings", &metrics::MUTATING))
     }
 }
 
@@ -68,7 +69,7 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
     if collected.steps.is_empty() {
         return Ok(());
     }
-    let (second, asked) = (request.reinvocation.is_second(), Asked::take(NAME, request));
+    let (second, asked) = (request.reinvocation.is_second(), request.take_asked(NAME));
     let requests = collected.matched.iter().map(|matched| collected.asks_request.then(|| without_objects(matched, request)));
     let (requests, collected): (Arc<[Option<Value>]>, _) = (requests.collect(), Arc::new(collected));
     let mut outcome = Outcome { object: request.object().cloned(), asked, ..Outcome::default() };
@@ -116,7 +117,7 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
         *object = changed;
     }
     warning.into_iter().for_each(|warning| request.notices.warn(warning));
-    outcome.asked.keep(NAME, request);
+    request.keep_asked(NAME, outcome.asked);
     Ok(())
 }
 

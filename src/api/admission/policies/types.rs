@@ -136,7 +136,7 @@ fn of_node(node: &Node, name: &str, around: &mut Vec<Box<str>>) -> Declaration {
         Kind::Bool => plain(Type::Bool),
         Kind::Double => plain(Type::Double),
         Kind::Time | Kind::MicroTime => plain(Type::Timestamp),
-        Kind::IntOrString | Kind::Quantity | Kind::Any => Declaration::any(),
+        Kind::IntOrString | Kind::Quantity | Kind::Duration | Kind::Any => Declaration::any(),
         Kind::Struct(reference) => of_struct(reference.get(), name, around),
         Kind::List(item) => {
             let identity = match &node.list {

@@ -31,7 +31,7 @@ pub struct ValidatingPolicies(Index);
 
 impl Default for ValidatingPolicies {
     fn default() -> Self {
-        ValidatingPolicies(Index::new("validatingadmissionpolicies", "validatingadmissionpolicybindings"))
+        ValidatingPolicies(Index::new("validatingadmissionpolicies", "validatingadmissionpolicybindings", &metrics::VALIDATING))
     }
 }
 

@@ -4,12 +4,14 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::review::ReviewVersion;
 use crate::{
     admission::{expressions::Condition, match_conditions, matching::MatchResources},
     meta::Object,
-    resources::tree::{at, items, text},
-    webhook_client::ClientConfig,
+    resources::{
+        tree::{at, items, text},
+        webhook_config::ClientConfig,
+    },
+    webhook_client::ReviewVersion,
 };
 
 /// How long a webhook may take whose configuration says nothing, in seconds.

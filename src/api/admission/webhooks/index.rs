@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::{
     GROUP,
     configuration::{Hook, hooks},
+    metrics,
 };
 use crate::{
     meta::{GroupResource, Revision},
+    metrics::Departures,
     service::Listers,
 };
 
@@ -17,6 +20,9 @@ use crate::{
 pub struct Index {
     resource: GroupResource,
     compiled: ArcSwap<Compiled>,
+    /// As metrics name the kind.
+    kind: &'static str,
+    names: Mutex<Departures<Box<str>>>,
 }
 
 #[derive(Default)]
@@ -27,8 +33,8 @@ struct Compiled {
 }
 
 impl Index {
-    pub fn new(plural: &str) -> Self {
-        Index { resource: GroupResource::new(GROUP, plural), compiled: ArcSwap::default() }
+    pub fn new(plural: &str, kind: &'static str) -> Self {
+        Index { resource: GroupResource::new(GROUP, plural), compiled: ArcSwap::default(), kind, names: Mutex::default() }
     }
 
     /// All webhooks, by the names of their configurations and then in order.
@@ -42,6 +48,11 @@ impl Index {
         let configurations = listers.list(&self.resource, "");
         let hooks: Arc<[Arc<Hook>]> = configurations.iter().flat_map(|stored| hooks(&stored.to_object())).map(Arc::new).collect();
         self.compiled.store(Arc::new(Compiled { version, hooks: hooks.clone() }));
+        let mut names = self.names.lock();
+        if names.follow(hooks.iter().map(|hook| hook.name.as_str().into()).collect()) {
+            metrics::forget(self.kind, &names);
+        }
+        drop(names);
         hooks
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{configuration::Hook, failure::Failure};
 use crate::{
     admission::Operation,
-    metrics::{Collect, Counter, Family, Histogram},
+    metrics::{Collect, Counter, Departures, Family, Histogram, SeriesLabels},
 };
 
 const SECONDS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
@@ -35,6 +35,14 @@ static REQUESTS: Family<Counter> = Family::new(
 /// What webhooks count.
 pub static COLLECTORS: [&dyn Collect; 4] = [&DURATIONS, &FAILED_OPEN, &REJECTIONS, &REQUESTS];
 
+/// Forgets the series of webhooks of a kind that are gone.
+pub(super) fn forget(kind: &str, gone: &Departures<Box<str>>) {
+    let is_gone = |labels: &SeriesLabels<'_>| {
+        labels.get("type") == Some(kind) && labels.get("name").is_some_and(|name| gone.gone().any(|gone| **gone == *name))
+    };
+    COLLECTORS.iter().for_each(|family| family.forget(&is_gone));
+}
+
 /// Counts a question that was asked at `began`, and what came of it.
 pub(super) fn asked(hook: &Hook, kind: &str, operation: Operation, began: Instant, failure: Option<&Failure>) {
     let operation = operation.upper();
@@ -53,4 +61,28 @@ pub(super) fn asked(hook: &Hook, kind: &str, operation: Operation, began: Instan
         Failure::Server(_) => "apiserver_internal_error",
     };
     REJECTIONS.with(&[&hook.name, kind, operation, error, &code]).increment();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{parse::Samples, render};
+
+    #[test]
+    fn series_go_with_the_last_webhook_of_their_name_and_kind() {
+        let [stays, goes] = ["stays.counted.example.com", "goes.counted.example.com"];
+        for (name, kind) in [(stays, "admit"), (goes, "admit"), (goes, "validating")] {
+            FAILED_OPEN.with(&[name, kind]).increment();
+            REQUESTS.with(&[name, kind, "CREATE", "200", "false"]).increment();
+        }
+        let mut names = Departures::default();
+        assert!(!names.follow([stays.into(), goes.into()].into()));
+        assert!(names.follow([stays.into()].into()));
+        forget("admit", &names);
+        let page = render(&COLLECTORS);
+        let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+        let series =
+            |name: &str, kind: &str| samples.all.iter().filter(|sample| sample.labels["name"] == name && sample.labels["type"] == kind).count();
+        assert_eq!((series(stays, "admit"), series(goes, "admit"), series(goes, "validating")), (2, 0, 2));
+    }
 }

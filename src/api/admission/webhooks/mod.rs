@@ -29,6 +29,8 @@ pub use validating::ValidatingWebhooks;
 
 /// The group of the configurations, which no webhook is asked about.
 const GROUP: &str = "admissionregistration.k8s.io";
+/// The group of the reviews that they are asked with.
+const REVIEWS: &str = "admission.k8s.io";
 /// The kinds of that group that say who is asked: a webhook that refused them could not be taken away any more.
 const EXEMPT: [&str; 6] = [
     "ValidatingWebhookConfiguration",
@@ -42,7 +44,8 @@ const EXEMPT: [&str; 6] = [
 /// What the fuzzer asks.
 #[doc(hidden)]
 pub mod fuzzing {
-    use super::{response::read, review::ReviewVersion};
+    use super::response::read;
+    use crate::webhook_client::ReviewVersion;
 
     /// Reads an answer of a mutating or validating webhook to the question `u`, in the newer and in the older form: how long the
     /// patch is that it has, if it is an answer.
@@ -59,8 +62,9 @@ struct Webhooks {
 
 /// The plugins that ask webhooks through `client`.
 pub fn webhooks(client: Arc<Client>) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let of = |plural: &str| Webhooks { index: Index::new(plural), client: client.clone() };
-    (MutatingWebhooks(of("mutatingwebhookconfigurations")), ValidatingWebhooks(of("validatingwebhookconfigurations")))
+    let of = |plural: &str, kind| Webhooks { index: Index::new(plural, kind), client: client.clone() };
+    let mutating = of("mutatingwebhookconfigurations", mutating::KIND);
+    (MutatingWebhooks(mutating), ValidatingWebhooks(of("validatingwebhookconfigurations", validating::KIND)))
 }
 
 impl Webhooks {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Webhooks, configuration::Hook, failure::Failure, invocation::Invocation, metrics};
 use crate::{
-    admission::{Asked, Attributes, MutatingPlugin, Plugin, matching},
+    admission::{Attributes, MutatingPlugin, Plugin, matching},
     aside,
     meta::Object,
     patch::{json as json_patch, ownership::ManagedFields},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What metrics call them.
-const KIND: &str = "admit";
+pub(super) const KIND: &str = "admit";
 
 /// The name of the plugin.
 const NAME: &str = "MutatingAdmissionWebhook";
@@ -44,7 +44,7 @@ impl Webhooks {
     /// # Errors
     /// When one refuses, or fails and that counts.
     async fn mutate(&self, hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(), Status> {
-        let (second, mut asked) = (request.reinvocation.is_second(), Asked::take(NAME, request));
+        let (second, mut asked) = (request.reinvocation.is_second(), request.take_asked(NAME));
         for (index, hook) in hooks.iter().enumerate() {
             let Some(invocation) = Invocation::of(hook, request).await? else { continue };
             if second && !asked.is_outdated(&hook.id) {
@@ -59,7 +59,7 @@ impl Webhooks {
                 asked.add(&hook.id);
             }
         }
-        asked.keep(NAME, request);
+        request.keep_asked(NAME, asked);
         Ok(())
     }
 

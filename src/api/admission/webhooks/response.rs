@@ -6,10 +6,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::review::ReviewVersion;
+use super::REVIEWS;
 use crate::{
     schema::{Format, decode::parse_value},
     status::{Reason, Status, StatusDetails},
+    webhook_client::ReviewVersion,
 };
 
 /// More annotations than this of one answer find no way into an audit event.
@@ -73,7 +74,7 @@ pub fn read(body: &[u8], version: ReviewVersion, uid: &str, mutating: bool) -> R
             return invalid(format!("expected response.uid={uid:?}, got {found:?}"));
         }
         let (api_version, kind) = (review.api_version.unwrap_or_default(), review.kind.unwrap_or_default());
-        if (&*api_version, &*kind) != (version.api_version(), "AdmissionReview") {
+        if (&*api_version, &*kind) != (&*version.of_group(REVIEWS), "AdmissionReview") {
             let found = if api_version.contains('/') { api_version } else { format!("/{api_version}") };
             return invalid(format!("expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {found}, Kind={kind}"));
         }

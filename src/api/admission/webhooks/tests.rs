@@ -3,16 +3,17 @@ use serde_json::{Value, json};
 use super::{
     configuration::hooks,
     response::{Unusable, Verdict, denied, read},
-    review::ReviewVersion,
 };
 use crate::{
     admission::{
         Operation,
-        matching::{ResourceName, Rule, Subject, equivalents},
+        matching::{Rule, Subject},
+        resource_name::{ResourceName, equivalents},
     },
     meta::Object,
     resources::{Registry, builtin},
     status::Reason,
+    webhook_client::ReviewVersion,
 };
 
 fn rule(change: Value) -> Rule {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What metrics call them.
-const KIND: &str = "validating";
+pub(super) const KIND: &str = "validating";
 
 /// The plugin that asks validating webhooks.
 pub struct ValidatingWebhooks(pub(super) Webhooks);

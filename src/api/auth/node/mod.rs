@@ -16,6 +16,7 @@ pub use self::identity::{ClusterIdentity, Reserved};
 use self::{graph::Graph, references::Kind};
 use super::{Attributes, Authorizer, Decision, UserRules, bootstrap, rbac::rules::Rule};
 use crate::{
+    local_path,
     meta::{GroupResource, ObjectKey},
     service::{Listers, UserInfo},
 };
@@ -58,7 +59,7 @@ impl NodeAuthorizer {
             ("", "persistentvolumeclaims") if asked.subresource == "status" => self.write_claim_status(node, asked),
             ("", "persistentvolumeclaims") => self.get(asked, |key| self.graph.leads_to(node, Kind::VolumeClaim, key), node),
             ("resource.k8s.io", "resourceclaims") => self.get(asked, |key| self.graph.leads_to(node, Kind::ResourceClaim, key), node),
-            ("", "persistentvolumes") => self.get(asked, |key| self.holds_volume(node, key), node),
+            ("", "persistentvolumes") => self.volume(node, asked),
             ("storage.k8s.io", "volumeattachments") => self.get(asked, |key| self.names_node(asked, key, node), node),
             ("", "serviceaccounts") => self.service_account(node, asked),
             ("coordination.k8s.io", "leases") => lease(node, asked),
@@ -96,6 +97,21 @@ impl NodeAuthorizer {
             return no("cannot get subresource");
         }
         related(asked, node, leads)
+    }
+
+    /// Beside the volumes of its pods a node sees those of the built-in provisioner that are its own, and takes away the ones that
+    /// nobody claims any more.
+    fn volume(&self, node: &str, asked: &Attributes<'_>) -> Decision {
+        let labels = asked.selection.labels;
+        let is_own = || labels.and_then(|labels| labels.required_value(local_path::NODE_LABEL)) == Some(node);
+        match (asked.subresource, asked.verb) {
+            ("", "list" | "watch") if asked.name.is_empty() && is_own() => Decision::Allow,
+            ("", "delete") => related(asked, node, |key| {
+                let volume = self.listers.get(&GroupResource::new("", "persistentvolumes"), key).map(|volume| volume.to_object());
+                volume.is_some_and(|volume| local_path::is_on(&volume, node) && local_path::is_done(&volume))
+            }),
+            _ => self.get(asked, |key| self.holds_volume(node, key), node),
+        }
     }
 
     fn write_claim_status(&self, node: &str, asked: &Attributes<'_>) -> Decision {
@@ -190,7 +206,7 @@ fn related(asked: &Attributes<'_>, node: &str, leads: impl FnOnce(&ObjectKey) ->
 }
 
 fn selects(asked: &Attributes<'_>, field: &str, value: &str) -> bool {
-    asked.fields.is_some_and(|fields| fields.required_value(field) == Some(value))
+    asked.selection.fields.is_some_and(|fields| fields.required_value(field) == Some(value))
 }
 
 fn lease(node: &str, asked: &Attributes<'_>) -> Decision {

@@ -2,7 +2,11 @@ use parking_lot::RwLock;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{auth::rbac::tests::FixedListers, meta::FieldSelector, stored::StoredObject};
+use crate::{
+    auth::{Selection, rbac::tests::FixedListers},
+    meta::{FieldSelector, LabelSelector},
+    stored::StoredObject,
+};
 
 /// Caches that a test changes while the authorizer looks at them.
 #[derive(Default)]
@@ -129,15 +133,41 @@ fn volumes_and_their_secrets_are_reached_through_claims() {
 }
 
 #[test]
+fn a_node_sees_its_own_local_volumes_and_takes_away_those_that_are_done() {
+    let world = world();
+    let volume = |name: &str, phase: &str, provisioner: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": name, "labels": {local_path::NODE_LABEL: "one"}, "annotations": {"pv.kubernetes.io/provisioned-by": provisioner}},
+            "spec": {"persistentVolumeReclaimPolicy": "Delete"}, "status": {"phase": phase},
+        })
+    };
+    world.put("persistentvolumes", volume("done", "Released", local_path::PROVISIONER));
+    world.put("persistentvolumes", volume("used", "Bound", local_path::PROVISIONER));
+    world.put("persistentvolumes", volume("foreign", "Released", "example.com/disk"));
+    let delete = |name| Attributes { verb: "delete", ..get("persistentvolumes", "", name) };
+    assert_eq!(world.ask("one", &delete("done")), Decision::Allow);
+    assert_eq!(world.ask("two", &delete("done")), unrelated("two"));
+    assert_eq!(world.ask("one", &delete("used")), unrelated("one"));
+    assert_eq!(world.ask("one", &delete("foreign")), unrelated("one"));
+    let own = LabelSelector::parse("local-path.troupe.dev/node=one").expect("parses");
+    let watch = Attributes { verb: "watch", selection: Selection { labels: Some(&own), ..Selection::default() }, ..get("persistentvolumes", "", "") };
+    assert_eq!(world.ask("one", &watch), Decision::Allow);
+    let only = "can only get individual resources of this type";
+    assert_eq!(world.ask("two", &watch), no(only));
+    assert_eq!(world.ask("one", &Attributes { selection: Selection::default(), ..watch.clone() }), no(only));
+    let update = Attributes { verb: "update", ..get("persistentvolumes", "", "done") };
+    assert_eq!(world.ask("one", &update), no(only));
+}
+
+#[test]
 fn pods_are_listed_by_node_and_nodes_see_only_themselves() {
     let world = world();
     let own = FieldSelector::parse("spec.nodeName=one").expect("parses");
     let list = Attributes { verb: "list", ..get("pods", "", "") };
-    assert_eq!(world.ask("one", &Attributes { fields: Some(&own), ..list.clone() }), Decision::Allow);
-    assert_eq!(
-        world.ask("two", &Attributes { fields: Some(&own), ..list.clone() }),
-        no("can only list/watch pods with spec.nodeName field selector")
-    );
+    let own = Selection { fields: Some(&own), ..Selection::default() };
+    assert_eq!(world.ask("one", &Attributes { selection: own, ..list.clone() }), Decision::Allow);
+    assert_eq!(world.ask("two", &Attributes { selection: own, ..list.clone() }), no("can only list/watch pods with spec.nodeName field selector"));
     assert_eq!(world.ask("one", &list), no("can only list/watch pods with spec.nodeName field selector"));
     assert_eq!(world.ask("one", &get("nodes", "", "one")), Decision::Allow);
     assert_eq!(world.ask("one", &get("nodes", "", "two")), no("node 'one' cannot read 'two', only its own Node object"));

@@ -10,14 +10,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    resolve::{GROUP, Resolver},
+    GROUP,
+    resolve::Resolver,
     rules::{Rule, list, url_matches},
 };
 use crate::{
-    auth::{Attributes, Authorizer, Decision, chain},
+    auth::{Attributes, Authorizer, Decision, groups},
     meta::{GroupResource, Object},
     service::UserInfo,
-    status::Status,
+    status::{Status, aggregate},
 };
 
 /// A write of a role or binding.
@@ -37,7 +38,7 @@ pub struct Write<'a> {
 /// # Errors
 /// 403 that lists the missing rules, or the error of a role that is not there.
 pub fn check(write: &Write<'_>, resolver: &Resolver, authorizer: &dyn Authorizer) -> Result<(), Status> {
-    let master = write.user.groups.iter().any(|group| group == chain::MASTERS);
+    let master = write.user.groups.iter().any(|group| group == groups::MASTERS);
     if &*write.resource.group != GROUP || master || write.old.is_some_and(|old| only_gc_fields_differ(write.new, old)) {
         return Ok(());
     }
@@ -119,7 +120,7 @@ fn confirm(write: &Write<'_>, resolver: &Resolver, rules: &[Arc<Rule>]) -> Resul
     let mut why =
         format!("user {:?} (groups={groups}) is attempting to grant RBAC permissions not currently held:\n{}", write.user.name, lines.join("\n"));
     if !own.errors.is_empty() {
-        why.push_str(&format!("; resolution errors: [{}]", chain::aggregate(&own.errors)));
+        why.push_str(&format!("; resolution errors: [{}]", aggregate(&own.errors)));
     }
     Err(Status::forbidden(write.resource, write.new.name(), why))
 }

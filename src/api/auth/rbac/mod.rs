@@ -15,10 +15,16 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use self::resolve::Source;
-use super::{Attributes, Authorizer, Decision, UserRules, chain};
-use crate::service::{Listers, UserInfo};
+use super::{Attributes, Authorizer, Decision, UserRules};
+use crate::{
+    service::{Listers, UserInfo},
+    status::aggregate,
+};
 
 pub use resolve::Resolver;
+
+/// The API group of roles and bindings.
+pub const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// The authorizer over the roles and bindings in the watch caches.
 pub struct Rbac {
@@ -52,7 +58,7 @@ impl Rbac {
 
 /// What an undecided request is told about roles that could not be read.
 fn problems(errors: &[String]) -> String {
-    if errors.is_empty() { String::new() } else { format!("RBAC: {}", chain::aggregate(errors)) }
+    if errors.is_empty() { String::new() } else { format!("RBAC: {}", aggregate(errors)) }
 }
 
 impl Authorizer for Rbac {

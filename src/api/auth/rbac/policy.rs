@@ -13,7 +13,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 use parking_lot::RwLock;
 use serde::Deserialize;
 
-use super::{resolve::GROUP, rules::Rule};
+use super::{GROUP, rules::Rule};
 use crate::{
     auth::followed::Followed,
     meta::{GroupResource, ObjectKey, Revision},

@@ -13,9 +13,6 @@ use crate::{
     service::{Listers, UserInfo},
 };
 
-/// The API group of roles and bindings.
-pub const GROUP: &str = "rbac.authorization.k8s.io";
-
 /// Reads roles and bindings.
 #[derive(Clone)]
 pub struct Resolver {

@@ -53,7 +53,7 @@ impl Listers for FixedListers {
 }
 
 fn resource(name: &str) -> GroupResource {
-    GroupResource::new(resolve::GROUP, name)
+    GroupResource::new(GROUP, name)
 }
 
 fn role(kind: &str, namespace: &str, name: &str, rules: Value) -> Value {
@@ -61,7 +61,7 @@ fn role(kind: &str, namespace: &str, name: &str, rules: Value) -> Value {
 }
 
 fn binding(kind: &str, namespace: &str, name: &str, role: (&str, &str), subject: Value) -> Value {
-    let role = json!({"apiGroup": resolve::GROUP, "kind": role.0, "name": role.1});
+    let role = json!({"apiGroup": GROUP, "kind": role.0, "name": role.1});
     let metadata = json!({"name": name, "namespace": namespace});
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "roleRef": role, "subjects": [subject]})
 }

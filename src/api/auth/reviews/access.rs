@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    auth::{Attributes, Authorizer, Decision},
+    auth::{Attributes, Authorizer, Decision, Selection},
     meta::{FieldSelector, Object},
     resources::validation::labels,
     service::UserInfo,
@@ -63,7 +63,7 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
             namespace: resource("namespace"),
             name: resource("name"),
             path: None,
-            fields: fields.as_ref(),
+            selection: Selection { fields: fields.as_ref(), ..Selection::default() },
         }
     } else {
         let path = object.str(&["spec", "nonResourceAttributes", "path"]);

@@ -93,7 +93,7 @@ fn rules(mut object: Object, user: &UserInfo, authorizer: &dyn Authorizer) -> Re
     }
     let mut status = json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": found.incomplete});
     if !found.errors.is_empty() {
-        status["evaluationError"] = super::chain::aggregate(&found.errors).into();
+        status["evaluationError"] = crate::status::aggregate(&found.errors).into();
     }
     object.set(&["spec"], json!({}));
     object.set(&["status"], status);

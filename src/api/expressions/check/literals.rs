@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::each;
 use crate::expressions::{
-    library::{patterns, times},
+    library::patterns,
     syntax::{
         Issue,
         ast::{Call, Kind, Literal, Node},
     },
+    values::times,
 };
 
 /// What upstream finds out only when it makes a program of what was compiled.

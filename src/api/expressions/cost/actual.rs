@@ -2,7 +2,7 @@
 
 use super::{LIST, MESSAGE, PATTERN, TRAVERSAL};
 use crate::expressions::{
-    evaluate::{Fault, Meter},
+    meter::{Fault, Meter},
     values::{List, Named, Val},
 };
 

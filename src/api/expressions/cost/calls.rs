@@ -2,7 +2,7 @@
 
 use super::{
     Estimate, LIST, PATTERN, TRAVERSAL, actual,
-    estimate::{Known, Within},
+    known::{Known, Within},
 };
 use crate::expressions::types::{CIDR, FORMAT, IP, QUANTITY, SEMVER, Type, URL};
 

@@ -6,6 +6,7 @@
 pub mod actual;
 mod calls;
 mod estimate;
+mod known;
 
 pub use estimate::estimate;
 

@@ -2,7 +2,7 @@
 
 use super::{Evaluated, Evaluation, is_attribute};
 use crate::expressions::{
-    evaluate::Fault,
+    meter::Fault,
     syntax::ast::Node,
     values::{Val, no_overload, shown},
 };

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::{ENTRY, Evaluated, Evaluation};
 use crate::expressions::{
     cost::actual,
-    evaluate::Fault,
     library::lists,
+    meter::Fault,
     syntax::ast::{Fold, Macro, Node},
     values::{List, Made, Map, Val, no_overload},
 };

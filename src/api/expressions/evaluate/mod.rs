@@ -1,23 +1,28 @@
 //! Evaluation: one function for each kind of node, with costs charged as they come.
 
 mod access;
-mod composition;
 mod folds;
-mod meter;
-
-pub use composition::{Composed, Composition};
-pub use meter::{Fault, MOST_DEPTH, Meter};
 
 use super::{
     check::messages::JSON_PATCH,
     cost::{LIST, MAP, MESSAGE, actual},
     library::Context,
+    meter::{Fault, Meter},
     syntax::ast::{Call, Entry, Kind, Literal, Message, Node, Slot},
     values::{self, List, Made, Map, Val, no_overload},
 };
 
 /// What an entry of a list or a map takes of memory, about.
 const ENTRY: usize = 64;
+
+/// Variables that stand beside an expression.
+pub trait Variables<'a> {
+    /// The value of a variable; `None` if there is no such variable.
+    ///
+    /// # Errors
+    /// What went wrong with it, or that the meter's limit is reached.
+    fn get(&self, name: &str, meter: &mut Meter) -> Result<Option<Val<'a>>, Fault>;
+}
 
 /// Evaluates a checked expression.
 ///
@@ -26,7 +31,7 @@ const ENTRY: usize = 64;
 pub fn evaluate<'a>(
     node: &'a Node,
     variables: &[Option<Val<'a>>],
-    composition: Option<&Composition<'a>>,
+    composition: Option<&dyn Variables<'a>>,
     meter: &mut Meter,
 ) -> Result<Val<'a>, Fault> {
     Evaluation { variables, composition, locals: Vec::new(), meter }.node(node)
@@ -34,7 +39,7 @@ pub fn evaluate<'a>(
 
 struct Evaluation<'a, 'm> {
     variables: &'m [Option<Val<'a>>],
-    composition: Option<&'m Composition<'a>>,
+    composition: Option<&'m dyn Variables<'a>>,
     locals: Vec<Val<'a>>,
     meter: &'m mut Meter,
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Context, Row};
 use crate::expressions::{
-    evaluate::Fault,
+    meter::Fault,
     values::{Named, Val, no_overload},
 };
 

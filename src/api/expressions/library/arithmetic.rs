@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::{Context, Row, lists};
 use crate::expressions::{
-    evaluate::Fault,
-    values::{Time, Val, no_overload},
+    meter::Fault,
+    values::{Time, Val, no_overload, times},
 };
 
 pub(super) const FUNCTIONS: &[Row] = &[
@@ -74,7 +74,7 @@ fn duration(result: Option<i64>) -> Ran<'static> {
 }
 
 fn shifted(time: Time, nanos: i64) -> Ran<'static> {
-    let moved = time.at.checked_add(SignedDuration::from_nanos(nanos)).ok().filter(super::times::is_within);
+    let moved = time.at.checked_add(SignedDuration::from_nanos(nanos)).ok().filter(times::is_within);
     moved.map(|at| Val::Timestamp(Time { at, ..time })).ok_or_else(|| Fault::error("timestamp overflow"))
 }
 

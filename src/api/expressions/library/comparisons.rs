@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{Context, Row};
 use crate::expressions::{
-    evaluate::Fault,
+    meter::Fault,
     values::{Val, compare, equal, no_overload},
 };
 

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{Context, Row, formatting, times};
+use super::{Context, Row, formatting};
 use crate::expressions::{
-    evaluate::Fault,
-    values::{Named, Val, no_overload},
+    meter::Fault,
+    values::{Named, Val, no_overload, times},
 };
 
 pub(super) const FUNCTIONS: &[Row] = &[

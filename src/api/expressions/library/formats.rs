@@ -1,12 +1,14 @@
 //! Formats of texts that have a name (`k8s.io/apiserver/pkg/cel/library/format.go`).
 
-use super::{Context, Row, urls};
+use super::{Context, Row};
 use crate::{
     expressions::{
-        evaluate::Fault,
+        meter::Fault,
+        url,
         values::{Format, Named, Val, no_overload},
     },
-    resources::{custom::formats, validation::names},
+    formats,
+    meta::names,
 };
 
 static FORMATS: [Format; 13] = [
@@ -18,7 +20,7 @@ static FORMATS: [Format; 13] = [
     Format { name: "dns1123SubdomainPrefix", check: |text| names::subdomain(text, true), pattern_length: 60 },
     Format { name: "dns1035LabelPrefix", check: |text| names::dns_1035_label(text, true), pattern_length: 30 },
     Format { name: "labelValue", check: names::label_value, pattern_length: 40 },
-    Format { name: "uri", check: |text| urls::parse(text).err().into_iter().collect(), pattern_length: 1129 },
+    Format { name: "uri", check: |text| url::parse(text).err().into_iter().collect(), pattern_length: 1129 },
     Format { name: "uuid", check: |text| known(text, "uuid", "does not match the UUID format"), pattern_length: 67 },
     Format { name: "byte", check: |text| known(text, "byte", "invalid base64"), pattern_length: 83 },
     Format { name: "date", check: |text| known(text, "date", "invalid date"), pattern_length: 83 },

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Context, times};
+use super::Context;
 use crate::expressions::{
-    evaluate::Fault,
-    values::{List, Val},
+    meter::Fault,
+    values::{List, Val, times},
 };
 
 /// Digits after the point, where nothing else is said.

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashMap};
 
 use super::{Context, Row};
 use crate::expressions::{
-    evaluate::{Fault, Meter},
+    meter::{Fault, Meter},
     types::Identity,
     values::{Key, List, Val, compare, equal, key_of, no_overload},
 };

@@ -22,7 +22,7 @@ use std::{collections::HashMap, fmt, sync::LazyLock};
 use regex::Regex;
 
 use super::{
-    evaluate::{Fault, Meter},
+    meter::{Fault, Meter},
     types::{Overload, overload},
     values::Val,
 };

@@ -7,10 +7,10 @@ use regex::Regex;
 use super::{Context, Row};
 use crate::{
     expressions::{
-        evaluate::Fault,
+        meter::Fault,
         values::{Val, no_overload},
     },
-    resources::{custom::pattern, validation::definition::pattern as go},
+    pattern::{self, syntax as go},
 };
 
 pub(super) const FUNCTIONS: &[Row] = &[

@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use super::{Context, Row};
 use crate::{
     expressions::{
-        evaluate::Fault,
+        meter::Fault,
         values::{Named, Val, no_overload},
     },
-    resources::quantity,
+    meta::quantity,
 };
 
 const UNIT: i128 = 1_000_000_000;

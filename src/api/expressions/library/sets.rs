@@ -2,7 +2,7 @@
 
 use super::{Context, Row};
 use crate::expressions::{
-    evaluate::{Fault, Meter},
+    meter::{Fault, Meter},
     values::{List, Val, equal, no_overload},
 };
 

@@ -2,7 +2,7 @@
 
 use super::{Context, Row, formatting, lists, patterns};
 use crate::expressions::{
-    evaluate::Fault,
+    meter::Fault,
     values::{Text, Val, no_overload},
 };
 

@@ -2,7 +2,7 @@
 
 use super::{Context, Row};
 use crate::expressions::{
-    evaluate::Fault,
+    meter::Fault,
     values::{Named, Val, Version, no_overload},
 };
 

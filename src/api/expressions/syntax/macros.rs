@@ -3,24 +3,30 @@
 use super::{
     Issue,
     ast::{Fold, Kind, Macro, Node},
-    parser::Parser,
 };
 
+/// What a call means.
+pub(super) enum Meaning {
+    Macro(Kind),
+    /// Nothing but a call, of these.
+    Call(Option<Node>, Vec<Node>),
+}
+
 /// A call without a target.
-pub(super) fn global(parser: &mut Parser<'_>, at: usize, name: &str, mut args: Vec<Node>) -> Result<Node, Issue> {
+pub(super) fn global(at: usize, name: &str, mut args: Vec<Node>) -> Result<Meaning, Issue> {
     if name != "has" || args.len() != 1 {
-        return parser.call(at, name, None, args);
+        return Ok(Meaning::Call(None, args));
     }
     match args.pop().map(|node| node.kind) {
-        Some(Kind::Select { operand, field, test: false }) => parser.node(at, Kind::Select { operand, field, test: true }),
+        Some(Kind::Select { operand, field, test: false }) => Ok(Meaning::Macro(Kind::Select { operand, field, test: true })),
         _ => Err(Issue::new(at, "invalid argument to has() macro")),
     }
 }
 
 /// A call with a target.
-pub(super) fn member(parser: &mut Parser<'_>, at: usize, target: Node, name: &str, args: Vec<Node>) -> Result<Node, Issue> {
+pub(super) fn member(at: usize, target: Node, name: &str, args: Vec<Node>) -> Result<Meaning, Issue> {
     let Some((kind, with_key)) = kind(name, args.len()) else {
-        return parser.call(at, name, Some(target), args);
+        return Ok(Meaning::Call(Some(target), args));
     };
     let mut args = args.into_iter();
     let key = if with_key { Some(variable(args.next(), at)?) } else { None };
@@ -34,7 +40,7 @@ pub(super) fn member(parser: &mut Parser<'_>, at: usize, target: Node, name: &st
         _ if second.is_some() => (first, second),
         _ => (None, first),
     };
-    parser.node(at, Kind::Fold(Box::new(Fold { kind, range: target, key, item, condition, result })))
+    Ok(Meaning::Macro(Kind::Fold(Box::new(Fold { kind, range: target, key, item, condition, result }))))
 }
 
 /// Which macro a name and a number of arguments mean, and whether it has two variables.

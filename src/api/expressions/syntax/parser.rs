@@ -1,12 +1,13 @@
 //! From tokens to trees: one function for each level of the grammar that needs one, binary operators by their strength.
 
 use super::{
-    Issue, RESERVED,
+    Issue,
     ast::{Call, Entry, Initializer, Kind, Literal, Message, Node},
     lexer::{Token, TokenKind, tokens},
-    macros,
+    macros::{self, Meaning},
     numbers::{double, int, unsigned},
 };
+use crate::expressions::words::RESERVED;
 
 /// How many nodes may stand within each other (`cel-go` has the same figure).
 pub const DEEPEST: usize = 250;
@@ -50,7 +51,7 @@ fn strength(symbol: &str) -> Option<(u8, &'static str)> {
     })
 }
 
-pub(super) struct Parser<'a> {
+struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Token>,
     next: usize,
@@ -98,7 +99,7 @@ impl Parser<'_> {
     }
 
     /// A node, if there may be another one.
-    pub(super) fn node(&mut self, at: usize, kind: Kind) -> Parsed<Node> {
+    fn node(&mut self, at: usize, kind: Kind) -> Parsed<Node> {
         let depth = 1 + deepest(&kind);
         self.nodes += 1;
         if depth > DEEPEST {
@@ -110,7 +111,15 @@ impl Parser<'_> {
         Ok(Node::new(at, kind, depth))
     }
 
-    pub(super) fn call(&mut self, at: usize, function: &str, target: Option<Node>, args: Vec<Node>) -> Parsed<Node> {
+    /// The node of a call that may be a macro.
+    fn meant(&mut self, at: usize, function: &str, meaning: Meaning) -> Parsed<Node> {
+        match meaning {
+            Meaning::Macro(kind) => self.node(at, kind),
+            Meaning::Call(target, args) => self.call(at, function, target, args),
+        }
+    }
+
+    fn call(&mut self, at: usize, function: &str, target: Option<Node>, args: Vec<Node>) -> Parsed<Node> {
         self.node(at, Kind::Call(Box::new(Call { function: function.into(), target, args, callee: None, pattern: None })))
     }
 
@@ -218,7 +227,8 @@ impl Parser<'_> {
                     let call_at = self.at();
                     self.advance();
                     let args = self.arguments(")")?;
-                    operand = macros::member(self, call_at, operand, &field, args)?;
+                    let meaning = macros::member(call_at, operand, &field, args)?;
+                    operand = self.meant(call_at, &field, meaning)?;
                 } else {
                     operand = self.node(at, Kind::Select { operand: Box::new(operand), field, test: false })?;
                     if let (true, Some(name)) = (self.is("{"), operand.message_name()) {
@@ -306,7 +316,8 @@ impl Parser<'_> {
         let call_at = self.at();
         if self.take("(") {
             let args = self.arguments(")")?;
-            return macros::global(self, call_at, name, args);
+            let meaning = macros::global(call_at, name, args)?;
+            return self.meant(call_at, name, meaning);
         }
         if self.is("{") {
             return self.message(name.to_owned());

@@ -1,8 +1,8 @@
 //! What is known of a variable and of everything within it before there is a value.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ObjectType, Type};
+use super::{Type, object::escape};
 
 /// The type of a place in a document, how it is written there, and how large it may be
 /// (`k8s.io/apiserver/pkg/cel/types.go`, `DeclType`).
@@ -90,5 +90,28 @@ impl Declaration {
             Shape::Map { values } => Some(values),
             _ => None,
         }
+    }
+}
+
+/// An object whose fields are known. Two are the same if their names are.
+#[derive(Debug)]
+pub struct ObjectType {
+    pub name: Box<str>,
+    /// By their names in expressions.
+    pub fields: BTreeMap<Box<str>, Field>,
+}
+
+#[derive(Debug)]
+pub struct Field {
+    /// The name in documents.
+    pub name: Box<str>,
+    pub declaration: Declaration,
+}
+
+impl ObjectType {
+    /// The field of that name in documents.
+    pub fn field(&self, name: &str) -> Option<&Declaration> {
+        let escaped = escape(name)?;
+        self.fields.get(&*escaped).map(|field| &field.declaration)
     }
 }

@@ -7,8 +7,8 @@ mod unify;
 
 use std::{fmt, sync::Arc};
 
-pub use declaration::{Declaration, Identity, Shape};
-pub use object::{Field, ObjectType, escape, unescape};
+pub use declaration::{Declaration, Field, Identity, ObjectType, Shape};
+pub use object::{escape, unescape};
 pub use signature::{Overload, overload};
 pub use unify::{Substitution, more_general};
 

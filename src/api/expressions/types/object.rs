@@ -1,32 +1,7 @@
 //! Objects with named fields, and how names of fields become names of the language
 //! (`k8s.io/apiserver/pkg/cel/escaping.go`).
 
-use std::collections::BTreeMap;
-
-use super::{super::syntax::is_reserved, Declaration};
-
-/// An object whose fields are known. Two are the same if their names are.
-#[derive(Debug)]
-pub struct ObjectType {
-    pub name: Box<str>,
-    /// By their names in expressions.
-    pub fields: BTreeMap<Box<str>, Field>,
-}
-
-#[derive(Debug)]
-pub struct Field {
-    /// The name in documents.
-    pub name: Box<str>,
-    pub declaration: Declaration,
-}
-
-impl ObjectType {
-    /// The field of that name in documents.
-    pub fn field(&self, name: &str) -> Option<&Declaration> {
-        let escaped = escape(name)?;
-        self.fields.get(&*escaped).map(|field| &field.declaration)
-    }
-}
+use crate::expressions::words::is_reserved;
 
 /// The name of a field in expressions; `None` where it cannot be named.
 pub fn escape(name: &str) -> Option<String> {

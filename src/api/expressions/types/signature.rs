@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{AUTHORIZER, CIDR, DECISION, FORMAT, GROUP_CHECK, IP, PATH_CHECK, QUANTITY, RESOURCE_CHECK, SEMVER, Substitution, Type, URL};
-
-/// Parameters of signatures have numbers below this.
-pub(super) const LETTERS: usize = 26;
+use super::{
+    AUTHORIZER, CIDR, DECISION, FORMAT, GROUP_CHECK, IP, PATH_CHECK, QUANTITY, RESOURCE_CHECK, SEMVER, Substitution, Type, URL, unify::LETTERS,
+};
 
 /// One way to call a function.
 #[derive(Debug)]

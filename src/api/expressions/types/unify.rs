@@ -20,7 +20,7 @@ impl Substitution {
     /// A parameter that nothing is known of.
     pub fn fresh(&mut self) -> Type {
         self.next += 1;
-        Type::Parameter(super::signature::LETTERS + self.next)
+        Type::Parameter(super::unify::LETTERS + self.next)
     }
 
     /// The type with everything that is known of its parameters; what is unknown becomes `dyn` where `finally`.
@@ -151,3 +151,6 @@ fn is_as_general(one: &Type, other: &Type) -> bool {
         _ => true,
     }
 }
+
+/// Parameters of signatures have numbers below this.
+pub(super) const LETTERS: usize = 26;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Key, List, Map, Val, no_overload};
 use crate::expressions::{
-    evaluate::{Fault, Meter},
+    meter::{Fault, Meter},
     types::Identity,
 };
 

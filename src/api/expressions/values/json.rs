@@ -3,10 +3,9 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Number, Value};
 
-use super::{List, Map, Val, shown};
+use super::{List, Map, Val, shown, times};
 use crate::expressions::{
-    evaluate::{Fault, Meter},
-    library::times,
+    meter::{Fault, Meter},
     types::{Declaration, Identity, Shape, Type},
 };
 

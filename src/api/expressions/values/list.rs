@@ -1,28 +1,7 @@
 //! Lists: those of documents, and those that were made.
 
-use std::rc::Rc;
-
-use serde_json::Value;
-
-use super::{Val, from_json};
-use crate::expressions::{
-    evaluate::Fault,
-    types::{Declaration, Identity},
-};
-
-#[derive(Clone, Debug)]
-pub enum List<'a> {
-    Document {
-        entries: &'a [Value],
-        of: &'a Declaration,
-        identity: &'a Identity,
-    },
-    /// With the identity of the list that it was made of.
-    Made {
-        entries: Rc<[Val<'a>]>,
-        identity: &'a Identity,
-    },
-}
+use super::{List, Val, from_json};
+use crate::expressions::{meter::Fault, types::Identity};
 
 impl<'a> List<'a> {
     pub fn made(entries: Vec<Val<'a>>) -> Self {

@@ -1,16 +1,9 @@
 //! Maps and objects.
 
-use std::{collections::HashMap, rc::Rc};
+use std::collections::HashMap;
 
-use serde_json::Value;
-
-use super::{Text, Val, from_json};
-use crate::expressions::{
-    evaluate::Fault,
-    types::{Declaration, ObjectType, escape},
-};
-
-type Fields = serde_json::Map<String, Value>;
+use super::{Map, Text, Val, from_json, shown};
+use crate::expressions::{meter::Fault, types::escape};
 
 /// A key that values are found by. Numbers of different types are the same key if they are the same number.
 #[derive(Clone, Debug)]
@@ -81,35 +74,6 @@ impl<'a> Made<'a> {
         self.entries.push((key, value));
         Ok(())
     }
-}
-
-/// A key as errors show it.
-pub fn shown(key: &Val<'_>) -> String {
-    match key {
-        Val::Bool(value) => value.to_string(),
-        Val::Int(value) => value.to_string(),
-        Val::Uint(value) => value.to_string(),
-        Val::Double(value) => value.to_string(),
-        Val::String(text) => text.to_string(),
-        other => other.type_name().to_owned(),
-    }
-}
-
-#[derive(Clone, Debug)]
-pub enum Map<'a> {
-    /// A map of a document.
-    Document {
-        entries: &'a Fields,
-        of: &'a Declaration,
-    },
-    /// An object with known fields.
-    Object {
-        entries: &'a Fields,
-        of: &'a ObjectType,
-    },
-    Made(Rc<Made<'a>>),
-    /// A message that was constructed.
-    Message(Rc<Message<'a>>),
 }
 
 /// A message that was constructed, with its fields in the order in which they were written.

@@ -5,18 +5,25 @@ mod json;
 mod list;
 mod map;
 mod named;
+pub mod times;
 
 use std::{ops::Deref, rc::Rc};
 
 use jiff::Timestamp;
+use serde_json::Value;
 
-use super::evaluate::Fault;
+use super::{
+    meter::Fault,
+    types::{Declaration, Identity, ObjectType},
+};
 
 pub use equality::{compare, equal, key_of};
 pub use json::{from_json, object_from_json, to_json};
-pub use list::List;
-pub use map::{Key, Made, Map, Message, shown};
+pub use map::{Key, Made, Message};
 pub use named::{Format, Named, Version};
+
+/// What JSON has as an object.
+type Fields = serde_json::Map<String, Value>;
 
 /// A text of a document or an expression, or one that was made.
 #[derive(Clone, Debug)]
@@ -65,6 +72,39 @@ pub enum Val<'a> {
     Type(Rc<str>),
     /// One of a library.
     Named(Rc<Named>),
+}
+
+/// A list.
+#[derive(Clone, Debug)]
+pub enum List<'a> {
+    Document {
+        entries: &'a [Value],
+        of: &'a Declaration,
+        identity: &'a Identity,
+    },
+    /// With the identity of the list that it was made of.
+    Made {
+        entries: Rc<[Val<'a>]>,
+        identity: &'a Identity,
+    },
+}
+
+/// A map or an object.
+#[derive(Clone, Debug)]
+pub enum Map<'a> {
+    /// A map of a document.
+    Document {
+        entries: &'a Fields,
+        of: &'a Declaration,
+    },
+    /// An object with known fields.
+    Object {
+        entries: &'a Fields,
+        of: &'a ObjectType,
+    },
+    Made(Rc<Made<'a>>),
+    /// A message that was constructed.
+    Message(Rc<Message<'a>>),
 }
 
 impl<'a> Val<'a> {
@@ -136,4 +176,16 @@ impl<'a> Val<'a> {
 /// The error of an operation that there is not for such values.
 pub fn no_overload() -> Fault {
     Fault::error("no such overload")
+}
+
+/// A key as errors show it.
+pub fn shown(key: &Val<'_>) -> String {
+    match key {
+        Val::Bool(value) => value.to_string(),
+        Val::Int(value) => value.to_string(),
+        Val::Uint(value) => value.to_string(),
+        Val::Double(value) => value.to_string(),
+        Val::String(text) => text.to_string(),
+        other => other.type_name().to_owned(),
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::{cmp::Ordering, net::IpAddr};
 
-use crate::expressions::library::{
-    authorization::{Answer, Inquiry},
-    urls::Url,
+use crate::expressions::{
+    permissions::{Answer, Inquiry},
+    url::Url,
 };
 
 /// A value of a type that a library has.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerSocket;
-use crate::http::{body::MAX_BODY, identity::PeerCertificate};
+use crate::http::{identity::PeerCertificate, limits::MAX_BODY};
 
 /// A connection without a request lives so long. Clean ends come before: from HTTP/1.1's keep-alive and HTTP/2's GOAWAY.
 const IDLE: Duration = Duration::from_secs(150);
@@ -322,6 +322,19 @@ mod tests {
         connection.speaks_http2();
         connection.received(1);
         assert_eq!(aged(connection, pass), None, "frames may come at any time");
+    }
+
+    #[test]
+    fn every_few_requests_it_is_the_turn_of_others() {
+        let connection = Arc::new(Connection::new(0, Instant::now()));
+        let over: Vec<bool> = (0..4 * TURN)
+            .map(|_| {
+                drop(connection.begin());
+                connection.is_turn_over()
+            })
+            .collect();
+        assert_eq!(over.iter().filter(|over| **over).count(), 4);
+        assert!(over.chunks(over.len() / 4).all(|turn| turn.iter().rposition(|over| *over) == Some(turn.len() - 1)));
     }
 
     #[test]

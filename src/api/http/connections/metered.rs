@@ -101,3 +101,74 @@ impl<T: AsyncWrite + Socket + Unpin> AsyncWrite for Metered<T> {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::fd::OwnedFd,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Wake, Waker},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// A peer that always has more to say, for as many bytes as are left.
+    struct Endless(usize);
+
+    impl Socket for Endless {
+        fn descriptor(&self) -> Option<OwnedFd> {
+            None
+        }
+    }
+
+    impl AsyncRead for Endless {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let length = out.remaining().min(self.0);
+            if length == 0 {
+                return Poll::Pending;
+            }
+            self.0 -= length;
+            out.initialize_unfilled_to(length).fill(0);
+            out.advance(length);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_always_has_more_gives_way_and_is_woken_for_the_rest() {
+        const FRAME: usize = 9;
+        let connection = Arc::new(Connection::new(0, Instant::now()));
+        connection.vouch();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut metered = Metered::new(Endless(10 * TURN), connection);
+        // How many bytes are read before it gives way, small frames at a time.
+        let mut turn = || {
+            let mut read = 0;
+            loop {
+                let mut frame = [0; FRAME];
+                let mut out = ReadBuf::new(&mut frame);
+                if Pin::new(&mut metered).poll_read(&mut Context::from_waker(&waker), &mut out).is_pending() {
+                    return read;
+                }
+                read += out.filled().len();
+            }
+        };
+        for number in 1..=5 {
+            assert!((TURN..TURN + FRAME).contains(&turn()));
+            assert_eq!(woken.0.load(Relaxed), number, "it goes on when others had their turn");
+        }
+        while turn() > 0 {}
+        assert!(woken.0.load(Relaxed) <= 11, "who waits for the peer is not woken");
+    }
+}

@@ -28,7 +28,7 @@ pub use peer::{PeerSocket, Socket};
 
 use self::groups::Groups;
 use super::limits::holder;
-use crate::{auth::chain::MASTERS, service::UserInfo, status::Status};
+use crate::{auth::groups::MASTERS, service::UserInfo, status::Status};
 
 /// Connections of nobody.
 const OF_NOBODY: usize = 1000;

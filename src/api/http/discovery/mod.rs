@@ -18,7 +18,7 @@ use sha2::{Digest, Sha512};
 
 use super::{
     accept::{self, Offer, clauses, negotiate},
-    reply::Outgoing,
+    outgoing::Outgoing,
 };
 use crate::{resources::Registry, status::Status};
 

@@ -4,19 +4,20 @@
 //! API server, as its own. So the certificate must also be the node's, as RFC 6125 has servers identified: the signer
 //! `kubernetes.io/kubelet-serving` gives each the common name `system:node:NAME` and the organization `system:nodes`.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::place::{Kubelet, KubeletAddress};
-use crate::auth::x509;
+use crate::{
+    auth::x509,
+    backends::{
+        may_reach,
+        place::{Kubelet, KubeletAddress},
+    },
+};
 
 /// A kubelet has this long to accept and finish the handshake.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,11 +46,6 @@ pub struct KubeletDialer {
     /// Trusts the kubelets' CA and shows the API server's client certificate; offers HTTP/1.1 only.
     pub tls: Arc<rustls::ClientConfig>,
     loopback: bool,
-}
-
-/// Whether an API server may go there for a client. What this machine or this link serves only itself trusts whoever comes.
-pub fn may_reach(ip: IpAddr, loopback: bool) -> bool {
-    troupe_addresses::is_unicast(ip) || loopback && ip.is_loopback()
 }
 
 impl KubeletDialer {
@@ -115,6 +111,8 @@ fn is_of_node(certificate: &[u8], node: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;

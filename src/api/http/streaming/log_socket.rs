@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::{
     kind::words,
     pieces::{Piece, Pieces, accept},
+    turns::Turns,
 };
 use crate::{
     http::connect::ConnectRequest,
@@ -37,7 +38,7 @@ pub async fn serve(request: ConnectRequest, log: Incoming) -> Result<HttpRespons
     let offered: Vec<&str> = words(request.request.headers(), &SEC_WEBSOCKET_PROTOCOL).collect();
     let (protocol, coding) = choose(&offered)?;
     let (response, session, pieces) = accept(request, protocol).await?;
-    spawn(run(session, pieces, log, coding));
+    spawn(run(session, pieces, log, coding, Turns::of_caller()));
     Ok(response)
 }
 
@@ -55,21 +56,24 @@ fn choose(offered: &[&str]) -> Result<(Option<&'static str>, Coding), Status> {
     Ok((Some(*protocol), *coding))
 }
 
-async fn run(session: Session, mut pieces: Pieces, log: Incoming, coding: Coding) {
+async fn run(session: Session, mut pieces: Pieces, log: Incoming, coding: Coding, turns: Turns) {
     tokio::select! {
         // A client that is gone needs no more.
-        _ = pass(session.clone(), log, coding) => {}
+        _ = pass(session.clone(), log, coding, turns) => {}
         () = until_closed(&mut pieces, session.clone()) => {}
     }
     // The same holds for a goodbye.
     let _ = session.close(Some(CloseCode::Normal.into())).await;
 }
 
-async fn pass(mut session: Session, mut log: Incoming, coding: Coding) -> Result<(), Closed> {
+async fn pass(mut session: Session, mut log: Incoming, coding: Coding, turns: Turns) -> Result<(), Closed> {
     send(&mut session, Bytes::new(), coding).await?;
     while let Some(frame) = log.frame().await {
         match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(data)) if !data.is_empty() => send(&mut session, data, coding).await?,
+            Ok(Ok(data)) if !data.is_empty() => {
+                turns.begin().await;
+                send(&mut session, data, coding).await?;
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%error, "a log broke off");

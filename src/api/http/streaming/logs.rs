@@ -2,18 +2,13 @@
 
 use actix_web::{HttpResponse, http::header};
 use bytes::Bytes;
+use futures::StreamExt;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Response, body::Incoming};
 
-use super::{
-    client,
-    connect::Places,
-    kind::words,
-    log_options::LogOptions,
-    log_socket,
-    place::{self, Kubelet},
-};
+use super::{client, kind::words, log_options::LogOptions, log_socket, places::Places, turns::Turns};
 use crate::{
+    backends::place::{self, Kubelet},
     http::connect::ConnectRequest,
     status::{Reason, Status},
 };
@@ -42,7 +37,14 @@ pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpRespo
     if words(request.request.headers(), &header::UPGRADE).any(|word| word.eq_ignore_ascii_case("websocket")) {
         return log_socket::serve(request, reply.into_body()).await;
     }
-    let body = reply.into_body().into_data_stream();
+    let turns = Turns::of_caller();
+    let body = reply.into_body().into_data_stream().then(move |piece| {
+        let turns = turns.clone();
+        async move {
+            turns.begin().await;
+            piece
+        }
+    });
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain")).streaming(body))
 }
 

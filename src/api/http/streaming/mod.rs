@@ -13,12 +13,13 @@ pub mod log_options;
 mod log_socket;
 mod logs;
 mod pieces;
-pub mod place;
+pub mod places;
 mod proxy;
 mod remote;
 mod spdy;
 pub mod stream_options;
 mod tunnel;
+mod turns;
 pub mod upgrade;
 
 pub use connect::KubeletConnect;

@@ -4,14 +4,14 @@ use actix_web::HttpResponse;
 
 use super::{
     channels,
-    connect::Places,
     kind::StreamKind,
-    place, proxy,
+    places::Places,
+    proxy,
     stream_options::{StreamOptions, query_values},
     tunnel,
     upgrade::StreamPlace,
 };
-use crate::{http::connect::ConnectRequest, status::Status};
+use crate::{backends::place, http::connect::ConnectRequest, status::Status};
 
 /// Answers an upgrade request.
 ///

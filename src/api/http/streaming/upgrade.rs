@@ -11,8 +11,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
-use super::{client, dialer::DialError, dialer::KubeletDialer, place::Kubelet};
-use crate::http::connections::PeerSocket;
+use super::{
+    client,
+    dialer::{DialError, KubeletDialer},
+};
+use crate::{backends::place::Kubelet, http::connections::PeerSocket};
 
 /// The protocols a SPDY client offers, and the one the server chose.
 pub const STREAM_PROTOCOL: HeaderName = HeaderName::from_static(STREAM_PROTOCOL_NAME);

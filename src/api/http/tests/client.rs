@@ -15,7 +15,8 @@ use troupe_api::{
         pki::{KeyedCertificate, LeafSpec, Pki},
         tls,
     },
-    http::{HttpOptions, HttpServerHandle, VersionInfo, options::bind, serve},
+    http::{HttpOptions, HttpServerHandle, options::bind, serve},
+    version::VersionInfo,
 };
 
 use super::fake::{FakeAuthenticator, FakeAuthorizer, FakeService};

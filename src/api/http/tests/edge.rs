@@ -21,7 +21,11 @@ use tokio_rustls::client::TlsStream;
 use super::{client::Door, fake::FakeService};
 use crate::{
     auth::tls,
-    http::{body, limits::Bodies},
+    http::{
+        body,
+        handler::{OPENAPI_AT_ONCE, OPENAPI_READERS},
+        limits::Bodies,
+    },
     service::UserInfo,
 };
 
@@ -199,4 +203,16 @@ async fn parameters_and_clauses_without_end_are_not_read() {
     let accept = "a/b,".repeat(20_000);
     assert_eq!(plain.send("GET", "/metrics", &[("accept", &accept)], "").await.status, 403);
     assert_eq!(plain.get(&format!("/api/v1{}", "/a".repeat(30_000))).await.status, 403);
+}
+
+#[actix_web::test]
+async fn few_readers_at_a_time_wait_for_openapi_documents_and_others_wait_for_none_of_them() {
+    let door = Door::open(FakeService::new(), |_| {});
+    let held = OPENAPI_READERS.acquire_many(OPENAPI_AT_ONCE).await.expect("nobody closes it");
+    let (mut reader, mut other) = (door.connect(true).await, door.connect(true).await);
+    let mut reading = Box::pin(reader.get("/openapi/v2"));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut reading).await.is_err(), "the places are taken");
+    assert_eq!(other.get("/version").await.status, 200);
+    drop(held);
+    assert_eq!(reading.await.status, 200);
 }

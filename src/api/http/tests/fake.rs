@@ -12,8 +12,8 @@ use tokio::sync::broadcast;
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
     auth::{Attributes, Authenticator, Authorizer, Credentials, Decision},
-    http::protobuf,
     meta::{Cause, Object, ObjectKey, Revision},
+    protobuf,
     resources::Registry,
     service::{Body, ConnectCall, EventType, ListReply, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     stored::{StoredObject, encode_for_store},

@@ -47,7 +47,7 @@ async fn a_typed_client_creates_reads_and_lists_in_protobuf() {
     let mut admin = door.connect(true).await;
     let metadata = meta::ObjectMeta { name: Some("a".into()), ..Default::default() };
     let map = core::ConfigMap { metadata: Some(metadata), data: [("k".to_owned(), "v".to_owned())].into(), ..Default::default() };
-    let body = crate::http::protobuf::unknown("v1", "ConfigMap", &map.encode_to_vec());
+    let body = crate::protobuf::unknown("v1", "ConfigMap", &map.encode_to_vec());
     let headers = [TYPED_CLIENT[0], ("content-type", PROTOBUF)];
     let made = admin.send("POST", MAPS, &headers, body).await;
     assert_eq!(made.status, 201);

@@ -292,7 +292,7 @@ async fn replies_tell_the_flow_schema_and_administrators_are_never_held_back() {
             self.0.iter().filter(|object| plural(object) == *resource.resource).cloned().collect()
         }
     }
-    let objects = flow::objects().into_iter().map(|mut object| {
+    let objects = crate::resources::flow_bootstrap::objects().into_iter().map(|mut object| {
         let uid = format!("uid-of-{}", object.name());
         object.set(&["metadata", "uid"], uid);
         Arc::new(StoredObject::from_object(&object).expect("well formed"))

@@ -1,16 +1,12 @@
 //! Custom resources: what a custom resource definition makes of itself.
 //!
-//! [`definition`] reads a definition and makes a [`super::Resource`] of it, with a [`super::Served`] for each version. The schema and
+//! [`super::definitions`] makes a [`super::Resource`] of a definition, with a [`super::Served`] for each version. The schema and
 //! the rules of a version are made when first asked for ([`CustomSchema`]): most definitions of a cluster are never used.
 
-mod cells;
-pub mod definition;
-pub mod formats;
 mod lists;
-mod path;
-pub mod pattern;
+pub mod path;
+pub mod paths;
 pub mod rules;
-mod strategy;
 pub mod validations;
 mod versions;
 

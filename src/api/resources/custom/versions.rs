@@ -11,8 +11,10 @@ use tokio::sync::Semaphore;
 use super::CustomSchema;
 use crate::{
     meta::{GroupVersionKind, Object},
-    resources::tree::{at, items, text},
-    webhook_client::config::ClientConfig,
+    resources::{
+        tree::{at, items, text},
+        webhook_config::ClientConfig,
+    },
 };
 
 /// Questions to one webhook at a time: one that hangs keeps no more waiting in it.

@@ -4,13 +4,17 @@ use serde_json::{Value, json};
 
 use super::{restore, split_update};
 use crate::{
-    meta::{Clock, Object, time::format_time},
+    meta::{
+        Clock, Object,
+        names::{self, NameRule},
+        time::format_time,
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, string},
         resource::age_of,
         tree::text,
-        validation::{NameRule, api_service, names},
+        validation::api_service,
     },
     status::FieldError,
 };

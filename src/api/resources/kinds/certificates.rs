@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use super::{empty_status, restore, take_status};
 use crate::{
-    meta::{Clock, Object, time::human_duration},
+    meta::{Clock, Object, names::NameRule, time::human_duration},
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, or_none, string},
         resource::age_of,
         tree::text,
-        validation::{self, NameRule},
+        validation,
     },
     status::FieldError,
 };

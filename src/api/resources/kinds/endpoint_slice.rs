@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use crate::{
-    meta::{Clock, Object},
+    meta::{Clock, Object, names},
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, first_three, name, non_empty, string},
         resource::age_of,
         tree::{at, each, fill, items, text},
-        validation::{endpoint_slice, names, warnings},
+        validation::{endpoint_slice, warnings},
     },
     status::FieldError,
 };

@@ -3,12 +3,15 @@
 use serde_json::Value;
 
 use crate::{
-    meta::{Clock, GroupVersion, Object},
+    meta::{
+        Clock, GroupVersion, Object,
+        names::{self, NameRule},
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{name, since, string, wide},
         tree::fill,
-        validation::{NameRule, event, names},
+        validation::event,
     },
     status::FieldError,
 };

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::{created_at_cells, reset_metadata, service::ingress_addresses, split_update};
 use crate::{
-    meta::{Clock, Object},
+    meta::{Clock, Object, names::NameRule},
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, or_none, string},
         resource::age_of,
         tree::{child, fill, text},
-        validation::{NameRule, ingress, load_balancer, names, service_range, warnings},
+        validation::{address, ingress, load_balancer, service_range, warnings},
     },
     status::FieldError,
 };
@@ -148,7 +148,7 @@ impl Strategy for IpAddress {
     }
 
     fn name_rule(&self) -> NameRule {
-        names::canonical_ip
+        address::canonical_ip
     }
 
     fn prepare_create(&self, _object: &mut Object, _context: &WriteContext<'_>) {}

@@ -41,6 +41,7 @@ mod stateful_set;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod usage_metrics;
 mod volume;
 
 use serde_json::{Value, json};
@@ -81,6 +82,7 @@ pub use service::Service;
 pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage::{StorageClass, VolumeAttachment, VolumeAttributesClass};
+pub use usage_metrics::UsageMetrics;
 pub use volume::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{

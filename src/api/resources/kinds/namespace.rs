@@ -4,12 +4,15 @@ use serde_json::{Value, json};
 
 use super::{restore, take_status};
 use crate::{
-    meta::{Clock, Object},
+    meta::{
+        Clock, Object,
+        names::{self, NameRule},
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, string},
         resource::age_of,
-        validation::{NameRule, names, namespace},
+        validation::namespace,
     },
     status::FieldError,
 };

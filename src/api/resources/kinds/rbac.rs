@@ -4,13 +4,16 @@ use serde_json::Value;
 
 use super::{created_at_cells, created_at_columns};
 use crate::{
-    meta::{Clock, Object},
+    meta::{
+        Clock, Object,
+        names::{self, NameRule},
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, name, string, wide},
         resource::age_of,
         tree::{child, each, fill, text},
-        validation::{NameRule, names, rbac},
+        validation::rbac,
     },
     status::FieldError,
 };

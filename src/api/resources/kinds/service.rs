@@ -6,13 +6,16 @@ use serde_json::{Value, json};
 
 use super::{keep_status, restore, take_status};
 use crate::{
-    meta::{Clock, Object},
+    meta::{
+        Clock, Object,
+        names::{self, NameRule},
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, labels_or_none, name, or_none, string, wide},
         resource::age_of,
         tree::{Fields, each, fill, int, is_empty, is_unset, items, text},
-        validation::{NameRule, load_balancer, names, service, warnings},
+        validation::{load_balancer, service, warnings},
     },
     status::FieldError,
 };

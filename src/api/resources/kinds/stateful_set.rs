@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 
 use super::{pod_spec::default_template, split_update, template_spec};
 use crate::{
-    meta::{Clock, Object},
+    meta::{
+        Clock, Object,
+        names::{self, NameRule},
+    },
     resources::{
         Column, Strategy, WriteContext,
         printing::{age, container_cells, container_columns, name, string},
         resource::age_of,
         tree::{child, each, fill},
-        validation::{NameRule, names, stateful_set, warnings},
+        validation::{stateful_set, warnings},
     },
     status::FieldError,
 };

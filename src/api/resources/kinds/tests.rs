@@ -4,9 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    meta::{Clock, GroupVersion, Object},
+    meta::{Clock, GroupVersion, Object, request::UserInfo},
     resources::{Registry, Resource, WriteContext, builtin},
-    service::UserInfo,
 };
 
 #[derive(Debug)]

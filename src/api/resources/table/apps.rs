@@ -1,7 +1,9 @@
 //! Workloads: apps, autoscaling and batch.
 
 use super::row::{Group, Row, SCALE, STATUS, with};
-use crate::resources::kinds;
+use crate::{resources::kinds, service::Verb};
+
+const READ_ONLY: &[Verb] = &[Verb::Get, Verb::List];
 
 /// Where workloads describe their pods.
 const TEMPLATE: &[&str] = &["spec", "template"];
@@ -33,10 +35,19 @@ pub(super) const AUTOSCALING: Group = Group {
     versions: &["v2", "v1"],
     rows: &[Row::namespaced("HorizontalPodAutoscaler", "horizontalpodautoscalers")
         .strategy(with::<kinds::HorizontalPodAutoscaler>)
-        .without_effect("without effect: nothing scales by it")
         .short(&["hpa"])
         .all()
         .subs(&[STATUS])],
+};
+
+/// Read from kubelets; another server may take the group over.
+pub(super) const METRICS: Group = Group {
+    name: "metrics.k8s.io",
+    versions: &["v1beta1"],
+    rows: &[
+        Row::cluster("NodeMetrics", "nodes").strategy(with::<kinds::UsageMetrics>).verbs(READ_ONLY).stored_at("metrics/nodes"),
+        Row::namespaced("PodMetrics", "pods").strategy(with::<kinds::UsageMetrics>).verbs(READ_ONLY).stored_at("metrics/pods"),
+    ],
 };
 
 pub(super) const BATCH: Group = Group {

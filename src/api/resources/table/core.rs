@@ -1,8 +1,8 @@
 //! The core group, and events.k8s.io, which serves the same events.
 
 use super::row::{Group, Row, SCALE, STATUS, Sub, foreign, own, sub, with};
+use crate::meta::request::Verb;
 use crate::resources::{Feature, kinds};
-use crate::service::Verb;
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 const STREAM_VERBS: &[&str] = &["create", "get"];
@@ -21,9 +21,6 @@ const POD_SUBRESOURCES: &[Sub] = &[
 ];
 
 const NAMESPACE_VERBS: &[Verb] = &[Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
-
-/// There is no controller that binds volumes, and no node that mounts them.
-const NO_CLAIMS: &str = "without effect: volumes are neither provisioned nor bound, and pods that claim them do not start";
 
 pub(super) const GROUP: Group = Group {
     name: "",
@@ -58,13 +55,11 @@ pub(super) const GROUP: Group = Group {
         Row::namespaced("PersistentVolumeClaim", "persistentvolumeclaims")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::PersistentVolumeClaim>)
-            .without_effect(NO_CLAIMS)
             .short(&["pvc"])
             .subs(&[STATUS]),
         Row::cluster("PersistentVolume", "persistentvolumes")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::PersistentVolume>)
-            .without_effect(NO_CLAIMS)
             .short(&["pv"])
             .subs(&[STATUS]),
         Row::namespaced("Pod", "pods")

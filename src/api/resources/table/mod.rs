@@ -39,6 +39,7 @@ const GROUPS: &[Group] = &[
     policy::COORDINATION,
     policy::NODE,
     policy::DISCOVERY,
+    apps::METRICS,
     storage::RESOURCE,
     extensions::FLOW_CONTROL,
 ];

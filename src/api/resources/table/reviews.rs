@@ -1,8 +1,8 @@
 //! Virtual resources: a create is answered, nothing is stored.
 
 use super::row::{Group, Row, with};
+use crate::meta::request::Verb;
 use crate::resources::kinds;
-use crate::service::Verb;
 
 const CREATE: &[Verb] = &[Verb::Create];
 

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    meta::{GroupVersion, GroupVersionKind},
+    meta::{GroupVersion, GroupVersionKind, request::Verb},
     resources::{Feature, Resource, SchemaSource, Served, Strategy, Subresource, resource::Plain},
-    service::Verb,
 };
 
 /// All verbs of an ordinary resource, in discovery's order.

@@ -16,11 +16,7 @@ pub(super) const STORAGE: Group = Group {
             .strategy(with::<kinds::CsiNode>)
             .without_effect(NO_DRIVERS),
         Row::namespaced("CSIStorageCapacity", "csistoragecapacities").strategy(with::<kinds::CsiStorageCapacity>).without_effect(NO_DRIVERS),
-        Row::cluster("StorageClass", "storageclasses")
-            .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::StorageClass>)
-            .without_effect(NO_DRIVERS)
-            .short(&["sc"]),
+        Row::cluster("StorageClass", "storageclasses").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::StorageClass>).short(&["sc"]),
         Row::cluster("VolumeAttachment", "volumeattachments")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::VolumeAttachment>)

@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Field, names, webhook_client};
-use crate::{meta::Object, status::FieldError};
+use super::{Field, webhook_client};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::{names, required};
+use super::required;
 use crate::{
-    auth::certificates::{ALL_USAGES, LEGACY_SIGNER, SigningRequest},
-    meta::Object,
+    certificates::{ALL_USAGES, LEGACY_SIGNER, SigningRequest},
+    meta::{Object, names},
     resources::tree::text,
     status::FieldError,
 };

@@ -3,9 +3,9 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{invalid_each, names, required};
+use super::{invalid_each, required};
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     schema::{Format, decode::parse, raw::Raw},
     status::FieldError,
 };

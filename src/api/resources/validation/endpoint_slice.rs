@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Field, IMMUTABLE, NameRule, ip, labels, names};
+use super::{Field, IMMUTABLE, ip, labels};
 use crate::{
-    meta::Object,
+    meta::{
+        Object,
+        names::{self, NameRule},
+    },
     resources::tree::{int, text},
     status::{FieldError, FieldErrorKind},
 };

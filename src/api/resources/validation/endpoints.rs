@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Field, ip, names};
-use crate::{meta::Object, status::FieldError};
+use super::{Field, address, ip};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -31,7 +34,7 @@ pub fn endpoints_update(new: &Object, old: &Object) -> Vec<FieldError> {
 
 fn address(errors: &mut Vec<FieldError>, address: &Field<'_>) {
     let ip = address.child("ip");
-    ip::address(errors, &ip.to_string(), ip.text());
+    address::address(errors, &ip.to_string(), ip.text());
     address.child("hostname").check_name(errors, names::label);
     let node = address.child("nodeName");
     if node.is_set() {

@@ -4,8 +4,11 @@
 
 use serde_json::Value;
 
-use super::{Field, IMMUTABLE, names};
-use crate::{meta::Object, status::FieldError};
+use super::{Field, IMMUTABLE};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const NONE: &Value = &Value::Null;
 /// Fields with the most bytes they may have.

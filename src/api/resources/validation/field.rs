@@ -6,8 +6,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, NameRule, between, names};
+use super::{IMMUTABLE, between};
 use crate::{
+    meta::names::{self, NameRule},
     resources::tree,
     status::{FieldError, FieldErrorKind},
 };
@@ -238,7 +239,7 @@ impl<'a> Field<'a> {
 
     /// An IP address in a form that everybody reads alike.
     pub fn check_ip(&self, errors: &mut Vec<FieldError>) {
-        super::ip::address(errors, &self.to_string(), self.text());
+        super::address::address(errors, &self.to_string(), self.text());
     }
 }
 

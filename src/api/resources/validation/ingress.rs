@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::{
-    Field, IMMUTABLE, ip,
-    names::{self, path_segment},
+use super::{Field, IMMUTABLE, address};
+use crate::{
+    meta::{
+        Object,
+        names::{self, path_segment},
+    },
+    status::FieldError,
 };
-use crate::{meta::Object, status::FieldError};
 
 const NONE: &Value = &Value::Null;
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -97,7 +100,7 @@ fn host(errors: &mut Vec<FieldError>, host: &Field<'_>) {
     if host.text().is_empty() {
         return;
     }
-    if ip::parse(host.text()).is_some() {
+    if address::parse(host.text()).is_some() {
         errors.push(host.invalid("must be a DNS name, not an IP address"));
     }
     domain(errors, host);

@@ -7,10 +7,12 @@ use std::{collections::HashSet, net::IpAddr};
 use serde_json::Value;
 use troupe_addresses::{Kind, is_mapped, kind};
 
-use super::Field;
+use super::{
+    Field,
+    address::{address, canonical, parse},
+};
 use crate::status::FieldError;
 
-const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const NO_RANGE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
 /// Addresses or ranges that the object had before, which may stay whatever is said of them today.
@@ -28,46 +30,9 @@ impl<'a> Known<'a> {
     }
 }
 
-/// An address as the oldest clients could write it: leading zeros say nothing.
-pub fn parse(text: &str) -> Option<IpAddr> {
-    if let Ok(ip) = text.parse() {
-        return Some(ip);
-    }
-    let (start, octets) = text.rsplit_once(':').map_or(("", text), |(start, octets)| (&text[..=start.len()], octets));
-    let trimmed = |octet: &str| match octet.trim_start_matches('0') {
-        "" if octet.is_empty() => None,
-        "" => Some("0".to_owned()),
-        rest => Some(rest.to_owned()),
-    };
-    let octets: Vec<String> = octets.split('.').map(trimmed).collect::<Option<_>>()?;
-    format!("{start}{}", octets.join(".")).parse().ok().filter(|_| octets.len() == 4)
-}
-
-/// An address that cannot be read, or that not everybody reads alike: leading zeros, IPv4 written as IPv6.
-pub fn address(errors: &mut Vec<FieldError>, field: &str, text: &str) -> Option<IpAddr> {
-    let strict = text.parse().ok();
-    match (strict, parse(text)) {
-        (Some(ip), _) if is_mapped(ip) => errors.push(FieldError::invalid(field, text, "must not be an IPv4-mapped IPv6 address")),
-        (None, Some(_)) => errors.push(FieldError::invalid(field, text, "must not have leading 0s")),
-        (None, None) => errors.push(FieldError::invalid(field, text, NO_ADDRESS)),
-        (Some(_), _) => {}
-    }
-    strict.filter(|ip| !is_mapped(*ip))
-}
-
 /// An address that the object may have had before. Says whether it is good.
 pub fn address_or_known(errors: &mut Vec<FieldError>, field: &Field<'_>, known: &Known<'_>) -> bool {
     known.0.contains(field.text()) || address(errors, &field.to_string(), field.text()).is_some()
-}
-
-/// An IPv6 address must also be written as everybody writes it.
-pub fn canonical(errors: &mut Vec<FieldError>, field: &str, text: &str) -> Option<IpAddr> {
-    let ip = address(errors, field, text)?;
-    if ip.to_string() != text {
-        errors.push(FieldError::invalid(field, text, format!("must be in canonical form (\"{ip}\")")));
-        return None;
-    }
-    Some(ip)
 }
 
 /// A range of addresses.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{IMMUTABLE, job_policies, labels, names, non_negative, workload::pod_template};
+use super::{IMMUTABLE, job_policies, labels, non_negative, workload::pod_template};
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::tree::{at, int, text},
     status::FieldError,
 };

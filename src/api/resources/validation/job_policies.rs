@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::names;
 use crate::{
+    meta::names,
     resources::tree::{at, items, text},
     status::{FieldError, FieldErrorKind},
 };

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{invalid_each, names};
+use super::invalid_each;
 use crate::{
+    meta::names,
     resources::tree::{at, items, text},
     status::FieldError,
 };

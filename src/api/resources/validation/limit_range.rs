@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Field, names,
+    Field,
     resource_names::{self, may_overcommit},
 };
 use crate::{
-    meta::{Object, Quantity},
-    quota::Amounts,
+    meta::{Object, Quantity, amounts::Amounts, names},
     status::FieldError,
 };
 

@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 use super::{
-    Field,
+    Field, address,
     ip::{self, Known},
-    names,
 };
-use crate::{meta::Object, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const PATH: [&str; 3] = ["status", "loadBalancer", "ingress"];
 
@@ -66,7 +68,7 @@ fn mode(errors: &mut Vec<FieldError>, entry: &Field<'_>) {
 fn hostname(errors: &mut Vec<FieldError>, entry: &Field<'_>) {
     let name = entry.child("hostname");
     name.check_name(errors, names::subdomain);
-    if ip::parse(name.text()).is_some() {
+    if address::parse(name.text()).is_some() {
         errors.push(name.invalid("must be a DNS name, not an IP address"));
     }
 }

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Field, IMMUTABLE, NameRule, invalid_each, labels, names};
+use super::{Field, IMMUTABLE, invalid_each, labels};
 use crate::{
-    meta::Object,
+    meta::{
+        Object,
+        names::{self, NameRule},
+    },
     resources::tree::{at, flag, text},
     status::FieldError,
 };

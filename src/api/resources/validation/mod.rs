@@ -1,5 +1,6 @@
 //! Validation with upstream's wording: shared rules for metadata, names and labels, and the rules of each kind.
 
+pub mod address;
 pub mod admission;
 pub mod api_service;
 pub mod autoscaler;
@@ -26,7 +27,6 @@ pub mod labels;
 pub mod limit_range;
 pub mod load_balancer;
 mod metadata;
-pub mod names;
 pub mod namespace;
 pub mod network_policy;
 pub mod node;
@@ -43,7 +43,6 @@ pub mod stateful_set;
 pub mod storage;
 #[cfg(test)]
 mod tests;
-pub mod url;
 pub mod volume;
 pub mod volume_claim;
 pub mod warnings;
@@ -54,10 +53,9 @@ use serde_json::Value;
 
 pub use field::Field;
 pub use metadata::{annotations, metadata, metadata_update};
-pub use names::NameRule;
 
 use super::tree::at;
-use crate::status::FieldError;
+use crate::{meta::names, status::FieldError};
 
 /// The longest time in seconds that anything may be given to end: nobody means a longer one, and clocks cannot count it.
 pub const LONGEST_GRACE: i64 = i32::MAX as i64;

@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Field, names};
-use crate::{meta::Object, status::FieldError};
+use super::Field;
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 fn finalizers(object: &Object) -> Field<'_> {
     Field::root("spec.finalizers", object.get(&["spec", "finalizers"]).unwrap_or(&Value::Null))

@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::{
     Field,
     ip::{self, Known, Range},
-    labels, names,
+    labels,
 };
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::tree::{at, items, text},
     status::FieldError,
 };

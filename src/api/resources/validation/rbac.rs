@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Field, invalid_each, labels, names, required};
+use super::{Field, invalid_each, labels, required};
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::tree::{items, text},
     status::FieldError,
 };

@@ -1,7 +1,10 @@
 //! Names of what pods and namespaces use of a cluster, and their amounts.
 
-use super::{Field, names};
-use crate::{meta::Quantity, quota::quantity, status::FieldError};
+use super::Field;
+use crate::{
+    meta::{Quantity, amounts::quantity, names},
+    status::FieldError,
+};
 
 const OF_QUOTAS: [&str; 19] = [
     "configmaps",

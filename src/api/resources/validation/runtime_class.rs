@@ -4,8 +4,12 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Field, IMMUTABLE, labels, names, pod};
-use crate::{meta::Object, resources::tree::text, status::FieldError};
+use super::{Field, IMMUTABLE, labels, pod};
+use crate::{
+    meta::{Object, names},
+    resources::tree::text,
+    status::FieldError,
+};
 
 fn field<'a>(object: &'a Object, name: &'a str) -> Field<'a> {
     Field::root(name, object.get(&[name]).unwrap_or(&Value::Null))

@@ -7,9 +7,11 @@ use serde_json::Value;
 use super::{
     Field, IMMUTABLE,
     ip::{self, Range},
-    names,
 };
-use crate::{meta::Object, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const NONE: &Value = &Value::Null;
 const MOST_RANGES: usize = 2;

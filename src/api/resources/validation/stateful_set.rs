@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::{
-    names, non_negative, volume_claim,
+    non_negative, volume_claim,
     workload::{amount, at_most_all, available_are_ready, collisions, counts, int_or_percent, not_above, selector, template},
 };
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::tree::{at, items, text},
     status::FieldError,
 };

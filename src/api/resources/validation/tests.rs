@@ -1,7 +1,10 @@
 use serde_json::json;
 
-use super::{metadata, metadata_update, names};
-use crate::{meta::Object, status::FieldError};
+use super::{metadata, metadata_update};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 /// An object from its tree.
 pub fn object(value: serde_json::Value) -> Object {

@@ -3,12 +3,11 @@
 use serde_json::Value;
 
 use super::{
-    Field, IMMUTABLE, labels, names, resource_names,
+    Field, IMMUTABLE, labels, resource_names,
     volume::{access_modes, volume_mode},
 };
 use crate::{
-    meta::{Object, Quantity},
-    quota::quantity,
+    meta::{Object, Quantity, amounts::quantity, names},
     resources::tree::{Fields, at, text},
     status::FieldError,
 };

@@ -14,10 +14,13 @@ use troupe_addresses::is_mapped;
 
 pub use self::pod::{pod, pod_name};
 use super::{
-    Field,
+    Field, address,
     ip::{self, Range},
 };
-use crate::{meta::Object, quota::quantity, resources::tree::text};
+use crate::{
+    meta::{Object, amounts::quantity},
+    resources::tree::text,
+};
 
 const NONE: &Value = &Value::Null;
 const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
@@ -52,7 +55,7 @@ fn part<'a>(object: &'a Object, name: &'static str) -> Field<'a> {
 
 /// An address that not everybody reads alike, or not in its shortest form.
 fn address(warnings: &mut Vec<String>, path: &Field<'_>, text: &str) {
-    let Some(ip) = ip::parse(text) else { return };
+    let Some(ip) = address::parse(text) else { return };
     let is_strict = text.parse::<IpAddr>().is_ok() && !is_mapped(ip);
     if !is_strict {
         warnings.push(format!("{path}: non-standard IP address {text:?} is invalid: use \"{}\"", ip.to_canonical()));

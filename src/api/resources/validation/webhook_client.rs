@@ -7,8 +7,11 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::{Field, between, names, url};
-use crate::status::FieldError;
+use super::{Field, between};
+use crate::{
+    meta::{names, url},
+    status::FieldError,
+};
 
 /// The forms of the question that this server asks.
 pub const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];

@@ -43,4 +43,5 @@ pub const TABLES: &[(&str, &str)] = &[
     ("apimachinery.pkg.util.intstr", include_str!("apimachinery.pkg.util.intstr.txt")),
     ("apimachinery.pkg.version", include_str!("apimachinery.pkg.version.txt")),
     ("kube-aggregator.pkg.apis.apiregistration.v1", include_str!("kube-aggregator.pkg.apis.apiregistration.v1.txt")),
+    ("metrics.pkg.apis.metrics.v1beta1", include_str!("metrics.pkg.apis.metrics.v1beta1.txt")),
 ];

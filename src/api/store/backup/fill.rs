@@ -11,7 +11,10 @@ use thiserror::Error;
 use super::{BackupError, BackupReader};
 use crate::{
     meta::Revision,
-    store::{Store, StoreError, keys},
+    store::{
+        Store, StoreError, keys,
+        open_errors::{ConnectError, OpenError},
+    },
 };
 
 /// Writes at once.
@@ -51,9 +54,9 @@ pub enum RestoreError {
     #[error("the store does not take it")]
     Store(#[from] StoreError),
     #[error("the embedded store cannot be opened")]
-    Open(#[from] crate::store::embedded::OpenError),
+    Open(#[from] OpenError),
     #[error("etcd cannot be used")]
-    Connect(#[from] crate::store::etcd::ConnectError),
+    Connect(#[from] ConnectError),
     #[error("the store's directory cannot be put in place")]
     Io(#[from] std::io::Error),
 }

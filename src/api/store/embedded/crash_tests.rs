@@ -19,6 +19,8 @@ const DISK_FULL: &str = "TROUPE_STORE_CRASH_DISK_FULL";
 const STEP: &str = "TROUPE_STORE_CRASH_STEP";
 /// Set to the bytes in a segment of the child's log, which also makes keys and deletes them.
 const SEGMENT: &str = "TROUPE_STORE_CRASH_SEGMENT";
+/// Set to the bytes of old versions in the child's log, which compacts nothing by itself then.
+const HISTORY: &str = "TROUPE_STORE_CRASH_HISTORY";
 const ROUNDS: u32 = 20;
 const WRITERS: u32 = 8;
 
@@ -55,7 +57,8 @@ async fn child_that_writes_until_killed() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let segment = number(SEGMENT);
     let segment_bytes = segment.unwrap_or(EmbeddedOptions::default().segment_bytes);
-    let options = EmbeddedOptions { min_free, patience: Duration::ZERO, segment_bytes, ..EmbeddedOptions::default() };
+    let history_on_disk = number(HISTORY);
+    let options = EmbeddedOptions { min_free, patience: Duration::ZERO, segment_bytes, history_on_disk, ..EmbeddedOptions::default() };
     let store = Arc::new(EmbeddedStore::open_with(directory, options).expect("opens"));
     if let Some(step) = number(STEP) {
         log::steps::die_after(step);
@@ -68,7 +71,12 @@ async fn child_that_writes_until_killed() {
         let store = store.clone();
         writers.spawn(async move {
             loop {
-                write_until_full(&store, writer, segment.is_some()).await;
+                let compact_every = match segment {
+                    _ if history_on_disk.is_some() => None,
+                    Some(_) => Some(2),
+                    None => Some(50),
+                };
+                write_until_full(&store, writer, segment.is_some(), compact_every).await;
                 assert!(full, "the disk is never full");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -96,7 +104,7 @@ async fn write_fleeting(store: &EmbeddedStore, writer: u32, counter: u32) {
 }
 
 /// Writes until the disk is full; any other error is one.
-async fn write_until_full(store: &EmbeddedStore, writer: u32, is_small: bool) {
+async fn write_until_full(store: &EmbeddedStore, writer: u32, is_small: bool, compact_every: Option<u32>) {
     let held = store.get(&key_of(writer), None).await.expect("reads").0;
     let mut counter = held.as_ref().map_or(0, |kv| counter_in(&kv.value));
     let mut expected = held.map(|kv| kv.mod_revision);
@@ -118,7 +126,7 @@ async fn write_until_full(store: &EmbeddedStore, writer: u32, is_small: bool) {
         }
         let line = format!("\nack {writer} {counter} {revision}\n");
         std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
-        if counter.is_multiple_of(if is_small { 2 } else { 50 }) {
+        if compact_every.is_some_and(|every| counter.is_multiple_of(every)) {
             match store.compact(revision).await {
                 Ok(()) => {}
                 Err(StoreError::NoSpace) => return,
@@ -202,6 +210,22 @@ fn killing_the_process_at_any_step_on_the_disk_loses_nothing_and_brings_nothing_
         let reader = acknowledgements(&mut child);
         let status = child.wait().expect("reaped");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL), "step {step}: {status}");
+        acknowledged.extend(reader.join().expect("read to the end"));
+        runtime.block_on(check(dir.path(), &mut acknowledged));
+    }
+    assert!(first_segment(dir.path()) > 10, "hardly a segment was dropped");
+}
+
+#[test]
+fn killing_the_process_while_history_goes_by_its_size_loses_nothing_and_brings_nothing_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut acknowledged = HashMap::new();
+    for step in 1..=60 {
+        let mut child = child(dir.path());
+        let mut child = child.env(SEGMENT, "30000").env(HISTORY, "90000").env(STEP, step.to_string()).spawn().expect("starts");
+        let reader = acknowledgements(&mut child);
+        child.wait().expect("reaped");
         acknowledged.extend(reader.join().expect("read to the end"));
         runtime.block_on(check(dir.path(), &mut acknowledged));
     }

@@ -178,6 +178,41 @@ async fn the_disk_is_bounded_by_what_is_needed() {
     assert!(log_files(dir.path()).0 <= bound);
 }
 
+#[tokio::test]
+async fn history_is_bounded_by_its_size_and_what_is_new_stays() {
+    const HISTORY: u64 = 10 * SEGMENT;
+    let dir = tempfile::tempdir().expect("a directory");
+    let bounded = EmbeddedOptions { history_on_disk: Some(HISTORY), ..options() };
+    let store = EmbeddedStore::open_with(dir.path(), bounded.clone()).expect("opens");
+    let kept = store.create("/kept/a".into(), "kept".into(), None).await.expect("creates");
+    let begin = store.current_revision().await.expect("reads");
+    let mut old = store.watch("/".into(), begin.next()).await.expect("watches");
+    let mut most = 0;
+    for _ in 0..20 {
+        churn(&store, 8, 200).await;
+        most = most.max(log_files(dir.path()).0);
+        clear(&store, "/hot/").await;
+    }
+    let bound = 2 * HISTORY + 8 * SEGMENT;
+    assert!(most <= bound, "{most} of {bound}");
+    let check = async |store: &EmbeddedStore| {
+        assert!(matches!(store.get(b"/kept/a", Some(begin)).await, Err(StoreError::Compacted { .. })));
+        assert_eq!(store.get(b"/kept/a", None).await.expect("reads").0.expect("there").mod_revision, kept);
+        let current = store.current_revision().await.expect("reads");
+        let recent = Revision(current.0 - 100);
+        assert!(store.range(everything(Some(recent))).await.is_ok(), "what is recent can be read");
+        let mut watch = store.watch("/".into(), begin.next()).await.expect("watches");
+        assert!(matches!(watch.recv().await, Some(WatchMessage::Ended { compacted: Some(_) })));
+        let mut watch = store.watch("/hot/".into(), recent.next()).await.expect("watches");
+        assert_eq!(suite::take_events(&mut watch, 100).await.len(), 100);
+    };
+    check(&store).await;
+    old.close();
+    drop(store);
+    let store = EmbeddedStore::open_with(dir.path(), bounded).expect("opens again");
+    check(&store).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_and_watches_notice_nothing_of_segments_that_go() {
     let dir = tempfile::tempdir().expect("a directory");

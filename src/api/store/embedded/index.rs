@@ -66,6 +66,8 @@ pub struct Index {
     changes: VecDeque<(Revision, Bytes)>,
     /// Bytes of the log's frames that are needed.
     needed: u64,
+    /// Those of them that hold newest values. The others are history.
+    newest: u64,
 }
 
 impl Index {
@@ -73,9 +75,12 @@ impl Index {
     pub fn apply(&mut self, event: &StoreEvent, place: Place) {
         self.needed += need(&place);
         let entry = self.entries.entry(event.key().clone()).or_default();
-        entry.end_newest();
+        self.newest -= entry.end_newest();
         match event {
-            StoreEvent::Put { kv, .. } => entry.newest = Some(Newest { kv: kv.clone(), place }),
+            StoreEvent::Put { kv, .. } => {
+                self.newest += place.length();
+                entry.newest = Some(Newest { kv: kv.clone(), place });
+            }
             StoreEvent::Delete { revision, .. } => entry.older.push(Version { revision: *revision, create_revision: Revision::ZERO, place }),
         }
         self.changes.push_back((event.revision(), event.key().clone()));
@@ -144,6 +149,23 @@ impl Index {
         self.needed
     }
 
+    /// Bytes of the log's frames that hold nothing but history.
+    pub fn history_bytes(&self) -> u64 {
+        self.needed - self.newest
+    }
+
+    /// The revision up to which has to be compacted to let go of so many bytes of history, or of all there is.
+    pub fn revision_that_frees(&self, bytes: u64) -> Option<Revision> {
+        let mut freed = 0;
+        for (revision, key) in &self.changes {
+            freed += self.entries.get(key).map_or(0, |entry| entry.ended_by(*revision));
+            if freed >= bytes {
+                return Some(*revision);
+            }
+        }
+        self.changes.back().map(|(revision, _)| *revision)
+    }
+
     /// Whether the record of this revision at `place` is needed, and which revision ended it if it is history.
     pub fn need_of(&self, key: &[u8], revision: Revision, place: &Place) -> Option<Option<Revision>> {
         let entry = self.entries.get(key)?;
@@ -158,7 +180,11 @@ impl Index {
     pub fn relocate(&mut self, key: &[u8], revision: Revision, place: Place) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let held = match &mut entry.newest {
-            Some(newest) if newest.kv.mod_revision == revision => &mut newest.place,
+            Some(newest) if newest.kv.mod_revision == revision => {
+                self.newest += place.length();
+                self.newest -= newest.place.length();
+                &mut newest.place
+            }
             _ => match entry.position(revision) {
                 Ok(at) => &mut entry.older[at].place,
                 Err(_) => return,
@@ -184,15 +210,18 @@ impl Index {
         let newest = entry.newest.as_ref().map(|newest| newest.kv.mod_revision);
         let last = newest.or(entry.older.last().map(|version| version.revision));
         if last.is_none_or(|last| last < revision) {
-            entry.end_newest();
+            self.newest -= entry.end_newest();
             match record.value {
                 Some(value) => {
+                    self.newest += place.length();
                     let kv = KeyValue { key: key.clone(), value, create_revision: record.create_revision, mod_revision: revision };
                     entry.newest = Some(Newest { kv, place });
                 }
                 None => entry.older.push(Version { revision, create_revision: Revision::ZERO, place }),
             }
         } else if newest == Some(revision) {
+            self.newest += place.length();
+            self.newest -= entry.newest.as_ref().map_or(0, |newest| newest.place.length());
             let held = entry.newest.as_mut().map(|newest| std::mem::replace(&mut newest.place, place));
             self.needed -= held.as_ref().map_or(0, let_go);
         } else {
@@ -258,11 +287,20 @@ impl Entry {
         following.or(newest).unwrap_or(Revision(u64::MAX))
     }
 
-    /// The newest value becomes an older one.
-    fn end_newest(&mut self) {
-        if let Some(Newest { kv, place }) = self.newest.take() {
-            self.older.push(Version { revision: kv.mod_revision, create_revision: kv.create_revision, place });
-        }
+    /// Bytes of what the change of this revision made history.
+    fn ended_by(&self, revision: Revision) -> u64 {
+        let at = self.position(revision).unwrap_or_else(|at| at);
+        let own = self.older.get(at).filter(|version| version.revision == revision && version.is_deletion());
+        let before = at.checked_sub(1).and_then(|before| self.older.get(before)).filter(|version| !version.is_deletion());
+        own.into_iter().chain(before).map(|version| version.place.length()).sum()
+    }
+
+    /// The newest value becomes an older one; gives the bytes of its frame.
+    fn end_newest(&mut self) -> u64 {
+        let Some(Newest { kv, place }) = self.newest.take() else { return 0 };
+        let length = place.length();
+        self.older.push(Version { revision: kv.mod_revision, create_revision: kv.create_revision, place });
+        length
     }
 
     /// Forgets what ended at `revision` or before; gives the bytes that are not needed any more.

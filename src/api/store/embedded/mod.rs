@@ -3,7 +3,7 @@
 //! On disk lies one log of changes (`record`) in segments (`log`). In memory are the newest value of every key and the
 //! places of older ones (`index`), and the newest events (`history`). One `writer` thread judges writes, makes a batch
 //! durable, then shows it to readers and watches and answers. So nobody sees what a crash could undo. Compaction forgets old
-//! versions; segments are dropped whole when what is still needed of them has been carried forward (`cleaning`). So the disk
+//! versions, which are too old or too many; segments are dropped whole when what is still needed of them has been carried forward (`cleaning`). So the disk
 //! holds at most twice what is needed and 64 MiB. A full disk stops writes and nothing else, until it has space again (`outage`).
 
 mod cleaning;
@@ -43,7 +43,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-pub use open::{FORMAT, OpenError};
+pub use super::open_errors::{EMBEDDED_FORMAT as FORMAT, OpenError};
 
 use self::{
     commit::{Action, WriteOp},
@@ -65,6 +65,9 @@ pub struct EmbeddedOptions {
     pub min_free: u64,
     /// Old versions stay at least this long, and at most a quarter longer.
     pub retention: Duration,
+    /// Bytes of the log that may hold nothing but old versions; `None` for a tenth of the disk, at most 2 GiB. The oldest go when there are
+    /// more, whatever their age.
+    pub history_on_disk: Option<u64>,
     /// Bytes of newest events kept in memory for watches to resume from.
     pub history_bytes: usize,
     /// How long after room ran out writes wait for it before they are refused.
@@ -79,6 +82,7 @@ impl Default for EmbeddedOptions {
         EmbeddedOptions {
             min_free: 64 << 20,
             retention: Duration::from_secs(300),
+            history_on_disk: None,
             history_bytes: 16 << 20,
             patience: Duration::from_secs(5),
             segment_bytes: 8 << 20,

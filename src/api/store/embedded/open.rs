@@ -4,11 +4,9 @@ use std::{
     fs::{self, File, TryLockError},
     io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
-
-use thiserror::Error;
 
 use super::{
     EmbeddedOptions,
@@ -18,40 +16,20 @@ use super::{
     record::Record,
     shared::State,
 };
-use crate::{meta::Revision, store::watchers::Watchers};
+use crate::{
+    meta::Revision,
+    store::{
+        open_errors::{EMBEDDED_FORMAT as FORMAT, OpenError},
+        watchers::Watchers,
+    },
+};
 
-/// The format this code reads and writes.
-pub const FORMAT: u32 = 2;
 /// How long the lock may be held before it counts as another process's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const MAGIC: &str = "troupe-store";
 /// Where the log lies, and where that of the first format lay.
 const LOG: &str = "log";
 const FIRST_FORMATS_LOG: &str = "db";
-
-/// Why a store does not open.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    #[error("the store in {path} is in use by another process{holder}")]
-    Locked { path: PathBuf, holder: String },
-    #[error("the store in {path} was written by a newer version (format {found}, this one reads up to {FORMAT}): upgrade, or use another directory")]
-    NewerFormat { path: PathBuf, found: u32 },
-    #[error(
-        "the store in {path} was written by an older version (format {found}, this one reads {FORMAT}): take a backup with that version, \
-         then restore it with --force"
-    )]
-    OlderFormat { path: PathBuf, found: u32 },
-    #[error("{path} holds files that are no store of ours: use another directory")]
-    Foreign { path: PathBuf },
-    #[error("the store's file {path} cannot be used")]
-    Io {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("the store in {path} is damaged: {what}; restore a backup")]
-    Damaged { path: PathBuf, what: String },
-}
 
 /// What opening yields: the log, the state it holds, and what the writer needs to go on.
 pub struct Opened {

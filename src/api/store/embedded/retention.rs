@@ -1,14 +1,42 @@
-//! How long old versions stay before the store compacts itself.
+//! How long old versions stay before the store compacts itself, and how many bytes of them.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
+use super::space::Space;
 use crate::meta::Revision;
 
 /// Marks for the time that old versions stay: so much longer, in parts of it, may they stay.
 const MARKS: u32 = 4;
+
+/// What history may have of a disk where nothing else is said, and at most.
+const SHARE: u64 = 10;
+const MOST: u64 = 2 << 30;
+/// It may always have so many segments, but only one while the disk is nearly full.
+const SEGMENTS: u64 = 4;
+
+/// How many bytes of the log may hold nothing but history.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryBound {
+    bytes: u64,
+    segment_bytes: u64,
+}
+
+impl HistoryBound {
+    /// `chosen` bytes, or a share of a disk of `disk` bytes.
+    pub fn new(chosen: Option<u64>, disk: Option<u64>, segment_bytes: u64) -> Self {
+        let share = || disk.map_or(MOST, |disk| disk / SHARE).clamp(SEGMENTS * segment_bytes, MOST.max(SEGMENTS * segment_bytes));
+        HistoryBound { bytes: chosen.unwrap_or_else(share), segment_bytes }
+    }
+
+    /// How many bytes of history must go, if there are too many: some more than that, so that it is not asked again soon.
+    pub fn excess(&self, history: u64, space: Space) -> Option<u64> {
+        let bound = if space == Space::Plenty { self.bytes } else { self.bytes.min(self.segment_bytes) };
+        (history > bound).then(|| history - bound + bound / 4)
+    }
+}
 
 /// Remembers which revision was current when.
 pub struct Retention {
@@ -40,6 +68,17 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn history_has_a_share_of_the_disk() {
+        const MIB: u64 = 1 << 20;
+        let bound = |chosen, disk: u64| HistoryBound::new(chosen, Some(disk * MIB), 8 * MIB);
+        assert_eq!(bound(None, 1000).excess(100 * MIB, Space::Plenty), None);
+        assert_eq!(bound(None, 1000).excess(101 * MIB, Space::Plenty), Some(26 * MIB));
+        assert_eq!((bound(None, 10).bytes, bound(None, 1 << 20).bytes), (32 * MIB, 2048 * MIB));
+        assert_eq!(bound(None, 1000).excess(12 * MIB, Space::Low), Some(6 * MIB), "a full disk is given back");
+        assert_eq!(bound(Some(3), 1000).excess(4, Space::Plenty), Some(1));
+    }
 
     #[test]
     fn versions_stay_as_long_as_asked_for_and_a_quarter_longer_at_most() {

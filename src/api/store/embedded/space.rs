@@ -60,6 +60,12 @@ impl SpaceMark {
         self.free().is_none_or(|free| free >= LEAST && judge(free, self.min_free) != Space::None)
     }
 
+    /// All bytes of the file system.
+    pub fn total(&self) -> Option<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.path).ok()?;
+        Some(stat.blocks() * stat.fragment_size())
+    }
+
     fn free(&self) -> Option<u64> {
         let stat = nix::sys::statvfs::statvfs(&self.path).ok()?;
         Some(stat.blocks_available() * stat.fragment_size())

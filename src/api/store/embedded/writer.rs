@@ -22,7 +22,7 @@ use super::{
     log::{Batch, Entry, Log},
     outage::{self, ExitOnPanic, PAUSE, SHORT_PAUSE, exit_unknown},
     record::Record,
-    retention::Retention,
+    retention::{HistoryBound, Retention},
     shared::SharedStore,
     space::{Space, SpaceMark},
     waiting::Waiting,
@@ -78,6 +78,7 @@ pub struct Writer {
     /// A compaction that memory has made and the disk has not.
     forgotten: Option<Revision>,
     retention: Retention,
+    history_bound: HistoryBound,
 }
 
 impl Writer {
@@ -86,9 +87,22 @@ impl Writer {
         let retention = Retention::new(options.retention, now, shared.state.read().current);
         let deadline = |expiry: u64| now + Duration::from_millis(expiry.saturating_sub(wall));
         let expiries = expiries.into_iter().map(|(expiry, revision, key)| ((deadline(expiry), revision), key)).collect();
-        let &EmbeddedOptions { patience, segment_bytes, .. } = options;
-        let (cleaning, waiting) = (Cleaning::default(), Waiting::new(patience));
-        Writer { shared, expiries, log, cleaning, segment_bytes, space, could_write: true, outage: None, waiting, forgotten: None, retention }
+        let &EmbeddedOptions { patience, segment_bytes, history_on_disk, .. } = options;
+        let history_bound = HistoryBound::new(history_on_disk, space.total(), segment_bytes);
+        Writer {
+            shared,
+            expiries,
+            log,
+            cleaning: Cleaning::default(),
+            segment_bytes,
+            space,
+            could_write: true,
+            outage: None,
+            waiting: Waiting::new(patience),
+            forgotten: None,
+            retention,
+            history_bound,
+        }
     }
 
     /// Serves requests until all senders are gone.
@@ -164,10 +178,7 @@ impl Writer {
         let mut ops = self.due();
         let expired = ops.len();
         let mut compactions = Vec::new();
-        let mut compact = {
-            let state = self.shared.state.read();
-            self.retention.due(Instant::now(), state.current).filter(|revision| *revision > state.compacted)
-        };
+        let mut compact = self.outdated();
         for request in batch {
             match &request.ask {
                 Ask::Write(op) => {
@@ -207,6 +218,18 @@ impl Writer {
             // As above. Memory has forgotten; the disk follows when it can.
             let _ = reply.send(Ok(revision));
         }
+    }
+
+    /// Up to which revision history is too old, or too much, and must go.
+    fn outdated(&mut self) -> Option<Revision> {
+        let now = Instant::now();
+        let space = self.space.look(now);
+        let state = self.shared.state.read();
+        let by_size = self.history_bound.excess(state.index.history_bytes(), space).and_then(|bytes| state.index.revision_that_frees(bytes));
+        if let Some(revision) = by_size {
+            tracing::info!(bytes = state.index.history_bytes(), %revision, "the store's history is too large, older revisions go");
+        }
+        self.retention.due(now, state.current).max(by_size).filter(|revision| *revision > state.compacted)
     }
 
     /// Whether the disk has room, after an outage too.

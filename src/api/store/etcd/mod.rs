@@ -29,7 +29,6 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{CompactionOptions, GetOptions, GetResponse, Txn};
-use thiserror::Error;
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use self::{
@@ -39,11 +38,10 @@ use self::{
     shared_read::SharedRead,
     txn::{key_value, revision, signed},
 };
+pub use super::open_errors::{ConnectError, ETCD_FORMAT as FORMAT};
 use super::{KeyValue, RangeReply, RangeRequest, Store, StoreError, WatchMessage, range_bounds};
 use crate::{auth::pki::KeyedCertificate, meta::Revision};
 
-/// The format of what this code writes, and the newest it reads. A cluster without the mark has format 1.
-pub const FORMAT: u32 = 1;
 /// Holds the format's number where it is newer than 1. Outside of the API's keys, so nobody lists it.
 const FORMAT_KEY: &str = "/troupe/format";
 /// Keys read at once; more come in pages.
@@ -83,25 +81,6 @@ impl fmt::Debug for EtcdTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdTls").field("identity", &self.identity.is_some()).finish_non_exhaustive()
     }
-}
-
-/// Why a cluster cannot be used.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    #[error("etcd cannot be reached as configured")]
-    Options(#[source] etcd_client::Error),
-    #[error("no thread for the connections to etcd")]
-    Thread(#[source] std::io::Error),
-    #[error("no etcd answers at {servers}")]
-    Silent {
-        servers: String,
-        #[source]
-        source: StoreError,
-    },
-    #[error("the data in etcd was written by a newer version (format {found:?}, this one reads up to {FORMAT}): upgrade")]
-    NewerFormat { found: String },
-    #[error("a restore into etcd was interrupted: restore again, with --force")]
-    Interrupted,
 }
 
 /// A store in an etcd cluster.

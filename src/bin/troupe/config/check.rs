@@ -25,6 +25,9 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     } else if settings.audit_policy_file.is_none() {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
+    if settings.etcd_servers.is_some() && settings.store_history_megabytes.is_some() {
+        bail!("--store-history-megabytes has no effect with --etcd-servers: etcd bounds its disk by its own quota");
+    }
     if settings.container_runtime_endpoint.is_some() && settings.image_dir.is_some() {
         bail!("--image-dir has no effect with --container-runtime-endpoint: a runtime that is named gets its images by itself");
     }
@@ -37,6 +40,7 @@ pub fn numbers(settings: &Settings) -> Result<()> {
         ("--api-port", settings.api_port.map(u64::from)),
         ("--kubelet-port", settings.kubelet_port.map(u64::from)),
         ("--component-port", settings.component_port.map(u64::from)),
+        ("--store-history-megabytes", settings.store_history_megabytes),
         ("--node-heartbeat", settings.node_heartbeat),
         ("--node-monitor-grace-period", settings.node_monitor_grace_period),
         ("--certificate-validity", settings.certificate_validity),
@@ -111,6 +115,8 @@ mod tests {
         assert!(refused(Settings { audit_log_path: Some("/a".into()), ..Settings::default() }).contains("--audit-policy-file"));
         let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
         assert!(refused(both).contains("--image-dir"));
+        let both = Settings { etcd_servers: Some(vec!["http://a:2379".into()]), store_history_megabytes: Some(1), ..Settings::default() };
+        assert!(refused(both).contains("--store-history-megabytes"));
         assert!(numbers(&Settings { node_heartbeat: Some(0), ..Settings::default() }).is_err());
         assert!(numbers(&Settings { node_heartbeat: Some(1), ..Settings::default() }).is_ok());
     }

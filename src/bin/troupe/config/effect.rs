@@ -36,7 +36,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "dataDir" | "runDir" | "nodeIp" | "nodeName" => EVERY,
         "kubeconfig" => &[Part::ApiServer, Part::WithoutApiServer, Part::RemoteNode],
         "etcdServers" | "etcdCafile" | "etcdCertfile" | "etcdKeyfile" | "certSans" | "apiPort" => &[Part::ApiServer],
-        "admissionControlConfigFile" => &[Part::ApiServer],
+        "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],
@@ -50,6 +50,9 @@ fn takers(setting: &str) -> &'static [Part] {
         | "podMaxPids"
         | "evictionHard"
         | "evictionPressureTransitionPeriod"
+        | "imageGcHighThreshold"
+        | "imageGcLowThreshold"
+        | "minimumImageTtlDuration"
         | "allowedUnsafeSysctls"
         | "manifestsDir"
         | "nodeHeartbeat" => &[Part::Node],

@@ -14,7 +14,7 @@ use std::{
 
 use ipnetwork::Ipv4Network;
 use jiff::SignedDuration;
-use troupe_actors::kubelet::eviction::signals::Threshold;
+use troupe_actors::kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy};
 use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
@@ -42,6 +42,10 @@ pub struct Config {
     pub kubeconfig: PathBuf,
     /// Where the state lies, if not in the data directory.
     pub etcd: Option<EtcdConfig>,
+    /// The authorities of kubelets' certificates, where the cluster's own is not.
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Megabytes that old versions may take in the embedded store, where that is said.
+    pub store_history_megabytes: Option<u64>,
     pub certificates_dir: PathBuf,
     pub certificate_validity: Duration,
     pub cluster_signing_duration: SignedDuration,
@@ -68,6 +72,7 @@ pub struct Config {
     pub pod_max_pids: Option<u32>,
     pub eviction_hard: Vec<Threshold>,
     pub eviction_pressure_transition_period: Duration,
+    pub image_policy: ImagePolicy,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
     /// The configuration of admission plugins, where there is one.

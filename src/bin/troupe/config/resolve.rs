@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
-    kubelet::eviction::signals::{self, Threshold},
+    kubelet::{
+        eviction::signals::{self, Threshold},
+        image_collection::plan::ImagePolicy,
+    },
 };
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 
@@ -67,6 +70,8 @@ impl Settings {
             run_dir,
             kubeconfig: path(settings.kubeconfig, "/etc/troupe/admin.kubeconfig"),
             etcd: etcd(settings.etcd_servers, [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile])?,
+            kubelet_certificate_authority: settings.kubelet_certificate_authority,
+            store_history_megabytes: settings.store_history_megabytes,
             certificates_dir: settings.certificates_dir.unwrap_or_else(|| data_dir.join("pki")),
             certificate_validity: settings.certificate_validity.map_or(LEAF_VALIDITY, Duration::from_secs),
             cluster_signing_duration: settings.cluster_signing_duration.map_or(Ok(LASTS), signed).context("certificates cannot last so long")?,
@@ -93,6 +98,7 @@ impl Settings {
             pod_max_pids: pod_max_pids(settings.pod_max_pids.unwrap_or(4096))?,
             eviction_hard: eviction_hard(settings.eviction_hard)?,
             eviction_pressure_transition_period: Duration::from_secs(settings.eviction_pressure_transition_period.unwrap_or(300)),
+            image_policy: image_policy(settings.image_gc_high_threshold, settings.image_gc_low_threshold, settings.minimum_image_ttl_duration)?,
             allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
             node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10)),
@@ -120,6 +126,15 @@ impl Settings {
     }
 }
 
+/// When images are removed, by marks that upstream takes, too.
+fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Result<ImagePolicy> {
+    let usual = ImagePolicy::default();
+    let (high, low) = (high.unwrap_or(usual.high), low.unwrap_or(usual.low));
+    ensure!(high <= 100, "--image-gc-high-threshold {high} must be between 0 and 100, inclusive");
+    ensure!(low < high, "--image-gc-low-threshold {low} must be less than --image-gc-high-threshold {high}");
+    Ok(ImagePolicy { high, low, least_age: least_age.map_or(usual.least_age, Duration::from_secs), kept: Vec::new() })
+}
+
 impl Config {
     /// Everything as it is set, defaults included, from which the same configuration follows again.
     pub fn settings(&self) -> Settings {
@@ -133,6 +148,8 @@ impl Config {
             etcd_cafile: etcd.ca_file,
             etcd_certfile: etcd.cert_file,
             etcd_keyfile: etcd.key_file,
+            kubelet_certificate_authority: self.kubelet_certificate_authority.clone(),
+            store_history_megabytes: self.store_history_megabytes,
             certificates_dir: Some(self.certificates_dir.clone()),
             certificate_validity: Some(self.certificate_validity.as_secs()),
             cluster_signing_duration: u64::try_from(self.cluster_signing_duration.as_secs()).ok(),
@@ -159,6 +176,9 @@ impl Config {
             pod_max_pids: Some(self.pod_max_pids.map_or(-1, i64::from)),
             eviction_hard: Some(shown_thresholds(&self.eviction_hard)),
             eviction_pressure_transition_period: Some(self.eviction_pressure_transition_period.as_secs()),
+            image_gc_high_threshold: Some(self.image_policy.high),
+            image_gc_low_threshold: Some(self.image_policy.low),
+            minimum_image_ttl_duration: Some(self.image_policy.least_age.as_secs()),
             allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
             manifests_dir: Some(self.manifests_dir.clone()),
             node_heartbeat: Some(self.node_heartbeat.as_secs()),

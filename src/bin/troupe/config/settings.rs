@@ -52,6 +52,13 @@ pub struct Settings {
     /// The key of that certificate
     #[arg(long)]
     pub etcd_keyfile: Option<PathBuf>,
+    /// The CAs of the certificates that kubelets show to the API server [default: the cluster's own]
+    #[arg(long)]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Megabytes of the embedded store's disk for old versions of objects, which watches and lists may go back to
+    /// [default: a tenth of the disk, at most 2048]
+    #[arg(long)]
+    pub store_history_megabytes: Option<u64>,
     /// Where the cluster's certificates and keys are [default: pki in the data directory]
     #[arg(long)]
     pub certificates_dir: Option<PathBuf>,
@@ -124,13 +131,22 @@ pub struct Settings {
     /// Processes and threads that one pod of this node may have; -1 for as many as the machine [default: 4096]
     #[arg(long, allow_negative_numbers = true)]
     pub pod_max_pids: Option<i64>,
-    /// Below these amounts free on its disks this node evicts pods; `none` for never
-    /// [default: nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
+    /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
+    /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]
     pub eviction_hard: Option<Vec<String>>,
     /// Seconds for which this node tells of pressure after its cause is gone [default: 300]
     #[arg(long)]
     pub eviction_pressure_transition_period: Option<u64>,
+    /// Percent of its disk in use from which on this node removes images that nobody uses; 100 for never [default: 85]
+    #[arg(long)]
+    pub image_gc_high_threshold: Option<u8>,
+    /// Percent of its disk in use down to which it does [default: 80]
+    #[arg(long)]
+    pub image_gc_low_threshold: Option<u8>,
+    /// Seconds that an image stays although nobody uses it [default: 120]
+    #[arg(long)]
+    pub minimum_image_ttl_duration: Option<u64>,
     /// Kernel parameters that pods of this node may set beside the safe ones: names, or beginnings with `*` behind
     #[arg(long, value_delimiter = ',')]
     pub allowed_unsafe_sysctls: Option<Vec<String>>,
@@ -207,6 +223,7 @@ impl Settings {
             &mut self.etcd_cafile,
             &mut self.etcd_certfile,
             &mut self.etcd_keyfile,
+            &mut self.kubelet_certificate_authority,
             &mut self.certificates_dir,
             &mut self.container_runtime_endpoint,
             &mut self.image_dir,
@@ -237,6 +254,8 @@ impl Settings {
             etcd_cafile,
             etcd_certfile,
             etcd_keyfile,
+            kubelet_certificate_authority,
+            store_history_megabytes,
             certificates_dir,
             certificate_validity,
             cluster_signing_duration,
@@ -263,6 +282,9 @@ impl Settings {
             pod_max_pids,
             eviction_hard,
             eviction_pressure_transition_period,
+            image_gc_high_threshold,
+            image_gc_low_threshold,
+            minimum_image_ttl_duration,
             allowed_unsafe_sysctls,
             manifests_dir,
             admission_control_config_file,

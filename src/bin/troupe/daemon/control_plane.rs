@@ -25,7 +25,8 @@ use troupe_actors::{
 use troupe_api::{
     ApiService,
     audit::AuditLog,
-    auth::{certificates::CertificateAuthority, tokens::Issuer},
+    auth::tokens::Issuer,
+    certificates::CertificateAuthority,
     client::{
         Client,
         remote::{Access, RemoteApi, RemoteOptions},
@@ -107,6 +108,7 @@ pub fn run(arguments: ControlPlaneArgs) -> Result<()> {
         if let Some(local) = &control_plane.local {
             control_plane::write_component_kubeconfigs(&config, &local.certificates)?;
             if !safe {
+                node::ensure_storage_class(&local.api).await?;
                 node::ensure_dns(&config, &local.api).await?;
             }
         }
@@ -170,6 +172,14 @@ pub struct LocalApi {
     advertised: (IpAddr, u16),
 }
 
+/// The authorities of kubelets' certificates: those that are named, or the cluster's own.
+fn kubelet_authority(config: &Config, certificates: &Certificates) -> Result<String> {
+    match &config.kubelet_certificate_authority {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("--kubelet-certificate-authority {} is not readable", file.display())),
+        None => Ok(certificates.ca_pem.clone()),
+    }
+}
+
 impl LocalApi {
     async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Self> {
         progress.begin("certificates");
@@ -180,12 +190,13 @@ impl LocalApi {
         progress.begin("API server");
         let api = control_plane::start_api(config, (&certificates, &shown), &issuer, store.clone(), system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
-        let credentials = Credentials { ca_pem: certificates.ca_pem.clone(), identity: shown.kubelet_client.clone() };
+        let kubelet_ca_pem = kubelet_authority(config, &certificates)?;
+        let credentials = Credentials { ca_pem: kubelet_ca_pem.clone(), identity: shown.kubelet_client.clone() };
         let insight = Insight::new(system.clone(), api.listers(), credentials).context("the API server's client certificate is unusable")?;
         let mut routes = doors::routes(config, &issuer, system, &insight, metrics);
         routes.push(doors::backup(store));
         let audit = audit::open(config)?;
-        let doors = Doors { routes, connect: Some(node::connect(&shown, &certificates.ca_pem, &api)?), audit: audit.clone() };
+        let doors = Doors { routes, connect: Some(node::connect(&shown, &kubelet_ca_pem, &api)?), audit: audit.clone() };
         let parts = FrontDoorParts {
             shown: &shown,
             ca_pem: &certificates.ca_pem,

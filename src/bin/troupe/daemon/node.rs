@@ -28,13 +28,13 @@ use troupe_actors::{
 use troupe_api::{
     auth::{
         bootstrap_tokens::BootstrapToken,
-        certificates::Draft,
         chain::{AuthenticatorChain, PrivilegedGroups},
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
         tls::RenewableCertificate,
         x509::X509Authenticator,
     },
+    certificates::Draft,
     client::{
         Client,
         remote::{Access, RemoteApi, RemoteOptions},

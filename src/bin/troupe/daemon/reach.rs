@@ -10,10 +10,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use troupe_actors::{
-    insight::{
-        presence::{self, Card, Presence, Withdraw},
-        server::{self, ComponentServerOptions},
-    },
+    component_server::{self, ComponentServerOptions},
+    insight::presence::{self, Card, Presence, Withdraw},
     metrics::Sources,
     runtime::{host::UnitAddr, system::System},
     serving::{DelegatingGate, ServerHandle},
@@ -55,7 +53,7 @@ impl Reach {
         };
         let listener = listen(config, if controllers { CONTROLLERS } else { SCHEDULER })?;
         let port = listener.local_addr().context("a listener has an address")?.port();
-        let server = server::serve(listener, options).context("cannot serve metrics and health")?;
+        let server = component_server::serve(listener, options).context("cannot serve metrics and health")?;
         let shown = x509::fingerprint_of_pem(serving.certificate_pem.as_bytes());
         let card = card(identity, SocketAddr::new(config.advertise_address, port), shown, system);
         Ok(Reach { server: Some(server), presence: presence::run(system, client, card) })

@@ -35,6 +35,13 @@ pub fn import_missing(address: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(imported)
 }
 
+/// The names of all images in the archives of a directory; what cannot be read has none.
+pub fn names(dir: &Path) -> Vec<String> {
+    let archives = super::archives(dir).unwrap_or_default();
+    let named = archives.iter().filter_map(|archive| names_in(archive).ok());
+    named.flatten().map(|(name, _)| name).filter(|name| !name.is_empty()).collect()
+}
+
 /// The image names of an archive with the digests of their manifests.
 fn names_in(archive: &Path) -> Result<Vec<(String, String)>> {
     let mut archive = tar::Archive::new(std::fs::File::open(archive)?);

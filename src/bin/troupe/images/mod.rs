@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
 pub use archive::{ImageFile, ImageSpec};
-pub use import::{ctr, import_missing, import_one};
+pub use import::{ctr, import_missing, import_one, names};
 
 /// The sandbox image.
 pub const PAUSE_IMAGE: &str = "troupe.local/pause:0.1";

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use troupe_actors::kubelet::certificates::{Purpose, request};
 use troupe_api::{
-    auth::{bootstrap_tokens::BootstrapToken, certificates::Draft, kubeconfig::Kubeconfig},
+    auth::{bootstrap_tokens::BootstrapToken, kubeconfig::Kubeconfig},
+    certificates::Draft,
     client::{
         Client,
         remote::{Access, RemoteApi, RemoteOptions},

@@ -22,10 +22,12 @@ use troupe_api::{
         tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
-    flow::{self, Classifier},
-    http::{self, HttpOptions, HttpServerHandle, VersionInfo},
+    flow::Classifier,
+    http::{self, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
+    resources::flow_bootstrap,
     store::Store,
+    version::VersionInfo,
 };
 
 use super::{Doors, identity};
@@ -177,6 +179,7 @@ pub async fn start_api(
     options.system = system.clone();
     options.memory = Arc::new(ProcessMemory::find());
     options.front_proxy = shown.front_proxy_client.clone();
+    options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     if let Some(file) = &config.admission_control_config_file {
         options.admission = Pipeline::from_file(file).with_context(|| format!("the admission configuration {} is unusable", file.display()))?;
@@ -184,7 +187,7 @@ pub async fn start_api(
     identity::configure(&mut options, issuer.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
-    let mut objects = flow::objects();
+    let mut objects = flow_bootstrap::objects();
     objects.extend(identity::objects());
     let trust = Trust { client_ca: Some(certificates.ca_pem.clone()), proxy_ca: Some(certificates.front_proxy_ca_pem.clone()) };
     let bootstrap = Bootstrap { advertise, trust, objects };

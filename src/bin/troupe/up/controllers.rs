@@ -14,13 +14,17 @@ use troupe_actors::{
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
         endpointslice_mirroring::EndpointSliceMirroringController,
+        ephemeral_volume::EphemeralVolumeController,
         flow_schema::FlowSchemaController,
         garbage_collector,
         job::{JobController, orphans::JobOrphanController},
+        local_path::{LocalPathCleaner, LocalPathProvisioner},
         namespace::NamespaceController,
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
+        persistent_volume::{ClaimBinder, VolumeBinder},
         pod_gc::PodGcController,
+        podautoscaler::HorizontalController,
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
@@ -42,7 +46,8 @@ use troupe_actors::{
 };
 use troupe_api::{
     ApiService,
-    auth::{certificates::CertificateAuthority, node::ClusterIdentity, tokens::Issuer},
+    auth::{node::ClusterIdentity, tokens::Issuer},
+    certificates::CertificateAuthority,
     client::Client,
 };
 
@@ -88,7 +93,13 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
     run.controller("pod-garbage-collector", PodGcController::new(caches));
+    run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches));
     run.controller("validatingadmissionpolicy-status-controller", PolicyStatusController::new(caches));
+    run.controller("persistent-volume-binder", ClaimBinder::new(caches));
+    run.controller("persistent-volume-binder", VolumeBinder::new(caches));
+    run.controller("ephemeral-volume-controller", EphemeralVolumeController::new(caches));
+    run.controller("local-path-provisioner", LocalPathProvisioner::new(caches));
+    run.controller("local-path-provisioner", LocalPathCleaner::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
     run.controller("pv-protection-controller", PvProtectionController::new(caches));
     if let Some(issuer) = &authority.issuer {

@@ -182,8 +182,10 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
         listeners: vec![SocketAddr::new(config.bind_address, config.api_port)],
     };
     let node = Node::start(config, &socket, seat, system).await?;
+    node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
     node::wait_ready(config, &control_plane.caches, Duration::from_secs(60)).await?;
+    node::label_control_plane(config, &local.api).await?;
     let took = progress.done();
     progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
     Ok(Whole { control_plane, node: Some(node) })

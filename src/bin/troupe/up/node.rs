@@ -8,12 +8,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Node},
+};
 use troupe_actors::{
     apiserver::ApiServer,
+    controllers::local_path::objects as local_path,
     dns,
     kubelet::{
         Kubelet, KubeletOptions,
+        image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
     proxy::{Proxy, ProxyOptions},
@@ -46,7 +51,11 @@ use super::{
     control_plane::{self, Shown},
     identity::component,
 };
-use crate::{config::Config, daemon::node::Seat, images::DNS_IMAGE};
+use crate::{
+    config::Config,
+    daemon::node::Seat,
+    images::{self, DNS_IMAGE, PAUSE_IMAGE},
+};
 
 /// The node's own client.
 pub fn node_client(config: &Config, service: Arc<dyn ApiService>) -> Client {
@@ -71,6 +80,7 @@ pub async fn start_kubelet(
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
     options.root_dir = config.kubelet_dir.clone();
+    options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
     options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
     options.cluster_domain = config.cluster_domain.clone();
@@ -82,10 +92,17 @@ pub async fn start_kubelet(
     options.pod_max_pids = config.pod_max_pids;
     options.eviction_hard = config.eviction_hard.clone();
     options.eviction_pressure_transition_period = config.eviction_pressure_transition_period;
+    options.image_policy = ImagePolicy { kept: kept_images(config), ..config.image_policy.clone() };
     options.allowed_unsafe_sysctls = config.allowed_unsafe_sysctls.clone();
     options.cgroup_parent = config.cgroup_parent.clone();
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
+}
+
+/// Images that no registry has: what was imported here stays.
+fn kept_images(config: &Config) -> Vec<String> {
+    let own = [PAUSE_IMAGE, DNS_IMAGE].map(str::to_owned);
+    config.image_dir.as_deref().map(images::names).unwrap_or_default().into_iter().chain(own).collect()
 }
 
 /// A certificate as the kubelet's server shows it.
@@ -112,10 +129,15 @@ pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &S
     server::serve(listener, options).context("the kubelet cannot serve")
 }
 
-/// How the API server reaches kubelets.
+/// How the API server reaches kubelets, whose certificates this authority signed.
 pub fn connect(shown: &Shown, ca_pem: &str, api: &Arc<ApiServer>) -> Result<Arc<dyn Connect>> {
+    Ok(Arc::new(KubeletConnect::new(api.listers(), dialer(shown, ca_pem)?)))
+}
+
+/// Opens the API server's connections to kubelets.
+pub fn dialer(shown: &Shown, ca_pem: &str) -> Result<KubeletDialer> {
     let tls = tls::renewable_client_config(ca_pem, shown.kubelet_client.clone()).context("the API server's client certificate is unusable")?;
-    Ok(Arc::new(KubeletConnect::new(api.listers(), KubeletDialer::new(Arc::new(tls)))))
+    Ok(KubeletDialer::new(Arc::new(tls)))
 }
 
 /// Starts the service proxy.
@@ -167,6 +189,14 @@ pub fn admin_client(api: &Arc<ApiServer>) -> Client {
     Client::new(api.clone(), component("system:troupe", &["system:masters"]), "troupe")
 }
 
+/// Tells that this node runs the control plane, by the label that upstream's tools set. A node may not say so of itself.
+pub async fn label_control_plane(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
+    let patch = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
+    let nodes = admin_client(api).all::<Node>();
+    nodes.patch(&config.node_name, "", PatchType::Merge, &patch).await.context("cannot label the node of the control plane")?;
+    Ok(())
+}
+
 /// Makes the objects of the cluster's DNS where they are missing.
 pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
     let client = admin_client(api);
@@ -182,6 +212,19 @@ async fn confine_dns(client: &Client) -> Result<()> {
     let Some(known) = daemons.get_opt(dns::NAME).await? else { return Ok(()) };
     if let Some(patch) = dns::confinement(&known) {
         daemons.patch(dns::NAME, "", PatchType::StrategicMerge, &patch).await?;
+    }
+    Ok(())
+}
+
+/// Makes the default storage class at the first start. Later what people made of it stays, be it that there is none.
+pub async fn ensure_storage_class(api: &Arc<ApiServer>) -> Result<()> {
+    let client = admin_client(api);
+    let notes = client.namespaced::<ConfigMap>(local_path::NAMESPACE);
+    if notes.get_opt(local_path::NOTE).await?.is_some() {
+        return Ok(());
+    }
+    for object in [local_path::storage_class(), local_path::note()] {
+        ensure(&client, object).await.context("cannot make the default storage class")?;
     }
     Ok(())
 }

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use troupe_actors::runtime::{
-    host::UnitContext,
+    host::{Unit, UnitContext},
     system::System,
-    unit::{Policy, Unit},
+    unit::Policy,
 };
 use troupe_api::auth::{pki::KeyedCertificate, tls::RenewableCertificate};
 

@@ -34,6 +34,8 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         // Pods that have ended hold nothing.
         let selector = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
         facts.tenants = all(remote, &format!("/api/v1/pods?fieldSelector={}", escaped(selector))).await?;
+        facts.namespaces = all(remote, "/api/v1/namespaces").await?;
+        facts.budgets = all(remote, "/apis/policy/v1/poddisruptionbudgets").await?;
     } else {
         facts.node = optional(remote, &format!("/api/v1/nodes/{node}")).await?;
         facts.worker = worker(remote, &namespace, &name, text(&meta["uid"])).await;
@@ -139,7 +141,12 @@ pub async fn claim(remote: &Remote, claim: Value) -> Result<ClaimFacts> {
     let (meta, class) = (&claim["metadata"], text(&claim["spec"]["storageClassName"]));
     let (namespace, name) = (text(&meta["namespace"]), text(&meta["name"]));
     let class = if class.is_empty() { Value::Null } else { optional(remote, &format!("/apis/storage.k8s.io/v1/storageclasses/{class}")).await? };
-    let mounts = |pod: &Value| items(&pod["spec"]["volumes"]).any(|volume| volume["persistentVolumeClaim"]["claimName"] == name);
+    let mounts = |pod: &Value| {
+        items(&pod["spec"]["volumes"]).any(|volume| {
+            let made = || volume["ephemeral"].is_object() && format!("{}-{}", text(&pod["metadata"]["name"]), text(&volume["name"])) == name;
+            volume["persistentVolumeClaim"]["claimName"] == name || made()
+        })
+    };
     let pods = all(remote, &format!("/api/v1/namespaces/{namespace}/pods")).await?;
     Ok(ClaimFacts {
         events: events(remote, namespace, text(&meta["uid"])).await?,

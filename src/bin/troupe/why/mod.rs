@@ -9,6 +9,7 @@ mod placement;
 mod pod;
 mod quarantine;
 mod report;
+mod scheduling;
 mod service;
 mod storage;
 mod terminating;

@@ -6,6 +6,7 @@ use super::{
     obstacles::obstacles,
     pod::Facts,
     report::Reason,
+    scheduling,
     tree::{condition, items, listed, newest, text},
 };
 
@@ -34,6 +35,7 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
                 Some(remedy) => reason.hint(remedy),
                 None => reason,
             });
+            reasons.extend(scheduling::plugins(facts));
         }
         None if facts.nodes.is_empty() => reasons.push(Reason::new("the cluster has no nodes").hint("troupe up makes this machine one")),
         None => reasons.push(nobody(pod)),

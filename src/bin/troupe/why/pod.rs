@@ -24,6 +24,9 @@ pub struct Facts {
     pub nodes: Vec<Value>,
     /// All pods that have a node and have not ended, while the pod has none.
     pub tenants: Vec<Value>,
+    /// All namespaces and disruption budgets, while the pod has no node.
+    pub namespaces: Vec<Value>,
+    pub budgets: Vec<Value>,
     /// The claims it mounts by name; null for one that does not exist.
     pub claims: BTreeMap<String, Value>,
     /// The ends of the logs of containers that crashed, by name.

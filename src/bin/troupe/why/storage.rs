@@ -1,7 +1,7 @@
 //! Why a claim is not bound. Pure.
 
 use serde_json::Value;
-use troupe_api::meta::quantity::Quantity;
+use troupe_api::{local_path, meta::quantity::Quantity};
 
 use super::{
     generic,
@@ -81,9 +81,15 @@ fn waiting(facts: &ClaimFacts) -> Reason {
         return Reason::new(format!("nobody makes volumes for the storage class {class}: one that fits must be made by hand"))
             .details(volumes(facts));
     }
-    Reason::new(format!("the provisioner {provisioner} of its storage class {class} has not made a volume"))
-        .details(volumes(facts))
-        .hint("a provisioner is a program of its own: does it run in this cluster, and what does it log?")
+    let reason = Reason::new(format!("the provisioner {provisioner} of its storage class {class} has not made a volume")).details(volumes(facts));
+    if provisioner != local_path::PROVISIONER {
+        return reason.hint("a provisioner is a program of its own: does it run in this cluster, and what does it log?");
+    }
+    let selected = text(&facts.claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"]);
+    match (selected, listed(&facts.pods.iter().map(String::as_str).collect::<Vec<_>>())) {
+        ("", pods) => reason.hint(format!("no node has been chosen for the pods that use it: troupe why pod/NAME says why ({pods})")),
+        (node, _) => reason.hint(format!("node {node} was chosen; the controllers make the volume, as long as one of them runs")),
+    }
 }
 
 /// The claim names its volume.
@@ -164,6 +170,10 @@ mod tests {
         assert!(claim(&facts).text().contains("waits until a pod uses the claim"));
         facts.pods = vec!["web".into()];
         assert!(claim(&facts).text().contains("the provisioner example.com/disk"));
+        facts.class["provisioner"] = local_path::PROVISIONER.into();
+        assert!(claim(&facts).text().contains("no node has been chosen for the pods that use it"));
+        facts.claim["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "one"});
+        assert!(claim(&facts).text().contains("node one was chosen"));
         facts.claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         facts.claim["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection"]);
         assert!(claim(&facts).text().contains("pods use it: web"));

@@ -201,6 +201,38 @@ fn a_pending_pod_is_told_what_would_let_it_on_a_node() {
 }
 
 #[test]
+fn each_plugin_tells_its_nodes_and_preemption_its_victims() {
+    let term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}});
+    let mut facts = facts(json!({
+        "spec": {"priority": 10, "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+            "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available."}]},
+    }));
+    let node = |name: &str, cordoned: bool| {
+        json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {"unschedulable": cordoned},
+            "status": {"allocatable": {"cpu": "2", "pods": "10"}, "conditions": [{"type": "Ready", "status": "True"}]}})
+    };
+    facts.nodes = vec![node("a", false), node("b", false), node("c", true)];
+    let tenant = |name: &str, node: &str, priority: i32| {
+        json!({"metadata": {"name": name, "namespace": "default", "labels": {"app": "db"}},
+            "spec": {"nodeName": node, "priority": priority, "containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}}]}})
+    };
+    facts.tenants = vec![tenant("small", "a", 1), tenant("great", "b", 20)];
+    facts.budgets = vec![json!({"metadata": {"name": "db", "namespace": "default"}, "spec": {"selector": {"matchLabels": {"app": "db"}}},
+        "status": {"disruptionsAllowed": 0, "currentHealthy": 2, "desiredHealthy": 2, "expectedPods": 2}})];
+    let wanted = [
+        "plugin by plugin",
+        "NodeUnschedulable on 1 node (c): node(s) were unschedulable, whatever pods go",
+        "NodeResourcesFit on 2 nodes (a, b): Insufficient cpu",
+        "InterPodAffinity on 2 nodes (a, b): node(s) didn't match pod anti-affinity rules",
+        "preemption on node a: default/small (priority 1) would go, against one disruption budget",
+    ];
+    explains(&pod::explain(&facts), &wanted);
+    facts.pod["spec"]["preemptionPolicy"] = json!("Never");
+    explains(&pod::explain(&facts), &["preemption: the pod's preemptionPolicy is Never"]);
+}
+
+#[test]
 fn whoever_has_set_an_object_aside_is_named_with_the_reason() {
     let actors = [
         json!({"path": "controllers/deployment", "status": {"kind": "Deployment", "quarantined": {"default/web": "it broke"}}}),

@@ -17,7 +17,8 @@ use troupe_api::{
         tls,
         x509::X509Authenticator,
     },
-    http::{HttpOptions, HttpServerHandle, VersionInfo, serve},
+    http::{HttpOptions, HttpServerHandle, serve},
+    version::VersionInfo,
 };
 
 use crate::apiserver::testing::{TestApi, boot};

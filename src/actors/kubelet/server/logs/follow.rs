@@ -4,8 +4,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, LazyLock},
 };
 
 use bytes::Bytes;
@@ -15,23 +14,22 @@ use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncSeekExt},
     sync::mpsc,
-    time::{Instant, sleep},
 };
-use troupe_api::http::streaming::LogOptions;
+use troupe_api::{aside::places::Places, http::streaming::LogOptions};
 
-use super::{printer::Printer, tail::tail_start};
+use super::{printer::Printer, tail::tail_start, watched::Watched};
 use crate::{
     files::open_file_of_container,
     kubelet::server::directory::{LogFile, PodDirectory},
 };
 
-/// How often a followed file is looked at.
-const POLL: Duration = Duration::from_millis(100);
-/// How often the runtime is asked whether the container still runs.
-const ALIVE: Duration = Duration::from_millis(500);
 const CHUNK: usize = 64 << 10;
 /// A record longer than this is printed in pieces, as records that do not parse: no runtime writes such.
 const LONGEST_RECORD: usize = 1 << 20;
+
+/// Pieces of logs that are read and printed at one time. Namespaces have turns: nobody waits for all the logs that one of them has.
+const AT_ONCE: u32 = 4;
+static READING: LazyLock<Places> = LazyLock::new(|| Places::new(AT_ONCE));
 
 /// A log that cannot be read.
 #[derive(Debug, Error)]
@@ -41,17 +39,22 @@ pub struct LogStreamError {
     source: io::Error,
 }
 
-/// Opens a log; the text comes through the channel until it is all told or the receiver is dropped.
+/// Opens a log of a pod in `namespace`; the text comes through the channel until it is all told or the receiver is dropped.
 ///
 /// # Errors
 /// When the file cannot be read.
-pub async fn stream(log: LogFile, options: LogOptions, pods: Arc<dyn PodDirectory>) -> Result<mpsc::Receiver<Bytes>, LogStreamError> {
+pub async fn stream(
+    log: LogFile,
+    namespace: &str,
+    options: LogOptions,
+    pods: Arc<dyn PodDirectory>,
+) -> Result<mpsc::Receiver<Bytes>, LogStreamError> {
     let path = log.path.clone();
     let failed = move |source| LogStreamError { path: path.clone(), source };
     let file = open(&log.path, options.tail_lines).await.map_err(failed)?;
     let (sender, receiver) = mpsc::channel(4);
     let printer = Printer::new(&options, Timestamp::now());
-    let reader = Reader { file, log, follow: options.follow, printer, pending: Vec::new(), sender, pods };
+    let reader = Reader { file, log, namespace: namespace.into(), follow: options.follow, printer, pending: Vec::new(), sender, pods };
     tokio::spawn(async move {
         if let Err(error) = reader.run().await {
             tracing::warn!(%error, "a log cannot be read on");
@@ -76,6 +79,7 @@ async fn open(path: &Path, tail: Option<i64>) -> io::Result<File> {
 struct Reader {
     file: File,
     log: LogFile,
+    namespace: Arc<str>,
     follow: bool,
     printer: Printer,
     /// The beginning of a record whose end is not written yet.
@@ -86,23 +90,24 @@ struct Reader {
 
 impl Reader {
     async fn run(mut self) -> io::Result<()> {
-        let mut ended = false;
-        let mut asked = Instant::now();
+        let watched = self.follow.then(|| Watched::of(&self.log, &self.pods));
+        let mut seen = watched.as_ref().map(|watched| watched.seen());
         loop {
-            if !self.read_to_end().await? || !self.follow || ended {
+            // Looked at before the file is read: what comes to an end meanwhile has written everything by then.
+            let is_running = seen.as_mut().is_some_and(|seen| seen.borrow_and_update().is_running);
+            if !self.read_to_end().await? {
                 break;
             }
+            let Some(seen) = seen.as_mut().filter(|_| is_running) else { break };
             if self.next_file().await? {
                 continue;
             }
-            if asked.elapsed() >= ALIVE {
-                // What it wrote last may have come after the read above.
-                ended = !self.pods.is_running(&self.log.container_id).await;
-                asked = Instant::now();
-                continue;
-            }
             tokio::select! {
-                () = sleep(POLL) => {}
+                changed = seen.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
                 () = self.sender.closed() => return Ok(()),
             }
         }
@@ -118,6 +123,7 @@ impl Reader {
     /// Prints up to the end of the file; false when nothing more is wanted.
     async fn read_to_end(&mut self) -> io::Result<bool> {
         loop {
+            let turn = READING.take(&self.namespace, 1).await;
             let start = self.pending.len();
             self.pending.resize(start + CHUNK, 0);
             let read = self.file.read(&mut self.pending[start..]).await?;
@@ -126,6 +132,7 @@ impl Reader {
                 return Ok(!self.printer.is_done());
             }
             let out = self.print_records();
+            drop(turn);
             if !self.send(out).await || self.printer.is_done() {
                 return Ok(false);
             }
@@ -172,5 +179,92 @@ impl Reader {
     /// False when nobody listens any more.
     async fn send(&self, out: Vec<u8>) -> bool {
         out.is_empty() || self.sender.send(out.into()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        time::Duration,
+    };
+
+    use async_trait::async_trait;
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+    use crate::kubelet::server::directory::{LookupError, PodRef};
+
+    /// A node with one container.
+    #[derive(Default)]
+    struct One {
+        has_ended: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl PodDirectory for One {
+        async fn log(&self, _: &PodRef, container: &str, _: bool) -> Result<LogFile, LookupError> {
+            Err(LookupError::NotFound(container.to_owned()))
+        }
+
+        async fn container(&self, _: &PodRef, container: &str) -> Result<String, LookupError> {
+            Err(LookupError::NotFound(container.to_owned()))
+        }
+
+        async fn sandbox(&self, pod: &PodRef) -> Result<String, LookupError> {
+            Err(LookupError::NotFound(pod.name.clone()))
+        }
+
+        async fn is_running(&self, _: &str) -> bool {
+            self.asked.fetch_add(1, Relaxed);
+            !self.has_ended.load(Relaxed)
+        }
+
+        async fn pods(&self) -> Vec<Arc<Pod>> {
+            Vec::new()
+        }
+    }
+
+    const FOLLOWERS: usize = 200;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_log_is_looked_at_once_however_many_follow_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = LogFile { path: dir.path().join("0.log"), container_id: "c".to_owned() };
+        let mut file = std::fs::File::create(&log.path).expect("creates");
+        let mut say = |text: &str| writeln!(file, "2026-01-01T00:00:00Z stdout F {text}").expect("writes");
+        say("first");
+        let node = Arc::new(One::default());
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let mut followers = Vec::new();
+        for _ in 0..FOLLOWERS {
+            followers.push(stream(log.clone(), "ns", options.clone(), node.clone()).await.expect("opens"));
+        }
+        let mut texts = vec![String::new(); FOLLOWERS];
+        let heard = async |receiver: &mut mpsc::Receiver<Bytes>, text: &mut String, wanted: &str| {
+            while !text.ends_with(wanted) {
+                let more = tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await.expect("it comes").expect("goes on");
+                text.push_str(std::str::from_utf8(&more).expect("text"));
+            }
+        };
+        for (receiver, text) in followers.iter_mut().zip(&mut texts) {
+            heard(receiver, text, "first\n").await;
+        }
+        say("second");
+        for (receiver, text) in followers.iter_mut().zip(&mut texts) {
+            heard(receiver, text, "second\n").await;
+        }
+        tokio::time::sleep(3 * Duration::from_millis(500)).await;
+        let asked = node.asked.load(Relaxed);
+        say("last");
+        node.has_ended.store(true, Relaxed);
+        for (receiver, text) in followers.iter_mut().zip(&mut texts) {
+            heard(receiver, text, "last\n").await;
+            assert_eq!(tokio::time::timeout(Duration::from_secs(20), receiver.recv()).await.expect("it ends"), None);
+            assert_eq!(text, "first\nsecond\nlast\n");
+        }
+        assert!((1..FOLLOWERS).contains(&asked), "the runtime was asked {asked} times");
     }
 }

@@ -4,5 +4,6 @@ pub mod follow;
 pub mod format;
 pub mod printer;
 pub mod tail;
+mod watched;
 
 pub use follow::{LogStreamError, stream};

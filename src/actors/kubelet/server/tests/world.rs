@@ -14,9 +14,10 @@ use troupe_api::{
         x509::X509Authenticator,
     },
     http::{
-        self, HttpOptions, HttpServerHandle, VersionInfo,
+        self, HttpOptions, HttpServerHandle,
         streaming::{KubeletConnect, KubeletDialer},
     },
+    version::VersionInfo,
 };
 use troupe_cri::{
     GrpcRuntime, Runtime, names,

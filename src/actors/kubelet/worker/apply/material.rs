@@ -3,15 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Volume};
 use parking_lot::Mutex;
 use troupe_api::Status;
 
-use crate::kubelet::{
-    cluster::{Cluster, Token},
-    env::{self, References},
-    images,
-    volumes::{self, payload},
+use crate::{
+    kubelet::{
+        cluster::{Cluster, Token},
+        context::NodeContext,
+        env::{self, References},
+        images,
+        volumes::{
+            self,
+            claim::{self, Found, Sources},
+            payload,
+        },
+    },
+    storage,
 };
 
 /// Each is signed, and signed again while the pod lives.
@@ -80,4 +88,33 @@ pub(super) async fn references(cluster: &dyn Cluster, pod: &Pod, container: Opti
         references.secrets.insert(name, secret);
     }
     Ok(references)
+}
+
+/// Asks what the claims of some of a pod's volumes lead to. Those of which it cannot be told now are said, the others are found.
+pub(super) async fn claims(context: &NodeContext, pod: &Pod, wanted: impl Fn(&str) -> bool) -> (Sources, Option<String>) {
+    let (mut sources, mut failure) = (Sources::new(), None);
+    let claimed = volumes::volumes(pod).iter().filter(|volume| volumes::Plugin::of(volume) == Some(volumes::Plugin::Claim));
+    for volume in claimed.filter(|volume| wanted(&volume.name)) {
+        match claim_source(context, pod, volume).await {
+            Ok(source) => drop(sources.insert(volume.name.clone(), source)),
+            Err(why) => failure = failure.or(Some(why)),
+        }
+    }
+    (sources, failure)
+}
+
+async fn claim_source(context: &NodeContext, pod: &Pod, volume: &Volume) -> Result<claim::Source, String> {
+    let cluster = &context.cluster;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let name = storage::claim_of(pod, volume).map(|claim| claim.name).unwrap_or_default();
+    let unreadable =
+        |what: &str, status: Status| format!("error processing PVC {namespace}/{name}: failed to fetch {what} from API server: {status}");
+    let claim = cluster.claim(namespace, &name).await.map_err(|status| unreadable("PVC", status))?;
+    let bound = match claim.as_deref().map(storage::volume_name).filter(|name| !name.is_empty()) {
+        Some(bound) => cluster.volume(bound).await.map_err(|status| unreadable(&format!("PV {bound}"), status))?,
+        None => None,
+    };
+    let node = cluster.node(&context.node_name).await.map_err(|status| unreadable("node", status))?;
+    let found = Found { claim: claim.as_deref(), volume: bound.as_deref(), node: node.as_deref(), directory: &context.volumes };
+    claim::source(pod, volume, found)
 }

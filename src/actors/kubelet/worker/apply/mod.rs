@@ -3,6 +3,7 @@
 mod hooks;
 mod material;
 mod prepare;
+mod resize;
 mod start;
 mod takedown;
 
@@ -14,6 +15,8 @@ use troupe_cri::{names::PodIdentity, proto, runtime::CriResult, sandbox::Sandbox
 
 pub use material::Tokens;
 pub use prepare::refresh;
+pub use resize::Sizes;
+pub use takedown::FAILED_CLEANUP;
 
 use super::{ephemeral::find_any, observed::Observed, plan::Action};
 use crate::kubelet::{
@@ -58,6 +61,7 @@ pub struct Step {
     pub observed: Observed,
     pub tokens: Arc<Tokens>,
     pub made: Arc<Made>,
+    pub sizes: Arc<Sizes>,
     pub cancel: CancellationToken,
     pub call_trace: CallTrace,
 }
@@ -120,6 +124,7 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         Action::CreateSandbox { attempt } => start::create_sandbox(step, *attempt).await,
         Action::StartContainer { name, attempt } => start::start_container(step, name, *attempt).await,
         Action::StopContainer { id, name, grace, reason, message } => takedown::stop_container(step, id, name, *grace, *reason, message).await,
+        Action::Resize => step.call_trace.call("cgroups", "Resize", resize::resize(step)).await,
         Action::StopSandbox { id } => {
             step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new("FailedKillPod", error))
         }

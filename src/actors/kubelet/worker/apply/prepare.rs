@@ -30,12 +30,23 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let context = &step.context;
     let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
     let tokens = step.tokens.for_pod(&*context.cluster, &step.pod).await.map_err(|status| failed(status.message))?;
+    let gone = disk::missing(&context.paths(&step.id.uid), &step.pod);
+    let (claims, unclaimed) = material::claims(context, &step.pod, |volume| all || gone.iter().any(|gone| gone == volume)).await;
     let (context, pod, made) = (context.clone(), step.pod.clone(), step.made.clone());
     let (paths, logs) = (context.paths(&step.id.uid), step.id.log_directory(&context.log_root));
     let ips = context.pod_ips(&pod, &step.observed);
     let work = move || -> Result<(), VolumeError> {
         let (node_ips, machine) = (&context.node_ips, context.machine);
-        let inputs = PayloadInputs { pod: &pod, references: &references, tokens: &tokens, pod_ips: &ips, node_ips, machine };
+        let inputs = PayloadInputs {
+            pod: &pod,
+            references: &references,
+            tokens: &tokens,
+            claims: &claims,
+            pod_ips: &ips,
+            node_ips,
+            machine,
+            runtime: &context.runtime_version,
+        };
         if all {
             disk::make_directories(&paths)?;
             disk::make_log_directory(&logs)?;
@@ -44,5 +55,9 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
             disk::refresh(&paths, &inputs, &context.written, &made, Timestamp::now())
         }
     };
-    blocking(work).await.map_err(|error| failed(error.to_string()))
+    blocking(work).await.map_err(|error| failed(error.to_string()))?;
+    if let Some(why) = unclaimed {
+        return Err(failed(why));
+    }
+    if all { super::resize::record(step).await.map_err(failed) } else { Ok(()) }
 }

@@ -11,7 +11,7 @@ use troupe_cri::{
     mounts::recursive_read_only,
     names::{self, legacy_log_name},
     proto,
-    resources::{pod_resources, qos_class},
+    resources::qos_class,
     security::{ImageUser, verify_non_root},
 };
 
@@ -26,7 +26,9 @@ use crate::{
         env::{EnvInputs, References, environment, services::service_variables},
         events::Note,
         images::{self, PullPolicy},
-        lines, resolv,
+        lines,
+        resize::PodAmounts,
+        resolv,
         volumes::{
             disk,
             mounts::{Mounts, mounts},
@@ -55,11 +57,13 @@ async fn limit_pod(step: &Step) -> Result<(), String> {
     if !step.context.cgroups_per_qos {
         return Ok(());
     }
-    let limits = Limits::of_pod(&pod_resources(&step.spec()), step.context.pod_max_pids);
-    let class = qos_class(&step.pod);
+    let amounts = PodAmounts::of(&step.pod, &step.spec());
+    let (limits, class) = (Limits::of_pod(amounts, step.context.pod_max_pids), qos_class(&step.pod));
     let (root, uid) = (step.context.cgroup_parent.clone(), step.id.uid.clone());
     let limited = blocking(move || write_limits(&root, class, &uid, &limits)).await;
-    limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))
+    limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
+    step.sizes.set_pod(amounts);
+    Ok(())
 }
 
 /// The handler of the pod's runtime class; empty for the runtime's default one.
@@ -94,6 +98,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         StepFailure::new("CreateContainerError", error)
     })?;
     step.note_container(name, Note::normal("Created", "Container created"));
+    super::resize::started(step, name).await;
     if let Err(error) = step.cri("StartContainer", runtime.start_container(&id)).await {
         step.note_container(name, Note::warning("Failed", format!("Error: {error}")));
         return Err(StepFailure::new("RunContainerError", error));
@@ -239,7 +244,9 @@ async fn make_recursively_read_only(step: &Step, container: &Container, mounts: 
     }
     let able = step.context.features.load().recursive_read_only(&runtime_handler(step).await?);
     for (wanted, mount) in wanted.iter().zip(mounts) {
-        mount.recursive_read_only = recursive_read_only(wanted, able)?;
+        let runtime = &step.context.runtime_version;
+        mount.recursive_read_only =
+            recursive_read_only(wanted, able).map_err(|why| if why.ends_with("runtime") { format!("{why} {runtime}") } else { why })?;
     }
     Ok(())
 }

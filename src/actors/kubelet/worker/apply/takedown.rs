@@ -12,6 +12,8 @@ use crate::{
     kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason},
 };
 
+/// The reason why what a pod had on this node is not removed.
+pub const FAILED_CLEANUP: &str = "FailedCleanUp";
 /// What a container gets after its preStop hook used the grace up.
 const LEAST: u64 = 2;
 
@@ -96,7 +98,7 @@ fn forget(file: &Path, rotated: bool) {
 
 /// Unmounts and removes the pod's volumes and cgroups, with `logs` its logs too once nothing of it is left at the runtime.
 pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure> {
-    let failed = |error: String| StepFailure::new("FailedKillPod", error);
+    let failed = |error: String| StepFailure::new(FAILED_CLEANUP, error);
     let uid = step.id.uid.clone();
     disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
     step.context.written.release(&uid);

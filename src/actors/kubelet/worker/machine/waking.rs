@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use troupe_api::meta::time::not_beyond;
 
 use super::{Effect, PodFailure, PodMachine, find_container};
+use crate::kubelet::worker::apply::FAILED_CLEANUP;
 
 /// How often volumes are looked at, at least and at most: what is gone is back within a minute, and the pods of a node take turns.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -91,6 +92,7 @@ pub(super) fn retry_delay(reason: &str, count: u32) -> SignedDuration {
     match reason {
         "ErrImagePull" => doubled(10, 300),
         "FailedMount" => doubled(1, 120),
+        FAILED_CLEANUP => doubled(1, 300),
         "FailedCreatePodSandBox" => doubled(1, 15),
         _ => doubled(1, 10),
     }

@@ -23,10 +23,11 @@ impl PodWorker {
             return self.finish(cx);
         }
         self.writing = true;
-        let context = self.context.clone();
+        let (context, before) = (self.context.clone(), self.written.clone());
         let cause = cx.step("WriteStatus", &self.news.cause(cx.system()));
         let work = async move {
-            let written = context.cluster.patch_status(&pod, &status_patch(&pod, &status), cause).await;
+            let patch = status_patch(&pod, &status, before.as_deref());
+            let written = context.cluster.patch_status(&pod, &patch, cause).await;
             (status, written)
         };
         cx.spawn_then(work, |worker, (status, written), cx| {

@@ -33,16 +33,19 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    super::{connect::Places, dialer::DialError, place::Kubelet},
+    super::{dialer::DialError, places::Places},
     links,
-    locate::{Backend, Transport},
     passing::{copy_headers, insert, request_headers, upload},
     rewrite::Rewrite,
 };
 use crate::{
     aside,
     auth::any_peer,
-    http::{compress::gzipped, connect::ConnectRequest, reply::status_code},
+    backends::{
+        locate::{Backend, Transport},
+        place::Kubelet,
+    },
+    http::{compress::gzipped, connect::ConnectRequest, outgoing::status_code},
     status::Status,
 };
 

@@ -5,7 +5,6 @@
 
 mod exchange;
 mod links;
-pub(crate) mod locate;
 pub(crate) mod passing;
 mod rewrite;
 
@@ -20,8 +19,9 @@ use actix_web::{
 };
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 
-use super::connect::Places;
+use super::places::Places;
 use crate::{
+    backends::locate::{self, Backend, Wanted},
     http::connect::ConnectRequest,
     meta::{GroupResource, ObjectKey},
     service::Target,
@@ -29,7 +29,6 @@ use crate::{
     stored::KubeObject,
 };
 
-use locate::{Backend, Wanted};
 use rewrite::Rewrite;
 
 /// Answers a proxy request.

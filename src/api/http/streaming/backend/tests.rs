@@ -2,10 +2,10 @@ use serde_json::{Value, json};
 
 use super::{
     links,
-    locate::{self, Transport, Wanted},
     rewrite::{Rewrite, backend_path},
 };
-use crate::http::streaming::place::{Kubelet, KubeletAddress};
+use crate::backends::locate::{self, Transport, Wanted};
+use crate::backends::place::{Kubelet, KubeletAddress};
 
 fn typed<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object of its kind")

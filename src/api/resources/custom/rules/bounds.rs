@@ -2,11 +2,9 @@
 
 use serde_json::{Number, Value};
 
-use super::super::{
+use crate::{
     formats::{self, Format},
     pattern::{Kept, Pattern},
-};
-use crate::{
     resources::tree::{at, flag, items, text},
     status::{FieldError, FieldErrorKind},
 };

@@ -4,10 +4,8 @@ use serde_json::Value;
 
 use super::{Bounds, Junctors, Rules, Types};
 use crate::{
-    resources::{
-        custom::pattern::Kept,
-        tree::{at, flag, is_empty, items, text},
-    },
+    pattern::Kept,
+    resources::tree::{at, flag, is_empty, items, text},
     schema::ListType,
 };
 

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{Junctors, MOST_ERRORS, MOST_STEPS, MOST_TEXT, Rules, type_name};
 use crate::{
-    resources::{custom::lists, validation::names},
+    meta::names,
+    resources::custom::lists,
     status::{FieldError, FieldErrorKind},
 };
 

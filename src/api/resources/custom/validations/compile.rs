@@ -8,8 +8,8 @@ use super::{Place, Rule, declare};
 use crate::{
     expressions::{Declaration, Environment, Failure, Program, Type, escape},
     resources::{
+        custom::paths,
         tree::{at, flag, items, text},
-        validation::definition::paths,
     },
     status::FieldErrorKind,
 };

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::{
+    meta::{names, quantity},
     resources::{
         int_or_string::display,
-        quantity,
         tree::{at, items, text},
-        validation::{Field, names},
+        validation::Field,
     },
     status::FieldError,
 };

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    meta::Object,
+    meta::{Object, quantity},
     resources::{
         kinds::pod_spec::default_pod_spec,
-        pod_amounts, quantity,
+        pod_amounts,
         tree::{Fields, child, each, fill, flag},
     },
 };

@@ -4,6 +4,7 @@ mod claim_status;
 mod columns;
 mod defaulting;
 mod ephemeral;
+mod label_keys;
 mod resize;
 mod status_update;
 mod summary;
@@ -37,6 +38,7 @@ impl Strategy for Pod {
 
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         mirror_service_account(object.map_mut(&["spec"]));
+        label_keys::merge(object);
         let status = defaulting::initial_status(object);
         object.set(&["status"], status);
     }

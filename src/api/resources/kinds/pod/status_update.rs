@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::validation::annotations_of;
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::{
         tree::{at, int, items, text},
-        validation::{Field, IMMUTABLE, between, names, pod::annotations},
+        validation::{Field, IMMUTABLE, between, pod::annotations},
     },
     status::FieldError,
 };

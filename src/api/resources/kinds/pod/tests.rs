@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{Pod, Summary, defaulting, ephemeral, qos_class, resize, update};
+use super::{Pod, Summary, defaulting, ephemeral, label_keys, qos_class, resize, update};
 use crate::{meta::Object, resources::Strategy};
 
 fn object(value: Value) -> Object {
@@ -87,6 +87,32 @@ fn a_gated_pod_starts_unscheduled() {
     let status = defaulting::initial_status(&pod(spec));
     assert_eq!(status["phase"], "Pending");
     assert_eq!(status["conditions"][0]["reason"], "SchedulingGated");
+}
+
+#[test]
+fn label_keys_complete_the_selectors_of_a_new_pod() {
+    let keys = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["hash", "none"]});
+    let mut apart = keys.clone();
+    apart["mismatchLabelKeys"] = json!(["tenant"]);
+    let without = json!({"topologyKey": "zone", "matchLabelKeys": ["hash"]});
+    let mut spec = one_container(json!({}));
+    spec["topologySpreadConstraints"] = json!([keys, without]);
+    spec["affinity"] = json!({
+        "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": keys}]},
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]},
+    });
+    let mut pod = pod(spec);
+    pod.set(&["metadata", "labels"], json!({"hash": "1", "tenant": "t"}));
+    label_keys::merge(&mut pod);
+    let same = json!({"key": "hash", "operator": "In", "values": ["1"]});
+    let other = json!({"key": "tenant", "operator": "NotIn", "values": ["t"]});
+    let spec = pod.get(&["spec"]).expect("a spec");
+    let expressions = |term: &Value| term["labelSelector"]["matchExpressions"].clone();
+    assert_eq!(expressions(&spec["topologySpreadConstraints"][0]), json!([same]));
+    assert_eq!(spec["topologySpreadConstraints"][1], without);
+    let preferred = &spec["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(expressions(&preferred["podAffinityTerm"]), json!([same]));
+    assert_eq!(expressions(&spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]), json!([same, other]));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::rules;
 use crate::{
-    meta::Object,
-    resources::validation::{Field, labels, names},
+    meta::{Object, names},
+    resources::validation::{Field, labels},
     status::FieldError,
 };
 

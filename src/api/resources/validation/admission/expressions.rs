@@ -4,11 +4,9 @@ use std::collections::HashSet;
 
 use super::environment::{Compiler, Wanted};
 use crate::{
-    expressions::syntax::is_reserved,
-    resources::{
-        tree::text,
-        validation::{Field, names},
-    },
+    expressions::words::is_reserved,
+    meta::names,
+    resources::{tree::text, validation::Field},
     status::FieldError,
 };
 

@@ -10,10 +10,10 @@ use super::{
     expressions, required_choice, rules,
 };
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::{
         tree::text,
-        validation::{Field, conditions::conditions, names},
+        validation::{Field, conditions::conditions},
     },
     status::FieldError,
 };

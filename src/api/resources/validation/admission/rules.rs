@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::{MATCH_POLICIES, required_choice};
 use crate::{
-    resources::validation::{Field, labels, names::path_segment},
+    meta::names::path_segment,
+    resources::validation::{Field, labels},
     status::FieldError,
 };
 

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES, expressions, rules};
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::{
         tree::{at, items, text},
-        validation::{Field, labels, names, webhook_client},
+        validation::{Field, labels, webhook_client},
     },
     status::FieldError,
 };

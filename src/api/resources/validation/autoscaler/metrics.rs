@@ -2,10 +2,8 @@
 
 use super::{Version, reference};
 use crate::{
-    resources::{
-        quantity,
-        validation::{Field, names, resource_names},
-    },
+    meta::{names, quantity},
+    resources::validation::{Field, resource_names},
     status::FieldError,
 };
 

@@ -6,13 +6,10 @@ mod tests;
 
 use serde_json::Value;
 
-use super::{Field, names};
+use super::Field;
 use crate::{
-    meta::Object,
-    resources::{
-        quantity,
-        tree::{int, items, text},
-    },
+    meta::{Object, names, quantity},
+    resources::tree::{int, items, text},
     status::FieldError,
 };
 

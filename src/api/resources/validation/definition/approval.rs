@@ -1,6 +1,9 @@
 //! Groups of the community's own: whoever defines kinds there says where that was approved.
 
-use crate::{meta::Object, resources::validation::url, status::FieldError};
+use crate::{
+    meta::{Object, url},
+    status::FieldError,
+};
 
 const ANNOTATION: &str = "api-approved.kubernetes.io";
 const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";

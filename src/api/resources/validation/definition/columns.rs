@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::paths;
 use crate::{
     resources::{
+        custom::paths,
         tree::{items, text},
         validation::Field,
     },

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{is_enough, pattern};
+use super::is_enough;
 use crate::{
+    pattern::syntax,
     resources::{
         tree::{at, is_empty, items, text},
         validation::Field,
@@ -68,7 +69,7 @@ fn values(errors: &mut Vec<FieldError>, schema: &Field<'_>, skip_any: bool, skip
         nested(errors, &schema.child("not"), false);
     }
     let field = schema.child("pattern");
-    if let Some(why) = Some(field.text()).filter(|text| !text.is_empty()).and_then(pattern::fault) {
+    if let Some(why) = Some(field.text()).filter(|text| !text.is_empty()).and_then(syntax::fault) {
         errors.push(field.invalid(format!("must be a valid regular expression, but isn't: {why}")));
     }
 }

@@ -12,8 +12,6 @@ mod internal;
 mod junctors;
 mod lists;
 mod names;
-pub mod paths;
-pub mod pattern;
 mod rules;
 mod schema;
 mod spec;
@@ -28,9 +26,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Field, IMMUTABLE, names::subdomain};
+use super::{Field, IMMUTABLE};
 use crate::{
-    meta::Object,
+    meta::{Object, names::subdomain},
     resources::tree::{at, flag, items, text},
     status::FieldError,
 };

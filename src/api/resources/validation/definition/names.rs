@@ -1,9 +1,6 @@
 //! The names that a kind goes by.
 
-use crate::{
-    resources::validation::{Field, names::dns_1035_label},
-    status::FieldError,
-};
+use crate::{meta::names::dns_1035_label, resources::validation::Field, status::FieldError};
 
 /// Checks those names that are there.
 pub(super) fn check(errors: &mut Vec<FieldError>, names: &Field<'_>) {

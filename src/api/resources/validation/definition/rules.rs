@@ -2,8 +2,11 @@
 
 use serde_json::Value;
 
-use super::{is_enough, paths};
-use crate::{resources::validation::Field, status::FieldError};
+use super::is_enough;
+use crate::{
+    resources::{custom::paths, validation::Field},
+    status::FieldError,
+};
 
 const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::{Ratchet, columns, conversion, names, schema};
 use crate::{
+    meta::names::subdomain,
     resources::{
         tree::{at, flag, is_empty, text},
-        validation::{Field, names::subdomain},
+        validation::Field,
     },
     status::FieldError,
 };

@@ -3,12 +3,15 @@
 use serde_json::Value;
 
 use super::{
-    super::{Field, IMMUTABLE, metadata, names},
+    super::{Field, IMMUTABLE, metadata},
     MOST, config,
     constraints::{self, RequestNames},
     fits, identifiers, taints, unique_names,
 };
-use crate::{meta::Object, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 const MOST_ALTERNATIVES: usize = 8;
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::{Field, names, pod::volume_sources::driver_name};
-use crate::status::FieldError;
+use super::super::{Field, pod::volume_sources::driver_name};
+use crate::{meta::names, status::FieldError};
 
 const LONGEST_POOL: usize = 253;
 const LONGEST_IDENTIFIER: usize = 32;

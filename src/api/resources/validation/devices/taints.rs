@@ -1,10 +1,7 @@
 //! Taints of devices, and what tolerates them.
 
-use super::{
-    super::{Field, names},
-    fits,
-};
-use crate::status::FieldError;
+use super::{super::Field, fits};
+use crate::{meta::names, status::FieldError};
 
 const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 const MOST: usize = 16;

@@ -13,7 +13,11 @@ pub use levels::check as level;
 pub use schemas::check as schema;
 
 use super::Field;
-use crate::{flow, meta::Object, resources::tree::text, status::FieldError};
+use crate::{
+    meta::Object,
+    resources::{flow_bootstrap, tree::text},
+    status::FieldError,
+};
 
 const EXEMPT: &str = "exempt";
 const MANDATORY: [&str; 2] = [EXEMPT, "catch-all"];
@@ -38,7 +42,7 @@ fn fixed_spec(object: &Object) -> Option<Value> {
     if !MANDATORY.contains(&object.name()) {
         return None;
     }
-    let own = flow::objects().into_iter().find(|own| own.kind() == object.kind() && own.name() == object.name())?;
+    let own = flow_bootstrap::objects().into_iter().find(|own| own.kind() == object.kind() && own.name() == object.name())?;
     own.get(&["spec"]).cloned()
 }
 

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{EXEMPT, equal, fixed_spec};
 use crate::{
-    meta::Object,
-    resources::validation::{Field, names},
+    meta::{Object, names},
+    resources::validation::Field,
     status::FieldError,
 };
 

@@ -150,7 +150,7 @@ fn queues_can_be_dealt() {
 
 #[test]
 fn the_servers_own_objects_stay_as_they_are() {
-    for object in crate::flow::objects() {
+    for object in crate::resources::flow_bootstrap::objects() {
         let errors = if object.kind() == "FlowSchema" { schema(&object) } else { level(&object) };
         assert_eq!(texts(&errors), Vec::<String>::new(), "{}", object.name());
         let mut changed = object.clone();

@@ -1,7 +1,7 @@
 //! Where a node once took its configuration from. Nothing reads it any more; what is stored keeps its rules.
 
-use super::super::{Field, names};
-use crate::status::FieldError;
+use super::super::Field;
+use crate::{meta::names, status::FieldError};
 
 /// Checks `spec.configSource`.
 pub fn of_spec(errors: &mut Vec<FieldError>, source: &Field<'_>) {

@@ -12,9 +12,13 @@ use serde_json::Value;
 use super::{
     Field,
     ip::{self, Range},
-    names, resource_names,
+    resource_names,
 };
-use crate::{meta::Object, resources::tree::text, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    resources::tree::text,
+    status::FieldError,
+};
 
 const NONE: &Value = &Value::Null;
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];

@@ -1,10 +1,10 @@
 //! Affinity: to nodes, and to and from other pods.
 
 use super::{
-    super::{Field, labels, names},
+    super::{Field, labels},
     scheduling::label_keys,
 };
-use crate::status::FieldError;
+use crate::{meta::names, status::FieldError};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";

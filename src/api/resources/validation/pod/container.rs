@@ -2,11 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    super::{Field, names},
-    Facts, env, ephemeral, handlers, mounts, resources, restart, security,
-};
-use crate::{resources::tree::text, status::FieldError};
+use super::{super::Field, Facts, env, ephemeral, handlers, mounts, resources, restart, security};
+use crate::{meta::names, resources::tree::text, status::FieldError};
 
 const NO_SIDECAR: &str = "may not be set for init containers without restartPolicy=Always";
 

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    super::{Field, names},
-    references,
-};
+use super::{super::Field, references};
 use crate::{
+    meta::names,
     resources::tree::{at, text},
     status::FieldError,
 };

@@ -1,10 +1,10 @@
 //! Probes and lifecycle hooks.
 
 use super::{
-    super::{Field, LONGEST_GRACE, grace_period, names},
+    super::{Field, LONGEST_GRACE, grace_period},
     Facts,
 };
-use crate::status::FieldError;
+use crate::{meta::names, status::FieldError};
 
 const SIGNALS_OF_WINDOWS: [&str; 2] = ["SIGKILL", "SIGTERM"];
 #[rustfmt::skip]

@@ -24,8 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Field, between, grace_period, labels, names};
-use crate::{resources::tree, status::FieldError};
+use super::{Field, between, grace_period, labels};
+use crate::{meta::names, resources::tree, status::FieldError};
 
 pub use affinity::node_selector;
 pub use scheduling::tolerations;

@@ -1,7 +1,7 @@
 //! Names and ports of a pod: host network, DNS, hostname, hosts file.
 
-use super::super::{Field, names};
-use crate::status::FieldError;
+use super::super::Field;
+use crate::{meta::names, status::FieldError};
 
 const MOST_SERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;

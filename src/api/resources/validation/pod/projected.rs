@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::{Field, certificates, labels, names, path},
+    super::{Field, certificates, labels, path},
     references, volumes,
 };
-use crate::status::FieldError;
+use crate::{meta::names, status::FieldError};
 
 const KEY_TYPES: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
 const SHORTEST_TOKEN: i64 = 600;

@@ -1,8 +1,9 @@
 //! References to a pod's own fields and resources, in variables and in files of the downward API.
 
-use super::super::{Field, names, path};
+use super::super::{Field, path};
 use crate::{
-    resources::{quantity, tree::text},
+    meta::{names, quantity},
+    resources::tree::text,
     status::FieldError,
 };
 

@@ -6,15 +6,16 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Field, names,
+        Field,
         resource_names::{in_container, is_extended, is_huge, may_overcommit},
     },
     Facts,
 };
 use crate::{
+    meta::{names, quantity},
     resources::{
         int_or_string::display,
-        pod_amounts, quantity,
+        pod_amounts,
         tree::{at, text},
     },
     status::FieldError,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::{Field, labels, names};
-use crate::status::FieldError;
+use super::super::{Field, labels};
+use crate::{meta::names, status::FieldError};
 
 /// Checks readiness and scheduling gates.
 pub fn gates(errors: &mut Vec<FieldError>, spec: &Field<'_>) {

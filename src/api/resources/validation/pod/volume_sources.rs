@@ -1,7 +1,7 @@
 //! Volume types that need a driver of their own; pods with them are stored, and wait where there is none.
 
-use super::super::{Field, names, path};
-use crate::{resources::tree::text, status::FieldError};
+use super::super::{Field, path};
+use crate::{meta::names, resources::tree::text, status::FieldError};
 
 const PAIRS: &str = "must be a host:port pair or multiple pairs separated by commas";
 const LONGEST_DRIVER: usize = 63;

@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    super::{Field, labels, metadata, names, path, volume_claim},
+    super::{Field, labels, metadata, path, volume_claim},
     projected, references, volume_sources,
 };
 use crate::{
-    resources::{
-        quantity,
-        tree::{at, fields, text},
-    },
+    meta::{names, quantity},
+    resources::tree::{at, fields, text},
     status::FieldError,
 };
 

@@ -1,7 +1,7 @@
 //! Operating systems, and what only pods on Windows have.
 
-use super::super::{Field, names};
-use crate::status::FieldError;
+use super::super::Field;
+use crate::{meta::names, status::FieldError};
 
 const LONGEST_SPEC: usize = 64 * 1024;
 const LONGEST_DOMAIN: usize = 256;

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::ip::{self, Known},
+    super::{
+        address,
+        ip::{self, Known},
+    },
     Field, is_headless, kind,
 };
 use crate::status::FieldError;
@@ -62,7 +65,7 @@ fn families(errors: &mut Vec<FieldError>, spec: &Field<'_>) {
 }
 
 fn is_ipv6(ip: &str) -> bool {
-    ip::parse(ip).is_some_and(|ip| ip.is_ipv6())
+    address::parse(ip).is_some_and(|ip| ip.is_ipv6())
 }
 
 /// One address for each family, in the order of the families.

@@ -11,9 +11,13 @@ use serde_json::Value;
 use super::{
     Field, between,
     ip::{self, Known},
-    labels, names,
+    labels,
 };
-use crate::{meta::Object, resources::tree, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    resources::tree,
+    status::FieldError,
+};
 
 pub use addresses::cluster_ips;
 pub use update::{address_changes, service_update};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{super::names, Field, kind};
-use crate::status::FieldError;
+use super::{Field, kind};
+use crate::{meta::names, status::FieldError};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 

@@ -1,10 +1,13 @@
 //! Attachments of volumes to nodes.
 
 use super::{
-    super::{Field, between, names, pod::volume_sources::driver_name},
+    super::{Field, between, pod::volume_sources::driver_name},
     inline, root,
 };
-use crate::{meta::Object, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
+};
 
 /// Of all metadata with its names, in bytes.
 const LARGEST_METADATA: usize = 256 * 1024;

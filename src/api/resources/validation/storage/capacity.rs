@@ -1,12 +1,9 @@
 //! How much room a driver has left somewhere.
 
-use super::{
-    super::{labels, names},
-    root,
-};
+use super::{super::labels, root};
 use crate::{
-    meta::Object,
-    resources::{int_or_string::display, quantity},
+    meta::{Object, names, quantity},
+    resources::int_or_string::display,
     status::FieldError,
 };
 

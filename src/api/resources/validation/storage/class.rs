@@ -1,10 +1,10 @@
 //! Storage classes, and classes of attributes.
 
-use super::{
-    super::{Field, names},
-    root, topologies,
+use super::{super::Field, root, topologies};
+use crate::{
+    meta::{Object, names},
+    status::FieldError,
 };
-use crate::{meta::Object, status::FieldError};
 
 const MOST_PARAMETERS: usize = 512;
 /// Of all parameters with their names, in bytes.

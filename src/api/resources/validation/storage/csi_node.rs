@@ -5,10 +5,14 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    super::{Field, IMMUTABLE, names, pod::volume_sources::driver_name},
+    super::{Field, IMMUTABLE, pod::volume_sources::driver_name},
     root,
 };
-use crate::{meta::Object, resources::tree::text, status::FieldError};
+use crate::{
+    meta::{Object, names},
+    resources::tree::text,
+    status::FieldError,
+};
 
 const LONGEST_ID: usize = 256;
 

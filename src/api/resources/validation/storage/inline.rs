@@ -1,7 +1,7 @@
 //! Volumes that an attachment describes itself: those of pods that were moved to a CSI driver.
 
-use super::super::{Field, names, pod::volume_sources::driver_name};
-use crate::status::FieldError;
+use super::super::{Field, pod::volume_sources::driver_name};
+use crate::{meta::names, status::FieldError};
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const FORBIDDEN: &str = "may not be specified in the context of inline volumes";

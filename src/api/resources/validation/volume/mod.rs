@@ -6,9 +6,9 @@ mod tests;
 
 use serde_json::Value;
 
-use super::{Field, names, pod::node_selector, resource_names};
+use super::{Field, pod::node_selector, resource_names};
 use crate::{
-    meta::Object,
+    meta::{Object, names},
     resources::tree::{self, at},
     status::FieldError,
 };

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::super::{
-    Field, names, path,
+    Field, path,
     pod::{host_path, volume_sources},
 };
-use crate::{resources::tree::at, status::FieldError};
+use crate::{meta::names, resources::tree::at, status::FieldError};
 
 /// In the order in which one wins over another.
 const TYPES: [&str; 22] = [

@@ -2,9 +2,12 @@
 
 use serde_json::Value;
 
-use crate::resources::{
-    tree::{fields, items, text},
-    validation::{Field, names},
+use crate::{
+    meta::names,
+    resources::{
+        tree::{fields, items, text},
+        validation::Field,
+    },
 };
 
 const DEPRECATED: [(&str, &str); 8] = [

@@ -6,12 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{NONE, address, claim_amounts, full, node_labels, ports, virtual_paths};
 use crate::{
-    meta::Object,
-    quota::quantity,
-    resources::{
-        tree,
-        validation::{Field, names},
-    },
+    meta::{Object, amounts::quantity, names},
+    resources::{tree, validation::Field},
 };
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{pod::pod, *};
-use crate::resources::validation::names;
+use crate::meta::names;
 
 fn said(path: &[&str], value: Value) -> Vec<String> {
     pod(path, value.as_object().expect("an object"))

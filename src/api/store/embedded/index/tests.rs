@@ -29,6 +29,15 @@ impl Fixture {
         self.index.needed()
     }
 
+    /// Lets go of so many bytes of history; gives the revision up to which that is compacted, and what is left of it.
+    fn free(&mut self, bytes: u64) -> (Option<u64>, u64) {
+        let revision = self.index.revision_that_frees(bytes);
+        if let Some(revision) = revision {
+            self.compact(revision.0);
+        }
+        (revision.map(|revision| revision.0), self.index.history_bytes())
+    }
+
     fn in_log(&self, key: &str, revision: u64) -> Option<u64> {
         match self.index.at(key.as_bytes(), Revision(revision)) {
             Some(Found::InLog { revision, .. }) => Some(revision.0),
@@ -131,4 +140,40 @@ fn records_are_recalled_in_any_order_that_carrying_forward_makes() {
     assert_eq!(it.index.changes(b"", (Revision(0), Revision(99)), 99).0.len(), 3, "7, 8 and 9");
     assert_eq!(it.compact(6), 6, "three of a, one of b, two of e");
     assert_eq!(it.compact(9), 2);
+}
+
+#[test]
+fn so_much_history_goes_as_is_asked_for_and_nothing_else() {
+    let mut it = Fixture::default();
+    for revision in 2..=11 {
+        it.put("a", revision);
+    }
+    for revision in 12..=21 {
+        it.put("b", revision);
+    }
+    it.delete("b", 22);
+    assert_eq!(it.index.history_bytes(), 9 + 10 + 1, "each record counts as one byte, and a deletion is history");
+    assert_eq!(it.free(1), (Some(3), 19), "the first change made nothing history");
+    assert_eq!(it.free(4), (Some(7), 15));
+    it.index.relocate(b"a", Revision(11), it.places.at(1000));
+    assert_eq!(it.index.history_bytes(), 15);
+    assert_eq!(it.free(6), (Some(14), 9));
+    assert_eq!(it.in_log("a", 10), None);
+    assert_eq!(it.free(1000), (Some(22), 0));
+    assert_eq!(it.index.live().map(|kv| kv.mod_revision.0).collect::<Vec<_>>(), [11]);
+    assert_eq!(it.free(1), (None, 0));
+}
+
+#[test]
+fn history_is_counted_in_what_a_log_is_opened_with() {
+    let mut it = Fixture::default();
+    it.recall("a", 2, Some("1"), Some(5), 2, 0);
+    it.recall("a", 5, Some("2"), None, 5, 0);
+    it.recall("a", 2, Some("1"), Some(5), 12, 0);
+    it.recall("a", 5, Some("2"), None, 15, 0);
+    it.recall("b", 6, Some("1"), None, 16, 0);
+    it.recall("b", 7, None, Some(7), 17, 0);
+    it.index.recalled();
+    assert_eq!((it.index.needed(), it.index.history_bytes()), (4, 3));
+    assert_eq!(it.free(1), (Some(5), 2));
 }

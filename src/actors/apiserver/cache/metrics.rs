@@ -1,0 +1,34 @@
+//! What the watch caches count.
+
+use troupe_api::metrics::{Collect, Counter, Family};
+
+const LABELS: [&str; 2] = ["group", "resource"];
+
+static RECEIVED: Family<Counter> = Family::new("apiserver_storage_events_received_total", "Number of etcd events received split by kind.", &LABELS);
+
+static DISPATCHED: Family<Counter> =
+    Family::new("apiserver_watch_cache_events_dispatched_total", "Counter of events dispatched in watch cache broken by resource type.", &LABELS);
+
+static TERMINATED: Family<Counter> =
+    Family::new("apiserver_terminated_watchers_total", "Counter of watchers closed due to unresponsiveness broken by resource type.", &LABELS);
+
+/// What the watch caches count.
+pub static COLLECTORS: [&dyn Collect; 3] = [&RECEIVED, &TERMINATED, &DISPATCHED];
+
+/// The series of one resource's watch cache.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheCounts {
+    /// Changes that came from the store.
+    pub received: &'static Counter,
+    /// Changes handed to watchers.
+    pub dispatched: &'static Counter,
+    /// Watchers that were too slow.
+    pub terminated: &'static Counter,
+}
+
+impl CacheCounts {
+    pub fn of(resource: &troupe_api::resources::Resource) -> Self {
+        let labels = [&*resource.group, &*resource.plural];
+        CacheCounts { received: RECEIVED.with(&labels), dispatched: DISPATCHED.with(&labels), terminated: TERMINATED.with(&labels) }
+    }
+}

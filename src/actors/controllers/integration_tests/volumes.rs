@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use troupe_api::{
+    local_path::PROVISIONER,
+    meta::Object,
+    service::{DeleteOptions, PatchType},
+};
+
+use super::{World, eventually_async};
+use crate::kubelet::local_volumes::LocalVolumes;
+
+fn claim(name: &str, more: Value) -> Value {
+    let mut spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    for (key, value) in more.as_object().expect("an object") {
+        spec[key] = value.clone();
+    }
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+fn volume(name: &str, size: &str) -> Value {
+    let spec = json!({
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": size}, "hostPath": {"path": "/tmp/v"}, "persistentVolumeReclaimPolicy": "Retain",
+    });
+    json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
+}
+
+fn pod(name: &str, volume: Value) -> Value {
+    let spec = json!({"containers": [{"name": "c", "image": "a:1"}], "volumes": [volume]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+fn uses(claim: &str) -> Value {
+    json!({"name": "v", "persistentVolumeClaim": {"claimName": claim}})
+}
+
+impl World {
+    async fn claim(&self, name: &str) -> Option<Object> {
+        self.api.get("persistentvolumeclaims", "default", name).await.ok()
+    }
+
+    async fn is_bound(&self, name: &str) -> bool {
+        self.claim(name).await.is_some_and(|claim| claim.str(&["status", "phase"]) == "Bound")
+    }
+
+    async fn runs(&self, name: &str) -> bool {
+        self.api.get("pods", "default", name).await.is_ok_and(|pod| pod.str(&["status", "phase"]) == "Running")
+    }
+
+    async fn phase_of_volume(&self, name: &str) -> String {
+        let found = self.api.get("persistentvolumes", "", name).await;
+        found.map_or_else(|_| String::new(), |volume| volume.str(&["status", "phase"]).to_owned())
+    }
+}
+
+#[actix::test]
+async fn a_claim_of_the_default_class_gets_a_volume_on_its_pods_node_and_the_node_takes_it_away() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(claim("data", json!({}))).await;
+    let waits = ("WaitForFirstConsumer".to_owned(), "waiting for first consumer to be created before binding".to_owned());
+    eventually_async("it waits for a pod", async || world.events("default", "data").await.contains(&waits)).await;
+    world.api.create(pod("p", uses("data"))).await;
+    eventually_async("the pod runs", async || world.runs("p").await).await;
+    let claim = world.claim("data").await.expect("there");
+    assert_eq!((claim.str(&["spec", "storageClassName"]), claim.str(&["status", "phase"])), ("local-path", "Bound"));
+    assert_eq!(claim.annotation("volume.kubernetes.io/selected-node"), Some("n1"));
+    let name = claim.str(&["spec", "volumeName"]).to_owned();
+    let volume = world.api.get("persistentvolumes", "", &name).await.expect("was made");
+    assert_eq!((volume.str(&["spec", "local", "path"]), volume.str(&["status", "phase"])), (format!("/volumes/{name}").as_str(), "Bound"));
+    assert_eq!(volume.annotation("pv.kubernetes.io/provisioned-by"), Some(PROVISIONER));
+    world.api.delete("persistentvolumeclaims", "default", "data", DeleteOptions::default()).await.expect("deleted");
+    world.settles().await;
+    assert!(world.is_bound("data").await, "a pod uses it");
+    world.api.delete("pods", "default", "p", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the claim is gone", async || world.claim("data").await.is_none()).await;
+    eventually_async("the volume is released", async || world.phase_of_volume(&name).await == "Released").await;
+    // The node's side, on a directory of the test's own.
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("volumes");
+    std::fs::create_dir_all(directory.join(&name).join("deep")).expect("makes");
+    let foreign = std::fs::create_dir_all(directory.join("pvc-foreign"));
+    foreign.expect("makes");
+    LocalVolumes::start(&world.system, world.client(), "n1", directory.clone());
+    world.settles().await;
+    assert_eq!(world.phase_of_volume(&name).await, "Released", "its path is not where this node keeps volumes");
+    assert!(directory.join(&name).exists());
+}
+
+#[actix::test]
+async fn a_node_removes_the_directory_and_then_the_volume() {
+    let world = World::new().await;
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("volumes");
+    let node = json!({"metadata": {"annotations": {"local-path.troupe.dev/directory": directory.display().to_string()}}});
+    world.node("n1", 4).await;
+    world.api.patch(world.api.target("nodes", "", "n1"), PatchType::Merge, node).await.expect("patched");
+    world.play_kubelets();
+    world.api.create(claim("data", json!({}))).await;
+    world.api.create(pod("p", uses("data"))).await;
+    eventually_async("the pod runs", async || world.runs("p").await).await;
+    let name = world.claim("data").await.expect("there").str(&["spec", "volumeName"]).to_owned();
+    std::fs::create_dir_all(directory.join(&name).join("deep")).expect("makes");
+    std::fs::create_dir_all(directory.join("pvc-other")).expect("makes");
+    LocalVolumes::start(&world.system, world.client(), "n1", directory.clone());
+    world.settles().await;
+    assert!(directory.join(&name).join("deep").exists(), "it is used");
+    world.api.delete("pods", "default", "p", DeleteOptions::default()).await.expect("deleted");
+    world.api.delete("persistentvolumeclaims", "default", "data", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the volume is gone", async || world.phase_of_volume(&name).await.is_empty()).await;
+    assert!(!directory.join(&name).exists(), "the directory goes first");
+    assert!(directory.join("pvc-other").exists());
+}
+
+#[actix::test]
+async fn a_released_volume_of_a_node_that_is_gone_goes_without_it() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(claim("data", json!({}))).await;
+    world.api.create(pod("p", uses("data"))).await;
+    eventually_async("the pod runs", async || world.runs("p").await).await;
+    let name = world.claim("data").await.expect("there").str(&["spec", "volumeName"]).to_owned();
+    world.api.delete("pods", "default", "p", DeleteOptions::default()).await.expect("deleted");
+    world.api.delete("persistentvolumeclaims", "default", "data", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the volume is released", async || world.phase_of_volume(&name).await == "Released").await;
+    world.api.delete("nodes", "", "n1", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the volume is gone", async || world.phase_of_volume(&name).await.is_empty()).await;
+}
+
+#[actix::test]
+async fn a_pod_waits_for_a_claim_that_nobody_has_a_volume_for() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(pod("p", uses("data"))).await;
+    let told = async |world: &World, part: &str| {
+        let events = world.events("default", "p").await;
+        events.iter().any(|(reason, message)| reason == "FailedScheduling" && message.contains(part))
+    };
+    eventually_async("the missing claim is named", async || told(&world, "persistentvolumeclaim \"data\" not found").await).await;
+    world.api.create(claim("data", json!({"storageClassName": ""}))).await;
+    eventually_async("it waits", async || told(&world, "pod has unbound immediate PersistentVolumeClaims").await).await;
+    world.api.create(volume("small", "1Mi")).await;
+    world.api.create(volume("fits", "2Gi")).await;
+    eventually_async("the pod runs", async || world.runs("p").await).await;
+    let claim = world.claim("data").await.expect("there");
+    assert_eq!((claim.str(&["spec", "volumeName"]), claim.str(&["status", "capacity", "storage"])), ("fits", "2Gi"));
+    assert_eq!(world.phase_of_volume("small").await, "Available");
+}
+
+#[actix::test]
+async fn of_many_claims_each_has_a_volume_of_its_own() {
+    let world = World::new().await;
+    for at in 0..12 {
+        world.api.create(claim(&format!("c{at}"), json!({"storageClassName": ""}))).await;
+        if at < 8 {
+            world.api.create(volume(&format!("v{at}"), "1Gi")).await;
+        }
+    }
+    let bound = async || {
+        let mut volumes = Vec::new();
+        for at in 0..12 {
+            let claim = world.claim(&format!("c{at}")).await.expect("there");
+            volumes.extend(Some(claim.str(&["spec", "volumeName"]).to_owned()).filter(|name| !name.is_empty()));
+        }
+        volumes
+    };
+    eventually_async("all volumes are bound", async || bound().await.len() == 8).await;
+    world.settles().await;
+    let volumes = bound().await;
+    assert_eq!(volumes.iter().collect::<BTreeSet<_>>().len(), 8, "{volumes:?}");
+    for at in 0..8 {
+        assert_eq!(world.phase_of_volume(&format!("v{at}")).await, "Bound");
+    }
+}
+
+#[actix::test]
+async fn a_generic_ephemeral_volume_comes_and_goes_with_its_pod() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let scratch = json!({"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}});
+    world.api.create(pod("p", scratch.clone())).await;
+    eventually_async("the pod runs", async || world.runs("p").await).await;
+    let owner = world.claim("p-scratch").await.expect("was made").list(&["metadata", "ownerReferences"])[0].clone();
+    assert_eq!((owner["kind"].as_str(), owner["name"].as_str(), owner["controller"].as_bool()), (Some("Pod"), Some("p"), Some(true)));
+    world.api.delete("pods", "default", "p", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the claim goes", async || world.claim("p-scratch").await.is_none()).await;
+    world.api.create(claim("q-scratch", json!({"storageClassName": ""}))).await;
+    world.api.create(pod("q", scratch)).await;
+    let conflict = "ephemeral volume scratch: PVC default/q-scratch was not created for pod default/q (pod is not owner)".to_owned();
+    let told = ("FailedBinding".to_owned(), conflict);
+    eventually_async("the conflict is told", async || world.events("default", "q").await.contains(&told)).await;
+    world.api.delete("persistentvolumeclaims", "default", "q-scratch", DeleteOptions::default()).await.expect("deleted");
+    eventually_async("the pod runs after all", async || world.runs("q").await).await;
+}
+
+#[actix::test]
+async fn a_claim_without_a_class_gets_the_default_one_when_there_is_one() {
+    let world = World::new().await;
+    world.api.delete("storageclasses.storage.k8s.io", "", "local-path", DeleteOptions::default()).await.expect("deleted");
+    world.api.create(claim("data", json!({}))).await;
+    world.settles().await;
+    assert_eq!(world.claim("data").await.expect("there").get(&["spec", "storageClassName"]), None);
+    world.api.create(crate::controllers::local_path::objects::storage_class().into_value()).await;
+    let named = async || world.claim("data").await.is_some_and(|claim| claim.str(&["spec", "storageClassName"]) == "local-path");
+    eventually_async("it has the default class", named).await;
+}

@@ -1,0 +1,197 @@
+//! Horizontal pod autoscaling: gives the targets of HorizontalPodAutoscalers the size that their metrics ask for.
+//!
+//! Every 15 seconds, and when an autoscaler is changed, its target's scale and its metrics are read ([`measure`]); the metrics become proposals
+//! ([`replicas`]), the highest of which is bounded by the autoscaler's rates ([`behavior`]) and becomes target size and status ([`plan`]).
+
+mod behavior;
+mod foreign;
+mod measure;
+mod plan;
+mod replicas;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus},
+    core::v1::Pod,
+};
+use parking_lot::Mutex;
+use troupe_api::meta::{LabelSelector, ObjectKey, time::passed};
+
+use self::{behavior::Past, measure::Measuring, plan::Plan, scale::Scale};
+use super::writes::write_status;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// How often an autoscaler is looked at.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// See the module. Keys are autoscalers.
+pub struct HorizontalController {
+    autoscalers: Cache<HorizontalPodAutoscaler>,
+    pods: Cache<Pod>,
+    known: Mutex<HashMap<ObjectKey, Known>>,
+}
+
+/// What is remembered of an autoscaler between two looks.
+#[derive(Clone, Default)]
+struct Known {
+    uid: String,
+    past: Past,
+    selector: Option<LabelSelector>,
+    looked: Option<(Timestamp, HorizontalPodAutoscalerSpec)>,
+}
+
+impl HorizontalController {
+    pub fn new(caches: &Caches) -> Self {
+        HorizontalController { autoscalers: caches.cache(), pods: caches.cache(), known: Mutex::default() }
+    }
+
+    /// What is known of an autoscaler; an earlier one of its name is forgotten.
+    fn recall(&self, key: &ObjectKey, autoscaler: &HorizontalPodAutoscaler) -> Known {
+        let uid = autoscaler.metadata.uid.clone().unwrap_or_default();
+        let known = self.known.lock().get(key).filter(|known| known.uid == uid).cloned();
+        known.unwrap_or_else(|| Known { uid, ..Known::default() })
+    }
+
+    /// Other autoscalers of the namespace that select one of these pods, and this one.
+    fn sharing(&self, key: &ObjectKey, pods: &[Arc<Pod>]) -> Vec<ObjectKey> {
+        let known = self.known.lock();
+        let others = known.iter().filter(|(other, known)| {
+            let selects = |selector: &LabelSelector| pods.iter().any(|pod| selector.selects(&pod.metadata));
+            *other != key && other.namespace == key.namespace && known.selector.as_ref().is_some_and(selects)
+        });
+        let mut keys: Vec<ObjectKey> = others.map(|(other, _)| other.clone()).chain([key.clone()]).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Decides by the metrics of the target's pods.
+    async fn measured(
+        &self,
+        key: &ObjectKey,
+        autoscaler: &HorizontalPodAutoscaler,
+        status: HorizontalPodAutoscalerStatus,
+        scale: &Scale,
+        known: &mut Known,
+        cx: &ReconcileContext,
+    ) -> Plan {
+        let now = cx.now();
+        if scale.selector().is_empty() {
+            let condition = ("InvalidSelector", "the HPA target's scale is missing a selector");
+            return plan::without_selector(status, ("SelectorRequired", "selector is required".into()), condition, now);
+        }
+        let selector = match LabelSelector::parse(scale.selector()) {
+            Ok(selector) => selector,
+            Err(error) => {
+                let why = format!("couldn't convert selector into a corresponding internal selector object: {error}");
+                return plan::without_selector(status, ("InvalidSelector", why.clone()), ("InvalidSelector", &why), now);
+            }
+        };
+        let pods = self.pods.select(&key.namespace, |meta| selector.matches_projection(&meta.labels));
+        known.selector = Some(selector.clone());
+        let sharing = self.sharing(key, &pods);
+        if sharing.len() > 1 {
+            let names: Vec<String> = sharing.iter().map(|key| format!("{}/{}", key.namespace, key.name)).collect();
+            let why = format!("pods by selector {} are controlled by multiple HPAs: [{}]", scale.selector(), names.join(" "));
+            return plan::without_selector(status, ("AmbiguousSelector", why.clone()), ("AmbiguousSelector", &why), now);
+        }
+        let (current, replicas) = (scale.current(), scale.replicas());
+        let measuring = Measuring { client: cx.client(), autoscaler, selector: &selector, pods: &pods, current, replicas, now };
+        let outcomes = measuring.all().await;
+        plan::by_metrics(autoscaler, status, &outcomes, &mut known.past, now)
+    }
+
+    /// One look at an autoscaler: what follows from it, and how it went.
+    async fn look(
+        &self,
+        key: &ObjectKey,
+        autoscaler: &HorizontalPodAutoscaler,
+        known: &mut Known,
+        cx: &ReconcileContext,
+    ) -> Result<(), ReconcileError> {
+        let spec = &autoscaler.spec;
+        let scale = match Scale::of(cx.client(), &key.namespace, &spec.scale_target_ref).await {
+            Ok(scale) => scale,
+            Err(why) => {
+                cx.tell(autoscaler, true, "FailedGetScale", why.as_str());
+                return self.write(autoscaler, plan::without_scale(autoscaler, &why, cx.now()), cx).await;
+            }
+        };
+        let (current, now) = (scale.current(), cx.now());
+        known.past.begin(current, now);
+        let status = plan::begun(autoscaler, current, now);
+        let planned = match plan::way(autoscaler, current) {
+            plan::Way::Metrics => self.measured(key, autoscaler, status, &scale, known, cx).await,
+            way => plan::without_metrics(status, way, current, now),
+        };
+        let Plan { mut status, scale: rescale, events, error } = planned;
+        for (reason, message) in events {
+            cx.tell(autoscaler, true, reason, message);
+        }
+        if let Some(rescale) = rescale {
+            let result = scale.set(cx.client(), rescale.replicas).await;
+            let before = autoscaler.status.as_ref().map_or(0, |status| status.desired_replicas);
+            plan::rescaled(&mut status, before, &rescale, result.as_ref().map(|()| ()).map_err(String::as_str), now);
+            let size = format!("New size: {}; reason: {}", rescale.replicas, rescale.reason);
+            match &result {
+                Ok(()) => {
+                    known.past.scaled(spec.behavior.as_ref(), current, rescale.replicas, now);
+                    cx.tell(autoscaler, false, "SuccessfulRescale", size);
+                }
+                Err(why) => cx.tell(autoscaler, true, "FailedRescale", format!("{size}; error: {why}")),
+            }
+        }
+        if let Some(error) = error {
+            tracing::debug!(autoscaler = %key, %error, "not all metrics could be had");
+        }
+        self.write(autoscaler, status, cx).await
+    }
+
+    async fn write(
+        &self,
+        autoscaler: &HorizontalPodAutoscaler,
+        status: HorizontalPodAutoscalerStatus,
+        cx: &ReconcileContext,
+    ) -> Result<(), ReconcileError> {
+        if autoscaler.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let updated = HorizontalPodAutoscaler { status: Some(status), ..autoscaler.clone() };
+        Ok(write_status(&updated, &self.autoscalers, cx).await?)
+    }
+}
+
+impl Controller for HorizontalController {
+    const NAME: &'static str = "horizontal-pod-autoscaler";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<HorizontalPodAutoscaler>();
+        watches.reads::<Pod>();
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(autoscaler) = self.autoscalers.get(key).map(|cached| cached.object) else {
+            self.known.lock().remove(key);
+            return Ok(Outcome::Done);
+        };
+        let mut known = self.recall(key, &autoscaler);
+        // A status that was written wakes the key, too.
+        if let Some((looked, spec)) = &known.looked
+            && *spec == autoscaler.spec
+            && let Some(left) = PERIOD.checked_sub(passed(*looked, cx.now(), PERIOD)).filter(|left| !left.is_zero())
+        {
+            return Ok(Outcome::RequeueAfter(left));
+        }
+        known.looked = Some((cx.now(), autoscaler.spec.clone()));
+        let done = self.look(key, &autoscaler, &mut known, cx).await;
+        self.known.lock().insert(key.clone(), known);
+        done.map(|()| Outcome::RequeueAfter(PERIOD))
+    }
+}

@@ -1,0 +1,325 @@
+//! Volumes that claims stand for: what a claim leads to on this node (pure), and binding that into the pod's directory.
+//!
+//! What is bound stays when the daemon goes, so that a pod that runs needs no API server for its volumes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{HostPathVolumeSource, Node, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
+use troupe_api::local_path;
+
+use super::{fs_group, hostpath, ownership::shared_mode, subpath};
+use crate::{
+    files::{
+        Directory,
+        grant::{Grant, grant_tree},
+    },
+    scheduler::volumes::reaches,
+    storage::{self, PROVISIONED_BY, annotation, claim_phase, is_for_pod, volume_name},
+};
+
+/// Keeps a claim that is deleted while pods use it.
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+/// What the pods' claims lead to, by the names of their volumes.
+pub type Sources = BTreeMap<String, Source>;
+
+/// What a claim leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    HostPath(HostPathVolumeSource),
+    /// A directory that is there.
+    Local(PathBuf),
+    /// A directory of this node's own volumes, made when it is first used.
+    Made {
+        directory: PathBuf,
+        name: String,
+    },
+}
+
+/// The objects that a claim leads to, as far as they exist.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    pub volume: Option<&'a PersistentVolume>,
+    pub node: Option<&'a Node>,
+    /// Where this node keeps its own volumes.
+    pub directory: &'a Path,
+}
+
+/// What a pod's volume is on this node.
+///
+/// # Errors
+/// Upstream's words for why the pod has to wait.
+pub fn source(pod: &Pod, volume: &Volume, found: Found<'_>) -> Result<Source, String> {
+    let Some(wanted) = storage::claim_of(pod, volume) else { return Err("it is not of a claim".into()) };
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let in_claim = |why: String| format!("error processing PVC {namespace}/{}: {why}", wanted.name);
+    let missing = || format!("failed to fetch PVC from API server: persistentvolumeclaims {:?} not found", wanted.name);
+    let claim = found.claim.ok_or_else(|| in_claim(missing()))?;
+    if wanted.ephemeral {
+        is_for_pod(claim, pod)?;
+    }
+    may_be_used(claim).map_err(|why| in_claim(why.into()))?;
+    let name = volume_name(claim);
+    let bound = found.volume.ok_or_else(|| in_claim(format!("failed to fetch PV {name} from API server: persistentvolumes {name:?} not found")))?;
+    belongs_to(bound, claim).map_err(in_claim)?;
+    has_files(pod, volume, bound)?;
+    if !found.node.is_some_and(|node| reaches(bound, node)) {
+        return Err(format!("MountVolume.NodeAffinity check failed for volume {name:?} : no matching NodeSelectorTerms"));
+    }
+    place(bound, found.directory).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}"))
+}
+
+fn may_be_used(claim: &PersistentVolumeClaim) -> Result<(), &'static str> {
+    let is_protected = claim.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == PROTECTION);
+    if claim.metadata.deletion_timestamp.is_some() && !is_protected {
+        return Err("PVC is being deleted");
+    }
+    if claim_phase(claim) != "Bound" {
+        return Err("PVC is not bound");
+    }
+    if volume_name(claim).is_empty() { Err("PVC has empty pvc.Spec.VolumeName") } else { Ok(()) }
+}
+
+fn belongs_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Result<(), String> {
+    let name = volume.metadata.name.as_deref().unwrap_or_default();
+    let Some(reference) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else {
+        return Err(format!("found PV object {name} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"));
+    };
+    if reference.uid == claim.metadata.uid {
+        return Ok(());
+    }
+    let (has, wanted) = (reference.uid.as_deref().unwrap_or_default(), claim.metadata.uid.as_deref().unwrap_or_default());
+    Err(format!("found PV object {name} but its pv.Spec.ClaimRef.UID {has} does not point to claim.UID {wanted}"))
+}
+
+/// Containers get file systems, and no devices.
+fn has_files(pod: &Pod, volume: &Volume, bound: &PersistentVolume) -> Result<(), String> {
+    let name = &volume.name;
+    let mode = bound.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or("Filesystem");
+    let containers = || pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let is_mounted = containers().any(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == *name));
+    let is_device = containers().any(|container| container.volume_devices.iter().flatten().any(|device| device.name == *name));
+    match mode {
+        "Filesystem" if is_device => Err(format!("volume {name} has volumeMode {mode}, but is specified in volumeDevices")),
+        "Filesystem" => Ok(()),
+        _ if is_mounted => Err(format!("volume {name} has volumeMode {mode}, but is specified in volumeMounts")),
+        _ => Err(format!("volume {name} has volumeMode {mode}, which is not supported on this node")),
+    }
+}
+
+fn place(volume: &PersistentVolume, directory: &Path) -> Result<Source, String> {
+    let Some(spec) = &volume.spec else { return Err("it has no spec".into()) };
+    if let Some(source) = &spec.host_path {
+        return Ok(Source::HostPath(source.clone()));
+    }
+    let Some(local) = &spec.local else { return Err("this kind of volume is not supported".into()) };
+    let path = Path::new(&local.path);
+    match made_name(volume, directory) {
+        Some(name) => Ok(Source::Made { directory: directory.to_owned(), name: name.to_owned() }),
+        None if path.is_absolute() => Ok(Source::Local(path.to_owned())),
+        None => Err(format!("invalid path: {}", local.path)),
+    }
+}
+
+/// The name of a directory of this node's own volumes; `None` where the volume is another one. It is the volume's own name, of
+/// letters, digits, dashes and dots, and never leads elsewhere.
+pub fn made_name<'a>(volume: &'a PersistentVolume, directory: &Path) -> Option<&'a str> {
+    let name = volume.metadata.name.as_deref()?;
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let is_name = name.bytes().all(is_plain) && name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    let path = &volume.spec.as_ref()?.local.as_ref()?.path;
+    let is_ours = annotation(&volume.metadata, PROVISIONED_BY) == Some(local_path::PROVISIONER);
+    (is_name && is_ours && Path::new(path) == directory.join(name)).then_some(name)
+}
+
+/// Binds a volume to its place in the pod's directory, unless it is there already; says whether it was not.
+///
+/// # Errors
+/// The reason as an event shows it.
+pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Result<bool, String> {
+    let failed = |error: io::Error| error.to_string();
+    let (found, owned) = match source {
+        Source::HostPath(source) => {
+            hostpath::check(source)?;
+            (find(Path::new(&source.path)).map_err(failed)?, None)
+        }
+        Source::Local(path) => {
+            let directory = Directory::open(path).map_err(|error| format!("only directories are supported: {}: {error}", path.display()))?;
+            (directory.find(Path::new(".")).map_err(failed)?, Some(directory))
+        }
+        Source::Made { directory, name } => {
+            let made = make(directory, name, fs_group(pod)).map_err(failed)?;
+            (made.find(Path::new(".")).map_err(failed)?, Some(made))
+        }
+    };
+    if subpath::is_bound(&found, target).map_err(failed)? {
+        return Ok(false);
+    }
+    if let Some((directory, group)) = owned.zip(fs_group(pod)) {
+        let grant = Grant { group, read_only };
+        if !(only_on_mismatch(pod) && grant.is_given(&directory.status().map_err(failed)?)) {
+            grant_tree(&directory, grant).map_err(|error| format!("failed to set fsGroup {group}: {error}"))?;
+        }
+    }
+    subpath::mount_at(&found, target).map_err(failed)?;
+    Ok(true)
+}
+
+/// Finds a path that nobody but the administrator can change.
+fn find(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?.into())
+}
+
+fn only_on_mismatch(pod: &Pod) -> bool {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    context.and_then(|context| context.fs_group_change_policy.as_deref()) == Some("OnRootMismatch")
+}
+
+/// Makes the directory of a volume where it is missing; it appears with its mode.
+fn make(directory: &Path, name: &str, group: Option<u32>) -> io::Result<Directory> {
+    let place = Directory::make(directory, 0o700)?;
+    match place.open_dir(Path::new(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let unfinished = format!(".unfinished-{name}");
+    place.make_dir(&unfinished, 0o700)?.set_mode(shared_mode(group) & 0o777)?;
+    place.rename(&unfinished, name)?;
+    place.open_dir(Path::new(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    const PLACE: &str = "/data/volumes";
+
+    fn merge(into: &mut Value, more: Value) {
+        match (into, more) {
+            (Value::Object(into), Value::Object(more)) => {
+                for (key, value) in more {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+            (into, more) => *into = more,
+        }
+    }
+
+    struct World {
+        pod: Value,
+        claim: Value,
+        volume: Value,
+        node: Value,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+            let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+            let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["one"]}]});
+            World {
+                pod: json!({
+                    "metadata": {"name": "p", "namespace": "n", "uid": "p"},
+                    "spec": {"containers": [{"name": "c", "volumeMounts": mounts}], "volumes": volumes},
+                }),
+                claim: json!({
+                    "metadata": {"name": "data", "namespace": "n", "uid": "u"}, "spec": {"volumeName": "pvc-u"}, "status": {"phase": "Bound"},
+                }),
+                volume: json!({
+                    "metadata": {"name": "pvc-u", "annotations": {"pv.kubernetes.io/provisioned-by": local_path::PROVISIONER}},
+                    "spec": {
+                        "claimRef": {"namespace": "n", "name": "data", "uid": "u"}, "local": {"path": "/data/volumes/pvc-u"},
+                        "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}},
+                    },
+                }),
+                node: json!({"metadata": {"name": "one", "labels": {"kubernetes.io/hostname": "one"}}}),
+            }
+        }
+
+        fn source(&self) -> Result<Source, String> {
+            let pod: Pod = from_value(self.pod.clone()).expect("a pod");
+            let volume = super::super::volumes(&pod)[0].clone();
+            let claim = (!self.claim.is_null()).then(|| from_value(self.claim.clone()).expect("a claim"));
+            let bound = (!self.volume.is_null()).then(|| from_value(self.volume.clone()).expect("a volume"));
+            let node: Node = from_value(self.node.clone()).expect("a node");
+            let found = Found { claim: claim.as_ref(), volume: bound.as_ref(), node: Some(&node), directory: Path::new(PLACE) };
+            source(&pod, &volume, found)
+        }
+
+        fn refused(change: impl FnOnce(&mut World)) -> String {
+            let mut world = World::new();
+            change(&mut world);
+            world.source().expect_err("it is refused")
+        }
+    }
+
+    #[test]
+    fn a_bound_claim_leads_to_a_directory_of_this_node() {
+        let made = Source::Made { directory: PLACE.into(), name: "pvc-u".into() };
+        assert_eq!(World::new().source(), Ok(made));
+        let mut by_hand = World::new();
+        by_hand.volume["metadata"]["annotations"] = Value::Null;
+        assert_eq!(by_hand.source(), Ok(Source::Local("/data/volumes/pvc-u".into())), "it must be there");
+        by_hand.volume["spec"]["local"] = Value::Null;
+        by_hand.volume["spec"]["hostPath"] = json!({"path": "/srv"});
+        assert_eq!(by_hand.source(), Ok(Source::HostPath(HostPathVolumeSource { path: "/srv".into(), type_: None })));
+    }
+
+    #[test]
+    fn nothing_but_a_name_of_its_own_is_made() {
+        for (name, path) in [("pvc-u", "/etc"), ("pvc-u", "/data/volumes/../pvc-u"), ("..", "/data/volumes/.."), (".hidden", "/data/volumes/.hidden")]
+        {
+            let mut world = World::new();
+            merge(&mut world.volume, json!({"metadata": {"name": name}, "spec": {"local": {"path": path}}}));
+            assert_eq!(world.source(), Ok(Source::Local(path.into())), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pod_waits_in_upstreams_words() {
+        let missing = World::refused(|world| world.claim = Value::Null);
+        assert_eq!(missing, "error processing PVC n/data: failed to fetch PVC from API server: persistentvolumeclaims \"data\" not found");
+        assert_eq!(World::refused(|world| world.claim["status"]["phase"] = "Pending".into()), "error processing PVC n/data: PVC is not bound");
+        let going = World::refused(|world| world.claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+        assert_eq!(going, "error processing PVC n/data: PVC is being deleted");
+        let other = World::refused(|world| world.volume["spec"]["claimRef"]["uid"] = "x".into());
+        assert!(other.ends_with("found PV object pvc-u but its pv.Spec.ClaimRef.UID x does not point to claim.UID u"), "{other}");
+        let elsewhere = World::refused(|world| world.node["metadata"]["labels"]["kubernetes.io/hostname"] = "two".into());
+        assert_eq!(elsewhere, "MountVolume.NodeAffinity check failed for volume \"pvc-u\" : no matching NodeSelectorTerms");
+        let block = World::refused(|world| world.volume["spec"]["volumeMode"] = "Block".into());
+        assert_eq!(block, "volume v has volumeMode Block, but is specified in volumeMounts");
+        let kind = World::refused(|world| {
+            world.volume["spec"]["local"] = Value::Null;
+            world.volume["spec"]["nfs"] = json!({"server": "s", "path": "/"});
+        });
+        assert_eq!(kind, "MountVolume.SetUp failed for volume \"pvc-u\" : this kind of volume is not supported");
+        let foreign = World::refused(|world| {
+            world.pod["spec"]["volumes"] = json!([{"name": "v", "ephemeral": {}}]);
+            world.claim["metadata"]["name"] = "p-v".into();
+        });
+        assert_eq!(foreign, "PVC n/p-v was not created for pod n/p (pod is not owner)");
+    }
+
+    #[test]
+    fn a_directory_is_made_once_for_its_users() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().expect("a directory");
+        let directory = place.path().join("volumes");
+        make(&directory, "pvc-u", None).expect("makes");
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&directory.join("pvc-u"))), (0o700, 0o777));
+        fs::write(directory.join("pvc-u/file"), "x").expect("writes");
+        make(&directory, "pvc-u", None).expect("is there");
+        assert!(directory.join("pvc-u/file").exists());
+        std::os::unix::fs::symlink("/etc", directory.join("pvc-link")).expect("links");
+        assert!(make(&directory, "pvc-link", None).is_err(), "a link is no directory");
+    }
+}

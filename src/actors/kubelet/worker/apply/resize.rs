@@ -1,0 +1,144 @@
+//! Carrying a resize out: the pod's cgroup, and the runtime for its containers.
+
+use parking_lot::Mutex;
+use troupe_cri::{proto::ContainerStatsFilter, resources::qos_class};
+
+use super::{Step, StepFailure};
+use crate::{
+    files::blocking,
+    kubelet::{
+        cgroups::limit::{Limits, limit_pod, memory_of_pod},
+        resize::{
+            Actuated, Amounts, PodAmounts, Record, allocation,
+            operations::{Change, Operation, changes, operations, pod_target},
+        },
+    },
+};
+
+/// What the pod's cgroup and containers have, shared between a worker and the steps it takes.
+#[derive(Debug, Default)]
+pub struct Sizes(Mutex<Actuated>);
+
+impl Sizes {
+    pub fn new(actuated: Actuated) -> Self {
+        Sizes(Mutex::new(actuated))
+    }
+
+    pub fn get(&self) -> Actuated {
+        self.0.lock().clone()
+    }
+
+    fn set_container(&self, name: &str, amounts: Amounts) {
+        self.0.lock().containers.insert(name.to_owned(), amounts);
+    }
+
+    pub(super) fn set_pod(&self, amounts: PodAmounts) {
+        self.0.lock().pod = amounts;
+    }
+}
+
+/// Notes on disk what is allocated to the pod and what it has. Without its directory there is no pod.
+pub(super) async fn record(step: &Step) -> Result<(), String> {
+    let spec = step.spec();
+    let known = step.context.allocations.get(&step.id.uid);
+    let generation = known.as_ref().map_or_else(|| allocation::generation(&step.pod), |known| known.generation);
+    let allocated = known.map_or_else(|| allocation::Allocated::of(&spec), |known| known.allocated.clone());
+    let record = Record { generation, allocated, actuated: step.sizes.get() };
+    let directory = step.context.paths(&step.id.uid).root().to_owned();
+    blocking(move || record.write(&directory)).await.map_err(|error| format!("note the pod's resources: {error}"))
+}
+
+/// A container was made with what its spec says.
+pub(super) async fn started(step: &Step, name: &str) {
+    let spec = step.spec();
+    let Some(container) = crate::kubelet::worker::plan::find_container(&spec, name) else { return };
+    let amounts = Amounts::of(container, &spec);
+    if step.sizes.get().containers.get(name) != Some(&amounts) {
+        step.sizes.set_container(name, amounts);
+        if let Err(error) = record(step).await {
+            tracing::warn!(%error, pod = step.id.name, container = name, "size not noted");
+        }
+    }
+}
+
+/// Writes what differs, in order. What was written before a failure stays, and is noted.
+pub(super) async fn resize(step: &Step) -> Result<(), StepFailure> {
+    let failed = |error: String| StepFailure::new("ResizeError", error);
+    // Whatever comes of it: after this the pod has no other size promised.
+    record(step).await.map_err(failed)?;
+    let (spec, has) = (step.spec(), step.sizes.get());
+    let changes = changes(&spec, &step.observed, &has);
+    let target = pod_target(&step.pod, &spec, has.pod);
+    check_memory(step, &changes, has.pod, target).await.map_err(failed)?;
+    let mut outcome = Ok(());
+    for operation in operations(&changes, has.pod, target) {
+        outcome = carry_out(step, &operation).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let recorded = record(step).await;
+    outcome.and(recorded).map_err(failed)
+}
+
+async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
+    match operation {
+        Operation::Pod(amounts) => {
+            if step.context.cgroups_per_qos {
+                let limits = Limits::of_pod(*amounts, None).changed_from(Limits::of_pod(step.sizes.get().pod, None));
+                let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
+                let written = blocking(move || limit_pod(&root, class, &uid, &limits)).await;
+                written.map_err(|error| format!("failed to set the pod's cgroup: {error}"))?;
+            }
+            step.sizes.set_pod(*amounts);
+        }
+        Operation::Container { id, name, amounts } => {
+            let update = step.context.runtime.update_container_resources(id, amounts.to_runtime());
+            step.cri("UpdateContainerResources", update).await.map_err(|error| error.to_string())?;
+            step.sizes.set_container(name, *amounts);
+        }
+    }
+    Ok(())
+}
+
+/// No limit goes below what is in use: the kernel would kill for it.
+async fn check_memory(step: &Step, changes: &[Change<'_>], has: PodAmounts, gets: PodAmounts) -> Result<(), String> {
+    let pod = (gets.memory != 0 && gets.memory != has.memory && (has.memory == 0 || gets.memory < has.memory)).then_some(gets.memory);
+    let containers: Vec<_> = changes.iter().filter_map(|change| Some((change, change.lowered_memory()?))).collect();
+    if pod.is_none() && containers.is_empty() {
+        return Ok(());
+    }
+    let mut problems = Vec::new();
+    if let Some(limit) = pod.filter(|_| step.context.cgroups_per_qos) {
+        let (root, class, uid) = (step.context.cgroup_parent.clone(), qos_class(&step.pod), step.id.uid.clone());
+        match blocking(move || memory_of_pod(&root, class, &uid)).await {
+            Ok(used) if used >= limit.unsigned_abs() => {
+                problems.push(format!("attempting to set pod memory limit ({limit}) below current usage ({used})"));
+            }
+            Ok(_) => {}
+            Err(_) => problems.push("missing pod memory usage".to_owned()),
+        }
+    }
+    for (change, limit) in containers {
+        let name = &change.container.name;
+        match memory_of_container(step, &change.seen.id).await {
+            Some(used) if used >= limit.unsigned_abs() => {
+                problems.push(format!("attempting to set container {name:?} memory limit ({limit}) below current usage ({used})"));
+            }
+            Some(_) => {}
+            None => problems.push(format!("missing container {name:?} memory usage")),
+        }
+    }
+    match problems.as_slice() {
+        [] => Ok(()),
+        [one] => Err(format!("cannot decrease memory limits: {one}")),
+        many => Err(format!("cannot decrease memory limits: [{}]", many.join(", "))),
+    }
+}
+
+async fn memory_of_container(step: &Step, id: &str) -> Option<u64> {
+    let filter = ContainerStatsFilter { id: id.to_owned(), ..Default::default() };
+    let stats = step.context.runtime.list_container_stats(filter).await.ok()?;
+    let memory = stats.into_iter().next()?.memory?;
+    memory.usage_bytes.or(memory.working_set_bytes).map(|bytes| bytes.value)
+}

@@ -1,0 +1,59 @@
+//! Starts units.
+
+use std::{rc::Rc, sync::Arc};
+
+use actix::{Actor, Addr, Context, WeakAddr, dev::channel::channel};
+use futures::FutureExt;
+
+use super::{
+    directory::{Control, Entry},
+    host::{Guard, Host, Seat, Unit, UnitAddr, UnitContext},
+    system::System,
+    unit::Policy,
+};
+
+impl System {
+    /// Starts a unit at `path` (`controllers/deployment`), built by `factory` now and after each failure. The unit at the
+    /// longest existing prefix of the path is its parent. A unit that lives at this path already is stopped.
+    pub fn spawn<U: Unit>(
+        &self,
+        path: impl Into<Arc<str>>,
+        policy: Policy,
+        factory: impl FnMut(&mut UnitContext<'_, U>) -> U + Send + 'static,
+    ) -> UnitAddr<U> {
+        let path = path.into();
+        self.stop(&path);
+        let (sender, receiver) = channel::<Host<U>>(policy.mailbox.max(1));
+        let addr = Addr::new(sender);
+        let weak: WeakAddr<Host<U>> = addr.downgrade();
+        let control = move |control: Control| {
+            if let Some(host) = weak.upgrade() {
+                host.do_send(control);
+            }
+        };
+        let full = std::any::type_name::<U>();
+        let unit = full.split('<').next().and_then(|head| head.rsplit("::").next()).unwrap_or(full);
+        let entry = Entry::new(path.clone(), unit, self.recorder().intern(&path), Box::new(control));
+        self.directory().insert(entry.clone());
+        let system = self.clone();
+        let seat_entry = entry.clone();
+        let keep = addr.clone();
+        self.placement().run(policy.group, &path, move || {
+            let seat = Seat { system, entry: seat_entry, handled_in_poll: Rc::default(), broken: Rc::default() };
+            let host = Host::new(Box::new(factory), seat.clone());
+            let context = Context::with_receiver(receiver).into_future(host);
+            let guard = Guard::new(context, policy, seat);
+            // A supervised unit lives until it is stopped, even when nobody holds its address.
+            tokio::task::spawn_local(guard.map(move |()| drop(keep)));
+        });
+        UnitAddr::new(addr, entry)
+    }
+}
+
+/// Asserts at compile time that hosts are actors.
+const _: fn() = || {
+    fn actor<A: Actor>() {}
+    struct Nothing;
+    impl Unit for Nothing {}
+    actor::<Host<Nothing>>();
+};

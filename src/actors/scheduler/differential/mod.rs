@@ -1,0 +1,147 @@
+//! Random clusters and pods: filters and scores equal those of a slow, obvious reference, whatever happened to the snapshot before.
+
+mod random_cluster;
+mod reference;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Pod;
+use rand::{SeedableRng, rngs::StdRng};
+use troupe_api::meta::LabelSelector;
+
+use self::{
+    random_cluster::{Random, TestCluster, TestObjects},
+    reference::{Reference, Verdict},
+};
+use super::{
+    budget::Budget,
+    decide::{Decision, SchedulingContext, Unschedulable, decide, scores},
+    framework::{Filters, Profile},
+    node_info::NodeInfo,
+    object_lookup::ObjectLookup,
+    placed_pod::PlacedPod,
+    plugins::default_profile,
+    pod_info::PodInfo,
+    snapshot::Snapshot,
+    terms::Labels,
+};
+
+/// Random clusters that are tried; each is compared six times.
+const CASES: u64 = 1_000;
+
+/// How many nodes each plugin rejected, and how many none did: what never happens is not tested.
+type Seen = BTreeMap<&'static str, usize>;
+
+impl ObjectLookup for TestObjects {
+    fn namespace_labels(&self, namespace: &str) -> Arc<Labels> {
+        Arc::new(self.namespaces.get(namespace).cloned().unwrap_or_default())
+    }
+
+    fn namespaces_matching(&self, selector: &LabelSelector) -> Vec<Arc<str>> {
+        self.namespaces.iter().filter(|(_, labels)| selector.matches(labels)).map(|(name, _)| Arc::from(name.as_str())).collect()
+    }
+
+    fn default_selector(&self, _pod: &Pod) -> LabelSelector {
+        LabelSelector::from_map(&self.default_selector)
+    }
+
+    fn budgets(&self) -> Vec<Budget> {
+        Vec::new()
+    }
+}
+
+fn verdicts(filters: &Filters<'_>, node: &NodeInfo) -> BTreeMap<&'static str, Verdict> {
+    filters.ask_all(node).into_iter().map(|(plugin, rejection)| (plugin, Verdict { unresolvable: rejection.unresolvable })).collect()
+}
+
+/// Compares all nodes' verdicts and the scores of those that are feasible.
+fn compare(seen: &mut Seen, seed: u64, cluster: &TestCluster, snapshot: &Snapshot, pod: &PodInfo, profile: &Profile) {
+    let reference = Reference { cluster, pod: &pod.pod };
+    let Ok((filters, _)) = profile.pre_filter(pod, snapshot) else { return };
+    let mut feasible: Vec<&NodeInfo> = Vec::new();
+    for node in snapshot.nodes() {
+        let (got, want) = (verdicts(&filters, node), reference.verdicts(&node.name));
+        assert_eq!(got, want, "seed {seed}, node {}: {:#?}\n{}", node.name, pod.pod.spec, cluster.tell());
+        got.keys().for_each(|plugin| *seen.entry(plugin).or_default() += 1);
+        if got.is_empty() {
+            *seen.entry("nobody").or_default() += 1;
+            feasible.push(node);
+        }
+    }
+    if feasible.len() < 2 {
+        feasible = snapshot.nodes().iter().map(|node| &**node).collect();
+    }
+    let names: Vec<&str> = feasible.iter().map(|node| &*node.name).collect();
+    let (got, want) = (scores(pod, profile, snapshot, &feasible), reference.scores(&names));
+    assert_eq!(got, want, "seed {seed}, scores of {names:?}: {:#?}\n{}", pod.pod.spec, cluster.tell());
+}
+
+#[test]
+fn filters_and_scores_equal_the_reference() {
+    let (profile, mut seen) = (default_profile(), Seen::new());
+    for seed in 0..CASES {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
+        cluster.begin(&mut random, &mut snapshot);
+        for _ in 0..3 {
+            let pod = PodInfo::new(cluster.incoming(&mut random), &cluster.around);
+            if random.chance(2) {
+                snapshot.prepare(&pod);
+            }
+            compare(&mut seen, seed, &cluster, &snapshot, &pod, &profile);
+            cluster.change(&mut random, &mut snapshot);
+            compare(&mut seen, seed, &cluster, &snapshot, &PodInfo::new(pod.pod.clone(), &cluster.around), &profile);
+        }
+    }
+    let wanted = ["NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
+    assert!(wanted.iter().chain(&["nobody"]).all(|plugin| seen.get(plugin).is_some_and(|nodes| *nodes > 100)), "{seen:?}");
+}
+
+#[test]
+fn whatever_lets_a_pod_on_a_node_is_hinted_at() {
+    let (profile, mut helped) = (default_profile(), 0);
+    for seed in 0..CASES * 2 {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
+        cluster.begin(&mut random, &mut snapshot);
+        let pod = PodInfo::new(cluster.incoming(&mut random), &cluster.around);
+        for _ in 0..8 {
+            let before = attempt(&profile, &pod, &snapshot);
+            let change = cluster.step(&mut random, &mut snapshot);
+            let (Decision::Unschedulable(Unschedulable { rejected_by, message, .. }), Some(change)) = (before, change) else { continue };
+            if !rejected_by.is_empty() && matches!(attempt(&profile, &pod, &snapshot), Decision::Bind { .. }) {
+                helped += 1;
+                let hinted = profile.may_help(&rejected_by, &change, || Some(pod.clone()));
+                assert!(hinted, "seed {seed}, {message} {change:#?}: {:#?}\n{}", pod.pod.spec, cluster.tell());
+            }
+        }
+    }
+    assert!(helped > 50, "{helped}");
+}
+
+fn attempt(profile: &Profile, pod: &PodInfo, cluster: &Snapshot) -> Decision {
+    decide(pod, &SchedulingContext { profile, cluster, start: 0, chance: 0, budgets: &Vec::new }).0
+}
+
+#[test]
+fn pods_thought_away_and_back_leave_filters_as_they_were() {
+    let profile = default_profile();
+    for seed in 0..CASES / 3 {
+        let mut random = Random(StdRng::seed_from_u64(seed));
+        let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
+        cluster.begin(&mut random, &mut snapshot);
+        let pod = PodInfo::new(cluster.incoming(&mut random), &cluster.around);
+        let Ok((mut filters, _)) = profile.pre_filter(&pod, &snapshot) else { continue };
+        for node in snapshot.nodes() {
+            let before = verdicts(&filters, node);
+            let gone: Vec<Arc<PlacedPod>> = node.pods.values().filter(|_| random.chance(2)).cloned().collect();
+            let mut emptier = NodeInfo::clone(node);
+            gone.iter().for_each(|other| filters.remove_pod(other, &mut emptier));
+            let less = cluster.without(&gone);
+            let want = Reference { cluster: &less, pod: &pod.pod }.verdicts(&node.name);
+            assert_eq!(verdicts(&filters, &emptier), want, "seed {seed}, node {}: {:#?}\n{}", node.name, pod.pod.spec, less.tell());
+            gone.iter().for_each(|other| filters.add_pod(other, &mut emptier));
+            assert_eq!(verdicts(&filters, &emptier), before, "seed {seed}");
+        }
+    }
+}

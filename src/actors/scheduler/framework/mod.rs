@@ -1,0 +1,25 @@
+//! What a scheduler plugin is, and when it is asked.
+//!
+//! For each pod a plugin is asked once (`pre_filter`), and answers with a [`NodeFilter`] that holds what it computed for this pod;
+//! that is asked for each node, and told which pods come and go while preemption is tried out. Likewise `pre_score` answers with a
+//! [`NodeScorer`].
+
+mod change;
+mod diagnosis;
+mod filters;
+mod node_filter;
+mod node_scorer;
+mod outcome;
+mod plugin;
+mod profile;
+
+pub use self::{
+    change::{ClusterChange, Event},
+    diagnosis::{Diagnosis, listed},
+    filters::{Filters, NodeNames, PluginRejection},
+    node_filter::{NodeFilter, PreFilter, Rejection},
+    node_scorer::{MAX_SCORE, NodeScorer, normalize_to_largest},
+    outcome::{Nomination, Outcome, Preemption, Victim},
+    plugin::{Failure, Plugin},
+    profile::{Enabled, Profile},
+};

@@ -1,0 +1,58 @@
+//! What can be done for a pod that fits nowhere.
+
+use std::sync::Arc;
+
+use troupe_api::meta::ObjectKey;
+
+/// A pod that has to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    pub key: ObjectKey,
+    pub uid: Arc<str>,
+    /// It goes already.
+    pub is_terminating: bool,
+}
+
+/// Pods to remove from a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preemption {
+    pub node: Arc<str>,
+    pub victims: Vec<Victim>,
+}
+
+/// What becomes of a pod's nominated node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Nomination {
+    #[default]
+    Keep,
+    Clear,
+    Set(Arc<str>),
+}
+
+/// What came of trying to make room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it did not help; empty if it did.
+    pub message: String,
+    pub nomination: Nomination,
+    pub preemption: Option<Preemption>,
+}
+
+impl Outcome {
+    /// After another plugin that did not help.
+    pub fn or(self, next: Outcome) -> Outcome {
+        let messages = [self.message, next.message.clone()];
+        let message = if next.preemption.is_some() {
+            next.message
+        } else {
+            messages.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
+        };
+        let nomination = if next.nomination == Nomination::Keep { self.nomination } else { next.nomination };
+        Outcome { message, nomination, preemption: next.preemption }
+    }
+
+    /// It did not help, and why.
+    pub fn failed(message: &str, nomination: Nomination) -> Self {
+        Outcome { message: format!("preemption: {message}"), nomination, preemption: None }
+    }
+}

@@ -1,0 +1,143 @@
+//! NodeResourcesFit and NodeResourcesBalancedAllocation.
+
+mod balanced;
+mod scoring;
+
+use std::borrow::Cow;
+
+use k8s_openapi::api::core::v1::Node;
+
+pub use self::{
+    balanced::NodeResourcesBalancedAllocation,
+    scoring::{Point, ScoringStrategy, Strategy, Weighted},
+};
+use crate::scheduler::{
+    demand::Demand,
+    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter, Rejection},
+    node_info::NodeInfo,
+    pod_info::PodInfo,
+    resources::Resources,
+    snapshot::Snapshot,
+};
+
+/// What a pod asks for must be free on the node; nodes score by how full they would be.
+#[derive(Default)]
+pub struct NodeResourcesFit {
+    pub scoring: ScoringStrategy,
+    /// Extended resources that are not counted (`ignoredResources`), and groups of such (`ignoredResourceGroups`).
+    pub ignored: Vec<String>,
+    pub ignored_groups: Vec<String>,
+}
+
+impl NodeResourcesFit {
+    fn ignores(&self, name: &str) -> bool {
+        let group = || name.split('/').next().unwrap_or_default();
+        let extended = || troupe_api::resources::validation::resource_names::is_extended(name);
+        let listed = |name: &str, list: &[String]| list.iter().any(|known| known == name);
+        (listed(name, &self.ignored) || listed(group(), &self.ignored_groups)) && extended()
+    }
+}
+
+impl Plugin for NodeResourcesFit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::by_node(move |node| {
+            let mut lacking = insufficient(pod.demand(), node);
+            lacking.retain(|lack| !self.ignores(&lack.name));
+            if lacking.is_empty() {
+                return Ok(());
+            }
+            let unresolvable = lacking.iter().any(Insufficient::is_unresolvable);
+            Err(Rejection { reasons: lacking.iter().map(Insufficient::reason).collect(), unresolvable })
+        })
+    }
+
+    fn pre_score<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {
+        Some(Box::new(scoring::Scorer::new(&self.scoring, pod.demand())))
+    }
+
+    fn events(&self) -> &'static [Event] {
+        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated]
+    }
+
+    fn helps_every_pod(&self, change: &ClusterChange) -> bool {
+        matches!(change, ClusterChange::PodRemoved(_))
+    }
+
+    fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
+        let wanted = &pod.demand().requests;
+        match change {
+            ClusterChange::NodeAdded(node) => fits_alone(pod.demand(), node),
+            ClusterChange::NodeUpdated { old, new } => fits_alone(pod.demand(), new) && has_more(wanted, old, new),
+            ClusterChange::PodUpdated { old, new } => asks_for_less(wanted, &old.demand.requests, &new.demand.requests),
+            _ => true,
+        }
+    }
+}
+
+/// Whether an empty node has enough.
+fn fits_alone(demand: &Demand, node: &Node) -> bool {
+    insufficient(demand, &NodeInfo::new(node.clone().into(), 0)).is_empty()
+}
+
+/// Whether the node has more than before of something that is wanted.
+fn has_more(wanted: &Resources, old: &Node, new: &Node) -> bool {
+    let (old, new) = (NodeInfo::new(old.clone().into(), 0), NodeInfo::new(new.clone().into(), 0));
+    new.allowed_pods > old.allowed_pods || asks_for_less(wanted, &new.allocatable, &old.allocatable)
+}
+
+/// Whether an amount that is wanted is smaller in `new` than in `old`.
+fn asks_for_less(wanted: &Resources, old: &Resources, new: &Resources) -> bool {
+    let less = |wanted: i64, old: i64, new: i64| wanted > 0 && new < old;
+    less(wanted.cpu, old.cpu, new.cpu)
+        || less(wanted.memory, old.memory, new.memory)
+        || less(wanted.ephemeral, old.ephemeral, new.ephemeral)
+        || wanted.scalars.iter().any(|(name, wanted)| less(*wanted, old.scalar(name), new.scalar(name)))
+}
+
+/// A resource of which a node has less left than a pod asks for: CPU in thousandths of a core, memory and ephemeral storage in
+/// bytes, others in units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insufficient {
+    pub name: Cow<'static, str>,
+    pub requested: i64,
+    /// By the pods that are there.
+    pub used: i64,
+    /// What pods may use together.
+    pub capacity: i64,
+}
+
+impl Insufficient {
+    /// Not even an empty node would have enough.
+    fn is_unresolvable(&self) -> bool {
+        self.name != "pods" && self.requested > self.capacity
+    }
+
+    fn reason(&self) -> Cow<'static, str> {
+        match &*self.name {
+            "pods" => "Too many pods".into(),
+            name => format!("Insufficient {name}").into(),
+        }
+    }
+}
+
+/// What a node has too little of for a pod, in upstream's order (`noderesources.Fits`).
+pub fn insufficient(demand: &Demand, node: &NodeInfo) -> Vec<Insufficient> {
+    let lacks = |name: Cow<'static, str>, requested: i64, used: i64, capacity: i64| {
+        let fits = requested <= 0 || requested <= capacity.saturating_sub(used);
+        (!fits).then_some(Insufficient { name, requested, used, capacity })
+    };
+    let (wants, used, has) = (&demand.requests, &node.requested, &node.allocatable);
+    let there = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
+    let basic = [
+        lacks("pods".into(), 1, there, node.allowed_pods),
+        lacks("cpu".into(), wants.cpu, used.cpu, has.cpu),
+        lacks("memory".into(), wants.memory, used.memory, has.memory),
+        lacks("ephemeral-storage".into(), wants.ephemeral, used.ephemeral, has.ephemeral),
+    ];
+    let scalars = wants.scalars.iter().map(|(name, wanted)| lacks(name.clone().into(), *wanted, used.scalar(name), has.scalar(name)));
+    basic.into_iter().chain(scalars).flatten().collect()
+}

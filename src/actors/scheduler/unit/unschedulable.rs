@@ -1,0 +1,104 @@
+//! What is done about a pod that fits nowhere: it is told, and others are removed for it where that helps.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use troupe_api::meta::{Cause, ObjectKey, time::format_time};
+
+use super::{SchedulerUnit, taking::pod_info};
+use crate::{
+    runtime::{controller::ReconcileContext, host::UnitContext},
+    scheduler::{
+        DEFAULT_SCHEDULER, bind,
+        decide::Unschedulable,
+        framework::{Nomination, Preemption, Victim},
+        metrics,
+        placed_pod::PlacedPod,
+        preemption::apply,
+        queue::HintContext,
+    },
+};
+
+impl SchedulerUnit {
+    /// The attempt on a pod found no node.
+    pub(super) fn handle_unschedulable(
+        &mut self,
+        key: ObjectKey,
+        pod: Arc<Pod>,
+        unschedulable: Unschedulable,
+        cause: Cause,
+        cx: &mut UnitContext<'_, Self>,
+    ) {
+        let Unschedulable { message, rejected_by, nomination, preemption } = unschedulable;
+        let (pods, around) = (&self.pods, &self.around);
+        let current = |key: &ObjectKey| pod_info(pods, around, key);
+        let with = HintContext { profile: &self.profile, pod: &current };
+        self.queue.unschedulable(&key, rejected_by, preemption.is_some(), &with, cx.system().instant());
+        metrics::preempted(preemption.as_ref().map(|preemption| preemption.victims.len()));
+        match &nomination {
+            Nomination::Keep => {}
+            Nomination::Clear => self.snapshot.nominations_mut().remove(&key),
+            Nomination::Set(node) => self.snapshot.nominations_mut().set(Arc::new(PlacedPod::of(&pod)), node),
+        }
+        if let Some(events) = &self.events {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
+        }
+        if let Some(preemption) = preemption {
+            self.preempt(key.clone(), &pod, preemption, &cause, cx);
+        }
+        let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
+        cx.spawn(async move {
+            if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &nomination, &now).await {
+                tracing::debug!(%error, %key, "the pod's condition was not written");
+            }
+        });
+    }
+
+    /// Removes pods for another one, which is not tried again in_flight.
+    fn preempt(&mut self, key: ObjectKey, pod: &Pod, preemption: Preemption, cause: &Cause, cx: &mut UnitContext<'_, Self>) {
+        let Preemption { node, victims } = preemption;
+        let (client, now) = (self.client.caused_by(cause.clone()), format_time(cx.system().clock().now()));
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let nominated = self.lower_priority_nominated(&key, &node);
+        let work = async move {
+            // They may not fit any more: let them look elsewhere, sooner than after the removal.
+            for other in nominated {
+                if let Err(error) = bind::clear_nomination(&client, &other).await {
+                    tracing::debug!(%error, pod = %other.key(), "the nomination was not taken back");
+                }
+            }
+            apply::remove(&client, &victims, DEFAULT_SCHEDULER, &now).await
+        };
+        cx.spawn_then(work, move |unit, (removed, outcome), cx| {
+            if let Some(events) = &unit.events {
+                let message = format!("Preempted by pod {uid} on node {node}");
+                removed.iter().for_each(|victim| events.trying("Preempting").normal(&reference(victim), "Preempted", message.clone()));
+            }
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, %key, "not all pods were removed for a more important one");
+            }
+            unit.queue.unhold(&key, outcome.is_err(), cx.system().instant());
+            unit.pump(cx);
+        });
+    }
+
+    /// The less important pods that waited for a node which another one gets: they wait for it no more.
+    fn lower_priority_nominated(&mut self, key: &ObjectKey, node: &str) -> Vec<Arc<PlacedPod>> {
+        let nominations = self.snapshot.nominations_mut();
+        let priority = nominations.pod(key).map_or(i32::MAX, |pod| pod.priority);
+        let nominated: Vec<Arc<PlacedPod>> = nominations.on(node).filter(|other| other.priority < priority).cloned().collect();
+        nominated.iter().for_each(|other| nominations.remove(other.key()));
+        nominated
+    }
+}
+
+fn reference(victim: &Victim) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(victim.key.namespace.to_string()),
+        name: Some(victim.key.name.to_string()),
+        uid: Some(victim.uid.to_string()),
+        ..ObjectReference::default()
+    }
+}

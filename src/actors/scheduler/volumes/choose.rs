@@ -1,0 +1,201 @@
+//! Which nodes a pod's claims allow, and which volumes it would take there. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm},
+    storage::v1::StorageClass,
+};
+use troupe_api::meta::ObjectKey;
+
+use super::{Storage, reaches};
+use crate::storage::{
+    NO_PROVISIONER, SELECTED_NODE, annotation, claim_phase, claims_of, class_of_claim, is_for_pod, is_fully_bound,
+    matching::{Search, best_match},
+    request, volume_name, waits_for_consumer,
+};
+
+/// Events of these words are what people and programs look for.
+const NODE_CONFLICT: &str = "node(s) didn't match PersistentVolume's node affinity";
+const BIND_CONFLICT: &str = "node(s) didn't find available persistent volumes to bind";
+const VOLUME_MISSING: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+/// The same of other plugins.
+pub const ZONE_CONFLICT: &str = "node(s) had no available volume zone";
+pub const IN_USE: &str = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+const UNBOUND: &str = "pod has unbound immediate PersistentVolumeClaims";
+
+/// Labels of volumes that say in which zone or region they can be used, and what nodes call the older ones today.
+const TOPOLOGY: [(&str, &str); 4] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("topology.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("topology.kubernetes.io/region", "topology.kubernetes.io/region"),
+];
+/// What stands between the zones of a volume that several zones have.
+const ZONES: &str = "__";
+
+/// What a pod's claims are.
+#[derive(Clone, Debug, Default)]
+pub struct PodVolumes {
+    /// Volumes of claims that are bound; `None` for one that does not exist.
+    bound: Vec<Option<Arc<PersistentVolume>>>,
+    /// Claims that wait for a node.
+    unbound: Vec<Unbound>,
+}
+
+#[derive(Clone, Debug)]
+struct Unbound {
+    claim: Arc<PersistentVolumeClaim>,
+    class: Arc<StorageClass>,
+    candidates: Vec<Arc<PersistentVolume>>,
+}
+
+/// What is done about a pod's claims when it gets a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// Claims with volumes that exist.
+    pub bindings: Vec<(Arc<PersistentVolumeClaim>, Arc<PersistentVolume>)>,
+    /// Claims for which volumes are to be made on the node.
+    pub provisions: Vec<Arc<PersistentVolumeClaim>>,
+}
+
+impl Choice {
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty() && self.provisions.is_empty()
+    }
+}
+
+/// Whether a pod has any claims at all.
+pub fn has_claims(pod: &Pod) -> bool {
+    claims_of(pod).next().is_some()
+}
+
+impl PodVolumes {
+    /// Looks a pod's claims up.
+    ///
+    /// # Errors
+    /// Why no node will do.
+    pub fn of(pod: &Pod, storage: &dyn Storage) -> Result<Self, String> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let (mut volumes, mut waits) = (PodVolumes::default(), false);
+        for wanted in claims_of(pod) {
+            let name = &wanted.name;
+            let Some(claim) = storage.claim(namespace, name) else {
+                return Err(if wanted.ephemeral {
+                    format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
+                } else {
+                    format!("persistentvolumeclaim {name:?} not found")
+                });
+            };
+            if claim_phase(&claim) == "Lost" {
+                return Err(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {:?}", volume_name(&claim)));
+            }
+            if claim.metadata.deletion_timestamp.is_some() {
+                return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
+            }
+            if wanted.ephemeral {
+                is_for_pod(&claim, pod)?;
+            }
+            if is_fully_bound(&claim) {
+                volumes.bound.push(storage.volume(volume_name(&claim)));
+                continue;
+            }
+            let class = storage.class(class_of_claim(&claim)).filter(|class| waits_for_consumer(class) && volume_name(&claim).is_empty());
+            match class {
+                Some(class) => {
+                    let candidates = storage.volumes_of_class(class_of_claim(&claim));
+                    volumes.unbound.push(Unbound { claim, class, candidates });
+                }
+                None => waits = true,
+            }
+        }
+        if waits {
+            return Err(UNBOUND.into());
+        }
+        // The smallest first, so that each gets the smallest that fits.
+        volumes.unbound.sort_by_key(|unbound| request(&unbound.claim).value());
+        Ok(volumes)
+    }
+
+    /// What would be done about the claims on a node.
+    ///
+    /// # Errors
+    /// Why the node will not do.
+    pub fn on_node(&self, node: &Node) -> Result<Choice, Vec<&'static str>> {
+        let mut reasons = Vec::new();
+        if self.bound.iter().flatten().any(|volume| !reaches(volume, node)) {
+            reasons.push(NODE_CONFLICT);
+        }
+        let choice = self.choose(node);
+        if choice.is_none() {
+            reasons.push(BIND_CONFLICT);
+        }
+        if self.bound.iter().any(Option::is_none) {
+            reasons.push(VOLUME_MISSING);
+        }
+        choice.filter(|_| reasons.is_empty()).ok_or(reasons)
+    }
+
+    fn choose(&self, node: &Node) -> Option<Choice> {
+        let (mut choice, mut taken) = (Choice::default(), BTreeSet::new());
+        let name = node.metadata.name.as_deref();
+        let reachable = |volume: &PersistentVolume| reaches(volume, node);
+        for unbound in &self.unbound {
+            let selected = annotation(&unbound.claim.metadata, SELECTED_NODE);
+            if selected.is_some() && selected != name {
+                return None;
+            }
+            let search = Search { reachable: Some(&reachable), taken: Some(&taken), delayed: true };
+            let found = if selected.is_none() { best_match(&unbound.claim, &unbound.candidates, search) } else { None };
+            match found {
+                Some(volume) => {
+                    choice.bindings.push((unbound.claim.clone(), volume.clone()));
+                    taken.insert(volume.metadata.name.clone().unwrap_or_default());
+                }
+                None if may_be_made(&unbound.class, node) => choice.provisions.push(unbound.claim.clone()),
+                None => return None,
+            }
+        }
+        Some(choice)
+    }
+
+    /// Whether all bound volumes can be used in the node's zone and region, as far as labels tell.
+    pub fn are_in_zone(&self, node: &Node) -> bool {
+        let labels = |labels: Option<&BTreeMap<String, String>>, name: &str| labels.and_then(|labels| labels.get(name)).cloned();
+        let of_node = |name: &str| labels(node.metadata.labels.as_ref(), name);
+        if TOPOLOGY.iter().all(|(name, _)| of_node(name).is_none()) {
+            return true;
+        }
+        self.bound.iter().flatten().all(|volume| {
+            TOPOLOGY.iter().all(|(name, today)| match labels(volume.metadata.labels.as_ref(), name) {
+                None => true,
+                Some(zones) => of_node(name).or_else(|| of_node(today)).is_some_and(|zone| zones.split(ZONES).any(|one| one == zone)),
+            })
+        })
+    }
+}
+
+/// Whether the class has a provisioner, and lets it make volumes for the node.
+fn may_be_made(class: &StorageClass, node: &Node) -> bool {
+    let is_allowed = |term: &TopologySelectorTerm| {
+        let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name));
+        term.match_label_expressions.iter().flatten().all(|wanted| label(&wanted.key).is_some_and(|value| wanted.values.contains(value)))
+    };
+    let topologies = class.allowed_topologies.as_deref().unwrap_or_default();
+    !matches!(class.provisioner.as_str(), "" | NO_PROVISIONER) && (topologies.is_empty() || topologies.iter().any(is_allowed))
+}
+
+/// Whether another pod that has a node uses a claim of this pod that one pod alone may use.
+pub fn is_in_use(pod: &Pod, storage: &dyn Storage, is_placed: impl Fn(&ObjectKey) -> bool) -> bool {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let own = ObjectKey::new(namespace, pod.metadata.name.as_deref().unwrap_or_default());
+    claims_of(pod).any(|wanted| {
+        let Some(claim) = storage.claim(namespace, &wanted.name) else { return false };
+        let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default();
+        let is_exclusive = modes.iter().any(|mode| mode == "ReadWriteOncePod");
+        is_exclusive && storage.users(&ObjectKey::new(namespace, wanted.name.as_str())).iter().any(|user| *user != own && is_placed(user))
+    })
+}

@@ -1,0 +1,50 @@
+//! Why a body does not decode.
+
+use super::{node::Schema, strict};
+use crate::{meta::limits::Excess, status::Status};
+
+/// Why a body is no object of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not even JSON or YAML, nested too deeply, or full of aliases.
+    #[error("{0}")]
+    Syntax(String),
+    /// Too many values for its size.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A value of the wrong type; the text is upstream's.
+    #[error("{0}")]
+    Type(String),
+}
+
+impl DecodeError {
+    /// The 400 for a body of this kind.
+    pub fn into_status(self, schema: &Schema) -> Status {
+        let gvk = &schema.gvk;
+        match self {
+            DecodeError::Syntax(why) => Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
+                gvk.kind
+            )),
+            DecodeError::TooLarge(why) => Status::too_large(why),
+            DecodeError::Type(why) => strict::cannot_be_handled(&gvk.kind, &gvk.version, why),
+        }
+    }
+
+    /// The status where no schema is at hand; `refused` is what a refusal begins with.
+    pub fn into_bad_request(self, refused: &str) -> Status {
+        match self {
+            DecodeError::TooLarge(why) => Status::too_large(why),
+            DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
+        }
+    }
+}
+
+impl From<Excess> for DecodeError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Depth | Excess::Aliasing => DecodeError::Syntax(excess.to_string()),
+            Excess::Cost => DecodeError::TooLarge(excess.to_string()),
+        }
+    }
+}

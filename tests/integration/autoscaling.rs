@@ -1,0 +1,64 @@
+//! Horizontal autoscaling by what pods really use, and `kubectl top`, with nothing else installed.
+
+use std::time::Duration;
+
+use crate::cluster::{apply, eventually_within, shared};
+
+const OBJECTS: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: autoscaling}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: burner, namespace: autoscaling}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: burner}}
+  template:
+    metadata: {labels: {app: burner}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: burner
+        image: "busybox:1.35"
+        command: [sh, -c, "while true; do :; done"]
+        resources: {requests: {cpu: 20m}, limits: {cpu: 100m}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: burner, namespace: autoscaling}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: burner}
+  minReplicas: 1
+  maxReplicas: 2
+  metrics:
+  - type: Resource
+    resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 0}
+"#;
+
+#[test]
+fn a_deployment_follows_what_its_pods_use() {
+    let cluster = shared();
+    let kubectl = |words: &str| cluster.kubectl(&format!("-n autoscaling {words}"));
+    apply(&cluster, OBJECTS);
+    let replicas = || kubectl("get deployment burner -o jsonpath={.spec.replicas}");
+    eventually_within(Duration::from_secs(120), "it scales up", || replicas() == "2");
+    let conditions = kubectl("get hpa burner -o jsonpath={.status.conditions[*].reason}");
+    assert!(conditions.contains("ValidMetricFound"), "{conditions}");
+    let events = kubectl("get events --field-selector reason=SuccessfulRescale -o jsonpath={.items[*].message}");
+    assert!(events.contains("New size: 2; reason: cpu resource utilization (percentage of request) above target"), "{events}");
+
+    let pods = kubectl("top pods");
+    assert!(pods.starts_with("NAME") && pods.contains("burner-") && pods.contains("Mi"), "{pods}");
+    let nodes = cluster.kubectl("top nodes");
+    assert!(nodes.starts_with("NAME") && nodes.lines().count() == 2, "{nodes}");
+
+    let patch =
+        "patch hpa burner --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/metrics/0/resource/target/averageUtilization\",\"value\":90000}]";
+    kubectl(patch);
+    eventually_within(Duration::from_secs(60), "it scales down", || replicas() == "1");
+    cluster.kubectl("delete namespace autoscaling --timeout=60s");
+}
