@@ -63,7 +63,7 @@ impl Fullness {
     pub fn excess(self, policy: &ImagePolicy) -> Option<u64> {
         let wanted = u128::from(self.capacity) * u128::from(100 - policy.low.min(100)) / 100;
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
-        (self.percent() >= u64::from(policy.high)).then(|| wanted.saturating_sub(self.available))
+        (policy.high < 100 && self.percent() >= u64::from(policy.high)).then(|| wanted.saturating_sub(self.available))
     }
 }
 
