@@ -138,7 +138,7 @@ impl HorizontalController {
         if let Some(rescale) = rescale {
             let result = scale.set(cx.client(), rescale.replicas).await;
             let before = autoscaler.status.as_ref().map_or(0, |status| status.desired_replicas);
-            plan::rescaled(&mut status, before, &rescale, result.as_ref().map(|()| ()).map_err(String::as_str), now);
+            plan::rescaled(&mut status, before, &rescale, &result, now);
             let size = format!("New size: {}; reason: {}", rescale.replicas, rescale.reason);
             match &result {
                 Ok(()) => {

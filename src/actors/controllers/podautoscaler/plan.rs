@@ -132,7 +132,7 @@ pub fn by_metrics(
 }
 
 /// The status after the target was given another size, or was not.
-pub fn rescaled(status: &mut HorizontalPodAutoscalerStatus, known: i32, rescale: &Rescale, result: Result<(), &str>, now: Timestamp) {
+pub fn rescaled(status: &mut HorizontalPodAutoscalerStatus, known: i32, rescale: &Rescale, result: &Result<(), String>, now: Timestamp) {
     match result {
         Ok(()) => {
             let message = format!("the HPA controller was able to update the target scale to {}", rescale.replicas);

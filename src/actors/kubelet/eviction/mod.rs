@@ -296,10 +296,10 @@ impl Eviction {
                 self.evict(pod, message, false, cx);
             }
         }
-        if let Some(met) = self.outlook.met.first().copied().filter(|_| looked && self.may_evict()) {
-            if !self.makes_room(&met, cx) {
-                self.reclaim(&pods, &met, cx);
-            }
+        if let Some(met) = self.outlook.met.first().copied().filter(|_| looked && self.may_evict())
+            && !self.makes_room(&met, cx)
+        {
+            self.reclaim(&pods, &met, cx);
         }
     }
 
