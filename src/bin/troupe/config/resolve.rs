@@ -280,7 +280,8 @@ mod tests {
             "clusterDns" => json!("10.96.0.10"),
             "serviceCidr" => json!("10.96.0.0/16"),
             "podCidr" => json!("10.244.0.0/16"),
-            name if ["Port", "Validity", "Duration", "Heartbeat", "Period", "size", "backup", "age", "Pids"]
+            "imageGcHighThreshold" => json!(8),
+            name if ["Port", "Validity", "Duration", "Heartbeat", "Period", "size", "backup", "age", "Age", "Pids", "Threshold", "Megabytes"]
                 .iter()
                 .any(|end| name.ends_with(end)) =>
             {

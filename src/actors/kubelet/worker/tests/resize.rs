@@ -72,7 +72,10 @@ fn published(effects: &[Effect]) -> Option<&k8s_openapi::api::core::v1::PodStatu
     effects.iter().find_map(|effect| if let Effect::Publish(status) = effect { Some(&**status) } else { None })
 }
 
-fn conditions(effects: &[Effect]) -> Vec<(String, Option<String>, Option<String>, Option<i64>)> {
+/// Type, reason, message and observed generation.
+type Shown = (String, Option<String>, Option<String>, Option<i64>);
+
+fn conditions(effects: &[Effect]) -> Vec<Shown> {
     let all = published(effects).expect("a status").conditions.clone().expect("conditions");
     let resize = all.into_iter().filter(|condition| condition.type_.starts_with("PodResize"));
     resize.map(|condition| (condition.type_, condition.reason, condition.message, condition.observed_generation)).collect()
