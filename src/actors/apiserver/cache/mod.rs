@@ -1,7 +1,7 @@
 //! Watch caches: one ordered store watch feeds an actor per resource, readers see immutable snapshots.
 //!
 //! [`StoreFeed`] routes the store's changes by key prefix to [`ResourceActor`]s. Each applies them to its
-//! [`ResourceCache`], remembers them in its [`History`] and hands them to its [`watchers`]. Readers take a [`Snapshot`]
+//! [`ResourceCache`], remembers them in its [`History`] and hands them to its `watchers`. Readers take a [`Snapshot`]
 //! without locks; [`ResourceCache::fresh`] makes such a read linearizable.
 
 mod delivery;

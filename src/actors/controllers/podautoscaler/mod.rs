@@ -1,7 +1,7 @@
 //! Horizontal pod autoscaling: gives the targets of HorizontalPodAutoscalers the size that their metrics ask for.
 //!
-//! Every 15 seconds, and when an autoscaler is changed, its target's scale and its metrics are read ([`measure`]); the metrics become proposals
-//! ([`replicas`]), the highest of which is bounded by the autoscaler's rates ([`behavior`]) and becomes target size and status ([`plan`]).
+//! Every 15 seconds, and when an autoscaler is changed, its target's scale and its metrics are read (`measure`); the metrics become proposals
+//! (`replicas`), the highest of which is bounded by the autoscaler's rates (`behavior`) and becomes target size and status (`plan`).
 
 mod behavior;
 mod foreign;
