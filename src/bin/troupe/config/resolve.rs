@@ -290,13 +290,15 @@ mod tests {
             name if ["Dir", "file", "File", "Path", "Endpoint", "kubeconfig"].iter().any(|end| name.ends_with(end)) => json!("/p"),
             _ => json!("name"),
         };
-        // Both cannot be given together.
-        let names = all.as_object().expect("an object").keys().filter(|name| *name != "imageDir");
+        // What cannot be given together with others of these.
+        let names = all.as_object().expect("an object").keys().filter(|name| !matches!(name.as_str(), "imageDir" | "storeHistoryMegabytes"));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
         let recorded = settings.resolve().expect("resolves").settings().entries();
         let left_out: Vec<&String> = given.keys().filter(|name| recorded.get(*name) != given.get(*name)).collect();
         assert!(left_out.is_empty(), "{left_out:?}");
+        let history: Settings = serde_json::from_value(json!({"storeHistoryMegabytes": 7})).expect("settings");
+        assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));
     }
 
     #[test]
