@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request};
+use hyper::Method;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -65,14 +64,8 @@ impl Asker {
     }
 
     async fn exchange(&self, peer: &Peer, method: Method, path: &str) -> Result<(u16, Bytes), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
         let stream = self.dial(peer).await?;
-        let request = Request::builder().method(method).uri(path).header("host", peer.address.authority());
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| text(&error))?;
-        let reply = client::exchange(stream, request).await.map_err(|error| text(&error))?;
-        let code = reply.status().as_u16();
-        let body = Limited::new(reply.into_body(), MOST).collect().await.map_err(|error| text(&error))?.to_bytes();
-        Ok((code, body))
+        client::ask(stream, method, path, peer.address.authority(), MOST).await
     }
 }
 

@@ -12,10 +12,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::{StreamExt, stream};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
+use hyper::Method;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
@@ -97,12 +95,10 @@ impl ResourceMetrics {
         let authority = address.authority();
         let asking = async {
             let stream = dialer.dial(&Kubelet { node: stored.key.name.to_string(), address }).await.map_err(|error| error.to_string())?;
-            let request = Request::builder().uri("/metrics/resource").header("host", authority).body(Empty::<Bytes>::new());
-            let reply = client::exchange(stream, request.map_err(|error| error.to_string())?).await.map_err(|error| error.to_string())?;
-            if !reply.status().is_success() {
-                return Err(format!("it answered {}", reply.status()));
+            let (code, body) = client::ask(stream, Method::GET, "/metrics/resource", authority, MOST).await?;
+            if !(200..300).contains(&code) {
+                return Err(format!("it answered {code}"));
             }
-            let body = Limited::new(reply.into_body(), MOST).collect().await.map_err(|error| error.to_string())?.to_bytes();
             let text = std::str::from_utf8(&body).map_err(|error| error.to_string())?;
             Scrape::parse(text, self.clock.now()).map_err(|error| error.to_string())
         };

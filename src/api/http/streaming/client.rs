@@ -1,8 +1,8 @@
 //! One HTTP/1.1 exchange on a connection of its own, ready to be upgraded.
 
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::{Request, Response, body::Incoming};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -22,6 +22,21 @@ where
         }
     });
     sender.send_request(request).await
+}
+
+/// Makes a request without a body over `io`: the code of the answer, and its body of at most `most` bytes.
+///
+/// # Errors
+/// When the peer does not answer in HTTP, or with more.
+pub async fn ask<Io>(io: Io, method: Method, path: &str, host: String, most: usize) -> Result<(u16, Bytes), String>
+where
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let request = Request::builder().method(method).uri(path).header("host", host).body(Empty::new()).map_err(|error| error.to_string())?;
+    let reply = exchange(io, request).await.map_err(|error| error.to_string())?;
+    let code = reply.status().as_u16();
+    let body = Limited::new(reply.into_body(), most).collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok((code, body))
 }
 
 /// Carries bytes both ways until either end is done.
