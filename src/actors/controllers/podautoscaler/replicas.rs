@@ -9,7 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use troupe_api::meta::quantity;
+use troupe_api::meta::Quantity;
 
 use crate::controllers::pods::{is_ready, phase, ready_condition};
 
@@ -244,10 +244,9 @@ fn requested(container: &Container, resource: &str) -> Option<i64> {
     milli(&container.resources.as_ref()?.requests.as_ref()?.get(resource)?.0)
 }
 
-/// Thousandths of a quantity, rounded up.
+/// Thousandths of a quantity, rounded away from zero.
 pub fn milli(quantity: &str) -> Option<i64> {
-    let nanos = quantity::nanos(quantity)?;
-    Some(i64::try_from(nanos.div_euclid(1_000_000) + i128::from(nanos.rem_euclid(1_000_000) != 0)).unwrap_or(i64::MAX))
+    quantity.parse::<Quantity>().ok().map(|quantity| quantity.milli_value())
 }
 
 /// The ratio of use and target, the use in percent, and the average.
