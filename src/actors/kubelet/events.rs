@@ -1,6 +1,6 @@
 //! Events about pods and the node, with what upstream points them to.
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodSpec};
 use troupe_api::client::Client;
 
 use crate::runtime::{events, system::System};
@@ -84,14 +84,13 @@ impl EventRecorder {
         self.send(&object, note);
     }
 
-    /// Records an event about the node.
-    pub fn node(&self, node: &Node, note: Note) {
-        let meta = &node.metadata;
+    /// Records an event about the node of this name.
+    pub fn node(&self, name: &str, note: Note) {
         let object = ObjectReference {
             kind: Some("Node".into()),
-            name: meta.name.clone(),
+            name: Some(name.to_owned()),
             // Upstream's kubelet puts the name here, and describe finds node events by it.
-            uid: meta.name.clone(),
+            uid: Some(name.to_owned()),
             ..ObjectReference::default()
         };
         self.send(&object, note);

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use troupe_cri::names::PodIdentity;
 
@@ -206,12 +206,8 @@ impl Eviction {
     fn tell_threshold(&self) {
         let resources: BTreeSet<String> = self.outlook.met.iter().map(|met| met.signal.resource().to_string()).collect();
         tracing::warn!(met = ?self.outlook.met, "a disk of this node is short of room");
-        let node = k8s_openapi::api::core::v1::Node {
-            metadata: ObjectMeta { name: Some(self.context.node_name.to_string()), ..ObjectMeta::default() },
-            ..Default::default()
-        };
         for resource in resources {
-            self.context.events.node(&node, Note::warning("EvictionThresholdMet", format!("Attempting to reclaim {resource}")));
+            self.context.events.node(&self.context.node_name, Note::warning("EvictionThresholdMet", format!("Attempting to reclaim {resource}")));
         }
     }
 

@@ -10,7 +10,6 @@ use std::{
 };
 
 use actix::Message;
-use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::{Value, json};
 use troupe_cri::{
     Runtime,
@@ -107,8 +106,7 @@ impl ImageCollection {
     }
 
     fn note(&self, note: Note) {
-        let node = Node { metadata: ObjectMeta { name: Some(self.context.node_name.to_string()), ..Default::default() }, ..Default::default() };
-        self.context.events.node(&node, note);
+        self.context.events.node(&self.context.node_name, note);
     }
 }
 

@@ -74,7 +74,7 @@ impl NodeReporter {
         cx.spawn_then(work, |reporter, registered, cx| match registered {
             Ok(node) => {
                 tracing::info!(node = &*reporter.context.node_name, "node registered");
-                reporter.context.events.node(&node, Note::normal("Starting", "Starting kubelet."));
+                reporter.context.events.node(&reporter.context.node_name, Note::normal("Starting", "Starting kubelet."));
                 reporter.node = Some(node);
                 reporter.renew(cx);
                 cx.every(reporter.facts.heartbeat, Self::renew);
@@ -168,8 +168,8 @@ impl NodeReporter {
         self.ready = ready;
         let name = &self.context.node_name;
         let reason = if ready { "NodeReady" } else { "NodeNotReady" };
-        if let Some(node) = &self.node {
-            self.context.events.node(node, Note::normal(reason, format!("Node {name} status is now: {reason}")));
+        if self.node.is_some() {
+            self.context.events.node(name, Note::normal(reason, format!("Node {name} status is now: {reason}")));
         }
     }
 }

@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{
-    api::core::v1::{Node, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use troupe_cri::names::PodIdentity;
 
@@ -117,8 +114,7 @@ impl MemoryEviction {
         let Some(met) = met else { return };
         if before.is_none_or(|before| before.elapsed() > LOOK * 10) {
             tracing::warn!(available = met.available, threshold = met.threshold, "this node is short of memory");
-            let node = Node { metadata: ObjectMeta { name: Some(self.context.node_name.to_string()), ..Default::default() }, ..Default::default() };
-            self.context.events.node(&node, Note::warning("EvictionThresholdMet", "Attempting to reclaim memory"));
+            self.context.events.node(&self.context.node_name, Note::warning("EvictionThresholdMet", "Attempting to reclaim memory"));
         }
         let waits = self.last.as_ref().is_some_and(|(id, since)| since.elapsed() < CLEANUP && self.context.paths(&id.uid).root().exists());
         if !waits {
