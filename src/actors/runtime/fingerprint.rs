@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::Value;
 use troupe_api::stored::KubeObject;
 
-/// Stands for the fingerprint of one version of an object.
+/// A number that two versions of an object share that differ in nothing but what is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
