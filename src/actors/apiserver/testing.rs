@@ -2,7 +2,7 @@
 //!
 //! [`boot`] gives everything allowed and the usual namespaces. It must run inside an actix system (`#[actix::test]`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use troupe_api::{
@@ -25,6 +25,16 @@ pub struct TestApi {
     pub server: Arc<ApiServer>,
     pub client: Client,
     pub user: Arc<UserInfo>,
+}
+
+/// Waits until `holds`; what takes longer than 20 seconds never happens.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}: not within 20 seconds");
 }
 
 /// Boots a server on a fresh [`MemoryStore`] with namespaces `default`, `kube-system` and service account `default/default`.

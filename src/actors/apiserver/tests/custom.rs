@@ -14,7 +14,7 @@ use troupe_api::{
 
 use crate::apiserver::{
     ApiServerOptions,
-    testing::{TestApi, boot, boot_with},
+    testing::{TestApi, boot, boot_with, eventually},
 };
 
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -61,16 +61,6 @@ fn definition() -> Value {
 
 fn widget(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: not within five seconds");
 }
 
 fn condition(object: &Object, kind: &str) -> String {

@@ -1,7 +1,5 @@
 //! Series of custom resources go with their definitions.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
@@ -11,7 +9,7 @@ use troupe_api::{
 
 use crate::apiserver::{
     cache,
-    testing::{TestApi, boot},
+    testing::{TestApi, boot, eventually},
 };
 
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -32,16 +30,6 @@ fn counted(plural: &str) -> Option<f64> {
     let page = render(&cache::metrics::COLLECTORS);
     let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
     samples.value(RECEIVED, &[("group", GROUP), ("resource", plural)])
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: not within ten seconds");
 }
 
 async fn define(api: &TestApi, plural: &str, kind: &str) {

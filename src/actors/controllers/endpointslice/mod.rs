@@ -1,5 +1,6 @@
 //! EndpointSlice: keeps the slices of every Service with a selector.
 
+mod hints;
 pub mod plan;
 pub mod ports;
 

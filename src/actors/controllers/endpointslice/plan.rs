@@ -11,7 +11,10 @@ use k8s_openapi::{
 };
 use troupe_addresses::is_unicast;
 
-use super::ports::{PortKey, by_ports};
+use super::{
+    hints::TrafficDistribution,
+    ports::{PortKey, by_ports},
+};
 use crate::controllers::{
     owners::controller_reference,
     pods::{is_ready, phase},
@@ -193,15 +196,15 @@ fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let serving = is_ready(pod);
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let zone = node.as_ref().and_then(|node| snapshot.zones.get(node).cloned());
+    let ready = publish_all || serving && !terminating;
+    let hints = TrafficDistribution::of(snapshot.service).filter(|_| ready);
     Some(Endpoint {
         addresses: vec![address],
-        conditions: Some(EndpointConditions {
-            ready: Some(publish_all || serving && !terminating),
-            serving: Some(serving),
-            terminating: Some(terminating),
-        }),
+        hints: hints.and_then(|distribution| distribution.hints(node.as_deref(), zone.as_deref())),
+        conditions: Some(EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) }),
         hostname: hostname(snapshot.service, pod),
-        zone: node.as_ref().and_then(|node| snapshot.zones.get(node).cloned()),
+        zone,
         node_name: node,
         target_ref: Some(target(pod)),
         ..Endpoint::default()

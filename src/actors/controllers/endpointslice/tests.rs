@@ -90,6 +90,33 @@ fn conditions_tell_ready_serving_and_terminating_apart() {
 }
 
 #[test]
+fn ready_endpoints_prefer_clients_as_near_as_the_service_asks() {
+    let zones = BTreeMap::from([("a".to_owned(), "z".to_owned())]);
+    let pods = [pod(0, true, false, 80), pod(1, false, false, 80)];
+    let hints = |service: &Service, zones: &BTreeMap<String, String>| -> Vec<_> {
+        let actions = plan(Snapshot { service, pods: &pods, slices: &[], zones });
+        let [Action::Create(slice)] = &actions[..] else { panic!("{actions:?}") };
+        slice.endpoints.iter().flatten().map(|endpoint| json!(endpoint.hints)).collect()
+    };
+    let mut service = service();
+    assert_eq!(hints(&service, &zones), [json!(null), json!(null)]);
+    let mut ask = |distribution: &str, annotations: serde_json::Value| {
+        service.spec.as_mut().expect("a spec").traffic_distribution = Some(distribution.into());
+        service.metadata.annotations = serde_json::from_value(annotations).expect("annotations");
+        service.clone()
+    };
+    let zone = json!({"forZones": [{"name": "z"}]});
+    assert_eq!(hints(&ask("PreferClose", json!(null)), &zones), [zone.clone(), json!(null)]);
+    assert_eq!(hints(&ask("PreferSameZone", json!(null)), &zones), [zone.clone(), json!(null)]);
+    let both = json!({"forNodes": [{"name": "a"}], "forZones": [{"name": "z"}]});
+    assert_eq!(hints(&ask("PreferSameNode", json!(null)), &zones), [both, json!(null)]);
+    assert_eq!(hints(&ask("PreferSameNode", json!(null)), &BTreeMap::new()), [json!({"forNodes": [{"name": "a"}]}), json!(null)]);
+    assert_eq!(hints(&ask("PreferSameZone", json!(null)), &BTreeMap::new()), [json!(null), json!(null)]);
+    let annotated = ask("PreferSameZone", json!({"service.kubernetes.io/topology-mode": "Auto"}));
+    assert_eq!(hints(&annotated, &zones), [json!(null), json!(null)]);
+}
+
+#[test]
 fn named_ports_that_differ_between_pods_make_slices_of_their_own() {
     let (slices, _) = settle(&service(), &[pod(0, true, false, 80), pod(1, true, false, 8080)], Vec::new());
     let mut ports: Vec<_> = slices.iter().filter_map(|slice| slice.ports.as_ref()?[0].port).collect();

@@ -1,9 +1,9 @@
 use serde_json::json;
 use troupe_api::service::DeleteOptions;
 
-use super::extension::{Extension, GROUP, becomes, eventually};
+use super::extension::{Extension, GROUP, becomes};
 use crate::{
-    apiserver::testing::TestApi,
+    apiserver::testing::{TestApi, eventually},
     controllers::{garbage_collector, namespace::NamespaceController},
     runtime::{cache::Caches, controller},
 };

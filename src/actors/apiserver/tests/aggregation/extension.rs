@@ -1,7 +1,7 @@
 //! An extension API server in this process: it serves `flunders` over TLS to whoever shows a front proxy's certificate, and remembers what it
 //! was asked.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use troupe_api::{
 
 use crate::apiserver::{
     ApiServerOptions,
-    testing::{TestApi, boot_with},
+    testing::{TestApi, boot_with, eventually},
 };
 
 pub const GROUP: &str = "wardle.example.com";
@@ -325,16 +325,6 @@ fn echo(mut request: Request<Incoming>) -> Response<Body> {
     });
     let response = Response::builder().status(101).header("connection", "Upgrade").header("upgrade", "websocket");
     response.body(Full::default().boxed_unsync()).expect("well formed")
-}
-
-/// Waits for what must come.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "{what}");
 }
 
 /// The reason of an API service's condition.

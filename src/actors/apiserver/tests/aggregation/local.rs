@@ -1,10 +1,10 @@
 use serde_json::json;
 use troupe_api::{auth::pki::Pki, service::PatchType};
 
-use super::extension::{becomes, eventually, reason};
+use super::extension::{becomes, reason};
 use crate::apiserver::{
     Bootstrap, Trust,
-    testing::{TestApi, boot},
+    testing::{TestApi, boot, eventually},
 };
 
 const SERVICES: &str = "apiservices.apiregistration.k8s.io";

@@ -4,8 +4,9 @@ use troupe_api::service::PatchType;
 
 use super::{
     super::edge::door::Door,
-    extension::{Extension, GROUP, Manners, becomes, eventually},
+    extension::{Extension, GROUP, Manners, becomes},
 };
+use crate::apiserver::testing::eventually;
 
 const NAME: &str = "v1.wardle.example.com";
 const FLUNDERS: &str = "/apis/wardle.example.com/v1/namespaces/default/flunders";

@@ -2,9 +2,9 @@ use serde_json::{Value, json};
 
 use super::{
     super::edge::door::{Door, Reply},
-    extension::{Extension, GROUP, Manners, becomes, eventually},
+    extension::{Extension, GROUP, Manners, becomes},
 };
-use crate::apiserver::testing::TestApi;
+use crate::apiserver::testing::{TestApi, eventually};
 
 const AGGREGATED: [(&str, &str); 1] = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")];
 

@@ -6,8 +6,10 @@ use troupe_api::service::{DeleteOptions, ListOptions, Operation};
 
 use super::{
     super::webhooks::endpoint::Answer,
-    sites::{CRDS, SITES, converted, eventually, site, world},
+    sites::{CRDS, SITES, converted, site, world},
 };
+
+use crate::apiserver::testing::eventually;
 
 const OF: &str = "conversion webhook for example.com/v1, Kind=Site";
 

@@ -1,7 +1,7 @@
 //! A custom resource in two versions that differ: `example.com/v1` has `spec.hostPort`, `v2` has `spec.host` and `spec.port`, and a label
 //! that says so. A webhook converts.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use troupe_api::{
@@ -14,7 +14,7 @@ use troupe_api::{
 use super::super::webhooks::endpoint::{Answer, Endpoint};
 use crate::apiserver::{
     ApiServerOptions,
-    testing::{TestApi, boot_with},
+    testing::{TestApi, boot_with, eventually},
 };
 
 pub const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -90,16 +90,6 @@ pub fn definition(storage: &str, conversion: Value) -> Value {
 /// A site in `default`.
 pub fn site(version: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": format!("example.com/{version}"), "kind": "Site", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
-}
-
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: not within five seconds");
 }
 
 /// A cluster in which sites are stored in v1, and a webhook that answers as `answer` says.

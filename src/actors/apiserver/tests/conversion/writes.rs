@@ -87,7 +87,7 @@ async fn objects_of_several_stored_versions_lie_side_by_side() {
     }
     let definition = world.api.try_update(definition).await.expect("updates");
     assert_eq!(definition.list(&["status", "storedVersions"]), [json!("v1"), json!("v2")]);
-    super::sites::eventually("v2 is for storage", async || &*world.at("v1", "", "").resource.storage.version == "v2").await;
+    crate::apiserver::testing::eventually("v2 is for storage", async || &*world.at("v1", "", "").resource.storage.version == "v2").await;
     world.api.create(site("v1", "new", json!({"hostPort": "i:81"}))).await;
     world.questions();
     assert_eq!((&*world.stored("old"), &*world.stored("new")), ("example.com/v1", "example.com/v2"));
