@@ -13,7 +13,6 @@ pub(super) fn check(pod: &Pod, spec: &PodSpec) -> Result<(), String> {
     at("spec.securityContext.seccompProfile", profiles::seccomp(of_pod.and_then(|context| context.seccomp_profile.as_ref()), ""))?;
     for (path, container) in super::containers(spec) {
         at(&format!("{path}.securityContext.appArmorProfile"), profiles::apparmor(pod, &container))?;
-        devices(&path, &container)?;
         propagation(&path, &container)?;
         if let Some(own) = &container.security_context {
             security(&format!("{path}.securityContext"), own, spec)?;
@@ -59,13 +58,6 @@ fn security(path: &str, own: &SecurityContext, spec: &PodSpec) -> Result<(), Str
         return Err(format!("{path}: Invalid value: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"));
     }
     Ok(())
-}
-
-fn devices(path: &str, container: &Container) -> Result<(), String> {
-    match container.volume_devices.as_ref().filter(|devices| !devices.is_empty()) {
-        Some(_) => Err(format!("{path}.volumeDevices: raw block volumes are not supported by this node")),
-        None => Ok(()),
-    }
 }
 
 /// A container whose mounts reach the host can do all that the host can.

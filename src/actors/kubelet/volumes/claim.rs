@@ -5,14 +5,22 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Node, PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use troupe_api::local_path;
 
-use super::{fs_group, hostpath, ownership::shared_mode, subpath};
+use super::{
+    block::{self, FileSystem},
+    fs_group, hostpath,
+    ownership::shared_mode,
+    subpath,
+};
 use crate::{
     files::{
         Directory,
@@ -32,8 +40,13 @@ pub type Sources = BTreeMap<String, Source>;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     HostPath(HostPathVolumeSource),
-    /// A directory that is there.
-    Local(PathBuf),
+    /// A directory that is there, or a block device with a file system.
+    Local {
+        path: PathBuf,
+        file_system: FileSystem,
+    },
+    /// A block device, without a file system.
+    Device(PathBuf),
     /// A directory of this node's own volumes, made when it is first used.
     Made {
         directory: PathBuf,
@@ -68,11 +81,14 @@ pub fn source(pod: &Pod, volume: &Volume, found: Found<'_>) -> Result<Source, St
     let name = volume_name(claim);
     let bound = found.volume.ok_or_else(|| in_claim(format!("failed to fetch PV {name} from API server: persistentvolumes {name:?} not found")))?;
     belongs_to(bound, claim).map_err(in_claim)?;
-    has_files(pod, volume, bound)?;
+    let mode = mode(pod, volume, bound)?;
     if !found.node.is_some_and(|node| reaches(bound, node)) {
         return Err(format!("MountVolume.NodeAffinity check failed for volume {name:?} : no matching NodeSelectorTerms"));
     }
-    place(bound, found.directory).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}"))
+    match mode {
+        Mode::Filesystem => place(bound, found.directory).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}")),
+        Mode::Block => device(bound).map_err(|why| format!("MapVolume.MapPodDevice failed for volume {name:?} : {why}")),
+    }
 }
 
 fn may_be_used(claim: &PersistentVolumeClaim) -> Result<(), &'static str> {
@@ -98,18 +114,24 @@ fn belongs_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Resul
     Err(format!("found PV object {name} but its pv.Spec.ClaimRef.UID {has} does not point to claim.UID {wanted}"))
 }
 
-/// Containers get file systems, and no devices.
-fn has_files(pod: &Pod, volume: &Volume, bound: &PersistentVolume) -> Result<(), String> {
+/// What containers get: a file system or a device.
+enum Mode {
+    Filesystem,
+    Block,
+}
+
+/// A volume is used as what it is.
+fn mode(pod: &Pod, volume: &Volume, bound: &PersistentVolume) -> Result<Mode, String> {
     let name = &volume.name;
     let mode = bound.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()).unwrap_or("Filesystem");
     let containers = || pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
     let is_mounted = containers().any(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == *name));
-    let is_device = containers().any(|container| container.volume_devices.iter().flatten().any(|device| device.name == *name));
+    let is_device = block::is_device(pod, name);
     match mode {
         "Filesystem" if is_device => Err(format!("volume {name} has volumeMode {mode}, but is specified in volumeDevices")),
-        "Filesystem" => Ok(()),
+        "Filesystem" => Ok(Mode::Filesystem),
         _ if is_mounted => Err(format!("volume {name} has volumeMode {mode}, but is specified in volumeMounts")),
-        _ => Err(format!("volume {name} has volumeMode {mode}, which is not supported on this node")),
+        _ => Ok(Mode::Block),
     }
 }
 
@@ -122,9 +144,18 @@ fn place(volume: &PersistentVolume, directory: &Path) -> Result<Source, String> 
     let path = Path::new(&local.path);
     match made_name(volume, directory) {
         Some(name) => Ok(Source::Made { directory: directory.to_owned(), name: name.to_owned() }),
-        None if path.is_absolute() => Ok(Source::Local(path.to_owned())),
+        None if path.is_absolute() => {
+            let options = spec.mount_options.clone().unwrap_or_default();
+            Ok(Source::Local { path: path.to_owned(), file_system: FileSystem { kind: local.fs_type.clone(), options, read_only: false } })
+        }
         None => Err(format!("invalid path: {}", local.path)),
     }
+}
+
+fn device(volume: &PersistentVolume) -> Result<Source, String> {
+    let local = volume.spec.as_ref().and_then(|spec| spec.local.as_ref());
+    let path = local.map(|local| Path::new(&local.path)).ok_or("this kind of volume is not supported as a block device")?;
+    if path.is_absolute() { Ok(Source::Device(path.to_owned())) } else { Err(format!("invalid path: {}", path.display())) }
 }
 
 /// The name of a directory of this node's own volumes; `None` where the volume is another one. It is the volume's own name, of
@@ -149,8 +180,15 @@ pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Res
             hostpath::check(source)?;
             (find(Path::new(&source.path)).map_err(failed)?, None)
         }
-        Source::Local(path) => {
-            let directory = Directory::open(path).map_err(|error| format!("only directories are supported: {}: {error}", path.display()))?;
+        Source::Device(path) => return block::bind(&find(path).map_err(failed)?, target).map_err(|error| format!("{}: {error}", path.display())),
+        Source::Local { path, file_system } if is_block_device(path) => {
+            let made = block::mount_device(path, target, &FileSystem { read_only, ..file_system.clone() })?;
+            give(&Directory::open(target).map_err(failed)?, pod, read_only).map_err(failed)?;
+            return Ok(made);
+        }
+        Source::Local { path, .. } => {
+            let directory =
+                Directory::open(path).map_err(|error| format!("only directories and block devices are supported: {}: {error}", path.display()))?;
             (directory.find(Path::new(".")).map_err(failed)?, Some(directory))
         }
         Source::Made { directory, name } => {
@@ -161,14 +199,25 @@ pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Res
     if subpath::is_bound(&found, target).map_err(failed)? {
         return Ok(false);
     }
-    if let Some((directory, group)) = owned.zip(fs_group(pod)) {
-        let grant = Grant { group, read_only };
-        if !(only_on_mismatch(pod) && grant.is_given(&directory.status().map_err(failed)?)) {
-            grant_tree(&directory, grant).map_err(|error| format!("failed to set fsGroup {group}: {error}"))?;
-        }
+    if let Some(directory) = owned {
+        give(&directory, pod, read_only).map_err(failed)?;
     }
     subpath::mount_at(&found, target).map_err(failed)?;
     Ok(true)
+}
+
+/// Gives a volume to the pod's `fsGroup`.
+fn give(volume: &Directory, pod: &Pod, read_only: bool) -> io::Result<()> {
+    let Some(group) = fs_group(pod) else { return Ok(()) };
+    let grant = Grant { group, read_only };
+    if only_on_mismatch(pod) && grant.is_given(&volume.status()?) {
+        return Ok(());
+    }
+    grant_tree(volume, grant).map_err(|error| io::Error::new(error.kind(), format!("failed to set fsGroup {group}: {error}")))
+}
+
+fn is_block_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
 /// Finds a path that nobody but the administrator can change.
@@ -261,13 +310,41 @@ mod tests {
         }
     }
 
+    fn local(path: &str) -> Source {
+        Source::Local { path: path.into(), file_system: FileSystem::default() }
+    }
+
+    #[test]
+    fn a_device_is_given_to_who_asks_for_one() {
+        let block = |change: &dyn Fn(&mut World)| {
+            let mut world = World::new();
+            merge(&mut world.volume, json!({"spec": {"volumeMode": "Block", "local": {"path": "/dev/sdb"}}}));
+            world.pod["spec"]["containers"] = json!([{"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}]);
+            change(&mut world);
+            world.source()
+        };
+        assert_eq!(block(&|_| {}), Ok(Source::Device("/dev/sdb".into())));
+        let files = block(&|world| world.volume["spec"]["volumeMode"] = "Filesystem".into());
+        assert_eq!(files, Err("volume v has volumeMode Filesystem, but is specified in volumeDevices".into()));
+        let other = block(&|world| {
+            world.volume["spec"]["local"] = Value::Null;
+            world.volume["spec"]["hostPath"] = json!({"path": "/srv"});
+        });
+        let why = "MapVolume.MapPodDevice failed for volume \"pvc-u\" : this kind of volume is not supported as a block device";
+        assert_eq!(other, Err(why.into()));
+        let mut formatted = World::new();
+        merge(&mut formatted.volume, json!({"spec": {"mountOptions": ["noatime"], "local": {"path": "/dev/sdb", "fsType": "xfs"}}}));
+        let file_system = FileSystem { kind: Some("xfs".into()), options: vec!["noatime".into()], read_only: false };
+        assert_eq!(formatted.source(), Ok(Source::Local { path: "/dev/sdb".into(), file_system }));
+    }
+
     #[test]
     fn a_bound_claim_leads_to_a_directory_of_this_node() {
         let made = Source::Made { directory: PLACE.into(), name: "pvc-u".into() };
         assert_eq!(World::new().source(), Ok(made));
         let mut by_hand = World::new();
         by_hand.volume["metadata"]["annotations"] = Value::Null;
-        assert_eq!(by_hand.source(), Ok(Source::Local("/data/volumes/pvc-u".into())), "it must be there");
+        assert_eq!(by_hand.source(), Ok(local("/data/volumes/pvc-u")), "it must be there");
         by_hand.volume["spec"]["local"] = Value::Null;
         by_hand.volume["spec"]["hostPath"] = json!({"path": "/srv"});
         assert_eq!(by_hand.source(), Ok(Source::HostPath(HostPathVolumeSource { path: "/srv".into(), type_: None })));
@@ -279,7 +356,7 @@ mod tests {
         {
             let mut world = World::new();
             merge(&mut world.volume, json!({"metadata": {"name": name}, "spec": {"local": {"path": path}}}));
-            assert_eq!(world.source(), Ok(Source::Local(path.into())), "{name}");
+            assert_eq!(world.source(), Ok(local(path)), "{name}");
         }
     }
 

@@ -15,7 +15,7 @@ use troupe_cri::quantity;
 use super::{
     Made, Plugin, PodPaths, VolumeError,
     atomic::{self, Owners},
-    claim, fs_group, host_path, hostpath, is_read_only,
+    block, claim, fs_group, host_path, hostpath, is_read_only,
     ownership::{directory_mode, own_directory, shared_mode},
     payload::{PayloadInputs, payload, sole_user},
     room::{MOST_VOLUMES, NodeRoom, Room},
@@ -95,13 +95,18 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
             return false;
         };
         if plugin == Plugin::Claim {
-            return !is_mounted(&path).unwrap_or(false);
+            return !is_mounted(&claim_path(paths, pod, &volume.name, path)).unwrap_or(false);
         }
         let Ok(directory) = Directory::open(&path) else { return true };
         let unmounted = in_memory(plugin, volume) && !is_mounted(&path).unwrap_or(false);
         unmounted || (plugin.is_written() && atomic::is_empty(&directory))
     };
     volumes(pod).iter().filter(is_missing).map(|volume| volume.name.clone()).collect()
+}
+
+/// Where a claim's volume is bound: a device of its own lies apart from what has files.
+fn claim_path(paths: &PodPaths, pod: &Pod, volume: &str, files: PathBuf) -> PathBuf {
+    if block::is_device(pod, volume) { paths.device(volume) } else { files }
 }
 
 /// Sets one volume up; says whether its directory was not there.
@@ -119,7 +124,10 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
             return hostpath::check(source).map(|()| false).map_err(failed);
         }
         Plugin::Claim => match inputs.claims.get(&volume.name) {
-            Some(source) => return claim::set_up(&path, source, inputs.pod, is_read_only(volume)).map_err(failed),
+            Some(source) => {
+                let path = claim_path(paths, inputs.pod, &volume.name, path);
+                return claim::set_up(&path, source, inputs.pod, is_read_only(volume)).map_err(failed);
+            }
             // Nobody asked what it is, because it is there.
             None => return Ok(false),
         },

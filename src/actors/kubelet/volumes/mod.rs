@@ -1,6 +1,7 @@
 //! A pod's volumes: what is in them (pure), how files are swapped atomically, where they lie, how containers see them.
 
 pub mod atomic;
+pub mod block;
 pub mod claim;
 pub mod disk;
 pub mod hostpath;
@@ -70,6 +71,11 @@ impl PodPaths {
     /// The directory of a volume of a plugin such as `empty-dir`.
     pub fn volume(&self, plugin: &str, name: &str) -> PathBuf {
         self.volumes().join(format!("kubernetes.io~{plugin}")).join(name)
+    }
+
+    /// Where the device of a volume lies.
+    pub fn device(&self, name: &str) -> PathBuf {
+        self.root.join("volumeDevices").join(format!("kubernetes.io~{}", Plugin::Claim.directory())).join(name)
     }
 
     pub fn hosts_file(&self) -> PathBuf {

@@ -30,7 +30,7 @@ use crate::{
         resize::PodAmounts,
         resolv,
         volumes::{
-            disk,
+            block, disk,
             mounts::{Mounts, mounts},
             subpath,
         },
@@ -217,7 +217,7 @@ async fn configure(
         image_user: &user,
         env: &env,
         mounts: planned.mounts,
-        devices: Vec::new(),
+        devices: block::devices(&paths, &step.pod, container)?,
         machine: context.machine,
         hugepages: &context.hugepages,
         masked_paths: &context.masked_paths,
