@@ -18,7 +18,7 @@ use troupe_net::{
 
 use super::{
     base,
-    ledger::{Changes, Ledger},
+    layout::{Changes, Ledger},
     plan::plan,
     tests::{changes, node, observe, service, slice},
     wide_tests::wide,
@@ -59,13 +59,13 @@ pub fn sh(script: &str) {
 }
 
 /// A node with a bridge and pods on it: each pod a namespace at `10.244.0.N`.
-struct Fixture {
-    node: Namespace,
-    pods: Vec<Namespace>,
+pub struct Fixture {
+    pub node: Namespace,
+    pub pods: Vec<Namespace>,
 }
 
 impl Fixture {
-    fn new(pods: &[u8]) -> Self {
+    pub fn new(pods: &[u8]) -> Self {
         let node = Namespace::new();
         let n = &node.name;
         sh(&format!(
@@ -89,13 +89,13 @@ impl Fixture {
         Fixture { node, pods }
     }
 
-    fn iptables(&self) -> HostIptables {
+    pub fn iptables(&self) -> HostIptables {
         HostIptables::within(self.node.path())
     }
 }
 
 /// Serves one word per TCP connection, forever.
-fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
+pub fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
     let listener = pod.run(|| TcpListener::bind(("0.0.0.0", port)).expect("binds"));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -105,7 +105,7 @@ fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
     });
 }
 
-fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
+pub fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
     let socket = pod.run(|| UdpSocket::bind(("0.0.0.0", port)).expect("binds"));
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
@@ -115,7 +115,7 @@ fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
     });
 }
 
-fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+pub fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     let to = to.parse().expect("an address");
     from.run(|| {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).map_err(|error| error.kind())?;
@@ -126,7 +126,7 @@ fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     })
 }
 
-fn ask_udp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+pub fn ask_udp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("binds");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("sets");

@@ -1,7 +1,7 @@
 //! The service proxy: Services and EndpointSlices become packet filter rules on this node.
 //!
 //! ```text
-//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable: a transaction at a time ─► iptables
+//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable (`rules`): a transaction at a time ─► iptables
 //! ```
 //!
 //! Rules outlive the daemon: at start nothing is flushed, the table reads what the kernel has and applies the difference
@@ -11,18 +11,16 @@
 pub mod base;
 pub mod endpoints;
 pub mod index;
-pub mod ledger;
+pub mod layout;
 pub mod metrics;
 pub mod names;
 pub mod plan;
-pub mod queue;
 pub mod router;
-pub mod rule_table;
 pub mod service;
 pub mod service_rules;
 
 #[cfg(test)]
-mod kernel_tests;
+pub(crate) mod kernel_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -9,14 +9,16 @@ use actix::Message;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, ObjectKey};
+use troupe_net::iptables::Family;
 
 use super::{
-    Proxy, ProxyOptions,
+    Proxy, ProxyOptions, base,
     index::SliceIndex,
+    layout::ServiceTable,
     plan::NodeView,
-    rule_table::{AwaitServices, RuleTable, SetRules},
     service_rules::{PlanRules, ServiceRules},
 };
+use crate::rules::{AwaitOwners, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
     cache::Subscription,
     controller::ReconcileContext,
@@ -41,7 +43,7 @@ pub struct ServiceRouter {
     options: ProxyOptions,
     node: Arc<NodeView>,
     units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
-    table: Option<UnitAddr<RuleTable>>,
+    table: Option<UnitAddr<ServiceTable>>,
     index: Option<Arc<SliceIndex>>,
     subscription: Option<Subscription<Service>>,
     synced: bool,
@@ -57,7 +59,7 @@ impl ServiceRouter {
     fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
         let keys: HashSet<ObjectKey> = self.options.services.keys().into_iter().collect();
-        table.wake(AwaitServices(keys.clone()), cx.cause().clone());
+        table.wake(AwaitOwners(keys.clone()), cx.cause().clone());
         for key in keys {
             match self.units.get(&key) {
                 Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
@@ -91,7 +93,7 @@ impl ServiceRouter {
         let Some(unit) = self.units.remove(key) else { return };
         cx.system().stop(unit.path());
         if let Some(table) = &self.table {
-            table.wake(SetRules { key: key.clone(), plan: None }, cx.cause().clone());
+            table.wake(SetRules { owner: key.clone(), plan: None }, cx.cause().clone());
         }
     }
 }
@@ -99,13 +101,18 @@ impl ServiceRouter {
 impl Unit for ServiceRouter {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         let router = cx.address();
-        let (iptables, conntrack) = (self.options.iptables.clone(), self.options.conntrack.clone());
-        let localhost = self.options.localhost_node_ports;
         let asker = router.clone();
         let tell_started: Arc<dyn Fn() + Send + Sync> = Arc::new(move || asker.wake(TableStarted, by_itself()));
-        self.table = Some(cx.system().spawn(format!("{}/rule-table", Proxy::PATH), Policy::default(), move |_| {
-            RuleTable::new(iptables.clone(), conntrack.clone(), localhost, tell_started.clone())
-        }));
+        let options = TableOptions {
+            iptables: self.options.iptables.clone(),
+            sets: None,
+            conntrack: Some(self.options.conntrack.clone()),
+            base: base::rules(self.options.localhost_node_ports),
+            family: Family::V4,
+            tell_started,
+        };
+        let path = format!("{}/rule-table", Proxy::PATH);
+        self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
         let slices = index.filled();

@@ -1,0 +1,454 @@
+//! The one writer of a layout's rules: collects what units report for a few milliseconds and applies the difference in one transaction.
+//! When a transaction fails, or somebody flushed our chains, it reads the kernel's state and applies the difference to that.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::Message;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use troupe_net::{
+    conntrack::{Conntrack, StaleFlows},
+    iptables::{Family, IpSets, Iptables, IptablesError, Observed, Patch, RuleSet},
+};
+
+use super::{
+    layout::{Contribution, Layout, Probe, UdpFlows, Watch, stale},
+    ledger::Ledger,
+    queue::{MOST_STEPS, Plans, Queue},
+};
+use crate::runtime::{
+    envelope::Reply,
+    host::{On, Unit, UnitContext},
+};
+
+/// How long reports are collected.
+const COALESCE: Duration = Duration::from_millis(3);
+const MIN_RETRY: Duration = Duration::from_millis(200);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// From how many owners on the whole table is compared on a thread of its own.
+const LARGE: usize = 200;
+/// And from how many bytes of what the kernel has.
+const LARGE_TEXT: usize = 1 << 20;
+
+/// What an owner asks of the node now; `None` when it is gone.
+pub struct SetRules<L: Layout> {
+    pub owner: L::Owner,
+    pub plan: Option<Arc<Contribution>>,
+}
+
+impl<L: Layout> Message for SetRules<L> {
+    type Result = ();
+}
+
+/// The owners that will report; nothing is applied, and above all nothing removed, before they have.
+pub struct AwaitOwners<L: Layout>(pub HashSet<L::Owner>);
+
+impl<L: Layout> Message for AwaitOwners<L> {
+    type Result = ();
+}
+
+/// Answered when what an owner has set by now stands.
+pub struct AwaitInstalled<L: Layout>(pub L::Owner);
+
+impl<L: Layout> Message for AwaitInstalled<L> {
+    type Result = Result<(), NotInstalled>;
+}
+
+/// The table restarted while somebody waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the rule table restarted")]
+pub struct NotInstalled;
+
+/// What a table works with.
+#[derive(Clone)]
+pub struct TableOptions {
+    pub iptables: Arc<dyn Iptables>,
+    pub sets: Option<Arc<dyn IpSets>>,
+    pub conntrack: Option<Arc<dyn Conntrack>>,
+    /// What stands whoever is there.
+    pub base: RuleSet,
+    pub family: Family,
+    /// Tells that the table (re)started and knows nothing.
+    pub tell_started: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The unit.
+pub struct RuleTable<L: Layout> {
+    backend: Backend,
+    conntrack: Option<Arc<dyn Conntrack>>,
+    tell_started: Arc<dyn Fn() + Send + Sync>,
+    /// What should stand, and, unless `adrift`, does stand.
+    ledger: Ledger<L>,
+    udp: HashMap<L::Owner, UdpFlows>,
+    queue: Queue<L>,
+    /// Owners that have not reported yet; `None` before anybody named them.
+    awaited: Option<HashSet<L::Owner>>,
+    /// Who waits for rules to stand.
+    waiting: Vec<(L::Owner, oneshot::Sender<()>)>,
+    /// The kernel's state is not known.
+    adrift: bool,
+    /// A whole comparison succeeded since the start.
+    begun: bool,
+    busy: bool,
+    armed: bool,
+    retry: Duration,
+    /// Flows to forget once the rules are in.
+    owed: Vec<StaleFlows>,
+    /// The same, of rules that go in in pieces.
+    owed_later: Vec<StaleFlows>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    transactions: u64,
+    failures: u64,
+    whole: u64,
+    last_error: Option<String>,
+    last_steps: usize,
+    last_millis: f64,
+}
+
+/// What an application came to.
+struct Applied {
+    result: Result<usize, IptablesError>,
+    took: Duration,
+    whole: bool,
+    /// What is still to be done of it.
+    rest: VecDeque<Patch>,
+}
+
+impl<L: Layout> RuleTable<L> {
+    pub fn new(options: TableOptions) -> Self {
+        RuleTable {
+            backend: Backend { iptables: options.iptables, sets: options.sets, family: options.family },
+            conntrack: options.conntrack,
+            tell_started: options.tell_started,
+            ledger: Ledger::new(options.base),
+            udp: HashMap::new(),
+            queue: Queue::default(),
+            awaited: None,
+            waiting: Vec::new(),
+            adrift: true,
+            begun: false,
+            busy: false,
+            armed: false,
+            retry: MIN_RETRY,
+            owed: Vec::new(),
+            owed_later: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn may_apply(&self) -> bool {
+        self.awaited.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    fn arm(&mut self, delay: Duration, cx: &mut UnitContext<'_, Self>) {
+        if self.armed || self.busy || !self.may_apply() {
+            return;
+        }
+        self.armed = true;
+        cx.after(delay, |unit, cx| {
+            unit.armed = false;
+            unit.apply(cx);
+        });
+    }
+
+    fn apply(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.busy {
+            return;
+        }
+        if self.adrift {
+            return self.apply_whole(cx);
+        }
+        while !self.queue.is_empty() {
+            let taken = self.queue.next(&mut self.ledger);
+            L::taken(self.queue.waiting());
+            let (flows, later) = (self.note_flows(&taken.plans), self.note_flows(&taken.begun));
+            self.owed.extend(flows);
+            self.owed_later.extend(later);
+            if taken.patch.is_empty() {
+                continue;
+            }
+            self.busy = true;
+            let backend = self.backend.clone();
+            let work = async move {
+                let begun = tokio::time::Instant::now();
+                let result = backend.apply(&taken.patch).await.map(|()| taken.patch.size());
+                Applied { result, took: begun.elapsed(), whole: false, rest: VecDeque::new() }
+            };
+            return cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
+        }
+        self.answer();
+    }
+
+    /// Compares everything that should stand with what the kernel has, and applies the difference.
+    fn apply_whole(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let plans = self.queue.take_all(&mut self.ledger);
+        L::taken(0);
+        let flows = self.note_flows(&plans);
+        self.owed.extend(flows);
+        self.busy = true;
+        let (backend, ledger) = (self.backend.clone(), self.ledger.clone());
+        let work = async move {
+            let begun = tokio::time::Instant::now();
+            let (result, rest) = match backend.reconcile(ledger).await {
+                Ok((steps, rest)) => (Ok(steps), rest),
+                Err(error) => (Err(error), VecDeque::new()),
+            };
+            Applied { result, took: begun.elapsed(), whole: true, rest }
+        };
+        cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
+    }
+
+    /// Notes where flows may go now; gives those that went elsewhere. At the start nothing is known of before.
+    fn note_flows(&mut self, plans: &Plans<L::Owner>) -> Vec<StaleFlows> {
+        let mut owed = Vec::new();
+        for (owner, plan) in plans {
+            let new = plan.as_ref().map(|plan| plan.udp.clone()).unwrap_or_default();
+            let old = self.udp.remove(owner).unwrap_or_default();
+            if self.begun {
+                owed.extend(stale(&old, &new));
+            }
+            if !new.is_empty() {
+                self.udp.insert(owner.clone(), new);
+            }
+        }
+        owed
+    }
+
+    fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
+        self.busy = false;
+        L::synced(applied.result.is_ok(), applied.whole, applied.took);
+        self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
+        match applied.result {
+            Ok(steps) => {
+                self.note_success(steps, applied.took, applied.whole);
+                if applied.whole {
+                    self.queue.go_on_with(applied.rest);
+                }
+                if self.queue.pieces() == 0 {
+                    self.owed.append(&mut self.owed_later);
+                }
+                self.forget(cx);
+                self.answer();
+                match self.queue.pieces() {
+                    0 if self.queue.is_empty() => {}
+                    0 => self.arm(COALESCE, cx),
+                    _ => self.arm(Duration::ZERO, cx),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, retry = ?self.retry, "{} not applied, comparing all of them", L::RULES);
+                self.counters.failures += 1;
+                self.counters.last_error = Some(error.to_string());
+                self.adrift = true;
+                self.queue.give_up();
+                self.arm(self.retry, cx);
+                self.retry = (self.retry * 2).min(MAX_RETRY);
+            }
+        }
+    }
+
+    fn note_success(&mut self, steps: usize, took: Duration, whole: bool) {
+        self.counters.transactions += 1;
+        self.counters.whole += u64::from(whole);
+        self.counters.last_steps = steps;
+        self.counters.last_error = None;
+        self.adrift = false;
+        self.begun = true;
+        self.retry = MIN_RETRY;
+        tracing::debug!(steps, ?took, whole, owners = self.ledger.len(), "applied {}", L::RULES);
+    }
+
+    /// Answers those whose rules stand by now.
+    fn answer(&mut self) {
+        if self.busy || self.adrift || self.queue.pieces() > 0 {
+            return;
+        }
+        let (waiting, queue) = (std::mem::take(&mut self.waiting), &self.queue);
+        let (later, now): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(owner, _)| queue.has(owner));
+        self.waiting = later;
+        for (_, told) in now {
+            // Who asked may have stopped waiting.
+            let _ = told.send(());
+        }
+    }
+
+    fn forget(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let flows = std::mem::take(&mut self.owed);
+        let Some(conntrack) = self.conntrack.clone().filter(|_| !flows.is_empty()) else { return };
+        cx.spawn(async move {
+            for flow in &flows {
+                if let Err(error) = conntrack.forget(flow).await {
+                    tracing::warn!(%error, ?flow, "stale flows stay");
+                }
+            }
+        });
+    }
+
+    /// Looks whether what should stand still does.
+    fn check(&mut self, cx: &mut UnitContext<'_, Self>) {
+        if self.busy || self.adrift {
+            return;
+        }
+        let backend = self.backend.clone();
+        match L::watch() {
+            Watch::Whole => {
+                self.adrift = true;
+                self.arm(Duration::ZERO, cx);
+            }
+            Watch::Probes(probes) => cx.spawn_then(async move { backend.stands(&probes).await }, |unit, stands, cx| {
+                if let Ok(false) = stands {
+                    tracing::warn!("{} were removed by somebody else, restoring them", L::RULES);
+                    unit.adrift = true;
+                    unit.arm(Duration::ZERO, cx);
+                }
+            }),
+        }
+    }
+}
+
+/// What a table writes to.
+#[derive(Clone)]
+struct Backend {
+    iptables: Arc<dyn Iptables>,
+    sets: Option<Arc<dyn IpSets>>,
+    family: Family,
+}
+
+impl Backend {
+    /// Sets are there before rules refer to them, and lose entries when the rules are in.
+    async fn apply(&self, patch: &Patch) -> Result<(), IptablesError> {
+        let sets = self.sets.as_ref().filter(|_| patch.has_sets());
+        if let Some(sets) = sets {
+            let text = patch.sets_before(self.family);
+            if !text.is_empty() {
+                sets.restore_sets(text).await?;
+            }
+        }
+        let text = patch.to_restore();
+        if !text.is_empty() {
+            self.iptables.restore(text).await?;
+        }
+        let Some(sets) = sets else { return Ok(()) };
+        let text = patch.sets_after();
+        if !text.is_empty() {
+            sets.restore_sets(text).await?;
+        }
+        if !patch.destroy_sets.is_empty()
+            && let Err(error) = sets.destroy_sets(patch.destroy_sets.iter().cloned().collect()).await
+        {
+            // Nothing refers to it any more; the next whole comparison tries again.
+            tracing::warn!(%error, "a set of addresses stays");
+        }
+        Ok(())
+    }
+
+    /// Compares everything that should stand with what the kernel has, and applies the difference, or the first and most urgent part of it.
+    /// Gives how many steps that took, and what is left to do.
+    async fn reconcile<L: Layout>(&self, ledger: Ledger<L>) -> Result<(usize, VecDeque<Patch>), IptablesError> {
+        let large = ledger.len() > LARGE;
+        let mut texts = Vec::new();
+        for table in L::TABLES {
+            texts.push(self.iptables.save(*table).await?);
+        }
+        let sets = match &self.sets {
+            Some(sets) => sets.save_sets().await?,
+            None => String::new(),
+        };
+        let large = large || texts.iter().chain([&sets]).map(String::len).sum::<usize>() > LARGE_TEXT;
+        let compare = move || {
+            let mut observed = Observed::default();
+            texts.iter().for_each(|text| observed.read(text));
+            observed.read_sets(&sets);
+            let mut pieces = ledger.reconcile_in_pieces(&observed, MOST_STEPS);
+            (pieces.pop_front().unwrap_or_default(), pieces)
+        };
+        let (first, rest) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
+        self.apply(&first).await?;
+        Ok((first.size(), rest))
+    }
+
+    async fn stands(&self, probes: &[Probe]) -> Result<bool, IptablesError> {
+        for probe in probes {
+            let stands = match probe {
+                Probe::Chain(id) => self.iptables.chain_exists(id.table, &id.name).await?,
+                Probe::Rule(id, rule) => self.iptables.rule_exists(id.table, &id.name, rule).await?,
+            };
+            if !stands {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<L: Layout> Unit for RuleTable<L> {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        (self.tell_started)();
+        cx.every(L::CHECK, Self::check);
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            L::OWNERS: self.ledger.len(),
+            "pending": self.queue.waiting(),
+            "pieces": self.queue.pieces(),
+            "awaited": self.awaited.as_ref().map(HashSet::len),
+            "adrift": self.adrift,
+            "transactions": self.counters.transactions,
+            "whole": self.counters.whole,
+            "failures": self.counters.failures,
+            "lastError": self.counters.last_error,
+            "lastSteps": self.counters.last_steps,
+            "lastMillis": self.counters.last_millis,
+        })
+    }
+}
+
+impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
+    fn on(&mut self, SetRules { owner, plan }: SetRules<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.remove(&owner);
+        }
+        self.queue.insert(owner, plan);
+        L::queued(self.queue.waiting());
+        self.arm(COALESCE, cx);
+        Reply::Now(())
+    }
+}
+
+impl<L: Layout> On<AwaitOwners<L>> for RuleTable<L> {
+    fn on(&mut self, AwaitOwners(mut owners): AwaitOwners<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        owners.retain(|owner| !self.queue.has(owner));
+        self.awaited = Some(owners);
+        let Some(patience) = L::PATIENCE else {
+            self.arm(COALESCE, cx);
+            return Reply::Now(());
+        };
+        cx.after(patience, |unit, cx| {
+            if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {
+                tracing::error!(late = late.len(), "{} did not report in time, applying the others", L::OWNERS);
+                late.clear();
+                unit.arm(Duration::ZERO, cx);
+            }
+        });
+        self.arm(COALESCE, cx);
+        Reply::Now(())
+    }
+}
+
+impl<L: Layout> On<AwaitInstalled<L>> for RuleTable<L> {
+    fn on(&mut self, AwaitInstalled(owner): AwaitInstalled<L>, _: &mut UnitContext<'_, Self>) -> Reply<Result<(), NotInstalled>> {
+        let (tell, told) = oneshot::channel();
+        self.waiting.push((owner, tell));
+        self.answer();
+        Reply::later(async move { told.await.map_err(|_| NotInstalled) })
+    }
+}
