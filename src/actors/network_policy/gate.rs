@@ -1,10 +1,11 @@
 //! What stands between a pod's sandbox and its first container.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use troupe_api::meta::Cause;
+use troupe_net::neighbours::Neighbours;
 
 use super::{
     model::PodView,
@@ -38,6 +39,31 @@ impl PodGate for OpenGate {
     }
 
     async fn left(&self, _: &str, _: &str, _: &str) {}
+}
+
+/// A gate before which it is forgotten who had the pod's addresses before it.
+pub struct FreshGate {
+    pub neighbours: Arc<dyn Neighbours>,
+    pub then: Arc<dyn PodGate>,
+}
+
+#[async_trait]
+impl PodGate for FreshGate {
+    async fn admit(&self, pod: &Pod, addresses: &[String]) -> Result<(), String> {
+        let on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+        let addresses_of_pod: Vec<IpAddr> = addresses.iter().filter(|_| !on_host).filter_map(|address| address.parse().ok()).collect();
+        if !addresses_of_pod.is_empty()
+            && let Err(error) = self.neighbours.forget(&addresses_of_pod).await
+        {
+            // The kernel finds out by itself after a while.
+            tracing::warn!(%error, ?addresses, "who had a pod's addresses before it is not forgotten");
+        }
+        self.then.admit(pod, addresses).await
+    }
+
+    async fn left(&self, namespace: &str, name: &str, uid: &str) {
+        self.then.left(namespace, name, uid).await;
+    }
 }
 
 /// The router's gate.

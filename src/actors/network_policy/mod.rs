@@ -26,6 +26,7 @@ mod peer_rules;
 pub mod plan;
 mod pod_rules;
 mod router;
+pub mod running;
 pub mod slices;
 mod uses;
 mod view;
@@ -42,8 +43,8 @@ use std::sync::Arc;
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
 use troupe_net::iptables::{Family, IpSets, Iptables};
 
-pub use self::gate::{OpenGate, PodGate};
-use self::router::PolicyRouter;
+pub use self::gate::{FreshGate, OpenGate, PodGate};
+use self::{router::PolicyRouter, running::RunningPods};
 use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy};
 
 /// What policies select and name here, followed only once there is a policy.
@@ -60,6 +61,8 @@ pub struct NetworkPolicyOptions {
     pub policies: Lister<NetworkPolicy>,
     /// Begins to follow the rest.
     pub follow: Arc<dyn Fn() -> Followed + Send + Sync>,
+    /// The pods that ran before this daemon.
+    pub running: Arc<dyn RunningPods>,
     pub iptables: Arc<dyn Iptables>,
     pub sets: Arc<dyn IpSets>,
     pub family: Family,

@@ -141,12 +141,17 @@ impl PolicyRouter {
         let (pods, slices) = (local.filled(), index.filled());
         self.local = Some(local);
         self.index = Some(Arc::new(index));
+        let running = self.options.running.clone();
         let filled = async move {
             pods.await;
             slices.await;
+            running.all().await
         };
-        cx.spawn_then(filled, |unit, (), cx| {
+        cx.spawn_then(filled, |unit, running, cx| {
             unit.phase = Phase::Synced;
+            for pod in running {
+                unit.view.note_running(pod);
+            }
             for policy in unit.view.policies() {
                 unit.weigh(&policy.key);
             }

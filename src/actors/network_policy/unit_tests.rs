@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use imbl::OrdMap;
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
 use serde_json::{Value, json};
@@ -15,13 +16,14 @@ use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
     stored::{KubeObject, StoredObject},
 };
-use troupe_net::iptables::{FakeIptables, Family};
+use troupe_net::iptables::{FakeIptables, Family, IpSets, Iptables};
 
 use super::{
     Followed, NetworkPolicies, NetworkPolicyOptions, PodGate,
     layout::TABLE,
-    model::{Direction, PeerSet, PolicyView},
-    names,
+    model::{Direction, PeerSet, PodView, PolicyView},
+    names, plan_tests,
+    running::RunningPods,
     slices::{MANAGED_BY, MANAGER, PEERS_LABEL},
 };
 use crate::runtime::{
@@ -29,6 +31,16 @@ use crate::runtime::{
     directory::Control,
     system::{System, SystemOptions},
 };
+
+/// Pods that the runtime tells of.
+struct Running(Vec<PodView>);
+
+#[async_trait]
+impl RunningPods for Running {
+    async fn all(&self) -> Vec<PodView> {
+        self.0.clone()
+    }
+}
 
 /// Units on caches that the test feeds.
 pub struct Stage {
@@ -42,10 +54,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new<F>(filter: Arc<F>, unable: Option<&str>) -> Self
-    where
-        F: troupe_net::iptables::Iptables + troupe_net::iptables::IpSets,
-    {
+    pub fn new<F: Iptables + IpSets>(filter: Arc<F>, unable: Option<&str>) -> Self {
+        Stage::beside(Running(Vec::new()), filter, unable)
+    }
+
+    /// The same on a node where pods run already.
+    fn beside<F: Iptables + IpSets>(running: Running, filter: Arc<F>, unable: Option<&str>) -> Self {
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
         let (pods, slices) = (Cache::<Pod>::default(), Cache::<EndpointSlice>::default());
         let (followed, count) = (Followed { pods: pods.clone(), slices: slices.clone() }, Arc::new(AtomicUsize::new(0)));
@@ -57,6 +71,7 @@ impl Stage {
                 counted.fetch_add(1, Ordering::SeqCst);
                 followed.clone()
             }),
+            running: Arc::new(running),
             iptables: filter.clone(),
             sets: filter,
             family: Family::V4,
@@ -272,6 +287,31 @@ async fn a_restarted_daemon_takes_rules_over_and_opens_nothing() {
         second.slices.replace_now(OrdMap::new(), Revision(10));
         until("the removal", &filter, |filter| ingress(filter, "gone").is_none()).await;
         assert!(ingress(&filter, "a").is_some());
+        let touched = filter.transactions()[before..].join("");
+        assert!(!touched.contains(&names::pod_chain(Direction::Ingress, &ObjectKey::new("ns", "a"))), "{touched}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_address_only_the_runtime_knows_stays_isolated_through_a_restart() {
+    local(async {
+        let filter = Arc::new(FakeIptables::default());
+        let first = Stage::new(filter.clone(), None);
+        first.sync();
+        first.policy("deny", deny());
+        first.admit("a", json!({"app": "x"}), "10.244.0.5").await.expect("is admitted");
+        first.system.shutdown(Duration::from_secs(5)).await;
+        let rules = ingress(&filter, "a").expect("stand");
+        let before = filter.transactions().len();
+        let running = Running(vec![plan_tests::pod("a", json!({}), "10.244.0.5")]);
+        let second = Stage::beside(running, filter.clone(), None);
+        let one = |(key, stored, _): (ObjectKey, Arc<StoredObject>, Revision)| OrdMap::unit(key, stored);
+        second.policies.replace_now(one(second.stored(policy("deny", deny()))), Revision(10));
+        second.pods.replace_now(one(second.stored(pod("a", json!({"app": "x"}), ""))), Revision(10));
+        second.slices.replace_now(OrdMap::new(), Revision(10));
+        second.admit("b", json!({"app": "x"}), "10.244.0.6").await.expect("is admitted");
+        assert_eq!(ingress(&filter, "a"), Some(rules));
         let touched = filter.transactions()[before..].join("");
         assert!(!touched.contains(&names::pod_chain(Direction::Ingress, &ObjectKey::new("ns", "a"))), "{touched}");
     })

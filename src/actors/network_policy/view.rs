@@ -37,6 +37,16 @@ impl View {
         replace(&self.admitted, key, pod)
     }
 
+    /// A pod runs already, though the API may not know its addresses yet. What the kubelet has said since is newer.
+    pub fn note_running(&self, pod: PodView) {
+        let key = pod.key.clone();
+        // Who has the node's network shows its address, or none.
+        let on_host = self.pods.load().get(&key).is_some_and(|known| known.uid == pod.uid && !known.is_policed());
+        if !on_host && !self.admitted.load().contains_key(&key) {
+            self.set_admitted(&key, Some(pod));
+        }
+    }
+
     /// A pod has its addresses no more.
     pub fn leave(&self, key: &ObjectKey, uid: &str) {
         if self.admitted.load().get(key).is_some_and(|pod| &*pod.uid == uid) {

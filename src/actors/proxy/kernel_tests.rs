@@ -20,6 +20,7 @@ use super::{
     base,
     layout::{Changes, Ledger},
     plan::plan,
+    ranges,
     tests::{changes, node, observe, service, slice},
     wide_tests::wide,
 };
@@ -223,6 +224,24 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     assert_eq!(seen.len(), 2, "both endpoints are used");
     apply(&iptables, &mut ledger, &with(&[])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80"), Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn a_packet_to_what_no_service_claims_is_refused_at_once() {
+    let fixture = Fixture::new(&[5]);
+    let iptables = fixture.iptables();
+    let mut ledger = Ledger::new(base::rules(false));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let range = serde_json::from_value(json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}})).expect("a range");
+    let changes = Changes::from([(ranges::owner(), Some(ranges::plan(Some(&std::sync::Arc::new(range))).rules))]);
+    apply(&iptables, &mut ledger, &changes).await;
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    for from in [&fixture.pods[0], &fixture.node] {
+        assert_eq!(ask_tcp(from, "10.96.0.77:80"), Err(refused));
+        assert_eq!(ask_udp(from, "10.96.0.77:53"), Err(refused));
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::rules::{self, Layout, Probe, layout::Watch};
 
-/// Rules by Service.
+/// Rules by Service, and those for what no Service claims (`ranges`).
 #[derive(Debug)]
 pub struct ServiceLayout;
 

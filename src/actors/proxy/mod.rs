@@ -15,6 +15,7 @@ pub mod layout;
 pub mod metrics;
 pub mod names;
 pub mod plan;
+pub mod ranges;
 pub mod router;
 pub mod service;
 pub mod service_rules;
@@ -31,7 +32,7 @@ mod wide_tests;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use troupe_net::{conntrack::Conntrack, iptables::Iptables};
 
 use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
@@ -52,6 +53,8 @@ pub struct ProxyOptions {
     pub conntrack: Arc<dyn Conntrack>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
+    /// Which addresses Services can have.
+    pub ranges: Lister<ServiceCIDR>,
     /// Tells of Services that cannot be worked on; `None` tells nobody.
     pub events: Option<EventRecorder>,
 }

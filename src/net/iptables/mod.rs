@@ -11,6 +11,7 @@ mod line;
 mod patch;
 mod ruleset;
 mod saved;
+mod set_steps;
 mod sets;
 
 use async_trait::async_trait;

@@ -160,13 +160,14 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), iptable
         conntrack: Arc::new(HostConntrack::new()),
         services: caches.cache(),
         slices: caches.cache(),
+        ranges: caches.cache(),
         events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
     Ok(Proxy::start(options, system))
 }
 
 /// Starts enforcing network policies; `None` where the pod network is somebody else's, who does that too.
-pub fn start_network_policies(config: &Config, caches: &Caches, system: &System) -> Option<NetworkPolicies> {
+pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<NetworkPolicies> {
     if let Ok(Some(foreign)) = cni::foreign(&config.cni_conf_dir) {
         tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
         return None;
@@ -178,9 +179,11 @@ pub fn start_network_policies(config: &Config, caches: &Caches, system: &System)
         Followed { pods: caches.selected("-of-node", own), slices: caches.cache() }
     };
     let host = Arc::new(HostIptables::new());
+    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let options = NetworkPolicyOptions {
         policies,
         follow: Arc::new(follow),
+        running: Arc::new(runtime),
         iptables: host.clone(),
         sets: host,
         family: Family::V4,
