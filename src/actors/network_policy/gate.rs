@@ -8,11 +8,14 @@ use troupe_api::meta::Cause;
 use troupe_net::neighbours::Neighbours;
 
 use super::{
+    messages::{Admit, Left},
     model::PodView,
-    router::{Admit, Left, PolicyRouter},
+    router::PolicyRouter,
 };
 use crate::runtime::host::UnitAddr;
 
+/// Says where the kubelet has a pod from.
+const SOURCE: &str = "kubernetes.io/config.source";
 /// How long a pod's rules may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,11 +84,12 @@ impl RouterGate {
 impl PodGate for RouterGate {
     async fn admit(&self, pod: &Pod, addresses: &[String]) -> Result<(), String> {
         let ips: Vec<IpAddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
-        let pod = PodView { ips, ..PodView::of(pod) };
-        if pod.host_network {
+        let source = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SOURCE));
+        let admit = Admit { pod: PodView { ips, ..PodView::of(pod) }, is_static: source.is_some_and(|source| source == "file") };
+        if admit.pod.host_network {
             return Ok(());
         }
-        match tokio::time::timeout(PATIENCE, self.router.ask(Admit(pod), Cause::default())).await {
+        match tokio::time::timeout(PATIENCE, self.router.ask(admit, Cause::default())).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("its rules do not stand within {} s", PATIENCE.as_secs())),

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use troupe_net::iptables::{Family, IpSets, Iptables, Observed, Patch};
+use troupe_net::{
+    iptables::{Family, IpSets, Iptables, Observed, Patch},
+    neighbours::Neighbours,
+    netlink::Netlink,
+    netns,
+};
 
 use super::{
     layout::{PolicyLayout, PolicyOwner, TABLE, base},
@@ -13,7 +18,7 @@ use super::{
     unit_tests::Stage,
 };
 use crate::{
-    proxy::kernel_tests::{Fixture, Namespace, ask_tcp, ask_udp, serve_tcp, serve_udp},
+    proxy::kernel_tests::{Fixture, Namespace, ask_tcp, ask_udp, serve_tcp, serve_udp, sh},
     rules::{Changes, Ledger},
 };
 
@@ -197,4 +202,24 @@ async fn rules_that_somebody_took_away_are_put_back() {
             assert!(three.tcp(CLIENT, "10.244.0.5:80").await.is_err());
         })
         .await;
+}
+
+#[test]
+fn who_had_an_address_is_forgotten_when_it_is_given_out_again() {
+    let fixture = Fixture::new(&[5]);
+    serve_tcp(&fixture.pods[0], 80, "pod");
+    let node = fixture.node.path();
+    let name = node.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    // A pod that is gone had another hardware address.
+    sh(&format!("ip -n {name} neigh replace 10.244.0.5 lladdr 02:00:00:00:00:09 dev br0 nud permanent"));
+    assert!(ask_tcp(&fixture.node, "10.244.0.5:80").is_err(), "the packet goes to nobody");
+    let forget = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let netlink = Netlink::open().expect("a socket");
+            netlink.forget(&["10.244.0.5".parse().expect("an address"), "10.244.0.99".parse().expect("an address")]).await
+        })
+    };
+    netns::run(&node, forget).expect("the namespace exists").expect("is forgotten");
+    assert_eq!(ask_tcp(&fixture.node, "10.244.0.5:80").as_deref(), Ok("pod"));
 }

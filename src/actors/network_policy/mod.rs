@@ -20,6 +20,7 @@
 pub mod blocks;
 pub mod gate;
 pub mod layout;
+mod messages;
 pub mod model;
 pub mod names;
 mod peer_rules;

@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use actix::Message;
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use troupe_api::meta::{Cause, ObjectKey};
 use super::{
     NetworkPolicies, NetworkPolicyOptions,
     layout::{PolicyOwner, PolicyTable, base},
+    messages::{Admit, Left, PeersTouched, PodTouched, PolicyTouched, TableStarted},
     model::{PeerSet, PodView, PolicyView},
     peer_rules::PeerRules,
     plan::closed,
@@ -32,39 +33,8 @@ use crate::{
     },
 };
 
-/// A policy came, changed or went.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct PolicyTouched(ObjectKey);
-
-/// A pod of this node came, changed or went.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct PodTouched(ObjectKey);
-
-/// The slices of a set of peers changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct PeersTouched(PeersKey);
-
-/// The rule table (re)started and knows nothing.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TableStarted;
-
-/// The kubelet is about to start a pod with these addresses.
-#[derive(Clone, Message)]
-#[rtype(result = "Result<(), String>")]
-pub struct Admit(pub PodView);
-
-/// A pod's addresses are its own no more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Left {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-    pub uid: Arc<str>,
-}
+/// How long a pod from a file waits for an API server to tell which policies there are: it may be one that the API server needs.
+const STATIC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far the router knows its world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,10 +318,10 @@ impl On<TableStarted> for PolicyRouter {
 
 impl On<Admit> for PolicyRouter {
     fn on(&mut self, admit: Admit, cx: &mut UnitContext<'_, Self>) -> Reply<Result<(), String>> {
-        let (key, ips) = (admit.0.key.clone(), admit.0.ips.clone());
+        let (key, ips) = (admit.pod.key.clone(), admit.pod.ips.clone());
         // An address that was given out again is no other pod's any more, whatever the API still says.
         let mut changed = self.view.take_addresses(&ips, &key);
-        self.view.set_admitted(&key, Some(admit.0.clone()));
+        self.view.set_admitted(&key, Some(admit.pod.clone()));
         changed.push(key.clone());
         match self.phase {
             Phase::Idle => return Reply::Now(Ok(())),
@@ -360,7 +330,12 @@ impl On<Admit> for PolicyRouter {
                 self.waiting.push(tell);
                 let (router, cause) = (cx.address(), cx.cause().clone());
                 return Reply::later(async move {
-                    told.await.map_err(|_| "the unit that leads network policies restarted".to_owned())?;
+                    let patience = if admit.is_static { STATIC_PATIENCE } else { Duration::MAX };
+                    let Ok(told) = tokio::time::timeout(patience, told).await else {
+                        tracing::warn!(pod = %admit.pod.key, "nobody tells which network policies there are, a static pod starts without");
+                        return Ok(());
+                    };
+                    told.map_err(|_| "the unit that leads network policies restarted".to_owned())?;
                     router.ask(admit, cause).await.map_err(|error| error.to_string())?
                 });
             }

@@ -8,6 +8,7 @@
 //! only writer of those, and knows nothing of what they mean. Each layout's table goes its own way: owners of one that never report hold
 //! nobody else up. At start nothing is flushed: the kernel's state is read, and the difference applied once every owner that was named has reported.
 
+mod backend;
 pub mod hash;
 pub mod layout;
 pub mod ledger;

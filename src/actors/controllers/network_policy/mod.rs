@@ -2,6 +2,7 @@
 //! read the pods of others; what it needs of them is here, and no more. Keys are namespaces.
 
 pub mod plan;
+pub mod planned;
 mod world;
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::{
     api::{
         core::v1::Pod,
-        discovery::v1::EndpointSlice,
         networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort},
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
@@ -18,21 +17,15 @@ use k8s_openapi::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{Family, RuleSet};
+use troupe_net::iptables::RuleSet;
 
-use super::{plan::plan, world::World};
+use super::planned;
 use crate::{
-    controllers::endpointslice::plan::Action,
     network_policy::{
-        layout::{PolicyLayout, PolicyOwner, TABLE, base},
-        model::{PeerSet, PodView, PolicyView},
-        plan::{peer_rules, pod_rules},
-        slices::{PEERS_LABEL, entries},
+        layout::TABLE,
+        model::{PodView, PolicyView},
     },
-    rules::{
-        Changes, Ledger,
-        simulate::{Packet, Verdict, simulate},
-    },
+    rules::simulate::{Packet, Verdict, simulate},
 };
 
 /// A cluster as people describe it.
@@ -177,48 +170,11 @@ fn is_local(ip: IpAddr) -> bool {
     "10.244.0.0/24".parse::<IpNetwork>().expect("a network").contains(ip)
 }
 
-// What is built: the controller's slices, and from them the rules of this node.
-
-fn slices_of(world: &World, namespace: &str) -> Vec<EndpointSlice> {
-    let made = |action: Action| match action {
-        Action::Create(slice) => *slice,
-        other => panic!("nothing is there yet: {other:?}"),
-    };
-    plan(namespace, world.peers_of(namespace), &[]).into_iter().map(made).collect()
-}
-
 /// Everything that stands on this node.
 fn rules_of(cluster: &Cluster) -> RuleSet {
-    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base()));
-    for (name, labels) in &cluster.namespaces {
-        world.set_namespace(&name.as_str().into(), Some(labels.clone()));
-    }
     let pods: Vec<PodView> = cluster.pods.iter().map(PodView::of).collect();
     let policies: Vec<Arc<PolicyView>> = cluster.policies.iter().map(|policy| Arc::new(PolicyView::of(policy))).collect();
-    for policy in &policies {
-        world.set_policy(&policy.key, Some(PolicyView::clone(policy)));
-    }
-    for pod in &pods {
-        world.set_pod(&pod.key, Some(pod.clone()));
-    }
-    let mut changes = Changes::<PolicyOwner>::new();
-    for policy in &policies {
-        let slices = slices_of(&world, &policy.key.namespace);
-        for (id, set) in policy.peer_sets() {
-            changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices))));
-        }
-    }
-    for pod in pods.iter().filter(|pod| pod.is_policed() && pod.ips.iter().any(|ip| is_local(*ip))) {
-        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, &policies, Family::V4))));
-    }
-    ledger.commit(&changes);
-    ledger.wanted()
-}
-
-fn peers(set: &PeerSet, id: &str, slices: &[EndpointSlice]) -> RuleSet {
-    let ours =
-        slices.iter().filter(|slice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(PEERS_LABEL)).is_some_and(|found| found == id));
-    peer_rules(set, ours.flat_map(|slice| entries(slice, set.kind(), Family::V4)), Family::V4)
+    planned::rules(&cluster.namespaces, &pods, &policies, |pod| pod.ips.iter().any(|ip| is_local(*ip)))
 }
 
 // Random clusters.
@@ -320,7 +276,7 @@ fn addresses(cluster: &Cluster) -> Vec<IpAddr> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(384))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn packets_fare_as_the_documentation_says(cluster in cluster()) {
