@@ -3,7 +3,7 @@
 # With --for-tests also those that only the tests need.
 set -eu
 
-packages="containerd runc containernetworking-plugins iptables conntrack busybox-static protobuf-compiler libprotobuf-dev iproute2 ca-certificates"
+packages="containerd runc containernetworking-plugins iptables conntrack ipset busybox-static protobuf-compiler libprotobuf-dev iproute2 ca-certificates"
 [ "${1:-}" = "--for-tests" ] && packages="$packages etcd-server etcd-client systemd systemd-container python3-venv"
 
 missing=""

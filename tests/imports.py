@@ -26,9 +26,9 @@ LAYERS = {
         "http",
     ],
     "src/actors": [
-        "files pod_phase runtime serving",
+        "files pod_phase rules runtime serving",
         "storage",
-        "apiserver dns insight overlay proxy scheduler",
+        "apiserver dns insight network_policy overlay proxy scheduler",
         "controllers kubelet",
         "metrics simulation",
         "component_server",
@@ -44,6 +44,7 @@ STRANGERS = {
         ("kubelet", "controllers", "nodes know the control plane by the API alone"),
         ("kubelet", "apiserver", "nodes know the control plane by the API alone"),
         ("proxy", "apiserver", "nodes know the control plane by the API alone"),
+        ("network_policy", "apiserver", "nodes know the control plane by the API alone"),
     ],
 }
 

@@ -7,14 +7,19 @@ use thiserror::Error;
 
 use crate::{
     cni::{FILE_NAME, Network},
-    iptables::{ChainId, End, Iptables, Line, Observed, Patch, Table},
+    iptables::{ChainId, End, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
     netlink::Netlink,
     overlay::{HostRouting, Routing, Step},
 };
 
-/// Chains of the service proxy and of the pod network.
+/// Chains of the service proxy, of network policies and of the pod network.
 pub fn is_ours(id: &ChainId) -> bool {
     id.name.starts_with("KUBE-") || id.name.starts_with("TROUPE-")
+}
+
+/// Sets of network policies.
+fn is_our_set(name: &str) -> bool {
+    name.starts_with("TROUPE-")
 }
 
 /// The steps that remove every chain `ours` accepts and every rule elsewhere that jumps there. Pure.
@@ -57,10 +62,13 @@ impl Failure {
 }
 
 /// Removes chains, the bridge with pods' interfaces, and CNI configuration and state. Returns what failed.
-pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) -> Vec<Failure> {
+pub async fn purge(iptables: &dyn Iptables, sets: &dyn IpSets, conf_dir: &Path, network: &Network) -> Vec<Failure> {
     let mut failures = Vec::new();
     if let Err(error) = remove_chains(iptables).await {
         failures.push(Failure::new("packet filter", error));
+    }
+    if let Err(error) = remove_sets(sets).await {
+        failures.push(Failure::new("sets of addresses", error));
     }
     if let Err(error) = remove_links(&network.bridge).await {
         failures.push(Failure::new("interfaces", error));
@@ -76,7 +84,7 @@ pub async fn purge(iptables: &dyn Iptables, conf_dir: &Path, network: &Network) 
     failures
 }
 
-async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::IptablesError> {
+async fn remove_chains(iptables: &dyn Iptables) -> Result<(), IptablesError> {
     let mut observed = Observed::default();
     for table in Table::ALL {
         observed.read(&iptables.save(table).await?);
@@ -84,6 +92,18 @@ async fn remove_chains(iptables: &dyn Iptables) -> Result<(), crate::iptables::I
     let idle = is_idle_portmap(&observed);
     let patch = removal(&observed, |id| is_ours(id) || idle(id));
     if patch.is_empty() { Ok(()) } else { iptables.restore(patch.to_restore()).await }
+}
+
+async fn remove_sets(sets: &dyn IpSets) -> Result<(), IptablesError> {
+    let text = match sets.save_sets().await {
+        // Without the tool none was made.
+        Err(IptablesError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        saved => saved?,
+    };
+    let mut observed = Observed::default();
+    observed.read_sets(&text);
+    let ours: Vec<String> = observed.sets().keys().filter(|name| is_our_set(name)).cloned().collect();
+    if ours.is_empty() { Ok(()) } else { sets.destroy_sets(ours).await }
 }
 
 async fn remove_links(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
@@ -147,6 +167,9 @@ mod tests {
         before.read(&fake.save(Table::Nat).await.expect("saves"));
         let rules = podnet::rules("10.244.0.0/16".parse().expect("a network"), "10.244.0.0/24".parse().expect("a network"));
         fake.restore(crate::iptables::RuleSet::default().diff(&rules).to_restore()).await.expect("applies");
+        fake.restore_sets("create TROUPE-NP4-A hash:net\ncreate theirs hash:net\nadd theirs 10.0.0.1\n".to_owned()).await.expect("applies");
+        remove_sets(&fake).await.expect("applies");
+        assert!(fake.set("TROUPE-NP4-A").is_none() && fake.set("theirs").is_some());
         assert!(fake.rules(Table::Nat, podnet::POSTROUTING).is_some());
         remove_chains(&fake).await.expect("applies");
         let mut after = Observed::default();

@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod dns;
 pub mod ipam;
 pub mod iptables;
+pub mod neighbours;
 pub mod netlink;
 pub mod netns;
 pub mod overlay;

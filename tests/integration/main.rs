@@ -21,6 +21,7 @@ mod ledger;
 mod leftovers;
 mod load;
 mod machine;
+mod network_policies;
 mod pair;
 mod panics;
 mod poison;

@@ -20,6 +20,7 @@ mod integration_tests;
 pub mod job;
 pub mod local_path;
 pub mod namespace;
+pub mod network_policy;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod owners;

@@ -16,6 +16,7 @@ use super::{
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
 };
+use crate::network_policy::PodGate;
 
 /// The node's fixed facts and its doors to the outside. Share it by `Arc`.
 pub struct NodeContext {
@@ -25,6 +26,8 @@ pub struct NodeContext {
     pub features: ArcSwap<RuntimeFeatures>,
     pub abilities: NodeAbilities,
     pub cluster: Arc<dyn Cluster>,
+    /// Knows when a pod may begin to talk.
+    pub gate: Arc<dyn PodGate>,
     pub events: EventRecorder,
     /// `/var/lib/kubelet`.
     pub root: PathBuf,

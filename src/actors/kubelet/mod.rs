@@ -220,6 +220,7 @@ fn context(
         features: ArcSwap::from_pointee(features),
         abilities,
         cluster,
+        gate: options.gate.clone(),
         events,
         root: options.root_dir.clone(),
         volumes: options.volumes_dir.clone(),

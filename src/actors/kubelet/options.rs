@@ -16,7 +16,10 @@ use super::{
     eviction::signals::{Threshold, defaults},
     image_collection::plan::ImagePolicy,
 };
-use crate::runtime::cache::Lister;
+use crate::{
+    network_policy::{OpenGate, PodGate},
+    runtime::cache::Lister,
+};
 
 /// Everything a kubelet is told from outside.
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub struct KubeletOptions {
     pub services: Option<Lister<Service>>,
     /// All nodes, of which one is this, for what pods may run on it; where none are given it is as this machine makes it.
     pub nodes: Option<Lister<Node>>,
+    /// Knows when a pod may begin to talk. [default: at once]
+    pub gate: Arc<dyn PodGate>,
     pub runtime: Arc<dyn Runtime>,
     /// [default: `/var/lib/kubelet`]
     pub root_dir: PathBuf,
@@ -78,6 +83,7 @@ impl KubeletOptions {
             client: None,
             services: None,
             nodes: None,
+            gate: Arc::new(OpenGate),
             runtime,
             root_dir: "/var/lib/kubelet".into(),
             volumes_dir: "/var/lib/troupe/volumes".into(),

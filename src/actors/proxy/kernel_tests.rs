@@ -18,8 +18,9 @@ use troupe_net::{
 
 use super::{
     base,
-    ledger::{Changes, Ledger},
+    layout::{Changes, Ledger},
     plan::plan,
+    ranges,
     tests::{changes, node, observe, service, slice},
     wide_tests::wide,
 };
@@ -59,13 +60,13 @@ pub fn sh(script: &str) {
 }
 
 /// A node with a bridge and pods on it: each pod a namespace at `10.244.0.N`.
-struct Fixture {
-    node: Namespace,
-    pods: Vec<Namespace>,
+pub struct Fixture {
+    pub node: Namespace,
+    pub pods: Vec<Namespace>,
 }
 
 impl Fixture {
-    fn new(pods: &[u8]) -> Self {
+    pub fn new(pods: &[u8]) -> Self {
         let node = Namespace::new();
         let n = &node.name;
         sh(&format!(
@@ -89,13 +90,13 @@ impl Fixture {
         Fixture { node, pods }
     }
 
-    fn iptables(&self) -> HostIptables {
+    pub fn iptables(&self) -> HostIptables {
         HostIptables::within(self.node.path())
     }
 }
 
 /// Serves one word per TCP connection, forever.
-fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
+pub fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
     let listener = pod.run(|| TcpListener::bind(("0.0.0.0", port)).expect("binds"));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -105,7 +106,7 @@ fn serve_tcp(pod: &Namespace, port: u16, word: &'static str) {
     });
 }
 
-fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
+pub fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
     let socket = pod.run(|| UdpSocket::bind(("0.0.0.0", port)).expect("binds"));
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
@@ -115,7 +116,7 @@ fn serve_udp(pod: &Namespace, port: u16, word: &'static str) {
     });
 }
 
-fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+pub fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     let to = to.parse().expect("an address");
     from.run(|| {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).map_err(|error| error.kind())?;
@@ -126,7 +127,7 @@ fn ask_tcp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     })
 }
 
-fn ask_udp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+pub fn ask_udp(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
     from.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("binds");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("sets");
@@ -223,6 +224,24 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     assert_eq!(seen.len(), 2, "both endpoints are used");
     apply(&iptables, &mut ledger, &with(&[])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80"), Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn a_packet_to_what_no_service_claims_is_refused_at_once() {
+    let fixture = Fixture::new(&[5]);
+    let iptables = fixture.iptables();
+    let mut ledger = Ledger::new(base::rules(false));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let range = serde_json::from_value(json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}})).expect("a range");
+    let changes = Changes::from([(ranges::owner(), Some(ranges::plan(Some(&std::sync::Arc::new(range))).rules))]);
+    apply(&iptables, &mut ledger, &changes).await;
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    for from in [&fixture.pods[0], &fixture.node] {
+        assert_eq!(ask_tcp(from, "10.96.0.77:80"), Err(refused));
+        assert_eq!(ask_udp(from, "10.96.0.77:53"), Err(refused));
+    }
 }
 
 #[tokio::test]

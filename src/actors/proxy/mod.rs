@@ -1,7 +1,7 @@
 //! The service proxy: Services and EndpointSlices become packet filter rules on this node.
 //!
 //! ```text
-//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable: a transaction at a time ─► iptables
+//! caches ─► ServiceRouter ─► ServiceRules (one per Service): plan ─► RuleTable (`rules`): a transaction at a time ─► iptables
 //! ```
 //!
 //! Rules outlive the daemon: at start nothing is flushed, the table reads what the kernel has and applies the difference
@@ -11,18 +11,17 @@
 pub mod base;
 pub mod endpoints;
 pub mod index;
-pub mod ledger;
+pub mod layout;
 pub mod metrics;
 pub mod names;
 pub mod plan;
-pub mod queue;
+pub mod ranges;
 pub mod router;
-pub mod rule_table;
 pub mod service;
 pub mod service_rules;
 
 #[cfg(test)]
-mod kernel_tests;
+pub(crate) mod kernel_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -33,7 +32,7 @@ mod wide_tests;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use troupe_net::{conntrack::Conntrack, iptables::Iptables};
 
 use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
@@ -54,6 +53,8 @@ pub struct ProxyOptions {
     pub conntrack: Arc<dyn Conntrack>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
+    /// Which addresses Services can have.
+    pub ranges: Lister<ServiceCIDR>,
     /// Tells of Services that cannot be worked on; `None` tells nobody.
     pub events: Option<EventRecorder>,
 }

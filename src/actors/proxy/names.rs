@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use sha2::{Digest, Sha256};
+use crate::rules::hash::short as hash;
 
 /// Dispatch of virtual addresses; in both tables.
 pub const SERVICES: &str = "KUBE-SERVICES";
@@ -72,15 +72,6 @@ pub fn shard_range(chain: &str) -> Option<String> {
 /// Whether a chain is the proxy's.
 pub fn is_ours(chain: &str) -> bool {
     FIXED.contains(&chain) || chain.starts_with(SHARD) || PER_SERVICE.iter().any(|prefix| chain.starts_with(prefix))
-}
-
-/// The first 16 characters of the base32 form of the parts' SHA-256.
-fn hash(parts: &[&str]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut digest = Sha256::new();
-    parts.iter().for_each(|part| digest.update(part));
-    let bits = digest.finalize()[..10].iter().fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
-    (0..16).rev().map(|at| char::from(ALPHABET[(bits >> (5 * at) & 31) as usize])).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,11 @@
 //! From a Service and its EndpointSlices to rules. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_net::{
-    conntrack::{FlowDestination, StaleFlows},
+    conntrack::FlowDestination,
     iptables::{End, RuleSet, Table},
 };
 
@@ -18,6 +14,7 @@ use super::{
     names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, PROXY_FIREWALL, endpoint_chain, range_chain, shard},
     service::PortView,
 };
+use crate::rules::{Contribution, layout::UdpFlows};
 
 /// What the rules of every service depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,15 +31,8 @@ const WIDE: usize = 64;
 /// The ports of such a range.
 const RANGE: u16 = 256;
 
-/// Where the UDP flows of a service may go: destination → endpoints.
-pub type UdpFlows = BTreeMap<FlowDestination, BTreeSet<Ipv4Addr>>;
-
 /// What one Service asks of the node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServicePlan {
-    pub rules: Arc<RuleSet>,
-    pub udp: UdpFlows,
-}
+pub type ServicePlan = Contribution;
 
 /// The rules of one Service with all its slices.
 pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -> ServicePlan {
@@ -68,21 +58,6 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
         rules.endpoints();
     }
     ServicePlan { rules: Arc::new(rules), udp }
-}
-
-/// The flows to forget when a service goes from `old` to `new`: those to endpoints that left, and all to a destination
-/// that had no endpoint before.
-pub fn stale(old: &UdpFlows, new: &UdpFlows) -> Vec<StaleFlows> {
-    let mut stale = Vec::new();
-    for (destination, before) in old {
-        let now = new.get(destination);
-        let left = before.iter().filter(|ip| now.is_none_or(|now| !now.contains(ip)));
-        stale.extend(left.map(|ip| StaleFlows { destination: *destination, endpoint: Some(*ip) }));
-    }
-    let had_none = |destination: &FlowDestination| old.get(destination).is_none_or(BTreeSet::is_empty);
-    let gained = new.iter().filter(|(destination, now)| !now.is_empty() && had_none(destination));
-    stale.extend(gained.map(|(destination, _)| StaleFlows { destination: *destination, endpoint: None }));
-    stale
 }
 
 fn flows(port: &PortView, choice: &Choice) -> UdpFlows {

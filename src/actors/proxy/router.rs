@@ -6,17 +6,20 @@ use std::{
 };
 
 use actix::Message;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{core::v1::Service, networking::v1::ServiceCIDR};
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, ObjectKey};
+use troupe_net::iptables::Family;
 
 use super::{
-    Proxy, ProxyOptions,
+    Proxy, ProxyOptions, base,
     index::SliceIndex,
+    layout::ServiceTable,
     plan::NodeView,
-    rule_table::{AwaitServices, RuleTable, SetRules},
+    ranges,
     service_rules::{PlanRules, ServiceRules},
 };
+use crate::rules::{AwaitOwners, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
     cache::Subscription,
     controller::ReconcileContext,
@@ -36,34 +39,49 @@ pub struct ServiceTouched(pub ObjectKey);
 #[rtype(result = "()")]
 pub struct TableStarted;
 
+/// The range of Services' addresses changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RangeTouched;
+
 /// The proxy's root unit.
 pub struct ServiceRouter {
     options: ProxyOptions,
     node: Arc<NodeView>,
     units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
-    table: Option<UnitAddr<RuleTable>>,
+    table: Option<UnitAddr<ServiceTable>>,
     index: Option<Arc<SliceIndex>>,
     subscription: Option<Subscription<Service>>,
+    ranges: Option<Subscription<ServiceCIDR>>,
     synced: bool,
 }
 
 impl ServiceRouter {
     pub fn new(options: ProxyOptions) -> Self {
         let node = Arc::new(options.node_view());
-        ServiceRouter { options, node, units: HashMap::new(), table: None, index: None, subscription: None, synced: false }
+        ServiceRouter { options, node, units: HashMap::new(), table: None, index: None, subscription: None, ranges: None, synced: false }
     }
 
     /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
     fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
         let keys: HashSet<ObjectKey> = self.options.services.keys().into_iter().collect();
-        table.wake(AwaitServices(keys.clone()), cx.cause().clone());
+        let owners = keys.iter().cloned().chain([ranges::owner()]).collect();
+        table.wake(AwaitOwners(owners), cx.cause().clone());
+        self.report_range(cx);
         for key in keys {
             match self.units.get(&key) {
                 Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
                 None => self.start_unit(key, cx),
             }
         }
+    }
+
+    fn report_range(&self, cx: &UnitContext<'_, Self>) {
+        let Some(table) = &self.table else { return };
+        let range = self.options.ranges.get(&ranges::owner());
+        let plan = Some(Arc::new(ranges::plan(range.as_ref().map(|cached| &cached.object))));
+        table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
     fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
@@ -91,7 +109,7 @@ impl ServiceRouter {
         let Some(unit) = self.units.remove(key) else { return };
         cx.system().stop(unit.path());
         if let Some(table) = &self.table {
-            table.wake(SetRules { key: key.clone(), plan: None }, cx.cause().clone());
+            table.wake(SetRules { owner: key.clone(), plan: None }, cx.cause().clone());
         }
     }
 }
@@ -99,13 +117,18 @@ impl ServiceRouter {
 impl Unit for ServiceRouter {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         let router = cx.address();
-        let (iptables, conntrack) = (self.options.iptables.clone(), self.options.conntrack.clone());
-        let localhost = self.options.localhost_node_ports;
         let asker = router.clone();
         let tell_started: Arc<dyn Fn() + Send + Sync> = Arc::new(move || asker.wake(TableStarted, by_itself()));
-        self.table = Some(cx.system().spawn(format!("{}/rule-table", Proxy::PATH), Policy::default(), move |_| {
-            RuleTable::new(iptables.clone(), conntrack.clone(), localhost, tell_started.clone())
-        }));
+        let options = TableOptions {
+            iptables: self.options.iptables.clone(),
+            sets: None,
+            conntrack: Some(self.options.conntrack.clone()),
+            base: base::rules(self.options.localhost_node_ports),
+            family: Family::V4,
+            tell_started,
+        };
+        let path = format!("{}/rule-table", Proxy::PATH);
+        self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
         let slices = index.filled();
@@ -113,9 +136,14 @@ impl Unit for ServiceRouter {
         let subscription = self.options.services.subscribe(move |change| router.wake(ServiceTouched(change.key.clone()), change.cause.clone()));
         let services = subscription.filled();
         self.subscription = Some(subscription);
+        let router = cx.address();
+        let ranges = self.options.ranges.subscribe(move |change| router.wake(RangeTouched, change.cause.clone()));
+        let known = ranges.filled();
+        self.ranges = Some(ranges);
         let synced = async move {
             services.await;
             slices.await;
+            known.await;
         };
         cx.spawn_then(synced, |unit, (), cx| {
             unit.synced = true;
@@ -142,6 +170,15 @@ impl On<ServiceTouched> for ServiceRouter {
             _ if exists => self.start_unit(key, cx),
             Some(_) => self.end_unit(&key, cx),
             None => {}
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<RangeTouched> for ServiceRouter {
+    fn on(&mut self, _: RangeTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.synced {
+            self.report_range(cx);
         }
         Reply::Now(())
     }

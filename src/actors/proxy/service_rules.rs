@@ -9,13 +9,16 @@ use troupe_api::meta::ObjectKey;
 
 use super::{
     index::SliceIndex,
+    layout::ServiceTable,
     plan::{NodeView, ServicePlan, plan},
-    rule_table::{RuleTable, SetRules},
 };
-use crate::runtime::{
-    cache::Lister,
-    envelope::Reply,
-    host::{On, Unit, UnitAddr, UnitContext},
+use crate::{
+    rules::SetRules,
+    runtime::{
+        cache::Lister,
+        envelope::Reply,
+        host::{On, Unit, UnitAddr, UnitContext},
+    },
 };
 
 /// Something this Service's rules depend on changed.
@@ -32,7 +35,7 @@ pub struct ServiceRules {
     services: Lister<Service>,
     slices: Arc<SliceIndex>,
     node: Arc<NodeView>,
-    table: UnitAddr<RuleTable>,
+    table: UnitAddr<ServiceTable>,
     reported: Option<Arc<ServicePlan>>,
     plans: u64,
     /// A plan is being made on a thread of its own.
@@ -47,7 +50,7 @@ pub struct ServiceRules {
 const LARGE: usize = 256;
 
 impl ServiceRules {
-    pub fn new(key: ObjectKey, services: Lister<Service>, slices: Arc<SliceIndex>, node: Arc<NodeView>, table: UnitAddr<RuleTable>) -> Self {
+    pub fn new(key: ObjectKey, services: Lister<Service>, slices: Arc<SliceIndex>, node: Arc<NodeView>, table: UnitAddr<ServiceTable>) -> Self {
         ServiceRules { key, services, slices, node, table, reported: None, plans: 0, planning: false, again: false, anyway: false }
     }
 
@@ -87,7 +90,7 @@ impl ServiceRules {
         let planned = Arc::new(planned);
         self.reported = Some(planned.clone());
         // Sent past the mailbox's bound: it replaces whatever the table had for this key, and the router repeats it when the table restarts.
-        self.table.wake(SetRules { key: self.key.clone(), plan: Some(planned) }, cx.cause().clone());
+        self.table.wake(SetRules { owner: self.key.clone(), plan: Some(planned) }, cx.cause().clone());
     }
 }
 

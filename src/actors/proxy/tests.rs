@@ -12,9 +12,10 @@ use troupe_net::{
 use super::{
     base,
     endpoints::Location,
-    ledger::{Changes, Ledger},
-    plan::{NodeView, ServicePlan, plan, stale},
+    layout::{Changes, Ledger},
+    plan::{NodeView, ServicePlan, plan},
 };
+use crate::rules::layout::stale;
 
 pub fn node() -> NodeView {
     NodeView {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use imbl::OrdMap;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
@@ -25,6 +25,7 @@ use crate::runtime::{
 struct Stage {
     services: Cache<Service>,
     slices: Cache<EndpointSlice>,
+    ranges: Cache<ServiceCIDR>,
     iptables: Arc<FakeIptables>,
     conntrack: Arc<FakeConntrack>,
     system: System,
@@ -37,6 +38,7 @@ impl Stage {
         let stage = Stage {
             services: Cache::default(),
             slices: Cache::default(),
+            ranges: Cache::default(),
             iptables,
             conntrack: Arc::default(),
             system,
@@ -52,6 +54,7 @@ impl Stage {
             conntrack: stage.conntrack.clone(),
             services: stage.services.clone(),
             slices: stage.slices.clone(),
+            ranges: stage.ranges.clone(),
             events: None,
         };
         Proxy::start(options, &stage.system);
@@ -104,6 +107,7 @@ impl Stage {
     fn sync(&self) {
         self.services.replace_now(OrdMap::new(), Revision(1));
         self.slices.replace_now(OrdMap::new(), Revision(1));
+        self.ranges.replace_now(OrdMap::new(), Revision(1));
     }
 
     /// The chain names of the nat table that lead to `ip`.
@@ -148,6 +152,33 @@ async fn services_become_rules_and_leave_with_their_service() {
 }
 
 #[tokio::test]
+async fn what_no_service_claims_is_refused_in_the_range_and_nowhere_else() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            let refusals = |stage: &Stage| {
+                let rules = stage.iptables.rules(Table::Filter, names::SERVICES).unwrap_or_default();
+                rules.into_iter().filter(|rule| rule.contains("no service has this address")).collect::<Vec<_>>()
+            };
+            for (name, range) in [("kubernetes", "10.96.0.0/16"), ("more", "10.97.0.0/16")] {
+                let value = json!({"kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name, "uid": name},
+                    "spec": {"cidrs": [range, "fd00::/112"]}});
+                let (key, stored, revision) = stage.stored(value);
+                stage.ranges.apply(key, Some(stored), revision, &Cause::default());
+            }
+            stage.until("the refusals", |stage| refusals(stage).len() == 2).await;
+            assert!(refusals(&stage).iter().all(|rule| rule.starts_with("-d 10.96.0.0/16 ")), "{:?}", refusals(&stage));
+            stage.service("dns", "10.96.0.10");
+            stage.until("a Service's refusal", |stage| stage.iptables.rules(Table::Filter, SHARD).is_some()).await;
+            let rules = stage.iptables.rules(Table::Filter, names::SERVICES).expect("stands");
+            let at = |text: &str| rules.iter().position(|rule| rule.contains(text)).expect("stands");
+            assert!(at(SHARD) < at("no service has"), "Services come first");
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_stale() {
     tokio::task::LocalSet::new()
         .run_until(async {
@@ -166,6 +197,7 @@ async fn a_restarted_daemon_touches_nothing_that_is_right_and_removes_what_is_st
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(iptables.transactions().len(), before, "nothing is touched before the first list is in");
             second.slices.replace_now(OrdMap::unit(slice.0, slice.1), slice.2);
+            second.ranges.replace_now(OrdMap::new(), Revision(1));
             second.services.replace_now(OrdMap::unit(service.0, service.1), service.2);
             second.until("the removal", |stage| !stage.leads(SHARD, "10.96.0.2/32")).await;
             assert!(second.leads(SHARD, "10.96.0.1/32"));

@@ -13,11 +13,11 @@ use troupe_net::iptables::{FakeIptables, Iptables, Observed, RuleSet, Table};
 
 use super::{
     base,
-    ledger::Ledger,
+    layout::{Ledger, Queue},
     plan::{ServicePlan, plan},
-    queue::{MOST_STEPS, Queue},
     tests::{node, observe, service, slice},
 };
+use crate::rules::queue::MOST_STEPS;
 
 /// A Service of so many ports with two endpoints.
 pub fn wide(name: &str, ip: &str, ports: usize, ready: bool) -> (Service, Vec<Arc<EndpointSlice>>) {

@@ -22,6 +22,7 @@ mod log_files;
 mod log_lines;
 mod lookup;
 mod memory;
+mod net;
 mod remote;
 mod restore;
 mod state;
@@ -108,6 +109,9 @@ enum Command {
         #[command(flatten)]
         arguments: why::WhyArgs,
     },
+    /// Tell what becomes of packets in the cluster
+    #[command(subcommand)]
+    Net(net::NetCommand),
     /// Make, show and remove the tokens with which machines join the cluster
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -203,7 +207,10 @@ fn run() -> Result<()> {
     troupe_actors::runtime::panics::log_panics();
     fatal::remember_panics();
     let command = Cli::parse_from(arguments(std::env::args_os())).command;
-    if matches!(command, Command::Status(_) | Command::Actors { .. } | Command::Trace { .. } | Command::Why { .. } | Command::Completion { .. }) {
+    if matches!(
+        command,
+        Command::Status(_) | Command::Actors { .. } | Command::Trace { .. } | Command::Why { .. } | Command::Net(_) | Command::Completion { .. }
+    ) {
         end_with_the_reader();
     }
     if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node(_) | Command::Backup { .. } | Command::Restore { .. }) {
@@ -224,6 +231,7 @@ fn run() -> Result<()> {
         Command::Backup { cluster, file } => block_on(backup::run(&cluster.resolve()?, &file)),
         Command::Restore { cluster, arguments } => block_on(restore::run(&cluster.find(Otherwise::State)?.config, &arguments)),
         Command::Why { cluster, arguments } => block_on(why::run(&cluster.resolve()?, &arguments)),
+        Command::Net(command) => block_on(net::run(command)),
         Command::Token(command) => block_on(token::run(command)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "troupe", &mut std::io::stdout());

@@ -19,6 +19,8 @@ pub struct Facts {
     pub root: bool,
     /// Tools the network needs that are not in PATH.
     pub missing_tools: Vec<String>,
+    /// The tool that keeps sets of addresses is not in PATH.
+    pub no_ipset: bool,
     pub missing_plugins: Vec<String>,
     pub foreign_network: Option<PathBuf>,
     /// `None` when the setting does not exist.
@@ -45,6 +47,7 @@ impl Facts {
         let mut facts = Facts {
             root: nix::unistd::geteuid().is_root(),
             missing_tools: ["iptables", "iptables-restore", "conntrack"].into_iter().filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
+            no_ipset: !in_path("ipset"),
             missing_plugins: plugin_dir(&PLUGIN_DIRS.map(PathBuf::from)).err().unwrap_or_default(),
             foreign_network: foreign(conf_dir).ok().flatten(),
             forwarding: setting(sys, FORWARDING),
@@ -86,6 +89,25 @@ impl Facts {
             }
         }
         Ok(changed)
+    }
+}
+
+/// Why network policies cannot be enforced on this machine; `None` when they can.
+pub fn unable_to_police() -> Option<String> {
+    why_unable(in_path("ipset"), setting(Path::new("/proc/sys"), BRIDGE_FILTER))
+}
+
+/// The preflight switches filtering on where the kernel has it.
+fn why_unable(has_ipset: bool, bridge_filter: Option<bool>) -> Option<String> {
+    if !has_ipset {
+        return Some("the program ipset is missing on the node (apt-get install ipset)".into());
+    }
+    match bridge_filter {
+        Some(true) => None,
+        Some(false) => Some("net.bridge.bridge-nf-call-iptables is off on the node: pods of one node would not be kept from each other".into()),
+        None => Some(
+            "the node's kernel does not filter bridged traffic (modprobe br_netfilter): pods of one node would not be kept from each other".into(),
+        ),
     }
 }
 
@@ -157,6 +179,14 @@ mod tests {
         assert!(active_firewalls(root.path()).is_empty());
         fs::write(root.path().join("etc/ufw/ufw.conf"), "ENABLED=yes\n").expect("writes");
         assert_eq!(active_firewalls(root.path()), ["ufw"]);
+    }
+
+    #[test]
+    fn what_policies_need_and_is_missing_is_named() {
+        assert_eq!(why_unable(true, Some(true)), None);
+        assert!(why_unable(false, Some(true)).is_some_and(|why| why.contains("ipset")));
+        assert!(why_unable(true, Some(false)).is_some_and(|why| why.contains("bridge-nf-call-iptables")));
+        assert!(why_unable(true, None).is_some_and(|why| why.contains("br_netfilter")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use ipnetwork::Ipv4Network;
 use serde_json::{Value, json};
 
-pub use facts::Facts;
+pub use facts::{Facts, unable_to_police};
 pub use preflight::{Finding, Severity};
 
 /// The file we write.

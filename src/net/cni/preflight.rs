@@ -59,11 +59,15 @@ fn tools(facts: &Facts, found: &mut Vec<Finding>) {
     }
     if !facts.missing_tools.is_empty() {
         let what = format!("missing programs: {}", facts.missing_tools.join(", "));
-        found.push(finding(Severity::Error, what, "apt-get install iptables conntrack iproute2"));
+        found.push(finding(Severity::Error, what, "apt-get install iptables conntrack ipset iproute2"));
     }
     if !facts.missing_plugins.is_empty() && facts.foreign_network.is_none() {
         let what = format!("missing CNI plugins: {}", facts.missing_plugins.join(", "));
         found.push(finding(Severity::Error, what, "apt-get install containernetworking-plugins, or unpack them into /opt/cni/bin"));
+    }
+    if facts.no_ipset && facts.foreign_network.is_none() {
+        let what = "missing program: ipset; pods that network policies select will not start";
+        found.push(finding(Severity::Warning, what, "apt-get install ipset"));
     }
     if let Some(error) = &facts.iptables_error {
         found.push(finding(Severity::Error, format!("the packet filter cannot be read ({error})"), "check that iptables -S works"));
@@ -88,7 +92,7 @@ fn settings(facts: &Facts, found: &mut Vec<Finding>) {
             let mend = "modprobe br_netfilter";
             found.push(finding(
                 Severity::Warning,
-                "the kernel does not filter bridged traffic: pods of one node cannot reach each other by Service",
+                "the kernel does not filter bridged traffic: pods of one node cannot reach each other by Service, and pods that network policies select will not start",
                 mend,
             ));
         }
@@ -141,6 +145,14 @@ mod tests {
         assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Error, Severity::Warning, Severity::Note]);
         assert!(found[0].to_string().contains("containernetworking-plugins"));
         assert!(found[1].to_string().starts_with("swap is on (/dev/sda2)"));
+    }
+
+    #[test]
+    fn a_missing_ipset_is_told_unless_the_network_is_somebody_elses() {
+        let found = preflight(&Facts { no_ipset: true, ..fine() });
+        assert!(found[0].severity == Severity::Warning && found[0].what.contains("ipset"), "{found:?}");
+        let facts = Facts { no_ipset: true, foreign_network: Some("/etc/cni/net.d/10-calico.conflist".into()), ..fine() };
+        assert_eq!(preflight(&facts).len(), 1);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What leads from one rule set, or from what stands, to another rule set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::{ChainId, End, Line, Observed, Patch, RuleSet};
+use super::{ChainId, End, Line, Member, Observed, Patch, RuleSet};
 
 impl RuleSet {
     /// The steps from `self`, which stands, to `wanted`.
@@ -15,6 +15,10 @@ impl RuleSet {
             remove: self.lines.difference(&wanted.lines).cloned().collect(),
             add: wanted.lines.difference(&self.lines).cloned().collect(),
             delete: gone.cloned().collect(),
+            create_sets: wanted.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)).map(|(name, kind)| (name.clone(), *kind)).collect(),
+            fill: wanted.members.difference(&self.members).cloned().collect(),
+            drain: self.members.difference(&wanted.members).cloned().collect(),
+            destroy_sets: self.sets.keys().filter(|name| !wanted.sets.contains_key(*name)).cloned().collect(),
         }
     }
 
@@ -51,6 +55,22 @@ impl RuleSet {
                 patch.delete.insert(id.clone());
             }
         }
+        patch
+    }
+
+    /// The same of sets: those that `ours` accepts and nothing wants are destroyed.
+    pub fn reconcile_sets(&self, observed: &Observed, ours: impl Fn(&str) -> bool) -> Patch {
+        let standing = |name: &String| observed.sets().get(name);
+        let mut patch = Patch {
+            create_sets: self.sets.iter().filter(|(name, _)| standing(name).is_none()).map(|(name, kind)| (name.clone(), *kind)).collect(),
+            destroy_sets: observed.sets().keys().filter(|name| !self.sets.contains_key(*name) && ours(name)).cloned().collect(),
+            ..Patch::default()
+        };
+        let there = observed.sets().iter().filter(|(name, _)| self.sets.contains_key(*name));
+        let there: BTreeSet<Member> =
+            there.flat_map(|(set, entries)| entries.iter().map(|entry| Member { set: set.clone(), entry: entry.clone() })).collect();
+        patch.fill = self.members.difference(&there).cloned().collect();
+        patch.drain = there.difference(&self.members).cloned().collect();
         patch
     }
 

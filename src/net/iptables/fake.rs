@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Iptables, IptablesError, Table};
+use super::{IpSets, Iptables, IptablesError, Table};
 
 type Chains = BTreeMap<String, Vec<String>>;
 
@@ -18,6 +18,7 @@ pub struct FakeIptables {
 #[derive(Debug)]
 struct State {
     tables: BTreeMap<Table, Chains>,
+    sets: BTreeMap<String, Vec<String>>,
     transactions: Vec<String>,
     failures: usize,
 }
@@ -28,10 +29,11 @@ impl Default for FakeIptables {
             let chains = match table {
                 Table::Filter => ["INPUT", "FORWARD", "OUTPUT"].as_slice(),
                 Table::Nat => ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"].as_slice(),
+                Table::Mangle => ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].as_slice(),
             };
             (table, chains.iter().map(|chain| ((*chain).to_owned(), Vec::new())).collect())
         };
-        let state = State { tables: Table::ALL.map(built_in).into(), transactions: Vec::new(), failures: 0 };
+        let state = State { tables: Table::ALL.map(built_in).into(), sets: BTreeMap::new(), transactions: Vec::new(), failures: 0 };
         FakeIptables { state: Mutex::new(state) }
     }
 }
@@ -52,6 +54,11 @@ impl FakeIptables {
         self.state.lock().tables[&table].get(chain).cloned()
     }
 
+    /// The entries of a set; `None` when it does not exist.
+    pub fn set(&self, name: &str) -> Option<Vec<String>> {
+        self.state.lock().sets.get(name).cloned()
+    }
+
     /// Loses every rule and every chain but the built-in ones, as somebody's `iptables -F; iptables -X` would.
     pub fn flush(&self) {
         self.state.lock().tables = FakeIptables::default().state.into_inner().tables;
@@ -68,6 +75,7 @@ impl Iptables for FakeIptables {
         }
         let mut tables = state.tables.clone();
         apply(&mut tables, &text)?;
+        check_sets(&tables, &state.sets)?;
         state.tables = tables;
         state.transactions.push(text);
         Ok(())
@@ -94,6 +102,58 @@ impl Iptables for FakeIptables {
     async fn rule_exists(&self, table: Table, chain: &str, rule: &str) -> Result<bool, IptablesError> {
         Ok(self.rules(table, chain).is_some_and(|rules| rules.iter().any(|found| found == rule)))
     }
+}
+
+#[async_trait]
+impl IpSets for FakeIptables {
+    async fn restore_sets(&self, text: String) -> Result<(), IptablesError> {
+        let mut state = self.state.lock();
+        if state.failures > 0 {
+            state.failures -= 1;
+            return Err(failed("Error in line 1"));
+        }
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["create", name, ..] => drop(state.sets.entry((*name).to_owned()).or_default()),
+                [command, name, rest @ ..] => {
+                    let set = state.sets.get_mut(*name).ok_or_else(|| failed(format!("no set {name}: {line}")))?;
+                    set.retain(|entry| *command != "flush" && Some(&entry.as_str()) != rest.first());
+                    set.extend(rest.first().filter(|_| *command == "add").map(|entry| (*entry).to_owned()));
+                }
+                _ => return Err(failed(format!("bad line {line}"))),
+            }
+        }
+        state.transactions.push(text);
+        Ok(())
+    }
+
+    async fn save_sets(&self) -> Result<String, IptablesError> {
+        let state = self.state.lock();
+        let create = |name: &String| format!("create {name} hash:net family inet hashsize 1024\n");
+        let add = |name: &String, entries: &[String]| entries.iter().map(|entry| format!("add {name} {entry}\n")).collect::<String>();
+        Ok(state.sets.iter().map(|(name, entries)| create(name) + &add(name, entries)).collect())
+    }
+
+    async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
+        let mut state = self.state.lock();
+        let mut left = state.sets.clone();
+        left.retain(|name, _| !names.contains(name));
+        check_sets(&state.tables, &left)?;
+        state.sets = left;
+        Ok(())
+    }
+}
+
+/// Every set that a rule names exists.
+fn check_sets(tables: &BTreeMap<Table, Chains>, sets: &BTreeMap<String, Vec<String>>) -> Result<(), IptablesError> {
+    for rule in tables.values().flat_map(|chains| chains.values().flatten()) {
+        let set = rule.split_whitespace().skip_while(|word| *word != "--match-set").nth(1);
+        if let Some(set) = set.filter(|set| !sets.contains_key(*set)) {
+            return Err(failed(format!("set {set} does not exist but is referred to")));
+        }
+    }
+    Ok(())
 }
 
 fn is_built_in(chain: &str) -> bool {

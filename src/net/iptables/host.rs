@@ -1,20 +1,23 @@
-//! The machine's packet filter, through `iptables-restore`, `iptables-save` and the iptables crate.
+//! The machine's packet filter, through `iptables-restore`, `iptables-save`, `ipset` and the iptables crate.
 
 use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
-use super::{Iptables, IptablesError, Table};
+use super::{Family, IpSets, Iptables, IptablesError, Table};
 use crate::netns;
 
 /// Runs the iptables tools in this process's network namespace, or in a given one.
 #[derive(Clone, Debug, Default)]
 pub struct HostIptables {
     namespace: Option<PathBuf>,
+    family: Family,
 }
 
 impl HostIptables {
@@ -24,7 +27,13 @@ impl HostIptables {
 
     /// Works inside the network namespace at `path` (such as `/run/netns/NAME`).
     pub fn within(path: impl Into<PathBuf>) -> Self {
-        HostIptables { namespace: Some(path.into()) }
+        HostIptables { namespace: Some(path.into()), ..HostIptables::default() }
+    }
+
+    /// The same for the rules of a family.
+    #[must_use]
+    pub fn of(self, family: Family) -> Self {
+        HostIptables { family, ..self }
     }
 
     /// Runs blocking work on a thread of its own, inside the namespace.
@@ -43,22 +52,25 @@ impl HostIptables {
 #[async_trait]
 impl Iptables for HostIptables {
     async fn restore(&self, text: String) -> Result<(), IptablesError> {
-        self.run(move || restore(&text)).await
+        let program = self.names().restore;
+        self.run(move || feed(program, &["-w", "5", "--noflush"], &text)).await
     }
 
     async fn save(&self, table: Table) -> Result<String, IptablesError> {
-        self.run(move || output(Command::new("iptables-save").args(["-t", table.name()]), "iptables-save")).await
+        let program = self.names().save;
+        self.run(move || output(program, &["-t", table.name()])).await
     }
 
     async fn chain_exists(&self, table: Table, chain: &str) -> Result<bool, IptablesError> {
         let chain = chain.to_owned();
-        self.run(move || probe()?.chain_exists(table.name(), &chain).map_err(failed)).await
+        let family = self.family;
+        self.run(move || probe(family)?.chain_exists(table.name(), &chain).map_err(failed)).await
     }
 
     async fn rule_exists(&self, table: Table, chain: &str, rule: &str) -> Result<bool, IptablesError> {
-        let (chain, rule) = (chain.to_owned(), rule.to_owned());
+        let (chain, rule, family) = (chain.to_owned(), rule.to_owned(), self.family);
         self.run(move || {
-            let probe = probe()?;
+            let probe = probe(family)?;
             // A missing chain is an error to `iptables -C`, and simply "no" to us.
             Ok(probe.chain_exists(table.name(), &chain).map_err(failed)? && probe.exists(table.name(), &chain, &rule).map_err(failed)?)
         })
@@ -66,32 +78,82 @@ impl Iptables for HostIptables {
     }
 }
 
-fn probe() -> Result<iptables::IPTables, IptablesError> {
-    iptables::new(false).map_err(failed)
+/// How often a set is tried to be destroyed, and how long to wait in between: the kernel gives up a rule's hold on it a moment after
+/// the rule went.
+const DESTROYING: (u32, Duration) = (10, Duration::from_millis(20));
+
+#[async_trait]
+impl IpSets for HostIptables {
+    async fn restore_sets(&self, text: String) -> Result<(), IptablesError> {
+        self.run(move || feed(IPSET, &["restore", "-exist"], &text)).await
+    }
+
+    async fn save_sets(&self) -> Result<String, IptablesError> {
+        self.run(move || output(IPSET, &["save"])).await
+    }
+
+    async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError> {
+        self.run(move || names.iter().try_for_each(|name| destroy(name))).await
+    }
+}
+
+const IPSET: &str = "ipset";
+
+fn destroy(set: &str) -> Result<(), IptablesError> {
+    let (tries, pause) = DESTROYING;
+    let mut outcome = output(IPSET, &["destroy", set]);
+    for _ in 1..tries {
+        if outcome.is_ok() {
+            break;
+        }
+        thread::sleep(pause);
+        outcome = output(IPSET, &["destroy", set]);
+    }
+    outcome.map(drop)
+}
+
+/// The tools of a family.
+struct Names {
+    restore: &'static str,
+    save: &'static str,
+}
+
+impl HostIptables {
+    fn names(&self) -> Names {
+        match self.family {
+            Family::V4 => Names { restore: "iptables-restore", save: "iptables-save" },
+            Family::V6 => Names { restore: "ip6tables-restore", save: "ip6tables-save" },
+        }
+    }
+}
+
+fn probe(family: Family) -> Result<iptables::IPTables, IptablesError> {
+    iptables::new(family == Family::V6).map_err(failed)
 }
 
 fn failed(error: Box<dyn std::error::Error>) -> IptablesError {
     IptablesError::Failed { program: "iptables", stderr: error.to_string() }
 }
 
-fn restore(text: &str) -> Result<(), IptablesError> {
-    const PROGRAM: &str = "iptables-restore";
-    let start = |source| IptablesError::Start { program: PROGRAM, source };
-    let mut command = Command::new(PROGRAM);
-    let command = command.args(["-w", "5", "--noflush"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+/// Runs a program that reads `text`.
+fn feed(program: &'static str, arguments: &[&str], text: &str) -> Result<(), IptablesError> {
+    let start = |source| IptablesError::Start { program, source };
+    let mut command = Command::new(program);
+    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(start)?;
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let written = stdin.write_all(text.as_bytes());
     drop(stdin);
     let output = child.wait_with_output().map_err(start)?;
     if !output.status.success() {
-        return Err(IptablesError::Failed { program: PROGRAM, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
+        return Err(IptablesError::Failed { program, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
     }
     written.map_err(start)
 }
 
-fn output(command: &mut Command, program: &'static str) -> Result<String, IptablesError> {
-    let output = command.stdin(Stdio::null()).output().map_err(|source| IptablesError::Start { program, source })?;
+/// Runs a program and gives what it prints.
+fn output(program: &'static str, arguments: &[&str]) -> Result<String, IptablesError> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|source| IptablesError::Start { program, source })?;
     if !output.status.success() {
         return Err(IptablesError::Failed { program, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
     }

@@ -1,7 +1,7 @@
 //! The packet filter's seam: whole transactions in, the kernel's state out.
 //!
-//! [`Iptables`] is implemented by [`HostIptables`] (the machine's `iptables-restore` and `iptables-save`) and by
-//! [`FakeIptables`] (memory, with the same failure rules). [`RuleSet`], [`Patch`] and [`Observed`] are the pure
+//! [`Iptables`] (rules) and [`IpSets`] (sets of addresses that rules match) are implemented by [`HostIptables`] (the machine's
+//! `iptables-restore`, `iptables-save` and `ipset`) and by [`FakeIptables`] (memory, with the same failure rules). [`RuleSet`], [`Patch`] and [`Observed`] are the pure
 //! vocabulary: what should stand, how to get there, what does stand.
 
 mod diff;
@@ -11,6 +11,8 @@ mod line;
 mod patch;
 mod ruleset;
 mod saved;
+mod set_steps;
+mod sets;
 
 use async_trait::async_trait;
 
@@ -20,21 +22,55 @@ pub use line::{ChainId, End, Line};
 pub use patch::Patch;
 pub use ruleset::RuleSet;
 pub use saved::Observed;
+pub use sets::{Member, SetKind, net_entries, port_entry};
+
+/// The family of addresses that rules are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    #[default]
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Whether an address is of this family.
+    pub fn has(self, ip: std::net::IpAddr) -> bool {
+        ip.is_ipv4() == (self == Family::V4)
+    }
+
+    /// As `ipset` calls it.
+    pub fn set_name(self) -> &'static str {
+        match self {
+            Family::V4 => "inet",
+            Family::V6 => "inet6",
+        }
+    }
+
+    /// The prefix of one address.
+    pub fn host_prefix(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+}
 
 /// The tables we write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     Filter,
     Nat,
+    Mangle,
 }
 
 impl Table {
-    pub const ALL: [Table; 2] = [Table::Filter, Table::Nat];
+    pub const ALL: [Table; 3] = [Table::Filter, Table::Nat, Table::Mangle];
 
     pub fn name(self) -> &'static str {
         match self {
             Table::Filter => "filter",
             Table::Nat => "nat",
+            Table::Mangle => "mangle",
         }
     }
 }
@@ -50,6 +86,19 @@ pub enum IptablesError {
     Namespace { path: String, source: std::io::Error },
     #[error("the packet filter worker ended early")]
     Worker,
+}
+
+/// What may be done to sets of addresses. Every call is one process (or one step on the fake).
+#[async_trait]
+pub trait IpSets: Send + Sync + 'static {
+    /// Takes lines of `ipset restore`. What is there already, or gone already, is no failure. Lines before a bad one stay done.
+    async fn restore_sets(&self, text: String) -> Result<(), IptablesError>;
+
+    /// All sets with their entries, in `ipset save`'s form.
+    async fn save_sets(&self) -> Result<String, IptablesError>;
+
+    /// Removes sets that no rule refers to any more.
+    async fn destroy_sets(&self, names: Vec<String>) -> Result<(), IptablesError>;
 }
 
 /// What may be done to the packet filter. Every call is one process (or one step on the fake).

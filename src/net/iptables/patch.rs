@@ -5,7 +5,7 @@ use std::{
     fmt::Write,
 };
 
-use super::{ChainId, End, Line, RuleSet, Table};
+use super::{ChainId, End, Line, Member, RuleSet, SetKind, Table};
 
 /// Steps that one transaction takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,11 +20,24 @@ pub struct Patch {
     pub add: BTreeSet<Line>,
     /// Chains to delete, with what is in them; nothing refers to them afterwards.
     pub delete: BTreeSet<ChainId>,
+    /// Sets to create before any rule changes.
+    pub create_sets: BTreeMap<String, SetKind>,
+    /// Entries to add before any rule changes.
+    pub fill: BTreeSet<Member>,
+    /// Entries to remove behind all rules.
+    pub drain: BTreeSet<Member>,
+    /// Sets to remove behind all rules.
+    pub destroy_sets: BTreeSet<String>,
 }
 
 impl Patch {
     pub fn is_empty(&self) -> bool {
-        self.write.is_empty() && self.create.is_empty() && self.remove.is_empty() && self.add.is_empty() && self.delete.is_empty()
+        self.write.is_empty() && self.create.is_empty() && self.remove.is_empty() && self.add.is_empty() && self.delete.is_empty() && !self.has_sets()
+    }
+
+    /// Whether it has steps on sets.
+    pub fn has_sets(&self) -> bool {
+        !(self.create_sets.is_empty() && self.fill.is_empty() && self.drain.is_empty() && self.destroy_sets.is_empty())
     }
 
     /// Adds the steps of `other`, which touches other chains and lines.
@@ -34,6 +47,10 @@ impl Patch {
         self.remove.extend(other.remove);
         self.add.extend(other.add);
         self.delete.extend(other.delete);
+        self.create_sets.extend(other.create_sets);
+        self.fill.extend(other.fill);
+        self.drain.extend(other.drain);
+        self.destroy_sets.extend(other.destroy_sets);
     }
 
     /// The same in several transactions of about `most` steps, to be taken in this order. In between rules of other patches may change
@@ -44,7 +61,8 @@ impl Patch {
             return vec![self];
         }
         // Chains are there before anything leads to them, and are emptied before they go: one may lead to another.
-        let mut pieces = Pieces { done: Vec::new(), open: Patch { create: self.create, ..Patch::default() }, size: 0, most };
+        let first = Patch { create: self.create, create_sets: self.create_sets, fill: self.fill, ..Patch::default() };
+        let mut pieces = Pieces { done: Vec::new(), open: first, size: 0, most };
         for id in targets_first(&self.write) {
             let (id, rules) = self.write.remove_entry(&id).expect("each comes once");
             pieces.put(rules.len() + 1, |open| drop(open.write.insert(id, rules)));
@@ -57,6 +75,11 @@ impl Patch {
         pieces.close();
         self.delete.into_iter().for_each(|id| pieces.put(1, |open| _ = open.delete.insert(id)));
         pieces.close();
+        let last = Patch { drain: self.drain, destroy_sets: self.destroy_sets, ..Patch::default() };
+        match pieces.done.last_mut() {
+            Some(piece) => piece.merge(last),
+            None => pieces.done.push(last),
+        }
         pieces.done
     }
 
@@ -66,16 +89,33 @@ impl Patch {
         self.write = rest;
         let (add, rest) = std::mem::take(&mut self.add).into_iter().partition(|line| first.lines.contains(line));
         self.add = rest;
-        Patch { write, add, create: std::mem::take(&mut self.create), remove: std::mem::take(&mut self.remove), delete: BTreeSet::new() }
+        Patch {
+            write,
+            add,
+            create: std::mem::take(&mut self.create),
+            remove: std::mem::take(&mut self.remove),
+            create_sets: std::mem::take(&mut self.create_sets),
+            fill: std::mem::take(&mut self.fill),
+            ..Patch::default()
+        }
     }
 
     /// Whether it matters which of the two comes first.
     pub fn touches(&self, other: &Patch) -> bool {
         let whole = |patch: &Patch, id: &ChainId| patch.write.contains_key(id) || patch.create.contains(id) || patch.delete.contains(id);
+        if self.sets_of().any(|set| other.sets_of().any(|others| others == set)) {
+            return true;
+        }
         let lines = |patch: &Patch| patch.add.iter().chain(&patch.remove).map(|line| line.chain.clone()).collect::<BTreeSet<_>>();
         let (mine, others) = (lines(self), lines(other));
         let own = self.write.keys().chain(&self.create).chain(&self.delete);
         own.clone().any(|id| whole(other, id) || others.contains(id)) || mine.iter().any(|id| whole(other, id))
+    }
+
+    /// The sets that it has steps on.
+    fn sets_of(&self) -> impl Iterator<Item = &String> + Clone {
+        let members = self.fill.iter().chain(&self.drain).map(|member| &member.set);
+        self.create_sets.keys().chain(&self.destroy_sets).chain(members)
     }
 
     /// The restore text of one table, empty when it is not touched. New lines go in before old ones leave.
@@ -112,6 +152,7 @@ impl Patch {
         // endpoint is never both translated and rejected for long.
         self.block(Table::Nat, &mut out);
         self.block(Table::Filter, &mut out);
+        self.block(Table::Mangle, &mut out);
         out
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ChainId, End, Line, Table};
+use super::{ChainId, End, Line, Member, SetKind, Table};
 
 /// What should stand. Rules are spelled exactly as `iptables-save` prints them, so that text compares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,14 +13,18 @@ pub struct RuleSet {
     pub shared: BTreeSet<ChainId>,
     /// Lines in shared and in built-in chains.
     pub lines: BTreeSet<Line>,
+    /// Sets that must exist.
+    pub sets: BTreeMap<String, SetKind>,
+    /// Entries of sets.
+    pub members: BTreeSet<Member>,
 }
 
 impl RuleSet {
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.shared.is_empty() && self.lines.is_empty()
+        self.chains.is_empty() && self.shared.is_empty() && self.lines.is_empty() && self.sets.is_empty() && self.members.is_empty()
     }
 
-    /// How many rules and chains it has.
+    /// How many rules and chains it has; entries of sets cost next to nothing.
     pub fn size(&self) -> usize {
         self.chains.values().map(|rules| rules.len() + 1).sum::<usize>() + self.shared.len() + self.lines.len()
     }
@@ -40,10 +44,22 @@ impl RuleSet {
         self.lines.insert(Line { chain: ChainId::new(table, chain), rule: rule.into(), end });
     }
 
+    /// Declares a set.
+    pub fn set(&mut self, name: &str, kind: SetKind) {
+        self.sets.insert(name.to_owned(), kind);
+    }
+
+    /// Adds an entry to a set.
+    pub fn member(&mut self, set: &str, entry: impl Into<String>) {
+        self.members.insert(Member { set: set.to_owned(), entry: entry.into() });
+    }
+
     /// Adds everything of `other`.
     pub fn merge(&mut self, other: &RuleSet) {
         self.chains.extend(other.chains.iter().map(|(id, rules)| (id.clone(), rules.clone())));
         self.shared.extend(other.shared.iter().cloned());
         self.lines.extend(other.lines.iter().cloned());
+        self.sets.extend(other.sets.iter().map(|(name, kind)| (name.clone(), *kind)));
+        self.members.extend(other.members.iter().cloned());
     }
 }

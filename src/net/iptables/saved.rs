@@ -1,14 +1,15 @@
-//! What the kernel has, read from `iptables-save` text. Pure.
+//! What the kernel has, read from `iptables-save` and `ipset save` text. Pure.
 
 use std::collections::BTreeMap;
 
-use super::{ChainId, Table};
+use super::{ChainId, Table, sets};
 
 /// The chains of one or more tables with their rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     chains: BTreeMap<ChainId, Vec<String>>,
     policies: BTreeMap<ChainId, String>,
+    sets: BTreeMap<String, Vec<String>>,
 }
 
 impl Observed {
@@ -32,6 +33,16 @@ impl Observed {
                 self.chains.entry(ChainId::new(table, chain)).or_default().push(rule.to_owned());
             }
         }
+    }
+
+    /// Adds the sets found in the text of `ipset save`.
+    pub fn read_sets(&mut self, text: &str) {
+        sets::read(text, &mut self.sets);
+    }
+
+    /// The sets with their entries.
+    pub fn sets(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.sets
     }
 
     /// The chain's rules; `None` when it does not exist.

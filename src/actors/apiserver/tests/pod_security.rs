@@ -248,9 +248,12 @@ async fn whoever_writes_what_has_no_effect_is_warned() {
     let api = boot().await;
     let policy = json!({"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
     let told = create(&api, "networkpolicies.networking.k8s.io", "default", policy.clone()).await;
-    assert_eq!(told.warnings, ["NetworkPolicy is stored, but not enforced: pods are reached whatever it says"]);
+    assert!(told.warnings.is_empty(), "policies are enforced: {:?}", told.warnings);
+    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/16"]}});
+    let told = create(&api, "servicecidrs.networking.k8s.io", "", range).await;
+    assert_eq!(told.warnings, ["ServiceCIDR is stored, but without effect: Services get addresses of the server's own range"]);
     let stored = told.reply.expect("stored");
-    let told = replace(&api, api.target("networkpolicies.networking.k8s.io", "default", "deny"), &stored).await;
+    let told = replace(&api, api.target("servicecidrs.networking.k8s.io", "", "more"), &stored).await;
     assert_eq!(told.warnings.len(), 1, "an update warns as well");
     let mut claiming = deployment("d", spec(json!({})));
     claiming["spec"]["template"]["spec"]["topologySpreadConstraints"] =

@@ -27,6 +27,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         node_name: "node".into(),
         runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
         cluster: Arc::new(NoCluster),
+        gate: Arc::new(crate::network_policy::OpenGate),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),
         volumes: place.join("volumes"),

@@ -20,10 +20,7 @@ pub(super) const NETWORKING: Group = Group {
         Row::cluster("IngressClass", "ingressclasses").strategy(with::<kinds::IngressClass>),
         Row::namespaced("Ingress", "ingresses").strategy(with::<kinds::Ingress>).short(&["ing"]).stored_at("ingress").subs(&[STATUS]),
         Row::cluster("IPAddress", "ipaddresses").strategy(with::<kinds::IpAddress>).short(&["ip"]),
-        Row::namespaced("NetworkPolicy", "networkpolicies")
-            .strategy(with::<kinds::NetworkPolicy>)
-            .without_effect("not enforced: pods are reached whatever it says")
-            .short(&["netpol"]),
+        Row::namespaced("NetworkPolicy", "networkpolicies").strategy(with::<kinds::NetworkPolicy>).short(&["netpol"]),
         Row::cluster("ServiceCIDR", "servicecidrs")
             .strategy(with::<kinds::ServiceCidr>)
             .without_effect("without effect: Services get addresses of the server's own range")

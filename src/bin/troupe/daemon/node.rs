@@ -16,6 +16,7 @@ use troupe_actors::{
         Kubelet,
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
     },
+    network_policy::{FreshGate, OpenGate, PodGate},
     overlay::Overlay,
     proxy::Proxy,
     runtime::{
@@ -41,7 +42,10 @@ use troupe_api::{
     },
     meta::ObjectKey,
 };
-use troupe_net::iptables::{HostIptables, Iptables};
+use troupe_net::{
+    iptables::{HostIptables, Iptables},
+    netlink::Netlink,
+};
 
 use super::{Launch, Running, runtime};
 use crate::{
@@ -267,7 +271,11 @@ impl Node {
             None => None,
         };
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
-        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), system).await?;
+        let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
+        let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, |policies| policies.gate());
+        let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
+        let gate = Arc::new(FreshGate { neighbours, then });
+        let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
         let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _sweep: sweep, _overlay: overlay, _caches: caches })

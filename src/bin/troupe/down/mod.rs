@@ -194,7 +194,8 @@ fn remove_network(target: &Target, report: &mut Report) {
             let mut failures = Vec::new();
             for network in &networks {
                 for dir in &made.cni_conf_dirs {
-                    let left = cleanup::purge(&HostIptables::new(), dir, network).await;
+                    let filter = HostIptables::new();
+                    let left = cleanup::purge(&filter, &filter, dir, network).await;
                     failures.extend(left.into_iter().map(|failure| format!("{:#}", anyhow::Error::new(failure))));
                 }
             }

@@ -21,6 +21,7 @@ use troupe_actors::{
         image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
+    network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
     proxy::{Proxy, ProxyOptions},
     runtime::{
         cache::{Cache, Caches},
@@ -41,11 +42,15 @@ use troupe_api::{
         Connect,
         streaming::{KubeletConnect, KubeletDialer},
     },
-    meta::{Object, ObjectKey},
-    service::{Body, Operation, PatchType, Target, UserInfo, WriteOptions},
+    meta::{FieldSelector, Object, ObjectKey},
+    service::{Body, Operation, PatchType, Target, UserInfo, WatchOptions, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
-use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
+use troupe_net::{
+    cni,
+    conntrack::HostConntrack,
+    iptables::{Family, HostIptables, Iptables},
+};
 
 use super::{
     control_plane::{self, Shown},
@@ -72,6 +77,7 @@ pub async fn start_kubelet(
     socket: &Path,
     api: Option<(Client, &Caches)>,
     listeners: Vec<SocketAddr>,
+    gate: Arc<dyn PodGate>,
     system: &System,
 ) -> Result<Kubelet> {
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
@@ -79,6 +85,7 @@ pub async fn start_kubelet(
     options.services = api.as_ref().map(|(_, caches)| caches.cache());
     options.nodes = api.as_ref().map(|(_, caches)| caches.cache());
     options.client = api.map(|(client, _)| client);
+    options.gate = gate;
     options.root_dir = config.kubelet_dir.clone();
     options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
@@ -153,9 +160,36 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), iptable
         conntrack: Arc::new(HostConntrack::new()),
         services: caches.cache(),
         slices: caches.cache(),
+        ranges: caches.cache(),
         events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
     Ok(Proxy::start(options, system))
+}
+
+/// Starts enforcing network policies; `None` where the pod network is somebody else's, who does that too.
+pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<NetworkPolicies> {
+    if let Ok(Some(foreign)) = cni::foreign(&config.cni_conf_dir) {
+        tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
+        return None;
+    }
+    let (policies, caches, node) = (caches.cache(), caches.clone(), config.node_name.clone());
+    let follow = move || {
+        let fields = FieldSelector::parse(&format!("spec.nodeName={node}")).expect("a node's name is a valid field value");
+        let own = WatchOptions { fields, ..WatchOptions::default() };
+        Followed { pods: caches.selected("-of-node", own), slices: caches.cache() }
+    };
+    let host = Arc::new(HostIptables::new());
+    let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
+    let options = NetworkPolicyOptions {
+        policies,
+        follow: Arc::new(follow),
+        running: Arc::new(runtime),
+        iptables: host.clone(),
+        sets: host,
+        family: Family::V4,
+        unable: cni::unable_to_police().map(Into::into),
+    };
+    Some(NetworkPolicies::start(options, system))
 }
 
 /// Waits until this node reports Ready.

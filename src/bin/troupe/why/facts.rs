@@ -9,6 +9,7 @@ use troupe_api::http::streaming::escaped;
 
 use super::{
     generic::ObjectFacts,
+    network_policy::PolicyFacts,
     pod::{self, Facts},
     report::Report,
     service::ServiceFacts,
@@ -44,6 +45,7 @@ pub async fn pod(remote: &Remote, pod: Value) -> Result<Facts> {
         let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}");
         facts.claims.insert(claim.to_owned(), optional(remote, &path).await?);
     }
+    facts.policies = all(remote, &policies_path(&namespace)).await?;
     facts.logs = logs(remote, &pod, &namespace, &name).await;
     facts.pod = pod;
     Ok(facts)
@@ -164,6 +166,16 @@ pub async fn service(remote: &Remote, service: Value) -> Result<ServiceFacts> {
     let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector={selector}");
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     Ok(ServiceFacts { pods: all(remote, &pods).await?, slices: all(remote, &slices).await?, service })
+}
+
+/// What explains a network policy.
+pub async fn network_policy(remote: &Remote, policy: Value) -> Result<PolicyFacts> {
+    let namespace = text(&policy["metadata"]["namespace"]);
+    Ok(PolicyFacts { pods: all(remote, &format!("/api/v1/namespaces/{namespace}/pods")).await?, policy })
+}
+
+fn policies_path(namespace: &str) -> String {
+    format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies")
 }
 
 /// What can be known of any other object.

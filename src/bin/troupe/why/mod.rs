@@ -4,6 +4,7 @@
 mod containers;
 mod facts;
 mod generic;
+mod network_policy;
 mod obstacles;
 mod placement;
 mod pod;
@@ -27,7 +28,7 @@ use crate::{actors, config::Config, lookup, remote::Remote};
 /// What `troupe why` explains.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// The object, such as pod/web-1, deployment/web, service/web, pvc/data, node/one or namespace/shop
+    /// The object, such as pod/web-1, deployment/web, service/web, networkpolicy/deny, pvc/data, node/one or namespace/shop
     object: String,
     /// Its namespace
     #[arg(long, short, default_value = "default")]
@@ -51,6 +52,7 @@ pub async fn run(config: &Config, arguments: &WhyArgs) -> Result<()> {
         ("Deployment", _) => workload::deployment(&facts::deployment(&remote, object).await?),
         ("Namespace", _) => workload::namespace(&facts::namespace(&remote, object).await?),
         ("PersistentVolumeClaim", _) => storage::claim(&facts::claim(&remote, object).await?),
+        ("NetworkPolicy", _) => network_policy::explain(&facts::network_policy(&remote, object).await?),
         ("Service", "/api/v1") => service::explain(&facts::service(&remote, object).await?),
         (kind, _) => generic::explain(&facts::object(&remote, kind, object).await?),
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    containers, placement,
+    containers, network_policy, placement,
     report::{Reason, Report},
     terminating,
     tree::{age, condition, is_true, items, newest, span, text},
@@ -33,6 +33,8 @@ pub struct Facts {
     pub logs: BTreeMap<String, Vec<String>>,
     /// What its worker on the node says of itself; null when nobody can be asked.
     pub worker: Value,
+    /// The network policies of its namespace.
+    pub policies: Vec<Value>,
     pub now: Timestamp,
 }
 
@@ -56,7 +58,8 @@ impl Facts {
 
 /// Explains a pod.
 pub fn explain(facts: &Facts) -> Report {
-    let (state, reasons) = judge(facts);
+    let (state, mut reasons) = judge(facts);
+    reasons.extend(network_policy::of_pod(&facts.pod, &facts.policies));
     let meta = &facts.pod["metadata"];
     Report { object: format!("pod {}/{}", text(&meta["namespace"]), facts.name()), state, reasons }
 }

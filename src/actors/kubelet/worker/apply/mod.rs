@@ -30,6 +30,9 @@ use crate::kubelet::{
 /// The reason of a container that does not start because volumes that were set up are gone.
 pub const VOLUMES_MISSING: &str = "VolumesMissing";
 
+/// The reason of a container that does not start because the rules of network policies do not stand; upstream's of a network that is not ready.
+pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
+
 /// Why a step failed: what the container's status says until the next try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepFailure {

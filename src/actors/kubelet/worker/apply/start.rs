@@ -17,7 +17,7 @@ use troupe_cri::{
 
 use super::{
     super::{ephemeral, logs::forget_older},
-    Step, StepFailure, VOLUMES_MISSING, hooks, material,
+    NETWORK_NOT_READY, Step, StepFailure, VOLUMES_MISSING, hooks, material,
 };
 use crate::{
     files::{Directory, blocking, place_and_name},
@@ -86,6 +86,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         return Err(StepFailure::new("ContainerCreating", "the pod stops"));
     }
     check_volumes(step).await?;
+    await_rules(step, &sandbox.ips).await?;
     let config = configure(step, &container, &references, &image, attempt).await.map_err(|message| {
         step.note_container(name, Note::warning("Failed", format!("Error: {message}")));
         StepFailure::new("CreateContainerConfigError", message)
@@ -107,6 +108,19 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
     link_log(step, name, &id, attempt);
     forget_older_logs(step, name, attempt).await;
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
+}
+
+/// A pod's first packet must meet the rules of the network policies that select it.
+async fn await_rules(step: &Step, addresses: &[String]) -> Result<(), StepFailure> {
+    let ready = tokio::select! {
+        ready = step.context.gate.admit(&step.pod, addresses) => ready,
+        () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
+    };
+    ready.map_err(|why| {
+        let message = format!("network policies select the pod, and it is not started before they are enforced: {why}");
+        step.note(Note::warning(NETWORK_NOT_READY, message.clone()));
+        StepFailure::new(NETWORK_NOT_READY, message)
+    })
 }
 
 /// A container must not start on volumes that somebody took away since they were set up: it would get empty ones.

@@ -102,6 +102,7 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
     let uid = step.id.uid.clone();
     disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
     step.context.written.release(&uid);
+    step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;
     let parent = step.context.cgroup_parent.clone();
     let remove = move || {
         // The runtime has forgotten all of it, but not ended all: what was setting a container up may live on in it.

@@ -1,6 +1,5 @@
-//! The one writer of service rules to the packet filter: collects what units report for a few milliseconds and applies
-//! the difference in one transaction. When a transaction fails, or somebody flushed our chains, it reads the kernel's
-//! state and applies the difference to that.
+//! The one writer of a layout's rules: collects what units report for a few milliseconds and applies the difference in one transaction.
+//! When a transaction fails, or somebody flushed our chains, it reads the kernel's state and applies the difference to that.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,18 +9,17 @@ use std::{
 
 use actix::Message;
 use serde_json::{Value, json};
-use troupe_api::meta::ObjectKey;
+use tokio::sync::oneshot;
 use troupe_net::{
     conntrack::{Conntrack, StaleFlows},
-    iptables::{Iptables, IptablesError, Observed, Patch, Table},
+    iptables::{Family, IpSets, Iptables, IptablesError, Patch, RuleSet},
 };
 
 use super::{
-    base,
+    backend::Backend,
+    layout::{Contribution, Layout, UdpFlows, Watch, stale},
     ledger::Ledger,
-    metrics, names,
-    plan::{ServicePlan, UdpFlows, stale},
-    queue::{MOST_STEPS, Plans, Queue},
+    queue::{Plans, Queue},
 };
 use crate::runtime::{
     envelope::Reply,
@@ -30,42 +28,63 @@ use crate::runtime::{
 
 /// How long reports are collected.
 const COALESCE: Duration = Duration::from_millis(3);
-/// How long Services known at the start may take to report before the others' rules go in without them.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is checked that the chains still stand.
-const CHECK: Duration = Duration::from_secs(30);
 const MIN_RETRY: Duration = Duration::from_millis(200);
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// From how many services on the whole table is compared on a thread of its own.
-const LARGE: usize = 200;
-/// And from how many bytes of what the kernel has.
-const LARGE_TEXT: usize = 1 << 20;
-
-/// What a Service asks of the node now; `None` when it is gone.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct SetRules {
-    pub key: ObjectKey,
-    pub plan: Option<Arc<ServicePlan>>,
+/// What an owner asks of the node now; `None` when it is gone.
+pub struct SetRules<L: Layout> {
+    pub owner: L::Owner,
+    pub plan: Option<Arc<Contribution>>,
 }
 
-/// The Services that will report; nothing is applied, and above all nothing removed, before they have.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct AwaitServices(pub HashSet<ObjectKey>);
+impl<L: Layout> Message for SetRules<L> {
+    type Result = ();
+}
+
+/// The owners that will report; nothing is applied, and above all nothing removed, before they have.
+pub struct AwaitOwners<L: Layout>(pub HashSet<L::Owner>);
+
+impl<L: Layout> Message for AwaitOwners<L> {
+    type Result = ();
+}
+
+/// Answered when what an owner has set by now stands.
+pub struct AwaitInstalled<L: Layout>(pub L::Owner);
+
+impl<L: Layout> Message for AwaitInstalled<L> {
+    type Result = Result<(), NotInstalled>;
+}
+
+/// The table restarted while somebody waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the rule table restarted")]
+pub struct NotInstalled;
+
+/// What a table works with.
+#[derive(Clone)]
+pub struct TableOptions {
+    pub iptables: Arc<dyn Iptables>,
+    pub sets: Option<Arc<dyn IpSets>>,
+    pub conntrack: Option<Arc<dyn Conntrack>>,
+    /// What stands whoever is there.
+    pub base: RuleSet,
+    pub family: Family,
+    /// Tells that the table (re)started and knows nothing.
+    pub tell_started: Arc<dyn Fn() + Send + Sync>,
+}
 
 /// The unit.
-pub struct RuleTable {
-    iptables: Arc<dyn Iptables>,
-    conntrack: Arc<dyn Conntrack>,
-    /// Tells that it (re)started and knows nothing.
+pub struct RuleTable<L: Layout> {
+    backend: Backend,
+    conntrack: Option<Arc<dyn Conntrack>>,
     tell_started: Arc<dyn Fn() + Send + Sync>,
     /// What should stand, and, unless `adrift`, does stand.
-    ledger: Ledger,
-    udp: HashMap<ObjectKey, UdpFlows>,
-    queue: Queue,
-    /// Services that have not reported yet; `None` before the router named them.
-    awaited: Option<HashSet<ObjectKey>>,
+    ledger: Ledger<L>,
+    udp: HashMap<L::Owner, UdpFlows>,
+    queue: Queue<L>,
+    /// Owners that have not reported yet; `None` before anybody named them.
+    awaited: Option<HashSet<L::Owner>>,
+    /// Who waits for rules to stand.
+    waiting: Vec<(L::Owner, oneshot::Sender<()>)>,
     /// The kernel's state is not known.
     adrift: bool,
     /// A whole comparison succeeded since the start.
@@ -99,22 +118,17 @@ struct Applied {
     rest: VecDeque<Patch>,
 }
 
-impl RuleTable {
-    /// `tell_started` is called when the table (re)started and knows nothing.
-    pub fn new(
-        iptables: Arc<dyn Iptables>,
-        conntrack: Arc<dyn Conntrack>,
-        localhost_node_ports: bool,
-        tell_started: Arc<dyn Fn() + Send + Sync>,
-    ) -> Self {
+impl<L: Layout> RuleTable<L> {
+    pub fn new(options: TableOptions) -> Self {
         RuleTable {
-            iptables,
-            conntrack,
-            tell_started,
-            ledger: Ledger::new(base::rules(localhost_node_ports)),
+            backend: Backend { iptables: options.iptables, sets: options.sets, family: options.family },
+            conntrack: options.conntrack,
+            tell_started: options.tell_started,
+            ledger: Ledger::new(options.base),
             udp: HashMap::new(),
             queue: Queue::default(),
             awaited: None,
+            waiting: Vec::new(),
             adrift: true,
             begun: false,
             busy: false,
@@ -150,7 +164,7 @@ impl RuleTable {
         }
         while !self.queue.is_empty() {
             let taken = self.queue.next(&mut self.ledger);
-            metrics::taken(self.queue.waiting());
+            L::taken(self.queue.waiting());
             let (flows, later) = (self.note_flows(&taken.plans), self.note_flows(&taken.begun));
             self.owed.extend(flows);
             self.owed_later.extend(later);
@@ -158,27 +172,28 @@ impl RuleTable {
                 continue;
             }
             self.busy = true;
-            let iptables = self.iptables.clone();
+            let backend = self.backend.clone();
             let work = async move {
                 let begun = tokio::time::Instant::now();
-                let result = iptables.restore(taken.patch.to_restore()).await.map(|()| taken.patch.size());
+                let result = backend.apply(&taken.patch).await.map(|()| taken.patch.size());
                 Applied { result, took: begun.elapsed(), whole: false, rest: VecDeque::new() }
             };
             return cx.spawn_then(work, |unit, applied, cx| unit.applied(applied, cx));
         }
+        self.answer();
     }
 
     /// Compares everything that should stand with what the kernel has, and applies the difference.
     fn apply_whole(&mut self, cx: &mut UnitContext<'_, Self>) {
         let plans = self.queue.take_all(&mut self.ledger);
-        metrics::taken(0);
+        L::taken(0);
         let flows = self.note_flows(&plans);
         self.owed.extend(flows);
         self.busy = true;
-        let (iptables, ledger) = (self.iptables.clone(), self.ledger.clone());
+        let (backend, ledger) = (self.backend.clone(), self.ledger.clone());
         let work = async move {
             let begun = tokio::time::Instant::now();
-            let (result, rest) = match reconcile(iptables.as_ref(), ledger).await {
+            let (result, rest) = match backend.reconcile(ledger).await {
                 Ok((steps, rest)) => (Ok(steps), rest),
                 Err(error) => (Err(error), VecDeque::new()),
             };
@@ -188,16 +203,16 @@ impl RuleTable {
     }
 
     /// Notes where flows may go now; gives those that went elsewhere. At the start nothing is known of before.
-    fn note_flows(&mut self, plans: &Plans) -> Vec<StaleFlows> {
+    fn note_flows(&mut self, plans: &Plans<L::Owner>) -> Vec<StaleFlows> {
         let mut owed = Vec::new();
-        for (key, plan) in plans {
+        for (owner, plan) in plans {
             let new = plan.as_ref().map(|plan| plan.udp.clone()).unwrap_or_default();
-            let old = self.udp.remove(key).unwrap_or_default();
+            let old = self.udp.remove(owner).unwrap_or_default();
             if self.begun {
                 owed.extend(stale(&old, &new));
             }
             if !new.is_empty() {
-                self.udp.insert(key.clone(), new);
+                self.udp.insert(owner.clone(), new);
             }
         }
         owed
@@ -205,18 +220,11 @@ impl RuleTable {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
-        metrics::synced(applied.result.is_ok(), applied.whole, applied.took);
+        L::synced(applied.result.is_ok(), applied.whole, applied.took);
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
-                self.counters.transactions += 1;
-                self.counters.whole += u64::from(applied.whole);
-                self.counters.last_steps = steps;
-                self.counters.last_error = None;
-                self.adrift = false;
-                self.begun = true;
-                self.retry = MIN_RETRY;
-                tracing::debug!(steps, took = ?applied.took, whole = applied.whole, services = self.ledger.len(), "applied service rules");
+                self.note_success(steps, applied.took, applied.whole);
                 if applied.whole {
                     self.queue.go_on_with(applied.rest);
                 }
@@ -224,6 +232,7 @@ impl RuleTable {
                     self.owed.append(&mut self.owed_later);
                 }
                 self.forget(cx);
+                self.answer();
                 match self.queue.pieces() {
                     0 if self.queue.is_empty() => {}
                     0 => self.arm(COALESCE, cx),
@@ -231,7 +240,7 @@ impl RuleTable {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, retry = ?self.retry, "service rules not applied, comparing all of them");
+                tracing::warn!(%error, retry = ?self.retry, "{} not applied, comparing all of them", L::RULES);
                 self.counters.failures += 1;
                 self.counters.last_error = Some(error.to_string());
                 self.adrift = true;
@@ -242,12 +251,34 @@ impl RuleTable {
         }
     }
 
-    fn forget(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let flows = std::mem::take(&mut self.owed);
-        if flows.is_empty() {
+    fn note_success(&mut self, steps: usize, took: Duration, whole: bool) {
+        self.counters.transactions += 1;
+        self.counters.whole += u64::from(whole);
+        self.counters.last_steps = steps;
+        self.counters.last_error = None;
+        self.adrift = false;
+        self.begun = true;
+        self.retry = MIN_RETRY;
+        tracing::debug!(steps, ?took, whole, owners = self.ledger.len(), "applied {}", L::RULES);
+    }
+
+    /// Answers those whose rules stand by now.
+    fn answer(&mut self) {
+        if self.busy || self.adrift || self.queue.pieces() > 0 {
             return;
         }
-        let conntrack = self.conntrack.clone();
+        let (waiting, queue) = (std::mem::take(&mut self.waiting), &self.queue);
+        let (later, now): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(owner, _)| queue.has(owner));
+        self.waiting = later;
+        for (_, told) in now {
+            // Who asked may have stopped waiting.
+            let _ = told.send(());
+        }
+    }
+
+    fn forget(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let flows = std::mem::take(&mut self.owed);
+        let Some(conntrack) = self.conntrack.clone().filter(|_| !flows.is_empty()) else { return };
         cx.spawn(async move {
             for flow in &flows {
                 if let Err(error) = conntrack.forget(flow).await {
@@ -257,61 +288,37 @@ impl RuleTable {
         });
     }
 
-    /// Cheap: three probes. Whoever flushed the tables flushed these, too.
+    /// Looks whether what should stand still does.
     fn check(&mut self, cx: &mut UnitContext<'_, Self>) {
         if self.busy || self.adrift {
             return;
         }
-        let iptables = self.iptables.clone();
-        cx.spawn_then(async move { stands(iptables.as_ref()).await }, |unit, stands, cx| {
-            if let Ok(false) = stands {
-                tracing::warn!("service rules were removed by somebody else, restoring them");
-                unit.adrift = true;
-                unit.arm(Duration::ZERO, cx);
+        let backend = self.backend.clone();
+        match L::watch() {
+            Watch::Whole => {
+                self.adrift = true;
+                self.arm(Duration::ZERO, cx);
             }
-        });
+            Watch::Probes(probes) => cx.spawn_then(async move { backend.stands(&probes).await }, |unit, stands, cx| {
+                if let Ok(false) = stands {
+                    tracing::warn!("{} were removed by somebody else, restoring them", L::RULES);
+                    unit.adrift = true;
+                    unit.arm(Duration::ZERO, cx);
+                }
+            }),
+        }
     }
 }
 
-/// Compares everything that should stand with what the kernel has, and applies the difference, or the first and most urgent part of it.
-/// Gives how many steps that took, and what is left to do.
-async fn reconcile(iptables: &dyn Iptables, ledger: Ledger) -> Result<(usize, VecDeque<Patch>), IptablesError> {
-    let large = ledger.len() > LARGE;
-    let mut texts = Vec::new();
-    for table in Table::ALL {
-        texts.push(iptables.save(table).await?);
-    }
-    let large = large || texts.iter().map(String::len).sum::<usize>() > LARGE_TEXT;
-    let compare = move || {
-        let mut observed = Observed::default();
-        texts.iter().for_each(|text| observed.read(text));
-        let mut pieces = ledger.reconcile_in_pieces(&observed, MOST_STEPS);
-        let first = pieces.pop_front().unwrap_or_default();
-        (first.size(), first.to_restore(), pieces)
-    };
-    let (size, text, rest) = if large { tokio::task::spawn_blocking(compare).await.map_err(|_| IptablesError::Worker)? } else { compare() };
-    if !text.is_empty() {
-        iptables.restore(text).await?;
-    }
-    Ok((size, rest))
-}
-
-async fn stands(iptables: &dyn Iptables) -> Result<bool, IptablesError> {
-    let jump = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
-    Ok(iptables.rule_exists(Table::Nat, "PREROUTING", jump).await?
-        && iptables.chain_exists(Table::Nat, names::MARK_MASQ).await?
-        && iptables.chain_exists(Table::Filter, names::FORWARD).await?)
-}
-
-impl Unit for RuleTable {
+impl<L: Layout> Unit for RuleTable<L> {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         (self.tell_started)();
-        cx.every(CHECK, Self::check);
+        cx.every(L::CHECK, Self::check);
     }
 
     fn observe(&self) -> Value {
         json!({
-            "services": self.ledger.len(),
+            L::OWNERS: self.ledger.len(),
             "pending": self.queue.waiting(),
             "pieces": self.queue.pieces(),
             "awaited": self.awaited.as_ref().map(HashSet::len),
@@ -326,30 +333,43 @@ impl Unit for RuleTable {
     }
 }
 
-impl On<SetRules> for RuleTable {
-    fn on(&mut self, SetRules { key, plan }: SetRules, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
+    fn on(&mut self, SetRules { owner, plan }: SetRules<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if let Some(awaited) = &mut self.awaited {
-            awaited.remove(&key);
+            awaited.remove(&owner);
         }
-        self.queue.insert(key, plan);
-        metrics::queued(self.queue.waiting());
+        self.queue.insert(owner, plan);
+        L::queued(self.queue.waiting());
         self.arm(COALESCE, cx);
         Reply::Now(())
     }
 }
 
-impl On<AwaitServices> for RuleTable {
-    fn on(&mut self, AwaitServices(mut keys): AwaitServices, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        keys.retain(|key| !self.queue.has(key));
-        self.awaited = Some(keys);
-        cx.after(PATIENCE, |unit, cx| {
+impl<L: Layout> On<AwaitOwners<L>> for RuleTable<L> {
+    fn on(&mut self, AwaitOwners(mut owners): AwaitOwners<L>, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        owners.retain(|owner| !self.queue.has(owner));
+        self.awaited = Some(owners);
+        let Some(patience) = L::PATIENCE else {
+            self.arm(COALESCE, cx);
+            return Reply::Now(());
+        };
+        cx.after(patience, |unit, cx| {
             if let Some(late) = unit.awaited.as_mut().filter(|awaited| !awaited.is_empty()) {
-                tracing::error!(services = late.len(), "services did not report in time, applying the others");
+                tracing::error!(late = late.len(), "{} did not report in time, applying the others", L::OWNERS);
                 late.clear();
                 unit.arm(Duration::ZERO, cx);
             }
         });
         self.arm(COALESCE, cx);
         Reply::Now(())
+    }
+}
+
+impl<L: Layout> On<AwaitInstalled<L>> for RuleTable<L> {
+    fn on(&mut self, AwaitInstalled(owner): AwaitInstalled<L>, _: &mut UnitContext<'_, Self>) -> Reply<Result<(), NotInstalled>> {
+        let (tell, told) = oneshot::channel();
+        self.waiting.push((owner, tell));
+        self.answer();
+        Reply::later(async move { told.await.map_err(|_| NotInstalled) })
     }
 }

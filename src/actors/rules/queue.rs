@@ -1,6 +1,6 @@
 //! What waits to be applied, and what of it goes into the next transaction. Pure.
 //!
-//! A Service may have tens of thousands of rules. Its change is taken in pieces, and whatever else changes meanwhile goes in with the next
+//! An owner may have tens of thousands of rules. Its change is taken in pieces, and whatever else changes meanwhile goes in with the next
 //! piece, so that nobody waits for others' width.
 
 use std::{
@@ -8,50 +8,61 @@ use std::{
     sync::Arc,
 };
 
-use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Patch;
 
 use super::{
+    layout::{Contribution, Layout},
     ledger::{Changes, Ledger},
-    plan::ServicePlan,
 };
 
-/// About how many steps one transaction takes. Services with more rules change in pieces.
+/// About how many steps one transaction takes. Owners with more rules change in pieces.
 pub const MOST_STEPS: usize = 2000;
 
-/// Plans by service; `None` for one that is gone.
-pub type Plans = BTreeMap<ObjectKey, Option<Arc<ServicePlan>>>;
+/// Plans by owner; `None` for one that is gone.
+pub type Plans<O> = BTreeMap<O, Option<Arc<Contribution>>>;
 
 /// The waiting changes.
-#[derive(Debug, Default)]
-pub struct Queue {
-    pending: Plans,
+#[derive(Debug)]
+pub struct Queue<L: Layout> {
+    pending: Plans<L::Owner>,
     /// What is left of a change that the ledger has already.
     rest: VecDeque<Patch>,
-    /// A service with many rules waited for others, which wait for it now.
+    /// An owner with many rules waited for others, which wait for it now.
     passed_over: bool,
 }
 
 /// What is to be done now. The ledger has it already.
-#[derive(Debug, Default, PartialEq)]
-pub struct Taken {
+#[derive(Debug)]
+pub struct Taken<L: Layout> {
     pub patch: Patch,
-    pub plans: Plans,
+    pub plans: Plans<L::Owner>,
     /// What has begun: these stand when no piece is left.
-    pub begun: Plans,
+    pub begun: Plans<L::Owner>,
 }
 
-impl Queue {
-    /// A Service's newest plan.
-    pub fn insert(&mut self, service: ObjectKey, plan: Option<Arc<ServicePlan>>) {
-        self.pending.insert(service, plan);
+impl<L: Layout> Default for Queue<L> {
+    fn default() -> Self {
+        Queue { pending: Plans::new(), rest: VecDeque::new(), passed_over: false }
+    }
+}
+
+impl<L: Layout> Default for Taken<L> {
+    fn default() -> Self {
+        Taken { patch: Patch::default(), plans: Plans::new(), begun: Plans::new() }
+    }
+}
+
+impl<L: Layout> Queue<L> {
+    /// An owner's newest plan.
+    pub fn insert(&mut self, owner: L::Owner, plan: Option<Arc<Contribution>>) {
+        self.pending.insert(owner, plan);
     }
 
-    pub fn has(&self, service: &ObjectKey) -> bool {
-        self.pending.contains_key(service)
+    pub fn has(&self, owner: &L::Owner) -> bool {
+        self.pending.contains_key(owner)
     }
 
-    /// How many services wait.
+    /// How many owners wait.
     pub fn waiting(&self) -> usize {
         self.pending.len()
     }
@@ -66,7 +77,7 @@ impl Queue {
     }
 
     /// Everything, for a comparison with what the kernel has.
-    pub fn take_all(&mut self, ledger: &mut Ledger) -> Plans {
+    pub fn take_all(&mut self, ledger: &mut Ledger<L>) -> Plans<L::Owner> {
         self.rest.clear();
         let plans = std::mem::take(&mut self.pending);
         ledger.commit(&changes(&plans));
@@ -84,7 +95,7 @@ impl Queue {
     }
 
     /// The next transaction. Its patch may be empty although something waits.
-    pub fn next(&mut self, ledger: &mut Ledger) -> Taken {
+    pub fn next(&mut self, ledger: &mut Ledger<L>) -> Taken<L> {
         let mut taken = if self.passed_over { Taken::default() } else { self.take_narrow(ledger) };
         self.passed_over = self.rest.is_empty() && !self.begin_wide(ledger, &mut taken);
         if let Some(piece) = self.rest.pop_front() {
@@ -93,10 +104,10 @@ impl Queue {
         taken
     }
 
-    /// The changes of all services that have few rules, unless what is under way comes into their way.
-    fn take_narrow(&mut self, ledger: &mut Ledger) -> Taken {
-        let (narrow, wide): (Plans, Plans) =
-            std::mem::take(&mut self.pending).into_iter().partition(|(key, plan)| !is_wide(key, plan.as_deref(), ledger));
+    /// The changes of all owners that have few rules, unless what is under way comes into their way.
+    fn take_narrow(&mut self, ledger: &mut Ledger<L>) -> Taken<L> {
+        let (narrow, wide): (Plans<L::Owner>, Plans<L::Owner>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|(key, plan)| !is_wide::<L>(key, plan.as_deref(), ledger));
         self.pending = wide;
         let changes = changes(&narrow);
         let patch = ledger.patch(&changes);
@@ -108,11 +119,11 @@ impl Queue {
         Taken { patch, plans: narrow, begun: Plans::new() }
     }
 
-    /// Begins with the next service that has many rules. False where it must wait for what is taken already.
-    fn begin_wide(&mut self, ledger: &mut Ledger, taken: &mut Taken) -> bool {
-        let wide = self.pending.iter().find(|(key, plan)| is_wide(key, plan.as_deref(), ledger));
+    /// Begins with the next owner that has many rules. False where it must wait for what is taken already.
+    fn begin_wide(&mut self, ledger: &mut Ledger<L>, taken: &mut Taken<L>) -> bool {
+        let wide = self.pending.iter().find(|(key, plan)| is_wide::<L>(key, plan.as_deref(), ledger));
         let Some(key) = wide.map(|(key, _)| key.clone()) else { return true };
-        let plans: Plans = self.pending.remove_entry(&key).into_iter().collect();
+        let plans: Plans<L::Owner> = self.pending.remove_entry(&key).into_iter().collect();
         let changes = changes(&plans);
         let pieces: VecDeque<Patch> = ledger.patch(&changes).pieces(MOST_STEPS).into_iter().filter(|piece| !piece.is_empty()).collect();
         if pieces.iter().any(|piece| piece.touches(&taken.patch)) {
@@ -126,11 +137,11 @@ impl Queue {
     }
 }
 
-fn is_wide(key: &ObjectKey, plan: Option<&ServicePlan>, ledger: &Ledger) -> bool {
+fn is_wide<L: Layout>(key: &L::Owner, plan: Option<&Contribution>, ledger: &Ledger<L>) -> bool {
     ledger.size_of(key).max(plan.map_or(0, |plan| plan.rules.size())) > MOST_STEPS
 }
 
-fn changes(plans: &Plans) -> Changes {
-    let rules = |plan: &Option<Arc<ServicePlan>>| plan.as_ref().filter(|plan| !plan.rules.is_empty()).map(|plan| plan.rules.clone());
+fn changes<O: Clone + Ord>(plans: &Plans<O>) -> Changes<O> {
+    let rules = |plan: &Option<Arc<Contribution>>| plan.as_ref().filter(|plan| !plan.rules.is_empty()).map(|plan| plan.rules.clone());
     plans.iter().map(|(key, plan)| (key.clone(), rules(plan))).collect()
 }

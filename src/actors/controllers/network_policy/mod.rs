@@ -1,0 +1,87 @@
+//! Network policies: tells nodes the addresses that policies mean by their peers, in EndpointSlices of the policies' namespace. A node may not
+//! read the pods of others; what it needs of them is here, and no more. Keys are namespaces.
+
+pub mod plan;
+pub mod planned;
+mod world;
+
+#[cfg(test)]
+mod packet_tests;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
+use troupe_api::{meta::ObjectKey, projection::MetaProjection};
+
+use self::{plan::plan, world::World};
+use super::endpointslice::apply;
+use crate::{
+    network_policy::{
+        model::{PodView, PolicyView},
+        slices::peers_of,
+    },
+    runtime::{
+        cache::{Cache, Caches},
+        controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+    },
+};
+
+/// See the module.
+pub struct NetworkPolicyController {
+    namespaces: Cache<Namespace>,
+    slices: Cache<EndpointSlice>,
+    world: Arc<World>,
+}
+
+const BY_NAMESPACE: &str = "endpointslice/peers";
+
+impl NetworkPolicyController {
+    pub fn new(caches: &Caches) -> Self {
+        let slices: Cache<EndpointSlice> = caches.cache();
+        let of = |slice: &MetaProjection| peers_of(slice).map(|(namespace, _)| namespace).into_iter().collect();
+        slices.add_meta_index(BY_NAMESPACE, of);
+        NetworkPolicyController { namespaces: caches.cache(), slices, world: Arc::default() }
+    }
+}
+
+impl Controller for NetworkPolicyController {
+    const NAME: &'static str = "networkpolicy";
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary::<Namespace>();
+        let world = self.world.clone();
+        watches.map::<Namespace>(move |change| {
+            let labels = |namespace: Option<&Arc<Namespace>>| namespace.map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
+            keys(world.set_namespace(&change.key.name, labels(change.after())))
+        });
+        let world = self.world.clone();
+        watches.map::<NetworkPolicy>(move |change| keys(world.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)))));
+        let world = self.world.clone();
+        watches.map::<Pod>(move |change| keys(world.set_pod(&change.key, change.after().map(|pod| PodView::of(pod)))));
+        watches.map::<EndpointSlice>(|change| {
+            let slice = change.meta_after().or(change.meta_before());
+            keys(slice.and_then(peers_of).map(|(namespace, _)| namespace))
+        });
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        if self.namespaces.get(key).is_none() {
+            return Ok(Outcome::Done);
+        }
+        let slices = self.slices.by_index(BY_NAMESPACE, &key.name);
+        let wanted = self.world.peers_of(&key.name);
+        apply(plan(&key.name, wanted, &slices), &self.slices, &key.name, cx).await?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn keys(namespaces: impl IntoIterator<Item = Arc<str>>) -> Vec<ObjectKey> {
+    let unique: BTreeMap<Arc<str>, ()> = namespaces.into_iter().map(|namespace| (namespace, ())).collect();
+    unique.into_keys().map(ObjectKey::cluster).collect()
+}

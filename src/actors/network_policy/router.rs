@@ -1,0 +1,373 @@
+//! Leads changes of policies, pods and peers to the units they concern, and keeps one unit per pod of this node and per set of peers in use.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use troupe_api::meta::{Cause, ObjectKey};
+
+use super::{
+    NetworkPolicies, NetworkPolicyOptions,
+    layout::{PolicyOwner, PolicyTable, base},
+    messages::{Admit, Left, PeersTouched, PodTouched, PolicyTouched, TableStarted},
+    model::{PeerSet, PodView, PolicyView},
+    peer_rules::PeerRules,
+    plan::closed,
+    pod_rules::{PlanRules, PodRules},
+    slices::{PeersIndex, PeersKey},
+    uses::Uses,
+    view::View,
+};
+use crate::{
+    rules::{AwaitInstalled, AwaitOwners, Contribution, RuleTable, SetRules, TableOptions},
+    runtime::{
+        cache::Subscription,
+        envelope::Reply,
+        host::{On, Unit, UnitAddr, UnitContext},
+        unit::Policy,
+    },
+};
+
+/// How long a pod from a file waits for an API server to tell which policies there are: it may be one that the API server needs.
+const STATIC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How far the router knows its world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Policies are not known yet.
+    Starting,
+    /// There has been no policy: nothing else is followed.
+    Idle,
+    /// Pods and peers are not known yet.
+    Filling,
+    Synced,
+}
+
+/// The root unit.
+pub struct PolicyRouter {
+    options: NetworkPolicyOptions,
+    view: Arc<View>,
+    uses: Uses,
+    pods: HashMap<ObjectKey, UnitAddr<PodRules>>,
+    peers: BTreeMap<Arc<str>, UnitAddr<PeerRules>>,
+    table: Option<UnitAddr<PolicyTable>>,
+    index: Option<Arc<PeersIndex>>,
+    policies: Option<Subscription<NetworkPolicy>>,
+    local: Option<Subscription<Pod>>,
+    phase: Phase,
+    /// Who waits until it knows its world.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl PolicyRouter {
+    pub fn new(options: NetworkPolicyOptions) -> Self {
+        PolicyRouter {
+            options,
+            view: Arc::default(),
+            uses: Uses::default(),
+            pods: HashMap::new(),
+            peers: BTreeMap::new(),
+            table: None,
+            index: None,
+            policies: None,
+            local: None,
+            phase: Phase::Starting,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn start_table(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let router = cx.address();
+        let options = TableOptions {
+            iptables: self.options.iptables.clone(),
+            sets: Some(self.options.sets.clone()),
+            conntrack: None,
+            base: base(),
+            family: self.options.family,
+            tell_started: Arc::new(move || router.wake(TableStarted, Cause::default())),
+        };
+        let path = format!("{}/rule-table", NetworkPolicies::PATH);
+        self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
+    }
+
+    /// The first policy is there: what it is about is followed from now on.
+    fn follow(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.phase = Phase::Filling;
+        let followed = (self.options.follow)();
+        let (router, view) = (cx.address(), self.view.clone());
+        let local = followed.pods.subscribe(move |change| {
+            let (before, after) = view.set_pod(&change.key, change.after().map(|pod| PodView::of(pod)));
+            if before != after {
+                router.wake(PodTouched(change.key.clone()), change.cause.clone());
+            }
+        });
+        let router = cx.address();
+        let index = PeersIndex::new(&followed.slices, move |set, change| router.wake(PeersTouched(set), change.cause.clone()));
+        let (pods, slices) = (local.filled(), index.filled());
+        self.local = Some(local);
+        self.index = Some(Arc::new(index));
+        let running = self.options.running.clone();
+        let filled = async move {
+            pods.await;
+            slices.await;
+            running.all().await
+        };
+        cx.spawn_then(filled, |unit, running, cx| {
+            unit.phase = Phase::Synced;
+            for pod in running {
+                unit.view.note_running(pod);
+            }
+            for policy in unit.view.policies() {
+                unit.weigh(&policy.key);
+            }
+            unit.report_all(cx);
+            unit.answer();
+        });
+    }
+
+    /// Notes which sets a policy needs here.
+    fn weigh(&mut self, key: &ObjectKey) {
+        let policy = self.view.policies_of(&key.namespace).into_iter().find(|policy| policy.key == *key);
+        self.uses.set(key, policy.as_deref(), &self.view.local_pods(&key.namespace));
+    }
+
+    /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
+    fn report_all(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(table) = self.table.clone() else { return };
+        let pods: Vec<ObjectKey> = self.view.local_pods("").iter().map(|pod| pod.key.clone()).collect();
+        let sets = self.uses.all();
+        let owners = pods.iter().cloned().map(PolicyOwner::Pod).chain(sets.keys().cloned().map(PolicyOwner::Peers));
+        table.wake(AwaitOwners(owners.collect::<HashSet<_>>()), cx.cause().clone());
+        for key in pods {
+            self.wake_pod(&key, true, cx);
+        }
+        for (id, (namespace, set)) in sets {
+            match self.peers.get(&id) {
+                Some(unit) => unit.wake(PlanRules { report_anyway: true }, cx.cause().clone()),
+                None => self.start_peers((namespace, id), set, cx),
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        for told in self.waiting.drain(..) {
+            // Who asked may have stopped waiting.
+            let _ = told.send(());
+        }
+    }
+
+    fn wake_pod(&mut self, key: &ObjectKey, report_anyway: bool, cx: &mut UnitContext<'_, Self>) {
+        match self.pods.get(key) {
+            Some(unit) if unit.connected() => {
+                unit.lift_quarantine();
+                unit.wake(PlanRules { report_anyway }, cx.cause().clone());
+            }
+            _ => self.start_pod(key, cx),
+        }
+    }
+
+    fn start_pod(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        let Some(table) = self.table.clone() else { return };
+        let (view, family, own) = (self.view.clone(), self.options.family, key.clone());
+        let (shut, told, known) = (key.clone(), table.clone(), view.clone());
+        // Rules that cannot be planned must not leave the pod open, nor the others waiting.
+        let policy = Policy::per_object(move |why| {
+            tracing::error!(pod = %shut, why, "the rules of network policies cannot be planned, the pod is closed");
+            let plan = known.pod(&shut).map(|pod| Arc::new(Contribution::of(closed(&pod, family))));
+            told.wake(SetRules { owner: PolicyOwner::Pod(shut.clone()), plan }, Cause::default());
+        });
+        let path = format!("{}/pods/{key}", NetworkPolicies::PATH);
+        let unit = cx.system().spawn(path, policy, move |_| PodRules::new(own.clone(), view.clone(), family, table.clone()));
+        self.pods.insert(key.clone(), unit);
+    }
+
+    fn end_pod(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        let Some(unit) = self.pods.remove(key) else { return };
+        cx.system().stop(unit.path());
+        self.forget(PolicyOwner::Pod(key.clone()), cx);
+    }
+
+    fn forget(&self, owner: PolicyOwner, cx: &UnitContext<'_, Self>) {
+        if let Some(table) = &self.table {
+            table.wake(SetRules { owner, plan: None }, cx.cause().clone());
+        }
+    }
+
+    fn start_peers(&mut self, key: PeersKey, set: PeerSet, cx: &mut UnitContext<'_, Self>) {
+        let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
+        let (family, id) = (self.options.family, key.1.clone());
+        let policy = Policy::per_object(|why| tracing::error!(why, "the peers of network policies cannot be told"));
+        let path = format!("{}/peers/{id}", NetworkPolicies::PATH);
+        let unit = cx.system().spawn(path, policy, move |_| PeerRules::new(key.clone(), set.clone(), index.clone(), family, table.clone()));
+        self.peers.insert(id, unit);
+    }
+
+    /// Starts and ends units of sets as policies need them.
+    fn keep_peers(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let wanted = self.uses.all();
+        let gone: Vec<Arc<str>> = self.peers.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
+        for (id, (namespace, set)) in wanted {
+            if !self.peers.contains_key(&id) {
+                self.start_peers((namespace, id), set, cx);
+            }
+        }
+        for id in gone {
+            if let Some(unit) = self.peers.remove(&id) {
+                cx.system().stop(unit.path());
+                self.forget(PolicyOwner::Peers(id), cx);
+            }
+        }
+    }
+
+    /// A pod of this node came, changed or went.
+    fn pod_changed(&mut self, key: &ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        if self.view.pod(key).is_some() {
+            self.wake_pod(key, false, cx);
+        } else {
+            self.end_pod(key, cx);
+        }
+        for policy in self.view.policies_of(&key.namespace) {
+            self.weigh(&policy.key);
+        }
+        self.keep_peers(cx);
+    }
+}
+
+impl Unit for PolicyRouter {
+    fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
+        self.start_table(cx);
+        let (router, view) = (cx.address(), self.view.clone());
+        let subscription = self.options.policies.subscribe(move |change| {
+            let (before, after) = view.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)));
+            if before != after {
+                router.wake(PolicyTouched(change.key.clone()), change.cause.clone());
+            }
+        });
+        cx.spawn_then(subscription.filled(), |unit, (), cx| {
+            if unit.view.has_policies() {
+                return unit.follow(cx);
+            }
+            unit.phase = Phase::Idle;
+            // What an earlier daemon left is of policies that are gone.
+            unit.report_all(cx);
+            unit.answer();
+        });
+        self.policies = Some(subscription);
+    }
+
+    fn observe(&self) -> Value {
+        json!({
+            "phase": format!("{:?}", self.phase),
+            "policies": self.view.policies().len(),
+            "pods": self.pods.len(),
+            "peers": self.peers.len(),
+            "unable": self.options.unable,
+        })
+    }
+}
+
+impl On<PolicyTouched> for PolicyRouter {
+    fn on(&mut self, PolicyTouched(key): PolicyTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        match self.phase {
+            Phase::Idle if self.view.has_policies() => self.follow(cx),
+            Phase::Synced => {
+                for pod in self.view.local_pods(&key.namespace) {
+                    self.wake_pod(&pod.key, false, cx);
+                }
+                self.weigh(&key);
+                self.keep_peers(cx);
+            }
+            _ => {}
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<PodTouched> for PolicyRouter {
+    fn on(&mut self, PodTouched(key): PodTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.phase == Phase::Synced {
+            self.pod_changed(&key, cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<PeersTouched> for PolicyRouter {
+    fn on(&mut self, PeersTouched((_, id)): PeersTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if let Some(unit) = self.peers.get(&id) {
+            unit.lift_quarantine();
+            unit.wake(PlanRules { report_anyway: false }, cx.cause().clone());
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<TableStarted> for PolicyRouter {
+    fn on(&mut self, _: TableStarted, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if matches!(self.phase, Phase::Idle | Phase::Synced) {
+            self.report_all(cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<Admit> for PolicyRouter {
+    fn on(&mut self, admit: Admit, cx: &mut UnitContext<'_, Self>) -> Reply<Result<(), String>> {
+        let (key, ips) = (admit.pod.key.clone(), admit.pod.ips.clone());
+        // An address that was given out again is no other pod's any more, whatever the API still says.
+        let mut changed = self.view.take_addresses(&ips, &key);
+        self.view.set_admitted(&key, Some(admit.pod.clone()));
+        changed.push(key.clone());
+        match self.phase {
+            Phase::Idle => return Reply::Now(Ok(())),
+            Phase::Starting | Phase::Filling => {
+                let (tell, told) = oneshot::channel();
+                self.waiting.push(tell);
+                let (router, cause) = (cx.address(), cx.cause().clone());
+                return Reply::later(async move {
+                    let patience = if admit.is_static { STATIC_PATIENCE } else { Duration::MAX };
+                    let Ok(told) = tokio::time::timeout(patience, told).await else {
+                        tracing::warn!(pod = %admit.pod.key, "nobody tells which network policies there are, a static pod starts without");
+                        return Ok(());
+                    };
+                    told.map_err(|_| "the unit that leads network policies restarted".to_owned())?;
+                    router.ask(admit, cause).await.map_err(|error| error.to_string())?
+                });
+            }
+            Phase::Synced => changed.iter().for_each(|key| self.pod_changed(key, cx)),
+        }
+        let Some(pod) = self.view.pod(&key) else { return Reply::Now(Ok(())) };
+        if !self.view.policies_of(&key.namespace).iter().any(|policy| policy.selects(&pod)) {
+            return Reply::Now(Ok(()));
+        }
+        if let Some(why) = &self.options.unable {
+            return Reply::Now(Err(why.to_string()));
+        }
+        let (Some(unit), Some(table)) = (self.pods.get(&key).cloned(), self.table.clone()) else {
+            return Reply::Now(Err("its rules are not planned yet".into()));
+        };
+        let cause = cx.cause().clone();
+        Reply::later(async move {
+            // Its unit has planned when it answers, and the table has heard of that before it is asked.
+            unit.ask(PlanRules { report_anyway: false }, cause.clone()).await.map_err(|error| error.to_string())?;
+            let stands = table.ask(AwaitInstalled(PolicyOwner::Pod(key)), cause).await.map_err(|error| error.to_string())?;
+            stands.map_err(|error| error.to_string())
+        })
+    }
+}
+
+impl On<Left> for PolicyRouter {
+    fn on(&mut self, left: Left, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        let key = ObjectKey::new(left.namespace, left.name);
+        self.view.leave(&key, &left.uid);
+        if self.phase == Phase::Synced {
+            self.pod_changed(&key, cx);
+        }
+        Reply::Now(())
+    }
+}

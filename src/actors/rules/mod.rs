@@ -1,0 +1,23 @@
+//! The rule table: what units want of the packet filter, keyed by who wants it.
+//!
+//! ```text
+//! a unit per object: plan ─► SetRules ─► RuleTable: queue, ledger ─► sets, one iptables transaction, sets
+//! ```
+//!
+//! A [`Layout`] says whose rules a table has: who its owners are, what always stands, which chains and sets are its own. The table is the
+//! only writer of those, and knows nothing of what they mean. Each layout's table goes its own way: owners of one that never report hold
+//! nobody else up. At start nothing is flushed: the kernel's state is read, and the difference applied once every owner that was named has reported.
+
+mod backend;
+pub mod hash;
+pub mod layout;
+pub mod ledger;
+pub mod queue;
+pub mod simulate;
+pub mod table;
+
+pub use self::{
+    layout::{Contribution, Layout, Probe},
+    ledger::{Changes, Ledger},
+    table::{AwaitInstalled, AwaitOwners, NotInstalled, RuleTable, SetRules, TableOptions},
+};

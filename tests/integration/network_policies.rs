@@ -1,0 +1,230 @@
+//! Network policies with real packets: pods of one node ask each other, directly and through a Service, and are answered or not.
+
+use std::time::Duration;
+
+use crate::cluster::{Cluster, apply, eventually_within};
+
+/// How soon a change must be in force.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn pods_are_reached_as_policies_allow() {
+    let cluster = Cluster::up();
+    for (namespace, team) in [("blue", "blue"), ("red", "red")] {
+        cluster.kubectl(&format!("create namespace {namespace}"));
+        cluster.kubectl(&format!("label namespace {namespace} team={team}"));
+    }
+    for (namespace, name) in [("blue", "server"), ("blue", "client"), ("blue", "other"), ("red", "client")] {
+        apply(&cluster, &pod(namespace, name));
+    }
+    for (namespace, name) in [("blue", "server"), ("blue", "client"), ("blue", "other"), ("red", "client")] {
+        cluster.kubectl(&format!("-n {namespace} wait --for=condition=Ready pod/{name} --timeout=90s"));
+    }
+    let world = World { server: ip(&cluster, "blue", "server"), cluster };
+    world.everything_passes_at_first();
+    world.nothing_comes_in_by_default();
+    world.peers_are_pods_and_namespaces();
+    world.what_goes_out_is_held_back();
+    world.rules_outlive_the_daemon();
+    world.a_new_pod_is_never_open();
+    world.all_is_open_again_without_policies();
+}
+
+/// A pod that serves on 8080 and 8081 and can ask others.
+fn pod(namespace: &str, name: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: busybox:1.35
+    command: [sh, -c, "mkdir /w; echo here > /w/index.html; httpd -p 8081 -h /w; exec httpd -f -p 8080 -h /w"]
+    ports: [{{name: web, containerPort: 8080}}]
+    readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{selector: {{app: {name}}}, ports: [{{name: web, port: 80, targetPort: web}}]}}
+"#
+    )
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: blue}}\nspec: {spec}\n")
+}
+
+fn ip(cluster: &Cluster, namespace: &str, pod: &str) -> String {
+    cluster.kubectl(&format!("-n {namespace} get pod {pod} -o jsonpath={{.status.podIP}}"))
+}
+
+struct World {
+    cluster: Cluster,
+    server: String,
+}
+
+impl World {
+    fn answers(&self, from: (&str, &str), address: &str) -> bool {
+        let (namespace, pod) = from;
+        let ask = format!("-n {namespace} exec {pod} -- timeout 2 wget -q -O - http://{address}/");
+        self.cluster.kubectl_output(&ask).status.success()
+    }
+
+    fn becomes(&self, from: (&str, &str), address: &str, answered: bool) {
+        let what = format!("{}/{} asks {address}: {}", from.0, from.1, if answered { "is answered" } else { "is not answered" });
+        eventually_within(SOON, &what, || self.answers(from, address) == answered);
+    }
+
+    fn web(&self) -> String {
+        format!("{}:8080", self.server)
+    }
+
+    fn everything_passes_at_first(&self) {
+        for from in [CLIENT, OTHER, RED] {
+            self.becomes(from, &self.web(), true);
+        }
+        self.becomes(CLIENT, "server.blue", true);
+    }
+
+    fn nothing_comes_in_by_default(&self) {
+        apply(&self.cluster, &policy("default-deny", "{podSelector: {matchLabels: {app: server}}, policyTypes: [Ingress]}"));
+        for from in [CLIENT, OTHER, RED] {
+            self.becomes(from, &self.web(), false);
+        }
+        assert!(!self.answers(CLIENT, "server.blue"), "a Service is no way around");
+        assert!(self.answers(SERVER, "other.blue"), "what it begins itself is answered");
+        assert!(self.cluster.get(&self.web()).is_some(), "the node reaches its own pods");
+        let ready = self.cluster.kubectl("-n blue get pod server -o jsonpath={.status.conditions[?(@.type==\"Ready\")].status}");
+        assert_eq!(ready, "True", "probes go on");
+        let told = self.cluster.troupe_text(&["why", "networkpolicy/default-deny", "-n", "blue"]);
+        assert!(told.contains("server") && told.contains("nothing comes in"), "{told}");
+        let told = self.cluster.troupe_text(&["why", "pod/server", "-n", "blue"]);
+        assert!(told.contains("default-deny"), "{told}");
+    }
+
+    fn peers_are_pods_and_namespaces(&self) {
+        let ingress =
+            "{podSelector: {matchLabels: {app: server}}, ingress: [{from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: web}]}]}";
+        apply(&self.cluster, &policy("clients", ingress));
+        self.becomes(CLIENT, &self.web(), true);
+        self.becomes(CLIENT, "server.blue", true);
+        assert!(!self.answers(OTHER, &self.web()), "another pod");
+        assert!(!self.answers(RED, &self.web()), "a pod like it of another namespace");
+        assert!(!self.answers(CLIENT, &format!("{}:8081", self.server)), "another port");
+        // Labels of pods.
+        self.cluster.kubectl("-n blue label pod other app=client --overwrite");
+        self.becomes(OTHER, &self.web(), true);
+        self.cluster.kubectl("-n blue label pod other app=other --overwrite");
+        self.becomes(OTHER, &self.web(), false);
+        // Namespaces and their labels.
+        let ingress = "{podSelector: {matchLabels: {app: server}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: red}}}]}]}";
+        apply(&self.cluster, &policy("red-ones", ingress));
+        self.becomes(RED, &self.web(), true);
+        self.cluster.kubectl("label namespace red team=green --overwrite");
+        self.becomes(RED, &self.web(), false);
+        self.cluster.kubectl("-n blue delete networkpolicy clients red-ones");
+        self.becomes(CLIENT, &self.web(), false);
+        // Addresses with an exception.
+        let client = ip(&self.cluster, "blue", "client");
+        let block = format!(
+            "{{podSelector: {{matchLabels: {{app: server}}}}, ingress: [{{from: [{{ipBlock: {{cidr: 10.244.0.0/16, except: [{client}/32]}}}}]}}]}}"
+        );
+        apply(&self.cluster, &policy("block", &block));
+        self.becomes(OTHER, &self.web(), true);
+        assert!(!self.answers(CLIENT, &self.web()), "the exception");
+        self.cluster.kubectl("-n blue delete networkpolicy block default-deny");
+        self.becomes(CLIENT, &self.web(), true);
+    }
+
+    fn what_goes_out_is_held_back(&self) {
+        let dns = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: \
+                   {matchLabels: {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}], \
+                   ports: [{port: 53, protocol: UDP}, {port: 53}]}]}";
+        apply(&self.cluster, &policy("only-names", dns));
+        self.becomes(CLIENT, &self.web(), false);
+        let lookup = || self.cluster.kubectl_output("-n blue exec client -- timeout 5 nslookup server.blue.svc.cluster.local").status.success();
+        eventually_within(SOON, "names are resolved", lookup);
+        assert!(self.answers(OTHER, &format!("{}:8080", ip(&self.cluster, "blue", "client"))), "what comes in is not its matter");
+        let server = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: server}}}], \
+                      ports: [{port: web}]}]}";
+        apply(&self.cluster, &policy("to-server", server));
+        self.becomes(CLIENT, "server.blue", true);
+        assert!(!self.answers(CLIENT, "other.blue"), "another pod");
+        self.cluster.kubectl("-n blue delete networkpolicy only-names to-server");
+        self.becomes(CLIENT, "other.blue", true);
+    }
+
+    fn rules_outlive_the_daemon(&self) {
+        apply(&self.cluster, &policy("default-deny", "{podSelector: {matchLabels: {app: server}}}"));
+        self.becomes(CLIENT, &self.web(), false);
+        let (server, namespace) = (self.web(), self.cluster.network_namespace());
+        let watch = std::thread::spawn({
+            let client = self.container_namespace("client");
+            move || (0..12).filter(|_| asks_from(&client, &server)).count()
+        });
+        self.cluster.stop();
+        self.cluster.start();
+        assert_eq!(watch.join().expect("does not panic"), 0, "nothing passed while the daemon was away, in {namespace}");
+        self.becomes(CLIENT, &self.web(), false);
+        self.cluster.kubectl("-n blue delete networkpolicy default-deny");
+        self.becomes(CLIENT, &self.web(), true);
+    }
+
+    /// The process id of a pod's container: where its network is.
+    fn container_namespace(&self, pod: &str) -> String {
+        let id = self.cluster.kubectl(&format!("-n blue get pod {pod} -o jsonpath={{.status.containerStatuses[0].containerID}}"));
+        let id = id.trim_start_matches("containerd://");
+        let tasks = self.cluster.ctr("tasks list");
+        let task = tasks.lines().find(|line| line.starts_with(id)).expect("the container runs");
+        task.split_whitespace().nth(1).expect("a process id").to_owned()
+    }
+
+    /// A pod that asks from its first moment on never gets through to where it must not.
+    fn a_new_pod_is_never_open(&self) {
+        apply(&self.cluster, &policy("no-egress", "{podSelector: {matchLabels: {eager: \"yes\"}}, policyTypes: [Egress]}"));
+        for round in 0..3 {
+            let name = format!("eager-{round}");
+            let ask = format!("for i in 1 2 3 4 5 6 7 8; do timeout 1 wget -q -O - http://{}/ && echo THROUGH; done; echo done", self.web());
+            apply(
+                &self.cluster,
+                &format!(
+                    "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: blue, labels: {{eager: \"yes\"}}}}\nspec:\n  restartPolicy: Never\n  \
+                     terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: c, image: \"busybox:1.35\", command: [sh, -c, \"{ask}\"]}}\n"
+                ),
+            );
+            self.cluster.kubectl(&format!("-n blue wait --for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=60s"));
+            let logs = self.cluster.kubectl(&format!("-n blue logs {name}"));
+            assert_eq!(logs, "done\n", "round {round}");
+        }
+    }
+
+    fn all_is_open_again_without_policies(&self) {
+        self.cluster.kubectl("-n blue delete networkpolicy --all");
+        for from in [CLIENT, OTHER, RED] {
+            self.becomes(from, &self.web(), true);
+        }
+        let left = || {
+            let rules = self.cluster.inside("iptables-save").args(["-t", "mangle"]).output().expect("iptables-save runs");
+            let sets = self.cluster.inside("ipset").arg("save").output().expect("ipset runs");
+            format!("{}{}", String::from_utf8_lossy(&rules.stdout), String::from_utf8_lossy(&sets.stdout))
+        };
+        let gone = |text: &str| ["TROUPE-PI-", "TROUPE-PE-", "TROUPE-NP4-"].iter().all(|prefix| !text.contains(prefix));
+        eventually_within(SOON, "nothing of policies is left in the kernel", || gone(&left()));
+    }
+}
+
+const SERVER: (&str, &str) = ("blue", "server");
+const CLIENT: (&str, &str) = ("blue", "client");
+const OTHER: (&str, &str) = ("blue", "other");
+const RED: (&str, &str) = ("red", "client");
+
+/// Asks from the network of a process, whatever becomes of the cluster's daemon.
+fn asks_from(process: &str, address: &str) -> bool {
+    let mut command = std::process::Command::new("nsenter");
+    command.args(["-t", process, "-n", "timeout", "1", "bash", "-c", &format!("exec 3<>/dev/tcp/{}", address.replace(':', "/"))]);
+    command.output().expect("nsenter runs").status.success()
+}
