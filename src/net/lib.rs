@@ -11,6 +11,7 @@ pub mod ipam;
 pub mod iptables;
 pub mod netlink;
 pub mod netns;
+pub mod node_links;
 pub mod overlay;
 pub mod podnet;
 pub mod resolv;
