@@ -2,7 +2,8 @@
 # Runs upstream's test binary against a cluster of its own in a network namespace, and compares what passes with docs/conformance.md.
 # Settings: E2E_TEST (upstream's e2e.test), E2E_IMAGES (a folder of OCI archives with the images that the specs use), GINKGO (upstream's
 # runner, for several processes), PROCS, FOCUS, SKIP, KUBECTL, STORE=etcd (the state in an etcd of its own), APART=1 (control plane and
-# node in processes of their own), KEEP=1 (leave the cluster).
+# node in processes of their own), NODES=2 (so many nodes on this machine), TOPOLOGY=routed (no two of them on one link), KEEP=1 (leave
+# the cluster).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,13 +18,18 @@ focus="${FOCUS:-\\[Conformance\\]}"
 skip="${SKIP:-}"
 store="${STORE:-embedded}"
 kubectl="${KUBECTL:-$(command -v kubectl || true)}"
+nodes="${NODES:-1}"
+[ "$nodes" = 1 ] || [ -z "${APART:-}" ] || die "NODES and APART do not go together: troupe up starts the nodes"
 case "$store" in embedded | etcd) ;; *) die "STORE is embedded or etcd" ;; esac
 [ "$procs" = 1 ] || [ -x "${GINKGO:-}" ] || die "several processes need GINKGO, upstream's runner"
 
 name="conf$$"
 place="$(mktemp -d /var/tmp/troupe-conformance.XXXXXX)"
 node=198.51.100.2
-machine=(--data-dir "$place/data" --run-dir "$place/run" --node-ip "$node" --node-name "$name")
+machine=(--data-dir "$place/data" --run-dir "$place/run" --node-name "$name")
+# With several nodes the first is known by its address on their link.
+several=()
+if [ "$nodes" = 1 ]; then machine+=(--node-ip "$node"); else several=(--nodes "$nodes" --topology "${TOPOLOGY:-shared}"); fi
 kubelet=(--kubelet-dir "$place/kubelet" --pod-logs-dir "$place/logs" --cni-conf-dir "$place/cni" --manifests-dir "$place/manifests"
     --bridge "br$$" --cgroup-parent "$name/kubepods")
 admin=(--kubeconfig "$place/admin.kubeconfig")
@@ -84,7 +90,7 @@ if [ -n "${APART:-}" ]; then
     background node "$troupe" node "${machine[@]}" "${kubelet[@]}" --kubeconfig "$place/node.kubeconfig"
     await sh -c '"$@" | grep -q "^node .* Ready$"' sh "$troupe" status --data-dir "$place/data" --run-dir "$place/run"
 else
-    inside "$troupe" up --detach "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}"
+    inside "$troupe" up --detach "${several[@]}" "${machine[@]}" "${kubelet[@]}" "${state[@]}" "${admin[@]}"
 fi
 
 suite=(--kubeconfig="$place/admin.kubeconfig" --provider=skeleton --allowed-not-ready-nodes=0)

@@ -12,6 +12,7 @@ pub mod iptables;
 pub mod neighbours;
 pub mod netlink;
 pub mod netns;
+pub mod node_links;
 pub mod overlay;
 pub mod podnet;
 pub mod resolv;

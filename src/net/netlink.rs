@@ -1,6 +1,11 @@
 //! Links, addresses and routes of this network namespace, over netlink.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod changes;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use futures::TryStreamExt;
 use ipnetwork::Ipv4Network;
@@ -10,6 +15,8 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
+
+use crate::netns;
 
 /// No such device, as Linux numbers it.
 const ENODEV: i32 = 19;
@@ -23,6 +30,10 @@ pub enum NetlinkError {
     Request { step: &'static str, source: rtnetlink::Error },
     #[error("there is no interface {0}")]
     Missing(&'static str),
+    #[error("there is no interface {0}")]
+    Gone(String),
+    #[error("the network namespace {0} cannot be opened")]
+    Namespace(String, #[source] std::io::Error),
 }
 
 pub(crate) fn request(step: &'static str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
@@ -61,6 +72,18 @@ pub struct Netlink {
 impl Netlink {
     pub fn open() -> Result<Self, NetlinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    /// One about the network namespace at `path`.
+    pub fn within(path: &Path) -> Result<Self, NetlinkError> {
+        let runtime = tokio::runtime::Handle::current();
+        let open = || {
+            let _runtime = runtime.enter();
+            rtnetlink::new_connection()
+        };
+        let (connection, handle, _) = netns::run(path, open).and_then(|opened| opened).map_err(NetlinkError::Socket)?;
         tokio::spawn(connection);
         Ok(Netlink { handle })
     }

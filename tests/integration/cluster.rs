@@ -42,6 +42,8 @@ pub struct Cluster {
     daemons_in: Option<PathBuf>,
     /// The program that runs as its daemon.
     program: String,
+    /// The node is known by another address than that of its uplink.
+    elsewhere: bool,
     dir: tempfile::TempDir,
 }
 
@@ -105,6 +107,11 @@ impl Cluster {
         cluster
     }
 
+    /// A place for a cluster of several nodes, which know each other by their links.
+    pub fn place_of_several() -> Self {
+        Cluster { elsewhere: true, ..Cluster::place() }
+    }
+
     /// Has daemons start in a cgroup, named by its `cgroup.procs`.
     pub fn hold_daemons_in(&mut self, processes: PathBuf) {
         self.daemons_in = Some(processes);
@@ -125,7 +132,7 @@ impl Cluster {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let cluster = Cluster { namespace, etcd: None, daemons_in: None, program, dir };
+        let cluster = Cluster { namespace, etcd: None, daemons_in: None, program, elsewhere: false, dir };
         let namespace = &cluster.namespace;
         let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
@@ -235,7 +242,8 @@ impl Cluster {
             ("--cgroup-parent", format!("{}/kubepods", self.namespace)),
         ];
         let etcd = self.etcd.iter().map(|_| ("--etcd-servers", database::URL.to_owned()));
-        pairs.into_iter().chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+        let pairs = pairs.into_iter().filter(|(flag, _)| !self.elsewhere || *flag != "--node-ip");
+        pairs.chain(etcd).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// The settings that a daemon takes; it refuses those that would have no effect.

@@ -23,6 +23,7 @@ mod log_lines;
 mod lookup;
 mod memory;
 mod net;
+mod nodes;
 mod remote;
 mod restore;
 mod state;
@@ -60,7 +61,13 @@ enum Command {
     /// Run a control plane, or parts of one
     ControlPlane(Box<daemon::control_plane::ControlPlaneArgs>),
     /// Run a node: kubelet, service proxy and pod network
-    Node(Box<daemon::node::NodeArgs>),
+    #[command(args_conflicts_with_subcommands = true)]
+    Node {
+        #[command(subcommand)]
+        command: Option<nodes::command::NodeCommand>,
+        #[command(flatten)]
+        arguments: Box<daemon::node::NodeArgs>,
+    },
     /// Show whether a cluster is up here and how it is
     Status(Box<ClusterArgs>),
     /// Stop the cluster of this machine, pods included
@@ -123,7 +130,7 @@ enum Command {
 }
 
 /// Which cluster of this machine a command is about.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterArgs {
     #[command(flatten)]
     settings: config::Settings,
@@ -213,16 +220,20 @@ fn run() -> Result<()> {
     ) {
         end_with_the_reader();
     }
-    if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node(_) | Command::Backup { .. } | Command::Restore { .. }) {
+    if matches!(
+        command,
+        Command::Up(_) | Command::ControlPlane(_) | Command::Node { command: None, .. } | Command::Backup { .. } | Command::Restore { .. }
+    ) {
         confinement::keep_private();
     }
-    if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node(_)) {
+    if matches!(command, Command::Up(_) | Command::ControlPlane(_) | Command::Node { command: None, .. }) {
         memory::be_killed_last();
     }
     match command {
         Command::Up(arguments) => up::run(*arguments),
         Command::ControlPlane(arguments) => daemon::control_plane::run(*arguments),
-        Command::Node(arguments) => daemon::node::run(*arguments),
+        Command::Node { command: Some(command), .. } => nodes::command::run(command),
+        Command::Node { command: None, arguments } => daemon::node::run(*arguments),
         Command::Status(arguments) => block_on(status::run(&arguments.find(Otherwise::Credentials)?)),
         Command::Down { cluster, purge } => down::run(cluster.find(Otherwise::Nothing)?, purge),
         Command::Actors { command: Some(command), .. } => block_on(actors::command(command)),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Found,
-    config::Config,
+    config::{Config, Settings},
     daemon::safe_command,
     history::{self, History, Start},
     instance::{self, CONTROL_PLANE, Record, UP, register},
@@ -41,7 +41,31 @@ pub async fn run(found: &Found) -> Result<()> {
         Some(pid) => println!("containerd  ours (pid {pid}), {}", config.containerd().socket().display()),
         None => println!("containerd  not ours"),
     }
+    if let Some(record) = &found.record {
+        tell_nodes(record);
+    }
     tell_cluster(config).await
+}
+
+/// The nodes that live in namespaces of this machine.
+fn tell_nodes(record: &Record) {
+    let Some(nodes) = &record.nodes else { return };
+    let links = nodes.links(&record.id);
+    for (number, member) in &nodes.members {
+        let of = Settings { data_dir: Some(member.data_dir()), run_dir: Some(member.run_dir.clone()), ..Settings::default() };
+        let containerd = of.resolve().ok().and_then(|config| config.containerd().running_pid());
+        let pid = |name: &str, pid: Option<i32>| pid.map_or_else(|| format!("{name} not running"), |pid| format!("{name} running (pid {pid})"));
+        println!(
+            "node here   {} {}, {}, at {} in the network namespace {}{}{}",
+            member.name,
+            pid("daemon", member.running()),
+            pid("containerd", containerd),
+            links.address(*number).ip(),
+            links.namespace(*number),
+            if member.stopped { ", stopped" } else { "" },
+            if member.cut { ", cut off" } else { "" }
+        );
+    }
 }
 
 /// How the daemon's earlier starts ended, where that matters.
@@ -60,7 +84,9 @@ fn tell_ends(daemon: &str, starts: &[Start]) {
 /// Where clusters do run on this machine.
 fn tell_others(config: &Config) {
     let boot = instance::kernel::boot().unwrap_or_default();
-    for Record { id, data_dir, run_dir, .. } in register::all().into_iter().filter(|record| record.run_dir != config.run_dir && record.lives(&boot)) {
+    for Record { id, data_dir, run_dir, .. } in
+        register::all().into_iter().filter(|record| record.run_dir != config.run_dir && record.cluster.is_none() && record.lives(&boot))
+    {
         println!("elsewhere   cluster {id}: --data-dir {} --run-dir {}", data_dir.display(), run_dir.display());
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     config::cni_bin_dir,
     containerd,
     instance::{self, PidFile},
+    nodes,
 };
 
 /// Stops everything.
@@ -44,6 +45,9 @@ pub fn run(found: Found, purge: bool) -> Result<()> {
     let _at_work = PidFile::claim(&at_work).context("another troupe down may be at work")?;
     let mut report = Report::default();
     if stop_daemons(&target, &mut report) {
+        for failure in nodes::forget(&target.record, purge) {
+            report.failed(&failure);
+        }
         if target.since_boot {
             take_down_node(&target, &mut report)?;
         }

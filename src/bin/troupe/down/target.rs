@@ -44,10 +44,13 @@ impl Target {
             None if was_here(&found.config) => unrecorded(&found.config, &boot)?,
             None => return Ok(None),
         };
-        let others = register::all().into_iter().filter(|other| other.id != record.id).map(|other| Other {
-            name: format!("the cluster in {} ({})", other.data_dir.display(), other.id),
-            claims: Claims::of_record(&other, marks::canonical),
-            lives: other.lives(&boot),
+        let others = register::all().into_iter().filter(|other| other.id != record.id).map(|other| {
+            let mut claims = Claims::of_record(&other, marks::canonical);
+            // A node that its cluster started lies in that one's directories.
+            if record.cluster.as_ref() == Some(&other.id) {
+                claims.directories.clear();
+            }
+            Other { name: format!("the cluster in {} ({})", other.data_dir.display(), other.id), claims, lives: other.lives(&boot) }
         });
         let others = others.collect();
         Ok(Some(Target { since_boot: record.made.boot == boot, record, config: found.config, others }))

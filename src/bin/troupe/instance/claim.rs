@@ -99,7 +99,11 @@ impl Claimant<'_> {
         let neighbours = register::neighbours(known.map_or("", |record| &record.id));
         let collisions = neighbours.iter().flat_map(|record| {
             let them = format!("the cluster in {} ({})", record.data_dir.display(), record.id);
-            collisions(&mine, &Claims::of_record(record, marks::canonical), &them)
+            let mut theirs = Claims::of_record(record, marks::canonical);
+            if known.is_some_and(|known| known.is_of_one_cluster(record)) {
+                theirs.directories.clear();
+            }
+            collisions(&mine, &theirs, &them)
         });
         Ok(collisions.map(|collision| Obstacle { what: collision.what, mend: collision.mend }).collect())
     }

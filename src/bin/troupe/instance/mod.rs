@@ -11,6 +11,7 @@ pub mod claims;
 pub mod find;
 pub mod kernel;
 pub mod marks;
+pub mod nodes;
 mod pid_file;
 mod record;
 pub mod register;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{kernel::NetworkNamespace, register};
+use super::{kernel::NetworkNamespace, nodes::Nodes, register};
 use crate::{
     config::{Part, Settings},
     durable,
@@ -32,6 +32,12 @@ pub struct Record {
     pub daemons: BTreeMap<String, Daemon>,
     #[serde(default)]
     pub made: Made,
+    /// The cluster that started this node and has its directories in its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Nodes that it started beside its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Nodes>,
 }
 
 /// A daemon as it was started last.
@@ -78,7 +84,7 @@ impl Record {
     pub fn new(data_dir: PathBuf, run_dir: PathBuf) -> Result<Self> {
         let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").context("the kernel gives no random name")?;
         let id = uuid.trim().replace('-', "").chars().take(12).collect();
-        Ok(Record { id, data_dir, run_dir, daemons: BTreeMap::new(), made: Made::default() })
+        Ok(Record { id, data_dir, run_dir, daemons: BTreeMap::new(), made: Made::default(), cluster: None, nodes: None })
     }
 
     /// The record in a directory; `None` where there is none.
@@ -112,6 +118,12 @@ impl Record {
         daemons.sort_by_key(|daemon| !daemon.parts.contains(&Part::ApiServer));
         let place = Settings { data_dir: Some(self.data_dir.clone()), run_dir: Some(self.run_dir.clone()), ..Settings::default() };
         daemons.into_iter().fold(place, |all, daemon| all.or(daemon.settings.clone()))
+    }
+
+    /// Whether one of the two was started by the other, or both by a third: their directories lie in one another.
+    pub fn is_of_one_cluster(&self, other: &Record) -> bool {
+        let cluster = |record: &Record| record.cluster.clone().unwrap_or_else(|| record.id.clone());
+        cluster(self) == cluster(other)
     }
 
     /// All parts of its daemons.

@@ -35,7 +35,8 @@ use crate::{
         runtime, until_told, work_record,
     },
     instance::{self, claim::Claimant},
-    memory,
+    memory, nodes,
+    nodes::{NodesArgs, Wanted},
 };
 
 /// `troupe up …`
@@ -53,6 +54,8 @@ pub struct UpArgs {
     /// node are paused, containers run on untouched
     #[arg(long)]
     safe: bool,
+    #[command(flatten)]
+    nodes: NodesArgs,
     /// Mirror progress to this file, for the process that waits
     #[arg(long, hide = true)]
     progress_file: Option<PathBuf>,
@@ -67,24 +70,27 @@ pub struct Doors {
 }
 
 impl UpArgs {
-    fn configure(&self) -> Result<Config> {
+    /// The configuration, and the nodes beside this one.
+    fn configure(&self) -> Result<(Config, Option<Wanted>)> {
         let (flags, file) = (self.settings.clone(), self.config.as_deref());
+        let mut wanted = None;
         let config = if self.safe {
             crate::find(flags, file, crate::Otherwise::Nothing)?.config
         } else {
             // The file is about this machine, and all that runs there is this process.
-            let settings = flags.absolute()?.with_file(file)?;
+            let mut settings = flags.absolute()?.with_file(file)?;
             refuse_without_effect(&settings, &Part::WHOLE.into())?;
+            wanted = Wanted::of(&self.nodes, &mut settings)?;
             settings.resolve()?
         };
         config.check_api_server()?;
-        Ok(config)
+        Ok((config, wanted))
     }
 }
 
 /// Runs `troupe up`.
 pub fn run(arguments: UpArgs) -> Result<()> {
-    let (config, safe) = (arguments.configure()?, arguments.safe);
+    let ((config, nodes), safe) = (arguments.configure()?, arguments.safe);
     if let Some(pid) = instance::running(&config.pid_file()) {
         bail!("troupe already runs on this machine (pid {pid}); troupe status tells more, troupe down stops it");
     }
@@ -102,7 +108,13 @@ pub fn run(arguments: UpArgs) -> Result<()> {
     memory::forget_startup_code_soon();
     let progress = RefCell::new(Progress::new(arguments.progress_file));
     let launch = Launch { config, daemon: instance::UP, parts, safe };
-    launch.run(|line| progress.borrow_mut().note(line), |config| actix::System::new().block_on(serve(config, safe, &mut progress.borrow_mut())))
+    launch.run(
+        |line| progress.borrow_mut().note(line),
+        |config| {
+            let start = Start { safe, nodes: nodes.as_ref() };
+            actix::System::new().block_on(serve(config, start, &mut progress.borrow_mut()))
+        },
+    )
 }
 
 fn print_hint(config: &Config, safe: bool) {
@@ -117,21 +129,30 @@ fn print_hint(config: &Config, safe: bool) {
     println!("\nThe cluster is up. Point kubectl at it:\n\n    export KUBECONFIG={kubeconfig}\n    kubectl get nodes\n");
 }
 
+/// What is to be started.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    safe: bool,
+    nodes: Option<&'a Wanted>,
+}
+
 /// What runs in the process.
 struct Whole {
     control_plane: ControlPlane,
     /// None in safe mode.
     node: Option<Node>,
+    /// The nodes in processes of their own.
+    others: Option<nodes::Running>,
 }
 
 /// Starts everything, waits for a signal, stops everything.
-async fn serve(config: Config, safe: bool, progress: &mut Progress) -> Result<()> {
+async fn serve(config: Config, Start { safe, nodes }: Start<'_>, progress: &mut Progress) -> Result<()> {
     let process = format!("up@{}{}", config.node_name, if safe { SAFE_MODE } else { "" });
     let options = SystemOptions { process, work: work_record::open(&config.pid_file()), ..SystemOptions::default() };
     let system = System::new(options).context("cannot start the actor system")?;
     // Listening begins before the start and has no gap, so that no signal is lost.
     let mut told = std::pin::pin!(until_told(&system));
-    let start = async { if safe { start_safe(&config, &system, progress).await } else { start(&config, &system, progress).await } };
+    let start = async { if safe { start_safe(&config, &system, progress).await } else { start(&config, nodes, &system, progress).await } };
     let whole = tokio::select! {
         started = start => Some(started?),
         end = &mut told => {
@@ -139,13 +160,16 @@ async fn serve(config: Config, safe: bool, progress: &mut Progress) -> Result<()
             None
         }
     };
-    let Some(Whole { control_plane, node }) = whole else {
+    let Some(Whole { control_plane, node, others }) = whole else {
         progress.note("  ✔ stopped before everything was up");
         system.shutdown(Duration::from_secs(5)).await;
         return Ok(());
     };
     progress.note(detach::READY_LINE);
     let end = told.await;
+    if let Some(others) = others {
+        others.stop().await;
+    }
     if let Some(node) = node {
         node.stop().await;
     }
@@ -162,15 +186,20 @@ async fn start_safe(config: &Config, system: &System, progress: &mut Progress) -
     control_plane.become_reachable(config, &[Component::Apiserver], system)?;
     progress.done();
     progress.note("  the API server runs in safe mode: controllers, scheduler and node are paused");
-    Ok(Whole { control_plane, node: None })
+    Ok(Whole { control_plane, node: None, others: None })
 }
 
 /// Starts everything and waits until the node is Ready.
-async fn start(config: &Config, system: &System, progress: &mut Progress) -> Result<Whole> {
+async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progress: &mut Progress) -> Result<Whole> {
+    if let Some(wanted) = nodes {
+        progress.begin("links of the nodes");
+        nodes::prepare(config, wanted).await?;
+    }
     let runtime = runtime::start_beside(config.clone());
     let parts = Parts { components: &Component::ALL, kubeconfig: None, safe: false };
     let control_plane = ControlPlane::start(config, parts, system, progress).await?;
     let local = control_plane.local.as_ref().context("an API server was started")?;
+    let others = if nodes.is_some() { Some(nodes::start(config, system)?) } else { None };
     progress.begin("container runtime and images");
     let socket = runtime.await.context("the thread that starts the runtime broke")??;
     progress.begin("node");
@@ -184,9 +213,16 @@ async fn start(config: &Config, system: &System, progress: &mut Progress) -> Res
     let node = Node::start(config, &socket, seat, system).await?;
     node::ensure_storage_class(&local.api).await?;
     node::ensure_dns(config, &local.api).await?;
-    node::wait_ready(config, &control_plane.caches, Duration::from_secs(60)).await?;
+    node::wait_ready(&config.node_name, &control_plane.caches, Duration::from_secs(60)).await?;
     node::label_control_plane(config, &local.api).await?;
+    let others_names = others.iter().flat_map(nodes::Running::names);
+    for name in others_names.clone() {
+        progress.begin(&format!("node {name}"));
+        node::wait_ready(&name, &control_plane.caches, Duration::from_secs(120)).await?;
+    }
     let took = progress.done();
-    progress.note(&format!("  node {} is Ready after {:.1} s", config.node_name, took.as_secs_f64()));
-    Ok(Whole { control_plane, node: Some(node) })
+    for name in [config.node_name.clone()].into_iter().chain(others_names) {
+        progress.note(&format!("  node {name} is Ready after {:.1} s", took.as_secs_f64()));
+    }
+    Ok(Whole { control_plane, node: Some(node), others })
 }

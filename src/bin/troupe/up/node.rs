@@ -192,10 +192,10 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
     Some(NetworkPolicies::start(options, system))
 }
 
-/// Waits until this node reports Ready.
-pub async fn wait_ready(config: &Config, caches: &Caches, patience: Duration) -> Result<()> {
+/// Waits until a node reports Ready.
+pub async fn wait_ready(node: &str, caches: &Caches, patience: Duration) -> Result<()> {
     let nodes: Cache<Node> = caches.cache();
-    let key = ObjectKey::cluster(config.node_name.as_str());
+    let key = ObjectKey::cluster(node);
     let ready = async {
         while !nodes.get(&key).is_some_and(|node| is_ready(&node.object)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -203,7 +203,7 @@ pub async fn wait_ready(config: &Config, caches: &Caches, patience: Duration) ->
     };
     if tokio::time::timeout(patience, ready).await.is_err() {
         let why = nodes.get(&key).and_then(|node| why_not_ready(&node.object)).unwrap_or_else(|| "it has not registered".into());
-        bail!("the node is not Ready after {} s: {why}", patience.as_secs());
+        bail!("the node {node} is not Ready after {} s: {why}", patience.as_secs());
     }
     Ok(())
 }

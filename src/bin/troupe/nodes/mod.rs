@@ -1,0 +1,100 @@
+//! Several nodes on one machine: `troupe up --nodes N` starts further ones in network namespaces, each a `troupe node` with a
+//! containerd, directories and a cgroup of its own. The record of the cluster tells of them; names come from its id.
+
+pub mod command;
+mod daemons;
+mod links;
+mod wanted;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result};
+use troupe_actors::runtime::system::{System, TaskHandle};
+use troupe_api::auth::pki::Pki;
+
+use self::daemons::Daemons;
+pub use self::{
+    links::{down, forget},
+    wanted::{NodesArgs, Wanted},
+};
+use crate::{
+    config::Config,
+    instance::{
+        Record, claim,
+        nodes::{Member, Nodes},
+    },
+};
+
+/// How often it is looked whether all run that should.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The nodes of a running cluster beside its own.
+pub struct Running {
+    members: Vec<Member>,
+    keeper: TaskHandle,
+}
+
+/// Makes namespaces and links, and removes those of nodes that are no longer wanted. Nothing runs inside yet.
+///
+/// # Errors
+/// When the kernel refuses.
+pub async fn prepare(config: &Config, wanted: &Wanted) -> Result<()> {
+    let known = Record::read(&config.data_dir)?.and_then(|record| record.nodes);
+    let nodes = wanted.nodes(config, known.as_ref());
+    if let Some(known) = known.filter(|known| *known != nodes) {
+        links::remove_unwanted(config, &known, &nodes).await?;
+    }
+    claim::note(config, |record| record.nodes = Some(nodes.clone()))?;
+    links::ensure(config, &nodes).await
+}
+
+/// Starts their daemons and keeps them running.
+///
+/// # Errors
+/// When they get no identity.
+pub fn start(config: &Config, system: &System) -> Result<Running> {
+    let nodes = Record::read(&config.data_dir)?.and_then(|record| record.nodes).context("the record tells of no nodes")?;
+    let pki = Pki::open(&config.certificates_dir).context("cannot open the cluster's certificates")?.lasting(config.certificate_validity);
+    for member in nodes.members.values() {
+        daemons::give_identity(config, member, &pki)?;
+    }
+    let keeping = config.clone();
+    let keeper = system.spawn_task("nodes", move || keep(keeping.clone()));
+    Ok(Running { members: nodes.members.into_values().collect(), keeper })
+}
+
+impl Running {
+    /// The names of those that should become Ready.
+    pub fn names(&self) -> Vec<String> {
+        self.members.iter().filter(|member| !member.stopped && !member.cut).map(|member| member.name.clone()).collect()
+    }
+
+    /// Stops their daemons; their pods run on.
+    pub async fn stop(self) {
+        drop(self.keeper);
+        let stopping = self.members.into_iter().map(|member| tokio::task::spawn_blocking(move || crate::instance::stop(&member.pid_file())));
+        for stopped in stopping.collect::<Vec<_>>() {
+            if let Ok(Err(error)) = stopped.await {
+                tracing::warn!(error = format!("{error:#}"), "a node's daemon does not end");
+            }
+        }
+    }
+}
+
+/// Starts daemons that do not run, for ever.
+async fn keep(config: Config) {
+    let mut daemons = Daemons::default();
+    loop {
+        let config = config.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let wanted = Record::read(&config.data_dir).map(|record| record.and_then(|record| record.nodes));
+            match wanted {
+                Ok(nodes) => daemons.look(&config, &nodes.map_or_else(BTreeMap::new, |nodes: Nodes| nodes.members)),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot read which nodes there are"),
+            }
+            daemons
+        });
+        daemons = looked.await.unwrap_or_default();
+        tokio::time::sleep(LOOK).await;
+    }
+}

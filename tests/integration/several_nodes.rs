@@ -1,0 +1,139 @@
+//! `troupe up --nodes`: several nodes on one machine, stopped, cut off and taken down.
+
+use std::{fs, path::Path};
+
+use crate::cluster::{Cluster, apply, eventually, text};
+
+const PEERS: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: peers}
+spec:
+  selector: {matchLabels: {app: peers}}
+  template:
+    metadata: {labels: {app: peers}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: peer
+        image: busybox:1.35
+        command: [sh, -c, "mkdir -p /w; hostname > /w/index.html; exec httpd -f -p 8080 -h /w"]
+        readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+"#;
+
+fn up(cluster: &Cluster, topology: &str) {
+    // Signs of life come fast, and their absence is noticed fast.
+    cluster.start_with(&["--nodes", "2", "--topology", topology, "--node-heartbeat", "1", "--node-monitor-grace-period", "6"]);
+}
+
+fn is_ready(cluster: &Cluster, node: &str) -> bool {
+    cluster.kubectl(&format!("get node {node} --no-headers")).contains(" Ready ")
+}
+
+/// Every pod reaches every other by its address.
+fn pods_talk(cluster: &Cluster) {
+    cluster.kubectl("rollout status daemonset/peers --timeout=90s");
+    let field = |path: &str| cluster.kubectl(&format!("get pods -l app=peers -o jsonpath={{range.items[*]}}{{{path}}}{{\"\\n\"}}{{end}}"));
+    let (names, addresses, nodes) = (field(".metadata.name"), field(".status.podIP"), field(".spec.nodeName"));
+    let mut nodes: Vec<&str> = nodes.lines().collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, ["it", "it-2"]);
+    for from in names.lines() {
+        for (to, address) in names.lines().zip(addresses.lines()) {
+            let ask = format!("exec {from} -- timeout 3 wget -q -O - http://{address}:8080/");
+            eventually(&format!("{from} reaches {to}"), || text(&cluster.kubectl_output(&ask).stdout).trim() == to);
+        }
+    }
+}
+
+/// Nothing with a cluster's mark is left in the kernel, and no process of it.
+fn nothing_is_left(cluster: &Cluster, mark: &str) {
+    let named = |dir: &str| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.contains(mark)).collect::<Vec<_>>()
+    };
+    assert_eq!(named("/run/netns"), Vec::<String>::new());
+    assert_eq!(named("/run/troupe-instances"), Vec::<String>::new());
+    let links = text(&cluster.inside("ip").args(["-o", "link"]).output().expect("ip runs").stdout);
+    assert!(!links.contains(mark), "{links}");
+    let rules = text(&cluster.inside("iptables-save").output().expect("iptables-save runs").stdout);
+    assert!(!rules.contains("TROUPE-NODES"), "{rules}");
+    let place = cluster.dir().to_string_lossy().into_owned();
+    let processes = fs::read_dir("/proc").expect("processes").flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let left: Vec<String> = processes.map(|line| text(&line).replace('\0', " ")).filter(|line| line.contains(&place)).collect();
+    assert_eq!(left, Vec::<String>::new());
+    let mounts = fs::read_to_string("/proc/mounts").expect("the mount table");
+    assert!(!mounts.contains(&place) && !mounts.contains(mark), "{mounts}");
+    for hierarchy in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"] {
+        assert!(!Path::new(hierarchy).join(cluster.namespace()).join("kubepods-it-2").exists());
+    }
+}
+
+fn mark(cluster: &Cluster) -> String {
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(cluster.path("data/instance.json")).expect("a record")).expect("JSON");
+    record["id"].as_str().expect("an id")[..8].to_owned()
+}
+
+#[test]
+fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
+    let cluster = Cluster::place_of_several();
+    up(&cluster, "shared");
+    let mark = mark(&cluster);
+    assert!(is_ready(&cluster, "it") && is_ready(&cluster, "it-2"));
+    let status = cluster.troupe_text(&["status"]);
+    assert!(status.contains("node here   it-2 daemon running (pid ") && status.contains("containerd running (pid "), "{status}");
+    apply(&cluster, PEERS);
+    pods_talk(&cluster);
+    let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
+    assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("dev troupe.1"), "{routes}");
+
+    // Switched off: noticed, and its containers are gone; switched on: all as before.
+    cluster.troupe_text(&["node", "stop", "it-2"]);
+    eventually("the stopped node is not ready", || !is_ready(&cluster, "it-2"));
+    assert!(cluster.troupe_text(&["status"]).contains("daemon not running, containerd not running"));
+    let unknown = cluster.troupe_with_settings(&["node", "stop", "it-9"]);
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("it-9 is none of the nodes that live here: it-2"));
+    cluster.troupe_text(&["node", "start", "it-2"]);
+    eventually("the node is ready again", || is_ready(&cluster, "it-2"));
+    pods_talk(&cluster);
+
+    // Cut off: noticed, and its pods run on.
+    cluster.troupe_text(&["node", "partition", "it-2"]);
+    eventually("the silent node is not ready", || !is_ready(&cluster, "it-2"));
+    cluster.troupe_text(&["node", "heal", "it-2"]);
+    eventually("the healed node is ready", || is_ready(&cluster, "it-2"));
+
+    // A crash of the daemons: the next start finds the node as it is.
+    let pid = cluster.pid();
+    let killed = std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
+    assert!(killed.success());
+    eventually("the crash is over", || !Path::new(&format!("/proc/{pid}")).exists());
+    cluster.start();
+    assert!(is_ready(&cluster, "it-2"), "as many nodes as before, without a flag");
+    pods_talk(&cluster);
+
+    let down = cluster.troupe_with_settings(&["down", "--purge"]);
+    assert!(down.status.success(), "{}\n{}", text(&down.stdout), text(&down.stderr));
+    nothing_is_left(&cluster, &mark);
+    assert!(!cluster.path("data").exists() && !cluster.path("run").exists());
+}
+
+#[test]
+fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
+    let cluster = Cluster::place_of_several();
+    up(&cluster, "routed");
+    let mark = mark(&cluster);
+    apply(&cluster, PEERS);
+    pods_talk(&cluster);
+    let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
+    assert!(routes.contains("onlink"), "no two nodes are on one link: {routes}");
+    let down = cluster.troupe_with_settings(&["down"]);
+    assert!(down.status.success(), "{}\n{}", text(&down.stdout), text(&down.stderr));
+    nothing_is_left_but_data(&cluster, &mark);
+}
+
+/// Without `--purge` the record stays, so that the next start is the same cluster.
+fn nothing_is_left_but_data(cluster: &Cluster, mark: &str) {
+    assert!(cluster.path("data/nodes/it-2/data").exists());
+    assert!(!Path::new(&format!("/run/netns/troupe-{mark}-2")).exists() && !Path::new(&format!("/run/netns/troupe-{mark}-router")).exists());
+}
