@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use serde_json::{Value, json};
 use troupe_api::{client::Client, meta::Object, service::PatchType, status::Status};
 
@@ -23,27 +23,32 @@ pub async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> 
     client.namespaced::<Pod>(namespace.as_str()).create_subresource(&name, "binding", body).await.map(drop)
 }
 
-/// Writes the PodScheduled condition of a pod that fits nowhere, and the node that others are removed from for it, unless it says so
+/// Why a pod is not scheduled, as its condition says: it fits nowhere, or something went wrong.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+pub const SCHEDULER_ERROR: &str = "SchedulerError";
+
+/// Writes the PodScheduled condition of a pod without a node, and the node that others are removed from for it, unless it says so
 /// already.
-pub async fn mark_unschedulable(client: &Client, pod: &Arc<Pod>, message: &str, nomination: &Nomination, now: &str) -> Result<(), Status> {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let known = conditions.into_iter().find(|condition| condition.type_ == "PodScheduled");
-    let is_told = known.is_some_and(|condition| {
-        let (status, reason) = (condition.status.as_str(), condition.reason.as_deref());
-        (status, reason) == ("False", Some("Unschedulable")) && condition.message.as_deref() == Some(message)
-    });
+pub async fn mark_unscheduled(
+    client: &Client,
+    pod: &Arc<Pod>,
+    (reason, message): (&str, &str),
+    nomination: &Nomination,
+    now: &str,
+) -> Result<(), Status> {
+    let known = scheduled_condition(pod);
     let nominated = match nomination {
         Nomination::Set(node) if nominated_node(pod) != Some(node) => Some(json!(&**node)),
         Nomination::Clear if nominated_node(pod).is_some() => Some(Value::Null),
         _ => None,
     };
-    if is_told && nominated.is_none() {
+    if is_told(pod, reason, message) && nominated.is_none() {
         return Ok(());
     }
     let since = known.filter(|condition| condition.status == "False").and_then(|condition| condition.last_transition_time.as_ref());
     let since = since.map_or_else(|| json!(now), |time| json!(time));
     let condition = json!({
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "observedGeneration": pod.metadata.generation, "lastProbeTime": null, "lastTransitionTime": since,
     });
     let mut status = json!({"conditions": [condition]});
@@ -51,6 +56,19 @@ pub async fn mark_unschedulable(client: &Client, pod: &Arc<Pod>, message: &str, 
         status["nominatedNodeName"] = node;
     }
     patch_status(client, &PlacedPod::of(pod), status).await
+}
+
+fn scheduled_condition(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().find(|condition| condition.type_ == "PodScheduled")
+}
+
+/// Whether the pod's condition says already why it has no node.
+pub fn is_told(pod: &Pod, reason: &str, message: &str) -> bool {
+    scheduled_condition(pod).is_some_and(|condition| {
+        let (status, known) = (condition.status.as_str(), condition.reason.as_deref());
+        (status, known) == ("False", Some(reason)) && condition.message.as_deref() == Some(message)
+    })
 }
 
 /// Takes back that a node is kept free for a pod.

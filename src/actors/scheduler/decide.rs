@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     budget::Budget,
-    framework::{Diagnosis, Failure, Filters, Nomination, Outcome, Preemption, Profile},
-    metrics::{self, ExtensionPoint},
+    framework::{Candidate, Diagnosis, Failure, Filters, NodeNames, Nomination, Outcome, Point, Preemption, Profile},
+    metrics,
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -29,6 +29,8 @@ pub struct Unschedulable {
     pub nomination: Nomination,
     /// Pods to remove, so that it fits.
     pub preemption: Option<Preemption>,
+    /// The nodes that were to choose from for that.
+    pub candidates: Vec<Candidate>,
 }
 
 /// What a decision is made on, beside the pod.
@@ -50,45 +52,56 @@ pub fn decide(pod: &PodInfo, context: &SchedulingContext<'_>) -> (Decision, usiz
     if nodes.is_empty() {
         let message = "no nodes available to schedule pods".into();
         let (rejected_by, nomination) = (Vec::new(), Nomination::Keep);
-        return (Decision::Unschedulable(Unschedulable { message, rejected_by, nomination, preemption: None }), 0);
+        return (Decision::Unschedulable(Unschedulable { message, rejected_by, nomination, preemption: None, candidates: Vec::new() }), 0);
     }
     let (mut filters, only) = match context.profile.pre_filter(pod, context.cluster) {
         Ok(begun) => begun,
         Err(refusal) => {
-            metrics::asked(ExtensionPoint::PreFilter, "UnschedulableAndUnresolvable", begun.elapsed());
+            metrics::asked(&context.profile.name, Point::PreFilter, "UnschedulableAndUnresolvable", begun.elapsed());
             let diagnosis = Diagnosis::rejected(nodes.len(), refusal);
             let mut none = Filters::new(pod, context.cluster, Vec::new());
             return (after_failure(pod, context, &mut none, &diagnosis), 0);
         }
     };
-    // What was decided last may not be in the pod's status yet.
-    let nominated = context.cluster.nominations().node_of(pod.key()).map(|name| &**name).or_else(|| pod.nominated_node());
-    let nominated = nominated.and_then(|name| context.cluster.node(name));
-    if let Some(node) = nominated.filter(|node| filters.ask_with_nominated(node).is_ok()) {
+    if let Some(node) = nominated_node(pod, context.cluster).filter(|node| filters.ask_with_nominated(node).is_ok()) {
         return (Decision::Bind { node: node.name.clone() }, 0);
     }
-    let found = match &only.names {
-        Some(names) => {
-            let named: Vec<&Arc<NodeInfo>> = names.iter().filter_map(|name| context.cluster.node(name)).collect();
-            find(&mut filters, (named.len(), |at| named[at]), context, Diagnosis::new(nodes.len(), &only))
-        }
-        None => find(&mut filters, (nodes.len(), |at| &nodes[at]), context, Diagnosis::new(nodes.len(), &only)),
-    };
+    let found = find_nodes(&mut filters, &only, context);
     // Clocks are for the metrics only: the decision does not depend on them.
-    metrics::asked(ExtensionPoint::Filter, if found.feasible.is_empty() { "Unschedulable" } else { "Success" }, begun.elapsed());
+    metrics::asked(&context.profile.name, Point::Filter, if found.feasible.is_empty() { "Unschedulable" } else { "Success" }, begun.elapsed());
     if found.feasible.is_empty() {
         return (after_failure(pod, context, &mut filters, &found.diagnosis), found.looked_at);
     }
     let begun = Instant::now();
     let node = best(pod, context, &found.feasible).name.clone();
-    metrics::asked(ExtensionPoint::Score, "Success", begun.elapsed());
+    metrics::asked(&context.profile.name, Point::Score, "Success", begun.elapsed());
     (Decision::Bind { node }, found.looked_at)
 }
 
-struct Found<'a> {
-    feasible: Vec<&'a NodeInfo>,
-    diagnosis: Diagnosis,
-    looked_at: usize,
+/// The node that is kept free for a pod. What was decided last may not be in the pod's status yet.
+pub fn nominated_node<'a>(pod: &PodInfo, cluster: &'a Snapshot) -> Option<&'a Arc<NodeInfo>> {
+    let name = cluster.nominations().node_of(pod.key()).map(|name| &**name).or_else(|| pod.nominated_node())?;
+    cluster.node(name)
+}
+
+/// What was found.
+pub struct Found<'a> {
+    pub feasible: Vec<&'a NodeInfo>,
+    pub diagnosis: Diagnosis,
+    pub looked_at: usize,
+}
+
+/// Goes round the nodes that can do.
+pub fn find_nodes<'a>(filters: &mut Filters<'_>, only: &NodeNames, context: &SchedulingContext<'a>) -> Found<'a> {
+    let nodes = context.cluster.nodes();
+    let diagnosis = Diagnosis::new(nodes.len(), only);
+    match &only.names {
+        Some(names) => {
+            let named: Vec<&Arc<NodeInfo>> = names.iter().filter_map(|name| context.cluster.node(name)).collect();
+            find(filters, (named.len(), |at| named[at]), context, diagnosis)
+        }
+        None => find(filters, (nodes.len(), |at| &nodes[at]), context, diagnosis),
+    }
 }
 
 /// Looks at so many nodes, which are told by their places.
@@ -114,23 +127,25 @@ fn find<'a>(
     Found { feasible, diagnosis, looked_at }
 }
 
-fn after_failure<'a>(pod: &'a PodInfo, context: &SchedulingContext<'a>, filters: &mut Filters<'a>, diagnosis: &Diagnosis) -> Decision {
+/// What is done for a pod that fits nowhere.
+pub fn after_failure<'a>(pod: &'a PodInfo, context: &SchedulingContext<'a>, filters: &mut Filters<'a>, diagnosis: &Diagnosis) -> Decision {
     let (budgets, chance) = (context.budgets, context.chance);
     let mut failure = Failure { pod, cluster: context.cluster, filters, diagnosis, budgets, chance };
     let begun = Instant::now();
     let mut outcome = Outcome::default();
-    for tried in context.profile.plugins().filter_map(|plugin| plugin.post_filter(&mut failure)) {
+    for tried in context.profile.at(Point::PostFilter).filter_map(|plugin| plugin.post_filter(&mut failure)) {
         outcome = outcome.or(tried);
         if outcome.preemption.is_some() {
             break;
         }
     }
-    metrics::asked(ExtensionPoint::PostFilter, if outcome.preemption.is_some() { "Success" } else { "Unschedulable" }, begun.elapsed());
+    metrics::asked(&context.profile.name, Point::PostFilter, if outcome.preemption.is_some() { "Success" } else { "Unschedulable" }, begun.elapsed());
     Decision::Unschedulable(Unschedulable {
         message: diagnosis.message(&outcome.message),
         rejected_by: diagnosis.rejected_by(),
         nomination: outcome.nomination,
         preemption: outcome.preemption,
+        candidates: outcome.candidates,
     })
 }
 
@@ -138,21 +153,25 @@ fn best<'a>(pod: &PodInfo, context: &SchedulingContext<'_>, feasible: &[&'a Node
     if let [only] = feasible {
         return only;
     }
-    let totals = scores(pod, context.profile, context.cluster, feasible);
+    choose(feasible, &scores(pod, context.profile, context.cluster, feasible), context.chance)
+}
+
+/// The node with the highest total; among equals the one that chance picks.
+pub fn choose<'a>(feasible: &[&'a NodeInfo], totals: &[i64], chance: u64) -> &'a NodeInfo {
     let highest = totals.iter().copied().max().unwrap_or(0);
     let winners: Vec<usize> = (0..feasible.len()).filter(|at| totals[*at] == highest).collect();
-    feasible[winners[usize::try_from(context.chance).unwrap_or(usize::MAX) % winners.len()]]
+    feasible[winners[usize::try_from(chance).unwrap_or(usize::MAX) % winners.len()]]
 }
 
 /// The weighted sum of all plugins' scores, for each feasible node.
 pub fn scores(pod: &PodInfo, profile: &Profile, cluster: &Snapshot, feasible: &[&NodeInfo]) -> Vec<i64> {
     let mut totals = vec![0_i64; feasible.len()];
-    for enabled in profile.plugins.iter().filter(|enabled| enabled.weight > 0) {
-        let Some(scorer) = enabled.plugin.pre_score(pod, cluster, feasible) else { continue };
+    for (plugin, weight) in profile.scoring() {
+        let Some(scorer) = plugin.pre_score(pod, cluster, feasible) else { continue };
         let mut scores: Vec<i64> = feasible.iter().map(|node| scorer.score(node)).collect();
         scorer.normalize(feasible, &mut scores);
         for (total, score) in totals.iter_mut().zip(&scores) {
-            *total += enabled.weight * score;
+            *total += weight * score;
         }
     }
     totals

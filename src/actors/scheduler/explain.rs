@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::{
     budget::Budget,
-    framework::{Filters, Profile},
+    framework::{Candidate, Filters, Profile},
     node_info::NodeInfo,
     object_lookup::ObjectLookup,
     placed_pod::nominated_node,
     plugins::default_profile,
     pod_info::PodInfo,
-    preemption::{Candidate, select},
+    preemption::select,
     snapshot::Snapshot,
 };
 

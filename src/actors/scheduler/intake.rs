@@ -9,7 +9,7 @@ use k8s_openapi::{
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
-use super::{DEFAULT_SCHEDULER, framework::Profile, placed_pod::nominated_node};
+use super::{framework::Profiles, placed_pod::nominated_node};
 use crate::{pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
@@ -93,16 +93,19 @@ impl Intake {
 }
 
 /// What a pod's change means to the scheduler.
-pub fn pod_news(change: &Change<Pod>, profile: &Profile) -> News {
+pub fn pod_news(change: &Change<Pod>, profiles: &Profiles) -> News {
     let key = change.key.clone();
     match change.after() {
         Some(pod) if is_finished(pod) => News::Gone { key },
         Some(pod) if node_of(pod).is_some() => News::Assigned { key },
-        Some(pod) if is_ours(pod) => {
+        Some(pod) if is_wanted(pod, profiles) => {
             let before = change.before();
-            let only_status = before.is_some_and(|old| is_ours(old) && differ_in_status(old, pod));
+            let only_status = before.is_some_and(|old| is_wanted(old, profiles) && differ_in_status(old, pod));
             let nominated = Nominated::between(before.map(|pod| &**pod), pod);
-            let (priority, gated) = (pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0), profile.pre_enqueue(pod).is_err());
+            let (priority, gated) = (
+                pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+                profiles.of(pod).is_some_and(|profile| profile.pre_enqueue(pod).is_err()),
+            );
             News::Pending { key, priority, gated, nominated, cause: change.cause.clone(), only_status }
         }
         _ => News::Gone { key },
@@ -119,10 +122,8 @@ fn node_of(pod: &Pod) -> Option<&str> {
 }
 
 /// For this scheduler, and not being deleted.
-fn is_ours(pod: &Pod) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let scheduler = spec.scheduler_name.as_deref().unwrap_or(DEFAULT_SCHEDULER);
-    scheduler == DEFAULT_SCHEDULER && pod.metadata.deletion_timestamp.is_none()
+fn is_wanted(pod: &Pod, profiles: &Profiles) -> bool {
+    pod.spec.is_some() && pod.metadata.deletion_timestamp.is_none() && profiles.of(pod).is_some()
 }
 
 /// Whether nothing else can have changed that a decision depends on (upstream's `isPodUpdated`).
@@ -165,7 +166,7 @@ mod tests {
     }
 
     fn is_only_status(old: Arc<StoredObject>, new: Arc<StoredObject>) -> bool {
-        match pod_news(&Change::between(ObjectKey::new("n", "p"), Some(old), Some(new), Cause::default()), &default_profile()) {
+        match pod_news(&Change::between(ObjectKey::new("n", "p"), Some(old), Some(new), Cause::default()), &Profiles::from(default_profile())) {
             News::Pending { only_status, .. } => only_status,
             _ => panic!("the pod waits for a node"),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use troupe_api::metrics::{Collect, Counter, Family, Gauge, Histogram, exponential};
 
-use super::{DEFAULT_SCHEDULER, queue::QueueDepth};
+use super::{framework::Point, queue::QueueDepth};
 
 const ATTEMPT_SECONDS: [f64; 15] = exponential(0.001, 2.0);
 const SLI_SECONDS: [f64; 20] = exponential(0.01, 2.0);
@@ -46,6 +46,8 @@ static EXTENSION_POINTS: Family<Histogram> = Family::histogram(
     &["extension_point", "status", "profile"],
     &EXTENSION_POINT_SECONDS,
 );
+static PERMIT_WAITS: Family<Histogram> =
+    Family::histogram("scheduler_permit_wait_duration_seconds", "Duration of waiting on permit.", &["result"], &ATTEMPT_SECONDS);
 static CACHE_SIZE: Family<Gauge> =
     Family::new("scheduler_cache_size", "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.", &["type"]);
 
@@ -55,10 +57,11 @@ static PREEMPTION_VICTIMS: Family<Histogram> =
     Family::histogram("scheduler_preemption_victims", "Number of selected preemption victims", &[], &VICTIMS);
 
 /// What the scheduler counts.
-pub static COLLECTORS: [&dyn Collect; 11] = [
+pub static COLLECTORS: [&dyn Collect; 12] = [
     &EXTENSION_POINTS,
     &CACHE_SIZE,
     &PENDING,
+    &PERMIT_WAITS,
     &POD_ATTEMPTS,
     &SLI_DURATIONS,
     &PREEMPTION_ATTEMPTS,
@@ -77,26 +80,14 @@ pub fn preempted(victims: Option<usize>) {
     }
 }
 
-/// Where plugins are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExtensionPoint {
-    PreFilter,
-    Filter,
-    PostFilter,
-    Score,
-    Bind,
+/// All plugins of a profile were asked at a point for one pod, and this came of it.
+pub fn asked(profile: &str, point: Point, status: &'static str, took: Duration) {
+    EXTENSION_POINTS.with(&[point.name(), status, profile]).observe_time(took);
 }
 
-/// All plugins of an extension point were asked for one pod, and this came of it.
-pub fn asked(point: ExtensionPoint, status: &'static str, took: Duration) {
-    let point = match point {
-        ExtensionPoint::PreFilter => "PreFilter",
-        ExtensionPoint::Filter => "Filter",
-        ExtensionPoint::PostFilter => "PostFilter",
-        ExtensionPoint::Score => "Score",
-        ExtensionPoint::Bind => "Bind",
-    };
-    EXTENSION_POINTS.with(&[point, status, DEFAULT_SCHEDULER]).observe_time(took);
+/// A pod waited so long for plugins to permit its binding, with this outcome.
+pub fn permitted(status: &'static str, took: Duration) {
+    PERMIT_WAITS.with(&[status]).observe_time(took);
 }
 
 /// A pod came into a queue because of an event.
@@ -112,15 +103,15 @@ pub enum AttemptResult {
     Error,
 }
 
-/// An attempt ended after `took`.
-pub fn attempted(result: AttemptResult, took: Duration) {
+/// An attempt of a profile ended after `took`.
+pub fn attempted(profile: &str, result: AttemptResult, took: Duration) {
     let labels = [
         match result {
             AttemptResult::Scheduled => "scheduled",
             AttemptResult::Unschedulable => "unschedulable",
             AttemptResult::Error => "error",
         },
-        DEFAULT_SCHEDULER,
+        profile,
     ];
     SCHEDULED.with(&labels).increment();
     ATTEMPT_DURATIONS.with(&labels).observe_time(took);

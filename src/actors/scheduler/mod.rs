@@ -6,9 +6,11 @@
 
 mod bind;
 pub mod budget;
+pub mod configuration;
 pub mod decide;
 pub mod demand;
 pub mod explain;
+pub mod extender;
 pub mod framework;
 mod intake;
 pub mod metrics;
@@ -22,26 +24,38 @@ pub mod preemption;
 pub mod quarantine;
 pub mod queue;
 pub mod resources;
+mod setup;
 pub mod snapshot;
 pub mod spread;
 pub mod terms;
 pub mod tolerations;
 mod unit;
+pub mod usage;
 pub mod volumes;
 
 #[cfg(test)]
 mod differential;
 
+use std::sync::Arc;
+
 use troupe_api::client::Client;
 
-pub use self::unit::SchedulerUnit;
+pub use self::{
+    setup::{MakeSetup, PARALLELISM, Setup},
+    unit::SchedulerUnit,
+};
 use crate::runtime::{cache::Caches, host::UnitAddr, system::System, unit::Policy};
 
 /// The scheduler that pods name by default.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 
-/// Starts the scheduler as unit `scheduler`; it binds and writes events through `client`.
+/// Starts the scheduler as unit `scheduler`, with one profile as upstream's; it binds and writes events through `client`.
 pub fn start(system: &System, caches: &Caches, client: Client) -> UnitAddr<SchedulerUnit> {
+    start_as(system, caches, client, Arc::new(Setup::standard))
+}
+
+/// The same with profiles and whatever else is set.
+pub fn start_as(system: &System, caches: &Caches, client: Client, make: MakeSetup) -> UnitAddr<SchedulerUnit> {
     let caches = caches.clone();
-    system.spawn("scheduler", Policy::default(), move |_| SchedulerUnit::new(caches.clone(), client.clone()))
+    system.spawn("scheduler", Policy::default(), move |_| SchedulerUnit::new(caches.clone(), client.clone(), &make))
 }

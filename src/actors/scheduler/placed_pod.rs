@@ -10,11 +10,13 @@ use super::{
     demand::Demand,
     terms::{Labels, PodQuery, Terms},
 };
+use crate::storage::claims_of;
 
 /// Reason of the condition `DisruptionTarget` of pods that the scheduler removes for others.
 pub const PREEMPTED: &str = "PreemptionByScheduler";
 
 static NO_TERMS: LazyLock<Arc<Terms>> = LazyLock::new(Arc::default);
+static NO_CLAIMS: LazyLock<Arc<[String]>> = LazyLock::new(Arc::default);
 
 /// A pod as others see it: all that is kept of it once it has a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +32,14 @@ pub struct PlacedPod {
     /// It is being deleted because the scheduler preempted it.
     pub is_preempted: bool,
     pub terms: Arc<Terms>,
+    /// Names of the claims that it uses.
+    pub claims: Arc<[String]>,
 }
 
 impl PlacedPod {
     pub fn of(pod: &Pod) -> Self {
         let terms = Terms::of(pod);
+        let claims: Vec<String> = claims_of(pod).map(|claim| claim.name).collect();
         let is_terminating = pod.metadata.deletion_timestamp.is_some();
         PlacedPod {
             demand: Demand::of(pod),
@@ -45,6 +50,7 @@ impl PlacedPod {
             is_terminating,
             is_preempted: is_terminating && is_disrupted_by_scheduler(pod),
             terms: if terms.is_empty() { NO_TERMS.clone() } else { Arc::new(terms) },
+            claims: if claims.is_empty() { NO_CLAIMS.clone() } else { claims.into() },
         }
     }
 

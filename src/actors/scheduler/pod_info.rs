@@ -9,7 +9,7 @@ use super::{
     demand::Demand,
     object_lookup::ObjectLookup,
     placed_pod::{PlacedPod, nominated_node},
-    spread::Spread,
+    spread::{Spread, SpreadDefaults},
     terms::{Labels, PodQuery, Term, Terms},
 };
 
@@ -27,13 +27,19 @@ pub struct PodInfo {
 }
 
 impl PodInfo {
+    /// A pod of a profile with upstream's defaults.
     pub fn new(pod: Arc<Pod>, around: &dyn ObjectLookup) -> Self {
+        PodInfo::with_defaults(pod, around, &SpreadDefaults::System)
+    }
+
+    /// A pod of a profile with these spread constraints for pods that have none.
+    pub fn with_defaults(pod: Arc<Pod>, around: &dyn ObjectLookup, defaults: &SpreadDefaults) -> Self {
         let placed = Arc::new(PlacedPod::of(&pod));
         let resolved = placed.terms.resolved(&|selector| around.namespaces_matching(selector));
         PodInfo {
             terms: resolved.map_or_else(|| placed.terms.clone(), Arc::new),
             namespace_labels: around.namespace_labels(placed.namespace()),
-            spread: Spread::of(&pod, around),
+            spread: Spread::of(&pod, around, defaults),
             placed,
             pod,
         }

@@ -10,15 +10,32 @@ use std::{
 use troupe_api::meta::ObjectKey;
 
 use super::{
-    framework::{ClusterChange, Profile},
+    framework::{ClusterChange, Profiles},
     metrics,
     pod_info::PodInfo,
 };
 
-/// First backoff after a failed attempt; doubles with each further one.
-const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest backoff.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a pod rests after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoffs {
+    /// After the first; doubles with each further one (`podInitialBackoffSeconds`).
+    pub initial: Duration,
+    /// At most (`podMaxBackoffSeconds`).
+    pub most: Duration,
+}
+
+impl Default for Backoffs {
+    fn default() -> Self {
+        Backoffs { initial: Duration::from_secs(1), most: Duration::from_secs(10) }
+    }
+}
+
+impl Backoffs {
+    fn after(&self, attempts: u32) -> Duration {
+        self.initial.saturating_mul(1 << attempts.saturating_sub(1).min(30)).min(self.most)
+    }
+}
+
 /// An unschedulable pod is tried again after this time even if nothing changed.
 const UNSCHEDULABLE_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -73,6 +90,7 @@ struct Entry {
 /// The queue.
 #[derive(Debug, Default)]
 pub struct SchedulingQueue {
+    backoffs: Backoffs,
     pods: HashMap<ObjectKey, Entry>,
     active: BTreeSet<(Reverse<i32>, u64, ObjectKey)>,
     backoff: BTreeMap<(Instant, u64), ObjectKey>,
@@ -87,7 +105,7 @@ pub struct SchedulingQueue {
 
 /// Whom to ask whether a change may help a pod.
 pub struct HintContext<'a> {
-    pub profile: &'a Profile,
+    pub profiles: &'a Profiles,
     /// The pod as it is now; `None` if it is gone.
     pub pod: &'a dyn Fn(&ObjectKey) -> Option<PodInfo>,
 }
@@ -102,6 +120,10 @@ pub struct QueueDepth {
 }
 
 impl SchedulingQueue {
+    pub fn new(backoffs: Backoffs) -> Self {
+        SchedulingQueue { backoffs, ..SchedulingQueue::default() }
+    }
+
     /// A pod without a node appeared or changed. A change moves an unschedulable pod back.
     pub fn upsert(&mut self, key: ObjectKey, priority: i32, now: Instant) {
         let Some(entry) = self.pods.get_mut(&key) else { return self.insert(key, priority, Place::Active, now) };
@@ -194,6 +216,11 @@ impl SchedulingQueue {
         }
     }
 
+    /// Whether an attempt on the pod has not come to its end.
+    pub fn is_in_flight(&self, key: &ObjectKey) -> bool {
+        self.in_flight.contains_key(key)
+    }
+
     /// The attempt found no node. The pod waits for a change that may help, or goes to backoff if one came meanwhile. If it is `held`,
     /// it stays in any case until [`SchedulingQueue::unhold`]. `pod` tells what the pod is now.
     pub fn unschedulable(&mut self, key: &ObjectKey, rejected_by: Vec<&'static str>, held: bool, with: &HintContext<'_>, now: Instant) {
@@ -202,7 +229,7 @@ impl SchedulingQueue {
             return;
         }
         let InFlightEvents { changes, retry } = self.in_flight.remove(key).unwrap_or_default();
-        let woken = retry || changes.iter().any(|change| with.profile.may_help(&rejected_by, change, || (with.pod)(key)));
+        let woken = retry || changes.iter().any(|change| is_woken(&rejected_by, change, key, with));
         for plugin in names(&rejected_by) {
             self.rejected.entry(plugin).or_default().insert(key.clone());
         }
@@ -241,7 +268,7 @@ impl SchedulingQueue {
     /// The attempt failed for a reason outside the pod (a lost race, an API error): try again after backoff.
     pub fn failed(&mut self, key: &ObjectKey, now: Instant) {
         if let Some(entry) = self.pods.get(key) {
-            self.set_aside(key, now + backoff(entry.attempts));
+            self.set_aside(key, now + self.backoffs.after(entry.attempts));
         }
     }
 
@@ -276,7 +303,7 @@ impl SchedulingQueue {
                 _ => in_flight.changes.push(change.clone()),
             }
         }
-        for key in self.concerned(&change, with.profile) {
+        for key in self.concerned(&change, with.profiles) {
             let Some(entry) = self.pods.get_mut(&key) else { continue };
             match &mut entry.place {
                 Place::Unschedulable { rejected_by, .. } if is_woken(rejected_by, &change, &key, with) => {
@@ -289,10 +316,9 @@ impl SchedulingQueue {
     }
 
     /// Pods that plugins rejected which look at such changes, in order.
-    fn concerned(&self, change: &ClusterChange, profile: &Profile) -> BTreeSet<ObjectKey> {
-        let event = change.event();
-        let looking = profile.plugins().filter(|plugin| plugin.events().contains(&event)).map(|plugin| plugin.name());
-        looking.chain([NOBODY]).filter_map(|plugin| self.rejected.get(plugin)).flatten().cloned().collect()
+    fn concerned(&self, change: &ClusterChange, profiles: &Profiles) -> BTreeSet<ObjectKey> {
+        let looking = profiles.looking_at(change.event()).into_iter();
+        looking.chain([NOBODY, EXTENDER]).filter_map(|plugin| self.rejected.get(plugin)).flatten().cloned().collect()
     }
 
     /// Gives pods that have waited very long another attempt.
@@ -320,7 +346,7 @@ impl SchedulingQueue {
         let (since, rejected_by) = (*since, std::mem::take(rejected_by));
         self.is_stuck_no_more(key, &rejected_by);
         let Some(entry) = self.pods.get_mut(key) else { return };
-        let until = since + backoff(entry.attempts);
+        let until = since + self.backoffs.after(entry.attempts);
         if until > now {
             entry.place = Place::Backoff(until);
             self.backoff.insert((until, entry.arrival), key.clone());
@@ -348,16 +374,15 @@ impl SchedulingQueue {
 /// Stands for the plugins of a pod that none rejected, as where there are no nodes: every change may help it.
 const NOBODY: &str = "";
 
+/// Stands for extenders that rejected nodes: nobody knows which changes may help them, so each may.
+pub const EXTENDER: &str = "Extender";
+
 fn names(rejected_by: &[&'static str]) -> Vec<&'static str> {
     if rejected_by.is_empty() { vec![NOBODY] } else { rejected_by.to_vec() }
 }
 
 fn is_woken(rejected_by: &[&'static str], change: &ClusterChange, key: &ObjectKey, with: &HintContext<'_>) -> bool {
-    rejected_by.is_empty() || with.profile.may_help(rejected_by, change, || (with.pod)(key))
-}
-
-fn backoff(attempts: u32) -> Duration {
-    INITIAL_BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+    rejected_by.is_empty() || rejected_by.contains(&EXTENDER) || with.profiles.may_help(rejected_by, change, || (with.pod)(key))
 }
 
 #[cfg(test)]

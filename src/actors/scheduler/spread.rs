@@ -76,6 +76,37 @@ impl Constraint {
     }
 }
 
+/// Constraints of pods that have none of their own (`PodTopologySpreadArgs`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SpreadDefaults {
+    /// Upstream's: over hosts with skew 3, over zones with skew 5, where it can be had.
+    #[default]
+    System,
+    /// The cluster's own; what they count is what selects the pod and its like.
+    List(Vec<TopologySpreadConstraint>),
+}
+
+impl SpreadDefaults {
+    /// The constraints of a pod whose like this selects.
+    fn of(&self, pod: &Pod, selector: &LabelSelector) -> Spread {
+        let is_default = *self == SpreadDefaults::System;
+        if selector.is_everything() {
+            return Spread { is_default, ..Spread::default() };
+        }
+        match self {
+            SpreadDefaults::System => {
+                let soft = vec![Constraint::by_default(HOSTNAME, 3, selector), Constraint::by_default(ZONE, 5, selector)];
+                Spread { hard: Vec::new(), soft, is_default }
+            }
+            SpreadDefaults::List(constraints) => {
+                let mut spread = Spread::listed(constraints, pod);
+                spread.hard.iter_mut().chain(&mut spread.soft).for_each(|constraint| constraint.selector = selector.clone());
+                spread
+            }
+        }
+    }
+}
+
 /// The constraints of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
@@ -83,26 +114,23 @@ pub struct Spread {
     pub hard: Vec<Constraint>,
     /// `ScheduleAnyway`.
     pub soft: Vec<Constraint>,
-    /// They are the cluster's: nodes that lack a label count for the other constraints.
+    /// They are upstream's defaults: nodes that lack a label count for the other constraints.
     pub is_default: bool,
 }
 
 impl Spread {
-    /// Those of the pod, or upstream's defaults (over hosts with skew 3, over zones with skew 5) where it has none.
-    pub fn of(pod: &Pod, around: &dyn ObjectLookup) -> Self {
+    /// Those of the pod, or the defaults where it has none.
+    pub fn of(pod: &Pod, around: &dyn ObjectLookup, defaults: &SpreadDefaults) -> Self {
         let own = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_deref()).unwrap_or_default();
-        if own.is_empty() {
-            let selector = around.default_selector(pod);
-            if selector.is_everything() {
-                return Spread { is_default: true, ..Spread::default() };
-            }
-            let soft = vec![Constraint::by_default(HOSTNAME, 3, &selector), Constraint::by_default(ZONE, 5, &selector)];
-            return Spread { hard: Vec::new(), soft, is_default: true };
-        }
+        if own.is_empty() { defaults.of(pod, &around.default_selector(pod)) } else { Spread::listed(own, pod) }
+    }
+
+    fn listed(constraints: &[TopologySpreadConstraint], pod: &Pod) -> Self {
         let none = Labels::new();
         let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
         let of = |action: &str| {
-            own.iter().filter(|constraint| constraint.when_unsatisfiable == action).map(|constraint| Constraint::of(constraint, labels)).collect()
+            let those = constraints.iter().filter(|constraint| constraint.when_unsatisfiable == action);
+            those.map(|constraint| Constraint::of(constraint, labels)).collect()
         };
         Spread { hard: of("DoNotSchedule"), soft: of("ScheduleAnyway"), is_default: false }
     }

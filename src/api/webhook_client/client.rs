@@ -2,41 +2,30 @@
 //!
 //! HTTP/1.1 as upstream speaks it to Services, so that concurrent questions spread over the pods behind one.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use parking_lot::Mutex;
-use rustls::{ClientConfig as TlsConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, runtime::Handle};
-use tokio_rustls::TlsConnector;
+use rustls::ClientConfig as TlsConfig;
+use tokio::runtime::Handle;
 
-use super::destination;
+use super::{
+    connections::{Connection, Connections, connect},
+    destination,
+};
 use crate::{auth::tls, resources::webhook_config::ClientConfig, service::Listers};
 
-/// How long a connection is kept that nobody uses, and how many to one webhook.
-const IDLE: Duration = Duration::from_secs(90);
-const MOST_IDLE: usize = 25;
-/// How long a connection may take to be free again after the answer.
-const SETTLING: Duration = Duration::from_millis(50);
 /// How many webhooks are remembered.
 const MOST_POOLS: usize = 200;
 /// How much is told of an answer that is a failure.
 const LONGEST_TOLD: usize = 2048;
 
-type Connection = SendRequest<Full<Bytes>>;
-
 /// The connections to one webhook.
 struct Pool {
     tls: Result<Arc<TlsConfig>, String>,
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    connections: Connections,
 }
 
 /// See the module. Shared by all requests.
@@ -72,35 +61,7 @@ impl Client {
 
     async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
         let pool = self.pool(config).await;
-        let mut request = request(url, body)?;
-        let (mut connection, reply) = loop {
-            let kept = pool.take();
-            let is_kept = kept.is_some();
-            let mut connection = match kept {
-                Some(connection) => connection,
-                None => self.dial(config, &pool).await?,
-            };
-            match connection.ready().await {
-                Ok(()) => {}
-                Err(_) if is_kept => continue,
-                Err(error) => return Err(told(&error)),
-            }
-            match connection.try_send_request(request).await {
-                Ok(reply) => break (connection, reply),
-                Err(mut failed) => match failed.take_message().filter(|_| is_kept) {
-                    // The connection was closed while nobody used it: nothing left, so it is sent again.
-                    Some(unsent) => request = unsent,
-                    None => return Err(told(&failed.into_error())),
-                },
-            }
-        };
-        let status = reply.status();
-        let answer = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
-        // A webhook that answered before it read the whole question is not waited for.
-        if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
-            pool.keep(connection);
-        }
-        Ok((status, answer))
+        pool.connections.exchange(request(url, body)?, longest, || self.dial(config, &pool)).await
     }
 
     /// The connections to a webhook.
@@ -114,7 +75,7 @@ impl Client {
             // Those that are in use come back at once.
             pools.clear();
         }
-        pools.entry(config.clone()).or_insert_with(|| Arc::new(Pool { tls, idle: Mutex::default() })).clone()
+        pools.entry(config.clone()).or_insert_with(|| Arc::new(Pool { tls, connections: Connections::default() })).clone()
     }
 
     async fn dial(&self, config: &ClientConfig, pool: &Pool) -> Result<Connection, String> {
@@ -124,30 +85,9 @@ impl Client {
         let loopback = self.loopback;
         let dialing = self.home.spawn(async move {
             let addresses = destination::resolve(&destination, loopback).await?;
-            connect(&addresses, name, tls).await
+            connect(&addresses, Some((name, tls))).await
         });
         dialing.await.unwrap_or_else(|_| Err("the thread that connects is gone".into()))
-    }
-}
-
-impl Pool {
-    /// A connection that was kept.
-    fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        while let Some((connection, since)) = idle.pop() {
-            if !connection.is_closed() && since.elapsed() < IDLE {
-                return Some(connection);
-            }
-        }
-        None
-    }
-
-    fn keep(&self, connection: Connection) {
-        let mut idle = self.idle.lock();
-        idle.retain(|(connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
-        if idle.len() < MOST_IDLE {
-            idle.push((connection, Instant::now()));
-        }
     }
 }
 
@@ -162,32 +102,6 @@ async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     let mut tls = made.map_err(|error| format!("unable to load root certificates: {error}"))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
-}
-
-/// Connects to the first of the addresses that answers.
-async fn connect(addresses: &[std::net::SocketAddr], name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
-    let mut why = String::new();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return speak(tcp, name, tls).await,
-            Err(error) => why = format!("dial tcp {address}: connect: {error}"),
-        }
-    }
-    Err(why)
-}
-
-async fn speak(tcp: TcpStream, name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
-    // A failure costs latency only.
-    let _ = tcp.set_nodelay(true);
-    let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?;
-    let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| format!("tls: {error}"))?;
-    let (connection, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
-    tokio::spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(%error, "the connection to a webhook broke");
-        }
-    });
-    Ok(connection)
 }
 
 fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
@@ -221,9 +135,4 @@ fn refused(status: StatusCode, answer: &[u8]) -> String {
             }
         }
     }
-}
-
-/// An error with what it comes from.
-fn told(error: &hyper::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

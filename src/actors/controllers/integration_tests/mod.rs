@@ -6,6 +6,7 @@ mod namespaces;
 mod nodes;
 mod quotas;
 mod rollouts;
+mod scheduler_setup;
 mod scheduling;
 mod services;
 mod volumes;
@@ -62,7 +63,7 @@ use crate::{
         controller::{Controller, start},
         system::{System, SystemOptions},
     },
-    scheduler,
+    scheduler::{self, MakeSetup, Setup},
 };
 
 /// How long a test waits for what must come.
@@ -79,6 +80,11 @@ struct World {
 impl World {
     /// All controllers and the scheduler, no node yet.
     async fn new() -> World {
+        World::scheduled_as(Arc::new(Setup::standard)).await
+    }
+
+    /// The same with another scheduler.
+    async fn scheduled_as(make: MakeSetup) -> World {
         let store = Arc::new(MemoryStore::new());
         let system = System::new(SystemOptions::default()).expect("arbiters start");
         let options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(store.clone()) };
@@ -112,7 +118,7 @@ impl World {
         world.start(NodeLifecycleController::new(&world.caches, super::node_lifecycle::GRACE));
         world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));
         garbage_collector::start(&world.system, &world.api.client);
-        scheduler::start(&world.system, &world.caches, world.api.client.clone());
+        scheduler::start_as(&world.system, &world.caches, world.api.client.clone(), make);
         world.api.create(local_path::objects::storage_class().into_value()).await;
         world
     }

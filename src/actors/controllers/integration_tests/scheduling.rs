@@ -1,7 +1,13 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use troupe_api::meta::ObjectKey;
+use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{World, eventually, eventually_async};
+use crate::runtime::{
+    recorder::{Hop, HopRecord, Outcome},
+    system::SystemOptions,
+};
 
 fn pod(name: &str, cpu: &str) -> Value {
     let containers = json!([{"name": "c", "image": "a:1", "resources": {"requests": {"cpu": cpu}}}]);
@@ -69,6 +75,45 @@ async fn the_trace_of_a_pod_leads_from_the_deployment_to_its_node() {
     .await;
     let steps = trace();
     assert!(steps.iter().all(|step| step.trace == steps[0].trace), "one trace: {steps:#?}");
+}
+
+/// What a pod's trace tells of its decision and its binding: spans of decisions, and parents of the scheduler's commits.
+fn decisions(world: &World, pod: &str) -> (Vec<String>, Vec<String>) {
+    let steps = world.system.recorder().trace_of("pods", &ObjectKey::new("default", pod));
+    let of = |from: &str, to: &str, message: &str| (from.to_owned(), to.to_owned(), message.to_owned());
+    let is = |step: &HopRecord, wanted: &(String, String, String)| (&*step.from, &*step.to, &*step.message) == (&wanted.0, &wanted.1, &wanted.2);
+    let (decided, bound) = (of("apiserver/pods", "scheduler", "Schedule"), of("scheduler", "apiserver/pods", "Commit"));
+    let spans = steps.iter().filter(|step| is(step, &decided)).map(|step| step.span.clone());
+    (spans.collect(), steps.iter().filter(|step| is(step, &bound)).map(|step| step.parent.clone()).collect())
+}
+
+/// However much else happens meanwhile: the ring of all hops is overwritten within seconds, what changed something is remembered longer,
+/// and a decision belongs to what it changed.
+#[actix::test]
+async fn no_trace_of_a_bound_pod_is_without_its_decision() {
+    const PODS: usize = 40;
+    let world = World::new().await;
+    // Some pods are bound at once, some only after a node comes, some after less important ones are gone.
+    world.node("n1", 10).await;
+    for number in 0..PODS {
+        world.api.create(pod(&format!("p{number}"), if number % 3 == 0 { "1" } else { "500m" })).await;
+    }
+    world.node("n2", 40).await;
+    for number in 0..PODS {
+        eventually_async("the pod is bound", async || !node_of(&world, &format!("p{number}")).await.is_empty()).await;
+    }
+    let recorder = world.system.recorder();
+    for _ in 0..5 * SystemOptions::default().hops {
+        let (to, message, at) = (recorder.intern("noise"), recorder.intern("Tick"), std::time::Instant::now());
+        let (waited, handled) = (Duration::ZERO, Duration::ZERO);
+        let cause = Cause { trace: 7, span: 7, object: None };
+        recorder.hop(Hop { from: to, to, message, waited, handled, outcome: Outcome::Done, cause, span: 0, produced: None, at });
+    }
+    for number in 0..PODS {
+        let (spans, parents) = decisions(&world, &format!("p{number}"));
+        assert!(!parents.is_empty(), "the commit of p{number}'s binding is remembered");
+        assert!(parents.iter().all(|parent| spans.contains(parent)), "p{number}: {parents:?} are not all among {spans:?}");
+    }
 }
 
 fn with_priority(name: &str, cpu: &str, priority: i32) -> Value {

@@ -10,7 +10,12 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message, Supervised, WeakAddr,
@@ -240,6 +245,15 @@ impl<U: Unit> Handler<Control> for Host<U> {
     }
 }
 
+/// A step of a unit's work.
+#[derive(Clone, Debug)]
+pub struct Step {
+    origin: Cause,
+    /// What the step's calls carry.
+    pub next: Cause,
+    at: Instant,
+}
+
 impl<U: Unit> UnitContext<'_, U> {
     /// The unit's own address; what is sent to it counts as sent by the unit.
     pub fn address(&self) -> UnitAddr<U> {
@@ -253,22 +267,33 @@ impl<U: Unit> UnitContext<'_, U> {
 
     /// Records that this unit begins `step` because of `cause`, and gives the cause that its calls should carry.
     pub fn step(&self, step: &str, cause: &Cause) -> Cause {
-        let system = self.system();
-        let recorder = system.recorder();
-        let next = system.next_cause(cause);
-        recorder.hop(Hop {
-            from: recorder.origin(cause),
+        let begun = self.begin_step(cause);
+        self.end_step(step, &begun, false);
+        begun.next
+    }
+
+    /// A step whose end tells whether it changes anything.
+    pub fn begin_step(&self, cause: &Cause) -> Step {
+        let next = self.system().next_cause(cause);
+        Step { origin: cause.clone(), next, at: self.system().instant() }
+    }
+
+    /// Records the step. One that changes something is remembered as long as the change.
+    pub fn end_step(&self, name: &str, step: &Step, changes: bool) {
+        let recorder = self.system().recorder();
+        let hop = Hop {
+            from: recorder.origin(&step.origin),
             to: self.seat.entry.name(),
-            message: recorder.intern(step),
+            message: recorder.intern(name),
             waited: Duration::ZERO,
             handled: Duration::ZERO,
             outcome: Outcome::Done,
-            cause: Cause { trace: next.trace, ..cause.clone() },
-            span: next.span,
+            cause: Cause { trace: step.next.trace, ..step.origin.clone() },
+            span: step.next.span,
             produced: None,
-            at: system.instant(),
-        });
-        next
+            at: step.at,
+        };
+        if changes { recorder.keep(hop) } else { recorder.hop(hop) }
     }
 
     /// Whether the chaos switch wants work on a key to panic.

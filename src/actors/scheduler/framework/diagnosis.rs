@@ -50,6 +50,11 @@ impl Diagnosis {
         }
     }
 
+    /// Somebody has something against nodes, and does not say what.
+    pub fn mark(&mut self, plugin: &'static str) {
+        self.plugins.entry(plugin).or_default();
+    }
+
     /// Plugins that rejected some node.
     pub fn rejected_by(&self) -> Vec<&'static str> {
         self.plugins.keys().copied().collect()

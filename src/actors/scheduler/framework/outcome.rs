@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use troupe_api::meta::ObjectKey;
 
+use crate::scheduler::placed_pod::PlacedPod;
+
 /// A pod that has to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Victim {
@@ -18,6 +20,16 @@ pub struct Victim {
 pub struct Preemption {
     pub node: Arc<str>,
     pub victims: Vec<Victim>,
+}
+
+/// Pods of a node without which a pod fits there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub node: Arc<str>,
+    /// The most important ones first; at least one.
+    pub victims: Vec<Arc<PlacedPod>>,
+    /// How many of them disruption budgets would spare.
+    pub broken_budgets: usize,
 }
 
 /// What becomes of a pod's nominated node.
@@ -36,6 +48,8 @@ pub struct Outcome {
     pub message: String,
     pub nomination: Nomination,
     pub preemption: Option<Preemption>,
+    /// The nodes that were to choose from for that.
+    pub candidates: Vec<Candidate>,
 }
 
 impl Outcome {
@@ -48,11 +62,11 @@ impl Outcome {
             messages.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
         };
         let nomination = if next.nomination == Nomination::Keep { self.nomination } else { next.nomination };
-        Outcome { message, nomination, preemption: next.preemption }
+        Outcome { message, nomination, preemption: next.preemption, candidates: next.candidates }
     }
 
     /// It did not help, and why.
     pub fn failed(message: &str, nomination: Nomination) -> Self {
-        Outcome { message: format!("preemption: {message}"), nomination, preemption: None }
+        Outcome { message: format!("preemption: {message}"), nomination, preemption: None, candidates: Vec::new() }
     }
 }

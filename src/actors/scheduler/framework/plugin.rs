@@ -1,8 +1,10 @@
 //! The points at which a plugin is asked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::Pod;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use troupe_api::{client::Client, meta::ObjectKey, status::Status};
 
 use super::{
     change::{ClusterChange, Event},
@@ -11,13 +13,21 @@ use super::{
     node_filter::PreFilter,
     node_scorer::NodeScorer,
     outcome::Outcome,
+    permit::{Permit, Refusal},
+    point::Point,
 };
 use crate::scheduler::{budget::Budget, node_info::NodeInfo, pod_info::PodInfo, snapshot::Snapshot};
 
-/// A plugin. All methods are pure; the same inputs give the same answer.
+/// Writes of a plugin for a pod that has a node.
+pub type Writing = BoxFuture<'static, Result<(), Status>>;
+
+/// A plugin. What decides (up to `post_filter`) is pure: the same inputs give the same answer.
 pub trait Plugin: Send + Sync + 'static {
     /// Upstream's name, such as `NodeResourcesFit`.
     fn name(&self) -> &'static str;
+
+    /// Where it has something to say.
+    fn points(&self) -> &'static [Point];
 
     /// Whether the pod may be looked at, at all.
     ///
@@ -32,7 +42,7 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
-    /// Begins to filter nodes for a pod.
+    /// Begins to filter nodes for a pod (PreFilter), and answers with what filters them (Filter).
     fn pre_filter<'a>(&'a self, _pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
         PreFilter::Skip
     }
@@ -46,6 +56,37 @@ pub trait Plugin: Send + Sync + 'static {
     fn post_filter(&self, _failure: &mut Failure<'_, '_>) -> Option<Outcome> {
         None
     }
+
+    /// The pod has got this node: what it takes there beside what the snapshot counts is kept for it from now on, until
+    /// [`Plugin::unreserve`].
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn reserve(&self, _pod: &PodInfo, _node: &Arc<Node>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Nothing is kept for the pod any more: it does not get its node after all, or it is bound and the API says so. Called whether or
+    /// not the plugin reserved anything.
+    fn unreserve(&self, _pod: &ObjectKey) {}
+
+    /// Whether the pod may be bound now.
+    fn permit(&self, _pod: &PodInfo, _node: &str) -> Permit {
+        Permit::Allow
+    }
+
+    /// What is to be written, and waited for, before the pod is bound; `None` for nothing.
+    fn pre_bind(&self, _pod: &Arc<Pod>, _node: &Arc<Node>, _client: &Client) -> Option<Writing> {
+        None
+    }
+
+    /// Binds the pod; `None` leaves that to the next plugin.
+    fn bind(&self, _pod: &Arc<Pod>, _node: &str, _client: &Client) -> Option<Writing> {
+        None
+    }
+
+    /// The pod is bound.
+    fn post_bind(&self, _pod: &ObjectKey) {}
 
     /// The kinds of events that may let a pod pass that this plugin rejected.
     fn events(&self) -> &'static [Event] {

@@ -1,37 +1,79 @@
-//! Which plugins a scheduler has.
+//! Which plugins schedule the pods of one scheduler name, and where each is asked.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use troupe_api::{client::Client, meta::ObjectKey};
 
 use super::{
     change::ClusterChange,
     filters::{Filters, NodeNames, PluginRejection},
     node_filter::PreFilter,
-    plugin::Plugin,
+    permit::{Permit, PluginRefusal, Refusal},
+    plugin::{Plugin, Writing},
+    point::Point,
 };
-use crate::scheduler::{pod_info::PodInfo, snapshot::Snapshot};
+use crate::scheduler::{DEFAULT_SCHEDULER, pod_info::PodInfo, snapshot::Snapshot, spread::SpreadDefaults};
 
-/// A plugin and the weight of its score, which is 0 where it scores nothing.
-pub struct Enabled {
-    pub plugin: Box<dyn Plugin>,
-    pub weight: i64,
-}
-
-impl Enabled {
-    pub fn new(plugin: impl Plugin, weight: i64) -> Self {
-        Enabled { plugin: Box::new(plugin), weight }
-    }
-}
-
-/// The plugins of a scheduler, in the order in which they are asked.
+/// The plugins of a scheduler.
 pub struct Profile {
-    pub plugins: Vec<Enabled>,
+    /// What pods call it (`schedulerName`).
+    pub name: Arc<str>,
+    plugins: Vec<Arc<dyn Plugin>>,
+    /// Places in `plugins`, in the order in which they are asked.
+    asked: BTreeMap<Point, Vec<usize>>,
+    /// Weights of scores, by place.
+    weights: BTreeMap<usize, i64>,
     /// How many of the nodes, in percent, are enough to choose from; upstream's adaptive share if `None`.
     pub percentage_of_nodes_to_score: Option<usize>,
+    /// Spread constraints of pods that have none (`PodTopologySpreadArgs`).
+    pub spread_defaults: SpreadDefaults,
 }
 
 impl Profile {
+    /// Plugins that are asked at all of their points, in this order, with the weights of their scores.
+    pub fn of(plugins: Vec<(Arc<dyn Plugin>, i64)>) -> Self {
+        let weights: BTreeMap<usize, i64> = plugins.iter().map(|(_, weight)| *weight).enumerate().collect();
+        let plugins: Vec<Arc<dyn Plugin>> = plugins.into_iter().map(|(plugin, _)| plugin).collect();
+        let at = |point: Point| (0..plugins.len()).filter(|at| plugins[*at].points().contains(&point)).collect();
+        let asked = Point::ALL.map(|point| (point, at(point))).into();
+        let (percentage_of_nodes_to_score, spread_defaults) = (None, SpreadDefaults::default());
+        Profile { name: DEFAULT_SCHEDULER.into(), plugins, asked, weights, percentage_of_nodes_to_score, spread_defaults }
+    }
+
+    /// Plugins that are asked where `asked` says, by their names.
+    pub fn arranged(name: &str, plugins: Vec<Arc<dyn Plugin>>, asked: &BTreeMap<Point, Vec<String>>, weights: &BTreeMap<String, i64>) -> Self {
+        let place = |name: &String| plugins.iter().position(|plugin| plugin.name() == name);
+        let asked = asked.iter().map(|(point, names)| (*point, names.iter().filter_map(place).collect())).collect();
+        let weights = weights.iter().filter_map(|(name, weight)| Some((place(name)?, *weight))).collect();
+        Profile { name: name.into(), asked, weights, ..Profile::of(plugins.into_iter().map(|plugin| (plugin, 0)).collect()) }
+    }
+
     pub fn plugins(&self) -> impl Iterator<Item = &dyn Plugin> {
-        self.plugins.iter().map(|enabled| &*enabled.plugin)
+        self.plugins.iter().map(|plugin| &**plugin)
+    }
+
+    fn places(&self, point: Point) -> &[usize] {
+        self.asked.get(&point).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The plugins that are asked at a point, in order.
+    pub fn at(&self, point: Point) -> impl DoubleEndedIterator<Item = &Arc<dyn Plugin>> {
+        self.places(point).iter().map(|at| &self.plugins[*at])
+    }
+
+    /// The plugins that score, with their weights.
+    pub fn scoring(&self) -> impl Iterator<Item = (&dyn Plugin, i64)> {
+        let weighted = self.places(Point::Score).iter().map(|at| (&*self.plugins[*at], self.weights.get(at).copied().unwrap_or(0)));
+        weighted.filter(|(_, weight)| *weight != 0)
+    }
+
+    /// The plugins that score, with their weights, but for one.
+    #[cfg(test)]
+    pub fn scoring_without(&self, name: &str) -> Vec<(Arc<dyn Plugin>, i64)> {
+        let weight = |at: &usize| self.weights.get(at).copied().unwrap_or(0);
+        let all = self.places(Point::Score).iter().map(|at| (self.plugins[*at].clone(), weight(at)));
+        all.filter(|(plugin, _)| plugin.name() != name).collect()
     }
 
     /// Whether the pod may be looked at.
@@ -39,7 +81,7 @@ impl Profile {
     /// # Errors
     /// What it waits for.
     pub fn pre_enqueue(&self, pod: &Pod) -> Result<(), String> {
-        self.plugins().try_for_each(|plugin| plugin.pre_enqueue(pod))
+        self.at(Point::PreEnqueue).try_for_each(|plugin| plugin.pre_enqueue(pod))
     }
 
     /// Asks all plugins about a pod, which makes their filters, and tells which nodes alone can do.
@@ -47,12 +89,13 @@ impl Profile {
     /// # Errors
     /// The first plugin that says that no node will do.
     pub fn pre_filter<'a>(&'a self, pod: &'a PodInfo, cluster: &'a Snapshot) -> Result<(Filters<'a>, NodeNames), PluginRejection> {
-        let (mut filters, mut only) = (Vec::new(), NodeNames::default());
-        for plugin in self.plugins() {
+        let mut begun: Vec<Option<PreFilter<'a>>> = self.plugins.iter().map(|_| None).collect();
+        let mut only = NodeNames::default();
+        for at in self.places(Point::PreFilter) {
+            let plugin = &*self.plugins[*at];
             match plugin.pre_filter(pod, cluster) {
-                PreFilter::Skip => {}
-                PreFilter::Ask(filter) => filters.push((plugin.name(), filter)),
                 PreFilter::Reject(rejection) => return Err((plugin.name(), rejection)),
+                answer => begun[*at] = Some(answer),
             }
             if let Some(names) = plugin.node_names(pod) {
                 only.plugins.push(plugin.name());
@@ -60,6 +103,14 @@ impl Profile {
                     Some(known) => known.intersection(&names).cloned().collect(),
                     None => names,
                 });
+            }
+        }
+        let mut filters = Vec::new();
+        for at in self.places(Point::Filter) {
+            let plugin = &*self.plugins[*at];
+            // One that only filters has nothing to reject beforehand.
+            if let PreFilter::Ask(filter) = begun[*at].take().unwrap_or_else(|| plugin.pre_filter(pod, cluster)) {
+                filters.push((plugin.name(), filter));
             }
         }
         Ok((Filters::new(pod, cluster, filters), only))
@@ -74,6 +125,50 @@ impl Profile {
         let adaptive = || (50_usize.saturating_sub(nodes / 125)).max(5);
         let percent = self.percentage_of_nodes_to_score.filter(|percent| *percent > 0).unwrap_or_else(adaptive);
         (nodes * percent / 100).max(MINIMUM)
+    }
+
+    /// Keeps for a pod what it takes on its node. Whoever calls takes all back when one plugin refuses.
+    ///
+    /// # Errors
+    /// The first plugin that refuses.
+    pub fn reserve(&self, pod: &PodInfo, node: &Arc<Node>) -> Result<(), PluginRefusal> {
+        self.at(Point::Reserve).try_for_each(|plugin| plugin.reserve(pod, node).map_err(|refusal| (plugin.name(), refusal)))
+    }
+
+    /// Takes back what is kept for a pod.
+    pub fn unreserve(&self, pod: &ObjectKey) {
+        self.at(Point::Reserve).rev().for_each(|plugin| plugin.unreserve(pod));
+    }
+
+    /// The plugins that want the pod to wait, each for how long.
+    ///
+    /// # Errors
+    /// The first plugin that rejects it.
+    pub fn permit(&self, pod: &PodInfo, node: &str) -> Result<Vec<(&'static str, Duration)>, PluginRefusal> {
+        let mut waits = Vec::new();
+        for plugin in self.at(Point::Permit) {
+            match plugin.permit(pod, node) {
+                Permit::Allow => {}
+                Permit::Reject(why) => return Err((plugin.name(), Refusal::Rejected(why))),
+                Permit::Wait(time) => waits.push((plugin.name(), time)),
+            }
+        }
+        Ok(waits)
+    }
+
+    /// What is to be done before the pod is bound, in order, with the names of who wants it.
+    pub fn pre_bind(&self, pod: &Arc<Pod>, node: &Arc<Node>, client: &Client) -> Vec<(&'static str, Writing)> {
+        self.at(Point::PreBind).filter_map(|plugin| Some((plugin.name(), plugin.pre_bind(pod, node, client)?))).collect()
+    }
+
+    /// Binds the pod; `None` if no plugin does.
+    pub fn bind(&self, pod: &Arc<Pod>, node: &str, client: &Client) -> Option<Writing> {
+        self.at(Point::Bind).find_map(|plugin| plugin.bind(pod, node, client))
+    }
+
+    /// The pod is bound.
+    pub fn post_bind(&self, pod: &ObjectKey) {
+        self.at(Point::PostBind).for_each(|plugin| plugin.post_bind(pod));
     }
 
     /// The plugins that `change` may make reconsider, of those that rejected a pod.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::{
-    framework::{MAX_SCORE, NodeScorer, Plugin},
+    framework::{MAX_SCORE, NodeScorer, Plugin, Point},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -21,6 +21,10 @@ pub struct ImageLocality;
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {
         "ImageLocality"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Score]
     }
 
     fn pre_score<'a>(&'a self, pod: &'a PodInfo, cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {

@@ -1,14 +1,19 @@
 //! The scheduler's plugins, a file each, and their order.
 
+mod default_binder;
 mod default_preemption;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
+mod node_interference;
 mod node_name;
 mod node_ports;
 mod node_resources;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
+mod priority_sort;
+pub mod registry;
 mod scheduling_gates;
 mod taint_toleration;
 mod volume_binding;
@@ -18,53 +23,37 @@ mod volume_zone;
 #[cfg(test)]
 mod tests;
 
+pub use default_binder::DefaultBinder;
 pub use default_preemption::DefaultPreemption;
 pub use image_locality::ImageLocality;
 pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;
+pub use node_interference::NodeInterference;
 pub use node_name::NodeName;
 pub use node_ports::{NodePorts, ports_are_free};
-pub use node_resources::{Insufficient, NodeResourcesBalancedAllocation, NodeResourcesFit, Point, ScoringStrategy, Strategy, Weighted, insufficient};
+pub use node_resources::{
+    Insufficient, NodeResourcesBalancedAllocation, NodeResourcesFit, ScoringStrategy, ShapePoint, Strategy, Weighted, insufficient,
+};
 pub use node_unschedulable::NodeUnschedulable;
+pub use node_volume_limits::{NewVolumes, NodeVolumeLimits};
 pub use pod_topology_spread::PodTopologySpread;
+pub use priority_sort::PrioritySort;
+pub use registry::{Arguments, Parts};
 pub use scheduling_gates::SchedulingGates;
 pub use taint_toleration::TaintToleration;
 pub use volume_binding::VolumeBinding;
-pub use volume_restrictions::VolumeRestrictions;
+pub use volume_restrictions::{Exclusive, VolumeRestrictions};
 pub use volume_zone::VolumeZone;
 
-use super::{
-    framework::{Enabled, Plugin, Profile},
-    volumes::StorageCaches,
-};
+use super::framework::Profile;
 
-/// The plugins of the default profile, in the order in which they are asked, with upstream's weights.
+/// The default profile without the plugins that look at more than pods and nodes.
 pub fn default_profile() -> Profile {
-    let plugins = vec![
-        Enabled::new(SchedulingGates, 0),
-        Enabled::new(NodeUnschedulable, 0),
-        Enabled::new(NodeName, 0),
-        Enabled::new(TaintToleration, 3),
-        Enabled::new(NodeAffinity::default(), 2),
-        Enabled::new(NodePorts, 0),
-        Enabled::new(NodeResourcesFit::default(), 1),
-        Enabled::new(PodTopologySpread, 2),
-        Enabled::new(InterPodAffinity::default(), 2),
-        Enabled::new(DefaultPreemption, 0),
-        Enabled::new(NodeResourcesBalancedAllocation::default(), 1),
-        Enabled::new(ImageLocality, 1),
-    ];
-    Profile { plugins, percentage_of_nodes_to_score: None }
+    profile_of(&Parts::default())
 }
 
-/// The same with the plugins that look at pods' claims, in upstream's place.
-pub fn with_volumes(mut profile: Profile, storage: &StorageCaches) -> Profile {
-    let after = profile.plugins().position(|plugin| plugin.name() == NodeResourcesFit::default().name()).map_or(0, |at| at + 1);
-    let volumes = [
-        Enabled::new(VolumeRestrictions { storage: storage.clone() }, 0),
-        Enabled::new(VolumeBinding { storage: storage.clone() }, 0),
-        Enabled::new(VolumeZone { storage: storage.clone() }, 0),
-    ];
-    profile.plugins.splice(after..after, volumes);
-    profile
+/// The default profile as far as its parts are there: plugins in the order in which they are asked, with upstream's weights.
+pub fn profile_of(parts: &Parts) -> Profile {
+    let made = registry::make(Arguments::default(), parts);
+    Profile::of(registry::DEFAULTS.iter().filter_map(|(name, weight)| Some((made.get(name)?.clone(), *weight))).collect())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{self, Node, NodeSelector, PreferredSchedulingTerm};
 
 use crate::scheduler::{
-    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter, Rejection, normalize_to_largest},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Rejection, normalize_to_largest},
     node_info::NodeInfo,
     node_matching::{NAME, node_affinity, required, required_matches, selector_matches, term_matches},
     pod_info::PodInfo,
@@ -22,6 +22,10 @@ pub struct NodeAffinity {
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
         "NodeAffinity"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn node_names(&self, pod: &PodInfo) -> Option<BTreeSet<String>> {
@@ -65,7 +69,8 @@ impl Plugin for NodeAffinity {
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
         let (old, new) = change.node();
         let Some(spec) = &pod.pod.spec else { return true };
-        let matches = |node: &Node| required_matches(spec, node);
+        let added = self.added.as_ref().and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
+        let matches = |node: &Node| required_matches(spec, node) && added.is_none_or(|selector| selector_matches(selector, node));
         !old.is_some_and(matches) && new.is_some_and(matches)
     }
 }

@@ -1,7 +1,7 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
 use crate::scheduler::{
-    framework::{Event, Plugin, PreFilter, Rejection},
+    framework::{Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
 };
@@ -12,6 +12,10 @@ pub struct NodeName;
 impl Plugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

@@ -2,7 +2,7 @@
 
 use crate::scheduler::{
     demand::HostPort,
-    framework::{ClusterChange, Event, Plugin, PreFilter, Rejection},
+    framework::{ClusterChange, Event, Plugin, Point, PreFilter, Rejection},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -14,6 +14,10 @@ pub struct NodePorts;
 impl Plugin for NodePorts {
     fn name(&self) -> &'static str {
         "NodePorts"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

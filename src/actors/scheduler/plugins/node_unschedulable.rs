@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use crate::scheduler::{
-    framework::{ClusterChange, Event, Plugin, PreFilter, Rejection},
+    framework::{ClusterChange, Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
     tolerations::tolerated,
@@ -15,6 +15,10 @@ pub struct NodeUnschedulable;
 impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

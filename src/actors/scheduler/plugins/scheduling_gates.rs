@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::scheduler::framework::Plugin;
+use crate::scheduler::framework::{Plugin, Point};
 
 /// See the module.
 pub struct SchedulingGates;
@@ -10,6 +10,10 @@ pub struct SchedulingGates;
 impl Plugin for SchedulingGates {
     fn name(&self) -> &'static str {
         "SchedulingGates"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreEnqueue]
     }
 
     fn pre_enqueue(&self, pod: &Pod) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 
 use crate::scheduler::{
-    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter, Rejection, normalize_to_largest},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Rejection, normalize_to_largest},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -16,6 +16,10 @@ pub struct TaintToleration;
 impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

@@ -1,20 +1,36 @@
 //! VolumeBinding: a pod runs where its volumes are, or where they can be bound or made.
 
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use troupe_api::{client::Client, meta::ObjectKey};
+
 use crate::scheduler::{
-    framework::{Event, Plugin, PreFilter, Rejection},
+    framework::{Event, Plugin, Point, PreFilter, Refusal, Rejection, Writing},
     pod_info::PodInfo,
     snapshot::Snapshot,
-    volumes::{PodVolumes, StorageCaches, choose::has_claims},
+    volumes::{PodVolumes, StorageCaches, bind, choose::has_claims, pod_key},
 };
 
 /// See the module.
 pub struct VolumeBinding {
     pub storage: StorageCaches,
+    /// How long volumes may take (`bindTimeoutSeconds`).
+    pub patience: Duration,
+}
+
+impl VolumeBinding {
+    /// Capacities score nothing yet (upstream's gate StorageCapacityScoring is off, too).
+    pub const POINTS: &[Point] = &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind];
 }
 
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
         "VolumeBinding"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        Self::POINTS
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
@@ -27,6 +43,29 @@ impl Plugin for VolumeBinding {
         };
         let refused = |reasons: Vec<&'static str>| Rejection { reasons: reasons.into_iter().map(Into::into).collect(), unresolvable: true };
         PreFilter::by_node(move |node| volumes.on_node(&node.node).map(drop).map_err(refused))
+    }
+
+    /// Chooses for good. Others see from now on that these volumes are taken.
+    fn reserve(&self, pod: &PodInfo, node: &Arc<Node>) -> Result<(), Refusal> {
+        if !has_claims(&pod.pod) {
+            return Ok(());
+        }
+        let volumes = PodVolumes::of(&pod.pod, &self.storage).map_err(Refusal::Failed)?;
+        let choice = volumes.on_node(node).map_err(|reasons| Refusal::Failed(reasons.join(", ")))?;
+        if !choice.is_empty() {
+            self.storage.assumed.assume(pod.key().clone(), choice, node.metadata.name.as_deref().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn unreserve(&self, pod: &ObjectKey) {
+        self.storage.assumed.forget(pod);
+    }
+
+    fn pre_bind(&self, pod: &Arc<Pod>, node: &Arc<Node>, client: &Client) -> Option<Writing> {
+        let choice = self.storage.assumed.choice(&pod_key(pod))?;
+        let (pod, node, client, storage, patience) = (pod.clone(), node.clone(), client.clone(), self.storage.clone(), self.patience);
+        Some(Box::pin(async move { bind::bind(&client, &storage, (&pod, &node), &choice, patience).await }))
     }
 
     fn events(&self) -> &'static [Event] {

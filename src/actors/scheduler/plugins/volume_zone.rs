@@ -1,7 +1,7 @@
 //! VolumeZone: a pod runs in the zone of its volumes, where their labels tell one.
 
 use crate::scheduler::{
-    framework::{Event, Plugin, PreFilter, Rejection},
+    framework::{Event, Plugin, Point, PreFilter, Rejection},
     pod_info::PodInfo,
     snapshot::Snapshot,
     volumes::{
@@ -15,9 +15,17 @@ pub struct VolumeZone {
     pub storage: StorageCaches,
 }
 
+impl VolumeZone {
+    pub const POINTS: &[Point] = &[Point::PreFilter, Point::Filter];
+}
+
 impl Plugin for VolumeZone {
     fn name(&self) -> &'static str {
         "VolumeZone"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        Self::POINTS
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

@@ -8,21 +8,11 @@ use std::{
 
 use crate::scheduler::{
     budget::{Budget, split_by_violation},
-    framework::Filters,
+    framework::{Candidate, Filters},
     node_info::NodeInfo,
     placed_pod::PlacedPod,
     pod_info::PodInfo,
 };
-
-/// Pods of a node without which a pod fits there.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub node: Arc<str>,
-    /// The most important ones first; at least one.
-    pub victims: Vec<Arc<PlacedPod>>,
-    /// How many of them disruption budgets would spare.
-    pub broken_budgets: usize,
-}
 
 /// Which pods of a node have to go for a pod: as few and as unimportant ones as possible.
 ///
@@ -73,7 +63,7 @@ fn reprieve(filters: &mut Filters<'_>, node: &mut NodeInfo, less: &[Arc<PlacedPo
 
 /// The node where it hurts least: fewest broken budgets, then the least important of the most important victims, then the smallest sum
 /// of priorities, then the fewest victims, then the youngest of the most important ones, then the first.
-pub fn pick_one_node(candidates: &[Candidate]) -> &Candidate {
+pub fn pick_one_node(candidates: &[Candidate]) -> Option<&Candidate> {
     let priorities = |candidate: &Candidate| {
         // Each counts as positive, so that many of negative priority are not better than few.
         let all = candidate.victims.iter().map(|victim| i64::from(victim.priority) + i64::from(i32::MAX) + 1);
@@ -83,7 +73,7 @@ pub fn pick_one_node(candidates: &[Candidate]) -> &Candidate {
         let highest = candidate.victims.first().map_or(i32::MIN, |victim| victim.priority);
         (candidate.broken_budgets, highest, priorities(candidate), candidate.victims.len(), Reverse(eldest(candidate)))
     };
-    candidates.iter().min_by_key(|candidate| harm(candidate)).expect("at least one node is a candidate")
+    candidates.iter().min_by_key(|candidate| harm(candidate))
 }
 
 /// When the eldest of the most important victims began; after all others if none has.

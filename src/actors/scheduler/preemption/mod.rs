@@ -9,31 +9,53 @@ mod candidate;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-pub use self::candidate::{Candidate, select};
+pub use self::candidate::select;
 use super::{
-    framework::{Failure, Nomination, Outcome, Preemption, Victim, listed},
+    framework::{Candidate, Failure, Nomination, Outcome, Preemption, Victim, listed},
     placed_pod::PlacedPod,
 };
 
-/// Of the nodes that could help at least so many percent are tried ...
-const LEAST_PERCENTAGE: usize = 10;
-/// ... and at least so many.
-const LEAST: usize = 100;
+/// How many of the nodes that could help are tried (`DefaultPreemptionArgs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// At least so many percent ...
+    pub least_percentage: usize,
+    /// ... and at least so many.
+    pub least: usize,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Tries { least_percentage: 10, least: 100 }
+    }
+}
+
+impl Tries {
+    fn of(&self, nodes: usize) -> usize {
+        (nodes * self.least_percentage / 100).max(self.least).min(nodes)
+    }
+}
 
 /// Tries to make room for a pod.
-pub fn preempt(failure: &mut Failure<'_, '_>) -> Outcome {
+pub fn preempt(failure: &mut Failure<'_, '_>, tries: &Tries) -> Outcome {
     if let Err(reason) = is_eligible(failure) {
         return Outcome::failed(reason, Nomination::Keep);
     }
-    match candidates(failure) {
+    match candidates(failure, tries) {
         Ok(candidates) => {
-            let best = candidate::pick_one_node(&candidates);
-            let victims = best.victims.iter().map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), is_terminating: pod.is_terminating });
-            let preemption = Preemption { node: best.node.clone(), victims: victims.collect() };
-            Outcome { message: String::new(), nomination: Nomination::Set(best.node.clone()), preemption: Some(preemption) }
+            let preemption = choose(&candidates);
+            let nomination = preemption.as_ref().map_or(Nomination::Keep, |preemption| Nomination::Set(preemption.node.clone()));
+            Outcome { message: String::new(), nomination, preemption, candidates }
         }
         Err(why) => Outcome::failed(&why, Nomination::Clear),
     }
+}
+
+/// Whom to remove, of several candidates.
+pub fn choose(candidates: &[Candidate]) -> Option<Preemption> {
+    let best = candidate::pick_one_node(candidates)?;
+    let victims = best.victims.iter().map(|pod| Victim { key: pod.key().clone(), uid: pod.uid.clone(), is_terminating: pod.is_terminating });
+    Some(Preemption { node: best.node.clone(), victims: victims.collect() })
 }
 
 /// Whether the pod may have others removed: not if its policy forbids it, and not while pods still leave that were removed for it.
@@ -57,9 +79,9 @@ fn is_eligible(failure: &Failure<'_, '_>) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// Why there is none, for each node.
-fn candidates(failure: &mut Failure<'_, '_>) -> Result<Vec<Candidate>, String> {
+fn candidates(failure: &mut Failure<'_, '_>, tries: &Tries) -> Result<Vec<Candidate>, String> {
     let places = &failure.diagnosis.resolvable;
-    let enough = (places.len() * LEAST_PERCENTAGE / 100).max(LEAST).min(places.len());
+    let enough = tries.of(places.len());
     let budgets = if places.is_empty() { Vec::new() } else { (failure.budgets)() };
     let offset = if places.is_empty() { 0 } else { usize::try_from(failure.chance).unwrap_or(usize::MAX) % places.len() };
     let (mut harmless, mut breaking) = (Vec::new(), Vec::new());

@@ -4,15 +4,15 @@ use proptest::prelude::*;
 use troupe_api::meta::ObjectKey;
 
 use super::*;
-use crate::scheduler::{framework::Profile, placed_pod::PlacedPod, plugins::default_profile};
+use crate::scheduler::{placed_pod::PlacedPod, plugins::default_profile};
 
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new("n", name)
 }
 
 /// Plugins cannot see the pods: whatever a plugin looks at may help.
-fn hints(profile: &Profile) -> HintContext<'_> {
-    HintContext { profile, pod: &|_| None }
+fn hints(profiles: &Profiles) -> HintContext<'_> {
+    HintContext { profiles, pod: &|_| None }
 }
 
 fn node_added() -> ClusterChange {
@@ -35,7 +35,7 @@ fn higher_priority_goes_first_and_equals_in_order_of_arrival() {
 
 #[test]
 fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
-    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
     queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
@@ -62,7 +62,7 @@ fn a_pod_that_is_set_aside_waits_until_it_is_released() {
 
 #[test]
 fn a_change_during_an_attempt_is_not_lost() {
-    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
     queue.cluster_changed(node_added(), &hints(&profile), now);
@@ -72,7 +72,7 @@ fn a_change_during_an_attempt_is_not_lost() {
 
 #[test]
 fn a_pod_that_waited_long_is_tried_again() {
-    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
     queue.upsert(key("a"), 0, now);
     let popped = queue.pop(now).expect("one is there");
     queue.unschedulable(&popped, vec!["NodeName"], false, &hints(&profile), now);
@@ -93,7 +93,7 @@ fn a_gated_pod_is_not_popped_until_its_gates_are_gone() {
 
 #[test]
 fn a_held_pod_is_tried_when_that_is_over_and_something_changed() {
-    let profile = default_profile();
+    let profile = Profiles::from(default_profile());
     for (changes, retry, tried) in [(true, false, true), (false, false, false), (false, true, true)] {
         let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
         queue.upsert(key("a"), 0, now);
@@ -113,7 +113,7 @@ proptest! {
     /// Whatever happens, each known pod is in exactly one place, and no pod is popped twice at once.
     #[test]
     fn no_pod_is_lost_or_doubled(steps in proptest::collection::vec((0_u8..9, 0_usize..4), 1..200)) {
-        let (mut queue, mut now, profile) = (SchedulingQueue::default(), Instant::now(), default_profile());
+        let (mut queue, mut now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
         let mut in_flight: Vec<ObjectKey> = Vec::new();
         let mut known = std::collections::BTreeSet::new();
         for (action, pod) in steps {

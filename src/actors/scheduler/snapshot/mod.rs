@@ -44,6 +44,8 @@ pub struct Snapshot {
     nominations: Nominations,
     /// How many nodes have an image.
     images: HashMap<Arc<str>, usize>,
+    /// How many placed pods use a claim.
+    claims: HashMap<ObjectKey, usize>,
     labels: KnownLabels,
 }
 
@@ -72,6 +74,22 @@ impl Snapshot {
     /// How many nodes have an image of this name.
     pub fn nodes_with_image(&self, name: &str) -> usize {
         self.images.get(name).copied().unwrap_or(0)
+    }
+
+    /// How many placed pods use a claim.
+    pub fn users_of_claim(&self, namespace: &str, claim: &str) -> usize {
+        if self.claims.is_empty() { 0 } else { self.claims.get(&ObjectKey::new(namespace, claim)).copied().unwrap_or(0) }
+    }
+
+    fn count_claims(&mut self, pod: &PlacedPod, came: bool) {
+        for claim in pod.claims.iter() {
+            let key = ObjectKey::new(pod.namespace(), claim.as_str());
+            let count = self.claims.entry(key.clone()).or_default();
+            *count = if came { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.claims.remove(&key);
+            }
+        }
     }
 
     /// The domains of a label.
@@ -212,6 +230,7 @@ impl Snapshot {
 
     fn place(&mut self, at: usize, pod: Arc<PlacedPod>) {
         self.pod_counts.count(&pod, at, true);
+        self.count_claims(&pod, true);
         if self.affinity_index.add(&pod, at) {
             pod.terms.keys().for_each(|key| self.pod_counts.keep_topology(key, &self.nodes));
         }
@@ -224,6 +243,7 @@ impl Snapshot {
         let (node, pod) = self.placed.remove(key)?;
         let at = *self.index.get(&node)?;
         self.pod_counts.count(&pod, at, false);
+        self.count_claims(&pod, false);
         self.affinity_index.remove(&pod, at);
         Arc::make_mut(&mut self.nodes[at]).remove_pod(key);
         Some(pod)

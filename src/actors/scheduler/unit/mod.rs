@@ -1,12 +1,15 @@
 //! The scheduler's unit: takes changes in, decides in small batches, binds in parallel.
 
+mod asking;
+mod attempt;
+mod measuring;
+mod placing;
 mod taking;
 mod unschedulable;
 
 use std::{
     any::Any,
-    collections::{HashMap, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,37 +17,34 @@ use std::{
 use actix::Message;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use rand::{RngCore, rngs::StdRng};
+use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, ObjectKey},
-    status::Status,
     stored::KubeObject,
 };
 
+use self::{measuring::Measuring, placing::Seat};
 use super::{
-    bind,
-    decide::{Decision, SchedulingContext, decide},
-    framework::Profile,
+    MakeSetup, Setup,
+    extender::Extenders,
+    framework::{Profile, Profiles, WaitingPods},
     intake::{Intake, News, node_news, pod_news},
-    metrics::{self, AttemptResult, ExtensionPoint},
-    object_lookup::{CachedObjects, ObjectLookup},
-    plugins::{default_profile, with_volumes},
-    pod_info::PodInfo,
-    quarantine::{LONG_PAUSE, PAUSE, Quarantine, QuarantineDecision},
+    metrics,
+    object_lookup::CachedObjects,
+    plugins::Parts,
+    quarantine::{LONG_PAUSE, Quarantine},
     queue::SchedulingQueue,
     snapshot::Snapshot,
-    volumes::{self, PodVolumes, StorageCaches, choose::has_claims},
+    volumes::StorageCaches,
 };
 use crate::runtime::{
     cache::{Cache, Caches},
-    chaos::die_if,
     controller::ReconcileContext,
     envelope::Reply,
     events::{self, EventRecorder},
     host::{On, Unit, UnitContext},
-    panics::panic_text,
     turn::{Turn, give_way},
     work::{self, Attempt, Version},
 };
@@ -76,14 +76,22 @@ pub struct SchedulerUnit {
     subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
-    profile: Arc<Profile>,
+    profiles: Profiles,
+    /// Pods that plugins make wait.
+    waiting: Arc<WaitingPods>,
+    extenders: Extenders,
+    parallelism: usize,
+    /// How many pods extenders are being asked about.
+    asking: usize,
+    measuring: Measuring,
     around: CachedObjects,
     /// Pods that want a node, with what brought their newest version. The cache has the pods.
     pending: HashMap<ObjectKey, Cause>,
     /// Bound by us, not yet seen bound.
-    assumed: HashMap<ObjectKey, Arc<str>>,
+    assumed: HashMap<ObjectKey, Seat>,
     quarantine: Quarantine,
-    events: Option<EventRecorder>,
+    /// By the names of the profiles.
+    events: BTreeMap<Arc<str>, EventRecorder>,
     rng: Option<StdRng>,
     synced: bool,
     next_start: usize,
@@ -94,9 +102,11 @@ pub struct SchedulerUnit {
 }
 
 impl SchedulerUnit {
-    pub(super) fn new(caches: Caches, client: Client) -> Self {
+    pub(super) fn new(caches: Caches, client: Client, make: &MakeSetup) -> Self {
         let storage = StorageCaches::new(&caches);
-        let profile = Arc::new(with_volumes(default_profile(), &storage));
+        let parts = Parts { storage: Some(storage.clone()), ..Parts::default() };
+        let Setup { profiles, backoffs, extenders, parallelism, measures } = make(&parts);
+        let measures = measures && profiles.iter().any(|profile| profile.scoring().any(|(plugin, _)| plugin.name() == "NodeInterference"));
         SchedulerUnit {
             client,
             pods: caches.cache(),
@@ -106,14 +116,19 @@ impl SchedulerUnit {
             goes_on: false,
             storage,
             subscriptions: Vec::new(),
-            queue: SchedulingQueue::default(),
+            queue: SchedulingQueue::new(backoffs),
             snapshot: Snapshot::default(),
-            profile,
+            profiles,
+            waiting: parts.waiting,
+            extenders,
+            parallelism,
+            asking: 0,
+            measuring: Measuring::new(measures, parts.usage),
             around: CachedObjects::new(&caches),
             pending: HashMap::new(),
             assumed: HashMap::new(),
             quarantine: Quarantine::default(),
-            events: None,
+            events: BTreeMap::new(),
             rng: None,
             synced: false,
             next_start: 0,
@@ -136,8 +151,13 @@ impl SchedulerUnit {
             return;
         }
         let now = cx.system().instant();
+        self.measure_nodes(now, cx);
         let mut turn = Turn::default();
         for _ in 0..BATCH {
+            // What extenders have to say brings it back.
+            if self.asking >= self.parallelism {
+                return self.measure();
+            }
             let Some(key) = self.queue.pop(now) else {
                 self.measure();
                 return self.arm(cx);
@@ -146,7 +166,7 @@ impl SchedulerUnit {
             if let (Some(cause), Some(cached)) = (self.pending.get(&key).cloned(), self.pods.get(&key)) {
                 let version = Version::of(&cached.stored);
                 if !self.set_aside_if_deadly(&key, version, &cached.object, cx) {
-                    self.attempt(key, (cached.object, version), cause, cx);
+                    self.attempt(key, (cached.object, version), &cause, cx);
                 }
             }
             if turn.count() {
@@ -169,16 +189,20 @@ impl SchedulerUnit {
     /// Subscribes to what decides about pods' claims; resolves when that is known.
     fn follow_storage(&mut self, wake: &(impl Fn() + Clone + Send + Sync + 'static)) -> Vec<BoxFuture<'static, ()>> {
         let storage = self.storage.clone();
-        let claims = self.follow(&storage.claims, wake.clone());
-        let volumes = self.follow(&storage.volumes, wake.clone());
-        let classes = self.follow(&storage.classes, wake.clone());
-        vec![claims, volumes, classes]
+        let claims = self.follow(&storage.claims, false, wake.clone());
+        let volumes = self.follow(&storage.volumes, false, wake.clone());
+        let classes = self.follow(&storage.classes, false, wake.clone());
+        let csi_nodes = self.follow(&storage.csi_nodes, false, wake.clone());
+        // What is detached makes room.
+        let attachments = self.follow(&storage.attachments, true, wake.clone());
+        vec![claims, volumes, classes, csi_nodes, attachments]
     }
 
-    fn follow<K: KubeObject>(&mut self, cache: &Cache<K>, wake: impl Fn() + Send + Sync + 'static) -> BoxFuture<'static, ()> {
+    /// Hears of objects that come or change, or else of those that go.
+    fn follow<K: KubeObject>(&mut self, cache: &Cache<K>, removals: bool, wake: impl Fn() + Send + Sync + 'static) -> BoxFuture<'static, ()> {
         let intake = self.intake.clone();
         let subscription = cache.subscribe(move |change| {
-            if !change.is_removal() && intake.add(News::Storage) {
+            if change.is_removal() == removals && intake.add(News::Storage) {
                 wake();
             }
         });
@@ -220,131 +244,22 @@ impl SchedulerUnit {
         tracing::error!(%key, why, "set aside");
         self.quarantine.died(key, pod, why.clone());
         self.queue.set_aside(key, now + LONG_PAUSE);
-        if let Some(events) = &self.events {
+        if let Some(events) = self.profiles.of(pod).and_then(|profile| self.events_of(profile)) {
             events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, why);
         }
         true
     }
 
-    fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: Cause, cx: &mut UnitContext<'_, Self>) {
-        let cause = cx.step("Schedule", &cause);
-        let begun = Instant::now();
-        let chance = self.rng.as_mut().map_or(0, RngCore::next_u64);
-        let poisoned = cx.is_poisoned(&key);
-        // Pure, so a panic leaves nothing half done: only this pod must suffer.
-        let decide = || {
-            catch_unwind(AssertUnwindSafe(|| {
-                die_if(poisoned);
-                let info = PodInfo::new(pod.clone(), &self.around);
-                self.snapshot.prepare(&info);
-                let (profile, cluster, budgets) = (&*self.profile, &self.snapshot, &|| self.around.budgets());
-                decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets })
-            }))
-        };
-        let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &key, version }, decide);
-        metrics::decided(begun.elapsed());
-        let (decision, looked_at) = match decided {
-            Ok(decided) => {
-                self.quarantine.forget(&key);
-                if cx.system().work().has_suspects() {
-                    cx.system().work().forget(NAME, &key);
-                }
-                decided
-            }
-            Err(panic) => {
-                metrics::attempted(AttemptResult::Error, begun.elapsed());
-                return self.panicked(&key, &pod, panic_text(panic.as_ref()), cx);
-            }
-        };
-        let nodes = self.snapshot.nodes().len().max(1);
-        self.next_start = (self.next_start + looked_at) % nodes;
-        match decision {
-            Decision::Bind { node } => self.bind(key, pod, node, (cause, begun), cx),
-            Decision::Unschedulable(unschedulable) => {
-                self.failed += 1;
-                metrics::attempted(AttemptResult::Unschedulable, begun.elapsed());
-                self.handle_unschedulable(key, pod, unschedulable, cause, cx);
-            }
-        }
+    /// The recorder of a profile's events.
+    fn events_of(&self, profile: &Profile) -> Option<&EventRecorder> {
+        self.events.get(&profile.name)
     }
-
-    /// Sets a pod aside on which decisions panic.
-    fn panicked(&mut self, key: &ObjectKey, pod: &Pod, why: String, cx: &mut UnitContext<'_, Self>) {
-        tracing::warn!(%key, panic = why, "deciding panicked");
-        self.failed += 1;
-        let now = cx.system().instant();
-        let message = events::quarantine_message("scheduler", &why);
-        let decision = self.quarantine.panicked(key, pod, why);
-        match decision {
-            QuarantineDecision::Retry => self.queue.failed(key, now),
-            QuarantineDecision::Quarantine | QuarantineDecision::StillQuarantined => self.queue.set_aside(key, now + PAUSE),
-        }
-        if let (QuarantineDecision::Quarantine, Some(events)) = (decision, &self.events) {
-            events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, message);
-        }
-        self.arm(cx);
-    }
-
-    /// Counts the pod on its node at once and binds in the background. The attempt began at `begun`.
-    fn bind(&mut self, key: ObjectKey, pod: Arc<Pod>, node: Arc<str>, (cause, begun): (Cause, Instant), cx: &mut UnitContext<'_, Self>) {
-        self.queue.binding(&key);
-        self.snapshot.nominations_mut().remove(&key);
-        self.snapshot.set_pod(&node, &pod);
-        self.assumed.insert(key.clone(), node.clone());
-        let history = self.queue.history(&key, cx.system().instant());
-        let client = self.client.caused_by(cause);
-        let target = node.clone();
-        let posted = pod.clone();
-        let (storage, chosen) = (self.storage.clone(), self.snapshot.node(&node).map(|info| info.node.clone()));
-        let binding = async move {
-            let asked = Instant::now();
-            let bound = match prepare(&client, &storage, &posted, chosen.as_deref()).await {
-                Ok(()) => bind::bind(&client, &posted, &target).await,
-                failed => failed,
-            };
-            metrics::asked(ExtensionPoint::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
-            bound
-        };
-        cx.spawn_then(binding, move |unit, result, cx| match result {
-            Ok(()) => {
-                unit.bound += 1;
-                metrics::attempted(AttemptResult::Scheduled, begun.elapsed());
-                if let Some((waited, attempts)) = history {
-                    metrics::scheduled(waited + begun.elapsed(), attempts);
-                }
-                let message = format!("Successfully assigned {key} to {node}");
-                if let Some(events) = &unit.events {
-                    events.trying("Binding").normal(&ReconcileContext::reference(&*pod), "Scheduled", message);
-                }
-            }
-            Err(status) => {
-                tracing::debug!(%key, error = %status, "binding failed, will retry");
-                unit.failed += 1;
-                metrics::attempted(AttemptResult::Error, begun.elapsed());
-                if unit.assumed.remove(&key).is_some() {
-                    unit.snapshot.remove_pod(&key);
-                }
-                unit.queue.failed(&key, cx.system().instant());
-                unit.arm(cx);
-            }
-        });
-    }
-}
-
-/// Binds the pod's claims for its node.
-async fn prepare(client: &Client, storage: &StorageCaches, pod: &Pod, node: Option<&Node>) -> Result<(), Status> {
-    if !has_claims(pod) {
-        return Ok(());
-    }
-    let node = node.ok_or_else(|| Status::internal("the node is gone"))?;
-    let volumes = PodVolumes::of(pod, storage).map_err(Status::internal)?;
-    let choice = volumes.on_node(node).map_err(|reasons| Status::internal(reasons.join(", ")))?;
-    volumes::bind::bind(client, storage, pod, node, &choice).await
 }
 
 impl Unit for SchedulerUnit {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        self.events = Some(EventRecorder::in_series(cx.system(), &self.client, super::DEFAULT_SCHEDULER));
+        let recorder = |profile: &Arc<Profile>| (profile.name.clone(), EventRecorder::in_series(cx.system(), &self.client, &profile.name));
+        self.events = self.profiles.iter().map(recorder).collect();
         self.rng = Some(cx.system().rng());
         let address = cx.address();
         let wake = move || address.wake(Wake, Cause::default());
@@ -354,9 +269,9 @@ impl Unit for SchedulerUnit {
                 wake_node();
             }
         });
-        let (intake, profile) = (self.intake.clone(), self.profile.clone());
+        let (intake, profiles) = (self.intake.clone(), self.profiles.clone());
         let pods = self.pods.subscribe(move |change| {
-            if intake.add(pod_news(change, &profile)) {
+            if intake.add(pod_news(change, &profiles)) {
                 wake();
             }
         });
@@ -388,6 +303,7 @@ impl Unit for SchedulerUnit {
             "queue": self.queue.depth(),
             "nodes": self.snapshot.nodes().len(),
             "assumed": self.assumed.len(),
+            "waiting": self.waiting.list(),
             "bound": self.bound,
             "failedAttempts": self.failed,
             "kind": "Pod",

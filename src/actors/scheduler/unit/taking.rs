@@ -13,7 +13,7 @@ use super::{NAME, SchedulerUnit};
 use crate::{
     runtime::{cache::Cache, host::UnitContext, panics::panic_text, system::System, turn::Turn},
     scheduler::{
-        framework::ClusterChange,
+        framework::{ClusterChange, Profiles},
         intake::{News, Nominated, is_same_to_plugins, place_of},
         object_lookup::CachedObjects,
         placed_pod::PlacedPod,
@@ -121,9 +121,9 @@ impl SchedulerUnit {
     }
 
     fn cluster_changed(&mut self, change: ClusterChange, now: Instant) {
-        let (pods, around) = (&self.pods, &self.around);
-        let pod = |key: &ObjectKey| pod_info(pods, around, key);
-        self.queue.cluster_changed(change, &HintContext { profile: &self.profile, pod: &pod }, now);
+        let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
+        let pod = |key: &ObjectKey| pod_info(pods, around, profiles, key);
+        self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod }, now);
     }
 
     /// Whether a pod that was set aside has changed since.
@@ -133,7 +133,8 @@ impl SchedulerUnit {
 
     fn forget(&mut self, key: &ObjectKey) {
         self.pending.remove(key);
-        self.assumed.remove(key);
+        self.waiting.forget(key);
+        self.release(key);
         self.queue.remove(key);
         self.quarantine.forget(key);
         self.snapshot.nominations_mut().remove(key);
@@ -141,7 +142,8 @@ impl SchedulerUnit {
 }
 
 /// A pod as it is now. One on which this panics is as if it were not known: it is tried, and set aside if that panics, too.
-pub(super) fn pod_info(pods: &Cache<Pod>, around: &CachedObjects, key: &ObjectKey) -> Option<PodInfo> {
+pub(super) fn pod_info(pods: &Cache<Pod>, around: &CachedObjects, profiles: &Profiles, key: &ObjectKey) -> Option<PodInfo> {
     let pod = pods.get(key)?.object;
-    catch_unwind(AssertUnwindSafe(|| PodInfo::new(pod, around))).ok()
+    let profile = profiles.of(&pod)?.clone();
+    catch_unwind(AssertUnwindSafe(|| PodInfo::with_defaults(pod, around, &profile.spread_defaults))).ok()
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use troupe_api::meta::{Cause, ObjectKey, time::format_time};
+use k8s_openapi::api::core::v1::ObjectReference;
+use troupe_api::meta::{ObjectKey, time::format_time};
 
-use super::{SchedulerUnit, taking::pod_info};
+use super::{SchedulerUnit, attempt::Attempted, taking::pod_info};
 use crate::{
     runtime::{controller::ReconcileContext, host::UnitContext},
     scheduler::{
-        DEFAULT_SCHEDULER, bind,
+        bind,
         decide::Unschedulable,
         framework::{Nomination, Preemption, Victim},
-        metrics,
+        metrics::{self, AttemptResult},
         placed_pod::PlacedPod,
         preemption::apply,
         queue::HintContext,
@@ -21,45 +21,51 @@ use crate::{
 
 impl SchedulerUnit {
     /// The attempt on a pod found no node.
-    pub(super) fn handle_unschedulable(
-        &mut self,
-        key: ObjectKey,
-        pod: Arc<Pod>,
-        unschedulable: Unschedulable,
-        cause: Cause,
-        cx: &mut UnitContext<'_, Self>,
-    ) {
-        let Unschedulable { message, rejected_by, nomination, preemption } = unschedulable;
-        let (pods, around) = (&self.pods, &self.around);
-        let current = |key: &ObjectKey| pod_info(pods, around, key);
-        let with = HintContext { profile: &self.profile, pod: &current };
-        self.queue.unschedulable(&key, rejected_by, preemption.is_some(), &with, cx.system().instant());
+    pub(super) fn unschedulable(&mut self, of: Attempted, unschedulable: Unschedulable, cx: &mut UnitContext<'_, Self>) {
+        let tells = !bind::is_told(&of.pod, bind::UNSCHEDULABLE, &unschedulable.message);
+        self.decided(&of, tells || unschedulable.nomination != Nomination::Keep || unschedulable.preemption.is_some(), cx);
+        self.set_unschedulable(of, unschedulable, cx);
+    }
+
+    /// The pod waits for a change that may help.
+    pub(super) fn set_unschedulable(&mut self, of: Attempted, unschedulable: Unschedulable, cx: &mut UnitContext<'_, Self>) {
+        self.failed += 1;
+        metrics::attempted(&of.profile.name, AttemptResult::Unschedulable, of.begun.elapsed());
+        let Unschedulable { message, rejected_by, nomination, preemption, .. } = unschedulable;
+        let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
+        let current = |key: &ObjectKey| pod_info(pods, around, profiles, key);
+        let with = HintContext { profiles, pod: &current };
+        self.queue.unschedulable(&of.key, rejected_by, preemption.is_some(), &with, cx.system().instant());
         metrics::preempted(preemption.as_ref().map(|preemption| preemption.victims.len()));
         match &nomination {
             Nomination::Keep => {}
-            Nomination::Clear => self.snapshot.nominations_mut().remove(&key),
-            Nomination::Set(node) => self.snapshot.nominations_mut().set(Arc::new(PlacedPod::of(&pod)), node),
+            Nomination::Clear => self.snapshot.nominations_mut().remove(&of.key),
+            Nomination::Set(node) => self.snapshot.nominations_mut().set(Arc::new(PlacedPod::of(&of.pod)), node),
         }
-        if let Some(events) = &self.events {
-            events.trying("Scheduling").warning(&ReconcileContext::reference(&*pod), "FailedScheduling", message.clone());
+        if let Some(events) = self.events_of(&of.profile) {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(&*of.pod), "FailedScheduling", message.clone());
         }
         if let Some(preemption) = preemption {
-            self.preempt(key.clone(), &pod, preemption, &cause, cx);
+            self.preempt(&of, preemption, cx);
         }
-        let (client, now) = (self.client.caused_by(cause), format_time(cx.system().clock().now()));
+        let Attempted { key, pod, step, .. } = of;
+        let (client, now) = (self.client.caused_by(step.next), format_time(cx.system().clock().now()));
         cx.spawn(async move {
-            if let Err(error) = bind::mark_unschedulable(&client, &pod, &message, &nomination, &now).await {
+            if let Err(error) = bind::mark_unscheduled(&client, &pod, (bind::UNSCHEDULABLE, &message), &nomination, &now).await {
                 tracing::debug!(%error, %key, "the pod's condition was not written");
             }
         });
     }
 
-    /// Removes pods for another one, which is not tried again in_flight.
-    fn preempt(&mut self, key: ObjectKey, pod: &Pod, preemption: Preemption, cause: &Cause, cx: &mut UnitContext<'_, Self>) {
+    /// Removes pods for another one, which is not tried again in_flight. Those that only wait to be bound lose their places.
+    fn preempt(&mut self, of: &Attempted, preemption: Preemption, cx: &mut UnitContext<'_, Self>) {
         let Preemption { node, victims } = preemption;
-        let (client, now) = (self.client.caused_by(cause.clone()), format_time(cx.system().clock().now()));
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let nominated = self.lower_priority_nominated(&key, &node);
+        let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
+        let uid = of.pod.metadata.uid.clone().unwrap_or_default();
+        let nominated = self.lower_priority_nominated(&of.key, &node);
+        let waiting = self.waiting.clone();
+        let victims: Vec<Victim> = victims.into_iter().filter(|victim| !waiting.reject(&victim.key, "DefaultPreemption", "preempted")).collect();
+        let (key, profile, scheduler) = (of.key.clone(), of.profile.clone(), of.profile.name.clone());
         let work = async move {
             // They may not fit any more: let them look elsewhere, sooner than after the removal.
             for other in nominated {
@@ -67,10 +73,10 @@ impl SchedulerUnit {
                     tracing::debug!(%error, pod = %other.key(), "the nomination was not taken back");
                 }
             }
-            apply::remove(&client, &victims, DEFAULT_SCHEDULER, &now).await
+            apply::remove(&client, &victims, &scheduler, &now).await
         };
         cx.spawn_then(work, move |unit, (removed, outcome), cx| {
-            if let Some(events) = &unit.events {
+            if let Some(events) = unit.events_of(&profile) {
                 let message = format!("Preempted by pod {uid} on node {node}");
                 removed.iter().for_each(|victim| events.trying("Preempting").normal(&reference(victim), "Preempted", message.clone()));
             }

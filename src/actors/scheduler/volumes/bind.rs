@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use troupe_api::{client::Client, meta::ObjectKey, status::Status, stored::KubeObject};
 
-use super::{Choice, Storage, StorageCaches, reaches};
+use super::{Choice, StorageCaches, assumed::with_node, pod_key, reaches};
 use crate::{
     runtime::cache::Cache,
     storage::{
@@ -15,8 +15,6 @@ use crate::{
     },
 };
 
-/// How long volumes may take (upstream's `bindTimeoutSeconds`).
-const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at the caches.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How long a cache may take to show what was written.
@@ -26,7 +24,7 @@ const LAG: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When somebody else was faster, a provisioner gave up, the pod is gone, or it takes too long. The pod is to be scheduled again.
-pub async fn bind(client: &Client, caches: &StorageCaches, pod: &Pod, node: &Node, choice: &Choice) -> Result<(), Status> {
+pub async fn bind(client: &Client, caches: &StorageCaches, (pod, node): (&Pod, &Node), choice: &Choice, patience: Duration) -> Result<(), Status> {
     if choice.is_empty() {
         return Ok(());
     }
@@ -40,8 +38,7 @@ pub async fn bind(client: &Client, caches: &StorageCaches, pod: &Pod, node: &Nod
         if annotation(&claim.metadata, SELECTED_NODE) == Some(name) {
             continue;
         }
-        let mut selected = PersistentVolumeClaim::clone(claim);
-        selected.metadata.annotations.get_or_insert_default().insert(SELECTED_NODE.to_owned(), name.to_owned());
+        let selected = with_node(claim, name);
         let namespace = selected.metadata.namespace.clone().unwrap_or_default();
         shown(&caches.claims, &*client.namespaced::<PersistentVolumeClaim>(namespace).update(&selected).await?).await;
     }
@@ -51,7 +48,7 @@ pub async fn bind(client: &Client, caches: &StorageCaches, pod: &Pod, node: &Nod
         }
         Ok(())
     };
-    match tokio::time::timeout(PATIENCE, all_bound).await {
+    match tokio::time::timeout(patience, all_bound).await {
         Ok(done) => done,
         Err(_) => Err(Status::internal("binding volumes: context deadline exceeded")),
     }
@@ -69,15 +66,14 @@ async fn shown<K: KubeObject>(cache: &Cache<K>, written: &K) {
 /// # Errors
 /// Why they will not be, on this node.
 fn is_done(caches: &StorageCaches, pod: &Pod, node: &Node, choice: &Choice) -> Result<bool, String> {
-    let key = ObjectKey::new(pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
-    let known = caches.pods.get(&key).map(|cached| cached.object);
+    let known = caches.pods.get(&pod_key(pod)).map(|cached| cached.object);
     if known.is_none_or(|known| known.metadata.uid != pod.metadata.uid || known.metadata.deletion_timestamp.is_some()) {
         return Err("pod does not exist any more".into());
     }
     let mut all = true;
     for (claim, volume) in &choice.bindings {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
-        let volume = caches.volume(name).ok_or_else(|| format!("failed to check binding: persistentvolume {name:?} not found"))?;
+        let volume = shown_volume(caches, name).ok_or_else(|| format!("failed to check binding: persistentvolume {name:?} not found"))?;
         is_reachable(&volume, node)?;
         if claim_uid(&volume).is_empty() {
             return Err(format!("ClaimRef got reset for pv {name:?}"));
@@ -89,12 +85,17 @@ fn is_done(caches: &StorageCaches, pod: &Pod, node: &Node, choice: &Choice) -> R
         if annotation(&claim.metadata, SELECTED_NODE) != node.metadata.name.as_deref() {
             return Err(format!("provisioning failed for PVC {:?}", claim.metadata.name.as_deref().unwrap_or_default()));
         }
-        if let Some(volume) = Some(volume_name(&claim)).filter(|name| !name.is_empty()).and_then(|name| caches.volume(name)) {
+        if let Some(volume) = Some(volume_name(&claim)).filter(|name| !name.is_empty()).and_then(|name| shown_volume(caches, name)) {
             is_reachable(&volume, node)?;
         }
         all &= is_fully_bound(&claim);
     }
     Ok(all)
+}
+
+/// A volume as the API shows it, whatever is assumed.
+fn shown_volume(caches: &StorageCaches, name: &str) -> Option<Arc<PersistentVolume>> {
+    caches.volumes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
 }
 
 fn is_reachable(volume: &PersistentVolume, node: &Node) -> Result<(), String> {
@@ -107,6 +108,7 @@ fn is_reachable(volume: &PersistentVolume, node: &Node) -> Result<(), String> {
 
 fn current(caches: &StorageCaches, claim: &PersistentVolumeClaim) -> Result<Arc<PersistentVolumeClaim>, String> {
     let (namespace, name) = (claim.metadata.namespace.as_deref().unwrap_or_default(), claim.metadata.name.as_deref().unwrap_or_default());
-    let found = caches.claim(namespace, name).filter(|found| found.metadata.uid == claim.metadata.uid);
+    let shown = caches.claims.get(&ObjectKey::new(namespace, name)).map(|cached| cached.object);
+    let found = shown.filter(|found| found.metadata.uid == claim.metadata.uid);
     found.ok_or_else(|| format!("failed to check binding: persistentvolumeclaim {name:?} not found"))
 }

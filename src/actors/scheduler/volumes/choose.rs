@@ -5,17 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm},
-    storage::v1::StorageClass,
-};
-use troupe_api::meta::ObjectKey;
-
 use super::{Storage, reaches};
 use crate::storage::{
     NO_PROVISIONER, SELECTED_NODE, annotation, claim_phase, claims_of, class_of_claim, is_for_pod, is_fully_bound,
     matching::{Search, best_match},
     request, volume_name, waits_for_consumer,
+};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm},
+    storage::v1::StorageClass,
 };
 
 /// Events of these words are what people and programs look for.
@@ -188,14 +186,13 @@ fn may_be_made(class: &StorageClass, node: &Node) -> bool {
     !matches!(class.provisioner.as_str(), "" | NO_PROVISIONER) && (topologies.is_empty() || topologies.iter().any(is_allowed))
 }
 
-/// Whether another pod that has a node uses a claim of this pod that one pod alone may use.
-pub fn is_in_use(pod: &Pod, storage: &dyn Storage, is_placed: impl Fn(&ObjectKey) -> bool) -> bool {
+/// The claims of a pod that one pod alone may use.
+pub fn exclusive_claims(pod: &Pod, storage: &dyn Storage) -> BTreeSet<String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let own = ObjectKey::new(namespace, pod.metadata.name.as_deref().unwrap_or_default());
-    claims_of(pod).any(|wanted| {
-        let Some(claim) = storage.claim(namespace, &wanted.name) else { return false };
+    let is_exclusive = |claim: &PersistentVolumeClaim| {
         let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default();
-        let is_exclusive = modes.iter().any(|mode| mode == "ReadWriteOncePod");
-        is_exclusive && storage.users(&ObjectKey::new(namespace, wanted.name.as_str())).iter().any(|user| *user != own && is_placed(user))
-    })
+        modes.iter().any(|mode| mode == "ReadWriteOncePod")
+    };
+    let names = claims_of(pod).map(|wanted| wanted.name);
+    names.filter(|name| storage.claim(namespace, name).is_some_and(|claim| is_exclusive(&claim))).collect()
 }

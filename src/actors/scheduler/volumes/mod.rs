@@ -1,10 +1,12 @@
 //! Where a pod's claims let it run, and binding them once a node is chosen.
 //!
-//! [`choose`] is pure: what a pod's claims are, which nodes will do, and which volumes it would take there. [`bind`] writes that and
-//! waits until the controller, or a provisioner, has done its part.
+//! [`choose`] is pure: what a pod's claims are, which nodes will do, and which volumes it would take there. [`assumed`] keeps what was
+//! chosen from other pods until it is written. [`bind`] writes it and waits until the controller, or a provisioner, has done its part.
 
+pub mod assumed;
 pub mod bind;
 pub mod choose;
+pub mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -12,27 +14,32 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use troupe_api::meta::ObjectKey;
 
+use self::assumed::Assumed;
 pub use self::choose::{Choice, PodVolumes};
 use super::node_matching::selector_matches;
 use crate::{
     runtime::cache::{Cache, Caches},
-    storage::{
-        claim_of_volume, class_of_volume,
-        users::{index_by_claim, user_keys},
-    },
+    storage::{claim_of_volume, class_of_volume},
 };
 
 /// Files volumes that nobody uses, or that are kept for a claim, under their class.
 const BY_CLASS: &str = "of class";
+/// Files attachments under their node.
+const BY_NODE: &str = "of node";
 
 /// Whether the volume can be reached from the node.
 pub fn reaches(volume: &PersistentVolume, node: &Node) -> bool {
     let required = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
     required.is_none_or(|selector| selector_matches(selector, node))
+}
+
+/// The key of a pod.
+pub fn pod_key(pod: &Pod) -> ObjectKey {
+    ObjectKey::new(pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
 }
 
 /// The objects that decisions about volumes are made by.
@@ -42,17 +49,22 @@ pub trait Storage {
     fn class(&self, name: &str) -> Option<Arc<StorageClass>>;
     /// Volumes of a class that may be free.
     fn volumes_of_class(&self, class: &str) -> Vec<Arc<PersistentVolume>>;
-    /// The pods that use a claim, wherever they are.
-    fn users(&self, claim: &ObjectKey) -> Vec<ObjectKey>;
+    /// What CSI drivers say of a node.
+    fn csi_node(&self, name: &str) -> Option<Arc<CSINode>>;
+    /// Attachments of volumes to a node.
+    fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>>;
 }
 
-/// The same out of caches. Cheap to clone.
+/// The same out of caches, as it will be when what was chosen is written. Cheap to clone.
 #[derive(Clone)]
 pub struct StorageCaches {
     pub claims: Cache<PersistentVolumeClaim>,
     pub volumes: Cache<PersistentVolume>,
     pub classes: Cache<StorageClass>,
     pub pods: Cache<Pod>,
+    pub csi_nodes: Cache<CSINode>,
+    pub attachments: Cache<VolumeAttachment>,
+    pub assumed: Arc<Assumed>,
 }
 
 impl StorageCaches {
@@ -63,17 +75,20 @@ impl StorageCaches {
             let may_be_free = claim_of_volume(volume).is_none() || !is_bound;
             may_be_free.then(|| class_of_volume(volume).into()).into_iter().collect()
         });
-        StorageCaches { claims: caches.cache(), volumes, classes: caches.cache(), pods: index_by_claim(caches.cache()) }
+        let attachments: Cache<VolumeAttachment> = caches.cache();
+        attachments.add_index(BY_NODE, |attachment| vec![attachment.spec.node_name.as_str().into()]);
+        let (claims, classes, csi_nodes) = (caches.cache(), caches.cache(), caches.cache());
+        StorageCaches { claims, volumes, classes, pods: caches.cache(), csi_nodes, attachments, assumed: Arc::default() }
     }
 }
 
 impl Storage for StorageCaches {
     fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
-        self.claims.get(&ObjectKey::new(namespace, name)).map(|cached| cached.object)
+        self.claims.get(&ObjectKey::new(namespace, name)).map(|cached| self.assumed.claim(cached.object))
     }
 
     fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>> {
-        self.volumes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
+        self.volumes.get(&ObjectKey::cluster(name)).map(|cached| self.assumed.volume(cached.object))
     }
 
     fn class(&self, name: &str) -> Option<Arc<StorageClass>> {
@@ -81,10 +96,14 @@ impl Storage for StorageCaches {
     }
 
     fn volumes_of_class(&self, class: &str) -> Vec<Arc<PersistentVolume>> {
-        self.volumes.by_index(BY_CLASS, class)
+        self.volumes.by_index(BY_CLASS, class).into_iter().map(|volume| self.assumed.volume(volume)).collect()
     }
 
-    fn users(&self, claim: &ObjectKey) -> Vec<ObjectKey> {
-        user_keys(&self.pods, claim)
+    fn csi_node(&self, name: &str) -> Option<Arc<CSINode>> {
+        self.csi_nodes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
+    }
+
+    fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>> {
+        self.attachments.by_index(BY_NODE, node)
     }
 }

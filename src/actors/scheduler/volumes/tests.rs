@@ -1,23 +1,35 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass, VolumeAttachment},
 };
 use serde_json::{Value, from_value, json};
 use troupe_api::meta::ObjectKey;
 
 use super::{
     Storage,
-    choose::{Choice, PodVolumes, is_in_use},
+    assumed::Assumed,
+    choose::{Choice, PodVolumes, exclusive_claims},
+};
+use crate::scheduler::{
+    framework::{NodeFilter, Rejection},
+    object_lookup::NoObjects,
+    placed_pod::PlacedPod,
+    plugins::{Exclusive, NewVolumes},
+    pod_info::PodInfo,
+    snapshot::Snapshot,
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     claims: Vec<Arc<PersistentVolumeClaim>>,
     volumes: Vec<Arc<PersistentVolume>>,
     classes: Vec<Arc<StorageClass>>,
-    users: Vec<ObjectKey>,
+    /// How many volumes of which driver each node takes.
+    limits: Vec<(&'static str, i32)>,
+    /// Names of volumes that are attached to every node.
+    attached: Vec<&'static str>,
 }
 
 impl Storage for World {
@@ -38,8 +50,18 @@ impl Storage for World {
         self.volumes.iter().filter(of_class).cloned().collect()
     }
 
-    fn users(&self, _claim: &ObjectKey) -> Vec<ObjectKey> {
-        self.users.clone()
+    fn csi_node(&self, name: &str) -> Option<Arc<CSINode>> {
+        let driver = |(name, count): &(&str, i32)| json!({"name": name, "nodeID": "x", "allocatable": {"count": count}});
+        let drivers: Vec<Value> = self.limits.iter().map(driver).collect();
+        Some(Arc::new(from_value(json!({"metadata": {"name": name}, "spec": {"drivers": drivers}})).expect("a CSINode")))
+    }
+
+    fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>> {
+        let attachment = |name: &&str| {
+            let spec = json!({"attacher": "csi.example.com", "nodeName": node, "source": {"persistentVolumeName": name}});
+            Arc::new(from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("an attachment"))
+        };
+        self.attached.iter().map(attachment).collect()
     }
 }
 
@@ -196,12 +218,81 @@ fn zones_on_labels_of_volumes_bind_their_pods() {
     assert!(in_zone("a", &Node::default()), "a node without zones is in all");
 }
 
+/// A cluster of one node with these pods.
+fn cluster(pods: &[Pod]) -> Snapshot {
+    let mut cluster = Snapshot::default();
+    cluster.set_node(Arc::new(node("one", "a")));
+    pods.iter().for_each(|pod| drop(cluster.set_pod("one", pod)));
+    cluster
+}
+
+fn named(name: &str, claims: &[&str]) -> Pod {
+    let mut pod = pod(claims);
+    (pod.metadata.name, pod.metadata.uid) = (Some(name.into()), Some(name.into()));
+    pod
+}
+
 #[test]
 fn a_claim_for_one_pod_alone_is_in_use_by_another_that_has_a_node() {
-    let mut world = World::new().claim("data", "now", json!({"spec": {"accessModes": ["ReadWriteOncePod"]}}));
-    world.users = vec![ObjectKey::new("n", "p"), ObjectKey::new("n", "q")];
-    assert!(is_in_use(&pod(&["data"]), &world, |_| true));
-    assert!(!is_in_use(&pod(&["data"]), &world, |user| &*user.name == "p"), "the pod itself is no other");
-    let shared = World { users: world.users.clone(), ..World::new().claim("data", "now", json!({})) };
-    assert!(!is_in_use(&pod(&["data"]), &shared, |_| true));
+    let exclusive = World::new().claim("data", "now", json!({"spec": {"accessModes": ["ReadWriteOncePod"]}})).claim("shared", "now", json!({}));
+    let pod = pod(&["data", "shared"]);
+    let claims = exclusive_claims(&pod, &exclusive);
+    assert_eq!(claims, BTreeSet::from(["data".to_owned()]));
+    let placed = PlacedPod::of(&pod);
+    let asked = |cluster: &Snapshot| Exclusive::new(claims.clone(), &placed, cluster).filter(&cluster.nodes()[0]).is_ok();
+    assert!(asked(&cluster(&[named("q", &["shared"])])));
+    let used = cluster(&[named("q", &["data"])]);
+    assert!(!asked(&used), "a pod that is only assumed there counts");
+    let mut filter = Exclusive::new(claims.clone(), &placed, &used);
+    let other = used.pod(&ObjectKey::new("n", "q")).expect("there").clone();
+    filter.remove_pod(&other, &used.nodes()[0]);
+    assert!(filter.filter(&used.nodes()[0]).is_ok(), "it can be preempted");
+    filter.add_pod(&other, &used.nodes()[0]);
+    assert!(filter.filter(&used.nodes()[0]).is_err());
+}
+
+fn with_driver(world: World, name: &str, driver: &str) -> World {
+    let source = json!({"spec": {"csi": {"driver": driver, "volumeHandle": name}}});
+    world.volume(name, "now", "a", source).bound(&format!("claim-{name}"), name)
+}
+
+#[test]
+fn a_node_takes_no_more_volumes_of_a_driver_than_it_says() {
+    let mut world = ["v1", "v2", "v3", "v4"].into_iter().fold(World::new(), |world, name| with_driver(world, name, "csi.example.com"));
+    world = with_driver(world, "other", "csi.other.com").claim("later", "make", json!({}));
+    world.limits = vec![("csi.example.com", 2), ("example.com/disk", 0)];
+    let fits = |claims: &[&str], there: &[Pod]| {
+        let info = PodInfo::new(Arc::new(pod(claims)), &NoObjects);
+        let cluster = cluster(there);
+        NewVolumes::of(&info, &world).is_none_or(|volumes| volumes.filter(&cluster.nodes()[0]).is_ok())
+    };
+    assert!(fits(&["claim-v1", "claim-v2"], &[]));
+    assert!(!fits(&["claim-v1", "claim-v2", "claim-v3"], &[]));
+    assert!(fits(&["claim-v2"], &[named("q", &["claim-v1"])]));
+    assert!(fits(&["claim-v1", "claim-v2"], &[named("q", &["claim-v1"])]), "one that both use counts once");
+    assert!(!fits(&["claim-v3"], &[named("q", &["claim-v1", "claim-v2"])]));
+    assert!(fits(&["claim-other"], &[named("q", &["claim-v1", "claim-v2"])]), "another driver has no limit");
+    assert!(!fits(&["later"], &[]), "a volume that is yet to be made counts");
+    world.attached = vec!["v3", "v4"];
+    let info = PodInfo::new(Arc::new(pod(&["claim-v1"])), &NoObjects);
+    let refused = NewVolumes::of(&info, &world).expect("it brings one").filter(&cluster(&[]).nodes()[0]).expect_err("two are attached");
+    assert_eq!(refused, Rejection::resolvable("node(s) exceed max volume count"));
+}
+
+#[test]
+fn what_is_chosen_for_a_pod_nobody_else_gets() {
+    let versioned = |version: &str| json!({"metadata": {"resourceVersion": version, "uid": "u"}});
+    let world = World::new().claim("one", "wait", json!({})).claim("two", "wait", json!({})).volume("pv", "wait", "a", versioned("5"));
+    let (assumed, key) = (Assumed::default(), ObjectKey::new("n", "p"));
+    let choice = world.try_on(&["one"], &node("one", "a")).expect("one is found");
+    assumed.assume(key.clone(), choice.clone(), "one");
+    assert_eq!(assumed.choice(&key).as_deref(), Some(&choice));
+    let seen = |world: &World| World { volumes: world.volumes.iter().map(|volume| assumed.volume(volume.clone())).collect(), ..world.clone() };
+    let conflict = why("node(s) didn't find available persistent volumes to bind");
+    assert_eq!(seen(&world).try_on(&["two"], &node("one", "a")), conflict, "another claim does not get it");
+    assert!(seen(&world).try_on(&["one"], &node("one", "a")).is_ok(), "the same claim does");
+    let newer = World::new().claim("two", "wait", json!({})).volume("pv", "wait", "a", versioned("6"));
+    assert!(seen(&newer).try_on(&["two"], &node("one", "a")).is_ok(), "what the API shows later counts more");
+    assumed.forget(&key);
+    assert!(seen(&world).try_on(&["two"], &node("one", "a")).is_ok());
 }

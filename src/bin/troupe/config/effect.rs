@@ -16,6 +16,7 @@ use super::Settings;
 pub enum Part {
     ApiServer,
     Controllers,
+    Scheduler,
     /// Controllers or scheduler with an API server elsewhere.
     WithoutApiServer,
     Node,
@@ -25,10 +26,10 @@ pub enum Part {
 
 impl Part {
     /// What `troupe up` consists of.
-    pub const WHOLE: [Part; 3] = [Part::ApiServer, Part::Controllers, Part::Node];
+    pub const WHOLE: [Part; 4] = [Part::ApiServer, Part::Controllers, Part::Scheduler, Part::Node];
 }
 
-const EVERY: &[Part] = &[Part::ApiServer, Part::Controllers, Part::WithoutApiServer, Part::Node, Part::RemoteNode];
+const EVERY: &[Part] = &[Part::ApiServer, Part::Controllers, Part::Scheduler, Part::WithoutApiServer, Part::Node, Part::RemoteNode];
 
 /// Who takes a setting, by its name in the configuration file.
 fn takers(setting: &str) -> &'static [Part] {
@@ -42,6 +43,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],
         "bindAddress" | "advertiseAddress" => &[Part::ApiServer, Part::WithoutApiServer],
         "clusterSigningDuration" | "nodeMonitorGracePeriod" => &[Part::Controllers],
+        "schedulerConfig" => &[Part::Scheduler],
         "podCidr" => &[Part::Controllers, Part::Node],
         "apiServers" => &[Part::WithoutApiServer, Part::RemoteNode],
         "componentPort" => &[Part::WithoutApiServer],

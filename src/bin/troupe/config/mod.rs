@@ -77,6 +77,8 @@ pub struct Config {
     pub manifests_dir: PathBuf,
     /// The configuration of admission plugins, where there is one.
     pub admission_control_config_file: Option<PathBuf>,
+    /// The configuration of the scheduler, where there is one.
+    pub scheduler_config: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
     pub node_heartbeat: Duration,
     pub node_monitor_grace_period: Duration,

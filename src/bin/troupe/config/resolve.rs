@@ -105,6 +105,7 @@ impl Settings {
             node_monitor_grace_period: settings.node_monitor_grace_period.map_or(GRACE, Duration::from_secs),
             data_dir,
             admission_control_config_file: settings.admission_control_config_file,
+            scheduler_config: settings.scheduler_config,
             audit,
         };
         check::bridge(&config.bridge)?;
@@ -185,6 +186,7 @@ impl Config {
             node_monitor_grace_period: Some(self.node_monitor_grace_period.as_secs()),
             audit_log_path: log.map(|log| log.path.clone()),
             admission_control_config_file: self.admission_control_config_file.clone(),
+            scheduler_config: self.scheduler_config.clone(),
             audit_policy_file: self.audit.as_ref().and_then(|audit| audit.policy_file.clone()),
             audit_log_maxsize: log.map(|log| log.max_size).filter(|size| *size > 0),
             audit_log_maxbackup: log.map(|log| log.max_backups).filter(|backups| *backups > 0),

@@ -165,6 +165,9 @@ pub struct Settings {
     /// An apiserver.config.k8s.io/v1 AdmissionConfiguration: the configuration of admission plugins
     #[arg(long)]
     pub admission_control_config_file: Option<PathBuf>,
+    /// A kubescheduler.config.k8s.io/v1 KubeSchedulerConfiguration: profiles, plugins and extenders of the scheduler
+    #[arg(long)]
+    pub scheduler_config: Option<PathBuf>,
     /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
     #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
@@ -232,6 +235,7 @@ impl Settings {
             &mut self.cni_conf_dir,
             &mut self.manifests_dir,
             &mut self.admission_control_config_file,
+            &mut self.scheduler_config,
             &mut self.audit_policy_file,
             &mut self.audit_log_path,
         ];
@@ -288,6 +292,7 @@ impl Settings {
             allowed_unsafe_sysctls,
             manifests_dir,
             admission_control_config_file,
+            scheduler_config,
             audit_log_path,
             audit_policy_file,
             audit_log_maxsize,

@@ -126,6 +126,7 @@ fn config_parts(components: &[Component]) -> BTreeSet<Part> {
     let all = [
         (has(Component::Apiserver), Part::ApiServer),
         (has(Component::Controllers), Part::Controllers),
+        (has(Component::Scheduler), Part::Scheduler),
         (!has(Component::Apiserver), Part::WithoutApiServer),
     ];
     all.into_iter().filter(|(there, _)| *there).map(|(_, part)| part).collect()
@@ -289,6 +290,8 @@ impl ControlPlane {
     /// Starts the parts; controllers and scheduler begin to work when they are elected.
     pub async fn start(config: &Config, parts: Parts<'_>, system: &System, progress: &mut Progress) -> Result<Self> {
         let has = |component| parts.components.contains(&component);
+        // Before anything is started that it would stop.
+        let scheduling = has(Component::Scheduler).then(|| controllers::scheduling(config)).transpose()?;
         let local = if has(Component::Apiserver) { Some(LocalApi::start(config, system, progress).await?) } else { None };
         progress.begin("controllers and scheduler");
         let services = match &local {
@@ -307,11 +310,11 @@ impl ControlPlane {
             let client = controllers::manager_client(services.controllers.clone());
             candidates.push(stand("kube-controller-manager", &identity, client, services.controllers.clone(), start, system));
         }
-        if has(Component::Scheduler) {
+        if let Some(make) = scheduling {
             let client = controllers::scheduler_client(services.scheduler.clone());
             let read = if services.shared { caches.clone() } else { Caches::new(system.clone(), client.clone()) };
             let running = system.clone();
-            let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, &running));
+            let start: Start = Arc::new(move |service| controllers::start_scheduler(&service, &read, make.clone(), &running));
             candidates.push(stand("kube-scheduler", &identity, client, services.scheduler.clone(), start, system));
         }
         Ok(ControlPlane { local, caches, candidates, identity, services, reach: None })

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use anyhow::{Context, Result};
 use troupe_actors::{
     controllers::{
         bootstrap::{BootstrapSigner, TokenCleaner},
@@ -43,7 +44,7 @@ use troupe_actors::{
         leader::Stop,
         system::System,
     },
-    scheduler,
+    scheduler::{self, MakeSetup, Setup, configuration::Configuration},
 };
 use troupe_api::{
     ApiService,
@@ -144,9 +145,19 @@ pub fn start_beside_server(service: &Arc<dyn ApiService>, caches: &Caches, syste
     controller::start_below("apiserver", system, caches, client, FlowSchemaController::new(caches));
 }
 
+/// How the scheduler is made, by its configuration where there is one.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn scheduling(config: &Config) -> Result<MakeSetup> {
+    let Some(file) = &config.scheduler_config else { return Ok(Arc::new(|parts| Setup { measures: true, ..Setup::standard(parts) })) };
+    let read = Configuration::from_file(file).with_context(|| format!("the scheduler configuration {} is unusable", file.display()))?;
+    Ok(Arc::new(move |parts| Setup { measures: true, ..read.setup(parts) }))
+}
+
 /// Starts the scheduler likewise.
-pub fn start_scheduler(service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
-    scheduler::start(system, caches, scheduler_client(service.clone()));
+pub fn start_scheduler(service: &Arc<dyn ApiService>, caches: &Caches, make: MakeSetup, system: &System) -> Stop {
+    scheduler::start_as(system, caches, scheduler_client(service.clone()), make);
     stop(system, "scheduler")
 }
 

@@ -6,7 +6,7 @@ mod score;
 
 use self::{filter::AffinityFilter, score::AffinityScorer};
 use crate::scheduler::{
-    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -29,6 +29,10 @@ impl Default for InterPodAffinity {
 impl Plugin for InterPodAffinity {
     fn name(&self) -> &'static str {
         "InterPodAffinity"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, cluster: &'a Snapshot) -> PreFilter<'a> {

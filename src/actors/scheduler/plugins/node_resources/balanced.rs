@@ -3,7 +3,7 @@
 use super::scoring::{Weighted, cpu_and_memory};
 use crate::scheduler::{
     demand::Demand,
-    framework::{MAX_SCORE, NodeScorer, Plugin},
+    framework::{MAX_SCORE, NodeScorer, Plugin, Point},
     node_info::NodeInfo,
     pod_info::PodInfo,
     resources::Resources,
@@ -25,6 +25,10 @@ impl Default for NodeResourcesBalancedAllocation {
 impl Plugin for NodeResourcesBalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreScore, Point::Score]
     }
 
     fn pre_score<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {

@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::Node;
 
 pub use self::{
     balanced::NodeResourcesBalancedAllocation,
-    scoring::{Point, ScoringStrategy, Strategy, Weighted},
+    scoring::{ScoringStrategy, ShapePoint, Strategy, Weighted},
 };
 use crate::scheduler::{
     demand::Demand,
-    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter, Rejection},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Rejection},
     node_info::NodeInfo,
     pod_info::PodInfo,
     resources::Resources,
@@ -41,6 +41,10 @@ impl NodeResourcesFit {
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
         "NodeResourcesFit"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {

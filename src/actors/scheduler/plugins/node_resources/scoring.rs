@@ -17,7 +17,7 @@ pub struct Weighted {
 
 /// A point of a function of utilization (0..=100) to score (0..=10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Point {
+pub struct ShapePoint {
     pub utilization: i64,
     pub score: i64,
 }
@@ -31,7 +31,7 @@ pub enum Strategy {
     /// Full nodes.
     MostAllocated,
     /// As a function says that is made of straight lines between points, which are given in order of utilization.
-    RequestedToCapacityRatio(Vec<Point>),
+    RequestedToCapacityRatio(Vec<ShapePoint>),
 }
 
 /// A strategy and the resources that count.
@@ -121,7 +121,7 @@ fn percent(part: i64, whole: i64) -> i64 {
 }
 
 /// The function's value in 0..=100; beyond its ends it stays as it is there (`helper.BuildBrokenLinearFunction`).
-fn broken_line(points: &[Point], at: i64) -> i64 {
+fn broken_line(points: &[ShapePoint], at: i64) -> i64 {
     const SCALE: i64 = MAX_SCORE / 10;
     let Some(next) = points.iter().position(|point| at <= point.utilization) else {
         return points.last().map_or(0, |last| last.score * SCALE);
@@ -165,7 +165,9 @@ mod tests {
         assert_eq!(score(Strategy::LeastAllocated, (3, 1)), (3 * 25 + 50) / 4);
         assert_eq!(score(Strategy::MostAllocated, (1, 1)), (75 + 50) / 2);
         let line = |points: &[(i64, i64)]| {
-            Strategy::RequestedToCapacityRatio(points.iter().map(|(utilization, score)| Point { utilization: *utilization, score: *score }).collect())
+            Strategy::RequestedToCapacityRatio(
+                points.iter().map(|(utilization, score)| ShapePoint { utilization: *utilization, score: *score }).collect(),
+            )
         };
         assert_eq!(score(line(&[(0, 0), (100, 10)]), (1, 1)), 63, "62.5, rounded");
         assert_eq!(score(line(&[(0, 10), (100, 0)]), (1, 1)), 38, "37.5, rounded");

@@ -6,7 +6,7 @@ mod score;
 
 use self::{filter::SpreadFilter, score::SpreadScorer};
 use crate::scheduler::{
-    framework::{ClusterChange, Event, NodeScorer, Plugin, PreFilter},
+    framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter},
     node_info::NodeInfo,
     pod_info::PodInfo,
     snapshot::Snapshot,
@@ -18,6 +18,10 @@ pub struct PodTopologySpread;
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
         "PodTopologySpread"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, cluster: &'a Snapshot) -> PreFilter<'a> {

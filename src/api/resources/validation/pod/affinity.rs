@@ -46,7 +46,7 @@ fn weight(errors: &mut Vec<FieldError>, weight: &Field<'_>) {
 }
 
 /// A `NodeSelectorTerm`. Of a preference the values may be any.
-fn node_term(errors: &mut Vec<FieldError>, term: &Field<'_>, with_values: bool) {
+pub fn node_term(errors: &mut Vec<FieldError>, term: &Field<'_>, with_values: bool) {
     for expression in term.child("matchExpressions").each() {
         node_expression(errors, &expression);
         let key = expression.child("key");

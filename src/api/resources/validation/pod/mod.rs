@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::{Field, between, grace_period, labels};
 use crate::{meta::names, resources::tree, status::FieldError};
 
-pub use affinity::node_selector;
+pub use affinity::{node_selector, node_term};
 pub use scheduling::tolerations;
 pub use volumes::host_path;
 

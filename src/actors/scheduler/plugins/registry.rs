@@ -1,0 +1,113 @@
+//! All plugins that there are: names, weights, points, and how each is made of its arguments.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    DefaultBinder, DefaultPreemption, ImageLocality, InterPodAffinity, NodeAffinity, NodeInterference, NodeName, NodePorts,
+    NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread, PrioritySort, SchedulingGates,
+    TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+};
+use crate::scheduler::{
+    framework::{Plugin, Point, WaitingPods},
+    preemption::Tries,
+    usage::NodeUsage,
+    volumes::StorageCaches,
+};
+
+/// What plugins are made of beside their arguments.
+#[derive(Clone, Default)]
+pub struct Parts {
+    /// Where plugins let pods go on that they made wait.
+    pub waiting: Arc<WaitingPods>,
+    /// What nodes use just now.
+    pub usage: NodeUsage,
+    /// Without it there are no plugins that look at claims.
+    pub storage: Option<StorageCaches>,
+}
+
+/// Arguments of plugins, with upstream's defaults.
+pub struct Arguments {
+    pub fit: NodeResourcesFit,
+    pub balance: NodeResourcesBalancedAllocation,
+    pub pods: InterPodAffinity,
+    pub nodes: NodeAffinity,
+    pub preemption: Tries,
+    /// How long volumes may take.
+    pub bind_timeout: Duration,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Arguments {
+            fit: NodeResourcesFit::default(),
+            balance: NodeResourcesBalancedAllocation::default(),
+            pods: InterPodAffinity::default(),
+            nodes: NodeAffinity::default(),
+            preemption: Tries::default(),
+            bind_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The names of the plugins of the default profile, in the order in which they are asked, with the weights of their scores.
+pub const DEFAULTS: [(&str, i64); 19] = [
+    ("SchedulingGates", 0),
+    ("PrioritySort", 0),
+    ("NodeUnschedulable", 0),
+    ("NodeName", 0),
+    ("TaintToleration", 3),
+    ("NodeAffinity", 2),
+    ("NodePorts", 0),
+    ("NodeResourcesFit", 1),
+    ("VolumeRestrictions", 0),
+    ("NodeVolumeLimits", 0),
+    ("VolumeBinding", 0),
+    ("VolumeZone", 0),
+    ("PodTopologySpread", 2),
+    ("InterPodAffinity", 2),
+    ("DefaultPreemption", 0),
+    ("NodeResourcesBalancedAllocation", 1),
+    ("ImageLocality", 1),
+    ("NodeInterference", 1),
+    ("DefaultBinder", 0),
+];
+
+/// Plugins by name, as far as their parts are there.
+pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<dyn Plugin>> {
+    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout } = arguments;
+    let mut plugins: Vec<Arc<dyn Plugin>> = vec![
+        Arc::new(SchedulingGates),
+        Arc::new(PrioritySort),
+        Arc::new(NodeUnschedulable),
+        Arc::new(NodeName),
+        Arc::new(TaintToleration),
+        Arc::new(nodes),
+        Arc::new(NodePorts),
+        Arc::new(fit),
+        Arc::new(PodTopologySpread),
+        Arc::new(pods),
+        Arc::new(DefaultPreemption { tries: preemption }),
+        Arc::new(balance),
+        Arc::new(ImageLocality),
+        Arc::new(NodeInterference { usage: parts.usage.clone() }),
+        Arc::new(DefaultBinder),
+    ];
+    if let Some(storage) = &parts.storage {
+        plugins.push(Arc::new(VolumeRestrictions { storage: storage.clone() }));
+        plugins.push(Arc::new(NodeVolumeLimits { storage: storage.clone() }));
+        plugins.push(Arc::new(VolumeBinding { storage: storage.clone(), patience: bind_timeout }));
+        plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));
+    }
+    plugins.into_iter().map(|plugin| (plugin.name(), plugin)).collect()
+}
+
+/// Where a plugin can be asked; `None` if there is no such plugin.
+pub fn points_of(name: &str) -> Option<&'static [Point]> {
+    match name {
+        "VolumeRestrictions" => Some(VolumeRestrictions::POINTS),
+        "NodeVolumeLimits" => Some(NodeVolumeLimits::POINTS),
+        "VolumeBinding" => Some(VolumeBinding::POINTS),
+        "VolumeZone" => Some(VolumeZone::POINTS),
+        name => make(Arguments::default(), &Parts::default()).get(name).map(|plugin| plugin.points()),
+    }
+}

@@ -1,0 +1,35 @@
+//! What a scheduler is made of.
+
+use std::sync::Arc;
+
+use super::{
+    extender::Extenders,
+    framework::Profiles,
+    plugins::{Parts, profile_of},
+    queue::Backoffs,
+};
+
+/// Whom a scheduler serves, and how.
+pub struct Setup {
+    pub profiles: Profiles,
+    pub backoffs: Backoffs,
+    pub extenders: Extenders,
+    /// How many pods extenders are asked about at once.
+    pub parallelism: usize,
+    /// Nodes are asked what they use, if a plugin wants to know.
+    pub measures: bool,
+}
+
+/// Unless `parallelism` says otherwise.
+pub const PARALLELISM: usize = 16;
+
+/// Makes a scheduler's setup of its parts; asked again when its unit is restarted.
+pub type MakeSetup = Arc<dyn Fn(&Parts) -> Setup + Send + Sync>;
+
+impl Setup {
+    /// One profile, with upstream's plugins and weights.
+    pub fn standard(parts: &Parts) -> Self {
+        let (backoffs, extenders) = (Backoffs::default(), Extenders::default());
+        Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, measures: false }
+    }
+}

@@ -1,0 +1,144 @@
+//! An attempt on a pod: its decision, guarded, and what comes of it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use rand::RngCore;
+use troupe_api::meta::{Cause, ObjectKey};
+
+use super::{NAME, SchedulerUnit};
+use crate::{
+    runtime::{
+        chaos::die_if,
+        controller::ReconcileContext,
+        events,
+        host::{Step, UnitContext},
+        panics::panic_text,
+        work::{self, Attempt, Version},
+    },
+    scheduler::{
+        decide::{Decision, SchedulingContext, decide},
+        extender::decide::begin,
+        framework::Profile,
+        metrics::{self, AttemptResult},
+        object_lookup::ObjectLookup,
+        pod_info::PodInfo,
+        quarantine::{PAUSE, QuarantineDecision},
+    },
+};
+
+/// An attempt on a pod.
+#[derive(Clone)]
+pub(super) struct Attempted {
+    pub key: ObjectKey,
+    pub pod: Arc<Pod>,
+    pub version: Version,
+    pub profile: Arc<Profile>,
+    /// The decision, which is recorded when it is made.
+    pub step: Step,
+    pub begun: Instant,
+}
+
+impl SchedulerUnit {
+    pub(super) fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: &Cause, cx: &mut UnitContext<'_, Self>) {
+        let Some(profile) = self.profiles.of(&pod).cloned() else { return };
+        let of = Attempted { step: cx.begin_step(cause), begun: Instant::now(), key, pod, version, profile };
+        let extenders = self.extenders.of_nodes(&of.pod);
+        if !extenders.is_empty() {
+            let Some((info, begun)) = self.guarded(&of, cx, |info, context| begin(info, context, false)) else { return };
+            return self.has_begun(of, (&info, begun), extenders, cx);
+        }
+        let Some((info, (decision, looked_at))) = self.guarded(&of, cx, decide) else { return };
+        self.looked_at(looked_at);
+        self.settle(of, &info, decision, cx);
+    }
+
+    /// The next attempt goes round the nodes from where this one ended.
+    pub(super) fn looked_at(&mut self, nodes: usize) {
+        self.next_start = (self.next_start + nodes) % self.snapshot.nodes().len().max(1);
+    }
+
+    /// Decides something about a pod. That is pure, so a panic leaves nothing half done: only this pod must suffer, and there is no answer.
+    pub(super) fn guarded<T>(
+        &mut self,
+        of: &Attempted,
+        cx: &mut UnitContext<'_, Self>,
+        decide: impl FnOnce(&PodInfo, &SchedulingContext<'_>) -> T,
+    ) -> Option<(PodInfo, T)> {
+        let chance = self.rng.as_mut().map_or(0, RngCore::next_u64);
+        let poisoned = cx.is_poisoned(&of.key);
+        let begun = Instant::now();
+        let guarded = || {
+            catch_unwind(AssertUnwindSafe(|| {
+                die_if(poisoned);
+                let info = PodInfo::with_defaults(of.pod.clone(), &self.around, &of.profile.spread_defaults);
+                self.snapshot.prepare(&info);
+                let (profile, cluster, budgets) = (&*of.profile, &self.snapshot, &|| self.around.budgets());
+                let decided = decide(&info, &SchedulingContext { profile, cluster, start: self.next_start, chance, budgets });
+                (info, decided)
+            }))
+        };
+        let decided = work::noting(cx.system().work(), &Attempt { unit: NAME, key: &of.key, version: of.version }, guarded);
+        metrics::decided(begun.elapsed());
+        match decided {
+            Ok(decided) => {
+                self.quarantine.forget(&of.key);
+                if cx.system().work().has_suspects() {
+                    cx.system().work().forget(NAME, &of.key);
+                }
+                Some(decided)
+            }
+            Err(panic) => {
+                metrics::attempted(&of.profile.name, AttemptResult::Error, of.begun.elapsed());
+                self.decided(of, false, cx);
+                self.panicked(of, panic_text(panic.as_ref()), cx);
+                None
+            }
+        }
+    }
+
+    /// Records the decision. One that leads to a write, which is remembered long, is remembered as long, so that no trace is without it.
+    pub(super) fn decided(&self, of: &Attempted, changes: bool, cx: &UnitContext<'_, Self>) {
+        cx.end_step("Schedule", &of.step, changes);
+    }
+
+    /// Does what was decided.
+    pub(super) fn settle(&mut self, of: Attempted, info: &PodInfo, decision: Decision, cx: &mut UnitContext<'_, Self>) {
+        match decision {
+            Decision::Bind { node } => {
+                self.decided(&of, true, cx);
+                self.place(of, info, node, cx);
+            }
+            Decision::Unschedulable(unschedulable) => {
+                let extenders = self.extenders.of_preemption(&of.pod);
+                if unschedulable.candidates.is_empty() || extenders.is_empty() {
+                    self.unschedulable(of, unschedulable, cx);
+                } else {
+                    self.ask_whom_to_remove(of, unschedulable, extenders, cx);
+                }
+            }
+        }
+    }
+
+    /// Sets a pod aside on which decisions panic.
+    fn panicked(&mut self, of: &Attempted, why: String, cx: &mut UnitContext<'_, Self>) {
+        let (key, pod) = (&of.key, &*of.pod);
+        tracing::warn!(%key, panic = why, "deciding panicked");
+        self.failed += 1;
+        let now = cx.system().instant();
+        let message = events::quarantine_message("scheduler", &why);
+        let decision = self.quarantine.panicked(key, pod, why);
+        match decision {
+            QuarantineDecision::Retry => self.queue.failed(key, now),
+            QuarantineDecision::Quarantine | QuarantineDecision::StillQuarantined => self.queue.set_aside(key, now + PAUSE),
+        }
+        if let (QuarantineDecision::Quarantine, Some(events)) = (decision, self.events_of(&of.profile)) {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(pod), events::QUARANTINED, message);
+        }
+        self.arm(cx);
+    }
+}

@@ -1,0 +1,217 @@
+//! From a decision to the binding: the pod takes its place at once, plugins keep what it needs there and may make it wait, and it is bound
+//! aside. If anything fails it loses its place.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Node;
+use troupe_api::{
+    meta::{ObjectKey, time::format_time},
+    status::Status,
+};
+
+use super::{SchedulerUnit, attempt::Attempted};
+use crate::{
+    runtime::{controller::ReconcileContext, host::UnitContext},
+    scheduler::{
+        bind,
+        decide::Unschedulable,
+        extender,
+        framework::{Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
+        metrics::{self, AttemptResult},
+        placed_pod::PlacedPod,
+        pod_info::PodInfo,
+    },
+};
+
+/// A place that a pod has by our word, and the API does not show yet.
+pub(super) struct Seat {
+    pub uid: Option<String>,
+    pub profile: Arc<Profile>,
+}
+
+/// A pod with a node.
+struct Placement {
+    of: Attempted,
+    node: Arc<Node>,
+    name: Arc<str>,
+    /// How long it has been here, and how often it was tried.
+    history: Option<(Duration, u32)>,
+}
+
+/// Why a pod was not bound.
+enum Failed {
+    Before(String),
+    /// The answer to the binding itself: whether the pod is bound is not known.
+    Binding(Status),
+}
+
+impl SchedulerUnit {
+    /// Gives a pod its node.
+    pub(super) fn place(&mut self, of: Attempted, info: &PodInfo, name: Arc<str>, cx: &mut UnitContext<'_, Self>) {
+        let Some(node) = self.snapshot.node(&name).map(|known| known.node.clone()) else {
+            return self.queue.failed(&of.key, cx.system().instant());
+        };
+        self.snapshot.nominations_mut().remove(&of.key);
+        self.snapshot.set_placed(&name, PlacedPod::clone(&info.placed));
+        self.assumed.insert(of.key.clone(), Seat { uid: of.pod.metadata.uid.clone(), profile: of.profile.clone() });
+        let (profile, begun) = (of.profile.clone(), Instant::now());
+        let kept = profile.reserve(info, &node);
+        metrics::asked(&profile.name, Point::Reserve, if kept.is_ok() { "Success" } else { "Error" }, begun.elapsed());
+        let verdict = kept.and_then(|()| profile.permit(info, &name));
+        let history = self.queue.history(&of.key, cx.system().instant());
+        let placement = Placement { of, node, name, history };
+        match verdict {
+            Err(refusal) => self.refused(placement, refusal, cx),
+            Ok(waits) if waits.is_empty() => self.bind(placement, cx),
+            Ok(waits) => {
+                let permitted = self.waiting.wait(placement.of.key.clone(), &waits);
+                let since = cx.system().instant();
+                cx.spawn_then(permitted, move |unit, verdict, cx| unit.permitted(placement, verdict, since, cx));
+            }
+        }
+    }
+
+    /// The wait for plugins is over.
+    fn permitted(&mut self, placement: Placement, verdict: Result<(), PluginRefusal>, since: Instant, cx: &mut UnitContext<'_, Self>) {
+        let result = if verdict.is_ok() { "Success" } else { "Unschedulable" };
+        metrics::permitted(result, cx.system().instant().saturating_duration_since(since));
+        if !self.is_seated(&placement.of) {
+            return;
+        }
+        match verdict {
+            Ok(()) => self.bind(placement, cx),
+            Err(refusal) => self.refused(placement, refusal, cx),
+        }
+        self.pump(cx);
+    }
+
+    /// Whether the place is still this pod's, and not that of another one of its name.
+    fn is_seated(&self, of: &Attempted) -> bool {
+        self.assumed.get(&of.key).is_some_and(|seat| seat.uid == of.pod.metadata.uid)
+    }
+
+    /// Plugins keep nothing for a pod any more.
+    pub(super) fn release(&mut self, key: &ObjectKey) -> bool {
+        let Some(seat) = self.assumed.remove(key) else { return false };
+        seat.profile.unreserve(key);
+        true
+    }
+
+    /// The pod loses its place.
+    fn take_back(&mut self, of: &Attempted) {
+        if self.is_seated(of) {
+            self.waiting.forget(&of.key);
+            self.release(&of.key);
+            self.snapshot.remove_pod(&of.key);
+        }
+    }
+
+    /// A plugin does not let the pod have its node.
+    fn refused(&mut self, placement: Placement, (plugin, refusal): PluginRefusal, cx: &mut UnitContext<'_, Self>) {
+        let of = placement.of;
+        self.take_back(&of);
+        match refusal {
+            Refusal::Rejected(why) => {
+                let message = format!("0/1 nodes are available: 1 {why}.");
+                let (rejected_by, nomination) = (vec![plugin], Nomination::Keep);
+                self.set_unschedulable(of, Unschedulable { message, rejected_by, nomination, preemption: None, candidates: Vec::new() }, cx);
+            }
+            Refusal::Failed(why) => self.erred(&of, &format!("running Reserve plugin {plugin:?}: {why}"), true, cx),
+        }
+    }
+
+    /// Binds in the background.
+    fn bind(&mut self, placement: Placement, cx: &mut UnitContext<'_, Self>) {
+        let Placement { of, node, name, history } = placement;
+        self.queue.binding(&of.key);
+        let client = self.client.caused_by(of.step.next.clone());
+        let before = of.profile.pre_bind(&of.pod, &node, &client);
+        let bind = of.profile.bind(&of.pod, &name, &client);
+        let (binders, pod, target) = (self.extenders.of_binding(&of.pod), of.pod.clone(), name.clone());
+        let profile = of.profile.clone();
+        let binding = async move {
+            written_before(&profile, before).await?;
+            let asked = Instant::now();
+            let by_extender = extender::bind(&binders, &pod, &target).await.map_err(|why| Failed::Binding(Status::internal(why)));
+            let bound = match bind {
+                _ if !matches!(by_extender, Ok(false)) => by_extender.map(drop),
+                Some(bind) => bind.await.map_err(Failed::Binding),
+                None => Err(Failed::Before("no plugin binds this pod".into())),
+            };
+            metrics::asked(&profile.name, Point::Bind, if bound.is_ok() { "Success" } else { "Error" }, asked.elapsed());
+            bound
+        };
+        cx.spawn_then(binding, move |unit, result, cx| match result {
+            Ok(()) => unit.is_bound(&of, &name, history),
+            Err(Failed::Before(why)) => {
+                unit.take_back(&of);
+                unit.erred(&of, &why, true, cx);
+            }
+            Err(Failed::Binding(status)) => {
+                unit.take_back(&of);
+                unit.erred(&of, &status.to_string(), false, cx);
+            }
+        });
+    }
+
+    fn is_bound(&mut self, of: &Attempted, node: &str, history: Option<(Duration, u32)>) {
+        self.bound += 1;
+        metrics::attempted(&of.profile.name, AttemptResult::Scheduled, of.begun.elapsed());
+        if let Some((waited, attempts)) = history {
+            metrics::scheduled(waited + of.begun.elapsed(), attempts);
+        }
+        if self.is_seated(of) {
+            of.profile.unreserve(&of.key);
+        }
+        of.profile.post_bind(&of.key);
+        let message = format!("Successfully assigned {} to {node}", of.key);
+        if let Some(events) = self.events_of(&of.profile) {
+            events.trying("Binding").normal(&ReconcileContext::reference(&*of.pod), "Scheduled", message);
+        }
+    }
+
+    /// An attempt failed for a reason outside the pod: it is tried again after backoff. `told` says that nothing can have bound it, so that
+    /// its condition may say so.
+    pub(super) fn erred(&mut self, of: &Attempted, why: &str, told: bool, cx: &mut UnitContext<'_, Self>) {
+        tracing::debug!(key = %of.key, error = why, "the attempt failed, will retry");
+        self.failed += 1;
+        metrics::attempted(&of.profile.name, AttemptResult::Error, of.begun.elapsed());
+        self.queue.failed(&of.key, cx.system().instant());
+        self.arm(cx);
+        if !self.pods.get(&of.key).is_some_and(|cached| cached.object.metadata.uid == of.pod.metadata.uid) {
+            return;
+        }
+        if let Some(events) = self.events_of(&of.profile) {
+            events.trying("Scheduling").warning(&ReconcileContext::reference(&*of.pod), "FailedScheduling", why.to_owned());
+        }
+        if told {
+            let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
+            let (pod, key, why) = (of.pod.clone(), of.key.clone(), why.to_owned());
+            cx.spawn(async move {
+                let reason = bind::SCHEDULER_ERROR;
+                if let Err(error) = bind::mark_unscheduled(&client, &pod, (reason, &why), &Nomination::Keep, &now).await {
+                    tracing::debug!(%error, %key, "the pod's condition was not written");
+                }
+            });
+        }
+    }
+}
+
+/// Does what plugins want done before the binding, one after the other.
+async fn written_before(profile: &Profile, before: Vec<(&'static str, Writing)>) -> Result<(), Failed> {
+    if before.is_empty() {
+        return Ok(());
+    }
+    let asked = Instant::now();
+    for (plugin, writing) in before {
+        if let Err(status) = writing.await {
+            metrics::asked(&profile.name, Point::PreBind, "Error", asked.elapsed());
+            return Err(Failed::Before(format!("running PreBind plugin {plugin:?}: {}", status.message)));
+        }
+    }
+    metrics::asked(&profile.name, Point::PreBind, "Success", asked.elapsed());
+    Ok(())
+}
