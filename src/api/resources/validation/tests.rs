@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{metadata, metadata_update};
+use super::{finalizer_names, metadata, metadata_update};
 use crate::{
     meta::{Object, names},
     status::FieldError,
