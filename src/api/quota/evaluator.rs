@@ -1,7 +1,7 @@
 //! Evaluators: what the objects of a resource cost, under which names, and which writes change that.
 
 use super::{
-    pods,
+    devices, pods,
     scopes::{self, Scope},
     storage,
 };
@@ -13,6 +13,8 @@ pub enum Evaluator {
     Pods,
     Services,
     Claims,
+    /// Claims of devices (resource.k8s.io).
+    ResourceClaims,
     /// Counts objects under `count/RESOURCE.GROUP`, and for some under an older name too.
     Count {
         name: String,
@@ -28,6 +30,7 @@ impl Evaluator {
             ("", "pods") => Evaluator::Pods,
             ("", "services") => Evaluator::Services,
             ("", "persistentvolumeclaims") => Evaluator::Claims,
+            ("resource.k8s.io", "resourceclaims") => Evaluator::ResourceClaims,
             ("", plural) => Evaluator::Count { name: format!("count/{plural}"), alias: alias(plural) },
             (group, plural) => Evaluator::Count { name: format!("count/{plural}.{group}"), alias: None },
         }
@@ -39,6 +42,7 @@ impl Evaluator {
             Evaluator::Pods => pods::tracks(name),
             Evaluator::Services => SERVICES.contains(&name),
             Evaluator::Claims => storage::tracks(name),
+            Evaluator::ResourceClaims => devices::tracks(name),
             Evaluator::Count { name: own, alias } => name == own || Some(name) == *alias,
         }
     }
@@ -49,7 +53,7 @@ impl Evaluator {
         match (self, subresource) {
             (Evaluator::Pods, "") if updates => old.is_some_and(|old| scopes::is_terminating(old) != scopes::is_terminating(new)),
             (Evaluator::Pods, "resize") => updates,
-            (Evaluator::Services | Evaluator::Claims, "") => updates || operation == Operation::Create,
+            (Evaluator::Services | Evaluator::Claims | Evaluator::ResourceClaims, "") => updates || operation == Operation::Create,
             (Evaluator::Claims, "status") => old.is_some_and(|old| storage::is_of_interest(new, old)),
             (_, "") => operation == Operation::Create,
             _ => false,
@@ -62,6 +66,7 @@ impl Evaluator {
             Evaluator::Pods => pods::cost(object, now),
             Evaluator::Services => service(object),
             Evaluator::Claims => storage::cost(object),
+            Evaluator::ResourceClaims => devices::cost(object),
             Evaluator::Count { name, alias } => {
                 let mut cost = Amounts::default();
                 cost.count(name.as_str(), 1);

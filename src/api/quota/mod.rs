@@ -4,6 +4,7 @@
 //! namespace; the API server charges that before the write commits. [`usage()`] counts what exists, for the controller.
 
 mod demand;
+mod devices;
 mod evaluator;
 pub mod pod_resources;
 mod pods;

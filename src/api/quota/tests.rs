@@ -139,3 +139,21 @@ fn usage_sums_up_what_is_in_scope_and_names_everything_it_tracks() {
     assert_eq!(usage(&quota, &Evaluator::Pods, &pods, now()).to_string(), "limits.memory=0,pods=2,requests.cpu=500m");
     assert!(is_tracked(&quota, &Evaluator::Pods) && !is_tracked(&quota, &Evaluator::Services));
 }
+
+#[test]
+fn resource_claims_cost_the_devices_that_they_may_get_by_class() {
+    let exactly = |class: &str, mode: &str, count: i64| json!({"deviceClassName": class, "allocationMode": mode, "count": count});
+    let requests = json!([
+        {"name": "a", "exactly": exactly("gold", "ExactCount", 2)},
+        {"name": "b", "exactly": exactly("silver", "All", 0)},
+        {"name": "c", "firstAvailable": [exactly("gold", "ExactCount", 3), exactly("gold", "ExactCount", 5), exactly("iron", "ExactCount", 1)]},
+    ]);
+    let claim = object(json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": requests}}}));
+    let resource = crate::meta::GroupResource { group: "resource.k8s.io".into(), resource: "resourceclaims".into() };
+    let evaluator = Evaluator::of(&resource);
+    assert_eq!(
+        evaluator.cost(&claim, now()).to_string(),
+        "count/resourceclaims.resource.k8s.io=1,gold.deviceclass.resource.k8s.io/devices=7,iron.deviceclass.resource.k8s.io/devices=1,silver.deviceclass.resource.k8s.io/devices=32"
+    );
+    assert!(evaluator.tracks("gold.deviceclass.resource.k8s.io/devices") && !evaluator.tracks("gold.storageclass.storage.k8s.io/devices"));
+}

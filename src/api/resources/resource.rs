@@ -170,6 +170,9 @@ impl Resource {
     /// Everything that is wrong with a new object that was written in `version`.
     pub fn validate_create(&self, version: &Served, object: &Object) -> Vec<FieldError> {
         let mut errors = validation::metadata(object, self.namespaced, version.strategy.name_rule());
+        if !version.strategy.takes_any_finalizer() {
+            errors.extend(validation::finalizer_names(object, None));
+        }
         errors.extend(version.strategy.validate_create(object));
         errors
     }
@@ -183,6 +186,9 @@ impl Resource {
     /// The same, with texts for `Warning` headers about what stays wrong since nothing changed there.
     pub fn judge_update(&self, version: &Served, new: &Object, old: &Object, subresource: &str, warnings: &mut Vec<String>) -> Vec<FieldError> {
         let mut errors = validation::metadata_update(new, old);
+        if !version.strategy.takes_any_finalizer() {
+            errors.extend(validation::finalizer_names(new, Some(old)));
+        }
         errors.extend(version.strategy.judge_update(new, old, subresource, warnings));
         if !errors.is_empty() {
             let tolerated = version.strategy.tolerated(old);

@@ -92,6 +92,11 @@ pub trait Strategy: Send + Sync + 'static {
         self.validate_update(new, old, subresource)
     }
 
+    /// Whether finalizers of new objects need no domain in their names.
+    fn takes_any_finalizer(&self) -> bool {
+        false
+    }
+
     /// Texts for `Warning` headers, such as deprecations.
     fn warnings(&self, _object: &Object) -> Vec<String> {
         Vec::new()

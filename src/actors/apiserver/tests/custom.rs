@@ -6,6 +6,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
+    admission::policies::types,
     meta::{FieldSelector, Object},
     service::{DeleteOptions, EventType, FieldValidation, ListOptions, Operation, PatchType, Target, WatchItem, WatchOptions, WriteOptions},
     status::Status,
@@ -268,4 +269,41 @@ async fn a_server_that_starts_again_serves_at_once() {
     first.create(widget("a", json!({"size": 3}))).await;
     let second = boot_with(ApiServerOptions::new(store)).await;
     assert_eq!(second.names(WIDGETS, "default").await, ["a"]);
+}
+
+#[actix::test]
+async fn expressions_of_policies_are_held_against_what_a_definition_says() {
+    let api = with_widgets().await;
+    let rules = json!([{"apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["widgets"]}]);
+    let warnings = |expression: &str| -> Vec<String> {
+        let spec = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": expression}]});
+        let policy = Object::from_value(json!({"kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"}, "spec": spec}));
+        let told = types::check(&policy.expect("an object"), &api.server.registry());
+        told.into_iter().map(|warning| warning.warning).collect()
+    };
+    let fits = "object.spec.replicas > 1 && object.metadata.labels['a'] == 'b' && object.spec.parts.all(p, p.count > 1) && object.spec.port == 'x'";
+    assert_eq!(warnings(fits), Vec::<String>::new());
+    for (expression, why) in [
+        ("object.spec.replicas > '1'", "found no matching overload for '_>_' applied to '(int, string)'"),
+        ("object.spec.parts.all(p, p.name == 1)", "found no matching overload for '_==_' applied to '(string, int)'"),
+        ("object.spec.maxRetries < 10", "undefined field 'maxRetries'"),
+        ("object.data == 'x'", "undefined field 'data'"),
+    ] {
+        let told = warnings(expression);
+        assert!(told.len() == 1 && told[0].starts_with("example.com/v1, Kind=Widget: ERROR: ") && told[0].contains(why), "{expression}: {told:?}");
+    }
+}
+
+#[actix::test]
+async fn finalizers_of_custom_resources_need_no_domain() {
+    let api = with_widgets().await;
+    let mut held = widget("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["mine"]);
+    let mut stored = api.create(held).await;
+    stored.set(&["metadata", "finalizers"], json!(["mine", "another-one"]));
+    let stored = api.try_update(stored.into_value()).await.expect("is written");
+    assert_eq!(stored.list(&["metadata", "finalizers"]), [json!("mine"), json!("another-one")]);
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "default", "finalizers": ["mine"]}});
+    let refused = api.try_create(map).await.expect_err("is refused");
+    assert!(refused.message.contains("name is neither a standard finalizer name nor is it fully qualified"), "{}", refused.message);
 }

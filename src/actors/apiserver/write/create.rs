@@ -6,7 +6,7 @@ use troupe_api::{
     aside,
     meta::Object,
     service::{ApiReply, Body},
-    status::{Reason, Status},
+    status::Status,
 };
 
 use super::{WritePath, names};
@@ -47,9 +47,6 @@ impl WritePath {
         self.room.check_create(writer)?;
         names::settle_namespace(&writer.target, &mut object)?;
         objects::finish(&writer.target, &mut object)?;
-        if !object.resource_version().is_empty() {
-            return Err(Status::new(500, Reason::Unknown, "resourceVersion should not be set on objects to be created"));
-        }
         let generate = object.name().is_empty().then(|| object.str(&["metadata", "generateName"]).to_owned()).filter(|base| !base.is_empty());
         let Some(base) = generate else { return self.create_once(writer, object, None, warnings, ownership).await };
         for _ in 1..NAME_TRIES {

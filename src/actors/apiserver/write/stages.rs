@@ -7,7 +7,7 @@ use troupe_api::{
     meta::{Object, Revision},
     resources::Resource,
     service::ReplyBody,
-    status::{FieldError, Status},
+    status::{FieldError, Reason, Status},
     stored::StoredObject,
 };
 
@@ -95,6 +95,11 @@ impl WritePath {
 
     /// Charge and commit a new object. In a dry run nothing is written: it only must not be there.
     pub(super) async fn commit_new(&self, writer: &Writer, new: &Object) -> Result<ReplyBody, CommitError> {
+        if !new.resource_version().is_empty() {
+            // Upstream's store says so, after all others had their say.
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(CommitError::Failed(Status::new(500, Reason::Unknown, why)));
+        }
         let receipt = self.quota.charge(writer, Operation::Create, new, None).await.map_err(CommitError::Failed)?;
         let resource = &writer.target.resource;
         if !writer.options.dry_run {

@@ -132,7 +132,7 @@ impl Monitor {
             EventType::Added => false,
             EventType::Modified => match self.evaluator {
                 Evaluator::Pods => is_finished(object) || object.meta().generation > 1,
-                Evaluator::Services | Evaluator::Claims => true,
+                Evaluator::Services | Evaluator::Claims | Evaluator::ResourceClaims => true,
                 Evaluator::Count { .. } => false,
             },
         }

@@ -16,6 +16,7 @@ use super::{
     documents, logs,
     route::Route,
     streams::{self, Purpose},
+    system_logs,
 };
 use crate::{
     insight,
@@ -100,6 +101,8 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             let text = scrape(node_name, pods.pods().await.len(), &**runtime, version).await;
             document(200, CONTENT_TYPE, text)
         }
+        Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),
+        Route::SystemLogs { path } => system_logs::answer(&path).await,
         Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime).await,
     }
 }

@@ -11,6 +11,7 @@ mod listen;
 pub mod logs;
 mod route;
 mod streams;
+mod system_logs;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,10 @@ pub enum Route {
     ProbeMetrics,
     HealthMetrics,
     Summary,
+    /// A path below the machine's own logs.
+    SystemLogs {
+        path: String,
+    },
     /// What the process tells of its actors.
     Insight,
 }
@@ -45,6 +49,9 @@ impl Route {
         let pod =
             |namespace: &str, name: &str, uid: Option<&str>| PodRef { namespace: namespace.into(), name: name.into(), uid: uid.map(Into::into) };
         let (area, rest) = parts.split_first()?;
+        if let ("logs", Some(path)) = (*area, path.strip_prefix("/logs/")) {
+            return Some(Route::SystemLogs { path: path.to_owned() });
+        }
         let (pod, container) = match (*area, rest) {
             ("pods", []) => return Some(Route::Pods),
             ("runningpods", []) => return Some(Route::RunningPods),
@@ -110,6 +117,7 @@ mod tests {
         assert_eq!(Route::of("/"), None);
         assert_eq!(Route::of("/metrics/resource"), Some(Route::ResourceMetrics));
         assert_eq!(Route::of("/stats/summary"), Some(Route::Summary));
+        assert_eq!(Route::of("/logs/pods/"), Some(Route::SystemLogs { path: "pods/".into() }));
         assert_eq!(Route::of("/debug/troupe/process/hops"), Some(Route::Insight));
     }
 

@@ -196,7 +196,8 @@ fn make_volume(path: &Path, mode: u32, group: Option<u32>, memory: Option<Memory
 fn mount_tmpfs(path: &Path, memory: Memory, mode: u32, group: Option<u32>) -> io::Result<()> {
     let size = memory.bytes.map(|bytes| format!("size={bytes},")).unwrap_or_default();
     let group = group.map(|group| format!("gid={group},")).unwrap_or_default();
-    let options = format!("{size}{group}mode={mode:o}");
+    // Upstream leaves the kernel its default, with which nobody removes what others made.
+    let options = format!("{size}{group}mode={:o}", mode | 0o1000);
     mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)
 }
 

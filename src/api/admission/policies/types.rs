@@ -12,8 +12,9 @@ use crate::{
     expressions::{Declaration, Field, Identity, ObjectType, Type, escape},
     meta::{GroupVersion, GroupVersionKind, Object},
     resources::{
-        Registry,
-        tree::{at, items, text},
+        Registry, SchemaSource,
+        custom::{CustomSchema, validations},
+        tree::{at, flag, items, text},
         validation::admission::environment::Compiler,
     },
     schema::{Kind, ListType, Node, Schema, Struct},
@@ -103,8 +104,36 @@ fn params(spec: &Value, registry: &Registry) -> Option<Option<Declaration>> {
 
 fn declared(group: &str, version: &str, kind: &str, registry: &Registry) -> Option<Declaration> {
     let row = registry.by_kind(group, kind).filter(|row| row.serves(version))?;
-    let schema = row.version(version).schema.get()?;
+    let served = row.version(version);
+    if let SchemaSource::Defined(schema) = &served.schema {
+        return Some(of_definition(schema, kind));
+    }
+    let schema = served.schema.get()?;
     Some(of_schema(&schema, &row.gvk(version)))
+}
+
+/// A custom resource: all that its definition says of values, and the metadata that every object has.
+fn of_definition(schema: &CustomSchema, kind: &str) -> Declaration {
+    let (source, known) = (schema.source(), schema.schema());
+    let root = known.root_struct();
+    if root.preserve_unknown {
+        return Declaration::any();
+    }
+    let own = |field: &crate::schema::Field, name: &str| {
+        let inner = at(&source, &["properties", &field.name]);
+        validations::declaration(inner, flag(inner, &["x-kubernetes-embedded-resource"]), name)
+    };
+    let mut fields = BTreeMap::new();
+    for field in root.fields() {
+        let Some(escaped) = escape(&field.name) else { continue };
+        let name = format!("{kind}.{escaped}");
+        let is_of_every_object = matches!(&*field.name, "apiVersion" | "kind" | "metadata");
+        let declaration = if is_of_every_object { Some(of_node(&field.node, &name, &mut Vec::new())) } else { own(field, &name) };
+        if let Some(declaration) = declaration {
+            fields.insert(escaped.into(), Field { name: field.name.clone(), declaration });
+        }
+    }
+    Declaration::object(Arc::new(ObjectType { name: kind.into(), fields }), 2)
 }
 
 fn of_schema(schema: &Schema, gvk: &GroupVersionKind) -> Declaration {

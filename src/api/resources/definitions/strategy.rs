@@ -123,6 +123,10 @@ impl Strategy for CustomResource {
         Vec::new()
     }
 
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn warnings(&self, object: &Object) -> Vec<String> {
         let finalizers = object.list(&["metadata", "finalizers"]).iter().filter_map(Value::as_str);
         finalizers.filter_map(finalizer_warning).collect()

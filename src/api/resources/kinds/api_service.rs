@@ -24,6 +24,10 @@ use crate::{
 pub struct ApiService;
 
 impl Strategy for ApiService {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn default_object(&self, object: &mut Object) {
         if object.get(&["spec", "service"]).is_some_and(Value::is_object) {
             object.set_default(&["spec", "service", "port"], 443);

@@ -21,6 +21,10 @@ pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io"
 pub struct CustomResourceDefinition;
 
 impl Strategy for CustomResourceDefinition {
+    fn takes_any_finalizer(&self) -> bool {
+        true
+    }
+
     fn default_object(&self, object: &mut Object) {
         let spec = object.map_mut(&["spec"]);
         if let Some(names) = child(spec, "names") {

@@ -157,19 +157,24 @@ fn owners(owners: &[Value], errors: &mut Vec<FieldError>) {
 fn finalizers(object: &Object, before: &[Value], errors: &mut Vec<FieldError>) {
     const FIELD: &str = "metadata.finalizers";
     let (finalizers, known) = (object.list(&FINALIZERS), before.iter().collect::<HashSet<_>>());
-    for (index, finalizer) in finalizers.iter().enumerate().filter(|(_, finalizer)| !known.contains(finalizer)) {
+    for finalizer in finalizers.iter().filter(|finalizer| !known.contains(finalizer)) {
         let finalizer = finalizer.as_str().unwrap_or("");
         invalid_each(errors, FIELD, finalizer, names::qualified(finalizer));
-        if !names::is_finalizer(finalizer) {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(format!("{FIELD}[{index}]"), finalizer, detail));
-        }
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     if has("orphan") && has("foregroundDeletion") && finalizers != before {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(FIELD, finalizers.to_vec(), detail));
     }
+}
+
+/// Checks that finalizers which were not there before are upstream's own, or have a domain.
+pub fn finalizer_names(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
+    let before = old.map_or(&[][..], |old| old.list(&FINALIZERS));
+    let added = new.list(&FINALIZERS).iter().enumerate().filter(|(_, finalizer)| !before.contains(finalizer));
+    let unknown = added.filter_map(|(index, finalizer)| Some((index, finalizer.as_str().filter(|name| !names::is_finalizer(name))?)));
+    let detail = "name is neither a standard finalizer name nor is it fully qualified";
+    unknown.map(|(index, name)| FieldError::invalid(format!("metadata.finalizers[{index}]"), name, detail)).collect()
 }
 
 fn no_new_finalizers(new: &Object, old: &Object, errors: &mut Vec<FieldError>) {

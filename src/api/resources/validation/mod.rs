@@ -52,7 +52,7 @@ pub mod workload;
 use serde_json::Value;
 
 pub use field::Field;
-pub use metadata::{annotations, metadata, metadata_update};
+pub use metadata::{annotations, finalizer_names, metadata, metadata_update};
 
 use super::tree::at;
 use crate::{meta::names, status::FieldError};

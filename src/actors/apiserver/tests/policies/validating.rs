@@ -17,6 +17,13 @@ async fn a_policy_refuses_in_upstreams_words_as_soon_as_it_is_bound_and_no_longe
     let refused = api.try_create(map("wrong", json!({"a": "c"}))).await.expect_err("is refused");
     let why = "ValidatingAdmissionPolicy 'p' with binding 'p' denied request: failed expression: object.data.a == 'b'";
     assert_eq!((refused.code, refused.reason, &*refused.message), (422, Reason::Invalid, &*format!("configmaps \"wrong\" is forbidden: {why}")));
+    let mut versioned = map("wrong", json!({"a": "c"}));
+    versioned["metadata"]["resourceVersion"] = "5".into();
+    let refused_too = api.try_create(versioned.clone()).await.expect_err("is refused");
+    assert_eq!(refused_too.message, refused.message, "policies have their say before the store has");
+    versioned["data"]["a"] = "b".into();
+    let unwritten = api.try_create(versioned).await.expect_err("is refused");
+    assert_eq!((unwritten.code, &*unwritten.message), (500, "resourceVersion should not be set on objects to be created"));
     let details = refused.details.expect("details");
     assert_eq!((details.causes.len(), &*details.causes[0].message, &*details.causes[0].reason), (1, why, ""));
     let mut stored = api.get(POLICIES, "", "p").await.expect("is there");
