@@ -297,7 +297,12 @@ impl SchedulingQueue {
     /// The cluster changed: pods that it may help get another attempt.
     pub fn cluster_changed(&mut self, change: ClusterChange, with: &HintContext<'_>, now: Instant) {
         let change = Arc::new(change);
-        for in_flight in self.in_flight.values_mut() {
+        // A pod that loses the place it just got does not help itself.
+        let own = match &*change {
+            ClusterChange::PodRemoved(pod) => Some(pod.key().clone()),
+            _ => None,
+        };
+        for (_, in_flight) in self.in_flight.iter_mut().filter(|(key, _)| Some(*key) != own.as_ref()) {
             match in_flight.changes.len() {
                 REMEMBERED.. => in_flight.retry = true,
                 _ => in_flight.changes.push(change.clone()),
@@ -317,6 +322,9 @@ impl SchedulingQueue {
 
     /// Pods that plugins rejected which look at such changes, in order.
     fn concerned(&self, change: &ClusterChange, profiles: &Profiles) -> BTreeSet<ObjectKey> {
+        if self.rejected.is_empty() {
+            return BTreeSet::new();
+        }
         let looking = profiles.looking_at(change.event()).into_iter();
         looking.chain([NOBODY, EXTENDER]).filter_map(|plugin| self.rejected.get(plugin)).flatten().cloned().collect()
     }

@@ -209,3 +209,61 @@ async fn a_claim_without_a_class_gets_the_default_one_when_there_is_one() {
     let named = async || world.claim("data").await.is_some_and(|claim| claim.str(&["spec", "storageClassName"]) == "local-path");
     eventually_async("it has the default class", named).await;
 }
+
+/// A class whose volumes people make, bound when a pod comes.
+async fn late_class(world: &World) {
+    let (provisioner, mode) = ("kubernetes.io/no-provisioner", "WaitForFirstConsumer");
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "late"},
+        "provisioner": provisioner, "volumeBindingMode": mode});
+    world.api.create(class).await;
+}
+
+async fn late_volume(world: &World, name: &str, mode: &str) {
+    let mut volume = volume(name, "1Gi");
+    (volume["spec"]["storageClassName"], volume["spec"]["accessModes"]) = (json!("late"), json!([mode]));
+    world.api.create(volume).await;
+}
+
+#[actix::test]
+async fn pods_that_are_decided_on_at_once_get_volumes_of_their_own() {
+    const PODS: usize = 6;
+    let world = World::new().await;
+    world.play_kubelets();
+    late_class(&world).await;
+    for number in 0..PODS {
+        late_volume(&world, &format!("v{number}"), "ReadWriteOnce").await;
+        world.api.create(claim(&format!("c{number}"), json!({"storageClassName": "late"}))).await;
+        world.api.create(pod(&format!("p{number}"), uses(&format!("c{number}")))).await;
+    }
+    world.node("n1", 8).await;
+    let mut volumes = BTreeSet::new();
+    for number in 0..PODS {
+        eventually_async("the pod runs", async || world.runs(&format!("p{number}")).await).await;
+        let claim = world.claim(&format!("c{number}")).await.expect("there");
+        volumes.insert(claim.str(&["spec", "volumeName"]).to_owned());
+        let events = world.events("default", &format!("p{number}")).await;
+        assert!(!events.iter().any(|(_, message)| message.contains("PreBind")), "nobody took what another one had chosen: {events:?}");
+    }
+    assert_eq!(volumes.len(), PODS);
+}
+
+#[actix::test]
+async fn a_claim_for_one_pod_alone_is_not_given_to_two_at_once() {
+    let world = World::new().await;
+    world.play_kubelets();
+    late_class(&world).await;
+    late_volume(&world, "v", "ReadWriteOncePod").await;
+    world.api.create(claim("c", json!({"storageClassName": "late", "accessModes": ["ReadWriteOncePod"]}))).await;
+    for name in ["first", "second"] {
+        world.api.create(pod(name, uses("c"))).await;
+    }
+    world.node("n1", 8).await;
+    eventually_async("one of them runs", async || world.runs("first").await || world.runs("second").await).await;
+    let (runs, waits) = if world.runs("first").await { ("first", "second") } else { ("second", "first") };
+    let in_use = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+    let told = async || world.events("default", waits).await.iter().any(|(_, message)| message.contains(in_use));
+    eventually_async("the other one is told", told).await;
+    assert!(!world.runs(waits).await);
+    world.api.delete("pods", "default", runs, DeleteOptions::default()).await.expect("deleted");
+    eventually_async("then it has its turn", async || world.runs(waits).await).await;
+}

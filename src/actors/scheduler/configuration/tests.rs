@@ -57,7 +57,7 @@ fn plugins_are_disabled_ordered_and_weighted() {
 - plugins:
     preFilter: {disabled: [{name: '*'}], enabled: [{name: NodePorts}]}
     filter: {disabled: [{name: NodePorts}], enabled: [{name: NodeName}]}
-    score: {disabled: [{name: ImageLocality}], enabled: [{name: InterPodAffinity, weight: 7}]}
+    score: {disabled: [{name: ImageLocality}, {name: NodeInterference}], enabled: [{name: InterPodAffinity, weight: 7}]}
     multiPoint: {disabled: [{name: TaintToleration}], enabled: [{name: NodeAffinity, weight: 9}]}
 ",
     );
@@ -77,7 +77,6 @@ fn everything_off_leaves_what_is_named() {
     multiPoint: {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}, {name: NodeResourcesFit}]}
 ",
     );
-    assert_eq!(profile.plugins().count(), 14, "all are there");
     assert_eq!(asked(&profile)[&Point::Filter], ["NodeResourcesFit"]);
     assert_eq!(scoring(&profile), [("NodeResourcesFit", 1)], "a weight that is not given is 1");
 }
@@ -160,6 +159,13 @@ fn what_cannot_be_is_told_in_upstreams_words() {
     assert!(read(stock).is_ok());
     let other = Configuration::parse("apiVersion: kubescheduler.config.k8s.io/v1beta3\nkind: KubeSchedulerConfiguration\n");
     assert!(other.expect_err("refused").to_string().contains("v1beta3"));
+}
+
+#[test]
+fn the_sample_is_usable() {
+    let sample = Configuration::parse(include_str!("../../../../config/samples/scheduler.yaml")).expect("usable");
+    let names: Vec<_> = sample.setup(&Parts::default()).profiles.iter().map(|profile| profile.name.to_string()).collect();
+    assert_eq!(names, ["default-scheduler", "packing"]);
 }
 
 #[test]

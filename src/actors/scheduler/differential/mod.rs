@@ -7,23 +7,26 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Pod;
 use rand::{SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
 use troupe_api::meta::LabelSelector;
 
 use self::{
     random_cluster::{Random, TestCluster, TestObjects},
-    reference::{Reference, Verdict},
+    reference::{Options, Reference, Verdict},
 };
 use super::{
     budget::Budget,
+    configuration::Configuration,
     decide::{Decision, SchedulingContext, Unschedulable, decide, scores},
     framework::{Filters, Profile},
     node_info::NodeInfo,
     object_lookup::ObjectLookup,
     placed_pod::PlacedPod,
-    plugins::default_profile,
+    plugins::{Parts, default_profile},
     pod_info::PodInfo,
     snapshot::Snapshot,
     terms::Labels,
+    usage::Usage,
 };
 
 /// Random clusters that are tried; each is compared six times.
@@ -55,8 +58,8 @@ fn verdicts(filters: &Filters<'_>, node: &NodeInfo) -> BTreeMap<&'static str, Ve
 }
 
 /// Compares all nodes' verdicts and the scores of those that are feasible.
-fn compare(seen: &mut Seen, seed: u64, cluster: &TestCluster, snapshot: &Snapshot, pod: &PodInfo, profile: &Profile) {
-    let reference = Reference { cluster, pod: &pod.pod };
+fn compare(seen: &mut Seen, seed: u64, cluster: &TestCluster, snapshot: &Snapshot, pod: &PodInfo, (profile, options): (&Profile, &Options)) {
+    let reference = Reference { cluster, pod: &pod.pod, options };
     let Ok((filters, _)) = profile.pre_filter(pod, snapshot) else { return };
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     for node in snapshot.nodes() {
@@ -76,25 +79,76 @@ fn compare(seen: &mut Seen, seed: u64, cluster: &TestCluster, snapshot: &Snapsho
     assert_eq!(got, want, "seed {seed}, scores of {names:?}: {:#?}\n{}", pod.pod.spec, cluster.tell());
 }
 
-#[test]
-fn filters_and_scores_equal_the_reference() {
-    let (profile, mut seen) = (default_profile(), Seen::new());
-    for seed in 0..CASES {
+fn compare_all(profile: &Profile, options: &Options, cases: u64) -> Seen {
+    let mut seen = Seen::new();
+    for seed in 0..cases {
         let mut random = Random(StdRng::seed_from_u64(seed));
         let (mut cluster, mut snapshot) = (TestCluster::default(), Snapshot::default());
         cluster.begin(&mut random, &mut snapshot);
         for _ in 0..3 {
-            let pod = PodInfo::new(cluster.incoming(&mut random), &cluster.around);
+            let info = |cluster: &TestCluster, pod| PodInfo::with_defaults(pod, &cluster.around, &profile.spread_defaults);
+            let incoming = cluster.incoming(&mut random);
+            let pod = info(&cluster, incoming);
             if random.chance(2) {
                 snapshot.prepare(&pod);
             }
-            compare(&mut seen, seed, &cluster, &snapshot, &pod, &profile);
+            compare(&mut seen, seed, &cluster, &snapshot, &pod, (profile, options));
             cluster.change(&mut random, &mut snapshot);
-            compare(&mut seen, seed, &cluster, &snapshot, &PodInfo::new(pod.pod.clone(), &cluster.around), &profile);
+            compare(&mut seen, seed, &cluster, &snapshot, &info(&cluster, pod.pod.clone()), (profile, options));
         }
     }
+    seen
+}
+
+fn all_were_seen(seen: &Seen) {
     let wanted = ["NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
     assert!(wanted.iter().chain(&["nobody"]).all(|plugin| seen.get(plugin).is_some_and(|nodes| *nodes > 100)), "{seen:?}");
+}
+
+#[test]
+fn filters_and_scores_equal_the_reference() {
+    all_were_seen(&compare_all(&default_profile(), &Options::default(), CASES));
+}
+
+/// Arguments of every plugin that takes some which filters or scores here, and nodes that are in use.
+#[test]
+fn with_other_arguments_they_equal_it_too() {
+    let added = json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "rack", "operator": "In", "values": ["r1"]}]}]},
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 30, "preference": {"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["z2"]}]}},
+        ],
+    });
+    let constraints = json!([
+        {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"},
+        {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"},
+    ]);
+    let plugin = |name: &str, args: Value| json!({"name": name, "args": args});
+    let strategy = json!({"type": "MostAllocated", "resources": [{"name": "cpu", "weight": 3}, {"name": "memory", "weight": 1}]});
+    let configuration = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "profiles": [{"pluginConfig": [
+            plugin("NodeResourcesFit", json!({"scoringStrategy": strategy})),
+            plugin("InterPodAffinity", json!({"hardPodAffinityWeight": 17, "ignorePreferredTermsOfExistingPods": true})),
+            plugin("NodeAffinity", json!({"addedAffinity": added})),
+            plugin("PodTopologySpread", json!({"defaultingType": "List", "defaultConstraints": constraints})),
+        ]}],
+    });
+    let parts = Parts::default();
+    let figures = [("n2", 0_i64, 6_i64 << 30), ("n3", 100_000, 0)];
+    parts.usage.set(figures.map(|(node, cpu, memory)| (node.to_owned(), Usage { cpu, memory })).into());
+    let setup = Configuration::parse(&configuration.to_string()).expect("usable").setup(&parts);
+    let profile = setup.profiles.iter().next().expect("one");
+    let options = Options {
+        most_allocated: true,
+        cpu_weight: 3,
+        hard_weight: 17,
+        ignores_others: true,
+        constraints: Some(serde_json::from_value(constraints).expect("constraints")),
+        added: Some(serde_json::from_value(added).expect("affinity")),
+        busy: [("n2".to_owned(), 75), ("n3".to_owned(), 100)].into(),
+    };
+    all_were_seen(&compare_all(profile, &options, CASES / 2));
 }
 
 #[test]
@@ -138,7 +192,7 @@ fn pods_thought_away_and_back_leave_filters_as_they_were() {
             let mut emptier = NodeInfo::clone(node);
             gone.iter().for_each(|other| filters.remove_pod(other, &mut emptier));
             let less = cluster.without(&gone);
-            let want = Reference { cluster: &less, pod: &pod.pod }.verdicts(&node.name);
+            let want = Reference { cluster: &less, pod: &pod.pod, options: &Options::default() }.verdicts(&node.name);
             assert_eq!(verdicts(&filters, &emptier), want, "seed {seed}, node {}: {:#?}\n{}", node.name, pod.pod.spec, less.tell());
             gone.iter().for_each(|other| filters.add_pod(other, &mut emptier));
             assert_eq!(verdicts(&filters, &emptier), before, "seed {seed}");

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use troupe_api::{
     meta::{ObjectKey, time::format_time},
     status::Status,
@@ -19,7 +19,8 @@ use crate::{
         bind,
         decide::Unschedulable,
         extender,
-        framework::{Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
+        framework::{ClusterChange, Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
+        intake::place_of,
         metrics::{self, AttemptResult},
         placed_pod::PlacedPod,
         pod_info::PodInfo,
@@ -100,19 +101,25 @@ impl SchedulerUnit {
         true
     }
 
-    /// The pod loses its place.
-    fn take_back(&mut self, of: &Attempted) {
-        if self.is_seated(of) {
-            self.waiting.forget(&of.key);
-            self.release(&of.key);
-            self.snapshot.remove_pod(&of.key);
+    /// The pod loses its place, and others may have it.
+    fn take_back(&mut self, of: &Attempted, cx: &UnitContext<'_, Self>) {
+        if !self.is_seated(of) {
+            return;
         }
+        let now = cx.system().instant();
+        self.waiting.forget(&of.key);
+        self.release(&of.key);
+        let Some(gone) = self.snapshot.remove_pod(&of.key) else { return };
+        if !gone.claims.is_empty() {
+            self.cluster_changed(ClusterChange::StorageChanged, now);
+        }
+        self.cluster_changed(ClusterChange::PodRemoved(gone), now);
     }
 
     /// A plugin does not let the pod have its node.
     fn refused(&mut self, placement: Placement, (plugin, refusal): PluginRefusal, cx: &mut UnitContext<'_, Self>) {
         let of = placement.of;
-        self.take_back(&of);
+        self.take_back(&of, cx);
         match refusal {
             Refusal::Rejected(why) => {
                 let message = format!("0/1 nodes are available: 1 {why}.");
@@ -147,12 +154,14 @@ impl SchedulerUnit {
         cx.spawn_then(binding, move |unit, result, cx| match result {
             Ok(()) => unit.is_bound(&of, &name, history),
             Err(Failed::Before(why)) => {
-                unit.take_back(&of);
+                unit.take_back(&of, cx);
                 unit.erred(&of, &why, true, cx);
+                unit.pump(cx);
             }
             Err(Failed::Binding(status)) => {
-                unit.take_back(&of);
+                unit.take_back(&of, cx);
                 unit.erred(&of, &status.to_string(), false, cx);
+                unit.pump(cx);
             }
         });
     }
@@ -179,11 +188,13 @@ impl SchedulerUnit {
         tracing::debug!(key = %of.key, error = why, "the attempt failed, will retry");
         self.failed += 1;
         metrics::attempted(&of.profile.name, AttemptResult::Error, of.begun.elapsed());
-        self.queue.failed(&of.key, cx.system().instant());
-        self.arm(cx);
-        if !self.pods.get(&of.key).is_some_and(|cached| cached.object.metadata.uid == of.pod.metadata.uid) {
+        // Another pod of its name has attempts of its own, and one that has a node after all needs none.
+        let still_waits = |pod: &Pod| pod.metadata.uid == of.pod.metadata.uid && place_of(pod).is_none();
+        if !self.pods.get(&of.key).is_some_and(|cached| still_waits(&cached.object)) {
             return;
         }
+        self.queue.failed(&of.key, cx.system().instant());
+        self.arm(cx);
         if let Some(events) = self.events_of(&of.profile) {
             events.trying("Scheduling").warning(&ReconcileContext::reference(&*of.pod), "FailedScheduling", why.to_owned());
         }

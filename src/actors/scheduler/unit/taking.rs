@@ -120,7 +120,7 @@ impl SchedulerUnit {
         }
     }
 
-    fn cluster_changed(&mut self, change: ClusterChange, now: Instant) {
+    pub(super) fn cluster_changed(&mut self, change: ClusterChange, now: Instant) {
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
         let pod = |key: &ObjectKey| pod_info(pods, around, profiles, key);
         self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod }, now);

@@ -66,6 +66,9 @@ impl Reference<'_> {
     }
 
     pub(super) fn affinity_scores(&self, nodes: &[&Node]) -> Vec<i64> {
+        if self.options.ignores_others && [false, true].iter().all(|apart| Self::preferred(self.pod, *apart).is_empty()) {
+            return vec![0; nodes.len()];
+        }
         let raw: Vec<i64> = nodes.iter().map(|node| self.affinity_score(node)).collect();
         let (most, least) = (raw.iter().max().copied().unwrap_or(0), raw.iter().min().copied().unwrap_or(0));
         raw.iter().map(|score| if most > least { (100.0 * ((score - least) as f64 / (most - least) as f64)) as i64 } else { 0 }).collect()
@@ -85,7 +88,7 @@ impl Reference<'_> {
             }
             for term in Self::required(other, false) {
                 if self.is_about(other, &term, self.pod) && Self::near(node, place, &term.topology_key) {
-                    sum += 1;
+                    sum += self.options.hard_weight;
                 }
             }
         }

@@ -6,7 +6,7 @@ mod spread;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{Node, NodeSelectorTerm, Pod, Taint},
+    api::core::v1::{Node, NodeAffinity, NodeSelectorTerm, Pod, Taint, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
@@ -21,10 +21,34 @@ pub struct Verdict {
     pub unresolvable: bool,
 }
 
+/// Arguments of plugins, as the documentation tells what they do.
+pub struct Options {
+    /// Full nodes are liked, and cpu counts so many times what memory does.
+    pub most_allocated: bool,
+    pub cpu_weight: i64,
+    /// What required affinity of others to the pod counts.
+    pub hard_weight: i64,
+    /// Whoever prefers no pods near is not asked about those that others prefer.
+    pub ignores_others: bool,
+    /// Constraints of pods that have none, instead of upstream's.
+    pub constraints: Option<Vec<TopologySpreadConstraint>>,
+    /// What all nodes must match and what is preferred, beside the pod's own.
+    pub added: Option<NodeAffinity>,
+    /// Hundredths that are in use of what is used most, by node.
+    pub busy: BTreeMap<String, i64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { most_allocated: false, cpu_weight: 1, hard_weight: 1, ignores_others: false, constraints: None, added: None, busy: BTreeMap::new() }
+    }
+}
+
 /// A pod in a cluster.
 pub struct Reference<'a> {
     pub cluster: &'a TestCluster,
     pub pod: &'a Pod,
+    pub options: &'a Options,
 }
 
 fn labels_of(pod: &Pod) -> Labels {
@@ -91,7 +115,7 @@ impl Reference<'_> {
         let all = [
             ("NodeUnschedulable", if cordoned && !self.tolerates_cordon() { no } else { None }),
             ("TaintToleration", if self.tolerates(node, &["NoSchedule", "NoExecute"]) { None } else { no }),
-            ("NodeAffinity", if self.node_matches(node) { None } else { no }),
+            ("NodeAffinity", if self.node_matches(node) && self.is_added(node) { None } else { no }),
             ("NodePorts", if self.ports_are_free(node) { None } else { yes }),
             ("NodeResourcesFit", self.fits(node)),
             ("PodTopologySpread", self.spread(node)),
@@ -121,6 +145,11 @@ impl Reference<'_> {
     fn node_matches(&self, node: &Node) -> bool {
         let affinity = self.pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
         let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+        required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_node(term, node)))
+    }
+
+    fn is_added(&self, node: &Node) -> bool {
+        let required = self.options.added.as_ref().and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
         required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_node(term, node)))
     }
 
@@ -167,9 +196,16 @@ impl Reference<'_> {
         let nodes: Vec<&Node> = names.iter().map(|name| &*self.cluster.nodes[*name]).collect();
         let taints = by_largest(nodes.iter().map(|node| self.soft_taints(node)).collect(), true);
         let preferred = by_largest(nodes.iter().map(|node| self.node_preference(node)).collect(), false);
-        let (spread, pods) = (self.spread_scores(&nodes), self.affinity_scores(&nodes));
+        let (spread, pods, calm) = (self.spread_scores(&nodes), self.affinity_scores(&nodes), self.calm(names));
         let all = nodes.iter().enumerate().map(|(at, node)| {
-            3 * taints[at] + 2 * preferred[at] + 2 * spread[at] + 2 * pods[at] + self.emptiness(node) + self.balance(node) + self.images(node)
+            3 * taints[at]
+                + 2 * preferred[at]
+                + 2 * spread[at]
+                + 2 * pods[at]
+                + self.emptiness(node)
+                + self.balance(node)
+                + self.images(node)
+                + calm[at]
         });
         all.collect()
     }
@@ -181,8 +217,9 @@ impl Reference<'_> {
 
     fn node_preference(&self, node: &Node) -> i64 {
         let affinity = self.pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
-        let preferred = affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.clone()).unwrap_or_default();
-        preferred.iter().filter(|term| matches_node(&term.preference, node)).map(|term| i64::from(term.weight)).sum()
+        let both = affinity.into_iter().chain(&self.options.added);
+        let preferred = both.flat_map(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten());
+        preferred.filter(|term| matches_node(&term.preference, node)).map(|term| i64::from(term.weight)).sum()
     }
 
     fn emptiness(&self, node: &Node) -> i64 {
@@ -190,8 +227,21 @@ impl Reference<'_> {
         let wants = nonzero_pod_requests(self.pod);
         let cpu = wants.cpu + there.iter().map(|pod| nonzero_pod_requests(pod).cpu).sum::<i64>();
         let memory = wants.memory + there.iter().map(|pod| nonzero_pod_requests(pod).memory).sum::<i64>();
-        let free = |used: i64, all: i64| if used > all { 0 } else { (all - used) * 100 / all };
-        (free(cpu, Self::allocatable(node, "cpu")) + free(memory, Self::allocatable(node, "memory"))) / 2
+        let (most, weight) = (self.options.most_allocated, self.options.cpu_weight);
+        let score = |used: i64, all: i64| match most {
+            true => used.min(all) * 100 / all,
+            false if used > all => 0,
+            false => (all - used) * 100 / all,
+        };
+        (weight * score(cpu, Self::allocatable(node, "cpu")) + score(memory, Self::allocatable(node, "memory"))) / (weight + 1)
+    }
+
+    /// What is free of the nodes; of those that nothing is known of, as much as of the others on average.
+    fn calm(&self, names: &[&str]) -> Vec<i64> {
+        let calm = |name: &&str| self.options.busy.get(*name).map(|busy| 100 - busy);
+        let known: Vec<i64> = names.iter().filter_map(calm).collect();
+        let average = if known.is_empty() { 0 } else { known.iter().sum::<i64>() / known.len() as i64 };
+        names.iter().map(|name| calm(name).unwrap_or(average)).collect()
     }
 
     fn balance(&self, node: &Node) -> i64 {

@@ -23,7 +23,15 @@ impl Reference<'_> {
         let own = self.pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.clone()).unwrap_or_default();
         if own.is_empty() {
             let selector = LabelSelector { match_labels: Some(self.cluster.around.default_selector.clone()), ..LabelSelector::default() };
-            if action != "ScheduleAnyway" || self.cluster.around.default_selector.is_empty() {
+            if self.cluster.around.default_selector.is_empty() {
+                return Vec::new();
+            }
+            if let Some(constraints) = &self.options.constraints {
+                let wanted = constraints.iter().filter(|constraint| constraint.when_unsatisfiable == action).cloned();
+                let of = |constraint| TopologySpreadConstraint { label_selector: Some(selector.clone()), ..constraint };
+                return wanted.map(|constraint| Constraint { of: of(constraint), is_default: false }).collect();
+            }
+            if action != "ScheduleAnyway" {
                 return Vec::new();
             }
             let by_default = |key: &str, max_skew: i32| TopologySpreadConstraint {
