@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, apply, eventually_within};
+use crate::cluster::{Cluster, apply, eventually_within, run};
 
 /// How soon a change must be in force.
 const SOON: Duration = Duration::from_secs(20);
@@ -104,6 +104,8 @@ impl World {
         assert!(told.contains("server") && told.contains("nothing comes in"), "{told}");
         let told = self.cluster.troupe_text(&["why", "pod/server", "-n", "blue"]);
         assert!(told.contains("default-deny"), "{told}");
+        let told = self.cluster.troupe_text(&["net", "path", "pod/client", "service/server:80", "-n", "blue"]);
+        assert!(told.contains("leads to one of 1 endpoints") && told.contains("dropped: blue/server is isolated"), "{told}");
     }
 
     fn peers_are_pods_and_namespaces(&self) {
@@ -161,14 +163,15 @@ impl World {
     fn rules_outlive_the_daemon(&self) {
         apply(&self.cluster, &policy("default-deny", "{podSelector: {matchLabels: {app: server}}}"));
         self.becomes(CLIENT, &self.web(), false);
-        let (server, namespace) = (self.web(), self.cluster.network_namespace());
+        let server = self.web();
         let watch = std::thread::spawn({
             let client = self.container_namespace("client");
             move || (0..12).filter(|_| asks_from(&client, &server)).count()
         });
-        self.cluster.stop();
+        run("kill", &["-9", &self.cluster.pid()]);
+        std::thread::sleep(Duration::from_secs(2));
         self.cluster.start();
-        assert_eq!(watch.join().expect("does not panic"), 0, "nothing passed while the daemon was away, in {namespace}");
+        assert_eq!(watch.join().expect("does not panic"), 0, "nothing passes while the daemon is away and comes back");
         self.becomes(CLIENT, &self.web(), false);
         self.cluster.kubectl("-n blue delete networkpolicy default-deny");
         self.becomes(CLIENT, &self.web(), true);
@@ -198,7 +201,7 @@ impl World {
             );
             self.cluster.kubectl(&format!("-n blue wait --for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=60s"));
             let logs = self.cluster.kubectl(&format!("-n blue logs {name}"));
-            assert_eq!(logs, "done\n", "round {round}");
+            assert!(logs.contains("done") && !logs.contains("THROUGH"), "round {round}: {logs}");
         }
     }
 
