@@ -85,7 +85,7 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     apply(&cluster, PEERS);
     pods_talk(&cluster);
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
-    assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("dev troupe.1"), "{routes}");
+    assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("troupe-vxlan"), "{routes}");
 
     // Switched off: noticed, and its containers are gone; switched on: all as before.
     cluster.troupe_text(&["node", "stop", "it-2"]);

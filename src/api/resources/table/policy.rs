@@ -24,10 +24,7 @@ pub(super) const NETWORKING: Group = Group {
             .strategy(with::<kinds::NetworkPolicy>)
             .without_effect("not enforced: pods are reached whatever it says")
             .short(&["netpol"]),
-        Row::cluster("ServiceCIDR", "servicecidrs")
-            .strategy(with::<kinds::ServiceCidr>)
-            .without_effect("without effect: Services get addresses of the server's own range")
-            .subs(&[STATUS]),
+        Row::cluster("ServiceCIDR", "servicecidrs").strategy(with::<kinds::ServiceCidr>).subs(&[STATUS]),
     ],
 };
 

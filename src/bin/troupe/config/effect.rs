@@ -41,7 +41,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],
         "bindAddress" | "advertiseAddress" => &[Part::ApiServer, Part::WithoutApiServer],
-        "clusterSigningDuration" | "nodeMonitorGracePeriod" => &[Part::Controllers],
+        "clusterSigningDuration" | "nodeMonitorGracePeriod" | "loadBalancerPool" => &[Part::Controllers],
         "podCidr" => &[Part::Controllers, Part::Node],
         "apiServers" => &[Part::WithoutApiServer, Part::RemoteNode],
         "componentPort" => &[Part::WithoutApiServer],
@@ -55,7 +55,8 @@ fn takers(setting: &str) -> &'static [Part] {
         | "minimumImageTtlDuration"
         | "allowedUnsafeSysctls"
         | "manifestsDir"
-        | "nodeHeartbeat" => &[Part::Node],
+        | "nodeHeartbeat"
+        | "proxyHealthzBindAddress" => &[Part::Node],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -20,6 +20,7 @@ use troupe_net::{
     iptables::HostIptables,
 };
 
+pub use self::directories::remove_tree;
 use self::{pods::Which, report::Report, target::Target};
 use crate::{
     Found, block_on,

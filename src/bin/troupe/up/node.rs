@@ -21,10 +21,15 @@ use troupe_actors::{
         image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
-    proxy::{Proxy, ProxyOptions},
+    load_balancer::{Announcer, AnnouncerOptions},
+    proxy::{
+        Proxy, ProxyOptions,
+        health::{HealthOptions, ProxyHealth},
+    },
     runtime::{
         cache::{Cache, Caches},
         events::EventRecorder,
+        host::UnitAddr,
         system::System,
     },
     serving::ServerHandle,
@@ -45,7 +50,7 @@ use troupe_api::{
     service::{Body, Operation, PatchType, Target, UserInfo, WriteOptions},
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
-use troupe_net::{conntrack::HostConntrack, iptables::Iptables};
+use troupe_net::{announce::HostLinkAddresses, conntrack::HostConntrack, iptables::Iptables, overlay::TUNNEL};
 
 use super::{
     control_plane::{self, Shown},
@@ -156,6 +161,34 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), iptable
         events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
     Ok(Proxy::start(options, system))
+}
+
+/// Starts telling health to load balancers.
+pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), system: &System) -> ProxyHealth {
+    let options = HealthOptions {
+        node_name: config.node_name.clone(),
+        bind_address: config.proxy_healthz_bind_address,
+        services: caches.cache(),
+        slices: caches.cache(),
+        nodes: caches.cache(),
+        events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
+    };
+    ProxyHealth::start(options, system)
+}
+
+/// Starts announcing addresses of Services on this node's links.
+pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
+    let IpAddr::V4(node_ip) = config.node_ip else { bail!("addresses of Services need an IPv4 node address; name one with --node-ip") };
+    let links = HostLinkAddresses::open(vec![config.bridge.clone(), TUNNEL.into()]).context("cannot talk to the kernel about addresses")?;
+    let options = AnnouncerOptions {
+        node_name: config.node_name.clone(),
+        node_ip,
+        services: caches.cache(),
+        slices: caches.cache(),
+        nodes: caches.cache(),
+        links: Arc::new(links),
+    };
+    Ok(Announcer::start(options, system))
 }
 
 /// Waits until a node reports Ready.
