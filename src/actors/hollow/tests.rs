@@ -32,6 +32,7 @@ fn only_own_nodes_count() {
 #[actix::test]
 async fn they_register_renew_and_run_pods_without_containers() {
     let api = boot().await;
+    api.ensure(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-node-lease"}})).await;
     let system = api.server.system();
     let caches = Caches::new(system.clone(), api.client.clone());
     let options = HollowOptions { name: "h".into(), count: 3, heartbeat: Duration::from_millis(50), version: "v0".into() };
