@@ -43,7 +43,8 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // It takes its interfaces along, and with them the machines' ends.
+        // They take their interfaces along, and with them the machines' ends.
+        let _ = netns::delete(&self.links.between());
         let _ = netns::delete(&self.namespace);
     }
 }

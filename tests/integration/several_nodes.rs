@@ -143,7 +143,7 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
 /// Without `--purge` the record stays, so that the next start is the same cluster.
 fn nothing_is_left_but_data(cluster: &Cluster, mark: &str) {
     assert!(cluster.path("data/nodes/it-2/data").exists());
-    assert!(!Path::new(&format!("/run/netns/troupe-{mark}-2")).exists() && !Path::new(&format!("/run/netns/troupe-{mark}-router")).exists());
+    assert!(!Path::new(&format!("/run/netns/troupe-{mark}-2")).exists() && !Path::new(&format!("/run/netns/troupe-{mark}-links")).exists());
 }
 
 const BALANCED: &str = "
@@ -157,14 +157,13 @@ spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: peers},
 struct Stranger(String);
 
 impl Stranger {
-    fn on(cluster: &Cluster, mark: &str, address: &str) -> Self {
+    fn on(mark: &str, address: &str) -> Self {
         let stranger = Stranger(format!("troupe-client-{mark}"));
         run("ip", &["netns", "add", &stranger.0]);
-        let words = format!("-n {} link add client type veth peer name eth0 netns {}", cluster.namespace(), stranger.0);
+        let between = format!("troupe-{mark}-links");
+        let words = format!("-n {between} link add client type veth peer name eth0 netns {}", stranger.0);
         run("ip", &words.split(' ').collect::<Vec<_>>());
-        for words in
-            [format!("-n {} link set client master tl-{mark} up", cluster.namespace()), format!("-n {} address add {address} dev eth0", stranger.0)]
-        {
+        for words in [format!("-n {between} link set client master nodes up"), format!("-n {} address add {address} dev eth0", stranger.0)] {
             run("ip", &words.split(' ').collect::<Vec<_>>());
         }
         run("ip", &["-n", &stranger.0, "link", "set", "eth0", "up"]);
@@ -206,7 +205,7 @@ fn a_balanced_service_is_reached_from_the_link_and_moves_when_its_node_is_lost()
     apply(&cluster, BALANCED);
     let field = |path: &str| cluster.kubectl(&format!("get service peers -o jsonpath={{{path}}}"));
     eventually("it gets an address", || field(".status.loadBalancer.ingress[0].ip") == "172.29.77.200");
-    let client = Stranger::on(&cluster, &mark, "172.29.77.9/24");
+    let client = Stranger::on(&mark, "172.29.77.9/24");
     let pod_on =
         |node: &str| cluster.kubectl(&format!("get pods -l app=peers --field-selector spec.nodeName={node} -o jsonpath={{.items[*].metadata.name}}"));
     let answers = |pod: &str| client.ask("172.29.77.200:80", "/").is_some_and(|answer| answer.contains(pod));
