@@ -132,7 +132,10 @@ fn remove_links(network: Option<NetworkNamespace>, links: &NodeLinks, nodes: &No
     match removed {
         Some(removed) => removed.context("links of the nodes are left")?,
         // What was in that namespace is gone with it; the nodes' own are not.
-        None => nodes.members.keys().try_for_each(|number| netns::delete(&links.namespace(*number)))?,
+        None => {
+            let names = nodes.members.keys().map(|number| links.namespace(*number)).chain([links.between()]);
+            names.into_iter().try_for_each(|name| netns::delete(&name))?;
+        }
     }
     println!("  ✔ removed the nodes' namespaces and links");
     Ok(())
