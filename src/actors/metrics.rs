@@ -50,6 +50,7 @@ impl Sources {
         collectors.extend(scheduler::metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
+        collectors.extend(proxy::health::COLLECTORS);
         collectors.extend(client::COLLECTORS);
         render(&collectors)
     }

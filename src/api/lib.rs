@@ -25,6 +25,7 @@ pub mod formats;
 #[cfg(test)]
 mod growth;
 pub mod http;
+pub mod load_balancing;
 pub mod local_path;
 pub mod memo;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::{fs, io, path::Path};
 use thiserror::Error;
 
 use crate::{
+    announce::{Change, HostLinkAddresses, LinkAddresses},
     cni::{FILE_NAME, Network},
     iptables::{ChainId, End, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
     netlink::Netlink,
@@ -108,12 +109,24 @@ async fn remove_sets(sets: &dyn IpSets) -> Result<(), IptablesError> {
 
 async fn remove_links(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
     let netlink = Netlink::open()?;
+    remove_announced().await?;
     remove_overlay(bridge).await?;
     let Some(bridge) = netlink.link(bridge).await? else { return Ok(()) };
     for port in netlink.links().await?.iter().filter(|link| link.is_veth && link.controller == Some(bridge.index)) {
         netlink.remove_link(port.index).await?;
     }
     netlink.remove_link(bridge.index).await
+}
+
+/// Addresses of Services.
+async fn remove_announced() -> Result<(), crate::netlink::NetlinkError> {
+    let addresses = HostLinkAddresses::open(Vec::new())?;
+    for link in addresses.links().await? {
+        for address in link.announced {
+            addresses.apply(Change::Remove { link: link.index, address }, None).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Routes to other nodes, and the tunnel.

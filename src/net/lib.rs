@@ -3,6 +3,7 @@
 //!
 //! This crate knows no API types, so that small programs (the DNS server) can link it alone.
 
+pub mod announce;
 pub mod cleanup;
 pub mod cni;
 pub mod conntrack;

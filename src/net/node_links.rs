@@ -1,7 +1,8 @@
 //! Network namespaces that stand for machines, and the links between them and this one.
 //!
-//! *Shared*: a bridge in this namespace, which all are ports of. *Routed*: each on a link of its own to a router, which is a
-//! namespace too, so that no two are on one link. All names begin with a mark, so that several of these do not touch each other.
+//! In between is one more namespace, so that no packet filter rule of a machine meets what passes between others. *Shared*: it has a
+//! bridge that all are on. *Routed*: each is on a link of its own to it, and it routes. All names have a mark, so that several
+//! groups do not touch each other.
 
 use std::{io, net::Ipv4Addr, path::PathBuf};
 
@@ -15,6 +16,8 @@ use crate::{
 
 /// What a machine's link is called inside.
 pub const UPLINK: &str = "eth0";
+/// What a bridge is called in the namespace in between.
+const BRIDGE: &str = "nodes";
 /// Each link of a routed topology has so many addresses: a prefix of 29.
 const LINK_SIZE: u32 = 8;
 const LINK_PREFIX: u8 = 29;
@@ -84,11 +87,12 @@ impl NodeLinks {
         format!("troupe-{}-{number}", self.mark)
     }
 
-    fn router(&self) -> String {
-        format!("troupe-{}-router", self.mark)
+    /// The namespace in between.
+    pub fn between(&self) -> String {
+        format!("troupe-{}-links", self.mark)
     }
 
-    /// The bridge, or the link to the router.
+    /// The link of the machine here.
     fn link(&self) -> String {
         format!("tl-{}", self.mark)
     }
@@ -98,12 +102,9 @@ impl NodeLinks {
         format!("tn{number}-{}", self.mark)
     }
 
-    /// Who has the ports: this namespace, or the router's.
+    /// Who has the ports.
     fn switch(&self) -> Result<Netlink, NetlinkError> {
-        match self.topology {
-            Topology::Shared => Netlink::open(),
-            Topology::Routed => Netlink::within(&netns::path(&self.router())),
-        }
+        Netlink::within(&netns::path(&self.between()))
     }
 
     /// What all machines are joined by, with the address of the one here.
@@ -112,28 +113,36 @@ impl NodeLinks {
     /// When the kernel refuses.
     pub async fn ensure_base(&self) -> Result<(), LinkError> {
         let here = Netlink::open()?;
-        let link = self.link();
-        if self.topology == Topology::Shared {
-            here.ensure_bridge(&link).await?;
-        } else {
-            let path = make(&self.router())?;
-            let router = Netlink::within(&path)?;
-            router.set_link("lo", true).await?;
-            netns::run(&path, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
-                .and_then(|written| written)
-                .map_err(|source| LinkError::Namespace { name: self.router(), step: "made a router", source })?;
-            let port = self.port(FIRST);
-            here.ensure_pair(&link, &router, &path, &port).await?;
-            router.ensure_address(&port, self.router_address(FIRST)).await?;
-            router.set_link(&port, true).await?;
-        }
+        let (link, port) = (self.link(), self.port(FIRST));
+        let path = make(&self.between())?;
+        let switch = Netlink::within(&path)?;
+        switch.set_link("lo", true).await?;
+        here.ensure_pair(&link, &switch, &path, &port).await?;
+        self.plug(&switch, FIRST).await?;
         here.ensure_address(&link, self.address(FIRST)).await?;
         here.set_link(&link, true).await?;
         if self.topology == Topology::Routed {
+            netns::run(&path, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+                .and_then(|written| written)
+                .map_err(|source| LinkError::Namespace { name: self.between(), step: "made a router", source })?;
             here.ensure_route(self.range, self.router_address(FIRST).ip()).await?;
-            self.switch()?.ensure_route(everywhere(), self.address(FIRST).ip()).await?;
+            switch.ensure_route(everywhere(), self.address(FIRST).ip()).await?;
         }
         Ok(())
+    }
+
+    /// Puts a new port where it belongs.
+    async fn plug(&self, switch: &Netlink, number: u8) -> Result<(), NetlinkError> {
+        let port = self.port(number);
+        match self.topology {
+            Topology::Shared => {
+                let bridge = switch.ensure_bridge(BRIDGE).await?;
+                switch.set_link(BRIDGE, true).await?;
+                switch.join_bridge(&port, bridge).await?;
+            }
+            Topology::Routed => switch.ensure_address(&port, self.router_address(number)).await?,
+        }
+        switch.set_link(&port, true).await
     }
 
     /// A machine's namespace with its link. One that is cut off stays so.
@@ -147,11 +156,7 @@ impl NodeLinks {
         let port = self.port(number);
         if switch.link(&port).await?.is_none() || machine.link(UPLINK).await?.is_none() {
             switch.ensure_pair(&port, &machine, &path, UPLINK).await?;
-            switch.set_link(&port, true).await?;
-        }
-        match self.topology {
-            Topology::Shared => switch.join_bridge(&port, switch.index(&self.link()).await?).await?,
-            Topology::Routed => switch.ensure_address(&port, self.router_address(number)).await?,
+            self.plug(&switch, number).await?;
         }
         machine.ensure_address(UPLINK, self.address(number)).await?;
         machine.set_link(UPLINK, true).await?;
@@ -189,7 +194,7 @@ impl NodeLinks {
         if let Some(link) = here.link(&self.link()).await? {
             here.remove_link(link.index).await?;
         }
-        unmake(&self.router())
+        unmake(&self.between())
     }
 }
 

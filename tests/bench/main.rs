@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services fleet`, `etcd`, `alone`, `beside`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services hollow fleet`, `etcd`, `alone`, `beside`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -21,6 +21,7 @@ mod api;
 mod beside;
 mod etcd;
 mod fleet;
+mod hollow;
 mod lists;
 mod pods;
 mod process;
@@ -92,7 +93,9 @@ fn embedded() {
     cluster.enter();
     runtime().block_on(async {
         let bench = Bench::of(cluster, "");
-        for figures in ["idle", "refused", "pods", "lists", "api", "watches", "services", "fleet"].into_iter().filter(|figures| asks_for(figures)) {
+        for figures in
+            ["idle", "refused", "pods", "lists", "api", "watches", "services", "hollow", "fleet"].into_iter().filter(|figures| asks_for(figures))
+        {
             match figures {
                 "idle" => idle(&bench).await,
                 "refused" => refused::measure(&bench).await,
@@ -101,6 +104,7 @@ fn embedded() {
                 "api" => api::measure(&bench, None).await,
                 "watches" => watches::measure(&bench).await,
                 "services" => services::measure(&bench).await,
+                "hollow" => hollow::measure(&bench).await,
                 _ => fleet::measure(&bench).await,
             }
         }

@@ -109,7 +109,9 @@ impl Cluster {
 
     /// A place for a cluster of several nodes, which know each other by their links.
     pub fn place_of_several() -> Self {
-        Cluster { elsewhere: true, ..Cluster::place() }
+        let mut cluster = Cluster::place();
+        cluster.elsewhere = true;
+        cluster
     }
 
     /// Has daemons start in a cgroup, named by its `cgroup.procs`.

@@ -4,38 +4,48 @@
 use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use troupe_net::{
+    netns,
+    node_links::{NodeLinks, Topology},
 };
 
 use crate::cluster::{binary, images, run, text};
 
-/// The link that machines share: a bridge in a namespace of its own.
+/// The link that machines share: a bridge in a namespace of its own, made as `troupe up --nodes` makes its nodes' link.
 pub struct Hub {
     namespace: String,
+    links: NodeLinks,
 }
 
 impl Hub {
     pub const ADDRESS: &'static str = "198.51.100.1";
 
     pub fn new() -> Self {
-        let hub = Hub { namespace: format!("troupe-hub-{}", std::process::id()) };
-        run("ip", &["netns", "add", &hub.namespace]);
-        hub.ip("link add hub type bridge");
-        hub.ip(&format!("address add {}/24 dev hub", Hub::ADDRESS));
-        hub.ip("link set hub up");
+        // Each test has one; several run at once.
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("{:x}i{}", std::process::id() & 0xff_ffff, MADE.fetch_add(1, Ordering::Relaxed) % 10);
+        let range = "198.51.100.0/24".parse().expect("a range");
+        let hub = Hub { namespace: format!("troupe-{mark}-hub"), links: NodeLinks { mark, topology: Topology::Shared, range } };
+        netns::create(&hub.namespace).expect("root may make namespaces");
+        hub.inside(hub.links.ensure_base()).expect("the hub is made");
         hub
     }
 
-    fn ip(&self, words: &str) {
-        let mut arguments = vec!["-n", self.namespace.as_str()];
-        arguments.extend(words.split_whitespace());
-        run("ip", &arguments);
+    /// Does something where the bridge is.
+    fn inside<T: Send>(&self, work: impl Future<Output = T> + Send) -> T {
+        let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
+        netns::run(&netns::path(&self.namespace), run).expect("the namespace exists")
     }
 }
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        // It takes its interfaces along, and with them the machines' ends.
-        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+        // They take their interfaces along, and with them the machines' ends.
+        let _ = netns::delete(&self.links.between());
+        let _ = netns::delete(&self.namespace);
     }
 }
 
@@ -50,15 +60,9 @@ pub struct Machine {
 impl Machine {
     pub fn new(hub: &Hub, name: &'static str, address: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let machine = Machine { dir, namespace: format!("troupe-{name}-{}", std::process::id()), name, address };
-        run("ip", &["netns", "add", &machine.namespace]);
-        machine.ip("link set lo up");
-        hub.ip(&format!("link add {name} type veth peer name uplink netns {}", machine.namespace));
-        hub.ip(&format!("link set {name} master hub up"));
-        machine.ip(&format!("address add {address}/24 dev uplink"));
-        machine.ip("link set uplink up");
-        machine.ip(&format!("route add default via {}", Hub::ADDRESS));
-        machine
+        let number = (2..=250).find(|number| hub.links.address(*number).ip().to_string() == address).expect("an address of the hub");
+        hub.inside(hub.links.ensure(number)).expect("the machine is made");
+        Machine { dir, namespace: hub.links.namespace(number), name, address }
     }
 
     /// Runs `ip` on this machine.
@@ -157,6 +161,6 @@ impl Drop for Machine {
         if !output.status.success() {
             eprintln!("troupe down on {} failed: {}", self.name, text(&output.stderr));
         }
-        let _ = Command::new("ip").args(["netns", "delete", &self.namespace]).status();
+        let _ = netns::delete(&self.namespace);
     }
 }

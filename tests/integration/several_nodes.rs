@@ -1,8 +1,16 @@
 //! `troupe up --nodes`: several nodes on one machine, stopped, cut off and taken down.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
-use crate::cluster::{Cluster, apply, eventually, text};
+use troupe_net::netns;
+
+use crate::cluster::{Cluster, apply, eventually, run, text};
 
 const PEERS: &str = r#"
 apiVersion: apps/v1
@@ -85,7 +93,7 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     apply(&cluster, PEERS);
     pods_talk(&cluster);
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
-    assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("dev troupe.1"), "{routes}");
+    assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("troupe-vxlan"), "{routes}");
 
     // Switched off: noticed, and its containers are gone; switched on: all as before.
     cluster.troupe_text(&["node", "stop", "it-2"]);
@@ -135,5 +143,88 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
 /// Without `--purge` the record stays, so that the next start is the same cluster.
 fn nothing_is_left_but_data(cluster: &Cluster, mark: &str) {
     assert!(cluster.path("data/nodes/it-2/data").exists());
-    assert!(!Path::new(&format!("/run/netns/troupe-{mark}-2")).exists() && !Path::new(&format!("/run/netns/troupe-{mark}-router")).exists());
+    assert!(!Path::new(&format!("/run/netns/troupe-{mark}-2")).exists() && !Path::new(&format!("/run/netns/troupe-{mark}-links")).exists());
+}
+
+const BALANCED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: peers}
+spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: peers}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+/// A machine on the nodes' link that is none of them; gone when dropped.
+struct Stranger(String);
+
+impl Stranger {
+    fn on(mark: &str, address: &str) -> Self {
+        let stranger = Stranger(format!("troupe-client-{mark}"));
+        run("ip", &["netns", "add", &stranger.0]);
+        let between = format!("troupe-{mark}-links");
+        let words = format!("-n {between} link add client type veth peer name eth0 netns {}", stranger.0);
+        run("ip", &words.split(' ').collect::<Vec<_>>());
+        for words in [format!("-n {between} link set client master nodes up"), format!("-n {} address add {address} dev eth0", stranger.0)] {
+            run("ip", &words.split(' ').collect::<Vec<_>>());
+        }
+        run("ip", &["-n", &stranger.0, "link", "set", "eth0", "up"]);
+        stranger
+    }
+
+    /// The answer to a request, if there is one within two seconds.
+    fn ask(&self, address: &str, path: &str) -> Option<String> {
+        let address: SocketAddr = address.parse().expect("an address");
+        let ask = || {
+            let patience = Duration::from_secs(2);
+            let mut tcp = TcpStream::connect_timeout(&address, patience).ok()?;
+            tcp.set_read_timeout(Some(patience)).ok()?;
+            write!(tcp, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            tcp.read_to_string(&mut answer).ok()?;
+            Some(answer)
+        };
+        netns::run(&netns::path(&self.0), ask).expect("the namespace exists")
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = netns::delete(&self.0);
+    }
+}
+
+#[test]
+fn a_balanced_service_is_reached_from_the_link_and_moves_when_its_node_is_lost() {
+    let cluster = Cluster::place_of_several();
+    let beats = ["--node-heartbeat", "1", "--node-monitor-grace-period", "6"];
+    let pool = ["--nodes", "2", "--node-range", "172.29.77.0/24", "--load-balancer-pool", "172.29.77.200-172.29.77.201"];
+    cluster.start_with(&[&pool[..], &beats[..]].concat());
+    let mark = mark(&cluster);
+    apply(&cluster, PEERS);
+    pods_talk(&cluster);
+    cluster.kubectl("label node it node.kubernetes.io/exclude-from-external-load-balancers=");
+    apply(&cluster, BALANCED);
+    let field = |path: &str| cluster.kubectl(&format!("get service peers -o jsonpath={{{path}}}"));
+    eventually("it gets an address", || field(".status.loadBalancer.ingress[0].ip") == "172.29.77.200");
+    let client = Stranger::on(&mark, "172.29.77.9/24");
+    let pod_on =
+        |node: &str| cluster.kubectl(&format!("get pods -l app=peers --field-selector spec.nodeName={node} -o jsonpath={{.items[*].metadata.name}}"));
+    let answers = |pod: &str| client.ask("172.29.77.200:80", "/").is_some_and(|answer| answer.contains(pod));
+    let (here, there) = (pod_on("it"), pod_on("it-2"));
+    eventually("the node that is not excluded answers, with its own pod", || answers(&there));
+
+    // Health, as somebody else's load balancer asks for it.
+    let port = field(".spec.healthCheckNodePort");
+    let health = client.ask(&format!("172.29.77.2:{port}"), "/healthz").expect("it answers");
+    assert!(health.starts_with("HTTP/1.1 200") && health.contains("\"localEndpoints\": 1") && health.contains("\"name\": \"peers\""), "{health}");
+    let proxy = client.ask("172.29.77.2:10256", "/healthz").expect("it answers");
+    assert!(proxy.starts_with("HTTP/1.1 200") && proxy.contains("\"nodeEligible\":true"), "{proxy}");
+
+    // The node is lost: the other one answers.
+    cluster.kubectl("label node it node.kubernetes.io/exclude-from-external-load-balancers-");
+    cluster.troupe_text(&["node", "stop", "it-2"]);
+    eventually("the other node answers", || answers(&here));
+    cluster.kubectl("delete service peers --timeout=30s");
+    eventually("nobody answers", || client.ask("172.29.77.200:80", "/").is_none());
+    let links = text(&cluster.inside("ip").args(["-o", "address"]).output().expect("ip runs").stdout);
+    assert!(!links.contains("172.29.77.200"), "{links}");
 }

@@ -187,11 +187,11 @@ fn a_crash_is_survived(one: &Machine, two: &Machine) {
 
 fn a_cut_is_survived(one: &Machine, two: &Machine) {
     let restore = || {
-        two.ip("link set uplink up");
+        two.ip("link set eth0 up");
         // The kernel drops the routes of a link that goes down.
         two.ip(&format!("route replace default via {}", Hub::ADDRESS));
     };
-    lost_and_found(one, || two.ip("link set uplink down"), restore);
+    lost_and_found(one, || two.ip("link set eth0 down"), restore);
     apply(one, &peer("two"));
     one.kubectl("wait --for=condition=Ready pod/peer-two --timeout=60s");
     let address = one.kubectl("get pod peer-two -o jsonpath={.status.podIP}");

@@ -36,6 +36,8 @@ pub mod replicationcontroller;
 pub mod resourcequota;
 mod revisions;
 pub mod root_ca;
+pub mod service_cidr;
+pub mod service_lb;
 pub mod serviceaccount;
 mod services;
 pub mod statefulset;

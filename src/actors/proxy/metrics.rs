@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use troupe_api::metrics::{Collect, Counter, Family, Gauge, Histogram, exponential};
 
+use super::health::state;
+
 const FAMILY: [&str; 1] = ["ip_family"];
 const V4: [&str; 1] = ["IPv4"];
 const SECONDS: [f64; 15] = exponential(0.001, 2.0);
@@ -37,6 +39,7 @@ pub static COLLECTORS: [&dyn Collect; 9] =
 
 /// A Service's rules changed; so many Services' changes wait now.
 pub fn queued(pending: usize) {
+    state::queued();
     SERVICES_CHANGED.with(&[]).increment();
     SERVICES_PENDING.with(&[]).set_count(pending);
     QUEUED.with(&V4).set(now());
@@ -52,6 +55,7 @@ pub fn synced(succeeded: bool, whole: bool, took: Duration) {
     DURATIONS.with(&V4).observe_time(took);
     if whole { &FULL_DURATIONS } else { &PARTIAL_DURATIONS }.with(&V4).observe_time(took);
     if succeeded {
+        state::updated();
         LAST.with(&V4).set(now());
     } else if whole {
         FAILURES.with(&V4).increment();

@@ -10,6 +10,7 @@
 
 pub mod base;
 pub mod endpoints;
+pub mod health;
 pub mod index;
 pub mod layout;
 pub mod metrics;

@@ -20,6 +20,8 @@ use crate::apiserver::{
     read::Reader,
 };
 
+/// Group and name of the resource whose objects are ranges, beside those that the server was started with.
+const SERVICE_CIDRS: (&str, &str) = ("networking.k8s.io", "servicecidrs");
 /// Group and name of the resource whose objects are addresses.
 const IP_ADDRESSES: (&str, &str) = ("networking.k8s.io", "ipaddresses");
 
@@ -114,23 +116,51 @@ impl AddressAllocator {
         self.listers.row(IP_ADDRESSES.0, IP_ADDRESSES.1).ok_or_else(|| Status::internal("no resource for IP addresses"))
     }
 
+    /// The ranges of a family that addresses may be taken of now: first those that the server was started with, then those of
+    /// ServiceCIDRs that are Ready and stay.
+    fn ranges_now(&self, family: &str) -> Result<Vec<IpNetwork>, Status> {
+        let mut ranges = self.ranges.clone();
+        if let Some(row) = self.listers.row(SERVICE_CIDRS.0, SERVICE_CIDRS.1) {
+            let known = self.listers.cache(&row)?.load();
+            for range in known.scan("", None).filter(|range| range.meta().deletion_timestamp.is_none()) {
+                ranges.extend(ready_ranges(&range.to_object()).filter(|range| !self.ranges.contains(range)));
+            }
+        }
+        ranges.retain(|range| family_of(range) == family);
+        Ok(ranges)
+    }
+
     /// Takes the address that `need` asks for, for `service`.
     pub async fn take(&self, need: &IpNeed, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
-        let range = self.ranges.iter().find(|range| family_of(range) == need.family).ok_or(AddressError::OutOfRange)?;
+        let ranges = self.ranges_now(&need.family).map_err(AddressError::Store)?;
         let resource = self.row().map_err(AddressError::Store)?;
         if let Some(requested) = &need.requested {
             let ip: IpAddr = requested.parse().map_err(|_| AddressError::OutOfRange)?;
-            return self.take_requested(&resource, range, ip, service, dry_run).await;
+            return self.take_requested(&resource, &ranges, ip, service, dry_run).await;
         }
+        if ranges.is_empty() {
+            return Err(AddressError::OutOfRange);
+        }
+        for range in &ranges {
+            match self.take_any(&resource, range, service, dry_run).await {
+                Err(AddressError::Full) => {}
+                settled => return settled,
+            }
+        }
+        Err(AddressError::Full)
+    }
+
+    /// Takes any address of a range.
+    async fn take_any(&self, resource: &Resource, range: &IpNetwork, service: &ObjectKey, dry_run: bool) -> Result<String, AddressError> {
         let band = Band::of(range);
-        let taken = self.listers.cache(&resource).map_err(AddressError::Store)?.load();
+        let taken = self.listers.cache(resource).map_err(AddressError::Store)?.load();
         for offset in band.offsets() {
             let ip = band.at(offset);
             // The cache is a hint; the create decides.
             if taken.objects.contains_key(&ObjectKey::cluster(ip.to_string())) {
                 continue;
             }
-            match self.create_address(&resource, ip, service, dry_run).await {
+            match self.create_address(resource, ip, service, dry_run).await {
                 Err(AddressError::Taken) => {}
                 settled => return settled,
             }
@@ -141,18 +171,20 @@ impl AddressAllocator {
     async fn take_requested(
         &self,
         resource: &Resource,
-        range: &IpNetwork,
+        ranges: &[IpNetwork],
         ip: IpAddr,
         service: &ObjectKey,
         dry_run: bool,
     ) -> Result<String, AddressError> {
-        let band = Band::of(range);
         let number = match ip {
             IpAddr::V4(ip) => u128::from(u32::from(ip)),
             IpAddr::V6(ip) => u128::from(ip),
         };
-        let usable = range.contains(ip) && number > band.base && number <= band.base + u128::from(band.size);
-        if !usable {
+        let usable = |range: &IpNetwork| {
+            let band = Band::of(range);
+            range.contains(ip) && number > band.base && number <= band.base + u128::from(band.size)
+        };
+        if !ranges.iter().any(usable) {
             return Err(AddressError::OutOfRange);
         }
         self.create_address(resource, ip, service, dry_run).await
@@ -188,6 +220,13 @@ impl AddressAllocator {
         }
         Ok(())
     }
+}
+
+/// The ranges of a ServiceCIDR that is Ready.
+fn ready_ranges(object: &Object) -> impl Iterator<Item = IpNetwork> {
+    let is_ready = |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let ready = object.list(&["status", "conditions"]).iter().any(is_ready);
+    object.list(&["spec", "cidrs"]).iter().filter(move |_| ready).filter_map(|range| range.as_str()?.parse().ok())
 }
 
 fn address_object(resource: &Resource, ip: IpAddr, service: &ObjectKey, now: jiff::Timestamp) -> Object {

@@ -75,3 +75,47 @@ async fn two_families_need_a_cluster_of_two_families() {
     let status = api.try_create(service("a", spec)).await.expect_err("is refused");
     assert!(status.message.contains("this cluster is not configured for dual-stack services"), "{}", status.message);
 }
+
+#[actix::test]
+async fn a_further_range_widens_what_services_get_when_it_is_ready() {
+    use crate::{
+        controllers::service_cidr::ServiceCidrController,
+        runtime::{cache::Caches, controller},
+    };
+    let api = boot().await;
+    let mut spec = web("ClusterIP");
+    spec["clusterIP"] = json!("10.200.0.7");
+    let range =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "more"}, "spec": {"cidrs": ["10.200.0.0/24"]}});
+    api.create(range).await;
+    let status = api.try_create(service("a", spec.clone())).await.expect_err("it is not ready");
+    assert!(status.message.contains("the provided network does not match the current range"), "{}", status.message);
+
+    let caches = Caches::new(api.server.system().clone(), api.client.clone());
+    controller::start(api.server.system(), &caches, api.client.clone(), ServiceCidrController::new(&caches));
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let created = loop {
+        match api.try_create(service("a", spec.clone())).await {
+            Ok(created) => break created,
+            Err(status) => assert!(tokio::time::Instant::now() < deadline, "{}", status.message),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(created.str(&["spec", "clusterIP"]), "10.200.0.7");
+    let known = api.get("servicecidrs.networking.k8s.io", "", "more").await.expect("there");
+    assert_eq!(known.list(&["metadata", "finalizers"]), [json!("networking.k8s.io/service-cidr-finalizer")]);
+    assert_eq!(known.list(&["status", "conditions"])[0]["message"], "Kubernetes Service CIDR is ready");
+
+    // As long as a Service has an address there it stays, and gives out no more.
+    api.delete("servicecidrs.networking.k8s.io", "", "more", Default::default()).await.expect("is taken");
+    let terminating = async || {
+        let known = api.get("servicecidrs.networking.k8s.io", "", "more").await.expect("it stays");
+        known.list(&["status", "conditions"])[0]["reason"] == "Terminating"
+    };
+    while !terminating().await {
+        assert!(tokio::time::Instant::now() < deadline, "nothing says why it stays");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    spec["clusterIP"] = json!("10.200.0.8");
+    api.try_create(service("b", spec)).await.expect_err("the range is going");
+}

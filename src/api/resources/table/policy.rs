@@ -21,10 +21,7 @@ pub(super) const NETWORKING: Group = Group {
         Row::namespaced("Ingress", "ingresses").strategy(with::<kinds::Ingress>).short(&["ing"]).stored_at("ingress").subs(&[STATUS]),
         Row::cluster("IPAddress", "ipaddresses").strategy(with::<kinds::IpAddress>).short(&["ip"]),
         Row::namespaced("NetworkPolicy", "networkpolicies").strategy(with::<kinds::NetworkPolicy>).short(&["netpol"]),
-        Row::cluster("ServiceCIDR", "servicecidrs")
-            .strategy(with::<kinds::ServiceCidr>)
-            .without_effect("without effect: Services get addresses of the server's own range")
-            .subs(&[STATUS]),
+        Row::cluster("ServiceCIDR", "servicecidrs").strategy(with::<kinds::ServiceCidr>).subs(&[STATUS]),
     ],
 };
 

@@ -42,7 +42,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],
         "bindAddress" | "advertiseAddress" => &[Part::ApiServer, Part::WithoutApiServer],
-        "clusterSigningDuration" | "nodeMonitorGracePeriod" => &[Part::Controllers],
+        "clusterSigningDuration" | "nodeMonitorGracePeriod" | "loadBalancerPool" => &[Part::Controllers],
         "schedulerConfig" => &[Part::Scheduler],
         "podCidr" => &[Part::Controllers, Part::Node],
         "apiServers" => &[Part::WithoutApiServer, Part::RemoteNode],
@@ -57,7 +57,8 @@ fn takers(setting: &str) -> &'static [Part] {
         | "minimumImageTtlDuration"
         | "allowedUnsafeSysctls"
         | "manifestsDir"
-        | "nodeHeartbeat" => &[Part::Node],
+        | "nodeHeartbeat"
+        | "proxyHealthzBindAddress" => &[Part::Node],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

@@ -7,14 +7,17 @@ mod resolve;
 mod settings;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use ipnetwork::Ipv4Network;
 use jiff::SignedDuration;
-use troupe_actors::kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy};
+use troupe_actors::{
+    controllers::service_lb::Pool,
+    kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy},
+};
 use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
@@ -55,7 +58,11 @@ pub struct Config {
     pub api_port: u16,
     pub api_servers: Vec<String>,
     pub component_port: Option<u16>,
+    /// Addresses of Services of type LoadBalancer.
+    pub load_balancer_pool: Option<Pool>,
     pub kubelet_port: u16,
+    /// Where the service proxy tells its health, if it does.
+    pub proxy_healthz_bind_address: Option<SocketAddr>,
     pub node_ip: IpAddr,
     pub node_name: String,
     pub service_cidr: Ipv4Network,

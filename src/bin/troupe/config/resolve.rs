@@ -1,7 +1,7 @@
 //! From settings to the configuration: every default is filled in.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -81,7 +81,9 @@ impl Settings {
             api_port: settings.api_port.unwrap_or(6443),
             api_servers: settings.api_servers.unwrap_or_default(),
             component_port: settings.component_port,
+            load_balancer_pool: settings.load_balancer_pool.map(|text| text.parse()).transpose().context("--load-balancer-pool")?,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
+            proxy_healthz_bind_address: healthz_address(settings.proxy_healthz_bind_address.as_deref())?,
             node_ip,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
             service_cidr,
@@ -127,6 +129,21 @@ impl Settings {
     }
 }
 
+/// Where the service proxy's health is told: an address, with its port or with upstream's.
+fn healthz_address(given: Option<&str>) -> Result<Option<SocketAddr>> {
+    const PORT: u16 = 10256;
+    match given {
+        None => Ok(Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT))),
+        Some("") => Ok(None),
+        Some(text) => {
+            let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
+            let address = address.with_context(|| format!("--proxy-healthz-bind-address {text:?} is no address, with or without a port"))?;
+            ensure!(address.port() != 0, "--proxy-healthz-bind-address {text} needs a port; leave the whole empty for none");
+            Ok(Some(address))
+        }
+    }
+}
+
 /// When images are removed, by marks that upstream takes, too.
 fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Result<ImagePolicy> {
     let usual = ImagePolicy::default();
@@ -160,7 +177,9 @@ impl Config {
             api_port: Some(self.api_port),
             api_servers: Some(self.api_servers.clone()).filter(|servers| !servers.is_empty()),
             component_port: self.component_port,
+            load_balancer_pool: self.load_balancer_pool.as_ref().map(ToString::to_string),
             kubelet_port: Some(self.kubelet_port),
+            proxy_healthz_bind_address: Some(self.proxy_healthz_bind_address.map_or_else(String::new, |address| address.to_string())),
             node_ip: Some(self.node_ip),
             node_name: Some(self.node_name.clone()),
             service_cidr: Some(self.service_cidr),
@@ -244,6 +263,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_proxys_health_is_told_at_an_address_or_nowhere() {
+        let told = |given| healthz_address(given).map(|address| address.map(|address| address.to_string())).map_err(|error| error.to_string());
+        assert_eq!(told(None), Ok(Some("0.0.0.0:10256".into())));
+        assert_eq!((told(Some("")), told(Some("::1"))), (Ok(None), Ok(Some("[::1]:10256".into()))));
+        assert_eq!(told(Some("127.0.0.1:9")), Ok(Some("127.0.0.1:9".into())));
+        assert!(told(Some("here")).is_err() && told(Some("127.0.0.1:0")).is_err());
+    }
 
     #[test]
     fn a_pods_processes_are_counted_or_not() {

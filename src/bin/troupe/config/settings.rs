@@ -83,12 +83,19 @@ pub struct Settings {
     /// API servers (https://host:port) to use in place of the kubeconfig's: whichever answers
     #[arg(long, value_delimiter = ',')]
     pub api_servers: Option<Vec<String>>,
+    /// Addresses for Services of type LoadBalancer, which nodes announce on their links: ranges such as 192.0.2.0/28 or
+    /// 192.0.2.10-192.0.2.20 [default: none; such Services get an address from somebody else, or none]
+    #[arg(long)]
+    pub load_balancer_pool: Option<String>,
     /// Port of a control plane that has no API server [default: 10257 with controllers, else 10259; a free one where that is taken]
     #[arg(long)]
     pub component_port: Option<u16>,
     /// Port of the kubelet [default: 10250]
     #[arg(long)]
     pub kubelet_port: Option<u16>,
+    /// Address and port of the service proxy's health; nothing for nowhere [default: 0.0.0.0:10256]
+    #[arg(long)]
+    pub proxy_healthz_bind_address: Option<String>,
     /// The address other machines reach this one at [default: that of the default route]
     #[arg(long)]
     pub node_ip: Option<IpAddr>,
@@ -269,7 +276,9 @@ impl Settings {
             api_port,
             api_servers,
             component_port,
+            load_balancer_pool,
             kubelet_port,
+            proxy_healthz_bind_address,
             node_ip,
             node_name,
             service_cidr,

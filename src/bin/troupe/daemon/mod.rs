@@ -4,6 +4,7 @@
 
 pub mod control_plane;
 mod election;
+mod hollow;
 pub mod node;
 mod notify;
 mod reach;

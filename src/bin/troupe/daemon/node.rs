@@ -16,9 +16,10 @@ use troupe_actors::{
         Kubelet,
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
     },
+    load_balancer::Announcer,
     network_policy::{FreshGate, OpenGate, PodGate},
     overlay::Overlay,
-    proxy::Proxy,
+    proxy::{Proxy, health::ProxyHealth},
     runtime::{
         cache::Caches,
         host::UnitAddr,
@@ -47,7 +48,7 @@ use troupe_net::{
     netlink::Netlink,
 };
 
-use super::{Launch, Running, runtime};
+use super::{Launch, Running, hollow, runtime};
 use crate::{
     config::{Config, Part, Settings, refuse_without_effect},
     confinement,
@@ -88,6 +89,10 @@ pub struct NodeArgs {
     /// Join although no hash of the CA is known: whoever knows the token may then pose as the cluster
     #[arg(long, requires = "join", conflicts_with = "ca_cert_hashes")]
     unsafe_skip_ca_verification: bool,
+    /// Be so many nodes that run pods without containers, for tests of scale, named by --node-name and a number; they need an
+    /// administrator's kubeconfig
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["standalone", "join", "certificate_duration"])]
+    hollow: Option<u32>,
     /// How long certificates that this node asks for should last, in seconds [default: as the signer likes]
     #[arg(long, value_name = "SECONDS")]
     certificate_duration: Option<u64>,
@@ -105,6 +110,9 @@ impl NodeArgs {
 
 /// Runs `troupe node`.
 pub fn run(arguments: NodeArgs) -> Result<()> {
+    if let Some(count) = arguments.hollow {
+        return hollow::run(count, arguments.settings, arguments.config.as_deref());
+    }
     let invitation = arguments.invitation()?;
     crate::command_line::hide("--token");
     let (standalone, lasts) = (arguments.standalone, arguments.certificate_duration.map(Duration::from_secs));
@@ -244,10 +252,11 @@ fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
 pub struct Node {
     server: ServerHandle,
     _kubelet: Kubelet,
-    _proxy: Option<Proxy>,
+    _proxy: Option<(Proxy, ProxyHealth)>,
     _network: TaskHandle,
     _sweep: TaskHandle,
     _overlay: Option<UnitAddr<Overlay>>,
+    _announcer: Option<UnitAddr<Announcer>>,
     /// Nobody else keeps them fed.
     _caches: Option<Caches>,
 }
@@ -257,7 +266,7 @@ impl Node {
     pub async fn start(config: &Config, socket: &Path, seat: Seat, system: &System) -> Result<Self> {
         let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
         let proxy = match &seat.api {
-            Some(api) => Some(node::start_proxy(config, api, iptables.clone(), system)?),
+            Some(api) => Some((node::start_proxy(config, api, iptables.clone(), system)?, node::start_proxy_health(config, api, system))),
             None => None,
         };
         let range = match &seat.api {
@@ -270,6 +279,7 @@ impl Node {
             Some((_, caches)) => Some(network::start_overlay(config, caches.cache(), system)?),
             None => None,
         };
+        let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
         let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, |policies| policies.gate());
@@ -278,7 +288,16 @@ impl Node {
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
         let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
-        Ok(Node { server, _kubelet: kubelet, _proxy: proxy, _network: network, _sweep: sweep, _overlay: overlay, _caches: caches })
+        Ok(Node {
+            server,
+            _kubelet: kubelet,
+            _proxy: proxy,
+            _network: network,
+            _sweep: sweep,
+            _overlay: overlay,
+            _announcer: announcer,
+            _caches: caches,
+        })
     }
 }
 

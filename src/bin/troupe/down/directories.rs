@@ -86,7 +86,7 @@ fn remove_content(dir: &Path, stays: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 /// Removes a file, a link or a directory, unless something is mounted there. Links are not followed.
-fn remove_tree(path: &Path) -> Result<()> {
+pub fn remove_tree(path: &Path) -> Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,

@@ -20,6 +20,7 @@ use troupe_net::{
     iptables::HostIptables,
 };
 
+pub use self::directories::remove_tree;
 use self::{pods::Which, report::Report, target::Target};
 use crate::{
     Found, block_on,
@@ -45,15 +46,16 @@ pub fn run(found: Found, purge: bool) -> Result<()> {
     let _at_work = PidFile::claim(&at_work).context("another troupe down may be at work")?;
     let mut report = Report::default();
     if stop_daemons(&target, &mut report) {
-        for failure in nodes::forget(&target.record, purge) {
-            report.failed(&failure);
-        }
+        nodes::forget(&target.record, purge).iter().for_each(|failure| report.failed(failure));
+        let nodes_gone = report.is_clean();
         if target.since_boot {
             take_down_node(&target, &mut report)?;
         }
         directories::remove_pods(&target, &mut report);
         forget_node(&mut target, &mut report);
-        if purge {
+        if purge && !nodes_gone {
+            report.left("the cluster's data, in which that of its nodes lies");
+        } else if purge {
             directories::purge(&target, &mut report);
             if report.is_clean() {
                 println!("  ✔ removed the cluster's data");

@@ -44,7 +44,9 @@ impl Target {
             None if was_here(&found.config) => unrecorded(&found.config, &boot)?,
             None => return Ok(None),
         };
-        let others = register::all().into_iter().filter(|other| other.id != record.id).map(|other| {
+        // Nodes that it started are taken away first.
+        let is_other = |other: &Record| other.id != record.id && other.cluster.as_ref() != Some(&record.id);
+        let others = register::all().into_iter().filter(is_other).map(|other| {
             let mut claims = Claims::of_record(&other, marks::canonical);
             // A node that its cluster started lies in that one's directories.
             if record.cluster.as_ref() == Some(&other.id) {

@@ -71,3 +71,39 @@ impl Member {
         self.run_dir.join(format!("{}.pid", super::NODE))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Record;
+
+    fn member() -> Member {
+        Member::new(2, "one", Path::new("/d"), Path::new("/r"))
+    }
+
+    #[test]
+    fn a_node_lies_below_its_cluster_and_has_its_name_and_number() {
+        let member = member();
+        assert_eq!((member.name.as_str(), member.data_dir()), ("one-2", "/d/nodes/one-2/data".into()));
+        assert_eq!(member.pid_file(), PathBuf::from("/r/nodes/one-2/troupe-node.pid"));
+        let range = "172.30.0.0/24".parse().expect("a range");
+        let mut nodes = Nodes { topology: Topology::Shared, range, members: [(2, member)].into() };
+        assert_eq!(nodes.links("0123456789ab").namespace(2), "troupe-01234567-2");
+        assert!(nodes.find("one-2").is_some() && nodes.find("one").is_none());
+        let text = serde_json::to_string(&nodes).expect("encodes");
+        assert_eq!(serde_json::from_str::<Nodes>(&text).expect("decodes"), nodes);
+    }
+
+    #[test]
+    fn a_cluster_and_its_nodes_belong_together() {
+        let record = |cluster: Option<&str>, id: &str| {
+            let mut record = Record::new("/d".into(), "/r".into()).expect("makes");
+            record.id = id.into();
+            record.cluster = cluster.map(str::to_owned);
+            record
+        };
+        let (cluster, two, three, other) = (record(None, "a"), record(Some("a"), "b"), record(Some("a"), "c"), record(None, "d"));
+        assert!(cluster.is_of_one_cluster(&two) && two.is_of_one_cluster(&cluster) && two.is_of_one_cluster(&three));
+        assert!(!other.is_of_one_cluster(&two) && !cluster.is_of_one_cluster(&other));
+    }
+}

@@ -169,3 +169,43 @@ fn flags(config: &Config, member: &Member, address: &str) -> Vec<OsString> {
     };
     settings.entries().iter().map(|(setting, value)| format!("{}={}", flag(setting), text(value)).into()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn a_node_takes_the_clusters_settings_and_directories_of_its_own() {
+        let settings = Settings {
+            data_dir: Some("/d".into()),
+            node_ip: Some([172, 30, 0, 1].into()),
+            node_name: Some("one".into()),
+            api_port: Some(7443),
+            kubelet_port: Some(7250),
+            eviction_hard: Some(vec!["none".into()]),
+            container_runtime_endpoint: Some("/s".into()),
+            ..Settings::default()
+        };
+        let config = settings.resolve().expect("works");
+        let member = Member::new(2, "one", Path::new("/d"), Path::new("/r"));
+        let flags: Vec<String> = flags(&config, &member, "172.30.0.2").into_iter().filter_map(|flag| flag.into_string().ok()).collect();
+        for wanted in [
+            "--data-dir=/d/nodes/one-2/data",
+            "--run-dir=/r/nodes/one-2",
+            "--certificates-dir=/d/nodes/one-2/data/pki",
+            "--node-name=one-2",
+            "--node-ip=172.30.0.2",
+            "--kubelet-port=7250",
+            "--eviction-hard=none",
+            "--cgroup-parent=kubepods-one-2",
+        ] {
+            assert!(flags.contains(&wanted.to_owned()), "{wanted} is not in {flags:?}");
+        }
+        for other in ["--api-port", "--container-runtime-endpoint", "--api-servers", "--etcd-servers"] {
+            assert!(!flags.iter().any(|flag| flag.starts_with(other)), "{other} is in {flags:?}");
+        }
+    }
+}

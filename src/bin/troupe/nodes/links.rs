@@ -14,6 +14,7 @@ use troupe_net::{
 use crate::{
     Otherwise,
     config::{Config, Settings},
+    down::remove_tree,
     instance::{
         Record,
         kernel::NetworkNamespace,
@@ -58,7 +59,7 @@ pub async fn remove_unwanted(config: &Config, known: &Nodes, wanted: &Nodes) -> 
         take_down(member, !stays).await.with_context(|| format!("cannot take the node {} down", member.name))?;
         links.remove(*number).await?;
         if !stays {
-            absent_is_done(fs::remove_dir_all(&member.place)).with_context(|| format!("cannot remove {}", member.place.display()))?;
+            remove_place(member)?;
         }
     }
     if anew { Ok(links.remove_base().await?) } else { Ok(()) }
@@ -101,7 +102,7 @@ pub fn forget(record: &Record, purge: bool) -> Vec<anyhow::Error> {
 
 fn remove_place(member: &Member) -> Result<()> {
     for dir in [&member.place, &member.run_dir] {
-        absent_is_done(fs::remove_dir_all(dir)).with_context(|| format!("cannot remove {}", dir.display()))?;
+        remove_tree(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         if let Some(all) = dir.parent().filter(|all| is_empty(all)) {
             absent_is_done(fs::remove_dir(all)).with_context(|| format!("cannot remove {}", all.display()))?;
         }
@@ -131,7 +132,10 @@ fn remove_links(network: Option<NetworkNamespace>, links: &NodeLinks, nodes: &No
     match removed {
         Some(removed) => removed.context("links of the nodes are left")?,
         // What was in that namespace is gone with it; the nodes' own are not.
-        None => nodes.members.keys().try_for_each(|number| netns::delete(&links.namespace(*number)))?,
+        None => {
+            let names = nodes.members.keys().map(|number| links.namespace(*number)).chain([links.between()]);
+            names.into_iter().try_for_each(|name| netns::delete(&name))?;
+        }
     }
     println!("  ✔ removed the nodes' namespaces and links");
     Ok(())

@@ -32,6 +32,8 @@ use troupe_actors::{
         replicationcontroller::ReplicationControllerController,
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
+        service_cidr::ServiceCidrController,
+        service_lb::ServiceLoadBalancerController,
         serviceaccount::ServiceAccountController,
         statefulset::StatefulSetController,
         token_secrets::TokenSecretController,
@@ -95,6 +97,8 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
     run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
+    run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
+    run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
     run.controller("pod-garbage-collector", PodGcController::new(caches));
     run.controller("horizontal-pod-autoscaler", HorizontalController::new(caches));
     run.controller("validatingadmissionpolicy-status-controller", PolicyStatusController::new(caches));

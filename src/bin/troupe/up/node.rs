@@ -21,11 +21,16 @@ use troupe_actors::{
         image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
+    load_balancer::{Announcer, AnnouncerOptions},
     network_policy::{Followed, NetworkPolicies, NetworkPolicyOptions, PodGate},
-    proxy::{Proxy, ProxyOptions},
+    proxy::{
+        Proxy, ProxyOptions,
+        health::{HealthOptions, ProxyHealth},
+    },
     runtime::{
         cache::{Cache, Caches},
         events::EventRecorder,
+        host::UnitAddr,
         system::System,
     },
     serving::ServerHandle,
@@ -47,9 +52,11 @@ use troupe_api::{
 };
 use troupe_cri::{Runtime, grpc::GrpcRuntime};
 use troupe_net::{
+    announce::HostLinkAddresses,
     cni,
     conntrack::HostConntrack,
     iptables::{Family, HostIptables, Iptables},
+    overlay::TUNNEL,
 };
 
 use super::{
@@ -190,6 +197,34 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
         unable: cni::unable_to_police().map(Into::into),
     };
     Some(NetworkPolicies::start(options, system))
+}
+
+/// Starts telling health to load balancers.
+pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), system: &System) -> ProxyHealth {
+    let options = HealthOptions {
+        node_name: config.node_name.clone(),
+        bind_address: config.proxy_healthz_bind_address,
+        services: caches.cache(),
+        slices: caches.cache(),
+        nodes: caches.cache(),
+        events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
+    };
+    ProxyHealth::start(options, system)
+}
+
+/// Starts announcing addresses of Services on this node's links.
+pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
+    let IpAddr::V4(node_ip) = config.node_ip else { bail!("addresses of Services need an IPv4 node address; name one with --node-ip") };
+    let links = HostLinkAddresses::open(vec![config.bridge.clone(), TUNNEL.into()]).context("cannot talk to the kernel about addresses")?;
+    let options = AnnouncerOptions {
+        node_name: config.node_name.clone(),
+        node_ip,
+        services: caches.cache(),
+        slices: caches.cache(),
+        nodes: caches.cache(),
+        links: Arc::new(links),
+    };
+    Ok(Announcer::start(options, system))
 }
 
 /// Waits until a node reports Ready.

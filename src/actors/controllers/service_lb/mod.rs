@@ -1,0 +1,133 @@
+//! Service load balancers on bare metal: gives Services of `type: LoadBalancer` an address of a pool. Nodes announce it on their
+//! link ([`crate::load_balancer`]) and proxy what comes.
+//!
+//! In: Services. Out: their `status.loadBalancer`, and upstream's finalizer, which keeps a Service until its address is released.
+//! What the status says is what is assigned; there is no other record. Services with a `loadBalancerClass` are somebody else's.
+
+mod plan;
+pub mod pool;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use troupe_api::{
+    load_balancing::{ANNOUNCED, FINALIZER, assigned},
+    meta::ObjectKey,
+    service::PatchType,
+};
+
+use self::plan::{Plan, View, plan};
+pub use self::pool::Pool;
+use crate::runtime::{
+    cache::{Cache, Caches},
+    controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
+};
+
+/// See the module.
+pub struct ServiceLoadBalancerController {
+    services: Cache<Service>,
+    pool: Option<Pool>,
+}
+
+impl ServiceLoadBalancerController {
+    pub fn new(caches: &Caches, pool: Option<Pool>) -> Self {
+        ServiceLoadBalancerController { services: caches.cache(), pool }
+    }
+
+    /// The addresses of others.
+    fn view(&self, key: &ObjectKey) -> View {
+        let mut view = View::default();
+        for other in self.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER)) {
+            let Some(ip) = assigned(&other).filter(|_| !is_named(&other, key)) else { continue };
+            view.taken.insert(ip, (plan::right(&other), other.metadata.name.clone().unwrap_or_default()));
+        }
+        view
+    }
+
+    async fn write(&self, service: &Service, key: &ObjectKey, mut patch: Value, cx: &ReconcileContext) -> Result<(), ReconcileError> {
+        patch["metadata"]["uid"] = json!(service.metadata.uid);
+        patch["metadata"]["resourceVersion"] = json!(service.metadata.resource_version);
+        // Both through the status, as upstream: that is what the role allows.
+        match cx.client().namespaced::<Service>(key.namespace.clone()).patch(&key.name, "status", PatchType::Merge, &patch).await {
+            Ok(written) => cx.wrote(&self.services, &*written),
+            Err(status) if status.is_not_found() => {}
+            Err(status) => return Err(status.into()),
+        }
+        Ok(())
+    }
+}
+
+fn is_named(service: &Service, key: &ObjectKey) -> bool {
+    let (namespace, name) = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
+    namespace == Some(&*key.namespace) && name == Some(&*key.name)
+}
+
+/// What is patched for an address, or for none.
+fn patched(service: &Service, ip: Option<std::net::Ipv4Addr>) -> Value {
+    let mut finalizers: BTreeSet<&str> = service.metadata.finalizers.iter().flatten().map(String::as_str).collect();
+    let (ingress, announced) = match ip {
+        Some(ip) => {
+            finalizers.insert(FINALIZER);
+            (json!([{"ip": ip.to_string(), "ipMode": "VIP"}]), json!("true"))
+        }
+        None => {
+            finalizers.remove(FINALIZER);
+            (Value::Null, Value::Null)
+        }
+    };
+    let finalizers = if finalizers.is_empty() { Value::Null } else { json!(finalizers) };
+    json!({"metadata": {"finalizers": finalizers, "annotations": {ANNOUNCED: announced}}, "status": {"loadBalancer": {"ingress": ingress}}})
+}
+
+impl Controller for ServiceLoadBalancerController {
+    const NAME: &'static str = "service-lb-controller";
+    // One at a time: two Services must not be given the same address.
+    const CONCURRENCY: usize = 1;
+
+    fn watches(&self, watches: &mut Watches<'_>) {
+        watches.primary_when::<Service>(|change| change.versions().any(|service| plan::concerns(service)));
+    }
+
+    async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
+        let Some(cached) = self.services.get(key) else { return Ok(Outcome::Done) };
+        let service = &*cached.object;
+        match plan(service, self.pool.as_ref(), || self.view(key)) {
+            Plan::Keep => {}
+            Plan::Release => {
+                cx.tell(service, false, "DeletingLoadBalancer", "Deleting load balancer");
+                self.write(service, key, patched(service, None), cx).await?;
+                cx.tell(service, false, "DeletedLoadBalancer", "Deleted load balancer");
+            }
+            Plan::Assign(ip) => {
+                cx.tell(service, false, "EnsuringLoadBalancer", "Ensuring load balancer");
+                self.write(service, key, patched(service, Some(ip)), cx).await?;
+                cx.tell(service, false, "EnsuredLoadBalancer", "Ensured load balancer");
+            }
+            Plan::Refuse(why) => {
+                cx.tell(service, true, "SyncLoadBalancerFailed", format!("Error syncing load balancer: failed to ensure load balancer: {why}"));
+                // Without a pool nothing changes until this process is started with one.
+                return if self.pool.is_some() { Err(ReconcileError::Other(why)) } else { Ok(Outcome::Done) };
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_finalizers_stay_when_ours_comes_and_goes() {
+        let service = |finalizers: &[&str]| -> Service {
+            serde_json::from_value(json!({"metadata": {"name": "s", "finalizers": finalizers}})).expect("a service")
+        };
+        let with = patched(&service(&["a/b"]), Some([192, 0, 2, 1].into()));
+        assert_eq!(with["metadata"]["finalizers"], json!(["a/b", FINALIZER]));
+        assert_eq!(with["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
+        let without = patched(&service(&["a/b", FINALIZER]), None);
+        assert_eq!((&without["metadata"]["finalizers"], &without["status"]["loadBalancer"]["ingress"]), (&json!(["a/b"]), &Value::Null));
+        assert_eq!(patched(&service(&[FINALIZER]), None)["metadata"]["finalizers"], Value::Null);
+    }
+}

@@ -1,0 +1,97 @@
+//! Who announces which address. Pure: all nodes that see the same choose the same.
+
+use std::{cmp::Reverse, collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use sha2::{Digest, Sha256};
+
+/// Upstream's: a node with it gets no traffic of load balancers.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The cluster autoscaler's, before it removes a node.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// Whether a node may announce addresses: it is Ready, stays, and nobody excluded it.
+pub fn may_announce(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDED));
+    ready && !excluded && node.metadata.deletion_timestamp.is_none() && !taints.into_iter().any(|taint| taint.key == TO_BE_DELETED)
+}
+
+/// The nodes among `ready` that may announce a Service: under the Local policy those with endpoints of it.
+pub fn candidates<'a>(service: &Service, slices: &[Arc<EndpointSlice>], ready: &'a BTreeSet<String>) -> Vec<&'a str> {
+    let local = service.spec.as_ref().is_some_and(|spec| spec.external_traffic_policy.as_deref() == Some("Local"));
+    if !local {
+        return ready.iter().map(String::as_str).collect();
+    }
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+    let usable = endpoints.filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
+    let nodes: BTreeSet<&str> = usable.filter_map(|endpoint| endpoint.node_name.as_deref()).collect();
+    ready.iter().map(String::as_str).filter(|node| nodes.contains(node)).collect()
+}
+
+/// The one of them that announces an address: by the highest hash of both, so that little moves when a node comes or goes.
+pub fn elect<'a>(address: Ipv4Addr, candidates: &[&'a str]) -> Option<&'a str> {
+    let weight = |node: &str| Sha256::new().chain_update(address.octets()).chain_update(node).finalize();
+    candidates.iter().copied().max_by_key(|node| (weight(node), Reverse(*node)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(all: &[&str]) -> BTreeSet<String> {
+        all.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn addresses_are_spread_and_only_those_of_a_lost_node_move() {
+        let (all, without) = (["a", "b", "c"], ["a", "c"]);
+        let mut load = [0; 3];
+        for last in 0..=255 {
+            let address = Ipv4Addr::new(192, 0, 2, last);
+            let before = elect(address, &all).expect("somebody");
+            load[all.iter().position(|node| *node == before).expect("one of them")] += 1;
+            let after = elect(address, &without).expect("somebody");
+            assert!(before == after || before == "b", "{address} moved from {before} to {after}");
+        }
+        assert!(load.iter().all(|count| *count > 50), "{load:?}");
+        assert_eq!(elect(Ipv4Addr::new(192, 0, 2, 1), &[]), None);
+    }
+
+    #[test]
+    fn under_the_local_policy_nodes_with_ready_endpoints_announce() {
+        let service =
+            |policy: &str| serde_json::from_value::<Service>(json!({"metadata": {}, "spec": {"externalTrafficPolicy": policy}})).expect("one");
+        let endpoints = json!([
+            {"addresses": ["10.0.0.1"], "nodeName": "a"},
+            {"addresses": ["10.0.0.2"], "nodeName": "b", "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.3"], "nodeName": "lost"},
+        ]);
+        let slice = Arc::new(serde_json::from_value::<EndpointSlice>(json!({"addressType": "IPv4", "endpoints": endpoints})).expect("a slice"));
+        let ready = names(&["a", "b"]);
+        assert_eq!(candidates(&service("Local"), &[slice.clone()], &ready), ["a"]);
+        assert_eq!(candidates(&service("Cluster"), &[slice], &ready), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_node_announces_while_it_is_ready_and_wanted() {
+        let node = |more: serde_json::Value| {
+            let mut all = json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            for (name, value) in more.as_object().into_iter().flatten() {
+                all[name] = value.clone();
+            }
+            may_announce(&serde_json::from_value(all).expect("a node"))
+        };
+        assert!(node(json!({})));
+        assert!(!node(json!({"metadata": {"labels": {EXCLUDED: ""}}})));
+        assert!(!node(json!({"spec": {"taints": [{"key": TO_BE_DELETED, "effect": "NoSchedule"}]}})));
+        assert!(!node(json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})));
+    }
+}

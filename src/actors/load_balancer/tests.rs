@@ -1,0 +1,121 @@
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use troupe_api::{
+    meta::ObjectKey,
+    service::{DeleteOptions, PatchType},
+};
+use troupe_net::announce::FakeLinkAddresses;
+
+use super::*;
+use crate::{
+    apiserver::testing::{TestApi, boot},
+    controllers::service_lb::ServiceLoadBalancerController,
+    runtime::{cache::Caches, controller},
+};
+
+struct World {
+    api: TestApi,
+    caches: Caches,
+    links: Vec<(&'static str, Arc<FakeLinkAddresses>)>,
+}
+
+/// The controller with a pool of two, and announcers of two nodes.
+async fn world() -> World {
+    let api = boot().await;
+    let caches = Caches::new(api.server.system().clone(), api.client.clone());
+    let pool = Some("192.0.2.10-192.0.2.11".parse().expect("a pool"));
+    controller::start(api.server.system(), &caches, api.client.clone(), ServiceLoadBalancerController::new(&caches, pool));
+    let mut links = Vec::new();
+    for (name, ip) in [("one", [192, 0, 2, 1]), ("two", [192, 0, 2, 2])] {
+        node(&api, name).await;
+        let fake = Arc::new(FakeLinkAddresses::new(format!("{}/24", Ipv4Addr::from(ip)).parse().expect("a network")));
+        let options = AnnouncerOptions {
+            node_name: name.into(),
+            node_ip: ip.into(),
+            services: caches.cache(),
+            slices: caches.cache(),
+            nodes: caches.cache(),
+            links: fake.clone(),
+        };
+        let policy = Policy::default();
+        api.server.system().spawn(format!("{}-{name}", Announcer::PATH), policy, move |_| Announcer::new(options.clone()));
+        links.push((name, fake));
+    }
+    World { api, caches, links }
+}
+
+async fn node(api: &TestApi, name: &str) {
+    api.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await;
+    ready(api, name, "True").await;
+}
+
+async fn ready(api: &TestApi, name: &str, status: &str) {
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": status}]}});
+    api.patch(api.subresource("nodes", "", name, "status"), PatchType::Merge, status).await.expect("is written");
+}
+
+async fn service(api: &TestApi, name: &str, more: Value) {
+    let mut spec = json!({"type": "LoadBalancer", "ports": [{"port": 80}]});
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    api.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})).await;
+}
+
+async fn eventually(what: &str, done: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl World {
+    fn address(&self, name: &str) -> Option<String> {
+        let service = self.caches.cache::<Service>().get(&ObjectKey::new("default", name))?;
+        service.object.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?.first()?.ip.clone()
+    }
+
+    fn announcers(&self, address: &str) -> Vec<&'static str> {
+        let address: Ipv4Addr = address.parse().expect("an address");
+        self.links.iter().filter(|(_, links)| links.announced().contains(&address)).map(|(name, _)| *name).collect()
+    }
+}
+
+#[actix::test]
+async fn an_address_is_given_announced_by_one_node_and_moves_when_that_is_lost() {
+    let world = world().await;
+    service(&world.api, "a", json!({})).await;
+    eventually("a gets an address", || world.address("a").as_deref() == Some("192.0.2.10")).await;
+    eventually("one node announces it", || world.announcers("192.0.2.10").len() == 1).await;
+    let first = world.announcers("192.0.2.10")[0];
+    assert!(world.links.iter().find(|(name, _)| *name == first).expect("there").1.lifetime().is_some(), "the other could take over");
+    let other = if first == "one" { "two" } else { "one" };
+    ready(&world.api, first, "Unknown").await;
+    eventually("the other one announces it", || world.announcers("192.0.2.10") == [other]).await;
+    ready(&world.api, first, "True").await;
+    eventually("it moves back", || world.announcers("192.0.2.10") == [first]).await;
+}
+
+#[actix::test]
+async fn addresses_are_released_and_given_to_who_waits() {
+    let world = world().await;
+    service(&world.api, "a", json!({"loadBalancerIP": "192.0.2.11"})).await;
+    eventually("a gets what it asks for", || world.address("a").as_deref() == Some("192.0.2.11")).await;
+    service(&world.api, "b", json!({})).await;
+    eventually("b gets the other", || world.address("b").as_deref() == Some("192.0.2.10")).await;
+    service(&world.api, "c", json!({})).await;
+    service(&world.api, "foreign", json!({"loadBalancerClass": "example.com/other"})).await;
+    world.api.delete("services", "default", "a", DeleteOptions::default()).await.expect("is deleted");
+    eventually("a is gone", || world.caches.cache::<Service>().get(&ObjectKey::new("default", "a")).is_none()).await;
+    eventually("c gets its address", || world.address("c").as_deref() == Some("192.0.2.11")).await;
+    assert_eq!(world.address("foreign"), None);
+    let plain = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": null}]}});
+    world.api.patch(world.api.target("services", "default", "b"), PatchType::Merge, plain).await.expect("is written");
+    eventually("b gives its address back", || world.address("b").is_none()).await;
+    eventually("nobody announces it", || world.announcers("192.0.2.10").is_empty()).await;
+    let b = world.caches.cache::<Service>().get(&ObjectKey::new("default", "b")).expect("there");
+    assert_eq!(b.object.metadata.finalizers.clone().unwrap_or_default(), Vec::<String>::new());
+}

@@ -1,0 +1,139 @@
+//! A small HTTP server: short answers to whoever asks, few at a time.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    header::{HeaderName, HeaderValue},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::document::Document;
+use crate::serving::{Body, document, text};
+
+/// Connections at once; more wait.
+const CONNECTIONS: usize = 64;
+/// A client has this long for each request head, and a connection that asks no more ends.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection ends after so long: load balancers come again.
+const LONGEST: Duration = Duration::from_secs(120);
+/// After a failed accept, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is at a path.
+pub type Answer = Arc<dyn Fn(&str) -> Option<Document> + Send + Sync>;
+
+/// Serves until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    #[cfg(test)]
+    address: SocketAddr,
+    _serving: DropGuard,
+}
+
+impl Server {
+    /// Serves at an address. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When it cannot listen there.
+    pub fn start(address: SocketAddr, answer: Answer) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        #[cfg(test)]
+        let address = listener.local_addr()?;
+        let listener = TcpListener::from_std(listener)?;
+        let stopping = CancellationToken::new();
+        tokio::spawn(stopping.clone().run_until_cancelled_owned(accept(listener, answer, stopping.clone())));
+        Ok(Server {
+            #[cfg(test)]
+            address,
+            _serving: stopping.drop_guard(),
+        })
+    }
+}
+
+async fn accept(listener: TcpListener, answer: Answer, stopping: CancellationToken) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((tcp, _)) => {
+                let serving = tokio::time::timeout(LONGEST, connection(tcp, answer.clone()));
+                let until = stopping.clone();
+                tokio::spawn(async move {
+                    // A client that stays too long is cut off.
+                    let _ = until.run_until_cancelled(serving).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(tcp: TcpStream, answer: Answer) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let found = answer(request.uri().path());
+        async move { Ok::<_, Infallible>(response(found)) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    if let Err(error) = http.serve_connection(TokioIo::new(tcp), service).await {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+fn response(found: Option<Document>) -> Response<Body> {
+    let Some(found) = found else { return text(404, "404 page not found\n") };
+    let mut response = document(found.code, "application/json", found.body);
+    let mut header = |name: &'static str, value: HeaderValue| response.headers_mut().insert(HeaderName::from_static(name), value);
+    header("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if let Some(weight) = found.weight {
+        header("x-load-balancing-endpoint-weight", HeaderValue::from(weight));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut tcp = TcpStream::connect(address).await?;
+        tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+
+    #[tokio::test]
+    async fn it_answers_with_its_headers_until_it_is_dropped() {
+        let answer: Answer = Arc::new(|path| (path == "/healthz").then(|| Document { code: 503, body: "{}".into(), weight: Some(3) }));
+        let server = Server::start(([127, 0, 0, 1], 0).into(), answer.clone()).expect("a port");
+        let address = server.address;
+        let said = ask(address, "/healthz").await.expect("answers").to_lowercase();
+        assert!(said.starts_with("http/1.1 503") && said.ends_with("{}"), "{said}");
+        assert!(said.contains("x-load-balancing-endpoint-weight: 3") && said.contains("x-content-type-options: nosniff"), "{said}");
+        assert!(ask(address, "/").await.expect("answers").starts_with("HTTP/1.1 404"));
+        assert!(Server::start(address, answer.clone()).is_err(), "the port is taken");
+        drop(server);
+        let freed = async {
+            while Server::start(address, answer.clone()).is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the port is free again");
+    }
+}

@@ -1,0 +1,34 @@
+//! What controller and nodes agree on about addresses of load-balanced Services.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Service;
+
+/// Upstream's: a Service with it is kept until its load balancer is gone.
+pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+/// On Services whose address nodes announce on their links.
+pub const ANNOUNCED: &str = "troupe.dev/announced-on-link";
+
+/// Whether a Service asks for an address from here: with a class it asks somebody else.
+pub fn wants(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.is_none())
+}
+
+/// Whether a Service's address is announced by nodes here.
+pub fn is_announced(service: &Service) -> bool {
+    service.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(ANNOUNCED))
+}
+
+/// The address that a Service was given here.
+pub fn assigned(service: &Service) -> Option<Ipv4Addr> {
+    if !is_announced(service) {
+        return None;
+    }
+    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+    ingress.first()?.ip.as_ref()?.parse().ok()
+}
+
+/// Likewise, for who announces it: a Service that is going has none any more.
+pub fn is_assigned_here(service: &Service) -> Option<Ipv4Addr> {
+    assigned(service).filter(|_| wants(service) && service.metadata.deletion_timestamp.is_none())
+}

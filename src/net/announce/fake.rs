@@ -1,0 +1,53 @@
+//! Links in memory.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use async_trait::async_trait;
+use ipnetwork::Ipv4Network;
+use parking_lot::Mutex;
+
+use super::{Change, LinkAddresses, LinkView};
+use crate::netlink::NetlinkError;
+
+/// Records what is done to it.
+pub struct FakeLinkAddresses {
+    links: Mutex<Vec<LinkView>>,
+    lifetime: Mutex<Option<Duration>>,
+}
+
+impl FakeLinkAddresses {
+    /// One link with an address.
+    pub fn new(own: Ipv4Network) -> Self {
+        FakeLinkAddresses { links: Mutex::new(vec![LinkView { index: 2, own: vec![own], announced: Vec::new() }]), lifetime: Mutex::default() }
+    }
+
+    /// What is announced now.
+    pub fn announced(&self) -> Vec<Ipv4Addr> {
+        self.links.lock().iter().flat_map(|link| link.announced.clone()).collect()
+    }
+
+    /// What was said last about how long addresses stand.
+    pub fn lifetime(&self) -> Option<Duration> {
+        *self.lifetime.lock()
+    }
+}
+
+#[async_trait]
+impl LinkAddresses for FakeLinkAddresses {
+    async fn links(&self) -> Result<Vec<LinkView>, NetlinkError> {
+        Ok(self.links.lock().clone())
+    }
+
+    async fn apply(&self, change: Change, lifetime: Option<Duration>) -> Result<(), NetlinkError> {
+        let mut links = self.links.lock();
+        match change {
+            Change::Remove { link, address } => {
+                links.iter_mut().filter(|view| view.index == link).for_each(|view| view.announced.retain(|held| *held != address));
+            }
+            Change::Add { link, address } => links.iter_mut().filter(|view| view.index == link).for_each(|view| view.announced.push(address)),
+            Change::Renew { .. } => {}
+        }
+        *self.lifetime.lock() = lifetime;
+        Ok(())
+    }
+}
