@@ -31,7 +31,8 @@ const MOST_POOLS: usize = 200;
 /// How much is told of an answer that is a failure.
 const LONGEST_TOLD: usize = 2048;
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection that a request can be sent on.
+pub(super) type Connection = SendRequest<Full<Bytes>>;
 
 /// The connections to one webhook.
 struct Pool {
@@ -176,7 +177,8 @@ async fn connect(addresses: &[std::net::SocketAddr], name: String, tls: Arc<TlsC
     Err(why)
 }
 
-async fn speak(tcp: TcpStream, name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
+/// Shakes hands over a connection.
+pub(super) async fn speak(tcp: TcpStream, name: String, tls: Arc<TlsConfig>) -> Result<Connection, String> {
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
     let name = ServerName::try_from(name.clone()).map_err(|_| format!("{name:?} is no host name"))?;
@@ -203,7 +205,7 @@ fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
 }
 
 /// An answer that is a failure, in the words of upstream's client.
-fn refused(status: StatusCode, answer: &[u8]) -> String {
+pub(super) fn refused(status: StatusCode, answer: &[u8]) -> String {
     match status.as_u16() {
         401 => "the server has asked for the client to provide credentials".into(),
         403 => "forbidden".into(),
@@ -224,6 +226,6 @@ fn refused(status: StatusCode, answer: &[u8]) -> String {
 }
 
 /// An error with what it comes from.
-fn told(error: &hyper::Error) -> String {
+pub(super) fn told(error: &hyper::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -37,6 +37,13 @@ fn takers(setting: &str) -> &'static [Part] {
         "kubeconfig" => &[Part::ApiServer, Part::WithoutApiServer, Part::RemoteNode],
         "etcdServers" | "etcdCafile" | "etcdCertfile" | "etcdKeyfile" | "certSans" | "apiPort" => &[Part::ApiServer],
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
+        "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => &[Part::ApiServer],
+        "encryptionProviderConfig" | "encryptionProviderConfigAutomaticReload" => &[Part::ApiServer],
+        "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => {
+            &[Part::ApiServer]
+        }
+        "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "authenticationConfig" | "authorizationConfig" => &[Part::ApiServer],
+        "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" => &[Part::ApiServer],
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],

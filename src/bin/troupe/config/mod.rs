@@ -1,8 +1,10 @@
 //! What can be set about a cluster on this machine: defaults, then the configuration file, then flags.
 
+mod api_settings;
 mod check;
 mod effect;
 mod machine;
+mod merge;
 mod resolve;
 mod settings;
 
@@ -19,6 +21,7 @@ use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
 pub use self::{
+    api_settings::ApiSettings,
     effect::{Part, flag, refuse_without_effect, takes},
     machine::cni_bin_dir,
     settings::Settings,
@@ -78,6 +81,7 @@ pub struct Config {
     /// The configuration of admission plugins, where there is one.
     pub admission_control_config_file: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
+    pub api: ApiSettings,
     pub node_heartbeat: Duration,
     pub node_monitor_grace_period: Duration,
 }

@@ -43,7 +43,7 @@ use crate::{
         Doors, audit, cluster_info,
         control_plane::{self, Certificates, FrontDoorParts, Shown},
         controllers::{self, Authority},
-        doors, identity, node,
+        doors, encryption, identity, node,
         progress::Progress,
         renewal,
     },
@@ -188,7 +188,8 @@ impl LocalApi {
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
-        let api = control_plane::start_api(config, (&certificates, &shown), &issuer, store.clone(), system).await?;
+        let (sealed, encryption) = encryption::over(config, store.clone()).await?;
+        let api = control_plane::start_api(config, (&certificates, &shown), &issuer, sealed, system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
         let kubelet_ca_pem = kubelet_authority(config, &certificates)?;
         let credentials = Credentials { ca_pem: kubelet_ca_pem.clone(), identity: shown.kubelet_client.clone() };
@@ -203,6 +204,7 @@ impl LocalApi {
             front_proxy_ca_pem: &certificates.front_proxy_ca_pem,
             issuer: &issuer,
             doors,
+            encryption,
         };
         let http = control_plane::serve(config, &api, parts, system)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;

@@ -1,0 +1,188 @@
+//! `AuthenticationConfiguration` of `apiserver.config.k8s.io`, and what the `--oidc-…` flags come to.
+
+use std::{path::Path, path::PathBuf};
+
+use serde::Deserialize;
+
+use super::validation;
+use crate::{
+    document::{self, Document, FileError},
+    status::aggregate,
+};
+
+/// Who is let in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthenticationConfiguration {
+    #[serde(default)]
+    pub jwt: Vec<Jwt>,
+    pub anonymous: Option<Anonymous>,
+}
+
+impl Document for AuthenticationConfiguration {
+    const GROUP: &'static str = "apiserver.config.k8s.io";
+    const VERSIONS: &'static [&'static str] = &["v1", "v1beta1"];
+    const KIND: &'static str = "AuthenticationConfiguration";
+}
+
+/// Whether requests without credentials are taken, and for which paths.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anonymous {
+    #[serde(default)]
+    pub enabled: bool,
+    /// All paths where there is none.
+    #[serde(default)]
+    pub conditions: Vec<AnonymousCondition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnonymousCondition {
+    #[serde(default)]
+    pub path: String,
+}
+
+/// One issuer of tokens.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Jwt {
+    pub issuer: Issuer,
+    pub claim_validation_rules: Vec<ClaimRule>,
+    pub claim_mappings: Mappings,
+    pub user_validation_rules: Vec<UserRule>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Issuer {
+    pub url: String,
+    #[serde(rename = "discoveryURL")]
+    pub discovery_url: Option<String>,
+    pub certificate_authority: String,
+    pub audiences: Vec<String>,
+    pub audience_match_policy: String,
+    pub egress_selector_type: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ClaimRule {
+    pub claim: String,
+    pub required_value: String,
+    pub expression: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mappings {
+    pub username: Mapping,
+    pub groups: Mapping,
+    pub uid: PlainMapping,
+    pub extra: Vec<Extra>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mapping {
+    pub claim: String,
+    pub prefix: Option<String>,
+    pub expression: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlainMapping {
+    pub claim: String,
+    pub expression: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Extra {
+    pub key: String,
+    pub value_expression: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserRule {
+    pub expression: String,
+    pub message: String,
+}
+
+/// What the flags say of one issuer.
+#[derive(Clone, Debug, Default)]
+pub struct OidcFlags {
+    pub issuer_url: String,
+    pub client_id: String,
+    pub username_claim: Option<String>,
+    pub username_prefix: Option<String>,
+    pub groups_claim: Option<String>,
+    pub groups_prefix: Option<String>,
+    /// `claim=value`.
+    pub required_claims: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Why a configuration is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationConfigError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl AuthenticationConfiguration {
+    /// Reads a file. `own` are the issuers of this server's own tokens, which nobody else may be.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or says what cannot work.
+    pub fn from_file(path: &Path, own: &[String]) -> Result<Self, AuthenticationConfigError> {
+        document::read_file::<AuthenticationConfiguration>(path)?.checked(own)
+    }
+
+    /// The same of flags.
+    ///
+    /// # Errors
+    /// When they say what cannot work.
+    pub fn from_flags(flags: OidcFlags, own: &[String]) -> Result<Self, AuthenticationConfigError> {
+        let claim = flags.username_claim.unwrap_or_else(|| "sub".into());
+        let prefix = match flags.username_prefix.as_deref() {
+            Some("-") => String::new(),
+            Some(prefix) if !prefix.is_empty() => prefix.to_owned(),
+            _ if claim == "email" => String::new(),
+            _ => format!("{}#", flags.issuer_url),
+        };
+        let groups = flags.groups_claim.map(|claim| Mapping { claim, prefix: Some(flags.groups_prefix.unwrap_or_default()), ..Mapping::default() });
+        let certificate_authority = match flags.ca_file {
+            Some(file) => std::fs::read_to_string(&file).map_err(|error| FileError::Read(file, error))?,
+            None => String::new(),
+        };
+        let rule = |text: &String| match text.split_once('=') {
+            Some((claim, value)) => Ok(ClaimRule { claim: claim.to_owned(), required_value: value.to_owned(), ..ClaimRule::default() }),
+            None => Err(AuthenticationConfigError::Invalid(format!("malformed pair, expect string=string: --oidc-required-claim {text}"))),
+        };
+        let jwt = Jwt {
+            issuer: Issuer { url: flags.issuer_url, audiences: vec![flags.client_id], certificate_authority, ..Issuer::default() },
+            claim_validation_rules: flags.required_claims.iter().map(rule).collect::<Result<_, _>>()?,
+            claim_mappings: Mappings {
+                username: Mapping { claim, prefix: Some(prefix), ..Mapping::default() },
+                groups: groups.unwrap_or_default(),
+                ..Mappings::default()
+            },
+            ..Jwt::default()
+        };
+        AuthenticationConfiguration { jwt: vec![jwt], anonymous: None }.checked(own)
+    }
+
+    fn checked(self, own: &[String]) -> Result<Self, AuthenticationConfigError> {
+        let errors = validation::faults(&self, own);
+        if errors.is_empty() {
+            return Ok(self);
+        }
+        Err(AuthenticationConfigError::Invalid(aggregate(&errors.iter().map(ToString::to_string).collect::<Vec<_>>())))
+    }
+}
