@@ -26,9 +26,8 @@ impl ValidatingPlugin for LimitPodHardAntiAffinityTopology {
         let keys = terms.iter().map(|term| term["topologyKey"].as_str().unwrap_or_default());
         match keys.into_iter().find(|key| *key != HOST_NAME) {
             None => Ok(()),
-            Some(key) => Err(request.forbidden(format!(
-                "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key {HOST_NAME} is allowed"
-            ))),
+            Some(key) => Err(request
+                .forbidden(format!("affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey {key} but only key {HOST_NAME} is allowed"))),
         }
     }
 }

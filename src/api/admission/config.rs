@@ -148,7 +148,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("admission.yaml");
         let limits = "{apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limits: [{type: Server, qps: 1, burst: 2}]}";
-        let text = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: EventRateLimit, configuration: {limits}}}]}}");
+        let text = format!(
+            "{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: EventRateLimit, configuration: {limits}}}]}}"
+        );
         std::fs::write(&file, text).expect("writes");
         let names = Pipeline::from_file(chosen(), Some(&file)).expect("works").names().to_vec();
         assert!(names.contains(&"EventRateLimit") && names.contains(&"AlwaysPullImages") && !names.contains(&"PodSecurity"), "{names:?}");

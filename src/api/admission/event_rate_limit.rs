@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::{Attributes, Operation, Plugin, ValidatingPlugin};
-use crate::{document::Document, status::{FieldError, Status, aggregate}};
+use crate::{
+    document::Document,
+    status::{FieldError, Status, aggregate},
+};
 
 /// How many keys a limit remembers where its configuration says nothing.
 const CACHE: usize = 4096;
@@ -227,6 +230,9 @@ mod tests {
         assert!(refused(Vec::new()).contains("must not be empty"));
         let odd = Limit { kind: "Pod".into(), qps: 0, burst: 1, cache_size: 0 };
         let why = refused(vec![odd]);
-        assert!(why.contains("limits[0].type: Unsupported value: \"Pod\"") && why.contains("limits[0].qps: Invalid value: 0: must be positive"), "{why}");
+        assert!(
+            why.contains("limits[0].type: Unsupported value: \"Pod\"") && why.contains("limits[0].qps: Invalid value: 0: must be positive"),
+            "{why}"
+        );
     }
 }

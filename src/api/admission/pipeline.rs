@@ -75,7 +75,7 @@ impl Pipeline {
             .mutating(PodTopologyLabels)
             .validating(NodeDeclaredFeatureValidator)
             .validating(PodResizeValidator)
-            .always_validating(ResourceClaimAccess)
+            .validating(ResourceClaimAccess)
     }
 
     /// The same pipeline with a plugin behind the others that mutate.
@@ -88,14 +88,11 @@ impl Pipeline {
     }
 
     /// The same pipeline with a plugin behind the others that validate.
-    pub fn validating(self, plugin: impl ValidatingPlugin) -> Self {
-        if self.runs(plugin.name()) { self.always_validating(plugin) } else { self }
-    }
-
-    /// The same with one that nobody can switch off: upstream has it outside of its plugins.
-    fn always_validating(mut self, plugin: impl ValidatingPlugin) -> Self {
-        self.names.push(plugin.name());
-        self.validating.push(Arc::new(plugin));
+    pub fn validating(mut self, plugin: impl ValidatingPlugin) -> Self {
+        if self.runs(plugin.name()) {
+            self.names.push(plugin.name());
+            self.validating.push(Arc::new(plugin));
+        }
         self
     }
 

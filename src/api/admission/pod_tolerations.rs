@@ -114,12 +114,7 @@ impl MutatingPlugin for PodTolerationRestriction {
             _ => Vec::new(),
         };
         if request.object().is_some_and(|pod| qos_class(pod) != "BestEffort") {
-            more.push(Toleration {
-                key: MEMORY_PRESSURE.into(),
-                operator: "Exists".into(),
-                effect: "NoSchedule".into(),
-                ..Toleration::default()
-            });
+            more.push(Toleration { key: MEMORY_PRESSURE.into(), operator: "Exists".into(), effect: "NoSchedule".into(), ..Toleration::default() });
         }
         if let Some(pod) = request.object_mut().filter(|_| !more.is_empty()) {
             let merged: Vec<Value> = merge(tolerations(pod), more).iter().map(Toleration::tree).collect();

@@ -101,9 +101,9 @@ impl Selection {
         self
     }
 
-    /// Whether a plugin runs.
+    /// Whether a plugin runs. What is none of upstream's plugins cannot be switched off.
     pub fn has(&self, name: &str) -> bool {
-        self.names.contains(name)
+        self.names.contains(name) || !PLUGINS.iter().any(|(known, _)| *known == name) && name != LAST
     }
 }
 

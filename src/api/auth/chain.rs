@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::{
-    Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules,
+    Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules, decide,
     groups::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, MASTERS, anonymous},
-    decide, identify,
+    identify,
     rbac::Resolver,
 };
 use crate::{

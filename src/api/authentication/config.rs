@@ -178,7 +178,7 @@ impl AuthenticationConfiguration {
         AuthenticationConfiguration { jwt: vec![jwt], anonymous: None }.checked(own)
     }
 
-    fn checked(self, own: &[String]) -> Result<Self, AuthenticationConfigError> {
+    pub(super) fn checked(self, own: &[String]) -> Result<Self, AuthenticationConfigError> {
         let errors = validation::faults(&self, own);
         if errors.is_empty() {
             return Ok(self);

@@ -11,4 +11,4 @@ mod webhook;
 
 pub use config::{Anonymous, AuthenticationConfigError, AuthenticationConfiguration, OidcFlags};
 pub use oidc::JwtAuthenticator;
-pub use webhook::TokenWebhook;
+pub use webhook::{COLLECTORS, TokenWebhook};

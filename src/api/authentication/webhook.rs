@@ -18,11 +18,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 1 << 20;
 
-static REQUESTS: Family<Counter> = Family::new(
-    "apiserver_delegated_authn_request_total",
-    "Number of HTTP requests partitioned by status code.",
-    &["code"],
-);
+static REQUESTS: Family<Counter> =
+    Family::new("apiserver_delegated_authn_request_total", "Number of HTTP requests partitioned by status code.", &["code"]);
 
 /// What is counted of token webhooks.
 pub static COLLECTORS: [&dyn Collect; 1] = [&REQUESTS];

@@ -23,5 +23,10 @@ pub use store::{EncryptedStore, EncryptionHealth};
 
 use crate::metrics::Collect;
 
+/// Whether a value is sealed: one that comes so out of a store could not be opened.
+pub fn is_sealed(value: &[u8]) -> bool {
+    value.starts_with(providers::SEALED)
+}
+
 /// What is counted of sealed values and of reloads.
 pub static COLLECTORS: [&dyn Collect; 3] = [&providers::OPERATIONS, &providers::DURATIONS, &reload::RELOADS];

@@ -41,10 +41,10 @@ impl EncryptionRules {
             ProviderConfiguration { aesgcm: Some(keys), .. } => AnyProvider::aesgcm(keys),
             ProviderConfiguration { aescbc: Some(keys), .. } => AnyProvider::aescbc(keys),
             ProviderConfiguration { secretbox: Some(keys), .. } => AnyProvider::secretbox(keys),
-            ProviderConfiguration { kms: Some(kms), .. } if kms.api_version == "v1" => Err(
-                "KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  This server does not speak KMSv1."
-                    .to_owned(),
-            ),
+            ProviderConfiguration { kms: Some(kms), .. } if kms.api_version == "v1" => {
+                Err("KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.  This server does not speak KMSv1."
+                    .to_owned())
+            }
             ProviderConfiguration { kms: Some(kms), .. } => {
                 let provider = KmsProvider::new(&kms.name, Arc::new(GrpcKms::new(kms)));
                 self.kms.push(provider.clone());

@@ -81,9 +81,7 @@ impl Opener {
         let resource = self.resource(key);
         let providers = resource.as_ref().and_then(|resource| rules.of(&resource.group, &resource.resource));
         match (providers, &resource) {
-            (Some(providers), Some(resource)) => {
-                providers.open(&resource.to_string(), value, key).await.map_err(|why| untransformable(key, why))
-            }
+            (Some(providers), Some(resource)) => providers.open(&resource.to_string(), value, key).await.map_err(|why| untransformable(key, why)),
             _ if value.starts_with(SEALED) => Err(untransformable(key, "identity transformer tried to read encrypted data".into())),
             _ => Ok(Opened { value: value.clone(), stale: false }),
         }

@@ -31,7 +31,8 @@ const GCM_256: &str = "591d44202a5f3fc95f4fc243b5fb0f0cf0880c697306fafbd3db89239
 const GCM_192: &str = "e6cbfe4e6fc74329e55c0a652aa3e52eeb0fc27f587cf2b368f48c4d066d44867e";
 const CBC_256: &str = "57b4d83ba53fc5c854cc1e998d5ba4ef4d1ab2b96a2d5b727191326cab3dcb93";
 const SECRETBOX: &str = "03d0263ed0033e29954155c736b09f0fc8e0148cac3aead036a81bb53ff3fa0ed07b61aa2eefe4c1f7391097f4";
-const DERIVED: &str = "0192978c6a0a04242ebe13d5602b19f98c7789e1d1cdf59200443cbca3cf62568c7e9a31ae5c58fa477d45a18062c940031ba8703afffb42ffd95312b45a1a800f";
+const DERIVED: &str =
+    "0192978c6a0a04242ebe13d5602b19f98c7789e1d1cdf59200443cbca3cf62568c7e9a31ae5c58fa477d45a18062c940031ba8703afffb42ffd95312b45a1a800f";
 const PLAIN: Bytes = Bytes::from_static(b"{\"kind\":\"Secret\"}");
 
 fn configuration(resources: &str) -> Result<EncryptionConfiguration, String> {
@@ -96,7 +97,10 @@ async fn each_provider_seals_under_its_name_and_opens_again() {
 fn what_upstream_sealed_is_opened() {
     let key = b"0123456789abcdef0123456789abcdef";
     let open = |cipher: Option<Cipher>, sealed: &str| {
-        cipher.expect("a key").open(&hex::decode(sealed).expect("hex"), b"/registry/secrets/default/a").map(|plain| String::from_utf8(plain).expect("text"))
+        cipher
+            .expect("a key")
+            .open(&hex::decode(sealed).expect("hex"), b"/registry/secrets/default/a")
+            .map(|plain| String::from_utf8(plain).expect("text"))
     };
     let hello = Ok("hello".to_owned());
     assert_eq!(open(Cipher::gcm(key), GCM_256), hello);
@@ -203,7 +207,10 @@ fn a_configuration_that_cannot_work_is_refused_in_upstreams_words_and_tells_no_s
         (one("serviceipallocations", &[gcm.clone()]), "resources which do not have REST API/s cannot be encrypted"),
         (one("secrets", &[]), "resources[0].providers: Required value: at least one resources[0].providers is required"),
         (one("secrets", &["{}".into()]), "provider does not contain any of the expected providers"),
-        (one("secrets", &[short]), "resources[0].providers[0].aescbc.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 5, expected one of [16 24 32]"),
+        (
+            one("secrets", &[short]),
+            "resources[0].providers[0].aescbc.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 5, expected one of [16 24 32]",
+        ),
         (one("secrets", &["{aesgcm: {keys: [{name: k, secret: '?'}]}}".into()]), "secrets must be base64 encoded"),
         (one("secrets", &["{kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///x'}}".into()]), "must not contain ':'"),
         (one("secrets", &["{kms: {apiVersion: v2, name: a, endpoint: 'http://x', timeout: 0s}}".into()]), "only unix is supported"),
@@ -283,7 +290,10 @@ async fn a_service_that_is_not_well_says_so() {
     let service = Arc::new(FakeKms { sick: Mutex::new(Some("sealed".into())), ..FakeKms::default() });
     let (provider, _) = of_service(&service);
     let refused = provider.check().await.expect_err("is not well");
-    assert!(refused.starts_with("kmsv2 Provider vault is not healthy, error: [got unexpected healthz status: sealed, got invalid KMSv2 KeyID hash"), "{refused}");
+    assert!(
+        refused.starts_with("kmsv2 Provider vault is not healthy, error: [got unexpected healthz status: sealed, got invalid KMSv2 KeyID hash"),
+        "{refused}"
+    );
     *service.sick.lock() = None;
     assert!(provider.check().await.is_err(), "an answer counts for a moment");
 }

@@ -26,9 +26,13 @@ pub fn faults(configuration: &EncryptionConfiguration, reload: bool) -> Vec<Fiel
             errors.push(FieldError::required(&resources, format!("at least one {resources} is required")));
         }
         errors.extend(overlaps(&entry.resources, &resources));
-        errors.extend(entry.resources.iter().enumerate().filter_map(|(at, name)| {
-            name_fault(name).map(|why| FieldError::invalid(format!("{resources}[{at}]"), name.as_str(), why))
-        }));
+        errors.extend(
+            entry
+                .resources
+                .iter()
+                .enumerate()
+                .filter_map(|(at, name)| name_fault(name).map(|why| FieldError::invalid(format!("{resources}[{at}]"), name.as_str(), why))),
+        );
         if entry.providers.is_empty() {
             errors.push(FieldError::required(&providers, format!("at least one {providers} is required")));
         }
@@ -64,9 +68,7 @@ fn overlaps(names: &[String], field: &str) -> Vec<FieldError> {
         errors.push(told("the same resource cannot be specified multiple times"));
     }
     if overlap {
-        errors.push(told(
-            "using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed as they will be masked",
-        ));
+        errors.push(told("using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed as they will be masked"));
     }
     errors
 }

@@ -230,8 +230,13 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     let Arrived { shared, request, info, connection, audit, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
-    let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.takes_anonymous(request.path()))
-        .await
+    let caller = match identity::authenticate(
+        request,
+        certificate,
+        (&*options.authenticator, options.request_headers.as_deref()),
+        options.takes_anonymous(request.path()),
+    )
+    .await
     {
         Ok(caller) => caller,
         Err(status) => {

@@ -8,6 +8,8 @@ mod endpoint;
 pub mod fetch;
 mod review_version;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use answers::Answers;

@@ -57,9 +57,10 @@ impl JwtAuthenticator {
     /// The user of a token, by the keys that are known.
     fn judge(&self, token: &Token<'_>) -> Result<UserInfo, String> {
         let unverified = |why: &str| format!("oidc: verify token: {why}");
-        self.is_signed(token).ok_or("oidc: authenticator not initialized")?.then_some(()).ok_or_else(|| {
-            unverified("failed to verify signature: failed to verify id token signature")
-        })?;
+        self.is_signed(token)
+            .ok_or("oidc: authenticator not initialized")?
+            .then_some(())
+            .ok_or_else(|| unverified("failed to verify signature: failed to verify id token signature"))?;
         token.check(&self.audiences, self.clock.now().as_millisecond() as f64 / 1e3).map_err(|why| unverified(&why))?;
         self.mapping.user(&token.claims)
     }

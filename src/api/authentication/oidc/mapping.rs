@@ -212,7 +212,9 @@ impl UserMapping {
     fn uid(&self, claims: &Map<String, Value>, shown: &Value) -> Result<String, String> {
         match &self.uid {
             None => Ok(String::new()),
-            Some(Source::Claim { claim, .. }) => text_of(claims, claim).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}")),
+            Some(Source::Claim { claim, .. }) => {
+                text_of(claims, claim).map(str::to_owned).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}"))
+            }
             Some(Source::Expression(expression)) => {
                 let told = |why: &str| format!("oidc: error evaluating uid claim expression: {why}");
                 match expression.value(shown, Sees::Claims).map_err(|why| told(&why))? {

@@ -105,8 +105,7 @@ impl Provider {
 
     async fn discover(&self) -> Result<String, String> {
         let text = self.get(&self.discovery).await?;
-        let found: Discovery =
-            serde_json::from_slice(&text).map_err(|error| format!("oidc: failed to decode provider discovery object: {error}"))?;
+        let found: Discovery = serde_json::from_slice(&text).map_err(|error| format!("oidc: failed to decode provider discovery object: {error}"))?;
         if found.issuer != self.url {
             return Err(format!("oidc: issuer did not match the issuer returned by provider, expected {:?} got {:?}", self.url, found.issuer));
         }

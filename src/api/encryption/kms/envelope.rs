@@ -49,9 +49,7 @@ impl EncryptedObject {
                 "failed to validate encrypted DEK source: encrypted DEK source is {source} bytes, which exceeds the max size of {MOST_SOURCE}"
             )),
             () if key == 0 => Err("failed to validate key id: keyID is empty".into()),
-            () if key > MOST_KEY_ID => {
-                Err(format!("failed to validate key id: keyID is {key} bytes, which exceeds the max size of {MOST_KEY_ID}"))
-            }
+            () if key > MOST_KEY_ID => Err(format!("failed to validate key id: keyID is {key} bytes, which exceeds the max size of {MOST_KEY_ID}")),
             () => check_annotations(&self.annotations).map_err(|why| format!("failed to validate annotations: {why}")),
         }
     }

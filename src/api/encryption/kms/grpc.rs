@@ -55,7 +55,6 @@ impl GrpcKms {
 #[derive(Clone)]
 struct Connector(PathBuf);
 
-
 impl tower_service::Service<Uri> for Connector {
     type Response = TokioIo<UnixStream>;
     type Error = std::io::Error;

@@ -134,10 +134,7 @@ impl KmsProvider {
         } else if known.is_empty() {
             known.clone_from(&status.version);
         } else if *known != status.version {
-            faults.push(format!(
-                "KMSv2 API version should not change after the initial status response version {known}, got {}",
-                status.version
-            ));
+            faults.push(format!("KMSv2 API version should not change after the initial status response version {known}, got {}", status.version));
         }
         if status.key_id.is_empty() || status.key_id.len() > 1024 {
             faults.push(format!("got invalid KMSv2 KeyID hash {:?}", hash(&status.key_id)));

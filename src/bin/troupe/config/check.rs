@@ -54,7 +54,9 @@ fn waits_for(settings: &Settings) -> Result<()> {
     let given = oidc.into_iter().find(|(given, _)| *given);
     match (&settings.oidc_issuer_url, given) {
         (None, Some((_, flag))) => bail!("{flag} has no effect without --oidc-issuer-url"),
-        (Some(_), _) if settings.oidc_client_id.is_none() => bail!("oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"),
+        (Some(_), _) if settings.oidc_client_id.is_none() => {
+            bail!("oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set")
+        }
         (Some(_), _) if settings.authentication_config.is_some() => {
             bail!("authentication-config file and oidc-* flags are mutually exclusive")
         }

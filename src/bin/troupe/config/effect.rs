@@ -39,9 +39,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "admissionControlConfigFile" | "kubeletCertificateAuthority" | "storeHistoryMegabytes" => &[Part::ApiServer],
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => &[Part::ApiServer],
         "encryptionProviderConfig" | "encryptionProviderConfigAutomaticReload" => &[Part::ApiServer],
-        "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => {
-            &[Part::ApiServer]
-        }
+        "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => &[Part::ApiServer],
         "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "authenticationConfig" | "authorizationConfig" => &[Part::ApiServer],
         "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" => &[Part::ApiServer],
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],

@@ -31,7 +31,8 @@ use crate::state::EtcdConfig;
 /// What is recorded of requests, and where.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
-    pub log: LogOptions,
+    /// Nowhere where it only goes to a webhook.
+    pub log: Option<LogOptions>,
     pub policy_file: Option<PathBuf>,
 }
 

@@ -116,15 +116,15 @@ impl Settings {
         Ok(config)
     }
 
-    /// What is recorded; nothing without a file to record it to.
+    /// What is recorded; nothing where it would go nowhere.
     fn audit(&self) -> Option<AuditConfig> {
-        let log = LogOptions {
-            path: self.audit_log_path.clone()?,
+        let log = self.audit_log_path.clone().map(|path| LogOptions {
+            path,
             max_size: self.audit_log_maxsize.unwrap_or(0),
             max_backups: self.audit_log_maxbackup.unwrap_or(0),
             max_age: self.audit_log_maxage.unwrap_or(0),
-        };
-        Some(AuditConfig { log, policy_file: self.audit_policy_file.clone() })
+        });
+        (log.is_some() || self.audit_webhook_config_file.is_some()).then(|| AuditConfig { log, policy_file: self.audit_policy_file.clone() })
     }
 }
 
@@ -140,7 +140,7 @@ fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Re
 impl Config {
     /// Everything as it is set, defaults included, from which the same configuration follows again.
     pub fn settings(&self) -> Settings {
-        let log = self.audit.as_ref().map(|audit| &audit.log);
+        let log = self.audit.as_ref().and_then(|audit| audit.log.as_ref());
         let etcd = self.etcd.clone().unwrap_or_default();
         let others = Settings {
             data_dir: Some(self.data_dir.clone()),

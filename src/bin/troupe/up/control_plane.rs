@@ -32,7 +32,10 @@ use troupe_api::{
     version::VersionInfo,
 };
 
-use super::{Doors, identity};
+use super::{
+    Doors,
+    identity::{self, Outside},
+};
 use crate::config::Config;
 
 /// The certificates of the control plane.
@@ -173,7 +176,7 @@ fn write_kubeconfig(config: &Config, certificates: &Certificates, path: &Path, n
 pub async fn start_api(
     config: &Config,
     (certificates, shown): (&Certificates, &Shown),
-    issuer: &Arc<Issuer>,
+    (issuer, outside): (&Arc<Issuer>, &Arc<Outside>),
     store: Arc<dyn Store>,
     system: &System,
 ) -> Result<Arc<ApiServer>> {
@@ -185,7 +188,7 @@ pub async fn start_api(
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
     options.admission = admission(config)?;
     options.resources = resources(config)?;
-    identity::configure(&mut options, issuer.clone());
+    identity::configure(&mut options, issuer.clone(), outside.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
     let mut objects = flow_bootstrap::objects();
@@ -227,6 +230,7 @@ pub struct FrontDoorParts<'a> {
     pub ca_pem: &'a str,
     pub front_proxy_ca_pem: &'a str,
     pub issuer: &'a Issuer,
+    pub outside: &'a Outside,
     pub doors: Doors,
     /// Where services keep the keys of what lies in the store.
     pub encryption: Option<EncryptionHealth>,
@@ -234,15 +238,16 @@ pub struct FrontDoorParts<'a> {
 
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, system: &System) -> Result<HttpServerHandle> {
-    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, doors, encryption } = parts;
+    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, outside, doors, encryption } = parts;
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
     let tls = tls::renewable_server_config(shown.serving.clone(), &authorities).context("the API server's certificate is unusable")?;
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
-    let authenticator = identity::authenticator(issuer, api.listers());
+    let authenticator = identity::authenticator(issuer, outside, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
+    (options.anonymous, options.anonymous_paths) = outside.anonymous();
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
     options.aggregator = Some(api.aggregator());
