@@ -5,10 +5,12 @@
 //! bounded. No token is ever logged.
 
 pub mod config;
+mod load;
 mod oidc;
 mod validation;
 mod webhook;
 
-pub use config::{Anonymous, AuthenticationConfigError, AuthenticationConfiguration, OidcFlags};
+pub use config::{Anonymous, AuthenticationConfiguration};
+pub use load::{AuthenticationConfigError, OidcFlags};
 pub use oidc::JwtAuthenticator;
 pub use webhook::{COLLECTORS, TokenWebhook};

@@ -1,15 +1,10 @@
 //! `AuthorizationConfiguration` of `apiserver.config.k8s.io`.
 
-use std::{path::Path, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer};
 
-use super::validation;
-use crate::{
-    document::{self, Document, FileError},
-    expressions::go_duration,
-    status::aggregate,
-};
+use crate::{document::Document, expressions::go_duration};
 
 /// Authorizers in their order.
 #[derive(Clone, Debug, Deserialize)]
@@ -89,15 +84,6 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error>
     go_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// Why a configuration is unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorizationConfigError {
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error("{0}")]
-    Invalid(String),
-}
-
 /// One authorizer.
 #[derive(Clone, Debug)]
 pub enum Mode {
@@ -121,46 +107,4 @@ pub struct Webhook {
     /// Where it does not answer, requests are denied; else others are asked.
     pub denies_on_failure: bool,
     pub conditions: Vec<String>,
-}
-
-impl AuthorizationConfiguration {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or says what cannot work.
-    pub fn from_file(path: &Path) -> Result<Vec<Mode>, AuthorizationConfigError> {
-        document::read_file::<AuthorizationConfiguration>(path)?.modes()
-    }
-
-    pub(super) fn modes(self) -> Result<Vec<Mode>, AuthorizationConfigError> {
-        let errors = validation::faults(&self);
-        if !errors.is_empty() {
-            return Err(AuthorizationConfigError::Invalid(aggregate(&errors.iter().map(ToString::to_string).collect::<Vec<_>>())));
-        }
-        Ok(self.authorizers.into_iter().filter_map(mode).collect())
-    }
-}
-
-fn mode(authorizer: AuthorizerConfiguration) -> Option<Mode> {
-    Some(match authorizer.kind.as_str() {
-        "AlwaysAllow" => Mode::AlwaysAllow,
-        "AlwaysDeny" => Mode::AlwaysDeny,
-        "Node" => Mode::Node,
-        "RBAC" => Mode::Rbac,
-        _ => {
-            let webhook = authorizer.webhook?;
-            let span = |nanos: i64| Duration::from_nanos(nanos.unsigned_abs());
-            let kept = |cached: Option<bool>, nanos: i64| cached.unwrap_or(true).then(|| span(nanos));
-            Mode::Webhook(Box::new(Webhook {
-                name: authorizer.name,
-                kubeconfig: webhook.connection_info.kube_config_file.unwrap_or_default().into(),
-                timeout: span(webhook.timeout),
-                authorized_for: kept(webhook.cache_authorized_requests, webhook.authorized_ttl),
-                unauthorized_for: kept(webhook.cache_unauthorized_requests, webhook.unauthorized_ttl),
-                version: webhook.subject_access_review_version,
-                denies_on_failure: webhook.failure_policy == "Deny",
-                conditions: webhook.match_conditions.into_iter().map(|condition| condition.expression).collect(),
-            }))
-        }
-    })
 }

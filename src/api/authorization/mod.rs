@@ -7,6 +7,7 @@ mod blocking;
 mod conditions;
 pub mod config;
 mod fixed;
+mod load;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod validation;
 mod webhook;
 
 pub use blocking::{BlockingAuthenticator, BlockingAuthorizer};
-pub use config::{AuthorizationConfigError, AuthorizationConfiguration, Mode};
+pub use config::{AuthorizationConfiguration, Mode};
 pub use fixed::Always;
+pub use load::AuthorizationConfigError;
 pub use webhook::{COLLECTORS, WebhookAuthorizer};

@@ -1,15 +1,10 @@
 //! `EncryptionConfiguration` of `apiserver.config.k8s.io/v1`.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-use super::validation;
-use crate::{
-    document::{self, Document, FileError},
-    expressions::go_duration,
-    status::aggregate,
-};
+use crate::{document::Document, expressions::go_duration};
 
 /// Which resources are sealed, and with what.
 #[derive(Clone, Debug, Deserialize)]
@@ -103,43 +98,5 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error>
     match text {
         None => Ok(three_seconds()),
         Some(text) => go_duration(&text).map_err(serde::de::Error::custom),
-    }
-}
-
-/// Why a configuration is unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum EncryptionConfigError {
-    #[error("error while parsing file: {0}")]
-    File(#[from] FileError),
-    #[error("error while parsing file: {0}")]
-    Invalid(String),
-    #[error("error while building transformers: {0}")]
-    Unusable(String),
-}
-
-impl EncryptionConfiguration {
-    /// Reads a file. With `reload`, what could not be exchanged later is refused.
-    ///
-    /// # Errors
-    /// When the file cannot be read, or says what cannot work.
-    pub fn from_file(path: &Path, reload: bool) -> Result<Self, EncryptionConfigError> {
-        let configuration = document::read_file::<EncryptionConfiguration>(path)?;
-        configuration.checked(reload)
-    }
-
-    /// The same of text that was read of `path`.
-    ///
-    /// # Errors
-    /// When it says what cannot work.
-    pub fn parse(path: &Path, text: &str, reload: bool) -> Result<Self, EncryptionConfigError> {
-        document::parse::<EncryptionConfiguration>(path, text)?.checked(reload)
-    }
-
-    fn checked(self, reload: bool) -> Result<Self, EncryptionConfigError> {
-        let errors = validation::faults(&self, reload);
-        if errors.is_empty() {
-            return Ok(self);
-        }
-        Err(EncryptionConfigError::Invalid(aggregate(&errors.iter().map(ToString::to_string).collect::<Vec<_>>())))
     }
 }

@@ -8,6 +8,7 @@
 mod ciphers;
 pub mod config;
 pub mod kms;
+mod load;
 mod providers;
 mod reload;
 mod rules;
@@ -16,7 +17,8 @@ mod store;
 mod tests;
 mod validation;
 
-pub use config::{EncryptionConfigError, EncryptionConfiguration};
+pub use config::EncryptionConfiguration;
+pub use load::EncryptionConfigError;
 pub use reload::{Loaded, Reloader};
 pub use rules::EncryptionRules;
 pub use store::{EncryptedStore, EncryptionHealth};

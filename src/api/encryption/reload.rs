@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use super::{
-    config::{EncryptionConfigError, EncryptionConfiguration},
+    config::EncryptionConfiguration,
+    load::EncryptionConfigError,
     rules::EncryptionRules,
     store::{EncryptedStore, EncryptionHealth},
 };

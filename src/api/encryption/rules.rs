@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    config::{EncryptionConfigError, EncryptionConfiguration, ProviderConfiguration},
+    config::{EncryptionConfiguration, ProviderConfiguration},
     kms::{GrpcKms, KmsProvider},
+    load::EncryptionConfigError,
     providers::{AnyProvider, Providers},
     validation::group_resource,
 };

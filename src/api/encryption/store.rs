@@ -107,10 +107,13 @@ impl Opener {
         match event {
             StoreEvent::Put { kv, previous } => {
                 let kv = self.open_or_keep(kv).await;
-                // Nobody decodes it: the cache knows what it replaces.
+                let previous = match previous {
+                    Some(previous) => Some(self.open_or_keep(previous).await),
+                    None => None,
+                };
                 StoreEvent::Put { kv, previous }
             }
-            delete @ StoreEvent::Delete { .. } => delete,
+            StoreEvent::Delete { key, revision, previous } => StoreEvent::Delete { key, revision, previous: self.open_or_keep(previous).await },
         }
     }
 

@@ -23,7 +23,10 @@ use super::{
 use crate::{
     meta::Revision,
     resources::builtin,
-    store::{RangeRequest, Store, StoreError, StoreEvent, WatchMessage, memory::MemoryStore, prefix_end},
+    store::{
+        RangeRequest, Store, StoreError, StoreEvent, WatchMessage, backup, embedded::EmbeddedStore, etcd::testing::EtcdCluster, memory::MemoryStore,
+        prefix_end,
+    },
 };
 
 const SECRET: Bytes = Bytes::from_static(b"/registry/secrets/default/a");
@@ -170,6 +173,78 @@ async fn lists_and_watches_are_open_and_one_that_cannot_be_is_left_as_it_is() {
     let start = Bytes::from_static(b"/registry/secrets/");
     let listed = both.store.range(RangeRequest { end: prefix_end(&start), start, limit: 0, at: None }).await.expect("ranges");
     assert_eq!(listed.items.into_iter().map(|kv| kv.value).collect::<Vec<_>>(), seen);
+}
+
+/// What a backup holds is what lies there: whoever restores it needs the keys of then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sealed_state_is_backed_up_and_restored_as_it_lies_there() {
+    let shared = Arc::new(ArcSwap::from_pointee(rules(&one("secrets", &[keys("secretbox", &["k1"])]))));
+    let (first, second) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let raw: Arc<dyn Store> = Arc::new(EmbeddedStore::open(first.path()).expect("opens"));
+    let store = EncryptedStore::new(raw.clone(), shared.clone(), &builtin());
+    store.create(SECRET, PLAIN, None).await.expect("creates");
+    let (taken, _) = backup::export(&*raw, Vec::new()).await.expect("takes");
+    assert!(!taken.windows(PLAIN.len()).any(|window| *window == PLAIN), "nothing lies in it in the open");
+    let options = backup::RestoreOptions { margin: 100, force: false };
+    let mut reader = backup::BackupReader::new(&*taken).expect("a backup");
+    EmbeddedStore::restore(&second.path().join("store"), &mut reader, options).await.expect("restores");
+    let restored: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&second.path().join("store")).expect("opens"));
+    let open = EncryptedStore::new(restored.clone(), shared, &builtin());
+    assert_eq!(open.get(&SECRET, None).await.expect("reads").0.expect("is there").value, PLAIN);
+    let other = Arc::new(ArcSwap::from_pointee(rules(&one("secrets", &[keys("secretbox", &["zz"])]))));
+    assert!(EncryptedStore::new(restored, other, &builtin()).get(&SECRET, None).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_holds_what_is_sealed_and_another_server_opens_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = EtcdCluster::start(dir.path(), 1);
+    let raw: Arc<dyn Store> = Arc::new(cluster.connect().await);
+    let shared = Arc::new(ArcSwap::from_pointee(rules(&one("*.", &[keys("aescbc", &["k1"])]))));
+    let store = EncryptedStore::new(raw.clone(), shared.clone(), &builtin());
+    let mut watch = store.watch(Bytes::from_static(b"/registry/"), Revision(1)).await.expect("watches");
+    let revision = store.create(SECRET, PLAIN, None).await.expect("creates");
+    store.update(SECRET, PLAIN, revision, None).await.expect("updates");
+    assert!(raw.get(&SECRET, None).await.expect("reads").0.expect("is there").value.starts_with(b"k8s:enc:aescbc:v1:k1:"));
+    let events = crate::store::suite::take_events(&mut watch, 2).await;
+    let StoreEvent::Put { kv, previous: Some(previous) } = &events[1] else { panic!("no update: {events:?}") };
+    assert_eq!((&kv.value, &previous.value), (&PLAIN, &PLAIN));
+    let other = EncryptedStore::new(Arc::new(cluster.connect().await), shared, &builtin());
+    assert_eq!(other.get(&SECRET, None).await.expect("reads").0.expect("is there").value, PLAIN);
+}
+
+/// Keys change while others write and read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_rotated_under_load_without_a_failed_request() {
+    let both = Arc::new(both(&one("secrets", &[keys("aesgcm", &["a", "b", "c", "d"])])));
+    let done = Arc::new(AtomicUsize::new(0));
+    let work: Vec<_> = (0..4)
+        .map(|worker| {
+            let (both, done) = (both.clone(), done.clone());
+            tokio::spawn(async move {
+                let key = Bytes::from(format!("/registry/secrets/default/w{worker}"));
+                let mut revision = both.store.create(key.clone(), PLAIN, None).await.expect("creates");
+                for _ in 0..200 {
+                    assert_eq!(both.value(&key).await, Ok(PLAIN));
+                    revision = both.store.update(key.clone(), PLAIN, revision, None).await.expect("updates");
+                    done.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let mut names = ["a", "b", "c", "d"];
+    let mut turns = 0;
+    while done.load(Ordering::Relaxed) < 800 && !work.iter().any(tokio::task::JoinHandle::is_finished) {
+        names.rotate_left(1);
+        both.exchange(&one("secrets", &[keys("aesgcm", &names)]));
+        turns += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    for task in work {
+        task.await.expect("nothing failed");
+    }
+    assert!(turns > 1);
 }
 
 #[tokio::test]

@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use super::JwtAuthenticator;
 use crate::{
     auth::{Authenticator, Credentials, chain::AuthenticatorChain, identify},
-    authentication::{
-        TokenWebhook,
-        config::{AuthenticationConfiguration, OidcFlags},
-    },
+    authentication::{AuthenticationConfiguration, OidcFlags, TokenWebhook},
     document,
     meta::SystemClock,
     schema::from_yaml,
