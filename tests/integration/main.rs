@@ -28,6 +28,7 @@ mod processes;
 mod renewal;
 mod running;
 mod sample;
+mod sealed;
 #[allow(dead_code, reason = "shared with the attacks")]
 mod small_disk;
 mod stores;

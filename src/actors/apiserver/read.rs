@@ -1,9 +1,6 @@
 //! GET, LIST and WATCH: reads from the snapshots, as fresh as the caller asks for.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -126,7 +123,7 @@ impl Reader {
         match self.read_live(&cache.resource, key).await {
             Err(status) => status,
             Ok(_) => {
-                cache.stale.store(true, Ordering::SeqCst);
+                cache.load_again();
                 let mut status = Status::unavailable("keys have changed, the resource is being read again");
                 status.details.get_or_insert_default().retry_after_seconds = 1;
                 status

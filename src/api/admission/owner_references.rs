@@ -33,9 +33,9 @@ impl ValidatingPlugin for OwnerReferencesPermissionEnforcement {
             return Ok(());
         }
         if request.operation != Operation::Create {
-            may_delete(request, &**authorizer)?;
+            may_delete(request, &**authorizer).await?;
         }
-        may_block(request, new, &**authorizer)
+        may_block(request, new, &**authorizer).await
     }
 }
 
@@ -43,7 +43,7 @@ fn references(object: Option<&Object>) -> &[Value] {
     object.map_or(&[], |object| object.list(&["metadata", "ownerReferences"]))
 }
 
-fn may_delete(request: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<(), Status> {
+async fn may_delete(request: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let target = request.target;
     let delete = auth::Attributes {
         verb: "delete",
@@ -55,7 +55,7 @@ fn may_delete(request: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<(
         name: request.name(),
         ..auth::Attributes::default()
     };
-    match authorizer.authorize(request.user, &delete) {
+    match auth::decide(authorizer, request.user, &delete).await {
         Decision::Allow => Ok(()),
         Decision::Deny(why) | Decision::NoOpinion(why) => {
             Err(request.forbidden(format!("cannot set an ownerRef on a resource you can't delete: {why}, <nil>")))
@@ -63,13 +63,13 @@ fn may_delete(request: &Attributes<'_>, authorizer: &dyn Authorizer) -> Result<(
     }
 }
 
-fn may_block(request: &Attributes<'_>, new: &Object, authorizer: &dyn Authorizer) -> Result<(), Status> {
+async fn may_block(request: &Attributes<'_>, new: &Object, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let is_blocking = |reference: &&Value| reference["blockOwnerDeletion"] == Value::Bool(true);
     let known = |reference: &&Value| references(request.old).iter().filter(is_blocking).any(|old| old["uid"] == reference["uid"]);
     let blocking: Vec<&Value> = references(Some(new)).iter().filter(is_blocking).filter(|reference| !known(reference)).collect();
     let finalizers = auth::Attributes { verb: "update", subresource: "finalizers", ..auth::Attributes::default() };
     let anything = auth::Attributes { group: "*", version: "*", resource: "*", name: "*", ..finalizers };
-    if blocking.is_empty() || authorizer.authorize(request.user, &anything) == Decision::Allow {
+    if blocking.is_empty() || auth::decide(authorizer, request.user, &anything).await == Decision::Allow {
         return Ok(());
     }
     for reference in blocking {
@@ -90,7 +90,7 @@ fn may_block(request: &Attributes<'_>, new: &Object, authorizer: &dyn Authorizer
             name: text("name"),
             ..finalizers
         };
-        if let Decision::Deny(why) | Decision::NoOpinion(why) = authorizer.authorize(request.user, &own) {
+        if let Decision::Deny(why) | Decision::NoOpinion(why) = auth::decide(authorizer, request.user, &own).await {
             let what = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on";
             return Err(request.forbidden(format!("{what}: {why}, <nil>")));
         }

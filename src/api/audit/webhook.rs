@@ -1,9 +1,9 @@
 //! Events for a webhook, in batches (`audit.k8s.io/v1` EventList). Requests never wait for it: what it is too slow for is dropped, and counted.
 
-use std::time::Duration;
+use std::{io, thread, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     metrics::{Collect, Counter, Family},
@@ -17,6 +17,8 @@ const WAIT: Duration = Duration::from_secs(30);
 /// Bytes that are sent together.
 const LONGEST_BATCH: usize = 10 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end waits for what is not sent yet.
+const LAST: Duration = Duration::from_secs(4);
 const LONGEST_ANSWER: usize = 64 << 10;
 
 pub(super) static EVENTS: Family<Counter> =
@@ -30,43 +32,47 @@ static ERRORS: Family<Counter> = Family::new(
 /// What is counted of events that are sent.
 pub static COLLECTORS: [&dyn Collect; 2] = [&EVENTS, &ERRORS];
 
-/// Takes events for a webhook; ends with the last of it.
+/// Takes events for a webhook, which a thread of its own sends.
 pub struct AuditWebhook {
-    queue: mpsc::Sender<Bytes>,
-    task: AbortHandle,
+    queue: Option<mpsc::Sender<Bytes>>,
+    /// Closed when all is sent.
+    sent: std::sync::mpsc::Receiver<()>,
 }
 
 impl AuditWebhook {
-    /// Must be called within a tokio runtime, which sends them.
-    pub fn start(endpoint: Endpoint) -> Self {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(endpoint: Endpoint) -> io::Result<Self> {
         Self::waiting(endpoint, WAIT)
     }
 
-    fn waiting(endpoint: Endpoint, wait: Duration) -> Self {
+    fn waiting(endpoint: Endpoint, wait: Duration) -> io::Result<Self> {
         let (queue, events) = mpsc::channel(BUFFER);
-        let task = tokio::spawn(send_all(endpoint, events, wait)).abort_handle();
-        AuditWebhook { queue, task }
+        let (sending, sent) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let endpoint = endpoint.driven_by(runtime.handle().clone());
+        thread::Builder::new().name("audit-webhook".into()).spawn(move || {
+            runtime.block_on(send_all(endpoint, events, wait));
+            drop::<std::sync::mpsc::Sender<()>>(sending);
+        })?;
+        Ok(AuditWebhook { queue: Some(queue), sent })
     }
 
     /// Takes the JSON of an event, unless too many wait.
     pub fn take(&self, event: Bytes) {
-        if self.queue.try_send(event).is_err() {
+        if self.queue.as_ref().is_some_and(|queue| queue.try_send(event).is_err()) {
             ERRORS.with(&["buffered"]).increment();
             tracing::warn!("audit buffer queue blocked: an event is not sent to the webhook");
         }
     }
 }
 
+/// What waits is sent first, if that is soon done.
 impl Drop for AuditWebhook {
     fn drop(&mut self) {
-        // What waits is sent first: the queue ends, and with it the task.
-        let task = self.task.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(PATIENCE).await;
-                task.abort();
-            });
-        }
+        self.queue = None;
+        // Nothing is ever sent through it: this ends with the thread, or after a while.
+        let _ = self.sent.recv_timeout(LAST);
     }
 }
 
@@ -115,11 +121,20 @@ mod tests {
     use super::*;
     use crate::webhook_client::testing::Server;
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_is_sent_before_the_end() {
+        let server = Server::serve(|_, _| (200, String::new())).await;
+        let webhook = AuditWebhook::start(Endpoint::of_kubeconfig(&server.kubeconfig).expect("works")).expect("starts");
+        webhook.take(Bytes::from_static(b"{\"auditID\":\"last\"}"));
+        tokio::task::spawn_blocking(move || drop(webhook)).await.expect("ends");
+        assert_eq!(server.asked()[0].1["items"][0]["auditID"], "last");
+    }
+
     #[tokio::test]
     async fn events_are_sent_together() {
         let server = Server::serve(|_, _| (200, String::new())).await;
         let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
-        let webhook = AuditWebhook::waiting(endpoint, Duration::from_millis(200));
+        let webhook = AuditWebhook::waiting(endpoint, Duration::from_millis(200)).expect("starts");
         for id in ["a", "b"] {
             webhook.take(format!("{{\"auditID\":\"{id}\"}}\n").into());
         }
@@ -134,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_webhook_is_too_slow_for_is_counted_and_keeps_nobody_waiting() {
         let (queue, _events) = mpsc::channel(1);
-        let webhook = AuditWebhook { queue, task: tokio::spawn(async {}).abort_handle() };
+        let webhook = AuditWebhook { queue: Some(queue), sent: std::sync::mpsc::channel().1 };
         let dropped = || ERRORS.with(&["buffered"]).get();
         let before = dropped();
         for _ in 0..3 {

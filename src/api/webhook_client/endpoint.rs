@@ -64,6 +64,12 @@ impl Endpoint {
         Ok(Endpoint { url, shown: server, name, tls: Arc::new(tls), bearer, home: Handle::current(), idle: Mutex::default() })
     }
 
+    /// The same with connections on another runtime.
+    #[must_use]
+    pub fn driven_by(self, home: Handle) -> Self {
+        Endpoint { home, ..self }
+    }
+
     /// Posts JSON and reads the answer of at most `longest` bytes, within `timeout`. A server that fails is asked again.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ pub struct ResourceCache {
 }
 
 impl ResourceCache {
+    /// Has the actor load everything again within a moment: what lies in the store reads otherwise than before.
+    pub fn load_again(&self) {
+        self.stale.store(true, Ordering::SeqCst);
+    }
+
     pub fn new(resource: Arc<Resource>) -> Self {
         ResourceCache {
             resource,

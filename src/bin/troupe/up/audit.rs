@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use troupe_api::{
     audit::{AuditLog, AuditWebhook, Backends, LogFile, LogOptions, Policy},
     meta::SystemClock,
@@ -22,7 +22,7 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
     let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
     let send = |file: &PathBuf| {
         let endpoint = Endpoint::of_kubeconfig(file).with_context(|| format!("--audit-webhook-config-file {}", file.display()))?;
-        Ok::<_, Error>(AuditWebhook::start(endpoint))
+        AuditWebhook::start(endpoint).context("cannot start the thread that sends audit events")
     };
     let backends =
         Backends { file: audit.log.as_ref().map(open).transpose()?, webhook: config.api.audit_webhook_config_file.as_ref().map(send).transpose()? };
