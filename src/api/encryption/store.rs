@@ -143,7 +143,11 @@ fn untransformable(key: &[u8], why: String) -> StoreError {
 impl Store for EncryptedStore {
     async fn create(&self, key: Bytes, value: Bytes, ttl: Option<Duration>) -> Result<Revision, StoreError> {
         let sealed = self.opener.seal(&key, value)?;
-        self.opener.explain(self.inner.create(key, sealed, ttl).await).await
+        match self.opener.explain(self.inner.create(key, sealed, ttl).await).await {
+            // Something is there, whatever it is.
+            Err(StoreError::Untransformable { .. }) => Err(StoreError::Conflict { current: None }),
+            outcome => outcome,
+        }
     }
 
     async fn update(&self, key: Bytes, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision, StoreError> {
