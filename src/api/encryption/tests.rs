@@ -3,7 +3,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -216,35 +216,35 @@ async fn an_etcd_holds_what_is_sealed_and_another_server_opens_it() {
 /// Keys change while others write and read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_under_load_without_a_failed_request() {
-    let both = Arc::new(both(&one("secrets", &[keys("aesgcm", &["a", "b", "c", "d"])])));
-    let done = Arc::new(AtomicUsize::new(0));
-    let work: Vec<_> = (0..4)
-        .map(|worker| {
-            let (both, done) = (both.clone(), done.clone());
-            tokio::spawn(async move {
-                let key = Bytes::from(format!("/registry/secrets/default/w{worker}"));
-                let mut revision = both.store.create(key.clone(), PLAIN, None).await.expect("creates");
-                for _ in 0..200 {
-                    assert_eq!(both.value(&key).await, Ok(PLAIN));
-                    revision = both.store.update(key.clone(), PLAIN, revision, None).await.expect("updates");
-                    done.fetch_add(1, Ordering::Relaxed);
-                    tokio::task::yield_now().await;
-                }
-            })
-        })
-        .collect();
     let mut names = ["a", "b", "c", "d"];
-    let mut turns = 0;
-    while done.load(Ordering::Relaxed) < 800 && !work.iter().any(tokio::task::JoinHandle::is_finished) {
+    let both = Arc::new(both(&one("secrets", &[keys("aesgcm", &names)])));
+    let (done, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut work = tokio::task::JoinSet::new();
+    for worker in 0..4 {
+        let (both, done, stop) = (both.clone(), done.clone(), stop.clone());
+        work.spawn(async move {
+            let key = Bytes::from(format!("/registry/secrets/default/w{worker}"));
+            let mut revision = both.store.create(key.clone(), PLAIN, None).await.expect("creates");
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(both.value(&key).await, Ok(PLAIN));
+                revision = both.store.update(key.clone(), PLAIN, revision, None).await.expect("updates");
+                done.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for _ in 0..20 {
         names.rotate_left(1);
         both.exchange(&one("secrets", &[keys("aesgcm", &names)]));
-        turns += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        let before = done.load(Ordering::Relaxed);
+        while done.load(Ordering::Relaxed) < before + 8 {
+            assert!(work.try_join_next().is_none(), "a worker has failed");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
-    for task in work {
-        task.await.expect("nothing failed");
-    }
-    assert!(turns > 1);
+    stop.store(true, Ordering::Relaxed);
+    // One that failed says so here.
+    work.join_all().await;
 }
 
 #[tokio::test]

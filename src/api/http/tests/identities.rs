@@ -62,7 +62,7 @@ async fn who_asks_others_is_waited_for() {
     let mut connection = door.connect(false).await;
     let mut get = async |method: &str, path: &str, token: &str| {
         let bearer = format!("Bearer {token}");
-        connection.send(method, path, &[("authorization", &bearer)], "").await
+        connection.send(method, path, &[("authorization", bearer.as_str())], "").await
     };
     let maps = "/api/v1/namespaces/default/configmaps";
     assert_eq!(get("GET", maps, "janes").await.status, 200);
