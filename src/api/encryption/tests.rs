@@ -183,7 +183,7 @@ async fn sealed_state_is_backed_up_and_restored_as_it_lies_there() {
     let raw: Arc<dyn Store> = Arc::new(EmbeddedStore::open(first.path()).expect("opens"));
     let store = EncryptedStore::new(raw.clone(), shared.clone(), &builtin());
     store.create(SECRET, PLAIN, None).await.expect("creates");
-    let (taken, _) = backup::export(&*raw, Vec::new()).await.expect("takes");
+    let taken = backup::export(&*raw, Vec::new()).await.expect("takes").0;
     assert!(!taken.windows(PLAIN.len()).any(|window| *window == PLAIN), "nothing lies in it in the open");
     let options = backup::RestoreOptions { margin: 100, force: false };
     let mut reader = backup::BackupReader::new(&*taken).expect("a backup");
