@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use troupe_api::{
     admission::{pod_security, policies, webhook_metrics},
-    client, conversion, flow,
+    audit, authentication, authorization, client, conversion, encryption, features, flow,
     http::{ExtraRoute, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
     store::metered,
@@ -44,6 +44,11 @@ impl Sources {
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
         collectors.extend(conversion::metrics::COLLECTORS);
+        collectors.extend(audit::COLLECTORS);
+        collectors.extend(authentication::COLLECTORS);
+        collectors.extend(authorization::COLLECTORS);
+        collectors.extend(encryption::COLLECTORS);
+        collectors.extend(features::COLLECTORS);
         collectors.extend(metered::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);

@@ -13,13 +13,18 @@ pub mod aggregation;
 pub mod aside;
 pub mod audit;
 pub mod auth;
+pub mod authentication;
+pub mod authorization;
 pub mod backends;
 pub mod certificates;
 pub mod client;
 pub mod conversion;
 pub mod decoding;
+pub mod document;
 pub mod encodings;
+pub mod encryption;
 pub mod expressions;
+pub mod features;
 pub mod flow;
 pub mod formats;
 #[cfg(test)]

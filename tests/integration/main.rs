@@ -29,6 +29,7 @@ mod processes;
 mod renewal;
 mod running;
 mod sample;
+mod sealed;
 mod several_nodes;
 #[allow(dead_code, reason = "shared with the attacks")]
 mod small_disk;

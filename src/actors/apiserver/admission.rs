@@ -44,6 +44,11 @@ impl Admission {
         Attributes::new(&writer.target, &writer.user, options, &self.reads, &writer.notices)
     }
 
+    /// Whether a plugin is chosen.
+    pub fn runs(&self, plugin: &str) -> bool {
+        self.pipeline.runs(plugin)
+    }
+
     /// How many bytes of other objects all plugins decode for a write.
     pub fn work(&self, attributes: &Attributes<'_>) -> usize {
         self.pipeline.work(attributes)

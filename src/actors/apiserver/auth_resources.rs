@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
+use tokio::runtime::Handle;
 use troupe_api::{
     aside,
     auth::{Attributes, Authenticator, Authorizer, Decision, reviews, tokens},
+    authorization::{BlockingAuthenticator, BlockingAuthorizer},
     meta::{Clock, Object},
     service::{UserInfo, Verb},
     status::Status,
@@ -44,6 +46,9 @@ impl AuthResources {
         let kind = target.resource.kind.clone();
         // The answer to this one is as long as all rules of its user.
         let work = if &*kind == "SelfSubjectRulesReview" { reviews::LONGEST_RULES } else { 0 };
+        if authorizer.asks() || authenticator.asks() {
+            return asked(kind, user, body, authorizer, authenticator).boxed();
+        }
         aside::compute(work, move || reviews::evaluate(&kind, body, &user, &*authorizer, &*authenticator)).boxed()
     }
 
@@ -54,6 +59,20 @@ impl AuthResources {
         let review = matches!(group, "authentication.k8s.io" | "authorization.k8s.io") && !target.resource.verbs.contains(&Verb::Get);
         token || review
     }
+}
+
+/// The same where others are asked: whoever evaluates waits for them, on a thread where that is no harm.
+async fn asked(
+    kind: Arc<str>,
+    user: Arc<UserInfo>,
+    body: Object,
+    authorizer: Arc<dyn Authorizer>,
+    authenticator: Arc<dyn Authenticator>,
+) -> Result<Object, Status> {
+    let home = Handle::current();
+    let (authorizer, authenticator) = (BlockingAuthorizer::new(authorizer, home.clone()), BlockingAuthenticator::new(authenticator, home));
+    let evaluated = tokio::task::spawn_blocking(move || reviews::evaluate(&kind, body, &user, &authorizer, &authenticator)).await;
+    evaluated.map_err(|error| Status::internal(format!("the review broke: {error}")))?
 }
 
 impl VirtualResources for AuthResources {

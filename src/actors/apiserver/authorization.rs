@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use troupe_api::{
     auth::{
-        Attributes, Authorizer, Decision, Selection, forbidden, policy_parameters,
+        Attributes, Authorizer, Decision, Selection, decide, forbidden, policy_parameters,
         rbac::{
             escalation::{self, Write},
             resolve::Resolver,
@@ -36,7 +36,7 @@ impl Authorization {
     }
 
     /// 403 unless `user` may do `verb` on `target`.
-    pub fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, selection: Selection<'_>) -> Result<(), Status> {
+    pub async fn authorize(&self, user: &UserInfo, target: &Target, verb: &str, name: &str, selection: Selection<'_>) -> Result<(), Status> {
         let Some(authorizer) = &self.authorizer else { return Ok(()) };
         // A namespace lies within itself, so that its own roles can allow to read it.
         let namespace = if target.resource.is_namespace() { &target.name } else { &target.namespace };
@@ -51,7 +51,7 @@ impl Authorization {
             path: None,
             selection,
         };
-        match authorizer.authorize(user, &attributes) {
+        match decide(&**authorizer, user, &attributes).await {
             Decision::Allow => Ok(()),
             Decision::Deny(why) | Decision::NoOpinion(why) => Err(forbidden(user, &attributes, &why)),
         }

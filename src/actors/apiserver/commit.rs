@@ -95,6 +95,11 @@ impl Committer {
         self.applied(Written { route, key, value, object: object.key(), begun, cause }, written).await
     }
 
+    /// Whether the same content would lie otherwise in the store if it were written now: with another key.
+    pub async fn is_stale(&self, resource: &Resource, key: &ObjectKey) -> Result<bool, CommitError> {
+        Ok(self.store.is_stale(&keys::object(&resource.storage_prefix, key)).await?)
+    }
+
     /// Removes the version at `expected`; the revision is the deletion's.
     pub async fn delete(&self, resource: &Resource, key: &ObjectKey, expected: Revision, cause: &Cause) -> Result<Revision, CommitError> {
         let store_key = keys::object(&resource.storage_prefix, key);

@@ -189,7 +189,7 @@ impl Core {
     fn admission(&self, pipeline: Pipeline, webhook_client: Arc<Client>) -> Arc<Admission> {
         let (mutating, validating) = webhooks(webhook_client);
         let pipeline = pipeline.mutating(MutatingPolicies::default()).mutating(mutating);
-        let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating);
+        let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating).closed();
         let (reader, listers) = (self.reader.clone(), self.listers.clone());
         Arc::new(Admission::new(pipeline, reader, listers, self.authorization.clone(), self.clock.clone()))
     }
@@ -198,6 +198,7 @@ impl Core {
         // Requests wait for it.
         let policy = Policy { group: ArbiterGroup::Serving, ..Policy::default() };
         let (commits, kept) = (self.committer.clone(), self.listers.clone());
+        let admission_runs_quota = admission.runs("ResourceQuota");
         let ledger = self.system.spawn("apiserver/quota-ledger", policy, move |_| Ledger::new(commits.clone(), kept.clone()));
         Arc::new(WritePath {
             reader: self.reader.clone(),
@@ -205,7 +206,7 @@ impl Core {
             authorization: self.authorization.clone(),
             admission,
             allocator,
-            quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger),
+            quota: Quota::new(self.listers.clone(), self.clock.clone(), ledger, admission_runs_quota),
             room,
             clock: self.clock.clone(),
             system: self.system.clone(),

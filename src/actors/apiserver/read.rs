@@ -109,8 +109,35 @@ impl Reader {
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
         let cache = self.listers.cache(&target.resource)?;
         self.settle(&cache, wanted).await?;
-        let object = cache.get(&target.key()).ok_or_else(|| Status::not_found(&target.group_resource(), &target.name))?;
+        let Some(object) = cache.get(&target.key()) else {
+            if cache.load().unreadable.contains(&target.key()) {
+                return Err(self.unreadable(&cache, &target.key()).await);
+            }
+            return Err(Status::not_found(&target.group_resource(), &target.name));
+        };
         self.versions.shown(target, object).await
+    }
+
+    /// Why an object cannot be read. Where it can by now, the cache begins anew.
+    async fn unreadable(&self, cache: &ResourceCache, key: &ObjectKey) -> Status {
+        match self.read_live(&cache.resource, key).await {
+            Err(status) => status,
+            Ok(_) => {
+                cache.load_again();
+                let mut status = Status::unavailable("keys have changed, the resource is being read again");
+                status.details.get_or_insert_default().retry_after_seconds = 1;
+                status
+            }
+        }
+    }
+
+    /// As upstream: one object that cannot be read fails a list. Whoever acts on it would take the object for gone.
+    async fn all_readable(&self, cache: &ResourceCache, namespace: &str) -> Result<(), Status> {
+        let first = cache.load().first_unreadable(namespace).cloned();
+        match first {
+            Some(key) => Err(self.unreadable(cache, &key).await),
+            None => Ok(()),
+        }
     }
 
     /// LIST.
@@ -119,6 +146,7 @@ impl Reader {
         let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
         let source = self.list_source(&cache, &target.namespace, options).await?;
+        self.all_readable(&cache, &target.namespace).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
         let now = self.clock.instant();
@@ -211,6 +239,9 @@ impl Reader {
         check_fields(target, &options.fields)?;
         let route = self.listers.route(&target.resource)?;
         let start = self.watch_start(&route.cache, &options).await?;
+        if matches!(start, Start::Initial) {
+            self.all_readable(&route.cache, &target.namespace).await?;
+        }
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
         let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
         let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };

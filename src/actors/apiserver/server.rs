@@ -132,7 +132,7 @@ impl Parts {
         let cause = if cause.trace == 0 && !matches!(operation, Operation::Get { .. } | Operation::List(_)) { Cause::root() } else { cause };
         let verb = operation.verb().rbac();
         let name = authorized_name(&target, &operation);
-        self.authorization.authorize(&user, &target, verb, &name, selection(&operation))?;
+        self.authorization.authorize(&user, &target, verb, &name, selection(&operation)).await?;
         let writer = |options| Writer { user: user.clone(), target: target.clone(), options, cause: cause.clone(), notices: notices.clone() };
         match operation {
             Operation::Get { resource_version } => self.get(&target, resource_version).await,
@@ -149,7 +149,7 @@ impl Parts {
     async fn elsewhere(&self, call: ApiCall) -> Result<ApiReply, Status> {
         let name = authorized_name(&call.target, &call.operation);
         let (verb, selected) = (call.operation.verb().rbac(), selection(&call.operation));
-        self.authorization.authorize(&call.user, &call.target, verb, &name, selected)?;
+        self.authorization.authorize(&call.user, &call.target, verb, &name, selected).await?;
         calls::call(&self.aggregator, call).await
     }
 
@@ -228,13 +228,8 @@ impl ApiService for ApiServer {
         let parts = self.parts.clone();
         Box::pin(async move {
             let name = options.fields.required_value("metadata.name").unwrap_or(&target.name).to_owned();
-            parts.authorization.authorize(
-                &user,
-                &target,
-                "watch",
-                &name,
-                Selection { labels: Some(&options.labels), fields: Some(&options.fields) },
-            )?;
+            let selected = Selection { labels: Some(&options.labels), fields: Some(&options.fields) };
+            parts.authorization.authorize(&user, &target, "watch", &name, selected).await?;
             if target.resource.is_elsewhere {
                 return calls::watch(parts.aggregator.clone(), user, target, options).await;
             }

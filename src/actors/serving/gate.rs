@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hyper::{Request, header};
 use troupe_api::{
-    auth::{Attributes, Authenticator, Authorizer, Credentials, Decision},
+    auth::{self, Attributes, Authenticator, Authorizer, Credentials, Decision},
     service::UserInfo,
 };
 
@@ -37,11 +37,11 @@ pub struct LocalGate {
 #[async_trait]
 impl Gate for LocalGate {
     async fn identify(&self, credentials: Credentials<'_>) -> Option<UserInfo> {
-        self.authenticator.authenticate(&credentials).ok().flatten()
+        auth::identify(&*self.authenticator, &credentials).await.ok().flatten()
     }
 
     async fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
-        self.authorizer.authorize(user, attributes) == Decision::Allow
+        auth::decide(&*self.authorizer, user, attributes).await == Decision::Allow
     }
 }
 

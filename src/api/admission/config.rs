@@ -6,11 +6,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Pipeline, PodSecurity,
-    document::{self, Document, DocumentError},
+    EventRateLimit, Pipeline, PodNodeSelector, PodSecurity, PodTolerationRestriction, Selection,
+    pipeline::ConfiguredPlugins,
     pod_security::{Configuration, ConfigurationError},
 };
-use crate::schema::{DocumentError as YamlError, from_yaml};
+use crate::{
+    document::{self, Document, DocumentError},
+    schema::{DocumentError as YamlError, from_yaml},
+};
 
 /// Why a file is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,10 @@ pub enum AdmissionConfigurationError {
     Source(String),
     #[error("the configuration of PodSecurity is unusable: {0}")]
     PodSecurity(#[from] ConfigurationError),
+    #[error("the configuration of {0} is unusable: {1}")]
+    Unusable(&'static str, String),
+    #[error("EventRateLimit is enabled, but has no configuration that says what it limits")]
+    NoLimits,
 }
 
 #[derive(Deserialize)]
@@ -54,28 +61,55 @@ struct PluginEntry {
 }
 
 impl Pipeline {
-    /// The plugins that run by default, configured as `file` says.
+    /// The chosen plugins, configured as `file` says.
     ///
     /// # Errors
     /// When the file, or one that it names, cannot be read, or says what this server does not do.
-    pub fn from_file(file: &Path) -> Result<Self, AdmissionConfigurationError> {
-        let configuration: File = document::read(parse(file)?)?;
-        let mut pod_security = None;
-        for PluginEntry { name, path, configuration } in configuration.plugins {
-            if name != "PodSecurity" {
-                return Err(AdmissionConfigurationError::Plugin(name));
-            }
-            if pod_security.is_some() {
+    pub fn from_file(selection: Selection, file: Option<&Path>) -> Result<Self, AdmissionConfigurationError> {
+        let mut plugins = ConfiguredPlugins::default();
+        let configuration = file.map(|file| document::read::<File>(parse(file)?).map_err(AdmissionConfigurationError::from)).transpose()?;
+        let mut seen = Vec::new();
+        for PluginEntry { name, path, configuration } in configuration.map(|file| file.plugins).unwrap_or_default() {
+            if seen.contains(&name) {
                 return Err(AdmissionConfigurationError::Twice(name));
+            }
+            if !CONFIGURABLE.contains(&name.as_str()) {
+                return Err(AdmissionConfigurationError::Plugin(name));
             }
             let value = match (configuration, path) {
                 (Some(value), None) => value,
-                (None, Some(path)) => parse(&file.parent().unwrap_or(Path::new("")).join(path))?,
+                (None, Some(path)) => parse(&file.and_then(Path::parent).unwrap_or(Path::new("")).join(path))?,
                 _ => return Err(AdmissionConfigurationError::Source(name)),
             };
-            pod_security = Some(PodSecurity::new(Configuration::from_value(value)?));
+            plugins.configure(&name, value)?;
+            seen.push(name);
         }
-        Ok(Pipeline::configured(pod_security.unwrap_or_default()))
+        if selection.has("EventRateLimit") && plugins.event_rate_limit.is_none() {
+            return Err(AdmissionConfigurationError::NoLimits);
+        }
+        Ok(Pipeline::configured(selection, plugins))
+    }
+}
+
+const CONFIGURABLE: [&str; 4] = ["EventRateLimit", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction"];
+
+impl ConfiguredPlugins {
+    fn configure(&mut self, name: &str, value: Value) -> Result<(), AdmissionConfigurationError> {
+        match name {
+            "EventRateLimit" => {
+                let limits = EventRateLimit::new(document::read(value)?);
+                self.event_rate_limit = Some(limits.map_err(|why| AdmissionConfigurationError::Unusable("EventRateLimit", why))?);
+            }
+            "PodNodeSelector" => {
+                let unusable = |why| AdmissionConfigurationError::Unusable("PodNodeSelector", why);
+                // Upstream's is no document: it has neither apiVersion nor kind.
+                let configuration = serde_json::from_value(value).map_err(|error| unusable(error.to_string()))?;
+                self.pod_node_selector = PodNodeSelector::new(configuration).map_err(unusable)?;
+            }
+            "PodTolerationRestriction" => self.pod_tolerations = PodTolerationRestriction::new(document::read(value)?),
+            _ => self.pod_security = PodSecurity::new(Configuration::from_value(value)?),
+        }
+        Ok(())
     }
 }
 
@@ -95,7 +129,7 @@ mod tests {
         std::fs::write(dir.path().join("pod-security.yaml"), POD_SECURITY).expect("writes");
         let file = dir.path().join("admission.yaml");
         std::fs::write(&file, format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins: {plugins}\n")).expect("writes");
-        Pipeline::from_file(&file).map(|pipeline| pipeline.names().to_vec()).map_err(|error| error.to_string())
+        Pipeline::from_file(Selection::default(), Some(&file)).map(|pipeline| pipeline.names().to_vec()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -107,9 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_events_needs_its_configuration() {
+        let chosen = || Selection::new(&["EventRateLimit".into(), "AlwaysPullImages".into()], &["PodSecurity".into()]).expect("known");
+        let error = Pipeline::from_file(chosen(), None).err().expect("is refused");
+        assert!(matches!(error, AdmissionConfigurationError::NoLimits), "{error}");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("admission.yaml");
+        let limits = "{apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limits: [{type: Server, qps: 1, burst: 2}]}";
+        let text = format!(
+            "{{apiVersion: apiserver.config.k8s.io/v1, kind: AdmissionConfiguration, plugins: [{{name: EventRateLimit, configuration: {limits}}}]}}"
+        );
+        std::fs::write(&file, text).expect("writes");
+        let names = Pipeline::from_file(chosen(), Some(&file)).expect("works").names().to_vec();
+        assert!(names.contains(&"EventRateLimit") && names.contains(&"AlwaysPullImages") && !names.contains(&"PodSecurity"), "{names:?}");
+    }
+
+    #[test]
     fn what_would_have_no_effect_is_refused() {
         let cases = [
-            ("[{name: EventRateLimit, path: pod-security.yaml}]", "\"EventRateLimit\" is not there"),
+            ("[{name: ImagePolicyWebhook, path: pod-security.yaml}]", "\"ImagePolicyWebhook\" is not there"),
+            ("[{name: EventRateLimit, path: pod-security.yaml}]", "this server reads eventratelimit.admission.k8s.io/v1alpha1 Configuration"),
+            ("[{name: PodNodeSelector, configuration: {podNodeSelectorPluginConfig: {a: b}}}]", "a: invalid selector: [b]"),
             ("[{name: PodSecurity}]", "must have a configuration"),
             ("[{name: PodSecurity, path: pod-security.yaml, configuration: {}}]", "and not both"),
             ("[{name: PodSecurity, path: pod-security.yaml}, {name: PodSecurity, path: pod-security.yaml}]", "configured twice"),

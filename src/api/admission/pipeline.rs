@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction, DefaultIngressClass, DefaultStorageClass,
-    DefaultTolerationSeconds, LimitRanger, MutatingPlugin, NamespaceLifecycle, NodeDeclaredFeatureValidator, NodeRestriction,
-    PersistentVolumeClaimResize, PodResizeValidator, PodSecurity, Priority, ResourceClaimAccess, RuntimeClass, ServiceAccount,
+    AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
+    DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit, ExtendedResourceToleration,
+    LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
+    NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodNodeSelector, PodResizeValidator, PodSecurity,
+    PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection, ServiceAccount,
     StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
 };
 use crate::status::Status;
@@ -16,34 +18,61 @@ pub struct Pipeline {
     mutating: Vec<Arc<dyn MutatingPlugin>>,
     validating: Vec<Arc<dyn ValidatingPlugin>>,
     names: Vec<&'static str>,
+    /// Those that are not chosen are left out as they are added; without one, all are in.
+    selection: Option<Selection>,
+}
+
+/// The plugins that take a configuration, with it. One that needs a configuration and has none is left out.
+#[derive(Default)]
+pub struct ConfiguredPlugins {
+    pub pod_security: PodSecurity,
+    pub pod_node_selector: PodNodeSelector,
+    pub pod_tolerations: PodTolerationRestriction,
+    pub event_rate_limit: Option<EventRateLimit>,
 }
 
 impl Pipeline {
     /// The plugins that run by default, in upstream's order, without a configuration.
     pub fn standard() -> Self {
-        Pipeline::configured(PodSecurity::default())
+        Pipeline::configured(Selection::default(), ConfiguredPlugins::default())
     }
 
-    /// The plugins that run by default, with one that takes a configuration. What reads the cluster's own configuration (webhooks,
-    /// policies) comes behind them when the API server starts.
-    pub fn configured(pod_security: PodSecurity) -> Self {
-        Pipeline::default()
+    /// The chosen plugins, some of which take a configuration. What reads the cluster's own configuration (webhooks, policies) comes
+    /// behind them when the API server starts.
+    pub fn configured(selection: Selection, plugins: ConfiguredPlugins) -> Self {
+        let begin = Pipeline { selection: Some(selection), ..Pipeline::default() };
+        let upper = begin
+            .validating(AlwaysAdmit)
             .mutating(NamespaceLifecycle)
+            .validating(NamespaceExists)
+            .validating(LimitPodHardAntiAffinityTopology)
             .both(LimitRanger)
             .mutating(ServiceAccount)
             .mutating(NodeRestriction)
             .mutating(TaintNodesByCondition)
-            .validating(pod_security)
+            .both(AlwaysPullImages)
+            .validating(plugins.pod_security)
+            .both(plugins.pod_node_selector)
             .both(Priority)
             .mutating(DefaultTolerationSeconds)
+            .both(plugins.pod_tolerations);
+        let limited = match plugins.event_rate_limit {
+            Some(limits) => upper.validating(limits),
+            None => upper,
+        };
+        limited
+            .mutating(ExtendedResourceToleration)
             .mutating(DefaultStorageClass)
             .mutating(StorageObjectInUseProtection)
+            .validating(OwnerReferencesPermissionEnforcement)
             .validating(PersistentVolumeClaimResize)
             .both(RuntimeClass)
             .validating(CertificateApproval)
             .validating(CertificateSigning)
             .validating(CertificateSubjectRestriction)
             .mutating(DefaultIngressClass)
+            .validating(DenyServiceExternalIPs)
+            .mutating(PodTopologyLabels)
             .validating(NodeDeclaredFeatureValidator)
             .validating(PodResizeValidator)
             .validating(ResourceClaimAccess)
@@ -51,25 +80,44 @@ impl Pipeline {
 
     /// The same pipeline with a plugin behind the others that mutate.
     pub fn mutating(mut self, plugin: impl MutatingPlugin) -> Self {
-        self.names.push(plugin.name());
-        self.mutating.push(Arc::new(plugin));
+        if self.runs(plugin.name()) {
+            self.names.push(plugin.name());
+            self.mutating.push(Arc::new(plugin));
+        }
         self
     }
 
     /// The same pipeline with a plugin behind the others that validate.
     pub fn validating(mut self, plugin: impl ValidatingPlugin) -> Self {
-        self.names.push(plugin.name());
-        self.validating.push(Arc::new(plugin));
+        if self.runs(plugin.name()) {
+            self.names.push(plugin.name());
+            self.validating.push(Arc::new(plugin));
+        }
         self
     }
 
     /// The same pipeline with a plugin that does both, behind the others.
     pub fn both(mut self, plugin: impl MutatingPlugin + ValidatingPlugin) -> Self {
-        self.names.push(plugin.name());
-        let plugin = Arc::new(plugin);
-        self.mutating.push(plugin.clone());
-        self.validating.push(plugin);
+        if self.runs(plugin.name()) {
+            self.names.push(plugin.name());
+            let plugin = Arc::new(plugin);
+            self.mutating.push(plugin.clone());
+            self.validating.push(plugin);
+        }
         self
+    }
+
+    /// The pipeline with what comes behind everything else.
+    pub fn closed(self) -> Self {
+        match &self.selection {
+            Some(_) => self.both(AlwaysDeny),
+            None => self,
+        }
+    }
+
+    /// Whether a plugin is chosen, also where it works beside the pipeline (`ResourceQuota`).
+    pub fn runs(&self, name: &str) -> bool {
+        self.selection.as_ref().is_none_or(|selection| selection.has(name))
     }
 
     /// The names of the plugins, in order.

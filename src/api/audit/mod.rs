@@ -7,8 +7,10 @@ mod event;
 mod log;
 mod policy;
 mod sink;
+mod webhook;
 
 pub use event::{Content, Event, ObjectReference};
 pub use log::{LogFile, LogOptions};
 pub use policy::{Level, Policy, PolicyError, Stage, Subject, Verdict};
-pub use sink::{AuditLog, Record};
+pub use sink::{AuditLog, Backends, Record};
+pub use webhook::{AuditWebhook, COLLECTORS};

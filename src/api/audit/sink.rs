@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Event, LogFile, Policy, Subject, Verdict};
+use super::{AuditWebhook, Event, LogFile, Policy, Subject, Verdict, webhook::EVENTS};
 use crate::meta::Clock;
 
 /// Events that may wait, and bytes of the bodies they hold. A request that finds the queue full waits itself.
@@ -31,11 +31,12 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Starts the thread that writes `file`.
-    pub fn start(policy: Policy, file: LogFile, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
+    /// Starts the thread that hands events to the backends.
+    pub fn start(policy: Policy, backends: impl Into<Backends>, clock: Arc<dyn Clock>) -> std::io::Result<Arc<Self>> {
+        let backends = backends.into();
         let (queue, records) = mpsc::channel(QUEUE);
         let times = clock.clone();
-        let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, file, &*times))?;
+        let writer = thread::Builder::new().name("audit".into()).spawn(move || write(records, backends, &*times))?;
         Ok(Arc::new(AuditLog {
             policy,
             clock,
@@ -92,22 +93,46 @@ impl AuditLog {
     }
 }
 
+/// Where events go.
+#[derive(Default)]
+pub struct Backends {
+    pub file: Option<LogFile>,
+    pub webhook: Option<AuditWebhook>,
+}
+
+impl From<LogFile> for Backends {
+    fn from(file: LogFile) -> Self {
+        Backends { file: Some(file), webhook: None }
+    }
+}
+
+impl Backends {
+    fn take(&mut self, record: &Event, clock: &dyn Clock) {
+        EVENTS.with(&[]).increment();
+        let line = record.line();
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.append(&line, clock.now())) {
+            tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.take(line.into());
+        }
+    }
+}
+
 /// How much of the room a record takes.
 fn share(record: &Event) -> u32 {
     u32::try_from(record.held().min(HELD)).unwrap_or(u32::MAX)
 }
 
 /// Writes what comes; what was written is handed to the system whenever nothing more waits.
-fn write(mut records: mpsc::Receiver<Queued>, mut file: LogFile, clock: &dyn Clock) {
+fn write(mut records: mpsc::Receiver<Queued>, mut backends: Backends, clock: &dyn Clock) {
     while let Some(record) = records.blocking_recv() {
         let mut next = Some(record);
         while let Some((record, _held)) = next {
-            if let Err(error) = file.append(&record.line(), clock.now()) {
-                tracing::error!(%error, audit_id = %record.audit_id, "cannot write the audit log");
-            }
+            backends.take(&record, clock);
             next = records.try_recv().ok();
         }
-        if let Err(error) = file.flush() {
+        if let Some(Err(error)) = backends.file.as_mut().map(LogFile::flush) {
             tracing::error!(%error, "cannot write the audit log");
         }
     }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use super::{
-    Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules,
+    Attributes, Authenticator, Authorizer, Credentials, Decision, TokenOwner, UserRules, decide,
     groups::{ALL_AUTHENTICATED, ALL_UNAUTHENTICATED, ANONYMOUS, MASTERS, anonymous},
+    identify,
     rbac::Resolver,
 };
 use crate::{
@@ -16,12 +19,22 @@ use crate::{
 pub struct AuthenticatorChain {
     links: Vec<Arc<dyn Authenticator>>,
     anonymous: bool,
+    asks: bool,
 }
 
 impl AuthenticatorChain {
     /// `anonymous` says whether requests without credentials are let in as [`ANONYMOUS`].
     pub fn new(links: Vec<Arc<dyn Authenticator>>, anonymous: bool) -> Self {
-        AuthenticatorChain { links, anonymous }
+        AuthenticatorChain { asks: links.iter().any(|link| link.asks()), links, anonymous }
+    }
+
+    /// Nobody knows the caller.
+    fn unknown(&self, credentials: &Credentials<'_>, refusal: Option<Status>) -> Result<Option<UserInfo>, Status> {
+        match refusal {
+            Some(status) => Err(status),
+            None if self.anonymous && credentials.bearer.is_none() => Ok(Some(anonymous())),
+            None => Err(Status::unauthorized()),
+        }
     }
 }
 
@@ -36,11 +49,49 @@ impl Authenticator for AuthenticatorChain {
                 Err(status) => refusal = Some(status),
             }
         }
-        match refusal {
-            Some(status) => Err(status),
-            None if self.anonymous && credentials.bearer.is_none() => Ok(Some(anonymous())),
-            None => Err(Status::unauthorized()),
+        self.unknown(credentials, refusal)
+    }
+
+    fn ask<'a>(&'a self, credentials: &'a Credentials<'a>) -> Option<BoxFuture<'a, Result<Option<UserInfo>, Status>>> {
+        if !self.asks {
+            return None;
         }
+        Some(Box::pin(async move {
+            let mut refusal = None;
+            for link in &self.links {
+                match identify(&**link, credentials).await {
+                    Ok(Some(user)) => return Ok(Some(in_authenticated(user))),
+                    Ok(None) => {}
+                    Err(status) => refusal = Some(status),
+                }
+            }
+            self.unknown(credentials, refusal)
+        }))
+    }
+
+    fn ask_review<'a>(&'a self, token: &'a str, audiences: &'a [String]) -> Option<BoxFuture<'a, Result<Option<TokenOwner>, String>>> {
+        if !self.asks {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let mut refusals = Vec::new();
+            for link in &self.links {
+                let reviewed = match link.ask_review(token, audiences) {
+                    Some(asking) => asking.await,
+                    None => link.review_token(token, audiences),
+                };
+                match reviewed {
+                    Ok(Some(owner)) => return Ok(Some(TokenOwner { user: in_authenticated(owner.user), audiences: owner.audiences })),
+                    Ok(None) => {}
+                    Err(refusal) => refusals.push(refusal),
+                }
+            }
+            if refusals.is_empty() { Ok(None) } else { Err(aggregate(&refusals)) }
+        }))
+    }
+
+    fn asks(&self) -> bool {
+        self.asks
     }
 
     fn review_token(&self, token: &str, audiences: &[String]) -> Result<Option<TokenOwner>, String> {
@@ -82,11 +133,12 @@ impl Authorizer for PrivilegedGroups {
 /// Authorizers in order; the first with an opinion decides, and nobody's opinion denies.
 pub struct AuthorizerChain {
     links: Vec<Arc<dyn Authorizer>>,
+    asks: bool,
 }
 
 impl AuthorizerChain {
     pub fn new(links: Vec<Arc<dyn Authorizer>>) -> Self {
-        AuthorizerChain { links }
+        AuthorizerChain { asks: links.iter().any(|link| link.asks()), links }
     }
 }
 
@@ -101,6 +153,27 @@ impl Authorizer for AuthorizerChain {
             }
         }
         Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    fn decide<'a>(&'a self, user: &'a UserInfo, attributes: &'a Attributes<'a>) -> Option<BoxFuture<'a, Decision>> {
+        if !self.asks {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let mut reasons = Vec::new();
+            for link in &self.links {
+                match decide(&**link, user, attributes).await {
+                    Decision::NoOpinion(reason) if reason.is_empty() => {}
+                    Decision::NoOpinion(reason) => reasons.push(reason),
+                    decided => return decided,
+                }
+            }
+            Decision::NoOpinion(reasons.join("\n"))
+        }))
+    }
+
+    fn asks(&self) -> bool {
+        self.asks
     }
 
     fn explain(&self, user: &UserInfo, attributes: &Attributes<'_>) -> (Decision, String) {

@@ -21,6 +21,8 @@ pub mod x509;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 pub use self::unverified::any_peer;
 use crate::{
     meta::{FieldSelector, GroupResource, LabelSelector},
@@ -65,6 +67,17 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Decision;
 
+    /// The decision of one that asks others; nothing from those that know by themselves. [`Authorizer::authorize`] of one that asks knows
+    /// what it was told before.
+    fn decide<'a>(&'a self, _user: &'a UserInfo, _attributes: &'a Attributes<'a>) -> Option<BoxFuture<'a, Decision>> {
+        None
+    }
+
+    /// Whether it ever asks others.
+    fn asks(&self) -> bool {
+        false
+    }
+
     /// The decision and why, as access reviews show it. Authorizers that know why they allow say so here.
     fn explain(&self, user: &UserInfo, attributes: &Attributes<'_>) -> (Decision, String) {
         let decision = self.authorize(user, attributes);
@@ -83,6 +96,14 @@ pub trait Authorizer: Send + Sync + 'static {
     /// What a user may do in a namespace, for `SelfSubjectRulesReview`. The default knows nothing and says so.
     fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> UserRules {
         UserRules { rules: Vec::new(), incomplete: true, errors: Vec::new() }
+    }
+}
+
+/// The decision of an authorizer, also of one that asks others.
+pub async fn decide(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Decision {
+    match authorizer.decide(user, attributes) {
+        Some(asking) => asking.await,
+        None => authorizer.authorize(user, attributes),
     }
 }
 
@@ -137,6 +158,32 @@ pub trait Authenticator: Send + Sync + 'static {
     /// server's. `Ok(None)` when no authenticator knows such tokens, `Err` says what is wrong with it.
     fn review_token(&self, _token: &str, _audiences: &[String]) -> Result<Option<TokenOwner>, String> {
         Ok(None)
+    }
+
+    /// What [`Authenticator::authenticate`] of one that asks others comes to; nothing from those that know by themselves.
+    fn ask<'a>(&'a self, _credentials: &'a Credentials<'a>) -> Option<BoxFuture<'a, Result<Option<UserInfo>, Status>>> {
+        None
+    }
+
+    /// The same of [`Authenticator::review_token`].
+    fn ask_review<'a>(&'a self, _token: &'a str, _audiences: &'a [String]) -> Option<BoxFuture<'a, Result<Option<TokenOwner>, String>>> {
+        None
+    }
+
+    /// Whether it ever asks others.
+    fn asks(&self) -> bool {
+        false
+    }
+}
+
+/// Who calls, also where others are asked.
+///
+/// # Errors
+/// 401 when a credential is wrong.
+pub async fn identify(authenticator: &dyn Authenticator, credentials: &Credentials<'_>) -> Result<Option<UserInfo>, Status> {
+    match authenticator.ask(credentials) {
+        Some(asking) => asking.await,
+        None => authenticator.authenticate(credentials),
     }
 }
 

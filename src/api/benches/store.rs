@@ -16,11 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use figures::{Budget, report};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinSet};
 use troupe_api::{
+    encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
     meta::Revision,
+    resources::builtin,
     store::{
         RangeRequest, Store,
         embedded::{EmbeddedOptions, EmbeddedStore},
@@ -64,7 +67,30 @@ fn main() {
         let budget = if writers == 64 { Budget::AtLeast(0.5) } else { Budget::None };
         report(&format!("durable puts, {writers} writers / raw fdatasync appends"), embedded / raw, "", budget);
     }
+    sealed(&runtime);
     beside_etcd(&runtime);
+}
+
+/// Creates of Secrets that are sealed, beside those that are not.
+fn sealed(runtime: &Runtime) {
+    for provider in ["aescbc", "aesgcm", "secretbox"] {
+        let rates: Vec<(f64, f64)> = (0..2).map(|_| (sealed_puts(runtime, None), sealed_puts(runtime, Some(provider)))).collect();
+        let sum = |pick: fn(&(f64, f64)) -> f64| rates.iter().map(pick).sum::<f64>();
+        let name = format!("durable puts of 1 KB, embedded, 16 writers, sealed with {provider} / in the open");
+        report(&name, sum(|rate| rate.1) / sum(|rate| rate.0), "", Budget::AtLeast(0.9));
+    }
+}
+
+fn sealed_puts(runtime: &Runtime, provider: Option<&str>) -> f64 {
+    let dir = directory();
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(dir.path()).expect("opens"));
+    let Some(provider) = provider else { return runtime.block_on(creates(store, 16)) };
+    let key = "{keys: [{name: k, secret: MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=}]}";
+    let resources = format!("[{{resources: [configmaps], providers: [{{{provider}: {key}}}]}}]");
+    let text = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: {resources}}}");
+    let configuration = EncryptionConfiguration::parse(Path::new("bench"), &text, false).expect("a configuration");
+    let rules = Arc::new(ArcSwap::from_pointee(EncryptionRules::new(&configuration).expect("rules")));
+    runtime.block_on(creates(Arc::new(EncryptedStore::new(store, rules, &builtin())), 16))
 }
 
 /// Creates through our store on etcd, beside bare puts to an etcd of the same kind.

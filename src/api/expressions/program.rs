@@ -73,6 +73,11 @@ impl Program {
         &self.composed
     }
 
+    /// Whether it reads a field of a variable.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        self.root.selects(variable, field)
+    }
+
     /// Whether it names a variable, by position in the environment.
     pub fn uses(&self, variable: usize) -> bool {
         self.used.get(variable).copied().unwrap_or(false)

@@ -1,7 +1,7 @@
 //! Asks the authorizer on behalf of the edge.
 
 use crate::{
-    auth::{Attributes, Authorizer, Decision, forbidden},
+    auth::{Attributes, Authorizer, Decision, decide, forbidden},
     service::UserInfo,
     status::Status,
 };
@@ -10,8 +10,20 @@ use crate::{
 ///
 /// # Errors
 /// 403 with upstream's text.
-pub fn authorize(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
-    match authorizer.authorize(user, attributes) {
+pub async fn authorize(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
+    judged(decide(authorizer, user, attributes).await, user, attributes)
+}
+
+/// The same by what the authorizer knows by itself.
+///
+/// # Errors
+/// 403 with upstream's text.
+pub fn authorize_known(authorizer: &dyn Authorizer, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
+    judged(authorizer.authorize(user, attributes), user, attributes)
+}
+
+fn judged(decision: Decision, user: &UserInfo, attributes: &Attributes<'_>) -> Result<(), Status> {
+    match decision {
         Decision::Allow => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(user, attributes, &reason)),
     }

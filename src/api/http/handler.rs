@@ -230,7 +230,13 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     let Arrived { shared, request, info, connection, audit, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
-    let caller = match identity::authenticate(request, certificate, (&*options.authenticator, options.request_headers.as_deref()), options.anonymous)
+    let caller = match identity::authenticate(
+        request,
+        certificate,
+        (&*options.authenticator, options.request_headers.as_deref()),
+        options.takes_anonymous(request.path()),
+    )
+    .await
     {
         Ok(caller) => caller,
         Err(status) => {
@@ -264,7 +270,7 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
         request.extensions_mut().insert(classified.clone());
     }
     if let Some(service) = aggregation::of_path(options.aggregator.as_deref(), || options.service.registry(), path) {
-        authorize(&*options.authorizer, &user, &asked)?;
+        authorize(&*options.authorizer, &user, &asked).await?;
         return pass_on(&arrived, payload, (user, service), &classified).await;
     }
     // Health and discovery must answer under load too; the others take a seat once their bodies are there.
@@ -274,7 +280,7 @@ async fn dispatch(arrived: Arrived<'_>, payload: &mut Payload) -> Result<HttpRes
         let exchange = Exchange { shared, request, info, query, user, cause, classified, monitor, audit, notices };
         return aside::on_behalf_of(behalf, resource::serve(exchange, payload)).await;
     }
-    authorize(&*options.authorizer, &user, &asked)?;
+    authorize(&*options.authorizer, &user, &asked).await?;
     let route = options.routes.iter().find(|route| route.serves(path));
     let takes = |method: &Method| route.map_or_else(|| matches!(*method, Method::GET | Method::HEAD), |route| route.takes(method));
     if !takes(request.method()) {

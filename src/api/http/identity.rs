@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::{
     auth::{
-        Authenticator, Credentials, peer,
+        Authenticator, Credentials, identify, peer,
         request_header::{self, RequestHeaders, Shown},
     },
     service::UserInfo,
@@ -61,7 +61,7 @@ impl PeerCertificate {
 ///
 /// # Errors
 /// 401 when a credential is wrong, or there is none and anonymous requests are not taken.
-pub fn authenticate(
+pub async fn authenticate(
     request: &HttpRequest,
     certificate: Option<&PeerCertificate>,
     (authenticator, proxies): (&dyn Authenticator, Option<&RequestHeaders>),
@@ -87,7 +87,9 @@ pub fn authenticate(
         return Ok(user);
     }
     let credentials = Credentials { client_certificate: certificate.and_then(PeerCertificate::der), bearer };
-    match authenticator.authenticate(&credentials)? {
+    match identify(authenticator, &credentials).await? {
+        // The chain lets anybody in; the path may not.
+        Some(user) if user.name == ANONYMOUS && !anonymous => Err(Status::unauthorized()),
         Some(mut user) => {
             in_authenticated(&mut user);
             peer::note(&mut user, request.peer_addr().map(|address| address.ip()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 
 use super::{
-    authorize::authorize,
+    authorize::authorize_known as authorize,
     identity::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED},
     query::percent_decode,
 };

@@ -39,6 +39,8 @@ pub struct HttpOptions {
     pub advertise: String,
     /// Requests without credentials are `system:anonymous` instead of 401.
     pub anonymous: bool,
+    /// The only paths of which such are taken, where there is a choice.
+    pub anonymous_paths: Option<Vec<String>>,
     /// Asked after `ping`, in this order.
     pub health: Vec<HealthCheck>,
     pub openapi: Option<Arc<dyn OpenApiSource>>,
@@ -64,6 +66,11 @@ pub struct HttpOptions {
 }
 
 impl HttpOptions {
+    /// Whether a request without credentials is taken.
+    pub fn takes_anonymous(&self, path: &str) -> bool {
+        self.anonymous && self.anonymous_paths.as_ref().is_none_or(|paths| paths.iter().any(|allowed| allowed == path))
+    }
+
     /// Options with upstream's limits and the built-in kinds' OpenAPI; no health checks, routes or connect.
     pub fn new(
         tls: Arc<rustls::ServerConfig>,
@@ -83,6 +90,7 @@ impl HttpOptions {
             workers: 2,
             advertise: "127.0.0.1:6443".to_owned(),
             anonymous: true,
+            anonymous_paths: None,
             health: Vec::new(),
             openapi: Some(Arc::new(BuiltinOpenApi)),
             connect: None,

@@ -70,7 +70,7 @@ pub async fn serve(exchange: Exchange<'_>, payload: &mut Payload) -> Result<Http
         Err(status) => {
             // Whoever may not ask does not learn what is served.
             let verb = request_verb(exchange.info, exchange.request.method(), exchange.query);
-            authorize(&*exchange.shared.options.authorizer, &exchange.user, &attributes(exchange.info, verb))?;
+            authorize(&*exchange.shared.options.authorizer, &exchange.user, &attributes(exchange.info, verb)).await?;
             return Err(status);
         }
     };
@@ -119,7 +119,7 @@ impl Exchange<'_> {
         if matches!(action, Action::Get | Action::List) {
             return Ok((Bytes::new(), None));
         }
-        self.authorize(target, action)?;
+        self.authorize(target, action).await?;
         match action {
             Action::Create | Action::Update => _ = body::input_format(self.request)?,
             Action::Patch => _ = body::patch_type(self.request)?,
@@ -136,7 +136,7 @@ impl Exchange<'_> {
     }
 
     /// The service asks the same before it does anything; this is so that nobody's body is read in vain.
-    fn authorize(&self, target: &Target, action: Action) -> Result<(), Status> {
+    async fn authorize(&self, target: &Target, action: Action) -> Result<(), Status> {
         let verb = request_verb(self.info, self.request.method(), self.query);
         let mut attributes = attributes(self.info, verb);
         // A selector that does not parse selects nothing here, and is refused later.
@@ -145,7 +145,7 @@ impl Exchange<'_> {
             attributes.selection = Selection { labels: Some(&options.labels), fields: Some(&options.fields) };
             attributes.name = options.fields.required_value("metadata.name").unwrap_or_default();
         }
-        authorize(&*self.shared.options.authorizer, &self.user, &attributes)
+        authorize(&*self.shared.options.authorizer, &self.user, &attributes).await
     }
 
     /// A place among the requests in work.
@@ -222,7 +222,7 @@ impl Exchange<'_> {
     async fn connect(self, target: Target, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let options = &self.shared.options;
         for verb in connect_verbs(self.request.method(), &target.subresource) {
-            authorize(&*options.authorizer, &self.user, &attributes(self.info, verb))?;
+            authorize(&*options.authorizer, &self.user, &attributes(self.info, verb)).await?;
         }
         if let Some(asked) = connect_options(&target, self.request.query_string(), self.info.rest) {
             let (cause, notices) = (self.cause.clone(), self.notices.clone());

@@ -40,7 +40,7 @@ impl From<Vec<String>> for Values {
 }
 
 impl Values {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &String> {
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
         self.0.iter()
     }
 

@@ -10,6 +10,7 @@ pub mod cron;
 pub mod custom;
 pub mod definitions;
 pub mod discovered;
+pub mod enablement;
 mod feature;
 pub mod flow_bootstrap;
 pub mod forms;

@@ -136,6 +136,10 @@ impl Store for MeteredStore {
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         self.inner.compact(revision).await
     }
+
+    async fn is_stale(&self, key: &[u8]) -> Result<bool, StoreError> {
+        self.inner.is_stale(key).await
+    }
 }
 
 #[cfg(test)]

@@ -123,6 +123,9 @@ pub enum StoreError {
     Refused(String),
     #[error("the store's data is damaged: {0}")]
     Corrupt(String),
+    /// It was sealed with a key that is not known here, or cannot be sealed.
+    #[error("unable to transform key {key:?}: {why}")]
+    Untransformable { key: String, why: String },
 }
 
 /// What etcd gives, and every backend here. All methods are safe to call concurrently.
@@ -151,6 +154,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets versions older than `revision` that are not the newest of their key.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
+
+    /// Whether a write of the same value would change how it lies in the store: it is sealed with another key than the one in use.
+    async fn is_stale(&self, _key: &[u8]) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// The end of the range that holds exactly the keys with `prefix`.

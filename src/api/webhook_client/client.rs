@@ -117,7 +117,7 @@ fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
 }
 
 /// An answer that is a failure, in the words of upstream's client.
-fn refused(status: StatusCode, answer: &[u8]) -> String {
+pub(super) fn refused(status: StatusCode, answer: &[u8]) -> String {
     match status.as_u16() {
         401 => "the server has asked for the client to provide credentials".into(),
         403 => "forbidden".into(),

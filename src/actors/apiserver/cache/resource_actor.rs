@@ -14,6 +14,7 @@ use actix::Message;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use troupe_api::{
+    encryption,
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
     resources::{Feature, Resource},
     store::{KeyValue, RangeRequest, Store, StoreError, StoreEvent, keys, prefix_end},
@@ -274,9 +275,15 @@ impl ResourceActor {
         }
         snapshot.revision = revision;
         let cause = cause.with_object(self.version(&key, revision));
+        let is_sealed = matches!(&event, StoreEvent::Put { kv, .. } if encryption::is_sealed(&kv.value));
+        if is_sealed {
+            snapshot.unreadable.insert(key.clone());
+        } else if !snapshot.unreadable.is_empty() {
+            snapshot.unreadable.remove(&key);
+        }
         let current = match event {
-            StoreEvent::Put { kv, .. } => decode(&self.cache, kv, cause.trace != 0),
-            StoreEvent::Delete { .. } => None,
+            StoreEvent::Put { kv, .. } if !is_sealed => decode(&self.cache, kv, cause.trace != 0),
+            StoreEvent::Put { .. } | StoreEvent::Delete { .. } => None,
         };
         let previous = match &current {
             Some(object) => snapshot.objects.insert(key, object.clone()),
@@ -368,6 +375,10 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, 
     for kv in reply.items {
         turn.step_bytes(kv.value.len()).await;
         let Some(key) = keys::parse(prefix, &kv.key) else { continue };
+        if encryption::is_sealed(&kv.value) {
+            snapshot.unreadable.insert(key);
+            continue;
+        }
         match resource.read(kv.value, kv.mod_revision) {
             Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),

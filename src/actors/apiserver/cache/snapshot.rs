@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use imbl::{OrdMap, ordmap::DiffItem};
+use imbl::{OrdMap, OrdSet, ordmap::DiffItem};
 use parking_lot::Mutex;
 use troupe_api::{
     meta::{ObjectKey, Revision},
@@ -31,6 +31,8 @@ const MAX_PINNED: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub objects: OrdMap<ObjectKey, Arc<StoredObject>>,
+    /// What lies in the store and no key opens: it is there, and nobody can say what it is.
+    pub unreadable: OrdSet<ObjectKey>,
     /// The revision of the last change to this resource that it holds.
     pub revision: Revision,
 }
@@ -56,6 +58,11 @@ impl Snapshot {
             None => Bound::Included(ObjectKey::new(namespace, "")),
         };
         self.objects.range((start, Bound::Unbounded)).take_while(move |(key, _)| namespace.is_empty() || &*key.namespace == namespace)
+    }
+
+    /// The first of what cannot be read, in one namespace unless it is empty.
+    pub fn first_unreadable(&self, namespace: &str) -> Option<&ObjectKey> {
+        self.unreadable.iter().find(|key| namespace.is_empty() || &*key.namespace == namespace)
     }
 
     /// What makes `newer` of this snapshot. What they share is not looked at.
@@ -91,6 +98,11 @@ pub struct ResourceCache {
 }
 
 impl ResourceCache {
+    /// Has the actor load everything again within a moment: what lies in the store reads otherwise than before.
+    pub fn load_again(&self) {
+        self.stale.store(true, Ordering::SeqCst);
+    }
+
     pub fn new(resource: Arc<Resource>) -> Self {
         ResourceCache {
             resource,

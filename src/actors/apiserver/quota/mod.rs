@@ -30,11 +30,13 @@ pub struct Quota {
     listers: Arc<CacheListers>,
     clock: Arc<dyn Clock>,
     ledger: UnitAddr<Ledger>,
+    /// The plugin of this name runs.
+    enabled: bool,
 }
 
 impl Quota {
-    pub fn new(listers: Arc<CacheListers>, clock: Arc<dyn Clock>, ledger: UnitAddr<Ledger>) -> Self {
-        Quota { listers, clock, ledger }
+    pub fn new(listers: Arc<CacheListers>, clock: Arc<dyn Clock>, ledger: UnitAddr<Ledger>, enabled: bool) -> Self {
+        Quota { listers, clock, ledger, enabled }
     }
 
     /// Charges a write to the quotas of its namespace. Keep the charged until the write is decided.
@@ -44,7 +46,7 @@ impl Quota {
     pub async fn charge(&self, writer: &Writer, operation: Operation, new: &Object, old: Option<&Object>) -> Result<Charged, Status> {
         let target = &writer.target;
         let resource = target.group_resource();
-        if target.namespace.is_empty() || quota::is_ignored(&resource) {
+        if !self.enabled || target.namespace.is_empty() || quota::is_ignored(&resource) {
             return Ok(Charged::default());
         }
         let quotas = self.quotas(&target.namespace);

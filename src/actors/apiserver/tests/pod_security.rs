@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
     admission::{
-        Pipeline, PodSecurity,
+        ConfiguredPlugins, Pipeline, PodSecurity, Selection,
         pod_security::{Configuration, Exemptions, Level, LevelVersion, Policy, Version},
     },
     meta::{Cause, Object},
@@ -215,10 +215,11 @@ async fn defaults_and_exemptions_come_from_the_configuration() {
     let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
     let baseline = LevelVersion { level: Level::Baseline, version: Version::Latest };
     let set = |name: &str| [name.to_owned()].into();
-    options.admission = Pipeline::configured(PodSecurity::new(Configuration {
+    let pod_security = PodSecurity::new(Configuration {
         defaults: Policy { enforce: baseline, ..Policy::default() },
         exemptions: Exemptions { usernames: set("root"), namespaces: set("exempt"), runtime_classes: set("kata") },
-    }));
+    });
+    options.admission = Pipeline::configured(Selection::default(), ConfiguredPlugins { pod_security, ..ConfiguredPlugins::default() });
     let api = boot_with(options).await;
     namespace(&api, "n", &[]).await;
     let bad = pod("p", spec(json!({"privileged": true})));

@@ -89,7 +89,10 @@ impl WritePath {
         let resource = &writer.target.resource;
         self.validate(writer, &new, Some(old), warnings).map_err(CommitError::Failed)?;
         self.admit(writer, &new, Some(old)).await.map_err(CommitError::Failed)?;
-        let step = Step::of(resource, current, &new, old);
+        let mut step = Step::of(resource, current, &new, old);
+        if step == Step::Keep && !writer.options.dry_run && self.committer.is_stale(resource, &current.key).await? {
+            step = Step::Write;
+        }
         if writer.options.dry_run {
             return Ok(Settled { body: ReplyBody::Tree(with_revision(new, current.revision)), step, revision: None });
         }

@@ -159,7 +159,7 @@ impl WritePath {
             }
             _ => return Err(missing()),
         };
-        self.authorization.authorize(&writer.user, target, "create", &target.name, Selection::default())?;
+        self.authorization.authorize(&writer.user, target, "create", &target.name, Selection::default()).await?;
         object.remove(&["metadata", "resourceVersion"]);
         // A small patch may stand for large objects.
         let work = self.admission.work(&self.attributes(writer, None).with_object(&object));

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::policy::{Level, LevelVersion, Policy, Version};
 use crate::{
-    admission::document::{self, Document, DocumentError},
+    document::{self, Document, DocumentError},
     meta::names::{self, NameRule},
     status::FieldError,
 };

@@ -173,6 +173,23 @@ impl Node {
         }
     }
 
+    /// Whether it reads `operand.field` anywhere, also optionally or to see whether it is there.
+    pub fn selects(&self, operand: &str, field: &str) -> bool {
+        let is_operand = |node: &Node| matches!(&node.kind, Kind::Name { name, .. } if &**name == operand);
+        let within = |node: &Node| node.selects(operand, field);
+        match &self.kind {
+            Kind::Literal(_) | Kind::Name { .. } => false,
+            Kind::Select { operand: of, field: read, .. } | Kind::OptionalSelect { operand: of, field: read } => {
+                is_operand(of) && &**read == field || within(of)
+            }
+            Kind::Call(call) => call.target.iter().chain(&call.args).any(within),
+            Kind::List(items) => items.iter().any(|(item, _)| within(item)),
+            Kind::Map(entries) => entries.iter().any(|entry| within(&entry.key) || within(&entry.value)),
+            Kind::Message(message) => message.fields.iter().any(|field| within(&field.value)),
+            Kind::Fold(fold) => [Some(&fold.range), fold.condition.as_ref(), fold.result.as_ref()].into_iter().flatten().any(within),
+        }
+    }
+
     /// The integer that is written here.
     pub fn integer(&self) -> Option<i64> {
         match self.kind {

@@ -9,6 +9,7 @@ pub mod fake;
 mod forms;
 mod front_proxies;
 mod handshakes;
+mod identities;
 mod kubectl;
 mod metrics;
 mod protobuf;

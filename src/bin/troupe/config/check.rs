@@ -12,9 +12,13 @@ const LONGEST_INTERFACE: usize = 15;
 
 /// Refuses combinations of which one would have no effect.
 pub fn combinations(settings: &Settings) -> Result<()> {
+    let has_webhook = settings.audit_webhook_config_file.is_some();
+    if has_webhook && settings.audit_policy_file.is_none() {
+        bail!("--audit-webhook-config-file has no effect without --audit-policy-file, which says what is recorded");
+    }
     if settings.audit_log_path.is_none() {
         let given = [
-            (settings.audit_policy_file.is_some(), "--audit-policy-file"),
+            (settings.audit_policy_file.is_some() && !has_webhook, "--audit-policy-file"),
             (settings.audit_log_maxsize.is_some(), "--audit-log-maxsize"),
             (settings.audit_log_maxbackup.is_some(), "--audit-log-maxbackup"),
             (settings.audit_log_maxage.is_some(), "--audit-log-maxage"),
@@ -25,12 +29,48 @@ pub fn combinations(settings: &Settings) -> Result<()> {
     } else if settings.audit_policy_file.is_none() {
         bail!("--audit-log-path has no effect without --audit-policy-file, which says what is recorded");
     }
+    waits_for(settings)?;
     if settings.etcd_servers.is_some() && settings.store_history_megabytes.is_some() {
         bail!("--store-history-megabytes has no effect with --etcd-servers: etcd bounds its disk by its own quota");
     }
     if settings.container_runtime_endpoint.is_some() && settings.image_dir.is_some() {
         bail!("--image-dir has no effect with --container-runtime-endpoint: a runtime that is named gets its images by itself");
     }
+    Ok(())
+}
+
+/// Refuses options without the one that they are about.
+fn waits_for(settings: &Settings) -> Result<()> {
+    let oidc = [
+        (settings.oidc_client_id.is_some(), "--oidc-client-id"),
+        (settings.oidc_username_claim.is_some(), "--oidc-username-claim"),
+        (settings.oidc_username_prefix.is_some(), "--oidc-username-prefix"),
+        (settings.oidc_groups_claim.is_some(), "--oidc-groups-claim"),
+        (settings.oidc_groups_prefix.is_some(), "--oidc-groups-prefix"),
+        (settings.oidc_required_claim.is_some(), "--oidc-required-claim"),
+        (settings.oidc_ca_file.is_some(), "--oidc-ca-file"),
+        (settings.oidc_signing_algs.is_some(), "--oidc-signing-algs"),
+    ];
+    let given = oidc.into_iter().find(|(given, _)| *given);
+    match (&settings.oidc_issuer_url, given) {
+        (None, Some((_, flag))) => bail!("{flag} has no effect without --oidc-issuer-url"),
+        (Some(_), _) if settings.oidc_client_id.is_none() => {
+            bail!("oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set")
+        }
+        (Some(_), _) if settings.authentication_config.is_some() => {
+            bail!("authentication-config file and oidc-* flags are mutually exclusive")
+        }
+        _ => {}
+    }
+    let reload = settings.encryption_provider_config_automatic_reload.is_some();
+    ensure!(
+        settings.encryption_provider_config.is_some() || !reload,
+        "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+    );
+    ensure!(
+        settings.authentication_token_webhook_config_file.is_some() || settings.authentication_token_webhook_cache_ttl.is_none(),
+        "--authentication-token-webhook-cache-ttl has no effect without --authentication-token-webhook-config-file"
+    );
     Ok(())
 }
 
@@ -113,6 +153,9 @@ mod tests {
         let refused = |settings: Settings| combinations(&settings).expect_err("refused").to_string();
         assert!(refused(Settings { audit_log_maxage: Some(1), ..Settings::default() }).contains("--audit-log-maxage has no effect"));
         assert!(refused(Settings { audit_log_path: Some("/a".into()), ..Settings::default() }).contains("--audit-policy-file"));
+        assert!(refused(Settings { oidc_client_id: Some("c".into()), ..Settings::default() }).contains("--oidc-issuer-url"));
+        let reload = Settings { encryption_provider_config_automatic_reload: Some(true), ..Settings::default() };
+        assert!(refused(reload).contains("must be set with --encryption-provider-config"));
         let both = Settings { image_dir: Some("/i".into()), container_runtime_endpoint: Some("/s".into()), ..Settings::default() };
         assert!(refused(both).contains("--image-dir"));
         let both = Settings { etcd_servers: Some(vec!["http://a:2379".into()]), store_history_megabytes: Some(1), ..Settings::default() };

@@ -1,8 +1,10 @@
 //! What can be set about a cluster on this machine: defaults, then the configuration file, then flags.
 
+mod api_settings;
 mod check;
 mod effect;
 mod machine;
+mod merge;
 mod resolve;
 mod settings;
 
@@ -22,6 +24,7 @@ use troupe_api::audit::LogOptions;
 use troupe_net::cni::Network;
 
 pub use self::{
+    api_settings::ApiSettings,
     effect::{Part, flag, refuse_without_effect, takes},
     machine::cni_bin_dir,
     settings::Settings,
@@ -31,7 +34,8 @@ use crate::state::EtcdConfig;
 /// What is recorded of requests, and where.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
-    pub log: LogOptions,
+    /// Nowhere where it only goes to a webhook.
+    pub log: Option<LogOptions>,
     pub policy_file: Option<PathBuf>,
 }
 
@@ -87,6 +91,7 @@ pub struct Config {
     /// The configuration of the scheduler, where there is one.
     pub scheduler_config: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
+    pub api: ApiSettings,
     pub node_heartbeat: Duration,
     pub node_monitor_grace_period: Duration,
 }

@@ -18,7 +18,7 @@ use troupe_actors::{
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 
 use super::{
-    AuditConfig, Config, Settings, check,
+    ApiSettings, AuditConfig, Config, Settings, check,
     machine::{default_node_ip, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
@@ -63,6 +63,7 @@ impl Settings {
             Some(ip) => ip,
             None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
         };
+        let api = ApiSettings::of(&settings);
         let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
         let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
         let config = Config {
@@ -109,6 +110,7 @@ impl Settings {
             admission_control_config_file: settings.admission_control_config_file,
             scheduler_config: settings.scheduler_config,
             audit,
+            api,
         };
         check::bridge(&config.bridge)?;
         check::dns_name("--node-name", &config.node_name)?;
@@ -117,15 +119,15 @@ impl Settings {
         Ok(config)
     }
 
-    /// What is recorded; nothing without a file to record it to.
+    /// What is recorded; nothing where it would go nowhere.
     fn audit(&self) -> Option<AuditConfig> {
-        let log = LogOptions {
-            path: self.audit_log_path.clone()?,
+        let log = self.audit_log_path.clone().map(|path| LogOptions {
+            path,
             max_size: self.audit_log_maxsize.unwrap_or(0),
             max_backups: self.audit_log_maxbackup.unwrap_or(0),
             max_age: self.audit_log_maxage.unwrap_or(0),
-        };
-        Some(AuditConfig { log, policy_file: self.audit_policy_file.clone() })
+        });
+        (log.is_some() || self.audit_webhook_config_file.is_some()).then(|| AuditConfig { log, policy_file: self.audit_policy_file.clone() })
     }
 }
 
@@ -156,9 +158,9 @@ fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Re
 impl Config {
     /// Everything as it is set, defaults included, from which the same configuration follows again.
     pub fn settings(&self) -> Settings {
-        let log = self.audit.as_ref().map(|audit| &audit.log);
+        let log = self.audit.as_ref().and_then(|audit| audit.log.as_ref());
         let etcd = self.etcd.clone().unwrap_or_default();
-        Settings {
+        let others = Settings {
             data_dir: Some(self.data_dir.clone()),
             run_dir: Some(self.run_dir.clone()),
             kubeconfig: Some(self.kubeconfig.clone()),
@@ -211,7 +213,8 @@ impl Config {
             audit_log_maxbackup: log.map(|log| log.max_backups).filter(|backups| *backups > 0),
             audit_log_maxage: log.map(|log| log.max_age).filter(|age| *age > 0),
             ..Settings::default()
-        }
+        };
+        self.api.clone().among(others)
     }
 
     /// What must hold besides where the API server is served.
@@ -305,6 +308,10 @@ mod tests {
         let value = |name: &str| match name {
             "etcdServers" => json!(["https://a:2379"]),
             "apiServers" | "certSans" | "allowedUnsafeSysctls" => json!(["https://a:6443"]),
+            "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => json!(["a=true"]),
+            "oidcRequiredClaim" | "oidcSigningAlgs" => json!(["a=b"]),
+            "encryptionProviderConfigAutomaticReload" => json!(true),
+            "authenticationTokenWebhookCacheTtl" => json!(7),
             "evictionHard" => json!(["nodefs.available<7%"]),
             "bindAddress" | "advertiseAddress" | "nodeIp" => json!("192.0.2.7"),
             "clusterDns" => json!("10.96.0.10"),
@@ -317,17 +324,20 @@ mod tests {
             {
                 json!(7)
             }
-            name if ["Dir", "file", "File", "Path", "Endpoint", "kubeconfig"].iter().any(|end| name.ends_with(end)) => json!("/p"),
+            name if ["Dir", "file", "File", "Path", "Endpoint", "kubeconfig", "Config"].iter().any(|end| name.ends_with(end)) => json!("/p"),
             _ => json!("name"),
         };
         // What cannot be given together with others of these.
-        let names = all.as_object().expect("an object").keys().filter(|name| !matches!(name.as_str(), "imageDir" | "storeHistoryMegabytes"));
+        let apart = ["imageDir", "storeHistoryMegabytes", "authenticationConfig"];
+        let names = all.as_object().expect("an object").keys().filter(|name| !apart.contains(&name.as_str()));
         let given: serde_json::Map<String, serde_json::Value> = names.map(|name| (name.clone(), value(name))).collect();
         let settings: Settings = serde_json::from_value(given.clone().into()).expect("settings");
         let recorded = settings.resolve().expect("resolves").settings().entries();
         let left_out: Vec<&String> = given.keys().filter(|name| recorded.get(*name) != given.get(*name)).collect();
         assert!(left_out.is_empty(), "{left_out:?}");
         let history: Settings = serde_json::from_value(json!({"storeHistoryMegabytes": 7})).expect("settings");
+        let structured: Settings = serde_json::from_value(json!({"authenticationConfig": "/p"})).expect("settings");
+        assert_eq!(structured.resolve().expect("resolves").settings().authentication_config, Some("/p".into()));
         assert_eq!(history.resolve().expect("resolves").settings().store_history_megabytes, Some(7));
     }
 

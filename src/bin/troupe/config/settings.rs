@@ -17,8 +17,6 @@ use troupe_api::schema::from_yaml;
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
 const API_VERSION: &str = "troupe.dev/v1alpha1";
 const KIND: &str = "TroupeConfiguration";
-/// An audit log that is no file.
-const STANDARD_OUTPUT: &str = "-";
 
 /// Settings as the file and the flags give them: everything optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
@@ -175,6 +173,66 @@ pub struct Settings {
     /// A kubescheduler.config.k8s.io/v1 KubeSchedulerConfiguration: profiles, plugins and extenders of the scheduler
     #[arg(long)]
     pub scheduler_config: Option<PathBuf>,
+    /// Admission plugins to run beside those that do by default
+    #[arg(long, value_delimiter = ',')]
+    pub enable_admission_plugins: Option<Vec<String>>,
+    /// Admission plugins not to run although they do by default
+    #[arg(long, value_delimiter = ',')]
+    pub disable_admission_plugins: Option<Vec<String>>,
+    /// An apiserver.config.k8s.io/v1 EncryptionConfiguration: what is sealed in the store, and with which keys
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Use that file anew when it changes
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub encryption_provider_config_automatic_reload: Option<bool>,
+    /// Built-in APIs that are served or not, such as batch/v1=false or api/all=true
+    #[arg(long, value_delimiter = ',')]
+    pub runtime_config: Option<Vec<String>>,
+    /// Features that are on or off, such as PodTopologyLabelsAdmission=false
+    #[arg(long, value_delimiter = ',')]
+    pub feature_gates: Option<Vec<String>>,
+    /// The issuer of OpenID Connect tokens (https) whose users are let in
+    #[arg(long)]
+    pub oidc_issuer_url: Option<String>,
+    /// Whom its tokens must be for
+    #[arg(long)]
+    pub oidc_client_id: Option<String>,
+    /// The claim with the user's name [default: sub]
+    #[arg(long)]
+    pub oidc_username_claim: Option<String>,
+    /// What names of users begin with; "-" for nothing [default: the issuer and "#", nothing for the claim email]
+    #[arg(long)]
+    pub oidc_username_prefix: Option<String>,
+    /// The claim with the user's groups
+    #[arg(long)]
+    pub oidc_groups_claim: Option<String>,
+    /// What names of groups begin with
+    #[arg(long)]
+    pub oidc_groups_prefix: Option<String>,
+    /// Claims that tokens must have, such as hd=example.org
+    #[arg(long, value_delimiter = ',')]
+    pub oidc_required_claim: Option<Vec<String>>,
+    /// The CAs of the issuer's certificate [default: the system's]
+    #[arg(long)]
+    pub oidc_ca_file: Option<PathBuf>,
+    /// How tokens may be signed [default: RS256]
+    #[arg(long, value_delimiter = ',')]
+    pub oidc_signing_algs: Option<Vec<String>>,
+    /// An apiserver.config.k8s.io/v1 AuthenticationConfiguration: issuers of tokens, and what anonymous requests may ask for
+    #[arg(long)]
+    pub authentication_config: Option<PathBuf>,
+    /// An apiserver.config.k8s.io/v1 AuthorizationConfiguration: who is asked what a user may do
+    #[arg(long)]
+    pub authorization_config: Option<PathBuf>,
+    /// A kubeconfig of a webhook that is asked whose tokens are which nobody else knows
+    #[arg(long)]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// Seconds that its answers count [default: 120]
+    #[arg(long)]
+    pub authentication_token_webhook_cache_ttl: Option<u64>,
+    /// A kubeconfig of a webhook that is sent what is recorded
+    #[arg(long)]
+    pub audit_webhook_config_file: Option<PathBuf>,
     /// An audit.k8s.io/v1 Policy: which requests are recorded, and how much of them
     #[arg(long)]
     pub audit_policy_file: Option<PathBuf>,
@@ -219,137 +277,5 @@ impl Settings {
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Settings {
         let chosen = self.entries().into_iter().filter(|(name, _)| wanted(name)).collect();
         serde_json::from_value(Value::Object(chosen)).expect("a part of settings is settings")
-    }
-
-    /// The same with paths that mean the same wherever a command is run.
-    ///
-    /// # Errors
-    /// When there is no working directory.
-    pub fn absolute(mut self) -> Result<Self> {
-        let paths = [
-            &mut self.data_dir,
-            &mut self.run_dir,
-            &mut self.kubeconfig,
-            &mut self.etcd_cafile,
-            &mut self.etcd_certfile,
-            &mut self.etcd_keyfile,
-            &mut self.kubelet_certificate_authority,
-            &mut self.certificates_dir,
-            &mut self.container_runtime_endpoint,
-            &mut self.image_dir,
-            &mut self.kubelet_dir,
-            &mut self.pod_logs_dir,
-            &mut self.cni_conf_dir,
-            &mut self.manifests_dir,
-            &mut self.admission_control_config_file,
-            &mut self.scheduler_config,
-            &mut self.audit_policy_file,
-            &mut self.audit_log_path,
-        ];
-        for path in paths.into_iter().flatten().filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
-            *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
-        }
-        Ok(self)
-    }
-
-    /// These settings where they are set, else those of `fallback`.
-    pub fn or(self, fallback: Settings) -> Settings {
-        macro_rules! either {
-            ($($field:ident),*) => { Settings { api_version: None, kind: None, $($field: self.$field.or(fallback.$field)),* } };
-        }
-        either!(
-            data_dir,
-            run_dir,
-            kubeconfig,
-            etcd_servers,
-            etcd_cafile,
-            etcd_certfile,
-            etcd_keyfile,
-            kubelet_certificate_authority,
-            store_history_megabytes,
-            certificates_dir,
-            certificate_validity,
-            cluster_signing_duration,
-            bind_address,
-            advertise_address,
-            cert_sans,
-            api_port,
-            api_servers,
-            component_port,
-            load_balancer_pool,
-            kubelet_port,
-            proxy_healthz_bind_address,
-            node_ip,
-            node_name,
-            service_cidr,
-            pod_cidr,
-            cluster_domain,
-            cluster_dns,
-            container_runtime_endpoint,
-            image_dir,
-            kubelet_dir,
-            pod_logs_dir,
-            cni_conf_dir,
-            bridge,
-            cgroup_parent,
-            pod_max_pids,
-            eviction_hard,
-            eviction_pressure_transition_period,
-            image_gc_high_threshold,
-            image_gc_low_threshold,
-            minimum_image_ttl_duration,
-            allowed_unsafe_sysctls,
-            manifests_dir,
-            admission_control_config_file,
-            scheduler_config,
-            audit_log_path,
-            audit_policy_file,
-            audit_log_maxsize,
-            audit_log_maxbackup,
-            audit_log_maxage,
-            node_heartbeat,
-            node_monitor_grace_period
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file =
-            Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiPort: 7000\nnodeName: from-file\n").expect("parses");
-        let flags = Settings { node_name: Some("from-flag".into()), ..Settings::default() };
-        let merged = flags.or(file);
-        assert_eq!((merged.api_port, merged.node_name.as_deref()), (Some(7000), Some("from-flag")));
-    }
-
-    #[test]
-    fn a_misspelt_setting_is_named_with_its_line() {
-        let head = "apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\n";
-        let error = Settings::parse(&format!("{head}apiprot: 7000\n")).expect_err("must fail").to_string();
-        assert!(error.contains("apiprot") && error.contains("line 3"), "{error}");
-        let error = Settings::parse(&format!("{head}apiPort: 7000\nbridge: b\napiPort: 7001\n")).expect_err("must fail").to_string();
-        assert!(error.contains("duplicate") && error.contains("apiPort"), "{error}");
-        let error = Settings::parse("apiVersion: v2\nkind: X\n").expect_err("must fail").to_string();
-        assert!(error.contains("v2") && error.contains("troupe.dev/v1alpha1"), "{error}");
-        assert!(Settings::parse("apiPort: 7000\n").is_err());
-    }
-
-    #[test]
-    fn settings_are_told_by_name_and_chosen_by_it() {
-        let settings = Settings { api_port: Some(7000), bridge: Some("b0".into()), ..Settings::default() };
-        assert_eq!(settings.entries().keys().collect::<Vec<_>>(), ["apiPort", "bridge"]);
-        assert_eq!(settings.only(|name| name == "bridge"), Settings { bridge: Some("b0".into()), ..Settings::default() });
-    }
-
-    #[test]
-    fn paths_mean_the_same_in_every_working_directory() {
-        let settings = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), ..Settings::default() };
-        let settings = settings.absolute().expect("a working directory");
-        assert_eq!(settings.data_dir, Some(std::env::current_dir().expect("there is one").join("d")));
-        assert_eq!(settings.audit_log_path, Some("-".into()));
     }
 }

@@ -43,7 +43,9 @@ use crate::{
         Doors, audit, cluster_info,
         control_plane::{self, Certificates, FrontDoorParts, Shown},
         controllers::{self, Authority},
-        doors, identity, node,
+        doors, encryption,
+        identity::{self, Outside},
+        node,
         progress::Progress,
         renewal,
     },
@@ -168,6 +170,7 @@ pub struct LocalApi {
     pub certificates: Certificates,
     pub shown: Shown,
     pub issuer: Arc<Issuer>,
+    outside: Arc<Outside>,
     http: HttpServerHandle,
     audit: Option<Arc<AuditLog>>,
     advertised: (IpAddr, u16),
@@ -186,10 +189,12 @@ impl LocalApi {
         progress.begin("certificates");
         let certificates = control_plane::certificates(config)?;
         let (issuer, shown) = (identity::issuer(&certificates)?, Shown::of(&certificates)?);
+        let outside = Arc::new(Outside::read(config, &issuer)?);
         progress.begin("state");
         let store = state::open(config).await?;
         progress.begin("API server");
-        let api = control_plane::start_api(config, (&certificates, &shown), &issuer, store.clone(), system).await?;
+        let (sealed, encryption) = encryption::over(config, store.clone()).await?;
+        let api = control_plane::start_api(config, (&certificates, &shown), (&issuer, &outside), sealed, system).await?;
         let metrics = Sources::new(system, Some(&api), control_plane::version());
         let kubelet_ca_pem = kubelet_authority(config, &certificates)?;
         let credentials = Credentials { ca_pem: kubelet_ca_pem.clone(), identity: shown.kubelet_client.clone() };
@@ -203,7 +208,9 @@ impl LocalApi {
             ca_pem: &certificates.ca_pem,
             front_proxy_ca_pem: &certificates.front_proxy_ca_pem,
             issuer: &issuer,
+            outside: &outside,
             doors,
+            encryption,
         };
         let http = control_plane::serve(config, &api, parts, system)?;
         control_plane::write_admin_kubeconfig(config, &certificates)?;
@@ -211,7 +218,7 @@ impl LocalApi {
         cluster_info::publish(&node::admin_client(&api), &server, &certificates.ca_pem).await?;
         renewal::of_control_plane(config, &shown, system);
         let advertised = (config.advertise_address, config.api_port);
-        Ok(LocalApi { api, certificates, shown, issuer, http, audit, advertised })
+        Ok(LocalApi { api, certificates, shown, issuer, outside, http, audit, advertised })
     }
 
     /// Sends no client of the cluster here any more.
@@ -227,7 +234,7 @@ impl LocalApi {
     /// Who may ask a kubelet of this process.
     pub fn gate(&self) -> Arc<LocalGate> {
         Arc::new(LocalGate {
-            authenticator: identity::authenticator(&self.issuer, self.api.listers()),
+            authenticator: identity::authenticator(&self.issuer, &self.outside, self.api.listers()),
             authorizer: identity::authorizer_of(&self.api),
         })
     }

@@ -1,11 +1,12 @@
 //! Opens the audit log that the configuration asks for.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use troupe_api::{
-    audit::{AuditLog, LogFile, Policy},
+    audit::{AuditLog, AuditWebhook, Backends, LogFile, LogOptions, Policy},
     meta::SystemClock,
+    webhook_client::Endpoint,
 };
 
 use crate::config::Config;
@@ -18,8 +19,13 @@ pub fn open(config: &Config) -> Result<Option<Arc<AuditLog>>> {
         return Ok(None);
     };
     let policy = Policy::from_file(policy).with_context(|| format!("the audit policy {} is unusable", policy.display()))?;
-    let path = audit.log.path.display();
-    let file = LogFile::open(audit.log.clone()).with_context(|| format!("cannot open the audit log {path}"))?;
-    let log = AuditLog::start(policy, file, Arc::new(SystemClock)).context("cannot start the audit log's thread")?;
+    let open = |log: &LogOptions| LogFile::open(log.clone()).with_context(|| format!("cannot open the audit log {}", log.path.display()));
+    let send = |file: &PathBuf| {
+        let endpoint = Endpoint::of_kubeconfig(file).with_context(|| format!("--audit-webhook-config-file {}", file.display()))?;
+        AuditWebhook::start(endpoint).context("cannot start the thread that sends audit events")
+    };
+    let backends =
+        Backends { file: audit.log.as_ref().map(open).transpose()?, webhook: config.api.audit_webhook_config_file.as_ref().map(send).transpose()? };
+    let log = AuditLog::start(policy, backends, Arc::new(SystemClock)).context("cannot start the audit log's thread")?;
     Ok(Some(log))
 }

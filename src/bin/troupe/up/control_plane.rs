@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use ipnetwork::IpNetwork;
 use troupe_actors::{
     apiserver::{ApiServer, ApiServerOptions, Bootstrap, Trust},
@@ -14,7 +14,7 @@ use troupe_actors::{
     runtime::system::System,
 };
 use troupe_api::{
-    admission::Pipeline,
+    admission::{Pipeline, Selection},
     auth::{
         kubeconfig::Kubeconfig,
         pki::{KeyedCertificate, LeafSpec, Pki},
@@ -22,15 +22,20 @@ use troupe_api::{
         tls::{self, RenewableCertificate},
         tokens::Issuer,
     },
+    encryption::EncryptionHealth,
+    features::FeatureGates,
     flow::Classifier,
-    http::{self, HttpOptions, HttpServerHandle},
+    http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
-    resources::flow_bootstrap,
+    resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap},
     store::Store,
     version::VersionInfo,
 };
 
-use super::{Doors, identity};
+use super::{
+    Doors,
+    identity::{self, Outside},
+};
 use crate::config::Config;
 
 /// The certificates of the control plane.
@@ -171,7 +176,7 @@ fn write_kubeconfig(config: &Config, certificates: &Certificates, path: &Path, n
 pub async fn start_api(
     config: &Config,
     (certificates, shown): (&Certificates, &Shown),
-    issuer: &Arc<Issuer>,
+    (issuer, outside): (&Arc<Issuer>, &Arc<Outside>),
     store: Arc<dyn Store>,
     system: &System,
 ) -> Result<Arc<ApiServer>> {
@@ -181,10 +186,9 @@ pub async fn start_api(
     options.front_proxy = shown.front_proxy_client.clone();
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
     options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
-    if let Some(file) = &config.admission_control_config_file {
-        options.admission = Pipeline::from_file(file).with_context(|| format!("the admission configuration {} is unusable", file.display()))?;
-    }
-    identity::configure(&mut options, issuer.clone());
+    options.admission = admission(config)?;
+    options.resources = resources(config)?;
+    identity::configure(&mut options, issuer.clone(), outside.clone());
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
     let mut objects = flow_bootstrap::objects();
@@ -193,6 +197,25 @@ pub async fn start_api(
     let bootstrap = Bootstrap { advertise, trust, objects };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
     Ok(api)
+}
+
+/// The admission plugins that are chosen, as they are configured.
+fn admission(config: &Config) -> Result<Pipeline> {
+    let features = FeatureGates::parse(&config.api.feature_gates.clone().unwrap_or_default()).map_err(Error::msg).context("--feature-gates")?;
+    features.publish();
+    let chosen = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
+    let selection = Selection::new(&chosen(&config.api.enable_admission_plugins), &chosen(&config.api.disable_admission_plugins))?;
+    let file = config.admission_control_config_file.as_deref();
+    Pipeline::from_file(selection.without(features.idle_plugins()), file).with_context(|| match file {
+        Some(file) => format!("the admission configuration {} is unusable", file.display()),
+        None => "the admission plugins cannot run".to_owned(),
+    })
+}
+
+/// The built-in resources, with the versions that are served.
+fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
+    let said = RuntimeConfig::parse(&config.api.runtime_config.clone().unwrap_or_default());
+    said.and_then(|said| said.apply(builtin())).map_err(Error::msg).context("--runtime-config")
 }
 
 /// What this build calls itself.
@@ -207,24 +230,34 @@ pub struct FrontDoorParts<'a> {
     pub ca_pem: &'a str,
     pub front_proxy_ca_pem: &'a str,
     pub issuer: &'a Issuer,
+    pub outside: &'a Outside,
     pub doors: Doors,
+    /// Where services keep the keys of what lies in the store.
+    pub encryption: Option<EncryptionHealth>,
 }
 
 /// Serves the API over HTTPS.
 pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, system: &System) -> Result<HttpServerHandle> {
-    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, doors } = parts;
+    let FrontDoorParts { shown, ca_pem, front_proxy_ca_pem, issuer, outside, doors, encryption } = parts;
     let address = SocketAddr::new(config.bind_address, config.api_port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let authorities = format!("{ca_pem}{front_proxy_ca_pem}");
     let tls = tls::renewable_server_config(shown.serving.clone(), &authorities).context("the API server's certificate is unusable")?;
     let request_headers = RequestHeaders::new(front_proxy_ca_pem, ca_pem, vec![CLIENT_NAME.to_owned()]);
-    let authenticator = identity::authenticator(issuer, api.listers());
+    let authenticator = identity::authenticator(issuer, outside, api.listers());
     let service = Arc::new(FrontDoor::new(api.clone(), system.clone()));
     let mut options = HttpOptions::new(Arc::new(tls), service, authenticator, identity::authorizer_of(api), version());
+    (options.anonymous, options.anonymous_paths) = outside.anonymous();
     options.advertise = SocketAddr::new(config.advertise_address, config.api_port).to_string();
     options.request_headers = Some(Arc::new(request_headers.context("the authority of front proxies is unusable")?));
     options.aggregator = Some(api.aggregator());
     options.health = api.health_checks();
+    options.health.extend(encryption.map(|health| {
+        HealthCheck::new("kms-providers", HealthGroups::ALL, move || {
+            let health = health.clone();
+            async move { health.check().await }
+        })
+    }));
     options.routes = doors.routes;
     options.connect = doors.connect;
     options.audit = doors.audit;

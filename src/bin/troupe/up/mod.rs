@@ -6,6 +6,7 @@ pub mod control_plane;
 pub mod controllers;
 mod detach;
 pub mod doors;
+pub mod encryption;
 pub mod identity;
 pub mod network;
 pub mod node;

@@ -1,7 +1,11 @@
 //! Documents of configuration: YAML that says by `apiVersion` and `kind` what it is.
 
+use std::path::{Path, PathBuf};
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::schema::{DocumentError as YamlError, from_yaml};
 
 /// What is read from such a document: all of its fields but `apiVersion` and `kind`.
 pub trait Document: DeserializeOwned {
@@ -20,6 +24,40 @@ pub enum DocumentError {
     Kind { found: String, wanted: String },
     #[error("it is no {0}: {1}")]
     Malformed(&'static str, serde_json::Error),
+}
+
+/// Why a file is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("{0} is empty")]
+    Empty(PathBuf),
+    #[error("{0} is no YAML: {1}")]
+    Yaml(PathBuf, YamlError),
+    #[error("{0} is unusable: {1}")]
+    Document(PathBuf, DocumentError),
+}
+
+/// Reads a file with a document of one kind.
+///
+/// # Errors
+/// When it cannot be read, or is another document.
+pub fn read_file<T: Document>(path: &Path) -> Result<T, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|error| FileError::Read(path.to_owned(), error))?;
+    parse(path, &text)
+}
+
+/// The same of what was read of a file.
+///
+/// # Errors
+/// When it is another document.
+pub fn parse<T: Document>(path: &Path, text: &str) -> Result<T, FileError> {
+    if text.trim().is_empty() {
+        return Err(FileError::Empty(path.to_owned()));
+    }
+    let value = from_yaml(text).map_err(|error| FileError::Yaml(path.to_owned(), error))?;
+    read(value).map_err(|error| FileError::Document(path.to_owned(), error))
 }
 
 /// Reads a document of one kind.

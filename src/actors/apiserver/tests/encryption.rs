@@ -1,0 +1,118 @@
+//! The server on a store that seals.
+
+use std::{path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use troupe_api::{
+    encryption::{EncryptedStore, EncryptionConfiguration, EncryptionRules},
+    resources::builtin,
+    service::WatchOptions,
+    store::{Store, memory::MemoryStore},
+};
+
+use crate::apiserver::{
+    ApiServerOptions,
+    testing::{TestApi, boot_with},
+};
+
+const KEY: &[u8] = b"/registry/secrets/default/s";
+
+fn rules(keys: &[&str]) -> EncryptionRules {
+    let key = |name: &&str| format!("{{name: {name}, secret: {}}}", if *name == "one" { ONE } else { TWO });
+    let keys = keys.iter().map(key).collect::<Vec<_>>().join(",");
+    let resources = format!("[{{resources: [secrets, widgets.example.org], providers: [{{aesgcm: {{keys: [{keys}]}}}}, {{identity: {{}}}}]}}]");
+    let text = format!("{{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: {resources}}}");
+    let configuration = EncryptionConfiguration::parse(Path::new("e.yaml"), &text, true).expect("a configuration");
+    EncryptionRules::new(&configuration).expect("rules")
+}
+
+const ONE: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+const TWO: &str = "YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNkZWZnaGlqYWI=";
+
+struct Sealed {
+    api: TestApi,
+    raw: Arc<MemoryStore>,
+    rules: Arc<ArcSwap<EncryptionRules>>,
+}
+
+async fn boot() -> Sealed {
+    let (raw, rules) = (Arc::new(MemoryStore::new()), Arc::new(ArcSwap::from_pointee(rules(&["one"]))));
+    let store = EncryptedStore::new(raw.clone(), rules.clone(), &builtin());
+    Sealed { api: boot_with(ApiServerOptions::new(Arc::new(store))).await, raw, rules }
+}
+
+impl Sealed {
+    async fn raw(&self, key: &[u8]) -> Vec<u8> {
+        self.raw.get(key, None).await.expect("reads").0.expect("is there").value.to_vec()
+    }
+}
+
+fn secret() -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"}, "stringData": {"password": "hunter2"}})
+}
+
+#[actix::test]
+async fn secrets_are_sealed_in_the_store_and_open_to_readers_and_watchers() {
+    let sealed = boot().await;
+    let mut watch = sealed.api.watch("secrets", "default", WatchOptions::default()).await;
+    sealed.api.create(secret()).await;
+    let raw = sealed.raw(KEY).await;
+    assert!(raw.starts_with(b"k8s:enc:aesgcm:v1:one:"));
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}});
+    sealed.api.create(map).await;
+    assert!(sealed.raw(b"/registry/configmaps/default/c").await.starts_with(b"{"), "no rule names these");
+    let read = sealed.api.get("secrets", "default", "s").await.expect("is there");
+    assert_eq!(read.str(&["data", "password"]), "aHVudGVyMg==");
+    assert_eq!(sealed.api.names("secrets", "default").await, ["s"]);
+    let item = futures::StreamExt::next(&mut watch).await.expect("an event");
+    assert!(format!("{item:?}").contains("default"), "{item:?}");
+    // Another server on the same store reads it, too.
+    let store = EncryptedStore::new(sealed.raw.clone(), sealed.rules.clone(), &builtin());
+    let other = boot_with(ApiServerOptions::new(Arc::new(store))).await;
+    assert_eq!(other.get("secrets", "default", "s").await.expect("is there").str(&["data", "password"]), "aHVudGVyMg==");
+}
+
+#[actix::test]
+async fn an_unchanged_object_is_sealed_anew_with_the_new_key() {
+    let sealed = boot().await;
+    let created = sealed.api.create(secret()).await;
+    let same = sealed.api.try_update(created.clone().into_value()).await.expect("is kept");
+    assert_eq!(same.resource_version(), created.resource_version(), "nothing is written in vain");
+    sealed.rules.store(Arc::new(rules(&["two", "one"])));
+    assert_eq!(sealed.api.get("secrets", "default", "s").await.expect("is there").str(&["data", "password"]), "aHVudGVyMg==");
+    let rewritten = sealed.api.try_update(created.clone().into_value()).await.expect("is written");
+    assert_ne!(rewritten.resource_version(), created.resource_version());
+    assert!(sealed.raw(KEY).await.starts_with(b"k8s:enc:aesgcm:v1:two:"));
+    sealed.rules.store(Arc::new(rules(&["two"])));
+    let kept = sealed.api.try_update(rewritten.clone().into_value()).await.expect("is kept");
+    assert_eq!(kept.resource_version(), rewritten.resource_version());
+}
+
+#[actix::test]
+async fn what_no_key_opens_fails_readers_and_comes_back_with_its_key() {
+    let sealed = boot().await;
+    sealed.api.create(secret()).await;
+    let raw = sealed.raw.clone();
+    let without = Arc::new(ArcSwap::from_pointee(rules(&["two"])));
+    let store = EncryptedStore::new(raw, without.clone(), &builtin());
+    let other = boot_with(ApiServerOptions::new(Arc::new(store))).await;
+    let told = "Internal error occurred: unable to transform key \"/registry/secrets/default/s\": no matching key was found for the provided AES transformer";
+    assert_eq!(other.get("secrets", "default", "s").await.expect_err("no key").message, told);
+    let listed = other.list("secrets", "default", Default::default()).await;
+    assert_eq!(listed.expect_err("no key").message, told);
+    assert!(other.list("secrets", "kube-system", Default::default()).await.is_ok(), "another namespace");
+    assert!(other.try_watch("secrets", "", WatchOptions::default()).await.is_err());
+    assert_eq!(other.try_create(secret()).await.expect_err("it is there").code, 409);
+    without.store(Arc::new(rules(&["two", "one"])));
+    let mut found = other.get("secrets", "default", "s").await;
+    for _ in 0..100 {
+        if found.is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        found = other.get("secrets", "default", "s").await;
+    }
+    assert_eq!(found.expect("is read again").str(&["data", "password"]), "aHVudGVyMg==");
+    assert_eq!(other.names("secrets", "").await, ["s"]);
+}

@@ -1,0 +1,170 @@
+//! How settings of several places come together.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::Settings;
+
+/// An audit log that is no file.
+const STANDARD_OUTPUT: &str = "-";
+
+impl Settings {
+    /// The same with paths that mean the same wherever a command is run.
+    ///
+    /// # Errors
+    /// When there is no working directory.
+    pub fn absolute(mut self) -> Result<Self> {
+        let paths = [
+            &mut self.data_dir,
+            &mut self.run_dir,
+            &mut self.kubeconfig,
+            &mut self.etcd_cafile,
+            &mut self.etcd_certfile,
+            &mut self.etcd_keyfile,
+            &mut self.kubelet_certificate_authority,
+            &mut self.certificates_dir,
+            &mut self.container_runtime_endpoint,
+            &mut self.image_dir,
+            &mut self.kubelet_dir,
+            &mut self.pod_logs_dir,
+            &mut self.cni_conf_dir,
+            &mut self.manifests_dir,
+            &mut self.admission_control_config_file,
+            &mut self.scheduler_config,
+            &mut self.audit_policy_file,
+            &mut self.audit_log_path,
+            &mut self.encryption_provider_config,
+            &mut self.oidc_ca_file,
+            &mut self.authentication_config,
+            &mut self.authorization_config,
+            &mut self.authentication_token_webhook_config_file,
+            &mut self.audit_webhook_config_file,
+        ];
+        for path in paths.into_iter().flatten().filter(|path| *path != Path::new(STANDARD_OUTPUT)) {
+            *path = std::path::absolute(&*path).with_context(|| format!("{} is no path", path.display()))?;
+        }
+        Ok(self)
+    }
+
+    /// These settings where they are set, else those of `fallback`.
+    pub fn or(self, fallback: Settings) -> Settings {
+        macro_rules! either {
+            ($($field:ident),*) => { Settings { api_version: None, kind: None, $($field: self.$field.or(fallback.$field)),* } };
+        }
+        either!(
+            data_dir,
+            run_dir,
+            kubeconfig,
+            etcd_servers,
+            etcd_cafile,
+            etcd_certfile,
+            etcd_keyfile,
+            kubelet_certificate_authority,
+            store_history_megabytes,
+            certificates_dir,
+            certificate_validity,
+            cluster_signing_duration,
+            bind_address,
+            advertise_address,
+            cert_sans,
+            api_port,
+            api_servers,
+            component_port,
+            load_balancer_pool,
+            kubelet_port,
+            proxy_healthz_bind_address,
+            node_ip,
+            node_name,
+            service_cidr,
+            pod_cidr,
+            cluster_domain,
+            cluster_dns,
+            container_runtime_endpoint,
+            image_dir,
+            kubelet_dir,
+            pod_logs_dir,
+            cni_conf_dir,
+            bridge,
+            cgroup_parent,
+            pod_max_pids,
+            eviction_hard,
+            eviction_pressure_transition_period,
+            image_gc_high_threshold,
+            image_gc_low_threshold,
+            minimum_image_ttl_duration,
+            allowed_unsafe_sysctls,
+            manifests_dir,
+            admission_control_config_file,
+            scheduler_config,
+            enable_admission_plugins,
+            disable_admission_plugins,
+            encryption_provider_config,
+            encryption_provider_config_automatic_reload,
+            runtime_config,
+            feature_gates,
+            oidc_issuer_url,
+            oidc_client_id,
+            oidc_username_claim,
+            oidc_username_prefix,
+            oidc_groups_claim,
+            oidc_groups_prefix,
+            oidc_required_claim,
+            oidc_ca_file,
+            oidc_signing_algs,
+            authentication_config,
+            authorization_config,
+            authentication_token_webhook_config_file,
+            authentication_token_webhook_cache_ttl,
+            audit_webhook_config_file,
+            audit_log_path,
+            audit_policy_file,
+            audit_log_maxsize,
+            audit_log_maxbackup,
+            audit_log_maxage,
+            node_heartbeat,
+            node_monitor_grace_period
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file =
+            Settings::parse("apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\napiPort: 7000\nnodeName: from-file\n").expect("parses");
+        let flags = Settings { node_name: Some("from-flag".into()), ..Settings::default() };
+        let merged = flags.or(file);
+        assert_eq!((merged.api_port, merged.node_name.as_deref()), (Some(7000), Some("from-flag")));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_named_with_its_line() {
+        let head = "apiVersion: troupe.dev/v1alpha1\nkind: TroupeConfiguration\n";
+        let error = Settings::parse(&format!("{head}apiprot: 7000\n")).expect_err("must fail").to_string();
+        assert!(error.contains("apiprot") && error.contains("line 3"), "{error}");
+        let error = Settings::parse(&format!("{head}apiPort: 7000\nbridge: b\napiPort: 7001\n")).expect_err("must fail").to_string();
+        assert!(error.contains("duplicate") && error.contains("apiPort"), "{error}");
+        let error = Settings::parse("apiVersion: v2\nkind: X\n").expect_err("must fail").to_string();
+        assert!(error.contains("v2") && error.contains("troupe.dev/v1alpha1"), "{error}");
+        assert!(Settings::parse("apiPort: 7000\n").is_err());
+    }
+
+    #[test]
+    fn settings_are_told_by_name_and_chosen_by_it() {
+        let settings = Settings { api_port: Some(7000), bridge: Some("b0".into()), ..Settings::default() };
+        assert_eq!(settings.entries().keys().collect::<Vec<_>>(), ["apiPort", "bridge"]);
+        assert_eq!(settings.only(|name| name == "bridge"), Settings { bridge: Some("b0".into()), ..Settings::default() });
+    }
+
+    #[test]
+    fn paths_mean_the_same_in_every_working_directory() {
+        let settings = Settings { data_dir: Some("d".into()), audit_log_path: Some("-".into()), ..Settings::default() };
+        let settings = settings.absolute().expect("a working directory");
+        assert_eq!(settings.data_dir, Some(std::env::current_dir().expect("there is one").join("d")));
+        assert_eq!(settings.audit_log_path, Some("-".into()));
+    }
+}

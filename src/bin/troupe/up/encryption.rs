@@ -1,0 +1,31 @@
+//! What seals the cluster's state, as the configuration says.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use troupe_api::{
+    encryption::{EncryptionHealth, Loaded},
+    resources::builtin,
+    store::Store,
+};
+
+use crate::config::Config;
+
+/// How often the file is looked at, as upstream.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The store as the API server sees it, and what tells of the services that keep its keys.
+///
+/// # Errors
+/// When the configuration is unusable.
+pub async fn over(config: &Config, store: Arc<dyn Store>) -> Result<(Arc<dyn Store>, Option<EncryptionHealth>)> {
+    let Some(file) = &config.api.encryption_provider_config else { return Ok((store, None)) };
+    let reload = config.api.encryption_provider_config_automatic_reload.unwrap_or(false);
+    let loaded = Loaded::open(file, reload).await.with_context(|| format!("the encryption configuration {} is unusable", file.display()))?;
+    let (sealed, health) = (loaded.store(store, &builtin()), loaded.health());
+    if let Some(reloader) = loaded.reloader() {
+        // It ends with the process.
+        tokio::spawn(reloader.run(LOOK_EVERY));
+    }
+    Ok((Arc::new(sealed), health))
+}
