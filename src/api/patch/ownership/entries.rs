@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::set::FieldSet;
+use super::{set::FieldSet, versions::PerVersion};
 use crate::meta::{
     Object,
     time::{format_time, parse_time},
@@ -136,14 +136,12 @@ impl ManagedFields {
     }
 
     /// Takes from all entries but `except` what `fields` has for their version; entries that are left with nothing go.
-    pub fn take(&mut self, except: Option<&EntryKey>, fields: impl Fn(&str) -> Option<FieldSet>) {
-        let mut known = BTreeMap::new();
+    pub(super) fn take(&mut self, except: Option<&EntryKey>, fields: &PerVersion<FieldSet>) {
         for (key, entry) in &mut self.entries {
             if Some(key) == except {
                 continue;
             }
-            let fields = known.entry(entry.api_version.clone()).or_insert_with(|| fields(&entry.api_version));
-            if let Some(fields) = fields {
+            if let Some(fields) = fields.of(&entry.api_version) {
                 entry.fields = entry.fields.difference(fields);
             }
         }
