@@ -30,9 +30,9 @@ thread_local! {
     static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// No more works of users go on at one time than there are processors for, or two: more of them would only take longer each, and whoever has
-/// the next turn would wait for all of them.
-static FREE: LazyLock<Places> = LazyLock::new(|| Places::for_holders(ROOM, thread::available_parallelism().map_or(1, NonZero::get).max(2)));
+/// No more works of users go on at one time than there are processors for, or four, as some of them wait for the disk: more of them would only
+/// take longer each, and whoever has the next turn would wait for all of them.
+static FREE: LazyLock<Places> = LazyLock::new(|| Places::for_holders(ROOM, thread::available_parallelism().map_or(1, NonZero::get).max(4)));
 /// What is done on nobody's behalf, or for those whose requests have priority before all, does not wait for users.
 static RESERVED: LazyLock<Places> = LazyLock::new(|| Places::new(ROOM));
 /// The process itself.
