@@ -170,6 +170,7 @@ mod tests {
         assert!(futures::poll!(&mut other).is_pending());
         drop(held);
         assert!(other.await.is_some());
-        assert_eq!((places.0.lock().places, places.0.lock().holders), (99, 1));
+        let free = places.0.lock();
+        assert_eq!((free.places, free.holders), (99, 1));
     }
 }
