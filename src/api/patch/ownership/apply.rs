@@ -164,7 +164,8 @@ impl Applier<'_> {
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        managed.take(Some(&key), &differences.map(|difference| difference.changed().union(&difference.removed)));
+        let taken = differences.map(|difference| difference.changed().union(&difference.removed));
+        managed.take(Some(&key), |api_version| taken.of(api_version));
         if let Some(entry) = managed.entries.get_mut(&key) {
             entry.fields = strip(std::mem::take(&mut entry.fields));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{set::FieldSet, versions::PerVersion};
+use super::set::FieldSet;
 use crate::meta::{
     Object,
     time::{format_time, parse_time},
@@ -136,12 +136,12 @@ impl ManagedFields {
     }
 
     /// Takes from all entries but `except` what `fields` has for their version; entries that are left with nothing go.
-    pub(super) fn take(&mut self, except: Option<&EntryKey>, fields: &PerVersion<FieldSet>) {
+    pub fn take<'f>(&mut self, except: Option<&EntryKey>, fields: impl Fn(&str) -> Option<&'f FieldSet>) {
         for (key, entry) in &mut self.entries {
             if Some(key) == except {
                 continue;
             }
-            if let Some(fields) = fields.of(&entry.api_version) {
+            if let Some(fields) = fields(&entry.api_version) {
                 entry.fields = entry.fields.difference(fields);
             }
         }

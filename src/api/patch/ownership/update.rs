@@ -95,7 +95,7 @@ pub(super) fn advance(
     }
     let differences = speaking.differences(&mut managed, difference, [live, new], true)?;
     let taken = differences.map(|difference| without_reset_fields(difference.changed().union(&difference.removed), manager.subresource, schema));
-    managed.take(None, &taken);
+    managed.take(None, |api_version| taken.of(api_version));
     let changed = without_reset_fields(differences.own.changed(), manager.subresource, schema);
     let mine = strip(changed);
     if !mine.is_empty() {
