@@ -53,10 +53,12 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         actions.clear();
     }
     let view = view(snapshot, &pods, &history, now);
-    if !deleted && replicas::settle(&view, &mut actions) {
-        actions.extend(rolling::outdated(&view).into_iter().take(pace::BURST).map(|pod| delete(pod)));
+    let mut steps = Vec::new();
+    if !deleted && replicas::settle(&view, &mut steps) {
+        steps.extend(rolling::outdated(&view).into_iter().take(pace::BURST).map(|pod| delete(pod)));
     }
-    let full = is_full(&actions);
+    let full = is_full(&steps);
+    actions.extend(steps);
     let status = status(&view, &pods, &actions);
     let surplus = history::surplus(set, &history, &status, &pods);
     if set.status.as_ref() != Some(&status) {
