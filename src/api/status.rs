@@ -1,6 +1,6 @@
 //! `metav1.Status`: what a client sees when a call fails, with upstream's reasons, codes and messages.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,23 @@ pub struct Status {
     pub continue_token: Option<Box<str>>,
 }
 
+/// No more of a value is quoted where something is wrong with it: it may be as large as an object, and stands in a message and a cause.
+const LONGEST_QUOTE: usize = 4 << 10;
+
+/// A text as messages quote it: as it is, or how it begins.
+pub fn quoted(text: &str) -> Cow<'_, str> {
+    let end = text.floor_char_boundary(LONGEST_QUOTE);
+    if end < text.len() { format!("{}...", &text[..end]).into() } else { text.into() }
+}
+
+/// A value as messages quote it.
+fn quoted_value(value: serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => serde_json::Value::from(quoted(&text)).to_string(),
+        other => quoted(&other.to_string()).into_owned(),
+    }
+}
+
 /// One invalid field (`field.Error` of k8s.io/apimachinery).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
@@ -129,18 +146,18 @@ impl FieldError {
     }
 
     pub fn invalid(field: impl Into<String>, value: impl Into<serde_json::Value>, detail: impl Into<String>) -> Self {
-        FieldError { kind: FieldErrorKind::Invalid, field: field.into(), value: Some(value.into().to_string()), detail: detail.into() }
+        FieldError { kind: FieldErrorKind::Invalid, field: field.into(), value: Some(quoted_value(value.into())), detail: detail.into() }
     }
 
     pub fn duplicate(field: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-        FieldError { kind: FieldErrorKind::Duplicate, field: field.into(), value: Some(value.into().to_string()), detail: String::new() }
+        FieldError { kind: FieldErrorKind::Duplicate, field: field.into(), value: Some(quoted_value(value.into())), detail: String::new() }
     }
 
     /// `Unsupported value: "x": supported values: "a", "b"`.
     pub fn not_supported(field: impl Into<String>, value: impl Into<serde_json::Value>, supported: &[&str]) -> Self {
         let supported = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
         let detail = format!("supported values: {supported}");
-        FieldError { kind: FieldErrorKind::NotSupported, field: field.into(), value: Some(value.into().to_string()), detail }
+        FieldError { kind: FieldErrorKind::NotSupported, field: field.into(), value: Some(quoted_value(value.into())), detail }
     }
 
     pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {

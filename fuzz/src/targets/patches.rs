@@ -99,4 +99,10 @@ pub fn managed_fields(data: &[u8]) {
     new.set(&["spec", "replicas"], 3);
     let manager = Manager { name: "fuzz", subresource: "" };
     budget::hold(base, || ownership::track_update(Some(&owned), &mut new, manager, &schema, jiff::Timestamp::UNIX_EPOCH));
+    // As much changes as there are entries: what differs is kept once, whatever versions they speak.
+    let mut changed = owned;
+    let labels: serde_json::Map<String, Value> = (0..data.len() / 32).map(|at| (format!("label{at}"), "x".into())).collect();
+    changed.set(&["metadata", "labels"], labels);
+    let size = serde_json::to_vec(changed.root()).expect("a tree encodes").len();
+    budget::hold(size, || ownership::track_update(None, &mut changed, manager, &schema, jiff::Timestamp::UNIX_EPOCH));
 }

@@ -13,7 +13,7 @@ use troupe_api::{
     },
     schema::{Format, Schema, strict},
     service::{Body, FieldValidation, PatchType, Target, WriteOptions},
-    status::{FieldError, Status},
+    status::{FieldError, Status, quoted},
 };
 
 use super::writer::Writer;
@@ -63,11 +63,11 @@ pub fn decode(schema: &Schema, body: Body, validation: FieldValidation) -> Resul
 fn check_kind(gvk: &GroupVersionKind, object: &Object) -> Result<(), Status> {
     let (kind, api_version) = (object.kind(), object.api_version());
     if !api_version.is_empty() && api_version != gvk.api_version() {
-        let expected = gvk.api_version();
+        let (expected, api_version) = (gvk.api_version(), quoted(api_version));
         return Err(Status::bad_request(format!("the API version in the data ({api_version}) does not match the expected API version ({expected})")));
     }
     if !kind.is_empty() && *kind != *gvk.kind {
-        let version = &gvk.version;
+        let (version, kind) = (&gvk.version, quoted(kind));
         return Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: unknown conversion", gvk.kind)));
     }
     Ok(())

@@ -55,6 +55,15 @@ pub fn claim_if(owner: &ObjectMeta, object: &ObjectMeta, matches: bool) -> Claim
     }
 }
 
+/// The object that a plan was made for is still there, and nobody has deleted it since: a long plan asks between its steps.
+pub fn is_staying<K: KubeObject>(cache: &Cache<K>, object: &K) -> bool {
+    let meta = object.metadata();
+    let key = ObjectKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let is_leaving = meta.deletion_timestamp.is_some();
+    cache.stored(&key).is_some_and(|stored| *stored.meta().uid == *uid && stored.meta().deletion_timestamp.is_some() == is_leaving)
+}
+
 /// What becomes of objects that an owner has or could have.
 pub struct Claimed<'a, K> {
     /// Those that are the owner's, with those that become so.

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodTemplateSpec};
 use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
 
 use super::{
-    owners::controller_reference,
+    owners::{controller_reference, is_staying},
+    pace,
     writes::{delete_with_uid, is_namespace_terminating},
 };
 use crate::runtime::{cache::Cache, controller::ReconcileContext};
@@ -24,8 +25,28 @@ pub fn pod_from_template<K: KubeObject>(template: &PodTemplateSpec, owner: &K) -
     pod
 }
 
+/// Pods that are on their way to the server at once have no more bytes than this together: a template may be as large as a request.
+const IN_FLIGHT: usize = 16 << 20;
+
+/// How many pods like this one may be on their way at once.
+fn at_once(pod: &Pod) -> usize {
+    (IN_FLIGHT / pace::length(pod).max(1)).max(1)
+}
+
+/// How many pods are made at a time: 1, 2, 4, … and never more than may be on their way.
+fn batches(count: usize, at_once: impl Fn() -> usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let (mut made, mut batch, mut most) = (0, 1, None);
+    std::iter::from_fn(move || {
+        let now = made..(made + batch).min(count);
+        (made, batch) = (now.end, (now.len() * 2).min(*most.get_or_insert_with(&at_once)));
+        (!now.is_empty()).then_some(now)
+    })
+}
+
 /// Writes pods for one owner.
-pub struct PodControl<'a> {
+pub struct PodControl<'a, K> {
+    owner: &'a K,
+    owners: &'a Cache<K>,
     api: Api<Pod>,
     about: ObjectReference,
     namespace: String,
@@ -40,17 +61,21 @@ pub struct CreateFailed {
     pub status: Status,
 }
 
-impl<'a> PodControl<'a> {
-    pub fn new<K: KubeObject>(owner: &K, pods: &'a Cache<Pod>, cx: &'a ReconcileContext) -> Self {
+impl<'a, K: KubeObject> PodControl<'a, K> {
+    pub fn new(owner: &'a K, owners: &'a Cache<K>, pods: &'a Cache<Pod>, cx: &'a ReconcileContext) -> Self {
         let namespace = owner.metadata().namespace.clone().unwrap_or_default();
-        PodControl { api: cx.client().namespaced(namespace.as_str()), about: ReconcileContext::reference(owner), namespace, pods, cx }
+        PodControl { owner, owners, api: cx.client().namespaced(namespace.as_str()), about: ReconcileContext::reference(owner), namespace, pods, cx }
     }
 
-    /// Creates pods in growing batches (1, 2, 4, …), so that a quota or a bad template costs one failed call and not hundreds.
-    pub async fn create(&self, wanted: &[Pod]) -> Result<(), CreateFailed> {
-        let (mut left, mut batch) = (wanted, 1);
-        while !left.is_empty() {
-            let (now, later) = left.split_at(batch.min(left.len()));
+    /// Creates pods in growing batches (1, 2, 4, …), so that a quota or a bad template costs one failed call and not hundreds. A pod is made
+    /// by its number when its turn comes; an owner that is deleted meanwhile gets no more.
+    pub async fn create(&self, count: usize, make: impl Fn(usize) -> Pod) -> Result<(), CreateFailed> {
+        for batch in batches(count, || at_once(&make(0))) {
+            if !is_staying(self.owners, self.owner) {
+                return Ok(());
+            }
+            let later = count - batch.end;
+            let now: Vec<Pod> = batch.map(&make).collect();
             let (mut failed, mut first) = (0, None);
             for result in join_all(now.iter().map(|pod| self.api.create(pod))).await {
                 match result {
@@ -68,9 +93,8 @@ impl<'a> PodControl<'a> {
                 }
             }
             if let Some(status) = first {
-                return Err(CreateFailed { missing: failed + later.len(), status });
+                return Err(CreateFailed { missing: failed + later, status });
             }
-            (left, batch) = (later, batch * 2);
         }
         Ok(())
     }
@@ -84,5 +108,26 @@ impl<'a> PodControl<'a> {
         self.cx.deleted(self.pods, ObjectKey::new(self.namespace.as_str(), name), uid);
         self.cx.events().normal(&self.about, "SuccessfulDelete", format!("Deleted pod: {name}"));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+    use super::*;
+
+    #[test]
+    fn large_pods_go_out_few_at_a_time() {
+        let pod = |bytes: usize| {
+            let container = Container { name: "c".into(), args: Some(vec!["x".repeat(bytes)]), ..Container::default() };
+            Pod { spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }), ..Pod::default() }
+        };
+        let sizes = |count, bytes| batches(count, || at_once(&pod(bytes))).map(|batch| batch.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(500, 10), [1, 2, 4, 8, 16, 32, 64, 128, 245]);
+        let large = sizes(500, 1 << 20);
+        assert_eq!((large.iter().sum::<usize>(), large.iter().max()), (500, Some(&15)), "{large:?}");
+        assert!(sizes(3, 32 << 20).iter().all(|batch| *batch == 1));
+        assert_eq!(sizes(0, 10), Vec::<usize>::new());
     }
 }

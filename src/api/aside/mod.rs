@@ -9,8 +9,10 @@ pub mod places;
 use std::{
     cell::{Cell, RefCell},
     future::{self, Future},
+    num::NonZero,
     panic,
     sync::{Arc, LazyLock},
+    thread,
 };
 
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -28,7 +30,11 @@ thread_local! {
     static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-static FREE: LazyLock<Places> = LazyLock::new(|| Places::new(ROOM));
+/// No more works of users go on at one time than there are processors for, or four, as some of them wait for the disk: more of them would only
+/// take longer each, and whoever has the next turn would wait for all of them.
+static FREE: LazyLock<Places> = LazyLock::new(|| Places::for_holders(ROOM, thread::available_parallelism().map_or(1, NonZero::get).max(4)));
+/// What is done on nobody's behalf, or for those whose requests have priority before all, does not wait for users.
+static RESERVED: LazyLock<Places> = LazyLock::new(|| Places::new(ROOM));
 /// The process itself.
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
 
@@ -93,7 +99,7 @@ tokio::task_local! {
     static BEHALF: Arc<str>;
 }
 
-/// Does something on behalf of somebody: what of it goes on aside waits in their queue.
+/// Does something on behalf of somebody: what of it goes on aside waits in their queue; in that of the process itself where there is no name.
 pub async fn on_behalf_of<F: Future>(who: Arc<str>, work: F) -> F::Output {
     BEHALF.scope(who, work).await
 }
@@ -120,7 +126,9 @@ pub async fn elsewhere<F: Future>(waiting: F) -> F::Output {
 
 async fn place(length: usize) -> Option<Place> {
     let wanted = u32::try_from(length).unwrap_or(ROOM).min(ROOM);
-    FREE.take(&behalf(), wanted).await
+    let behalf = behalf();
+    let places = if behalf.is_empty() { &RESERVED } else { &FREE };
+    places.take(&behalf, wanted).await
 }
 
 /// What came of work aside; its panic goes on in whoever waits, as if the work had been done there.
@@ -137,7 +145,7 @@ async fn outcome<T>(done: JoinHandle<T>) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::time::Duration;
 
     use futures::FutureExt;
 
@@ -189,6 +197,22 @@ mod tests {
         go.send(()).expect("it waits");
         slow.await.expect("runs to its end").expect("was told");
         assert_eq!(elsewhere(async { 8 }).await, 8, "also where nobody runs aside");
+    }
+
+    #[tokio::test]
+    async fn what_users_want_stands_in_nobody_elses_way() {
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let all = on_behalf_of("ann".into(), run(ROOM as usize, async { gone.await }));
+        let all = tokio::spawn(all);
+        let mut more: Vec<_> = (0..20).map(|_| Box::pin(on_behalf_of("ann".into(), compute(SMALL + 1, || ())))).collect();
+        tokio::task::yield_now().await;
+        for work in &mut more {
+            assert!(futures::poll!(work).is_pending());
+        }
+        tokio::time::timeout(Duration::from_secs(10), on_behalf_of("".into(), compute(SMALL + 1, || ()))).await.expect("has a place of its own");
+        go.send(()).expect("it waits");
+        all.await.expect("runs to its end").expect("was told");
+        futures::future::join_all(more).await;
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ pub struct Places(Arc<Mutex<Free>>);
 
 struct Free {
     places: u32,
+    /// So many more may hold places at one time, however few places they hold.
+    holders: usize,
     waiting: HashMap<Arc<str>, VecDeque<Waiting>>,
     /// Who waits, in the order in which they have their turn.
     turns: VecDeque<Arc<str>>,
@@ -39,15 +41,19 @@ impl Drop for Place {
 
 impl Places {
     pub fn new(places: u32) -> Self {
-        Places(Arc::new(Mutex::new(Free { places, waiting: HashMap::new(), turns: VecDeque::new() })))
+        Places::for_holders(places, usize::MAX)
+    }
+
+    /// Places that no more than so many hold at one time.
+    pub fn for_holders(places: u32, holders: usize) -> Self {
+        Places(Arc::new(Mutex::new(Free { places, holders, waiting: HashMap::new(), turns: VecDeque::new() })))
     }
 
     /// Takes `wanted` places on behalf of somebody, who waits for their turn.
     pub async fn take(&self, behalf: &Arc<str>, wanted: u32) -> Option<Place> {
         let granted = {
             let mut free = self.0.lock();
-            if free.turns.is_empty() && free.places >= wanted {
-                free.places -= wanted;
+            if free.turns.is_empty() && free.take(wanted) {
                 return Some(Place { places: self.clone(), count: wanted });
             }
             let (sender, granted) = oneshot::channel();
@@ -66,27 +72,43 @@ impl Places {
             return;
         }
         let mut free = self.0.lock();
-        free.places += count;
+        free.give_back(count);
         while let Some(waiting) = free.next() {
             let place = Place { places: self.clone(), count: waiting.wanted };
             if let Err(mut unwanted) = waiting.granted.send(place) {
                 // Who waited is gone.
-                free.places += mem::take(&mut unwanted.count);
+                free.give_back(mem::take(&mut unwanted.count));
             }
         }
     }
 }
 
 impl Free {
+    /// Takes places, if there are so many.
+    fn take(&mut self, wanted: u32) -> bool {
+        let there = self.places >= wanted && self.holders > 0;
+        if there {
+            self.places -= wanted;
+            self.holders -= 1;
+        }
+        there
+    }
+
+    fn give_back(&mut self, count: u32) {
+        self.places += count;
+        self.holders = self.holders.saturating_add(1);
+    }
+
     /// The next one whose turn it is and for whom there is room; its places are taken. Who wants much is not passed by.
     fn next(&mut self) -> Option<Waiting> {
         let behalf = self.turns.front()?.clone();
         let queue = self.waiting.get_mut(&behalf)?;
-        if queue.front()?.wanted > self.places {
+        let wanted = queue.front()?.wanted;
+        if self.places < wanted || self.holders == 0 {
             return None;
         }
         let waiting = queue.pop_front()?;
-        self.places -= waiting.wanted;
+        (self.places, self.holders) = (self.places - wanted, self.holders - 1);
         self.turns.pop_front();
         if queue.is_empty() {
             self.waiting.remove(&behalf);
@@ -134,5 +156,21 @@ mod tests {
         drop(first);
         assert!(places.take(&"cid".into(), 1).await.is_some());
         assert_eq!(places.0.lock().places, 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_hold_places_at_once_than_may() {
+        let places = Places::for_holders(100, 2);
+        let (first, _second) = (places.take(&"ann".into(), 1).await.expect("is free"), places.take(&"ann".into(), 1).await.expect("is free"));
+        let mut third = Box::pin(async { places.take(&"ann".into(), 1).await });
+        let mut other = Box::pin(async { places.take(&"bob".into(), 1).await });
+        assert!(futures::poll!(&mut third).is_pending() && futures::poll!(&mut other).is_pending());
+        drop(first);
+        let held = third.await.expect("its turn comes");
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(held);
+        assert!(other.await.is_some());
+        let free = places.0.lock();
+        assert_eq!((free.places, free.holders), (99, 1));
     }
 }

@@ -61,6 +61,13 @@ impl Object {
         self.get(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
+    /// The array at a path, to be changed in place.
+    pub fn list_mut(&mut self, path: &[&str]) -> Option<&mut Vec<Value>> {
+        let (last, parents) = path.split_last()?;
+        let parent = parents.iter().try_fold(&mut self.root, |map, field| map.get_mut(*field)?.as_object_mut())?;
+        parent.get_mut(*last)?.as_array_mut()
+    }
+
     /// The map at a path, created (with its parents) where missing or not a map.
     pub fn map_mut(&mut self, path: &[&str]) -> &mut Map<String, Value> {
         path.iter().fold(&mut self.root, |map, field| {

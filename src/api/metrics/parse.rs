@@ -1,6 +1,6 @@
-//! Reads a scrape back, for tests and benchmarks.
+//! Reads a scrape: sample by sample, as what answers a scrape may be somebody else's, or all of it, for tests and benchmarks.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use thiserror::Error;
 
@@ -10,6 +10,68 @@ use thiserror::Error;
 pub struct NotASample {
     pub line: usize,
     pub text: String,
+}
+
+impl NotASample {
+    /// No more of a line is shown.
+    const LONGEST: usize = 200;
+
+    fn new(at: usize, line: &str) -> Self {
+        NotASample { line: at + 1, text: line[..line.floor_char_boundary(Self::LONGEST)].to_owned() }
+    }
+}
+
+/// The samples of a text, one at a time; nothing is kept of them.
+pub fn each(text: &str) -> impl Iterator<Item = Result<Seen<'_>, NotASample>> {
+    let samples = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
+    samples.map(|(at, line)| Seen::read(line).ok_or_else(|| NotASample::new(at, line)))
+}
+
+/// A sample where it stands in its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub name: &'a str,
+    /// What is between the braces.
+    labels: &'a str,
+    pub value: f64,
+}
+
+impl<'a> Seen<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let end = line.find(['{', ' '])?;
+        let (name, rest) = line.split_at(end);
+        let (labels, rest) = match rest.strip_prefix('{') {
+            Some(inside) => {
+                let mut labels = Labels(inside);
+                while !labels.0.starts_with('}') {
+                    labels.one()?;
+                }
+                (&inside[..inside.len() - labels.0.len()], &labels.0[1..])
+            }
+            None => ("", rest),
+        };
+        let value = rest.split_whitespace().next()?.parse().ok()?;
+        Some(Seen { name, labels, value })
+    }
+
+    /// Its labels, in their order.
+    pub fn labels(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
+        let mut labels = Labels(self.labels);
+        std::iter::from_fn(move || labels.one())
+    }
+}
+
+/// What is left of the labels of a line.
+struct Labels<'a>(&'a str);
+
+impl<'a> Labels<'a> {
+    /// Takes one.
+    fn one(&mut self) -> Option<(&'a str, Cow<'a, str>)> {
+        let (label, quoted) = self.0.split_once("=\"")?;
+        let (value, behind) = unescaped(quoted)?;
+        self.0 = behind.strip_prefix(',').unwrap_or(behind);
+        Some((label, value))
+    }
 }
 
 /// One value with its labels.
@@ -33,13 +95,14 @@ impl Samples {
     /// On the first line that is neither a comment nor a sample.
     pub fn parse(text: &str) -> Result<Self, NotASample> {
         let mut samples = Samples::default();
-        for (at, line) in text.lines().enumerate() {
-            if let Some(declared) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = declared.split_once(' ').unwrap_or((declared, ""));
-                samples.types.insert(name.to_owned(), kind.to_owned());
-            } else if !line.starts_with('#') && !line.is_empty() {
-                samples.all.push(sample(line).ok_or_else(|| NotASample { line: at + 1, text: line.to_owned() })?);
-            }
+        for declared in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = declared.split_once(' ').unwrap_or((declared, ""));
+            samples.types.insert(name.to_owned(), kind.to_owned());
+        }
+        for seen in each(text) {
+            let seen = seen?;
+            let labels = seen.labels().map(|(label, value)| (label.to_owned(), value.into_owned()));
+            samples.all.push(Sample { name: seen.name.to_owned(), labels: labels.collect(), value: seen.value });
         }
         Ok(samples)
     }
@@ -56,31 +119,17 @@ impl Samples {
     }
 }
 
-fn sample(line: &str) -> Option<Sample> {
-    let end = line.find(['{', ' '])?;
-    let (name, mut rest) = line.split_at(end);
-    let mut labels = BTreeMap::new();
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = inside;
-        while !rest.starts_with('}') {
-            let (label, quoted) = rest.split_once("=\"")?;
-            let (value, behind) = unescaped(quoted)?;
-            labels.insert(label.to_owned(), value);
-            rest = behind.strip_prefix(',').unwrap_or(behind);
-        }
-        rest = &rest[1..];
-    }
-    let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample { name: name.to_owned(), labels, value })
-}
-
 /// A label's value up to its closing quote, and what follows that.
-fn unescaped(quoted: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut characters = quoted.char_indices();
+fn unescaped(quoted: &str) -> Option<(Cow<'_, str>, &str)> {
+    let end = quoted.find(['"', '\\'])?;
+    if quoted[end..].starts_with('"') {
+        return Some((quoted[..end].into(), &quoted[end + 1..]));
+    }
+    let mut value = quoted[..end].to_owned();
+    let mut characters = quoted[end..].char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            '"' => return Some((value, &quoted[at + 1..])),
+            '"' => return Some((value.into(), &quoted[end + at + 1..])),
             '\\' => match characters.next()?.1 {
                 'n' => value.push('\n'),
                 other => value.push(other),

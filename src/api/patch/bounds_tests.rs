@@ -139,3 +139,25 @@ fn an_object_of_many_fields_decodes_in_linear_time() {
         },
     );
 }
+
+#[test]
+fn what_is_refused_is_quoted_no_longer_than_anybody_reads() {
+    let big = "x".repeat(1 << 20);
+    let map = |data: Value| Object::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data}));
+    let (live, schema) = (map(json!({"a": big})).expect("an object"), schema("", "ConfigMap"));
+    let number = json!({"data": {"b": 1}}).to_string();
+    let unknown = json!({"data": {"b": "1"}, big.as_str(): 1}).to_string();
+    let replaced = operations(vec![json!({"op": "replace", "path": "/data/a", "value": [big]})]);
+    for (patch_type, patch) in
+        [(PatchType::Merge, &number), (PatchType::StrategicMerge, &number), (PatchType::Merge, &unknown), (PatchType::Json, &replaced)]
+    {
+        let status = apply_checked(patch_type, patch.as_bytes(), &live, &schema, FieldValidation::Strict).expect_err("refused");
+        let told: usize = status.details.iter().flat_map(|details| &details.causes).map(|cause| cause.message.len()).sum();
+        assert!(status.message.len() <= 9 << 10 && told <= 9 << 10, "{patch_type:?}: {} and {told} bytes", status.message.len());
+    }
+    let wrong = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": true}, "immutable": big}).to_string();
+    let status = decode_apply(wrong.as_bytes(), &schema).expect_err("no object of its kind");
+    assert!(status.message.len() < 9 << 10, "{} bytes", status.message.len());
+    let status = Status::invalid("", "ConfigMap", "a", vec![FieldError::invalid("data", big, "is bad")]);
+    assert!(status.message.len() < 9 << 10 && status.message.contains("xxx...\": is bad"), "{} bytes", status.message.len());
+}

@@ -23,7 +23,7 @@ use crate::{
         raw::Raw,
         strict::{self, FieldPath},
     },
-    status::{FieldError, Reason, Status},
+    status::{FieldError, Reason, Status, quoted},
 };
 
 /// An object after a patch.
@@ -108,14 +108,15 @@ pub fn decode_apply(patch: &[u8], schema: &Schema) -> Result<Decoded, Status> {
         [one] => one.clone(),
         several => format!("errors:\n  {}", several.join("\n  ")),
     };
-    let (namespace, name, GroupVersionKind { group, version, kind }) = (decoded.object.namespace(), decoded.object.name(), &schema.gvk);
+    let (namespace, name) = (quoted(decoded.object.namespace()), quoted(decoded.object.name()));
+    let GroupVersionKind { group, version, kind } = &schema.gvk;
     let object = format!("{namespace}/{name}; {group}/{version}, Kind={kind}");
     Err(Status::new(500, Reason::Unknown, format!("failed to create typed patch object ({object}): {listed}")))
 }
 
 /// The 422 of a patch whose result is no object of its kind.
 fn invalid_patch(shown: &str, why: &str) -> Status {
-    Status::invalid("", "", "", vec![FieldError::invalid("patch", shown, why)])
+    Status::invalid("", "", "", vec![FieldError::invalid("patch", shown, quoted(why))])
 }
 
 /// What such an answer shows: the result, of a strategic merge patch the patch without the directives that are used up.

@@ -1,7 +1,10 @@
 //! Why a body does not decode.
 
 use super::{node::Schema, strict};
-use crate::{meta::limits::Excess, status::Status};
+use crate::{
+    meta::limits::Excess,
+    status::{Status, quoted},
+};
 
 /// Why a body is no object of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +24,7 @@ impl DecodeError {
     /// The 400 for a body of this kind.
     pub fn into_status(self, schema: &Schema) -> Status {
         let gvk = &schema.gvk;
-        match self {
+        match self.quoted() {
             DecodeError::Syntax(why) => Status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {why}",
                 gvk.kind
@@ -31,9 +34,18 @@ impl DecodeError {
         }
     }
 
+    /// With no more of what it quotes than anybody reads.
+    fn quoted(self) -> Self {
+        match self {
+            DecodeError::Syntax(why) => DecodeError::Syntax(quoted(&why).into_owned()),
+            DecodeError::Type(why) => DecodeError::Type(quoted(&why).into_owned()),
+            DecodeError::TooLarge(why) => DecodeError::TooLarge(why),
+        }
+    }
+
     /// The status where no schema is at hand; `refused` is what a refusal begins with.
     pub fn into_bad_request(self, refused: &str) -> Status {
-        match self {
+        match self.quoted() {
             DecodeError::TooLarge(why) => Status::too_large(why),
             DecodeError::Syntax(why) | DecodeError::Type(why) => Status::bad_request(format!("{refused}{why}")),
         }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::{meta::request::FieldValidation, status::Status};
+use crate::{
+    meta::request::FieldValidation,
+    status::{Status, quoted},
+};
 
 /// The path of a field as messages show it, such as `spec.containers[0].imagee`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,5 +94,6 @@ pub fn check(problems: &[StrictProblem], validation: FieldValidation, kind: &str
 
 /// The 400 of a body that is no object of its kind.
 pub fn cannot_be_handled(kind: &str, version: &str, why: impl fmt::Display) -> Status {
+    let (kind, version) = (quoted(kind), quoted(version));
     Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
 }

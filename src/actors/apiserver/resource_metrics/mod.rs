@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use troupe_api::{
+    aside,
     backends::place::{Kubelet, kubelet_address},
     http::streaming::{KubeletDialer, client},
     meta::{Clock, GroupResource, Object, ObjectKey, time::format_time},
@@ -39,10 +40,10 @@ const WANTED: Duration = Duration::from_secs(300);
 const FIRST_WINDOW: Duration = Duration::from_secs(1);
 /// A kubelet has this long to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// No more of an answer is read.
-const MOST: usize = 16 << 20;
+/// No more of an answer is read: many times what the containers of a full node need.
+const MOST: usize = 4 << 20;
 /// Kubelets asked at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 
 /// The last two scrapes of each node.
 #[derive(Default)]
@@ -99,8 +100,12 @@ impl ResourceMetrics {
             if !(200..300).contains(&code) {
                 return Err(format!("it answered {code}"));
             }
-            let text = std::str::from_utf8(&body).map_err(|error| error.to_string())?;
-            Scrape::parse(text, self.clock.now()).map_err(|error| error.to_string())
+            let (listers, now, node) = (self.listers.clone(), self.clock.now(), stored.key.name.clone());
+            let parsed = aside::compute(body.len(), move || {
+                let text = std::str::from_utf8(&body).map_err(|error| error.to_string())?;
+                Scrape::parse(text, now, |pod| node_of(&listers, pod).is_some_and(|of| *of == *node)).map_err(|error| error.to_string())
+            });
+            parsed.await
         };
         tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("it did not answer in time".into()))
     }
@@ -144,9 +149,7 @@ impl ResourceMetrics {
     }
 
     fn pod_object(&self, pod: &PodName) -> Option<Value> {
-        let key = ObjectKey::new(pod.0.as_str(), pod.1.as_str());
-        let pods = GroupResource::new("", "pods");
-        let stored = self.listers.get(&pods, &key)?;
+        let stored = self.listers.get(&GroupResource::new("", "pods"), &ObjectKey::new(pod.0.as_str(), pod.1.as_str()))?;
         // A node's word counts for its own pods alone.
         let node = self.listers.row("", "pods")?.selectable_field(&stored, "spec.nodeName")?;
         let scrapes = self.scrapes.lock();
@@ -171,6 +174,12 @@ impl ResourceMetrics {
         let window = format!("{}s", (window.as_secs_f64() * 1000.0).round() / 1000.0);
         json!({"kind": kind, "apiVersion": "metrics.k8s.io/v1beta1", "metadata": metadata, "timestamp": format_time(timestamp), "window": window})
     }
+}
+
+/// The node of a pod.
+fn node_of(listers: &CacheListers, pod: &PodName) -> Option<String> {
+    let stored = listers.get(&GroupResource::new("", "pods"), &ObjectKey::new(pod.0.as_str(), pod.1.as_str()))?;
+    listers.row("", "pods")?.selectable_field(&stored, "spec.nodeName")
 }
 
 /// A resource list in the units that metrics servers use.

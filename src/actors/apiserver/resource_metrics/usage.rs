@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use troupe_api::metrics::parse::{NotASample, Samples};
+use troupe_api::metrics::parse::{self, NotASample};
 
 /// A container is measured from its start on if that is so long ago at least; before that figures say little.
 const YOUNG: SignedDuration = SignedDuration::from_secs(10);
+
+/// A pod has no more containers than this, whatever a kubelet says.
+const MOST_CONTAINERS: usize = 4096;
 
 /// Counters at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -49,28 +52,46 @@ pub struct PodUsage {
 }
 
 impl Scrape {
-    /// Reads the text that a kubelet answered at a time.
+    /// Reads the text that a kubelet answered at a time: what it says of its node, and of the pods that `is_its` says are on it. A kubelet
+    /// may say anything, of whomever it likes: no more is kept than there is to know.
     ///
     /// # Errors
     /// On a line that is no sample.
-    pub fn parse(text: &str, at: Timestamp) -> Result<Self, NotASample> {
-        let samples = Samples::parse(text)?;
-        let node = Counters {
-            cpu: samples.value("node_cpu_usage_seconds_total", &[]),
-            memory: samples.value("node_memory_working_set_bytes", &[]),
-            started: None,
-        };
-        let mut scrape = Scrape { at, node, pods: BTreeMap::new() };
-        for sample in samples.all {
-            let label = |name: &str| sample.labels.get(name).cloned().unwrap_or_default();
-            let field: fn(&mut Counters) -> &mut Option<f64> = match sample.name.as_str() {
+    pub fn parse(text: &str, at: Timestamp, is_its: impl Fn(&PodName) -> bool) -> Result<Self, NotASample> {
+        let mut scrape = Scrape { at, node: Counters::default(), pods: BTreeMap::new() };
+        for sample in parse::each(text) {
+            let sample = sample?;
+            let add = |sum: &mut Option<f64>| *sum = Some(sum.unwrap_or(0.0) + sample.value);
+            let field: fn(&mut Counters) -> &mut Option<f64> = match sample.name {
+                "node_cpu_usage_seconds_total" => {
+                    add(&mut scrape.node.cpu);
+                    continue;
+                }
+                "node_memory_working_set_bytes" => {
+                    add(&mut scrape.node.memory);
+                    continue;
+                }
                 "container_cpu_usage_seconds_total" => |counters| &mut counters.cpu,
                 "container_memory_working_set_bytes" => |counters| &mut counters.memory,
                 "container_start_time_seconds" => |counters| &mut counters.started,
                 _ => continue,
             };
-            let pod = scrape.pods.entry((label("namespace"), label("pod"))).or_default();
-            *field(pod.entry(label("container")).or_default()) = Some(sample.value);
+            let (mut pod, mut container) = (PodName::default(), String::new());
+            for (label, value) in sample.labels() {
+                match label {
+                    "namespace" => pod.0 = value.into_owned(),
+                    "pod" => pod.1 = value.into_owned(),
+                    "container" => container = value.into_owned(),
+                    _ => {}
+                }
+            }
+            if !scrape.pods.contains_key(&pod) && !is_its(&pod) {
+                continue;
+            }
+            let containers = scrape.pods.entry(pod).or_default();
+            if containers.len() < MOST_CONTAINERS || containers.contains_key(&container) {
+                *field(containers.entry(container).or_default()) = Some(sample.value);
+            }
         }
         Ok(scrape)
     }
@@ -137,7 +158,7 @@ mod tests {
             text += &format!("container_cpu_usage_seconds_total{labels} {cpu}\n");
             text += &format!("container_memory_working_set_bytes{labels} 2048\ncontainer_start_time_seconds{labels} {started}\n");
         }
-        Scrape::parse(&text, at(second)).expect("parses")
+        Scrape::parse(&text, at(second), |_| true).expect("parses")
     }
 
     fn pod() -> PodName {
@@ -166,5 +187,20 @@ mod tests {
         let (before, now) = (scrape(1000, &[("a", 10.0, 1.0)]), scrape(1010, &[("a", 15.0, 1.0), ("b", 0.1, 1009.0)]));
         assert_eq!(now.pod_usage(&pod(), Some(&before)), None);
         assert_eq!(now.pod_usage(&("n".into(), "other".into()), Some(&before)), None);
+    }
+
+    #[test]
+    fn what_a_kubelet_says_of_other_pods_and_other_things_is_not_kept() {
+        let mut text = "a 1\n".repeat(10_000);
+        for at in 0..1000 {
+            text += &format!("container_cpu_usage_seconds_total{{container=\"c\",namespace=\"n\",pod=\"p{at}\"}} 1\n");
+        }
+        for at in 0..10_000 {
+            text += &format!("container_cpu_usage_seconds_total{{container=\"c{at}\",namespace=\"n\",pod=\"p\"}} 1\n");
+        }
+        let scrape = Scrape::parse(&text, at(1000), |(namespace, name)| namespace == "n" && (name == "p" || name == "p7")).expect("parses");
+        assert_eq!(scrape.pods().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["p", "p7"]);
+        assert_eq!(scrape.pods.values().map(BTreeMap::len).collect::<Vec<_>>(), [MOST_CONTAINERS, 1]);
+        assert!(Scrape::parse("a 1\nb\n", at(1000), |_| true).is_err());
     }
 }

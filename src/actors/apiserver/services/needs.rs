@@ -167,11 +167,13 @@ pub fn set_port(service: &mut Object, need: &PortNeed, port: u16) {
     match &need.place {
         PortPlace::HealthCheck => service.set(&["spec", "healthCheckNodePort"], port),
         PortPlace::Ports(places) => {
-            let mut entries = service.list(&["spec", "ports"]).to_vec();
+            // In place: a Service may have thousands of them.
+            let Some(entries) = service.list_mut(&["spec", "ports"]) else { return };
             for place in places {
-                entries[*place]["nodePort"] = port.into();
+                if let Some(entry) = entries.get_mut(*place) {
+                    entry["nodePort"] = port.into();
+                }
             }
-            service.set(&["spec", "ports"], entries);
         }
     }
 }
@@ -218,5 +220,19 @@ mod tests {
     fn a_headless_service_needs_no_address() {
         let new = service(json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv4"]}));
         assert_eq!(of(&new, None), Needs::default());
+    }
+
+    #[test]
+    fn node_ports_are_written_where_they_stand() {
+        let ports: Vec<_> = (1..=3000).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+        let mut new = service(json!({"type": "NodePort", "ports": ports}));
+        let needs = of(&new, None).ports;
+        let before = new.list(&["spec", "ports"]).as_ptr();
+        for (need, port) in needs.iter().zip(30_000..) {
+            set_port(&mut new, need, port);
+        }
+        let entries = new.list(&["spec", "ports"]);
+        assert_eq!(entries.as_ptr(), before, "the list is not copied for each of its ports");
+        assert_eq!([&entries[0], &entries[2999]].map(|entry| entry["nodePort"].clone()), [json!(30_000), json!(32_999)]);
     }
 }

@@ -69,12 +69,12 @@ impl Applier<'_> {
     }
 
     async fn create_pods(&self, nodes: &[String], hash: &str) -> Result<(), Status> {
-        let pods: Vec<Pod> = nodes.iter().map(|node| pod_for_node(self.set, node, hash, controller_reference(self.set))).collect();
-        self.control().create(&pods).await.map_err(|failed| failed.status)
+        let make = |at: usize| pod_for_node(self.set, &nodes[at], hash, controller_reference(self.set));
+        self.control().create(nodes.len(), make).await.map_err(|failed| failed.status)
     }
 
-    fn control(&self) -> PodControl<'_> {
-        PodControl::new(self.set, self.pods, self.cx)
+    fn control(&self) -> PodControl<'_, DaemonSet> {
+        PodControl::new(self.set, self.sets, self.pods, self.cx)
     }
 
     async fn delete_pod(&self, pod: &str, uid: &str, why: &Why) -> Result<(), ReconcileError> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 use crate::controllers::{
     endpointslice::{
         plan::{LAST_CHANGE, hostname, is_headless, pod_address, target},
-        ports::{PortKey, by_ports},
+        ports::{Groups, PortKey, by_ports},
     },
     pods::{is_ready, phase},
 };
@@ -80,7 +80,8 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         let address = EndpointAddress { ip, node_name, hostname: hostname(service, pod), target_ref: Some(target(pod)) };
         addresses.push((&**pod, (is_ready(pod) || publish_all, address)));
     }
-    let groups = by_ports(service, addresses.into_iter());
+    // Those that are left out are cut off, as others beyond the capacity.
+    let Groups { of: groups, left_out } = by_ports(service, addresses.into_iter());
     let some = |list: Vec<EndpointAddress>| (!list.is_empty()).then_some(list);
     let subsets = groups.into_iter().filter(|(ports, _)| !ports.is_empty() || is_headless(service));
     let subsets = subsets.map(|(ports, addresses)| {
@@ -92,7 +93,7 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
             ports: (!ports.is_empty()).then(|| ports.into_iter().map(endpoint_port).collect()),
         }
     });
-    (subsets.collect(), count > MAX_ADDRESSES)
+    (subsets.collect(), count > MAX_ADDRESSES || left_out > 0)
 }
 
 fn endpoint_port((name, protocol, port, app_protocol): PortKey) -> EndpointPort {

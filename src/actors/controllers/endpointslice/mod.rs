@@ -15,7 +15,10 @@ use k8s_openapi::api::{
 };
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
-use self::plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot};
+use self::{
+    plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, Snapshot},
+    ports::MOST_PORTS,
+};
 use super::{
     services::{self, selected_pods, services_of},
     writes::{delete_with_uid, is_gone, is_namespace_terminating},
@@ -103,8 +106,15 @@ impl Controller for EndpointSliceController {
         let Some(pods) = selected_pods(&service.object, &self.pods) else { return Ok(Outcome::Done) };
         let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
         let zones = self.zones(&pods);
-        let actions = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
-        apply(actions, &self.slices, &key.namespace, cx).await?;
+        let planned = plan::plan(Snapshot { service: &service.object, pods: &pods, slices: &slices, zones: &zones });
+        if planned.left_out > 0 {
+            let message = format!(
+                "{} pods are left out: their ports have other numbers, and all port sets have more than {MOST_PORTS} ports",
+                planned.left_out
+            );
+            cx.tell(&*service.object, true, "TooManyPorts", message);
+        }
+        apply(planned.actions, &self.slices, &key.namespace, cx).await?;
         Ok(Outcome::Done)
     }
 }

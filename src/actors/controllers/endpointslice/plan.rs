@@ -13,7 +13,7 @@ use troupe_addresses::is_unicast;
 
 use super::{
     hints::TrafficDistribution,
-    ports::{PortKey, by_ports},
+    ports::{Groups, PortKey, by_ports},
 };
 use crate::controllers::{
     owners::controller_reference,
@@ -53,10 +53,18 @@ pub struct Snapshot<'a> {
     pub zones: &'a BTreeMap<String, String>,
 }
 
+/// What to do about the slices of a Service.
+#[derive(Debug, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    /// So many pods are left out: see [`super::ports::MOST_PORTS`].
+    pub left_out: usize,
+}
+
 /// Plans the slices of a Service with a selector.
-pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
+pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod)?)));
-    let mut wanted = by_ports(snapshot.service, endpoints);
+    let Groups { of: mut wanted, left_out } = by_ports(snapshot.service, endpoints);
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
@@ -80,7 +88,7 @@ pub fn plan(snapshot: Snapshot<'_>) -> Vec<Action> {
             uid: slice.metadata.uid.clone().unwrap_or_default(),
         }),
     );
-    actions
+    Plan { actions, left_out }
 }
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.

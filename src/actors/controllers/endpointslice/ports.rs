@@ -10,23 +10,58 @@ use k8s_openapi::{
 /// A port as slices group by it: name, protocol, number, application protocol.
 pub type PortKey = (String, String, i32, Option<String>);
 
+/// The port sets of one Service have no more ports than this together, with the Service's labels, which each slice has: every pod may serve its
+/// named ports under other numbers, and as many ports times as many pods as a user likes are no object's size any more.
+pub const MOST_PORTS: usize = 100_000;
+
+/// What pods have, by the ports that they serve.
+#[derive(Debug)]
+pub struct Groups<T> {
+    pub of: BTreeMap<Vec<PortKey>, Vec<T>>,
+    /// So many pods serve other port sets than those that there is room for.
+    pub left_out: usize,
+}
+
 /// Groups what pods have by the ports that they serve.
-pub fn by_ports<'a, T>(service: &Service, pods: impl Iterator<Item = (&'a Pod, T)>) -> BTreeMap<Vec<PortKey>, Vec<T>> {
+pub fn by_ports<'a, T>(service: &Service, pods: impl Iterator<Item = (&'a Pod, T)>) -> Groups<T> {
     let declared: Vec<&ServicePort> = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).collect();
     let named = declared.iter().any(|port| matches!(port.target_port, Some(IntOrString::String(_))));
-    let mut groups: BTreeMap<Vec<PortKey>, Vec<T>> = BTreeMap::new();
+    let mut groups = Groups { of: BTreeMap::new(), left_out: 0 };
     if named {
+        // The numbers alone tell port sets apart; the rest is the Service's.
+        let each = declared.len() + service.metadata.labels.as_ref().map_or(0, BTreeMap::len);
+        let mut numbered: BTreeMap<Vec<Option<i32>>, Vec<T>> = BTreeMap::new();
         for (pod, item) in pods {
-            groups.entry(served(&declared, &named_ports(pod))).or_default().push(item);
+            let numbers = numbers(&declared, &named_ports(pod));
+            if let Some(known) = numbered.get_mut(&numbers) {
+                known.push(item);
+            } else if numbered.is_empty() || each * (numbered.len() + 1) <= MOST_PORTS {
+                numbered.insert(numbers, vec![item]);
+            } else {
+                groups.left_out += 1;
+            }
+        }
+        for (numbers, items) in numbered {
+            groups.of.entry(served(&declared, &numbers)).or_default().extend(items);
         }
         return groups;
     }
     // All pods serve the same numbers, however many there are of both.
     let all: Vec<T> = pods.map(|(_, item)| item).collect();
     if !all.is_empty() {
-        groups.insert(served(&declared, &NamedPorts::new()), all);
+        groups.of.insert(served(&declared, &numbers(&declared, &NamedPorts::new())), all);
     }
     groups
+}
+
+/// The number of each port of a Service on a pod; nothing where the pod does not name its target.
+fn numbers(declared: &[&ServicePort], named: &NamedPorts<'_>) -> Vec<Option<i32>> {
+    let number = |port: &&ServicePort| match &port.target_port {
+        None | Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => named.get(&(name.as_str(), port.protocol.as_deref().unwrap_or("TCP"))).copied(),
+    };
+    declared.iter().map(number).collect()
 }
 
 /// The numbers of a pod's ports, by name and protocol.
@@ -46,18 +81,13 @@ fn named_ports(pod: &Pod) -> NamedPorts<'_> {
     named
 }
 
-/// The ports of a Service on a pod. One whose target the pod does not name is not served.
-fn served(declared: &[&ServicePort], named: &NamedPorts<'_>) -> Vec<PortKey> {
-    let key = |port: &&ServicePort| {
+/// The ports of a Service under these numbers. One that has none is not served.
+fn served(declared: &[&ServicePort], numbers: &[Option<i32>]) -> Vec<PortKey> {
+    let key = |(port, number): (&&ServicePort, &Option<i32>)| {
         let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
-        let number = match &port.target_port {
-            None | Some(IntOrString::Int(0)) => port.port,
-            Some(IntOrString::Int(number)) => *number,
-            Some(IntOrString::String(name)) => *named.get(&(name.as_str(), protocol.as_str()))?,
-        };
-        Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
+        Some((port.name.clone().unwrap_or_default(), protocol, (*number)?, port.app_protocol.clone()))
     };
-    let mut ports: Vec<PortKey> = declared.iter().filter_map(key).collect();
+    let mut ports: Vec<PortKey> = declared.iter().zip(numbers).filter_map(key).collect();
     ports.sort();
     ports
 }
@@ -84,7 +114,7 @@ mod tests {
         let once = || {
             let begun = Instant::now();
             let groups = by_ports(&service, [(&pod, ())].into_iter());
-            assert_eq!(groups.keys().map(Vec::len).collect::<Vec<_>>(), [ports]);
+            assert_eq!(groups.of.keys().map(Vec::len).collect::<Vec<_>>(), [ports]);
             begun.elapsed()
         };
         (0..3).map(|_| once()).min().expect("three")
@@ -106,7 +136,24 @@ mod tests {
         let service: Service = serde_json::from_value(json!({"spec": {"ports": ports}})).expect("a service");
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
         let groups = by_ports(&service, [(&pod, ())].into_iter());
-        let numbers: Vec<_> = groups.keys().flatten().map(|(name, _, number, _)| (name.as_str(), *number)).collect();
+        let numbers: Vec<_> = groups.of.keys().flatten().map(|(name, _, number, _)| (name.as_str(), *number)).collect();
         assert_eq!(numbers, [("a", 3), ("b", 2)]);
+    }
+
+    #[test]
+    fn pods_that_each_serve_other_numbers_are_kept_as_long_as_there_is_room() {
+        let (service, first) = wide(3000);
+        let other = |at: i32| {
+            let mut pod = first.clone();
+            let ports = pod.spec.as_mut().and_then(|spec| spec.containers[0].ports.as_mut()).expect("ports");
+            ports[0].container_port = 10_000 + at;
+            pod
+        };
+        let pods: Vec<Pod> = (0..60).map(|at| other(at / 2)).chain((100..110).map(other)).collect();
+        let groups = by_ports(&service, pods.iter().map(|pod| (pod, ())));
+        let ports: usize = groups.of.keys().map(Vec::len).sum();
+        assert!(ports <= MOST_PORTS, "{ports} ports");
+        assert_eq!((groups.of.len(), groups.left_out), (33, 7), "one slice's worth of ports for each set");
+        assert_eq!(groups.of.values().map(Vec::len).sum::<usize>(), 63, "pods of one set stand together");
     }
 }

@@ -30,7 +30,7 @@ pub struct Applier<'a> {
 impl Applier<'_> {
     /// Applies the actions in order. Pods that cannot be made are taken out of the status, and told at the end.
     pub async fn apply(&self, actions: Vec<Action>) -> Result<(), ReconcileError> {
-        let control = PodControl::new(self.job, self.pods, self.cx);
+        let control = PodControl::new(self.job, self.jobs, self.pods, self.cx);
         let adopter = Adopter::new(self.job, self.pods, self.cx).with_finalizer(FINALIZER);
         let own = self.job.metadata.uid.clone().unwrap_or_default();
         let (mut missing, mut failure) = (0, None);
@@ -45,7 +45,7 @@ impl Applier<'_> {
                     control.delete(&pod, &uid).await?;
                 }
                 Action::CreatePods(pods) => {
-                    if let Err(failed) = control.create(&pods).await {
+                    if let Err(failed) = control.create(pods.len(), |at| pods[at].make(self.job)).await {
                         missing = failed.missing;
                         failure = Some(failed.status);
                     }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     backoff::{self, Backoff, finished_at},
-    template::{all_failures_before, has_backoff_per_index, index_of, is_indexed, new_pod},
+    template::{NewPod, all_failures_before, has_backoff_per_index, index_of, is_indexed},
     view::{View, replaces_only_failed},
 };
 use crate::controllers::{
@@ -24,7 +24,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// Pods to make and to take away.
 #[derive(Default)]
 pub struct Steps<'a> {
-    pub create: Vec<Pod>,
+    pub create: Vec<NewPod>,
     pub delete: Vec<&'a Arc<Pod>>,
     /// Pods are wanted, but only after this time.
     pub wait: Option<Duration>,
@@ -49,7 +49,7 @@ pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a
     if missing == 0 {
         return Steps::default();
     }
-    let room = pace::room(view.pods.iter().map(|pod| &***pod), view.now);
+    let room = pace::room(view.pods.iter().map(|pod| &***pod), &view.spec.template, view.now);
     if room == 0 {
         return Steps { wait: Some(pace::AGAIN), held_back: true, ..Steps::default() };
     }
@@ -61,9 +61,9 @@ pub fn steps<'a>(view: &View<'a>, succeeded: i32, backoff: &Backoff) -> Steps<'a
         return Steps { wait: Some(left.max(SHORTEST)), ..Steps::default() };
     }
     let create = if is_indexed(view.job) {
-        pending(view, missing).into_iter().map(|index| new_pod(view.job, Some(index), None)).collect()
+        pending(view, missing).into_iter().map(|index| NewPod::of_index(view.job, index, None)).collect()
     } else {
-        vec![new_pod(view.job, None, None); missing]
+        vec![NewPod::default(); missing]
     };
     Steps { create, ..Steps::default() }
 }
@@ -87,7 +87,7 @@ fn per_index<'a>(view: &View<'a>, missing: usize) -> Steps<'a> {
         let replaced = view.kept_back.get(&index).copied();
         let failures = replaced.map_or(0, |pod| u32::try_from(all_failures_before(pod)).unwrap_or(0).saturating_add(1));
         match replaced.and_then(|pod| backoff::left(failures, finished_at(pod), view.now)) {
-            None => create.push(new_pod(view.job, Some(index), replaced)),
+            None => create.push(NewPod::of_index(view.job, index, replaced)),
             Some(left) => wait = Some(wait.map_or(left, |least: Duration| least.min(left))),
         }
     }

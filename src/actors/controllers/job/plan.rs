@@ -15,7 +15,7 @@ use troupe_api::meta::LabelSelector;
 use super::{
     backoff::Backoff,
     manage::{self, Steps},
-    template::has_backoff_per_index,
+    template::{NewPod, has_backoff_per_index},
     tracking::{self, set_condition, some},
     verdict::{self, Verdict},
     view::View,
@@ -42,7 +42,7 @@ pub enum Action {
         uid: String,
         tracked: bool,
     },
-    CreatePods(Vec<Pod>),
+    CreatePods(Vec<NewPod>),
     UpdateStatus(Box<JobStatus>),
     /// Remembers the failures that the status now counts.
     NoteFailures(Backoff),

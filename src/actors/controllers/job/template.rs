@@ -21,8 +21,35 @@ const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Generated names have room for so many characters before their random end.
 const MAX_PREFIX: usize = 58;
 
-/// Makes a pod; of an index, for indexed jobs.
-pub fn new_pod(job: &Job, index: Option<i32>, replaced: Option<&Pod>) -> Pod {
+/// A pod that is to be made; of an index, for indexed jobs. What it is in full is the template times the number of pods: it is made when
+/// its turn comes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewPod {
+    pub index: Option<i32>,
+    /// What the failures of its index say, where indexes fail one by one.
+    pub failures: Failures,
+}
+
+/// How many pods of an index failed, and how many did without counting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    counted: i32,
+    ignored: i32,
+}
+
+impl NewPod {
+    /// A pod of an index, in place of one that failed.
+    pub fn of_index(job: &Job, index: i32, replaced: Option<&Pod>) -> Self {
+        let failures = if has_backoff_per_index(job) { failures_with(job, replaced) } else { Failures::default() };
+        NewPod { index: Some(index), failures }
+    }
+
+    pub fn make(&self, job: &Job) -> Pod {
+        new_pod(job, self.index, self.failures)
+    }
+}
+
+fn new_pod(job: &Job, index: Option<i32>, failures: Failures) -> Pod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = pod_from_template(&template, job);
     let finalizers = pod.metadata.finalizers.get_or_insert_default();
@@ -32,7 +59,7 @@ pub fn new_pod(job: &Job, index: Option<i32>, replaced: Option<&Pod>) -> Pod {
     if let Some(index) = index {
         give_index(job, &mut pod, index);
         if has_backoff_per_index(job) {
-            count_failures(job, &mut pod, replaced);
+            tell_failures(&mut pod, failures);
         }
     }
     pod
@@ -62,15 +89,17 @@ fn tell_index(container: &mut Container) {
     variables.push(EnvVar { name: INDEX_VARIABLE.into(), value_from: Some(source), ..EnvVar::default() });
 }
 
-fn count_failures(job: &Job, pod: &mut Pod, replaced: Option<&Pod>) {
-    let (mut failures, mut ignored) = (0, 0);
-    if let Some(replaced) = replaced {
-        (failures, ignored) = (number(replaced, FAILURES), number(replaced, IGNORED));
-        let counter = if judge(job, replaced) == Meaning::Ignored { &mut ignored } else { &mut failures };
-        *counter = counter.saturating_add(1);
-    }
+fn failures_with(job: &Job, replaced: Option<&Pod>) -> Failures {
+    let Some(replaced) = replaced else { return Failures::default() };
+    let mut failures = Failures { counted: number(replaced, FAILURES), ignored: number(replaced, IGNORED) };
+    let counter = if judge(job, replaced) == Meaning::Ignored { &mut failures.ignored } else { &mut failures.counted };
+    *counter = counter.saturating_add(1);
+    failures
+}
+
+fn tell_failures(pod: &mut Pod, Failures { counted, ignored }: Failures) {
     let annotations = pod.metadata.annotations.get_or_insert_default();
-    annotations.insert(FAILURES.into(), failures.to_string());
+    annotations.insert(FAILURES.into(), counted.to_string());
     if ignored > 0 {
         annotations.insert(IGNORED.into(), ignored.to_string());
     }

@@ -98,8 +98,7 @@ impl HorizontalController {
         known.selector = Some(selector.clone());
         let sharing = self.sharing(key, &pods);
         if sharing.len() > 1 {
-            let names: Vec<String> = sharing.iter().map(|key| format!("{}/{}", key.namespace, key.name)).collect();
-            let why = format!("pods by selector {} are controlled by multiple HPAs: [{}]", scale.selector(), names.join(" "));
+            let why = ambiguous(scale.selector(), &sharing);
             return plan::without_selector(status, ("AmbiguousSelector", why.clone()), ("AmbiguousSelector", &why), now);
         }
         let (current, replicas) = (scale.current(), scale.replicas());
@@ -166,6 +165,19 @@ impl HorizontalController {
         let updated = HorizontalPodAutoscaler { status: Some(status), ..autoscaler.clone() };
         Ok(write_status(&updated, &self.autoscalers, cx).await?)
     }
+}
+
+/// No more autoscalers are named: each of those that share pods says who they are.
+const MOST_NAMED: usize = 10;
+
+fn ambiguous(selector: &str, sharing: &[ObjectKey]) -> String {
+    let mut names: Vec<String> = sharing.iter().take(MOST_NAMED).map(|key| format!("{}/{}", key.namespace, key.name)).collect();
+    if sharing.len() > MOST_NAMED {
+        names.push(format!("and {} more", sharing.len() - MOST_NAMED));
+    }
+    let end = selector.floor_char_boundary(1024);
+    let more = if end < selector.len() { "..." } else { "" };
+    format!("pods by selector {}{more} are controlled by multiple HPAs: [{}]", &selector[..end], names.join(" "))
 }
 
 impl Controller for HorizontalController {

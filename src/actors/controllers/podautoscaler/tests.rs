@@ -9,8 +9,10 @@ use k8s_openapi::api::{
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use troupe_api::meta::ObjectKey;
 
 use super::{
+    ambiguous,
     behavior::{Past, Request},
     measure::{Failure, Found, Outcome},
     plan::{self, Plan, Rescale, Way},
@@ -196,4 +198,12 @@ proptest! {
         prop_assert!((2..=10).contains(&plan.status.desired_replicas));
         prop_assert_eq!(plan.scale.is_some(), plan.status.desired_replicas != current);
     }
+}
+
+#[test]
+fn autoscalers_that_share_pods_name_a_few_of_each_other() {
+    let keys = |count: usize| (0..count).map(|at| ObjectKey::new("n", format!("h{at:03}"))).collect::<Vec<_>>();
+    assert_eq!(ambiguous("app=a", &keys(2)), "pods by selector app=a are controlled by multiple HPAs: [n/h000 n/h001]");
+    let many = ambiguous(&"x".repeat(100_000), &keys(400));
+    assert!(many.ends_with("n/h009 and 390 more]") && many.len() < 2048, "{} bytes", many.len());
 }

@@ -25,15 +25,15 @@ pub async fn apply<K: Replicated>(
     cx: &ReconcileContext,
 ) -> Result<Option<Status>, ReconcileError> {
     let adopter = Adopter::new(owner, pods, cx);
-    let control = PodControl::new(owner, pods, cx);
+    let control = PodControl::new(owner, owners, pods, cx);
     let mut failure = None;
     for action in actions {
         match action {
             Action::Adopt { pod, uid } => adopter.adopt(pod, uid).await?,
             Action::Release { pod, uid } => adopter.release(pod, uid).await?,
             Action::Create { count } => {
-                let pod = pod_from_template(&owner.template(), owner);
-                failure = control.create(&vec![pod; *count]).await.err().map(|failed| failed.status);
+                let template = owner.template();
+                failure = control.create(*count, |_| pod_from_template(&template, owner)).await.err().map(|failed| failed.status);
             }
             Action::Delete { pod, uid } => control.delete(pod, uid).await?,
             Action::UpdateStatus(_) if failure.is_some() => {}

@@ -73,8 +73,9 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<&str>, now: Tim
     let active: Vec<&Arc<Pod>> = owned.iter().copied().filter(|pod| is_active(pod)).collect();
     if !terminating {
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-        let room = pace::room(owned.iter().map(|pod| &***pod), now);
-        plan.held_back = room == 0 && active.len() < wanted;
+        let lacks = active.len() < wanted;
+        let room = if lacks { pace::room(owned.iter().map(|pod| &***pod), &spec.template, now) } else { 0 };
+        plan.held_back = room == 0 && lacks;
         plan.actions.extend(scale(wanted, room, &active, pods, now));
     }
     let leaving = owned.iter().filter(|pod| is_terminating(pod)).count();

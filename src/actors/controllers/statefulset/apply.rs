@@ -1,15 +1,21 @@
 //! Carries out the plan of a StatefulSet.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
     core::v1::{PersistentVolumeClaim, Pod},
 };
 use troupe_api::{client::Api, meta::ObjectKey, status::Status, stored::KubeObject};
 
-use super::{identity::revision_of, model::Action};
+use super::{
+    claims,
+    identity::{corrected, new_pod, pod_name},
+    model::{Action, Template},
+};
 use crate::{
     controllers::{
-        owners::Adopter,
+        owners::{Adopter, is_staying},
         revisions::RevisionKeeper,
         writes::{delete_with_uid, is_namespace_terminating, write_status},
     },
@@ -34,7 +40,10 @@ impl Applier<'_> {
     pub async fn apply(&self, actions: Vec<Action>) -> Result<(), ReconcileError> {
         let (mut failure, mut missing) = (None, Vec::new());
         for action in actions {
-            let pod = if let Action::CreatePod(pod) = &action { Some((**pod).clone()) } else { None };
+            if !is_staying(self.sets, self.set) {
+                return Ok(());
+            }
+            let pod = if let Action::CreatePod { template, .. } = &action { Some(template.clone()) } else { None };
             let result = match action {
                 Action::UpdateStatus(status) => self.write_status(without(*status, &missing)).await,
                 _ if failure.is_some() => {
@@ -63,11 +72,16 @@ impl Applier<'_> {
             Action::CreateRevision(revision) => self.keeper().create(&revision).await?,
             Action::UpdateRevision(revision) => self.keeper().update(&revision).await?,
             Action::DeleteRevision { name, uid } => self.keeper().delete(&name, uid).await?,
-            Action::CreateClaim { claim, pod } => self.create_claim(&claim, &pod).await?,
-            Action::UpdateClaim { claim, conflict } => self.update_claim(&claim, conflict).await?,
-            Action::CreatePod(pod) => self.create_pod(&pod).await?,
-            Action::UpdatePod(pod) => {
-                let result = self.api().update(&*pod).await;
+            Action::CreateClaim { template, ordinal } => {
+                let claim = claims::new_claim(self.set, template, ordinal).ok_or_else(|| ReconcileError::Other("no such claim template".into()))?;
+                self.create_claim(&claim, &pod_name(self.set, ordinal)).await?;
+            }
+            Action::UpdateClaim { claim, owners, conflict } => self.update_claim(&claims::with_owners(&claim, owners), conflict).await?,
+            Action::CreatePod { template, ordinal } => {
+                self.create_pod(&new_pod(self.set, &template.template, &template.revision, ordinal)).await?;
+            }
+            Action::UpdatePod { pod, ordinal } => {
+                let result = self.api().update(&corrected(self.set, &pod, ordinal)).await;
                 self.announce("Update", name(&*pod), result.as_ref().err());
                 self.cx.wrote(self.pods, &*result?);
             }
@@ -175,9 +189,9 @@ fn name<K: KubeObject>(object: &K) -> &str {
 }
 
 /// The status without pods that were planned and could not be made.
-fn without(mut status: StatefulSetStatus, missing: &[Pod]) -> StatefulSetStatus {
+fn without(mut status: StatefulSetStatus, missing: &[Arc<Template>]) -> StatefulSetStatus {
     let less = |count: Option<i32>| count.map(|count| count - 1).filter(|count| *count > 0);
-    for revision in missing.iter().map(revision_of) {
+    for revision in missing.iter().map(|template| template.revision.as_str()) {
         status.replicas -= 1;
         if status.current_revision.as_deref() == Some(revision) {
             status.current_replicas = less(status.current_replicas);

@@ -1,5 +1,7 @@
 //! The PersistentVolumeClaims of a StatefulSet's pods: which there must be, and who owns them by the retention policy. Pure.
 
+use std::collections::HashSet;
+
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -11,7 +13,7 @@ use troupe_api::stored::KubeObject;
 
 use super::{
     identity::{claim_name, ordinals},
-    model::{Action, Claims},
+    model::{Action, Claims, is_full},
 };
 use crate::controllers::owners::controller_reference;
 
@@ -19,42 +21,83 @@ fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
     set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default()
 }
 
-/// Whether a claim is named as one of the set's.
+/// Tells a set's claims, of which there may be many, by their names.
+pub struct Names<'a> {
+    set: &'a str,
+    templates: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub fn of(set: &'a StatefulSet) -> Self {
+        Names { set: name(&set.metadata), templates: templates(set).iter().map(|template| name(&template.metadata)).collect() }
+    }
+
+    /// Whether a claim is named as one of the set's.
+    pub fn is_claim(&self, claim: &str) -> bool {
+        template_in(claim, self.set).is_some_and(|template| self.templates.contains(template))
+    }
+}
+
+/// The same of one claim.
 pub fn is_claim_of(set: &StatefulSet, claim: &str) -> bool {
-    templates(set).iter().any(|template| {
-        let prefix = format!("{}-{}-", name(&template.metadata), name(&set.metadata));
-        claim.strip_prefix(&prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
-    })
+    template_in(claim, name(&set.metadata)).is_some_and(|of| templates(set).iter().any(|template| name(&template.metadata) == of))
+}
+
+/// The name of the template in that of a claim: it stands before the set's name and an ordinal.
+fn template_in<'c>(claim: &'c str, set: &str) -> Option<&'c str> {
+    let (before, ordinal) = claim.rsplit_once('-')?;
+    let is_ordinal = !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
+    before.strip_suffix(set)?.strip_suffix('-').filter(|_| is_ordinal)
 }
 
 fn name(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or_default()
 }
 
-/// Plans the claims that a pod lacks. `Err` says why the pod has to wait.
-pub fn ensure(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) -> Result<(), String> {
-    let mut waits = Ok(());
-    for template in templates(set) {
-        let name = claim_name(set, template, ordinal);
+/// Whether a pod has all its claims.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ensured {
+    /// Those that it lacked are planned.
+    All,
+    /// Why the pod has to wait.
+    Waits(String),
+    /// There are more than are made in one go.
+    More,
+}
+
+/// Plans the claims that a pod lacks, as long as there is room for them.
+pub fn ensure(set: &StatefulSet, ordinal: i32, claims: &Claims, actions: &mut Vec<Action>) -> Ensured {
+    let mut ensured = Ensured::All;
+    for (template, of) in templates(set).iter().enumerate() {
+        let name = claim_name(set, of, ordinal);
         match claims.get(&name) {
-            None => actions
-                .push(Action::CreateClaim { claim: Box::new(new_claim(set, template, name, ordinal)), pod: self::name(&pod.metadata).to_owned() }),
-            Some(claim) if claim.metadata.deletion_timestamp.is_some() => waits = Err(format!("pvc {name} is being deleted")),
+            None if is_full(actions) => return Ensured::More,
+            None => actions.push(Action::CreateClaim { template, ordinal }),
+            Some(claim) if claim.metadata.deletion_timestamp.is_some() => ensured = Ensured::Waits(format!("pvc {name} is being deleted")),
             Some(_) => {}
         }
     }
-    waits
+    ensured
 }
 
-fn new_claim(set: &StatefulSet, template: &PersistentVolumeClaim, name: String, ordinal: i32) -> PersistentVolumeClaim {
+/// The claim of an ordinal by one of the set's templates.
+pub fn new_claim(set: &StatefulSet, template: usize, ordinal: i32) -> Option<PersistentVolumeClaim> {
+    let template = templates(set).get(template)?;
     let mut claim = PersistentVolumeClaim { status: None, ..template.clone() };
     if wanted_owners(set, ordinal).0 {
         claim.metadata.owner_references.get_or_insert_default().push(controller_reference(set));
     }
-    claim.metadata.name = Some(name);
+    claim.metadata.name = Some(claim_name(set, template, ordinal));
     claim.metadata.namespace = set.metadata.namespace.clone();
     let selected = set.spec.iter().flat_map(|spec| spec.selector.match_labels.iter().flatten());
     claim.metadata.labels.get_or_insert_default().extend(selected.map(|(key, value)| (key.clone(), value.clone())));
+    Some(claim)
+}
+
+/// A claim with these owners in place of its own.
+pub fn with_owners(claim: &PersistentVolumeClaim, owners: Vec<OwnerReference>) -> PersistentVolumeClaim {
+    let mut claim = claim.clone();
+    claim.metadata.owner_references = (!owners.is_empty()).then_some(owners);
     claim
 }
 
@@ -86,10 +129,11 @@ pub fn fix_owners(set: &StatefulSet, pod: &Pod, ordinal: i32, claims: &Claims, a
         if is_up_to_date(claim, set, pod, ordinal) {
             continue;
         }
-        let mut fixed = (**claim).clone();
-        let owners = owners(claim, set, pod, ordinal);
-        fixed.metadata.owner_references = (!owners.is_empty()).then_some(owners);
-        actions.push(Action::UpdateClaim { claim: Box::new(fixed), conflict: has_foreign_controller(claim, set, pod) });
+        if is_full(actions) {
+            return;
+        }
+        let (claim, conflict) = (claim.clone(), has_foreign_controller(claim, set, pod));
+        actions.push(Action::UpdateClaim { owners: owners(&claim, set, pod, ordinal), claim, conflict });
     }
 }
 

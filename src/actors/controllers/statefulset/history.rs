@@ -1,6 +1,6 @@
 //! ControllerRevisions of a StatefulSet: the one its pods are at, and the one they shall come to. Pure.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
@@ -44,10 +44,10 @@ pub fn arrange(set: &StatefulSet, revisions: &[Arc<ControllerRevision>], actions
             name
         }
     };
-    let update = Template { revision: update, template: wanted };
+    let update = Arc::new(Template { revision: update, template: wanted });
     let current = set.status.as_ref().and_then(|status| status.current_revision.as_ref());
     let current = sorted.iter().find(|revision| Some(&name(revision)) == current);
-    let current = current.and_then(|current| Some(Template { revision: name(current), template: revisions::template(current)? }));
+    let current = current.and_then(|current| Some(Arc::new(Template { revision: name(current), template: revisions::template(current)? })));
     History { current: current.unwrap_or_else(|| update.clone()), update, revisions: sorted }
 }
 
@@ -74,10 +74,10 @@ fn claimed(set: &StatefulSet, revisions: &[Arc<ControllerRevision>], actions: &m
 pub fn surplus(set: &StatefulSet, history: &History, status: &StatefulSetStatus, pods: &[&Arc<Pod>]) -> Vec<Action> {
     let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
     let Ok(limit) = usize::try_from(limit) else { return Vec::new() };
+    let of_pods: HashSet<&str> = pods.iter().map(|pod| revision_of(pod)).collect();
     let is_live = |revision: &ControllerRevision| {
         let name = name(revision);
-        let of_set = [&status.current_revision, &status.update_revision].contains(&&Some(name.clone()));
-        of_set || pods.iter().any(|pod| revision_of(pod) == name)
+        of_pods.contains(name.as_str()) || [&status.current_revision, &status.update_revision].contains(&&Some(name))
     };
     let unused: Vec<_> = history.revisions.iter().filter(|revision| !is_live(revision)).collect();
     let count = unused.len().saturating_sub(limit);

@@ -1,6 +1,9 @@
 //! Who a pod of a StatefulSet is: its ordinal, name, labels, host name and the claims it mounts. Pure.
 
-use std::ops::Range;
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use k8s_openapi::{
     api::{
@@ -94,26 +97,27 @@ fn set_storage(set: &StatefulSet, pod: &mut Pod, ordinal: i32) {
     let mut volumes: Vec<Volume> = of_claim.collect();
     let spec = pod.spec.get_or_insert_default();
     let kept = spec.volumes.take().unwrap_or_default().into_iter();
-    let kept: Vec<Volume> = kept.filter(|volume| volumes.iter().all(|claim| claim.name != volume.name)).collect();
+    let names: HashSet<&str> = templates.iter().filter_map(|template| template.metadata.name.as_deref()).collect();
+    let kept: Vec<Volume> = kept.filter(|volume| !names.contains(volume.name.as_str())).collect();
     volumes.extend(kept);
     spec.volumes = Some(volumes);
 }
 
-/// The pod as its ordinal wants it, if it is not that already.
-pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Option<Pod> {
-    let identity = identity_matches(set, pod, ordinal);
-    let storage = storage_matches(set, pod, ordinal);
-    if identity && storage {
-        return None;
-    }
+/// The pod is what its ordinal wants it to be.
+pub fn is_correct(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
+    identity_matches(set, pod, ordinal) && storage_matches(set, pod, ordinal)
+}
+
+/// The pod as its ordinal wants it.
+pub fn corrected(set: &StatefulSet, pod: &Pod, ordinal: i32) -> Pod {
     let mut corrected = pod.clone();
-    if !identity {
+    if !identity_matches(set, pod, ordinal) {
         set_identity(set, &mut corrected, ordinal);
     }
-    if !storage {
+    if !storage_matches(set, pod, ordinal) {
         set_storage(set, &mut corrected, ordinal);
     }
-    Some(corrected)
+    corrected
 }
 
 fn identity_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
@@ -124,8 +128,9 @@ fn identity_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
 fn storage_matches(set: &StatefulSet, pod: &Pod, ordinal: i32) -> bool {
     let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let volumes: HashMap<&str, &Volume> = volumes.iter().map(|volume| (volume.name.as_str(), volume)).collect();
     templates.into_iter().all(|template| {
-        let volume = volumes.iter().find(|volume| Some(&volume.name) == template.metadata.name.as_ref());
+        let volume = template.metadata.name.as_deref().and_then(|name| volumes.get(name));
         let claim = volume.and_then(|volume| volume.persistent_volume_claim.as_ref());
         claim.is_some_and(|claim| claim.claim_name == claim_name(set, template, ordinal))
     })

@@ -22,7 +22,12 @@ use k8s_openapi::api::{
 };
 use troupe_api::meta::{LabelSelector, ObjectKey};
 
-use self::{apply::Applier, claims::is_claim_of, identity::ordinal_in, plan::Snapshot};
+use self::{
+    apply::Applier,
+    claims::{Names, is_claim_of},
+    identity::ordinal_in,
+    plan::Snapshot,
+};
 use super::{by_controller, by_selector, owners::orphaned, pace};
 use crate::runtime::{
     cache::{Cache, Caches},
@@ -69,7 +74,8 @@ impl Controller for StatefulSetController {
         let selector = selector_of(&set);
         let pods = by_controller::related(&self.pods, &set.metadata, &selector);
         let revisions = by_controller::related(&self.revisions, &set.metadata, &selector);
-        let claims = self.claims.select(&key.namespace, |meta| is_claim_of(&set, &meta.name)).into_iter();
+        let names = Names::of(&set);
+        let claims = self.claims.select(&key.namespace, |meta| names.is_claim(&meta.name)).into_iter();
         let claims = claims.filter_map(|claim| Some((claim.metadata.name.clone()?, claim))).collect();
         let snapshot = Snapshot { set: &set, pods: &pods, claims: &claims, revisions: &revisions };
         let planned = plan::plan(&snapshot, cx.now());

@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
-    core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
+        core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
-use crate::controllers::pods::is_available;
+use crate::controllers::{pace, pods::is_available};
 
-/// One step. Steps are applied in order.
+/// One step. Steps are applied in order. What a step makes is as large as the set's templates, and there are many steps: a step says what it
+/// makes, and makes it when its turn comes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     AdoptPod {
@@ -31,18 +35,27 @@ pub enum Action {
         name: String,
         uid: String,
     },
-    /// Makes a claim for a pod.
+    /// Makes the claim of an ordinal from the template of this place among the set's.
     CreateClaim {
-        claim: Box<PersistentVolumeClaim>,
-        pod: String,
+        template: usize,
+        ordinal: i32,
     },
     /// Gives a claim other owners; `conflict`: somebody else controls it.
     UpdateClaim {
-        claim: Box<PersistentVolumeClaim>,
+        claim: Arc<PersistentVolumeClaim>,
+        owners: Vec<OwnerReference>,
         conflict: bool,
     },
-    CreatePod(Box<Pod>),
-    UpdatePod(Box<Pod>),
+    /// Makes the pod of an ordinal.
+    CreatePod {
+        template: Arc<Template>,
+        ordinal: i32,
+    },
+    /// Makes a pod what its ordinal wants it to be.
+    UpdatePod {
+        pod: Arc<Pod>,
+        ordinal: i32,
+    },
     DeletePod {
         pod: String,
         uid: String,
@@ -99,6 +112,12 @@ impl<'a> View<'a> {
     }
 }
 
+/// No more steps than these are planned in one go: each of them writes an object, and a set's pods times their claims are as many as its
+/// author likes. The next plan goes on from what was done.
+pub fn is_full(actions: &[Action]) -> bool {
+    actions.len() >= pace::BURST
+}
+
 /// Deletes a pod.
 pub fn delete(pod: &Pod) -> Action {
     Action::DeletePod { pod: pod.metadata.name.clone().unwrap_or_default(), uid: pod.metadata.uid.clone().unwrap_or_default() }
@@ -108,7 +127,7 @@ pub fn delete(pod: &Pod) -> Action {
 pub type Claims = BTreeMap<String, Arc<PersistentVolumeClaim>>;
 
 /// A revision's name and what it records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     pub revision: String,
     pub template: PodTemplateSpec,
@@ -116,8 +135,8 @@ pub struct Template {
 
 /// Where an update begins and ends. They are the same unless one is under way.
 pub struct History {
-    pub current: Template,
-    pub update: Template,
+    pub current: Arc<Template>,
+    pub update: Arc<Template>,
     /// All there are, oldest first.
     pub(super) revisions: Vec<Arc<ControllerRevision>>,
 }

@@ -12,7 +12,7 @@ use troupe_api::meta::LabelSelector;
 use super::{
     history,
     identity::{is_member, ordinal, ordinals},
-    model::{Action, Claims, History, View, delete},
+    model::{Action, Claims, History, View, delete, is_full},
     replicas, rolling,
     status::status,
 };
@@ -53,9 +53,12 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
         actions.clear();
     }
     let view = view(snapshot, &pods, &history, now);
-    if !deleted && replicas::settle(&view, &mut actions) {
-        actions.extend(rolling::outdated(&view).into_iter().map(|pod| delete(pod)));
+    let mut steps = Vec::new();
+    if !deleted && replicas::settle(&view, &mut steps) {
+        steps.extend(rolling::outdated(&view).into_iter().take(pace::BURST).map(|pod| delete(pod)));
     }
+    let full = is_full(&steps);
+    actions.extend(steps);
     let status = status(&view, &pods, &actions);
     let surplus = history::surplus(set, &history, &status, &pods);
     if set.status.as_ref() != Some(&status) {
@@ -66,7 +69,9 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Timestamp) -> Plan {
     }
     let held_back = !deleted && view.room == 0 && view.missing_count() > 0;
     let again_after = next_available(pods.iter().map(|pod| &***pod), spec.min_ready_seconds.unwrap_or(0), now);
-    let again_after = again_after.into_iter().chain(held_back.then_some(pace::AGAIN)).min();
+    // What was done wakes the set, if it was seen to be done: this is for what was not.
+    let cut_short = full.then_some(pace::AGAIN);
+    let again_after = again_after.into_iter().chain(held_back.then_some(pace::AGAIN)).chain(cut_short).min();
     Plan { actions, again_after, held_back }
 }
 
@@ -104,7 +109,8 @@ fn view<'a>(snapshot: &Snapshot<'a>, pods: &[&'a Arc<Pod>], history: &'a History
         condemned,
         min_ready: spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0),
         in_order,
-        room: if in_order { 1 } else { pace::room(pods.iter().map(|pod| &***pod), now) },
+        // Its claims are in what is counted, too.
+        room: if in_order { 1 } else { pace::room(pods.iter().map(|pod| &***pod), &set.spec, now) },
         now,
     }
 }

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::{
+    api::{apps::v1::StatefulSet, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::{
-    claims,
-    identity::{corrected, new_pod, ordinals},
-    model::{Action, History, View, delete},
+    claims::{self, Ensured},
+    identity::{is_correct, ordinals, pod_name},
+    model::{Action, History, Template, View, delete, is_full},
 };
 use crate::controllers::pods::{is_available, is_finished, is_ready, phase};
 
 /// Plans the steps towards the set's size. `true` when nothing more stands against updating pods.
 pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
     for (ordinal, pod) in view.due() {
+        if is_full(actions) {
+            return false;
+        }
         let settled = match pod {
             Some(pod) => keep(view, ordinal, pod, actions),
             None => make(view, ordinal, actions),
@@ -23,10 +29,16 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
         }
     }
     for (ordinal, pod) in &view.condemned {
+        if is_full(actions) {
+            return false;
+        }
         claims::fix_owners(view.set, pod, *ordinal, view.claims, actions);
     }
     let first = first_unavailable(view);
     for (_, pod) in &view.condemned {
+        if is_full(actions) {
+            return false;
+        }
         if !delete_outdated(view, pod, first, actions) && view.in_order {
             return false;
         }
@@ -35,7 +47,7 @@ pub fn settle(view: &View<'_>, actions: &mut Vec<Action>) -> bool {
 }
 
 /// Looks after one ordinal; `false` when the next ones must wait for it.
-fn keep(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> bool {
+fn keep(view: &View<'_>, ordinal: i32, pod: &Arc<Pod>, actions: &mut Vec<Action>) -> bool {
     let leaving = pod.metadata.deletion_timestamp.is_some();
     if is_finished(pod) {
         // A new one follows when it is gone.
@@ -45,9 +57,13 @@ fn keep(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> 
         return false;
     }
     if phase(pod) == "Pending" {
-        if let Err(why) = claims::ensure(view.set, pod, ordinal, view.claims, actions) {
-            actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: false });
-            return false;
+        match claims::ensure(view.set, ordinal, view.claims, actions) {
+            Ensured::All => {}
+            Ensured::More => return false,
+            Ensured::Waits(why) => {
+                actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: false });
+                return false;
+            }
         }
         claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
     }
@@ -57,24 +73,31 @@ fn keep(view: &View<'_>, ordinal: i32, pod: &Pod, actions: &mut Vec<Action>) -> 
     if phase(pod) != "Pending" {
         claims::fix_owners(view.set, pod, ordinal, view.claims, actions);
     }
-    if let Some(corrected) = corrected(view.set, pod, ordinal) {
-        actions.push(Action::UpdatePod(Box::new(corrected)));
+    if !is_correct(view.set, pod, ordinal) {
+        actions.push(Action::UpdatePod { pod: pod.clone(), ordinal });
     }
     true
 }
 
 /// Makes a pod, its claims first.
 fn make(view: &View<'_>, ordinal: i32, actions: &mut Vec<Action>) -> bool {
-    let pod = missing(view.set, view.history, ordinal);
+    // Its name is all that its claims need of it.
+    let name = pod_name(view.set, ordinal);
+    let metadata = ObjectMeta { name: Some(name.clone()), namespace: view.set.metadata.namespace.clone(), ..ObjectMeta::default() };
+    let pod = Pod { metadata, ..Pod::default() };
     if claims::is_stale(view.set, &pod, ordinal, view.claims) {
         return false;
     }
-    if let Err(why) = claims::ensure(view.set, &pod, ordinal, view.claims, actions) {
-        actions.push(Action::Wait { pod: pod.metadata.name.clone().unwrap_or_default(), why, announce: true });
-        return false;
+    match claims::ensure(view.set, ordinal, view.claims, actions) {
+        Ensured::All => {}
+        Ensured::More => return false,
+        Ensured::Waits(why) => {
+            actions.push(Action::Wait { pod: name, why, announce: true });
+            return false;
+        }
     }
     claims::fix_owners(view.set, &pod, ordinal, view.claims, actions);
-    actions.push(Action::CreatePod(Box::new(pod)));
+    actions.push(Action::CreatePod { template: template_of(view.set, view.history, ordinal).clone(), ordinal });
     false
 }
 
@@ -103,8 +126,8 @@ fn delete_outdated(view: &View<'_>, pod: &Pod, first_unavailable: Option<&Arc<Po
     false
 }
 
-/// The pod an ordinal lacks: below the partition it comes back as it was.
-pub fn missing(set: &StatefulSet, history: &History, ordinal: i32) -> Pod {
+/// What the pod that an ordinal lacks is made from: below the partition it comes back as it was.
+fn template_of<'a>(set: &StatefulSet, history: &'a History, ordinal: i32) -> &'a Arc<Template> {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
     let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
     let is_rolling = strategy.is_none_or(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
@@ -113,6 +136,5 @@ pub fn missing(set: &StatefulSet, history: &History, ordinal: i32) -> Pod {
         None if is_rolling => set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
         None => 0,
     };
-    let from = if ordinal < ordinals(set).start.saturating_add(kept) { &history.current } else { &history.update };
-    new_pod(set, &from.template, &from.revision, ordinal)
+    if ordinal < ordinals(set).start.saturating_add(kept) { &history.current } else { &history.update }
 }

@@ -16,16 +16,16 @@ pub fn status(view: &View<'_>, pods: &[&Arc<Pod>], actions: &[Action]) -> Statef
     let deleted = actions.iter().filter_map(|action| if let Action::DeletePod { uid, .. } = action { Some(uid) } else { None });
     let deleted: BTreeSet<&String> = deleted.collect();
     let going = |pod: &Pod| pod.metadata.uid.as_ref().is_some_and(|uid| deleted.contains(uid));
-    let made = || actions.iter().filter_map(|action| if let Action::CreatePod(pod) = action { Some(&**pod) } else { None });
+    let made = || actions.iter().filter_map(|action| if let Action::CreatePod { template, .. } = action { Some(&template.revision) } else { None });
     let there = || pods.iter().map(|pod| &***pod);
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let all = count(there().filter(|pod| !phase(pod).is_empty()).count() + made().count());
     let is_ready = |pod: &Pod| phase(pod) == "Running" && is_ready(pod);
     let ready = count(there().filter(|pod| is_ready(pod)).count());
     let available = count(there().filter(|pod| is_ready(pod) && is_available(pod, view.min_ready, view.now)).count());
-    let staying = || there().filter(|pod| pod.metadata.deletion_timestamp.is_none() && !going(pod)).chain(made());
-    let at_current = count(staying().filter(|pod| revision_of(pod) == current).count());
-    let at_update = count(staying().filter(|pod| revision_of(pod) == update).count());
+    let staying = || there().filter(|pod| pod.metadata.deletion_timestamp.is_none() && !going(pod)).map(revision_of);
+    let at = |wanted: &String| count(staying().chain(made().map(String::as_str)).filter(|revision| revision == wanted).count());
+    let (at_current, at_update) = (at(current), at(update));
     // Zeros are left out, as the API writes them.
     let some = |number: i32| (number != 0).then_some(number);
     let before = view.set.status.clone().unwrap_or_default();

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    identity::revision_of,
+    claims,
+    identity::{corrected, new_pod, revision_of},
     model::{Action, Claims},
     plan::{Snapshot, plan},
 };
@@ -80,17 +81,17 @@ impl World {
 
     fn apply(&mut self, action: Action) {
         match action {
-            Action::CreatePod(pod) => {
-                let mut pod = *pod;
+            Action::CreatePod { template, ordinal } => {
+                let mut pod = new_pod(&self.set, &template.template, &template.revision, ordinal);
                 self.log.push(format!("+{}", pod.metadata.name.as_deref().expect("named")));
                 pod.metadata.uid = self.uid();
                 pod.status.get_or_insert_default().phase = Some("Pending".into());
                 assert!(self.pods.iter().all(|other| other.metadata.name != pod.metadata.name), "made twice: {:?}", pod.metadata.name);
                 self.pods.push(pod);
             }
-            Action::UpdatePod(pod) => {
+            Action::UpdatePod { pod, ordinal } => {
                 let name = pod.metadata.name.clone().expect("named");
-                *self.pod(&name) = *pod;
+                *self.pod(&name) = corrected(&self.set, &pod, ordinal);
             }
             Action::DeletePod { pod, .. } => {
                 self.log.push(format!("-{pod}"));
@@ -115,12 +116,15 @@ impl World {
                 *self.revision(&name) = *revision;
             }
             Action::DeleteRevision { uid, .. } => self.revisions.retain(|revision| revision.metadata.uid.as_ref() != Some(&uid)),
-            Action::CreateClaim { claim, .. } => {
-                let mut claim = *claim;
+            Action::CreateClaim { template, ordinal } => {
+                let mut claim = claims::new_claim(&self.set, template, ordinal).expect("a template");
                 claim.metadata.uid = self.uid();
                 self.claims.insert(claim.metadata.name.clone().expect("named"), Arc::new(claim));
             }
-            Action::UpdateClaim { claim, .. } => _ = self.claims.insert(claim.metadata.name.clone().expect("named"), Arc::new(*claim)),
+            Action::UpdateClaim { claim, owners, .. } => {
+                let name = claim.metadata.name.clone().expect("named");
+                self.claims.insert(name, Arc::new(claims::with_owners(&claim, owners)));
+            }
             Action::Wait { .. } => {}
             Action::UpdateStatus(status) => self.set.status = Some(*status),
         }
@@ -391,7 +395,7 @@ fn a_pod_waits_while_its_claim_is_deleted() {
     let actions = world.plan();
     let waits = |action: &Action| matches!(action, Action::Wait { why, announce: true, .. } if why == "pvc data-db-0 is being deleted");
     assert!(actions.iter().any(waits), "{actions:?}");
-    assert!(!actions.iter().any(|action| matches!(action, Action::CreatePod(_))), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::CreatePod { .. })), "{actions:?}");
 }
 
 #[test]
@@ -423,6 +427,37 @@ fn a_set_of_absurd_size_costs_what_is_done_now() {
             assert!(begun.elapsed().as_secs() < 10, "{policy}: {:?}", begun.elapsed());
         }
     }
+}
+
+#[test]
+fn a_set_of_many_claims_makes_them_a_few_at_a_time() {
+    let templates: Vec<_> = (0..2000).map(|at| json!({"metadata": {"name": format!("v{at}")}, "spec": {"accessModes": ["ReadWriteOnce"]}})).collect();
+    for policy in ["OrderedReady", "Parallel"] {
+        let mut world = World::new(set(2000, json!({"podManagementPolicy": policy, "volumeClaimTemplates": templates})));
+        for round in 1..=4 {
+            let actions = world.plan();
+            assert!(actions.len() <= 502, "{} steps at once", actions.len());
+            world.step();
+            assert!(world.claims.len() >= 490 * round, "{policy}: {} claims after {round} rounds", world.claims.len());
+        }
+        world.step();
+        assert_eq!(world.log, ["+db-0"], "{policy}: a pod comes when it has all its claims");
+        let volumes = world.pods[0].spec.as_ref().expect("a spec").volumes.as_ref().expect("volumes");
+        assert_eq!(volumes.len(), 2000);
+        assert!(world.claims.keys().all(|claim| claims::Names::of(&world.set).is_claim(claim)));
+    }
+}
+
+#[test]
+fn the_claims_of_a_set_are_known_by_their_names() {
+    let set = set(1, with_claims("Retain", "Retain"));
+    let names = claims::Names::of(&set);
+    let is_claim = |name: &str| {
+        assert_eq!(claims::is_claim_of(&set, name), names.is_claim(name), "{name}");
+        names.is_claim(name)
+    };
+    assert!(["data-db-0", "data-db-17"].iter().all(|name| is_claim(name)));
+    assert!(!["data-db-", "data-db", "data-db-1x", "datadb-1", "more-data-db-1", "data-other-db-1", "-db-1", ""].iter().any(|name| is_claim(name)));
 }
 
 #[test]

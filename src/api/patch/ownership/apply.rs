@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Manager,
-    compare::compare,
+    compare::{Comparison, compare},
     entries::{Entry, EntryKey, ManagedFields, Operation},
     fieldset::field_set,
     merge::merge,
@@ -151,20 +151,21 @@ impl Applier<'_> {
         let differs = !difference.is_same();
         let key = self.key();
         let mine = managed.entries.remove(&key);
-        let differences = self.speaking.differences(&mut managed, &difference, [self.live, &object], false)?;
+        let differences = self.speaking.differences(&mut managed, difference, [self.live, &object], false)?;
         managed.entries.extend(mine.map(|mine| (key.clone(), mine)));
-        let changed = |api_version: &str| differences.of(api_version).map(|difference| difference.added.clone().union(&difference.modified));
+        let changed = differences.map(Comparison::changed);
         let conflicts: Conflicts = managed
             .entries
             .iter()
             .filter(|(other, _)| **other != key)
-            .filter_map(|(other, entry)| Some((other.clone(), entry.fields.intersection(&changed(&entry.api_version)?))))
+            .filter_map(|(other, entry)| Some((other.clone(), entry.fields.intersection(changed.of(&entry.api_version)?))))
             .filter(|(_, fields)| !fields.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        managed.take(Some(&key), |api_version| Some(changed(api_version)?.union(&differences.of(api_version)?.removed)));
+        let taken = differences.map(|difference| difference.changed().union(&difference.removed));
+        managed.take(Some(&key), |api_version| taken.of(api_version));
         if let Some(entry) = managed.entries.get_mut(&key) {
             entry.fields = strip(std::mem::take(&mut entry.fields));
         }

@@ -25,6 +25,11 @@ impl Comparison {
     pub fn is_same(&self) -> bool {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
+
+    /// What the new object sets that the old one did not set, or set otherwise.
+    pub(super) fn changed(&self) -> FieldSet {
+        self.added.clone().union(&self.modified)
+    }
 }
 
 /// Compares two objects of one kind; managedFields are left out.

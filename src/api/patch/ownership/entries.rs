@@ -136,14 +136,12 @@ impl ManagedFields {
     }
 
     /// Takes from all entries but `except` what `fields` has for their version; entries that are left with nothing go.
-    pub fn take(&mut self, except: Option<&EntryKey>, fields: impl Fn(&str) -> Option<FieldSet>) {
-        let mut known = BTreeMap::new();
+    pub fn take<'f>(&mut self, except: Option<&EntryKey>, fields: impl Fn(&str) -> Option<&'f FieldSet>) {
         for (key, entry) in &mut self.entries {
             if Some(key) == except {
                 continue;
             }
-            let fields = known.entry(entry.api_version.clone()).or_insert_with(|| fields(&entry.api_version));
-            if let Some(fields) = fields {
+            if let Some(fields) = fields(&entry.api_version) {
                 entry.fields = entry.fields.difference(fields);
             }
         }

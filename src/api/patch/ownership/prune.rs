@@ -23,9 +23,8 @@ pub(super) fn prune(speaking: Speaking<'_>, merged: Value, managed: &ManagedFiel
     let applied = whole.named(&last.fields);
     let mut kept = whole.with(remove(&whole.value, &applied, &whole.schema.root));
     let mut all = whole.clone();
-    for (api_version, owned) in owned_by_version(managed, &last.api_version) {
-        // Entries of versions that are gone own nothing.
-        let (Some(there), Some(left)) = (at(speaking, &all.object()?, api_version)?, at(speaking, &kept.object()?, api_version)?) else {
+    for (api_version, owned) in owned_by_version(speaking, managed, &last.api_version) {
+        let (Some(there), Some(left)) = (at(speaking, &all.object()?, &api_version)?, at(speaking, &kept.object()?, &api_version)?) else {
             continue;
         };
         let keep = left.set().union(&there.named(&owned));
@@ -41,13 +40,16 @@ pub(super) fn prune(speaking: Speaking<'_>, merged: Value, managed: &ManagedFiel
 
 /// What all managers own, by the version they speak: first that in which something is removed, so that what other versions need to be made
 /// of the object is there again.
-fn owned_by_version<'a>(managed: &'a ManagedFields, first: &str) -> Vec<(&'a str, FieldSet)> {
-    let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
+fn owned_by_version(speaking: Speaking<'_>, managed: &ManagedFields, first: &str) -> Vec<(String, FieldSet)> {
+    let mut owned: BTreeMap<String, FieldSet> = BTreeMap::new();
     for entry in managed.entries.values() {
-        owned.entry(&entry.api_version).or_default().extend(&entry.fields);
+        // Entries of versions that are gone own nothing.
+        let Some(api_version) = speaking.resolved(&entry.api_version) else { continue };
+        owned.entry(api_version).or_default().extend(&entry.fields);
     }
+    let first = speaking.resolved(first);
     let mut owned: Vec<_> = owned.into_iter().collect();
-    owned.sort_by_key(|(api_version, _)| *api_version != first);
+    owned.sort_by_key(|(api_version, _)| Some(api_version) != first.as_ref());
     owned
 }
 

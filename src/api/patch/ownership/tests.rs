@@ -329,6 +329,51 @@ fn many_managers_are_tracked_and_applied_beside_in_linear_time() {
 }
 
 #[test]
+fn managers_that_name_many_versions_cost_no_more_than_those_of_one() {
+    let schema = schema("", "ConfigMap");
+    let whole = |object: &Object, value: &str| -> serde_json::Map<String, Value> {
+        let data = object.get(&["data"]).and_then(Value::as_object).expect("data");
+        data.keys().map(|key| (key.clone(), value.into())).collect()
+    };
+    let input = |operation: &'static str| {
+        move |count: usize| {
+            let mut owned = many_managers(count, operation);
+            let mut entries = owned.list(&["metadata", "managedFields"]).to_vec();
+            for (at, entry) in entries.iter_mut().enumerate() {
+                entry["apiVersion"] = format!("v{at}").into();
+            }
+            owned.set(&["metadata", "managedFields"], entries);
+            owned
+        }
+    };
+    for operation in ["Update", "Apply"] {
+        // Everything changes, and each manager loses what it owned.
+        assert_linear(60, input(operation), |old| {
+            let mut new = old.clone();
+            new.set(&["data"], whole(old, "w"));
+            track_update(Some(old), &mut new, by("me"), &schema, at(1));
+            assert_eq!(new.list(&["metadata", "managedFields"]).len(), 1);
+        });
+        assert_linear(60, input(operation), |old| {
+            let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": whole(old, "w")});
+            let all = applied(Some(old), &patch, "me", true, 1).expect("applies");
+            assert_eq!(all.list(&["metadata", "managedFields"]).len(), 1);
+        });
+        // What was applied is applied no longer, while others own something.
+        let two = |count: usize| {
+            let old = input(operation)(count);
+            let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"mine": "w"}});
+            applied(Some(&old), &patch, "me", true, 1).expect("applies")
+        };
+        assert_linear(60, two, |old| {
+            let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+            let less = applied(Some(old), &patch, "me", true, 2).expect("applies");
+            assert!(less.get(&["data", "mine"]).is_none() && less.get(&["data", "k1"]).is_some());
+        });
+    }
+}
+
+#[test]
 fn long_lists_are_applied_in_linear_time() {
     let pod = |count: usize, value: &str| {
         let env = (0..count).map(|at| json!({"name": format!("V{at}"), "value": value})).collect::<Vec<_>>();

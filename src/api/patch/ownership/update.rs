@@ -93,12 +93,10 @@ pub(super) fn advance(
     if difference.is_same() {
         return Ok(managed);
     }
-    let differences = speaking.differences(&mut managed, &difference, [live, new], true)?;
-    managed.take(None, |api_version| {
-        let difference = differences.of(api_version)?.clone();
-        Some(without_reset_fields(difference.added.union(&difference.modified).union(&difference.removed), manager.subresource, schema))
-    });
-    let changed = without_reset_fields(difference.added.union(&difference.modified), manager.subresource, schema);
+    let differences = speaking.differences(&mut managed, difference, [live, new], true)?;
+    let taken = differences.map(|difference| without_reset_fields(difference.changed().union(&difference.removed), manager.subresource, schema));
+    managed.take(None, |api_version| taken.of(api_version));
+    let changed = without_reset_fields(differences.own.changed(), manager.subresource, schema);
     let mine = strip(changed);
     if !mine.is_empty() {
         let api_version = schema.gvk.api_version();

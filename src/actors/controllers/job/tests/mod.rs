@@ -68,7 +68,7 @@ impl World {
 
     fn apply(&mut self, action: Action) {
         match action {
-            Action::CreatePods(pods) => pods.into_iter().for_each(|pod| self.make(pod)),
+            Action::CreatePods(pods) => pods.into_iter().for_each(|pod| self.make(pod.make(&self.job))),
             Action::DeletePod { pod, tracked, .. } => {
                 let now = Some(Time(self.now));
                 let pod = self.pod(&pod);
