@@ -67,8 +67,11 @@ pub fn check(shape: &Shape, ports: &[PortView], backends: &Backends<'_>) -> Resu
 fn of_service(shape: &Shape) -> usize {
     // Ranges of 256 ports for each of three protocols, at the cluster address and in three shared chains.
     let ranges = if shape.is_wide() { 4 * shape.ports.min(3 * 256) } else { 0 };
-    let shared = if shape.is_shared() { 2 * shape.addresses() + shape.balancer_ips.len() + shape.source_rules() + 1 } else { 0 };
-    ranges + shared
+    if !shape.is_shared() {
+        return ranges;
+    }
+    let guard = if shape.is_guarded() { shape.balancer_ips.len() + shape.source_rules() + 1 } else { 0 };
+    ranges + 2 * shape.addresses() + guard
 }
 
 fn of_port(shape: &Shape, port: &PortView, endpoints: usize) -> usize {

@@ -309,7 +309,7 @@ fn a_service_beyond_its_budget_gets_nothing_at_all() {
 
 #[test]
 fn a_plan_that_nobody_wants_any_more_is_abandoned() {
-    let (service, slices) = Many { external: 300, ports: 2000, endpoints: 1, ready: true, ..Many::default() }.build();
+    let (service, slices) = Many { external: 300, ports: 1000, endpoints: 1, ready: true, ..Many::default() }.build();
     let asked = Cell::new(0);
     let is_wanted = || {
         asked.set(asked.get() + 1);
