@@ -22,6 +22,8 @@ pub enum FlowDestination {
     /// A cluster, external or load balancer address with a port.
     Address(Ipv4Addr, u16),
     NodePort(u16),
+    /// An address with all ports.
+    Host(Ipv4Addr),
 }
 
 impl StaleFlows {
@@ -32,6 +34,7 @@ impl StaleFlows {
             FlowDestination::Address(address, port) => {
                 arguments.extend(["--orig-dst".into(), address.to_string(), "--orig-port-dst".into(), port.to_string()]);
             }
+            FlowDestination::Host(address) => arguments.extend(["--orig-dst".into(), address.to_string()]),
             FlowDestination::NodePort(port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
         }
         if let Some(endpoint) = self.endpoint {

@@ -55,10 +55,19 @@ impl<'a> Backends<'a> {
         backends
     }
 
+    /// How many times slices list an endpoint for a service port.
+    pub fn count(&self, port: &PortView) -> usize {
+        self.places(port).iter().map(|(slice, _)| self.slices[*slice].len()).sum()
+    }
+
+    fn places<'b>(&'b self, port: &'b PortView) -> &'b [(usize, u16)] {
+        self.ports.get(&(port.name.as_str(), port.protocol)).map_or(&[], Vec::as_slice)
+    }
+
     /// The endpoints of a service port. One that several slices list counts once, ready if any says so.
     pub fn endpoints(&self, port: &PortView) -> Vec<EndpointView> {
         let mut found: BTreeMap<(Ipv4Addr, u16), &EndpointView> = BTreeMap::new();
-        for (slice, number) in self.ports.get(&(port.name.as_str(), port.protocol)).into_iter().flatten() {
+        for (slice, number) in self.places(port) {
             for endpoint in &self.slices[*slice] {
                 let slot = found.entry((endpoint.ip, *number)).or_insert(endpoint);
                 if endpoint.ready && !slot.ready {

@@ -21,6 +21,7 @@ use super::{
     layout::{Changes, Ledger},
     plan::plan,
     ranges,
+    spread_tests::{Many, balancer_ip, external_ip},
     tests::{changes, node, observe, service, slice},
     wide_tests::wide,
 };
@@ -224,6 +225,52 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     assert_eq!(seen.len(), 2, "both endpoints are used");
     apply(&iptables, &mut ledger, &with(&[])).await;
     assert_eq!(ask_tcp(client, "10.96.0.20:80"), Err(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test]
+async fn many_addresses_ports_and_sources_meet_in_the_kernel_as_planned() {
+    let fixture = Fixture::new(&[5, 7]);
+    let [pod, client] = fixture.pods.as_slice() else { panic!("two pods") };
+    serve_tcp(pod, 10_001, "first");
+    serve_tcp(pod, 10_050, "last");
+    let iptables = fixture.iptables();
+    let mut ledger = Ledger::new(base::rules(false));
+    iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
+    let many = Many { external: 50, balancers: 2, ports: 50, endpoints: 1, ready: true, ..Many::default() };
+    let endpoint = json!([{"addresses": ["10.244.0.5"], "nodeName": "n1"}]);
+    let with = |sources: &[&str], many: Many, endpoints: &serde_json::Value| {
+        let (mut service, slices) = many.build();
+        service.spec.as_mut().expect("has one").load_balancer_source_ranges = Some(sources.iter().map(|range| (*range).to_owned()).collect());
+        let slice = slice("many", "many-1", json!(slices[0].ports), endpoints.clone());
+        Changes::from([(ObjectKey::new("ns", "many"), Some(plan(&service, &[slice], &node()).rules))])
+    };
+    let allowed: Vec<String> = (0..50).map(|at| format!("203.0.{at}.0/24")).chain(["10.244.0.7/32".into(), "0.0.0.0/0".into()]).collect();
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    let closed = &allowed[..50];
+    let nobody = json!([]);
+    let wide = Many { ports: 300, ..many };
+    for (sources, many, endpoints) in
+        [(closed, wide, &endpoint), (&allowed[..], wide, &nobody), (&allowed[..], many, &endpoint), (&allowed[..51], many, &endpoint)]
+    {
+        apply(&iptables, &mut ledger, &with(sources, many, endpoints)).await;
+        let left = ledger.reconcile(&observe(&iptables).await);
+        assert!(left.is_empty(), "{}", left.to_restore());
+    }
+    for at in [0, 49] {
+        assert_eq!(ask_tcp(client, &format!("{}:1", external_ip(at))).as_deref(), Ok("first"));
+        assert_eq!(ask_tcp(client, &format!("{}:50", external_ip(at))).as_deref(), Ok("last"));
+    }
+    assert!(ask_tcp(client, &format!("{}:51", external_ip(0))).is_err(), "not one of its ports");
+    assert!(ask_tcp(client, &format!("{}:1", external_ip(50))).is_err(), "not one of its addresses");
+    assert_eq!(ask_tcp(client, &format!("{}:50", balancer_ip(1))).as_deref(), Ok("last"));
+    apply(&iptables, &mut ledger, &with(closed, many, &endpoint)).await;
+    assert!(ask_tcp(client, &format!("{}:50", balancer_ip(1))).is_err(), "its source may not");
+    assert_eq!(ask_tcp(client, &format!("{}:50", external_ip(1))).as_deref(), Ok("last"));
+    apply(&iptables, &mut ledger, &with(closed, many, &nobody)).await;
+    assert_eq!(ask_tcp(client, &format!("{}:50", external_ip(1))), Err(std::io::ErrorKind::ConnectionRefused));
+    apply(&iptables, &mut ledger, &[(ObjectKey::new("ns", "many"), None)].into()).await;
+    let left = ledger.reconcile(&observe(&iptables).await);
+    assert!(left.is_empty(), "{}", left.to_restore());
 }
 
 #[tokio::test]

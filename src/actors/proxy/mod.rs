@@ -9,7 +9,9 @@
 //! rules changes in pieces.
 
 pub mod base;
+pub mod budget;
 pub mod endpoints;
+pub mod entrance;
 pub mod health;
 pub mod index;
 pub mod layout;
@@ -23,6 +25,8 @@ pub mod service_rules;
 
 #[cfg(test)]
 pub(crate) mod kernel_tests;
+#[cfg(test)]
+mod spread_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

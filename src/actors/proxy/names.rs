@@ -26,7 +26,9 @@ pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 const SHARD: &str = "KUBE-NET-";
 /// Prefix of the chains that split the dispatch of one address by its ports, for the same reason.
 const RANGE: &str = "KUBE-PORTS-";
-const PER_SERVICE: [&str; 6] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", RANGE];
+/// Prefix of the chains in which many addresses of one Service meet its ports.
+const ADDRESSES: &str = "KUBE-ADDR-";
+const PER_SERVICE: [&str; 7] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", RANGE, ADDRESSES];
 const FIXED: [&str; 8] = [SERVICES, NODE_PORTS, EXTERNAL_SERVICES, PROXY_FIREWALL, FORWARD, FIREWALL, POSTROUTING, MARK_MASQ];
 
 /// The chains of one service port.
@@ -52,10 +54,20 @@ pub fn endpoint_chain(port_name: &str, protocol: &str, endpoint: &str) -> String
     format!("KUBE-SEP-{}", hash(&[port_name, protocol, endpoint]))
 }
 
-/// The chain of a range of a Service's ports at one of its addresses. `from` is the chain that leads there, `service` is
-/// `namespace/service`, `first` the range's first port.
-pub fn range_chain(from: &str, service: &str, ip: Ipv4Addr, protocol: &str, first: u16) -> String {
-    format!("{RANGE}{}", hash(&[from, " ", service, " ", &ip.to_string(), " ", protocol, " ", &first.to_string()]))
+/// The chain in which a Service's (`namespace/service`) addresses meet its ports, for one `purpose`.
+pub fn address_chain(service: &str, purpose: &str) -> String {
+    format!("{ADDRESSES}{}", hash(&[service, " ", purpose]))
+}
+
+/// The chain of the sources that may come to a Service's load balancer, for all of its ports.
+pub fn firewall_chain(service: &str) -> String {
+    format!("KUBE-FW-{}", hash(&[service]))
+}
+
+/// The chain of a range of a Service's ports. `from` is the chain that leads there, `service` is `namespace/service`, `at` the address
+/// where it leads there from one alone, `first` the range's first port.
+pub fn range_chain(from: &str, service: &str, at: &str, protocol: &str, first: u16) -> String {
+    format!("{RANGE}{}", hash(&[from, " ", service, " ", at, " ", protocol, " ", &first.to_string()]))
 }
 
 /// The dispatch chain of a virtual address.

@@ -6,12 +6,14 @@ use ipnetwork::Ipv4Network;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_net::{
     conntrack::FlowDestination,
-    iptables::{End, RuleSet, Table},
+    iptables::{ChainId, End, RuleSet, Table},
 };
 
 use super::{
+    budget::{self, TooManyRules},
     endpoints::{Backends, Choice, EndpointView, Location},
-    names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, PROXY_FIREWALL, endpoint_chain, range_chain, shard},
+    entrance::{self, Entrance, Shape},
+    names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, endpoint_chain, firewall_chain, range_chain, shard},
     service::PortView,
 };
 use crate::rules::{Contribution, layout::UdpFlows};
@@ -25,29 +27,43 @@ pub struct NodeView {
     pub cluster_range: Ipv4Network,
 }
 
-/// From how many ports on a Service's addresses lead to chains of its own, one for each range of ports: neither packets to others nor
-/// changes of others walk its rules then.
-const WIDE: usize = 64;
-/// The ports of such a range.
+/// The ports of a range that has a chain of its own.
 const RANGE: u16 = 256;
 
 /// What one Service asks of the node.
 pub type ServicePlan = Contribution;
 
-/// The rules of one Service with all its slices.
+/// Why a Service has no plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unplanned {
+    #[error(transparent)]
+    TooManyRules(#[from] TooManyRules),
+    /// Nobody wants it any more.
+    #[error("abandoned")]
+    Abandoned,
+}
+
+/// The rules of one Service with all its slices; none when it may not have them.
 pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -> ServicePlan {
-    let (mut rules, mut udp) = (RuleSet::default(), UdpFlows::new());
-    let backends = Backends::of(slices, &node.location.node);
+    plan_while(service, slices, node, &|| true).unwrap_or_default()
+}
+
+/// The same, or why there is none. It is asked before each port whether the plan is still wanted.
+pub fn plan_while(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView, is_wanted: &dyn Fn() -> bool) -> Result<ServicePlan, Unplanned> {
     let ports = PortView::of(service);
-    let wide = ports.len() > WIDE;
+    let Some(shape) = Shape::of(&ports, node.node_ip, node.cluster_range) else { return Ok(ServicePlan::default()) };
+    let backends = Backends::of(slices, &node.location.node);
+    budget::check(&shape, &ports, &backends)?;
+    let mut rules = RuleSet::default();
+    let mut flows = Flows::new(&shape, &ports);
     for mut port in ports {
-        // Packets to a pod are the pod's.
-        port.external_ips.retain(|ip| !node.cluster_range.contains(*ip));
-        let choice = Choice::of(&port, &backends.endpoints(&port), &node.location);
-        if port.protocol == "udp" {
-            udp.extend(flows(&port, &choice));
+        if !is_wanted() {
+            return Err(Unplanned::Abandoned);
         }
-        let mut rules = PortRules { port: &port, choice: &choice, node, wide, rules: &mut rules };
+        port.external_ips = shape.external_ips.clone();
+        let choice = Choice::of(&port, &backends.endpoints(&port), &node.location);
+        flows.add(&port, &choice);
+        let mut rules = PortRules { port: &port, choice: &choice, node, shape: &shape, shared: shape.is_shared(), rules: &mut rules };
         rules.dispatch();
         rules.refusals();
         rules.internal();
@@ -57,14 +73,48 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
         rules.balance(&port.chains.local, &choice.local);
         rules.endpoints();
     }
-    ServicePlan { rules: Arc::new(rules), udp }
+    entrance::lead(&shape, &mut rules);
+    Ok(ServicePlan { rules: Arc::new(rules), udp: flows.all() })
 }
 
-fn flows(port: &PortView, choice: &Choice) -> UdpFlows {
-    let ips: BTreeSet<Ipv4Addr> = choice.reachable().iter().map(|endpoint| endpoint.ip).collect();
-    let addresses = [port.cluster_ip].into_iter().chain(port.external_ips.iter().copied()).chain(port.balancer_ips.iter().copied());
-    let destinations = addresses.map(|ip| FlowDestination::Address(ip, port.port)).chain(port.node_port.map(FlowDestination::NodePort));
-    destinations.map(|destination| (destination, ips.clone())).collect()
+/// Where UDP flows may go: by address and port, or for many of them by address alone.
+struct Flows {
+    addresses: Vec<Ipv4Addr>,
+    each: bool,
+    found: UdpFlows,
+    /// The endpoints of all ports, unless each stands for itself.
+    together: BTreeSet<Ipv4Addr>,
+}
+
+impl Flows {
+    fn new(shape: &Shape, ports: &[PortView]) -> Self {
+        let udp = ports.iter().filter(|port| port.protocol == "udp");
+        let cluster = udp.clone().next().map(|port| port.cluster_ip);
+        let addresses =
+            cluster.into_iter().flat_map(|ip| [ip].into_iter().chain(shape.external_ips.iter().copied()).chain(shape.balancer_ips.iter().copied()));
+        Flows { addresses: addresses.collect(), each: shape.is_few(udp.count()), found: UdpFlows::new(), together: BTreeSet::new() }
+    }
+
+    fn add(&mut self, port: &PortView, choice: &Choice) {
+        if port.protocol != "udp" {
+            return;
+        }
+        let ips: Arc<BTreeSet<Ipv4Addr>> = Arc::new(choice.reachable().iter().map(|endpoint| endpoint.ip).collect());
+        if self.each {
+            self.found.extend(self.addresses.iter().map(|ip| (FlowDestination::Address(*ip, port.port), ips.clone())));
+        } else {
+            self.together.extend(ips.iter());
+        }
+        self.found.extend(port.node_port.map(|port| (FlowDestination::NodePort(port), ips)));
+    }
+
+    fn all(mut self) -> UdpFlows {
+        if !self.each {
+            let ips = Arc::new(self.together);
+            self.found.extend(self.addresses.iter().map(|ip| (FlowDestination::Host(*ip), ips.clone())));
+        }
+        self.found
+    }
 }
 
 /// Writes the rules of one port.
@@ -72,8 +122,9 @@ struct PortRules<'a> {
     port: &'a PortView,
     choice: &'a Choice,
     node: &'a NodeView,
-    /// Its Service has very many ports.
-    wide: bool,
+    shape: &'a Shape,
+    /// The Service's addresses meet in chains of its own.
+    shared: bool,
     rules: &'a mut RuleSet,
 }
 
@@ -92,7 +143,7 @@ impl PortRules<'_> {
 
     /// Balanced traffic passes a firewall chain when its sources are restricted.
     fn has_firewall(&self) -> bool {
-        self.choice.any && !self.port.balancer_ips.is_empty() && !self.port.source_ranges.is_empty()
+        self.choice.any && self.shape.is_guarded()
     }
 
     /// Matches packets to `ip` at the service's port.
@@ -105,40 +156,73 @@ impl PortRules<'_> {
         format!("{} {what}", self.port.full_name)
     }
 
-    /// Adds a rule for packets to `ip` to a chain that others add to as well.
-    fn lead(&mut self, table: Table, from: &str, ip: Ipv4Addr, rule: String) {
-        if !self.wide {
-            return self.rules.line(table, from, End::Head, rule);
-        }
-        let PortView { protocol, port, full_name, .. } = self.port;
-        let service = full_name.split(':').next().unwrap_or_default();
+    /// Matches packets to the service's port in a chain that others do not come to.
+    fn here(&self, comment: &str) -> String {
+        let PortView { protocol, port, .. } = self.port;
+        format!("-p {protocol} -m comment --comment \"{comment}\" -m {protocol} --dport {port}")
+    }
+
+    /// The first port of the range that this one is in, and how the range is matched.
+    fn range(&self) -> (u16, String) {
+        let PortView { protocol, port, .. } = self.port;
         let first = port / RANGE * RANGE;
-        let chain = range_chain(from, service, ip, protocol, first);
-        self.rules.push(table, &chain, rule);
         let ports = format!("{first}:{}", first + (RANGE - 1));
-        let leads = format!("-d {ip}/32 -p {protocol} -m comment --comment \"{service}\" -m {protocol} --dport {ports} -j {chain}");
-        self.rules.line(table, from, End::Head, leads);
+        (first, format!("-p {protocol} -m comment --comment \"{}\" -m {protocol} --dport {ports}", self.shape.service))
+    }
+
+    /// Adds a rule for packets to the cluster address to a chain that others add to as well.
+    fn lead(&mut self, table: Table, rule: String) {
+        let ip = self.port.cluster_ip;
+        let from = shard(ip);
+        if !self.shape.is_wide() {
+            return self.rules.line(table, &from, End::Head, rule);
+        }
+        let (first, range) = self.range();
+        let chain = range_chain(&from, &self.shape.service, &ip.to_string(), self.port.protocol, first);
+        self.rules.push(table, &chain, rule);
+        self.rules.line(table, &from, End::Head, format!("-d {ip}/32 {range} -j {chain}"));
+    }
+
+    /// Adds what is done with packets to this port to a chain that the Service's addresses share.
+    fn share(&mut self, entrance: Entrance, comment: &str, target: &str) {
+        let (table, chain) = (entrance.table(), entrance.chain(&self.shape.service));
+        let rule = format!("{} -j {target}", self.here(comment));
+        if !self.shape.is_wide() {
+            return self.rules.push(table, &chain, rule);
+        }
+        let (first, range) = self.range();
+        let within = range_chain(&chain, &self.shape.service, "", self.port.protocol, first);
+        if !self.rules.chains.contains_key(&ChainId::new(table, &within)) {
+            self.rules.push(table, &chain, format!("{range} -j {within}"));
+        }
+        self.rules.push(table, &within, rule);
+    }
+
+    /// Adds the same for some of the Service's addresses, one by one.
+    fn each(&mut self, entrance: Entrance, ips: &[Ipv4Addr], comment: &str, target: &str) {
+        for ip in ips {
+            let rule = format!("{} -j {target}", self.to(*ip, comment));
+            self.rules.line(entrance.table(), &entrance.from(*ip), End::Head, rule);
+        }
     }
 
     /// The lines that lead from addresses and node ports to the chains of this port.
     fn dispatch(&mut self) {
         if self.has_internal() {
             let rule = format!("{} -j {}", self.to(self.port.cluster_ip, &self.named("cluster IP")), self.internal_chain());
-            self.lead(Table::Nat, &shard(self.port.cluster_ip), self.port.cluster_ip, rule);
+            self.lead(Table::Nat, rule);
         }
         if !self.choice.any {
             return;
         }
         let port = self.port;
         let external = &port.chains.external;
-        for ip in &port.external_ips {
-            let rule = format!("{} -j {external}", self.to(*ip, &self.named("external IP")));
-            self.lead(Table::Nat, &shard(*ip), *ip, rule);
-        }
-        let balanced = if self.has_firewall() { &port.chains.firewall } else { external };
-        for ip in &port.balancer_ips {
-            let rule = format!("{} -j {balanced}", self.to(*ip, &self.named("loadbalancer IP")));
-            self.lead(Table::Nat, &shard(*ip), *ip, rule);
+        if self.shared {
+            self.share(Entrance::Ports, &self.named("external IP"), external);
+        } else {
+            let balanced = if self.has_firewall() { &port.chains.firewall } else { external };
+            self.each(Entrance::Ports, &port.external_ips, &self.named("external IP"), external);
+            self.each(Entrance::Ports, &port.balancer_ips, &self.named("loadbalancer IP"), balanced);
         }
         if let Some(node_port) = port.node_port {
             let PortView { protocol, full_name, .. } = port;
@@ -155,13 +239,15 @@ impl PortRules<'_> {
         };
         if !self.has_internal() {
             let rule = format!("{} -j {verdict}", self.to(self.port.cluster_ip, &comment));
-            self.lead(Table::Filter, &shard(self.port.cluster_ip), self.port.cluster_ip, rule);
+            self.lead(Table::Filter, rule);
         }
         if !self.has_external() {
             let port = self.port;
-            for ip in port.external_ips.iter().chain(&port.balancer_ips) {
-                let rule = format!("{} -j {verdict}", self.to(*ip, &comment));
-                self.lead(Table::Filter, EXTERNAL_SERVICES, *ip, rule);
+            if self.shared {
+                self.share(Entrance::Refusals, &comment, verdict);
+            } else {
+                self.each(Entrance::Refusals, &port.external_ips, &comment, verdict);
+                self.each(Entrance::Refusals, &port.balancer_ips, &comment, verdict);
             }
             if let Some(node_port) = self.port.node_port {
                 let protocol = self.port.protocol;
@@ -216,25 +302,19 @@ impl PortRules<'_> {
         if !self.has_firewall() {
             return;
         }
-        let PortRules { port, node, .. } = *self;
-        let comment = format!("-m comment --comment \"{} loadbalancer IP\"", port.full_name);
-        let mut sources: Vec<String> = port.source_ranges.iter().map(|range| format!("{}/{}", range.network(), range.prefix())).collect();
-        if port.source_ranges.iter().any(|range| range.contains(node.node_ip)) {
-            // Packets of this node to a balancer's address loop back with that address as their source.
-            sources.extend(port.balancer_ips.iter().map(|ip| format!("{ip}/32")));
+        let port = self.port;
+        if self.shared {
+            let comment = format!("{} traffic not accepted by {}", port.full_name, firewall_chain(&self.shape.service));
+            return self.share(Entrance::Firewall, &comment, "DROP");
         }
-        for source in sources {
-            // A match on everything is not printed back, and would look like a difference.
-            let source = if source == "0.0.0.0/0" { String::new() } else { format!("-s {source} ") };
+        let comment = format!("-m comment --comment \"{} loadbalancer IP\"", port.full_name);
+        for source in self.shape.sources() {
             self.rules.push(Table::Nat, &port.chains.firewall, format!("{source}{comment} -j {}", port.chains.external));
         }
         let rest = format!("-m comment --comment \"other traffic to {} will be dropped by KUBE-PROXY-FIREWALL\"", port.full_name);
         self.rules.push(Table::Nat, &port.chains.firewall, rest);
-        for ip in &port.balancer_ips {
-            let comment = format!("{} traffic not accepted by {}", port.full_name, port.chains.firewall);
-            let rule = format!("{} -j DROP", self.to(*ip, &comment));
-            self.lead(Table::Filter, PROXY_FIREWALL, *ip, rule);
-        }
+        let comment = format!("{} traffic not accepted by {}", port.full_name, port.chains.firewall);
+        self.each(Entrance::Firewall, &port.balancer_ips, &comment, "DROP");
     }
 
     /// A chain that spreads connections evenly over `endpoints`, clients with affinity first to where they were.

@@ -17,7 +17,7 @@ use super::{
     layout::ServiceTable,
     plan::NodeView,
     ranges,
-    service_rules::{PlanRules, ServiceRules},
+    service_rules::{Means, PlanRules, ServiceRules},
 };
 use crate::rules::{AwaitOwners, RuleTable, SetRules, TableOptions};
 use crate::runtime::{
@@ -85,12 +85,12 @@ impl ServiceRouter {
     }
 
     fn start_unit(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
-        let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
-        let (services, node, own) = (self.options.services.clone(), self.node.clone(), key.clone());
+        let (Some(table), Some(slices)) = (self.table.clone(), self.index.clone()) else { return };
+        let (services, events) = (self.options.services.clone(), self.options.events.clone());
+        let (means, own) = (Means { services, slices, node: self.node.clone(), table, events }, key.clone());
         let path = format!("{}/services/{key}", Proxy::PATH);
         let policy = self.policy(&key);
-        let unit =
-            cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), services.clone(), index.clone(), node.clone(), table.clone()));
+        let unit = cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), means.clone()));
         self.units.insert(key, unit);
     }
 

@@ -1,6 +1,6 @@
 //! What the proxy wants to know of a Service, port by port.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use ipnetwork::Ipv4Network;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -26,9 +26,10 @@ pub struct PortView {
     pub cluster_ip: Ipv4Addr,
     pub port: u16,
     pub node_port: Option<u16>,
-    pub external_ips: Vec<Ipv4Addr>,
-    pub balancer_ips: Vec<Ipv4Addr>,
-    pub source_ranges: Vec<Ipv4Network>,
+    /// These three are the Service's, whatever the port.
+    pub external_ips: Arc<[Ipv4Addr]>,
+    pub balancer_ips: Arc<[Ipv4Addr]>,
+    pub source_ranges: Arc<[Ipv4Network]>,
     pub health_port: Option<u16>,
     /// Seconds that a client stays with its endpoint.
     pub affinity: Option<i32>,
@@ -47,10 +48,11 @@ impl PortView {
             return Vec::new();
         }
         let Some(cluster_ip) = cluster_ip(spec) else { return Vec::new() };
-        spec.ports.iter().flatten().filter_map(|port| PortView::new(service, spec, cluster_ip, port)).collect()
+        let addresses = Addresses::of(service, spec, cluster_ip);
+        spec.ports.iter().flatten().filter_map(|port| PortView::new(service, spec, &addresses, port)).collect()
     }
 
-    fn new(service: &Service, spec: &ServiceSpec, cluster_ip: Ipv4Addr, port: &ServicePort) -> Option<PortView> {
+    fn new(service: &Service, spec: &ServiceSpec, addresses: &Addresses, port: &ServicePort) -> Option<PortView> {
         let protocol = match port.protocol.as_deref() {
             None | Some("TCP") => "tcp",
             Some("UDP") => "udp",
@@ -69,12 +71,12 @@ impl PortView {
             chains: PortChains::new(&full_name, protocol),
             name,
             protocol,
-            cluster_ip,
+            cluster_ip: addresses.cluster,
             port: u16::try_from(port.port).ok()?,
             node_port,
-            external_ips: parse(spec.external_ips.iter().flatten()).into_iter().filter(|ip| is_catchable(*ip)).collect(),
-            balancer_ips: balancer_ips(service),
-            source_ranges: parse(spec.load_balancer_source_ranges.iter().flatten()),
+            external_ips: addresses.external.clone(),
+            balancer_ips: addresses.balancer.clone(),
+            source_ranges: addresses.sources.clone(),
             health_port: spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0 && external_local),
             affinity: affinity(spec),
             internal_local: is_local(&spec.internal_traffic_policy),
@@ -98,6 +100,27 @@ impl PortView {
     }
 }
 
+/// What all ports of a Service have in common, each once.
+struct Addresses {
+    cluster: Ipv4Addr,
+    external: Arc<[Ipv4Addr]>,
+    balancer: Arc<[Ipv4Addr]>,
+    sources: Arc<[Ipv4Network]>,
+}
+
+impl Addresses {
+    fn of(service: &Service, spec: &ServiceSpec, cluster: Ipv4Addr) -> Self {
+        let external = parse(spec.external_ips.iter().flatten()).filter(|ip| is_catchable(*ip));
+        let sources = parse(spec.load_balancer_source_ranges.iter().flatten());
+        Addresses { cluster, external: once(external), balancer: once(balancer_ips(service)), sources: once(sources) }
+    }
+}
+
+/// Without what is said twice.
+fn once<T: Ord>(all: impl Iterator<Item = T>) -> Arc<[T]> {
+    all.collect::<BTreeSet<T>>().into_iter().collect()
+}
+
 /// Whether a name can stand between quotes in a rule: nothing but what names are made of.
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/:".contains(&byte))
@@ -108,8 +131,8 @@ fn cluster_ip(spec: &ServiceSpec) -> Option<Ipv4Addr> {
     many.chain(&spec.cluster_ip).find_map(|ip| ip.parse().ok())
 }
 
-fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> Vec<T> {
-    texts.filter_map(|text| text.trim().parse().ok()).collect()
+fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> impl Iterator<Item = T> {
+    texts.filter_map(|text| text.trim().parse().ok())
 }
 
 /// Whether a service may take packets for an address from the machine: never those that it sends to itself or its link.
@@ -118,10 +141,10 @@ fn is_catchable(ip: Ipv4Addr) -> bool {
 }
 
 /// Addresses of load balancers that hand packets on as they are; those that proxy are not ours to catch.
-fn balancer_ips(service: &Service) -> Vec<Ipv4Addr> {
+fn balancer_ips(service: &Service) -> impl Iterator<Item = Ipv4Addr> {
     let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|balancer| balancer.ingress.iter().flatten());
     let direct = ingress.filter(|point| point.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
-    direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).filter(|ip| is_catchable(*ip)).collect()
+    direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).filter(|ip| is_catchable(*ip))
 }
 
 fn affinity(spec: &ServiceSpec) -> Option<i32> {

@@ -1,22 +1,29 @@
 //! One unit per Service: turns it and all its slices into rules whenever any of them changes.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use actix::Message;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use troupe_api::meta::ObjectKey;
 
 use super::{
+    budget::{self, TooManyRules},
     index::SliceIndex,
     layout::ServiceTable,
-    plan::{NodeView, ServicePlan, plan},
+    plan::{NodeView, ServicePlan, Unplanned, plan_while},
 };
 use crate::{
     rules::SetRules,
     runtime::{
         cache::Lister,
+        controller::ReconcileContext,
         envelope::Reply,
+        events::EventRecorder,
         host::{On, Unit, UnitAddr, UnitContext},
     },
 };
@@ -29,48 +36,89 @@ pub struct PlanRules {
     pub report_anyway: bool,
 }
 
+/// What the rules of every Service are made with.
+#[derive(Clone)]
+pub struct Means {
+    pub services: Lister<Service>,
+    pub slices: Arc<SliceIndex>,
+    pub node: Arc<NodeView>,
+    pub table: UnitAddr<ServiceTable>,
+    pub events: Option<EventRecorder>,
+}
+
 /// The rules of one Service.
 pub struct ServiceRules {
     key: ObjectKey,
-    services: Lister<Service>,
-    slices: Arc<SliceIndex>,
-    node: Arc<NodeView>,
-    table: UnitAddr<ServiceTable>,
+    means: Means,
     reported: Option<Arc<ServicePlan>>,
+    /// It asks for more than it may have.
+    excess: Option<TooManyRules>,
     plans: u64,
     /// A plan is being made on a thread of its own.
-    planning: bool,
+    planning: Option<Planning>,
     /// Something changed since it was begun.
     again: bool,
     /// The next plan is told even if nothing changed.
     anyway: bool,
 }
 
-/// From how many ports on a Service is planned on a thread of its own.
-const LARGE: usize = 256;
+/// From how many pairs of ports and endpoints, or addresses, on a Service is planned on a thread of its own.
+const LARGE: usize = 2048;
+
+/// How many large Services are planned at a time.
+static LARGE_PLANS: Semaphore = Semaphore::const_new(2);
+
+/// A plan under way. Who drops this, because the Service is gone or another one now, abandons it.
+struct Planning {
+    service: Arc<Service>,
+    wanted: Arc<AtomicBool>,
+}
+
+impl Planning {
+    fn abandon(&self) {
+        self.wanted.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Planning {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
 
 impl ServiceRules {
-    pub fn new(key: ObjectKey, services: Lister<Service>, slices: Arc<SliceIndex>, node: Arc<NodeView>, table: UnitAddr<ServiceTable>) -> Self {
-        ServiceRules { key, services, slices, node, table, reported: None, plans: 0, planning: false, again: false, anyway: false }
+    pub fn new(key: ObjectKey, means: Means) -> Self {
+        ServiceRules { key, means, reported: None, excess: None, plans: 0, planning: None, again: false, anyway: false }
     }
 
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         self.anyway |= anyway;
-        if self.planning {
+        // A Service that is gone is the router's to report.
+        let service = self.means.services.get(&self.key).map(|service| service.object);
+        if let Some(planning) = &self.planning {
             self.again = true;
+            // Endpoints come and go all the time: a plan for older ones is better than none.
+            if service.is_none_or(|service| !Arc::ptr_eq(&service, &planning.service)) {
+                planning.abandon();
+            }
             return;
         }
-        // A Service that is gone is the router's to report.
-        let Some(service) = self.services.get(&self.key) else { return };
-        let (slices, node) = (self.slices.of(&self.key), self.node.clone());
-        let ports = service.object.spec.as_ref().and_then(|spec| spec.ports.as_ref()).map_or(0, Vec::len);
-        if ports <= LARGE {
-            return self.planned(plan(&service.object, &slices, &node), cx);
+        let Some(service) = service else { return };
+        let (slices, node) = (self.means.slices.of(&self.key), self.means.node.clone());
+        if !is_large(&service, &slices) {
+            return self.planned(plan_while(&service, &slices, &node, &|| true), cx);
         }
-        self.planning = true;
-        let work = tokio::task::spawn_blocking(move || plan(&service.object, &slices, &node));
+        let wanted = Arc::new(AtomicBool::new(true));
+        self.planning = Some(Planning { service: service.clone(), wanted: wanted.clone() });
+        let work = async move {
+            let place = LARGE_PLANS.acquire().await;
+            let work = move || plan_while(&service, &slices, &node, &|| wanted.load(Ordering::Relaxed));
+            let planned = tokio::task::spawn_blocking(work).await;
+            drop(place);
+            planned
+        };
         cx.spawn_then(work, |unit, planned, cx| {
-            unit.planning = false;
+            unit.planning = None;
             match planned {
                 Ok(planned) => unit.planned(planned, cx),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -81,7 +129,22 @@ impl ServiceRules {
         });
     }
 
-    fn planned(&mut self, planned: ServicePlan, cx: &mut UnitContext<'_, Self>) {
+    fn planned(&mut self, planned: Result<ServicePlan, Unplanned>, cx: &mut UnitContext<'_, Self>) {
+        // Else a late plan might come behind the router's word that the Service is gone.
+        if !self.means.services.contains(&self.key) {
+            return;
+        }
+        let planned = match planned {
+            Ok(planned) => {
+                self.excess = None;
+                planned
+            }
+            Err(Unplanned::Abandoned) => return,
+            Err(Unplanned::TooManyRules(excess)) => {
+                self.tell(excess);
+                ServicePlan::default()
+            }
+        };
         self.plans += 1;
         if !std::mem::take(&mut self.anyway) && self.reported.as_deref() == Some(&planned) {
             tracing::debug!(service = %self.key, "rules unchanged");
@@ -90,8 +153,27 @@ impl ServiceRules {
         let planned = Arc::new(planned);
         self.reported = Some(planned.clone());
         // Sent past the mailbox's bound: it replaces whatever the table had for this key, and the router repeats it when the table restarts.
-        self.table.wake(SetRules { owner: self.key.clone(), plan: Some(planned) }, cx.cause().clone());
+        self.means.table.wake(SetRules { owner: self.key.clone(), plan: Some(planned) }, cx.cause().clone());
     }
+
+    /// Says, once, that the Service gets no rules.
+    fn tell(&mut self, excess: TooManyRules) {
+        if self.excess.replace(excess) == Some(excess) {
+            return;
+        }
+        tracing::warn!(service = %self.key, %excess, "a Service gets no rules: it would need too many");
+        if let (Some(recorder), Some(service)) = (&self.means.events, self.means.services.get(&self.key)) {
+            recorder.warning(&ReconcileContext::reference(&*service.object), budget::REASON, excess.message());
+        }
+    }
+}
+
+fn is_large(service: &Service, slices: &[Arc<EndpointSlice>]) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    let ports = spec.ports.as_ref().map_or(0, Vec::len);
+    let endpoints: usize = slices.iter().map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len)).sum();
+    let addresses = spec.external_ips.as_ref().map_or(0, Vec::len) + spec.load_balancer_source_ranges.as_ref().map_or(0, Vec::len);
+    ports.saturating_mul(endpoints + 8) + addresses > LARGE
 }
 
 impl Unit for ServiceRules {
@@ -105,6 +187,7 @@ impl Unit for ServiceRules {
             "plans": self.plans,
             "chains": rules.map_or(0, |rules| rules.chains.len()),
             "lines": rules.map_or(0, |rules| rules.lines.len()),
+            "tooManyRules": self.excess.map(|excess| excess.to_string()),
         })
     }
 }

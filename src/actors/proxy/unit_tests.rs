@@ -83,6 +83,18 @@ impl Stage {
         self.stored(value)
     }
 
+    /// A Service with so many ports, from 1 on, and external addresses.
+    fn many(&self, name: &str, ip: &str, ports: usize, addresses: usize) {
+        let ports: Vec<Value> = (1..=ports).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+        let external: Vec<String> = (0..addresses).map(super::spread_tests::external_ip).collect();
+        let value = json!({
+            "kind": "Service", "apiVersion": "v1", "metadata": {"name": name, "namespace": "ns", "uid": name},
+            "spec": {"clusterIP": ip, "externalIPs": external, "ports": ports},
+        });
+        let (key, stored, revision) = self.stored(value);
+        self.services.apply(key, Some(stored), revision, &Cause::default());
+    }
+
     fn endpoints(&self, service: &str, ips: &[&str]) {
         let (key, stored, revision) = self.endpoints_of(service, ips);
         self.slices.apply(key, Some(stored), revision, &Cause::default());
@@ -147,6 +159,52 @@ async fn services_become_rules_and_leave_with_their_service() {
             stage.remove_service("dns");
             stage.until("the removal", |stage| stage.iptables.rules(Table::Nat, SHARD).is_none()).await;
             assert!(stage.iptables.rules(Table::Nat, names::SERVICES).is_some());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_service_that_asks_for_too_much_is_left_out_until_it_asks_for_less() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            let refused = |stage: &Stage, port: usize| {
+                let rules = stage.iptables.rules(Table::Filter, SHARD).unwrap_or_default();
+                rules.iter().any(|rule| rule.contains("10.96.0.30/32") && rule.contains(&format!("--dport {port} ")))
+            };
+            stage.many("wide", "10.96.0.30", 60, 1);
+            stage.until("its rules", |stage| refused(stage, 60)).await;
+            stage.many("wide", "10.96.0.30", 60, 1001);
+            stage.many("small", "10.96.0.31", 1, 0);
+            stage.until("their removal", |stage| !refused(stage, 60)).await;
+            stage.until("the other Service", |stage| stage.iptables.rules(Table::Filter, SHARD).is_some_and(|rules| rules.len() == 1)).await;
+            let told = stage.system.directory().observe(Duration::from_secs(5)).await;
+            assert!(format!("{told:?}").contains("1001 external"), "{told:?}");
+            stage.many("wide", "10.96.0.30", 1, 1);
+            stage.until("its rules again", |stage| refused(stage, 1)).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_large_plan_gives_way_to_what_the_service_is_now() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            for ports in [3000, 2000, 1000, 3] {
+                stage.many("wide", "10.96.0.30", ports, 100);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let lines = |stage: &Stage| stage.iptables.rules(Table::Filter, SHARD).map_or(0, |rules| rules.len());
+            stage.until("the last", |stage| lines(stage) == 3).await;
+            stage.many("wide", "10.96.0.30", 3000, 100);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            stage.remove_service("wide");
+            stage.until("the removal", |stage| lines(stage) == 0).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert_eq!(lines(&stage), 0, "no late plan brings it back");
         })
         .await;
 }

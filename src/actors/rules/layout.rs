@@ -15,7 +15,7 @@ use troupe_net::{
 };
 
 /// Where the UDP flows of an owner may go: destination → endpoints.
-pub type UdpFlows = BTreeMap<FlowDestination, BTreeSet<Ipv4Addr>>;
+pub type UdpFlows = BTreeMap<FlowDestination, Arc<BTreeSet<Ipv4Addr>>>;
 
 /// What one owner wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn stale(old: &UdpFlows, new: &UdpFlows) -> Vec<StaleFlows> {
         let left = before.iter().filter(|ip| now.is_none_or(|now| !now.contains(ip)));
         stale.extend(left.map(|ip| StaleFlows { destination: *destination, endpoint: Some(*ip) }));
     }
-    let had_none = |destination: &FlowDestination| old.get(destination).is_none_or(BTreeSet::is_empty);
+    let had_none = |destination: &FlowDestination| old.get(destination).is_none_or(|ips| ips.is_empty());
     let gained = new.iter().filter(|(destination, now)| !now.is_empty() && had_none(destination));
     stale.extend(gained.map(|(destination, _)| StaleFlows { destination: *destination, endpoint: None }));
     stale

@@ -213,7 +213,7 @@ fn step(chains: &mut Chains, line: &str) -> Result<(), &'static str> {
 fn check_references(chains: &Chains) -> Result<(), IptablesError> {
     const TARGETS: [&str; 7] = ["ACCEPT", "DROP", "RETURN", "REJECT", "DNAT", "MASQUERADE", "MARK"];
     for rule in chains.values().flatten() {
-        let target = rule.split_whitespace().skip_while(|word| *word != "-j").nth(1);
+        let target = rule.split_whitespace().skip_while(|word| !matches!(*word, "-j" | "-g")).nth(1);
         if let Some(target) = target.filter(|target| !TARGETS.contains(target) && !chains.contains_key(*target)) {
             return Err(failed(format!("chain {target} does not exist but is referred to")));
         }

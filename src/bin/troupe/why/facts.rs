@@ -165,7 +165,8 @@ pub async fn service(remote: &Remote, service: Value) -> Result<ServiceFacts> {
     let selector = escaped(&format!("kubernetes.io/service-name={name}"));
     let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector={selector}");
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
-    Ok(ServiceFacts { pods: all(remote, &pods).await?, slices: all(remote, &slices).await?, service })
+    let events = events(remote, namespace, text(&service["metadata"]["uid"])).await?;
+    Ok(ServiceFacts { pods: all(remote, &pods).await?, slices: all(remote, &slices).await?, events, service })
 }
 
 /// What explains a network policy.

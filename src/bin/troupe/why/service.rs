@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     report::{Reason, Report},
-    tree::{is_true, items, listed, text},
+    tree::{is_true, items, listed, newest, text},
 };
 
 /// A Service with what stands behind it.
@@ -14,6 +14,8 @@ pub struct ServiceFacts {
     /// All pods of its namespace.
     pub pods: Vec<Value>,
     pub slices: Vec<Value>,
+    /// Events about it.
+    pub events: Vec<Value>,
 }
 
 /// Explains a Service.
@@ -31,6 +33,7 @@ pub fn explain(facts: &ServiceFacts) -> Report {
         reasons.extend(behind(facts));
     }
     reasons.extend(ports(facts));
+    reasons.extend(left_out(facts));
     if spec["type"] == "LoadBalancer" && items(&facts.service["status"]["loadBalancer"]["ingress"]).next().is_none() {
         let hint = "something outside has to give it one; its node ports work meanwhile";
         reasons.push(Reason::new("it has no address of a load balancer").hint(hint));
@@ -80,6 +83,17 @@ fn nearly(facts: &ServiceFacts, selector: &serde_json::Map<String, Value>) -> Ve
     near.take(3).collect()
 }
 
+/// What a node's proxy said last when it made no rules for it.
+fn left_out(facts: &ServiceFacts) -> Option<Reason> {
+    let event = newest(&facts.events, &["TooManyRules", "ReconcileQuarantined"])?;
+    let by = match text(&event["source"]["host"]) {
+        "" => "a node".to_owned(),
+        node => format!("node {node}"),
+    };
+    let hint = "said until it is changed; kubectl get events shows when, and whether other nodes say it too";
+    Some(Reason::new(format!("{by} says {}: {}", text(&event["reason"]), text(&event["message"]))).hint(hint))
+}
+
 /// Target ports by name that no container has.
 fn ports(facts: &ServiceFacts) -> Vec<Reason> {
     let spec = &facts.service["spec"];
@@ -122,6 +136,16 @@ mod tests {
         let text = report.text();
         assert!(text.contains("no pod has the labels app=web,tier=front") && text.contains("pod web-1 has app=wep"), "{text}");
         assert!(!text.contains("pod db"), "{text}");
+    }
+
+    #[test]
+    fn a_service_that_a_node_left_out_says_so() {
+        let mut facts = service(json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
+        facts.slices = vec![json!({"endpoints": [{"conditions": {"ready": true}}]})];
+        assert!(explain(&facts).state.ends_with("nothing is wrong"));
+        facts.events = vec![json!({"reason": "TooManyRules", "message": "Not served on this node", "source": {"host": "n1"}})];
+        let text = explain(&facts).text();
+        assert!(text.contains("node n1 says TooManyRules: Not served on this node"), "{text}");
     }
 
     #[test]
