@@ -96,6 +96,8 @@ pub struct Probes {
     states: BTreeMap<(String, ProbeKind), ProbeState>,
     /// The running containers we know, and whether they have probes of each kind.
     containers: BTreeMap<String, String>,
+    /// The pod stops.
+    stopping: bool,
 }
 
 fn seconds(value: Option<i32>, default: i32) -> SignedDuration {
@@ -135,6 +137,12 @@ impl Probes {
         self.containers = running;
     }
 
+    /// Of a pod that stops nothing is asked any more but whether it is ready: it may drain, and says so (upstream's
+    /// `StopLivenessAndStartup`).
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
     fn started(&self, id: &str) -> bool {
         self.states.get(&(id.to_owned(), ProbeKind::Startup)).is_none_or(|state| state.holds == Some(true))
     }
@@ -142,8 +150,8 @@ impl Probes {
     /// Startup probes run until they succeed; the others from then on. A failed container waits for its end.
     fn active(&self, id: &str, kind: ProbeKind, state: &ProbeState) -> bool {
         match kind {
-            ProbeKind::Startup => state.holds.is_none(),
-            ProbeKind::Liveness => self.started(id) && state.holds != Some(false),
+            ProbeKind::Startup => !self.stopping && state.holds.is_none(),
+            ProbeKind::Liveness => !self.stopping && self.started(id) && state.holds != Some(false),
             ProbeKind::Readiness => self.started(id),
         }
     }

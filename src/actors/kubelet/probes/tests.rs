@@ -73,3 +73,21 @@ fn a_clock_at_the_end_of_the_calendar_runs_no_probe_again() {
     assert!(probes.take_due(last).is_empty(), "it is not due again at once");
     assert_eq!(probes.next_due(), Some(Timestamp::MAX));
 }
+
+#[test]
+fn a_pod_that_stops_is_asked_for_its_readiness_alone() {
+    let mut probes =
+        probes(json!({"name": "c", "livenessProbe": {"periodSeconds": 1}, "readinessProbe": {"periodSeconds": 1, "failureThreshold": 1}}));
+    assert_eq!(probes.take_due(at(0)).len(), 2);
+    for kind in [ProbeKind::Liveness, ProbeKind::Readiness] {
+        probes.record("1", kind, &ProbeOutcome::Success, at(0));
+    }
+    probes.stop();
+    assert_eq!(probes.next_due(), Some(at(1)));
+    fail(&mut probes, ProbeKind::Readiness, 1);
+    let verdict = probes.verdicts()["1"];
+    assert!(!verdict.ready && verdict.unhealthy.is_none());
+    let mut young = self::probes(json!({"name": "c", "startupProbe": {}, "readinessProbe": {}}));
+    young.stop();
+    assert_eq!((young.next_due(), young.verdicts()["1"].ready), (None, false), "what never started is not asked");
+}

@@ -59,11 +59,14 @@ impl PodMachine {
     pub(super) fn arm(&mut self, planned: Option<Timestamp>, spec: &PodSpec, effects: &mut Vec<Effect>, now: Timestamp) {
         let mut wake = [planned, self.wake_at].into_iter().flatten().min();
         let mut sooner = |time: Option<Timestamp>| wake = [wake, time].into_iter().flatten().min();
+        if self.stopping.is_some() {
+            self.probes.stop();
+        }
+        let due = self.probes.take_due(now);
+        let wanted = due.into_iter().filter(|task| find_container(spec, &task.container).is_some());
+        effects.extend(wanted.map(|task| Effect::Probe(Box::new(task))));
+        sooner(self.probes.next_due());
         if self.stopping.is_none() {
-            let due = self.probes.take_due(now);
-            let wanted = due.into_iter().filter(|task| find_container(spec, &task.container).is_some());
-            effects.extend(wanted.map(|task| Effect::Probe(Box::new(task))));
-            sooner(self.probes.next_due());
             sooner(self.deadline());
             if !self.refreshing && !self.memory.busy {
                 match self.refresh_at {
