@@ -252,9 +252,12 @@ async fn whoever_writes_what_has_no_effect_is_warned() {
     assert!(told.warnings.is_empty(), "policies are enforced: {:?}", told.warnings);
     let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/16"]}});
     let told = create(&api, "servicecidrs.networking.k8s.io", "", range).await;
-    assert_eq!(told.warnings, ["ServiceCIDR is stored, but without effect: Services get addresses of the server's own range"]);
+    assert!(told.warnings.is_empty(), "ranges are used: {:?}", told.warnings);
+    let driver = json!({"metadata": {"name": "driver.example.com"}, "spec": {}});
+    let told = create(&api, "csidrivers.storage.k8s.io", "", driver).await;
+    assert_eq!(told.warnings, ["CSIDriver is stored, but without effect: drivers of volumes are not called"]);
     let stored = told.reply.expect("stored");
-    let told = replace(&api, api.target("servicecidrs.networking.k8s.io", "", "more"), &stored).await;
+    let told = replace(&api, api.target("csidrivers.storage.k8s.io", "", "driver.example.com"), &stored).await;
     assert_eq!(told.warnings.len(), 1, "an update warns as well");
     let mut claiming = deployment("d", spec(json!({})));
     claiming["spec"]["template"]["spec"]["topologySpreadConstraints"] =

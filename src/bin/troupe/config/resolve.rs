@@ -315,6 +315,8 @@ mod tests {
             "evictionHard" => json!(["nodefs.available<7%"]),
             "bindAddress" | "advertiseAddress" | "nodeIp" => json!("192.0.2.7"),
             "clusterDns" => json!("10.96.0.10"),
+            "loadBalancerPool" => json!("192.0.2.0/28"),
+            "proxyHealthzBindAddress" => json!("0.0.0.0:10256"),
             "serviceCidr" => json!("10.96.0.0/16"),
             "podCidr" => json!("10.244.0.0/16"),
             "imageGcHighThreshold" => json!(8),
