@@ -99,11 +99,11 @@ fn what_is_told_of_wrong_values_is_bounded() {
     let sum = |errors: &[String]| errors.iter().map(String::len).sum::<usize>();
     assert!(sum(&errors) < 4 << 20, "{}", sum(&errors));
     // Alternatives within alternatives, of large values: each is wrong with all of them.
-    let mut nested = json!({"type": "string", "pattern": "^y$"});
+    let mut nested = json!({"type": "string", "enum": ["y"]});
     for _ in 0..12 {
         nested = json!({"anyOf": [nested, nested]});
     }
-    let errors = told(nested, json!("x".repeat(40_000)));
+    let errors = told(nested, json!("x".repeat(5_000)));
     assert_eq!(errors[0], "<nil>: Invalid value: \"\": more is wrong than can be told");
     assert!(sum(&errors) < 8 << 20, "{}", sum(&errors));
 }
