@@ -76,7 +76,7 @@ mod tests {
         ]);
         let slice = Arc::new(serde_json::from_value::<EndpointSlice>(json!({"addressType": "IPv4", "endpoints": endpoints})).expect("a slice"));
         let ready = names(&["a", "b"]);
-        assert_eq!(candidates(&service("Local"), &[slice.clone()], &ready), ["a"]);
+        assert_eq!(candidates(&service("Local"), std::slice::from_ref(&slice), &ready), ["a"]);
         assert_eq!(candidates(&service("Cluster"), &[slice], &ready), ["a", "b"]);
     }
 

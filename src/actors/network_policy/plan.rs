@@ -13,6 +13,9 @@ use super::{
 /// Bytes of a comment; the kernel takes up to 255.
 const LONGEST_COMMENT: usize = 200;
 
+/// What a rule matches, before and behind its comment.
+type Match = (String, String);
+
 /// The rules of a pod of this node, of all policies of its namespace. A pod that no policy isolates has none.
 pub fn pod_rules(pod: &PodView, policies: &[Arc<PolicyView>], family: Family) -> RuleSet {
     let mut rules = RuleSet::default();
@@ -96,7 +99,7 @@ impl PodChain<'_> {
     }
 
     /// What the rule lets through, as matches before and behind the comment, and the sets that they refer to.
-    fn matches(&self, rule: &RuleView, home: &Arc<str>) -> (Vec<(String, String)>, Vec<(String, SetKind)>) {
+    fn matches(&self, rule: &RuleView, home: &Arc<str>) -> (Vec<Match>, Vec<(String, SetKind)>) {
         let (mut matches, mut sets) = (Vec::new(), Vec::new());
         let end = if self.direction == Direction::Egress { "dst" } else { "src" };
         for set in rule.peer_sets(self.direction, home) {
@@ -117,7 +120,7 @@ impl PodChain<'_> {
     }
 
     /// The rule's ports, as matches before and behind others; one `None` where it is about all.
-    fn ports(&self, rule: &RuleView) -> Vec<Option<(String, String)>> {
+    fn ports(&self, rule: &RuleView) -> Vec<Option<Match>> {
         let Some(ports) = &rule.ports else { return vec![None] };
         let one = |protocol: &str, first: u16, last: u16| {
             let numbers = if first == last { first.to_string() } else { format!("{first}:{last}") };

@@ -177,7 +177,7 @@ mod tests {
         let all_of_key = toleration(json!({"key": "a", "operator": "Exists"}));
         let everything = toleration(json!({"operator": "Exists"}));
         assert!(all_of_key.covers(&one) && everything.covers(&all_of_key) && !one.covers(&all_of_key));
-        assert_eq!(merge(vec![one.clone()], vec![all_of_key.clone()]), [all_of_key.clone()]);
+        assert_eq!(merge(vec![one.clone()], vec![all_of_key.clone()]), std::slice::from_ref(&all_of_key));
         assert_eq!(merge(vec![everything.clone()], vec![all_of_key, one]), [everything]);
     }
 

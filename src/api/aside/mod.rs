@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn what_users_want_stands_in_nobody_elses_way() {
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
-        let all = on_behalf_of("ann".into(), run(ROOM as usize, async { gone.await }));
+        let all = on_behalf_of("ann".into(), run(ROOM as usize, gone));
         let all = tokio::spawn(all);
         let mut more: Vec<_> = (0..20).map(|_| Box::pin(on_behalf_of("ann".into(), compute(SMALL + 1, || ())))).collect();
         tokio::task::yield_now().await;

@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
+    slice::from_ref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -188,7 +189,7 @@ async fn sealed_state_is_backed_up_and_restored_as_it_lies_there() {
     let options = backup::RestoreOptions { margin: 100, force: false };
     let mut reader = backup::BackupReader::new(&*taken).expect("a backup");
     EmbeddedStore::restore(&second.path().join("store"), &mut reader, options).await.expect("restores");
-    let restored: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&second.path().join("store")).expect("opens"));
+    let restored: Arc<dyn Store> = Arc::new(EmbeddedStore::open(second.path().join("store")).expect("opens"));
     let open = EncryptedStore::new(restored.clone(), shared, &builtin());
     assert_eq!(open.get(&SECRET, None).await.expect("reads").0.expect("is there").value, PLAIN);
     let other = Arc::new(ArcSwap::from_pointee(rules(&one("secrets", &[keys("secretbox", &["zz"])]))));
@@ -275,11 +276,11 @@ fn a_configuration_that_cannot_work_is_refused_in_upstreams_words_and_tells_no_s
     let short = "{aescbc: {keys: [{name: k, secret: aGVsbG8=}]}}".to_owned();
     for (resources, why) in [
         (String::new(), "resources: Required value: at least one resources is required"),
-        (one("Secrets", &[gcm.clone()]), "resource name should not contain capital letters"),
-        (one("*", &[gcm.clone()]), "use '*.' to encrypt all the resources from core API group or *.* to encrypt all resources"),
-        (one("secrets.*", &[gcm.clone()]), "encrypting the same resource across groups is not supported"),
-        (one("*.events.k8s.io", &[gcm.clone()]), "Use 'events' instead in the config file"),
-        (one("serviceipallocations", &[gcm.clone()]), "resources which do not have REST API/s cannot be encrypted"),
+        (one("Secrets", from_ref(&gcm)), "resource name should not contain capital letters"),
+        (one("*", from_ref(&gcm)), "use '*.' to encrypt all the resources from core API group or *.* to encrypt all resources"),
+        (one("secrets.*", from_ref(&gcm)), "encrypting the same resource across groups is not supported"),
+        (one("*.events.k8s.io", from_ref(&gcm)), "Use 'events' instead in the config file"),
+        (one("serviceipallocations", from_ref(&gcm)), "resources which do not have REST API/s cannot be encrypted"),
         (one("secrets", &[]), "resources[0].providers: Required value: at least one resources[0].providers is required"),
         (one("secrets", &["{}".into()]), "provider does not contain any of the expected providers"),
         (
@@ -297,7 +298,7 @@ fn a_configuration_that_cannot_work_is_refused_in_upstreams_words_and_tells_no_s
         let refused = configuration(&resources).map(|_| ()).expect_err(&resources);
         assert!(refused.contains(why), "{resources}: {refused}");
     }
-    let masked = configuration(&[one("*.", &[gcm.clone()]), one("secrets", &[gcm])].join(",")).expect("each is valid");
+    let masked = configuration(&[one("*.", from_ref(&gcm)), one("secrets", &[gcm])].join(",")).expect("each is valid");
     let refused = EncryptionRules::new(&masked).map(|_| ()).expect_err("masked").to_string();
     assert_eq!(refused, "error while building transformers: resource \"secrets\" is masked by earlier rule \"*.\"");
     let shown = format!("{:?}", configuration(&one("secrets", &[keys("aesgcm", &["k1"])])).expect("valid"));

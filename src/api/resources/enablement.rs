@@ -8,8 +8,10 @@ use std::{
 use super::resource::Resource;
 
 const ALL: &str = "api/all";
+/// Whether a version is one of a kind.
+type Matcher = fn(&str) -> bool;
 /// Matchers in the order in which they count, with what a version looks like.
-const MATCHERS: [(&str, fn(&str) -> bool); 4] = [(ALL, |_| true), ("api/ga", is_stable), ("api/beta", is_beta), ("api/alpha", is_alpha)];
+const MATCHERS: [(&str, Matcher); 4] = [(ALL, |_| true), ("api/ga", is_stable), ("api/beta", is_beta), ("api/alpha", is_alpha)];
 
 /// Versions that upstream has, off by default, and this server lacks.
 const ELSEWHERE: [(&str, &[&str]); 11] = [
@@ -114,7 +116,7 @@ impl RuntimeConfig {
         }
     }
 
-    fn narrowed(&self, row: Arc<Resource>, matched: &[(fn(&str) -> bool, bool)]) -> Result<Arc<Resource>, String> {
+    fn narrowed(&self, row: Arc<Resource>, matched: &[(Matcher, bool)]) -> Result<Arc<Resource>, String> {
         let mut kept = Vec::with_capacity(row.served.len());
         for served in &row.served {
             let of_matchers = matched.iter().rev().find(|(matches, _)| matches(&served.version)).is_none_or(|(_, on)| *on);

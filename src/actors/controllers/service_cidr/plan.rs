@@ -116,10 +116,10 @@ mod tests {
     fn a_range_goes_when_no_address_needs_it_and_all_servers_know() {
         let going = deleted(range("a", "10.96.0.0/24"), 100);
         let used = || vec!["10.96.0.7".parse().expect("an address")];
-        assert_eq!(plan(&going, &[going.clone()], used, at(200)), Plan::Tell(IN_USE));
-        assert_eq!(plan(&told(going.clone(), IN_USE), &[going.clone()], used, at(200)), Plan::Keep);
-        assert_eq!(plan(&going, &[going.clone()], Vec::new, at(104)), Plan::Wait(SignedDuration::from_secs(6)));
-        assert_eq!(plan(&going, &[going.clone()], Vec::new, at(110)), Plan::RemoveFinalizer);
+        assert_eq!(plan(&going, std::slice::from_ref(&going), used, at(200)), Plan::Tell(IN_USE));
+        assert_eq!(plan(&told(going.clone(), IN_USE), std::slice::from_ref(&going), used, at(200)), Plan::Keep);
+        assert_eq!(plan(&going, std::slice::from_ref(&going), Vec::new, at(104)), Plan::Wait(SignedDuration::from_secs(6)));
+        assert_eq!(plan(&going, std::slice::from_ref(&going), Vec::new, at(110)), Plan::RemoveFinalizer);
         let wider = range("b", "10.96.0.0/16");
         assert_eq!(plan(&going, &[going.clone(), wider], used, at(110)), Plan::RemoveFinalizer, "another has all of it");
         let half = range("b", "10.96.0.0/25");

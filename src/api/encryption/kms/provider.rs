@@ -35,11 +35,14 @@ pub struct KmsProvider {
     name: String,
     service: Arc<dyn KmsService>,
     current: ArcSwapOption<Current>,
-    opened: Mutex<HashMap<[u8; 32], (Arc<DataKey>, Instant)>>,
+    opened: Mutex<OpenedSeeds>,
     health: tokio::sync::Mutex<Health>,
     watching: OnceLock<Watching>,
     itself: Weak<KmsProvider>,
 }
+
+/// Seeds that were opened, by the hash of their sealed form, and when.
+type OpenedSeeds = HashMap<[u8; 32], (Arc<DataKey>, Instant)>;
 
 /// What seals now.
 struct Current {

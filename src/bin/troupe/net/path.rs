@@ -180,7 +180,8 @@ impl Facts {
         let (namespace, name) = (text(&service["metadata"]["namespace"]), text(&service["metadata"]["name"]));
         let protocol = question.protocol.to_uppercase();
         let wanted = |port: &&Value| {
-            (port["name"] == to.port.as_str() || port["port"].to_string() == to.port) && port["protocol"].as_str().unwrap_or("TCP") == protocol
+            (port["name"] == to.port.as_str() || port["port"].as_u64().is_some_and(|number| to.port.parse() == Ok(number)))
+                && port["protocol"].as_str().unwrap_or("TCP") == protocol
         };
         let Some(port) = items(&service["spec"]["ports"]).find(wanted) else {
             return Ok(Some((format!("service {namespace}/{name} has no port {} for {protocol}: refused on the node", to.port), Vec::new())));

@@ -218,7 +218,7 @@ async fn start(config: &Config, nodes: Option<&Wanted>, system: &System, progres
     node::label_control_plane(config, &local.api).await?;
     let others_names = others.iter().flat_map(nodes::Running::names);
     for name in others_names.clone() {
-        progress.begin(&format!("node {name}"));
+        progress.begin(format!("node {name}"));
         node::wait_ready(&name, &control_plane.caches, Duration::from_secs(120)).await?;
     }
     let took = progress.done();
