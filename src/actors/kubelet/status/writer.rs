@@ -1,5 +1,7 @@
 //! A status as the patch that writes it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Value, json};
 
@@ -56,6 +58,19 @@ fn clear_texts(conditions: &mut [Value]) {
             condition.entry(name).or_insert(Value::Null);
         }
     }
+}
+
+/// Whether somebody else says otherwise of what the kubelet said, as the node controller does of pods on a node that is silent. A
+/// pod that does not show yet what was written is told by that, too: look again before writing.
+pub fn is_overwritten(pod: &Pod, written: &PodStatus) -> bool {
+    let shown: BTreeMap<&str, &str> = conditions(pod.status.as_ref()).collect();
+    let own = written.conditions.iter().flatten().filter(|condition| super::is_own(condition));
+    own.into_iter().any(|condition| shown.get(condition.type_.as_str()).is_some_and(|status| *status != condition.status))
+}
+
+fn conditions(status: Option<&PodStatus>) -> impl Iterator<Item = (&str, &str)> {
+    let all = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    all.map(|condition| (condition.type_.as_str(), condition.status.as_str()))
 }
 
 /// Whether the API already shows this status.

@@ -3,6 +3,7 @@
 pub(super) mod containerd;
 mod driver;
 mod forgotten;
+mod overwritten;
 mod real;
 mod refused;
 mod resized;

@@ -33,7 +33,7 @@ use crate::{
         metrics::{self, StartWatch},
         probes,
         resize::{Actuated, PodAllocation, Record, View},
-        status::PodFailure,
+        status::{PodFailure, writer::is_overwritten},
         volumes::Made,
     },
     runtime::{
@@ -83,6 +83,8 @@ pub struct PodWorker {
     finishing: bool,
     last: String,
     start: StartWatch,
+    /// Somebody wrote over it.
+    overwritten: bool,
     /// Since when a status is not written.
     unwritten_since: Option<Instant>,
     news: News,
@@ -113,6 +115,7 @@ impl PodWorker {
             writing: false,
             unwritten: None,
             written: None,
+            overwritten: false,
             retrying: false,
             finishing: false,
             last: String::new(),
@@ -142,6 +145,10 @@ impl PodWorker {
         if !std::mem::replace(&mut self.recorded, true) {
             // Whoever started it, if anybody did, had nothing but its spec.
             self.sizes = Arc::new(Sizes::new(Actuated::as_specified(&pod)));
+        }
+        if let Some(written) = self.written.as_ref().filter(|written| !self.writing && is_overwritten(&pod, written)) {
+            self.overwritten = true;
+            self.unwritten.get_or_insert_with(|| written.clone());
         }
         self.machine.spec(pod);
         self.machine.allocate(allocation);
@@ -215,6 +222,9 @@ impl PodWorker {
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {
         for effect in self.machine.advance(Timestamp::now()) {
             self.carry_out(effect, cx);
+        }
+        if std::mem::take(&mut self.overwritten) {
+            self.write_later(cx);
         }
         self.arm(cx);
     }

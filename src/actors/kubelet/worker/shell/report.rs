@@ -6,7 +6,7 @@ use super::PodWorker;
 use crate::{
     kubelet::{
         metrics,
-        status::writer::{is_shown, status_patch},
+        status::writer::{is_overwritten, is_shown, status_patch},
     },
     runtime::host::UnitContext,
 };
@@ -18,7 +18,8 @@ impl PodWorker {
             return;
         }
         let Some((pod, status)) = self.machine.pod().cloned().zip(self.unwritten.take()) else { return self.finish(cx) };
-        if is_shown(&pod, &status) && self.written.as_ref().is_none_or(|written| *written == status) {
+        let told = self.written.as_ref().map(|written| *written == status);
+        if told != Some(false) && is_shown(&pod, &status) || told == Some(true) && !is_overwritten(&pod, &status) {
             self.unwritten_since = None;
             return self.finish(cx);
         }
@@ -54,7 +55,7 @@ impl PodWorker {
     }
 
     /// One timer, however many writes fail.
-    fn write_later(&mut self, cx: &mut UnitContext<'_, Self>) {
+    pub(super) fn write_later(&mut self, cx: &mut UnitContext<'_, Self>) {
         if !std::mem::replace(&mut self.retrying, true) {
             cx.after(Duration::from_secs(1), |worker, cx| {
                 worker.retrying = false;
