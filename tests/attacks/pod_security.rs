@@ -215,9 +215,11 @@ fn what_guards_nothing_is_not_stored_silently() {
         assert_eq!(made.status, 201, "{made:?}");
         made.warnings().join("\n")
     };
-    let told = warnings("/apis/networking.k8s.io/v1/namespaces/psa-unguarded/networkpolicies", &policy);
-    assert!(told.contains("is stored, but not enforced: "), "{told}");
+    let driver = json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "psa.example.com"}, "spec": {}});
+    let told = warnings("/apis/storage.k8s.io/v1/csidrivers", &driver);
+    assert!(told.contains("is stored, but without effect: "), "{told}");
     // What is enforced says nothing of the kind.
+    assert_eq!(warnings("/apis/networking.k8s.io/v1/namespaces/psa-unguarded/networkpolicies", &policy), "");
     assert_eq!(warnings("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", &admission), "");
     drop(room);
 }
