@@ -108,8 +108,7 @@ pub async fn connect(addresses: &[SocketAddr], tls: Option<(String, Arc<TlsConfi
     Err(why)
 }
 
-/// Shakes hands over a connection.
-pub(super) async fn speak(tcp: TcpStream, tls: Option<(String, Arc<TlsConfig>)>) -> Result<Connection, String> {
+async fn speak(tcp: TcpStream, tls: Option<(String, Arc<TlsConfig>)>) -> Result<Connection, String> {
     // A failure costs latency only.
     let _ = tcp.set_nodelay(true);
     let Some((name, tls)) = tls else { return begin(TokioIo::new(tcp)).await };
@@ -129,6 +128,6 @@ async fn begin(stream: impl Read + Write + Unpin + Send + 'static) -> Result<Con
 }
 
 /// An error with what it comes from.
-pub(super) fn told(error: &hyper::Error) -> String {
+fn told(error: &hyper::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

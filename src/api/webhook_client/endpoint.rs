@@ -4,14 +4,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use parking_lot::Mutex;
+use http_body_util::Full;
 use rustls::ClientConfig;
 use tokio::runtime::Handle;
 
 use super::{
     client::refused,
-    connections::{Connection, told},
+    connections::{Connection, Connections},
     fetch::{self, Url},
 };
 use crate::{
@@ -19,8 +18,6 @@ use crate::{
     client::remote::{Access, AccessError},
 };
 
-/// Connections that are kept.
-const MOST_IDLE: usize = 25;
 /// How often a question is put that was not answered, and the pause before the second time.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -43,7 +40,7 @@ pub struct Endpoint {
     bearer: Option<HeaderValue>,
     /// Where connections are driven, whichever thread asked for them.
     home: Handle,
-    idle: Mutex<Vec<Connection>>,
+    connections: Connections,
 }
 
 impl Endpoint {
@@ -62,7 +59,7 @@ impl Endpoint {
             bearer.set_sensitive(true);
         }
         let name = access.server_name.unwrap_or_else(|| url.host.clone());
-        Ok(Endpoint { url, shown: server, name, tls: Arc::new(tls), bearer, home: Handle::current(), idle: Mutex::default() })
+        Ok(Endpoint { url, shown: server, name, tls: Arc::new(tls), bearer, home: Handle::current(), connections: Connections::default() })
     }
 
     /// The same with connections on another runtime.
@@ -95,27 +92,7 @@ impl Endpoint {
     }
 
     async fn exchange(&self, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
-        let (mut connection, is_kept) = match self.kept() {
-            Some(connection) => (connection, true),
-            None => (self.dial().await?, false),
-        };
-        if is_kept && connection.ready().await.is_err() {
-            connection = self.dial().await?;
-        }
-        let reply = connection.send_request(self.request(body)?).await.map_err(|error| told(&error))?;
-        let status = reply.status();
-        let answer = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
-        let mut idle = self.idle.lock();
-        if idle.len() < MOST_IDLE {
-            idle.push(connection);
-        }
-        Ok((status, answer))
-    }
-
-    fn kept(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        idle.retain(|connection| !connection.is_closed());
-        idle.pop()
+        self.connections.exchange(self.request(body)?, longest, || self.dial()).await
     }
 
     async fn dial(&self) -> Result<Connection, String> {

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use rustls::ClientConfig;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 
-use super::connections::{Connection, speak};
+use super::connections::{Connection, connect};
 
 /// An `https` URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +40,11 @@ impl Url {
 pub async fn dial(url: &Url, name: &str, tls: &Arc<ClientConfig>) -> Result<Connection, String> {
     let Url { host, port, .. } = url;
     let addresses = lookup_host((host.as_str(), *port)).await.map_err(|error| format!("dial tcp: lookup {host}: {error}"))?;
-    let mut why = format!("dial tcp: lookup {host}: no such host");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => return speak(tcp, Some((name.to_owned(), tls.clone()))).await,
-            Err(error) => why = format!("dial tcp {address}: connect: {error}"),
-        }
+    let addresses: Vec<_> = addresses.collect();
+    if addresses.is_empty() {
+        return Err(format!("dial tcp: lookup {host}: no such host"));
     }
-    Err(why)
+    connect(&addresses, Some((name.to_owned(), tls.clone()))).await
 }
 
 /// Gets a document of at most `longest` bytes.
