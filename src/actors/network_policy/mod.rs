@@ -30,7 +30,7 @@ mod router;
 pub mod running;
 pub mod slices;
 mod uses;
-mod view;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod kernel_tests;

@@ -114,6 +114,11 @@ impl View {
 
 fn replace<T>(map: &ArcSwap<OrdMap<ObjectKey, Arc<T>>>, key: &ObjectKey, value: Option<T>) -> (Option<Arc<T>>, Option<Arc<T>>) {
     let value = value.map(Arc::new);
+    (put(map, key, value.clone()), value)
+}
+
+/// Puts a value in the place of the one before, which is returned; `None` takes it away.
+pub fn put<K: Clone + Ord, V: Clone>(map: &ArcSwap<OrdMap<K, V>>, key: &K, value: Option<V>) -> Option<V> {
     let mut before = None;
     map.rcu(|map| {
         let mut next = OrdMap::clone(map);
@@ -123,7 +128,7 @@ fn replace<T>(map: &ArcSwap<OrdMap<ObjectKey, Arc<T>>>, key: &ObjectKey, value: 
         };
         next
     });
-    (before, value)
+    before
 }
 
 fn of_namespace<T>(map: &OrdMap<ObjectKey, Arc<T>>, namespace: &str) -> Vec<Arc<T>> {

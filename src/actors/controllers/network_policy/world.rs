@@ -9,7 +9,10 @@ use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::Family;
 
 use super::plan::{Part, Peers};
-use crate::network_policy::model::{Labels, PeerSelector, PeerSet, PodView, PolicyView};
+use crate::network_policy::{
+    model::{Labels, PeerSelector, PeerSet, PodView, PolicyView},
+    view::put,
+};
 
 /// A policy's sets of pods.
 type Sets = Arc<Vec<(Arc<str>, PeerSet)>>;
@@ -95,17 +98,4 @@ fn add(peers: &mut Peers, id: &Arc<str>, set: &PeerSet, pod: &PodView) {
             peers.entry(Part { id: id.clone(), family, port }).or_default().insert(*ip);
         }
     }
-}
-
-fn put<K: Clone + Ord, V: Clone>(map: &ArcSwap<OrdMap<K, V>>, key: &K, value: Option<V>) -> Option<V> {
-    let mut before = None;
-    map.rcu(|map| {
-        let mut next = OrdMap::clone(map);
-        before = match &value {
-            Some(value) => next.insert(key.clone(), value.clone()),
-            None => next.remove(key),
-        };
-        next
-    });
-    before
 }
