@@ -195,7 +195,11 @@ async fn an_extender_says_where_pods_go_and_whom_it_lets_in() {
             "filter" if name == "refused" => {
                 (200, json!({"NodeNames": [], "FailedNodes": {"n1": "no licence", "n2": "no licence", "n3": "no licence"}}))
             }
-            "filter" => (200, json!({"NodeNames": ["n2", "n3"], "FailedNodes": {"n1": "no licence"}})),
+            // It must not name a node that it was not asked about, such as one that is full by then.
+            "filter" => {
+                let licensed: Vec<&Value> = args["NodeNames"].as_array().into_iter().flatten().filter(|node| *node != "n1").collect();
+                (200, json!({"NodeNames": licensed, "FailedNodes": {"n1": "no licence"}}))
+            }
             _ => (200, json!([{"Host": "n3", "Score": 10}, {"Host": "n2", "Score": 0}])),
         }
     })
