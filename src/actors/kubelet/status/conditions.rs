@@ -5,7 +5,10 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStat
 use super::{StatusInputs, whole_seconds};
 use crate::kubelet::{
     resize::pending::{IN_PROGRESS, PENDING},
-    worker::plan::is_sidecar,
+    worker::{
+        plan::is_sidecar,
+        restarts::{has_any, may_restart_all},
+    },
 };
 
 /// The conditions that the kubelet writes; all others are somebody else's and stay.
@@ -14,13 +17,19 @@ pub(super) const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", 
 /// Those of a resize, which go when it is over.
 pub(super) const RESIZE: [&str; 2] = [PENDING, IN_PROGRESS];
 
+/// All containers start anew, which only pods with such a rule tell.
+const RESTARTING: &str = "AllContainersRestarting";
+
 const DISRUPTION: &str = "DisruptionTarget";
 const BY_KUBELET: &str = "TerminationByKubelet";
 
 /// Whether a condition is one that the kubelet writes. Others write `DisruptionTarget`, too.
 pub fn is_own(condition: &PodCondition) -> bool {
     let kind = condition.type_.as_str();
-    OWNED.contains(&kind) || RESIZE.contains(&kind) || (condition.type_ == DISRUPTION && condition.reason.as_deref() == Some(BY_KUBELET))
+    OWNED.contains(&kind)
+        || RESIZE.contains(&kind)
+        || kind == RESTARTING
+        || (condition.type_ == DISRUPTION && condition.reason.as_deref() == Some(BY_KUBELET))
 }
 
 /// One condition before it is compared with the old one.
@@ -50,7 +59,7 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
     let ready = containers.clone().or_else(|| failing_gate(spec, old));
     let findings = [
         Finding { kind: "PodReadyToStartContainers", holds: networked, reason: None, message: None },
-        initialized(spec, init, main, phase),
+        initialized(spec, old, (init, main), phase),
         Finding::of("Ready", ready),
         Finding::of("ContainersReady", containers),
         Finding { kind: "PodScheduled", holds: true, reason: None, message: None },
@@ -60,10 +69,21 @@ pub(super) fn conditions(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodSta
         let message = Some(failure.message.clone());
         Finding { kind: DISRUPTION, holds: true, reason: Some(BY_KUBELET), message }
     });
-    let replaced = |kind: &str| OWNED.contains(&kind) || RESIZE.contains(&kind) || (kind == DISRUPTION && disruption.is_some());
+    let replaced = |kind: &str| OWNED.contains(&kind) || RESIZE.contains(&kind) || kind == RESTARTING || (kind == DISRUPTION && disruption.is_some());
     let others: Vec<_> = before.iter().filter(|condition| !replaced(&condition.type_)).cloned().collect();
-    let own = findings.into_iter().chain(disruption).map(|finding| condition(inputs, finding, before));
+    let restarting = may_restart_all(spec).then(|| {
+        let holds = super::is_restarting_all(inputs, spec) && has_any(spec, inputs.observed);
+        let (reason, message) =
+            if holds { (Some("RestartAllContainersStarted"), Some("container exited with restart policy rule".into())) } else { (None, None) };
+        Finding { kind: RESTARTING, holds, reason, message }
+    });
+    let own = findings.into_iter().chain(restarting).chain(disruption).map(|finding| condition(inputs, finding, before));
     own.chain(of_resize(inputs, phase, before)).chain(others).collect()
+}
+
+/// Whether a status tells that all containers start anew.
+pub(super) fn tells_restart_of_all(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| condition.type_ == RESTARTING && condition.status == "True")
 }
 
 fn condition(inputs: &StatusInputs<'_>, finding: Finding, before: &[PodCondition]) -> PodCondition {
@@ -107,7 +127,7 @@ fn of_resize(inputs: &StatusInputs<'_>, phase: &str, before: &[PodCondition]) ->
     pending.into_iter().chain(progress).collect()
 }
 
-fn initialized(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], phase: &str) -> Finding {
+fn initialized(spec: &PodSpec, old: &PodStatus, (init, main): (&[ContainerStatus], &[ContainerStatus]), phase: &str) -> Finding {
     let begun = main.iter().any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some()));
     if phase == "Succeeded" {
         return Finding { kind: "Initialized", holds: true, reason: Some("PodCompleted"), message: None };
@@ -116,6 +136,11 @@ fn initialized(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus
         let sidecar = spec.init_containers.iter().flatten().any(|container| container.name == status.name && is_sidecar(container));
         if sidecar { status.started == Some(true) } else { status.ready }
     };
+    // What was once initialized stays so while all containers start anew.
+    let was = || old.conditions.iter().flatten().any(|condition| condition.type_ == "Initialized" && condition.status == "True");
+    if phase != "Failed" && may_restart_all(spec) && was() {
+        return Finding::of("Initialized", None);
+    }
     let missing: Vec<_> = init.iter().filter(|status| !complete(status)).map(|status| status.name.as_str()).collect();
     if missing.is_empty() || (begun && phase != "Failed") {
         return Finding::of("Initialized", None);

@@ -8,7 +8,8 @@ use super::{StatusInputs, sizes, whole_seconds};
 use crate::kubelet::worker::{
     ephemeral::as_container,
     observed::{ContainerView, RunState, nanos},
-    plan::{is_sidecar, restarts},
+    plan::{Waiting, is_sidecar},
+    restarts::{RESTARTING_ALL, restarts, restarts_all},
 };
 
 /// What the messages of all ended containers of a pod may have together, in bytes (upstream's `MaxPodTerminationMessageLogLength`).
@@ -65,7 +66,10 @@ fn status_of(
         ..ContainerStatus::default()
     };
     let Some(seen) = seen else {
-        never_seen(inputs, &mut status, old, waiting, default_reason);
+        match old.filter(|_| super::is_restarting_all(inputs, spec)) {
+            Some(old) => removed_to_restart(&mut status, container, old),
+            None => never_seen(inputs, &mut status, old, waiting, default_reason),
+        }
         return status;
     };
     let runtime = |id: &str| format!("{}://{id}", inputs.runtime_name);
@@ -86,7 +90,7 @@ fn status_of(
         }
         RunState::Exited => {
             let ended = ContainerState { terminated: Some(terminated(inputs, seen)), ..ContainerState::default() };
-            match waiting.filter(|_| !inputs.stopping && (init || restarts(spec, container, seen) || inputs.replacing.contains(&seen.id))) {
+            match waiting.filter(|_| !inputs.stopping && (init || restarts(spec, container, seen.exit_code) || inputs.replacing.contains(&seen.id))) {
                 Some(waiting) => {
                     status.last_state = Some(ended);
                     status.state = Some(waiting_state(&waiting.reason, &waiting.message));
@@ -105,12 +109,32 @@ fn status_of(
     status
 }
 
+/// A container that was removed because all of the pod start anew. How the one ended that asked for it stays to be seen.
+fn removed_to_restart(status: &mut ContainerStatus, container: &Container, old: &ContainerStatus) {
+    let (reason, message) = RESTARTING_ALL;
+    let state = old.state.as_ref();
+    if state.is_some_and(|state| state.running.is_some() || state.terminated.is_some()) {
+        let ended = state.and_then(|state| state.terminated.clone()).filter(|ended| restarts_all(container, ended.exit_code));
+        let removed = || ContainerStateTerminated {
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            exit_code: 137,
+            ..ContainerStateTerminated::default()
+        };
+        status.last_state = Some(ContainerState { terminated: Some(ended.unwrap_or_else(removed)), ..ContainerState::default() });
+        status.restart_count += 1;
+    } else {
+        status.last_state = old.last_state.clone();
+    }
+    status.state = Some(waiting_state(reason, message));
+}
+
 /// A container that the runtime does not have: it waits, or it is lost.
 fn never_seen(
     inputs: &StatusInputs<'_>,
     status: &mut ContainerStatus,
     old: Option<&ContainerStatus>,
-    waiting: Option<&crate::kubelet::worker::plan::Waiting>,
+    waiting: Option<&Waiting>,
     default_reason: &str,
 ) {
     let old_state = old.and_then(|old| old.state.as_ref());

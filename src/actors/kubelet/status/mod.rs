@@ -24,6 +24,7 @@ use super::{
     worker::{
         observed::Observed,
         plan::{Verdict, Waiting},
+        restarts,
     },
 };
 
@@ -128,6 +129,12 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     };
     status.conditions = Some(conditions::conditions(inputs, spec, &old, &status));
     status
+}
+
+/// Whether all containers of the pod are being removed to start anew, or have just been.
+fn is_restarting_all(inputs: &StatusInputs<'_>, spec: &PodSpec) -> bool {
+    let told = || inputs.old.is_some_and(|old| conditions::tells_restart_of_all(old));
+    !inputs.stopping && restarts::may_restart_all(spec) && (restarts::is_restarting_all(spec, inputs.observed) || told())
 }
 
 fn pod_ips(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus) -> Vec<String> {

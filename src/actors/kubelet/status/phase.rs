@@ -1,8 +1,11 @@
 //! The phase of a pod from its containers' statuses.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodSpec};
 
-use crate::kubelet::worker::plan::{is_sidecar, restart_policy, restart_policy_of_pod};
+use crate::kubelet::worker::{
+    plan::{find_container, is_sidecar},
+    restarts::{RESTARTING_ALL, restarts},
+};
 
 /// What main containers and sidecars do, counted; sidecars that ended count for nothing.
 #[derive(Default)]
@@ -11,6 +14,8 @@ struct Count {
     running: usize,
     waiting: usize,
     stopped: usize,
+    /// Of those, which start again.
+    restartable: usize,
     succeeded: usize,
 }
 
@@ -25,18 +30,17 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerS
     if failed_init {
         return "Failed";
     }
-    let mut count = counted(main);
+    let mut count = counted(spec, main);
     let begun = count.running + count.stopped > 0;
     count.add_sidecars(spec, init, stopping);
     match count {
         _ if pending_init && !begun && !stopping => "Pending",
         Count { waiting, .. } if waiting > 0 => "Pending",
         Count { running, unknown: 0, .. } if running > 0 => "Running",
-        Count { running: 0, unknown: 0, stopped, succeeded, .. } if stopped > 0 => match restart_policy_of_pod(spec) {
-            _ if stopped == succeeded && (stopping || restart_policy_of_pod(spec) != "Always") => "Succeeded",
-            "Never" => "Failed",
-            _ if stopping => "Failed",
-            _ => "Running",
+        Count { running: 0, unknown: 0, stopped, restartable, succeeded, .. } if stopped > 0 => match stopped == succeeded {
+            _ if restartable > 0 && !stopping => "Running",
+            true => "Succeeded",
+            false => "Failed",
         },
         _ => "Pending",
     }
@@ -54,7 +58,7 @@ fn init_progress(spec: &PodSpec, statuses: &[ContainerStatus]) -> (bool, bool) {
         }
         match state.and_then(|state| state.terminated.as_ref()) {
             Some(terminated) if terminated.exit_code == 0 => {}
-            Some(_) if restart_policy(spec, container) == "Never" => failed = true,
+            Some(ended) if !comes_back(spec, &container.name, ended) => failed = true,
             _ => pending = true,
         }
     }
@@ -77,7 +81,7 @@ impl Count {
     }
 }
 
-fn counted(main: &[ContainerStatus]) -> Count {
+fn counted(spec: &PodSpec, main: &[ContainerStatus]) -> Count {
     let mut count = Count::default();
     for status in main {
         let Some(state) = &status.state else {
@@ -86,14 +90,22 @@ fn counted(main: &[ContainerStatus]) -> Count {
         };
         if state.running.is_some() {
             count.running += 1;
-        } else if let Some(terminated) = &state.terminated {
+        } else if let Some(ended) = &state.terminated {
             count.stopped += 1;
-            count.succeeded += usize::from(terminated.exit_code == 0);
-        } else if status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()) {
+            count.restartable += usize::from(comes_back(spec, &status.name, ended));
+            count.succeeded += usize::from(ended.exit_code == 0);
+        } else if let Some(ended) = status.last_state.as_ref().and_then(|last| last.terminated.as_ref()) {
             count.stopped += 1;
+            count.restartable += usize::from(comes_back(spec, &status.name, ended));
         } else {
             count.waiting += 1;
         }
     }
     count
+}
+
+/// Whether a container that ended so starts again.
+fn comes_back(spec: &PodSpec, name: &str, ended: &ContainerStateTerminated) -> bool {
+    let container = find_container(spec, name);
+    ended.reason.as_deref() == Some(RESTARTING_ALL.0) || container.is_some_and(|container| restarts(spec, container, ended.exit_code))
 }

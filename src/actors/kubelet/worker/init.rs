@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::Container;
 
 use super::{
     observed::{ContainerView, RunState},
-    plan::{Plan, Situation, is_sidecar, next_attempt, plan_running, restart, restart_policy, start},
+    plan::{Plan, Situation, is_sidecar, next_attempt, plan_running, restart, start},
+    restarts::restarts,
 };
 
 /// Plans init containers within the sandbox; says whether the main containers may run.
@@ -57,7 +58,7 @@ fn once(situation: &Situation<'_>, container: &Container, seen: &ContainerView, 
     match seen.state {
         RunState::Running => false,
         RunState::Exited if seen.exit_code == 0 => true,
-        RunState::Exited if restart_policy(situation.spec, container) == "Never" => {
+        RunState::Exited if !restarts(situation.spec, container, seen.exit_code) => {
             plan.finished = true;
             false
         }

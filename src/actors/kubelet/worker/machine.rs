@@ -210,7 +210,7 @@ impl PodMachine {
                 self.cancelled = false;
             }
             Action::StopContainer { id, .. } => drop(self.memory.stopping.remove(id)),
-            Action::StopSandbox { id } | Action::RemoveContainer { id } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
+            Action::StopSandbox { id } | Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => drop(self.memory.removing.remove(id)),
             Action::CleanUp { .. } => drop(self.memory.removing.remove("")),
         }
         if *action == Action::Resize {
@@ -406,13 +406,22 @@ impl PodMachine {
                     self.memory.stopping.insert(id.clone(), *grace);
                 }
                 Action::StopSandbox { id } => drop(self.memory.removing.insert(id.clone())),
-                Action::RemoveContainer { id } | Action::RemoveSandbox { id } => {
+                Action::RemoveContainer { id, .. } | Action::RemoveSandbox { id } => {
+                    self.remember_count(id, observed);
                     self.frozen |= self.stopping.is_some();
                     self.memory.removing.insert(id.clone());
                 }
                 Action::CleanUp { .. } => drop(self.memory.removing.insert(String::new())),
             }
             effects.push(Effect::Take(action));
+        }
+    }
+
+    /// The runtime forgets a container; the next one of its name goes on from its restart count.
+    fn remember_count(&mut self, id: &str, observed: &Observed) {
+        if let Some(seen) = observed.containers.iter().find(|seen| seen.id == id) {
+            let known = self.memory.logged.entry(seen.name.clone()).or_default();
+            *known = seen.attempt.max(*known);
         }
     }
 

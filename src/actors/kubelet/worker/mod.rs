@@ -14,6 +14,7 @@ pub mod observe;
 pub mod observed;
 pub mod plan;
 pub mod resize;
+pub mod restarts;
 pub mod shell;
 mod stop;
 mod termination_messages;

@@ -13,7 +13,9 @@ use super::{
     backoff::{RestartBackoff, go_duration},
     ephemeral, init,
     observed::{ContainerView, Observed, RunState},
-    resize, stop,
+    resize,
+    restarts::{plan_restart_of_all, restart_policy, restart_policy_of_pod, restarts},
+    stop,
 };
 use crate::kubelet::resize::Actuated;
 
@@ -28,6 +30,8 @@ pub enum StopReason {
     Changed,
     /// It gets another size, for which it has to start again.
     Resized,
+    /// Another one ended by a rule that has all of them start anew.
+    AllRestart,
 }
 
 /// One step.
@@ -56,8 +60,10 @@ pub enum Action {
     StopSandbox {
         id: String,
     },
+    /// With its log, unless that is kept.
     RemoveContainer {
         id: String,
+        keep_log: bool,
     },
     RemoveSandbox {
         id: String,
@@ -204,6 +210,9 @@ fn plan_run(situation: &Situation<'_>, plan: &mut Plan) {
         plan_sandbox(situation, plan);
         return;
     };
+    if plan_restart_of_all(situation, plan) {
+        return;
+    }
     stop::collect_garbage(situation, plan);
     if !memory.prepared {
         // The daemon restarted beside a running pod: find its volumes again.
@@ -227,12 +236,12 @@ fn plan_sandbox(situation: &Situation<'_>, plan: &mut Plan) {
     let Situation { spec, observed, .. } = *situation;
     let done = |container: &Container| {
         let ended = observed.newest(&container.name).filter(|seen| seen.state == RunState::Exited);
-        ended.is_some_and(|seen| !restarts(spec, container, seen))
+        ended.is_some_and(|seen| !restarts(spec, container, seen.exit_code))
     };
     let init_failed = || {
         let failed = |container: &Container| {
-            observed.newest(&container.name).is_some_and(|seen| seen.state == RunState::Exited && seen.exit_code != 0)
-                && restart_policy(spec, container) == "Never"
+            let ended = observed.newest(&container.name).filter(|seen| seen.state == RunState::Exited && seen.exit_code != 0);
+            ended.is_some_and(|seen| !restarts(spec, container, seen.exit_code))
         };
         spec.init_containers.iter().flatten().any(failed)
     };
@@ -275,7 +284,7 @@ fn plan_container(situation: &Situation<'_>, container: &Container, plan: &mut P
             let restarted = plan_running(situation, container, seen, plan);
             restarted.unwrap_or(true)
         }
-        RunState::Exited if !restarts(spec, container, seen) && !resize::is_replaced(situation.memory, seen) => false,
+        RunState::Exited if !restarts(spec, container, seen.exit_code) && !resize::is_replaced(situation.memory, seen) => false,
         RunState::Exited => {
             restart(situation, container, seen, plan);
             true
@@ -392,35 +401,6 @@ pub fn find_container<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container
 /// An init container that keeps running beside the main ones.
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
-}
-
-/// The pod's restart policy.
-pub fn restart_policy_of_pod(spec: &PodSpec) -> &str {
-    spec.restart_policy.as_deref().unwrap_or("Always")
-}
-
-/// The restart policy of a container: its own, or the pod's.
-pub fn restart_policy<'a>(spec: &'a PodSpec, container: &'a Container) -> &'a str {
-    container.restart_policy.as_deref().unwrap_or_else(|| restart_policy_of_pod(spec))
-}
-
-/// Whether an ended container is to be started again.
-pub fn restarts(spec: &PodSpec, container: &Container, seen: &ContainerView) -> bool {
-    for rule in container.restart_policy_rules.iter().flatten() {
-        let codes = rule.exit_codes.as_ref();
-        let matched = codes.is_some_and(|codes| {
-            let listed = codes.values.iter().flatten().any(|code| *code == seen.exit_code);
-            listed == (codes.operator == "In")
-        });
-        if matched && rule.action == "Restart" {
-            return true;
-        }
-    }
-    match restart_policy(spec, container) {
-        "Never" => false,
-        "OnFailure" => seen.exit_code != 0,
-        _ => true,
-    }
 }
 
 /// The seconds that a pod's containers may take to stop.

@@ -29,7 +29,7 @@ pub(super) fn plan(situation: &Situation<'_>, stopping: Stopping, plan: &mut Pla
     }
     if stopping.remove && !observed.is_empty() {
         for container in &observed.containers {
-            remove(situation, Action::RemoveContainer { id: container.id.clone() }, &container.id, plan);
+            remove_container(situation, container, false, plan);
         }
         if observed.containers.is_empty() {
             for sandbox in &observed.sandboxes {
@@ -74,6 +74,10 @@ pub(super) fn stop_sandbox(situation: &Situation<'_>, id: &str, plan: &mut Plan)
     remove(situation, Action::StopSandbox { id: id.to_owned() }, id, plan);
 }
 
+pub(super) fn remove_container(situation: &Situation<'_>, container: &ContainerView, keep_log: bool, plan: &mut Plan) {
+    remove(situation, Action::RemoveContainer { id: container.id.clone(), keep_log }, &container.id, plan);
+}
+
 fn remove(situation: &Situation<'_>, action: Action, id: &str, plan: &mut Plan) {
     if !situation.memory.removing.contains(id) && !held_back(situation, plan) {
         plan.actions.push(action);
@@ -99,7 +103,7 @@ pub(super) fn collect_garbage(situation: &Situation<'_>, plan: &mut Plan) {
         let count = seen.entry(container.name.as_str()).or_default();
         *count += 1;
         if *count > KEPT && container.state != RunState::Running {
-            remove(situation, Action::RemoveContainer { id: container.id.clone() }, &container.id, plan);
+            remove_container(situation, container, false, plan);
         }
     }
     for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {

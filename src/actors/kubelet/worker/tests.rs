@@ -1,6 +1,7 @@
 mod ephemeral;
 mod hooks;
 mod resize;
+mod restarts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +90,7 @@ impl World {
             }
             Action::Resize => self.memory.actuated = Some(Actuated::as_specified(&self.pod)),
             Action::StopSandbox { id } => self.observed.sandboxes.iter_mut().filter(|s| s.id == *id).for_each(|s| s.ready = false),
-            Action::RemoveContainer { id } => self.observed.containers.retain(|container| container.id != *id),
+            Action::RemoveContainer { id, .. } => self.observed.containers.retain(|container| container.id != *id),
             Action::RemoveSandbox { id } => self.observed.sandboxes.retain(|sandbox| sandbox.id != *id),
             Action::CleanUp { logs } => {
                 self.memory.cleaned = true;
@@ -410,7 +411,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
         let effects = next(machine, vec![sandbox(false)], vec![container(RunState::Exited)]);
         let all = format!("{:?}", machine.waits_for()) + &format!("{effects:?}");
         assert!(all.contains("container a to be removed"), "{all}");
-        machine.done(&Action::RemoveContainer { id: "a-0".into() }, Ok(()), at(40));
+        machine.done(&Action::RemoveContainer { id: "a-0".into(), keep_log: false }, Ok(()), at(40));
         next(machine, Vec::new(), Vec::new());
         machine.done(&Action::CleanUp { logs: true }, Ok(()), at(40));
         let effects = next(machine, Vec::new(), Vec::new());

@@ -131,7 +131,7 @@ async fn take(step: &Step, action: &Action) -> Result<(), StepFailure> {
         Action::StopSandbox { id } => {
             step.cri("StopPodSandbox", runtime.stop_pod_sandbox(id)).await.map_err(|error| StepFailure::new("FailedKillPod", error))
         }
-        Action::RemoveContainer { id } => takedown::remove_container(step, id).await,
+        Action::RemoveContainer { id, keep_log } => takedown::remove_container(step, id, *keep_log).await,
         Action::RemoveSandbox { id } => step.cri("RemovePodSandbox", runtime.remove_pod_sandbox(id)).await.map_err(failed),
         Action::CleanUp { logs } => step.call_trace.call("volumes", "TearDown", takedown::clean_up(step, *logs)).await,
     }

@@ -60,8 +60,8 @@ fn pre_stop(step: &Step, id: &str, name: &str) -> Option<(LifecycleHandler, Cont
     Some((hook, Container { name: name.to_owned(), ..Container::default() }))
 }
 
-/// Removes a dead container with its log.
-pub(super) async fn remove_container(step: &Step, id: &str) -> Result<(), StepFailure> {
+/// Removes a dead container with its last words, and with its log unless that is kept until the pod goes.
+pub(super) async fn remove_container(step: &Step, id: &str, keep_log: bool) -> Result<(), StepFailure> {
     let seen = step.observed.containers.iter().find(|seen| seen.id == id).cloned();
     step.cri("RemoveContainer", step.context.runtime.remove_container(id)).await.map_err(|error| StepFailure::new("Failed", error))?;
     if let Some(seen) = seen {
@@ -69,8 +69,10 @@ pub(super) async fn remove_container(step: &Step, id: &str) -> Result<(), StepFa
         let link = step.context.container_log_links.join(legacy_log_name(&step.id, &seen.name, id));
         let words = step.context.paths(&step.id.uid).termination_file(&seen.name, seen.attempt);
         blocking(move || {
-            forget(&log, true);
-            forget(&link, false);
+            if !keep_log {
+                forget(&log, true);
+                forget(&link, false);
+            }
             forget(&words, false);
         })
         .await;
