@@ -7,17 +7,23 @@ const TIMES: usize = 16;
 /// Linear work takes [`TIMES`] as long, quadratic work [`TIMES`] squared: this is far from both.
 const LIMIT: u32 = 80;
 
+/// Rounds after which enough was seen; what else the machine does may lengthen some.
+const ROUNDS: usize = 15;
+
 /// Panics where `work` on sixteen times `small` items takes far more than sixteen times as long.
 pub fn assert_linear<I>(small: usize, input: impl Fn(usize) -> I, work: impl Fn(&I)) {
-    let fastest = |items| {
-        let input = input(items);
-        let took = |_| {
-            let begun = Instant::now();
-            work(&input);
-            begun.elapsed()
-        };
-        (0..3).map(took).min().unwrap_or_default().max(Duration::from_micros(50))
+    let took = |input: &I| {
+        let begun = Instant::now();
+        work(input);
+        begun.elapsed().max(Duration::from_micros(50))
     };
-    let (few, many) = (fastest(small), fastest(TIMES * small));
+    let (little, much) = (input(small), input(TIMES * small));
+    let (mut few, mut many) = (took(&little), took(&much));
+    for _ in 1..ROUNDS {
+        if many < few * LIMIT {
+            return;
+        }
+        (few, many) = (few.min(took(&little)), many.min(took(&much)));
+    }
     assert!(many < few * LIMIT, "{small} items take {few:?}, {} take {many:?}", TIMES * small);
 }

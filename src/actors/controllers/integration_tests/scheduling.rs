@@ -101,6 +101,8 @@ async fn no_trace_of_a_bound_pod_is_without_its_decision() {
     world.node("n2", 40).await;
     for number in 0..PODS {
         eventually_async("the pod is bound", async || !node_of(&world, &format!("p{number}")).await.is_empty()).await;
+        // A commit is recorded when it is answered, which is after others see what it wrote.
+        eventually("its commit is recorded", || !decisions(&world, &format!("p{number}")).1.is_empty()).await;
     }
     let recorder = world.system.recorder();
     for _ in 0..5 * SystemOptions::default().hops {
