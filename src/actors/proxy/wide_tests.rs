@@ -2,10 +2,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
@@ -34,12 +35,13 @@ fn planned(name: &str, ip: &str, ports: usize, ready: bool) -> Arc<ServicePlan> 
     Arc::new(plan(&service, &slices, &node()))
 }
 
-/// The shortest of three.
+/// What this thread worked, not what it waited for others; the shortest of three.
 fn time_of(work: impl Fn()) -> Duration {
+    let worked = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("threads have clocks"));
     let once = || {
-        let begun = Instant::now();
+        let begun = worked();
         work();
-        begun.elapsed()
+        worked() - begun
     };
     (0..3).map(|_| once()).min().expect("three")
 }

@@ -4,9 +4,12 @@ pub mod probes;
 mod runtime;
 mod scrape;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
 use troupe_api::metrics::{Collect, Counter, DEFAULT_SECONDS, Family, Gauge, Histogram};
 
@@ -64,12 +67,14 @@ static CONTAINERS_STARTED: Family<Counter> =
     Family::new("kubelet_started_containers_total", "Cumulative number of containers started", &["container_type"]);
 static CONTAINERS_FAILED: Family<Counter> =
     Family::new("kubelet_started_containers_errors_total", "Cumulative number of errors when starting containers", &["container_type", "code"]);
+static CONTAINERS_ENDED: Family<Counter> =
+    Family::new("kubelet_terminated_containers_total", "Cumulative number of container terminations.", &["container_type", "exit_code", "reason"]);
 
 static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 19] = [
+pub static COLLECTORS: [&dyn Collect; 20] = [
     &REJECTIONS,
     &LAST_SEEN,
     &RELISTS,
@@ -87,6 +92,7 @@ pub static COLLECTORS: [&dyn Collect; 19] = [
     &runtime::OPERATIONS,
     &CONTAINERS_FAILED,
     &CONTAINERS_STARTED,
+    &CONTAINERS_ENDED,
     &PODS_FAILED,
     &PODS_STARTED,
 ];
@@ -120,6 +126,22 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
             }
         }
         _ => {}
+    }
+}
+
+/// A pod's status is published: its containers that have ended since the one before.
+pub fn ended(before: Option<&PodStatus>, status: &PodStatus) {
+    let lists = |status: &PodStatus| {
+        let kinds = ["init_container", "container", "ephemeral_container"];
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        let end = |container: &ContainerStatus| Some((container.name.clone(), container.state.as_ref()?.terminated.clone()?));
+        kinds.into_iter().zip(lists.map(|list| list.iter().flatten().filter_map(end).collect::<BTreeMap<_, _>>()))
+    };
+    let known: BTreeMap<_, _> = before.map(|before| lists(before).collect()).unwrap_or_default();
+    for (kind, ended) in lists(status) {
+        for (_, end) in ended.iter().filter(|(name, _)| known.get(kind).is_none_or(|known: &BTreeMap<_, _>| !known.contains_key(*name))) {
+            CONTAINERS_ENDED.with(&[kind, &end.exit_code.to_string(), end.reason.as_deref().unwrap_or_default()]).increment();
+        }
     }
 }
 
@@ -184,4 +206,29 @@ impl StartWatch {
 /// Seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use troupe_api::metrics::render;
+
+    use super::*;
+
+    #[test]
+    fn each_end_is_counted_once() {
+        let status = |state: serde_json::Value| -> PodStatus {
+            serde_json::from_value(
+                json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}),
+            )
+            .expect("a status")
+        };
+        let (running, over) = (status(json!({"running": {}})), status(json!({"terminated": {"exitCode": 231, "reason": "Odd"}})));
+        ended(None, &running);
+        ended(Some(&running), &over);
+        ended(Some(&over), &over);
+        let text = render(&[&CONTAINERS_ENDED]);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains("kubelet_terminated_containers_total{container_type=\"container\",exit_code=\"231\",reason=\"Odd\"} 1\n"), "{text}");
+    }
 }

@@ -30,7 +30,7 @@ fn names(pod: &PodIdentity) -> (String, String, String) {
 pub fn probed(pod: &PodIdentity, container: &str, kind: ProbeKind, outcome: &ProbeOutcome) {
     let key = Probed { pod: names(pod), container: container.to_owned(), kind: kind.name() };
     let at = match outcome {
-        ProbeOutcome::Success => 0,
+        ProbeOutcome::Success | ProbeOutcome::Warning(_) => 0,
         ProbeOutcome::Failure(_) => 1,
         ProbeOutcome::Unknown(_) => 2,
     };

@@ -1,9 +1,10 @@
-//! A GET as probes make it: one connection, certificates not verified, the body not read to its end.
+//! A GET as probes make it: a connection of its own, certificates not verified, of the body no more read than is shown. Redirects within
+//! a host are followed (upstream's `RedirectChecker`).
 
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -36,8 +37,74 @@ impl fmt::Display for Target {
     }
 }
 
-/// Makes the request; gives the status and where it redirects to. Redirects are not followed: they count as success.
-pub async fn get(target: &Target) -> Result<(u16, Option<String>), String> {
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    location: Option<String>,
+    /// At most [`SHOWN`] bytes of it.
+    pub body: String,
+}
+
+/// As much of a body is read, in bytes.
+const SHOWN: usize = 10 << 10;
+/// Requests that one probe makes at most.
+const HOPS: usize = 10;
+
+/// Makes the request and goes where it leads to within the same host. Gives the last reply; one that leads to another host is such.
+///
+/// # Errors
+/// When a request fails, or no end is reached.
+pub async fn follow(first: &Target) -> Result<Reply, String> {
+    let mut target = first.clone();
+    for _ in 0..HOPS {
+        let reply = get(&target).await?;
+        let leads = matches!(reply.status, 301 | 302 | 303 | 307 | 308);
+        let next = reply.location.as_deref().filter(|_| leads).and_then(|location| target.leads_to(location));
+        match next.filter(|next| next.host == first.host) {
+            Some(next) => target = next,
+            None => return Ok(reply),
+        }
+    }
+    Err("stopped after 10 redirects".into())
+}
+
+impl Target {
+    /// Where a `Location` leads from here; nowhere if it is none for HTTP.
+    fn leads_to(&self, location: &str) -> Option<Target> {
+        let (tls, rest) = match location.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, Some(rest)),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, Some(rest)),
+            // A query may hold such a thing, too.
+            Some((before, _)) if !before.contains(['/', '?']) => return None,
+            _ => (self.tls, location.strip_prefix("//")),
+        };
+        let Some(rest) = rest else {
+            let base = self.path.split('?').next().unwrap_or_default();
+            let folder = &base[..=base.rfind('/').unwrap_or(0)];
+            let path = match location {
+                _ if location.starts_with('/') => location.to_owned(),
+                _ if location.starts_with('?') => format!("{base}{location}"),
+                _ => format!("{folder}{location}"),
+            };
+            return Some(Target { path, ..self.clone() });
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let authority: http::uri::Authority = authority.parse().ok()?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        // The header is that of the first host.
+        let headers = self.headers.iter().filter(|(name, _)| *name != "host").map(|(name, value)| (name.clone(), value.clone())).collect();
+        Some(Target { tls, host, port, path, headers })
+    }
+}
+
+/// Makes one request.
+///
+/// # Errors
+/// When there is no connection, or no reply.
+pub async fn get(target: &Target) -> Result<Reply, String> {
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
     let stream = stream.map_err(|error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => format!("dial tcp {}: connect: connection refused", target.authority()),
@@ -51,7 +118,7 @@ pub async fn get(target: &Target) -> Result<(u16, Option<String>), String> {
     send(tls, target).await
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target) -> Result<(u16, Option<String>), String> {
+async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target) -> Result<Reply, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     // The connection ends with the sender; its error is the request's.
     let driver = tokio::spawn(async move { drop(connection.await) });
@@ -70,8 +137,92 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, tar
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let reply = sender.send_request(request).await.map_err(|error| error.to_string());
+    let reply = match reply {
+        Ok(reply) => read(reply).await,
+        Err(error) => Err(error),
+    };
     driver.abort();
-    let reply = reply?;
+    reply
+}
+
+async fn read(reply: http::Response<hyper::body::Incoming>) -> Result<Reply, String> {
     let location = reply.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Ok((reply.status().as_u16(), location))
+    let (status, mut incoming, mut body) = (reply.status().as_u16(), reply.into_body(), Vec::new());
+    while body.len() < SHOWN
+        && let Some(frame) = incoming.frame().await
+    {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let bytes = frame.data_ref().map(|bytes| &bytes[..bytes.len().min(SHOWN - body.len())]).unwrap_or_default();
+        body.extend_from_slice(bytes);
+    }
+    Ok(Reply { status, location, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that says for each path what it replies, and where it listens.
+    async fn serve(reply: fn(&str) -> String) -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let said = reply(head.split(' ').nth(1).unwrap_or_default());
+                drop(stream.write_all(said.as_bytes()).await);
+            }
+        });
+        Target { tls: false, host: "127.0.0.1".into(), port, path: "/a/b?c".into(), headers: BTreeMap::new() }
+    }
+
+    fn to(location: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 5\r\n\r\nthere")
+    }
+
+    #[actix::test]
+    async fn redirects_are_followed_within_the_host_and_told_beyond() {
+        let target = serve(|path| match path {
+            "/a/b?c" => to("next"),
+            "/a/next" => to("/end"),
+            "/end" => "HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno".into(),
+            "/out" => to("http://192.0.2.1/"),
+            "/loop" => to("?"),
+            _ => to("/loop"),
+        })
+        .await;
+        assert_eq!(follow(&target).await.map(|reply| (reply.status, reply.body)), Ok((503, "no".into())));
+        let out = follow(&Target { path: "/out".into(), ..target.clone() }).await.expect("a reply");
+        assert_eq!((out.status, out.body.as_str()), (302, "there"));
+        let lost = follow(&Target { path: "/loop".into(), ..target }).await;
+        assert_eq!(lost, Err("stopped after 10 redirects".into()));
+    }
+
+    #[actix::test]
+    async fn of_a_body_without_end_as_much_is_read_as_is_shown() {
+        let target = serve(|_| format!("HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n{}", "x".repeat(1 << 20))).await;
+        assert_eq!(follow(&target).await.map(|reply| reply.body.len()), Ok(SHOWN));
+    }
+
+    #[test]
+    fn locations_are_read_as_browsers_do() {
+        let from = Target { tls: false, host: "10.0.0.1".into(), port: 8080, path: "/a/b".into(), headers: BTreeMap::new() };
+        for (location, to) in [
+            ("https://10.0.0.1/x?y", "https://10.0.0.1:443/x?y"),
+            ("http://[fd00::1]:81", "http://[fd00::1]:81/"),
+            ("//10.0.0.1?q", "http://10.0.0.1:80/?q"),
+            ("c?d=http://e", "http://10.0.0.1:8080/a/c?d=http://e"),
+            ("/c", "http://10.0.0.1:8080/c"),
+        ] {
+            assert_eq!(from.leads_to(location).map(|target| target.to_string()).as_deref(), Some(to), "{location}");
+        }
+        assert_eq!((from.leads_to("ftp://x/"), from.leads_to("http://a b/")), (None, None));
+    }
 }

@@ -51,6 +51,8 @@ const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Liveness, ProbeKin
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
     Success,
+    /// A success that somebody should know more of.
+    Warning(String),
     /// With what the probe printed.
     Failure(String),
     /// The probe itself could not be run; this counts for nothing.
@@ -186,7 +188,7 @@ impl Probes {
         let Some(state) = self.states.get_mut(&(id.to_owned(), kind)) else { return false };
         state.running = false;
         let success = match outcome {
-            ProbeOutcome::Success => true,
+            ProbeOutcome::Success | ProbeOutcome::Warning(_) => true,
             ProbeOutcome::Failure(_) => false,
             ProbeOutcome::Unknown(_) => return false,
         };

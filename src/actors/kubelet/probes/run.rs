@@ -78,9 +78,10 @@ pub fn http_target(action: &HTTPGetAction, container: &Container, pod_ip: &str) 
 async fn http_get(action: &HTTPGetAction, container: &Container, pod_ip: &str, limit: Duration) -> ProbeOutcome {
     let Some(target) = http_target(action, container, pod_ip) else { return ProbeOutcome::Unknown("invalid port".into()) };
     let url = target.to_string();
-    match timeout(limit, http::get(&target)).await {
-        Ok(Ok((200..=399, _))) => ProbeOutcome::Success,
-        Ok(Ok((code, _))) => ProbeOutcome::Failure(format!("HTTP probe failed with statuscode: {code}")),
+    match timeout(limit, http::follow(&target)).await {
+        Ok(Ok(http::Reply { status: 200..=299, .. })) => ProbeOutcome::Success,
+        Ok(Ok(http::Reply { status: 300..=399, body, .. })) => ProbeOutcome::Warning(format!("Probe terminated redirects, Response body: {body}")),
+        Ok(Ok(http::Reply { status: code, .. })) => ProbeOutcome::Failure(format!("HTTP probe failed with statuscode: {code}")),
         Ok(Err(error)) => ProbeOutcome::Failure(format!("Get \"{url}\": {error}")),
         Err(_) => {
             let why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";

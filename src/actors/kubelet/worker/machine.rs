@@ -272,6 +272,7 @@ impl PodMachine {
         self.probes.record(id, kind, outcome, now);
         match outcome {
             ProbeOutcome::Success => None,
+            ProbeOutcome::Warning(output) => Some(Note::warning("ProbeWarning", format!("{} probe warning: {output}", kind.name()))),
             ProbeOutcome::Failure(output) => Some(Note::warning("Unhealthy", format!("{} probe failed: {output}", kind.name()))),
             ProbeOutcome::Unknown(error) => {
                 Some(Note::warning("Unhealthy", format!("{} probe errored and resulted in unknown state: {error}", kind.name())))

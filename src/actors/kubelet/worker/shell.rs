@@ -265,6 +265,8 @@ impl PodWorker {
             Effect::Publish(status) => {
                 if let Some(pod) = self.machine.pod() {
                     self.start.look(pod, &status);
+                    let before = self.unwritten.as_deref().or(self.written.as_deref()).or(pod.status.as_ref());
+                    metrics::ended(before, &status);
                 }
                 self.unwritten_since.get_or_insert_with(Instant::now);
                 self.unwritten = Some(status);
