@@ -1,9 +1,6 @@
 //! Services with very many ports.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use nix::time::{ClockId, clock_gettime};

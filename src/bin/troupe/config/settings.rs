@@ -273,9 +273,19 @@ impl Settings {
         all.into_iter().filter(|(_, value)| !value.is_null()).collect()
     }
 
+    /// The settings among these by the names that the configuration file has for them; other names are left out.
+    ///
+    /// # Errors
+    /// When one has a value of another kind.
+    pub fn of_entries(mut all: BTreeMap<String, Value>) -> Result<Settings, serde_json::Error> {
+        let known = serde_json::to_value(Settings::default())?;
+        all.retain(|name, _| known.get(name).is_some());
+        serde_json::from_value(all.into_iter().collect())
+    }
+
     /// Only those settings whose names are wanted.
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Settings {
         let chosen = self.entries().into_iter().filter(|(name, _)| wanted(name)).collect();
-        serde_json::from_value(Value::Object(chosen)).expect("a part of settings is settings")
+        Settings::of_entries(chosen).expect("a part of settings is settings")
     }
 }

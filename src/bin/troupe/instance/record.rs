@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use ipnetwork::Ipv4Network;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{kernel::NetworkNamespace, nodes::Nodes, register};
 use crate::{
@@ -46,8 +46,14 @@ pub struct Record {
 pub struct Daemon {
     pub parts: BTreeSet<Part>,
     /// What these parts take, defaults included.
-    #[serde(serialize_with = "what_is_set")]
+    #[serde(serialize_with = "what_is_set", deserialize_with = "what_is_known")]
     pub settings: Settings,
+}
+
+/// A program of another version may have written down settings that this one does not have.
+fn what_is_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Settings, D::Error> {
+    let all = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    Settings::of_entries(all).map_err(D::Error::custom)
 }
 
 fn what_is_set<S: Serializer>(settings: &Settings, serializer: S) -> Result<S::Ok, S::Error> {
@@ -169,6 +175,9 @@ mod tests {
         durable::write(&record.data_dir.join(NAME), &text).expect("writes");
         assert_eq!(Record::read(&record.data_dir).expect("reads"), Some(record.clone()));
         assert_eq!(Record::read(&record.run_dir).expect("nothing is there"), None);
+        let later = String::from_utf8_lossy(&text).replace("\"bridge\":", "\"ofALaterVersion\":7,\"bridge\":");
+        fs::write(record.data_dir.join(NAME), later).expect("writes");
+        assert_eq!(Record::read(&record.data_dir).expect("reads"), Some(record.clone()));
         fs::write(record.data_dir.join(NAME), &text[..text.len() / 2]).expect("writes");
         let error = Record::read(&record.data_dir).expect_err("it is half").to_string();
         assert!(error.contains("instance.json is damaged"), "{error}");
