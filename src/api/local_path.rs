@@ -8,7 +8,7 @@ use crate::meta::Object;
 /// The provisioner, as storage classes and volumes name it.
 pub const PROVISIONER: &str = "troupe.dev/local-path";
 /// The storage class that a cluster begins with.
-pub const CLASS: &str = "local-path";
+pub const CLASS: &str = "troupe-local";
 /// On a volume of this provisioner: the node that has it. Nodes select their volumes by it, and see no others.
 pub const NODE_LABEL: &str = "local-path.troupe.dev/node";
 /// On a node: the directory in which its volumes lie.

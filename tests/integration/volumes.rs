@@ -103,14 +103,14 @@ spec:
 fn a_pods_data_outlives_it_and_goes_with_its_claim() {
     let cluster = shared();
     let class = cluster.kubectl("get storageclass");
-    assert!(class.contains("local-path (default)   troupe.dev/local-path   Delete          WaitForFirstConsumer"), "{class}");
+    assert!(class.contains("troupe-local (default)   troupe.dev/local-path   Delete          WaitForFirstConsumer"), "{class}");
     apply(&cluster, OBJECTS);
     cluster.kubectl("-n volumes rollout status statefulset/db --timeout=90s");
     cluster.kubectl("-n volumes rollout status deployment/web --timeout=90s");
     cluster.kubectl("-n volumes wait --for=condition=Ready pod/scratch --timeout=60s");
     let claims = cluster.kubectl("-n volumes get pvc -o jsonpath={range.items[*]}{.metadata.name}={.status.phase}/{.spec.storageClassName},{end}");
     for claim in ["data-db-0", "data-db-1", "notes", "scratch-scratch"] {
-        assert!(claims.contains(&format!("{claim}=Bound/local-path,")), "{claims}");
+        assert!(claims.contains(&format!("{claim}=Bound/troupe-local,")), "{claims}");
     }
     outlives_its_pod(&cluster);
     outlives_the_daemon(&cluster);

@@ -24,6 +24,7 @@ mod lifecycle;
 mod limit_ranger;
 mod match_conditions;
 pub mod matching;
+mod mountable_secrets;
 mod namespace_exists;
 mod node_restriction;
 mod nodes;

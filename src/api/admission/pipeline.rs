@@ -47,7 +47,7 @@ impl Pipeline {
             .validating(NamespaceExists)
             .validating(LimitPodHardAntiAffinityTopology)
             .both(LimitRanger)
-            .mutating(ServiceAccount)
+            .both(ServiceAccount)
             .mutating(NodeRestriction)
             .mutating(TaintNodesByCondition)
             .both(AlwaysPullImages)

@@ -33,8 +33,16 @@ impl Plugin for Priority {
 #[async_trait]
 impl MutatingPlugin for Priority {
     async fn admit(&self, request: &mut Attributes<'_>) -> Result<(), Status> {
-        if request.operation != Operation::Create || !request.is_main("", "pods") {
+        if !request.is_main("", "pods") {
             return Ok(());
+        }
+        match request.operation {
+            Operation::Create => {}
+            Operation::Update => {
+                keep(request);
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
         let Some(name) = request.object().map(|pod| pod.str(&["spec", "priorityClassName"]).to_owned()) else { return Ok(()) };
         let class = class_for(request, &name).await?;
@@ -79,6 +87,19 @@ impl ValidatingPlugin for Priority {
         match others.iter().map(|other| other.to_object()).find(|other| is_global_default(other) && other.name() != class.name()) {
             Some(other) => Err(request.forbidden(format!("PriorityClass {} is already marked as default. Only one default can exist", other.name()))),
             None => Ok(()),
+        }
+    }
+}
+
+/// Who replaces a pod by a manifest does not name what this plugin gave it.
+fn keep(request: &mut Attributes<'_>) {
+    let Some(old) = request.old else { return };
+    let Some(pod) = request.object_mut() else { return };
+    for field in ["priority", "preemptionPolicy"] {
+        if pod.get(&["spec", field]).is_none()
+            && let Some(value) = old.get(&["spec", field])
+        {
+            pod.set(&["spec", field], value.clone());
         }
     }
 }

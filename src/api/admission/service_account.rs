@@ -1,15 +1,20 @@
 //! `ServiceAccount`: every pod runs under a service account, whose token it finds mounted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::{Attributes, MutatingPlugin, Operation, Plugin};
+use super::{
+    Attributes, MutatingPlugin, Operation, Plugin, ValidatingPlugin,
+    mountable_secrets::{self, Mountable},
+};
 use crate::{
+    auth::node::references,
     meta::{GroupResource, Object, ObjectKey},
     status::Status,
+    stored::StoredObject,
 };
 
 /// The plugin.
@@ -75,6 +80,33 @@ impl MutatingPlugin for ServiceAccount {
     }
 }
 
+#[async_trait]
+impl ValidatingPlugin for ServiceAccount {
+    async fn validate(&self, request: &Attributes<'_>) -> Result<(), Status> {
+        let ephemeral = request.operation == Operation::Update && is_subresource(request, "ephemeralcontainers");
+        let Some(pod) = request.object().filter(|pod| ephemeral || is_new_pod(request) && pod.annotation(MIRROR).is_none()) else {
+            return Ok(());
+        };
+        if pod.str(&["spec", "serviceAccountName"]).is_empty() {
+            let key = ObjectKey::new(request.target.namespace.clone(), pod.name());
+            return Err(request.forbidden(format!("no service account specified for pod {key}")));
+        }
+        let stored = stored_account(request).await?;
+        if !mountable_secrets::may_enforce(&stored) {
+            return Ok(());
+        }
+        let account = stored.to_object();
+        let Some(mountable) = Mountable::of(&account) else { return Ok(()) };
+        let refusal = if ephemeral { mountable.refusal_of_ephemeral(pod) } else { mountable.refusal(pod) };
+        refusal.map_or(Ok(()), |why| Err(request.forbidden(why)))
+    }
+}
+
+fn is_subresource(request: &Attributes<'_>, name: &str) -> bool {
+    let target = &request.target;
+    target.resource.group.is_empty() && &*target.resource.plural == "pods" && &*target.subresource == name
+}
+
 fn is_new_pod(request: &Attributes<'_>) -> bool {
     request.operation == Operation::Create && request.is_main("", "pods")
 }
@@ -82,6 +114,11 @@ fn is_new_pod(request: &Attributes<'_>) -> bool {
 fn check_mirror(request: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
     if !pod.str(&["spec", "serviceAccountName"]).is_empty() {
         return Err(request.forbidden("a mirror pod may not reference service accounts"));
+    }
+    let mut uses_secrets = false;
+    references::secret_names(pod, &mut |name| uses_secrets |= !name.is_empty());
+    if uses_secrets {
+        return Err(request.forbidden("a mirror pod may not reference secrets"));
     }
     let projects_token = |volume: &Value| {
         let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
@@ -94,6 +131,10 @@ fn check_mirror(request: &Attributes<'_>, pod: &Object) -> Result<(), Status> {
 }
 
 async fn account_of(request: &Attributes<'_>) -> Result<Object, Status> {
+    Ok(stored_account(request).await?.to_object())
+}
+
+async fn stored_account(request: &Attributes<'_>) -> Result<Arc<StoredObject>, Status> {
     let name = request.object().map_or("", |pod| pod.str(&["spec", "serviceAccountName"])).to_owned();
     let accounts = GroupResource::new("", "serviceaccounts");
     let key = ObjectKey::new(request.target.namespace.clone(), name.clone());
@@ -110,7 +151,7 @@ async fn account_of(request: &Attributes<'_>) -> Result<Object, Status> {
         found = request.reads.live(&accounts, &key).await?;
     }
     match found {
-        Some(account) => Ok(account.to_object()),
+        Some(account) => Ok(account),
         None => {
             let missing = Status::not_found(&GroupResource::new("", "serviceaccount"), &name);
             Err(request.forbidden(format!("error looking up service account {key}: {missing}")))

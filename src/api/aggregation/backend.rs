@@ -200,7 +200,7 @@ fn tls_config(spec: &ApiServiceSpec, identity: Arc<RenewableCertificate>) -> Res
     } else if spec.authorities.is_empty() {
         tls::system_client_config()?
     } else {
-        tls::anchored_client_config(&String::from_utf8_lossy(&spec.authorities))?
+        tls::anchored_client_config(&String::from_utf8_lossy(&spec.authorities), None)?
     };
     config.client_auth_cert_resolver = identity;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -92,15 +92,19 @@ pub fn client_config(ca_pem: &str, identity: Option<&KeyedCertificate>) -> Resul
     Ok(config)
 }
 
-/// A client that trusts `ca_pem`, also where a server shows a certificate that stands there itself.
+/// The same, also where a server shows a certificate that stands in `ca_pem` itself.
 ///
 /// # Errors
 /// When it holds no usable certificate.
-pub fn anchored_client_config(ca_pem: &str) -> Result<ClientConfig, TlsError> {
+pub fn anchored_client_config(ca_pem: &str, identity: Option<&KeyedCertificate>) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Anchored::new(certificates(ca_pem)?, roots(ca_pem)?, provider.clone())?;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match identity {
+        Some(identity) => builder.with_client_auth_cert(certificates(&identity.certificate_pem)?, private_key(&identity.key_pem)?)?,
+        None => builder.with_no_client_auth(),
+    })
 }
 
 /// A client that trusts whom the system trusts. Reads its files.

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{META_V1, descriptions::of_every_object};
+use super::{
+    META_V1,
+    descriptions::{describe_list, of_every_object},
+};
 use crate::{
     meta::GroupVersionKind,
     resources::{
@@ -54,20 +57,19 @@ pub fn definitions(row: &Resource, version: &str, room: &mut Room) -> Vec<(Strin
     };
     let kind = row.gvk(version);
     let list = GroupVersionKind::new(kind.group.clone(), kind.version.clone(), row.list_kind());
-    let items = json!({
-        "type": "object", "description": format!("{} is a list of {}", list.kind, kind.kind), "required": ["items"],
+    let mut items = json!({
+        "type": "object", "required": ["items"],
         "properties": {
-            "apiVersion": {"type": "string", "description": of_every_object("apiVersion")},
-            "kind": {"type": "string", "description": of_every_object("kind")},
-            "metadata": {"allOf": [{"$ref": format!("#/components/schemas/io.k8s.{META_V1}ListMeta")}], "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds")},
-            "items": {"type": "array", "items": {"$ref": reference(&kind)}, "description": format!("List of {}. More info: {CONVENTIONS}", row.plural)},
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": format!("#/components/schemas/io.k8s.{META_V1}ListMeta")},
+            "items": {"type": "array", "items": {"$ref": reference(&kind)}},
         },
         KINDS: [gvk(&list)],
     });
+    describe_list(&mut items, row, &kind.kind);
     vec![(name(&kind), object(source, &kind)), (name(&list), items)]
 }
-
-const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
 
 /// Where a document has a kind's definition.
 pub fn reference(kind: &GroupVersionKind) -> String {

@@ -6,9 +6,9 @@ use k8s_openapi::{
     api, apiextensions_apiserver::pkg::apis::apiextensions, apimachinery::pkg::apis::meta, kube_aggregator::pkg::apis::apiregistration,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::meta::GroupVersion;
+use crate::{meta::GroupVersion, resources::Resource};
 
 /// What the definitions of a group and version say about themselves, by full name.
 pub struct Descriptions {
@@ -47,6 +47,26 @@ pub fn of_every_object(field: &str) -> &'static str {
         generator.take_definitions(false).get("io.k8s.api.core.v1.ConfigMap").map(documented)
     });
     EVERY.as_ref().and_then(|documented| documented.fields.get(field)).map_or("", String::as_str)
+}
+
+const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
+
+/// Says of the definition of a resource's lists what it holds: there are no types for lists that would.
+pub fn describe_list(list: &mut Value, row: &Resource, kind: &str) {
+    list["description"] = format!("{} is a list of {kind}", row.list_kind()).into();
+    let Some(properties) = list["properties"].as_object_mut() else { return };
+    for field in ["apiVersion", "kind"] {
+        if let Some(property) = properties.get_mut(field) {
+            property["description"] = of_every_object(field).into();
+        }
+    }
+    if let Some(metadata) = properties.get_mut("metadata") {
+        let reference = metadata.take();
+        *metadata = json!({"allOf": [reference], "description": format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds")});
+    }
+    if let Some(items) = properties.get_mut("items") {
+        items["description"] = format!("List of {}. More info: {CONVENTIONS}", row.plural).into();
+    }
 }
 
 /// The kinds of `metrics.k8s.io`, for which there are no types.

@@ -62,7 +62,7 @@ pub fn document(registry: &Registry, group_version: &GroupVersion, room: &mut Ro
     }
     let mut wanted: BTreeSet<String> = COMMON.iter().map(|name| (*name).to_owned()).collect();
     let (mut paths, mut defined) = (serde_json::Map::new(), Vec::new());
-    for row in rows {
+    for row in &rows {
         if row.is_custom() {
             wanted.extend(["ObjectMeta", "ListMeta"].map(|name| format!("{META_V1}{name}")));
             defined.extend(custom::definitions(row, &group_version.version, room));
@@ -71,6 +71,12 @@ pub fn document(registry: &Registry, group_version: &GroupVersion, room: &mut Ro
         paths::add(&mut paths, row, &group_version.version);
     }
     let mut schemas = components::schemas(wanted, group_version);
+    for row in rows.iter().filter(|row| !row.is_custom()) {
+        let list = Schemas::builtin().definition_of(&GroupVersionKind::new(row.group.clone(), group_version.version.clone(), row.list_kind()));
+        if let Some(list) = list.and_then(|list| schemas.get_mut(&format!("io.k8s.{list}"))) {
+            descriptions::describe_list(list, row, &row.kind);
+        }
+    }
     schemas.extend(defined);
     Some(json!({
         "openapi": "3.0.0",

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::meta::GroupVersionKind;
 
-/// The media types of PATCH bodies.
-const PATCH_TYPES: [&str; 4] =
-    ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+/// The media types of patches of built-in kinds.
+pub const PATCH_TYPES: &[&str] =
+    &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+/// Those of custom resources, which cannot be merged strategically: clients choose how they patch by this list.
+pub const CUSTOM_PATCH_TYPES: &[&str] = &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
 
 /// What the operation does to its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Operation<'a> {
     pub tag: &'a str,
     pub kind: &'a GroupVersionKind,
     pub parameters: Vec<Value>,
+    /// The media types of the body, if the operation patches.
+    pub patch_types: &'static [&'static str],
     /// References of the body and the reply; `None` where there is none or it is no object.
     pub body: Option<String>,
     pub reply: Option<String>,
@@ -77,7 +81,7 @@ impl Operation<'_> {
         }
         if let Some(body) = self.body {
             let schema = json!({"schema": {"$ref": body}});
-            let types: &[&str] = if self.action == Action::Patch { &PATCH_TYPES } else { &["*/*"] };
+            let types: &[&str] = if self.action == Action::Patch { self.patch_types } else { &["*/*"] };
             let content: serde_json::Map<_, _> = types.iter().map(|media| ((*media).to_owned(), schema.clone())).collect();
             let required = !matches!(self.action, Action::Delete | Action::DeleteCollection);
             operation["requestBody"] = if required { json!({"content": content, "required": true}) } else { json!({"content": content}) };

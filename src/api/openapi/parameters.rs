@@ -42,14 +42,18 @@ pub fn list() -> Vec<Value> {
     [
         ("allowWatchBookmarks", "boolean", "Ask for watch events of type BOOKMARK."),
         ("continue", "string", "The token of the next page, from the metadata of the page before."),
-        ("fieldSelector", "string", "Restricts the list by fields. Defaults to everything."),
-        ("labelSelector", "string", "Restricts the list by labels. Defaults to everything."),
+        ("fieldSelector", "string", "A selector that restricts the list of returned objects by their fields. Defaults to everything."),
+        ("labelSelector", "string", "A selector that restricts the list of returned objects by their labels. Defaults to everything."),
         ("limit", "integer", "The most objects a page may hold."),
         ("resourceVersion", "string", "Constrains the versions that the request may be served from."),
         ("resourceVersionMatch", "string", "How resourceVersion is applied to lists: 'Exact' or 'NotOlderThan'."),
         ("sendInitialEvents", "boolean", "Begin a watch with synthetic events for all that exists, then a bookmark."),
         ("timeoutSeconds", "integer", "Ends the call after this time."),
-        ("watch", "boolean", "Answer with a stream of changes instead of a list. Specify resourceVersion."),
+        (
+            "watch",
+            "boolean",
+            "Watch for changes to the described resources and answer with a stream of them instead of a list. Specify resourceVersion.",
+        ),
     ]
     .map(query)
     .into()

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     custom,
-    operations::{Action, Operation},
+    operations::{Action, CUSTOM_PATCH_TYPES, Operation, PATCH_TYPES},
     parameters,
 };
 use crate::{
@@ -87,6 +87,7 @@ struct Maker<'a> {
     group_version: String,
     /// `Namespaced` or nothing.
     scope: &'static str,
+    patch_types: &'static [&'static str],
 }
 
 impl<'a> Maker<'a> {
@@ -98,6 +99,7 @@ impl<'a> Maker<'a> {
             tag: format!("{group}_{version}"),
             group_version: format!("{}{}", capital(&group), capital(version)),
             scope: if row.namespaced { "Namespaced" } else { "" },
+            patch_types: if row.is_custom() { CUSTOM_PATCH_TYPES } else { PATCH_TYPES },
         }
     }
 
@@ -110,7 +112,7 @@ impl<'a> Maker<'a> {
         body: Option<String>,
         reply: Option<String>,
     ) -> Value {
-        Operation { action, id, description, tag: &self.tag, kind: &self.kind, parameters, body, reply }.build()
+        Operation { action, id, description, tag: &self.tag, kind: &self.kind, parameters, patch_types: self.patch_types, body, reply }.build()
     }
 
     /// A list in one scope; `everywhere` is the suffix of lists across namespaces.
@@ -157,7 +159,7 @@ impl<'a> Maker<'a> {
             "" => format!("{words} the specified {}", self.kind.kind),
             suffix => format!("{words} {} of the specified {}", suffix.to_lowercase(), self.kind.kind),
         };
-        Operation { action, id, description, tag: &self.tag, kind, parameters, body, reply }.build()
+        Operation { action, id, description, tag: &self.tag, kind, parameters, patch_types: self.patch_types, body, reply }.build()
     }
 
     fn subresource(&self, subresource: &Subresource) -> Vec<(&'static str, Value)> {
@@ -183,7 +185,18 @@ impl<'a> Maker<'a> {
     fn connect(&self, kind: &GroupVersionKind, method: &str, suffix: &str) -> Value {
         let id = format!("connect{}{}{}{}{suffix}", self.group_version, capital(method), self.scope, self.kind.kind);
         let description = format!("connect {} requests to {} of {}", method.to_uppercase(), suffix.to_lowercase(), self.kind.kind);
-        Operation { action: Action::Connect, id, description, tag: &self.tag, kind, parameters: Vec::new(), body: None, reply: None }.build()
+        Operation {
+            action: Action::Connect,
+            id,
+            description,
+            tag: &self.tag,
+            kind,
+            parameters: Vec::new(),
+            patch_types: &[],
+            body: None,
+            reply: None,
+        }
+        .build()
     }
 }
 

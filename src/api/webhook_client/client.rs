@@ -96,7 +96,7 @@ async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     // The system's certificates are read from its disk.
     let made = tokio::task::spawn_blocking(move || match authorities.is_empty() {
         true => tls::system_client_config(),
-        false => tls::anchored_client_config(&String::from_utf8_lossy(&authorities)),
+        false => tls::anchored_client_config(&String::from_utf8_lossy(&authorities), None),
     });
     let made = made.await.map_err(|error| error.to_string())?;
     let mut tls = made.map_err(|error| format!("unable to load root certificates: {error}"))?;

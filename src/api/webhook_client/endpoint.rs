@@ -52,7 +52,7 @@ impl Endpoint {
         let (access, _) = Access::read(path)?;
         let server = access.servers.first().cloned().unwrap_or_default();
         let url = Url::parse(&server).map_err(EndpointError::Url)?;
-        let tls = tls::client_config(&access.ca_pem, access.certificate.as_ref()).map_err(AccessError::Tls)?;
+        let tls = tls::anchored_client_config(&access.ca_pem, access.certificate.as_ref()).map_err(AccessError::Tls)?;
         let bearer = access.token.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
         let mut bearer = bearer.map_err(|_| EndpointError::Url("the token is no header text".into()))?;
         if let Some(bearer) = &mut bearer {

@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, task::AbortHandle};
 
 use crate::auth::{
     kubeconfig::Kubeconfig,
-    pki::{LeafSpec, Pki},
+    pki::{KeyedCertificate, LeafSpec, Pki},
     tls,
 };
 
@@ -35,6 +35,15 @@ pub struct Server {
 impl Server {
     /// Serves at a free port.
     pub async fn serve(answer: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        Server::start(false, answer).await
+    }
+
+    /// The same with a certificate that signed itself.
+    pub async fn serve_alone(answer: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        Server::start(true, answer).await
+    }
+
+    async fn start(alone: bool, answer: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let pki = Pki::open(dir.path()).expect("a CA");
         let leaf = |file: &str, server: bool| {
@@ -42,14 +51,16 @@ impl Server {
             let spec = LeafSpec { file: file.into(), common_name: file.into(), ips, server, client: !server, ..LeafSpec::default() };
             pki.leaf(&spec).expect("a leaf")
         };
-        let mut config = tls::server_config(&leaf("server", true), pki.ca_pem()).expect("a TLS configuration");
+        let serving = if alone { signed_by_itself() } else { leaf("server", true) };
+        let ca_pem = if alone { serving.certificate_pem.clone() } else { pki.ca_pem().to_owned() };
+        let mut config = tls::server_config(&serving, pki.ca_pem()).expect("a TLS configuration");
         config.alpn_protocols.clear();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let kubeconfig = dir.path().join("webhook.kubeconfig");
         let server = format!("https://127.0.0.1:{port}/here");
-        Kubeconfig { server, ca_pem: pki.ca_pem().to_owned(), identity: leaf("client", false) }.write(&kubeconfig, "webhook").expect("writes");
+        Kubeconfig { server, ca_pem: ca_pem.clone(), identity: leaf("client", false) }.write(&kubeconfig, "webhook").expect("writes");
         let (answer, asked) = (Arc::new(answer), Arc::<Mutex<Vec<Asked>>>::default());
         let kept = asked.clone();
         let task = tokio::spawn(async move {
@@ -62,13 +73,18 @@ impl Server {
                 });
             }
         });
-        Server { port, ca_pem: pki.ca_pem().to_owned(), kubeconfig, asked, task: task.abort_handle(), _dir: dir }
+        Server { port, ca_pem, kubeconfig, asked, task: task.abort_handle(), _dir: dir }
     }
 
     /// What was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().clone()
     }
+}
+
+fn signed_by_itself() -> KeyedCertificate {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    KeyedCertificate { certificate_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem() }
 }
 
 impl Drop for Server {

@@ -1,8 +1,12 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::destination::{Destination, find, resolve};
+use super::{
+    Endpoint,
+    destination::{Destination, find, resolve},
+    testing::Server,
+};
 use crate::{
     meta::{GroupResource, Object, ObjectKey},
     resources::{
@@ -89,4 +93,26 @@ fn a_configuration_names_a_url_or_a_service() {
     assert!(read.authorities.is_empty(), "nothing but space stands for nothing");
     let read = ClientConfig::read(&json!({"url": "https://a.example.com/x", "caBundle": "Y2E="}));
     assert_eq!((read.address, &*read.authorities), (Address::Url("https://a.example.com/x".into()), &b"ca"[..]));
+}
+
+#[tokio::test]
+async fn a_kubeconfigs_server_may_have_signed_its_certificate_itself() {
+    for server in [Server::serve(|_, _| (200, "fine".to_owned())).await, Server::serve_alone(|_, _| (200, "fine".to_owned())).await] {
+        let endpoint = Endpoint::of_kubeconfig(&server.kubeconfig).expect("works");
+        let answer = endpoint.post("{}".into(), Duration::from_secs(10), 100).await;
+        assert_eq!(answer.as_deref(), Ok(&b"fine"[..]));
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_another_than_the_named_one_vouches_for_is_not_asked() {
+    let (server, other) = (Server::serve_alone(|_, _| (200, "fine".to_owned())).await, Server::serve_alone(|_, _| (200, "fine".to_owned())).await);
+    let port = |server: &Server| format!(":{}/", server.port);
+    let text = std::fs::read_to_string(&other.kubeconfig).expect("reads");
+    std::fs::write(&other.kubeconfig, text.replace(&port(&other), &port(&server))).expect("writes");
+    let endpoint = Endpoint::of_kubeconfig(&other.kubeconfig).expect("works");
+    let answer = endpoint.post("{}".into(), Duration::from_secs(10), 100).await;
+    assert!(answer.as_ref().is_err_and(|why| why.contains("certificate")), "{answer:?}");
+    assert!(server.asked().is_empty());
 }

@@ -50,6 +50,57 @@ async fn a_pod_without_its_service_account_is_forbidden() {
 }
 
 #[actix::test]
+async fn pods_of_an_account_that_enforces_it_use_only_the_secrets_that_it_lists() {
+    let api = boot().await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "held", "namespace": "default", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+        "secrets": [{"name": "known"}], "imagePullSecrets": [{"name": "pull"}]});
+    api.create(account).await;
+    let with = |name: &str, part: Value| {
+        let mut wanted = pod(name, "default");
+        wanted["spec"]["serviceAccountName"] = json!("held");
+        for (field, value) in part.as_object().expect("an object") {
+            wanted["spec"][field] = value.clone();
+        }
+        wanted
+    };
+    let env =
+        |secret: &str| json!([{"name": "c", "image": "i", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": secret, "key": "k"}}}]}]);
+    let from = json!([{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "other"}}]}]);
+    let volumes = |secret: &str| json!([{"name": "v", "secret": {"secretName": secret}}]);
+    let not = "is not allowed because service account held does not reference that";
+    for (part, why) in [
+        (json!({"volumes": volumes("other")}), format!("volume with secret.secretName=\"other\" {not} secret")),
+        (json!({"containers": env("other")}), format!("container c with envVar E referencing secret.secretName=\"other\" {not} secret")),
+        (json!({"containers": from}), format!("container c with envFrom referencing secret.secretName=\"other\" {not} secret")),
+        (json!({"initContainers": env("other")}), format!("init container c with envVar E referencing secret.secretName=\"other\" {not} secret")),
+        (json!({"imagePullSecrets": [{"name": "other"}]}), format!("imagePullSecrets[0].name=\"other\" {not} imagePullSecret")),
+    ] {
+        let mut wanted = with("refused", part);
+        if why.starts_with("init") {
+            wanted["spec"]["initContainers"][0]["name"] = json!("c");
+            wanted["spec"]["containers"][0]["name"] = json!("main");
+        }
+        let status = api.try_create(wanted).await.expect_err("is refused");
+        assert_eq!(status.message, format!("pods \"refused\" is forbidden: {why}"));
+    }
+    let allowed = json!({"volumes": volumes("known"), "containers": env("known"), "imagePullSecrets": [{"name": "pull"}]});
+    let mut running = api.create(with("allowed", allowed)).await;
+    let ephemeral = |secret: &str| {
+        let mut containers = env(secret);
+        containers[0]["name"] = json!("debug");
+        containers
+    };
+    running.set(&["spec", "ephemeralContainers"], ephemeral("other"));
+    let target = || api.subresource("pods", "default", "allowed", "ephemeralcontainers");
+    let status = api.try_update_at(target(), Value::Object(running.root().clone())).await.expect_err("is refused");
+    let why = format!("ephemeral container debug with envVar E referencing secret.secretName=\"other\" {not} secret");
+    assert_eq!(status.message, format!("pods \"allowed\" is forbidden: {why}"));
+    running.set(&["spec", "ephemeralContainers"], ephemeral("known"));
+    api.try_update_at(target(), Value::Object(running.root().clone())).await.expect("is taken");
+}
+
+#[actix::test]
 async fn a_pod_waits_a_moment_for_the_default_account_of_a_new_namespace() {
     let api = boot().await;
     api.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "fresh"}})).await;
@@ -72,6 +123,26 @@ async fn priority_classes_decide_the_priority_and_unknown_ones_are_refused() {
     wanted["spec"]["priorityClassName"] = json!("low");
     let status = api.try_create(wanted).await.expect_err("is refused");
     assert_eq!(status.message, "pods \"q\" is forbidden: no PriorityClass with name low was found");
+}
+
+#[actix::test]
+async fn a_pod_replaced_by_its_manifest_keeps_its_priority() {
+    let api = boot().await;
+    api.create(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "calm"}, "value": 7,
+        "preemptionPolicy": "Never"}))
+        .await;
+    let mut wanted = pod("p", "default");
+    wanted["spec"]["priorityClassName"] = json!("calm");
+    let created = api.create(wanted).await;
+    let mut manifest = Value::Object(created.root().clone());
+    let spec = manifest["spec"].as_object_mut().expect("a spec");
+    spec.remove("priority");
+    spec.remove("preemptionPolicy");
+    let replaced = api.try_update(manifest.clone()).await.expect("is replaced");
+    assert_eq!((replaced.int(&["spec", "priority"]), replaced.str(&["spec", "preemptionPolicy"])), (Some(7), "Never"));
+    manifest["spec"]["priority"] = json!(8);
+    let status = api.try_update(manifest).await.expect_err("is refused");
+    assert_eq!(status.reason, Reason::Invalid);
 }
 
 #[actix::test]

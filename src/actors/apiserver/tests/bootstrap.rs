@@ -1,6 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use troupe_api::store::{Store, keys, memory::MemoryStore};
+use serde_json::json;
+use troupe_api::{
+    service::PatchType,
+    store::{Store, keys, memory::MemoryStore},
+};
 
 use crate::apiserver::{
     ApiServerOptions, Bootstrap, Trust,
@@ -34,6 +38,19 @@ async fn after_the_first_start_everything_is_there_and_a_second_changes_nothing(
     let before = api.get("endpoints", "default", "kubernetes").await.expect("is there");
     api.server.bootstrap(&wanted()).await.expect("bootstraps again");
     assert_eq!(api.get("endpoints", "default", "kubernetes").await.expect("is there"), before);
+}
+
+/// The manifest of a metrics server brings this role along.
+#[actix::test]
+async fn a_metrics_servers_role_is_applied_without_a_conflict() {
+    let api = boot().await;
+    api.server.bootstrap(&wanted()).await.expect("bootstraps");
+    let name = "system:aggregated-metrics-reader";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": {"k8s-app": "metrics-server"}},
+        "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}]});
+    let applied = api.patch(api.target("clusterroles.rbac.authorization.k8s.io", "", name), PatchType::Apply, role).await.expect("no conflict");
+    assert_eq!(applied.str(&["metadata", "labels", "k8s-app"]), "metrics-server");
 }
 
 async fn advertised(api: &TestApi) -> Vec<String> {

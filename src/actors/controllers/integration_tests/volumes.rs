@@ -64,7 +64,7 @@ async fn a_claim_of_the_default_class_gets_a_volume_on_its_pods_node_and_the_nod
     world.api.create(pod("p", uses("data"))).await;
     eventually_async("the pod runs", async || world.runs("p").await).await;
     let claim = world.claim("data").await.expect("there");
-    assert_eq!((claim.str(&["spec", "storageClassName"]), claim.str(&["status", "phase"])), ("local-path", "Bound"));
+    assert_eq!((claim.str(&["spec", "storageClassName"]), claim.str(&["status", "phase"])), ("troupe-local", "Bound"));
     assert_eq!(claim.annotation("volume.kubernetes.io/selected-node"), Some("n1"));
     let name = claim.str(&["spec", "volumeName"]).to_owned();
     let volume = world.api.get("persistentvolumes", "", &name).await.expect("was made");
@@ -201,12 +201,12 @@ async fn a_generic_ephemeral_volume_comes_and_goes_with_its_pod() {
 #[actix::test]
 async fn a_claim_without_a_class_gets_the_default_one_when_there_is_one() {
     let world = World::new().await;
-    world.api.delete("storageclasses.storage.k8s.io", "", "local-path", DeleteOptions::default()).await.expect("deleted");
+    world.api.delete("storageclasses.storage.k8s.io", "", "troupe-local", DeleteOptions::default()).await.expect("deleted");
     world.api.create(claim("data", json!({}))).await;
     world.settles().await;
     assert_eq!(world.claim("data").await.expect("there").get(&["spec", "storageClassName"]), None);
     world.api.create(crate::controllers::local_path::objects::storage_class().into_value()).await;
-    let named = async || world.claim("data").await.is_some_and(|claim| claim.str(&["spec", "storageClassName"]) == "local-path");
+    let named = async || world.claim("data").await.is_some_and(|claim| claim.str(&["spec", "storageClassName"]) == "troupe-local");
     eventually_async("it has the default class", named).await;
 }
 

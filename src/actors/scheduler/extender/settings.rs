@@ -109,7 +109,7 @@ fn tls_config(tls: &Value, enabled: bool) -> Result<TlsConfig, String> {
     let insecure = tls["insecure"] == true;
     let mut config = match &authorities {
         Some(_) if insecure => return Err("specifying a root certificates file with the insecure flag is not allowed".into()),
-        Some(authorities) => tls::anchored_client_config(authorities).map_err(|error| format!("tlsConfig: {error}"))?,
+        Some(authorities) => tls::anchored_client_config(authorities, None).map_err(|error| format!("tlsConfig: {error}"))?,
         None if insecure || enabled => TlsConfig::clone(&any_peer()),
         None => tls::system_client_config().map_err(|error| format!("tlsConfig: {error}"))?,
     };

@@ -164,7 +164,7 @@ impl Checker<'_> {
         let (target, is_optional) = self.substitution.apply(of, false).unwrapped();
         let found = match &target {
             Type::Map(of) => of.1.clone(),
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.selected(field) {
                 Some(found) => found.declaration.ty.clone(),
                 None => {
                     self.report(at, format!("undefined field '{field}'"));

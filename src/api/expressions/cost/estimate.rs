@@ -40,7 +40,7 @@ impl Estimator<'_> {
                     current.element()?;
                     return Some(Estimate::fixed(0));
                 }
-                field => &current.fields()?.fields.get(field)?.declaration,
+                field => &current.fields()?.selected(field)?.declaration,
             };
         }
         Some(Estimate::new(0, current.most))

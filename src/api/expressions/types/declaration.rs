@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Type, object::escape};
+use crate::expressions::words::is_reserved;
 
 /// The type of a place in a document, how it is written there, and how large it may be
 /// (`k8s.io/apiserver/pkg/cel/types.go`, `DeclType`).
@@ -109,6 +110,11 @@ pub struct Field {
 }
 
 impl ObjectType {
+    /// The field that an expression selects: a word that is reserved may be written as it is.
+    pub fn selected(&self, name: &str) -> Option<&Field> {
+        self.fields.get(name).or_else(|| if is_reserved(name) { self.fields.get(&*format!("__{name}__")) } else { None })
+    }
+
     /// The field of that name in documents.
     pub fn field(&self, name: &str) -> Option<&Declaration> {
         let escaped = escape(name)?;

@@ -133,7 +133,7 @@ impl<'a> Map<'a> {
         match self {
             Map::Document { entries, of } => entries.get(name).map(|value| from_json(value, of)).transpose(),
             Map::Object { entries, of } => {
-                let Some(field) = of.fields.get(name) else { return Ok(None) };
+                let Some(field) = of.selected(name) else { return Ok(None) };
                 entries.get(&*field.name).filter(|value| !value.is_null()).map(|value| from_json(value, &field.declaration)).transpose()
             }
             Map::Message(message) => Ok(message.field(name).cloned()),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Manager,
-    compare::{Comparison, compare},
+    compare::compare,
     entries::{Entry, EntryKey, ManagedFields, Operation},
     fieldset::field_set,
     merge::merge,
@@ -148,12 +148,13 @@ impl Applier<'_> {
         };
         let object = self.canonical(pruned)?;
         let difference = compare(self.live, &object, self.schema);
-        let differs = !difference.is_same();
+        let own = |set: FieldSet| without_reset_fields(set, self.manager.subresource, self.schema);
+        let differs = !difference.is_same() && !own(difference.changed().union(&difference.removed)).is_empty();
         let key = self.key();
         let mine = managed.entries.remove(&key);
         let differences = self.speaking.differences(&mut managed, difference, [self.live, &object], false)?;
         managed.entries.extend(mine.map(|mine| (key.clone(), mine)));
-        let changed = differences.map(Comparison::changed);
+        let changed = differences.map(|difference| own(difference.changed()));
         let conflicts: Conflicts = managed
             .entries
             .iter()
@@ -164,7 +165,7 @@ impl Applier<'_> {
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        let taken = differences.map(|difference| difference.changed().union(&difference.removed));
+        let taken = differences.map(|difference| own(difference.changed().union(&difference.removed)));
         managed.take(Some(&key), |api_version| taken.of(api_version));
         if let Some(entry) = managed.entries.get_mut(&key) {
             entry.fields = strip(std::mem::take(&mut entry.fields));

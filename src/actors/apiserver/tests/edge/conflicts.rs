@@ -52,3 +52,28 @@ async fn a_refusal_counts_the_fields_that_others_own_and_names_as_many_as_anybod
     assert_eq!(one.refusal(), (409, "Apply failed with 1 conflict: conflict with \"unknown\" using v1: .data.k00000".to_owned()));
     door.close().await;
 }
+
+/// Manifests that were exported with a status are applied again and again.
+#[actix::test]
+async fn an_applied_status_conflicts_with_nobody_and_changes_nothing() {
+    let mut door = Door::open().await;
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "s"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}, "status": {"replicas": 9}});
+    assert_eq!(door.apply(&format!("{sets}/s"), &set).await.status, 201);
+    let mut observed = door.get(&format!("{sets}/s")).await.json();
+    observed["status"] = json!({"replicas": 1, "observedGeneration": 1});
+    let written = door.put(&format!("{sets}/s/status"), &observed).await;
+    assert_eq!((written.status.as_u16(), &written.json()["status"]["replicas"]), (200, &json!(1)));
+    let before = door.get(&format!("{sets}/s")).await.json();
+    for _ in 0..2 {
+        let again = door.apply(&format!("{sets}/s"), &set).await;
+        assert_eq!((again.status.as_u16(), again.json()), (200, before.clone()));
+    }
+    let status = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "s"}, "status": {"replicas": 9}});
+    let refused = door.apply(&format!("{sets}/s/status"), &status).await;
+    let why = "Apply failed with 1 conflict: conflict with \"unknown\" with subresource \"status\" using apps/v1: .status.replicas";
+    assert_eq!(refused.refusal(), (409, why.to_owned()));
+    door.close().await;
+}

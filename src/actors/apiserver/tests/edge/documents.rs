@@ -50,3 +50,40 @@ async fn documents_keep_the_order_of_upstreams_types() {
     assert_eq!(keys(&table)[..first.len()], first);
     door.close().await;
 }
+
+/// `kubectl apply` looks up in the document how it may patch a kind.
+#[actix::test]
+async fn documents_offer_those_patches_that_the_server_takes() {
+    let mut door = Door::open().await;
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"size": {"type": "integer"}}}});
+    let names = json!({"plural": "dogs", "singular": "dog", "kind": "Dog", "listKind": "DogList"});
+    let definition = json!({"metadata": {"name": "dogs.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced", "names": names,
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    assert_eq!(door.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.status, 201);
+    let dogs = "/apis/example.com/v1/namespaces/default/dogs";
+    for _ in 0..500 {
+        if door.get(dogs).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let dog = json!({"apiVersion": "example.com/v1", "kind": "Dog", "metadata": {"name": "rex"}, "size": 1});
+    assert_eq!(door.post(dogs, &dog).await.status, 201);
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    assert_eq!(door.post("/api/v1/namespaces/default/configmaps", &map).await.status, 201);
+    let strategic = "application/strategic-merge-patch+json";
+    for (document, collection, name, merges) in
+        [("/openapi/v3/apis/example.com/v1", dogs, "rex", false), ("/openapi/v3/api/v1", "/api/v1/namespaces/default/configmaps", "m", true)]
+    {
+        let path = format!("{}/{{name}}", collection.replace("default", "{namespace}"));
+        let content = door.get(document).await.json()["paths"][&path]["patch"]["requestBody"]["content"].clone();
+        assert_eq!((content.get(strategic).is_some(), content.get("application/merge-patch+json").is_some()), (merges, true), "{content}");
+        let all = door.get("/openapi/v2").await.json();
+        let consumed = all["paths"][&path]["patch"]["consumes"].as_array().cloned().unwrap_or_default();
+        assert_eq!(consumed.contains(&json!(strategic)), merges, "{consumed:?}");
+        let patched =
+            door.send("PATCH", &format!("{collection}/{name}"), &[("content-type", strategic)], r#"{"metadata":{"labels":{"a":"b"}}}"#).await;
+        assert_eq!(patched.status.as_u16(), if merges { 200 } else { 415 });
+    }
+    door.close().await;
+}

@@ -46,6 +46,23 @@ async fn an_object_that_breaks_a_rule_is_refused() {
 }
 
 #[actix::test]
+async fn a_rule_names_a_reserved_word_plainly_or_escaped() {
+    for rule in ["!has(self.namespace) || self.namespace == 'a'", "!has(self.__namespace__) || self.__namespace__ == 'a'"] {
+        let mut door = with_cats(json!({"type": "object", "x-kubernetes-validations": [{"rule": rule}],
+            "properties": {"namespace": {"type": "string", "maxLength": 63}}}))
+        .await;
+        let why = format!("Cat.example.com \"tom\" is invalid: spec: Invalid value: failed rule: {rule}");
+        assert_eq!(door.post(CATS, &cat(json!({"namespace": "b"}))).await.refusal(), (422, why));
+        for (name, spec) in [("a", json!({"namespace": "a"})), ("none", json!({}))] {
+            let mut fits = cat(spec);
+            fits["metadata"]["name"] = name.into();
+            assert_eq!(door.post(CATS, &fits).await.status, 201, "{rule}");
+        }
+        door.close().await;
+    }
+}
+
+#[actix::test]
 async fn a_transition_rule_holds_for_updates_only() {
     let mut door = with_cats(json!({"type": "object", "properties": {"num": {"type": "integer",
         "x-kubernetes-validations": [{"rule": "self > oldSelf", "reason": "FieldValueForbidden", "messageExpression": "oldSelf > 5 ? 'was large' : 'was small'"}]}}}))
