@@ -19,7 +19,7 @@ use crate::{
 
 /// All rules of policies about the pods that are `here`.
 pub fn rules(namespaces: &BTreeMap<String, Labels>, pods: &[PodView], policies: &[Arc<PolicyView>], here: impl Fn(&PodView) -> bool) -> RuleSet {
-    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base()));
+    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base(Family::V4), Family::V4));
     for (name, labels) in namespaces {
         world.set_namespace(&name.as_str().into(), Some(labels.clone()));
     }

@@ -19,6 +19,9 @@ pub struct Nodes {
     pub topology: Topology,
     /// Of their links.
     pub range: Ipv4Network,
+    /// Their links have IPv6 addresses as well.
+    #[serde(default)]
+    pub ipv6: bool,
     /// By number; the first is the one of the cluster's own process.
     pub members: BTreeMap<u8, Member>,
 }
@@ -42,7 +45,7 @@ pub struct Member {
 impl Nodes {
     /// The links of the instance with this id.
     pub fn links(&self, id: &str) -> NodeLinks {
-        NodeLinks { mark: id.chars().take(MARK).collect(), topology: self.topology, range: self.range }
+        NodeLinks { mark: id.chars().take(MARK).collect(), topology: self.topology, range: self.range, ipv6: self.ipv6 }
     }
 
     /// The number and the member of this name.
