@@ -32,6 +32,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("tp{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

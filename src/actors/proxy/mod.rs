@@ -24,6 +24,8 @@ pub mod service;
 pub mod service_rules;
 
 #[cfg(test)]
+mod ipv6_tests;
+#[cfg(test)]
 pub(crate) mod kernel_tests;
 #[cfg(test)]
 mod spread_tests;

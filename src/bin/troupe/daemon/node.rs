@@ -48,7 +48,7 @@ use troupe_net::netlink::Netlink;
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
     instance::{
         self,
@@ -180,7 +180,7 @@ impl Seat {
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
             ..RemoteOptions::new(kubeconfig)
         };
-        let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config);
+        let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
         let client = node::node_client(config, api);
         let gate = Arc::new(DelegatingGate::new(client.clone()));
@@ -303,14 +303,14 @@ impl Running for Node {
 }
 
 /// Those of the API servers that are beside this node: no pod may take their ports.
-fn on_this_machine<'a>(servers: impl Iterator<Item = &'a String>, config: &Config) -> Vec<SocketAddr> {
+fn on_this_machine<'a>(servers: impl Iterator<Item = &'a String>, own: PerFamily<IpAddr>, every: IpAddr) -> Vec<SocketAddr> {
     let port = |server: &String| {
         let authority: http::uri::Authority = server.strip_prefix("https://")?.split('/').next()?.parse().ok()?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| config.node_ips.iter().any(|own| own == ip) || ip.is_loopback());
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| own.iter().any(|own| own == ip) || ip.is_loopback());
         is_here.then(|| authority.port_u16().unwrap_or(443))
     };
-    servers.filter_map(port).map(|port| SocketAddr::new(config.every_address(), port)).collect()
+    servers.filter_map(port).map(|port| SocketAddr::new(every, port)).collect()
 }
 
 /// The range of a node that gets none from a cluster: the first of a node's usual size.
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn api_servers_of_this_machine_keep_their_ports() {
         let servers = ["https://127.0.0.1:6443", "https://192.0.2.1:7443/", "https://192.0.2.9:8443", "https://localhost", "https://[::1]:9443"];
-        let found = on_this_machine(servers.map(str::to_owned).iter(), IpAddr::from([192, 0, 2, 1]));
+        let found = on_this_machine(servers.map(str::to_owned).iter(), IpAddr::from([192, 0, 2, 1]).into(), [0, 0, 0, 0].into());
         assert_eq!(found.iter().map(SocketAddr::port).collect::<Vec<_>>(), [6443, 7443, 443, 9443]);
     }
 
