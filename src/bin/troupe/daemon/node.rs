@@ -224,7 +224,9 @@ fn keep_certificates(config: &Config, kubeconfig: &Path, client: &Client, lasts:
         tracing::warn!(kubeconfig = %kubeconfig.display(), "the credentials are not in the kubeconfig itself: they are not renewed here");
     }
     let serving = Arc::new(ServingHolder::new(config.kubelet_dir.join("pki/kubelet-serving.pem"), shown.clone()));
-    CertificateKeeper::start(keeper(Purpose::Serving, Draft::node_serving(&config.node_name, config.node_ips.all()), serving), system);
+    // That by which the API server calls it; others nobody could approve unseen.
+    let draft = Draft::node_serving(&config.node_name, vec![config.node_ip()]);
+    CertificateKeeper::start(keeper(Purpose::Serving, draft, serving), system);
     shown
 }
 
