@@ -10,6 +10,7 @@ use crate::{
     cni::{FILE_NAME, Network},
     iptables::{ChainId, End, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
     netlink::Netlink,
+    netns,
     overlay::{HostRouting, Routing, Step},
 };
 
@@ -62,11 +63,13 @@ impl Failure {
     }
 }
 
-/// Removes chains, the bridge with pods' interfaces, and CNI configuration and state. Returns what failed.
-pub async fn purge(iptables: &dyn Iptables, sets: &dyn IpSets, conf_dir: &Path, network: &Network) -> Vec<Failure> {
+/// Removes chains of each family, the bridge with pods' interfaces, and CNI configuration and state. Returns what failed.
+pub async fn purge(iptables: &[&dyn Iptables], sets: &dyn IpSets, conf_dir: &Path, network: &Network) -> Vec<Failure> {
     let mut failures = Vec::new();
-    if let Err(error) = remove_chains(iptables).await {
-        failures.push(Failure::new("packet filter", error));
+    for family in iptables {
+        if let Err(error) = remove_chains(*family).await {
+            failures.push(Failure::new("packet filter", error));
+        }
     }
     if let Err(error) = remove_sets(sets).await {
         failures.push(Failure::new("sets of addresses", error));
@@ -131,13 +134,15 @@ async fn remove_announced() -> Result<(), crate::netlink::NetlinkError> {
 
 /// Routes to other nodes, and the tunnel.
 async fn remove_overlay(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
-    let routing = HostRouting::open(bridge)?;
-    let observed = routing.observe().await?;
-    for destination in observed.routes.keys() {
-        routing.apply(&Step::RemoveRoute(*destination)).await?;
-    }
-    if observed.tunnel.is_some() {
-        routing.apply(&Step::RemoveTunnel).await?;
+    for family in netns::families() {
+        let routing = HostRouting::open(bridge, family)?;
+        let observed = routing.observe().await?;
+        for destination in observed.routes.keys() {
+            routing.apply(&Step::RemoveRoute(*destination)).await?;
+        }
+        if observed.tunnel.is_some() {
+            routing.apply(&Step::RemoveTunnel).await?;
+        }
     }
     Ok(())
 }
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn a_configuration_of_another_network_is_not_ours() {
         let dir = tempfile::tempdir().expect("a directory");
-        let network = |data: &str| Network { data_dir: data.into(), ..Network::new("10.244.0.0/24".parse().expect("a network")) };
+        let network = |data: &str| Network { data_dir: data.into(), ..Network::new(vec!["10.244.0.0/24".parse().expect("a network")]) };
         crate::cni::ensure(dir.path(), &network("/a/cni")).expect("writes");
         let path = dir.path().join(FILE_NAME);
         assert!(is_of(&path, &network("/a/cni")) && !is_of(&path, &network("/ab/cni")));

@@ -1,41 +1,51 @@
 //! Connection tracking: UDP flows that still go to endpoints which have left are forgotten, so that the next
 //! datagram is translated anew. TCP needs nothing of the kind: its connections end by themselves.
 
-use std::{net::Ipv4Addr, path::PathBuf, process::Stdio};
+use std::{net::IpAddr, path::PathBuf, process::Stdio};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::netns;
+use crate::{iptables::Family, netns};
 
 /// Flows to forget: those that came for `destination` and, when `endpoint` is given, were translated to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StaleFlows {
     pub destination: FlowDestination,
     /// `None` forgets every flow to the destination: it just gained its first endpoint.
-    pub endpoint: Option<Ipv4Addr>,
+    pub endpoint: Option<IpAddr>,
 }
 
 /// What a client aimed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FlowDestination {
     /// A cluster, external or load balancer address with a port.
-    Address(Ipv4Addr, u16),
-    NodePort(u16),
+    Address(IpAddr, u16),
+    NodePort(Family, u16),
     /// An address with all ports.
-    Host(Ipv4Addr),
+    Host(IpAddr),
+}
+
+impl FlowDestination {
+    fn family(self) -> Family {
+        match self {
+            FlowDestination::Address(ip, _) | FlowDestination::Host(ip) => Family::of(ip),
+            FlowDestination::NodePort(family, _) => family,
+        }
+    }
 }
 
 impl StaleFlows {
     /// The arguments of the `conntrack` tool.
     fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec!["-D".to_owned(), "-f".into(), "ipv4".into(), "-p".into(), "udp".into()];
+        let family = self.destination.family().name().to_lowercase();
+        let mut arguments = vec!["-D".to_owned(), "-f".into(), family, "-p".into(), "udp".into()];
         match self.destination {
             FlowDestination::Address(address, port) => {
                 arguments.extend(["--orig-dst".into(), address.to_string(), "--orig-port-dst".into(), port.to_string()]);
             }
             FlowDestination::Host(address) => arguments.extend(["--orig-dst".into(), address.to_string()]),
-            FlowDestination::NodePort(port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
+            FlowDestination::NodePort(_, port) => arguments.extend(["--orig-port-dst".into(), port.to_string()]),
         }
         if let Some(endpoint) = self.endpoint {
             arguments.extend(["--dst-nat".into(), endpoint.to_string()]);
@@ -123,8 +133,11 @@ mod tests {
 
     #[test]
     fn a_departed_endpoint_is_named_by_its_translation() {
-        let destination = FlowDestination::Address(Ipv4Addr::new(10, 96, 0, 10), 53);
-        let flows = StaleFlows { destination, endpoint: Some(Ipv4Addr::new(10, 244, 0, 3)) };
-        assert_eq!(flows.arguments().join(" "), "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3");
+        let told =
+            |destination, endpoint: &str| StaleFlows { destination, endpoint: Some(endpoint.parse().expect("an address")) }.arguments().join(" ");
+        let address = |text: &str| FlowDestination::Address(text.parse().expect("an address"), 53);
+        assert_eq!(told(address("10.96.0.10"), "10.244.0.3"), "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --dst-nat 10.244.0.3");
+        assert_eq!(told(address("fd00::a"), "fd01::3"), "-D -f ipv6 -p udp --orig-dst fd00::a --orig-port-dst 53 --dst-nat fd01::3");
+        assert_eq!(told(FlowDestination::NodePort(Family::V6, 9), "fd01::3"), "-D -f ipv6 -p udp --orig-port-dst 9 --dst-nat fd01::3");
     }
 }

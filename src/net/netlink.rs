@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use netlink_packet_route::{
     address::AddressAttribute,
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
@@ -16,7 +16,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use crate::netns;
+use crate::{iptables::Family, netns};
 
 /// No such device, as Linux numbers it.
 const ENODEV: i32 = 19;
@@ -32,6 +32,8 @@ pub enum NetlinkError {
     Missing(&'static str),
     #[error("there is no interface {0}")]
     Gone(String),
+    #[error("{gateway} leads nowhere to {to}: it is of the other family")]
+    Families { gateway: IpAddr, to: IpNetwork },
     #[error("the network namespace {0} cannot be opened")]
     Namespace(String, #[source] std::io::Error),
 }
@@ -111,12 +113,18 @@ impl Netlink {
 
     /// The IPv4 addresses of a link.
     pub async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Network>, NetlinkError> {
+        let found = self.addresses_of(index, Family::V4).await?;
+        Ok(found.into_iter().filter_map(|network| if let IpNetwork::V4(network) = network { Some(network) } else { None }).collect())
+    }
+
+    /// The addresses of a link of one family.
+    pub async fn addresses_of(&self, index: u32, family: Family) -> Result<Vec<IpNetwork>, NetlinkError> {
         let found = self.handle.address().get().set_link_index_filter(index).execute();
         let found: Vec<_> = found.try_collect().await.map_err(request("listing addresses"))?;
         let address = |message: &netlink_packet_route::address::AddressMessage| {
             let prefix = message.header.prefix_len;
             message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V4(address)) => Ipv4Network::new(*address, prefix).ok(),
+                AddressAttribute::Address(address) if family.has(*address) => IpNetwork::new(*address, prefix).ok(),
                 _ => None,
             })
         };

@@ -4,9 +4,13 @@
 //! bridge that all are on. *Routed*: each is on a link of its own to it, and it routes. All names have a mark, so that several
 //! groups do not touch each other.
 
-use std::{io, net::Ipv4Addr, path::PathBuf};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -50,7 +54,12 @@ pub struct NodeLinks {
     pub topology: Topology,
     /// A range of 24 bits or wider.
     pub range: Ipv4Network,
+    /// Machines have IPv6 addresses as well, which follow from the others.
+    pub ipv6: bool,
 }
+
+/// What an IPv6 address of a machine begins with; it ends with the IPv4 address.
+const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd54, 0x726f, 0x7570, 0, 0, 0, 0, 0);
 
 impl NodeLinks {
     /// How many machines there is room for.
@@ -68,6 +77,16 @@ impl NodeLinks {
             Topology::Routed => (u32::from(number - FIRST) * LINK_SIZE + 2, LINK_PREFIX),
         };
         at(self.range, offset, prefix)
+    }
+
+    /// The range of machines' IPv6 addresses.
+    pub fn ipv6_range(&self) -> Ipv6Network {
+        ipv6_of(self.range)
+    }
+
+    /// A machine's IPv6 address, with the prefix of its link.
+    pub fn ipv6_address(&self, number: u8) -> Ipv6Network {
+        ipv6_of(self.address(number))
     }
 
     /// Where a machine sends what is not for its link.
@@ -119,16 +138,33 @@ impl NodeLinks {
         switch.set_link("lo", true).await?;
         here.ensure_pair(&link, &switch, &path, &port).await?;
         self.plug(&switch, FIRST).await?;
-        here.ensure_address(&link, self.address(FIRST)).await?;
+        self.give_address(&here, &link, self.address(FIRST)).await?;
         here.set_link(&link, true).await?;
         if self.topology == Topology::Routed {
-            netns::run(&path, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
-                .and_then(|written| written)
-                .map_err(|source| LinkError::Namespace { name: self.between(), step: "made a router", source })?;
-            here.ensure_route(self.range, self.router_address(FIRST).ip()).await?;
-            switch.ensure_route(everywhere(), self.address(FIRST).ip()).await?;
+            self.make_router(&path).map_err(|source| LinkError::Namespace { name: self.between(), step: "made a router", source })?;
+            let (router, own) = (self.router_address(FIRST), self.address(FIRST));
+            here.ensure_route(self.range, router.ip().into()).await?;
+            switch.ensure_route(everywhere(), own.ip().into()).await?;
+            if self.ipv6 {
+                here.ensure_route(ipv6_of(self.range), ipv6_of(router).ip().into()).await?;
+                switch.ensure_route(everywhere_ipv6(), ipv6_of(own).ip().into()).await?;
+            }
         }
         Ok(())
+    }
+
+    fn make_router(&self, path: &std::path::Path) -> io::Result<()> {
+        let ipv6 = self.ipv6;
+        netns::run(path, move || {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+            if ipv6 { std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1") } else { Ok(()) }
+        })
+        .and_then(|written| written)
+    }
+
+    async fn give_address(&self, place: &Netlink, link: &str, address: Ipv4Network) -> Result<(), NetlinkError> {
+        place.ensure_address(link, address).await?;
+        if self.ipv6 { place.ensure_address(link, ipv6_of(address)).await } else { Ok(()) }
     }
 
     /// Puts a new port where it belongs.
@@ -140,7 +176,7 @@ impl NodeLinks {
                 switch.set_link(BRIDGE, true).await?;
                 switch.join_bridge(&port, bridge).await?;
             }
-            Topology::Routed => switch.ensure_address(&port, self.router_address(number)).await?,
+            Topology::Routed => self.give_address(switch, &port, self.router_address(number)).await?,
         }
         switch.set_link(&port, true).await
     }
@@ -158,9 +194,14 @@ impl NodeLinks {
             switch.ensure_pair(&port, &machine, &path, UPLINK).await?;
             self.plug(&switch, number).await?;
         }
-        machine.ensure_address(UPLINK, self.address(number)).await?;
+        self.give_address(&machine, UPLINK, self.address(number)).await?;
         machine.set_link(UPLINK, true).await?;
-        Ok(machine.ensure_route(everywhere(), self.gateway(number)).await?)
+        let gateway = Ipv4Network::from(self.gateway(number));
+        machine.ensure_route(everywhere(), gateway.ip().into()).await?;
+        if self.ipv6 {
+            machine.ensure_route(everywhere_ipv6(), ipv6_of(gateway).ip().into()).await?;
+        }
+        Ok(())
     }
 
     /// Cuts a machine off, as a pulled cable does, or joins it again. It keeps its addresses and routes.
@@ -210,6 +251,16 @@ fn at(range: Ipv4Network, offset: u32, prefix: u8) -> Ipv4Network {
     Ipv4Network::new(Ipv4Addr::from(u32::from(range.network()) + offset), prefix).expect("a prefix of at most 32")
 }
 
+/// The IPv6 network that stands beside an IPv4 one.
+fn ipv6_of(network: Ipv4Network) -> Ipv6Network {
+    let address = Ipv6Addr::from(u128::from(IPV6) | u128::from(u32::from(network.ip())));
+    Ipv6Network::new(address, 96 + network.prefix()).expect("a prefix of at most 128")
+}
+
+fn everywhere_ipv6() -> Ipv6Network {
+    Ipv6Network::new(Ipv6Addr::UNSPECIFIED, 0).expect("a prefix of 0")
+}
+
 fn everywhere() -> Ipv4Network {
     Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("a prefix of 0")
 }
@@ -228,7 +279,7 @@ mod tests {
     use super::*;
 
     fn links(topology: Topology) -> NodeLinks {
-        NodeLinks { mark: "01234567".into(), topology, range: "172.30.4.0/24".parse().expect("a range") }
+        NodeLinks { mark: "01234567".into(), topology, range: "172.30.4.0/24".parse().expect("a range"), ipv6: true }
     }
 
     #[test]

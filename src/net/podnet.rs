@@ -1,28 +1,40 @@
 //! What the pod network needs from the packet filter beside the bridge: pods reach the outside under the node's
 //! address, keep their own towards other pods, and no FORWARD policy stands between them. Pure.
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
-use crate::iptables::{ChainId, End, RuleSet, Table};
+use crate::iptables::{ChainId, End, Family, RuleSet, Table};
 
 /// The chain that hides pods' addresses from the outside.
 pub const POSTROUTING: &str = "TROUPE-POSTROUTING";
 /// The chain that lets pods' traffic through.
 pub const FORWARD: &str = "TROUPE-FORWARD";
 
+/// What routers alone say to a link: a router advertisement, a redirect. A pod that does so would draw its neighbours' packets to itself.
+const ROUTERS_SAY: [u8; 2] = [134, 137];
+
 /// Whether a chain belongs to the pod network.
 pub fn is_ours(id: &ChainId) -> bool {
     id.name == POSTROUTING || id.name == FORWARD
 }
 
-/// The rules for a node with the pods of `pod_range` in a cluster with the pods of `cluster_range`.
-pub fn rules(cluster_range: Ipv4Network, pod_range: Ipv4Network) -> RuleSet {
+/// The rules for a node with the pods of `pod_range` in a cluster with the pods of `cluster_range`, both of one family.
+pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
     let mut rules = RuleSet::default();
+    let family = Family::of(pod_range.ip());
+    let multicast = if family == Family::V4 { "224.0.0.0/4" } else { "ff00::/8" };
     let cluster = format!("{}/{}", cluster_range.network(), cluster_range.prefix());
     let pods = format!("{}/{}", pod_range.network(), pod_range.prefix());
     rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -d {cluster} -j RETURN"));
-    rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -d 224.0.0.0/4 -j RETURN"));
+    rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -d {multicast} -j RETURN"));
     rules.push(Table::Nat, POSTROUTING, format!("-s {pods} -j MASQUERADE --random-fully"));
+    for kind in ROUTERS_SAY.into_iter().filter(|_| family == Family::V6) {
+        rules.push(Table::Filter, FORWARD, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j DROP"));
+    }
+    if family == Family::V6 {
+        // Between pods of one bridge: by these addresses no policy knows them.
+        rules.push(Table::Filter, FORWARD, "-s fe80::/10 ! -p ipv6-icmp -j DROP".to_owned());
+    }
     rules.push(Table::Filter, FORWARD, format!("-s {cluster} -j ACCEPT"));
     rules.push(Table::Filter, FORWARD, format!("-d {cluster} -j ACCEPT"));
     let jump = |what: &str, chain: &str| format!("-m comment --comment \"troupe {what}\" -j {chain}");

@@ -26,6 +26,9 @@ static MADE: AtomicUsize = AtomicUsize::new(0);
 /// The node's address in every cluster's namespace.
 pub const NODE_IP: &str = "198.51.100.2";
 
+/// Its IPv6 address, where it has one.
+pub const NODE_IPV6: &str = "2001:db8:51::2";
+
 /// Where a cluster's state lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -44,6 +47,8 @@ pub struct Cluster {
     program: String,
     /// The node is known by another address than that of its uplink.
     elsewhere: bool,
+    /// The node's addresses, as a flag takes them.
+    node_ip: String,
     dir: tempfile::TempDir,
 }
 
@@ -114,6 +119,21 @@ impl Cluster {
         cluster
     }
 
+    /// A place for a cluster of other families of addresses than IPv4 alone: its uplink has the address [`NODE_IPV6`], too, or only.
+    pub fn place_of_families(dual: bool) -> Self {
+        let mut cluster = Cluster::place();
+        let ip = |words: &str| run("ip", &[&["-n", &cluster.namespace], &*words.split_whitespace().collect::<Vec<_>>()].concat());
+        ip(&format!("address add {NODE_IPV6}/64 dev uplink nodad"));
+        ip("-6 route add default via 2001:db8:51::1 dev uplink");
+        if !dual {
+            ip("address flush dev uplink scope global");
+            ip(&format!("address add {NODE_IPV6}/64 dev uplink nodad"));
+            ip("-6 route replace default via 2001:db8:51::1 dev uplink");
+        }
+        cluster.node_ip = if dual { format!("{NODE_IP},{NODE_IPV6}") } else { NODE_IPV6.into() };
+        cluster
+    }
+
     /// Has daemons start in a cgroup, named by its `cgroup.procs`.
     pub fn hold_daemons_in(&mut self, processes: PathBuf) {
         self.daemons_in = Some(processes);
@@ -134,7 +154,7 @@ impl Cluster {
         let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let namespace = format!("troupe-{process}-{number}");
         let dir = tempfile::Builder::new().prefix("troupe-it").tempdir().expect("a temporary directory");
-        let cluster = Cluster { namespace, etcd: None, daemons_in: None, program, elsewhere: false, dir };
+        let cluster = Cluster { namespace, etcd: None, daemons_in: None, program, elsewhere: false, node_ip: NODE_IP.into(), dir };
         let namespace = &cluster.namespace;
         let veth = format!("tr{}x{number}", process % 100_000);
         run("ip", &["netns", "add", namespace]);
@@ -238,7 +258,7 @@ impl Cluster {
             ("--pod-logs-dir", path("logs")),
             ("--cni-conf-dir", path("cni")),
             ("--manifests-dir", path("manifests")),
-            ("--node-ip", "198.51.100.2".into()),
+            ("--node-ip", self.node_ip.clone()),
             ("--node-name", "it".into()),
             ("--bridge", "it0".into()),
             ("--cgroup-parent", format!("{}/kubepods", self.namespace)),

@@ -28,7 +28,7 @@ impl Hub {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let mark = format!("{:x}i{}", std::process::id() & 0xff_ffff, MADE.fetch_add(1, Ordering::Relaxed) % 10);
         let range = "198.51.100.0/24".parse().expect("a range");
-        let hub = Hub { namespace: format!("troupe-{mark}-hub"), links: NodeLinks { mark, topology: Topology::Shared, range } };
+        let hub = Hub { namespace: format!("troupe-{mark}-hub"), links: NodeLinks { mark, topology: Topology::Shared, range, ipv6: false } };
         netns::create(&hub.namespace).expect("root may make namespaces");
         hub.inside(hub.links.ensure_base()).expect("the hub is made");
         hub

@@ -13,6 +13,7 @@ mod custom_resources;
 mod daemons;
 mod database;
 mod disk;
+mod families;
 mod footprint;
 mod hub;
 mod insight;

@@ -70,6 +70,12 @@ impl ServerClient {
         }
     }
 
+    /// Changes the object that `object` names.
+    pub async fn change(&self, object: Value, change: impl Fn(&Object) -> Object + Send + Sync + 'static) -> Result<(), Status> {
+        let writer = self.writer_for(&object)?;
+        self.update(&writer, Change::Transform(Arc::new(move |current| Ok(change(current))))).await
+    }
+
     /// Creates `object`, or brings what exists to it; fields that `object` does not name stay.
     pub async fn reconcile(&self, object: Value) -> Result<(), Status> {
         self.exists(object.clone()).await?;

@@ -1,8 +1,8 @@
-//! Node IPAM: gives every node a range of pod addresses (`spec.podCIDR`) out of the cluster's.
+//! Node IPAM: gives every node a range of pod addresses of each family (`spec.podCIDRs`) out of the cluster's.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
@@ -12,35 +12,70 @@ use crate::runtime::{
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
 };
 
-/// Each node gets a /24, as upstream's default.
+/// How large the ranges of nodes are, as upstream's default.
 const NODE_PREFIX: u8 = 24;
+const NODE_PREFIX_IPV6: u8 = 64;
+/// A cluster has so many ranges for nodes at most (two to this), as upstream: each is looked at.
+pub const MOST_BITS: u8 = 16;
+
+/// A range of pods' addresses, and how large the parts for nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRange {
+    pub network: IpNetwork,
+    pub node_prefix: u8,
+}
+
+impl ClusterRange {
+    /// With the default size of its family.
+    pub fn new(network: IpNetwork) -> Self {
+        let node_prefix = if network.is_ipv4() { NODE_PREFIX } else { NODE_PREFIX_IPV6 };
+        ClusterRange { network, node_prefix: node_prefix.max(network.prefix()) }
+    }
+
+    /// The first part that overlaps none of those taken; `None` when there is none.
+    fn next_free(self, taken: &[IpNetwork]) -> Option<IpNetwork> {
+        let width = if self.network.is_ipv4() { 32 } else { 128 };
+        let size = 1_u128.checked_shl(u32::from(width - self.node_prefix))?;
+        let count = 1_u128 << (self.node_prefix - self.network.prefix()).min(MOST_BITS);
+        let first = number(self.network.network());
+        // Whoever names a node's range may have named another size than ours.
+        let same = taken.iter().filter(|range| range.is_ipv4() == self.network.is_ipv4());
+        let spans = same.map(|range| (number(range.network()), number(range.broadcast())));
+        let mut used = BTreeSet::new();
+        for (start, end) in spans.filter(|(_, end)| *end >= first) {
+            used.extend(start.saturating_sub(first) / size..count.min((end - first) / size + 1));
+        }
+        let free = first + (0..count).find(|number| !used.contains(number))? * size;
+        let address = if self.network.is_ipv4() { IpAddr::V4(u32::try_from(free).ok()?.into()) } else { IpAddr::V6(free.into()) };
+        IpNetwork::new(address, self.node_prefix).ok()
+    }
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => ip.into(),
+    }
+}
+
+/// The ranges that a node has.
+fn ranges_of(node: &Node) -> Vec<IpNetwork> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    let all: BTreeSet<&String> = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).collect();
+    all.into_iter().filter_map(|range| range.parse().ok()).collect()
+}
 
 /// See the module.
 pub struct NodeIpamController {
     nodes: Cache<Node>,
-    cluster: Ipv4Network,
+    cluster: Vec<ClusterRange>,
 }
 
 impl NodeIpamController {
-    pub fn new(caches: &Caches, cluster: Ipv4Network) -> Self {
+    /// Gives every node a part of each of the cluster's ranges.
+    pub fn new(caches: &Caches, cluster: Vec<ClusterRange>) -> Self {
         NodeIpamController { nodes: caches.cache(), cluster }
     }
-}
-
-/// The first range of the cluster's addresses that overlaps no other; `None` when all are taken.
-fn next_free(cluster: Ipv4Network, taken: &[Ipv4Network]) -> Option<Ipv4Network> {
-    let prefix = NODE_PREFIX.max(cluster.prefix());
-    let size = 1_u64 << (32 - prefix);
-    let count = 1_u64 << (prefix - cluster.prefix());
-    let first = u64::from(u32::from(cluster.network()));
-    // Whoever names a node's range may have named another size than ours.
-    let spans = taken.iter().map(|range| (u64::from(u32::from(range.network())), u64::from(u32::from(range.broadcast()))));
-    let mut used = BTreeSet::new();
-    for (start, end) in spans.filter(|(_, end)| *end >= first) {
-        used.extend(start.saturating_sub(first) / size..count.min((end - first) / size + 1));
-    }
-    let free = (0..count).find(|number| !used.contains(number))?;
-    Ipv4Network::new(u32::try_from(first + free * size).ok()?.into(), prefix).ok()
 }
 
 impl Controller for NodeIpamController {
@@ -54,20 +89,23 @@ impl Controller for NodeIpamController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let Some(node) = self.nodes.get(key) else { return Ok(Outcome::Done) };
-        let range_of = |node: &Node| node.spec.as_ref()?.pod_cidr.as_ref()?.parse::<Ipv4Network>().ok();
-        if range_of(&node.object).is_some() {
+        if !ranges_of(&node.object).is_empty() {
             return Ok(Outcome::Done);
         }
-        let taken: Vec<_> = self.nodes.list("").iter().filter_map(|node| range_of(node)).collect();
-        let Some(range) = next_free(self.cluster, &taken) else {
-            cx.events().warning(
-                &ReconcileContext::reference(&*node.object),
-                "CIDRNotAvailable",
-                format!("Node {key} status is now: CIDRNotAvailable"),
-            );
-            return Err(ReconcileError::Other(format!("{} has no free range for another node", self.cluster)));
-        };
-        let patch = json!({"metadata": {"uid": node.object.metadata.uid}, "spec": {"podCIDR": range.to_string(), "podCIDRs": [range.to_string()]}});
+        let taken: Vec<_> = self.nodes.list("").iter().flat_map(|node| ranges_of(node)).collect();
+        let mut ranges = Vec::new();
+        for cluster in &self.cluster {
+            let Some(range) = cluster.next_free(&taken) else {
+                cx.events().warning(
+                    &ReconcileContext::reference(&*node.object),
+                    "CIDRNotAvailable",
+                    format!("Node {key} status is now: CIDRNotAvailable"),
+                );
+                return Err(ReconcileError::Other(format!("{} has no free range for another node", cluster.network)));
+            };
+            ranges.push(range.to_string());
+        }
+        let patch = json!({"metadata": {"uid": node.object.metadata.uid}, "spec": {"podCIDR": ranges.first(), "podCIDRs": ranges}});
         let written = cx.client().all::<Node>().patch(&key.name, "", PatchType::StrategicMerge, &patch).await?;
         cx.wrote(&self.nodes, &*written);
         Ok(Outcome::Done)
@@ -80,29 +118,41 @@ mod tests {
 
     #[test]
     fn ranges_are_given_in_order_and_never_twice() {
-        let cluster: Ipv4Network = "10.244.0.0/22".parse().expect("a range");
+        let cluster = ClusterRange::new("10.244.0.0/22".parse().expect("a range"));
         let mut taken = Vec::new();
         let given: Vec<String> = std::iter::from_fn(|| {
-            let range = next_free(cluster, &taken)?;
+            let range = cluster.next_free(&taken)?;
             taken.push(range);
             Some(range.to_string())
         })
         .collect();
         assert_eq!(given, ["10.244.0.0/24", "10.244.1.0/24", "10.244.2.0/24", "10.244.3.0/24"]);
         taken.remove(1);
-        assert_eq!(next_free(cluster, &taken).map(|range| range.to_string()), Some("10.244.1.0/24".into()));
+        assert_eq!(cluster.next_free(&taken).map(|range| range.to_string()), Some("10.244.1.0/24".into()));
     }
 
     #[test]
     fn a_range_of_another_size_keeps_all_of_its_addresses() {
-        let cluster: Ipv4Network = "10.244.0.0/22".parse().expect("a range");
+        let cluster = ClusterRange::new("10.244.0.0/22".parse().expect("a range"));
         let free = |taken: &[&str]| {
-            let taken: Vec<Ipv4Network> = taken.iter().map(|range| range.parse().expect("a range")).collect();
-            next_free(cluster, &taken).map(|range| range.to_string())
+            let taken: Vec<IpNetwork> = taken.iter().map(|range| range.parse().expect("a range")).collect();
+            cluster.next_free(&taken).map(|range| range.to_string())
         };
         assert_eq!(free(&["10.244.0.0/23"]).as_deref(), Some("10.244.2.0/24"));
         assert_eq!(free(&["10.244.1.128/25", "10.244.0.7/32"]).as_deref(), Some("10.244.2.0/24"));
         assert_eq!(free(&["192.168.0.0/16", "10.0.0.0/16"]).as_deref(), Some("10.244.0.0/24"));
         assert_eq!(free(&["0.0.0.0/0"]), None);
+    }
+
+    #[test]
+    fn ranges_of_each_family_are_given_by_their_own_size() {
+        let cluster = ClusterRange::new("fd00:10:244::/56".parse().expect("a range"));
+        let taken: Vec<IpNetwork> = ["10.244.0.0/24", "fd00:10:244::/64"].map(|range| range.parse().expect("a range")).to_vec();
+        assert_eq!(cluster.next_free(&taken).map(|range| range.to_string()).as_deref(), Some("fd00:10:244:1::/64"));
+        let small = ClusterRange { network: "fd00::/112".parse().expect("a range"), node_prefix: 120 };
+        assert_eq!(small.next_free(&["fd00::/120".parse().expect("a range")]).map(|range| range.to_string()).as_deref(), Some("fd00::100/120"));
+        let whole = ClusterRange::new("fd00::/120".parse().expect("a range"));
+        assert_eq!(whole.next_free(&[]).map(|range| range.to_string()).as_deref(), Some("fd00::/120"));
+        assert_eq!(whole.next_free(&[whole.network]), None);
     }
 }

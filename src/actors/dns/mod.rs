@@ -3,7 +3,7 @@
 //! The server itself is the `troupe-dns` program, in pods labelled `k8s-app: kube-dns` behind the Service
 //! `kube-system/kube-dns`, so that no daemon's restart interrupts names and policies that select kube-dns pods hold.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::PodSecurityContext};
 use serde_json::{Value, json};
@@ -26,19 +26,19 @@ const USER: u32 = 65532;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOptions {
     pub image: String,
-    pub cluster_ip: Ipv4Addr,
+    pub cluster_ip: IpAddr,
     pub domain: String,
+    /// Pods have IPv6 addresses: the server listens at these, too.
+    pub ipv6: bool,
 }
 
 /// Account, rights, Service, and a DaemonSet that runs the server on every node.
-pub fn manifests(image: &str, cluster_ip: Ipv4Addr, domain: &str) -> Vec<Object> {
-    let options = DnsOptions { image: image.to_owned(), cluster_ip, domain: domain.to_owned() };
+pub fn manifests(options: &DnsOptions) -> Vec<Object> {
     options.objects(options.daemon_set())
 }
 
 /// The same with a Deployment of one pod in place of the DaemonSet, for clusters where no DaemonSet controller runs.
-pub fn deployment_fallback(image: &str, cluster_ip: Ipv4Addr, domain: &str) -> Vec<Object> {
-    let options = DnsOptions { image: image.to_owned(), cluster_ip, domain: domain.to_owned() };
+pub fn deployment_fallback(options: &DnsOptions) -> Vec<Object> {
     options.objects(options.deployment())
 }
 
@@ -127,11 +127,16 @@ impl DnsOptions {
         liveness["failureThreshold"] = 5.into();
         let mut readiness = probe("/ready", 8181);
         readiness["periodSeconds"] = 2.into();
+        let mut arguments = vec![format!("--domain={}", self.domain), format!("--lameduck-seconds={LAMEDUCK_SECONDS}")];
+        if self.ipv6 {
+            // All addresses, of both families.
+            arguments.extend([("listen", 53), ("health", 8080), ("ready", 8181)].map(|(what, port)| format!("--{what}=[::]:{port}")));
+        }
         json!({
             "name": CONTAINER,
             "image": self.image,
             "imagePullPolicy": "IfNotPresent",
-            "args": [format!("--domain={}", self.domain), format!("--lameduck-seconds={LAMEDUCK_SECONDS}")],
+            "args": arguments,
             "ports": [
                 {"name": "dns", "containerPort": 53, "protocol": "UDP"},
                 {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
@@ -200,20 +205,33 @@ mod tests {
     use super::*;
     use crate::kubelet::admission::{NodeAbilities, admit, sysctl::Allowlist};
 
+    fn options() -> DnsOptions {
+        DnsOptions { image: "troupe.local/dns:0.1".into(), cluster_ip: [10, 96, 0, 10].into(), domain: "cluster.local".into(), ipv6: false }
+    }
+
+    #[test]
+    fn where_pods_have_ipv6_addresses_the_server_listens_at_them() {
+        let arguments = |ipv6| {
+            let daemons: DaemonSet = typed(&manifests(&DnsOptions { ipv6, ..options() }), 4);
+            let mut spec = daemons.spec.expect("a spec").template.spec.expect("a spec");
+            spec.containers.remove(0).args.expect("arguments").join(" ")
+        };
+        assert!(arguments(true).contains("--listen=[::]:53") && !arguments(false).contains("--listen"));
+    }
+
     fn typed<K: DeserializeOwned>(objects: &[Object], at: usize) -> K {
         serde_json::from_value(objects[at].clone().into_value()).expect("fits its type")
     }
 
     #[test]
     fn every_object_fits_its_type_and_selects_the_same_pods() {
-        let address = Ipv4Addr::new(10, 96, 0, 10);
-        let objects = manifests("troupe.local/dns:0.1", address, "cluster.local");
+        let objects = manifests(&options());
         let _: ServiceAccount = typed(&objects, 0);
         let _: ClusterRole = typed(&objects, 1);
         let _: ClusterRoleBinding = typed(&objects, 2);
         let service: Service = typed(&objects, 3);
         let daemons: DaemonSet = typed(&objects, 4);
-        let fallback: Deployment = typed(&deployment_fallback("troupe.local/dns:0.1", address, "cluster.local"), 4);
+        let fallback: Deployment = typed(&deployment_fallback(&options()), 4);
         let selector = service.spec.and_then(|spec| spec.selector);
         let daemons = daemons.spec.expect("a spec");
         assert_eq!(selector, daemons.template.metadata.clone().and_then(|meta| meta.labels));
@@ -222,7 +240,7 @@ mod tests {
 
     #[test]
     fn its_pods_have_no_root_and_no_capability_and_every_node_takes_them() {
-        let objects = manifests("troupe.local/dns:0.1", Ipv4Addr::new(10, 96, 0, 10), "cluster.local");
+        let objects = manifests(&options());
         let daemons: DaemonSet = typed(&objects, 4);
         let spec = daemons.spec.expect("a spec").template.spec.expect("a spec");
         let of_pod = spec.security_context.clone().expect("a context");
@@ -238,7 +256,7 @@ mod tests {
 
     #[test]
     fn only_daemons_that_say_nothing_of_their_user_are_confined() {
-        let objects = manifests("troupe.local/dns:0.1", Ipv4Addr::new(10, 96, 0, 10), "cluster.local");
+        let objects = manifests(&options());
         let mut daemons: DaemonSet = typed(&objects, 4);
         assert_eq!(confinement(&daemons), None);
         let spec = daemons.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()).expect("a spec");

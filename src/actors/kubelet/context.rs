@@ -74,6 +74,19 @@ impl NodeContext {
     /// The addresses of a pod: its sandbox's, or the node's.
     pub fn pod_ips(&self, pod: &k8s_openapi::api::core::v1::Pod, observed: &super::worker::observed::Observed) -> Vec<String> {
         let on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-        if on_host { self.node_ips.clone() } else { observed.ready_sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default() }
+        if on_host {
+            self.node_ips.clone()
+        } else {
+            observed.ready_sandbox().map(|sandbox| in_order(&sandbox.ips, &self.node_ips)).unwrap_or_default()
+        }
     }
+}
+
+/// A pod's addresses in the order of the cluster's families, which the node's addresses are in. Runtimes put IPv4 first.
+pub fn in_order(ips: &[String], node_ips: &[String]) -> Vec<String> {
+    let is_ipv6 = |ip: &String| ip.contains(':');
+    let usual = node_ips.first().map(is_ipv6);
+    let mut ordered = ips.to_vec();
+    ordered.sort_by_key(|ip| usual.is_some_and(|usual| is_ipv6(ip) != usual));
+    ordered
 }

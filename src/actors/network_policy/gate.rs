@@ -69,6 +69,25 @@ impl PodGate for FreshGate {
     }
 }
 
+/// All of several gates, as those of each family of addresses.
+pub struct EveryGate(pub Vec<Arc<dyn PodGate>>);
+
+#[async_trait]
+impl PodGate for EveryGate {
+    async fn admit(&self, pod: &Pod, addresses: &[String]) -> Result<(), String> {
+        for gate in &self.0 {
+            gate.admit(pod, addresses).await?;
+        }
+        Ok(())
+    }
+
+    async fn left(&self, namespace: &str, name: &str, uid: &str) {
+        for gate in &self.0 {
+            gate.left(namespace, name, uid).await;
+        }
+    }
+}
+
 /// The router's gate.
 pub(super) struct RouterGate {
     router: UnitAddr<PolicyRouter>,

@@ -55,7 +55,7 @@ fn all_sorts() -> Value {
 async fn the_kernel_prints_our_rules_and_sets_as_we_spell_them() {
     let namespace = Namespace::new();
     let filter = troupe_net::iptables::HostIptables::within(namespace.path());
-    let mut ledger = Ledger::<PolicyLayout>::new(base());
+    let mut ledger = Ledger::<PolicyLayout>::new(base(Family::V4), Family::V4);
     apply(&filter, &ledger.reconcile(&observe(&filter).await)).await;
     let policy = Arc::new(policy("all", all_sorts()));
     let pods: Vec<PodView> = (5..40).map(|low| pod(&format!("p{low}"), json!({}), &format!("10.244.0.{low}"))).collect();

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{ChainId, End, Line, RuleSet, Table};
+use troupe_net::iptables::{ChainId, End, Family, Line, RuleSet, Table};
 
 use super::{
     model::Direction,
@@ -58,8 +58,8 @@ impl Layout for PolicyLayout {
         chain.table == TABLE && names::is_ours(&chain.name)
     }
 
-    fn is_our_set(name: &str) -> bool {
-        names::is_our_set(name)
+    fn is_our_set(family: Family, name: &str) -> bool {
+        names::is_our_set(family, name)
     }
 
     fn dispatch(chain: &ChainId) -> Option<Line> {
@@ -75,11 +75,18 @@ impl Layout for PolicyLayout {
     }
 }
 
+/// What links of IPv6 live on, which no policy is about: who is in which group, where a router is, who has an address (RFC 4861, RFC 2710, RFC
+/// 3810). Packets between two pods of one bridge come by here, too.
+const LINK_MESSAGES: [u8; 7] = [130, 131, 132, 133, 135, 136, 143];
+
 /// The chains that stand whether there are policies or not.
-pub fn base() -> RuleSet {
+pub fn base(family: Family) -> RuleSet {
     let mut rules = RuleSet::default();
     rules.share(TABLE, EGRESS);
     rules.share(TABLE, INGRESS);
+    for kind in LINK_MESSAGES.into_iter().filter(|_| family == Family::V6) {
+        rules.push(TABLE, POLICY, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"));
+    }
     // Replies pass: connections are judged when they begin.
     rules.push(TABLE, POLICY, "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
     rules.push(TABLE, POLICY, format!("-j {EGRESS}"));

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
 use troupe_net::iptables::{Family, IpSets, Iptables};
 
-pub use self::gate::{FreshGate, OpenGate, PodGate};
+pub use self::gate::{EveryGate, FreshGate, OpenGate, PodGate};
 use self::{router::PolicyRouter, running::RunningPods};
 use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy};
 
@@ -80,11 +80,20 @@ pub struct NetworkPolicies {
 impl NetworkPolicies {
     /// The path of the units.
     pub const PATH: &str = "network-policy";
+    const PATH_IPV6: &str = "network-policy-ipv6";
+
+    /// The path of the units of a family.
+    pub fn path(family: Family) -> &'static str {
+        match family {
+            Family::V4 => NetworkPolicies::PATH,
+            Family::V6 => NetworkPolicies::PATH_IPV6,
+        }
+    }
 
     /// Starts the units. They wait by themselves for their caches.
     pub fn start(options: NetworkPolicyOptions, system: &System) -> Self {
         let policy = Policy { mailbox: 4096, ..Policy::default() };
-        NetworkPolicies { router: system.spawn(NetworkPolicies::PATH, policy, move |_| PolicyRouter::new(options.clone())) }
+        NetworkPolicies { router: system.spawn(NetworkPolicies::path(options.family), policy, move |_| PolicyRouter::new(options.clone())) }
     }
 
     /// What the kubelet asks before it starts a pod.

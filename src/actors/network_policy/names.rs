@@ -78,9 +78,9 @@ pub fn is_ours(chain: &str) -> bool {
     [POLICY, EGRESS, INGRESS].contains(&chain) || prefixes.iter().any(|prefix| chain.starts_with(prefix))
 }
 
-/// Whether a set is that of policies.
-pub fn is_our_set(name: &str) -> bool {
-    SETS.iter().any(|prefix| name.starts_with(prefix))
+/// Whether a set is that of policies for a family.
+pub fn is_our_set(family: Family, name: &str) -> bool {
+    name.starts_with(&set(family, ""))
 }
 
 #[cfg(test)]
@@ -99,7 +99,8 @@ mod tests {
         }
         for family in [Family::V4, Family::V6] {
             let name = set(family, &hash::short(&["x"]));
-            assert!(name.len() <= 31 && is_our_set(&name), "{name}");
+            assert!(name.len() <= 31, "{name}");
+            assert_eq!([Family::V4, Family::V6].map(|of| is_our_set(of, &name)), [Family::V4, Family::V6].map(|of| of == family));
         }
     }
 }

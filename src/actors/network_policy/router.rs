@@ -87,11 +87,11 @@ impl PolicyRouter {
             iptables: self.options.iptables.clone(),
             sets: Some(self.options.sets.clone()),
             conntrack: None,
-            base: base(),
+            base: base(self.options.family),
             family: self.options.family,
             tell_started: Arc::new(move || router.wake(TableStarted, Cause::default())),
         };
-        let path = format!("{}/rule-table", NetworkPolicies::PATH);
+        let path = format!("{}/rule-table", NetworkPolicies::path(self.options.family));
         self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
     }
 
@@ -181,7 +181,7 @@ impl PolicyRouter {
             let plan = known.pod(&shut).map(|pod| Arc::new(Contribution::of(closed(&pod, family))));
             told.wake(SetRules { owner: PolicyOwner::Pod(shut.clone()), plan }, Cause::default());
         });
-        let path = format!("{}/pods/{key}", NetworkPolicies::PATH);
+        let path = format!("{}/pods/{key}", NetworkPolicies::path(self.options.family));
         let unit = cx.system().spawn(path, policy, move |_| PodRules::new(own.clone(), view.clone(), family, table.clone()));
         self.pods.insert(key.clone(), unit);
     }
@@ -202,7 +202,7 @@ impl PolicyRouter {
         let (Some(table), Some(index)) = (self.table.clone(), self.index.clone()) else { return };
         let (family, id) = (self.options.family, key.1.clone());
         let policy = Policy::per_object(|why| tracing::error!(why, "the peers of network policies cannot be told"));
-        let path = format!("{}/peers/{id}", NetworkPolicies::PATH);
+        let path = format!("{}/peers/{id}", NetworkPolicies::path(self.options.family));
         let unit = cx.system().spawn(path, policy, move |_| PeerRules::new(key.clone(), set.clone(), index.clone(), family, table.clone()));
         self.peers.insert(id, unit);
     }

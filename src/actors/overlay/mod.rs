@@ -13,6 +13,7 @@ use actix::Message;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use troupe_net::{
+    iptables::Family,
     netlink::NetlinkError,
     overlay::{Routing, plan},
 };
@@ -33,6 +34,7 @@ const CHECK: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct OverlayOptions {
     pub node_name: Arc<str>,
+    pub family: Family,
     pub nodes: Lister<Node>,
     pub routing: Arc<dyn Routing>,
 }
@@ -55,6 +57,14 @@ pub struct Overlay {
 impl Overlay {
     /// The unit's path.
     pub const PATH: &'static str = "overlay";
+    const PATH_IPV6: &'static str = "overlay-ipv6";
+
+    fn path(family: Family) -> &'static str {
+        match family {
+            Family::V4 => Overlay::PATH,
+            Family::V6 => Overlay::PATH_IPV6,
+        }
+    }
 
     fn new(options: OverlayOptions) -> Self {
         Overlay { options, subscription: None, busy: false, again: false, peers: 0, last: "not looked yet".into() }
@@ -62,7 +72,7 @@ impl Overlay {
 
     /// Starts the unit. It waits by itself for the nodes to be known.
     pub fn start(options: OverlayOptions, system: &System) -> UnitAddr<Overlay> {
-        system.spawn(Overlay::PATH, Policy::default(), move |_| Overlay::new(options.clone()))
+        system.spawn(Overlay::path(options.family), Policy::default(), move |_| Overlay::new(options.clone()))
     }
 
     fn look(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -73,10 +83,10 @@ impl Overlay {
         if !self.options.nodes.is_synced() {
             return;
         }
-        let (me, others) = places(&self.options.nodes.list(""), &self.options.node_name);
+        let (me, others) = places(&self.options.nodes.list(""), &self.options.node_name, self.options.family);
         self.peers = others.len();
         let Some(me) = me else {
-            self.last = "this node has no pod range yet".into();
+            self.last = "this node has no address or no pod range yet".into();
             return;
         };
         self.busy = true;
@@ -112,9 +122,9 @@ impl Overlay {
 
 impl Unit for Overlay {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
-        let address = cx.address();
+        let (address, family) = (cx.address(), self.options.family);
         let subscription = self.options.nodes.subscribe(move |change| {
-            let address_or_range = |node: Option<&Arc<Node>>| node.and_then(|node| places::place(node));
+            let address_or_range = |node: Option<&Arc<Node>>| node.and_then(|node| places::place(node, family));
             if address_or_range(change.before()) != address_or_range(change.after()) {
                 address.wake(Look, change.cause.clone());
             }
@@ -125,7 +135,7 @@ impl Unit for Overlay {
     }
 
     fn observe(&self) -> Value {
-        json!({"otherNodes": self.peers, "last": self.last})
+        json!({"family": self.options.family.name(), "otherNodes": self.peers, "last": self.last})
     }
 }
 

@@ -1,22 +1,25 @@
 //! Where nodes are, from their objects. Pure.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
-use troupe_net::overlay::Place;
+use troupe_net::{iptables::Family, overlay::Place};
 
-/// A node's internal address and pod range; `None` while it has not both.
-pub fn place(node: &Node) -> Option<Place> {
-    let pods = node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()?;
+/// A node's internal address and pod range of a family; `None` while it has not both.
+pub fn place(node: &Node, family: Family) -> Option<Place> {
+    let spec = node.spec.as_ref()?;
+    let ranges = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).filter_map(|range| range.parse().ok());
+    let pods = ranges.into_iter().find(|range: &IpNetwork| family.has(range.ip()))?;
     let mut addresses = node.status.as_ref()?.addresses.iter().flatten().filter(|address| address.type_ == "InternalIP");
-    let address: Ipv4Addr = addresses.find_map(|address| address.address.parse().ok())?;
+    let address = addresses.find_map(|address| address.address.parse().ok().filter(|ip: &IpAddr| family.has(*ip)))?;
     Some(Place { address, pods })
 }
 
-/// This node's place, and those of all others in a fixed order.
-pub fn places(nodes: &[Arc<Node>], own: &str) -> (Option<Place>, Vec<Place>) {
+/// This node's place by a family, and those of all others in a fixed order.
+pub fn places(nodes: &[Arc<Node>], own: &str, family: Family) -> (Option<Place>, Vec<Place>) {
     let (mine, others): (Vec<&Arc<Node>>, Vec<&Arc<Node>>) = nodes.iter().partition(|node| node.metadata.name.as_deref() == Some(own));
-    let mut others: Vec<Place> = others.into_iter().filter_map(|node| place(node)).collect();
+    let mut others: Vec<Place> = others.into_iter().filter_map(|node| place(node, family)).collect();
     others.sort_unstable();
-    (mine.first().and_then(|node| place(node)), others)
+    (mine.first().and_then(|node| place(node, family)), others)
 }

@@ -2,6 +2,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
+use troupe_net::iptables::Family;
 use troupe_net::overlay::{FakeRouting, Observed, Step, Via};
 
 use super::*;
@@ -27,11 +28,11 @@ async fn routes_follow_nodes_that_come_and_go() {
     let caches = Caches::new(api.server.system().clone(), api.client.clone());
     let routing = Arc::new(FakeRouting::new(Observed { on_link: vec!["192.168.0.0/24".parse().expect("a network")], ..Observed::default() }));
     node(&api, "one", "192.168.0.1", "10.244.0.0/24").await;
-    let options = OverlayOptions { node_name: "one".into(), nodes: caches.cache(), routing: routing.clone() };
+    let options = OverlayOptions { node_name: "one".into(), family: Family::V4, nodes: caches.cache(), routing: routing.clone() };
     Overlay::start(options, api.server.system());
     node(&api, "two", "192.168.0.2", "10.244.1.0/24").await;
-    let range: ipnetwork::Ipv4Network = "10.244.1.0/24".parse().expect("a network");
-    let set = Step::SetRoute(range, Via::Link(Ipv4Addr::new(192, 168, 0, 2)));
+    let range: ipnetwork::IpNetwork = "10.244.1.0/24".parse().expect("a network");
+    let set = Step::SetRoute(range, Via::Link(Ipv4Addr::new(192, 168, 0, 2).into()));
     eventually("a route to the second node", || routing.steps().contains(&set)).await;
     api.delete("nodes", "", "two", troupe_api::service::DeleteOptions::default()).await.expect("is deleted");
     eventually("the route's removal", || routing.steps().contains(&Step::RemoveRoute(range))).await;

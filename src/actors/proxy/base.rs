@@ -1,15 +1,16 @@
 //! The chains that stand whether there are services or not.
 
-use troupe_net::iptables::{End, RuleSet, Table};
+use troupe_net::iptables::{End, Family, RuleSet, Table};
 
 use super::names::{EXTERNAL_SERVICES, FIREWALL, FORWARD, MARK_MASQ, NODE_PORTS, POSTROUTING, PROXY_FIREWALL, SERVICES};
 
 /// The mark of packets that leave under the node's address.
 pub const MASQUERADE_MARK: &str = "0x4000";
 
-/// The fixed rules. `localhost_node_ports` guards the loopback addresses that node ports on them open.
-pub fn rules(localhost_node_ports: bool) -> RuleSet {
+/// The fixed rules. `localhost_node_ports` guards the loopback addresses that node ports on them open; no kernel opens those of IPv6.
+pub fn rules(localhost_node_ports: bool, family: Family) -> RuleSet {
     let mut rules = RuleSet::default();
+    let localhost_node_ports = localhost_node_ports && family == Family::V4;
     for chain in [SERVICES, NODE_PORTS] {
         rules.share(Table::Nat, chain);
         rules.share(Table::Filter, chain);
@@ -20,7 +21,11 @@ pub fn rules(localhost_node_ports: bool) -> RuleSet {
     forward(&mut rules);
     jumps(&mut rules);
     let last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
-    let loopback = if localhost_node_ports { "" } else { "! -d 127.0.0.0/8 " };
+    let loopback = match family {
+        _ if localhost_node_ports => "",
+        Family::V4 => "! -d 127.0.0.0/8 ",
+        Family::V6 => "! -d ::1/128 ",
+    };
     rules.line(Table::Nat, SERVICES, End::Tail, format!("{loopback}-m comment --comment \"{last}\" -m addrtype --dst-type LOCAL -j {NODE_PORTS}"));
     if localhost_node_ports {
         let guard = "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment \"block incoming localnet connections\"";

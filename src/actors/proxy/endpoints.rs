@@ -2,19 +2,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use troupe_addresses::is_unicast;
+use troupe_net::iptables::Family;
 
 use super::service::PortView;
 
 /// One endpoint of a service port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointView {
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     pub port: u16,
     /// On this node.
     pub local: bool,
@@ -27,6 +28,11 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
+    /// As rules name it.
+    pub fn address(&self) -> String {
+        SocketAddr::new(self.ip, self.port).to_string()
+    }
+
     fn is_draining(&self) -> bool {
         self.serving && self.terminating
     }
@@ -41,16 +47,16 @@ pub struct Backends<'a> {
 }
 
 impl<'a> Backends<'a> {
-    /// Of the slices that list IPv4 addresses.
-    pub fn of(slices: &'a [Arc<EndpointSlice>], node_name: &str) -> Self {
+    /// Of the slices that list addresses of a family.
+    pub fn of(slices: &'a [Arc<EndpointSlice>], node_name: &str, family: Family) -> Self {
         let mut backends = Backends { ports: HashMap::new(), slices: Vec::new() };
-        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+        for slice in slices.iter().filter(|slice| slice.address_type == family.name()) {
             for port in slice.ports.iter().flatten() {
                 let (Some(protocol), Some(number)) = (protocol(port.protocol.as_deref()), port_number(port.port)) else { continue };
                 let places = backends.ports.entry((port.name.as_deref().unwrap_or_default(), protocol)).or_default();
                 places.push((backends.slices.len(), number));
             }
-            backends.slices.push(endpoints(slice, node_name));
+            backends.slices.push(endpoints(slice, node_name, family));
         }
         backends
     }
@@ -66,7 +72,7 @@ impl<'a> Backends<'a> {
 
     /// The endpoints of a service port. One that several slices list counts once, ready if any says so.
     pub fn endpoints(&self, port: &PortView) -> Vec<EndpointView> {
-        let mut found: BTreeMap<(Ipv4Addr, u16), &EndpointView> = BTreeMap::new();
+        let mut found: BTreeMap<(IpAddr, u16), &EndpointView> = BTreeMap::new();
         for (slice, number) in self.places(port) {
             for endpoint in &self.slices[*slice] {
                 let slot = found.entry((endpoint.ip, *number)).or_insert(endpoint);
@@ -88,12 +94,12 @@ fn port_number(port: Option<i32>) -> Option<u16> {
     u16::try_from(port?).ok().filter(|number| *number != 0)
 }
 
-fn endpoints(slice: &EndpointSlice, node_name: &str) -> Vec<EndpointView> {
+fn endpoints(slice: &EndpointSlice, node_name: &str, family: Family) -> Vec<EndpointView> {
     let view = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let hints = endpoint.hints.clone().unwrap_or_default();
         Some(EndpointView {
-            ip: endpoint.addresses.first()?.parse().ok().filter(|ip: &Ipv4Addr| is_unicast((*ip).into()))?,
+            ip: endpoint.addresses.first()?.parse().ok().filter(|ip: &IpAddr| family.has(*ip) && is_unicast(*ip))?,
             port: 0,
             local: endpoint.node_name.as_deref() == Some(node_name),
             ready: conditions.ready.unwrap_or(true),

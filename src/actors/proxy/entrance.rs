@@ -3,10 +3,10 @@
 //! Few addresses and ports get a rule for each pair, as upstream's proxy lays it out. Many would be their product, so every address leads once
 //! to a chain of the Service then, where the ports are told apart, and allowed sources are asked for before: the rules are the sum.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use ipnetwork::Ipv4Network;
-use troupe_net::iptables::{ChainId, End, RuleSet, Table};
+use ipnetwork::IpNetwork;
+use troupe_net::iptables::{ChainId, End, Family, RuleSet, Table};
 
 use super::{
     names::{EXTERNAL_SERVICES, PROXY_FIREWALL, address_chain, firewall_chain, shard},
@@ -24,17 +24,17 @@ pub struct Shape {
     /// `namespace/service`.
     pub service: String,
     pub ports: usize,
-    pub external_ips: Arc<[Ipv4Addr]>,
-    pub balancer_ips: Arc<[Ipv4Addr]>,
+    pub external_ips: Arc<[IpAddr]>,
+    pub balancer_ips: Arc<[IpAddr]>,
     /// Who may come to the balancer's addresses; none for everybody.
-    sources: Arc<[Ipv4Network]>,
+    sources: Arc<[IpNetwork]>,
     /// This node may: its packets to a balancer's address loop back with that address as their source.
     node_may: bool,
 }
 
 impl Shape {
     /// Of the ports of one Service, on the node with this address; `None` when it has none.
-    pub fn of(ports: &[PortView], node_ip: Ipv4Addr, cluster_range: Ipv4Network) -> Option<Shape> {
+    pub fn of(ports: &[PortView], node_ip: Option<IpAddr>, cluster_range: IpNetwork) -> Option<Shape> {
         let first = ports.first()?;
         // Packets to a pod are the pod's.
         let external_ips = first.external_ips.iter().copied().filter(|ip| !cluster_range.contains(*ip)).collect();
@@ -44,7 +44,7 @@ impl Shape {
             ports: ports.len(),
             external_ips,
             balancer_ips: first.balancer_ips.clone(),
-            node_may: sources.iter().any(|range| range.contains(node_ip)),
+            node_may: node_ip.is_some_and(|node_ip| sources.iter().any(|range| range.contains(node_ip))),
             sources,
         })
     }
@@ -80,8 +80,8 @@ impl Shape {
 
     /// The matches of the allowed sources, as a rule begins with them.
     pub fn sources(&self) -> impl Iterator<Item = String> + '_ {
-        let own = self.balancer_ips.iter().filter(|_| self.node_may).map(|ip| format!("-s {ip}/32 "));
-        let spelled = |range: &Ipv4Network| match range.prefix() {
+        let own = self.balancer_ips.iter().filter(|_| self.node_may).map(|ip| format!("-s {} ", host(*ip)));
+        let spelled = |range: &IpNetwork| match range.prefix() {
             // A match on everything is not printed back, and would look like a difference.
             0 => String::new(),
             prefix => format!("-s {}/{prefix} ", range.network()),
@@ -117,13 +117,18 @@ impl Entrance {
     }
 
     /// The chain from which an address leads there.
-    pub fn from(self, ip: Ipv4Addr) -> String {
+    pub fn from(self, ip: IpAddr) -> String {
         match self {
             Entrance::Ports => shard(ip),
             Entrance::Refusals => EXTERNAL_SERVICES.to_owned(),
             Entrance::Firewall => PROXY_FIREWALL.to_owned(),
         }
     }
+}
+
+/// An address alone, as rules are printed back.
+pub fn host(ip: IpAddr) -> String {
+    format!("{ip}/{}", Family::of(ip).host_prefix())
 }
 
 /// Adds what leads from the addresses of a Service to the chains that they share, where its ports have put something in these.
@@ -135,8 +140,8 @@ pub fn lead(shape: &Shape, rules: &mut RuleSet) {
         }
         let guarded = entrance == Entrance::Ports && shape.is_guarded();
         let balanced = if guarded { guard(shape, &chain, rules) } else { chain.clone() };
-        let mut line = |ip: &Ipv4Addr, what: &str, to: &str| {
-            let rule = format!("-d {ip}/32 -m comment --comment \"{} {what}\" -j {to}", shape.service);
+        let mut line = |ip: &IpAddr, what: &str, to: &str| {
+            let rule = format!("-d {} -m comment --comment \"{} {what}\" -j {to}", host(*ip), shape.service);
             rules.line(entrance.table(), &entrance.from(*ip), End::Head, rule);
         };
         if entrance != Entrance::Firewall {

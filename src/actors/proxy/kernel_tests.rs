@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
-    iptables::{HostIptables, Iptables},
+    iptables::{Family, HostIptables, Iptables},
     netns, podnet,
 };
 
@@ -32,6 +32,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("tp{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -150,7 +154,7 @@ async fn apply(iptables: &dyn Iptables, ledger: &mut Ledger, changes: &Changes) 
 async fn the_kernel_prints_our_rules_as_we_spell_them() {
     let namespace = Namespace::new();
     let iptables = HostIptables::within(namespace.path());
-    let mut ledger = Ledger::new(base::rules(true));
+    let mut ledger = Ledger::new(base::rules(true, Family::V4), Family::V4);
     iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
     let left = ledger.reconcile(&observe(&iptables).await);
     assert!(left.is_empty(), "{}", left.to_restore());
@@ -199,7 +203,7 @@ async fn traffic_reaches_endpoints_through_every_address_of_a_service() {
     serve_tcp(b, 8080, "b");
     serve_udp(a, 5353, "u");
     let iptables = fixture.iptables();
-    let mut ledger = Ledger::new(base::rules(false));
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
     let spec = json!({
         "type": "NodePort", "clusterIP": "10.96.0.20",
@@ -234,7 +238,7 @@ async fn many_addresses_ports_and_sources_meet_in_the_kernel_as_planned() {
     serve_tcp(pod, 10_001, "first");
     serve_tcp(pod, 10_050, "last");
     let iptables = fixture.iptables();
-    let mut ledger = Ledger::new(base::rules(false));
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
     let many = Many { external: 50, balancers: 2, ports: 50, endpoints: 1, ready: true, ..Many::default() };
     let endpoint = json!([{"addresses": ["10.244.0.5"], "nodeName": "n1"}]);
@@ -277,10 +281,10 @@ async fn many_addresses_ports_and_sources_meet_in_the_kernel_as_planned() {
 async fn a_packet_to_what_no_service_claims_is_refused_at_once() {
     let fixture = Fixture::new(&[5]);
     let iptables = fixture.iptables();
-    let mut ledger = Ledger::new(base::rules(false));
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
     let range = serde_json::from_value(json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}})).expect("a range");
-    let changes = Changes::from([(ranges::owner(), Some(ranges::plan(Some(&std::sync::Arc::new(range))).rules))]);
+    let changes = Changes::from([(ranges::owner(), Some(ranges::plan(Some(&std::sync::Arc::new(range)), Family::V4).rules))]);
     apply(&iptables, &mut ledger, &changes).await;
     let left = ledger.reconcile(&observe(&iptables).await);
     assert!(left.is_empty(), "{}", left.to_restore());
@@ -300,7 +304,7 @@ async fn a_client_with_affinity_stays_where_it_was_when_endpoints_join() {
     serve_tcp(a, 8080, "a");
     serve_tcp(b, 8080, "b");
     let iptables = fixture.iptables();
-    let mut ledger = Ledger::new(base::rules(false));
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     iptables.restore(ledger.reconcile(&observe(&iptables).await).to_restore()).await.expect("applies");
     let spec = json!({"clusterIP": "10.96.0.20", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]});
     let with = |ips: &[u8]| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{ChainId, End, Line, Table};
+use troupe_net::iptables::{ChainId, End, Family, Line, Table};
 
 use super::{
     metrics,
@@ -52,15 +52,15 @@ impl Layout for ServiceLayout {
         ])
     }
 
-    fn queued(waiting: usize) {
-        metrics::queued(waiting);
+    fn queued(family: Family, waiting: usize) {
+        metrics::queued(family, waiting);
     }
 
-    fn taken(left: usize) {
+    fn taken(_: Family, left: usize) {
         metrics::taken(left);
     }
 
-    fn synced(succeeded: bool, whole: bool, took: Duration) {
-        metrics::synced(succeeded, whole, took);
+    fn synced(family: Family, succeeded: bool, whole: bool, took: Duration) {
+        metrics::synced(family, succeeded, whole, took);
     }
 }

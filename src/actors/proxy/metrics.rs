@@ -1,13 +1,13 @@
-//! What the service proxy counts. Its rules are IPv4's.
+//! What the service proxy counts, by the family of addresses that rules are about.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use troupe_api::metrics::{Collect, Counter, Family, Gauge, Histogram, exponential};
+use troupe_net::iptables::Family as Addresses;
 
 use super::health::state;
 
 const FAMILY: [&str; 1] = ["ip_family"];
-const V4: [&str; 1] = ["IPv4"];
 const SECONDS: [f64; 15] = exponential(0.001, 2.0);
 
 static DURATIONS: Family<Histogram> =
@@ -38,11 +38,11 @@ pub static COLLECTORS: [&dyn Collect; 9] =
     [&FULL_DURATIONS, &PARTIAL_DURATIONS, &DURATIONS, &PARTIAL_FAILURES, &FAILURES, &QUEUED, &LAST, &SERVICES_PENDING, &SERVICES_CHANGED];
 
 /// A Service's rules changed; so many Services' changes wait now.
-pub fn queued(pending: usize) {
-    state::queued();
+pub fn queued(family: Addresses, pending: usize) {
+    state::queued(family);
     SERVICES_CHANGED.with(&[]).increment();
     SERVICES_PENDING.with(&[]).set_count(pending);
-    QUEUED.with(&V4).set(now());
+    QUEUED.with(&[family.name()]).set(now());
 }
 
 /// Waiting changes are being applied; so many are left.
@@ -51,16 +51,17 @@ pub fn taken(left: usize) {
 }
 
 /// Rules were applied, or not, after `took`; all of them when `whole`.
-pub fn synced(succeeded: bool, whole: bool, took: Duration) {
-    DURATIONS.with(&V4).observe_time(took);
-    if whole { &FULL_DURATIONS } else { &PARTIAL_DURATIONS }.with(&V4).observe_time(took);
+pub fn synced(family: Addresses, succeeded: bool, whole: bool, took: Duration) {
+    let label = [family.name()];
+    DURATIONS.with(&label).observe_time(took);
+    if whole { &FULL_DURATIONS } else { &PARTIAL_DURATIONS }.with(&label).observe_time(took);
     if succeeded {
-        state::updated();
-        LAST.with(&V4).set(now());
+        state::updated(family);
+        LAST.with(&label).set(now());
     } else if whole {
-        FAILURES.with(&V4).increment();
+        FAILURES.with(&label).increment();
     } else {
-        PARTIAL_FAILURES.with(&V4).increment();
+        PARTIAL_FAILURES.with(&label).increment();
     }
 }
 

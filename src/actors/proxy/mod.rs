@@ -24,6 +24,8 @@ pub mod service;
 pub mod service_rules;
 
 #[cfg(test)]
+mod ipv6_tests;
+#[cfg(test)]
 pub(crate) mod kernel_tests;
 #[cfg(test)]
 mod spread_tests;
@@ -34,14 +36,20 @@ mod unit_tests;
 #[cfg(test)]
 mod wide_tests;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
-use troupe_net::{conntrack::Conntrack, iptables::Iptables};
+use troupe_net::{
+    conntrack::Conntrack,
+    iptables::{Family, Iptables},
+};
 
 use self::{endpoints::Location, plan::NodeView, router::ServiceRouter};
 use crate::runtime::{cache::Lister, events::EventRecorder, host::UnitAddr, system::System, unit::Policy};
+
+/// The packet filter of a family.
+pub type PacketFilters = Arc<dyn Fn(Family) -> Arc<dyn Iptables> + Send + Sync>;
 
 /// What the proxy works with.
 #[derive(Clone)]
@@ -49,12 +57,12 @@ pub struct ProxyOptions {
     pub node_name: String,
     /// The node's `topology.kubernetes.io/zone`, or empty.
     pub zone: String,
-    pub node_ip: Ipv4Addr,
-    /// Pods' addresses; traffic to services from elsewhere is masqueraded.
-    pub cluster_cidr: Ipv4Network,
+    pub node_ips: Vec<IpAddr>,
+    /// Pods' addresses, a range of each family that is proxied; traffic to services from elsewhere is masqueraded.
+    pub cluster_cidrs: Vec<IpNetwork>,
     /// Let node ports answer on loopback addresses, as upstream does by default.
     pub localhost_node_ports: bool,
-    pub iptables: Arc<dyn Iptables>,
+    pub iptables: PacketFilters,
     pub conntrack: Arc<dyn Conntrack>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
@@ -64,37 +72,52 @@ pub struct ProxyOptions {
     pub events: Option<EventRecorder>,
 }
 
-/// The running proxy.
+/// The running proxy: each family of addresses has units and a table of its own, which do not wait for the other's.
 #[derive(Clone)]
 pub struct Proxy {
-    router: UnitAddr<ServiceRouter>,
+    routers: Vec<UnitAddr<ServiceRouter>>,
 }
 
 impl Proxy {
     /// The path of the proxy's units.
     pub const PATH: &str = "proxy";
+    const PATH_IPV6: &str = "proxy-ipv6";
+
+    /// The path of the units of a family.
+    pub fn path(family: Family) -> &'static str {
+        match family {
+            Family::V4 => Proxy::PATH,
+            Family::V6 => Proxy::PATH_IPV6,
+        }
+    }
 
     /// Starts the proxy. It waits by itself for its caches.
     pub fn start(options: ProxyOptions, system: &System) -> Self {
         if options.localhost_node_ports
+            && options.cluster_cidrs.iter().any(IpNetwork::is_ipv4)
             && let Err(error) = std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
         {
             tracing::warn!(%error, "node ports will not answer on loopback addresses");
         }
-        let policy = Policy { mailbox: 4096, ..Policy::default() };
-        let router = system.spawn(Proxy::PATH, policy, move |_| ServiceRouter::new(options.clone()));
-        Proxy { router }
+        let routers = options.cluster_cidrs.iter().map(|range| {
+            let (options, range) = (options.clone(), *range);
+            let policy = Policy { mailbox: 4096, ..Policy::default() };
+            system.spawn(Proxy::path(Family::of(range.ip())), policy, move |_| ServiceRouter::new(options.clone(), range))
+        });
+        Proxy { routers: routers.collect() }
     }
 
     /// Stops the units; the rules stay, so that services go on working.
     pub fn stop(&self, system: &System) {
-        system.stop(self.router.path());
+        self.routers.iter().for_each(|router| system.stop(router.path()));
     }
 }
 
 impl ProxyOptions {
-    fn node_view(&self) -> NodeView {
+    fn node_view(&self, cluster_range: IpNetwork) -> NodeView {
         let location = Location { node: self.node_name.clone(), zone: self.zone.clone() };
-        NodeView { location, node_ip: self.node_ip, cluster_range: self.cluster_cidr }
+        let family = Family::of(cluster_range.ip());
+        let node_ip = self.node_ips.iter().copied().find(|ip| family.has(*ip));
+        NodeView { location, node_ip, cluster_range }
     }
 }

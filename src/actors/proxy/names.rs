@@ -1,6 +1,6 @@
 //! Chain names, as upstream makes them, so that people and tools recognise them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::rules::hash::short as hash;
 
@@ -24,6 +24,8 @@ pub const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 /// Prefix of the chains that split the dispatch of virtual addresses by /24, so that neither a packet nor a change
 /// walks the lines of all services.
 const SHARD: &str = "KUBE-NET-";
+/// The same of IPv6 addresses, by /120.
+const SHARD_IPV6: &str = "KUBE-N6-";
 /// Prefix of the chains that split the dispatch of one address by its ports, for the same reason.
 const RANGE: &str = "KUBE-PORTS-";
 /// Prefix of the chains in which many addresses of one Service meet its ports.
@@ -71,19 +73,42 @@ pub fn range_chain(from: &str, service: &str, at: &str, protocol: &str, first: u
 }
 
 /// The dispatch chain of a virtual address.
-pub fn shard(ip: Ipv4Addr) -> String {
-    let [a, b, c, _] = ip.octets();
-    format!("{SHARD}{a}.{b}.{c}.0")
+pub fn shard(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            format!("{SHARD}{}", Ipv4Addr::new(a, b, c, 0))
+        }
+        IpAddr::V6(ip) => format!("{SHARD_IPV6}{}", compact(u128::from(ip) >> 8)),
+    }
 }
 
 /// The range that a dispatch chain is for; `None` for other chains.
 pub fn shard_range(chain: &str) -> Option<String> {
-    chain.strip_prefix(SHARD).map(|network| format!("{network}/24"))
+    match chain.strip_prefix(SHARD_IPV6) {
+        Some(network) => Some(format!("{}/120", Ipv6Addr::from(spread(network)? << 8))),
+        None => chain.strip_prefix(SHARD).map(|network| format!("{network}/24")),
+    }
+}
+
+/// Six bits a character: what an IPv6 network of 120 bits needs to fit into a chain's name.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._";
+/// Characters of 120 bits.
+const COMPACT: u32 = 20;
+
+fn compact(network: u128) -> String {
+    (0..COMPACT).rev().map(|at| char::from(ALPHABET[(network >> (6 * at) & 63) as usize])).collect()
+}
+
+fn spread(name: &str) -> Option<u128> {
+    let digit = |byte: u8| ALPHABET.iter().position(|letter| *letter == byte);
+    let known = name.len() == COMPACT as usize;
+    known.then(|| name.bytes().try_fold(0_u128, |network, byte| Some(network << 6 | digit(byte)? as u128))).flatten()
 }
 
 /// Whether a chain is the proxy's.
 pub fn is_ours(chain: &str) -> bool {
-    FIXED.contains(&chain) || chain.starts_with(SHARD) || PER_SERVICE.iter().any(|prefix| chain.starts_with(prefix))
+    FIXED.contains(&chain) || chain.starts_with(SHARD) || chain.starts_with(SHARD_IPV6) || PER_SERVICE.iter().any(|prefix| chain.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -100,8 +125,11 @@ mod tests {
 
     #[test]
     fn dispatch_chains_fit_the_kernels_limit() {
-        let chain = shard(Ipv4Addr::new(255, 255, 255, 255));
-        assert!(chain.len() <= 28 && is_ours(&chain));
-        assert_eq!(shard_range(&chain).as_deref(), Some("255.255.255.0/24"));
+        for (ip, range) in [("255.255.255.255", "255.255.255.0/24"), ("fd00:10:96::1:203", "fd00:10:96::1:200/120"), ("::", "::/120")] {
+            let chain = shard(ip.parse().expect("an address"));
+            assert!(chain.len() <= 28 && is_ours(&chain));
+            assert_eq!(shard_range(&chain).as_deref(), Some(range));
+        }
+        assert_eq!(shard_range("KUBE-N6-x"), None);
     }
 }

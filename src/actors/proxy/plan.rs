@@ -1,18 +1,18 @@
 //! From a Service and its EndpointSlices to rules. Pure.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use troupe_net::{
     conntrack::FlowDestination,
-    iptables::{ChainId, End, RuleSet, Table},
+    iptables::{ChainId, End, Family, RuleSet, Table},
 };
 
 use super::{
     budget::{self, TooManyRules},
     endpoints::{Backends, Choice, EndpointView, Location},
-    entrance::{self, Entrance, Shape},
+    entrance::{self, Entrance, Shape, host},
     names::{EXTERNAL_SERVICES, MARK_MASQ, NODE_PORTS, endpoint_chain, firewall_chain, range_chain, shard},
     service::PortView,
 };
@@ -22,9 +22,36 @@ use crate::rules::{Contribution, layout::UdpFlows};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
     pub location: Location,
-    pub node_ip: Ipv4Addr,
-    /// Pods' addresses; traffic to services from elsewhere is masqueraded.
-    pub cluster_range: Ipv4Network,
+    /// The node's address of the family, if it has one.
+    pub node_ip: Option<IpAddr>,
+    /// Pods' addresses; traffic to services from elsewhere is masqueraded. Rules are of its family.
+    pub cluster_range: IpNetwork,
+}
+
+impl NodeView {
+    pub fn family(&self) -> Family {
+        Family::of(self.cluster_range.ip())
+    }
+
+    fn unreachable(&self) -> &'static str {
+        unreachable(self.family())
+    }
+
+    /// What the module that remembers clients compares of an address: all of it.
+    fn mask(&self) -> &'static str {
+        match self.family() {
+            Family::V4 => "255.255.255.255",
+            Family::V6 => "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        }
+    }
+}
+
+/// How a family says that nobody listens.
+pub fn unreachable(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "icmp-port-unreachable",
+        Family::V6 => "icmp6-port-unreachable",
+    }
 }
 
 /// The ports of a range that has a chain of its own.
@@ -50,9 +77,9 @@ pub fn plan(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView) -
 
 /// The same, or why there is none. It is asked before each port whether the plan is still wanted.
 pub fn plan_while(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeView, is_wanted: &dyn Fn() -> bool) -> Result<ServicePlan, Unplanned> {
-    let ports = PortView::of(service);
+    let ports = PortView::of(service, node.family());
     let Some(shape) = Shape::of(&ports, node.node_ip, node.cluster_range) else { return Ok(ServicePlan::default()) };
-    let backends = Backends::of(slices, &node.location.node);
+    let backends = Backends::of(slices, &node.location.node, node.family());
     budget::check(&shape, &ports, &backends)?;
     let mut rules = RuleSet::default();
     let mut flows = Flows::new(&shape, &ports);
@@ -79,11 +106,11 @@ pub fn plan_while(service: &Service, slices: &[Arc<EndpointSlice>], node: &NodeV
 
 /// Where UDP flows may go: by address and port, or for many of them by address alone.
 struct Flows {
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     each: bool,
     found: UdpFlows,
     /// The endpoints of all ports, unless each stands for itself.
-    together: BTreeSet<Ipv4Addr>,
+    together: BTreeSet<IpAddr>,
 }
 
 impl Flows {
@@ -99,13 +126,13 @@ impl Flows {
         if port.protocol != "udp" {
             return;
         }
-        let ips: Arc<BTreeSet<Ipv4Addr>> = Arc::new(choice.reachable().iter().map(|endpoint| endpoint.ip).collect());
+        let ips: Arc<BTreeSet<IpAddr>> = Arc::new(choice.reachable().iter().map(|endpoint| endpoint.ip).collect());
         if self.each {
             self.found.extend(self.addresses.iter().map(|ip| (FlowDestination::Address(*ip, port.port), ips.clone())));
         } else {
             self.together.extend(ips.iter());
         }
-        self.found.extend(port.node_port.map(|port| (FlowDestination::NodePort(port), ips)));
+        self.found.extend(port.node_port.map(|number| (FlowDestination::NodePort(Family::of(port.cluster_ip), number), ips)));
     }
 
     fn all(mut self) -> UdpFlows {
@@ -147,9 +174,9 @@ impl PortRules<'_> {
     }
 
     /// Matches packets to `ip` at the service's port.
-    fn to(&self, ip: Ipv4Addr, comment: &str) -> String {
+    fn to(&self, ip: IpAddr, comment: &str) -> String {
         let PortView { protocol, port, .. } = self.port;
-        format!("-d {ip}/32 -p {protocol} -m comment --comment \"{comment}\" -m {protocol} --dport {port}")
+        format!("-d {} -p {protocol} -m comment --comment \"{comment}\" -m {protocol} --dport {port}", host(ip))
     }
 
     fn named(&self, what: &str) -> String {
@@ -180,7 +207,7 @@ impl PortRules<'_> {
         let (first, range) = self.range();
         let chain = range_chain(&from, &self.shape.service, &ip.to_string(), self.port.protocol, first);
         self.rules.push(table, &chain, rule);
-        self.rules.line(table, &from, End::Head, format!("-d {ip}/32 {range} -j {chain}"));
+        self.rules.line(table, &from, End::Head, format!("-d {} {range} -j {chain}", host(ip)));
     }
 
     /// Adds what is done with packets to this port to a chain that the Service's addresses share.
@@ -199,7 +226,7 @@ impl PortRules<'_> {
     }
 
     /// Adds the same for some of the Service's addresses, one by one.
-    fn each(&mut self, entrance: Entrance, ips: &[Ipv4Addr], comment: &str, target: &str) {
+    fn each(&mut self, entrance: Entrance, ips: &[IpAddr], comment: &str, target: &str) {
         for ip in ips {
             let rule = format!("{} -j {target}", self.to(*ip, comment));
             self.rules.line(entrance.table(), &entrance.from(*ip), End::Head, rule);
@@ -233,8 +260,9 @@ impl PortRules<'_> {
 
     /// The lines that refuse what has no endpoint to go to: loudly when there is none anywhere, silently when only the policy forbids.
     fn refusals(&mut self) {
+        let reject = format!("REJECT --reject-with {}", self.node.unreachable());
         let (comment, verdict) = match self.choice.any {
-            false => (self.named("has no endpoints"), "REJECT --reject-with icmp-port-unreachable"),
+            false => (self.named("has no endpoints"), reject.as_str()),
             true => (self.named("has no local endpoints"), "DROP"),
         };
         if !self.has_internal() {
@@ -321,14 +349,14 @@ impl PortRules<'_> {
     fn balance(&mut self, chain: &str, endpoints: &[EndpointView]) {
         let port = self.port;
         let target = |endpoint: &EndpointView| {
-            let address = format!("{}:{}", endpoint.ip, endpoint.port);
+            let address = endpoint.address();
             let comment = format!("-m comment --comment \"{} -> {address}\"", port.full_name);
             (comment, endpoint_chain(&port.full_name, port.protocol, &address))
         };
         for endpoint in endpoints.iter().filter(|_| port.affinity.is_some()) {
             let (comment, to) = target(endpoint);
             let seconds = port.affinity.expect("filtered on it");
-            let recent = format!("-m recent --rcheck --seconds {seconds} --reap --name {to} --mask 255.255.255.255 --rsource");
+            let recent = format!("-m recent --rcheck --seconds {seconds} --reap --name {to} --mask {} --rsource", self.node.mask());
             self.rules.push(Table::Nat, chain, format!("{comment} {recent} -j {to}"));
         }
         for (at, endpoint) in endpoints.iter().enumerate() {
@@ -345,12 +373,12 @@ impl PortRules<'_> {
     fn endpoints(&mut self) {
         let PortView { full_name, protocol, affinity, .. } = self.port;
         for endpoint in self.choice.reachable() {
-            let address = format!("{}:{}", endpoint.ip, endpoint.port);
+            let address = endpoint.address();
             let chain = endpoint_chain(full_name, protocol, &address);
             let comment = format!("-m comment --comment \"{full_name}\"");
-            self.rules.push(Table::Nat, &chain, format!("-s {}/32 {comment} -j {MARK_MASQ}", endpoint.ip));
+            self.rules.push(Table::Nat, &chain, format!("-s {} {comment} -j {MARK_MASQ}", host(endpoint.ip)));
             let remember =
-                if affinity.is_some() { format!(" -m recent --set --name {chain} --mask 255.255.255.255 --rsource") } else { String::new() };
+                if affinity.is_some() { format!(" -m recent --set --name {chain} --mask {} --rsource", self.node.mask()) } else { String::new() };
             let translate = format!("-p {protocol} {comment}{remember} -m {protocol} -j DNAT --to-destination {address}");
             self.rules.push(Table::Nat, &chain, translate);
         }

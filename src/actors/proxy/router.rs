@@ -6,6 +6,7 @@ use std::{
 };
 
 use actix::Message;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, networking::v1::ServiceCIDR};
 use serde_json::{Value, json};
 use troupe_api::meta::{Cause, ObjectKey};
@@ -47,6 +48,7 @@ pub struct RangeTouched;
 /// The proxy's root unit.
 pub struct ServiceRouter {
     options: ProxyOptions,
+    family: Family,
     node: Arc<NodeView>,
     units: HashMap<ObjectKey, UnitAddr<ServiceRules>>,
     table: Option<UnitAddr<ServiceTable>>,
@@ -57,9 +59,20 @@ pub struct ServiceRouter {
 }
 
 impl ServiceRouter {
-    pub fn new(options: ProxyOptions) -> Self {
-        let node = Arc::new(options.node_view());
-        ServiceRouter { options, node, units: HashMap::new(), table: None, index: None, subscription: None, ranges: None, synced: false }
+    /// For the Services' addresses of the family of one of the cluster's ranges.
+    pub fn new(options: ProxyOptions, cluster_range: IpNetwork) -> Self {
+        let node = Arc::new(options.node_view(cluster_range));
+        ServiceRouter {
+            options,
+            family: node.family(),
+            node,
+            units: HashMap::new(),
+            table: None,
+            index: None,
+            subscription: None,
+            ranges: None,
+            synced: false,
+        }
     }
 
     /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
@@ -80,7 +93,7 @@ impl ServiceRouter {
     fn report_range(&self, cx: &UnitContext<'_, Self>) {
         let Some(table) = &self.table else { return };
         let range = self.options.ranges.get(&ranges::owner());
-        let plan = Some(Arc::new(ranges::plan(range.as_ref().map(|cached| &cached.object))));
+        let plan = Some(Arc::new(ranges::plan(range.as_ref().map(|cached| &cached.object), self.family)));
         table.wake(SetRules { owner: ranges::owner(), plan }, cx.cause().clone());
     }
 
@@ -88,7 +101,7 @@ impl ServiceRouter {
         let (Some(table), Some(slices)) = (self.table.clone(), self.index.clone()) else { return };
         let (services, events) = (self.options.services.clone(), self.options.events.clone());
         let (means, own) = (Means { services, slices, node: self.node.clone(), table, events }, key.clone());
-        let path = format!("{}/services/{key}", Proxy::PATH);
+        let path = format!("{}/services/{key}", Proxy::path(self.family));
         let policy = self.policy(&key);
         let unit = cx.system().spawn(path, policy, move |_| ServiceRules::new(own.clone(), means.clone()));
         self.units.insert(key, unit);
@@ -120,14 +133,14 @@ impl Unit for ServiceRouter {
         let asker = router.clone();
         let tell_started: Arc<dyn Fn() + Send + Sync> = Arc::new(move || asker.wake(TableStarted, by_itself()));
         let options = TableOptions {
-            iptables: self.options.iptables.clone(),
+            iptables: (self.options.iptables)(self.family),
             sets: None,
             conntrack: Some(self.options.conntrack.clone()),
-            base: base::rules(self.options.localhost_node_ports),
-            family: Family::V4,
+            base: base::rules(self.options.localhost_node_ports, self.family),
+            family: self.family,
             tell_started,
         };
-        let path = format!("{}/rule-table", Proxy::PATH);
+        let path = format!("{}/rule-table", Proxy::path(self.family));
         self.table = Some(cx.system().spawn(path, Policy::default(), move |_| RuleTable::new(options.clone())));
         let slice_router = router.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| slice_router.wake(ServiceTouched(service), change.cause.clone()));
@@ -152,7 +165,7 @@ impl Unit for ServiceRouter {
     }
 
     fn observe(&self) -> Value {
-        json!({"synced": self.synced, "services": self.units.len()})
+        json!({"family": self.family.name(), "synced": self.synced, "services": self.units.len()})
     }
 }
 

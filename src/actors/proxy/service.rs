@@ -1,10 +1,11 @@
 //! What the proxy wants to know of a Service, port by port.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use troupe_addresses::is_unicast;
+use troupe_net::iptables::Family;
 
 use super::names::PortChains;
 
@@ -23,13 +24,13 @@ pub struct PortView {
     pub name: String,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: &'static str,
-    pub cluster_ip: Ipv4Addr,
+    pub cluster_ip: IpAddr,
     pub port: u16,
     pub node_port: Option<u16>,
     /// These three are the Service's, whatever the port.
-    pub external_ips: Arc<[Ipv4Addr]>,
-    pub balancer_ips: Arc<[Ipv4Addr]>,
-    pub source_ranges: Arc<[Ipv4Network]>,
+    pub external_ips: Arc<[IpAddr]>,
+    pub balancer_ips: Arc<[IpAddr]>,
+    pub source_ranges: Arc<[IpNetwork]>,
     pub health_port: Option<u16>,
     /// Seconds that a client stays with its endpoint.
     pub affinity: Option<i32>,
@@ -39,16 +40,16 @@ pub struct PortView {
 }
 
 impl PortView {
-    /// The ports of a Service, none when it is not ours to route: headless, an alias, or another proxy's.
-    pub fn of(service: &Service) -> Vec<PortView> {
+    /// The ports of a Service at its addresses of a family, none when it is not ours to route: headless, an alias, or another proxy's.
+    pub fn of(service: &Service, family: Family) -> Vec<PortView> {
         let labels = service.metadata.labels.clone().unwrap_or_default();
         let Some(spec) = &service.spec else { return Vec::new() };
         let foreign = labels.contains_key(PROXY_NAME_LABEL) || labels.contains_key(HEADLESS_LABEL);
         if foreign || spec.type_.as_deref() == Some("ExternalName") {
             return Vec::new();
         }
-        let Some(cluster_ip) = cluster_ip(spec) else { return Vec::new() };
-        let addresses = Addresses::of(service, spec, cluster_ip);
+        let Some(cluster_ip) = cluster_ip(spec, family) else { return Vec::new() };
+        let addresses = Addresses::of(service, spec, cluster_ip, family);
         spec.ports.iter().flatten().filter_map(|port| PortView::new(service, spec, &addresses, port)).collect()
     }
 
@@ -102,17 +103,17 @@ impl PortView {
 
 /// What all ports of a Service have in common, each once.
 struct Addresses {
-    cluster: Ipv4Addr,
-    external: Arc<[Ipv4Addr]>,
-    balancer: Arc<[Ipv4Addr]>,
-    sources: Arc<[Ipv4Network]>,
+    cluster: IpAddr,
+    external: Arc<[IpAddr]>,
+    balancer: Arc<[IpAddr]>,
+    sources: Arc<[IpNetwork]>,
 }
 
 impl Addresses {
-    fn of(service: &Service, spec: &ServiceSpec, cluster: Ipv4Addr) -> Self {
-        let external = parse(spec.external_ips.iter().flatten()).filter(|ip| is_catchable(*ip));
-        let sources = parse(spec.load_balancer_source_ranges.iter().flatten());
-        Addresses { cluster, external: once(external), balancer: once(balancer_ips(service)), sources: once(sources) }
+    fn of(service: &Service, spec: &ServiceSpec, cluster: IpAddr, family: Family) -> Self {
+        let external = parse(spec.external_ips.iter().flatten()).filter(|ip| family.has(*ip) && is_catchable(*ip));
+        let sources = parse(spec.load_balancer_source_ranges.iter().flatten()).filter(|range: &IpNetwork| family.has(range.ip()));
+        Addresses { cluster, external: once(external), balancer: once(balancer_ips(service).filter(|ip| family.has(*ip))), sources: once(sources) }
     }
 }
 
@@ -126,9 +127,9 @@ fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/:".contains(&byte))
 }
 
-fn cluster_ip(spec: &ServiceSpec) -> Option<Ipv4Addr> {
+fn cluster_ip(spec: &ServiceSpec, family: Family) -> Option<IpAddr> {
     let many = spec.cluster_ips.iter().flatten();
-    many.chain(&spec.cluster_ip).find_map(|ip| ip.parse().ok())
+    many.chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).find(|ip| family.has(*ip))
 }
 
 fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> impl Iterator<Item = T> {
@@ -136,12 +137,12 @@ fn parse<'a, T: std::str::FromStr>(texts: impl Iterator<Item = &'a String>) -> i
 }
 
 /// Whether a service may take packets for an address from the machine: never those that it sends to itself or its link.
-fn is_catchable(ip: Ipv4Addr) -> bool {
-    is_unicast(ip.into())
+fn is_catchable(ip: IpAddr) -> bool {
+    is_unicast(ip)
 }
 
 /// Addresses of load balancers that hand packets on as they are; those that proxy are not ours to catch.
-fn balancer_ips(service: &Service) -> impl Iterator<Item = Ipv4Addr> {
+fn balancer_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
     let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|balancer| balancer.ingress.iter().flatten());
     let direct = ingress.filter(|point| point.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
     direct.filter_map(|point| point.ip.as_deref()?.parse().ok()).filter(|ip| is_catchable(*ip))
@@ -163,7 +164,7 @@ mod tests {
         let ports = |name: &str| {
             let port = json!({"port": 80, "name": name});
             let service = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIP": "10.0.0.1", "ports": [port]}});
-            PortView::of(&serde_json::from_value(service).expect("a service")).len()
+            PortView::of(&serde_json::from_value(service).expect("a service"), Family::V4).len()
         };
         assert_eq!((ports("http"), ports("a\" -j ACCEPT"), ports("a\n-A INPUT -j ACCEPT")), (1, 0, 0));
     }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_net::{
     conntrack::FlowDestination,
-    iptables::{ChainId, RuleSet, Table},
+    iptables::{ChainId, Family, RuleSet, Table},
 };
 
 use super::{
@@ -256,9 +256,9 @@ proptest! {
     #[test]
     fn the_count_is_from_above(many in many()) {
         let (service, slices) = many.build();
-        let ports = PortView::of(&service);
+        let ports = PortView::of(&service, Family::V4);
         let shape = Shape::of(&ports, node().node_ip, node().cluster_range).expect("has ports");
-        let counted = Cost::of(&shape, &ports, &Backends::of(&slices, "n1")).rules;
+        let counted = Cost::of(&shape, &ports, &Backends::of(&slices, "n1", Family::V4)).rules;
         let written = count(&many.plan());
         prop_assert!(written <= counted, "{} written, {} counted", written, counted);
         if many.ready && many.endpoints > 0 && !many.local {

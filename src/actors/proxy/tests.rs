@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
     conntrack::{FlowDestination, StaleFlows},
-    iptables::{FakeIptables, Iptables, Observed, RuleSet, Table},
+    iptables::{FakeIptables, Family, Iptables, Observed, RuleSet, Table},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use crate::rules::layout::stale;
 pub fn node() -> NodeView {
     NodeView {
         location: Location { node: "n1".into(), zone: "z1".into() },
-        node_ip: "192.168.0.1".parse().expect("an address"),
+        node_ip: Some("192.168.0.1".parse().expect("an address")),
         cluster_range: "10.244.0.0/16".parse().expect("a network"),
     }
 }
@@ -240,7 +240,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let fake = FakeIptables::default();
-            let mut ledger = Ledger::new(base::rules(true));
+            let mut ledger = Ledger::new(base::rules(true, Family::V4), Family::V4);
             let first = ledger.reconcile(&observe(&fake).await);
             fake.restore(first.to_restore()).await.expect("applies");
             for batch in &batches {

@@ -14,7 +14,7 @@ use troupe_net::{
     iptables::{FakeIptables, Table},
 };
 
-use super::{Proxy, ProxyOptions, names, tests::node};
+use super::{PacketFilters, Proxy, ProxyOptions, names, tests::node};
 use crate::runtime::{
     cache::Cache,
     directory::Control,
@@ -32,6 +32,12 @@ struct Stage {
     revision: std::cell::Cell<u64>,
 }
 
+/// One for all families.
+fn filters(iptables: &Arc<FakeIptables>) -> PacketFilters {
+    let iptables = iptables.clone();
+    Arc::new(move |_| iptables.clone())
+}
+
 impl Stage {
     fn new(iptables: Arc<FakeIptables>) -> Self {
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
@@ -47,10 +53,10 @@ impl Stage {
         let options = ProxyOptions {
             node_name: node().location.node,
             zone: String::new(),
-            node_ip: node().node_ip,
-            cluster_cidr: node().cluster_range,
+            node_ips: node().node_ip.into_iter().collect(),
+            cluster_cidrs: vec![node().cluster_range],
             localhost_node_ports: false,
-            iptables: stage.iptables.clone(),
+            iptables: filters(&stage.iptables),
             conntrack: stage.conntrack.clone(),
             services: stage.services.clone(),
             slices: stage.slices.clone(),

@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::{FakeIptables, Iptables, Observed, RuleSet, Table};
+use troupe_net::iptables::{FakeIptables, Family, Iptables, Observed, RuleSet, Table};
 
 use super::{
     base,
@@ -57,7 +57,7 @@ fn the_work_for_a_service_grows_with_its_ports_and_no_faster() {
     });
     for ready in [true, false] {
         is_linear("comparing", move |ports| {
-            let mut ledger = Ledger::new(base::rules(false));
+            let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
             ledger.commit(&[(ObjectKey::new("ns", "wide"), Some(planned("wide", "10.96.0.20", ports, ready).rules.clone()))].into());
             let text = printed(&ledger.wanted());
             Box::new(move || {
@@ -91,7 +91,7 @@ fn printed(rules: &RuleSet) -> String {
 
 #[test]
 fn three_services_of_nine_thousand_ports_keep_no_other_waiting() {
-    let mut ledger = Ledger::new(base::rules(false));
+    let mut ledger = Ledger::new(base::rules(false, Family::V4), Family::V4);
     let mut queue = Queue::default();
     for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
         queue.insert(ObjectKey::new("ns", name), Some(planned(name, &format!("10.96.0.{}", at + 1), 9000, true)));
@@ -132,7 +132,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let fake = FakeIptables::default();
-            let (mut ledger, mut queue) = (Ledger::new(base::rules(true)), Queue::default());
+            let (mut ledger, mut queue) = (Ledger::new(base::rules(true, Family::V4), Family::V4), Queue::default());
             fake.restore(ledger.reconcile(&observe(&fake).await).to_restore()).await.expect("applies");
             for (at, (index, wanted)) in steps.iter().enumerate() {
                 let name = format!("s{index}");

@@ -4,18 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Debug, Display},
     hash::Hash,
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use troupe_net::{
     conntrack::{FlowDestination, StaleFlows},
-    iptables::{ChainId, Line, RuleSet, Table},
+    iptables::{ChainId, Family, Line, RuleSet, Table},
 };
 
 /// Where the UDP flows of an owner may go: destination → endpoints.
-pub type UdpFlows = BTreeMap<FlowDestination, Arc<BTreeSet<Ipv4Addr>>>;
+pub type UdpFlows = BTreeMap<FlowDestination, Arc<BTreeSet<IpAddr>>>;
 
 /// What one owner wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,8 +83,8 @@ pub trait Layout: Send + Sync + 'static {
     /// Whether a chain is this table's.
     fn is_ours(chain: &ChainId) -> bool;
 
-    /// Whether a set is this table's.
-    fn is_our_set(_name: &str) -> bool {
+    /// Whether a set is that of this table for a family: all families' sets have names in one space.
+    fn is_our_set(_family: Family, _name: &str) -> bool {
         false
     }
 
@@ -94,11 +94,11 @@ pub trait Layout: Send + Sync + 'static {
     fn watch() -> Watch;
 
     /// So many owners' changes wait now that one more has come.
-    fn queued(_waiting: usize) {}
+    fn queued(_family: Family, _waiting: usize) {}
 
     /// So many are left.
-    fn taken(_left: usize) {}
+    fn taken(_family: Family, _left: usize) {}
 
     /// Rules were applied, or not, after `took`; all of them when `whole`.
-    fn synced(_succeeded: bool, _whole: bool, _took: Duration) {}
+    fn synced(_family: Family, _succeeded: bool, _whole: bool, _took: Duration) {}
 }

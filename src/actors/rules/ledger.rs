@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use troupe_net::iptables::{ChainId, Observed, Patch, RuleSet};
+use troupe_net::iptables::{ChainId, Family, Observed, Patch, RuleSet};
 
 use super::Layout;
 
@@ -15,6 +15,7 @@ pub type Changes<O> = BTreeMap<O, Option<Arc<RuleSet>>>;
 /// What every owner contributes, and what they share that follows from it.
 #[derive(Debug)]
 pub struct Ledger<L: Layout> {
+    family: Family,
     base: RuleSet,
     owners: HashMap<L::Owner, Arc<RuleSet>>,
     /// Lines per dispatch chain; a chain without lines does not stand.
@@ -25,14 +26,14 @@ pub struct Ledger<L: Layout> {
 
 impl<L: Layout> Clone for Ledger<L> {
     fn clone(&self) -> Self {
-        Ledger { base: self.base.clone(), owners: self.owners.clone(), dispatch: self.dispatch.clone(), sets: self.sets.clone() }
+        Ledger { family: self.family, base: self.base.clone(), owners: self.owners.clone(), dispatch: self.dispatch.clone(), sets: self.sets.clone() }
     }
 }
 
 impl<L: Layout> Ledger<L> {
     /// `base` stands whoever is there.
-    pub fn new(base: RuleSet) -> Self {
-        Ledger { base, owners: HashMap::new(), dispatch: HashMap::new(), sets: HashMap::new() }
+    pub fn new(base: RuleSet, family: Family) -> Self {
+        Ledger { family, base, owners: HashMap::new(), dispatch: HashMap::new(), sets: HashMap::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -145,7 +146,7 @@ impl<L: Layout> Ledger<L> {
         let wanted = self.wanted();
         let mut patch = wanted.reconcile(observed, L::is_ours);
         if L::SETS {
-            patch.merge(wanted.reconcile_sets(observed, L::is_our_set));
+            patch.merge(wanted.reconcile_sets(observed, |name| L::is_our_set(self.family, name)));
         }
         patch
     }

@@ -124,7 +124,7 @@ impl<L: Layout> RuleTable<L> {
             backend: Backend { iptables: options.iptables, sets: options.sets, family: options.family },
             conntrack: options.conntrack,
             tell_started: options.tell_started,
-            ledger: Ledger::new(options.base),
+            ledger: Ledger::new(options.base, options.family),
             udp: HashMap::new(),
             queue: Queue::default(),
             awaited: None,
@@ -164,7 +164,7 @@ impl<L: Layout> RuleTable<L> {
         }
         while !self.queue.is_empty() {
             let taken = self.queue.next(&mut self.ledger);
-            L::taken(self.queue.waiting());
+            L::taken(self.backend.family, self.queue.waiting());
             let (flows, later) = (self.note_flows(&taken.plans), self.note_flows(&taken.begun));
             self.owed.extend(flows);
             self.owed_later.extend(later);
@@ -186,7 +186,7 @@ impl<L: Layout> RuleTable<L> {
     /// Compares everything that should stand with what the kernel has, and applies the difference.
     fn apply_whole(&mut self, cx: &mut UnitContext<'_, Self>) {
         let plans = self.queue.take_all(&mut self.ledger);
-        L::taken(0);
+        L::taken(self.backend.family, 0);
         let flows = self.note_flows(&plans);
         self.owed.extend(flows);
         self.busy = true;
@@ -220,7 +220,7 @@ impl<L: Layout> RuleTable<L> {
 
     fn applied(&mut self, applied: Applied, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
-        L::synced(applied.result.is_ok(), applied.whole, applied.took);
+        L::synced(self.backend.family, applied.result.is_ok(), applied.whole, applied.took);
         self.counters.last_millis = applied.took.as_secs_f64() * 1000.0;
         match applied.result {
             Ok(steps) => {
@@ -339,7 +339,7 @@ impl<L: Layout> On<SetRules<L>> for RuleTable<L> {
             awaited.remove(&owner);
         }
         self.queue.insert(owner, plan);
-        L::queued(self.queue.waiting());
+        L::queued(self.backend.family, self.queue.waiting());
         self.arm(COALESCE, cx);
         Reply::Now(())
     }

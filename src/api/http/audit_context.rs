@@ -94,7 +94,7 @@ impl AuditContext {
             user,
             impersonated: None,
             constraint: "",
-            source_ips: source_ips(request.headers(), request.peer_addr().map(|peer| peer.ip().to_string())).into(),
+            source_ips: source_ips(request.headers(), request.peer_addr().map(|peer| peer.ip().to_canonical().to_string())).into(),
             user_agent: shortened(user_agent(request)).into(),
             object,
             status: None,

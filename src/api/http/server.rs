@@ -150,7 +150,7 @@ fn worker(shared: web::Data<Shared>) -> impl ServiceFactory<TcpStream, Config = 
                 let (http1, http2, shared, handshakes) = (http1.clone(), http2.clone(), shared.clone(), handshakes.clone());
                 async move {
                     // One that is gone by now comes from nowhere.
-                    let from = tcp.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+                    let from = tcp.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical());
                     let admitted = shared.connections.admit(from);
                     let connection = admitted.connection.clone();
                     tokio::select! {

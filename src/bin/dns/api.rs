@@ -56,6 +56,11 @@ impl Api {
         Api { host: host.into(), port, account: account.into() }
     }
 
+    /// Host and port, an IPv6 address in brackets.
+    fn authority(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
     /// Everything below `path`.
     pub async fn list<K: for<'de> Deserialize<'de>>(&self, path: &str) -> anyhow::Result<List<K>> {
         let body = self.get(path).await?;
@@ -80,7 +85,7 @@ impl Api {
         // Read each time: the kubelet renews it.
         let token = std::fs::read_to_string(self.account.join("token")).context("reading the service account token")?;
         let request = Request::get(path)
-            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .header(header::HOST, self.authority())
             .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("troupe-dns/", env!("CARGO_PKG_VERSION")))

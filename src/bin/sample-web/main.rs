@@ -24,9 +24,12 @@ fn main() -> std::io::Result<()> {
     let handler: extern "C" fn(libc::c_int) = on_sigterm;
     // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
     unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
-    let address = env::args().nth(1).unwrap_or_else(|| "0.0.0.0:8080".into());
-    let listener = TcpListener::bind(&address)?;
-    println!("listening on {address}");
+    let listener = match env::args().nth(1) {
+        Some(address) => TcpListener::bind(address)?,
+        // Both families, or the one that there is.
+        None => TcpListener::bind("[::]:8080").or_else(|_| TcpListener::bind("0.0.0.0:8080"))?,
+    };
+    println!("listening on {}", listener.local_addr()?);
     thread::spawn(move || accept(&listener));
     while !DRAINING.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(50));

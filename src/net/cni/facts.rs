@@ -7,11 +7,15 @@ use std::{
 };
 
 use super::{PLUGIN_DIRS, foreign, plugin_dir};
-use crate::iptables::{ChainId, Iptables, Observed, Table};
+use crate::iptables::{ChainId, Family, Iptables, Observed, Table};
 
 /// A kernel setting below `/proc/sys`.
 const FORWARDING: &str = "net/ipv4/ip_forward";
+const FORWARDING_IPV6: &str = "net/ipv6/conf/all/forwarding";
 const BRIDGE_FILTER: &str = "net/bridge/bridge-nf-call-iptables";
+const BRIDGE_FILTER_IPV6: &str = "net/bridge/bridge-nf-call-ip6tables";
+/// The settings of all interfaces, a directory each.
+const INTERFACES_IPV6: &str = "net/ipv6/conf";
 
 /// The state of the machine as far as the pod network cares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,10 @@ pub struct Facts {
     /// `None` when the setting does not exist.
     pub forwarding: Option<bool>,
     pub bridge_filter: Option<bool>,
+    /// The cluster's addresses are of IPv6 as well, or only. Without it the next two are not asked for.
+    pub ipv6: bool,
+    pub forwarding_ipv6: Option<bool>,
+    pub bridge_filter_ipv6: Option<bool>,
     /// Swap devices in use.
     pub swap: Vec<String>,
     /// The FORWARD chain's policy is DROP, and none of our rules lets pods through yet.
@@ -41,17 +49,23 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Looks at the machine. `conf_dir` is where CNI configuration is read from.
-    pub async fn gather(conf_dir: &Path, iptables: &dyn Iptables) -> Self {
+    /// Looks at the machine. `conf_dir` is where CNI configuration is read from, `families` are those of the cluster's addresses.
+    pub async fn gather(conf_dir: &Path, iptables: &dyn Iptables, families: &[Family]) -> Self {
         let sys = Path::new("/proc/sys");
+        let ipv6 = families.contains(&Family::V6);
+        let tools_ipv6 = ["ip6tables", "ip6tables-restore"].into_iter().filter(|_| ipv6);
+        let tools = ["iptables", "iptables-restore", "conntrack"].into_iter().chain(tools_ipv6);
         let mut facts = Facts {
             root: nix::unistd::geteuid().is_root(),
-            missing_tools: ["iptables", "iptables-restore", "conntrack"].into_iter().filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
+            missing_tools: tools.filter(|tool| !in_path(tool)).map(str::to_owned).collect(),
             no_ipset: !in_path("ipset"),
             missing_plugins: plugin_dir(&PLUGIN_DIRS.map(PathBuf::from)).err().unwrap_or_default(),
             foreign_network: foreign(conf_dir).ok().flatten(),
             forwarding: setting(sys, FORWARDING),
             bridge_filter: setting(sys, BRIDGE_FILTER),
+            ipv6,
+            forwarding_ipv6: setting(sys, FORWARDING_IPV6).filter(|_| ipv6),
+            bridge_filter_ipv6: setting(sys, BRIDGE_FILTER_IPV6).filter(|_| ipv6),
             swap: swap_devices(&fs::read_to_string("/proc/swaps").unwrap_or_default()),
             dropping_chains: nft_ruleset().map(|text| dropping_chains(&text)).unwrap_or_default(),
             firewalls: active_firewalls(Path::new("/")),
@@ -80,8 +94,18 @@ impl Facts {
             // Not every kernel has modules; whether it helped shows in the setting.
             let _ = Command::new("modprobe").arg("br_netfilter").stdin(Stdio::null()).stderr(Stdio::null()).status();
             self.bridge_filter = setting(sys, BRIDGE_FILTER);
+            self.bridge_filter_ipv6 = setting(sys, BRIDGE_FILTER_IPV6).filter(|_| self.ipv6);
         }
-        for (name, value) in [(FORWARDING, &mut self.forwarding), (BRIDGE_FILTER, &mut self.bridge_filter)] {
+        if self.forwarding_ipv6 == Some(false) {
+            keep_learning_routes(&sys.join(INTERFACES_IPV6))?;
+        }
+        let settings = [
+            (FORWARDING, &mut self.forwarding),
+            (BRIDGE_FILTER, &mut self.bridge_filter),
+            (FORWARDING_IPV6, &mut self.forwarding_ipv6),
+            (BRIDGE_FILTER_IPV6, &mut self.bridge_filter_ipv6),
+        ];
+        for (name, value) in settings {
             if *value == Some(false) {
                 fs::write(sys.join(name), "1")?;
                 *value = Some(true);
@@ -92,19 +116,31 @@ impl Facts {
     }
 }
 
-/// Why network policies cannot be enforced on this machine; `None` when they can.
-pub fn unable_to_police() -> Option<String> {
-    why_unable(in_path("ipset"), setting(Path::new("/proc/sys"), BRIDGE_FILTER))
+/// A machine that forwards listens to no router unless it is told to do both: where it listens now, it goes on.
+fn keep_learning_routes(interfaces: &Path) -> io::Result<()> {
+    for interface in fs::read_dir(interfaces)?.flatten() {
+        let path = interface.path().join("accept_ra");
+        if fs::read_to_string(&path).is_ok_and(|text| text.trim() == "1") {
+            fs::write(&path, "2")?;
+        }
+    }
+    Ok(())
+}
+
+/// Why network policies of a family cannot be enforced on this machine; `None` when they can.
+pub fn unable_to_police(family: Family) -> Option<String> {
+    let filter = if family == Family::V4 { BRIDGE_FILTER } else { BRIDGE_FILTER_IPV6 };
+    why_unable(in_path("ipset"), filter, setting(Path::new("/proc/sys"), filter))
 }
 
 /// The preflight switches filtering on where the kernel has it.
-fn why_unable(has_ipset: bool, bridge_filter: Option<bool>) -> Option<String> {
+fn why_unable(has_ipset: bool, name: &str, bridge_filter: Option<bool>) -> Option<String> {
     if !has_ipset {
         return Some("the program ipset is missing on the node (apt-get install ipset)".into());
     }
     match bridge_filter {
         Some(true) => None,
-        Some(false) => Some("net.bridge.bridge-nf-call-iptables is off on the node: pods of one node would not be kept from each other".into()),
+        Some(false) => Some(format!("{} is off on the node: pods of one node would not be kept from each other", name.replace('/', "."))),
         None => Some(
             "the node's kernel does not filter bridged traffic (modprobe br_netfilter): pods of one node would not be kept from each other".into(),
         ),
@@ -113,6 +149,11 @@ fn why_unable(has_ipset: bool, bridge_filter: Option<bool>) -> Option<String> {
 
 fn setting(sys: &Path, name: &str) -> Option<bool> {
     fs::read_to_string(sys.join(name)).ok().map(|text| text.trim() != "0")
+}
+
+/// Whether a program is there.
+pub fn has_tool(tool: &str) -> bool {
+    in_path(tool)
 }
 
 fn in_path(tool: &str) -> bool {
@@ -183,10 +224,24 @@ mod tests {
 
     #[test]
     fn what_policies_need_and_is_missing_is_named() {
-        assert_eq!(why_unable(true, Some(true)), None);
-        assert!(why_unable(false, Some(true)).is_some_and(|why| why.contains("ipset")));
-        assert!(why_unable(true, Some(false)).is_some_and(|why| why.contains("bridge-nf-call-iptables")));
-        assert!(why_unable(true, None).is_some_and(|why| why.contains("br_netfilter")));
+        let why = |has_ipset, bridge_filter| why_unable(has_ipset, BRIDGE_FILTER, bridge_filter);
+        assert_eq!(why(true, Some(true)), None);
+        assert!(why(false, Some(true)).is_some_and(|why| why.contains("ipset")));
+        assert!(why(true, Some(false)).is_some_and(|why| why.contains("net.bridge.bridge-nf-call-iptables")));
+        assert!(why(true, None).is_some_and(|why| why.contains("br_netfilter")));
+    }
+
+    #[test]
+    fn a_machine_that_learns_routes_goes_on_when_it_forwards() {
+        let interfaces = tempfile::tempdir().expect("a directory");
+        let setting = |interface: &str| interfaces.path().join(interface).join("accept_ra");
+        for (interface, value) in [("eth0", "1\n"), ("lo", "0\n")] {
+            fs::create_dir(interfaces.path().join(interface)).expect("makes");
+            fs::write(setting(interface), value).expect("writes");
+        }
+        keep_learning_routes(interfaces.path()).expect("writes");
+        let read = |interface: &str| fs::read_to_string(setting(interface)).expect("reads");
+        assert_eq!((read("eth0").as_str(), read("lo").as_str()), ("2", "0\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The node's pod range comes in; a conflist goes out, written atomically. A conflist that somebody else put there is
 //! left alone and named: then the pod network is theirs.
 
+pub mod bridge;
 mod facts;
 pub mod preflight;
 pub mod remains;
@@ -12,10 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-pub use facts::{Facts, unable_to_police};
+pub use facts::{Facts, has_tool, unable_to_police};
 pub use preflight::{Finding, Severity};
 
 /// The file we write.
@@ -41,8 +42,8 @@ pub struct Network {
     pub name: String,
     /// The bridge's interface name, at most 15 bytes.
     pub bridge: String,
-    /// Pods' addresses on this node; the first one is the bridge's.
-    pub pod_range: Ipv4Network,
+    /// Pods' addresses on this node, a range of each family; the first address of a range is the bridge's.
+    pub pod_ranges: Vec<IpNetwork>,
     /// Where host-local keeps its leases.
     pub data_dir: PathBuf,
     /// `None` leaves it to the bridge plugin.
@@ -50,14 +51,15 @@ pub struct Network {
 }
 
 impl Network {
-    /// The defaults for a node with the pods of `pod_range`.
-    pub fn new(pod_range: Ipv4Network) -> Self {
-        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_range, data_dir: "/var/lib/cni/networks".into(), mtu: None }
+    /// The defaults for a node with the pods of `pod_ranges`.
+    pub fn new(pod_ranges: Vec<IpNetwork>) -> Self {
+        Network { name: "troupe".into(), bridge: "troupe0".into(), pod_ranges, data_dir: "/var/lib/cni/networks".into(), mtu: None }
     }
 
     /// The CNI configuration. Masquerading is ours (see [`crate::podnet`]): the bridge plugin would also hide pods from pods of other nodes.
     pub fn conflist(&self) -> Value {
-        let subnet = format!("{}/{}", self.pod_range.network(), self.pod_range.prefix());
+        let subnet = |range: &IpNetwork| json!([{"subnet": format!("{}/{}", range.network(), range.prefix())}]);
+        let ranges: Vec<Value> = self.pod_ranges.iter().map(subnet).collect();
         let mut bridge = json!({
             "type": "bridge",
             "bridge": self.bridge,
@@ -68,7 +70,7 @@ impl Network {
             "forceAddress": true,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": subnet}]],
+                "ranges": ranges,
                 "dataDir": self.data_dir,
             },
         });
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     fn network() -> Network {
-        Network::new("10.244.3.0/24".parse().expect("a network"))
+        Network::new(vec!["10.244.3.0/24".parse().expect("a network")])
     }
 
     #[test]
@@ -149,11 +151,13 @@ mod tests {
         let conf = dir.path().join("net.d");
         assert_eq!(ensure(&conf, &network()).expect("writes"), Outcome::Written);
         assert_eq!(ensure(&conf, &network()).expect("reads"), Outcome::Unchanged);
-        let moved = Network::new("10.244.9.0/24".parse().expect("a network"));
+        let both = ["10.244.9.0/24", "fd00:10:244:9::/64"].map(|range| range.parse().expect("a network"));
+        let moved = Network::new(both.to_vec());
         assert_eq!(ensure(&conf, &moved).expect("writes"), Outcome::Written);
         let text = fs::read_to_string(conf.join(FILE_NAME)).expect("is there");
         let value: Value = serde_json::from_str(&text).expect("is JSON");
         assert_eq!(value["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], "10.244.9.0/24");
+        assert_eq!(value["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:10:244:9::/64");
         assert_eq!(value["plugins"][0]["ipMasq"], false);
         assert_eq!(fs::read_dir(&conf).expect("lists").count(), 1, "no temporary file is left");
     }

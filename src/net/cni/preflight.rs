@@ -78,6 +78,9 @@ fn settings(facts: &Facts, found: &mut Vec<Finding>) {
     if facts.forwarding != Some(true) {
         found.push(finding(Severity::Error, "net.ipv4.ip_forward is off", "sysctl -w net.ipv4.ip_forward=1"));
     }
+    if facts.ipv6 {
+        settings_ipv6(facts, found);
+    }
     match facts.bridge_filter {
         Some(true) => {}
         Some(false) => {
@@ -96,6 +99,24 @@ fn settings(facts: &Facts, found: &mut Vec<Finding>) {
                 mend,
             ));
         }
+    }
+}
+
+fn settings_ipv6(facts: &Facts, found: &mut Vec<Finding>) {
+    match facts.forwarding_ipv6 {
+        Some(true) => {}
+        Some(false) => {
+            found.push(finding(Severity::Error, "net.ipv6.conf.all.forwarding is off", "sysctl -w net.ipv6.conf.all.forwarding=1"));
+        }
+        None => {
+            let mend = "boot it without ipv6.disable=1, or leave the IPv6 ranges out";
+            found.push(finding(Severity::Error, "the kernel has no IPv6, and the cluster has IPv6 addresses", mend));
+        }
+    }
+    if facts.bridge_filter_ipv6 == Some(false) {
+        let mend = "sysctl -w net.bridge.bridge-nf-call-ip6tables=1";
+        let what = "net.bridge.bridge-nf-call-ip6tables is off: a pod cannot reach itself or its neighbours by a Service's IPv6 address";
+        found.push(finding(Severity::Warning, what, mend));
     }
 }
 
@@ -136,6 +157,16 @@ mod tests {
     #[test]
     fn a_machine_in_order_has_no_findings() {
         assert_eq!(preflight(&fine()), []);
+    }
+
+    #[test]
+    fn ipv6_is_asked_for_where_the_cluster_has_it() {
+        let facts = Facts { ipv6: true, ..fine() };
+        assert!(preflight(&facts)[0].what.contains("the kernel has no IPv6"));
+        let facts = Facts { forwarding_ipv6: Some(false), bridge_filter_ipv6: Some(false), ..facts };
+        let found = preflight(&facts);
+        assert!(found[0].what.contains("net.ipv6.conf.all.forwarding") && found[1].what.contains("bridge-nf-call-ip6tables"), "{found:?}");
+        assert_eq!(preflight(&Facts { forwarding_ipv6: Some(true), bridge_filter_ipv6: Some(true), ..facts }), []);
     }
 
     #[test]

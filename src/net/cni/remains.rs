@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn the_holders_of_addresses_are_read_and_other_files_are_not() {
         let dir = tempfile::tempdir().expect("a directory");
-        let network = Network { data_dir: dir.path().to_owned(), ..Network::new("10.244.3.0/24".parse().expect("a network")) };
+        let network = Network { data_dir: dir.path().to_owned(), ..Network::new(vec!["10.244.3.0/24".parse().expect("a network")]) };
         assert_eq!(address_holders(&network).expect("reads"), []);
         let leases = dir.path().join(&network.name);
         fs::create_dir(&leases).expect("makes");
@@ -199,8 +199,11 @@ mod tests {
     async fn the_plugins_release_an_address_without_its_namespace() {
         let plugins = super::super::plugin_dir(&super::super::PLUGIN_DIRS.map(PathBuf::from)).expect("the plugins are installed");
         let dir = tempfile::tempdir().expect("a directory");
-        let network =
-            Network { name: "troupe-remains".into(), data_dir: dir.path().to_owned(), ..Network::new("10.244.3.0/24".parse().expect("a network")) };
+        let network = Network {
+            name: "troupe-remains".into(),
+            data_dir: dir.path().to_owned(),
+            ..Network::new(vec!["10.244.3.0/24".parse().expect("a network")])
+        };
         let leases = dir.path().join(&network.name);
         fs::create_dir(&leases).expect("makes");
         fs::write(leases.join("10.244.3.7"), "abc\r\neth0").expect("writes");

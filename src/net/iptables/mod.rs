@@ -33,9 +33,29 @@ pub enum Family {
 }
 
 impl Family {
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(ip: std::net::IpAddr) -> Self {
+        if ip.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// Whether an address is of this family.
     pub fn has(self, ip: std::net::IpAddr) -> bool {
-        ip.is_ipv4() == (self == Family::V4)
+        Family::of(ip) == self
+    }
+
+    /// As Kubernetes calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
+
+    /// The family of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Family::ALL.into_iter().find(|family| family.name() == name)
     }
 
     /// As `ipset` calls it.

@@ -1,8 +1,14 @@
 //! Links, addresses and routes that are made. What stands already is no failure.
 
-use std::{fs::File, net::Ipv4Addr, os::fd::AsRawFd, path::Path};
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsRawFd,
+    path::Path,
+};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
+use netlink_packet_route::address::AddressHeaderFlags;
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{Netlink, NetlinkError, request};
@@ -55,10 +61,14 @@ impl Netlink {
     }
 
     /// Gives a link an address.
-    pub async fn ensure_address(&self, name: &str, address: Ipv4Network) -> Result<(), NetlinkError> {
-        let index = self.index(name).await?;
-        let add = self.handle().address().add(index, address.ip().into(), address.prefix());
-        add.replace().execute().await.map_err(request("giving a link its address"))
+    pub async fn ensure_address(&self, name: &str, address: impl Into<IpNetwork>) -> Result<(), NetlinkError> {
+        let (index, address) = (self.index(name).await?, address.into());
+        let mut add = self.handle().address().add(index, address.ip(), address.prefix()).replace();
+        if address.is_ipv6() {
+            // Who gives it out knows that nobody else has it: it is to be used at once.
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        add.execute().await.map_err(request("giving a link its address"))
     }
 
     /// Takes an address from a link; one that it has not is no failure.
@@ -73,8 +83,16 @@ impl Netlink {
     }
 
     /// A route through a gateway that is on a link.
-    pub async fn ensure_route(&self, destination: Ipv4Network, gateway: Ipv4Addr) -> Result<(), NetlinkError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination.network(), destination.prefix()).gateway(gateway);
-        self.handle().route().add(route.build()).replace().execute().await.map_err(request("adding a route"))
+    pub async fn ensure_route(&self, destination: impl Into<IpNetwork>, gateway: IpAddr) -> Result<(), NetlinkError> {
+        let route = match (destination.into(), gateway) {
+            (IpNetwork::V4(to), IpAddr::V4(gateway)) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to.network(), to.prefix()).gateway(gateway).build()
+            }
+            (IpNetwork::V6(to), IpAddr::V6(gateway)) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to.network(), to.prefix()).gateway(gateway).build()
+            }
+            (to, _) => return Err(NetlinkError::Families { gateway, to }),
+        };
+        self.handle().route().add(route).replace().execute().await.map_err(request("adding a route"))
     }
 }

@@ -1,4 +1,5 @@
 //! The pod network between nodes: routes to other nodes' pods, through a VXLAN tunnel where a node is not on a shared link.
+//! Each family of addresses has its own routes between nodes' addresses of that family, and its own tunnel.
 //!
 //! In: this node, the other nodes, and what the kernel has. Out: steps on routes, the tunnel and its tables. Only routes of
 //! our own protocol number and entries of our own tunnel are looked at; nothing else is touched. Nodes need not tell each
@@ -10,28 +11,33 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 pub use fake::FakeRouting;
 pub use host::HostRouting;
 pub use plan::plan;
 
-use crate::netlink::NetlinkError;
+use crate::{iptables::Family, netlink::NetlinkError};
 
-/// The tunnel's interface.
-pub const TUNNEL: &str = "troupe-vxlan";
+/// The interfaces of the tunnels.
+pub const TUNNELS: [&str; 2] = ["troupe-vxlan", "troupe-vxlan6"];
 /// The tunnel's VXLAN network identifier.
 pub const VNI: u32 = 61;
 /// The tunnel's UDP port, Linux's traditional one.
 pub const PORT: u16 = 8472;
-/// What VXLAN adds to a packet.
-pub const OVERHEAD: u32 = 50;
+/// What VXLAN adds to a packet, over IPv4 and over IPv6.
+pub const OVERHEADS: [u32; 2] = [50, 70];
 /// By this number our routes are told from others'.
 pub const PROTOCOL: u8 = 161;
+
+/// The tunnel's interface of a family.
+pub fn tunnel_of(family: Family) -> &'static str {
+    TUNNELS[usize::from(family == Family::V6)]
+}
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -39,41 +45,41 @@ pub type Mac = [u8; 6];
 /// A node: where it is, and which addresses its pods have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    pub address: Ipv4Addr,
-    pub pods: Ipv4Network,
+    pub address: IpAddr,
+    pub pods: IpNetwork,
 }
 
 /// How a packet gets to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Via {
     /// Over a shared link, to this address.
-    Link(Ipv4Addr),
+    Link(IpAddr),
     /// Through the tunnel, to this address within it.
-    Tunnel(Ipv4Addr),
+    Tunnel(IpAddr),
 }
 
 /// This node's end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelEnd {
     /// The node's address, from which encapsulated packets are sent.
-    pub local: Ipv4Addr,
+    pub local: IpAddr,
     pub mac: Mac,
     /// The address inside: the first of the node's pod range, which no pod has.
-    pub inner: Ipv4Addr,
+    pub inner: IpAddr,
 }
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Networks on links of this machine, bridges of pods aside.
-    pub on_link: Vec<Ipv4Network>,
+    pub on_link: Vec<IpNetwork>,
     /// Our routes, by destination.
-    pub routes: BTreeMap<Ipv4Network, Via>,
+    pub routes: BTreeMap<IpNetwork, Via>,
     pub tunnel: Option<TunnelEnd>,
     /// Inner addresses and the hardware addresses behind them.
-    pub neighbours: BTreeMap<Ipv4Addr, Mac>,
+    pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Hardware addresses and the nodes behind them.
-    pub forwarding: BTreeSet<(Mac, Ipv4Addr)>,
+    pub forwarding: BTreeSet<(Mac, IpAddr)>,
 }
 
 /// One change.
@@ -81,12 +87,12 @@ pub struct Observed {
 pub enum Step {
     MakeTunnel(TunnelEnd),
     RemoveTunnel,
-    SetForwarding(Mac, Ipv4Addr),
-    RemoveForwarding(Mac, Ipv4Addr),
-    SetNeighbour(Ipv4Addr, Mac),
-    RemoveNeighbour(Ipv4Addr),
-    SetRoute(Ipv4Network, Via),
-    RemoveRoute(Ipv4Network),
+    SetForwarding(Mac, IpAddr),
+    RemoveForwarding(Mac, IpAddr),
+    SetNeighbour(IpAddr, Mac),
+    RemoveNeighbour(IpAddr),
+    SetRoute(IpNetwork, Via),
+    RemoveRoute(IpNetwork),
 }
 
 /// The kernel's side.
@@ -99,7 +105,17 @@ pub trait Routing: Send + Sync + 'static {
 }
 
 /// The hardware address of a node's end of the tunnel.
-pub fn mac_of(address: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = address.octets();
-    [0x0a, 0x58, a, b, c, d]
+pub fn mac_of(address: IpAddr) -> Mac {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [0x0a, 0x58, a, b, c, d]
+        }
+        // FNV-1a over the address, as wide as there is room for.
+        IpAddr::V6(address) => {
+            let hash = address.octets().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+            let [a, b, c, d, e, ..] = hash.to_be_bytes();
+            [0x0e, a, b, c, d, e]
+        }
+    }
 }

@@ -2,20 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::{Mac, Observed, Place, Step, TunnelEnd, Via, mac_of};
 
 /// What should stand.
 #[derive(Default)]
 struct Wanted {
-    routes: BTreeMap<Ipv4Network, Via>,
+    routes: BTreeMap<IpNetwork, Via>,
     tunnel: Option<TunnelEnd>,
-    neighbours: BTreeMap<Ipv4Addr, Mac>,
-    forwarding: BTreeSet<(Mac, Ipv4Addr)>,
+    neighbours: BTreeMap<IpAddr, Mac>,
+    forwarding: BTreeSet<(Mac, IpAddr)>,
 }
 
 /// The steps from what the kernel has to what `me` needs to reach the pods of `others`. What is no longer wanted goes
@@ -23,7 +23,7 @@ struct Wanted {
 pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
     let wanted = wanted(me, others, observed);
     let mut steps = Vec::new();
-    let stale = |destination: &&Ipv4Network| !wanted.routes.contains_key(destination);
+    let stale = |destination: &&IpNetwork| !wanted.routes.contains_key(destination);
     steps.extend(observed.routes.keys().filter(stale).map(|destination| Step::RemoveRoute(*destination)));
     // A tunnel that ends elsewhere now is made anew, and its entries with it.
     let kept = observed.tunnel.filter(|tunnel| Some(*tunnel) == wanted.tunnel);
@@ -40,7 +40,7 @@ pub fn plan(me: Place, others: &[Place], observed: &Observed) -> Vec<Step> {
         steps.extend(wanted.tunnel.map(Step::MakeTunnel));
     }
     steps.extend(wanted.forwarding.difference(&forwarding).map(|(mac, node)| Step::SetForwarding(*mac, *node)));
-    let changed = |(inner, mac): &(&Ipv4Addr, &Mac)| neighbours.get(inner) != Some(mac);
+    let changed = |(inner, mac): &(&IpAddr, &Mac)| neighbours.get(inner) != Some(mac);
     steps.extend(wanted.neighbours.iter().filter(changed).map(|(inner, mac)| Step::SetNeighbour(*inner, *mac)));
     for (destination, via) in &wanted.routes {
         // The kernel drops the routes of an interface that goes.
@@ -76,7 +76,22 @@ mod tests {
     use crate::overlay::{FakeRouting, Routing};
 
     fn place(address: [u8; 4], number: u8) -> Place {
-        Place { address: address.into(), pods: Ipv4Network::new([10, 244, number, 0].into(), 24).expect("a network") }
+        Place { address: address.into(), pods: IpNetwork::new([10, 244, number, 0].into(), 24).expect("a network") }
+    }
+
+    #[test]
+    fn a_node_of_the_other_family_has_a_tunnel_of_its_own() {
+        let place = |host: &str, number: u8| Place {
+            address: format!("2001:db8:{host}::{number}").parse().expect("an address"),
+            pods: format!("fd00:10:244:{number}::/64").parse().expect("a network"),
+        };
+        let observed = Observed { on_link: vec!["2001:db8:1::/64".parse().expect("a network")], ..Observed::default() };
+        let (me, near, far) = (place("1", 1), place("1", 2), place("2", 3));
+        let steps = plan(me, &[near, far], &observed);
+        assert!(steps.contains(&Step::SetRoute(near.pods, Via::Link(near.address))), "{steps:?}");
+        assert!(steps.contains(&Step::SetForwarding(mac_of(far.address), far.address)), "{steps:?}");
+        assert!(steps.contains(&Step::SetRoute(far.pods, Via::Tunnel(far.pods.network()))), "{steps:?}");
+        assert_ne!(mac_of(near.address), mac_of(far.address));
     }
 
     fn near(number: u8) -> Place {

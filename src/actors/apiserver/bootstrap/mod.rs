@@ -60,6 +60,7 @@ impl Bootstrapper {
             self.client.exists(class).await?;
         }
         self.client.exists(self.service_cidr()).await?;
+        self.add_service_range().await;
         self.ensure_all(bootstrap.objects.iter().map(|object| object.clone().into_value())).await?;
         self.trust.tell(&bootstrap.trust).await?;
         if let Some((address, port)) = bootstrap.advertise {
@@ -88,6 +89,23 @@ impl Bootstrapper {
         wanted.sort_by_key(Wanted::name);
         wanted.dedup();
         self.ensure_all(wanted.iter().map(Wanted::object)).await
+    }
+
+    /// The cluster's range of Services gets a second one of the other family when that is configured (upstream's way from one family to two).
+    async fn add_service_range(&self) {
+        let wanted = self.service_cidr();
+        let [first, _] = self.allocator.ranges() else { return };
+        let first = Value::from(first.to_string());
+        let grow = move |current: &Object| {
+            let mut new = current.clone();
+            if current.list(&["spec", "cidrs"]) == [first.clone()] {
+                new.set(&["spec", "cidrs"], wanted["spec"]["cidrs"].clone());
+            }
+            new
+        };
+        if let Err(status) = self.client.change(self.service_cidr(), grow).await {
+            tracing::error!(error = %status.message, "the default ServiceCIDR can not be updated to dual stack");
+        }
     }
 
     fn service_cidr(&self) -> Value {

@@ -1,6 +1,12 @@
-use serde_json::{Value, json};
+use std::sync::Arc;
 
-use crate::apiserver::testing::boot;
+use serde_json::{Value, json};
+use troupe_api::{meta::Object, service::PatchType, store::memory::MemoryStore};
+
+use crate::apiserver::{
+    ApiServerOptions, Bootstrap,
+    testing::{TestApi, boot, boot_with},
+};
 
 fn service(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
@@ -74,6 +80,84 @@ async fn two_families_need_a_cluster_of_two_families() {
     spec["ipFamilyPolicy"] = json!("RequireDualStack");
     let status = api.try_create(service("a", spec)).await.expect_err("is refused");
     assert!(status.message.contains("this cluster is not configured for dual-stack services"), "{}", status.message);
+}
+
+/// A server with ranges of these families.
+async fn boot_in(ranges: &[&str]) -> TestApi {
+    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
+    options.service_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+    boot_with(options).await
+}
+
+fn texts(object: &Object, field: &str) -> Vec<String> {
+    object.list(&["spec", field]).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[actix::test]
+async fn services_of_two_families_gain_and_lose_addresses() {
+    for ranges in [["10.96.0.0/16", "fd00:10:96::/112"], ["fd00:10:96::/112", "10.96.0.0/16"]] {
+        let api = boot_in(&ranges).await;
+        let usual = if ranges[0].contains(':') { ["IPv6", "IPv4"] } else { ["IPv4", "IPv6"] };
+        let single = api.create(service("single", web("ClusterIP"))).await;
+        assert_eq!((texts(&single, "ipFamilies"), texts(&single, "clusterIPs").len()), (vec![usual[0].to_owned()], 1));
+        assert_eq!(single.str(&["spec", "ipFamilyPolicy"]), "SingleStack");
+
+        let patch = |policy: &str| {
+            let patch = json!({"spec": {"ipFamilyPolicy": policy}});
+            api.patch(api.target("services", "default", "single"), PatchType::Merge, patch)
+        };
+        let both = patch("RequireDualStack").await.expect("gains a family");
+        assert_eq!(texts(&both, "ipFamilies"), usual);
+        let ips = texts(&both, "clusterIPs");
+        assert_eq!(ips[0], single.str(&["spec", "clusterIP"]), "what it has it keeps");
+        assert_eq!(ips.iter().map(|ip| ip.contains(':')).collect::<Vec<_>>(), usual.map(|family| family == "IPv6"));
+        assert_eq!(api.names("ipaddresses.networking.k8s.io", "").await.len(), 2);
+        let again = patch("SingleStack").await.expect("loses it");
+        assert_eq!(texts(&again, "clusterIPs"), [ips[0].clone()]);
+        assert_eq!(api.names("ipaddresses.networking.k8s.io", "").await, [ips[0].clone()], "the other address is given back");
+
+        let mut other = web("ClusterIP");
+        other["ipFamilies"] = json!([usual[1]]);
+        assert_eq!(texts(&api.create(service("other", other)).await, "ipFamilies"), [usual[1]]);
+        let mut headless = web("ClusterIP");
+        headless["clusterIP"] = json!("None");
+        headless["ipFamilyPolicy"] = json!("PreferDualStack");
+        let headless = api.create(service("headless", headless)).await;
+        assert_eq!((texts(&headless, "ipFamilies"), texts(&headless, "clusterIPs")), (usual.map(str::to_owned).to_vec(), vec!["None".to_owned()]));
+        let free = api.create(service("free", json!({"clusterIP": "None", "ports": [{"port": 80}]}))).await;
+        assert_eq!((free.str(&["spec", "ipFamilyPolicy"]), texts(&free, "ipFamilies").len()), ("RequireDualStack", 2));
+    }
+}
+
+#[actix::test]
+async fn a_cluster_of_ipv6_alone_gives_ipv6_addresses() {
+    let api = boot_in(&["fd00:10:96::/112"]).await;
+    let created = api.create(service("a", web("ClusterIP"))).await;
+    assert_eq!(texts(&created, "ipFamilies"), ["IPv6"]);
+    assert!(created.str(&["spec", "clusterIP"]).starts_with("fd00:10:96::"));
+    let mut other = web("ClusterIP");
+    other["ipFamilies"] = json!(["IPv4"]);
+    let status = api.try_create(service("b", other)).await.expect_err("is refused");
+    assert!(status.message.contains("spec.ipFamilies[0]: Invalid value: \"IPv4\": not configured on this cluster"), "{}", status.message);
+}
+
+#[actix::test]
+async fn the_default_range_of_a_cluster_grows_by_the_other_family() {
+    let store = Arc::new(MemoryStore::new());
+    for (ranges, wanted) in [
+        (vec!["10.96.0.0/16"], vec!["10.96.0.0/16"]),
+        (vec!["10.96.0.0/16", "fd00:10:96::/112"], vec!["10.96.0.0/16", "fd00:10:96::/112"]),
+        (vec!["10.96.0.0/16"], vec!["10.96.0.0/16", "fd00:10:96::/112"]),
+    ] {
+        let mut options = ApiServerOptions::new(store.clone());
+        options.service_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+        let api = boot_with(options).await;
+        let bootstrap = Bootstrap { advertise: Some(([198, 51, 100, 2].into(), 6443)), ..Bootstrap::default() };
+        api.server.bootstrap(&bootstrap).await.expect("makes what every cluster has");
+        let range = api.get("servicecidrs.networking.k8s.io", "", "kubernetes").await.expect("there");
+        assert_eq!(texts(&range, "cidrs"), wanted);
+        assert_eq!(texts(&api.get("services", "default", "kubernetes").await.expect("there"), "clusterIPs"), ["10.96.0.1"]);
+    }
 }
 
 #[actix::test]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 
 use crate::controllers::{
     endpointslice::{
-        plan::{LAST_CHANGE, hostname, is_headless, pod_address, target},
+        plan::{LAST_CHANGE, families, hostname, is_headless, pod_address, target},
         ports::{Groups, PortKey, by_ports},
     },
     pods::{is_ready, phase},
@@ -62,12 +62,14 @@ pub fn plan(service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>) -
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let spec = service.spec.as_ref();
     let publish_all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    // This form of endpoints knows one family.
+    let family = families(service, pods).first().copied().unwrap_or_default();
     let mut addresses = Vec::new();
     let mut sorted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| !matches!(phase(pod), "Succeeded" | "Failed")).collect();
-    sorted.sort_by_key(|pod| (pod_address(pod), pod.metadata.uid.clone()));
+    sorted.sort_by_key(|pod| (pod_address(pod, family), pod.metadata.uid.clone()));
     let mut count = 0;
     for pod in sorted {
-        let Some(ip) = pod_address(pod) else { continue };
+        let Some(ip) = pod_address(pod, family) else { continue };
         let terminating = pod.metadata.deletion_timestamp.is_some();
         if terminating && !publish_all {
             continue;

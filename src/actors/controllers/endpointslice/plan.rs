@@ -1,6 +1,6 @@
 //! Which EndpointSlices a Service needs. Pure.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::{
@@ -10,6 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use troupe_addresses::is_unicast;
+use troupe_net::iptables::Family;
 
 use super::{
     hints::TrafficDistribution,
@@ -61,15 +62,48 @@ pub struct Plan {
     pub left_out: usize,
 }
 
-/// Plans the slices of a Service with a selector.
+/// Plans the slices of a Service with a selector: each family of addresses that the Service has gets its own.
 pub fn plan(snapshot: Snapshot<'_>) -> Plan {
-    let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod)?)));
+    let families = families(snapshot.service, snapshot.pods);
+    let mut planned = Plan { actions: Vec::new(), left_out: 0 };
+    for family in &families {
+        let of_family = plan_family(snapshot, *family);
+        planned.actions.extend(of_family.actions);
+        // A pod has the same ports at all of its addresses.
+        planned.left_out = planned.left_out.max(of_family.left_out);
+    }
+    let foreign = |slice: &&Arc<EndpointSlice>| !families.iter().any(|family| slice.address_type == family.name());
+    let alive = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none());
+    planned.actions.extend(alive.filter(foreign).map(delete));
+    planned
+}
+
+/// The families of a Service's addresses. A Service of an API server that does not tell them has those of its address, or without one those of
+/// its pods, as upstream.
+pub fn families(service: &Service, pods: &[Arc<Pod>]) -> Vec<Family> {
+    let spec = service.spec.as_ref();
+    let told: Vec<Family> = spec.iter().flat_map(|spec| spec.ip_families.iter().flatten()).filter_map(|name| Family::named(name)).collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let own = spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse::<IpAddr>().ok());
+    let of_pod = || pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.as_deref()?.parse::<IpAddr>().ok());
+    vec![own.or_else(of_pod).map_or(Family::V4, Family::of)]
+}
+
+fn delete(slice: &Arc<EndpointSlice>) -> Action {
+    Action::Delete { name: slice.metadata.name.clone().unwrap_or_default(), uid: slice.metadata.uid.clone().unwrap_or_default() }
+}
+
+fn plan_family(snapshot: Snapshot<'_>, family: Family) -> Plan {
+    let endpoints = snapshot.pods.iter().filter_map(|pod| Some((&**pod, endpoint(snapshot, pod, family)?)));
     let Groups { of: mut wanted, left_out } = by_ports(snapshot.service, endpoints);
     if wanted.is_empty() {
         // One empty slice says that the Service is known and has no endpoints.
         wanted.insert(Vec::new(), Vec::new());
     }
-    let mut there: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
+    let ours = |slice: &&Arc<EndpointSlice>| slice.metadata.deletion_timestamp.is_none() && slice.address_type == family.name();
+    let mut there: Vec<&Arc<EndpointSlice>> = snapshot.slices.iter().filter(ours).collect();
     there.sort_by_key(|slice| slice.metadata.name.clone());
     // Every pod may serve a named port under another number: there may be as many port sets as pods.
     let mut kept: BTreeMap<Vec<PortKey>, Vec<&Arc<EndpointSlice>>> = BTreeMap::new();
@@ -79,21 +113,16 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
     let (mut actions, mut left) = (Vec::new(), Vec::new());
     for (ports, endpoints) in wanted {
         let ours = kept.remove(&ports).unwrap_or_default();
-        actions.extend(plan_ports(snapshot.service, &ports, endpoints, ours, &mut left));
+        actions.extend(plan_ports((snapshot.service, family), &ports, endpoints, ours, &mut left));
     }
     left.extend(kept.into_values().flatten());
-    actions.extend(
-        left.into_iter().map(|slice| Action::Delete {
-            name: slice.metadata.name.clone().unwrap_or_default(),
-            uid: slice.metadata.uid.clone().unwrap_or_default(),
-        }),
-    );
+    actions.extend(left.into_iter().map(delete));
     Plan { actions, left_out }
 }
 
 /// Fills the existing slices of a port set with its endpoints, each staying where it is, and adds slices as needed.
 fn plan_ports<'a>(
-    service: &Service,
+    (service, family): (&Service, Family),
     ports: &[PortKey],
     endpoints: Vec<Endpoint>,
     ours: Vec<&'a Arc<EndpointSlice>>,
@@ -125,14 +154,15 @@ fn plan_ports<'a>(
             // Of several empty slices the first stays when nothing else does.
             Some(slice) if members.is_empty() && !(all_empty && at == 0) => left.push(slice),
             Some(slice) => actions.extend(update(service, slice, members)),
-            None => actions.push(Action::Create(Box::new(build(service, ports, members, None)))),
+            None => actions.push(Action::Create(Box::new(build(service, family, ports, members, None)))),
         }
     }
     actions
 }
 
 fn update(service: &Service, slice: &Arc<EndpointSlice>, members: Vec<Endpoint>) -> Option<Action> {
-    let updated = build(service, &slice_ports(slice), members, Some(slice));
+    let family = Family::named(&slice.address_type)?;
+    let updated = build(service, family, &slice_ports(slice), members, Some(slice));
     (updated != **slice).then(|| Action::Update(Box::new(updated)))
 }
 
@@ -156,7 +186,7 @@ pub fn slice_ports(slice: &EndpointSlice) -> Vec<PortKey> {
         .collect()
 }
 
-fn build(service: &Service, ports: &[PortKey], members: Vec<Endpoint>, base: Option<&Arc<EndpointSlice>>) -> EndpointSlice {
+fn build(service: &Service, family: Family, ports: &[PortKey], members: Vec<Endpoint>, base: Option<&Arc<EndpointSlice>>) -> EndpointSlice {
     let mut slice = base.map_or_else(EndpointSlice::default, |slice| (**slice).clone());
     let name = service.metadata.name.clone().unwrap_or_default();
     if base.is_none() {
@@ -173,7 +203,7 @@ fn build(service: &Service, ports: &[PortKey], members: Vec<Endpoint>, base: Opt
     }
     slice.metadata.labels = Some(labels);
     slice.metadata.owner_references = Some(vec![owner(service)]);
-    slice.address_type = "IPv4".into();
+    slice.address_type = family.name().into();
     slice.ports = (!ports.is_empty()).then(|| ports.iter().map(endpoint_port).collect());
     slice.endpoints = (!members.is_empty()).then_some(members);
     slice
@@ -194,8 +224,8 @@ pub fn is_headless(service: &Service) -> bool {
 }
 
 /// The endpoint of a pod, if it has an address and has not ended.
-fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
-    let address = pod_address(pod)?;
+fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>, family: Family) -> Option<Endpoint> {
+    let address = pod_address(pod, family)?;
     if matches!(phase(pod), "Succeeded" | "Failed") {
         return None;
     }
@@ -219,11 +249,11 @@ fn endpoint(snapshot: Snapshot<'_>, pod: &Arc<Pod>) -> Option<Endpoint> {
     })
 }
 
-/// The pod's IPv4 address, if it is one that a pod can have.
-pub fn pod_address(pod: &Pod) -> Option<String> {
+/// The pod's address of a family, if it is one that a pod can have.
+pub fn pod_address(pod: &Pod, family: Family) -> Option<String> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
-    all.into_iter().find(|ip| ip.parse::<Ipv4Addr>().is_ok_and(|ip| is_unicast(ip.into()))).map(str::to_owned)
+    all.into_iter().find(|ip| ip.parse().is_ok_and(|ip| family.has(ip) && is_unicast(ip))).map(str::to_owned)
 }
 
 /// What an endpoint's `targetRef` says about a pod.

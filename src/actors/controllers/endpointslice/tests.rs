@@ -47,6 +47,36 @@ fn pods_that_all_serve_other_ports_take_no_longer_for_it() {
     assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
 }
 
+#[test]
+fn each_family_of_a_service_has_slices_of_its_own() {
+    let of = |families: serde_json::Value| {
+        let mut service = service();
+        service.spec.as_mut().expect("a spec").ip_families = serde_json::from_value(families).expect("families");
+        service
+    };
+    let mut dual = Pod::clone(&pod(1, true, false, 80));
+    let ips = ["10.244.0.2", "fd00:10:244::2"].map(|ip| json!({"ip": ip}));
+    dual.status.as_mut().expect("a status").pod_ips = serde_json::from_value(json!(ips)).expect("addresses");
+    let pods = [Arc::new(dual), pod(2, true, false, 80)];
+    let told = |slices: &[Arc<EndpointSlice>]| {
+        let addresses =
+            |slice: &EndpointSlice| -> Vec<String> { slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect() };
+        let mut all: Vec<_> = slices.iter().map(|slice| (slice.address_type.clone(), addresses(slice))).collect();
+        all.sort();
+        all
+    };
+    let v4 = ("IPv4".to_owned(), vec!["10.244.0.2".to_owned(), "10.244.0.3".to_owned()]);
+    let v6 = ("IPv6".to_owned(), vec!["fd00:10:244::2".to_owned()]);
+    let (slices, _) = settle(&of(json!(["IPv4"])), &pods, Vec::new());
+    assert_eq!(told(&slices), [v4.clone()]);
+    let (slices, _) = settle(&of(json!(["IPv4", "IPv6"])), &pods, slices);
+    assert_eq!(told(&slices), [v4, v6.clone()]);
+    let (slices, steps) = settle(&of(json!(["IPv4", "IPv6"])), &pods, slices);
+    assert_eq!(steps, 0, "nothing is left to do");
+    let (slices, _) = settle(&of(json!(["IPv6"])), &pods, slices);
+    assert_eq!(told(&slices), [v6]);
+}
+
 /// Slices with every planned action in effect.
 fn settle(service: &Service, pods: &[Arc<Pod>], mut slices: Vec<Arc<EndpointSlice>>) -> (Vec<Arc<EndpointSlice>>, usize) {
     let zones = BTreeMap::new();

@@ -40,7 +40,7 @@ use super::{
     job::{JobController, orphans::JobOrphanController},
     local_path::{self, LocalPathCleaner, LocalPathProvisioner},
     namespace::NamespaceController,
-    node_ipam::NodeIpamController,
+    node_ipam::{ClusterRange, NodeIpamController},
     node_lifecycle::NodeLifecycleController,
     persistent_volume::{ClaimBinder, VolumeBinder},
     pod_gc::PodGcController,
@@ -116,7 +116,7 @@ impl World {
         world.start(PvcProtectionController::new(&world.caches));
         world.start(PvProtectionController::new(&world.caches));
         world.start(NodeLifecycleController::new(&world.caches, super::node_lifecycle::GRACE));
-        world.start(NodeIpamController::new(&world.caches, "10.244.0.0/16".parse().expect("a range")));
+        world.start(NodeIpamController::new(&world.caches, vec![ClusterRange::new("10.244.0.0/16".parse().expect("a range"))]));
         garbage_collector::start(&world.system, &world.api.client);
         scheduler::start_as(&world.system, &world.caches, world.api.client.clone(), make);
         world.api.create(local_path::objects::storage_class().into_value()).await;

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
-use troupe_net::iptables::RuleSet;
+use troupe_net::iptables::{Family, RuleSet};
 
 use super::planned;
 use crate::{
@@ -174,7 +174,7 @@ fn is_local(ip: IpAddr) -> bool {
 fn rules_of(cluster: &Cluster) -> RuleSet {
     let pods: Vec<PodView> = cluster.pods.iter().map(PodView::of).collect();
     let policies: Vec<Arc<PolicyView>> = cluster.policies.iter().map(|policy| Arc::new(PolicyView::of(policy))).collect();
-    planned::rules(&cluster.namespaces, &pods, &policies, |pod| pod.ips.iter().any(|ip| is_local(*ip)))
+    planned::rules(Family::V4, &cluster.namespaces, &pods, &policies, |pod| pod.ips.iter().any(|ip| is_local(*ip)))
 }
 
 // Random clusters.

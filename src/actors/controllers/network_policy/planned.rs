@@ -17,9 +17,15 @@ use crate::{
     rules::{Changes, Ledger},
 };
 
-/// All rules of policies about the pods that are `here`.
-pub fn rules(namespaces: &BTreeMap<String, Labels>, pods: &[PodView], policies: &[Arc<PolicyView>], here: impl Fn(&PodView) -> bool) -> RuleSet {
-    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base()));
+/// All rules of policies of a family about the pods that are `here`.
+pub fn rules(
+    family: Family,
+    namespaces: &BTreeMap<String, Labels>,
+    pods: &[PodView],
+    policies: &[Arc<PolicyView>],
+    here: impl Fn(&PodView) -> bool,
+) -> RuleSet {
+    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base(family), family));
     for (name, labels) in namespaces {
         world.set_namespace(&name.as_str().into(), Some(labels.clone()));
     }
@@ -33,11 +39,11 @@ pub fn rules(namespaces: &BTreeMap<String, Labels>, pods: &[PodView], policies: 
     for policy in policies {
         let slices = slices_of(&world, &policy.key.namespace);
         for (id, set) in policy.peer_sets() {
-            changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices))));
+            changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices, family))));
         }
     }
     for pod in pods.iter().filter(|pod| pod.is_policed() && here(pod)) {
-        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, policies, Family::V4))));
+        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, policies, family))));
     }
     ledger.commit(&changes);
     ledger.wanted()
@@ -52,7 +58,7 @@ fn slices_of(world: &World, namespace: &str) -> Vec<EndpointSlice> {
     plan(namespace, world.peers_of(namespace), &[]).into_iter().filter_map(made).collect()
 }
 
-fn peers(set: &PeerSet, id: &str, slices: &[EndpointSlice]) -> RuleSet {
+fn peers(set: &PeerSet, id: &str, slices: &[EndpointSlice], family: Family) -> RuleSet {
     let label = |slice: &&EndpointSlice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(PEERS_LABEL)).is_some_and(|found| found == id);
-    peer_rules(set, slices.iter().filter(label).flat_map(|slice| entries(slice, set.kind(), Family::V4)), Family::V4)
+    peer_rules(set, slices.iter().filter(label).flat_map(|slice| entries(slice, set.kind(), family)), family)
 }

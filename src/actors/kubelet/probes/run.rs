@@ -48,7 +48,8 @@ async fn run_exec(runtime: &dyn Runtime, id: &str, command: &[String], limit: Du
 }
 
 async fn connect(host: &str, port: u16, limit: Duration) -> ProbeOutcome {
-    let shown = |error: String| ProbeOutcome::Failure(format!("dial tcp {host}:{port}: {error}"));
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let shown = |error: String| ProbeOutcome::Failure(format!("dial tcp {address}: {error}"));
     match timeout(limit, TcpStream::connect((host, port))).await {
         Ok(Ok(_)) => ProbeOutcome::Success,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => shown("connect: connection refused".into()),

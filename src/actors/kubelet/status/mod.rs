@@ -20,6 +20,7 @@ use k8s_openapi::{
 use troupe_cri::resources::qos_class;
 
 use super::{
+    context::in_order,
     resize::{Actuated, allocation::Pending},
     worker::{
         observed::Observed,
@@ -148,7 +149,7 @@ fn pod_ips(inputs: &StatusInputs<'_>, spec: &PodSpec, old: &PodStatus) -> Vec<St
         // A stopped sandbox has lost its address; what the API shows stays until the pod is gone.
         return old.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect();
     }
-    sandbox.ips.clone()
+    in_order(&sandbox.ips, inputs.node_ips)
 }
 
 /// The API keeps whole seconds: finer ones would make each comparison fail.

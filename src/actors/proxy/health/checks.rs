@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,6 +13,7 @@ use actix::Message;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use serde_json::{Value, json};
 use troupe_api::meta::ObjectKey;
+use troupe_net::iptables::Family;
 
 use super::{HealthOptions, RETRY, document::Document, server::Server, state::State};
 use crate::{
@@ -72,7 +73,7 @@ impl HealthChecks {
     }
 
     fn listen(&self, key: &ObjectKey, port: u16, local: &Arc<AtomicUsize>) -> Option<Server> {
-        match start(key, port, local) {
+        match start(self.options.listen, key, port, local) {
             Ok(server) => Some(server),
             Err(error) => {
                 let node = &self.options.node_name;
@@ -88,19 +89,20 @@ impl HealthChecks {
 
     /// Tries the ports again that could not be had.
     fn retry(&mut self) {
+        let listen = self.options.listen;
         for (key, check) in self.checks.iter_mut().filter(|(_, check)| check.server.is_none()) {
-            check.server = start(key, check.port, &check.local).ok();
+            check.server = start(listen, key, check.port, &check.local).ok();
         }
     }
 }
 
-fn start(key: &ObjectKey, port: u16, local: &Arc<AtomicUsize>) -> std::io::Result<Server> {
+fn start(listen: IpAddr, key: &ObjectKey, port: u16, local: &Arc<AtomicUsize>) -> std::io::Result<Server> {
     let (key, local) = (key.clone(), local.clone());
     let answer = move |_: &str| {
         let healthy = State::now().is_healthy(jiff::Timestamp::now());
         Some(Document::of_service(&key, local.load(Ordering::Relaxed), healthy))
     };
-    Server::start(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), Arc::new(answer))
+    Server::start(SocketAddr::new(listen, port), Arc::new(answer))
 }
 
 /// The port at which load balancers ask for a Service, if they do.
@@ -110,9 +112,13 @@ fn check_port(service: &Service) -> Option<u16> {
     spec.health_check_node_port.filter(|_| asked).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
-/// How many ready endpoints of a Service are on a node.
+/// How many ready endpoints of a Service are on a node; a pod with addresses of both families counts once.
 fn local_endpoints(slices: &[Arc<EndpointSlice>], node: &str) -> usize {
-    let endpoints = slices.iter().filter(|slice| slice.address_type == "IPv4").flat_map(|slice| slice.endpoints.iter().flatten());
+    Family::ALL.into_iter().map(|family| local_endpoints_of(slices, node, family)).max().unwrap_or_default()
+}
+
+fn local_endpoints_of(slices: &[Arc<EndpointSlice>], node: &str, family: Family) -> usize {
+    let endpoints = slices.iter().filter(|slice| slice.address_type == family.name()).flat_map(|slice| slice.endpoints.iter().flatten());
     let here = endpoints.filter(|endpoint| {
         let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
         ready && endpoint.node_name.as_deref() == Some(node)

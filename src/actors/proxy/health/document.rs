@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 use troupe_api::meta::ObjectKey;
+use troupe_net::iptables::Family;
 
 use super::state::State;
 
@@ -29,12 +30,17 @@ impl Document {
     }
 
     /// How the proxy is; with whether its node may get traffic, where that is asked.
-    pub fn of_proxy(state: State, eligible: Option<bool>, now: Timestamp) -> Self {
-        let healthy = state.is_healthy(now);
+    pub fn of_proxy(states: &[(Family, State)], eligible: Option<bool>, now: Timestamp) -> Self {
+        let healthy = states.iter().all(|(_, state)| state.is_healthy(now));
         let well = healthy && eligible.unwrap_or(true);
-        let family = state.updated.map(|updated| json!({"IPv4": {"lastUpdated": updated.to_string(), "healthy": healthy}}));
+        let family = |(family, state): &(Family, State)| {
+            let updated = state.updated?;
+            Some((family.name().to_owned(), json!({"lastUpdated": updated.to_string(), "healthy": state.is_healthy(now)})))
+        };
+        let families: serde_json::Map<String, serde_json::Value> = states.iter().filter_map(family).collect();
+        let last = states.iter().filter_map(|(_, state)| state.updated).max();
         // As long as all is well, it counts as updated just now.
-        let updated = if well { Some(now) } else { state.updated };
+        let updated = if well { Some(now) } else { last };
         let mut body = json!({
             "lastUpdated": updated.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |updated| updated.to_string()),
             "currentTime": now.to_string(),
@@ -43,8 +49,8 @@ impl Document {
         if let Some(eligible) = eligible {
             body["nodeEligible"] = json!(eligible);
         }
-        if let Some(family) = family {
-            body["status"] = family;
+        if !families.is_empty() {
+            body["status"] = families.into();
         }
         Document::of(well, body.to_string())
     }
@@ -74,7 +80,7 @@ mod tests {
         let before = Timestamp::from_second(900).expect("a time");
         let (well, late) = (State { updated: Some(before), waiting: None }, State { updated: Some(before), waiting: Some(before) });
         let of = |state, eligible| {
-            let document = Document::of_proxy(state, eligible, now);
+            let document = Document::of_proxy(&[(Family::V4, state)], eligible, now);
             (document.code, serde_json::from_str::<Value>(&document.body).expect("JSON"))
         };
         let (code, body) = of(well, Some(true));

@@ -9,7 +9,11 @@ mod proxy;
 mod server;
 pub mod state;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     core::v1::{Node, Service},
@@ -38,6 +42,8 @@ pub struct HealthOptions {
     pub node_name: String,
     /// Where the proxy's own health is told; `None` nowhere.
     pub bind_address: Option<SocketAddr>,
+    /// Where health-check node ports listen: all addresses of the node.
+    pub listen: IpAddr,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
     pub nodes: Lister<Node>,

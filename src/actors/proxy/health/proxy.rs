@@ -15,8 +15,8 @@ pub static LIVEZ: Family<Counter> = Family::new("kubeproxy_proxy_livez_total", "
 /// Answers at a path, if something is there. `/livez` says whether the proxy keeps up, `/healthz` also whether its node may get traffic.
 pub fn answer(path: &str, node: Option<&Node>, now: Timestamp) -> Option<Document> {
     let (document, counter) = match path {
-        "/healthz" => (Document::of_proxy(State::now(), Some(node.is_some_and(is_eligible)), now), &HEALTHZ),
-        "/livez" => (Document::of_proxy(State::now(), None, now), &LIVEZ),
+        "/healthz" => (Document::of_proxy(&State::by_family(), Some(node.is_some_and(is_eligible)), now), &HEALTHZ),
+        "/livez" => (Document::of_proxy(&State::by_family(), None, now), &LIVEZ),
         _ => return None,
     };
     counter.with(&[if document.code == 200 { "200" } else { "503" }]).increment();

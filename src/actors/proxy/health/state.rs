@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use troupe_net::iptables::Family;
 
 /// Upstream's: two of its periods.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-static STATE: RwLock<State> = RwLock::new(State { updated: None, waiting: None });
+const NEW: State = State { updated: None, waiting: None };
+
+/// By family.
+static STATES: RwLock<[State; 2]> = RwLock::new([NEW, NEW]);
 
 /// When rules were last written, and since when something waits for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,9 +22,18 @@ pub struct State {
 }
 
 impl State {
-    /// What is known now.
+    /// What is known now of the families whose rules were written at least once.
+    pub fn by_family() -> Vec<(Family, State)> {
+        let known = Family::ALL.into_iter().zip(*STATES.read());
+        known.filter(|(_, state)| state.updated.is_some()).collect()
+    }
+
+    /// What is known now of all families: the one that is furthest behind counts.
     pub fn now() -> State {
-        *STATE.read()
+        let states = State::by_family();
+        let (updated, waiting) =
+            (states.iter().filter_map(|(_, state)| state.updated).min(), states.iter().filter_map(|(_, state)| state.waiting).min());
+        State { updated, waiting }
     }
 
     /// Something changed that is not in the rules yet.
@@ -41,13 +54,13 @@ impl State {
 }
 
 /// A change waits for its rules.
-pub fn queued() {
-    STATE.write().queue(Timestamp::now());
+pub fn queued(family: Family) {
+    STATES.write()[family as usize].queue(Timestamp::now());
 }
 
 /// Rules were written.
-pub fn updated() {
-    STATE.write().update(Timestamp::now());
+pub fn updated(family: Family) {
+    STATES.write()[family as usize].update(Timestamp::now());
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Values that cannot work, refused before anything is made of them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Result, bail, ensure};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
+use troupe_actors::controllers::node_ipam::{ClusterRange, MOST_BITS};
+use troupe_net::iptables::Family;
 
-use super::Settings;
+use super::{OfFamily, PerFamily, Settings};
 
 /// The longest name of a network interface.
 const LONGEST_INTERFACE: usize = 15;
@@ -122,16 +124,57 @@ pub fn dns_name(flag: &str, given: &str) -> Result<()> {
     Ok(())
 }
 
+/// The widest range of IPv6 addresses that Services may have, as upstream's ServiceCIDRs.
+const WIDEST_IPV6: u8 = 64;
+
 /// Services and pods have addresses of their own.
-pub fn ranges(services: Ipv4Network, pods: Ipv4Network) -> Result<()> {
-    ensure!(!services.overlaps(pods), "--service-cidr {services} and --pod-cidr {pods} overlap");
+pub fn ranges(services: IpNetwork, pods: IpNetwork) -> Result<()> {
+    let overlap = services.contains(pods.network()) || pods.contains(services.network());
+    ensure!(!overlap, "--service-cidr {services} and --pod-cidr {pods} overlap");
+    let wide = services.is_ipv6() && services.prefix() < WIDEST_IPV6;
+    ensure!(!wide, "--service-cidr {services} is too large: for IPv6 addresses the prefix must be at least {WIDEST_IPV6}");
     Ok(())
 }
 
 /// The DNS of a cluster that is served here is one of its Services.
-pub fn dns_service(services: Ipv4Network, dns: Ipv4Addr) -> Result<()> {
-    ensure!(services.contains(dns), "--cluster-dns {dns} is no address of --service-cidr {services}");
+pub fn dns_service(services: PerFamily<IpNetwork>, dns: IpAddr) -> Result<()> {
+    ensure!(services.iter().any(|range| range.contains(dns)), "--cluster-dns {dns} is no address of --service-cidr {services}");
     Ok(())
+}
+
+/// A node has an address of each family of the cluster's: others reach its pods by them.
+pub fn node_addresses(addresses: &PerFamily<IpAddr>, families: &[Family]) -> Result<()> {
+    let missing = families.iter().find(|family| addresses.of(**family).is_none());
+    let usual = families.first().copied().unwrap_or_default();
+    if let Some(family) = missing {
+        bail!("--node-ip {addresses} has no {} address, and the cluster's addresses are of that family", family.name());
+    }
+    ensure!(
+        addresses.first().family() == usual,
+        "--node-ip {addresses} must begin with the family that the cluster's ranges begin with, {}",
+        usual.name()
+    );
+    Ok(())
+}
+
+/// The parts of pods' ranges that nodes get, by the sizes that are given for IPv4 and IPv6.
+pub fn node_ranges(pods: PerFamily<IpNetwork>, sizes: [Option<u8>; 2]) -> Result<Vec<ClusterRange>> {
+    for (family, size) in Family::ALL.into_iter().zip(sizes) {
+        let flag = format!("--node-cidr-mask-size-{}", family.name().to_lowercase());
+        ensure!(size.is_none() || pods.of(family).is_some(), "{flag} has no effect: --pod-cidr {pods} has no {} range", family.name());
+    }
+    pods.iter().map(|network| node_range(network, sizes[usize::from(network.is_ipv6())])).collect()
+}
+
+fn node_range(network: IpNetwork, size: Option<u8>) -> Result<ClusterRange> {
+    let usual = ClusterRange::new(network);
+    let node_prefix = size.unwrap_or(usual.node_prefix);
+    let narrowest = network.family().host_prefix() - 2;
+    ensure!(node_prefix >= network.prefix(), "nodes' ranges of /{node_prefix} do not fit into --pod-cidr {network}");
+    ensure!(node_prefix <= narrowest, "nodes' ranges of /{node_prefix} have no room for pods: a prefix of at most {narrowest} is needed");
+    let bits = node_prefix - network.prefix();
+    ensure!(bits <= MOST_BITS, "--pod-cidr {network} has more than {} ranges of /{node_prefix} for nodes", 1_u32 << MOST_BITS);
+    Ok(ClusterRange { node_prefix, ..usual })
 }
 
 #[cfg(test)]
@@ -174,10 +217,28 @@ mod tests {
         for odd in ["", "One", "-a", "a..b", "a_b", "a\nb"] {
             assert!(dns_name("--node-name", odd).is_err(), "{odd:?}");
         }
-        let range = |text: &str| text.parse::<Ipv4Network>().expect("a range");
+        let range = |text: &str| text.parse::<IpNetwork>().expect("a range");
         assert!(ranges(range("10.96.0.0/16"), range("10.244.0.0/16")).is_ok());
         assert!(ranges(range("10.96.0.0/16"), range("10.96.4.0/24")).is_err());
-        assert!(dns_service(range("10.96.0.0/16"), Ipv4Addr::new(10, 96, 0, 10)).is_ok());
-        assert!(dns_service(range("10.96.0.0/16"), Ipv4Addr::new(10, 97, 0, 10)).is_err());
+        assert!(dns_service(range("10.96.0.0/16").into(), IpAddr::from([10, 96, 0, 10])).is_ok());
+        assert!(dns_service(range("10.96.0.0/16").into(), IpAddr::from([10, 97, 0, 10])).is_err());
+    }
+
+    #[test]
+    fn nodes_have_addresses_and_ranges_of_each_family() {
+        let both = [Family::V4, Family::V6];
+        let addresses = |text: &str| text.parse().expect("addresses");
+        assert!(node_addresses(&addresses("192.0.2.1,2001:db8::1"), &both).is_ok());
+        assert!(node_addresses(&addresses("192.0.2.1"), &both).expect_err("refused").to_string().contains("has no IPv6 address"));
+        assert!(node_addresses(&addresses("2001:db8::1,192.0.2.1"), &both).is_err());
+        let sizes = |pods: &str, sizes| {
+            let ranges = node_ranges(pods.parse().expect("ranges"), sizes).map_err(|error| error.to_string())?;
+            Ok::<_, String>(ranges.iter().map(|range| range.node_prefix).collect::<Vec<_>>())
+        };
+        assert_eq!(sizes("10.244.0.0/16,fd00::/56", [None, None]), Ok(vec![24, 64]));
+        assert_eq!(sizes("fd00::/56,10.244.0.0/16", [Some(26), Some(72)]), Ok(vec![72, 26]));
+        assert!(sizes("10.244.0.0/16", [None, Some(64)]).is_err_and(|why| why.contains("--node-cidr-mask-size-ipv6 has no effect")));
+        assert!(sizes("fd00::/32", [None, None]).is_err_and(|why| why.contains("more than 65536")));
+        assert!(sizes("10.244.0.0/16", [Some(12), None]).is_err_and(|why| why.contains("do not fit")));
     }
 }

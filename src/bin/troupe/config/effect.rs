@@ -48,6 +48,7 @@ fn takers(setting: &str) -> &'static [Part] {
         "certificateValidity" | "serviceCidr" | "clusterDomain" | "clusterDns" => &[Part::ApiServer, Part::Node],
         "bindAddress" | "advertiseAddress" => &[Part::ApiServer, Part::WithoutApiServer],
         "clusterSigningDuration" | "nodeMonitorGracePeriod" | "loadBalancerPool" => &[Part::Controllers],
+        "nodeCidrMaskSizeIpv4" | "nodeCidrMaskSizeIpv6" => &[Part::Controllers],
         "schedulerConfig" => &[Part::Scheduler],
         "podCidr" => &[Part::Controllers, Part::Node],
         "apiServers" => &[Part::WithoutApiServer, Part::RemoteNode],

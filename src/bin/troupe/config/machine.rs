@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use troupe_addresses::is_unicast;
+use troupe_net::iptables::Family;
+
+use super::PerFamily;
 
 /// Where the CNI plugins are installed.
 pub fn cni_bin_dir() -> PathBuf {
@@ -26,18 +30,36 @@ pub(super) fn host_name() -> Result<String> {
     Ok(name.to_string_lossy().to_lowercase())
 }
 
-/// The source address towards the default route; loopback on a machine without one.
-pub(super) fn default_node_ip() -> Result<IpAddr> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").context("cannot open a socket")?;
+/// An address of each of these families.
+pub(super) fn default_node_ips(families: &[Family]) -> Result<PerFamily<IpAddr>> {
+    PerFamily::new(&families.iter().map(|family| default_node_ip(*family)).collect::<Result<Vec<_>>>()?)
+}
+
+/// The source address towards the default route; another one on a machine without one.
+fn default_node_ip(family: Family) -> Result<IpAddr> {
+    let (own, outside) = match family {
+        Family::V4 => ("0.0.0.0:0", "192.0.2.1:9"),
+        Family::V6 => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let missing = || format!("no network interface has an {} address: name one with --node-ip", family.name());
+    let Ok(socket) = std::net::UdpSocket::bind(own) else { bail!(missing()) };
     // Connecting a datagram socket sends nothing: it only asks the routing table.
-    match socket.connect("192.0.2.1:9") {
+    match socket.connect(outside) {
         Ok(()) => Ok(socket.local_addr().context("a connected socket has an address")?.ip()),
-        Err(_) => first_interface_address().context("no network interface has an address: name one with --node-ip"),
+        Err(_) => first_interface_address(family).with_context(missing),
     }
 }
 
-fn first_interface_address() -> Option<IpAddr> {
-    let addresses = nix::ifaddrs::getifaddrs().ok()?;
-    let mut found = addresses.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
-    found.find(|ip| !ip.is_loopback()).map(IpAddr::V4)
+fn first_interface_address(family: Family) -> Option<IpAddr> {
+    let ip = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    let mut found = nix::ifaddrs::getifaddrs().ok()?.filter_map(ip);
+    let usable = |ip: &IpAddr| match family {
+        Family::V4 => ip.is_ipv4() && !ip.is_loopback(),
+        Family::V6 => ip.is_ipv6() && is_unicast(*ip),
+    };
+    found.find(usable)
 }

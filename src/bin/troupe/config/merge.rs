@@ -78,6 +78,8 @@ impl Settings {
             node_name,
             service_cidr,
             pod_cidr,
+            node_cidr_mask_size_ipv4,
+            node_cidr_mask_size_ipv6,
             cluster_domain,
             cluster_dns,
             container_runtime_endpoint,

@@ -3,29 +3,31 @@
 mod api_settings;
 mod check;
 mod effect;
+mod families;
 mod machine;
 mod merge;
 mod resolve;
 mod settings;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
-    controllers::service_lb::Pool,
+    controllers::{node_ipam::ClusterRange, service_lb::Pool},
     kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy},
 };
 use troupe_api::audit::LogOptions;
-use troupe_net::cni::Network;
+use troupe_net::{cni::Network, iptables::Family};
 
 pub use self::{
     api_settings::ApiSettings,
     effect::{Part, flag, refuse_without_effect, takes},
+    families::{OfFamily, PerFamily},
     machine::cni_bin_dir,
     settings::Settings,
 };
@@ -67,12 +69,15 @@ pub struct Config {
     pub kubelet_port: u16,
     /// Where the service proxy tells its health, if it does.
     pub proxy_healthz_bind_address: Option<SocketAddr>,
-    pub node_ip: IpAddr,
+    /// The addresses that other machines know this one by; the first is the one to name where there is room for one.
+    pub node_ips: PerFamily<IpAddr>,
     pub node_name: String,
-    pub service_cidr: Ipv4Network,
-    pub pod_cidr: Ipv4Network,
+    pub service_cidr: PerFamily<IpNetwork>,
+    pub pod_cidr: PerFamily<IpNetwork>,
+    /// The same ranges of pods, with the size of nodes' parts.
+    pub node_ranges: Vec<ClusterRange>,
     pub cluster_domain: String,
-    pub cluster_dns: Ipv4Addr,
+    pub cluster_dns: IpAddr,
     pub container_runtime_endpoint: Option<PathBuf>,
     pub image_dir: Option<PathBuf>,
     pub kubelet_dir: PathBuf,
@@ -122,9 +127,9 @@ impl Config {
         self.run_dir.join(format!("{daemon}.pid"))
     }
 
-    /// The pod network of a node with the pods of `range`.
-    pub fn pod_network(&self, range: Ipv4Network) -> Network {
-        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(range) }
+    /// The pod network of a node with the pods of `ranges`.
+    pub fn pod_network(&self, ranges: Vec<IpNetwork>) -> Network {
+        Network { bridge: self.bridge.clone(), data_dir: self.data_dir.join("cni"), ..Network::new(ranges) }
     }
 
     /// The layout of a containerd of our own.
@@ -140,7 +145,34 @@ impl Config {
     }
 
     /// The first Service address, which `default/kubernetes` has.
-    pub fn kubernetes_service_ip(&self) -> Ipv4Addr {
-        self.service_cidr.nth(1).unwrap_or_else(|| self.service_cidr.ip())
+    pub fn kubernetes_service_ip(&self) -> IpAddr {
+        let range = self.service_cidr.first();
+        families::nth(range, 1).unwrap_or_else(|| range.ip())
     }
+
+    /// The families of the cluster's addresses, the usual one first.
+    pub fn families(&self) -> Vec<Family> {
+        self.service_cidr.families()
+    }
+
+    /// The first address of this node.
+    pub fn node_ip(&self) -> IpAddr {
+        self.node_ips.first()
+    }
+
+    /// What stands for all addresses of this machine when something listens.
+    pub fn every_address(&self) -> IpAddr {
+        every_address(&self.families())
+    }
+
+    /// The loopback addresses of the cluster's families; IPv4's is one everywhere.
+    pub fn loopback(&self) -> Vec<IpAddr> {
+        let ipv6 = self.families().contains(&Family::V6).then_some(Ipv6Addr::LOCALHOST.into());
+        [Ipv4Addr::LOCALHOST.into()].into_iter().chain(ipv6).collect()
+    }
+}
+
+/// All addresses of a machine: those of IPv6 stand for both families.
+fn every_address(families: &[Family]) -> IpAddr {
+    if families.contains(&Family::V6) { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }

@@ -1,7 +1,7 @@
 //! From settings to the configuration: every default is filled in.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,10 +16,11 @@ use troupe_actors::{
     },
 };
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
+use troupe_net::iptables::Family;
 
 use super::{
-    ApiSettings, AuditConfig, Config, Settings, check,
-    machine::{default_node_ip, host_name, installed_image_dir},
+    ApiSettings, AuditConfig, Config, OfFamily, Settings, check, every_address, families,
+    machine::{default_node_ips, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
 use crate::state::EtcdConfig;
@@ -58,14 +59,17 @@ impl Settings {
         check::combinations(&settings)?;
         check::numbers(&settings)?;
         let path = |setting: Option<PathBuf>, default: &str| setting.unwrap_or_else(|| default.into());
-        let service_cidr = settings.service_cidr.map_or_else(|| "10.96.0.0/16".parse(), Ok).context("the default parses")?;
+        let (service_cidr, pod_cidr) = families::ranges(settings.service_cidr, settings.pod_cidr)?;
+        let of_cluster = service_cidr.families();
+        let sizes = [settings.node_cidr_mask_size_ipv4, settings.node_cidr_mask_size_ipv6];
         let cluster_dns = match settings.cluster_dns {
             Some(ip) => ip,
-            None => service_cidr.nth(10).context("the Service range is too small for a DNS address")?,
+            None => families::nth(service_cidr.first(), 10).context("the Service range is too small for a DNS address")?,
         };
         let api = ApiSettings::of(&settings);
         let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
-        let node_ip = settings.node_ip.map_or_else(default_node_ip, Ok)?;
+        let node_ips = settings.node_ip.map_or_else(|| default_node_ips(&of_cluster), Ok)?;
+        check::node_addresses(&node_ips, &of_cluster)?;
         let config = Config {
             instance: String::new(),
             run_dir,
@@ -76,19 +80,20 @@ impl Settings {
             certificates_dir: settings.certificates_dir.unwrap_or_else(|| data_dir.join("pki")),
             certificate_validity: settings.certificate_validity.map_or(LEAF_VALIDITY, Duration::from_secs),
             cluster_signing_duration: settings.cluster_signing_duration.map_or(Ok(LASTS), signed).context("certificates cannot last so long")?,
-            bind_address: settings.bind_address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-            advertise_address: settings.advertise_address.unwrap_or(node_ip),
+            bind_address: settings.bind_address.unwrap_or_else(|| every_address(&of_cluster)),
+            advertise_address: settings.advertise_address.unwrap_or_else(|| node_ips.first()),
             cert_sans: settings.cert_sans.unwrap_or_default(),
             api_port: settings.api_port.unwrap_or(6443),
             api_servers: settings.api_servers.unwrap_or_default(),
             component_port: settings.component_port,
             load_balancer_pool: settings.load_balancer_pool.map(|text| text.parse()).transpose().context("--load-balancer-pool")?,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
-            proxy_healthz_bind_address: healthz_address(settings.proxy_healthz_bind_address.as_deref())?,
-            node_ip,
+            proxy_healthz_bind_address: healthz_address(settings.proxy_healthz_bind_address.as_deref(), every_address(&of_cluster))?,
+            node_ips,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
             service_cidr,
-            pod_cidr: settings.pod_cidr.map_or_else(|| "10.244.0.0/16".parse(), Ok).context("the default parses")?,
+            node_ranges: check::node_ranges(pod_cidr, sizes)?,
+            pod_cidr,
             cluster_domain: settings.cluster_domain.unwrap_or_else(|| "cluster.local".into()),
             cluster_dns,
             image_dir: settings.image_dir.or_else(|| settings.container_runtime_endpoint.is_none().then(installed_image_dir).flatten()),
@@ -115,7 +120,6 @@ impl Settings {
         check::bridge(&config.bridge)?;
         check::dns_name("--node-name", &config.node_name)?;
         check::dns_name("--cluster-domain", &config.cluster_domain)?;
-        check::ranges(config.service_cidr, config.pod_cidr)?;
         Ok(config)
     }
 
@@ -132,10 +136,10 @@ impl Settings {
 }
 
 /// Where the service proxy's health is told: an address, with its port or with upstream's.
-fn healthz_address(given: Option<&str>) -> Result<Option<SocketAddr>> {
+fn healthz_address(given: Option<&str>, usual: IpAddr) -> Result<Option<SocketAddr>> {
     const PORT: u16 = 10256;
     match given {
-        None => Ok(Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT))),
+        None => Ok(Some(SocketAddr::new(usual, PORT))),
         Some("") => Ok(None),
         Some(text) => {
             let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT)));
@@ -182,10 +186,12 @@ impl Config {
             load_balancer_pool: self.load_balancer_pool.as_ref().map(ToString::to_string),
             kubelet_port: Some(self.kubelet_port),
             proxy_healthz_bind_address: Some(self.proxy_healthz_bind_address.map_or_else(String::new, |address| address.to_string())),
-            node_ip: Some(self.node_ip),
+            node_ip: Some(self.node_ips),
             node_name: Some(self.node_name.clone()),
             service_cidr: Some(self.service_cidr),
             pod_cidr: Some(self.pod_cidr),
+            node_cidr_mask_size_ipv4: self.node_prefix(Family::V4),
+            node_cidr_mask_size_ipv6: self.node_prefix(Family::V6),
             cluster_domain: Some(self.cluster_domain.clone()),
             cluster_dns: Some(self.cluster_dns),
             container_runtime_endpoint: self.container_runtime_endpoint.clone(),
@@ -223,6 +229,10 @@ impl Config {
     /// When it does not.
     pub fn check_api_server(&self) -> Result<()> {
         check::dns_service(self.service_cidr, self.cluster_dns)
+    }
+
+    fn node_prefix(&self, family: Family) -> Option<u8> {
+        self.node_ranges.iter().find(|range| range.network.family() == family).map(|range| range.node_prefix)
     }
 }
 
@@ -263,13 +273,19 @@ fn signed(seconds: u64) -> Result<SignedDuration, std::num::TryFromIntError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn the_proxys_health_is_told_at_an_address_or_nowhere() {
-        let told = |given| healthz_address(given).map(|address| address.map(|address| address.to_string())).map_err(|error| error.to_string());
+        let told = |given| {
+            healthz_address(given, Ipv4Addr::UNSPECIFIED.into())
+                .map(|address| address.map(|address| address.to_string()))
+                .map_err(|error| error.to_string())
+        };
         assert_eq!(told(None), Ok(Some("0.0.0.0:10256".into())));
         assert_eq!((told(Some("")), told(Some("::1"))), (Ok(None), Ok(Some("[::1]:10256".into()))));
         assert_eq!(told(Some("127.0.0.1:9")), Ok(Some("127.0.0.1:9".into())));
@@ -289,7 +305,7 @@ mod tests {
     #[test]
     fn the_settings_of_a_configuration_give_the_same_configuration_again() {
         let flags = Settings {
-            node_ip: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
+            node_ip: Some(IpAddr::from([192, 0, 2, 7]).into()),
             node_name: Some("one".into()),
             cgroup_parent: Some("/t2pods/".into()),
             data_dir: Some("/d".into()),
@@ -313,12 +329,15 @@ mod tests {
             "encryptionProviderConfigAutomaticReload" => json!(true),
             "authenticationTokenWebhookCacheTtl" => json!(7),
             "evictionHard" => json!(["nodefs.available<7%"]),
-            "bindAddress" | "advertiseAddress" | "nodeIp" => json!("192.0.2.7"),
+            "bindAddress" | "advertiseAddress" => json!("192.0.2.7"),
+            "nodeIp" => json!("192.0.2.7,2001:db8::7"),
             "clusterDns" => json!("10.96.0.10"),
             "loadBalancerPool" => json!("192.0.2.0/28"),
             "proxyHealthzBindAddress" => json!("0.0.0.0:10256"),
-            "serviceCidr" => json!("10.96.0.0/16"),
-            "podCidr" => json!("10.244.0.0/16"),
+            "serviceCidr" => json!("10.96.0.0/16,fd00:1::/112"),
+            "podCidr" => json!("10.244.0.0/16,fd00:2::/56"),
+            "nodeCidrMaskSizeIpv4" => json!(25),
+            "nodeCidrMaskSizeIpv6" => json!(66),
             "imageGcHighThreshold" => json!(8),
             name if ["Port", "Validity", "Duration", "Heartbeat", "Period", "size", "backup", "age", "Age", "Pids", "Threshold", "Megabytes"]
                 .iter()

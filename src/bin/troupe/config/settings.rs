@@ -2,16 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use troupe_api::schema::from_yaml;
+
+use super::PerFamily;
 
 /// The configuration file read when it exists and no other is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/troupe/config.yaml";
@@ -91,27 +93,33 @@ pub struct Settings {
     /// Port of the kubelet [default: 10250]
     #[arg(long)]
     pub kubelet_port: Option<u16>,
-    /// Address and port of the service proxy's health; nothing for nowhere [default: 0.0.0.0:10256]
+    /// Address and port of the service proxy's health; nothing for nowhere [default: port 10256 of all addresses]
     #[arg(long)]
     pub proxy_healthz_bind_address: Option<String>,
-    /// The address other machines reach this one at [default: that of the default route]
+    /// The address other machines reach this one at, or one of IPv4 and one of IPv6 (A,B) [default: those of the default routes]
     #[arg(long)]
-    pub node_ip: Option<IpAddr>,
+    pub node_ip: Option<PerFamily<IpAddr>>,
     /// This node's name [default: the host name]
     #[arg(long)]
     pub node_name: Option<String>,
-    /// Addresses of Services [default: 10.96.0.0/16]
+    /// Addresses of Services: a range of IPv4 or of IPv6, or both (A,B), the usual family first [default: 10.96.0.0/16]
     #[arg(long)]
-    pub service_cidr: Option<Ipv4Network>,
-    /// Addresses of pods [default: 10.244.0.0/16]
+    pub service_cidr: Option<PerFamily<IpNetwork>>,
+    /// Addresses of pods, of the same families [default: 10.244.0.0/16, fd00:10:244::/56]
+    #[arg(long, visible_alias = "cluster-cidr")]
+    pub pod_cidr: Option<PerFamily<IpNetwork>>,
+    /// Prefix of the range of IPv4 addresses that each node has for its pods [default: 24]
     #[arg(long)]
-    pub pod_cidr: Option<Ipv4Network>,
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Prefix of the range of IPv6 addresses that each node has for its pods [default: 64]
+    #[arg(long)]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
     /// The cluster's DNS domain [default: cluster.local]
     #[arg(long)]
     pub cluster_domain: Option<String>,
     /// The address of the cluster's DNS [default: the tenth Service address]
     #[arg(long)]
-    pub cluster_dns: Option<Ipv4Addr>,
+    pub cluster_dns: Option<IpAddr>,
     /// The runtime's socket [default: a running containerd, else one of our own]
     #[arg(long)]
     pub container_runtime_endpoint: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,14 +10,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use troupe_actors::{
+    controllers::node_ipam::ClusterRange,
     kubelet::{
         Kubelet,
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
     },
     load_balancer::Announcer,
-    network_policy::{FreshGate, OpenGate, PodGate},
+    network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate},
     overlay::Overlay,
     proxy::{Proxy, health::ProxyHealth},
     runtime::{
@@ -43,14 +44,11 @@ use troupe_api::{
     },
     meta::ObjectKey,
 };
-use troupe_net::{
-    iptables::{HostIptables, Iptables},
-    netlink::Netlink,
-};
+use troupe_net::netlink::Netlink;
 
 use super::{Launch, Running, hollow, runtime};
 use crate::{
-    config::{Config, Part, Settings, refuse_without_effect},
+    config::{Config, Part, PerFamily, Settings, refuse_without_effect},
     confinement,
     instance::{
         self,
@@ -182,7 +180,7 @@ impl Seat {
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
             ..RemoteOptions::new(kubeconfig)
         };
-        let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ip);
+        let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);
         let client = node::node_client(config, api);
         let gate = Arc::new(DelegatingGate::new(client.clone()));
@@ -226,7 +224,9 @@ fn keep_certificates(config: &Config, kubeconfig: &Path, client: &Client, lasts:
         tracing::warn!(kubeconfig = %kubeconfig.display(), "the credentials are not in the kubeconfig itself: they are not renewed here");
     }
     let serving = Arc::new(ServingHolder::new(config.kubelet_dir.join("pki/kubelet-serving.pem"), shown.clone()));
-    CertificateKeeper::start(keeper(Purpose::Serving, Draft::node_serving(&config.node_name, vec![config.node_ip]), serving), system);
+    // That by which the API server calls it; others nobody could approve unseen.
+    let draft = Draft::node_serving(&config.node_name, vec![config.node_ip()]);
+    CertificateKeeper::start(keeper(Purpose::Serving, draft, serving), system);
     shown
 }
 
@@ -241,7 +241,7 @@ fn serving_certificate(config: &Config) -> Result<(KeyedCertificate, String)> {
         common_name: format!("system:node:{}", config.node_name),
         organizations: vec!["system:nodes".into()],
         dns_names: vec![config.node_name.clone(), "localhost".into()],
-        ips: vec![config.node_ip, Ipv4Addr::LOCALHOST.into()],
+        ips: config.node_ips.iter().chain(config.loopback()).collect(),
         server: true,
         client: true,
     };
@@ -255,7 +255,7 @@ pub struct Node {
     _proxy: Option<(Proxy, ProxyHealth)>,
     _network: TaskHandle,
     _sweep: TaskHandle,
-    _overlay: Option<UnitAddr<Overlay>>,
+    _overlay: Vec<UnitAddr<Overlay>>,
     _announcer: Option<UnitAddr<Announcer>>,
     /// Nobody else keeps them fed.
     _caches: Option<Caches>,
@@ -264,25 +264,22 @@ pub struct Node {
 impl Node {
     /// Starts a node on the runtime at `socket`. Whether an API server answers does not matter here.
     pub async fn start(config: &Config, socket: &Path, seat: Seat, system: &System) -> Result<Self> {
-        let iptables: Arc<dyn Iptables> = Arc::new(HostIptables::new());
-        let proxy = match &seat.api {
-            Some(api) => Some((node::start_proxy(config, api, iptables.clone(), system)?, node::start_proxy_health(config, api, system))),
-            None => None,
-        };
+        let proxy = seat.api.as_ref().map(|api| (node::start_proxy(config, api, system), node::start_proxy_health(config, api, system)));
         let range = match &seat.api {
             Some((_, caches)) => network::Range::Of(caches.cache(), ObjectKey::cluster(config.node_name.as_str())),
-            None => network::Range::Fixed(first_range(config.pod_cidr)),
+            None => network::Range::Fixed(config.pod_cidr.iter().map(first_range).collect()),
         };
-        let network = network::start(config, range, iptables, system);
+        let network = network::start(config, range, system);
         let sweep = sweep::start(config, socket, system);
         let overlay = match &seat.api {
-            Some((_, caches)) => Some(network::start_overlay(config, caches.cache(), system)?),
-            None => None,
+            Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
+            None => Vec::new(),
         };
-        let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
+        let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?.flatten();
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
-        let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, |policies| policies.gate());
+        let gates = |policies: Vec<NetworkPolicies>| Arc::new(EveryGate(policies.iter().map(NetworkPolicies::gate).collect())) as Arc<dyn PodGate>;
+        let then = policies.map_or_else(|| Arc::new(OpenGate) as Arc<dyn PodGate>, gates);
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let gate = Arc::new(FreshGate { neighbours, then });
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
@@ -308,19 +305,20 @@ impl Running for Node {
 }
 
 /// Those of the API servers that are beside this node: no pod may take their ports.
-fn on_this_machine<'a>(servers: impl Iterator<Item = &'a String>, node_ip: IpAddr) -> Vec<SocketAddr> {
+fn on_this_machine<'a>(servers: impl Iterator<Item = &'a String>, own: PerFamily<IpAddr>, every: IpAddr) -> Vec<SocketAddr> {
     let port = |server: &String| {
         let authority: http::uri::Authority = server.strip_prefix("https://")?.split('/').next()?.parse().ok()?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip == node_ip || ip.is_loopback());
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| own.iter().any(|own| own == ip) || ip.is_loopback());
         is_here.then(|| authority.port_u16().unwrap_or(443))
     };
-    servers.filter_map(port).map(|port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).collect()
+    servers.filter_map(port).map(|port| SocketAddr::new(every, port)).collect()
 }
 
 /// The range of a node that gets none from a cluster: the first of a node's usual size.
-fn first_range(cluster: Ipv4Network) -> Ipv4Network {
-    Ipv4Network::new(cluster.network(), cluster.prefix().max(24)).expect("a prefix of at most 32")
+fn first_range(cluster: IpNetwork) -> IpNetwork {
+    let range = ClusterRange::new(cluster);
+    IpNetwork::new(cluster.network(), range.node_prefix).expect("a prefix of the family")
 }
 
 #[cfg(test)]
@@ -330,7 +328,7 @@ mod tests {
     #[test]
     fn api_servers_of_this_machine_keep_their_ports() {
         let servers = ["https://127.0.0.1:6443", "https://192.0.2.1:7443/", "https://192.0.2.9:8443", "https://localhost", "https://[::1]:9443"];
-        let found = on_this_machine(servers.map(str::to_owned).iter(), IpAddr::from([192, 0, 2, 1]));
+        let found = on_this_machine(servers.map(str::to_owned).iter(), IpAddr::from([192, 0, 2, 1]).into(), [0, 0, 0, 0].into());
         assert_eq!(found.iter().map(SocketAddr::port).collect::<Vec<_>>(), [6443, 7443, 443, 9443]);
     }
 

@@ -16,8 +16,9 @@ use std::{collections::BTreeSet, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use troupe_net::{
     cleanup,
-    cni::{Network, remains},
-    iptables::HostIptables,
+    cni::{self, Network, remains},
+    iptables::{Family, HostIptables, Iptables},
+    netns,
 };
 
 pub use self::directories::remove_tree;
@@ -171,7 +172,7 @@ async fn end_shared(socket: &std::path::Path, uids: BTreeSet<String>, report: &m
 /// The pod networks that this node had.
 fn networks(target: &Target) -> Vec<Network> {
     let config = &target.config;
-    let network = config.pod_network(target.record.made.pod_cidr.unwrap_or(config.pod_cidr));
+    let network = config.pod_network(target.record.made.pod_cidr.unwrap_or(config.pod_cidr).all());
     target.record.made.bridges.iter().map(|bridge| Network { bridge: bridge.clone(), ..network.clone() }).collect()
 }
 
@@ -200,8 +201,10 @@ fn remove_network(target: &Target, report: &mut Report) {
             let mut failures = Vec::new();
             for network in &networks {
                 for dir in &made.cni_conf_dirs {
-                    let filter = HostIptables::new();
-                    let left = cleanup::purge(&filter, &filter, dir, network).await;
+                    let filters: Vec<HostIptables> =
+                        netns::families().into_iter().filter(has_filter).map(|family| HostIptables::new().of(family)).collect();
+                    let all: Vec<&dyn Iptables> = filters.iter().map(|filter| filter as &dyn Iptables).collect();
+                    let left = cleanup::purge(&all, &HostIptables::new(), dir, network).await;
                     failures.extend(left.into_iter().map(|failure| format!("{:#}", anyhow::Error::new(failure))));
                 }
             }
@@ -215,6 +218,11 @@ fn remove_network(target: &Target, report: &mut Report) {
         // The namespace is gone with all that was in it.
         Some(None) | None => {}
     }
+}
+
+/// Whether rules of a family could be made here at all.
+fn has_filter(family: &Family) -> bool {
+    *family == Family::V4 || cni::has_tool("ip6tables-save")
 }
 
 /// Writes down that nothing of the node lives any more.

@@ -19,6 +19,9 @@ pub struct Nodes {
     pub topology: Topology,
     /// Of their links.
     pub range: Ipv4Network,
+    /// Their links have IPv6 addresses as well.
+    #[serde(default)]
+    pub ipv6: bool,
     /// By number; the first is the one of the cluster's own process.
     pub members: BTreeMap<u8, Member>,
 }
@@ -42,7 +45,7 @@ pub struct Member {
 impl Nodes {
     /// The links of the instance with this id.
     pub fn links(&self, id: &str) -> NodeLinks {
-        NodeLinks { mark: id.chars().take(MARK).collect(), topology: self.topology, range: self.range }
+        NodeLinks { mark: id.chars().take(MARK).collect(), topology: self.topology, range: self.range, ipv6: self.ipv6 }
     }
 
     /// The number and the member of this name.
@@ -87,7 +90,7 @@ mod tests {
         assert_eq!((member.name.as_str(), member.data_dir()), ("one-2", "/d/nodes/one-2/data".into()));
         assert_eq!(member.pid_file(), PathBuf::from("/r/nodes/one-2/troupe-node.pid"));
         let range = "172.30.0.0/24".parse().expect("a range");
-        let mut nodes = Nodes { topology: Topology::Shared, range, members: [(2, member)].into() };
+        let mut nodes = Nodes { topology: Topology::Shared, range, ipv6: false, members: [(2, member)].into() };
         assert_eq!(nodes.links("0123456789ab").namespace(2), "troupe-01234567-2");
         assert!(nodes.find("one-2").is_some() && nodes.find("one").is_none());
         let text = serde_json::to_string(&nodes).expect("encodes");

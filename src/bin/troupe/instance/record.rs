@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{kernel::NetworkNamespace, nodes::Nodes, register};
 use crate::{
-    config::{Part, Settings},
+    config::{Part, PerFamily, Settings},
     durable,
 };
 
@@ -71,7 +71,7 @@ pub struct Made {
     pub network: Option<NetworkNamespace>,
     /// The runtime's socket.
     pub runtime: Option<PathBuf>,
-    pub pod_cidr: Option<Ipv4Network>,
+    pub pod_cidr: Option<PerFamily<IpNetwork>>,
     pub run_dirs: BTreeSet<PathBuf>,
     pub kubelet_dirs: BTreeSet<PathBuf>,
     pub pod_logs_dirs: BTreeSet<PathBuf>,

@@ -12,6 +12,7 @@ use troupe_actors::{
     },
     rules::simulate::{Packet, Verdict, simulate},
 };
+use troupe_net::iptables::Family;
 
 /// What the API says.
 #[derive(Clone, Debug, Default)]
@@ -147,10 +148,18 @@ impl Facts {
         }
     }
 
+    /// A pod asks by its address of the family that it asks for.
+    fn of_family(&self, from: &Place, to: IpAddr) -> Place {
+        let pod = self.pods.iter().find(|pod| !has_ended(pod) && ips_of(pod).any(|own| own == from.ip));
+        let other = pod.and_then(|pod| ips_of(pod).find(|own| own.is_ipv4() == to.is_ipv4()));
+        Place { ip: other.filter(|_| from.name.starts_with("pod ")).unwrap_or(from.ip), ..from.clone() }
+    }
+
     /// Who has an address.
     fn at(&self, ip: IpAddr) -> Place {
         let address = ip.to_string();
-        let own = |pod: &&Value| pod["status"]["podIP"] == address.as_str() && pod["spec"]["hostNetwork"] != true && !has_ended(pod);
+        let has = |pod: &Value| ips_of(pod).any(|own| own == ip);
+        let own = |pod: &&Value| has(pod) && pod["spec"]["hostNetwork"] != true && !has_ended(pod);
         if let Some(pod) = self.pods.iter().find(own) {
             let name = format!("pod {}/{}", text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
             return Place { ip, name, node: node_of(pod) };
@@ -167,7 +176,7 @@ impl Facts {
         let to = &question.to;
         let service = match &to.end {
             End::Pod { .. } => return Ok(None),
-            End::Ip(ip) => match self.services.iter().find(|service| service["spec"]["clusterIP"] == ip.to_string().as_str()) {
+            End::Ip(ip) => match self.services.iter().find(|service| has_address(service, *ip)) {
                 Some(service) => service,
                 None => return Ok(None),
             },
@@ -193,6 +202,8 @@ impl Facts {
             let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else { continue };
             let ready = items(&slice["endpoints"]).filter(|endpoint| endpoint["conditions"]["ready"] != false);
             let ips = ready.flat_map(|endpoint| items(&endpoint["addresses"])).filter_map(|ip| text(ip).parse().ok());
+            // Who asks an address is led to endpoints of its family.
+            let ips = ips.filter(|ip: &IpAddr| if let End::Ip(asked) = &to.end { asked.is_ipv4() == ip.is_ipv4() } else { true });
             endpoints.extend(ips.map(|ip| (self.at(ip), number)));
         }
         let said = match endpoints.len() {
@@ -204,6 +215,7 @@ impl Facts {
 
     fn judge(&self, from: &Place, to: &Place, port: u16, protocol: &str) -> Result<String> {
         let is_pod = |place: &Place| place.name.starts_with("pod ");
+        let from = &self.of_family(from, to.ip);
         let of_node = |node: &Place, pod: &Place| !is_pod(node) && node.node.is_some() && node.node == pod.node;
         if of_node(from, to) || of_node(to, from) {
             return Ok("passes: a node and its own pods always reach each other".into());
@@ -214,7 +226,7 @@ impl Facts {
         let labels = |namespace: &Value| serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default();
         let namespaces: BTreeMap<String, BTreeMap<String, String>> =
             self.namespaces.iter().map(|namespace| (text(&namespace["metadata"]["name"]).to_owned(), labels(namespace))).collect();
-        let rules = planned::rules(&namespaces, &pods, &policies, |pod| pod.ips.contains(&from.ip) || pod.ips.contains(&to.ip));
+        let rules = planned::rules(Family::of(to.ip), &namespaces, &pods, &policies, |pod| pod.ips.contains(&from.ip) || pod.ips.contains(&to.ip));
         let packet = Packet { source: from.ip, destination: to.ip, protocol: protocol.to_owned(), port: Some(port), established: false };
         Ok(match simulate(&rules, TABLE, "FORWARD", &packet)? {
             Verdict::Dropped(by) => format!("dropped: {} and no policy allows it", by.comment),
@@ -222,6 +234,17 @@ impl Facts {
             Verdict::Passes(by) => format!("passes: allowed by {}", by.into_iter().map(|hit| hit.comment).collect::<Vec<_>>().join(" and ")),
         })
     }
+}
+
+/// A pod's addresses.
+fn ips_of(pod: &Value) -> impl Iterator<Item = IpAddr> {
+    let all = items(&pod["status"]["podIPs"]).map(|ip| &ip["ip"]);
+    all.chain([&pod["status"]["podIP"]]).filter_map(|ip| text(ip).parse().ok())
+}
+
+fn has_address(service: &Value, ip: IpAddr) -> bool {
+    let all = items(&service["spec"]["clusterIPs"]).chain([&service["spec"]["clusterIP"]]);
+    all.filter_map(|own| text(own).parse::<IpAddr>().ok()).any(|own| own == ip)
 }
 
 fn node_of(pod: &Value) -> Option<String> {
@@ -278,6 +301,25 @@ mod tests {
         assert!(ask(&facts, "198.51.100.7", "pod/db:5433").ends_with("dropped: d/db is isolated and no policy allows it"));
         assert!(ask(&facts, "192.0.2.1", "pod/db:80").ends_with("a node and its own pods always reach each other"));
         assert!(ask(&facts, "pod/db", "pod/web:80").ends_with("passes: no policy isolates either end"));
+    }
+
+    #[test]
+    fn each_family_is_judged_by_its_addresses() {
+        let mut facts = facts();
+        for (pod, ips) in facts.pods.iter_mut().zip([["10.244.0.5", "fd00:10:244::5"], ["10.244.0.6", "fd00:10:244::6"]]) {
+            pod["status"]["podIPs"] = ips.iter().map(|ip| json!({"ip": ip})).collect();
+        }
+        facts.services[0]["spec"]["clusterIPs"] = json!(["10.96.0.9", "fd00:10:96::9"]);
+        let mut slice = facts.slices[0].clone();
+        slice["endpoints"][0]["addresses"] = json!(["fd00:10:244::6"]);
+        facts.slices.push(slice);
+        let told = ask(&facts, "pod/web", "[fd00:10:96::9]:5432");
+        assert!(
+            told.contains("leads to one of 1 endpoints\nto pod d/db fd00:10:244::6 on node one, tcp 5433: passes: allowed by d/db-only"),
+            "{told}"
+        );
+        assert!(ask(&facts, "2001:db8::7", "[fd00:10:244::6]:5433").ends_with("dropped: d/db is isolated and no policy allows it"));
+        assert!(ask(&facts, "pod/web", "10.96.0.9:5432").contains("to pod d/db 10.244.0.6 on node one, tcp 5433: passes"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,8 +19,9 @@ use troupe_api::auth::{
 };
 use troupe_net::netns;
 
+use super::wanted::addresses;
 use crate::{
-    config::{Config, Part, flag, takes},
+    config::{Config, Part, PerFamily, flag, takes},
     containerd::ContainerdLayout,
     durable,
     instance::{Record, nodes::Member},
@@ -111,7 +112,7 @@ fn start(config: &Config, number: u8, member: &Member) -> Result<Child> {
     let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(record.data_dir.join("troupe.log"));
     let log = log.with_context(|| format!("cannot open the log in {}", record.data_dir.display()))?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-    command.arg("node").args(flags(config, member, &links.address(number).ip().to_string()));
+    command.arg("node").args(flags(config, member, addresses(&links, number, &config.families())?));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let enter = move || {
         nix::unistd::setsid()?;
@@ -146,7 +147,7 @@ fn write_down(config: &Config, member: &Member) -> Result<Record> {
 }
 
 /// The command line of a node: what the cluster was given, but with an address, a name and directories of its own.
-fn flags(config: &Config, member: &Member, address: &str) -> Vec<OsString> {
+fn flags(config: &Config, member: &Member, addresses: PerFamily<IpAddr>) -> Vec<OsString> {
     let parts = [Part::Node, Part::RemoteNode].into();
     let mut settings = config.settings().only(|setting| takes(&parts, setting) && setting != "containerRuntimeEndpoint");
     let place = |name: &str| Some(member.place.join(name));
@@ -159,7 +160,7 @@ fn flags(config: &Config, member: &Member, address: &str) -> Vec<OsString> {
     settings.cni_conf_dir = place("cni");
     settings.manifests_dir = place("manifests");
     settings.node_name = Some(member.name.clone());
-    settings.node_ip = address.parse().ok();
+    settings.node_ip = Some(addresses);
     settings.cgroup_parent = Some(format!("{}-{}", config.cgroup_parent, member.name));
     settings.api_servers = None;
     let text = |value: &Value| match value {
@@ -181,7 +182,7 @@ mod tests {
     fn a_node_takes_the_clusters_settings_and_directories_of_its_own() {
         let settings = Settings {
             data_dir: Some("/d".into()),
-            node_ip: Some([172, 30, 0, 1].into()),
+            node_ip: Some(IpAddr::from([172, 30, 0, 1]).into()),
             node_name: Some("one".into()),
             api_port: Some(7443),
             kubelet_port: Some(7250),
@@ -191,7 +192,8 @@ mod tests {
         };
         let config = settings.resolve().expect("works");
         let member = Member::new(2, "one", Path::new("/d"), Path::new("/r"));
-        let flags: Vec<String> = flags(&config, &member, "172.30.0.2").into_iter().filter_map(|flag| flag.into_string().ok()).collect();
+        let flags: Vec<String> =
+            flags(&config, &member, IpAddr::from([172, 30, 0, 2]).into()).into_iter().filter_map(|flag| flag.into_string().ok()).collect();
         for wanted in [
             "--data-dir=/d/nodes/one-2/data",
             "--run-dir=/r/nodes/one-2",

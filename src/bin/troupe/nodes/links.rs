@@ -3,10 +3,10 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use troupe_net::{
     cleanup,
-    iptables::{ChainId, End, HostIptables, Iptables, Observed, RuleSet, Table},
+    iptables::{ChainId, End, Family, HostIptables, Iptables, Observed, RuleSet, Table},
     netns,
     node_links::NodeLinks,
 };
@@ -30,7 +30,14 @@ const FORWARD: &str = "TROUPE-NODES-FORWARD";
 pub async fn ensure(config: &Config, nodes: &Nodes) -> Result<()> {
     let links = nodes.links(&config.instance);
     links.ensure_base().await.context("cannot join the nodes")?;
-    write_rules(&rules(nodes.range, config.pod_cidr)).await.context("cannot write the packet filter for the nodes")?;
+    for pods in config.pod_cidr.iter() {
+        let range = match pods {
+            IpNetwork::V4(_) => nodes.range.into(),
+            IpNetwork::V6(_) => links.ipv6_range().into(),
+        };
+        let written = write_rules(&HostIptables::new().of(Family::of(pods.ip())), &rules(range, pods)).await;
+        written.context("cannot write the packet filter for the nodes")?;
+    }
     for (number, member) in &nodes.members {
         if !netns::exists(&links.namespace(*number)) {
             end_remains(member).await?;
@@ -153,26 +160,31 @@ fn is_ours(id: &ChainId) -> bool {
     id.name == POSTROUTING || id.name == FORWARD
 }
 
-async fn write_rules(rules: &RuleSet) -> Result<()> {
-    let iptables = HostIptables::new();
-    let patch = rules.reconcile(&observe(&iptables).await?, is_ours);
+async fn write_rules(iptables: &HostIptables, rules: &RuleSet) -> Result<()> {
+    let patch = rules.reconcile(&observe(iptables).await?, is_ours);
     if patch.is_empty() { Ok(()) } else { Ok(iptables.restore(patch.to_restore()).await?) }
 }
 
 async fn remove_rules() -> Result<()> {
-    let iptables = HostIptables::new();
-    let patch = cleanup::removal(&observe(&iptables).await?, is_ours);
-    if patch.is_empty() { Ok(()) } else { Ok(iptables.restore(patch.to_restore()).await?) }
+    for family in netns::families() {
+        let iptables = HostIptables::new().of(family);
+        let patch = cleanup::removal(&observe(&iptables).await?, is_ours);
+        if !patch.is_empty() {
+            iptables.restore(patch.to_restore()).await?;
+        }
+    }
+    Ok(())
 }
 
-fn rules(range: Ipv4Network, pods: Ipv4Network) -> RuleSet {
+fn rules(range: IpNetwork, pods: IpNetwork) -> RuleSet {
     let mut rules = RuleSet::default();
-    let text = |range: Ipv4Network| format!("{}/{}", range.network(), range.prefix());
+    let multicast = if pods.is_ipv4() { "224.0.0.0/4" } else { "ff00::/8" };
+    let text = |range: IpNetwork| format!("{}/{}", range.network(), range.prefix());
     let (range, pods) = (text(range), text(pods));
     for kept in [&range, &pods] {
         rules.push(Table::Nat, POSTROUTING, format!("-s {range} -d {kept} -j RETURN"));
     }
-    rules.push(Table::Nat, POSTROUTING, format!("-s {range} -d 224.0.0.0/4 -j RETURN"));
+    rules.push(Table::Nat, POSTROUTING, format!("-s {range} -d {multicast} -j RETURN"));
     rules.push(Table::Nat, POSTROUTING, format!("-s {range} -j MASQUERADE --random-fully"));
     rules.push(Table::Filter, FORWARD, format!("-s {range} -j ACCEPT"));
     rules.push(Table::Filter, FORWARD, format!("-d {range} -j ACCEPT"));

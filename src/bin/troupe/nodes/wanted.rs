@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use troupe_net::{
+    iptables::Family,
     netlink::Netlink,
     node_links::{FIRST, NodeLinks, Topology, free_range},
 };
 
 use crate::{
-    config::{Config, Settings},
+    config::{Config, PerFamily, Settings},
     instance::{
         Record, find,
         nodes::{Member, Nodes},
@@ -50,6 +51,8 @@ pub struct Wanted {
     count: u8,
     topology: Topology,
     range: Ipv4Network,
+    /// Of the cluster's addresses.
+    families: Vec<Family>,
 }
 
 impl Wanted {
@@ -76,9 +79,10 @@ impl Wanted {
             (None, Some(nodes)) => nodes.range,
             (None, None) => choose_range(settings)?,
         };
-        let wanted = Wanted { count, topology, range };
+        let families = settings.service_cidr.or(settings.pod_cidr).map_or_else(|| vec![Family::V4], |ranges| ranges.families());
+        let wanted = Wanted { count, topology, range, families };
         wanted.check(settings)?;
-        settings.node_ip = Some(wanted.first_address());
+        settings.node_ip = Some(wanted.first_address()?);
         Ok(Some(wanted))
     }
 
@@ -87,21 +91,25 @@ impl Wanted {
         ensure!(self.count <= room, "--nodes {}: there is room for {room}", self.count);
         ensure!(self.range.prefix() <= 24, "--node-range {} is too small: a prefix of at most 24 is needed", self.range);
         match settings.node_ip {
-            Some(given) if given != self.first_address() => bail!(
+            Some(given) if given != self.first_address()? => bail!(
                 "--node-ip {given} cannot be with --nodes: this node is known to the others by its address on their link, {}; \
                  leave it out, or choose the link's addresses with --node-range",
-                self.first_address()
+                self.first_address()?
             ),
             _ => Ok(()),
         }
     }
 
     fn links(&self) -> NodeLinks {
-        NodeLinks { mark: String::new(), topology: self.topology, range: self.range }
+        NodeLinks { mark: String::new(), topology: self.topology, range: self.range, ipv6: self.ipv6() }
     }
 
-    fn first_address(&self) -> IpAddr {
-        self.links().address(FIRST).ip().into()
+    fn ipv6(&self) -> bool {
+        self.families.contains(&Family::V6)
+    }
+
+    fn first_address(&self) -> Result<PerFamily<IpAddr>> {
+        addresses(&self.links(), FIRST, &self.families)
     }
 
     /// The nodes as they are to be. Who was there stays as it was.
@@ -111,8 +119,17 @@ impl Wanted {
             known.unwrap_or_else(|| Member::new(number, &config.node_name, &config.data_dir, &config.run_dir))
         };
         let members = (FIRST + 1..=self.count).map(|number| (number, member(number))).collect();
-        Nodes { topology: self.topology, range: self.range, members }
+        Nodes { topology: self.topology, range: self.range, ipv6: self.ipv6(), members }
     }
+}
+
+/// The addresses of a machine on its link, in the order of the cluster's families.
+pub fn addresses(links: &NodeLinks, number: u8, families: &[Family]) -> Result<PerFamily<IpAddr>> {
+    let address = |family: &Family| match family {
+        Family::V4 => links.address(number).ip().into(),
+        Family::V6 => links.ipv6_address(number).ip().into(),
+    };
+    PerFamily::new(&families.iter().map(address).collect::<Vec<IpAddr>>())
 }
 
 /// A range that nothing here, no Service and no pod has.
@@ -120,7 +137,8 @@ fn choose_range(settings: &Settings) -> Result<Ipv4Network> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let routes = runtime.block_on(async { Netlink::open()?.routes().await }).context("cannot read the routes of this machine")?;
     let mut used: Vec<Ipv4Network> = routes.into_iter().map(|route| route.destination).collect();
-    used.extend(settings.service_cidr.into_iter().chain(settings.pod_cidr));
+    let ranges = settings.service_cidr.into_iter().chain(settings.pod_cidr).flat_map(|ranges| ranges.all());
+    used.extend(ranges.filter_map(|range| if let IpNetwork::V4(range) = range { Some(range) } else { None }));
     // Of clusters in other namespaces too: their ranges are easier told apart so.
     used.extend(crate::instance::register::all().iter().filter_map(|record: &Record| record.nodes.as_ref()).map(|nodes| nodes.range));
     let within = Ipv4Network::new(RANGES.0, RANGES.1).expect("a prefix of at most 32");
@@ -150,10 +168,10 @@ mod tests {
     fn the_first_node_has_an_address_on_the_link_and_no_other() {
         let (_dir, mut settings) = place();
         let arguments = NodesArgs { nodes: Some(3), node_range: Some("172.30.9.0/24".parse().expect("a range")), topology: None };
-        let mut other = Settings { node_ip: Some([192, 0, 2, 1].into()), ..settings.clone() };
+        let mut other = Settings { node_ip: Some(IpAddr::from([192, 0, 2, 1]).into()), ..settings.clone() };
         assert!(Wanted::of(&arguments, &mut other).expect_err("refused").to_string().contains("172.30.9.1"));
         let wanted = Wanted::of(&arguments, &mut settings).expect("works").expect("several");
-        assert_eq!(settings.node_ip, Some([172, 30, 9, 1].into()));
+        assert_eq!(settings.node_ip, Some(IpAddr::from([172, 30, 9, 1]).into()));
         assert_eq!((wanted.count, wanted.topology), (3, Topology::Shared));
         let small = NodesArgs { node_range: Some("172.30.9.0/28".parse().expect("a range")), ..arguments };
         settings.node_ip = None;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result};
-use ipnetwork::IpNetwork;
 use troupe_actors::{
     apiserver::{ApiServer, ApiServerOptions, Bootstrap, Trust},
     insight::FrontDoor,
@@ -94,7 +93,8 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
     let leaf = |spec: LeafSpec| pki.leaf(&spec).context("cannot make a certificate");
     let mut dns_names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
     dns_names.extend([format!("kubernetes.default.svc.{}", config.cluster_domain), config.node_name.clone()]);
-    let mut ips: Vec<IpAddr> = vec![config.kubernetes_service_ip().into(), config.node_ip, config.advertise_address, Ipv4Addr::LOCALHOST.into()];
+    let mut ips: Vec<IpAddr> = vec![config.kubernetes_service_ip(), config.advertise_address];
+    ips.extend(config.node_ips.iter().chain(config.loopback()));
     for name in &config.cert_sans {
         match name.parse() {
             Ok(ip) => ips.push(ip),
@@ -132,7 +132,7 @@ pub fn certificates(config: &Config) -> Result<Certificates> {
             common_name: node_user.clone(),
             organizations: vec!["system:nodes".into()],
             dns_names: vec![config.node_name.clone(), "localhost".into()],
-            ips: vec![config.node_ip, Ipv4Addr::LOCALHOST.into()],
+            ips: config.node_ips.iter().chain(config.loopback()).collect(),
             server: true,
             client: true,
         })?,
@@ -185,7 +185,7 @@ pub async fn start_api(
     options.memory = Arc::new(ProcessMemory::find());
     options.front_proxy = shown.front_proxy_client.clone();
     options.kubelets = Some(super::node::dialer(shown, &certificates.ca_pem)?);
-    options.service_cidrs = vec![IpNetwork::V4(config.service_cidr)];
+    options.service_cidrs = config.service_cidr.all();
     options.admission = admission(config)?;
     options.resources = resources(config)?;
     identity::configure(&mut options, issuer.clone(), outside.clone());

@@ -95,7 +95,7 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("namespace-controller", NamespaceController::new(caches));
     run.controller("service-account-controller", ServiceAccountController::new(caches));
     run.controller("root-ca-cert-publisher", RootCaPublisher::new(caches, authority.ca_pem.as_str()));
-    run.controller("node-controller", NodeIpamController::new(caches, config.pod_cidr));
+    run.controller("node-controller", NodeIpamController::new(caches, config.node_ranges.clone()));
     run.controller("node-controller", NodeLifecycleController::new(caches, config.node_monitor_grace_period));
     run.controller("service-cidrs-controller", ServiceCidrController::new(caches));
     run.controller("service-controller", ServiceLoadBalancerController::new(caches, config.load_balancer_pool.clone()));
@@ -133,9 +133,9 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
 /// The names and addresses that are the cluster's own, as far as this machine knows them: what its API server's certificate says.
 fn cluster_identity(config: &Config) -> ClusterIdentity {
     let (ips, names): (Vec<_>, Vec<_>) = config.cert_sans.iter().partition(|name| name.parse::<IpAddr>().is_ok());
-    let servers = ips.into_iter().filter_map(|ip| ip.parse().ok()).chain([config.advertise_address, config.node_ip]);
+    let servers = ips.into_iter().filter_map(|ip| ip.parse().ok()).chain([config.advertise_address]).chain(config.node_ips.iter());
     ClusterIdentity {
-        service_ranges: vec![config.service_cidr.into()],
+        service_ranges: config.service_cidr.all(),
         servers: servers.collect(),
         names: names.into_iter().chain([&config.node_name]).map(|name| name.to_ascii_lowercase()).collect(),
         ..ClusterIdentity::default()

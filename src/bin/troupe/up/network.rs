@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use troupe_actors::{
     overlay::{Overlay, OverlayOptions},
@@ -15,8 +15,8 @@ use troupe_actors::{
 };
 use troupe_api::meta::ObjectKey;
 use troupe_net::{
-    cni::{self, Outcome},
-    iptables::{Iptables, Observed, Table},
+    cni::{self, Outcome, bridge},
+    iptables::{Family, HostIptables, Iptables, Observed, Table},
     overlay::HostRouting,
     podnet,
 };
@@ -26,69 +26,93 @@ use crate::config::Config;
 /// How often the rules are checked although nothing changed: somebody may have flushed them.
 const CHECK: Duration = Duration::from_secs(30);
 
-/// Where the node's range of pod addresses comes from.
+/// Where the node's ranges of pod addresses come from.
 #[derive(Clone)]
 pub enum Range {
     /// From the Node object.
     Of(Cache<Node>, ObjectKey),
     /// A node without API server has its own.
-    Fixed(Ipv4Network),
+    Fixed(Vec<IpNetwork>),
 }
 
 #[derive(Clone)]
 struct PodNetwork {
     range: Range,
     config: Config,
-    iptables: Arc<dyn Iptables>,
 }
 
 /// Starts keeping the way to other nodes' pods.
-pub fn start_overlay(config: &Config, nodes: Cache<Node>, system: &System) -> Result<UnitAddr<Overlay>> {
-    let routing = HostRouting::open(config.bridge.as_str()).context("cannot talk to the kernel about routes")?;
-    Ok(Overlay::start(OverlayOptions { node_name: config.node_name.as_str().into(), nodes, routing: Arc::new(routing) }, system))
+pub fn start_overlay(config: &Config, nodes: &Cache<Node>, system: &System) -> Result<Vec<UnitAddr<Overlay>>> {
+    let start = |family: Family| {
+        let routing = HostRouting::open(config.bridge.as_str(), family).context("cannot talk to the kernel about routes")?;
+        let (node_name, nodes) = (config.node_name.as_str().into(), nodes.clone());
+        Ok(Overlay::start(OverlayOptions { node_name, family, nodes, routing: Arc::new(routing) }, system))
+    };
+    config.families().into_iter().map(start).collect()
 }
 
 /// Starts keeping it.
-pub fn start(config: &Config, range: Range, iptables: Arc<dyn Iptables>, system: &System) -> TaskHandle {
-    let network = PodNetwork { range, config: config.clone(), iptables };
+pub fn start(config: &Config, range: Range, system: &System) -> TaskHandle {
+    let network = PodNetwork { range, config: config.clone() };
     system.spawn_task("network", move || network.clone().keep())
 }
 
 impl PodNetwork {
     async fn keep(self) {
         loop {
-            let Some(range) = self.range() else {
+            let Some(ranges) = self.ranges() else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            if let Err(error) = self.apply(range).await {
+            if let Err(error) = self.apply(ranges).await {
                 tracing::warn!(error = format!("{error:#}"), "the pod network is not right, will retry");
             }
             tokio::time::sleep(CHECK).await;
         }
     }
 
-    fn range(&self) -> Option<Ipv4Network> {
+    fn ranges(&self) -> Option<Vec<IpNetwork>> {
         match &self.range {
-            Range::Of(nodes, node) => nodes.get(node)?.object.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok(),
-            Range::Fixed(range) => Some(*range),
+            Range::Of(nodes, node) => {
+                let node = nodes.get(node)?.object;
+                let spec = node.spec.as_ref()?;
+                let all = spec.pod_cidrs.as_ref().filter(|all| !all.is_empty());
+                let texts = all.map_or_else(|| spec.pod_cidr.iter().collect(), |all| all.iter().collect::<Vec<_>>());
+                let ranges: Vec<IpNetwork> = texts.into_iter().filter_map(|range| range.parse().ok()).collect();
+                Some(ranges).filter(|ranges| !ranges.is_empty())
+            }
+            Range::Fixed(ranges) => Some(ranges.clone()),
         }
     }
 
-    async fn apply(&self, range: Ipv4Network) -> Result<()> {
-        match cni::ensure(&self.config.cni_conf_dir, &self.config.pod_network(range)).context("cannot write the CNI configuration")? {
-            Outcome::Written => tracing::info!(%range, "wrote the CNI configuration"),
+    async fn apply(&self, ranges: Vec<IpNetwork>) -> Result<()> {
+        let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
+        if !foreign && ranges.iter().any(IpNetwork::is_ipv6) {
+            bridge::prepare(&self.config.bridge).await.context("cannot prepare the pods' bridge")?;
+        }
+        match cni::ensure(&self.config.cni_conf_dir, &self.config.pod_network(ranges.clone())).context("cannot write the CNI configuration")? {
+            Outcome::Written => tracing::info!(?ranges, "wrote the CNI configuration"),
             Outcome::Foreign(path) => tracing::warn!(path = %path.display(), "another pod network is configured and stays in charge"),
             Outcome::Unchanged => {}
         }
-        let mut observed = Observed::default();
-        for table in Table::ALL {
-            observed.read(&self.iptables.save(table).await.context("cannot read the packet filter")?);
-        }
-        let patch = podnet::rules(self.config.pod_cidr, range).reconcile(&observed, podnet::is_ours);
-        if !patch.is_empty() {
-            self.iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+        for range in ranges {
+            let Some(cluster) = self.config.pod_cidr.of(Family::of(range.ip())) else { continue };
+            write_rules(cluster, range).await?;
         }
         Ok(())
     }
+}
+
+/// Brings the packet filter to what one of the node's ranges needs.
+async fn write_rules(cluster: IpNetwork, range: IpNetwork) -> Result<()> {
+    let iptables = HostIptables::new().of(Family::of(range.ip()));
+    let mut observed = Observed::default();
+    for table in Table::ALL {
+        observed.read(&iptables.save(table).await.context("cannot read the packet filter")?);
+    }
+    let patch = podnet::rules(cluster, range).reconcile(&observed, podnet::is_ours);
+    if !patch.is_empty() {
+        iptables.restore(patch.to_restore()).await.context("cannot write the packet filter")?;
+    }
+    Ok(())
 }

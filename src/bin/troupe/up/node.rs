@@ -1,7 +1,7 @@
 //! Brings up the node: kubelet, pod network, service proxy, and the cluster's DNS.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 use troupe_actors::{
     apiserver::ApiServer,
     controllers::local_path::objects as local_path,
-    dns,
+    dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
         image_collection::plan::ImagePolicy,
@@ -56,7 +56,7 @@ use troupe_net::{
     cni,
     conntrack::HostConntrack,
     iptables::{Family, HostIptables, Iptables},
-    overlay::TUNNEL,
+    overlay::TUNNELS,
 };
 
 use super::{
@@ -96,9 +96,9 @@ pub async fn start_kubelet(
     options.root_dir = config.kubelet_dir.clone();
     options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
-    options.cluster_dns = vec![IpAddr::V4(config.cluster_dns)];
+    options.cluster_dns = vec![config.cluster_dns];
     options.cluster_domain = config.cluster_domain.clone();
-    options.node_ips = vec![config.node_ip];
+    options.node_ips = config.node_ips.all();
     options.port = config.kubelet_port;
     options.listeners = listeners;
     options.heartbeat = config.node_heartbeat;
@@ -129,7 +129,7 @@ pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
 pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &System) -> Result<ServerHandle> {
     let listener =
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
+        TcpListener::bind((config.every_address(), config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
     let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem).context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
@@ -155,26 +155,25 @@ pub fn dialer(shown: &Shown, ca_pem: &str) -> Result<KubeletDialer> {
 }
 
 /// Starts the service proxy.
-pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), iptables: Arc<dyn Iptables>, system: &System) -> Result<Proxy> {
-    let IpAddr::V4(node_ip) = config.node_ip else { bail!("the service proxy needs an IPv4 node address; name one with --node-ip") };
+pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Proxy {
     let options = ProxyOptions {
         node_name: config.node_name.clone(),
         zone: String::new(),
-        node_ip,
-        cluster_cidr: config.pod_cidr,
+        node_ips: config.node_ips.all(),
+        cluster_cidrs: config.pod_cidr.all(),
         localhost_node_ports: true,
-        iptables,
+        iptables: Arc::new(|family| Arc::new(HostIptables::new().of(family)) as Arc<dyn Iptables>),
         conntrack: Arc::new(HostConntrack::new()),
         services: caches.cache(),
         slices: caches.cache(),
         ranges: caches.cache(),
         events: Some(EventRecorder::on_host(system, client, "kube-proxy", &config.node_name)),
     };
-    Ok(Proxy::start(options, system))
+    Proxy::start(options, system)
 }
 
 /// Starts enforcing network policies; `None` where the pod network is somebody else's, who does that too.
-pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<NetworkPolicies> {
+pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, system: &System) -> Option<Vec<NetworkPolicies>> {
     if let Ok(Some(foreign)) = cni::foreign(&config.cni_conf_dir) {
         tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
         return None;
@@ -185,18 +184,22 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
         let own = WatchOptions { fields, ..WatchOptions::default() };
         Followed { pods: caches.selected("-of-node", own), slices: caches.cache() }
     };
-    let host = Arc::new(HostIptables::new());
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
-    let options = NetworkPolicyOptions {
-        policies,
-        follow: Arc::new(follow),
-        running: Arc::new(runtime),
-        iptables: host.clone(),
-        sets: host,
-        family: Family::V4,
-        unable: cni::unable_to_police().map(Into::into),
+    let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
+    let start = |family: Family| {
+        let host = Arc::new(HostIptables::new().of(family));
+        let options = NetworkPolicyOptions {
+            policies: policies.clone(),
+            follow: follow.clone(),
+            running: running.clone(),
+            iptables: host.clone(),
+            sets: host,
+            family,
+            unable: cni::unable_to_police(family).map(Into::into),
+        };
+        NetworkPolicies::start(options, system)
     };
-    Some(NetworkPolicies::start(options, system))
+    Some(config.families().into_iter().map(start).collect())
 }
 
 /// Starts telling health to load balancers.
@@ -204,6 +207,7 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
     let options = HealthOptions {
         node_name: config.node_name.clone(),
         bind_address: config.proxy_healthz_bind_address,
+        listen: config.every_address(),
         services: caches.cache(),
         slices: caches.cache(),
         nodes: caches.cache(),
@@ -212,10 +216,11 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
     ProxyHealth::start(options, system)
 }
 
-/// Starts announcing addresses of Services on this node's links.
-pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
-    let IpAddr::V4(node_ip) = config.node_ip else { bail!("addresses of Services need an IPv4 node address; name one with --node-ip") };
-    let links = HostLinkAddresses::open(vec![config.bridge.clone(), TUNNEL.into()]).context("cannot talk to the kernel about addresses")?;
+/// Starts announcing addresses of Services on this node's links, which are IPv4 addresses: a node without one announces none.
+pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<Option<UnitAddr<Announcer>>> {
+    let Some(IpAddr::V4(node_ip)) = config.node_ips.of(Family::V4) else { return Ok(None) };
+    let links = HostLinkAddresses::open([config.bridge.clone()].into_iter().chain(TUNNELS.map(str::to_owned)).collect())
+        .context("cannot talk to the kernel about addresses")?;
     let options = AnnouncerOptions {
         node_name: config.node_name.clone(),
         node_ip,
@@ -224,7 +229,7 @@ pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: 
         nodes: caches.cache(),
         links: Arc::new(links),
     };
-    Ok(Announcer::start(options, system))
+    Ok(Some(Announcer::start(options, system)))
 }
 
 /// Waits until a node reports Ready.
@@ -269,7 +274,13 @@ pub async fn label_control_plane(config: &Config, api: &Arc<ApiServer>) -> Resul
 /// Makes the objects of the cluster's DNS where they are missing.
 pub async fn ensure_dns(config: &Config, api: &Arc<ApiServer>) -> Result<()> {
     let client = admin_client(api);
-    for object in dns::manifests(DNS_IMAGE, config.cluster_dns, &config.cluster_domain) {
+    let options = DnsOptions {
+        image: DNS_IMAGE.into(),
+        cluster_ip: config.cluster_dns,
+        domain: config.cluster_domain.clone(),
+        ipv6: config.families().contains(&Family::V6),
+    };
+    for object in dns::manifests(&options) {
         ensure(&client, object).await.context("cannot set up the cluster's DNS")?;
     }
     confine_dns(&client).await.context("cannot take root from the cluster's DNS")

@@ -77,7 +77,7 @@ impl Sweep {
     /// `strays` are the shims that looked left over the last time.
     async fn sweep(&self, strays: &mut BTreeSet<Shim>) -> Result<()> {
         // In this order: what is there now and has a sandbox shows it in the list that is made afterwards.
-        let network = self.config.pod_network(self.config.pod_cidr);
+        let network = self.config.pod_network(self.config.pod_cidr.all());
         let holders = remains::address_holders(&network).context("cannot read who holds addresses")?;
         let namespaces = if self.own { remains::namespaces(&self.config.containerd().network_namespaces()) } else { Ok(Vec::new()) };
         let namespaces = namespaces.context("cannot read the network namespaces")?;

@@ -14,14 +14,14 @@ const PROXY_CHAIN: &str = "KUBE-SERVICES";
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if config.node_ip.is_loopback() {
+    if config.node_ip().is_loopback() {
         findings.push(Finding::warning("this machine has no address but loopback", "name the one pods should reach it at with --node-ip"));
     }
     findings.extend(foreign_proxy(config));
     let gathered = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map(|runtime| runtime.block_on(Facts::gather(&config.cni_conf_dir, &HostIptables::new())));
+        .map(|runtime| runtime.block_on(Facts::gather(&config.cni_conf_dir, &HostIptables::new(), &config.families())));
     match gathered {
         Ok(facts) => findings.extend(judge(facts)),
         Err(error) => findings.push(Finding::warning(format!("the machine's network could not be looked at: {error}"), "")),
