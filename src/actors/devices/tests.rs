@@ -19,7 +19,9 @@ fn pod(status: Value) -> Pod {
 #[test]
 fn a_pod_names_its_claims_or_they_are_made_for_it() {
     let waiting = pod(json!({}));
-    let names = |pod: &Pod| claims_of(pod).iter().map(|claim| claim_name(pod, claim).map(|name| name.map(|(name, own)| (name.to_owned(), own)))).collect::<Vec<_>>();
+    let names = |pod: &Pod| {
+        claims_of(pod).iter().map(|claim| claim_name(pod, claim).map(|name| name.map(|(name, own)| (name.to_owned(), own)))).collect::<Vec<_>>()
+    };
     let odd = Err(NameError::Unsupported("n/p".into(), "odd".into()));
     assert_eq!(names(&waiting), [Ok(Some(("shared".into(), false))), Err(NameError::NotCreated("n/p".into())), odd.clone()]);
     let made = pod(json!({"resourceClaimStatuses": [{"name": "made", "resourceClaimName": "p-made-x"}]}));

@@ -6,8 +6,8 @@
 pub mod admission;
 pub mod call_trace;
 pub mod certificates;
-mod checkpoint;
 pub mod cgroups;
+mod checkpoint;
 pub mod cluster;
 pub mod context;
 pub mod device_plugins;

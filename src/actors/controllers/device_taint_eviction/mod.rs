@@ -107,7 +107,11 @@ impl DeviceTaintEvictionController {
 /// The pods that use a claim.
 fn users(claim: &ResourceClaim) -> Vec<ObjectKey> {
     let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-    reserved_for(claim).iter().filter(|consumer| consumer.resource == "pods").map(|consumer| ObjectKey::new(namespace, consumer.name.as_str())).collect()
+    reserved_for(claim)
+        .iter()
+        .filter(|consumer| consumer.resource == "pods")
+        .map(|consumer| ObjectKey::new(namespace, consumer.name.as_str()))
+        .collect()
 }
 
 impl Controller for DeviceTaintEvictionController {

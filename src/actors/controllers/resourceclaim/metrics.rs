@@ -15,5 +15,5 @@ pub static COLLECTORS: &[&dyn Collect] = &[&CREATED];
 pub fn created(claim: &ResourceClaim, done: bool) {
     let requests = claim.spec.devices.as_ref().and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
     let administers = requests.iter().any(|request| request.exactly.as_ref().is_some_and(|exact| exact.admin_access == Some(true)));
-    CREATED.with(&[if done { "success" } else { "failure" }, if administers { "true" } else { "false" }]).inc();
+    CREATED.with(&[if done { "success" } else { "failure" }, if administers { "true" } else { "false" }]).increment();
 }

@@ -15,8 +15,8 @@ use k8s_openapi::api::{
 use serde_json::json;
 use troupe_api::{meta::ObjectKey, service::PatchType};
 
-pub use self::{metrics::COLLECTORS, reservations::ClaimReservationController};
 use self::plan::{Lacking, lacking, owned_by, reservations_of};
+pub use self::{metrics::COLLECTORS, reservations::ClaimReservationController};
 use super::writes::{is_namespace_terminating, write_status};
 use crate::{
     devices::{claims_of, consumer, names_of_claims},

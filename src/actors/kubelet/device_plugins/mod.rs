@@ -87,7 +87,9 @@ impl DevicePlugins {
         for container in containers {
             let asked = self.state.lock().asked(container);
             for (resource, count) in asked {
-                self.allocate_one(pod, &container.name, &resource, count).await.map_err(|why| format!("Allocate failed due to {why}, which is unexpected"))?;
+                self.allocate_one(pod, &container.name, &resource, count)
+                    .await
+                    .map_err(|why| format!("Allocate failed due to {why}, which is unexpected"))?;
             }
         }
         Ok(())

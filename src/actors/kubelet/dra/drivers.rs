@@ -54,7 +54,7 @@ impl Drivers {
     pub fn long_gone(&self, now: Instant) -> Vec<String> {
         let mut gone = self.gone.lock();
         let due: Vec<String> = gone.iter().filter(|(_, since)| now.duration_since(**since) >= WIPING_DELAY).map(|(name, _)| name.clone()).collect();
-        due.iter().for_each(|name| drop(gone.remove(name)));
+        gone.retain(|name, _| !due.contains(name));
         due
     }
 

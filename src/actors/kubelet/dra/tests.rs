@@ -45,7 +45,9 @@ fn driver(socket: &Path, script: &Arc<Script>) -> Served {
         let names = request.claims.iter().map(|claim| format!("unprepare {}", claim.name));
         said.calls.lock().extend(names);
         let error = said.error.lock().clone();
-        Ok::<_, Status>(UnprepareResponse { claims: request.claims.into_iter().map(|claim| (claim.uid, Unprepared { error: error.clone() })).collect() })
+        Ok::<_, Status>(UnprepareResponse {
+            claims: request.claims.into_iter().map(|claim| (claim.uid, Unprepared { error: error.clone() })).collect(),
+        })
     });
     let methods = vec![
         ("/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources", prepare),
@@ -63,7 +65,8 @@ fn plugin(socket: &Path, versions: &[&str]) -> Plugin {
 async fn claim(api: &TestApi, users: &[&str]) {
     let metadata = json!({"name": "c", "namespace": "default"});
     let requests = json!([{"name": "a", "exactly": {"deviceClassName": "gpu"}}, {"name": "b", "exactly": {"deviceClassName": "gpu"}}]);
-    let object = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": {"devices": {"requests": requests}}});
+    let object =
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": {"devices": {"requests": requests}}});
     api.ensure(object).await;
     let result = |request: &str, device: &str| json!({"request": request, "driver": DRIVER, "pool": "n1", "device": device});
     let users: Vec<Value> = users.iter().map(|uid| json!({"resource": "pods", "name": uid, "uid": uid})).collect();
@@ -130,7 +133,12 @@ async fn a_driver_speaks_a_version_that_is_known() {
     let dra = Dra::new(place.path(), "n1".into(), None);
     let socket = place.path().join("s");
     let odd = dra.validate(&plugin(&socket, &["v7.DRAPlugin"])).expect_err("it is not known");
-    assert!(odd.ends_with("none of services supported by the plugin ([\"v7.DRAPlugin\"]) are supported by the kubelet ([\"v1.DRAPlugin\" \"v1beta1.DRAPlugin\"])"), "{odd}");
+    assert!(
+        odd.ends_with(
+            "none of services supported by the plugin ([\"v7.DRAPlugin\"]) are supported by the kubelet ([\"v1.DRAPlugin\" \"v1beta1.DRAPlugin\"])"
+        ),
+        "{odd}"
+    );
     assert_eq!(dra.validate(&plugin(&socket, &["v1beta1.DRAPlugin", "v1.DRAPlugin"])), Ok(()));
     dra.register(&plugin(&socket, &["v1.DRAPlugin"])).await.expect("registers");
     assert!(dra.register(&plugin(&socket, &["v1.DRAPlugin"])).await.expect_err("twice").contains("already registered"));

@@ -131,7 +131,8 @@ fn sockets(directory: &Path) -> BTreeMap<PathBuf, Made> {
 async fn register(socket: &Path, handlers: &Handlers) -> Result<Plugin, String> {
     let service = Service::new(socket, PATIENCE);
     let asked: Result<PluginInfo, _> = service.ask("/pluginregistration.Registration/GetInfo", InfoRequest {}).await;
-    let info = asked.map_err(|status| format!("failed to get plugin info using RPC GetInfo at socket {}, err: {}", socket.display(), words(&status)))?;
+    let info =
+        asked.map_err(|status| format!("failed to get plugin info using RPC GetInfo at socket {}, err: {}", socket.display(), words(&status)))?;
     let endpoint = if info.endpoint.is_empty() { socket.to_owned() } else { PathBuf::from(info.endpoint.trim_start_matches("unix://")) };
     let plugin = Plugin { kind: info.kind, name: info.name, endpoint, versions: info.supported_versions };
     let outcome = match handlers.get(plugin.kind.as_str()) {
@@ -172,7 +173,9 @@ impl PluginWatcher {
                             handler.deregister(&plugin.name, &plugin.endpoint).await;
                         }
                     };
-                    cx.spawn_then(work, move |watcher, (), _| drop(watcher.busy.remove(&path)));
+                    cx.spawn_then(work, move |watcher, (), _| {
+                        watcher.busy.remove(&path);
+                    });
                 }
             }
             for (path, made) in plan.new {

@@ -112,7 +112,8 @@ impl Taken {
         let claims = self.claims.by_index(BY_DEVICE, &device.to_string());
         let known = |uid: &String| claims.iter().any(|claim| claim.metadata.uid.as_ref() == Some(uid));
         let written = claims.iter().flat_map(|claim| taken_by(claim)).filter(is_about).cloned();
-        let in_flight = self.in_flight.iter().filter(|(uid, _)| !known(uid)).flat_map(|(_, allocation)| allocation.devices.as_ref()?.results.as_ref());
+        let in_flight =
+            self.in_flight.iter().filter(|(uid, _)| !known(uid)).flat_map(|(_, allocation)| allocation.devices.as_ref()?.results.as_ref());
         let in_flight = in_flight.flatten().filter(|result| result.admin_access != Some(true)).filter(is_about).cloned();
         written.chain(in_flight).collect()
     }

@@ -91,7 +91,8 @@ fn violates(consumed: i128, policy: Option<&CapacityRequestPolicy>) -> bool {
     match (&policy.valid_range, &policy.valid_values) {
         (Some(range), _) => {
             let least = amount(&range.min);
-            let off_step = range.step.as_ref().map(amount).filter(|step| *step > 0).is_some_and(|step| (whole(consumed) - least).rem_euclid(step) != 0);
+            let off_step =
+                range.step.as_ref().map(amount).filter(|step| *step > 0).is_some_and(|step| (whole(consumed) - least).rem_euclid(step) != 0);
             off_step || range.max.as_ref().is_some_and(|most| consumed > amount(most))
         }
         (None, Some(values)) if !values.is_empty() => !values.iter().any(|valid| amount(valid) == consumed),

@@ -48,9 +48,8 @@ impl Solution<'_> {
                 results: Some(chosen.iter().enumerate().map(result).collect()),
                 config: Some(configurations(claim, &self.alternatives[at])).filter(|configs| !configs.is_empty()),
             };
-            let selector = node_selector(chosen, self.node).map_err(|why| {
-                Failure::Error(format!("create NodeSelector for claim {}: {why}", key_of(&claim.claim.metadata).name))
-            })?;
+            let selector = node_selector(chosen, self.node)
+                .map_err(|why| Failure::Error(format!("create NodeSelector for claim {}: {why}", key_of(&claim.claim.metadata).name)))?;
             Ok(AllocationResult { allocation_timestamp: None, devices: Some(devices), node_selector: selector })
         };
         self.chosen.iter().enumerate().map(one).collect()
@@ -91,7 +90,8 @@ fn configurations(claim: &WantedClaim, alternatives: &[usize]) -> Vec<DeviceAllo
             continue;
         }
         seen.push(name);
-        let requests: Vec<String> = taken.iter().filter(|other| other.class.metadata.name.as_deref() == name).map(|other| other.full_name()).collect();
+        let requests: Vec<String> =
+            taken.iter().filter(|other| other.class.metadata.name.as_deref() == name).map(|other| other.full_name()).collect();
         configs.extend(wanted.class.spec.config.iter().flatten().map(|config| configuration("FromClass", requests.clone(), &config.opaque)));
     }
     let devices = claim.claim.spec.devices.as_ref();
@@ -109,11 +109,8 @@ fn node_selector(chosen: &[Chosen<'_>], node: &Node) -> Result<Option<NodeSelect
     let mut term = NodeSelectorTerm::default();
     for Chosen { device, slice, .. } in chosen {
         let by_device = slice.spec.per_device_node_selection == Some(true);
-        let (name, selector) = if by_device {
-            (&device.node_name, &device.node_selector)
-        } else {
-            (&slice.spec.node_name, &slice.spec.node_selector)
-        };
+        let (name, selector) =
+            if by_device { (&device.node_name, &device.node_selector) } else { (&slice.spec.node_name, &slice.spec.node_selector) };
         if name.as_ref().is_some_and(|name| !name.is_empty()) || device.binds_to_node == Some(true) {
             let own = NodeSelectorRequirement {
                 key: NAME.to_owned(),

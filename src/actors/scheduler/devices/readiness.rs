@@ -32,7 +32,8 @@ pub fn readiness(claim: &ResourceClaim) -> Readiness {
     let statuses = claim.status.as_ref().and_then(|status| status.devices.as_deref()).unwrap_or_default();
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     for result in results(claim).filter(|result| has_conditions(result)) {
-        let is_about = |status: &&AllocatedDeviceStatus| status.driver == result.driver && status.pool == result.pool && status.device == result.device;
+        let is_about =
+            |status: &&AllocatedDeviceStatus| status.driver == result.driver && status.pool == result.pool && status.device == result.device;
         let Some(status) = statuses.iter().find(is_about) else { return Readiness::Waiting };
         let is_true = |kind: &String| -> Option<&Condition> {
             status.conditions.iter().flatten().find(|condition| condition.type_ == *kind && condition.status == "True")

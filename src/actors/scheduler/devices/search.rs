@@ -160,9 +160,7 @@ impl<'s> Search<'s> {
     pub fn run(mut self) -> Result<Solution<'s>, Failure> {
         let first = Place { claim: 0, request: 0, alternative: 0, device: 0 };
         match self.choose(first, false, (0, 0, 0)) {
-            Ok(true) => {
-                Ok(Solution { claims: &self.allocator.claims, chosen: self.chosen, alternatives: self.alternatives, node: self.node })
-            }
+            Ok(true) => Ok(Solution { claims: &self.allocator.claims, chosen: self.chosen, alternatives: self.alternatives, node: self.node }),
             Err(Stop::Error(why)) => Err(Failure::Error(why)),
             Ok(false) | Err(Stop::TooMany) if self.pools.iter().any(|pool| matches!(pool.state, PoolState::Invalid)) => {
                 Err(Failure::Error("invalid resource pools were encountered".to_owned()))

@@ -175,9 +175,7 @@ fn all_devices_are_wanted_or_none() {
 
 #[test]
 fn the_first_alternative_that_can_be_had_is_taken() {
-    let sub = |name: &str, count: i64, expression: &str| {
-        json!({"name": name, "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": count, "selectors": [{"cel": {"expression": expression}}]})
-    };
+    let sub = |name: &str, count: i64, expression: &str| json!({"name": name, "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": count, "selectors": [{"cel": {"expression": expression}}]});
     let request = json!({"name": "r", "firstAvailable": [
         sub("big", 1, "device.attributes['gpu.example.com'].model == 'H'"), sub("two", 2, "true"), sub("one", 1, "true"),
     ]});
@@ -196,10 +194,10 @@ fn administrators_get_devices_that_others_have() {
     let admin = exactly("r", json!({"adminAccess": true, "count": 2}));
     let allocation = place.allocate("n1", &[claim(vec![admin])]).expect("administration minds nobody");
     let results = allocation[0].devices.as_ref().and_then(|devices| devices.results.as_ref()).expect("results");
-    assert_eq!(results.iter().map(|result| (result.device.as_str(), result.admin_access)).collect::<Vec<_>>(), [
-        ("gpu-0", Some(true)),
-        ("gpu-1", Some(true))
-    ]);
+    assert_eq!(
+        results.iter().map(|result| (result.device.as_str(), result.admin_access)).collect::<Vec<_>>(),
+        [("gpu-0", Some(true)), ("gpu-1", Some(true))]
+    );
 }
 
 #[test]
@@ -231,7 +229,8 @@ fn slices_say_from_which_nodes_their_devices_are_reached() {
     let found = zone.allocate("near", &[claim(vec![exactly("r", json!({}))])]).expect("of this zone");
     assert_eq!(serde_json::to_value(&found[0].node_selector).expect("json"), term);
     assert_eq!(zone.devices("far", &[claim(vec![exactly("r", json!({}))])]), Err(Failure::Nothing));
-    let everywhere = json!({"nodeName": null, "allNodes": true, "pool": {"name": "all", "generation": 1, "resourceSliceCount": 1}, "devices": [gpu("g", "A", 0)]});
+    let everywhere =
+        json!({"nodeName": null, "allNodes": true, "pool": {"name": "all", "generation": 1, "resourceSliceCount": 1}, "devices": [gpu("g", "A", 0)]});
     let found = Place::of(vec![slice("s", everywhere)]).allocate("far", &[claim(vec![exactly("r", json!({}))])]).expect("everywhere");
     assert_eq!(found[0].node_selector, None);
     let mut near = gpu("near", "A", 0);
@@ -261,9 +260,8 @@ fn what_a_driver_has_replaced_is_not_used() {
 #[test]
 fn parts_of_a_device_share_its_counters() {
     let pool = json!({"name": "n1", "generation": 1, "resourceSliceCount": 2});
-    let part = |name: &str, memory: &str| {
-        json!({"name": name, "consumesCounters": [{"counterSet": "gpu-0", "counters": {"memory": {"value": memory}}}]})
-    };
+    let part =
+        |name: &str, memory: &str| json!({"name": name, "consumesCounters": [{"counterSet": "gpu-0", "counters": {"memory": {"value": memory}}}]});
     let counters = slice("a", json!({"pool": pool, "sharedCounters": [{"name": "gpu-0", "counters": {"memory": {"value": "40Gi"}}}]}));
     let parts = slice("b", json!({"pool": pool, "devices": [part("whole", "40Gi"), part("half-0", "20Gi"), part("half-1", "20Gi")]}));
     let slices = vec![counters, parts];
@@ -297,16 +295,21 @@ fn devices_that_are_shared_have_capacity_for_several() {
 
 #[test]
 fn drivers_are_told_what_classes_and_claims_say() {
-    let mut asking = claim(vec![exactly("a", json!({"deviceClassName": "fast"})), exactly("b", json!({"deviceClassName": "fast"})), exactly("c", json!({}))]);
+    let mut asking =
+        claim(vec![exactly("a", json!({"deviceClassName": "fast"})), exactly("b", json!({"deviceClassName": "fast"})), exactly("c", json!({}))]);
     let opaque = |mode: &str| json!({"driver": DRIVER, "parameters": {"mode": mode}});
-    asking["spec"]["devices"]["config"] = json!([{"requests": ["c"], "opaque": opaque("slow")}, {"requests": ["x"], "opaque": opaque("never")}, {"opaque": opaque("all")}]);
+    asking["spec"]["devices"]["config"] =
+        json!([{"requests": ["c"], "opaque": opaque("slow")}, {"requests": ["x"], "opaque": opaque("never")}, {"opaque": opaque("all")}]);
     let found = Place::of(four()).allocate("n1", &[asking]).expect("there");
     let configs = serde_json::to_value(found[0].devices.as_ref().and_then(|devices| devices.config.as_ref())).expect("json");
-    assert_eq!(configs, json!([
-        {"source": "FromClass", "requests": ["a", "b"], "opaque": opaque("fast")},
-        {"source": "FromClaim", "requests": ["c"], "opaque": opaque("slow")},
-        {"source": "FromClaim", "opaque": opaque("all")},
-    ]));
+    assert_eq!(
+        configs,
+        json!([
+            {"source": "FromClass", "requests": ["a", "b"], "opaque": opaque("fast")},
+            {"source": "FromClaim", "requests": ["c"], "opaque": opaque("slow")},
+            {"source": "FromClaim", "opaque": opaque("all")},
+        ])
+    );
 }
 
 #[test]

@@ -18,9 +18,7 @@ use crate::{
             caches::DeviceCaches,
             readiness::{Readiness, has_timed_out, readiness},
         },
-        framework::{
-            self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Writing, normalize_to_largest,
-        },
+        framework::{self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Writing, normalize_to_largest},
         node_info::NodeInfo,
         node_matching::selector_matches,
         pod_info::PodInfo,
@@ -52,8 +50,7 @@ struct PodClaims {
 }
 
 impl DynamicResources {
-    pub const POINTS: &[Point] =
-        &[Point::PreFilter, Point::Filter, Point::PostFilter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind];
+    pub const POINTS: &[Point] = &[Point::PreFilter, Point::Filter, Point::PostFilter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind];
 
     pub fn new(devices: DeviceCaches, patience: Duration) -> Self {
         DynamicResources { devices, patience, freed: Mutex::default() }

@@ -33,9 +33,7 @@ pub(super) const RESOURCE: Group = Group {
     name: "resource.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("DeviceClass", "deviceclasses")
-            .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::DeviceClass>),
+        Row::cluster("DeviceClass", "deviceclasses").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::DeviceClass>),
         Row::namespaced("ResourceClaim", "resourceclaims")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::ResourceClaim>)
@@ -43,8 +41,6 @@ pub(super) const RESOURCE: Group = Group {
         Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::ResourceClaimTemplate>),
-        Row::cluster("ResourceSlice", "resourceslices")
-            .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::ResourceSlice>),
+        Row::cluster("ResourceSlice", "resourceslices").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::ResourceSlice>),
     ],
 };

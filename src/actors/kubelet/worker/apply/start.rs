@@ -252,7 +252,9 @@ async fn configure(
 fn knows_cdi(runtime: &str, version: &str) -> Result<(), String> {
     let numbers: Vec<u32> = version.rsplit(' ').next().unwrap_or_default().split('.').take(2).filter_map(|part| part.parse().ok()).collect();
     match (runtime, &numbers[..]) {
-        ("containerd", [major, minor]) if (*major, *minor) < (1, 7) => Err(format!("devices of claims are handed over by CDI, which {version} does not know")),
+        ("containerd", [major, minor]) if (*major, *minor) < (1, 7) => {
+            Err(format!("devices of claims are handed over by CDI, which {version} does not know"))
+        }
         _ => Ok(()),
     }
 }
