@@ -1,7 +1,7 @@
 //! Claims of pods: which they are, and who may use them (`k8s.io/dynamic-resource-allocation/resourceclaim`).
 
 use k8s_openapi::api::{
-    core::v1::{Pod, PodResourceClaim},
+    core::v1::{Pod, PodExtendedResourceClaimStatus, PodResourceClaim},
     resource::v1::{AllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimConsumerReference},
 };
 use thiserror::Error;
@@ -52,7 +52,13 @@ pub fn claim_name<'a>(pod: &'a Pod, claim: &'a PodResourceClaim) -> Result<Optio
 
 /// The names of the claims of a pod, as far as they are known.
 pub fn names_of_claims(pod: &Pod) -> impl Iterator<Item = &str> {
-    claims_of(pod).iter().filter_map(|claim| Some(claim_name(pod, claim).ok()??.0))
+    let named = claims_of(pod).iter().filter_map(|claim| Some(claim_name(pod, claim).ok()??.0));
+    named.chain(extended_claim(pod).map(|extended| extended.resource_claim_name.as_str()))
+}
+
+/// The claim that was made for what a pod asks for as extended resources.
+pub fn extended_claim(pod: &Pod) -> Option<&PodExtendedResourceClaimStatus> {
+    pod.status.as_ref()?.extended_resource_claim_status.as_ref()
 }
 
 /// # Errors

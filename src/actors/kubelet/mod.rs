@@ -69,7 +69,7 @@ use self::{
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
     device_plugins::{DevicePluginServer, DevicePlugins},
-    dra::{Dra, DraReconciler},
+    dra::{Dra, DraReconciler, KnownPods},
     events::EventRecorder,
     eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
     image_collection::ImageCollection,
@@ -344,9 +344,10 @@ fn spawn_units(
 /// Plugins need an API server: what they offer is told there, and asked for by its objects.
 fn watch_plugins(system: &System, context: &Arc<NodeContext>, all: &AllPods, registry: PathBuf) {
     let (dra, all) = (context.dra.clone(), all.clone());
+    let known: KnownPods = Arc::new(move || Some(all()?.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()));
     let handlers: Arc<Handlers> = Arc::new(Handlers::from([(dra::KIND, dra.clone() as _)]));
     system.spawn("kubelet/plugins", Policy::default(), move |_| PluginWatcher::new(registry.clone(), handlers.clone()));
-    system.spawn("kubelet/dra", Policy::default(), move |_| DraReconciler::new(dra.clone(), all.clone()));
+    system.spawn("kubelet/dra", Policy::default(), move |_| DraReconciler::new(dra.clone(), known.clone()));
 }
 
 fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>, system: &System, tasks: &mut Vec<TaskHandle>) -> Arc<Subscription<Pod>> {

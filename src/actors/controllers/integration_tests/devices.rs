@@ -226,3 +226,35 @@ async fn expressions_that_select_devices_are_judged_when_they_are_written() {
     assert!(refused.message.contains("spec.selectors[0].cel.expression: Invalid value: \"device.nothing == 1\": compilation failed: "), "{refused}");
     assert!(refused.message.contains("undefined field 'nothing'"), "{refused}");
 }
+
+#[actix::test]
+async fn extended_resources_are_devices_where_no_plugin_offers_them() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    let mut class = class();
+    class["spec"]["extendedResourceName"] = json!("example.com/gpu");
+    world.api.create(class).await;
+    world.api.create(slice("n2", &["gpu-0", "gpu-1"])).await;
+    let asking = |name: &str, gpus: &str| {
+        let resources = json!({"requests": {"example.com/gpu": gpus}, "limits": {"example.com/gpu": gpus}});
+        let spec = json!({"containers": [{"name": "c", "image": "a:1", "resources": resources}]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    world.api.create(asking("p", "2")).await;
+    eventually_async("the pod runs", async || world.pod_runs("p").await).await;
+    let pod = world.api.get("pods", "default", "p").await.expect("there");
+    assert_eq!(pod.str(&["spec", "nodeName"]), "n2");
+    let name = pod.str(&["status", "extendedResourceClaimStatus", "resourceClaimName"]).to_owned();
+    assert!(name.starts_with("p-extended-resources-"), "{name}");
+    let mappings = pod.list(&["status", "extendedResourceClaimStatus", "requestMappings"]);
+    assert_eq!(mappings, [json!({"containerName": "c", "resourceName": "example.com/gpu", "requestName": "container-0-request-0"})]);
+    let claim = world.device_claim(&name).await.expect("was made");
+    assert_eq!((claim.list(&["status", "allocation", "devices", "results"]).len(), state(&claim).1), (2, vec!["p".to_owned()]));
+    world.api.create(asking("q", "1")).await;
+    eventually_async("another waits", async || world.why_pending("q").await.contains("2 cannot allocate all claims")).await;
+    world.remove_pod("p").await;
+    eventually_async("it runs", async || world.pod_runs("q").await).await;
+    eventually_async("the claim is gone", async || world.device_claim(&name).await.is_none()).await;
+}

@@ -104,6 +104,7 @@ async fn devices_of_a_plugin_are_counted_given_out_and_taken_back_over_a_restart
     drop(running);
     until("the plugin is gone", || amount(&plugins) == Some((2, 0))).await;
     served.abort();
+    assert!(served.await.is_err(), "it ended");
 
     // Another process finds who has what.
     let plugins = Arc::new(DevicePlugins::new(place.path()));

@@ -21,7 +21,10 @@ use self::{
     claim_info::{ClaimInfos, Kept},
     drivers::Drivers,
 };
-pub use self::{drivers::KIND, reclaim::DraReconciler};
+pub use self::{
+    drivers::KIND,
+    reclaim::{DraReconciler, KnownPods},
+};
 use super::checkpoint::Checkpoint;
 
 /// Where that is, below the kubelet's root.

@@ -14,7 +14,7 @@ use super::{
     proto::{PrepareRequest, UnprepareRequest},
 };
 use crate::{
-    devices::{claim_name, claims_of, is_for_pod, is_reserved_for},
+    devices::{claim_name, claims_of, extended_claim, is_for_pod, is_reserved_for},
     files::blocking,
 };
 
@@ -28,7 +28,7 @@ impl Dra {
     /// # Errors
     /// Why it must not start yet.
     pub async fn prepare(self: &Arc<Self>, pod: &Pod) -> Result<(), String> {
-        if claims_of(pod).is_empty() {
+        if claims_of(pod).is_empty() && extended_claim(pod).is_none() {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
@@ -89,8 +89,12 @@ impl Dra {
         let client = self.client.as_ref().ok_or("claims need an API server")?;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let (mut claims, mut drivers) = (Vec::<ClaimInfo>::new(), BTreeMap::new());
+        let mut names = Vec::new();
         for asked in claims_of(pod) {
-            let Some((name, own)) = claim_name(pod, asked).map_err(|why| why.to_string())? else { continue };
+            names.extend(claim_name(pod, asked).map_err(|why| why.to_string())?);
+        }
+        names.extend(extended_claim(pod).map(|extended| (extended.resource_claim_name.as_str(), true)));
+        for (name, own) in names {
             let fetched = client.namespaced::<ResourceClaim>(namespace).get(name).await;
             let claim = fetched.map_err(|status| format!("fetch ResourceClaim {name}: {}", status.message))?;
             if own {
@@ -118,14 +122,22 @@ impl Dra {
     pub fn cdi_devices(&self, pod: &Pod, container: &Container) -> Result<Vec<String>, String> {
         let wanted = container.resources.as_ref().and_then(|resources| resources.claims.as_deref()).unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let known = self.claims.lock();
-        let mut devices: Vec<String> = Vec::new();
+        let mut requests: Vec<(&str, &str)> = Vec::new();
         for wanted in wanted {
             let Some(asked) = claims_of(pod).iter().find(|claim| claim.name == wanted.name) else { continue };
             let Some((name, _)) = claim_name(pod, asked).map_err(|why| why.to_string())? else { continue };
+            requests.push((name, wanted.request.as_deref().unwrap_or_default()));
+        }
+        if let Some(extended) = extended_claim(pod) {
+            let own = extended.request_mappings.iter().filter(|mapping| mapping.container_name == container.name);
+            requests.extend(own.map(|mapping| (extended.resource_claim_name.as_str(), mapping.request_name.as_str())));
+        }
+        let known = self.claims.lock();
+        let mut devices: Vec<String> = Vec::new();
+        for (name, request) in requests {
             let unknown = || format!("internal error: unable to get claim info for ResourceClaim {name} in namespace {namespace}");
             let claim = known.get(namespace, name).ok_or_else(unknown)?;
-            for device in claim.cdi_devices(wanted.request.as_deref().unwrap_or_default()) {
+            for device in claim.cdi_devices(request) {
                 if !devices.contains(&device) {
                     devices.push(device);
                 }

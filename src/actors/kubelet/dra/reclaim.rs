@@ -8,24 +8,24 @@ use tokio::time::Instant;
 use troupe_api::{client::Client, meta::FieldSelector, service::ListOptions, status::Status};
 
 use super::{Dra, drivers::WIPING_DELAY};
-use crate::{
-    kubelet::pods::AllPods,
-    runtime::host::{Unit, UnitContext},
-};
+use crate::runtime::host::{Unit, UnitContext};
+
+/// The UIDs of the pods of this node; `None` before they are known.
+pub type KnownPods = Arc<dyn Fn() -> Option<BTreeSet<String>> + Send + Sync>;
 
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct DraReconciler {
     dra: Arc<Dra>,
-    pods: AllPods,
+    pods: KnownPods,
     /// What was published before this process began is gone.
     has_begun: bool,
     busy: bool,
 }
 
 impl DraReconciler {
-    pub fn new(dra: Arc<Dra>, pods: AllPods) -> Self {
+    pub fn new(dra: Arc<Dra>, pods: KnownPods) -> Self {
         DraReconciler { dra, pods, has_begun: false, busy: false }
     }
 
@@ -34,8 +34,7 @@ impl DraReconciler {
             return;
         }
         self.busy = true;
-        let known: Option<BTreeSet<String>> = (self.pods)().map(|pods| pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect());
-        let (dra, all) = (self.dra.clone(), !self.has_begun);
+        let (dra, known, all) = (self.dra.clone(), (self.pods)(), !self.has_begun);
         let work = async move {
             if let Some(known) = known {
                 for uid in dra.users().into_iter().filter(|uid| !known.contains(uid)) {

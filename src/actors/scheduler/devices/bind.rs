@@ -9,11 +9,18 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use troupe_api::{client::Client, meta::ObjectKey, status::Status};
+use serde_json::json;
+use troupe_api::{
+    client::Client,
+    meta::ObjectKey,
+    service::{DeleteOptions, PatchType},
+    status::Status,
+};
 
 use super::{
     assumed::Choice,
     caches::DeviceCaches,
+    extended::{self, Requests},
     readiness::{Readiness, has_timed_out, has_to_wait, readiness},
 };
 use crate::devices::{FINALIZER, allocation, consumer, is_reserved_for, key_of, reserved_for};
@@ -29,12 +36,18 @@ const INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// When somebody else was faster, or devices do not become ready. The pod is to be scheduled again.
-pub async fn bind(client: &Client, caches: &DeviceCaches, pod: &Pod, choice: Option<Choice>, patience: Duration) -> Result<(), Status> {
+pub async fn bind(client: &Client, caches: &DeviceCaches, pod: &Pod, choice: Option<Arc<Choice>>, patience: Duration) -> Result<(), Status> {
     let claims = caches.claims_of(pod).map_err(Status::internal)?;
     let mut waits = Vec::new();
     for claim in claims {
-        let got = choice.as_ref().and_then(|choice| choice.get(claim.metadata.uid.as_deref()?));
+        let got = choice.as_ref().and_then(|choice| choice.results.get(claim.metadata.uid.as_deref()?));
         let claim = if is_reserved_for(pod, &claim) { claim } else { bind_claim(client, caches, pod, claim, got).await? };
+        if has_to_wait(&claim) {
+            waits.push(key_of(&claim.metadata));
+        }
+    }
+    if let Some((requests, got)) = choice.as_ref().and_then(|choice| choice.extended.as_ref()) {
+        let claim = make_extended(client, caches, pod, requests, got).await?;
         if has_to_wait(&claim) {
             waits.push(key_of(&claim.metadata));
         }
@@ -49,6 +62,36 @@ pub async fn bind(client: &Client, caches: &DeviceCaches, pod: &Pod, choice: Opt
         }
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// Makes the claim for a pod's extended resources, and says in the pod which it is.
+async fn make_extended(
+    client: &Client,
+    caches: &DeviceCaches,
+    pod: &Pod,
+    requests: &Requests,
+    got: &AllocationResult,
+) -> Result<Arc<ResourceClaim>, Status> {
+    let pod_key = key_of(&pod.metadata);
+    let made = client.namespaced::<ResourceClaim>(pod_key.namespace.clone()).create(&extended::asking(pod, requests)).await?;
+    let claim = bind_claim(client, caches, pod, made, Some(got)).await?;
+    let told = json!({"resourceClaimName": claim.metadata.name, "requestMappings": requests.mappings});
+    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"extendedResourceClaimStatus": told}});
+    client.namespaced::<Pod>(pod_key.namespace.clone()).patch(&pod_key.name, "status", PatchType::StrategicMerge, &patch).await?;
+    Ok(claim)
+}
+
+/// Deletes a claim that was made for a pod that did not get its node.
+///
+/// # Errors
+/// When somebody else changed it meanwhile.
+pub async fn delete(client: &Client, claim: &ResourceClaim) -> Result<(), Status> {
+    let key = key_of(&claim.metadata);
+    let api = client.namespaced::<ResourceClaim>(key.namespace.clone());
+    let mut freed = claim.clone();
+    freed.metadata.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
+    api.update(&freed).await?;
+    api.delete(&key.name, DeleteOptions { precondition_uid: claim.metadata.uid.clone(), ..DeleteOptions::default() }).await
 }
 
 fn is_ready(caches: &DeviceCaches, key: &ObjectKey, patience: Duration) -> Result<bool, Status> {

@@ -9,12 +9,21 @@ use k8s_openapi::api::{
 use parking_lot::RwLock;
 use troupe_api::meta::{Clock, ObjectKey};
 
-use super::{Amounts, InUse, Selectors, Slices, assumed::Assumed, capacity::amount};
+use super::{
+    Amounts, InUse, Selectors, Slices,
+    assumed::Assumed,
+    capacity::amount,
+    extended::{self, Classes},
+};
 use crate::{
     devices::{DeviceId, claim_name, claims_of, is_for_pod, taken_by},
     runtime::cache::{Cache, Caches, Change},
 };
 
+/// Files classes under the extended resources that they stand for.
+const BY_RESOURCE: &str = "for extended resource";
+/// Files claims for extended resources under their pods.
+const EXTENDED: &str = "for extended resources of pod";
 /// Files claims under the devices that they have.
 const BY_DEVICE: &str = "with device";
 
@@ -35,9 +44,16 @@ impl DeviceCaches {
     pub fn new(caches: &Caches) -> Self {
         let claims: Cache<ResourceClaim> = caches.cache();
         claims.add_index(BY_DEVICE, |claim| taken_by(claim).map(|result| DeviceId::of(result).to_string().into()).collect());
+        claims.add_index(EXTENDED, |claim| {
+            let is_extended = claim.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(extended::ANNOTATION));
+            let owners = claim.metadata.owner_references.iter().flatten().filter(|owner| is_extended && owner.controller == Some(true));
+            owners.map(|owner| owner.uid.as_str().into()).collect()
+        });
+        let classes: Cache<DeviceClass> = caches.cache();
+        classes.add_index(BY_RESOURCE, |class| class.spec.extended_resource_name.as_deref().map(Arc::from).into_iter().collect());
         DeviceCaches {
             claims,
-            classes: caches.cache(),
+            classes,
             published: caches.cache(),
             pods: caches.cache(),
             slices: Arc::default(),
@@ -63,6 +79,28 @@ impl DeviceCaches {
 
     pub fn class(&self, name: &str) -> Option<Arc<DeviceClass>> {
         self.classes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
+    }
+
+    /// The class that an extended resource stands for; of several the newest.
+    pub fn class_for(&self, resource: &str) -> Option<String> {
+        if let Some(name) = resource.strip_prefix(extended::OF_CLASS) {
+            return self.class(name).map(|_| name.to_owned());
+        }
+        let named = self.classes.by_index(BY_RESOURCE, resource);
+        let age = |class: &DeviceClass| class.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let newest = named.iter().max_by(|one, other| age(one).cmp(&age(other)).then_with(|| other.metadata.name.cmp(&one.metadata.name)))?;
+        newest.metadata.name.clone()
+    }
+
+    /// The classes that extended resources of a pod stand for.
+    pub fn classes_for(&self, pod: &Pod) -> Classes {
+        let extended = extended::resources_of(pod).into_iter().filter(|name| name.contains('/'));
+        extended.filter_map(|name| Some((name.to_owned(), self.class_for(name)?))).collect()
+    }
+
+    /// The claim that was made for a pod's extended resources, and that it does not use yet.
+    pub fn extended_claim(&self, pod: &Pod) -> Option<Arc<ResourceClaim>> {
+        self.claims.by_index(EXTENDED, pod.metadata.uid.as_deref()?).into_iter().next()
     }
 
     pub fn claim(&self, namespace: &str, name: &str) -> Option<Arc<ResourceClaim>> {

@@ -11,6 +11,7 @@ pub mod caches;
 mod capacity;
 mod constraints;
 mod counters;
+pub mod extended;
 mod outcome;
 mod pools;
 pub mod readiness;

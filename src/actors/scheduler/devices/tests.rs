@@ -249,10 +249,11 @@ fn what_a_driver_has_replaced_is_not_used() {
     let old = slice("a", json!({"pool": pool(1, 1), "devices": [gpu("old", "A", 0)]}));
     let new = slice("b", json!({"pool": pool(2, 1), "devices": [gpu("new", "A", 0)]}));
     let one = || [claim(vec![exactly("r", json!({}))])];
-    assert_eq!(Place::of(vec![old.clone(), new]).devices("n1", &one()), Ok(vec![vec!["r=new".into()]]));
-    // The newer generation has nothing for this node.
+    assert_eq!(Place::of(vec![old, new]).devices("n1", &one()), Ok(vec![vec!["r=new".into()]]));
+    // Half of the old generation is gone, and the newer one has nothing for this node.
+    let half = slice("a", json!({"pool": pool(1, 2), "devices": [gpu("old", "A", 0)]}));
     let elsewhere = slice("b", json!({"nodeName": "n2", "pool": pool(2, 1), "devices": [gpu("new", "A", 0)]}));
-    assert_eq!(Place::of(vec![old, elsewhere]).devices("n1", &one()), Err(Failure::Nothing));
+    assert_eq!(Place::of(vec![half, elsewhere]).devices("n1", &one()), Err(Failure::Nothing));
     let twice = slice("a", json!({"devices": [gpu("g", "A", 0), gpu("g", "A", 0)]}));
     assert_eq!(Place::of(vec![twice]).devices("n1", &one()), Err(error("invalid resource pools were encountered")));
 }

@@ -1,10 +1,20 @@
 //! DynamicResources: a pod runs where its claims' devices are, or where devices can be allocated to them (KEP-4381).
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use k8s_openapi::api::{
-    core::v1::{Node, Pod},
-    resource::v1::{AllocationResult, ResourceClaim},
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod},
+        resource::v1::{AllocationResult, ResourceClaim},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -14,8 +24,11 @@ use crate::{
     devices::{allocation, can_be_reserved, claims_of, is_reserved_for, key_of, names_of_claims},
     scheduler::{
         devices::{
-            Allocator, Failure, bind,
+            Allocator, Failure,
+            assumed::Choice,
+            bind,
             caches::DeviceCaches,
+            extended::{Classes, Requests, asking, requests},
             readiness::{Readiness, has_timed_out, readiness},
         },
         framework::{self, ClusterChange, Event, NodeScorer, Outcome, Plugin, Point, PreFilter, Refusal, Rejection, Writing, normalize_to_largest},
@@ -39,14 +52,38 @@ pub struct DynamicResources {
     /// How long devices may take to become ready (`bindingTimeout`).
     patience: Duration,
     /// Claims that are to lose what they got, by the pods for which that may help.
-    freed: Mutex<HashMap<ObjectKey, Arc<ResourceClaim>>>,
+    freed: Mutex<HashMap<ObjectKey, Freed>>,
 }
 
 /// A pod's claims, and what may be had for those that have nothing yet.
 struct PodClaims {
+    pod: Arc<Pod>,
     allocated: Vec<Arc<ResourceClaim>>,
     lacking: Vec<Arc<ResourceClaim>>,
-    allocator: Option<Allocator>,
+    /// Classes of the extended resources that it asks for.
+    extended: Classes,
+    /// By the extended resources that a node does not offer by itself: those have a claim of their own.
+    allocators: RefCell<BTreeMap<Vec<String>, Rc<Prepared>>>,
+}
+
+/// What is looked for on nodes that are alike.
+struct Prepared {
+    allocator: Result<Option<Allocator>, String>,
+    extended: Option<Requests>,
+}
+
+/// What a pod gets on a node.
+#[derive(Default)]
+struct Got {
+    /// In the order of the claims that have nothing yet.
+    results: Vec<AllocationResult>,
+    extended: Option<(Requests, AllocationResult)>,
+}
+
+/// What is done about a claim that keeps its pod from nodes.
+enum Freed {
+    Deallocate(Arc<ResourceClaim>),
+    Delete(Arc<ResourceClaim>),
 }
 
 impl DynamicResources {
@@ -60,7 +97,7 @@ impl DynamicResources {
     ///
     /// # Errors
     /// Why no node will do.
-    fn claims(&self, pod: &Pod) -> Result<PodClaims, String> {
+    fn claims(&self, pod: &Arc<Pod>) -> Result<PodClaims, String> {
         let (mut allocated, mut lacking) = (Vec::new(), Vec::new());
         for claim in self.devices.claims_of(pod)? {
             if allocation(&claim).is_some() {
@@ -76,12 +113,33 @@ impl DynamicResources {
             self.check_classes(&claim)?;
             lacking.push(claim);
         }
-        let class = |name: &str| self.devices.class(name);
-        let allocator = match &lacking[..] {
-            [] => None,
-            claims => Some(Allocator::new(claims, &class, &self.devices.selectors, self.devices.slices(), Box::new(self.devices.in_use()))?),
+        let extended = self.devices.classes_for(pod);
+        if !extended.is_empty() && self.devices.extended_claim(pod).is_some() {
+            return Err("cannot schedule extended resource claim".into());
+        }
+        Ok(PodClaims { pod: pod.clone(), allocated, lacking, extended, allocators: RefCell::default() })
+    }
+
+    /// Whether a pod has anything to do with devices.
+    fn is_concerned(&self, pod: &Pod) -> bool {
+        !claims_of(pod).is_empty() || !self.devices.classes_for(pod).is_empty()
+    }
+
+    /// What is to be looked for on nodes like this one.
+    fn prepared(&self, claims: &PodClaims, node: &Node) -> Rc<Prepared> {
+        let here: Classes =
+            claims.extended.iter().filter(|(name, _)| !offers(node, name)).map(|(name, class)| (name.clone(), class.clone())).collect();
+        let key: Vec<String> = here.keys().cloned().collect();
+        let prepare = || {
+            let extended = (!here.is_empty()).then(|| requests(&claims.pod, &here));
+            let made = extended.iter().map(|requests| Arc::new(asking(&claims.pod, requests)));
+            let all: Vec<Arc<ResourceClaim>> = claims.lacking.iter().cloned().chain(made).collect();
+            let class = |name: &str| self.devices.class(name);
+            let (selectors, slices) = (&self.devices.selectors, self.devices.slices());
+            let allocator = (!all.is_empty()).then(|| Allocator::new(&all, &class, selectors, slices, Box::new(self.devices.in_use())));
+            Rc::new(Prepared { allocator: allocator.transpose(), extended })
         };
-        Ok(PodClaims { allocated, lacking, allocator })
+        claims.allocators.borrow_mut().entry(key).or_insert_with(prepare).clone()
     }
 
     fn check_classes(&self, claim: &ResourceClaim) -> Result<(), String> {
@@ -112,30 +170,44 @@ impl DynamicResources {
         }
     }
 
-    fn allocate(&self, claims: &PodClaims, node: &Node) -> Result<Vec<AllocationResult>, Rejection> {
+    fn allocate(&self, claims: &PodClaims, node: &Node) -> Result<Got, Rejection> {
         if !claims.allocated.iter().all(|claim| self.is_available(claim, node)) {
             return Err(Rejection::unresolvable(NOT_THERE));
         }
-        let Some(allocator) = &claims.allocator else { return Ok(Vec::new()) };
-        allocator.allocate(node, &|claim, result| share_id(&claims.lacking[claim], result)).map_err(|failure| {
+        let prepared = self.prepared(claims, node);
+        let allocator = prepared.allocator.as_ref().map_err(|why| Rejection::unresolvable(why.clone()))?;
+        let Some(allocator) = allocator else { return Ok(Got::default()) };
+        let share = |claim: usize, result: usize| share_id(claims.lacking.get(claim).map_or(&claims.pod.metadata, |claim| &claim.metadata), result);
+        let mut results = allocator.allocate(node, &share).map_err(|failure| {
             Rejection::unresolvable(match failure {
                 Failure::Nothing => NOTHING_LEFT.into(),
                 Failure::Error(why) => why,
             })
-        })
+        })?;
+        let extended = prepared.extended.clone().and_then(|requests| Some((requests, results.pop()?)));
+        Ok(Got { results, extended })
     }
 
-    /// An allocated claim that keeps a pod from a node, and that nobody else uses.
-    fn in_the_way(&self, pod: &Pod, cluster: &Snapshot) -> Option<Arc<ResourceClaim>> {
-        let claims = self.devices.claims_of(pod).ok()?;
+    /// A claim that keeps a pod from nodes, and that nobody else uses.
+    fn in_the_way(&self, pod: &Pod, cluster: &Snapshot, rejects: bool) -> Option<Freed> {
+        if let Some(claim) = self.devices.extended_claim(pod) {
+            return Some(Freed::Delete(claim));
+        }
+        let claims = self.devices.claims_of(pod).ok().filter(|_| rejects)?;
         let is_kept_from = |claim: &ResourceClaim| cluster.nodes().iter().any(|node| !self.is_available(claim, &node.node));
-        claims.into_iter().find(|claim| allocation(claim).is_some() && bind::is_used_by_none_but(pod, claim) && is_kept_from(claim))
+        let idle = |claim: &Arc<ResourceClaim>| allocation(claim).is_some() && bind::is_used_by_none_but(pod, claim) && is_kept_from(claim);
+        claims.into_iter().find(idle).map(Freed::Deallocate)
     }
 }
 
+/// Whether a node has an extended resource by itself.
+fn offers(node: &Node, resource: &str) -> bool {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    allocatable.and_then(|allocatable| allocatable.get(resource)).is_some_and(|amount| troupe_cri::quantity::value(&amount.0) > 0)
+}
+
 /// The name of a share of a device: the same for the same decision, another one for each.
-fn share_id(claim: &ResourceClaim, result: usize) -> String {
-    let meta = &claim.metadata;
+fn share_id(meta: &ObjectMeta, result: usize) -> String {
     let of = format!("{}/{}/{result}", meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref().unwrap_or_default());
     let mut bytes = Sha256::digest(of.as_bytes());
     // As a UUID of version 8, which is for such names.
@@ -162,7 +234,7 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
-        if claims_of(&pod.pod).is_empty() {
+        if !self.is_concerned(&pod.pod) {
             return PreFilter::Skip;
         }
         match self.claims(&pod.pod) {
@@ -173,14 +245,16 @@ impl Plugin for DynamicResources {
 
     /// A claim that keeps a pod from nodes, and that only this pod wants, may get other devices.
     fn post_filter(&self, failure: &mut framework::Failure<'_, '_>) -> Option<Outcome> {
-        if claims_of(&failure.pod.pod).is_empty() {
+        if !self.is_concerned(&failure.pod.pod) {
             return None;
         }
         let rejects = failure.diagnosis.plugins.get(NAME).is_some_and(|nodes| *nodes > 0);
-        let message = match self.in_the_way(&failure.pod.pod, failure.cluster).filter(|_| rejects) {
-            Some(claim) => {
-                self.freed.lock().insert(failure.pod.key().clone(), claim);
-                "deallocation of ResourceClaim completed"
+        let message = match self.in_the_way(&failure.pod.pod, failure.cluster, rejects) {
+            Some(freed) => {
+                let done =
+                    if matches!(freed, Freed::Delete(_)) { "deletion of ResourceClaim completed" } else { "deallocation of ResourceClaim completed" };
+                self.freed.lock().insert(failure.pod.key().clone(), freed);
+                done
             }
             None => "still not schedulable",
         };
@@ -188,12 +262,17 @@ impl Plugin for DynamicResources {
     }
 
     fn after_failure(&self, pod: &ObjectKey, client: &Client) -> Option<Writing> {
-        let (claim, client) = (self.freed.lock().remove(pod)?, client.clone());
-        Some(Box::pin(async move { bind::deallocate(&client, &claim).await }))
+        let (freed, client) = (self.freed.lock().remove(pod)?, client.clone());
+        Some(Box::pin(async move {
+            match freed {
+                Freed::Deallocate(claim) => bind::deallocate(&client, &claim).await,
+                Freed::Delete(claim) => bind::delete(&client, &claim).await,
+            }
+        }))
     }
 
     fn pre_score<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot, _feasible: &[&'a NodeInfo]) -> Option<Box<dyn NodeScorer + 'a>> {
-        if claims_of(&pod.pod).is_empty() {
+        if !self.is_concerned(&pod.pod) {
             return None;
         }
         let claims = self.claims(&pod.pod).ok().filter(|claims| claims.lacking.iter().any(|claim| has_alternatives(claim)))?;
@@ -202,14 +281,14 @@ impl Plugin for DynamicResources {
 
     /// Chooses for good. Others see from now on that these devices are taken.
     fn reserve(&self, pod: &PodInfo, node: &Arc<Node>) -> Result<(), Refusal> {
-        if claims_of(&pod.pod).is_empty() {
+        if !self.is_concerned(&pod.pod) {
             return Ok(());
         }
         let claims = self.claims(&pod.pod).map_err(Refusal::Failed)?;
-        let results = self.allocate(&claims, node).map_err(|rejection| Refusal::Failed(rejection.reasons.join(", ")))?;
-        if !results.is_empty() {
+        let Got { results, extended } = self.allocate(&claims, node).map_err(|rejection| Refusal::Failed(rejection.reasons.join(", ")))?;
+        if !results.is_empty() || extended.is_some() {
             let uids = claims.lacking.iter().map(|claim| claim.metadata.uid.clone().unwrap_or_default());
-            self.devices.assumed.assume(pod.key().clone(), Arc::new(uids.zip(results).collect()));
+            self.devices.assumed.assume(pod.key().clone(), Choice { results: uids.zip(results).collect(), extended });
         }
         Ok(())
     }
@@ -219,7 +298,7 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_bind(&self, pod: &Arc<Pod>, _node: &Arc<Node>, client: &Client) -> Option<Writing> {
-        if claims_of(pod).is_empty() {
+        if !self.is_concerned(pod) {
             return None;
         }
         let choice = self.devices.assumed.choice(&pod_key(pod));
@@ -257,7 +336,7 @@ struct Scorer<'a> {
 
 impl NodeScorer for Scorer<'_> {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let results = self.plugin.allocate(&self.claims, &node.node).unwrap_or_default();
+        let results = self.plugin.allocate(&self.claims, &node.node).unwrap_or_default().results;
         let lacking = self.claims.lacking.iter().zip(&results).map(|(claim, result)| score(claim, result));
         let allocated = self.claims.allocated.iter().filter_map(|claim| Some(score(claim, allocation(claim)?)));
         lacking.chain(allocated).sum()

@@ -90,7 +90,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         Arc::new(TaintToleration),
         Arc::new(nodes),
         Arc::new(NodePorts),
-        Arc::new(fit),
+        Arc::new(NodeResourcesFit { devices: parts.devices.clone(), ..fit }),
         Arc::new(PodTopologySpread),
         Arc::new(pods),
         Arc::new(DefaultPreemption { tries: preemption }),
