@@ -28,6 +28,7 @@ use self::{
 };
 use super::{
     checkpoint::Checkpoint,
+    device_metrics as metrics,
     sockets::{Service, words},
 };
 use crate::files::blocking;
@@ -101,7 +102,10 @@ impl DevicePlugins {
         let plugin = self.plugins.lock().get(resource).cloned().ok_or_else(|| format!("unknown Device Plugin {resource}"))?;
         let devices = preferred(&plugin, must, available, count).await?;
         let request = AllocateRequest { container_requests: vec![DeviceIds { ids: devices.iter().cloned().collect() }] };
-        let answer: AllocateResponse = plugin.service.ask("/v1beta1.DevicePlugin/Allocate", request).await.map_err(|status| words(&status))?;
+        let begun = Instant::now();
+        let answer: Result<AllocateResponse, _> = plugin.service.ask("/v1beta1.DevicePlugin/Allocate", request).await;
+        metrics::allocated(resource, begun.elapsed());
+        let answer = answer.map_err(|status| words(&status))?;
         let response = answer.container_responses.into_iter().next().ok_or("no containers return in allocation response")?;
         let key = (pod.metadata.uid.clone().unwrap_or_default(), container.to_owned(), resource.to_owned());
         self.state.lock().held.insert(key, Held { devices, response });

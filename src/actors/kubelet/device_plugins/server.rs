@@ -26,7 +26,10 @@ use super::{
     proto::{Empty, ListAndWatchResponse, RegisterRequest, VERSION},
 };
 use crate::{
-    kubelet::sockets::{Service, words},
+    kubelet::{
+        device_metrics as metrics,
+        sockets::{Service, words},
+    },
     runtime::host::{Unit, UnitContext},
 };
 
@@ -149,6 +152,7 @@ fn register(plugins: &Arc<DevicePlugins>, request: RegisterRequest) -> Result<()
     let number = REGISTRATIONS.fetch_add(1, Ordering::Relaxed);
     let plugin = Plugin { service, options: request.options.unwrap_or_default(), number };
     plugins.plugins.lock().insert(request.resource_name.clone(), plugin.clone());
+    metrics::registered(&request.resource_name);
     tracing::info!(resource = request.resource_name, endpoint = request.endpoint, "device plugin registered");
     // It ends with the plugin's stream.
     drop(tokio::spawn(listen_to(plugins.clone(), request.resource_name, plugin)));

@@ -15,6 +15,7 @@ use super::{
     proto::{PrepareRequest, PrepareResponse, SERVICES, UnprepareRequest, UnprepareResponse},
 };
 use crate::kubelet::{
+    device_metrics as metrics,
     plugins::{Handler, Plugin},
     sockets::{Service, words},
 };
@@ -29,6 +30,7 @@ pub const WIPING_DELAY: Duration = Duration::from_secs(30);
 /// A driver's socket.
 #[derive(Clone)]
 pub struct Driver {
+    name: String,
     endpoint: PathBuf,
     service: Service,
     is_v1: bool,
@@ -73,7 +75,7 @@ impl Driver {
         } else {
             "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodePrepareResources"
         };
-        self.service.ask(method, request).await.map_err(|status| format!("NodePrepareResources: {}", words(&status)))
+        self.ask(method, "NodePrepareResources", request).await
     }
 
     pub async fn unprepare(&self, request: UnprepareRequest) -> Result<UnprepareResponse, String> {
@@ -82,7 +84,19 @@ impl Driver {
         } else {
             "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodeUnprepareResources"
         };
-        self.service.ask(method, request).await.map_err(|status| format!("NodeUnprepareResources: {}", words(&status)))
+        self.ask(method, "NodeUnprepareResources", request).await
+    }
+
+    async fn ask<Q, A>(&self, method: &'static str, name: &str, request: Q) -> Result<A, String>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let begun = Instant::now();
+        let answer: Result<A, tonic::Status> = self.service.ask(method, request).await;
+        let code = answer.as_ref().err().map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
+        metrics::called(&self.name, method, &code, begun.elapsed());
+        answer.map_err(|status| format!("{name}: {}", words(&status)))
     }
 }
 
@@ -117,7 +131,12 @@ impl Handler for Dra {
         if of_name.iter().any(|driver| driver.endpoint == plugin.endpoint) {
             return Err(format!("endpoint {} already registered for DRA driver plugin {}", plugin.endpoint.display(), plugin.name));
         }
-        of_name.push(Driver { endpoint: plugin.endpoint.clone(), service: Service::new(&plugin.endpoint, PATIENCE), is_v1 });
+        of_name.push(Driver {
+            name: plugin.name.clone(),
+            endpoint: plugin.endpoint.clone(),
+            service: Service::new(&plugin.endpoint, PATIENCE),
+            is_v1,
+        });
         self.drivers.gone.lock().remove(&plugin.name);
         tracing::info!(driver = plugin.name, endpoint = %plugin.endpoint.display(), "DRA driver registered");
         Ok(())

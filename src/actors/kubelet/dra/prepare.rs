@@ -1,6 +1,6 @@
 //! Asking drivers to get claims ready, and to take them back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use k8s_openapi::api::{
     core::v1::{Container, Pod},
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     devices::{claim_name, claims_of, extended_claim, is_for_pod, is_reserved_for},
     files::blocking,
+    kubelet::device_metrics as metrics,
 };
 
 fn uid_of(pod: &Pod) -> &str {
@@ -32,7 +33,10 @@ impl Dra {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
-        self.prepare_all(pod).await.map_err(|why| format!("prepare dynamic resources: {why}"))
+        let begun = Instant::now();
+        let prepared = self.prepare_all(pod).await;
+        metrics::handled("PrepareResources", prepared.is_err(), begun.elapsed());
+        prepared.map_err(|why| format!("prepare dynamic resources: {why}"))
     }
 
     async fn prepare_all(self: &Arc<Self>, pod: &Pod) -> Result<(), String> {
@@ -155,7 +159,10 @@ impl Dra {
             return Ok(());
         }
         let _turn = self.turn.lock().await;
-        self.unprepare_all(pod).await.map_err(|why| format!("unprepare dynamic resources: {why}"))
+        let begun = Instant::now();
+        let unprepared = self.unprepare_all(pod).await;
+        metrics::handled("UnprepareResources", unprepared.is_err(), begun.elapsed());
+        unprepared.map_err(|why| format!("unprepare dynamic resources: {why}"))
     }
 
     async fn unprepare_all(self: &Arc<Self>, pod: &str) -> Result<(), String> {
