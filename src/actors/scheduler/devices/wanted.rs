@@ -93,12 +93,12 @@ impl WantedRequest {
                 Some("All") => Mode::All,
                 Some(other) => return Err(of_request(format!("unsupported count mode {other}"))),
             };
-            if matches!(mode, Mode::Count(count) if count > MOST_DEVICES) && !is_prioritized {
-                let Mode::Count(count) = mode else { continue };
-                return Err(format!(
-                    "claim {}: number of requested devices {count} exceeds the claim limit of {MOST_DEVICES}",
-                    key_of(&claim.metadata)
-                ));
+            if let Mode::Count(count) = mode
+                && count > MOST_DEVICES
+                && !is_prioritized
+            {
+                let key = key_of(&claim.metadata);
+                return Err(format!("claim {key}: number of requested devices {count} exceeds the claim limit of {MOST_DEVICES}"));
             }
             alternatives.push(Wanted {
                 id: *requests_before,
