@@ -55,6 +55,7 @@ impl Sources {
         collectors.extend(leader::COLLECTORS);
         collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
+        collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
         collectors.extend(proxy::health::COLLECTORS);

@@ -10,7 +10,7 @@ pub mod cgroups;
 mod checkpoint;
 pub mod cluster;
 pub mod context;
-mod device_metrics;
+pub mod device_metrics;
 pub mod device_plugins;
 pub mod dra;
 pub mod env;

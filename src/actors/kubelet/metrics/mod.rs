@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use troupe_api::metrics::{Collect, Counter, DEFAULT_SECONDS, Family, Gauge, Histogram};
 
 pub use self::{runtime::MeteredRuntime, scrape::scrape};
-use super::{device_metrics, events::ContainerField, worker::plan::Action};
+use super::{events::ContainerField, worker::plan::Action};
 
 const START_SECONDS: [f64; 25] = [
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0,
@@ -69,12 +69,8 @@ static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 23] = [
-    &device_metrics::CALLS,
-    &device_metrics::OPERATIONS,
+pub static COLLECTORS: [&dyn Collect; 19] = [
     &REJECTIONS,
-    &device_metrics::ALLOCATIONS,
-    &device_metrics::REGISTRATIONS,
     &LAST_SEEN,
     &RELISTS,
     &RELIST_INTERVALS,
