@@ -16,7 +16,7 @@ LAYERS = {
         "aside decoding memo memory notices pattern projection underway version",
         "meta metrics",
         "certificates formats status stored wire",
-        "document encodings expressions load_balancing local_path schema",
+        "device_selectors document encodings expressions load_balancing local_path schema",
         "patch protobuf",
         "resources",
         "backends features openapi quota service",
@@ -28,7 +28,7 @@ LAYERS = {
     ],
     "src/actors": [
         "files pod_phase rules runtime serving",
-        "storage",
+        "devices storage",
         "apiserver dns insight network_policy overlay proxy scheduler",
         "controllers kubelet load_balancer",
         "hollow metrics simulation",

@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod component_server;
 pub mod controllers;
+pub mod devices;
 pub mod dns;
 pub mod files;
 pub mod hollow;

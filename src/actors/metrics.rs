@@ -12,6 +12,7 @@ use troupe_api::{
 
 use crate::{
     apiserver::{self, ApiServer},
+    controllers::resourceclaim,
     kubelet, proxy,
     runtime::{leader, metrics::ActorMetrics, queue, system::System},
     scheduler,
@@ -52,7 +53,9 @@ impl Sources {
         collectors.extend(metered::COLLECTORS);
         collectors.extend(queue::COLLECTORS);
         collectors.extend(leader::COLLECTORS);
+        collectors.extend(resourceclaim::COLLECTORS);
         collectors.extend(scheduler::metrics::COLLECTORS);
+        collectors.extend(kubelet::device_metrics::COLLECTORS);
         collectors.extend(kubelet::metrics::COLLECTORS);
         collectors.extend(proxy::metrics::COLLECTORS);
         collectors.extend(proxy::health::COLLECTORS);

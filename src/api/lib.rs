@@ -20,6 +20,7 @@ pub mod certificates;
 pub mod client;
 pub mod conversion;
 pub mod decoding;
+pub mod device_selectors;
 pub mod document;
 pub mod encodings;
 pub mod encryption;

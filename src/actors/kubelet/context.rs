@@ -11,6 +11,8 @@ use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 use super::{
     admission::NodeAbilities,
     cluster::Cluster,
+    device_plugins::DevicePlugins,
+    dra::Dra,
     events::EventRecorder,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -26,6 +28,10 @@ pub struct NodeContext {
     pub features: ArcSwap<RuntimeFeatures>,
     pub abilities: NodeAbilities,
     pub cluster: Arc<dyn Cluster>,
+    /// Devices that are counted as resources.
+    pub device_plugins: Arc<DevicePlugins>,
+    /// Devices of claims.
+    pub dra: Arc<Dra>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
     pub events: EventRecorder,

@@ -7,8 +7,12 @@ pub mod admission;
 pub mod call_trace;
 pub mod certificates;
 pub mod cgroups;
+mod checkpoint;
 pub mod cluster;
 pub mod context;
+pub mod device_metrics;
+pub mod device_plugins;
+pub mod dra;
 pub mod env;
 pub mod events;
 pub mod eviction;
@@ -22,6 +26,7 @@ pub mod metrics;
 pub mod node;
 pub mod options;
 mod patch;
+pub mod plugins;
 pub mod pods;
 pub mod probes;
 pub mod relist;
@@ -29,11 +34,14 @@ pub mod resize;
 pub mod resolv;
 pub mod rotation;
 pub mod server;
+mod sockets;
 pub mod stats;
 pub mod status;
 pub mod volumes;
 pub mod worker;
 
+#[cfg(test)]
+mod plugin_testing;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +69,8 @@ use self::{
     cgroups::limit::limit_pods,
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
+    device_plugins::{DevicePluginServer, DevicePlugins},
+    dra::{Dra, DraReconciler, KnownPods},
     events::EventRecorder,
     eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
     image_collection::ImageCollection,
@@ -72,6 +82,7 @@ use self::{
         facts::{MachineFacts, hugepage_sizes, processes_for_pods, thermal_paths},
         own::OwnNode,
     },
+    plugins::{Handlers, PluginWatcher},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
     resize::Allocations,
@@ -125,7 +136,11 @@ impl Kubelet {
     /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
-        for (path, mode) in [(&options.root_dir, 0o700), (&options.root_dir.join("pods"), 0o700), (&options.log_dir, 0o750)] {
+        let below = |name: &str| options.root_dir.join(name);
+        let (pods, plugins, registry, devices) = (below("pods"), below("plugins"), below("plugins_registry"), below(device_plugins::DIRECTORY));
+        let of_plugins = [(&plugins, 0o750), (&registry, 0o750), (&devices, 0o750)];
+        let made = [(&options.root_dir, 0o700), (&pods, 0o700), (&options.log_dir, 0o750)].into_iter().chain(of_plugins);
+        for (path, mode) in made {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
         let (version, features) = reach_runtime(&options).await?;
@@ -149,7 +164,10 @@ impl Kubelet {
         if let Some(client) = &options.client {
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
+            let devices = context.device_plugins.clone();
+            system.spawn("kubelet/device-plugins", Policy::default(), move |_| DevicePluginServer::new(devices.clone()));
             LocalVolumes::start(system, &client, &context.node_name, context.volumes.clone());
+            watch_plugins(system, &context, &all, options.root_dir.join("plugins_registry"));
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
@@ -215,6 +233,8 @@ fn context(
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
+        device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
+        dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
         node_name,
         runtime: Arc::new(MeteredRuntime::new(options.runtime.clone())),
         features: ArcSwap::from_pointee(features),
@@ -320,6 +340,15 @@ fn spawn_units(
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
+}
+
+/// Plugins need an API server: what they offer is told there, and asked for by its objects.
+fn watch_plugins(system: &System, context: &Arc<NodeContext>, all: &AllPods, registry: PathBuf) {
+    let (dra, all) = (context.dra.clone(), all.clone());
+    let known: KnownPods = Arc::new(move || Some(all()?.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()));
+    let handlers: Arc<Handlers> = Arc::new(Handlers::from([(dra::KIND, dra.clone() as _)]));
+    system.spawn("kubelet/plugins", Policy::default(), move |_| PluginWatcher::new(registry.clone(), handlers.clone()));
+    system.spawn("kubelet/dra", Policy::default(), move |_| DraReconciler::new(dra.clone(), known.clone()));
 }
 
 fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>, system: &System, tasks: &mut Vec<TaskHandle>) -> Arc<Subscription<Pod>> {

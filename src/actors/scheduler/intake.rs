@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use k8s_openapi::{
-    api::core::v1::{Node, Pod},
+    api::{
+        core::v1::{Node, Pod},
+        resource::v1::ResourceClaim,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{framework::Profiles, placed_pod::nominated_node};
-use crate::{pod_phase::is_finished, runtime::cache::Change};
+use crate::{devices::key_of, pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
 pub enum News {
@@ -41,6 +44,13 @@ pub enum News {
     },
     /// A claim, a volume or a storage class is there or is another one.
     Storage,
+    /// A claim for devices is there or is another one.
+    Claim {
+        old: Option<Arc<ResourceClaim>>,
+        new: Arc<ResourceClaim>,
+    },
+    /// A slice or a class of devices is there or is another one.
+    Devices,
 }
 
 /// What changed of the node that others were removed from for a pod.
@@ -69,6 +79,8 @@ impl News {
             News::Node { node } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
             News::NodeGone { name } => format!("node {name}"),
             News::Storage => "storage".into(),
+            News::Claim { new, .. } => format!("resource claim {}", key_of(&new.metadata)),
+            News::Devices => "devices".into(),
         }
     }
 }
@@ -129,7 +141,9 @@ fn is_wanted(pod: &Pod, profiles: &Profiles) -> bool {
 /// Whether nothing else can have changed that a decision depends on (upstream's `isPodUpdated`).
 fn differ_in_status(old: &Pod, new: &Pod) -> bool {
     let meta = |pod: &Pod| ObjectMeta { resource_version: None, managed_fields: None, ..pod.metadata.clone() };
-    old.spec == new.spec && meta(old) == meta(new)
+    // The names of claims that were made for it come with the status.
+    let claims = |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
+    old.spec == new.spec && meta(old) == meta(new) && claims(old) == claims(new)
 }
 
 /// What a node's change means to the scheduler.

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod configuration;
 pub mod decide;
 pub mod demand;
+pub mod devices;
 pub mod explain;
 pub mod extender;
 pub mod framework;

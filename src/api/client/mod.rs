@@ -196,6 +196,12 @@ impl<K: KubeObject> Api<K> {
     }
 
     /// Watches the resource; see [`WatchOptions`] for where it begins. Every object is decoded.
+    /// Deletes all that `list` selects.
+    pub async fn delete_collection(&self, list: ListOptions) -> Result<(), Status> {
+        let operation = Operation::DeleteCollection { delete: DeleteOptions::default(), list };
+        self.client.call(self.target("", "")?, operation).await.map(drop)
+    }
+
     pub async fn watch(&self, options: WatchOptions) -> Result<BoxStream<'static, WatchEvent<K>>, Status> {
         Ok(self.watch_stored(options).await?.map(typed_event).boxed())
     }

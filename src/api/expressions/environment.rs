@@ -21,6 +21,8 @@ pub struct Environment {
     pub composed: BTreeMap<Box<str>, Type>,
     /// Whether patches and parts of objects can be constructed.
     pub constructs: bool,
+    /// Whether `cel.bind` names values.
+    pub binds: bool,
 }
 
 impl Environment {

@@ -26,7 +26,6 @@ pub mod strategy;
 mod table;
 pub mod validation;
 pub mod webhook_config;
-mod without_effect;
 
 pub use crate::meta::tree;
 pub use column::{Column, ColumnType};

@@ -10,7 +10,7 @@ use crate::{
         Feature,
         custom::{CustomSchema, Versions},
         strategy::Strategy,
-        validation, without_effect,
+        validation,
     },
     schema::{Schema, Schemas},
     status::FieldError,
@@ -211,7 +211,6 @@ impl Resource {
             if old.is_none_or(|old| !path.is_empty() && generation(old) != generation(object)) {
                 warnings.extend(validation::warnings::pod(path, pod));
             }
-            warnings.extend(without_effect::in_pod(path, pod));
         }
         warnings
     }

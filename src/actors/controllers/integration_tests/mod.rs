@@ -1,6 +1,7 @@
 //! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
 
 mod collection;
+mod devices;
 mod faults;
 mod namespaces;
 mod nodes;
@@ -32,6 +33,7 @@ use super::{
     cronjob::CronJobController,
     daemonset::DaemonSetController,
     deployment::DeploymentController,
+    device_taint_eviction::DeviceTaintEvictionController,
     endpoints::EndpointsController,
     endpointslice::EndpointSliceController,
     endpointslice_mirroring::EndpointSliceMirroringController,
@@ -46,6 +48,7 @@ use super::{
     pod_gc::PodGcController,
     replicaset::ReplicaSetController,
     replicationcontroller::ReplicationControllerController,
+    resourceclaim::{ClaimReservationController, ResourceClaimController},
     resourcequota::ResourceQuotaController,
     root_ca::RootCaPublisher,
     serviceaccount::ServiceAccountController,
@@ -111,6 +114,9 @@ impl World {
         world.start(ClaimBinder::new(&world.caches));
         world.start(VolumeBinder::new(&world.caches));
         world.start(EphemeralVolumeController::new(&world.caches));
+        world.start(ResourceClaimController::new(&world.caches));
+        world.start(ClaimReservationController::new(&world.caches));
+        world.start(DeviceTaintEvictionController::new(&world.caches));
         world.start(LocalPathProvisioner::new(&world.caches));
         world.start(LocalPathCleaner::new(&world.caches));
         world.start(PvcProtectionController::new(&world.caches));

@@ -6,9 +6,6 @@ use troupe_cri::security::{capabilities::capabilities, profiles, user::MAX_ID};
 /// Checks a pod's spec.
 pub(super) fn check(pod: &Pod, spec: &PodSpec) -> Result<(), String> {
     pod_ids(spec)?;
-    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        return Err("spec.resourceClaims: resource claims are not supported by this node".to_owned());
-    }
     let of_pod = spec.security_context.as_ref();
     at("spec.securityContext.seccompProfile", profiles::seccomp(of_pod.and_then(|context| context.seccomp_profile.as_ref()), ""))?;
     for (path, container) in super::containers(spec) {

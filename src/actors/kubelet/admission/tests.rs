@@ -135,7 +135,6 @@ fn what_no_valid_spec_says_is_refused_wherever_it_comes_from() {
     }
     let mounts = json!([{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}]);
     rejected(&pod(json!({"containers": [{"name": "c", "volumeMounts": mounts}]})));
-    rejected(&pod(json!({"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu"}]})));
 }
 
 #[test]

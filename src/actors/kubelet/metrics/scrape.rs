@@ -12,6 +12,8 @@ use troupe_cri::{
     proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
 };
 
+use crate::kubelet::device_metrics;
+
 /// A whole scrape. `desired` pods are bound to the node.
 pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
     let running = running(runtime).await;
@@ -19,6 +21,7 @@ pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime, version: 
     let build = BuildInfo(version.clone());
     let mut collectors: Vec<&dyn Collect> = vec![&now, &build];
     collectors.extend(super::COLLECTORS);
+    collectors.extend(device_metrics::COLLECTORS);
     collectors.extend(troupe_api::client::COLLECTORS);
     collectors.push(&Process);
     render(&collectors)

@@ -177,7 +177,8 @@ impl NodeReporter {
 fn measure(context: &NodeContext, facts: &NodeFacts, before: Option<&NodeStatus>, sight: &Sight) -> NodeStatus {
     let usage = Usage::measure(&context.root);
     let conditions = before.and_then(|before| before.conditions.clone()).unwrap_or_default();
-    status::status(&inputs(context, facts, usage, sight.runtime(Instant::now()), &sight.images), &conditions)
+    let devices = context.device_plugins.amounts();
+    status::status(&inputs(context, facts, usage, sight.runtime(Instant::now()), (&sight.images, &devices)), &conditions)
 }
 
 /// Writes the status unless it is as it was `before`, and shown so; whether it was written.
@@ -198,7 +199,7 @@ fn inputs<'a>(
     facts: &'a NodeFacts,
     usage: Usage,
     runtime: Result<&'a troupe_cri::proto::StatusResponse, &'a str>,
-    images: &'a [troupe_cri::proto::Image],
+    (images, devices): (&'a [troupe_cri::proto::Image], &'a BTreeMap<String, (usize, usize)>),
 ) -> NodeInputs<'a> {
     NodeInputs {
         name: &context.node_name,
@@ -215,20 +216,22 @@ fn inputs<'a>(
         runtime,
         runtime_version: &facts.runtime_version,
         images,
+        devices,
         now: Timestamp::now(),
     }
 }
 
 /// The node as it would register here, without asking the runtime.
 pub fn made(context: &NodeContext, facts: &NodeFacts) -> Node {
-    node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), &[]))
+    node(&inputs(context, facts, Usage::measure(&context.root), Err("it was not asked"), (&[], &context.device_plugins.amounts())))
 }
 
 /// Creates the node object, or brings labels and annotations of the one that exists up to date.
 async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> Result<Arc<Node>, Status> {
     let api = client.all::<Node>();
     let runtime = context.runtime.status().await.map_err(|error| error.to_string());
-    let inputs = inputs(context, facts, Usage::measure(&context.root), runtime.as_ref().map_err(String::as_str), &[]);
+    let devices = context.device_plugins.amounts();
+    let inputs = inputs(context, facts, Usage::measure(&context.root), runtime.as_ref().map_err(String::as_str), (&[], &devices));
     if let Some(known) = api.get_opt(&context.node_name).await? {
         let (labels, annotations) = (labels(&inputs), annotations(&inputs));
         if has_all(known.metadata.labels.as_ref(), &labels) && has_all(known.metadata.annotations.as_ref(), &annotations) {

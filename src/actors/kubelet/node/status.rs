@@ -44,6 +44,8 @@ pub struct NodeInputs<'a> {
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
     pub images: &'a [proto::Image],
+    /// How many devices of each resource there are, and how many can be used.
+    pub devices: &'a BTreeMap<String, (usize, usize)>,
     pub now: Timestamp,
 }
 
@@ -86,7 +88,7 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
     let features = inputs.runtime.map(RuntimeFeatures::of).unwrap_or_default();
     NodeStatus {
         addresses: Some(addresses(inputs)),
-        allocatable: Some(allocatable(&capacity)),
+        allocatable: Some(allocatable(&capacity, inputs.devices)),
         capacity: Some(capacity),
         conditions: Some(conditions(inputs, before)),
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: inputs.port.into() }) }),
@@ -129,12 +131,14 @@ fn capacity(inputs: &NodeInputs<'_>) -> BTreeMap<String, Quantity> {
         ("hugepages-1Gi", "0".to_owned()),
         ("hugepages-2Mi", "0".to_owned()),
     ];
-    all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity))).collect()
+    let devices = inputs.devices.iter().map(|(name, (all, _))| (name.clone(), Quantity(all.to_string())));
+    all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity))).chain(devices).collect()
 }
 
 /// What pods may use: all but what the eviction marks keep free.
-fn allocatable(capacity: &BTreeMap<String, Quantity>) -> BTreeMap<String, Quantity> {
+fn allocatable(capacity: &BTreeMap<String, Quantity>, devices: &BTreeMap<String, (usize, usize)>) -> BTreeMap<String, Quantity> {
     let mut left = capacity.clone();
+    left.extend(devices.iter().map(|(name, (_, well))| (name.clone(), Quantity(well.to_string()))));
     let bytes = |name: &str| capacity.get(name).map_or(0, |quantity| troupe_cri::quantity::value(&quantity.0));
     left.insert("memory".into(), Quantity(format!("{}Ki", (bytes("memory") - (100 << 20)).max(0) / 1024)));
     left.insert("ephemeral-storage".into(), Quantity((bytes("ephemeral-storage") / 10 * 9).to_string()));
@@ -281,6 +285,7 @@ mod tests {
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],
+            devices: &BTreeMap::from([("example.com/gpu".to_owned(), (2, 1))]),
             now: Timestamp::from_second(second).expect("a time"),
         };
         status(&inputs, before)
@@ -319,6 +324,8 @@ mod tests {
         let second = with(&network(true), first.conditions.as_deref().expect("conditions"), 9);
         assert_eq!(ready(&second).last_transition_time.as_ref().map(|time| time.0.as_second()), Some(5));
         assert!(same(&first, &second) && first != second);
-        assert_eq!(second.allocatable.expect("allocatable")["memory"].0, "946176Ki");
+        let (capacity, allocatable) = (second.capacity.expect("capacity"), second.allocatable.expect("allocatable"));
+        assert_eq!(allocatable["memory"].0, "946176Ki");
+        assert_eq!((capacity["example.com/gpu"].0.as_str(), allocatable["example.com/gpu"].0.as_str()), ("2", "1"), "one is not well");
     }
 }

@@ -27,6 +27,8 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         node_name: "node".into(),
         runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
         cluster: Arc::new(NoCluster),
+        device_plugins: Arc::new(crate::kubelet::device_plugins::DevicePlugins::new(&place.join("kubelet"))),
+        dra: Arc::new(crate::kubelet::dra::Dra::new(&place.join("kubelet"), "n".into(), None)),
         gate: Arc::new(crate::network_policy::OpenGate),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, TopologySpreadConstra
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use troupe_api::{
+    expressions::go_duration,
     meta::names,
     resources::validation::{
         Field,
@@ -28,6 +29,7 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 pub fn validate(plugin: &str, args: &Field<'_>, errors: &mut Vec<FieldError>) {
     match plugin {
         "DefaultPreemption" => preemption(args, errors),
+        "DynamicResources" => devices(args, errors),
         "InterPodAffinity" => within(&args.child("hardPodAffinityWeight"), 0, 100, errors),
         "NodeAffinity" => affinity(&args.child("addedAffinity"), errors),
         "NodeResourcesBalancedAllocation" => balance(&args.child("resources"), errors),
@@ -168,6 +170,17 @@ fn volumes(args: &Field<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
+fn devices(args: &Field<'_>, errors: &mut Vec<FieldError>) {
+    let (binding, filter) = (args.child("bindingTimeout"), args.child("filterTimeout"));
+    let seconds = |field: &Field<'_>| go_duration(field.text()).ok().map(|nanoseconds| nanoseconds / 1_000_000_000);
+    if binding.is_set() && seconds(&binding).is_some_and(|seconds| seconds < 1) {
+        errors.push(binding.invalid("must be at least 1 second"));
+    }
+    if filter.is_set() {
+        errors.push(filter.invalid("has no effect: a search for devices is bounded by its steps"));
+    }
+}
+
 /// What plugins are made of, by what `args` says of each; `ignored` resources are extenders' business.
 pub fn read<'a>(args: impl Fn(&str) -> &'a Value, ignored: &[String]) -> (Arguments, SpreadDefaults) {
     let mut arguments = Arguments::default();
@@ -191,6 +204,10 @@ pub fn read<'a>(args: impl Fn(&str) -> &'a Value, ignored: &[String]) -> (Argume
     };
     if let Some(seconds) = args("VolumeBinding")["bindTimeoutSeconds"].as_u64() {
         arguments.bind_timeout = Duration::from_secs(seconds);
+    }
+    let devices = args("DynamicResources")["bindingTimeout"].as_str().and_then(|text| go_duration(text).ok());
+    if let Some(nanoseconds) = devices.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()) {
+        arguments.device_timeout = Duration::from_nanos(nanoseconds);
     }
     let spread = args("PodTopologySpread");
     let defaults = match spread["defaultingType"].as_str() {

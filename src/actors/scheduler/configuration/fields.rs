@@ -127,8 +127,10 @@ pub fn arguments_of(plugin: &str) -> Option<&'static Shape> {
     ]);
     const SPREAD_ARGS: Shape = Object(&[HEAD[0], HEAD[1], ("defaultConstraints", &List(&SPREAD)), ("defaultingType", &Text)]);
     const VOLUME_BINDING: Shape = Object(&[HEAD[0], HEAD[1], ("bindTimeoutSeconds", &Int64), ("shape", &POINTS)]);
+    const DEVICES: Shape = Object(&[HEAD[0], HEAD[1], ("bindingTimeout", &Duration), ("filterTimeout", &Duration)]);
     match plugin {
         "DefaultPreemption" => Some(&DEFAULT_PREEMPTION),
+        "DynamicResources" => Some(&DEVICES),
         "InterPodAffinity" => Some(&INTER_POD_AFFINITY),
         "NodeAffinity" => Some(&NODE_AFFINITY_ARGS),
         "NodeResourcesBalancedAllocation" => Some(&BALANCED),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{core::v1::Node, resource::v1::ResourceClaim};
 
 use crate::scheduler::placed_pod::PlacedPod;
 
@@ -26,6 +26,13 @@ pub enum ClusterChange {
     PodRemoved(Arc<PlacedPod>),
     /// A claim, a volume or a storage class is there or is another one.
     StorageChanged,
+    /// A claim for devices is there or is another one.
+    ClaimChanged {
+        old: Option<Arc<ResourceClaim>>,
+        new: Arc<ResourceClaim>,
+    },
+    /// A slice or a class of devices is there or is another one.
+    DevicesChanged,
 }
 
 /// A kind of change.
@@ -38,6 +45,8 @@ pub enum Event {
     PodUpdated,
     PodRemoved,
     StorageChanged,
+    ClaimChanged,
+    DevicesChanged,
 }
 
 impl Event {
@@ -51,6 +60,8 @@ impl Event {
             Event::PodUpdated => "AssignedPodUpdate",
             Event::PodRemoved => "AssignedPodDelete",
             Event::StorageChanged => "PersistentVolumeClaimUpdate",
+            Event::ClaimChanged => "ResourceClaimUpdate",
+            Event::DevicesChanged => "ResourceSliceUpdate",
         }
     }
 }
@@ -65,6 +76,8 @@ impl ClusterChange {
             ClusterChange::PodUpdated { .. } => Event::PodUpdated,
             ClusterChange::PodRemoved(_) => Event::PodRemoved,
             ClusterChange::StorageChanged => Event::StorageChanged,
+            ClusterChange::ClaimChanged { .. } => Event::ClaimChanged,
+            ClusterChange::DevicesChanged => Event::DevicesChanged,
         }
     }
 

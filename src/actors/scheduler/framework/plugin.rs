@@ -57,6 +57,11 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// What is to be written for a pod that fits nowhere, after [`Plugin::post_filter`]; `None` for nothing.
+    fn after_failure(&self, _pod: &ObjectKey, _client: &Client) -> Option<Writing> {
+        None
+    }
+
     /// The pod has got this node: what it takes there beside what the snapshot counts is kept for it from now on, until
     /// [`Plugin::unreserve`].
     ///

@@ -127,6 +127,11 @@ impl Profile {
         (nodes * percent / 100).max(MINIMUM)
     }
 
+    /// What is to be written for a pod that fits nowhere, with the names of who wants it.
+    pub fn after_failure(&self, pod: &ObjectKey, client: &Client) -> Vec<(&'static str, Writing)> {
+        self.at(Point::PostFilter).filter_map(|plugin| Some((plugin.name(), plugin.after_failure(pod, client)?))).collect()
+    }
+
     /// Keeps for a pod what it takes on its node. Whoever calls takes all back when one plugin refuses.
     ///
     /// # Errors

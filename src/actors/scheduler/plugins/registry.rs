@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    DefaultBinder, DefaultPreemption, ImageLocality, InterPodAffinity, NodeAffinity, NodeInterference, NodeName, NodePorts,
+    DefaultBinder, DefaultPreemption, DynamicResources, ImageLocality, InterPodAffinity, NodeAffinity, NodeInterference, NodeName, NodePorts,
     NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread, PrioritySort, SchedulingGates,
     TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::scheduler::{
+    devices::caches::DeviceCaches,
     framework::{Plugin, Point, WaitingPods},
     preemption::Tries,
     usage::NodeUsage,
@@ -23,6 +24,8 @@ pub struct Parts {
     pub usage: NodeUsage,
     /// Without it there are no plugins that look at claims.
     pub storage: Option<StorageCaches>,
+    /// Without it there are no plugins that look at claims for devices.
+    pub devices: Option<DeviceCaches>,
 }
 
 /// Arguments of plugins, with upstream's defaults.
@@ -34,6 +37,8 @@ pub struct Arguments {
     pub preemption: Tries,
     /// How long volumes may take.
     pub bind_timeout: Duration,
+    /// How long devices may take to become ready.
+    pub device_timeout: Duration,
 }
 
 impl Default for Arguments {
@@ -45,12 +50,13 @@ impl Default for Arguments {
             nodes: NodeAffinity::default(),
             preemption: Tries::default(),
             bind_timeout: Duration::from_secs(600),
+            device_timeout: Duration::from_secs(600),
         }
     }
 }
 
 /// The names of the plugins of the default profile, in the order in which they are asked, with the weights of their scores.
-pub const DEFAULTS: [(&str, i64); 19] = [
+pub const DEFAULTS: [(&str, i64); 20] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -65,6 +71,7 @@ pub const DEFAULTS: [(&str, i64); 19] = [
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DynamicResources", 2),
     ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
@@ -74,7 +81,7 @@ pub const DEFAULTS: [(&str, i64); 19] = [
 
 /// Plugins by name, as far as their parts are there.
 pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<dyn Plugin>> {
-    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout } = arguments;
+    let Arguments { fit, balance, pods, nodes, preemption, bind_timeout, device_timeout } = arguments;
     let mut plugins: Vec<Arc<dyn Plugin>> = vec![
         Arc::new(SchedulingGates),
         Arc::new(PrioritySort),
@@ -83,7 +90,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         Arc::new(TaintToleration),
         Arc::new(nodes),
         Arc::new(NodePorts),
-        Arc::new(fit),
+        Arc::new(NodeResourcesFit { devices: parts.devices.clone(), ..fit }),
         Arc::new(PodTopologySpread),
         Arc::new(pods),
         Arc::new(DefaultPreemption { tries: preemption }),
@@ -98,6 +105,9 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         plugins.push(Arc::new(VolumeBinding { storage: storage.clone(), patience: bind_timeout }));
         plugins.push(Arc::new(VolumeZone { storage: storage.clone() }));
     }
+    if let Some(devices) = &parts.devices {
+        plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeout)));
+    }
     plugins.into_iter().map(|plugin| (plugin.name(), plugin)).collect()
 }
 
@@ -108,6 +118,7 @@ pub fn points_of(name: &str) -> Option<&'static [Point]> {
         "NodeVolumeLimits" => Some(NodeVolumeLimits::POINTS),
         "VolumeBinding" => Some(VolumeBinding::POINTS),
         "VolumeZone" => Some(VolumeZone::POINTS),
+        "DynamicResources" => Some(DynamicResources::POINTS),
         name => make(Arguments::default(), &Parts::default()).get(name).map(|plugin| plugin.points()),
     }
 }

@@ -28,6 +28,7 @@ use troupe_api::{
 use self::{measuring::Measuring, placing::Seat};
 use super::{
     MakeSetup, Setup,
+    devices::caches::DeviceCaches,
     extender::Extenders,
     framework::{Profile, Profiles, WaitingPods},
     intake::{Intake, News, node_news, pod_news},
@@ -73,6 +74,7 @@ pub struct SchedulerUnit {
     /// It will pump again in a moment.
     goes_on: bool,
     storage: StorageCaches,
+    devices: DeviceCaches,
     subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
@@ -104,7 +106,8 @@ pub struct SchedulerUnit {
 impl SchedulerUnit {
     pub(super) fn new(caches: Caches, client: Client, make: &MakeSetup) -> Self {
         let storage = StorageCaches::new(&caches);
-        let parts = Parts { storage: Some(storage.clone()), ..Parts::default() };
+        let devices = DeviceCaches::new(&caches);
+        let parts = Parts { storage: Some(storage.clone()), devices: Some(devices.clone()), ..Parts::default() };
         let Setup { profiles, backoffs, extenders, parallelism, measures } = make(&parts);
         let measures = measures && profiles.iter().any(|profile| profile.scoring().any(|(plugin, _)| plugin.name() == "NodeInterference"));
         SchedulerUnit {
@@ -115,6 +118,7 @@ impl SchedulerUnit {
             unread: VecDeque::new(),
             goes_on: false,
             storage,
+            devices,
             subscriptions: Vec::new(),
             queue: SchedulingQueue::new(backoffs),
             snapshot: Snapshot::default(),
@@ -198,6 +202,34 @@ impl SchedulerUnit {
         vec![claims, volumes, classes, csi_nodes, attachments]
     }
 
+    /// The same of what decides about pods' devices.
+    fn follow_devices(&mut self, wake: &(impl Fn() + Clone + Send + Sync + 'static)) -> Vec<BoxFuture<'static, ()>> {
+        let devices = self.devices.clone();
+        let (intake, woken, known) = (self.intake.clone(), wake.clone(), devices.clone());
+        let slices = devices.published.subscribe(move |change| {
+            known.take(change);
+            if !change.is_removal() && intake.add(News::Devices) {
+                woken();
+            }
+        });
+        let (intake, woken) = (self.intake.clone(), wake.clone());
+        let claims = devices.claims.subscribe(move |change| {
+            let Some(new) = change.after().cloned() else { return };
+            if intake.add(News::Claim { old: change.before().cloned(), new }) {
+                woken();
+            }
+        });
+        let (intake, woken) = (self.intake.clone(), wake.clone());
+        let classes = devices.classes.subscribe(move |change| {
+            if !change.is_removal() && intake.add(News::Devices) {
+                woken();
+            }
+        });
+        let filled: Vec<BoxFuture<'static, ()>> = vec![Box::pin(slices.filled()), Box::pin(claims.filled()), Box::pin(classes.filled())];
+        self.subscriptions.extend([Box::new(slices) as Box<dyn Any>, Box::new(claims), Box::new(classes)]);
+        filled
+    }
+
     /// Hears of objects that come or change, or else of those that go.
     fn follow<K: KubeObject>(&mut self, cache: &Cache<K>, removals: bool, wake: impl Fn() + Send + Sync + 'static) -> BoxFuture<'static, ()> {
         let intake = self.intake.clone();
@@ -278,7 +310,8 @@ impl Unit for SchedulerUnit {
         // In a fixed order, so that simulations repeat themselves.
         let (of_nodes, of_pods, around) = (nodes.filled(), pods.filled(), self.around.synced());
         self.subscriptions = vec![Box::new(pods), Box::new(nodes)];
-        let storage = self.follow_storage(&wake_storage);
+        let mut storage = self.follow_storage(&wake_storage);
+        storage.extend(self.follow_devices(&wake_storage));
         let filled = async move {
             of_nodes.await;
             of_pods.await;

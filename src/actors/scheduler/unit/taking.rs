@@ -87,6 +87,8 @@ impl SchedulerUnit {
                 }
             }
             News::Storage => self.cluster_changed(ClusterChange::StorageChanged, now),
+            News::Claim { old, new } => self.cluster_changed(ClusterChange::ClaimChanged { old, new }, now),
+            News::Devices => self.cluster_changed(ClusterChange::DevicesChanged, now),
         }
     }
 

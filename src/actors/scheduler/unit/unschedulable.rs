@@ -48,9 +48,15 @@ impl SchedulerUnit {
         if let Some(preemption) = preemption {
             self.preempt(&of, preemption, cx);
         }
-        let Attempted { key, pod, step, .. } = of;
+        let Attempted { key, pod, step, profile, .. } = of;
         let (client, now) = (self.client.caused_by(step.next), format_time(cx.system().clock().now()));
+        let writings = profile.after_failure(&key, &client);
         cx.spawn(async move {
+            for (plugin, writing) in writings {
+                if let Err(error) = writing.await {
+                    tracing::debug!(%error, %key, plugin, "what might help the pod was not written");
+                }
+            }
             if let Err(error) = bind::mark_unscheduled(&client, &pod, (bind::UNSCHEDULABLE, &message), &nomination, &now).await {
                 tracing::debug!(%error, %key, "the pod's condition was not written");
             }

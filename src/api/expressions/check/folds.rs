@@ -11,6 +11,9 @@ impl Checker<'_> {
     pub(super) fn fold(&mut self, at: usize, fold: &mut Fold) -> Type {
         let of = self.node(&mut fold.range);
         let of = self.substitution.apply(&of, false);
+        if fold.kind == Macro::Bind {
+            return self.bind(at, fold, of);
+        }
         if matches!(fold.kind, Macro::OptMap | Macro::OptFlatMap) {
             return self.optional_fold(at, fold, &of);
         }
@@ -33,6 +36,17 @@ impl Checker<'_> {
             Macro::SortBy => self.sorted(at, of, &produced),
             _ => Type::Bool,
         }
+    }
+
+    /// A value that has a name within an expression.
+    fn bind(&mut self, at: usize, fold: &mut Fold, of: Type) -> Type {
+        if !self.environment.binds {
+            self.undeclared(at, "bind");
+        }
+        self.locals.push((fold.item.clone(), of));
+        let result = fold.result.as_mut().map_or(Type::Error, |result| self.node(result));
+        self.locals.pop();
+        result
     }
 
     /// A condition that must be true or false.

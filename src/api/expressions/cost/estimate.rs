@@ -7,7 +7,7 @@ use super::{
 use crate::expressions::{
     Environment,
     syntax::ast::{Call, Entry, Fold, Kind, Literal, Macro, Node, Slot},
-    types::{Declaration, Type},
+    types::{Declaration, Shape, Type},
 };
 
 struct Local {
@@ -40,7 +40,11 @@ impl Estimator<'_> {
                     current.element()?;
                     return Some(Estimate::fixed(0));
                 }
-                field => &current.fields()?.selected(field)?.declaration,
+                // Of values that may be anything up to a size, whatever they are called (attributes of devices).
+                field => match (&current.shape, current.fields()) {
+                    (Shape::Map { values }, _) if matches!(values.shape, Shape::Any) && values.most < u64::MAX => values,
+                    (_, fields) => &fields?.selected(field)?.declaration,
+                },
             };
         }
         Some(Estimate::new(0, current.most))
@@ -172,6 +176,9 @@ impl Estimator<'_> {
 
     fn fold(&mut self, node: &Node, fold: &Fold) -> Known {
         let range = self.node(&fold.range);
+        if fold.kind == Macro::Bind {
+            return self.bind(node, fold, range);
+        }
         if matches!(fold.kind, Macro::OptMap | Macro::OptFlatMap) {
             return self.optional(node, fold, &range);
         }
@@ -215,6 +222,18 @@ impl Estimator<'_> {
         let value = result.map_or(Estimate::UNKNOWN, |result| result.size()).or(fixed(0));
         let within = (fold.kind == Macro::Collect).then_some(Within { is_list: true, key: fixed(1), value });
         self.known(node, cost, Path::new(), size, within)
+    }
+
+    /// `cel.bind` goes through an empty list first.
+    fn bind(&mut self, node: &Node, fold: &Fold, value: Known) -> Known {
+        self.locals.push(Local { path: value.path, size: value.size, within: value.within });
+        let result = fold.result.as_ref().map(|result| self.node(result));
+        self.locals.pop();
+        let before = value.cost.plus(Estimate::fixed(LIST));
+        match result {
+            Some(result) => Known { cost: before.plus(result.cost), ty: node.ty.clone(), ..result },
+            None => self.known(node, before, Path::new(), None, None),
+        }
     }
 
     /// `optMap` asks whether there is a value, takes it, and goes on with it.

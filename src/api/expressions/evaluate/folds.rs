@@ -41,6 +41,13 @@ impl<'a> Evaluation<'a, '_> {
     pub(super) fn fold(&mut self, fold: &'a Fold) -> Evaluated<'a> {
         let before = self.meter.spent();
         let range = self.node(&fold.range)?;
+        if fold.kind == Macro::Bind {
+            let result = fold.result.as_ref().ok_or_else(no_overload)?;
+            self.locals.push(range);
+            let value = self.node(result);
+            self.locals.pop();
+            return value;
+        }
         if matches!(fold.kind, Macro::OptMap | Macro::OptFlatMap) {
             let again = self.meter.spent() - before;
             return self.optional(fold, range, again);

@@ -173,7 +173,7 @@ fn contains<'a>(args: &[Val<'a>], context: &mut Context<'_>) -> Ran<'a> {
             }
             Ok(Val::Bool(false))
         }
-        Val::Map(map) => Ok(Val::Bool(map.find(&args[0])?.is_some())),
+        Val::Map(map) => Ok(Val::Bool(map.contains(&args[0])?)),
         _ => Err(no_overload()),
     }
 }

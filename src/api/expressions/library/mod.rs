@@ -24,8 +24,21 @@ use regex::Regex;
 use super::{
     meter::{Fault, Meter},
     types::{Overload, overload},
-    values::Val,
+    values::{Named, Val},
 };
+
+/// The value of a quantity that is written in a document.
+pub fn parsed_quantity(text: &str) -> Option<Val<'static>> {
+    quantities::parse(text).map(|nanos| Val::named(Named::Quantity(nanos)))
+}
+
+/// The value of a semantic version that is written in a document.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parsed_version(text: &str) -> Result<Val<'static>, String> {
+    versions::parse(text).map(|version| Val::named(Named::Semver(version)))
+}
 
 /// What a function has beside its arguments.
 pub struct Context<'c> {

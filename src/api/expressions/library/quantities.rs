@@ -34,7 +34,7 @@ pub(super) const FUNCTIONS: &[Row] = &[
 type Ran<'a> = Result<Val<'a>, Fault>;
 
 /// Quantities are not padded with blanks, unlike what configuration may be.
-fn parse(text: &str) -> Option<i128> {
+pub fn parse(text: &str) -> Option<i128> {
     quantity::nanos(text).filter(|_| text.trim() == text)
 }
 

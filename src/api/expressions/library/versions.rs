@@ -24,7 +24,9 @@ fn read(args: &[Val<'_>]) -> Result<Result<Version, String>, Fault> {
     }
 }
 
-fn parse(text: &str) -> Result<Version, String> {
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<Version, String> {
     if text.is_empty() {
         return Err("Version string empty".to_owned());
     }

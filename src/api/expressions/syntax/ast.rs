@@ -108,6 +108,8 @@ pub enum Macro {
     SortBy,
     OptMap,
     OptFlatMap,
+    /// `cel.bind`: names one value.
+    Bind,
 }
 
 /// `Name{field: value}`.

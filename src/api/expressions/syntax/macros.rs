@@ -25,6 +25,9 @@ pub(super) fn global(at: usize, name: &str, mut args: Vec<Node>) -> Result<Meani
 
 /// A call with a target.
 pub(super) fn member(at: usize, target: Node, name: &str, args: Vec<Node>) -> Result<Meaning, Issue> {
+    if name == "bind" && args.len() == 3 && matches!(&target.kind, Kind::Name { name, .. } if &**name == "cel") {
+        return bind(at, args);
+    }
     let Some((kind, with_key)) = kind(name, args.len()) else {
         return Ok(Meaning::Call(Some(target), args));
     };
@@ -41,6 +44,15 @@ pub(super) fn member(at: usize, target: Node, name: &str, args: Vec<Node>) -> Re
         _ => (None, first),
     };
     Ok(Meaning::Macro(Kind::Fold(Box::new(Fold { kind, range: target, key, item, condition, result }))))
+}
+
+/// `cel.bind(name, value, expression)`.
+fn bind(at: usize, args: Vec<Node>) -> Result<Meaning, Issue> {
+    let mut args = args.into_iter();
+    let item = variable(args.next(), at)?;
+    let range = args.next().ok_or_else(|| Issue::new(at, "cel.bind() names a value"))?;
+    let fold = Fold { kind: Macro::Bind, range, key: None, item, condition: None, result: args.next() };
+    Ok(Meaning::Macro(Kind::Fold(Box::new(fold))))
 }
 
 /// Which macro a name and a number of arguments mean, and whether it has two variables.

@@ -58,9 +58,16 @@ impl<'a> Key<'a> {
 pub struct Made<'a> {
     pub entries: Vec<(Val<'a>, Val<'a>)>,
     index: HashMap<Key<'a>, usize>,
+    /// What stands for keys that it has not.
+    otherwise: Option<Val<'a>>,
 }
 
 impl<'a> Made<'a> {
+    /// An empty one in which every key has a value.
+    pub fn with_default(otherwise: Val<'a>) -> Self {
+        Made { otherwise: Some(otherwise), ..Made::default() }
+    }
+
     /// Adds an entry.
     ///
     /// # Errors
@@ -118,10 +125,21 @@ impl<'a> Map<'a> {
         match (self, key) {
             (Map::Made(made), key) => {
                 let found = Key::of(key).and_then(|key| made.index.get(&key));
-                Ok(found.map(|at| made.entries[*at].1.clone()))
+                Ok(found.map(|at| made.entries[*at].1.clone()).or_else(|| made.otherwise.clone()))
             }
             (_, Val::String(name)) => self.field(name),
             _ => Err(super::no_overload()),
+        }
+    }
+
+    /// Whether there is such a key, whatever stands for keys that there are not.
+    ///
+    /// # Errors
+    /// As of [`Map::find`].
+    pub fn contains(&self, key: &Val<'a>) -> Result<bool, Fault> {
+        match self {
+            Map::Made(made) => Ok(Key::of(key).is_some_and(|key| made.index.contains_key(&key))),
+            other => Ok(other.find(key)?.is_some()),
         }
     }
 
@@ -139,7 +157,8 @@ impl<'a> Map<'a> {
             Map::Message(message) => Ok(message.field(name).cloned()),
             Map::Made(made) => {
                 // The text need not live as long as the map.
-                Ok(made.entries.iter().find(|(key, _)| matches!(key, Val::String(text) if **text == *name)).map(|(_, value)| value.clone()))
+                let found = made.entries.iter().find(|(key, _)| matches!(key, Val::String(text) if **text == *name));
+                Ok(found.map(|(_, value)| value.clone()).or_else(|| made.otherwise.clone()))
             }
         }
     }

@@ -4,7 +4,6 @@ use super::row::{Group, Row, STATUS, with};
 use crate::resources::{Feature, kinds};
 
 const NO_DRIVERS: &str = "without effect: drivers of volumes are not called";
-const NO_DEVICES: &str = "without effect: devices are not allocated";
 
 pub(super) const STORAGE: Group = Group {
     name: "storage.k8s.io",
@@ -34,22 +33,14 @@ pub(super) const RESOURCE: Group = Group {
     name: "resource.k8s.io",
     versions: &["v1"],
     rows: &[
-        Row::cluster("DeviceClass", "deviceclasses")
-            .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::DeviceClass>)
-            .without_effect(NO_DEVICES),
+        Row::cluster("DeviceClass", "deviceclasses").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::DeviceClass>),
         Row::namespaced("ResourceClaim", "resourceclaims")
             .features(&[Feature::ReturnsDeleted])
             .strategy(with::<kinds::ResourceClaim>)
-            .without_effect(NO_DEVICES)
             .subs(&[STATUS]),
         Row::namespaced("ResourceClaimTemplate", "resourceclaimtemplates")
             .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::ResourceClaimTemplate>)
-            .without_effect(NO_DEVICES),
-        Row::cluster("ResourceSlice", "resourceslices")
-            .features(&[Feature::ReturnsDeleted])
-            .strategy(with::<kinds::ResourceSlice>)
-            .without_effect(NO_DEVICES),
+            .strategy(with::<kinds::ResourceClaimTemplate>),
+        Row::cluster("ResourceSlice", "resourceslices").features(&[Feature::ReturnsDeleted]).strategy(with::<kinds::ResourceSlice>),
     ],
 };

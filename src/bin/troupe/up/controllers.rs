@@ -11,6 +11,7 @@ use troupe_actors::{
         cronjob::CronJobController,
         daemonset::DaemonSetController,
         deployment::DeploymentController,
+        device_taint_eviction::DeviceTaintEvictionController,
         disruption::{DisruptionController, StaleDisruptionController},
         endpoints::EndpointsController,
         endpointslice::EndpointSliceController,
@@ -30,6 +31,7 @@ use troupe_actors::{
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
         replicationcontroller::ReplicationControllerController,
+        resourceclaim::{ClaimReservationController, ResourceClaimController},
         resourcequota::ResourceQuotaController,
         root_ca::RootCaPublisher,
         service_cidr::ServiceCidrController,
@@ -105,6 +107,9 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("persistent-volume-binder", ClaimBinder::new(caches));
     run.controller("persistent-volume-binder", VolumeBinder::new(caches));
     run.controller("ephemeral-volume-controller", EphemeralVolumeController::new(caches));
+    run.controller("resource-claim-controller", ResourceClaimController::new(caches));
+    run.controller("resource-claim-controller", ClaimReservationController::new(caches));
+    run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
     run.controller("local-path-provisioner", LocalPathProvisioner::new(caches));
     run.controller("local-path-provisioner", LocalPathCleaner::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));

@@ -11,13 +11,27 @@ use crate::{
     },
 };
 
+/// The reason of a pod for which device plugins have nothing.
+const UNEXPECTED: &str = "UnexpectedAdmissionError";
+/// The reason of a pod whose claims for devices are not ready.
+const FAILED_DEVICES: &str = "FailedPrepareDynamicResources";
+
 /// Makes directories and sets all volumes up.
 pub(super) async fn prepare(step: &Step) -> Result<(), StepFailure> {
     let outcome = write(step, true).await;
     if let Err(failure) = &outcome {
         step.note(Note::warning("FailedMount", failure.message.clone()));
     }
-    outcome
+    outcome?;
+    step.context.device_plugins.allocate(&step.pod).await.map_err(|why| {
+        step.note(Note::warning(UNEXPECTED, why.clone()));
+        StepFailure::new(UNEXPECTED, why)
+    })?;
+    step.context.dra.prepare(&step.pod).await.map_err(|why| {
+        let message = format!("Failed to prepare dynamic resources: {why}");
+        step.note(Note::warning(FAILED_DEVICES, message.clone()));
+        StepFailure::new(FAILED_DEVICES, message)
+    })
 }
 
 /// Brings the volumes up to date, and puts back what somebody took away.

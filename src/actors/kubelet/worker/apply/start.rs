@@ -23,6 +23,7 @@ use crate::{
     files::{Directory, blocking, place_and_name},
     kubelet::{
         cgroups::limit::{Limits, limit_pod as write_limits},
+        device_plugins,
         env::{EnvInputs, References, environment, services::service_variables},
         events::Note,
         images::{self, PullPolicy},
@@ -237,7 +238,25 @@ async fn configure(
         masked_paths: &context.masked_paths,
         seccomp_root: &context.seccomp_root,
     };
-    container_config(&step.pod, container, inputs)
+    let mut config = container_config(&step.pod, container, inputs)?;
+    let devices = context.dra.cdi_devices(&step.pod, container)?;
+    device_plugins::apply(context.device_plugins.start(&step.pod, container).await?, &mut config);
+    config.cdi_devices.extend(devices.into_iter().map(|name| proto::CdiDevice { name }));
+    if !config.cdi_devices.is_empty() {
+        knows_cdi(&context.runtime_name, &context.runtime_version)?;
+    }
+    Ok(config)
+}
+
+/// A runtime that knows nothing of CDI would start the container without its devices, silently.
+fn knows_cdi(runtime: &str, version: &str) -> Result<(), String> {
+    let numbers: Vec<u32> = version.rsplit(' ').next().unwrap_or_default().split('.').take(2).filter_map(|part| part.parse().ok()).collect();
+    match (runtime, &numbers[..]) {
+        ("containerd", [major, minor]) if (*major, *minor) < (1, 7) => {
+            Err(format!("devices of claims are handed over by CDI, which {version} does not know"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The container whose processes an ephemeral one is to see.

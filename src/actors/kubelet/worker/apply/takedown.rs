@@ -102,6 +102,8 @@ fn forget(file: &Path, rotated: bool) {
 pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure> {
     let failed = |error: String| StepFailure::new(FAILED_CLEANUP, error);
     let uid = step.id.uid.clone();
+    step.context.dra.unprepare(&uid).await.map_err(failed)?;
+    step.context.device_plugins.release(&uid).await.map_err(failed)?;
     disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
     step.context.written.release(&uid);
     step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;

@@ -32,7 +32,7 @@ pub fn may_help(pod: &PodInfo, change: &ClusterChange) -> bool {
         }
         // Its pods count no more, though they are not deleted yet.
         ClusterChange::NodeRemoved(_) => true,
-        ClusterChange::StorageChanged => false,
+        ClusterChange::StorageChanged | ClusterChange::ClaimChanged { .. } | ClusterChange::DevicesChanged => false,
     }
 }
 

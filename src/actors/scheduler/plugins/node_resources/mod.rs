@@ -13,6 +13,7 @@ pub use self::{
 };
 use crate::scheduler::{
     demand::Demand,
+    devices::caches::DeviceCaches,
     framework::{ClusterChange, Event, NodeScorer, Plugin, Point, PreFilter, Rejection},
     node_info::NodeInfo,
     pod_info::PodInfo,
@@ -27,6 +28,8 @@ pub struct NodeResourcesFit {
     /// Extended resources that are not counted (`ignoredResources`), and groups of such (`ignoredResourceGroups`).
     pub ignored: Vec<String>,
     pub ignored_groups: Vec<String>,
+    /// What nodes have none of may stand for devices, which DynamicResources looks for.
+    pub devices: Option<DeviceCaches>,
 }
 
 impl NodeResourcesFit {
@@ -35,6 +38,23 @@ impl NodeResourcesFit {
         let extended = || troupe_api::resources::validation::resource_names::is_extended(name);
         let listed = |name: &str, list: &[String]| list.iter().any(|known| known == name);
         (listed(name, &self.ignored) || listed(group(), &self.ignored_groups)) && extended()
+    }
+
+    fn is_of_devices(&self, lack: &Insufficient) -> bool {
+        let class = || self.devices.as_ref().and_then(|devices| devices.class_for(&lack.name));
+        lack.capacity == 0 && lack.name.contains('/') && class().is_some()
+    }
+
+    /// What counts of what a node has too little of.
+    fn lacking(&self, demand: &Demand, node: &NodeInfo) -> Vec<Insufficient> {
+        let mut lacking = insufficient(demand, node);
+        lacking.retain(|lack| !self.ignores(&lack.name) && !self.is_of_devices(lack));
+        lacking
+    }
+
+    /// Whether an empty node has enough.
+    fn fits_alone(&self, demand: &Demand, node: &Node) -> bool {
+        self.lacking(demand, &NodeInfo::new(node.clone().into(), 0)).is_empty()
     }
 }
 
@@ -49,8 +69,7 @@ impl Plugin for NodeResourcesFit {
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
         PreFilter::by_node(move |node| {
-            let mut lacking = insufficient(pod.demand(), node);
-            lacking.retain(|lack| !self.ignores(&lack.name));
+            let lacking = self.lacking(pod.demand(), node);
             if lacking.is_empty() {
                 return Ok(());
             }
@@ -64,7 +83,7 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn events(&self) -> &'static [Event] {
-        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated]
+        &[Event::NodeAdded, Event::NodeUpdated, Event::PodRemoved, Event::PodUpdated, Event::DevicesChanged]
     }
 
     fn helps_every_pod(&self, change: &ClusterChange) -> bool {
@@ -74,17 +93,12 @@ impl Plugin for NodeResourcesFit {
     fn may_help(&self, pod: &PodInfo, change: &ClusterChange) -> bool {
         let wanted = &pod.demand().requests;
         match change {
-            ClusterChange::NodeAdded(node) => fits_alone(pod.demand(), node),
-            ClusterChange::NodeUpdated { old, new } => fits_alone(pod.demand(), new) && has_more(wanted, old, new),
+            ClusterChange::NodeAdded(node) => self.fits_alone(pod.demand(), node),
+            ClusterChange::NodeUpdated { old, new } => self.fits_alone(pod.demand(), new) && has_more(wanted, old, new),
             ClusterChange::PodUpdated { old, new } => asks_for_less(wanted, &old.demand.requests, &new.demand.requests),
             _ => true,
         }
     }
-}
-
-/// Whether an empty node has enough.
-fn fits_alone(demand: &Demand, node: &Node) -> bool {
-    insufficient(demand, &NodeInfo::new(node.clone().into(), 0)).is_empty()
 }
 
 /// Whether the node has more than before of something that is wanted.

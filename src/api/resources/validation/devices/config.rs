@@ -6,7 +6,7 @@ use super::{
     super::{Field, pod::volume_sources::driver_name},
     MOST, fits,
 };
-use crate::status::FieldError;
+use crate::{device_selectors::DeviceSelector, status::FieldError};
 
 const LONGEST_EXPRESSION: usize = 10 * 1024;
 /// In bytes of JSON.
@@ -26,8 +26,12 @@ pub fn selectors(errors: &mut Vec<FieldError>, selectors: &Field<'_>) {
         let expression = cel.child("expression");
         if expression.text().len() > LONGEST_EXPRESSION {
             errors.push(expression.too_long(LONGEST_EXPRESSION));
-        } else if expression.text().trim().is_empty() {
-            errors.push(expression.invalid_as(expression.text(), "compilation failed: the expression is empty"));
+            continue;
+        }
+        match DeviceSelector::compile(expression.text()) {
+            Err(why) => errors.push(expression.invalid_as(expression.text(), why)),
+            Ok(selector) if selector.is_too_complex() => errors.push(FieldError::forbidden(expression, "too complex, exceeds cost limit")),
+            Ok(_) => {}
         }
     }
 }

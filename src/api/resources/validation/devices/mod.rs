@@ -1,7 +1,7 @@
 //! Devices (resource.k8s.io): classes, claims, templates for claims, and slices of what drivers offer.
 //!
 //! Upstream's handwritten rules decide. Its declarative ones say the same again, and only have differences logged.
-//! CEL expressions are not compiled: of them only the length is judged.
+//! Expressions that select devices are compiled, and their costs estimated, when they are written.
 
 mod allocation;
 mod attributes;

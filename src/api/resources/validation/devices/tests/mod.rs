@@ -71,6 +71,8 @@ fn uids_are_written_as_everybody_writes_them() {
 #[test]
 fn a_class_selects_and_configures_within_bounds() {
     let cel = |text: &str| json!({"cel": {"expression": text}});
+    let over = |name: &str, inner: &str| format!("device.attributes.all({name}, device.attributes[{name}].all({name}a, {inner}))");
+    let complex = over("b", &over("c", &over("d", "ba + ca != da")));
     let opaque = |driver: &str, parameters: Value| json!({"opaque": {"driver": driver, "parameters": parameters}});
     let base = json!({"metadata": {"name": "gpu"}, "spec": {
         "selectors": [cel("true")], "config": [opaque("gpu.example.com", json!({"a": 1}))], "extendedResourceName": "example.com/gpu",
@@ -83,7 +85,19 @@ fn a_class_selects_and_configures_within_bounds() {
             ("/spec/selectors", many(33, |_| cel("true")), &["spec.selectors: Too many: 33: must have at most 32 items"]),
             ("/spec/selectors/0", json!({}), &["spec.selectors[0].cel: Required value"]),
             ("/spec/selectors/0", cel(&long), &["spec.selectors[0].cel.expression: Too long: may not be more than 10240 bytes"]),
-            ("/spec/selectors/0", cel(""), &["spec.selectors[0].cel.expression: Invalid value: \"\": compilation failed: the expression is empty"]),
+            (
+                "/spec/selectors/0",
+                cel(""),
+                &[
+                    "spec.selectors[0].cel.expression: Invalid value: \"\": compilation failed: ERROR: <input>:1:1: Syntax error: mismatched input '<EOF>'",
+                ],
+            ),
+            (
+                "/spec/selectors/0",
+                cel("1"),
+                &["spec.selectors[0].cel.expression: Invalid value: \"1\": must evaluate to bool or the unknown type, not int"],
+            ),
+            ("/spec/selectors/0", cel(&complex), &["spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"]),
             ("/spec/config", many(33, |_| json!({})), &["spec.config: Too many: 33: must have at most 32 items"]),
             ("/spec/config/0", json!({}), &["spec.config[0].opaque: Required value"]),
             ("/spec/config/0", opaque("", json!({})), &["spec.config[0].opaque.driver: Required value"]),

@@ -1,0 +1,260 @@
+//! Claims for devices: from a template through allocation to their end.
+
+use serde_json::{Value, json};
+use troupe_api::{
+    meta::Object,
+    service::{DeleteOptions, PatchType},
+};
+
+use super::{World, eventually_async};
+
+const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+
+fn class() -> Value {
+    let selector = json!({"cel": {"expression": "device.driver == 'gpu.example.com'"}});
+    json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}, "spec": {"selectors": [selector]}})
+}
+
+/// What a driver publishes of a node.
+fn slice(node: &str, devices: &[&str]) -> Value {
+    let device = |name: &&str| json!({"name": name, "attributes": {"model": {"string": "A"}}});
+    let pool = json!({"name": node, "generation": 1, "resourceSliceCount": 1});
+    let devices: Vec<Value> = devices.iter().map(device).collect();
+    let spec = json!({"driver": "gpu.example.com", "nodeName": node, "pool": pool, "devices": devices});
+    json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": format!("{node}-gpu")}, "spec": spec})
+}
+
+fn devices() -> Value {
+    let tolerations = json!([{"key": "slow", "operator": "Exists", "effect": "NoExecute"}]);
+    json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "tolerations": tolerations}}]}})
+}
+
+fn template() -> Value {
+    let metadata = json!({"name": "one-gpu", "namespace": "default"});
+    json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate", "metadata": metadata, "spec": {"spec": devices()}})
+}
+
+fn claim(name: &str) -> Value {
+    let metadata = json!({"name": name, "namespace": "default"});
+    json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": metadata, "spec": devices()})
+}
+
+fn pod(name: &str, claim: Value) -> Value {
+    let mut asked = claim;
+    asked["name"] = json!("gpu");
+    let container = json!({"name": "c", "image": "a:1", "resources": {"claims": [{"name": "gpu"}]}});
+    let spec = json!({"containers": [container], "resourceClaims": [asked]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+fn of_template() -> Value {
+    json!({"resourceClaimTemplateName": "one-gpu"})
+}
+
+fn of_claim(name: &str) -> Value {
+    json!({"resourceClaimName": name})
+}
+
+impl World {
+    async fn device_claim(&self, name: &str) -> Option<Object> {
+        self.api.get("resourceclaims.resource.k8s.io", "default", name).await.ok()
+    }
+
+    async fn pod_runs(&self, name: &str) -> bool {
+        self.api.get("pods", "default", name).await.is_ok_and(|pod| pod.str(&["status", "phase"]) == "Running")
+    }
+
+    async fn why_pending(&self, name: &str) -> String {
+        let Ok(pod) = self.api.get("pods", "default", name).await else { return String::new() };
+        let conditions = pod.list(&["status", "conditions"]);
+        let scheduled = conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+        scheduled.and_then(|condition| condition["message"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    async fn remove_pod(&self, name: &str) {
+        self.api.delete("pods", "default", name, DeleteOptions::default()).await.expect("deleted");
+    }
+}
+
+/// The device that a claim has, and who uses it.
+fn state(claim: &Object) -> (String, Vec<String>) {
+    let results = claim.list(&["status", "allocation", "devices", "results"]);
+    let users = claim.list(&["status", "reservedFor"]).iter().map(|user| user["name"].as_str().unwrap_or_default().to_owned());
+    (results.first().and_then(|result| result["device"].as_str()).unwrap_or_default().to_owned(), users.collect())
+}
+
+#[actix::test]
+async fn a_pod_gets_a_claim_of_its_template_with_a_device_and_gives_both_back() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(template()).await;
+    world.api.create(slice("n2", &["gpu-0"])).await;
+    world.api.create(pod("first", of_template())).await;
+    eventually_async("the pod runs", async || world.pod_runs("first").await).await;
+    let first = world.api.get("pods", "default", "first").await.expect("there");
+    assert_eq!(first.str(&["spec", "nodeName"]), "n2", "only there are devices");
+    let statuses = first.list(&["status", "resourceClaimStatuses"]);
+    let name = statuses[0]["resourceClaimName"].as_str().expect("a name").to_owned();
+    assert!(name.starts_with("first-gpu-"), "{name}");
+    let made = world.device_claim(&name).await.expect("was made");
+    assert_eq!(state(&made), ("gpu-0".into(), vec!["first".into()]));
+    assert_eq!(made.list(&["metadata", "finalizers"]), [json!(FINALIZER)]);
+    assert!(made.get(&["status", "allocation", "allocationTimestamp"]).is_some());
+    let fields = &made.list(&["status", "allocation", "nodeSelector", "nodeSelectorTerms"])[0]["matchFields"][0];
+    assert_eq!(fields["values"], json!(["n2"]));
+
+    world.api.create(pod("second", of_template())).await;
+    let none_left = "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+    eventually_async("the second waits", async || world.why_pending("second").await == none_left).await;
+    world.remove_pod("first").await;
+    eventually_async("the second runs", async || world.pod_runs("second").await).await;
+    eventually_async("the first claim is gone", async || world.device_claim(&name).await.is_none()).await;
+}
+
+#[actix::test]
+async fn pods_share_a_claim_and_it_loses_its_device_with_the_last_of_them() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(pod("a", of_claim("shared"))).await;
+    let missing = "0/1 nodes are available: resourceclaim.resource.k8s.io \"shared\" not found.";
+    eventually_async("it waits for its claim", async || world.why_pending("a").await.starts_with(missing)).await;
+    world.api.create(claim("shared")).await;
+    eventually_async("there is no device", async || world.why_pending("a").await.contains("cannot allocate all claims")).await;
+    world.api.create(slice("n1", &["gpu-0", "gpu-1"])).await;
+    eventually_async("it runs", async || world.pod_runs("a").await).await;
+    world.api.create(pod("b", of_claim("shared"))).await;
+    eventually_async("another uses it, too", async || world.pod_runs("b").await).await;
+    let shared = world.device_claim("shared").await.expect("there");
+    assert_eq!(state(&shared), ("gpu-0".into(), vec!["a".into(), "b".into()]));
+    world.api.delete("resourceclaims.resource.k8s.io", "default", "shared", DeleteOptions::default()).await.expect("deleted");
+    world.remove_pod("a").await;
+    eventually_async("one user is left", async || world.device_claim("shared").await.is_some_and(|claim| state(&claim).1 == ["b"])).await;
+    world.remove_pod("b").await;
+    eventually_async("the claim is gone", async || world.device_claim("shared").await.is_none()).await;
+}
+
+#[actix::test]
+async fn pods_that_come_at_once_never_get_one_device() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(template()).await;
+    world.api.create(slice("n1", &["gpu-0", "gpu-1", "gpu-2"])).await;
+    world.api.create(slice("n2", &["gpu-0", "gpu-1", "gpu-2"])).await;
+    for at in 0..8 {
+        world.api.create(pod(&format!("p{at}"), of_template())).await;
+    }
+    let running = async || {
+        let mut count = 0;
+        for at in 0..8 {
+            count += usize::from(world.pod_runs(&format!("p{at}")).await);
+        }
+        count
+    };
+    eventually_async("six of eight run", async || running().await == 6).await;
+    world.settles().await;
+    assert_eq!(running().await, 6);
+    let claims = world.api.list("resourceclaims.resource.k8s.io", "default", troupe_api::service::ListOptions::default()).await.expect("listed");
+    let taken = claims.items.iter().filter_map(|item| {
+        let claim = item.to_object();
+        let result = claim.list(&["status", "allocation", "devices", "results"]).first().cloned()?;
+        Some(format!("{}/{}", result["pool"], result["device"]))
+    });
+    let mut taken: Vec<String> = taken.collect();
+    taken.sort();
+    let all = taken.len();
+    taken.dedup();
+    assert_eq!((all, taken.len()), (6, 6));
+}
+
+#[actix::test]
+async fn an_idle_claim_is_allocated_anew_where_its_pod_can_run() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(slice("n2", &["gpu-0"])).await;
+    world.api.create(claim("idle")).await;
+    // As if a pod had been there that is forgotten.
+    let result = json!({"request": "r", "driver": "gpu.example.com", "pool": "n1", "device": "gpu-9"});
+    let selector = json!({"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]});
+    let status = json!({"status": {"allocation": {"devices": {"results": [result]}, "nodeSelector": selector}}});
+    let target = world.api.subresource("resourceclaims.resource.k8s.io", "default", "idle", "status");
+    world.api.patch(target, PatchType::Merge, status).await.expect("allocated");
+    let mut elsewhere = pod("p", of_claim("idle"));
+    elsewhere["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "n2"});
+    world.api.create(elsewhere).await;
+    eventually_async("it runs elsewhere", async || world.pod_runs("p").await).await;
+    assert_eq!(state(&world.device_claim("idle").await.expect("there")), ("gpu-0".into(), vec!["p".into()]));
+}
+
+#[actix::test]
+async fn pods_leave_devices_that_are_tainted() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.play_kubelets();
+    world.api.create(class()).await;
+    world.api.create(template()).await;
+    world.api.create(slice("n1", &["gpu-0"])).await;
+    world.api.create(pod("p", of_template())).await;
+    eventually_async("the pod runs", async || world.pod_runs("p").await).await;
+    let tainted = |key: &str| json!({"spec": {"devices": [{"name": "gpu-0", "taints": [{"key": key, "effect": "NoExecute"}]}]}});
+    let target = || world.api.target("resourceslices.resource.k8s.io", "", "n1-gpu");
+    world.api.patch(target(), PatchType::Merge, tainted("slow")).await.expect("tainted");
+    world.settles().await;
+    assert!(world.pod_runs("p").await, "the claim tolerates that");
+    world.api.patch(target(), PatchType::Merge, tainted("broken")).await.expect("tainted");
+    let told = ("DeviceTaintManagerEviction".to_owned(), "Marking for deletion".to_owned());
+    eventually_async("it is told", async || world.events("default", "p").await.contains(&told)).await;
+    eventually_async("the pod is gone", async || world.api.get("pods", "default", "p").await.is_err()).await;
+}
+
+#[actix::test]
+async fn expressions_that_select_devices_are_judged_when_they_are_written() {
+    let world = World::new().await;
+    let mut odd = class();
+    odd["spec"]["selectors"] = json!([{"cel": {"expression": "device.nothing == 1"}}]);
+    let refused = world.api.try_create(odd).await.expect_err("it is wrong");
+    assert!(refused.message.contains("spec.selectors[0].cel.expression: Invalid value: \"device.nothing == 1\": compilation failed: "), "{refused}");
+    assert!(refused.message.contains("undefined field 'nothing'"), "{refused}");
+}
+
+#[actix::test]
+async fn extended_resources_are_devices_where_no_plugin_offers_them() {
+    let world = World::new().await;
+    world.node("n1", 4).await;
+    world.node("n2", 4).await;
+    world.play_kubelets();
+    let mut class = class();
+    class["spec"]["extendedResourceName"] = json!("example.com/gpu");
+    world.api.create(class).await;
+    world.api.create(slice("n2", &["gpu-0", "gpu-1"])).await;
+    let asking = |name: &str, gpus: &str| {
+        let resources = json!({"requests": {"example.com/gpu": gpus}, "limits": {"example.com/gpu": gpus}});
+        let spec = json!({"containers": [{"name": "c", "image": "a:1", "resources": resources}]});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    world.api.create(asking("p", "2")).await;
+    eventually_async("the pod runs", async || world.pod_runs("p").await).await;
+    let pod = world.api.get("pods", "default", "p").await.expect("there");
+    assert_eq!(pod.str(&["spec", "nodeName"]), "n2");
+    let name = pod.str(&["status", "extendedResourceClaimStatus", "resourceClaimName"]).to_owned();
+    assert!(name.starts_with("p-extended-resources-"), "{name}");
+    let mappings = pod.list(&["status", "extendedResourceClaimStatus", "requestMappings"]);
+    assert_eq!(mappings, [json!({"containerName": "c", "resourceName": "example.com/gpu", "requestName": "container-0-request-0"})]);
+    let claim = world.device_claim(&name).await.expect("was made");
+    assert_eq!((claim.list(&["status", "allocation", "devices", "results"]).len(), state(&claim).1), (2, vec!["p".to_owned()]));
+    world.api.create(asking("q", "1")).await;
+    eventually_async("another waits", async || world.why_pending("q").await.contains("2 cannot allocate all claims")).await;
+    world.remove_pod("p").await;
+    eventually_async("it runs", async || world.pod_runs("q").await).await;
+    eventually_async("the claim is gone", async || world.device_claim(&name).await.is_none()).await;
+}

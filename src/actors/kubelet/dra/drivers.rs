@@ -1,0 +1,155 @@
+//! The drivers of this node, as they register, and what is done when one is gone.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Dra,
+    proto::{PrepareRequest, PrepareResponse, SERVICES, UnprepareRequest, UnprepareResponse},
+};
+use crate::kubelet::{
+    device_metrics as metrics,
+    plugins::{Handler, Plugin},
+    sockets::{Service, words},
+};
+
+/// What such plugins call themselves.
+pub const KIND: &str = "DRAPlugin";
+/// How long a driver may take for one call.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// How long what a driver publishes stays when it is gone: it may be on an update.
+pub const WIPING_DELAY: Duration = Duration::from_secs(30);
+
+/// A driver's socket.
+#[derive(Clone)]
+pub struct Driver {
+    name: String,
+    endpoint: PathBuf,
+    service: Service,
+    is_v1: bool,
+}
+
+/// Drivers by name; one that is updated has two sockets for a while, the newest last.
+#[derive(Default)]
+pub struct Drivers {
+    known: Mutex<BTreeMap<String, Vec<Driver>>>,
+    /// Since when drivers are gone.
+    gone: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl Drivers {
+    /// # Errors
+    /// There is no such driver.
+    pub fn get(&self, name: &str) -> Result<Driver, String> {
+        let known = self.known.lock().get(name).and_then(|drivers| drivers.last().cloned());
+        known.ok_or_else(|| format!("DRA driver {name} is not registered"))
+    }
+
+    /// Drivers that have been gone for long enough; each is told of once.
+    pub fn long_gone(&self, now: Instant) -> Vec<String> {
+        let mut gone = self.gone.lock();
+        let due: Vec<String> = gone.iter().filter(|(_, since)| now.duration_since(**since) >= WIPING_DELAY).map(|(name, _)| name.clone()).collect();
+        gone.retain(|name, _| !due.contains(name));
+        due
+    }
+
+    /// It could not be done: again later.
+    pub fn is_still_gone(&self, name: String, since: Instant) {
+        if !self.known.lock().contains_key(&name) {
+            self.gone.lock().entry(name).or_insert(since);
+        }
+    }
+}
+
+impl Driver {
+    pub async fn prepare(&self, request: PrepareRequest) -> Result<PrepareResponse, String> {
+        let method = if self.is_v1 {
+            "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources"
+        } else {
+            "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodePrepareResources"
+        };
+        self.ask(method, "NodePrepareResources", request).await
+    }
+
+    pub async fn unprepare(&self, request: UnprepareRequest) -> Result<UnprepareResponse, String> {
+        let method = if self.is_v1 {
+            "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources"
+        } else {
+            "/k8s.io.kubelet.pkg.apis.dra.v1beta1.DRAPlugin/NodeUnprepareResources"
+        };
+        self.ask(method, "NodeUnprepareResources", request).await
+    }
+
+    async fn ask<Q, A>(&self, method: &'static str, name: &str, request: Q) -> Result<A, String>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let begun = Instant::now();
+        let answer: Result<A, tonic::Status> = self.service.ask(method, request).await;
+        let code = answer.as_ref().err().map_or("OK".to_owned(), |status| format!("{:?}", status.code()));
+        metrics::called(&self.name, method, &code, begun.elapsed());
+        answer.map_err(|status| format!("{name}: {}", words(&status)))
+    }
+}
+
+/// The service of a driver that is spoken with.
+fn chosen(plugin: &Plugin) -> Result<&'static str, String> {
+    let invalid = |why: String| {
+        let (name, endpoint) = (&plugin.name, plugin.endpoint.display());
+        format!("invalid supported gRPC versions of DRA driver plugin {name} at endpoint {endpoint}: {why}")
+    };
+    if plugin.versions.is_empty() {
+        return Err(invalid("empty list of supported gRPC services (aka supported versions)".into()));
+    }
+    let found = plugin.versions.iter().find_map(|version| SERVICES.into_iter().find(|known| known == version));
+    let quoted = |names: &[String]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" ");
+    found.ok_or_else(|| {
+        let known = SERVICES.map(str::to_owned);
+        let (theirs, ours) = (quoted(&plugin.versions), quoted(&known));
+        invalid(format!("none of services supported by the plugin ([{theirs}]) are supported by the kubelet ([{ours}])"))
+    })
+}
+
+#[async_trait]
+impl Handler for Dra {
+    fn validate(&self, plugin: &Plugin) -> Result<(), String> {
+        chosen(plugin).map(drop)
+    }
+
+    async fn register(&self, plugin: &Plugin) -> Result<(), String> {
+        let is_v1 = chosen(plugin)? == SERVICES[0];
+        let mut known = self.drivers.known.lock();
+        let of_name = known.entry(plugin.name.clone()).or_default();
+        if of_name.iter().any(|driver| driver.endpoint == plugin.endpoint) {
+            return Err(format!("endpoint {} already registered for DRA driver plugin {}", plugin.endpoint.display(), plugin.name));
+        }
+        of_name.push(Driver {
+            name: plugin.name.clone(),
+            endpoint: plugin.endpoint.clone(),
+            service: Service::new(&plugin.endpoint, PATIENCE),
+            is_v1,
+        });
+        self.drivers.gone.lock().remove(&plugin.name);
+        tracing::info!(driver = plugin.name, endpoint = %plugin.endpoint.display(), "DRA driver registered");
+        Ok(())
+    }
+
+    async fn deregister(&self, name: &str, endpoint: &Path) {
+        let mut known = self.drivers.known.lock();
+        let Some(of_name) = known.get_mut(name) else { return };
+        of_name.retain(|driver| driver.endpoint != endpoint);
+        if of_name.is_empty() {
+            known.remove(name);
+            self.drivers.gone.lock().insert(name.to_owned(), Instant::now());
+            tracing::info!(driver = name, "DRA driver is gone");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Allocation of devices to claims by what drivers publish ("structured parameters", KEP-4381). Pure, but for [`bind`] and [`caches`].
+//!
+//! [`slices`] holds what drivers publish, so that looking at a node costs what that node has; [`pools`] makes of it the pools that a node can
+//! reach; [`wanted`] is what claims ask for, with classes looked up and expressions compiled once; [`search`] goes through the candidates of
+//! each request in order and takes the first solution; [`outcome`] writes it down as an allocation. Besides whole devices there are parts of
+//! them, which share counters ([`counters`]), and devices that several claims share by capacity ([`capacity`]).
+
+pub mod assumed;
+pub mod bind;
+pub mod caches;
+mod capacity;
+mod constraints;
+mod counters;
+pub mod extended;
+mod outcome;
+mod pools;
+pub mod readiness;
+mod search;
+mod selectors;
+mod slices;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use k8s_openapi::api::{
+    core::v1::Node,
+    resource::v1::{AllocationResult, DeviceClass, ResourceClaim},
+};
+
+use self::wanted::WantedClaim;
+pub use self::{selectors::Selectors, slices::Slices};
+use crate::devices::DeviceId;
+
+/// How many devices a claim may get (`AllocationResultsMaxSize`).
+const MOST_DEVICES: usize = 32;
+
+/// Amounts of capacity, in billionths, by their names.
+pub type Amounts = BTreeMap<String, i128>;
+
+/// Which devices are taken already.
+pub trait InUse {
+    /// Somebody has the device alone.
+    fn is_taken(&self, device: &DeviceId) -> bool;
+    /// What is taken of a device that is shared; `None` if nobody shares it.
+    fn shares(&self, device: &DeviceId) -> Option<Amounts>;
+}
+
+/// Why nothing was allocated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The node has not what is asked for.
+    Nothing,
+    /// Something is wrong, here and maybe elsewhere.
+    Error(String),
+}
+
+/// Allocates the claims of one pod on one node after another.
+pub struct Allocator {
+    slices: Slices,
+    in_use: Box<dyn InUse>,
+    claims: Vec<WantedClaim>,
+    /// Which devices requests select, by slice, place in it and request: that is the same for all nodes.
+    selected: RefCell<HashMap<(usize, usize, usize), Result<bool, String>>>,
+}
+
+impl Allocator {
+    /// Gets ready to allocate claims.
+    ///
+    /// # Errors
+    /// A class is not there, or a claim is not understood.
+    pub fn new(
+        claims: &[Arc<ResourceClaim>],
+        class: &dyn Fn(&str) -> Option<Arc<DeviceClass>>,
+        selectors: &Selectors,
+        slices: Slices,
+        in_use: Box<dyn InUse>,
+    ) -> Result<Self, String> {
+        let mut requests = 0;
+        let claims = claims.iter().map(|claim| WantedClaim::of(claim, class, selectors, &mut requests)).collect::<Result<_, _>>()?;
+        Ok(Allocator { slices, in_use, claims, selected: RefCell::default() })
+    }
+
+    /// What the claims would get on a node, in their order. `share_id` makes the name of a share, by claim and result.
+    ///
+    /// # Errors
+    /// Why nothing.
+    pub fn allocate(&self, node: &Node, share_id: &dyn Fn(usize, usize) -> String) -> Result<Vec<AllocationResult>, Failure> {
+        let pools = pools::gather(&self.slices, node);
+        search::Search::new(self, node, &pools)?.run()?.into_results(share_id)
+    }
+}
