@@ -151,7 +151,8 @@ pub fn counted(reason: &str) -> &str {
 /// The status of a pod that finds no place.
 pub fn refusal(pod: &Pod, rejection: &Rejection) -> Value {
     let message = format!("Pod was rejected: {}", rejection.message);
-    let status = json!({"phase": "Failed", "reason": rejection.reason, "message": message});
+    let generation = pod.metadata.generation;
+    let status = json!({"phase": "Failed", "reason": rejection.reason, "message": message, "observedGeneration": generation});
     json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
 }
 

@@ -129,7 +129,7 @@ fn reasons_that_pods_make_up_are_counted_as_one() {
 #[test]
 fn only_what_is_new_has_to_find_a_place() {
     let with = |status: Value, meta: Value| -> Pod { serde_json::from_value(json!({"metadata": meta, "status": status})).expect("a pod") };
-    let new = with(json!({"phase": "Pending"}), json!({"uid": "u"}));
+    let new = with(json!({"phase": "Pending"}), json!({"uid": "u", "generation": 2}));
     assert!(needs_place(&new) && !was_refused(&new));
     let started = json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"});
     assert!(!needs_place(&with(started, json!({}))), "it was let in before the kubelet was started again");
@@ -137,7 +137,7 @@ fn only_what_is_new_has_to_find_a_place() {
     assert!(!needs_place(&with(json!({"phase": "Pending"}), deleted.clone())));
     for reason in ["OutOfpods", "OutOfmemory", "NodeAffinity", "NodePorts"] {
         let refused = refusal(&new, &Rejection::new(reason, "no"))["status"].clone();
-        assert_eq!(refused["message"], "Pod was rejected: no");
+        assert_eq!((&refused["message"], &refused["observedGeneration"]), (&json!("Pod was rejected: no"), &json!(2)));
         let after = with(refused.clone(), json!({}));
         assert!(was_refused(&after) && !needs_place(&after));
         assert!(!was_refused(&with(refused, deleted.clone())), "its deletion is to be finished");
