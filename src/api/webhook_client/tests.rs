@@ -2,7 +2,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::destination::{Destination, find, resolve};
+use super::{
+    Client,
+    destination::{Destination, find, resolve},
+    testing::Server,
+};
 use crate::{
     meta::{GroupResource, Object, ObjectKey},
     resources::{
@@ -89,4 +93,23 @@ fn a_configuration_names_a_url_or_a_service() {
     assert!(read.authorities.is_empty(), "nothing but space stands for nothing");
     let read = ClientConfig::read(&json!({"url": "https://a.example.com/x", "caBundle": "Y2E="}));
     assert_eq!((read.address, &*read.authorities), (Address::Url("https://a.example.com/x".into()), &b"ca"[..]));
+}
+
+#[tokio::test]
+async fn only_so_many_questions_wait_for_one_webhook() {
+    let server = Server::serve(|_, _| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        (200, "{}".to_owned())
+    })
+    .await;
+    let address = Address::Url(format!("https://127.0.0.1:{}/here", server.port));
+    let config = ClientConfig { address, authorities: server.ca_pem.clone().into() };
+    let client = Client::new(Arc::new(Known::default()), tokio::runtime::Handle::current(), true).asking_at_most(2);
+    let patience = std::time::Duration::from_secs(10);
+    let ask = || client.post(&config, b"{}".to_vec(), patience, 100);
+    let answers: [_; 3] = tokio::join!(ask(), ask(), ask()).into();
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].ends_with(": 2 calls wait for its answer already"), "{refused:?}");
+    ask().await.expect("they do not any more");
 }
