@@ -17,8 +17,8 @@ use super::{
     dump::{self, Dump},
     matching::covers,
     metrics::{self, Named, SchemaSeries},
-    room::{Asked, Distinguisher, Parts, Room},
-    seats::{Claim, Claimed, Level, Seat},
+    room::{Asked, Distinguisher, Parts},
+    seats::{Claim, Claimed, Level, Room, Seat},
     watches::Watches,
     work::{self, Asks, WorkEstimate},
 };

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    room::{Asked, Executing, State},
-    seats::Level,
+    room::{Asked, Executing},
+    seats::{Level, State},
     work::WorkEstimate,
 };
 

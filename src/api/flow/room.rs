@@ -11,25 +11,37 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{queues::Queues, seats::Waiter, work::WorkEstimate};
+use super::{queues::Queues, work::WorkEstimate};
 use crate::service::UserInfo;
 
-/// The requests of one level; outlives changes of its bounds.
-#[derive(Debug, Default)]
-pub struct Room {
+/// The requests of one level, where those that wait are `W`; outlives changes of its bounds.
+#[derive(Debug)]
+pub struct Room<W> {
     /// Seats that are taken.
     pub(super) taken: AtomicUsize,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<State<W>>,
     pub(super) counts: Counts,
 }
 
+impl<W> Default for Room<W> {
+    fn default() -> Self {
+        Room { taken: AtomicUsize::default(), state: Mutex::default(), counts: Counts::default() }
+    }
+}
+
 /// What a lock of the level guards.
-#[derive(Debug, Default)]
-pub struct State {
-    pub queues: Queues<Waiter>,
+#[derive(Debug)]
+pub struct State<W> {
+    pub queues: Queues<W>,
     /// Requests in work, by number.
     pub executing: HashMap<u64, Executing>,
     next: u64,
+}
+
+impl<W> Default for State<W> {
+    fn default() -> Self {
+        State { queues: Queues::default(), executing: HashMap::new(), next: 0 }
+    }
 }
 
 /// A request in work.
@@ -100,9 +112,9 @@ impl Asked {
     }
 }
 
-impl Room {
+impl<W> Room<W> {
     /// A request is in work; gives its number. The state is the room's own, locked by the caller.
-    pub(super) fn begin(&self, state: &mut State, executing: Executing) -> u64 {
+    pub(super) fn begin(&self, state: &mut State<W>, executing: Executing) -> u64 {
         self.counts.dispatched.fetch_add(1, Relaxed);
         state.next += 1;
         state.executing.insert(state.next, executing);

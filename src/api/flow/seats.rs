@@ -18,10 +18,15 @@ use tokio::{
 use super::{
     bounds::{Bounds, Queuing},
     metrics::{self, SchemaSeries},
-    room::{Asked, Executing, Room, State},
+    room::{self, Asked, Executing},
     work::WorkEstimate,
 };
 use crate::status::Status;
+
+/// The requests of one level.
+pub type Room = room::Room<Waiter>;
+/// What a lock of it guards.
+pub type State = room::State<Waiter>;
 
 /// Requests wait no longer for a seat.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -62,7 +62,7 @@ impl Webhooks {
         }
         let failed = is_failure(&failure);
         let status = failure.into_status(&hook.name);
-        self.refusals.note(hook, kind, request, failed, &status);
+        self.refusals.note(hook, self.configuration_kind, request, failed, &status);
         Some(status)
     }
 }

@@ -32,11 +32,6 @@ static REQUESTS: Family<Counter> = Family::new(
     &["name", "type", "operation", "code", "rejected"],
 );
 
-/// The kind of configuration that metrics call `kind`.
-pub(super) fn configuration_kind(kind: &str) -> &'static str {
-    if kind == super::mutating::KIND { "MutatingWebhookConfiguration" } else { "ValidatingWebhookConfiguration" }
-}
-
 /// What webhooks count.
 pub static COLLECTORS: [&dyn Collect; 4] = [&DURATIONS, &FAILED_OPEN, &REJECTIONS, &REQUESTS];
 

@@ -61,13 +61,20 @@ struct Webhooks {
     index: Index,
     client: Arc<Client>,
     refusals: Arc<Refusals>,
+    configuration_kind: &'static str,
 }
 
 /// The plugins that ask webhooks through `client` and note in `refusals` what fails by them.
 pub fn webhooks(client: Arc<Client>, refusals: Arc<Refusals>) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let of = |plural: &str, kind| Webhooks { index: Index::new(plural, kind), client: client.clone(), refusals: refusals.clone() };
-    let mutating = of("mutatingwebhookconfigurations", mutating::KIND);
-    (MutatingWebhooks(mutating), ValidatingWebhooks(of("validatingwebhookconfigurations", validating::KIND)))
+    let of = |plural: &str, configuration_kind, kind| Webhooks {
+        index: Index::new(plural, kind),
+        client: client.clone(),
+        refusals: refusals.clone(),
+        configuration_kind,
+    };
+    let mutating = of("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", mutating::KIND);
+    let validating = of("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", validating::KIND);
+    (MutatingWebhooks(mutating), ValidatingWebhooks(validating))
 }
 
 impl Webhooks {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::{configuration::Hook, failure::Failure, metrics::configuration_kind};
+use super::{configuration::Hook, failure::Failure};
 use crate::{admission::Attributes, meta::Object, status::Status};
 
 /// Refusals that are kept, and for how long.
@@ -62,8 +62,8 @@ struct Kept {
 }
 
 impl Refusals {
-    /// Notes that a request fails by a webhook.
-    pub(super) fn note(&self, hook: &Hook, kind: &str, request: &Attributes<'_>, failed: bool, status: &Status) {
+    /// Notes that a request fails by a webhook of a configuration of this kind.
+    pub(super) fn note(&self, hook: &Hook, kind: &'static str, request: &Attributes<'_>, failed: bool, status: &Status) {
         if request.dry_run {
             return;
         }
@@ -99,7 +99,7 @@ pub(super) fn is_failure(failure: &Failure) -> bool {
     !matches!(failure, Failure::Denied(_))
 }
 
-fn refused(hook: &Hook, kind: &str, request: &Attributes<'_>) -> Refused {
+fn refused(hook: &Hook, kind: &'static str, request: &Attributes<'_>) -> Refused {
     let object = request.object().or(request.old);
     let text = |path: &[&str]| object.map_or("", |object| object.str(path)).to_owned();
     // What never came into being is not known by the name that was generated for it; many tries are one.
@@ -110,7 +110,7 @@ fn refused(hook: &Hook, kind: &str, request: &Attributes<'_>) -> Refused {
         (true, false) => String::new(),
     };
     Refused {
-        configuration_kind: configuration_kind(kind),
+        configuration_kind: kind,
         configuration: hook.configuration.clone(),
         webhook: hook.name.clone(),
         operation: request.operation.upper(),

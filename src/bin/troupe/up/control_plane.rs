@@ -33,7 +33,7 @@ use troupe_api::{
 };
 
 use super::{
-    Doors,
+    Doors, doors,
     identity::{self, Outside},
 };
 use crate::config::Config;
