@@ -34,8 +34,8 @@ impl Dump {
             "dump_priority_levels" => Some(Dump::PriorityLevels),
             "dump_queues" => Some(Dump::Queues),
             "dump_requests" => {
-                let asked = query.split('&').filter_map(|pair| pair.split_once('='));
-                Some(Dump::Requests { details: asked.into_iter().any(|(name, value)| name == "includeRequestDetails" && !value.is_empty()) })
+                let mut asked = query.split('&').filter_map(|pair| pair.split_once('='));
+                Some(Dump::Requests { details: asked.any(|(name, value)| name == "includeRequestDetails" && !value.is_empty()) })
             }
             _ => None,
         }

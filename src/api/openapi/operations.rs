@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::meta::GroupVersionKind;
 
-/// The media types of PATCH bodies.
+/// The media types of PATCH bodies, the one that not all kinds take last.
 const PATCH_TYPES: [&str; 4] =
     ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
@@ -48,6 +48,8 @@ pub struct Operation<'a> {
     /// References of the body and the reply; `None` where there is none or it is no object.
     pub body: Option<String>,
     pub reply: Option<String>,
+    /// Whether strategic merge patches are taken; of custom resources nobody knows how their lists merge.
+    pub merges_strategically: bool,
 }
 
 impl Operation<'_> {
@@ -77,11 +79,34 @@ impl Operation<'_> {
         }
         if let Some(body) = self.body {
             let schema = json!({"schema": {"$ref": body}});
-            let types: &[&str] = if self.action == Action::Patch { &PATCH_TYPES } else { &["*/*"] };
+            let types: &[&str] = match (self.action, self.merges_strategically) {
+                (Action::Patch, true) => &PATCH_TYPES,
+                (Action::Patch, false) => &PATCH_TYPES[..PATCH_TYPES.len() - 1],
+                _ => &["*/*"],
+            };
             let content: serde_json::Map<_, _> = types.iter().map(|media| ((*media).to_owned(), schema.clone())).collect();
             let required = !matches!(self.action, Action::Delete | Action::DeleteCollection);
             operation["requestBody"] = if required { json!({"content": content, "required": true}) } else { json!({"content": content}) };
         }
         operation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_learn_who_takes_strategic_merge_patches() {
+        let types = |merges_strategically| {
+            let kind = GroupVersionKind::new("example.com", "v1", "Widget");
+            let (body, reply) = (Some("#/body".to_owned()), Some("#/reply".to_owned()));
+            let (id, description) = (String::new(), String::new());
+            let operation =
+                Operation { action: Action::Patch, id, description, tag: "", kind: &kind, parameters: Vec::new(), body, reply, merges_strategically };
+            operation.build()["requestBody"]["content"].as_object().expect("a map").keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(types(true), PATCH_TYPES);
+        assert_eq!(types(false), PATCH_TYPES[..3]);
     }
 }

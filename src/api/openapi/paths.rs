@@ -110,7 +110,7 @@ impl<'a> Maker<'a> {
         body: Option<String>,
         reply: Option<String>,
     ) -> Value {
-        Operation { action, id, description, tag: &self.tag, kind: &self.kind, parameters, body, reply }.build()
+        Operation { action, id, description, tag: &self.tag, kind: &self.kind, parameters, body, reply, merges_strategically: true }.build()
     }
 
     /// A list in one scope; `everywhere` is the suffix of lists across namespaces.
@@ -157,7 +157,8 @@ impl<'a> Maker<'a> {
             "" => format!("{words} the specified {}", self.kind.kind),
             suffix => format!("{words} {} of the specified {}", suffix.to_lowercase(), self.kind.kind),
         };
-        Operation { action, id, description, tag: &self.tag, kind, parameters, body, reply }.build()
+        let merges_strategically = !self.row.is_custom();
+        Operation { action, id, description, tag: &self.tag, kind, parameters, body, reply, merges_strategically }.build()
     }
 
     fn subresource(&self, subresource: &Subresource) -> Vec<(&'static str, Value)> {
@@ -183,7 +184,18 @@ impl<'a> Maker<'a> {
     fn connect(&self, kind: &GroupVersionKind, method: &str, suffix: &str) -> Value {
         let id = format!("connect{}{}{}{}{suffix}", self.group_version, capital(method), self.scope, self.kind.kind);
         let description = format!("connect {} requests to {} of {}", method.to_uppercase(), suffix.to_lowercase(), self.kind.kind);
-        Operation { action: Action::Connect, id, description, tag: &self.tag, kind, parameters: Vec::new(), body: None, reply: None }.build()
+        Operation {
+            action: Action::Connect,
+            id,
+            description,
+            tag: &self.tag,
+            kind,
+            parameters: Vec::new(),
+            body: None,
+            reply: None,
+            merges_strategically: false,
+        }
+        .build()
     }
 }
 
