@@ -316,6 +316,11 @@ pub trait Listers: Send + Sync + 'static {
     /// All objects of a resource, of one namespace unless it is empty, in key order.
     fn list(&self, resource: &GroupResource, namespace: &str) -> Vec<Arc<StoredObject>>;
 
+    /// How much is stored of a resource; `None` where nothing is, or nobody knows.
+    fn size(&self, _resource: &GroupResource) -> Option<ResourceSize> {
+        None
+    }
+
     /// A number that is another one after every change to the resource; `None` where changes are not counted.
     fn version(&self, _resource: &GroupResource) -> Option<Revision> {
         None
@@ -336,6 +341,13 @@ pub trait Listers: Send + Sync + 'static {
         changes.extend(before.into_values().map(|old| ListerChange { old: Some(old), new: None }));
         (Arc::new(objects), changes)
     }
+}
+
+/// How much is stored of a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceSize {
+    pub objects: usize,
+    pub bytes: usize,
 }
 
 /// The state of a resource as [`Listers::changes`] left it.

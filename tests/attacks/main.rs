@@ -18,6 +18,8 @@ mod database;
 mod decoding;
 mod disk_filling;
 mod edge;
+#[allow(dead_code, reason = "each attack uses what it needs")]
+mod hostile_webhook;
 mod isolation;
 mod leads;
 mod memory_group;
@@ -42,4 +44,5 @@ mod validation_core;
 mod validation_extensions;
 mod validation_pod;
 mod validation_storage;
+mod webhooks;
 mod witness;

@@ -102,7 +102,7 @@ where
 }
 
 /// Operations per second over connections that each wait for their answers. The operation is told its number.
-async fn rate_of<C, O, F>(connections: Vec<C>, operation: O) -> f64
+pub async fn rate_of<C, O, F>(connections: Vec<C>, operation: O) -> f64
 where
     C: Send + 'static,
     O: Fn(C, usize) -> F + Clone + Send + 'static,

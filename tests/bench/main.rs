@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services hollow fleet`, `etcd`, `alone`, `beside`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services extensions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -18,8 +18,10 @@ mod running;
 
 mod alone;
 mod api;
+mod backend;
 mod beside;
 mod etcd;
+mod extensions;
 mod fleet;
 mod hollow;
 mod lists;
@@ -68,7 +70,8 @@ fn main() {
     println!("whole cluster");
     thread::scope(|scope| {
         // Each in a thread of its own, since a thread stays in the network namespace that it entered.
-        let parts: [(&str, fn()); 4] = [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure)];
+        let parts: [(&str, fn()); 5] =
+            [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure), ("sealed", extensions::sealed)];
         for (_, part) in parts.into_iter().filter(|(name, _)| asks_for(name)) {
             scope.spawn(part).join().expect("no panic");
         }
@@ -93,8 +96,9 @@ fn embedded() {
     cluster.enter();
     runtime().block_on(async {
         let bench = Bench::of(cluster, "");
-        for figures in
-            ["idle", "refused", "pods", "lists", "api", "watches", "services", "hollow", "fleet"].into_iter().filter(|figures| asks_for(figures))
+        for figures in ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "hollow", "fleet"]
+            .into_iter()
+            .filter(|figures| asks_for(figures))
         {
             match figures {
                 "idle" => idle(&bench).await,
@@ -104,6 +108,7 @@ fn embedded() {
                 "api" => api::measure(&bench, None).await,
                 "watches" => watches::measure(&bench).await,
                 "services" => services::measure(&bench).await,
+                "extensions" => extensions::measure(&bench).await,
                 "hollow" => hollow::measure(&bench).await,
                 _ => fleet::measure(&bench).await,
             }
@@ -112,7 +117,7 @@ fn embedded() {
 }
 
 /// Two threads, in the network namespace of the one that calls.
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 

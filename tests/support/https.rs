@@ -26,6 +26,11 @@ impl Door {
         Door { addr, tls: Arc::new(tls), token: None }
     }
 
+    /// A server of this address, as nobody.
+    pub fn at(addr: SocketAddr, tls: rustls::ClientConfig) -> Self {
+        Door { addr, tls: Arc::new(tls), token: None }
+    }
+
     /// The cluster of a kubeconfig, as the bearer of a token or as nobody.
     pub fn without_certificate(kubeconfig: &Path, token: Option<&str>) -> Self {
         let config = Kubeconfig::read(kubeconfig).expect("a kubeconfig");

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use troupe_api::{
     meta::{GroupResource, ObjectKey, Revision},
     resources::{Registry, Resource},
-    service::{ListerChange, ListerState, Listers},
+    service::{ListerChange, ListerState, Listers, ResourceSize},
     status::Status,
     stored::StoredObject,
 };
@@ -46,6 +46,12 @@ impl Listers for CacheListers {
         let Some(row) = self.registry.load().by_resource(&resource.group, &resource.resource) else { return Vec::new() };
         let Some(cache) = self.caches.cache(&row) else { return Vec::new() };
         cache.load().scan(namespace, None).cloned().collect()
+    }
+
+    fn size(&self, resource: &GroupResource) -> Option<ResourceSize> {
+        let row = self.registry.load().by_resource(&resource.group, &resource.resource)?;
+        let snapshot = self.caches.cache(&row)?.load();
+        Some(ResourceSize { objects: snapshot.objects.len(), bytes: snapshot.bytes })
     }
 
     fn version(&self, resource: &GroupResource) -> Option<Revision> {

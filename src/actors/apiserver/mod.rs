@@ -39,6 +39,7 @@ mod parts;
 mod past;
 mod quota;
 mod read;
+mod refusals;
 mod resource_metrics;
 mod selection;
 mod server;

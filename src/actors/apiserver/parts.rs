@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use troupe_api::{
-    admission::{MutatingPolicies, Pipeline, ValidatingPolicies, webhooks},
+    admission::{MutatingPolicies, Pipeline, ValidatingPolicies, WebhookRefusals, webhooks},
     aggregation::{Aggregator, BackendOptions},
     conversion::Converter,
     http::streaming::KubeletDialer,
@@ -31,6 +31,7 @@ use super::{
     options::{ApiServerOptions, MakeAuthorizer},
     quota::{Ledger, Quota},
     read::Reader,
+    refusals::ShownRefusals,
     resource_metrics::{NodeMetrics, PodMetrics, ResourceMetrics, Scraper},
     server_client::ServerClient,
     services::{AddressAllocator, PortAllocator, Repair, ServiceAllocator},
@@ -187,7 +188,10 @@ impl Core {
 
     /// The pipeline of built-in plugins, with policies and webhooks at its end.
     fn admission(&self, pipeline: Pipeline, webhook_client: Arc<Client>) -> Arc<Admission> {
-        let (mutating, validating) = webhooks(webhook_client);
+        let refusals = Arc::<WebhookRefusals>::default();
+        let (mutating, validating) = webhooks(webhook_client, refusals.clone());
+        let clock = self.clock.clone();
+        self.system.spawn("apiserver/webhooks", Policy::default(), move |_| ShownRefusals::new(refusals.clone(), clock.clone()));
         let pipeline = pipeline.mutating(MutatingPolicies::default()).mutating(mutating);
         let pipeline = pipeline.validating(ValidatingPolicies::default()).validating(validating).closed();
         let (reader, listers) = (self.reader.clone(), self.listers.clone());

@@ -91,7 +91,7 @@ fn decode(resource: &Resource, items: Vec<KeyValue>, revision: Revision) -> Resu
     for kv in items {
         let Some(key) = keys::parse(&resource.storage_prefix, &kv.key) else { continue };
         let object = resource.read(kv.value, kv.mod_revision).map_err(|error| PastError::Undecodable(error.to_string()))?;
-        snapshot.objects.insert(key, Arc::new(object));
+        snapshot.insert(key, Arc::new(object));
     }
     Ok(snapshot)
 }

@@ -374,7 +374,7 @@ mod tests {
             let pod =
                 json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{at}"), "namespace": "default"}, "spec": {"nodeName": "n"}});
             let stored = StoredObject::from_object(&Object::from_value(pod).expect("an object")).expect("the store's form");
-            snapshot.objects.insert(stored.key.clone(), Arc::new(stored));
+            snapshot.insert(stored.key.clone(), Arc::new(stored));
         }
         snapshot
     }

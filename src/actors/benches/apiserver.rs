@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../../../tests/support/figures.rs"]
 mod figures;
+mod policies;
 
 use std::{
     sync::Arc,
@@ -32,6 +33,7 @@ fn main() {
     nix::sys::prctl::set_thp_disable(true).expect("Linux allows");
     actix::System::new().block_on(async {
         let api = boot().await;
+        policies::measure(&api).await;
         creates(&api).await;
         gets(&api).await;
         lists(&api).await;

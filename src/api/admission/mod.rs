@@ -84,4 +84,4 @@ pub use storage_protection::{PV_FINALIZER, PVC_FINALIZER, StorageObjectInUseProt
 pub use tolerations::DefaultTolerationSeconds;
 #[doc(hidden)]
 pub use webhooks::fuzzing as webhook_fuzzing;
-pub use webhooks::{MutatingWebhooks, ValidatingWebhooks, metrics as webhook_metrics, webhooks};
+pub use webhooks::{MutatingWebhooks, Refusals as WebhookRefusals, ValidatingWebhooks, metrics as webhook_metrics, webhooks};

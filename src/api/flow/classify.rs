@@ -7,14 +7,20 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
     bounds::bounds,
+    dump::{self, Dump},
     matching::covers,
     metrics::{self, Named, SchemaSeries},
-    seats::{Claim, Level, Room, Seat},
+    room::{Asked, Distinguisher, Parts},
+    seats::{Claim, Claimed, Level, Room, Seat},
+    watches::Watches,
+    work::{self, Asks, WorkEstimate},
 };
 use crate::{
     auth::Attributes,
@@ -58,13 +64,26 @@ impl Classified {
         self.level().bounds.exempt
     }
 
-    /// A seat at its level.
+    /// How much work a request for this resource is expected to be.
+    pub fn work(&self, resource: &GroupResource, asks: Asks<'_>) -> WorkEstimate {
+        if let Asks::Write(watchers) = asks {
+            self.entry().series.watch_counts.observe(watchers as f64);
+        }
+        let bounds = &self.level().bounds;
+        let widest = bounds.queuing.map(|queuing| work::widest(bounds.nominal, queuing.hand));
+        let stored = if matches!(asks, Asks::List(_) | Asks::Watch(_)) { self.order.listers.size(resource) } else { None };
+        work::estimate(asks, stored, widest)
+    }
+
+    /// Its seats at its level. A watch has them only until it has begun.
     ///
     /// # Errors
-    /// 429 with Retry-After when there is none, even after a short wait where the level lets requests wait.
-    pub async fn seat(&self) -> Result<Seat, Status> {
-        let Entry { name, series, .. } = self.entry();
-        Claim { levels: &self.order.levels, at: self.entry().level, flow: self.flow, schema: name, series: *series }.seat().await
+    /// 429 with Retry-After when there are none, even after a short wait where the level lets requests wait.
+    pub async fn seat(&self, work: WorkEstimate, user: &Arc<UserInfo>, parts: Parts, is_watch: bool) -> Result<Seat, Status> {
+        let Entry { name, series, method, .. } = self.entry();
+        let asked = Asked { schema: name.clone(), method: *method, arrived: Instant::now(), user: user.clone(), parts };
+        let claimed = Claimed { work, series: series.clone(), asked: Arc::new(asked), is_watch };
+        Claim { levels: self.order.levels.clone(), at: self.entry().level, flow: self.flow, claimed }.seat().await
     }
 }
 
@@ -74,7 +93,8 @@ struct Entry {
     uid: Arc<str>,
     /// Its place among the levels.
     level: usize,
-    series: SchemaSeries,
+    method: Distinguisher,
+    series: Arc<SchemaSeries>,
 }
 
 /// The schemas in the order in which they are tried, and the levels, as of a version of the caches.
@@ -82,6 +102,7 @@ struct Order {
     version: (Option<Revision>, Option<Revision>),
     entries: Vec<Entry>,
     levels: Arc<[Level]>,
+    listers: Arc<dyn Listers>,
 }
 
 /// Classifies requests by what the caches hold.
@@ -94,6 +115,7 @@ pub struct Classifier {
     order: ArcSwapOption<Order>,
     rooms: Mutex<HashMap<Arc<str>, Arc<Room>>>,
     names: Mutex<Departures<Named>>,
+    watches: Watches,
     /// Nobody can choose names that share their queues with somebody's.
     hashing: RandomState,
 }
@@ -110,6 +132,7 @@ impl Classifier {
             order: ArcSwapOption::empty(),
             rooms: Mutex::default(),
             names: Mutex::default(),
+            watches: Watches::default(),
             hashing: RandomState::new(),
         }
     }
@@ -118,15 +141,24 @@ impl Classifier {
     pub fn classify(&self, user: &UserInfo, attributes: &Attributes<'_>) -> Option<Classified> {
         let order = self.order();
         let entry = order.entries.iter().position(|entry| covers(&entry.schema, user, attributes))?;
-        let Entry { schema, name, .. } = &order.entries[entry];
-        let method = schema.spec.as_ref().and_then(|spec| spec.distinguisher_method.as_ref()).map_or("", |method| &method.type_);
+        let Entry { name, method, .. } = &order.entries[entry];
         let distinguisher = match method {
-            "ByUser" => &user.name,
-            "ByNamespace" => attributes.namespace,
-            _ => "",
+            Distinguisher::User => &user.name,
+            Distinguisher::Namespace => attributes.namespace,
+            Distinguisher::None => "",
         };
         let flow = self.hashing.hash_one((&**name, distinguisher));
         Some(Classified { order, entry, flow })
+    }
+
+    /// The watches that clients have.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    /// Tells people what is in work and what waits.
+    pub fn dump(&self, what: Dump, now: Timestamp) -> String {
+        dump::text(&self.order().levels, what, now)
     }
 
     fn order(&self) -> Arc<Order> {
@@ -140,7 +172,7 @@ impl Classifier {
             let precedence = entry.schema.spec.as_ref().and_then(|spec| spec.matching_precedence).unwrap_or(1000);
             (precedence, entry.name.clone())
         });
-        let order = Arc::new(Order { version, entries, levels: levels.into() });
+        let order = Arc::new(Order { version, entries, levels: levels.into(), listers: self.listers.clone() });
         self.order.store(Some(order.clone()));
         let schemas = order.entries.iter().map(|entry| Named::Schema(entry.name.clone()));
         let levels = order.levels.iter().map(|level| Named::Level(level.name.clone()));
@@ -176,8 +208,13 @@ fn entry_of(schema: &Arc<StoredObject>, levels: &[Level]) -> Option<Entry> {
     let wanted = &typed.spec.as_ref()?.priority_level_configuration.name;
     let level = levels.iter().position(|level| *level.name == **wanted)?;
     let name = schema.key.name.clone();
-    let series = SchemaSeries::of(&levels[level].name, &name);
-    Some(Entry { schema: typed, name, uid: schema.meta().uid.clone(), level, series })
+    let series = Arc::new(SchemaSeries::of(&levels[level].name, &name));
+    let method = match typed.spec.as_ref()?.distinguisher_method.as_ref().map_or("", |method| &method.type_) {
+        "ByUser" => Distinguisher::User,
+        "ByNamespace" => Distinguisher::Namespace,
+        _ => Distinguisher::None,
+    };
+    Some(Entry { schema: typed, name, uid: schema.meta().uid.clone(), level, method, series })
 }
 
 #[cfg(test)]

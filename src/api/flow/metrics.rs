@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{Collect, Counter, Departures, Family, Gauge, SeriesLabels};
+use crate::metrics::{Collect, Counter, Departures, Family, Gauge, Histogram, SeriesLabels};
 
 const BOTH: [&str; 2] = ["priority_level", "flow_schema"];
+const SECONDS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
 
 static EXECUTING_REQUESTS: Family<Gauge> = Family::new(
     "apiserver_flowcontrol_current_executing_requests",
@@ -19,6 +20,46 @@ static EXECUTING_SEATS: Family<Gauge> = Family::new(
 static WAITING: Family<Gauge> = Family::new(
     "apiserver_flowcontrol_current_inqueue_requests",
     "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
+    &BOTH,
+);
+static WAITING_SEATS: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_current_inqueue_seats",
+    "Number of seats currently pending in queues of the API Priority and Fairness subsystem",
+    &BOTH,
+);
+static QUEUE_LENGTH: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_request_queue_length_after_enqueue",
+    "Length of queue in the API Priority and Fairness subsystem, as seen by each request after it is enqueued",
+    &BOTH,
+    &[0.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0],
+);
+static WAITED: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_request_wait_duration_seconds",
+    "Length of time a request spent waiting in its queue",
+    &["priority_level", "flow_schema", "execute"],
+    &SECONDS,
+);
+static TOOK: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_request_execution_seconds",
+    "Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority and Fairness subsystem",
+    &["priority_level", "flow_schema", "type"],
+    &SECONDS,
+);
+static WATCH_COUNTS: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_watch_count_samples",
+    "count of watchers for mutating requests in API Priority and Fairness",
+    &BOTH,
+    &[0.0, 1.0, 10.0, 100.0, 1000.0, 10000.0],
+);
+static ESTIMATED: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_work_estimated_seats",
+    "Number of estimated seats (maximum of initial and final seats) associated with requests in API Priority and Fairness",
+    &BOTH,
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0],
+);
+static NO_ACCOMMODATION: Family<Counter> = Family::new(
+    "apiserver_flowcontrol_request_dispatch_no_accommodation_total",
+    "Number of times a dispatch attempt resulted in a non accommodation due to lack of available seats",
     &BOTH,
 );
 static DISPATCHED: Family<Counter> =
@@ -45,7 +86,23 @@ static UPPER: Family<Gauge> = Family::new(
 );
 
 /// What flow control counts.
-pub static COLLECTORS: [&dyn Collect; 8] = [&EXECUTING_REQUESTS, &EXECUTING_SEATS, &WAITING, &DISPATCHED, &LOWER, &NOMINAL, &REJECTED, &UPPER];
+pub static COLLECTORS: [&dyn Collect; 15] = [
+    &EXECUTING_REQUESTS,
+    &EXECUTING_SEATS,
+    &WAITING,
+    &WAITING_SEATS,
+    &DISPATCHED,
+    &LOWER,
+    &NOMINAL,
+    &REJECTED,
+    &NO_ACCOMMODATION,
+    &TOOK,
+    &QUEUE_LENGTH,
+    &WAITED,
+    &UPPER,
+    &WATCH_COUNTS,
+    &ESTIMATED,
+];
 
 /// Forgets the series of schemas and levels that are gone.
 pub fn forget(gone: &Departures<Named>) {
@@ -66,11 +123,22 @@ pub enum Named {
 }
 
 /// The series of one flow schema.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct SchemaSeries {
+    /// The level that it belongs to.
+    pub level: Arc<str>,
     pub executing: &'static Gauge,
     pub seats: &'static Gauge,
     pub waiting: &'static Gauge,
+    pub waiting_seats: &'static Gauge,
+    pub queue_length: &'static Histogram,
+    pub waited: &'static Histogram,
+    pub waited_in_vain: &'static Histogram,
+    pub took: &'static Histogram,
+    pub watches_took: &'static Histogram,
+    pub watch_counts: &'static Histogram,
+    pub estimated: &'static Histogram,
+    pub no_accommodation: &'static Counter,
     pub dispatched: &'static Counter,
 }
 
@@ -78,9 +146,19 @@ impl SchemaSeries {
     pub fn of(level: &str, schema: &str) -> Self {
         let labels = [level, schema];
         SchemaSeries {
+            level: level.into(),
             executing: EXECUTING_REQUESTS.with(&labels),
             seats: EXECUTING_SEATS.with(&labels),
             waiting: WAITING.with(&labels),
+            waiting_seats: WAITING_SEATS.with(&labels),
+            queue_length: QUEUE_LENGTH.with(&labels),
+            waited: WAITED.with(&[level, schema, "true"]),
+            waited_in_vain: WAITED.with(&[level, schema, "false"]),
+            took: TOOK.with(&[level, schema, "regular"]),
+            watches_took: TOOK.with(&[level, schema, "watch"]),
+            watch_counts: WATCH_COUNTS.with(&labels),
+            estimated: ESTIMATED.with(&labels),
+            no_accommodation: NO_ACCOMMODATION.with(&labels),
             dispatched: DISPATCHED.with(&labels),
         }
     }

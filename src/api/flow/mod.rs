@@ -3,11 +3,19 @@
 
 mod bounds;
 mod classify;
+mod dump;
 mod matching;
 mod metrics;
 mod queues;
+mod room;
 mod seats;
+mod watches;
+mod work;
 
 pub use classify::{Classified, Classifier};
+pub use dump::Dump;
 pub use metrics::COLLECTORS;
+pub use room::Parts;
 pub use seats::Seat;
+pub use watches::Watching;
+pub use work::{Asks, WorkEstimate};

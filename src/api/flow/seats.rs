@@ -1,36 +1,35 @@
 //! Seats: how many requests of a priority level are in work, and who may come in.
 //!
-//! A level always has its nominal seats. Above them it borrows what other levels lend and do not use. What is lent comes
-//! back as soon as a request ends; until then its owner is not kept waiting, so in all there may be a few more for a moment.
-//! Where a level lets requests wait, flows take turns (see [`Queues`]).
+//! A request takes as many seats as its work is wide (see [`WorkEstimate`]). A level always has its nominal seats. Above them it borrows what other
+//! levels lend and do not use. What is lent comes back as soon as a request ends; until then its owner is not kept waiting, so in all there
+//! may be a few more for a moment. Where a level lets requests wait, flows take turns (see [`Queues`](super::queues::Queues)).
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     bounds::{Bounds, Queuing},
     metrics::{self, SchemaSeries},
-    queues::Queues,
+    room::{self, Asked, Executing},
+    work::WorkEstimate,
 };
 use crate::status::Status;
 
+/// The requests of one level.
+pub type Room = room::Room<Waiter>;
+/// What a lock of it guards.
+pub type State = room::State<Waiter>;
+
 /// Requests wait no longer for a seat.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The requests of one level; outlives changes of its bounds.
-#[derive(Debug, Default)]
-pub struct Room {
-    taken: AtomicUsize,
-    queues: Mutex<Queues<Waiter>>,
-}
 
 /// A priority level as of now.
 #[derive(Clone, Debug)]
@@ -41,250 +40,267 @@ pub struct Level {
     pub room: Arc<Room>,
 }
 
-/// A request's seat; free again when dropped.
+/// A request's seats; free again when dropped, or a little later where its watchers keep them busy.
 #[derive(Debug)]
 pub struct Seat {
     room: Arc<Room>,
+    /// Its number among those in work.
+    number: u64,
     /// Where the level has queues.
     queue: Option<u64>,
-    series: SchemaSeries,
+    work: WorkEstimate,
+    began: Instant,
+    series: Arc<SchemaSeries>,
+    is_watch: bool,
 }
 
 impl Seat {
-    fn new(room: &Arc<Room>, queue: Option<u64>, series: SchemaSeries) -> Self {
+    fn take(room: &Arc<Room>, state: &mut State, claim: &Claimed, queue: Option<u64>) -> Self {
+        let Claimed { work, series, asked, is_watch } = claim;
+        let began = Instant::now();
+        let number = room.begin(state, Executing { queue, asked: asked.clone(), work: *work, began });
         series.executing.add(1.0);
-        series.seats.add(1.0);
+        series.seats.add(work.seats() as f64);
         series.dispatched.increment();
-        Seat { room: room.clone(), queue, series }
+        Seat { room: room.clone(), number, queue, work: *work, began, series: series.clone(), is_watch: *is_watch }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.room.taken.fetch_sub(1, Relaxed);
+        self.room.end(self.number);
         self.series.executing.add(-1.0);
-        self.series.seats.add(-1.0);
-        if let Some(queue) = self.queue {
-            self.room.queues.lock().end(queue);
+        let took = if self.is_watch { &self.series.watches_took } else { &self.series.took };
+        took.observe_time(self.began.elapsed());
+        let taken = Taken { room: self.room.clone(), queue: self.queue, seats: self.work.seats(), series: self.series.clone() };
+        match Handle::try_current() {
+            Ok(runtime) if !self.work.additional.is_zero() => {
+                let additional = self.work.additional;
+                drop(runtime.spawn(async move {
+                    tokio::time::sleep(additional).await;
+                    drop(taken);
+                }));
+            }
+            _ => drop(taken),
+        }
+    }
+}
+
+/// Seats that are taken; given back, and to those who wait, when dropped.
+struct Taken {
+    room: Arc<Room>,
+    queue: Option<u64>,
+    seats: usize,
+    series: Arc<SchemaSeries>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.series.seats.add(-(self.seats as f64));
+        self.room.free(self.queue, self.seats);
+        if self.queue.is_some() {
             self.room.serve();
         }
     }
 }
 
-/// A request that waits for a seat.
+/// What a request wants.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub work: WorkEstimate,
+    pub series: Arc<SchemaSeries>,
+    pub asked: Arc<Asked>,
+    /// It has its seats only until its stream begins.
+    pub is_watch: bool,
+}
+
+/// A request that waits for its seats.
 #[derive(Debug)]
-struct Waiter {
+pub struct Waiter {
     levels: Arc<[Level]>,
     at: usize,
-    series: SchemaSeries,
+    pub claimed: Claimed,
     seat: oneshot::Sender<Seat>,
 }
 
 impl Room {
-    /// Gives seats to those who wait, as long as there are any.
+    /// Gives seats to those who wait, as long as there are any. Who needs more than are free has the next ones; nobody overtakes.
     fn serve(self: &Arc<Self>) {
         loop {
-            let mut queues = self.queues.lock();
-            let Some((queue, waiter)) = queues.first() else { return };
-            if !enter(&waiter.levels, waiter.at) {
+            let mut state = self.state.lock();
+            let Some((queue, work, waiter)) = state.queues.first() else { return };
+            if !enter(&waiter.levels, waiter.at, work.seats()) {
+                waiter.claimed.series.no_accommodation.increment();
                 return;
             }
-            let Some(Waiter { series, seat, .. }) = queues.serve(queue) else { return };
-            drop(queues);
-            if let Err(mut unwanted) = seat.send(Seat::new(self, Some(queue), series)) {
-                // Whoever wanted it has just gone: it is the next one's, here and not below.
-                self.queues.lock().end(queue);
-                unwanted.queue = None;
+            let Some(Waiter { claimed, seat, .. }) = state.queues.serve(queue) else { return };
+            let given = Seat::take(self, &mut state, &claimed, Some(queue));
+            drop(state);
+            // Whoever wanted it may just have gone: dropped, it is the next one's. That one is served here and not by the drop within.
+            if let Err(unwanted) = seat.send(given) {
+                unwanted.give_back();
             }
         }
     }
 }
 
-/// What a request has at once: a seat, or a place in a queue.
-enum Taken<'a> {
-    Seat(Seat),
-    Place(oneshot::Receiver<Seat>, Waiting<'a>),
+impl Seat {
+    /// Gives it back without serving anybody.
+    fn give_back(mut self) {
+        self.room.end(self.number);
+        if let Some(queue) = self.queue.take() {
+            self.room.state.lock().queues.free(queue, self.work.seats());
+        }
+        self.work.additional = Duration::ZERO;
+    }
 }
 
-/// A request on its way to a seat.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim<'a> {
+/// What a request has at once: its seats, or a place in a queue.
+enum Got {
+    Seat(Seat),
+    Place(oneshot::Receiver<Seat>, Waiting),
+}
+
+/// A request on its way to its seats.
+#[derive(Clone, Debug)]
+pub struct Claim {
     /// All levels.
-    pub levels: &'a Arc<[Level]>,
+    pub levels: Arc<[Level]>,
     /// Which of them it belongs to.
     pub at: usize,
     pub flow: u64,
-    pub schema: &'a str,
-    pub series: SchemaSeries,
+    pub claimed: Claimed,
 }
 
-impl Claim<'_> {
-    /// Takes a seat, after a short wait where the level lets requests wait.
+impl Claim {
+    /// Takes its seats, after a short wait where the level lets requests wait.
     ///
     /// # Errors
     /// 429 with Retry-After.
-    pub async fn seat(&self) -> Result<Seat, Status> {
+    pub async fn seat(self) -> Result<Seat, Status> {
         let Level { room, bounds, .. } = &self.levels[self.at];
+        self.claimed.series.estimated.observe(self.claimed.work.seats() as f64);
         let Some(queuing) = bounds.queuing.filter(|_| !bounds.exempt) else {
-            let free = enter(self.levels, self.at);
-            return if free { Ok(Seat::new(room, None, self.series)) } else { Err(self.rejected("concurrency-limit")) };
+            if !enter(&self.levels, self.at, self.claimed.work.seats()) {
+                return Err(self.rejected("concurrency-limit"));
+            }
+            return Ok(Seat::take(room, &mut room.state.lock(), &self.claimed, None));
         };
         let (mut found, waiting) = match self.take_or_queue(room, &queuing)? {
-            Taken::Seat(seat) => return Ok(seat),
-            Taken::Place(found, waiting) => (found, waiting),
+            Got::Seat(seat) => {
+                self.claimed.series.waited.observe(0.0);
+                return Ok(seat);
+            }
+            Got::Place(found, waiting) => (found, waiting),
         };
         // What other levels lend may be free although somebody waits.
         room.serve();
         let seat = timeout(PATIENCE, &mut found).await;
-        drop(waiting);
+        let waited = waiting.over();
         // It may have come at the last moment.
         let seat = seat.ok().and_then(Result::ok).or_else(|| found.try_recv().ok());
-        seat.ok_or_else(|| self.rejected("time-out"))
+        match seat {
+            Some(seat) => {
+                self.claimed.series.waited.observe_time(waited);
+                Ok(seat)
+            }
+            None => {
+                self.claimed.series.waited_in_vain.observe_time(waited);
+                Err(self.rejected("time-out"))
+            }
+        }
     }
 
-    fn take_or_queue<'a>(&self, room: &'a Arc<Room>, queuing: &Queuing) -> Result<Taken<'a>, Status> {
-        let mut queues = room.queues.lock();
-        let queue = queues.choose(self.flow, queuing);
-        if queues.waiting() == 0 && enter(self.levels, self.at) {
-            queues.begin(queue);
-            return Ok(Taken::Seat(Seat::new(room, Some(queue), self.series)));
+    fn take_or_queue(&self, room: &Arc<Room>, queuing: &Queuing) -> Result<Got, Status> {
+        let mut state = room.state.lock();
+        let queue = state.queues.choose(self.flow, queuing);
+        let work = self.claimed.work;
+        if state.queues.waiting() == 0 && enter(&self.levels, self.at, work.seats()) {
+            state.queues.begin(queue, &work);
+            return Ok(Got::Seat(Seat::take(room, &mut state, &self.claimed, Some(queue))));
         }
         let (seat, found) = oneshot::channel();
-        let waiter = Waiter { levels: self.levels.clone(), at: self.at, series: self.series, seat };
-        let number = queues.push(queue, queuing.length, waiter).ok_or_else(|| self.rejected("queue-full"))?;
-        Ok(Taken::Place(found, Waiting::begin(room, queue, number, self.series)))
+        let waiter = Waiter { levels: self.levels.clone(), at: self.at, claimed: self.claimed.clone(), seat };
+        let number = state.queues.push(queue, queuing.length, work, waiter).ok_or_else(|| self.rejected("queue-full"))?;
+        let length = state.queues.get(queue).map_or(0, |queue| queue.waiting().len());
+        self.claimed.series.queue_length.observe(length as f64);
+        Ok(Got::Place(found, Waiting::begin(room, queue, number, &self.claimed)))
     }
 
     fn rejected(&self, reason: &str) -> Status {
-        metrics::rejected(&self.levels[self.at].name, self.schema, reason);
+        let Level { name, room, .. } = &self.levels[self.at];
+        let count = if reason == "time-out" { &room.counts.timed_out } else { &room.counts.rejected };
+        count.fetch_add(1, Relaxed);
+        metrics::rejected(name, &self.claimed.asked.schema, reason);
         Status::too_many_requests("Too many requests, please try again later.", 1)
     }
 }
 
-/// Takes a seat if there is one.
-fn enter(levels: &[Level], at: usize) -> bool {
+/// Takes seats if there are as many. A request that is wider than its level comes in alone.
+fn enter(levels: &[Level], at: usize, seats: usize) -> bool {
     let Level { bounds: Bounds { nominal, most, exempt, .. }, room, .. } = &levels[at];
     if *exempt {
-        room.taken.fetch_add(1, Relaxed);
+        room.taken.fetch_add(seats, Relaxed);
         return true;
     }
-    let below = |limit: usize| room.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < limit).then_some(taken + 1)).is_ok();
-    below(*nominal) || may_borrow(levels) && below(*most)
+    let below = |limit: usize| {
+        let fits = |taken: usize| limit > 0 && (taken == 0 || taken + seats <= limit);
+        room.taken.fetch_update(Relaxed, Relaxed, |taken| fits(taken).then_some(taken + seats)).is_ok()
+    };
+    below(*nominal) || may_borrow(levels, at, seats) && below(*most)
 }
 
-/// Whether a seat that some level lends is still free.
-fn may_borrow(levels: &[Level]) -> bool {
-    let (mut borrowed, mut free) = (0_usize, 0_usize);
-    for Level { bounds, room, .. } in levels.iter().filter(|level| !level.bounds.exempt) {
+/// Whether seats that some level lends are still free, as many as a level needs above its own.
+fn may_borrow(levels: &[Level], at: usize, seats: usize) -> bool {
+    let (mut borrowed, mut free, mut needed) = (0_usize, 0_usize, 0_usize);
+    for (index, Level { bounds, room, .. }) in levels.iter().enumerate().filter(|(_, level)| !level.bounds.exempt) {
         let taken = room.taken.load(Relaxed);
         borrowed += taken.saturating_sub(bounds.nominal);
-        free += bounds.lendable.min(bounds.nominal.saturating_sub(taken));
+        if index == at {
+            needed = (taken + seats).saturating_sub(taken.max(bounds.nominal));
+        } else {
+            free += bounds.lendable.min(bounds.nominal.saturating_sub(taken));
+        }
     }
-    borrowed < free
+    borrowed + needed <= free
 }
 
 /// One request that waits; it leaves its queue when dropped.
-struct Waiting<'a> {
-    room: &'a Room,
+struct Waiting {
+    room: Arc<Room>,
     queue: u64,
     number: u64,
-    series: SchemaSeries,
+    since: Instant,
+    claimed: Claimed,
+    /// Its client did not wait for the outcome.
+    is_left: bool,
 }
 
-impl<'a> Waiting<'a> {
-    fn begin(room: &'a Room, queue: u64, number: u64, series: SchemaSeries) -> Self {
-        series.waiting.add(1.0);
-        Waiting { room, queue, number, series }
+impl Waiting {
+    fn begin(room: &Arc<Room>, queue: u64, number: u64, claimed: &Claimed) -> Self {
+        claimed.series.waiting.add(1.0);
+        claimed.series.waiting_seats.add(claimed.work.seats() as f64);
+        Waiting { room: room.clone(), queue, number, since: Instant::now(), claimed: claimed.clone(), is_left: true }
+    }
+
+    /// It waits no longer; for how long it did.
+    fn over(mut self) -> Duration {
+        self.is_left = false;
+        self.since.elapsed()
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.room.queues.lock().remove(self.queue, self.number);
-        self.series.waiting.add(-1.0);
+        let waited = self.room.state.lock().queues.remove(self.queue, self.number);
+        self.claimed.series.waiting.add(-1.0);
+        self.claimed.series.waiting_seats.add(-(self.claimed.work.seats() as f64));
+        if waited && self.is_left {
+            self.room.counts.cancelled.fetch_add(1, Relaxed);
+            metrics::rejected(&self.claimed.series.level, &self.claimed.asked.schema, "cancelled");
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-
-    fn level(name: &str, nominal: usize, lendable: usize, queuing: Option<Queuing>) -> Level {
-        let bounds = Bounds { nominal, lendable, most: usize::MAX, queuing, exempt: false };
-        Level { name: name.into(), uid: name.into(), bounds, room: Arc::default() }
-    }
-
-    fn claim(levels: &Arc<[Level]>, at: usize) -> Claim<'_> {
-        Claim { levels, at, flow: 1, schema: "s", series: SchemaSeries::of(&levels[at].name, "s") }
-    }
-
-    #[tokio::test]
-    async fn a_full_level_borrows_what_is_lent_and_takes_nobodys_own_seats() {
-        let levels: Arc<[Level]> = [level("a", 2, 0, None), level("b", 3, 2, None), level("c", 1, 0, None)].into();
-        let mut seats = Vec::new();
-        for _ in 0..4 {
-            seats.push(claim(&levels, 0).seat().await.expect("two of its own, two that b lends"));
-        }
-        assert_eq!(claim(&levels, 0).seat().await.expect_err("all is lent").code, 429);
-        let own = [claim(&levels, 1).seat().await, claim(&levels, 1).seat().await, claim(&levels, 1).seat().await];
-        assert!(own.iter().all(Result::is_ok), "what b lent it still has");
-        assert!(claim(&levels, 2).seat().await.is_ok());
-        seats.clear();
-        assert!(claim(&levels, 0).seat().await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_may_wait_gets_the_next_free_seat_or_is_told_to_come_back() {
-        let levels: Arc<[Level]> = [level("a", 1, 0, Some(Queuing { queues: 1, hand: 1, length: 1 }))].into();
-        let first = claim(&levels, 0).seat().await.expect("is free");
-        let claimed = claim(&levels, 0);
-        let (second, third) = tokio::join!(claimed.seat(), async {
-            tokio::task::yield_now().await;
-            let third = claimed.seat().await;
-            drop(first);
-            third
-        });
-        let second = second.expect("the first one's");
-        assert_eq!(third.expect_err("one waits already").message, "Too many requests, please try again later.");
-        let began = Instant::now();
-        assert_eq!(claim(&levels, 0).seat().await.expect_err("nobody leaves").code, 429);
-        assert_eq!(began.elapsed(), PATIENCE);
-        drop(second);
-        assert!(claim(&levels, 0).seat().await.is_ok());
-        assert_eq!(levels[0].room.taken.load(Relaxed), 0, "no seat is lost");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flow_that_asks_for_everything_keeps_no_other_one_waiting() {
-        let levels: Arc<[Level]> = [level("a", 4, 0, Some(Queuing { queues: 64, hand: 6, length: 50 }))].into();
-        // Nine hundred clients of one flow hold each seat for a second, again and again.
-        let greedy: Vec<_> = (0..900)
-            .map(|_| {
-                let levels = levels.clone();
-                tokio::spawn(async move {
-                    loop {
-                        let seat = claim(&levels, 0).seat().await;
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                        drop(seat);
-                    }
-                })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        for _ in 0..20 {
-            let began = Instant::now();
-            let seat = Claim { flow: 0xdead_beef_1234_5678, ..claim(&levels, 0) }.seat().await.expect("its turn comes");
-            assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
-            drop(seat);
-            tokio::time::sleep(Duration::from_millis(700)).await;
-        }
-        greedy.iter().for_each(tokio::task::JoinHandle::abort);
-        for task in greedy {
-            let _ = task.await;
-        }
-        assert_eq!(levels[0].room.taken.load(Relaxed), 0, "no seat is lost");
-        assert_eq!(levels[0].room.queues.lock().waiting(), 0);
-    }
-}
+mod tests;

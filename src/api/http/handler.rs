@@ -53,7 +53,7 @@ use crate::{
     aside,
     auth::Attributes,
     expressions::go_duration,
-    flow::Classified,
+    flow::{Classified, Parts, WorkEstimate},
     meta::Cause,
     notices::Notices,
     service::UserInfo,
@@ -312,7 +312,11 @@ async fn pass_on(
     let takes_seat = info.is_resource && !lasts;
     let place = takes_seat.then(|| shared.in_flight.begin());
     let seat = match classified {
-        Some(classified) if takes_seat => Some(classified.seat().await?),
+        Some(classified) if takes_seat => {
+            let verb = request_verb(info, request.method(), query);
+            let parts = Parts::new([verb, request.path(), &info.namespace, &info.name, &info.version, &info.resource, &info.subresource]);
+            Some(classified.seat(WorkEstimate::ONE, &user, parts, false).await?)
+        }
         _ => None,
     };
     let limit = if lasts { None } else { Some(time_limit(query, shared.options.request_timeout)?) };

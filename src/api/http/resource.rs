@@ -27,7 +27,7 @@ use super::{
     route::{Action, Route, attributes, request_verb, route},
     sessions,
     shared::Shared,
-    slices::Counted,
+    slices::{Beginning, Counted},
     table::TableForm,
     user_agent::user_agent,
     watch,
@@ -35,12 +35,12 @@ use super::{
 };
 use crate::{
     auth::Selection,
-    flow::{Classified, Seat},
+    flow::{Asks, Classified, Parts, Seat, Watching},
     meta::{Cause, cause::CAUSES_HEADER},
     notices::Notices,
     protobuf,
     render::FullForm,
-    service::{ApiCall, ConnectCall, Operation, Target, UserInfo, Verb},
+    service::{ApiCall, ConnectCall, Operation, Target, UserInfo, Verb, WatchOptions},
     status::Status,
 };
 
@@ -98,7 +98,7 @@ impl Exchange<'_> {
 
     async fn call(&self, target: Target, action: Action, accepted: Accepted, payload: &mut Payload) -> Result<HttpResponse, Status> {
         let (body, _held) = self.body(&target, action, payload).await?;
-        let _seat = self.seat().await?;
+        let _seat = self.seat(&target, action).await?;
         let operation = self.operation(&target, action, body).await?;
         self.audit.asked(&operation);
         let (cause, notices) = (self.cause.clone(), self.notices.clone());
@@ -148,12 +148,44 @@ impl Exchange<'_> {
         authorize(&*self.shared.options.authorizer, &self.user, &attributes).await
     }
 
-    /// A place among the requests in work.
-    async fn seat(&self) -> Result<(Place, Option<Seat>), Status> {
-        match &self.classified {
-            Some(classified) => Ok((self.shared.in_flight.begin(), Some(classified.seat().await?))),
-            None => Ok((self.shared.in_flight.enter()?, None)),
-        }
+    /// A place among the requests in work, and seats for the work that it is expected to be.
+    async fn seat(&self, target: &Target, action: Action) -> Result<(Place, Option<Seat>), Status> {
+        let (Some(classified), Some(flow)) = (&self.classified, &self.shared.options.flow) else {
+            return Ok((self.shared.in_flight.enter()?, None));
+        };
+        let place = self.shared.in_flight.begin();
+        let resource = target.group_resource();
+        // Options that do not parse are refused later.
+        let list = (action == Action::List).then(|| list_options(self.query, target).ok()).flatten();
+        let asks = match (action, &list) {
+            (Action::List, Some(options)) => Asks::List(options),
+            // Of a token nobody hears.
+            (Action::Create, _) if &*target.subresource == "token" => Asks::Other,
+            (Action::Create | Action::Update | Action::Patch | Action::Delete, _) => {
+                Asks::Write(flow.watches().interested(&resource, &target.namespace, &target.name))
+            }
+            _ => Asks::Other,
+        };
+        let work = classified.work(&resource, asks);
+        Ok((place, Some(classified.seat(work, &self.user, self.parts(), false).await?)))
+    }
+
+    /// What people see of the request while it waits.
+    fn parts(&self) -> Parts {
+        let info = self.info;
+        let group_version = if info.group.is_empty() { info.version.to_string() } else { format!("{}/{}", info.group, info.version) };
+        let verb = request_verb(info, self.request.method(), self.query);
+        Parts::new([verb, self.request.path(), &info.namespace, &info.name, &group_version, &info.resource, &info.subresource])
+    }
+
+    /// The seats of a watch that begins, and its place among those that make writes more work.
+    async fn watch_seat(&self, target: &Target, options: &WatchOptions) -> Result<(Option<Seat>, Option<Watching>), Status> {
+        let (Some(classified), Some(flow)) = (&self.classified, &self.shared.options.flow) else { return Ok((None, None)) };
+        let resource = target.group_resource();
+        let work = classified.work(&resource, Asks::Watch(options));
+        let seat = classified.seat(work, &self.user, self.parts(), true).await?;
+        let name = if target.name.is_empty() { options.fields.required_value("metadata.name").unwrap_or_default() } else { &target.name };
+        Ok((Some(seat), flow.watches().begin(resource, &target.namespace, name, &options.fields)))
     }
 
     /// What the service is asked to do.
@@ -208,11 +240,13 @@ impl Exchange<'_> {
         let mut held = self.shared.watches.hold(&self.user, self.is_exempt());
         let waiting = self.shared.replies.hold(&self.user, self.is_exempt());
         held.add(1)?;
+        let (seat, watching) = self.watch_seat(&target, &watch_options).await?;
         let framer = Framer::new(form, target.clone()).with_causes(self.request.headers().contains_key(CAUSES_HEADER));
         match options.service.watch(self.user.clone(), target, watch_options, self.cause.clone()).await {
             Ok(stream) => {
                 let response = watch::answer(framer, stream, lasts, self.shared.stopping.clone().cancelled_owned());
-                Ok(response.map_body(|_, stream| Counted { stream, _held: held, waiting }.boxed()))
+                let beginning = Beginning::new(seat);
+                Ok(response.map_body(|_, stream| Counted { stream, _held: held, waiting, beginning, _watching: watching }.boxed()))
             }
             Err(status) if status.code == 410 => Ok(watch::expired(&framer, &status)),
             Err(status) => Err(status),

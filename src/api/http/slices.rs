@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
@@ -15,9 +16,14 @@ use actix_web::{
     http::{Method, Version},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::limits::{Bodies, Held};
-use crate::{flow::Classified, service::UserInfo, status::Status};
+use crate::{
+    flow::{Classified, Seat, Watching},
+    service::UserInfo,
+    status::Status,
+};
 
 /// Shorter documents cost no more than the connection that they go to, where it has one at a time.
 const LARGE: u64 = 16 << 10;
@@ -73,6 +79,39 @@ pub struct Counted {
     pub _held: Held,
     /// In the account of documents that wait.
     pub waiting: Held,
+    /// What it has until it has told what it begins with.
+    pub beginning: Beginning,
+    /// Makes what it hears of more work.
+    pub _watching: Option<Watching>,
+}
+
+/// The seats of a watch that begins.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning(Arc<Mutex<Option<Seat>>>);
+
+/// Nobody who reads slowly has them for longer.
+const LONGEST_BEGINNING: Duration = Duration::from_secs(5);
+
+impl Beginning {
+    pub fn new(seat: Option<Seat>) -> Self {
+        if seat.is_none() {
+            return Beginning::default();
+        }
+        let beginning = Beginning(Arc::new(Mutex::new(seat)));
+        let held = Arc::downgrade(&beginning.0);
+        tokio::spawn(async move {
+            tokio::time::sleep(LONGEST_BEGINNING).await;
+            if let Some(held) = held.upgrade() {
+                Beginning(held).over();
+            }
+        });
+        beginning
+    }
+
+    fn over(&self) {
+        let seat = self.0.lock().take();
+        drop(seat);
+    }
 }
 
 impl MessageBody for Counted {
@@ -86,6 +125,9 @@ impl MessageBody for Counted {
         // Whoever asks for more has sent what was there before.
         self.waiting.release();
         let next = Pin::new(&mut self.stream).poll_next(context);
+        if next.is_pending() {
+            self.beginning.over();
+        }
         match &next {
             Poll::Ready(Some(Ok(piece))) if piece.len() > LARGE_PIECE && self.waiting.add(piece.len()).is_err() => {
                 tracing::debug!("a watch ends: its user lets too much wait");
@@ -185,7 +227,13 @@ mod tests {
         let watch = || {
             let pieces = futures::stream::iter((0..3).map(|_| Ok::<_, Infallible>(Bytes::from(vec![7; 60 << 10]))));
             let stream = actix_web::body::BodyStream::new(pieces).boxed();
-            Box::pin(Counted { stream, _held: watches.hold(&user, false), waiting: replies.hold(&user, false) })
+            Box::pin(Counted {
+                stream,
+                _held: watches.hold(&user, false),
+                waiting: replies.hold(&user, false),
+                beginning: Beginning::default(),
+                _watching: None,
+            })
         };
         let (mut first, mut second) = (watch(), watch());
         let next = async |watch: &mut Pin<Box<Counted>>| std::future::poll_fn(|context| watch.as_mut().poll_next(context)).await;

@@ -96,6 +96,18 @@ fn a_json_patch_tests_adds_and_removes() {
 }
 
 #[test]
+fn a_json_patch_may_test_that_a_field_is_not_there() {
+    let absent = json!({"op": "test", "path": "/metadata/nowhere", "value": null});
+    let value = patched(PatchType::Json, json!([absent, {"op": "remove", "path": "/metadata/labels/a"}]));
+    assert_eq!(value["metadata"]["labels"], json!({"b": "2"}));
+    let schema = schema("apps", "Deployment");
+    for there in ["/metadata/labels", "/nowhere/name", "/metadata/finalizers/9", ""] {
+        let patch = json!([{"op": "test", "path": there, "value": null}]).to_string();
+        assert_eq!(apply(PatchType::Json, patch.as_bytes(), &deployment(), &schema).expect_err(there).code, 422);
+    }
+}
+
+#[test]
 fn bad_patches_get_upstreams_codes() {
     let schema = schema("apps", "Deployment");
     let run = |kind, patch: &str| apply(kind, patch.as_bytes(), &deployment(), &schema).expect_err(patch);

@@ -9,16 +9,18 @@ use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use rustls::ClientConfig as TlsConfig;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
-    connections::{Connection, Connections, connect},
+    connections::{Answer, Connection, Connections, connect},
     destination,
 };
 use crate::{auth::tls, resources::webhook_config::ClientConfig, service::Listers};
 
 /// How many webhooks are remembered.
 const MOST_POOLS: usize = 200;
+/// Questions that wait for one webhook's answer at a time. One that calls the server that asks it comes to an end by this.
+const MOST_QUESTIONS: usize = 1000;
 /// How much is told of an answer that is a failure.
 const LONGEST_TOLD: usize = 2048;
 
@@ -26,6 +28,13 @@ const LONGEST_TOLD: usize = 2048;
 struct Pool {
     tls: Result<Arc<TlsConfig>, String>,
     connections: Connections,
+    questions: Semaphore,
+}
+
+impl Pool {
+    fn new(tls: Result<Arc<TlsConfig>, String>, most_questions: usize) -> Self {
+        Pool { tls, connections: Connections::default(), questions: Semaphore::new(most_questions) }
+    }
 }
 
 /// See the module. Shared by all requests.
@@ -34,6 +43,7 @@ pub struct Client {
     /// Where connections are driven, whichever thread asked for them.
     home: Handle,
     loopback: bool,
+    most_questions: usize,
     pools: Mutex<HashMap<ClientConfig, Arc<Pool>>>,
 }
 
@@ -41,7 +51,13 @@ impl Client {
     /// Finds Services in `listers`; connections live on the runtime `home`. With `loopback` webhooks may be on this machine's own
     /// addresses, which a cluster's server must not reach: for tests.
     pub fn new(listers: Arc<dyn Listers>, home: Handle, loopback: bool) -> Self {
-        Client { listers, home, loopback, pools: Mutex::default() }
+        Client { listers, home, loopback, most_questions: MOST_QUESTIONS, pools: Mutex::default() }
+    }
+
+    /// The same with another bound of the questions that wait for one webhook.
+    #[cfg(test)]
+    pub(super) fn asking_at_most(self, most_questions: usize) -> Self {
+        Client { most_questions, ..self }
     }
 
     /// Posts a review and reads the answer, both JSON, within `timeout`. An answer of more than `longest` bytes is none.
@@ -52,15 +68,16 @@ impl Client {
         let url = format!("{}?timeout={}s", config.url(), timeout.as_secs());
         let called = |why: String| format!("Post {url:?}: {why}");
         match tokio::time::timeout(timeout, self.exchange(config, &url, body.into(), longest)).await {
-            Ok(Ok((status, answer))) if (200..=206).contains(&status.as_u16()) => Ok(answer),
-            Ok(Ok((status, answer))) => Err(refused(status, &answer)),
+            Ok(Ok(answer)) if (200..=206).contains(&answer.status.as_u16()) => json_body(answer),
+            Ok(Ok(answer)) => Err(refused(answer.status, &answer.body)),
             Ok(Err(why)) => Err(called(why)),
             Err(_) => Err(called("context deadline exceeded".into())),
         }
     }
 
-    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
+    async fn exchange(&self, config: &ClientConfig, url: &str, body: Bytes, longest: usize) -> Result<Answer, String> {
         let pool = self.pool(config).await;
+        let _question = pool.questions.try_acquire().map_err(|_| format!("{} calls wait for its answer already", self.most_questions))?;
         pool.connections.exchange(request(url, body)?, longest, || self.dial(config, &pool)).await
     }
 
@@ -75,7 +92,7 @@ impl Client {
             // Those that are in use come back at once.
             pools.clear();
         }
-        pools.entry(config.clone()).or_insert_with(|| Arc::new(Pool { tls, connections: Connections::default() })).clone()
+        pools.entry(config.clone()).or_insert_with(|| Arc::new(Pool::new(tls, self.most_questions))).clone()
     }
 
     async fn dial(&self, config: &ClientConfig, pool: &Pool) -> Result<Connection, String> {
@@ -102,6 +119,15 @@ async fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     let mut tls = made.map_err(|error| format!("unable to load root certificates: {error}"))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tls)
+}
+
+/// The body of an answer that says it is JSON, or says nothing.
+fn json_body(answer: Answer) -> Result<Bytes, String> {
+    let media_type = answer.content_type.split(';').next().unwrap_or_default().trim();
+    match media_type.is_empty() || media_type.eq_ignore_ascii_case("application/json") {
+        true => Ok(answer.body),
+        false => Err(format!("serializer for {} doesn't exist", answer.content_type)),
+    }
 }
 
 fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     client::conn::http1::{SendRequest, handshake},
@@ -28,6 +28,15 @@ const SETTLING: Duration = Duration::from_millis(50);
 /// A connection.
 pub type Connection = SendRequest<Full<Bytes>>;
 
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    /// What it says its body is; empty where it says nothing.
+    pub content_type: String,
+    pub body: Bytes,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Connections {
@@ -39,7 +48,7 @@ impl Connections {
     ///
     /// # Errors
     /// As upstream's client words it.
-    pub async fn exchange<F>(&self, mut request: Request<Full<Bytes>>, longest: usize, dial: impl Fn() -> F) -> Result<(StatusCode, Bytes), String>
+    pub async fn exchange<F>(&self, mut request: Request<Full<Bytes>>, longest: usize, dial: impl Fn() -> F) -> Result<Answer, String>
     where
         F: Future<Output = Result<Connection, String>>,
     {
@@ -65,12 +74,13 @@ impl Connections {
             }
         };
         let status = reply.status();
-        let answer = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let content_type = reply.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let body = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
         // A server that answered before it read the whole question is not waited for.
         if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
             self.keep(connection);
         }
-        Ok((status, answer))
+        Ok(Answer { status, content_type, body })
     }
 
     /// A connection that was kept.

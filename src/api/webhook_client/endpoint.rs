@@ -92,7 +92,8 @@ impl Endpoint {
     }
 
     async fn exchange(&self, body: Bytes, longest: usize) -> Result<(StatusCode, Bytes), String> {
-        self.connections.exchange(self.request(body)?, longest, || self.dial()).await
+        let answer = self.connections.exchange(self.request(body)?, longest, || self.dial()).await?;
+        Ok((answer.status, answer.body))
     }
 
     async fn dial(&self) -> Result<Connection, String> {

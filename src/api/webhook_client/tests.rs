@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    Endpoint,
+    Client, Endpoint,
     destination::{Destination, find, resolve},
     testing::Server,
 };
@@ -115,4 +115,23 @@ async fn a_server_that_another_than_the_named_one_vouches_for_is_not_asked() {
     let answer = endpoint.post("{}".into(), Duration::from_secs(10), 100).await;
     assert!(answer.as_ref().is_err_and(|why| why.contains("certificate")), "{answer:?}");
     assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn only_so_many_questions_wait_for_one_webhook() {
+    let server = Server::serve(|_, _| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        (200, "{}".to_owned())
+    })
+    .await;
+    let address = Address::Url(format!("https://127.0.0.1:{}/here", server.port));
+    let config = ClientConfig { address, authorities: server.ca_pem.clone().into() };
+    let client = Client::new(Arc::new(Known::default()), tokio::runtime::Handle::current(), true).asking_at_most(2);
+    let patience = std::time::Duration::from_secs(10);
+    let ask = || client.post(&config, b"{}".to_vec(), patience, 100);
+    let answers: [_; 3] = tokio::join!(ask(), ask(), ask()).into();
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].ends_with(": 2 calls wait for its answer already"), "{refused:?}");
+    ask().await.expect("they do not any more");
 }

@@ -286,8 +286,8 @@ impl ResourceActor {
             StoreEvent::Put { .. } | StoreEvent::Delete { .. } => None,
         };
         let previous = match &current {
-            Some(object) => snapshot.objects.insert(key, object.clone()),
-            None => snapshot.objects.remove(&key),
+            Some(object) => snapshot.insert(key, object.clone()),
+            None => snapshot.remove(&key),
         };
         (previous.is_some() || current.is_some()).then_some(Change { revision, previous, current, cause })
     }
@@ -380,7 +380,7 @@ async fn range_all(store: &dyn Store, resource: &Resource) -> Result<(Snapshot, 
             continue;
         }
         match resource.read(kv.value, kv.mod_revision) {
-            Ok(object) => drop(snapshot.objects.insert(key, Arc::new(object))),
+            Ok(object) => drop(snapshot.insert(key, Arc::new(object))),
             Err(error) => tracing::error!(%key, %error, "a stored object does not decode"),
         }
     }

@@ -33,11 +33,28 @@ pub struct Snapshot {
     pub objects: OrdMap<ObjectKey, Arc<StoredObject>>,
     /// What lies in the store and no key opens: it is there, and nobody can say what it is.
     pub unreadable: OrdSet<ObjectKey>,
+    /// All objects as they are encoded.
+    pub bytes: usize,
     /// The revision of the last change to this resource that it holds.
     pub revision: Revision,
 }
 
 impl Snapshot {
+    /// Puts an object in its place; gives the one that was there.
+    pub fn insert(&mut self, key: ObjectKey, object: Arc<StoredObject>) -> Option<Arc<StoredObject>> {
+        self.bytes += object.encoded().len();
+        let previous = self.objects.insert(key, object);
+        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded().len());
+        previous
+    }
+
+    /// Takes an object out.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<StoredObject>> {
+        let previous = self.objects.remove(key);
+        self.bytes -= previous.as_ref().map_or(0, |previous| previous.encoded().len());
+        previous
+    }
+
     /// Objects in key order, of one namespace unless it is empty, behind `after` where given.
     pub fn scan<'a>(&'a self, namespace: &'a str, after: Option<&ObjectKey>) -> impl Iterator<Item = &'a Arc<StoredObject>> + use<'a> {
         self.entries(namespace, after).map(|(_, object)| object)

@@ -215,14 +215,14 @@ impl Extender {
         let called = |why: &str| format!("Post {url:?}: {why}");
         let request = request(&url, body)?;
         let exchange = self.connections.exchange(request, MOST, || self.dial());
-        let (status, answer) = match tokio::time::timeout(self.settings.timeout, exchange).await {
+        let answer = match tokio::time::timeout(self.settings.timeout, exchange).await {
             Ok(answered) => answered.map_err(|why| called(&why))?,
             Err(_) => return Err(called("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
         };
-        if status != 200 {
-            return Err(format!("failed {verb} with extender at URL {url}, code {}", status.as_u16()));
+        if answer.status != 200 {
+            return Err(format!("failed {verb} with extender at URL {url}, code {}", answer.status.as_u16()));
         }
-        serde_json::from_slice(&answer).map_err(|error| error.to_string())
+        serde_json::from_slice(&answer.body).map_err(|error| error.to_string())
     }
 
     async fn dial(&self) -> Result<Connection, String> {

@@ -8,6 +8,7 @@ use super::{
     Webhooks,
     failure::Failure,
     invocation::Invocation,
+    refusals::is_failure,
     response::{self, Unusable, Verdict},
     review::review,
 };
@@ -59,6 +60,9 @@ impl Webhooks {
             tracing::warn!(webhook = hook.name, reason, "a webhook failed and is ignored");
             return None;
         }
-        Some(failure.into_status(&hook.name))
+        let failed = is_failure(&failure);
+        let status = failure.into_status(&hook.name);
+        self.refusals.note(hook, self.configuration_kind, request, failed, &status);
+        Some(status)
     }
 }

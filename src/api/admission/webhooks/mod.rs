@@ -12,6 +12,7 @@ mod index;
 mod invocation;
 pub mod metrics;
 mod mutating;
+mod refusals;
 mod response;
 mod review;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use super::Attributes;
 use crate::webhook_client::Client;
 
 pub use mutating::{MutatingWebhooks, restore_owners};
+pub use refusals::Refusals;
 pub use validating::ValidatingWebhooks;
 
 /// The group of the configurations, which no webhook is asked about.
@@ -58,13 +60,21 @@ pub mod fuzzing {
 struct Webhooks {
     index: Index,
     client: Arc<Client>,
+    refusals: Arc<Refusals>,
+    configuration_kind: &'static str,
 }
 
-/// The plugins that ask webhooks through `client`.
-pub fn webhooks(client: Arc<Client>) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let of = |plural: &str, kind| Webhooks { index: Index::new(plural, kind), client: client.clone() };
-    let mutating = of("mutatingwebhookconfigurations", mutating::KIND);
-    (MutatingWebhooks(mutating), ValidatingWebhooks(of("validatingwebhookconfigurations", validating::KIND)))
+/// The plugins that ask webhooks through `client` and note in `refusals` what fails by them.
+pub fn webhooks(client: Arc<Client>, refusals: Arc<Refusals>) -> (MutatingWebhooks, ValidatingWebhooks) {
+    let of = |plural: &str, configuration_kind, kind| Webhooks {
+        index: Index::new(plural, kind),
+        client: client.clone(),
+        refusals: refusals.clone(),
+        configuration_kind,
+    };
+    let mutating = of("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", mutating::KIND);
+    let validating = of("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", validating::KIND);
+    (MutatingWebhooks(mutating), ValidatingWebhooks(validating))
 }
 
 impl Webhooks {

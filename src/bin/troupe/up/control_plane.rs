@@ -32,7 +32,7 @@ use troupe_api::{
 };
 
 use super::{
-    Doors,
+    Doors, doors,
     identity::{self, Outside},
 };
 use crate::config::Config;
@@ -262,6 +262,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.connect = doors.connect;
     options.audit = doors.audit;
     options.memory = api.memory();
-    options.flow = Some(Arc::new(Classifier::new(api.listers(), options.max_in_flight)));
+    let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
+    options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
+    options.flow = Some(flow);
     http::serve(listener, options).context("the API server cannot serve")
 }

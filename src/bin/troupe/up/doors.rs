@@ -14,8 +14,9 @@ use troupe_actors::{
 };
 use troupe_api::{
     auth::tokens::{self, Issuer},
+    flow::{Classifier, Dump},
     http::{ExtraRoute, RawReply, options::RawRequest, streaming::query_values},
-    meta::ObjectKey,
+    meta::{Clock, ObjectKey},
     status::Status,
     store::{self, Store, StoreError},
 };
@@ -109,6 +110,17 @@ fn own(system: System, path: &'static str, acts: bool) -> ExtraRoute {
         reply
     };
     ExtraRoute { path, handler: Arc::new(handler), acts }
+}
+
+/// What flow control has in work and lets wait, as upstream tells it.
+pub fn flow_control(flow: Arc<Classifier>, clock: Arc<dyn Clock>) -> ExtraRoute {
+    let handler = move |request: RawRequest| {
+        let dump = Dump::of(&request.path, &request.query).map(|what| flow.dump(what, clock.now()));
+        let reply = dump.map(|text| RawReply { content_type: "text/plain; charset=utf-8", body: text.into() });
+        let answer: Answer = Box::pin(std::future::ready(reply.ok_or_else(Status::page_not_found)));
+        answer
+    };
+    ExtraRoute { path: "/debug/api_priority_and_fairness/", handler: Arc::new(handler), acts: false }
 }
 
 /// Pages of backups.

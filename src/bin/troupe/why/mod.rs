@@ -9,6 +9,7 @@ mod obstacles;
 mod placement;
 mod pod;
 mod quarantine;
+mod refusals;
 mod report;
 mod scheduling;
 mod service;
@@ -19,10 +20,12 @@ mod tests;
 mod tree;
 mod workload;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
 
-use self::tree::text;
+use self::{refusals::Asked, report::Report, tree::text};
 use crate::{actors, config::Config, lookup, remote::Remote};
 
 /// What `troupe why` explains.
@@ -43,24 +46,55 @@ pub async fn run(config: &Config, arguments: &WhyArgs) -> Result<()> {
     let (kind, name) = lookup::split(&arguments.object)?;
     let remote = Remote::open(&config.kubeconfig)?;
     let resource = lookup::find(&remote, kind).await?;
-    let object = remote.get_json(&resource.path(&arguments.namespace, name)).await?;
-    let meta = &object["metadata"];
     let listed = actors::all(&remote).await.unwrap_or_default();
-    let aside = quarantine::reasons(&listed, &resource.kind, text(&meta["namespace"]), text(&meta["name"]));
-    let report = match (resource.kind.as_str(), resource.root.as_str()) {
-        ("Pod", "/api/v1") => pod::explain(&facts::pod(&remote, object).await?),
-        ("Deployment", _) => workload::deployment(&facts::deployment(&remote, object).await?),
-        ("Namespace", _) => workload::namespace(&facts::namespace(&remote, object).await?),
-        ("PersistentVolumeClaim", _) => storage::claim(&facts::claim(&remote, object).await?),
-        ("NetworkPolicy", _) => network_policy::explain(&facts::network_policy(&remote, object).await?),
-        ("Service", "/api/v1") => service::explain(&facts::service(&remote, object).await?),
-        (kind, _) => generic::explain(&facts::object(&remote, kind, object).await?),
+    let asked = Asked { kind: &resource.kind, namespace: if resource.namespaced { &arguments.namespace } else { "" }, name };
+    let report = match object(&remote, &resource.path(&arguments.namespace, name)).await? {
+        Ok(object) => present(&remote, &resource, asked, object, &listed).await?,
+        Err(missing) => absent(asked, &listed, missing)?,
     };
-    let report = quarantine::prefixed(report, aside);
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{}", report.text());
     }
     Ok(())
+}
+
+/// The object, or what the server says where there is none.
+async fn object(remote: &Remote, path: &str) -> Result<Result<Value, String>> {
+    let (code, body) = remote.get(path).await?;
+    let value: Value = serde_json::from_slice(&body).with_context(|| format!("{path} answered {code} and no JSON"))?;
+    let message = value["message"].as_str().unwrap_or("the server refused");
+    match code {
+        404 => Ok(Err(message.to_owned())),
+        code if code >= 400 => bail!("{message}"),
+        _ => Ok(Ok(value)),
+    }
+}
+
+/// Why there is no such object: somebody wanted it, and a webhook did not.
+fn absent(asked: Asked<'_>, listed: &[Value], missing: String) -> Result<Report> {
+    let reasons = refusals::reasons(listed, asked, false, Timestamp::now());
+    let place = if asked.namespace.is_empty() { asked.name.to_owned() } else { format!("{}/{}", asked.namespace, asked.name) };
+    let object = format!("{} {place}", asked.kind.to_lowercase());
+    if reasons.is_empty() {
+        bail!(missing);
+    }
+    Ok(Report { object, state: "does not exist".into(), reasons })
+}
+
+async fn present(remote: &Remote, resource: &lookup::Resource, asked: Asked<'_>, object: Value, listed: &[Value]) -> Result<Report> {
+    let meta = &object["metadata"];
+    let mut aside = quarantine::reasons(listed, &resource.kind, text(&meta["namespace"]), text(&meta["name"]));
+    aside.extend(refusals::reasons(listed, asked, meta["deletionTimestamp"].is_string(), Timestamp::now()));
+    let report = match (resource.kind.as_str(), resource.root.as_str()) {
+        ("Pod", "/api/v1") => pod::explain(&facts::pod(remote, object).await?),
+        ("Deployment", _) => workload::deployment(&facts::deployment(remote, object).await?),
+        ("Namespace", _) => workload::namespace(&facts::namespace(remote, object).await?),
+        ("PersistentVolumeClaim", _) => storage::claim(&facts::claim(remote, object).await?),
+        ("NetworkPolicy", _) => network_policy::explain(&facts::network_policy(remote, object).await?),
+        ("Service", "/api/v1") => service::explain(&facts::service(remote, object).await?),
+        (kind, _) => generic::explain(&facts::object(remote, kind, object).await?),
+    };
+    Ok(quarantine::prefixed(report, aside))
 }
