@@ -184,12 +184,7 @@ impl World {
     fn policies_hold(&self) {
         let ips = self.get("-n sample pod teller")["status"]["podIPs"].clone();
         let ips: Vec<String> = ips.as_array().into_iter().flatten().filter_map(|ip| ip["ip"].as_str().map(str::to_owned)).collect();
-        let reached = |ip: &str| {
-            let address = format!("http://{}/", at(ip, "8080"));
-            let output =
-                self.cluster.kubectl_command(&["-n", "sample", "exec", "caller", "--", "wget", "-q", "-T", "2", "-O", "-", &address]).output();
-            text(&output.expect("kubectl runs").stdout).contains("told")
-        };
+        let reached = |ip: &str| self.ask_from_a_pod(ip, "8080").contains("told");
         let all = |wanted: bool| ips.iter().all(|ip| reached(ip) == wanted);
         eventually_within(SOON, "pods reach each other", || all(true));
         let policy = |ingress: &str| {
