@@ -7,16 +7,27 @@ use thiserror::Error;
 
 use crate::{
     announce::{Change, HostLinkAddresses, LinkAddresses},
-    cni::{FILE_NAME, Network},
-    iptables::{ChainId, End, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
+    cni::{FILE_NAME, Network, has_tool},
+    iptables::{ChainId, End, Family, HostIptables, IpSets, Iptables, IptablesError, Line, Observed, Patch, Table},
     netlink::Netlink,
-    netns,
     overlay::{HostRouting, Routing, Step},
 };
 
 /// Chains of the service proxy, of network policies and of the pod network.
 pub fn is_ours(id: &ChainId) -> bool {
     id.name.starts_with("KUBE-") || id.name.starts_with("TROUPE-")
+}
+
+/// The families of addresses that this machine has: whoever removes what may be of either asks for no more.
+fn families() -> Vec<Family> {
+    let ipv6 = Path::new("/proc/net/if_inet6").exists();
+    Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect()
+}
+
+/// The packet filters of this machine that may have rules of ours: without its tools there are none of a family.
+pub fn filters() -> Vec<HostIptables> {
+    let has_tools = |family: &Family| *family == Family::V4 || has_tool("ip6tables-save");
+    families().into_iter().filter(has_tools).map(|family| HostIptables::new().of(family)).collect()
 }
 
 /// Sets of network policies.
@@ -134,7 +145,7 @@ async fn remove_announced() -> Result<(), crate::netlink::NetlinkError> {
 
 /// Routes to other nodes, and the tunnel.
 async fn remove_overlay(bridge: &str) -> Result<(), crate::netlink::NetlinkError> {
-    for family in netns::families() {
+    for family in families() {
         let routing = HostRouting::open(bridge, family)?;
         let observed = routing.observe().await?;
         for destination in observed.routes.keys() {

@@ -12,8 +12,6 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
 };
 
-use crate::iptables::Family;
-
 /// Where namespaces with names are.
 const NAMED: &str = "/run/netns";
 
@@ -81,10 +79,4 @@ fn share_names() -> io::Result<()> {
     }
     mount(Some(NAMED), NAMED, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
     Ok(share()?)
-}
-
-/// The families of addresses that this machine has: whoever removes what may be of either asks for no more.
-pub fn families() -> Vec<Family> {
-    let ipv6 = Path::new("/proc/net/if_inet6").exists();
-    Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect()
 }

@@ -47,7 +47,7 @@ impl Namespace {
         Path::new("/run/netns").join(&self.name)
     }
 
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         netns::run(&self.path(), work).expect("the namespace exists")
     }
 }

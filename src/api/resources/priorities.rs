@@ -60,6 +60,8 @@ fn of_version(group: &str, version: &str) -> i64 {
     match (group, version) {
         ("", _) => 1,
         ("autoscaling", "v2") => 30,
+        // As a metrics server's manifest, which is then applied without a conflict.
+        ("metrics.k8s.io", _) => 100,
         ("resource.k8s.io" | "flowcontrol.apiserver.k8s.io", "v1") => 21,
         ("resource.k8s.io", "v1beta2") | (_, "v1") => 15,
         ("events.k8s.io", "v1beta1") => 5,
@@ -87,6 +89,7 @@ mod tests {
         assert_eq!(of("resource.k8s.io", "v1beta1"), (16200, 9));
         assert_eq!(of("admissionregistration.k8s.io", "v1alpha1"), (16700, 9));
         assert_eq!(of("example.com", "v1"), (1000, 100));
+        assert_eq!(of("metrics.k8s.io", "v1beta1"), (100, 100));
         assert!(of("apiregistration.k8s.io", "v1").0 > 18000);
         assert_eq!(builtin("apiregistration.k8s.io", "v1"), None, "the aggregator's own group is not an API service");
     }

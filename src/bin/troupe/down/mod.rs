@@ -16,9 +16,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use troupe_net::{
     cleanup,
-    cni::{self, Network, remains},
-    iptables::{Family, HostIptables, Iptables},
-    netns,
+    cni::{Network, remains},
+    iptables::{HostIptables, Iptables},
 };
 
 pub use self::directories::remove_tree;
@@ -201,8 +200,7 @@ fn remove_network(target: &Target, report: &mut Report) {
             let mut failures = Vec::new();
             for network in &networks {
                 for dir in &made.cni_conf_dirs {
-                    let filters: Vec<HostIptables> =
-                        netns::families().into_iter().filter(has_filter).map(|family| HostIptables::new().of(family)).collect();
+                    let filters = cleanup::filters();
                     let all: Vec<&dyn Iptables> = filters.iter().map(|filter| filter as &dyn Iptables).collect();
                     let left = cleanup::purge(&all, &HostIptables::new(), dir, network).await;
                     failures.extend(left.into_iter().map(|failure| format!("{:#}", anyhow::Error::new(failure))));
@@ -218,11 +216,6 @@ fn remove_network(target: &Target, report: &mut Report) {
         // The namespace is gone with all that was in it.
         Some(None) | None => {}
     }
-}
-
-/// Whether rules of a family could be made here at all.
-fn has_filter(family: &Family) -> bool {
-    *family == Family::V4 || cni::has_tool("ip6tables-save")
 }
 
 /// Writes down that nothing of the node lives any more.

@@ -166,8 +166,7 @@ async fn write_rules(iptables: &HostIptables, rules: &RuleSet) -> Result<()> {
 }
 
 async fn remove_rules() -> Result<()> {
-    for family in netns::families() {
-        let iptables = HostIptables::new().of(family);
+    for iptables in cleanup::filters() {
         let patch = cleanup::removal(&observe(&iptables).await?, is_ours);
         if !patch.is_empty() {
             iptables.restore(patch.to_restore()).await?;
