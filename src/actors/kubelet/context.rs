@@ -11,6 +11,7 @@ use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 use super::{
     admission::NodeAbilities,
     cluster::Cluster,
+    csi::Csi,
     events::EventRecorder,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -26,6 +27,8 @@ pub struct NodeContext {
     pub features: ArcSwap<RuntimeFeatures>,
     pub abilities: NodeAbilities,
     pub cluster: Arc<dyn Cluster>,
+    /// Volumes of CSI drivers.
+    pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
     pub events: EventRecorder,

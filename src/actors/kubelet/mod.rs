@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod cgroups;
 pub mod cluster;
 pub mod context;
+pub mod csi;
 pub mod env;
 pub mod events;
 pub mod eviction;
@@ -22,6 +23,7 @@ pub mod metrics;
 pub mod node;
 pub mod options;
 mod patch;
+pub mod plugins;
 pub mod pods;
 pub mod probes;
 pub mod relist;
@@ -29,6 +31,7 @@ pub mod resize;
 pub mod resolv;
 pub mod rotation;
 pub mod server;
+mod sockets;
 pub mod stats;
 pub mod status;
 pub mod volumes;
@@ -61,6 +64,7 @@ use self::{
     cgroups::limit::limit_pods,
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
+    csi::{Csi, registration::CsiReporter},
     events::EventRecorder,
     eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
     image_collection::ImageCollection,
@@ -72,6 +76,7 @@ use self::{
         facts::{MachineFacts, hugepage_sizes, processes_for_pods, thermal_paths},
         own::OwnNode,
     },
+    plugins::{Handler, Handlers, PluginWatcher},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
     resize::Allocations,
@@ -125,7 +130,13 @@ impl Kubelet {
     /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
-        for (path, mode) in [(&options.root_dir, 0o700), (&options.root_dir.join("pods"), 0o700), (&options.log_dir, 0o750)] {
+        for (path, mode) in [
+            (&options.root_dir, 0o700),
+            (&options.root_dir.join("pods"), 0o700),
+            (&options.log_dir, 0o750),
+            (&options.root_dir.join("plugins"), 0o750),
+            (&options.root_dir.join("plugins_registry"), 0o750),
+        ] {
             Directory::make(path, mode).map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
         }
         let (version, features) = reach_runtime(&options).await?;
@@ -150,6 +161,7 @@ impl Kubelet {
             let (context, client) = (context.clone(), client.clone());
             let facts = Arc::new(facts);
             LocalVolumes::start(system, &client, &context.node_name, context.volumes.clone());
+            watch_plugins(system, &context, options.root_dir.join("plugins_registry"));
             system.spawn("kubelet/node", Policy::default(), move |_| NodeReporter::new(context.clone(), client.clone(), facts.clone()));
         }
         manifests.follow(system, pods.clone(), options.client.clone(), cache.clone(), &mut tasks);
@@ -215,6 +227,7 @@ fn context(
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
+        csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         node_name,
         runtime: Arc::new(MeteredRuntime::new(options.runtime.clone())),
         features: ArcSwap::from_pointee(features),
@@ -320,6 +333,15 @@ fn spawn_units(
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
+}
+
+/// Plugins need an API server: what they offer is told there, and asked for by its objects.
+fn watch_plugins(system: &System, context: &Arc<NodeContext>, registry: PathBuf) {
+    let csi = context.csi.clone();
+    let csi_plugins: Arc<dyn Handler> = csi.clone();
+    let handlers = Arc::new(Handlers::from([("CSIPlugin", csi_plugins)]));
+    system.spawn("kubelet/plugins", Policy::default(), move |_| PluginWatcher::new(registry.clone(), handlers.clone()));
+    system.spawn("kubelet/csi", Policy::default(), move |_| CsiReporter::new(csi.clone()));
 }
 
 fn wake_on_change(cache: &Cache<Pod>, pods: UnitAddr<Pods>, system: &System, tasks: &mut Vec<TaskHandle>) -> Arc<Subscription<Pod>> {
