@@ -136,10 +136,10 @@ impl World {
 /// Volumes whose attachments are kept. See the module.
 pub struct Attacher {
     world: World,
-    /// Attachments of which it was not told yet that they stand, by name.
-    waiting: Mutex<BTreeSet<String>>,
+    /// Attachments of which it was not told yet that they stand, by volume and node.
+    waiting: Mutex<BTreeSet<(String, String)>>,
     /// The errors that were told of, and the nodes that were refused a volume, each once.
-    told: Mutex<BTreeMap<String, String>>,
+    told: Mutex<BTreeMap<(String, String), String>>,
     refused: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -180,10 +180,12 @@ impl Controller for Attacher {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let world = &self.world;
+        let attachments = world.attachments.by_index(BY_VOLUME, &key.name);
+        self.forget(&key.name, &attachments);
         let Some(volume) = world.volumes.get(key).map(|cached| cached.object) else { return Ok(Outcome::Done) };
         let Some(csi) = source(&volume) else { return Ok(Outcome::Done) };
         let driver = world.drivers.get(&ObjectKey::cluster(csi.driver.as_str())).map(|cached| cached.object);
-        let (attachments, users) = (world.attachments.by_index(BY_VOLUME, &key.name), world.users(&volume));
+        let users = world.users(&volume);
         let unique = unique_name(&csi.driver, &csi.volume_handle);
         let mut wanted: Vec<String> = if is_attached(driver.as_deref()) { users.keys().cloned().collect() } else { Vec::new() };
         wanted.sort_by_key(|node| (users[node].iter().filter_map(|pod| pod.metadata.creation_timestamp.clone()).min(), node.clone()));
@@ -203,27 +205,35 @@ impl Controller for Attacher {
 }
 
 impl Attacher {
+    /// Forgets what was noted of attachments that are gone.
+    fn forget(&self, volume: &str, attachments: &[Arc<VolumeAttachment>]) {
+        let is_there = |key: &(String, String)| key.0 != volume || attachments.iter().any(|attachment| attachment.spec.node_name == key.1);
+        self.world.unwanted.lock().retain(|key, _| is_there(key));
+        self.told.lock().retain(|key, _| is_there(key));
+        self.waiting.lock().retain(is_there);
+    }
+
     /// Tells the pods of attachments that stand by now, and of those that an attacher has failed on.
     fn tell(&self, volume: &str, attachments: &[Arc<VolumeAttachment>], users: &BTreeMap<String, Vec<Arc<Pod>>>, cx: &ReconcileContext) {
         for attachment in attachments {
-            let name = attachment.metadata.name.clone().unwrap_or_default();
+            let key = (volume.to_owned(), attachment.spec.node_name.clone());
             let pods = users.get(&attachment.spec.node_name).map(Vec::as_slice).unwrap_or_default();
             let failure = attachment.status.as_ref().and_then(|status| status.attach_error.as_ref());
             if attached(attachment) {
-                self.told.lock().remove(&name);
-                if self.waiting.lock().remove(&name) {
+                self.told.lock().remove(&key);
+                if self.waiting.lock().remove(&key) {
                     let message = format!("AttachVolume.Attach succeeded for volume {volume:?} ");
                     pods.iter().for_each(|pod| cx.tell(&**pod, false, "SuccessfulAttachVolume", message.clone()));
                 }
             } else if let Some(failure) = failure {
                 let why = failure.message.clone().unwrap_or_default();
                 let stamp = format!("{:?} {why}", failure.time);
-                if self.told.lock().insert(name, stamp.clone()) != Some(stamp) {
+                if self.told.lock().insert(key, stamp.clone()) != Some(stamp) {
                     let message = format!("AttachVolume.Attach failed for volume {volume:?} : {why}");
                     pods.iter().for_each(|pod| cx.tell(&**pod, true, "FailedAttachVolume", message.clone()));
                 }
             } else if attachment.metadata.deletion_timestamp.is_none() {
-                self.waiting.lock().insert(name);
+                self.waiting.lock().insert(key);
             }
         }
     }
@@ -277,7 +287,7 @@ impl Attacher {
         for node in plan.attach {
             let name = attachment_name(&csi.volume_handle, &csi.driver, &node);
             let made = VolumeAttachment {
-                metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+                metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
                 spec: VolumeAttachmentSpec {
                     attacher: csi.driver.clone(),
                     node_name: node,
@@ -287,7 +297,8 @@ impl Attacher {
             };
             match api.create(&made).await {
                 Ok(written) => {
-                    self.waiting.lock().insert(name);
+                    let node = written.spec.node_name.clone();
+                    self.waiting.lock().insert((volume.metadata.name.clone().unwrap_or_default(), node));
                     cx.wrote(&self.world.attachments, &*written);
                 }
                 // The cache shows it in a moment.

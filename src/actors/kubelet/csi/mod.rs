@@ -20,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use k8s_openapi::api::{
@@ -31,7 +32,7 @@ use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 use troupe_api::{Status, client::Client, service::PatchType};
 
-use self::{client::NodeClient, in_use::InUse, record::Layout, volume::SecretName};
+use self::{client::NodeClient, in_use::InUse, node_info::Told, record::Layout, volume::SecretName};
 pub use self::{
     publish::{Published, Request},
     volume::Volume,
@@ -39,10 +40,13 @@ pub use self::{
 use crate::storage::csi::is_attached;
 
 /// A driver that has told the kubelet of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Driver {
     endpoint: PathBuf,
     version: (u64, u64, u64),
+    told: Told,
+    /// When it said so.
+    asked: Instant,
 }
 
 /// Serialises work on one volume.
@@ -54,6 +58,8 @@ pub struct Csi {
     layout: Layout,
     client: Option<Client>,
     drivers: Mutex<BTreeMap<String, Driver>>,
+    /// Held while the node's objects are made to say which drivers there are.
+    objects: tokio::sync::Mutex<()>,
     in_use: InUse,
     locks: Mutex<BTreeMap<String, Weak<Lock>>>,
     stats: stats::Known,
@@ -70,7 +76,8 @@ impl Csi {
             in_use.hold(record.unique_name(), &uid);
         }
         let (drivers, locks, leaving) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Csi { node, layout, client, drivers, in_use, locks, stats: stats::Known::default(), leaving }
+        let objects = tokio::sync::Mutex::default();
+        Csi { node, layout, client, drivers, objects, in_use, locks, stats: stats::Known::default(), leaving }
     }
 
     /// The registered drivers.

@@ -1,8 +1,13 @@
 //! Drivers that come and go: what the plugin watcher tells.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
+use troupe_api::client::Client;
 
 use super::{
     Csi, Driver,
@@ -51,15 +56,18 @@ impl Handler for Csi {
     async fn register(&self, plugin: &Plugin) -> Result<(), String> {
         let version = version(&plugin.name, &plugin.versions)?;
         let info = NodeClient::new(&plugin.name, &plugin.endpoint).info().await.map_err(|error| error.to_string())?;
+        let told = Told { driver: plugin.name.clone(), info };
+        let _alone = self.objects.lock().await;
         if let Some(client) = &self.client {
-            node_info::install(client, &self.node, &Told { driver: plugin.name.clone(), info }).await?;
+            node_info::install(client, &self.node, &told).await?;
         }
         tracing::info!(driver = plugin.name, endpoint = %plugin.endpoint.display(), "CSI driver registered");
-        self.drivers.lock().insert(plugin.name.clone(), Driver { endpoint: plugin.endpoint.clone(), version });
+        self.drivers.lock().insert(plugin.name.clone(), Driver { endpoint: plugin.endpoint.clone(), version, told, asked: Instant::now() });
         Ok(())
     }
 
     async fn deregister(&self, name: &str, endpoint: &Path) {
+        let _alone = self.objects.lock().await;
         {
             let mut drivers = self.drivers.lock();
             if drivers.get(name).is_none_or(|known| known.endpoint != endpoint) {
@@ -73,6 +81,41 @@ impl Handler for Csi {
             && let Err(error) = node_info::uninstall(client, &self.node, name).await
         {
             tracing::warn!(error, driver = name, "the driver is gone and still told of");
+        }
+    }
+}
+
+impl Csi {
+    /// Asks those drivers again that want that from time to time: how many volumes the node takes may change.
+    async fn ask_drivers(&self) {
+        let known: Vec<_> = self.drivers.lock().iter().map(|(name, driver)| (name.clone(), driver.clone())).collect();
+        for (name, driver) in known {
+            let Ok(Some(object)) = self.driver_object(&name).await else { continue };
+            let period = object.spec.node_allocatable_update_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            if !period.is_some_and(|seconds| seconds > 0 && driver.asked.elapsed() >= Duration::from_secs(seconds)) {
+                continue;
+            }
+            match NodeClient::new(&name, &driver.endpoint).info().await {
+                Ok(info) => {
+                    let told = Told { driver: name.clone(), info };
+                    let mut drivers = self.drivers.lock();
+                    if let Some(known) = drivers.get_mut(&name).filter(|known| known.endpoint == driver.endpoint) {
+                        *known = Driver { told, asked: Instant::now(), ..driver };
+                    }
+                }
+                Err(error) => tracing::warn!(%error, driver = name, "the driver does not say what the node can take"),
+            }
+        }
+    }
+
+    /// Tells of all drivers again: the node may have been made anew, and its CSINode with it.
+    async fn tell_drivers(&self, client: &Client) {
+        let _alone = self.objects.lock().await;
+        let all: Vec<Told> = self.drivers.lock().values().map(|driver| driver.told.clone()).collect();
+        for told in all {
+            if let Err(error) = node_info::install(client, &self.node, &told).await {
+                tracing::warn!(error, driver = told.driver, "the driver is not told of");
+            }
         }
     }
 }
@@ -92,6 +135,8 @@ impl CsiReporter {
         let work = async move {
             let Some(client) = &csi.client else { return Ok(()) };
             node_info::csi_node(client, &csi.node).await?;
+            csi.ask_drivers().await;
+            csi.tell_drivers(client).await;
             csi.report_in_use(true).await
         };
         cx.spawn_then(work, |_, outcome, cx| {
