@@ -1,173 +1,34 @@
 //! Volumes of a CSI driver, with a kubelet on the fake runtime and a driver behind a socket.
 
 mod driver;
+mod stage;
 
 use std::{fs, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    core::v1::{Event, Node, PersistentVolumeClaim, Pod},
+    core::v1::{Node, PersistentVolumeClaim},
     storage::v1::{CSINode, VolumeAttachment},
 };
 use serde_json::{Value, json};
 use troupe_api::{
+    client::Client,
     meta::SystemClock,
     service::{DeleteOptions, ListOptions, PatchType},
 };
-use troupe_cri::FakeRuntime;
 
-use self::driver::{Driver, NAME, Served};
+use self::{
+    driver::{Driver, NAME},
+    stage::{STAGES, Stage},
+};
 use crate::{
-    apiserver::testing::{TestApi, boot},
     controllers::attach_detach,
-    kubelet::{
-        Kubelet, KubeletOptions,
-        csi::proto::{AccessType, Mode, RpcType},
-    },
+    kubelet::csi::proto::{AccessType, Mode},
     runtime::{
         cache::Caches,
         controller,
         system::{System, SystemOptions},
     },
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const STAGES: [RpcType; 3] = [RpcType::StageUnstageVolume, RpcType::GetVolumeStats, RpcType::ExpandVolume];
-
-/// A node with one kubelet after another, and an API server that stays.
-struct Stage {
-    api: TestApi,
-    runtime: Arc<FakeRuntime>,
-    place: tempfile::TempDir,
-    running: Option<(Kubelet, System)>,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let runtime = Arc::new(FakeRuntime::with_images(&["web:latest"]));
-        let mut stage = Stage { api: boot().await, runtime, place: tempfile::tempdir().expect("a directory"), running: None };
-        stage.start().await;
-        stage
-    }
-
-    async fn start(&mut self) {
-        let place = self.place.path();
-        let options = KubeletOptions {
-            client: Some(self.api.client.clone()),
-            root_dir: place.join("kubelet"),
-            log_dir: place.join("logs"),
-            container_log_dir: "".into(),
-            cgroups_per_qos: false,
-            node_ips: vec!["127.0.0.1".parse().expect("an address")],
-            ..KubeletOptions::new("n1", self.runtime.clone())
-        };
-        let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
-        let kubelet = Kubelet::start(options, &system).await.expect("starts");
-        self.running = Some((kubelet, system));
-    }
-
-    /// Ends the kubelet at once, whatever is under way: nothing is told to anybody.
-    async fn kill(&mut self) {
-        let (kubelet, system) = self.running.take().expect("it runs");
-        drop(kubelet);
-        system.shutdown(Duration::ZERO).await;
-    }
-
-    /// A driver that the kubelet has heard of.
-    async fn driver(&self, able: &[RpcType]) -> Served {
-        let served = Driver::new(self.place.path(), able).serve(&self.place.path().join("kubelet/plugins_registry"));
-        self.until("the driver is registered", async || served.driver.registered.lock().iter().any(|status| status.plugin_registered)).await;
-        served
-    }
-
-    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !holds().await {
-            let events = self.api.client.namespaced::<Event>("default").list(ListOptions::default()).await.expect("events").items;
-            let told: Vec<_> = events.iter().map(|event| (event.reason.clone(), event.message.clone())).collect();
-            assert!(tokio::time::Instant::now() < deadline, "it never happened that {what}: {told:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn pod_is(&self, name: &str, phase: &str) {
-        self.until(&format!("{name} is {phase}"), async || {
-            let pod = self.api.client.namespaced::<Pod>("default").get_opt(name).await.expect("answers");
-            pod.is_some_and(|pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some(phase)))
-        })
-        .await;
-    }
-
-    async fn event(&self, reason: &str, text: &str) {
-        self.until(&format!("there is an event {reason} with {text}"), async || {
-            let events = self.api.client.namespaced::<Event>("default").list(ListOptions::default()).await.expect("events").items;
-            events.iter().any(|event| event.reason.as_deref() == Some(reason) && event.message.as_deref().is_some_and(|said| said.contains(text)))
-        })
-        .await;
-    }
-
-    /// A volume with a claim that are bound to each other.
-    async fn bound(&self, name: &str, spec: Value) {
-        self.api.create(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
-            "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": name, "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": spec.get("volumeMode").cloned().unwrap_or_else(|| "Filesystem".into())}})).await;
-        let claims = self.api.client.namespaced::<PersistentVolumeClaim>("default");
-        let uid = claims.get(name).await.expect("is there").metadata.uid.clone();
-        let mut volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
-            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "persistentVolumeReclaimPolicy": "Retain",
-            "csi": {"driver": NAME, "volumeHandle": format!("h-{name}")},
-            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "default", "name": name, "uid": uid}}});
-        for (key, value) in spec.as_object().expect("an object") {
-            match (volume["spec"].get_mut(key).and_then(Value::as_object_mut), value.as_object()) {
-                (Some(known), Some(more)) => known.extend(more.clone()),
-                _ => volume["spec"][key] = value.clone(),
-            }
-        }
-        self.api.create(volume).await;
-        let status = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
-        claims.patch(name, "status", PatchType::Merge, &status).await.expect("is bound");
-    }
-
-    async fn csi_driver(&self, spec: Value) {
-        self.api.create(json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME}, "spec": spec})).await;
-    }
-
-    async fn pod(&self, name: &str, volume: Value, more: Value) {
-        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
-            "nodeName": "n1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1, "volumes": [volume],
-            "containers": [{"name": name, "image": "web", "imagePullPolicy": "Never", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}});
-        for (key, value) in more.as_object().expect("an object") {
-            pod["spec"][key] = value.clone();
-        }
-        self.api.create(pod).await;
-    }
-
-    async fn delete_pod(&self, name: &str) {
-        self.api.delete("pods", "default", name, DeleteOptions::default()).await.expect("takes it");
-        self.until(&format!("{name} is gone"), async || self.api.client.namespaced::<Pod>("default").get_opt(name).await.expect("answers").is_none())
-            .await;
-    }
-
-    /// The host's side of what a pod's only container has at `/v`.
-    fn mounted(&self, container: &str) -> std::path::PathBuf {
-        let made = self.runtime.container_named(container).expect("it was made");
-        let mount = made.config.mounts.iter().find(|mount| mount.container_path == "/v").expect("it has the volume").clone();
-        mount.host_path.into()
-    }
-
-    /// What is left of volumes on the node.
-    fn left(&self) -> Vec<std::path::PathBuf> {
-        let root = self.place.path().join("kubelet");
-        let list = |path: &str| fs::read_dir(root.join(path)).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-        let staged = list(&format!("plugins/kubernetes.io/csi/{NAME}"));
-        list("pods").into_iter().chain(staged).chain(list("plugins/kubernetes.io/csi/volumeDevices/staging")).collect()
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // A test that failed leaves mounts.
-        let _ = crate::files::mounts::unmount_below(self.place.path());
-    }
-}
 
 fn claimed(name: &str) -> Value {
     json!({"name": "v", "persistentVolumeClaim": {"claimName": name}})
@@ -336,8 +197,9 @@ async fn a_volume_is_attached_before_it_is_mounted_and_detached_after() {
     let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
     let caches = Caches::new(system.clone(), stage.api.client.clone());
     let (attacher, nodes) = attach_detach::controllers(&caches);
-    controller::start(&system, &caches, stage.api.client.clone(), attacher);
-    controller::start(&system, &caches, stage.api.client.clone(), nodes);
+    let account = Client::for_service_account(stage.api.server.clone(), "attachdetach-controller", "kube-controller-manager");
+    controller::start(&system, &caches, account.clone(), attacher);
+    controller::start(&system, &caches, account, nodes);
     stage.pod("p", claimed("data"), json!({})).await;
     let attachments = || stage.api.client.all::<VolumeAttachment>();
     let asked = async || attachments().list(ListOptions::default()).await.expect("answers").items;
@@ -418,4 +280,23 @@ async fn a_device_of_a_driver_reaches_the_container() {
     assert_eq!(stage.left(), [""; 0].map(std::path::PathBuf::from));
     let output = std::process::Command::new("losetup").arg("-d").arg(&device).output().expect("runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[actix::test]
+async fn a_driver_that_wants_it_publishes_while_the_pod_runs() {
+    let stage = Stage::new().await;
+    let served = stage.driver(&STAGES).await;
+    stage.csi_driver(json!({"volumeLifecycleModes": ["Ephemeral"], "requiresRepublish": true})).await;
+    stage.pod("p", json!({"name": "v", "csi": {"driver": NAME}}), json!({})).await;
+    stage.pod_is("p", "Running").await;
+    fs::write(stage.mounted("p").join("file"), "kept").expect("writes");
+    // Volumes are looked at every half minute.
+    served.driver.fail_next("publish", tonic::Status::internal("not now"));
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    stage.event("FailedMount", "MountVolume.SetUp failed for volume \"v\" : rpc error: code = Internal desc = not now").await;
+    assert_eq!(fs::read_to_string(stage.mounted("p").join("file")).expect("reads"), "kept", "what is there stays there");
+    let published = served.driver.published.lock().clone();
+    assert_eq!((published.len(), &published[0].target_path), (2, &published[1].target_path));
+    stage.delete_pod("p").await;
+    assert_eq!(stage.left(), [""; 0].map(std::path::PathBuf::from));
 }
