@@ -29,7 +29,8 @@ pub async fn scrape(node: &str, desired: usize, volumes: &PodVolumes, runtime: &
 
 /// How full claims' volumes are.
 fn write_claims(volumes: &PodVolumes, text: &mut Text) {
-    let figures: [(&str, &str, fn(&VolumeUsage) -> Option<i64>); 6] = [
+    type Figure = fn(&VolumeUsage) -> Option<i64>;
+    let figures: [(&str, &str, Figure); 6] = [
         ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |usage| usage.available_bytes),
         ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |usage| usage.capacity_bytes),
         ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |usage| usage.inodes),
