@@ -95,7 +95,7 @@ impl Stage {
             log_dir: place.join("logs"),
             container_log_dir: "".into(),
             cgroups_per_qos: false,
-            node_ips: vec!["127.0.0.1".parse().expect("an address")],
+            node_ips: vec!["192.0.2.1".parse().expect("an address")],
             ..KubeletOptions::new("n1", self.runtime.clone())
         };
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
