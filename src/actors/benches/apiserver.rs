@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../../../tests/support/figures.rs"]
 mod figures;
+#[path = "apiserver/policies.rs"]
 mod policies;
 
 use std::{

@@ -1,5 +1,6 @@
 //! The controllers: a folder each, bringing actual state to desired state.
 
+pub mod attach_detach;
 pub mod bootstrap;
 mod by_controller;
 mod by_selector;
@@ -45,5 +46,7 @@ mod services;
 pub mod statefulset;
 pub mod token_secrets;
 pub mod ttl_after_finished;
+pub mod volume_attributes;
+pub mod volume_expand;
 pub mod volume_protection;
 mod writes;

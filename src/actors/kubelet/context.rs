@@ -11,6 +11,7 @@ use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 use super::{
     admission::NodeAbilities,
     cluster::Cluster,
+    csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
@@ -32,6 +33,8 @@ pub struct NodeContext {
     pub device_plugins: Arc<DevicePlugins>,
     /// Devices of claims.
     pub dra: Arc<Dra>,
+    /// Volumes of CSI drivers.
+    pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
     pub events: EventRecorder,

@@ -13,6 +13,8 @@ use troupe_cri::{
 use super::{
     context::NodeContext,
     pods::AllPods,
+    stats::{PodVolume, PodVolumes},
+    volumes,
     worker::{
         ephemeral::find_any,
         logs::newest_log,
@@ -20,7 +22,7 @@ use super::{
         observed::{ContainerView, Observed, RunState},
     },
 };
-use crate::files::blocking;
+use crate::{files::blocking, storage::claim_of};
 
 /// Why nothing was found.
 #[derive(Debug, Error)]
@@ -66,6 +68,22 @@ impl KubeletHandle {
     /// The pods of this node.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         (self.pods)().unwrap_or_default()
+    }
+
+    /// How full their volumes are, by the pods' uids, as far as drivers tell.
+    pub async fn volumes(&self) -> PodVolumes {
+        let mut told = self.context.csi.stats().await;
+        let mut all = PodVolumes::new();
+        for pod in self.pods() {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            let Some(usages) = told.remove(&uid) else { continue };
+            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+            let claim = |name: &str| claim_of(&pod, volumes::volumes(&pod).iter().find(|volume| volume.name == name)?);
+            let of = |name: &str| claim(name).map(|claim| (namespace.clone(), claim.name));
+            let known = usages.into_iter().map(|usage| PodVolume { claim: of(&usage.volume), usage });
+            all.insert(uid, known.collect());
+        }
+        all
     }
 
     /// A pod by name, and by uid where one is given.

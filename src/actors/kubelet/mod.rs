@@ -10,6 +10,7 @@ pub mod cgroups;
 mod checkpoint;
 pub mod cluster;
 pub mod context;
+pub mod csi;
 pub mod device_metrics;
 pub mod device_plugins;
 pub mod dra;
@@ -69,6 +70,7 @@ use self::{
     cgroups::limit::limit_pods,
     cluster::{ApiCluster, Cluster, NoCluster},
     context::NodeContext,
+    csi::{Csi, registration::CsiReporter},
     device_plugins::{DevicePluginServer, DevicePlugins},
     dra::{Dra, DraReconciler, KnownPods},
     events::EventRecorder,
@@ -82,7 +84,7 @@ use self::{
         facts::{MachineFacts, hugepage_sizes, processes_for_pods, thermal_paths},
         own::OwnNode,
     },
-    plugins::{Handlers, PluginWatcher},
+    plugins::{Handler, Handlers, PluginWatcher},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
     relist::RuntimeWatch,
     resize::Allocations,
@@ -233,6 +235,7 @@ fn context(
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
+        csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
         node_name,
@@ -344,10 +347,12 @@ fn spawn_units(
 
 /// Plugins need an API server: what they offer is told there, and asked for by its objects.
 fn watch_plugins(system: &System, context: &Arc<NodeContext>, all: &AllPods, registry: PathBuf) {
-    let (dra, all) = (context.dra.clone(), all.clone());
+    let (csi, dra, all) = (context.csi.clone(), context.dra.clone(), all.clone());
     let known: KnownPods = Arc::new(move || Some(all()?.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()));
-    let handlers: Arc<Handlers> = Arc::new(Handlers::from([(dra::KIND, dra.clone() as _)]));
+    let (drivers, devices): (Arc<dyn Handler>, Arc<dyn Handler>) = (csi.clone(), dra.clone());
+    let handlers = Arc::new(Handlers::from([("CSIPlugin", drivers), (dra::KIND, devices)]));
     system.spawn("kubelet/plugins", Policy::default(), move |_| PluginWatcher::new(registry.clone(), handlers.clone()));
+    system.spawn("kubelet/csi", Policy::default(), move |_| CsiReporter::new(csi.clone()));
     system.spawn("kubelet/dra", Policy::default(), move |_| DraReconciler::new(dra.clone(), known.clone()));
 }
 

@@ -357,6 +357,7 @@ impl On<PodGone> for Pods {
             cx.system().stop(worker.path());
         }
         self.context.allocations.remove(&gone.0.uid);
+        self.context.csi.forget_pod(&gone.0.uid);
         self.resizing.remove(&gone.0.uid);
         self.allocate_soon(cx);
         self.weigh_soon(cx);

@@ -76,11 +76,15 @@ impl Service {
 
 /// An error as upstream's client words it.
 pub fn words(status: &Status) -> String {
-    let code = match status.code() {
+    format!("rpc error: code = {} desc = {}", code_name(status), status.message())
+}
+
+/// What kind of error it is, in upstream's spelling.
+pub fn code_name(status: &Status) -> String {
+    match status.code() {
         Code::Cancelled => "Canceled".to_owned(),
         code => format!("{code:?}"),
-    };
-    format!("rpc error: code = {code} desc = {}", status.message())
+    }
 }
 
 /// What connects to a socket, as tonic asks for it.

@@ -3,6 +3,7 @@
 //! Annotations and rules are upstream's (`component-helpers/storage/volume`), so that external provisioners work here, too.
 
 pub mod binding;
+pub mod csi;
 pub mod matching;
 #[cfg(test)]
 mod tests;

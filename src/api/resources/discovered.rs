@@ -208,7 +208,6 @@ fn row(group: &str, plural: &str, versions: &[(&Arc<str>, &DiscoveredResource)])
         storage_prefix: format!("elsewhere/{group}/{plural}").into(),
         verbs: VERBS.iter().filter(offered).copied().collect(),
         pod: None,
-        without_effect: None,
         features: &[],
         is_terminating: false,
         is_elsewhere: true,

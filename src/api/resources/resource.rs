@@ -98,8 +98,6 @@ pub struct Resource {
     pub verbs: Vec<Verb>,
     /// Where objects describe a pod: nowhere below for pods, the path of the template for what makes pods.
     pub pod: Option<&'static [&'static str]>,
-    /// Why nothing comes of objects of this kind.
-    pub without_effect: Option<&'static str>,
     /// What the API server does for these objects and few others.
     pub features: &'static [Feature],
     /// Set while the definition of a custom resource goes, with all its objects: nothing is created any more.
@@ -205,7 +203,6 @@ impl Resource {
         }
         let mut warnings = if old.is_none() { self.strategy.warnings_on_create(object) } else { Vec::new() };
         warnings.extend(self.strategy.warnings(object));
-        warnings.extend(self.without_effect.map(|why| format!("{} is stored, but {why}", self.kind)));
         if let Some((path, pod)) = self.pod.and_then(|path| Some((path, object.at(path)?))) {
             let generation = |object: &Object| object.int(&["metadata", "generation"]);
             if old.is_none_or(|old| !path.is_empty() && generation(old) != generation(object)) {

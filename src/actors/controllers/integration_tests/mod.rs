@@ -1,5 +1,6 @@
 //! Controllers and scheduler together on an API server in memory, with a stand-in for the kubelets.
 
+mod attach;
 mod collection;
 mod devices;
 mod faults;

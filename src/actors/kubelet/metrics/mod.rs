@@ -74,7 +74,8 @@ static REJECTIONS: Family<Counter> =
     Family::new("kubelet_admission_rejections_total", "Cumulative number pod admission rejections by the Kubelet.", &["reason"]);
 
 /// What the kubelet counts as it goes.
-pub static COLLECTORS: [&dyn Collect; 20] = [
+pub static COLLECTORS: [&dyn Collect; 21] = [
+    &super::csi::client::OPERATIONS,
     &REJECTIONS,
     &LAST_SEEN,
     &RELISTS,

@@ -12,19 +12,45 @@ use troupe_cri::{
     proto::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState},
 };
 
-use crate::kubelet::device_metrics;
+use crate::kubelet::{csi::stats::VolumeUsage, device_metrics, stats::PodVolumes};
 
 /// A whole scrape. `desired` pods are bound to the node.
-pub async fn scrape(node: &str, desired: usize, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
+pub async fn scrape(node: &str, desired: usize, volumes: &PodVolumes, runtime: &dyn Runtime, version: &VersionInfo) -> Bytes {
     let running = running(runtime).await;
+    let claims = |text: &mut Text| write_claims(volumes, text);
     let now = |text: &mut Text| running.write(node, desired, text);
     let build = BuildInfo(version.clone());
-    let mut collectors: Vec<&dyn Collect> = vec![&now, &build];
+    let mut collectors: Vec<&dyn Collect> = vec![&now, &claims, &build];
     collectors.extend(super::COLLECTORS);
     collectors.extend(device_metrics::COLLECTORS);
     collectors.extend(troupe_api::client::COLLECTORS);
     collectors.push(&Process);
     render(&collectors)
+}
+
+/// How full claims' volumes are.
+fn write_claims(volumes: &PodVolumes, text: &mut Text) {
+    type Figure = fn(&VolumeUsage) -> Option<i64>;
+    let figures: [(&str, &str, Figure); 6] = [
+        ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |usage| usage.available_bytes),
+        ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |usage| usage.capacity_bytes),
+        ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |usage| usage.inodes),
+        ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", |usage| usage.inodes_free),
+        ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", |usage| usage.inodes_used),
+        ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", |usage| usage.used_bytes),
+    ];
+    // Several pods may have one.
+    let claims: BTreeMap<_, _> = volumes.values().flatten().filter_map(|volume| Some((volume.claim.as_ref()?, &volume.usage))).collect();
+    for (name, help, figure) in figures {
+        let known = claims.iter().filter_map(|(claim, usage)| Some((*claim, u64::try_from(figure(usage)?).ok()?)));
+        let known: Vec<_> = known.collect();
+        if !known.is_empty() {
+            text.family(name, help, "gauge");
+        }
+        for ((namespace, claim), value) in known {
+            text.count(name, &[("namespace", namespace), ("persistentvolumeclaim", claim)], value);
+        }
+    }
 }
 
 struct Running {
@@ -76,7 +102,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::kubelet::metrics::MeteredRuntime;
+    use crate::kubelet::{metrics::MeteredRuntime, stats::PodVolume};
 
     #[tokio::test]
     async fn a_scrape_tells_what_runs_and_what_the_runtime_was_asked() {
@@ -90,10 +116,15 @@ mod tests {
             }
         }
         runtime.start_container("no such").await.expect_err("there is none");
-        let text = scrape("n1", 3, &runtime, &VersionInfo::of_build("1", "c", "d")).await;
+        let usage = VolumeUsage { volume: "v".into(), used_bytes: Some(7), ..VolumeUsage::default() };
+        let volumes = PodVolumes::from([("u".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
+        let text = scrape("n1", 3, &volumes, &runtime, &VersionInfo::of_build("1", "c", "d")).await;
         let samples = Samples::parse(std::str::from_utf8(&text).expect("text")).expect("parses");
         assert_eq!(samples.value("kubelet_node_name", &[("node", "n1")]), Some(1.0));
         assert_eq!(samples.value("kubelet_desired_pods", &[]), Some(3.0));
+        let claim = [("namespace", "ns"), ("persistentvolumeclaim", "c")];
+        assert_eq!(samples.value("kubelet_volume_stats_used_bytes", &claim), Some(7.0));
+        assert_eq!(samples.value("kubelet_volume_stats_inodes", &claim), None, "nobody has told");
         assert_eq!(samples.value("kubelet_running_pods", &[]), Some(1.0));
         assert_eq!(samples.value("kubelet_running_containers", &[("container_state", "running")]), Some(1.0));
         assert_eq!(samples.value("kubelet_running_containers", &[("container_state", "created")]), Some(1.0));

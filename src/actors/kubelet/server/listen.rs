@@ -98,22 +98,22 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             None => text(404, "404 page not found\n"),
         },
         Route::Metrics => {
-            let text = scrape(node_name, pods.pods().await.len(), &**runtime, version).await;
+            let text = scrape(node_name, pods.pods().await.len(), &pods.volumes().await, &**runtime, version).await;
             document(200, CONTENT_TYPE, text)
         }
         Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),
         Route::SystemLogs { path } => system_logs::answer(&path).await,
-        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime).await,
+        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime, pods).await,
     }
 }
 
 /// What containers and the node use.
-async fn usage(route: &Route, node: &str, runtime: &dyn Runtime) -> Response<Body> {
+async fn usage(route: &Route, node: &str, runtime: &dyn Runtime, pods: &Arc<dyn PodDirectory>) -> Response<Body> {
     match (Sample::take(runtime).await, route) {
         (sample, Route::ResourceMetrics) => document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
         (Err(error), _) => text(500, error.to_string()),
         (Ok(sample), Route::ContainerMetrics) => document(200, CONTENT_TYPE, stats::cadvisor(&sample)),
-        (Ok(sample), _) => document(200, "application/json", stats::summary(node, &sample).to_string()),
+        (Ok(sample), _) => document(200, "application/json", stats::summary(node, &sample, &pods.volumes().await).to_string()),
     }
 }
 

@@ -12,5 +12,5 @@ mod tests;
 pub use self::{
     exposition::{cadvisor, resource},
     sample::{ContainerUsage, NodeUsage, Sample},
-    summary::summary,
+    summary::{PodVolume, PodVolumes, summary},
 };

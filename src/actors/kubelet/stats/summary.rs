@@ -1,16 +1,31 @@
 //! `/stats/summary`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use troupe_api::meta::time::format_time;
 use troupe_cri::names::PodIdentity;
 
 use super::sample::{ContainerUsage, NodeUsage, Sample};
+use crate::kubelet::csi::stats::VolumeUsage;
+
+/// A pod's volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodVolume {
+    /// Namespace and name of its claim.
+    pub claim: Option<(String, String)>,
+    pub usage: VolumeUsage,
+}
+
+/// Pods' volumes by the pods' uids.
+pub type PodVolumes = BTreeMap<String, Vec<PodVolume>>;
 
 /// The summary as upstream's `stats/v1alpha1`.
-pub fn summary(node: &str, sample: &Sample) -> Value {
+pub fn summary(node: &str, sample: &Sample, volumes: &PodVolumes) -> Value {
     let taken = format_time(sample.taken);
-    let pods: Vec<Value> = sample.pods.iter().map(|(id, containers)| pod(id, containers, &taken)).collect();
+    let pods: Vec<Value> =
+        sample.pods.iter().map(|(id, containers)| pod(id, containers, volumes.get(&id.uid).map(Vec::as_slice).unwrap_or_default(), &taken)).collect();
     json!({"node": node_stats(node, &sample.node, &taken), "pods": pods})
 }
 
@@ -30,10 +45,11 @@ fn node_stats(name: &str, node: &NodeUsage, taken: &str) -> Value {
     })
 }
 
-fn pod(id: &PodIdentity, containers: &[ContainerUsage], taken: &str) -> Value {
+fn pod(id: &PodIdentity, containers: &[ContainerUsage], volumes: &[PodVolume], taken: &str) -> Value {
     let sum = |figure: fn(&ContainerUsage) -> Option<u64>| containers.iter().filter_map(figure).reduce(|all, one| all + one);
     let started = containers.iter().map(|container| container.created_at).min().unwrap_or(0);
-    json!({
+    let volumes: Vec<_> = volumes.iter().map(|known| volume(known, taken)).collect();
+    let mut pod = json!({
         "podRef": {"name": id.name, "namespace": id.namespace, "uid": id.uid},
         "startTime": time(started),
         "containers": containers.iter().map(|usage| container(usage, taken)).collect::<Vec<_>>(),
@@ -41,7 +57,20 @@ fn pod(id: &PodIdentity, containers: &[ContainerUsage], taken: &str) -> Value {
         "memory": present(json!({"time": taken, "usageBytes": sum(|c| c.memory), "workingSetBytes": sum(|c| c.working_set), "rssBytes": sum(|c| c.rss),
             "pageFaults": sum(|c| c.page_faults), "majorPageFaults": sum(|c| c.major_page_faults)})),
         "ephemeral-storage": present(json!({"time": taken, "usedBytes": sum(|c| c.layer_bytes), "inodesUsed": sum(|c| c.layer_inodes)})),
-    })
+    });
+    if !volumes.is_empty() {
+        pod["volume"] = volumes.into();
+    }
+    pod
+}
+
+fn volume(known: &PodVolume, taken: &str) -> Value {
+    let VolumeUsage { volume, available_bytes, capacity_bytes, used_bytes, inodes_free, inodes, inodes_used } = &known.usage;
+    let claim = known.claim.as_ref().map(|(namespace, name)| json!({"name": name, "namespace": namespace}));
+    present(json!({
+        "name": volume, "time": taken, "pvcRef": claim, "availableBytes": available_bytes, "capacityBytes": capacity_bytes, "usedBytes": used_bytes,
+        "inodesFree": inodes_free, "inodes": inodes, "inodesUsed": inodes_used,
+    }))
 }
 
 fn container(usage: &ContainerUsage, taken: &str) -> Value {

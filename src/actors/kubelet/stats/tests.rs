@@ -7,6 +7,7 @@ use troupe_api::metrics::parse::Samples;
 use troupe_cri::{FakeRuntime, names::PodIdentity};
 
 use super::*;
+use crate::kubelet::csi::stats::VolumeUsage;
 
 fn sample() -> Sample {
     let usage = |name: &str, cpu: u64, memory: Option<u64>| ContainerUsage {
@@ -52,9 +53,14 @@ fn cadvisor_names_containers_by_id_and_image() {
 
 #[test]
 fn the_summary_sums_containers_up_and_leaves_out_what_is_not_known() {
-    let summary = summary("n1", &sample());
+    let usage = VolumeUsage { volume: "data".into(), used_bytes: Some(7), ..VolumeUsage::default() };
+    let volumes = PodVolumes::from([("u1".into(), vec![PodVolume { claim: Some(("ns".into(), "c".into())), usage }])]);
+    let summary = summary("n1", &sample(), &volumes);
     assert_eq!(summary["node"]["nodeName"], "n1");
     let pod = &summary["pods"][0];
+    let time = &pod["cpu"]["time"];
+    let volume = serde_json::json!([{"name": "data", "time": time, "usedBytes": 7, "pvcRef": {"name": "c", "namespace": "ns"}}]);
+    assert_eq!(pod["volume"], volume);
     assert_eq!(pod["podRef"]["uid"], "u1");
     assert_eq!(pod["cpu"]["usageCoreNanoSeconds"], 2_000_000_000_u64);
     assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 4096);

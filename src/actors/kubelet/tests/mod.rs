@@ -1,6 +1,7 @@
 //! Tests of whole pods: on the fake runtime, and on a real containerd.
 
 pub(super) mod containerd;
+mod csi;
 mod driver;
 mod forgotten;
 mod overwritten;

@@ -26,6 +26,7 @@ use crate::{
         Directory,
         grant::{Grant, grant_tree},
     },
+    kubelet::csi,
     scheduler::volumes::reaches,
     storage::{self, PROVISIONED_BY, annotation, claim_phase, is_for_pod, volume_name},
 };
@@ -52,6 +53,8 @@ pub enum Source {
         directory: PathBuf,
         name: String,
     },
+    /// What a CSI driver is asked for, before the others are set up.
+    Csi(Box<csi::Volume>),
 }
 
 /// The objects that a claim leads to, as far as they exist.
@@ -84,6 +87,10 @@ pub fn source(pod: &Pod, volume: &Volume, found: Found<'_>) -> Result<Source, St
     let mode = mode(pod, volume, bound)?;
     if !found.node.is_some_and(|node| reaches(bound, node)) {
         return Err(format!("MountVolume.NodeAffinity check failed for volume {name:?} : no matching NodeSelectorTerms"));
+    }
+    let read_only = super::is_read_only(volume);
+    if let Some(asked) = csi::Volume::of_persistent(bound, claim, &volume.name, read_only, matches!(mode, Mode::Block)) {
+        return Ok(Source::Csi(Box::new(asked)));
     }
     match mode {
         Mode::Filesystem => place(bound, found.directory).map_err(|why| format!("MountVolume.SetUp failed for volume {name:?} : {why}")),
@@ -191,6 +198,7 @@ pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Res
                 Directory::open(path).map_err(|error| format!("only directories and block devices are supported: {}: {error}", path.display()))?;
             (directory.find(Path::new(".")).map_err(failed)?, Some(directory))
         }
+        Source::Csi(_) => return Ok(false),
         Source::Made { directory, name } => {
             let made = make(directory, name, fs_group(pod)).map_err(failed)?;
             (made.find(Path::new(".")).map_err(failed)?, Some(made))
@@ -207,7 +215,10 @@ pub fn set_up(target: &Path, source: &Source, pod: &Pod, read_only: bool) -> Res
 }
 
 /// Gives a volume to the pod's `fsGroup`.
-fn give(volume: &Directory, pod: &Pod, read_only: bool) -> io::Result<()> {
+///
+/// # Errors
+/// When a file cannot be given away.
+pub fn give(volume: &Directory, pod: &Pod, read_only: bool) -> io::Result<()> {
     let Some(group) = fs_group(pod) else { return Ok(()) };
     let grant = Grant { group, read_only };
     if only_on_mismatch(pod) && grant.is_given(&volume.status()?) {

@@ -28,7 +28,7 @@ use crate::{
         mounts::{is_mounted, unmount_below},
         place_and_name, remove_tree, remove_tree_blocking,
     },
-    kubelet::{node::facts::memory_for_pods, resize::PodAmounts},
+    kubelet::{csi::record, node::facts::memory_for_pods, resize::PodAmounts},
 };
 
 /// The kubelet's own directories are nobody else's.
@@ -94,6 +94,13 @@ pub fn missing(paths: &PodPaths, pod: &Pod) -> Vec<String> {
         let Some((plugin, path)) = Plugin::of(volume).zip(host_path(paths, volume)).filter(|(plugin, _)| *plugin != Plugin::HostPath) else {
             return false;
         };
+        if matches!(plugin, Plugin::Claim | Plugin::Csi)
+            && !block::is_device(pod, &volume.name)
+            && record::files_of(paths.root(), &volume.name).is_some()
+        {
+            // Not every driver mounts what it puts there.
+            return fs::symlink_metadata(&path).is_err();
+        }
         if plugin == Plugin::Claim {
             return !is_mounted(&claim_path(paths, pod, &volume.name, path)).unwrap_or(false);
         }
@@ -131,6 +138,8 @@ fn set_up_one(paths: &PodPaths, inputs: &PayloadInputs<'_>, volume: &Volume, roo
             // Nobody asked what it is, because it is there.
             None => return Ok(false),
         },
+        // Its driver has done so.
+        Plugin::Csi => return Ok(false),
         Plugin::EmptyDir => {
             let source = volume.empty_dir.as_ref().expect("its plugin is emptyDir");
             let memory = (source.medium.as_deref() == Some("Memory")).then(|| Memory { bytes: Some(memory_size(inputs, source)) });

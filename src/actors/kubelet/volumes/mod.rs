@@ -22,6 +22,8 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::csi::record;
+
 /// Why a volume cannot be set up: the pod waits and a `FailedMount` event says so.
 #[derive(Debug, Error)]
 pub enum VolumeError {
@@ -38,7 +40,7 @@ pub enum VolumeError {
 pub struct Made(Mutex<BTreeSet<String>>);
 
 impl Made {
-    fn note(&self, volume: &str) {
+    pub fn note(&self, volume: &str) {
         self.0.lock().insert(volume.to_owned());
     }
 
@@ -103,6 +105,8 @@ pub enum Plugin {
     Projected,
     /// Of a persistent volume claim, or one that is made for the pod.
     Claim,
+    /// A CSI driver makes it for the pod.
+    Csi,
 }
 
 impl Plugin {
@@ -116,6 +120,7 @@ impl Plugin {
             (volume.downward_api.is_some(), Plugin::DownwardApi),
             (volume.projected.is_some(), Plugin::Projected),
             (volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some(), Plugin::Claim),
+            (volume.csi.is_some(), Plugin::Csi),
         ];
         kinds.into_iter().find_map(|(is, plugin)| is.then_some(plugin))
     }
@@ -130,6 +135,7 @@ impl Plugin {
             Plugin::DownwardApi => "downward-api",
             Plugin::Projected => "projected",
             Plugin::Claim => "local-volume",
+            Plugin::Csi => "csi",
         }
     }
 
@@ -143,7 +149,11 @@ impl Plugin {
 pub fn host_path(paths: &PodPaths, volume: &Volume) -> Option<PathBuf> {
     match Plugin::of(volume)? {
         Plugin::HostPath => volume.host_path.as_ref().map(|source| PathBuf::from(&source.path)),
-        plugin => Some(paths.volume(plugin.directory(), &volume.name)),
+        plugin => {
+            let may_be_driven = matches!(plugin, Plugin::Claim | Plugin::Csi);
+            let driven = may_be_driven.then(|| record::files_of(paths.root(), &volume.name)).flatten();
+            Some(driven.unwrap_or_else(|| paths.volume(plugin.directory(), &volume.name)))
+        }
     }
 }
 
@@ -155,7 +165,8 @@ pub fn volumes(pod: &Pod) -> &[Volume] {
 /// Whether containers may only read the volume, whatever their mounts say.
 pub fn is_read_only(volume: &Volume) -> bool {
     let claim = volume.persistent_volume_claim.as_ref();
-    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true))
+    let inline = volume.csi.as_ref().is_some_and(|source| source.read_only == Some(true));
+    Plugin::of(volume).is_some_and(Plugin::is_written) || claim.is_some_and(|claim| claim.read_only == Some(true)) || inline
 }
 
 /// The group that may use the pod's volumes.

@@ -197,9 +197,11 @@ impl SchedulerUnit {
         let volumes = self.follow(&storage.volumes, false, wake.clone());
         let classes = self.follow(&storage.classes, false, wake.clone());
         let csi_nodes = self.follow(&storage.csi_nodes, false, wake.clone());
+        let drivers = self.follow(&storage.drivers, false, wake.clone());
+        let capacities = self.follow(&storage.capacities, false, wake.clone());
         // What is detached makes room.
         let attachments = self.follow(&storage.attachments, true, wake.clone());
-        vec![claims, volumes, classes, csi_nodes, attachments]
+        vec![claims, volumes, classes, csi_nodes, drivers, capacities, attachments]
     }
 
     /// The same of what decides about pods' devices.

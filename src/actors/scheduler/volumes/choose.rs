@@ -13,12 +13,14 @@ use crate::storage::{
 };
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, TopologySelectorTerm},
-    storage::v1::StorageClass,
+    storage::v1::{CSIStorageCapacity, StorageClass},
 };
+use troupe_api::meta::{LabelSelector, Quantity};
 
 /// Events of these words are what people and programs look for.
 const NODE_CONFLICT: &str = "node(s) didn't match PersistentVolume's node affinity";
 const BIND_CONFLICT: &str = "node(s) didn't find available persistent volumes to bind";
+const NO_ROOM: &str = "node(s) did not have enough free storage";
 const VOLUME_MISSING: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 /// The same of other plugins.
 pub const ZONE_CONFLICT: &str = "node(s) had no available volume zone";
@@ -49,6 +51,8 @@ struct Unbound {
     claim: Arc<PersistentVolumeClaim>,
     class: Arc<StorageClass>,
     candidates: Vec<Arc<PersistentVolume>>,
+    /// Where its driver has room for it; `None` where it does not tell.
+    room: Option<Vec<LabelSelector>>,
 }
 
 /// What is done about a pod's claims when it gets a node.
@@ -105,7 +109,9 @@ impl PodVolumes {
             match class {
                 Some(class) => {
                     let candidates = storage.volumes_of_class(class_of_claim(&claim));
-                    volumes.unbound.push(Unbound { claim, class, candidates });
+                    let told = storage.capacities(&class.provisioner, class_of_claim(&claim));
+                    let room = told.map(|told| places_with_room(&told, &claim));
+                    volumes.unbound.push(Unbound { claim, class, candidates, room });
                 }
                 None => waits = true,
             }
@@ -128,23 +134,23 @@ impl PodVolumes {
             reasons.push(NODE_CONFLICT);
         }
         let choice = self.choose(node);
-        if choice.is_none() {
-            reasons.push(BIND_CONFLICT);
+        if let Err(why) = &choice {
+            reasons.push(*why);
         }
         if self.bound.iter().any(Option::is_none) {
             reasons.push(VOLUME_MISSING);
         }
-        choice.filter(|_| reasons.is_empty()).ok_or(reasons)
+        choice.ok().filter(|_| reasons.is_empty()).ok_or(reasons)
     }
 
-    fn choose(&self, node: &Node) -> Option<Choice> {
+    fn choose(&self, node: &Node) -> Result<Choice, &'static str> {
         let (mut choice, mut taken) = (Choice::default(), BTreeSet::new());
         let name = node.metadata.name.as_deref();
         let reachable = |volume: &PersistentVolume| reaches(volume, node);
         for unbound in &self.unbound {
             let selected = annotation(&unbound.claim.metadata, SELECTED_NODE);
             if selected.is_some() && selected != name {
-                return None;
+                return Err(BIND_CONFLICT);
             }
             let search = Search { reachable: Some(&reachable), taken: Some(&taken), delayed: true };
             let found = if selected.is_none() { best_match(&unbound.claim, &unbound.candidates, search) } else { None };
@@ -153,11 +159,12 @@ impl PodVolumes {
                     choice.bindings.push((unbound.claim.clone(), volume.clone()));
                     taken.insert(volume.metadata.name.clone().unwrap_or_default());
                 }
-                None if may_be_made(&unbound.class, node) => choice.provisions.push(unbound.claim.clone()),
-                None => return None,
+                None if !may_be_made(&unbound.class, node) => return Err(BIND_CONFLICT),
+                None if !has_room(unbound.room.as_deref(), node) => return Err(NO_ROOM),
+                None => choice.provisions.push(unbound.claim.clone()),
             }
         }
-        Some(choice)
+        Ok(choice)
     }
 
     /// Whether all bound volumes can be used in the node's zone and region, as far as labels tell.
@@ -174,6 +181,19 @@ impl PodVolumes {
             })
         })
     }
+}
+
+/// The nodes for which a driver has room for a claim. One volume of that size must fit, where the driver says how large one can be.
+fn places_with_room(told: &[Arc<CSIStorageCapacity>], claim: &PersistentVolumeClaim) -> Vec<LabelSelector> {
+    let fits = |capacity: &&Arc<CSIStorageCapacity>| {
+        let limit = capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref());
+        limit.and_then(|limit| Quantity::parse(&limit.0).ok()).is_some_and(|limit| limit >= request(claim))
+    };
+    told.iter().filter(fits).filter_map(|capacity| capacity.node_topology.as_ref()).map(LabelSelector::from).collect()
+}
+
+fn has_room(places: Option<&[LabelSelector]>, node: &Node) -> bool {
+    places.is_none_or(|places| places.iter().any(|place| place.selects(&node.metadata)))
 }
 
 /// Whether the class has a provisioner, and lets it make volumes for the node.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::{CSINode, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
 };
 use troupe_api::meta::ObjectKey;
 
@@ -26,7 +26,7 @@ use crate::{
     storage::{claim_of_volume, class_of_volume},
 };
 
-/// Files volumes that nobody uses, or that are kept for a claim, under their class.
+/// Files volumes that nobody uses, or that are kept for a claim, under their class; and how much room there is for more of it.
 const BY_CLASS: &str = "of class";
 /// Files attachments under their node.
 const BY_NODE: &str = "of node";
@@ -51,6 +51,8 @@ pub trait Storage {
     fn volumes_of_class(&self, class: &str) -> Vec<Arc<PersistentVolume>>;
     /// What CSI drivers say of a node.
     fn csi_node(&self, name: &str) -> Option<Arc<CSINode>>;
+    /// What a driver that tells how much room it has says for a class; `None` where it does not tell.
+    fn capacities(&self, provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>>;
     /// Attachments of volumes to a node.
     fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>>;
 }
@@ -64,6 +66,8 @@ pub struct StorageCaches {
     pub pods: Cache<Pod>,
     pub csi_nodes: Cache<CSINode>,
     pub attachments: Cache<VolumeAttachment>,
+    pub drivers: Cache<CSIDriver>,
+    pub capacities: Cache<CSIStorageCapacity>,
     pub assumed: Arc<Assumed>,
 }
 
@@ -77,8 +81,11 @@ impl StorageCaches {
         });
         let attachments: Cache<VolumeAttachment> = caches.cache();
         attachments.add_index(BY_NODE, |attachment| vec![attachment.spec.node_name.as_str().into()]);
+        let capacities: Cache<CSIStorageCapacity> = caches.cache();
+        capacities.add_index(BY_CLASS, |capacity| vec![capacity.storage_class_name.as_str().into()]);
         let (claims, classes, csi_nodes) = (caches.cache(), caches.cache(), caches.cache());
-        StorageCaches { claims, volumes, classes, pods: caches.cache(), csi_nodes, attachments, assumed: Arc::default() }
+        let (pods, drivers) = (caches.cache(), caches.cache());
+        StorageCaches { claims, volumes, classes, pods, csi_nodes, attachments, drivers, capacities, assumed: Arc::default() }
     }
 }
 
@@ -101,6 +108,11 @@ impl Storage for StorageCaches {
 
     fn csi_node(&self, name: &str) -> Option<Arc<CSINode>> {
         self.csi_nodes.get(&ObjectKey::cluster(name)).map(|cached| cached.object)
+    }
+
+    fn capacities(&self, provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>> {
+        let driver = self.drivers.get(&ObjectKey::cluster(provisioner))?.object;
+        (driver.spec.storage_capacity == Some(true)).then(|| self.capacities.by_index(BY_CLASS, class))
     }
 
     fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>> {

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::{CSINode, StorageClass, VolumeAttachment},
+    storage::v1::{CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
 };
 use serde_json::{Value, from_value, json};
 use troupe_api::meta::ObjectKey;
@@ -30,6 +30,8 @@ struct World {
     limits: Vec<(&'static str, i32)>,
     /// Names of volumes that are attached to every node.
     attached: Vec<&'static str>,
+    /// What the driver of class `make` says, if it tells how much room it has.
+    capacities: Option<Vec<Arc<CSIStorageCapacity>>>,
 }
 
 impl Storage for World {
@@ -54,6 +56,11 @@ impl Storage for World {
         let driver = |(name, count): &(&str, i32)| json!({"name": name, "nodeID": "x", "allocatable": {"count": count}});
         let drivers: Vec<Value> = self.limits.iter().map(driver).collect();
         Some(Arc::new(from_value(json!({"metadata": {"name": name}, "spec": {"drivers": drivers}})).expect("a CSINode")))
+    }
+
+    fn capacities(&self, _provisioner: &str, class: &str) -> Option<Vec<Arc<CSIStorageCapacity>>> {
+        let told = self.capacities.clone()?;
+        Some(told.into_iter().filter(|capacity| capacity.storage_class_name == class).collect())
     }
 
     fn attachments(&self, node: &str) -> Vec<Arc<VolumeAttachment>> {
@@ -156,6 +163,27 @@ fn a_bound_volume_holds_its_pod_to_nodes_that_reach_it() {
     assert_eq!(world.try_on(&["data"], &node("two", "b")), why("node(s) didn't match PersistentVolume's node affinity"));
     let lost = World::new().bound("data", "gone");
     assert_eq!(lost.try_on(&["data"], &node("one", "a")), why("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"));
+}
+
+#[test]
+fn a_volume_is_made_only_where_its_driver_has_room_for_it() {
+    let world = |told: Option<Value>| {
+        let told = told.map(|told| from_value::<Vec<CSIStorageCapacity>>(told).expect("capacities").into_iter().map(Arc::new).collect());
+        World { capacities: told, ..World::new().claim("data", "make", json!({})) }
+    };
+    let place = |zone: &str, more: Value| {
+        let mut told = json!({"metadata": {"name": zone}, "storageClassName": "make", "nodeTopology": {"matchLabels": {"zone": zone}}});
+        merge(&mut told, more);
+        told
+    };
+    let goes = |told: Option<Value>, zone: &str| world(told).try_on(&["data"], &node("one", zone)).map(|choice| choice.provisions.len());
+    let no_room = Err(vec!["node(s) did not have enough free storage".to_owned()]);
+    assert_eq!(goes(None, "a"), Ok(1), "the driver does not tell");
+    assert_eq!(goes(Some(json!([])), "a"), no_room);
+    let told = json!([place("a", json!({"capacity": "1Gi"})), place("b", json!({"capacity": "100Gi", "maximumVolumeSize": "1Mi"}))]);
+    assert_eq!((goes(Some(told.clone()), "a"), goes(Some(told.clone()), "b"), goes(Some(told), "c")), (Ok(1), no_room.clone(), no_room.clone()));
+    let other = place("a", json!({"storageClassName": "other", "capacity": "1Gi"}));
+    assert_eq!(goes(Some(json!([other])), "a"), no_room, "of another class");
 }
 
 #[test]

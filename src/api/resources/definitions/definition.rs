@@ -217,7 +217,6 @@ impl Maker<'_> {
             selectable: fields.iter().map(|(name, _)| name.clone()).collect(),
             verbs: VERBS.to_vec(),
             pod: None,
-            without_effect: None,
             is_terminating,
             is_elsewhere: false,
         })

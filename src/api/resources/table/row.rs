@@ -69,7 +69,6 @@ pub(super) struct Row {
     verbs: &'static [Verb],
     subresources: &'static [Sub],
     pod: Option<&'static [&'static str]>,
-    without_effect: Option<&'static str>,
     deprecation: Option<&'static str>,
     features: &'static [Feature],
     strategy: fn() -> Arc<dyn Strategy>,
@@ -88,7 +87,6 @@ impl Row {
             verbs: ALL_VERBS,
             subresources: &[],
             pod: None,
-            without_effect: None,
             deprecation: None,
             features: &[],
             strategy: plain,
@@ -132,11 +130,6 @@ impl Row {
     /// Where objects of the kind describe a pod.
     pub const fn pod_at(self, path: &'static [&'static str]) -> Self {
         Row { pod: Some(path), ..self }
-    }
-
-    /// Says why nothing comes of objects of the kind. Whoever writes one is warned.
-    pub const fn without_effect(self, why: &'static str) -> Self {
-        Row { without_effect: Some(why), ..self }
     }
 
     /// What everybody is warned of who uses the kind.
@@ -183,7 +176,6 @@ impl Row {
             storage_prefix: self.prefix.unwrap_or(self.plural).into(),
             verbs: self.verbs.to_vec(),
             pod: self.pod,
-            without_effect: self.without_effect,
             features: self.features,
             is_terminating: false,
             is_elsewhere: false,

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use anyhow::{Context, Result};
 use troupe_actors::{
     controllers::{
+        attach_detach,
         bootstrap::{BootstrapSigner, TokenCleaner},
         certificates::{CsrApprovingController, CsrCleaner, CsrSigningController, KubeletServingApprover},
         cluster_role_aggregation::ClusterRoleAggregationController,
@@ -40,6 +41,8 @@ use troupe_actors::{
         statefulset::StatefulSetController,
         token_secrets::TokenSecretController,
         ttl_after_finished::TtlAfterFinishedController,
+        volume_attributes::VolumeAttributesProtection,
+        volume_expand::ExpandController,
         volume_protection::{PvProtectionController, PvcProtectionController},
     },
     runtime::{
@@ -112,6 +115,11 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("device-taint-eviction-controller", DeviceTaintEvictionController::new(caches));
     run.controller("local-path-provisioner", LocalPathProvisioner::new(caches));
     run.controller("local-path-provisioner", LocalPathCleaner::new(caches));
+    let (attacher, attached) = attach_detach::controllers(caches);
+    run.controller("attachdetach-controller", attacher);
+    run.controller("attachdetach-controller", attached);
+    run.controller("expand-controller", ExpandController::new(caches));
+    run.controller("volumeattributesclass-protection-controller", VolumeAttributesProtection::new(caches));
     run.controller("pvc-protection-controller", PvcProtectionController::new(caches));
     run.controller("pv-protection-controller", PvProtectionController::new(caches));
     if let Some(issuer) = &authority.issuer {

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{LogFile, LookupError, PodDirectory, PodRef};
-use crate::kubelet::handle::{self, KubeletHandle};
+use crate::kubelet::{
+    handle::{self, KubeletHandle},
+    stats::PodVolumes,
+};
 
 impl From<handle::LookupError> for LookupError {
     fn from(error: handle::LookupError) -> Self {
@@ -39,5 +42,9 @@ impl PodDirectory for KubeletHandle {
 
     async fn pods(&self) -> Vec<Arc<Pod>> {
         KubeletHandle::pods(self)
+    }
+
+    async fn volumes(&self) -> PodVolumes {
+        KubeletHandle::volumes(self).await
     }
 }

@@ -10,6 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use thiserror::Error;
 use troupe_cri::CriError;
 
+use crate::kubelet::stats::PodVolumes;
+
 /// A pod as paths name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodRef {
@@ -56,4 +58,9 @@ pub trait PodDirectory: Send + Sync + 'static {
 
     /// The pods bound to this node.
     async fn pods(&self) -> Vec<Arc<Pod>>;
+
+    /// How full their volumes are, by the pods' uids, as far as drivers tell.
+    async fn volumes(&self) -> PodVolumes {
+        PodVolumes::default()
+    }
 }

@@ -41,15 +41,21 @@ impl Tokens {
         }
         let mut all = BTreeMap::new();
         for request in wanted {
-            let known = self.known.lock().get(&request).cloned();
-            let token = match known.filter(|token| !is_aging(token, Timestamp::now())) {
-                Some(token) => token,
-                None => cluster.token(pod, &request).await?,
-            };
-            all.insert(request.clone(), token.token.clone());
-            self.known.lock().insert(request, token);
+            let token = self.get(cluster, pod, &request).await?;
+            all.insert(request, token.token);
         }
         Ok(all)
+    }
+
+    /// One token of the pod's service account.
+    pub async fn get(&self, cluster: &dyn Cluster, pod: &Pod, request: &payload::TokenRequest) -> Result<Token, Status> {
+        let known = self.known.lock().get(request).cloned();
+        let token = match known.filter(|token| !is_aging(token, Timestamp::now())) {
+            Some(token) => token,
+            None => cluster.token(pod, request).await?,
+        };
+        self.known.lock().insert(request.clone(), token.clone());
+        Ok(token)
     }
 }
 

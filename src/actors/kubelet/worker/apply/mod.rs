@@ -1,5 +1,6 @@
 //! Doing what was planned: calls of the runtime, files, mounts. No decisions.
 
+mod drivers;
 mod hooks;
 mod material;
 mod prepare;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Step, StepFailure, material};
+use super::{Step, StepFailure, drivers, material};
 use crate::{
     files::blocking,
     kubelet::{
@@ -45,7 +45,17 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
     let tokens = step.tokens.for_pod(&*context.cluster, &step.pod).await.map_err(|status| failed(status.message))?;
     let gone = disk::missing(&context.paths(&step.id.uid), &step.pod);
-    let (claims, unclaimed) = material::claims(context, &step.pod, |volume| all || gone.iter().any(|gone| gone == volume)).await;
+    if all {
+        let paths = context.paths(&step.id.uid);
+        blocking(move || disk::make_directories(&paths)).await.map_err(|error| failed(error.to_string()))?;
+    }
+    let kept = drivers::kept(step).await;
+    let (mut claims, unclaimed) =
+        material::claims(context, &step.pod, |volume| all || gone.iter().any(|gone| gone == volume) || kept.iter().any(|kept| kept == volume)).await;
+    let driven = drivers::mount(step, &mut claims, all, &gone).await;
+    if let (false, Some(why)) = (all, &driven) {
+        step.note(Note::warning("FailedMount", why.clone()));
+    }
     let (context, pod, made) = (context.clone(), step.pod.clone(), step.made.clone());
     let (paths, logs) = (context.paths(&step.id.uid), step.id.log_directory(&context.log_root));
     let ips = context.pod_ips(&pod, &step.observed);
@@ -62,7 +72,6 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
             runtime: &context.runtime_version,
         };
         if all {
-            disk::make_directories(&paths)?;
             disk::make_log_directory(&logs)?;
             disk::set_up(&paths, &inputs, &context.written, &made, Timestamp::now())
         } else {
@@ -70,7 +79,7 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
         }
     };
     blocking(work).await.map_err(|error| failed(error.to_string()))?;
-    if let Some(why) = unclaimed {
+    if let Some(why) = unclaimed.or(driven) {
         return Err(failed(why));
     }
     if all { super::resize::record(step).await.map_err(failed) } else { Ok(()) }

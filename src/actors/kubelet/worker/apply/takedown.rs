@@ -8,7 +8,7 @@ use troupe_cri::{CriError, names::legacy_log_name};
 
 use super::{Step, StepFailure, hooks};
 use crate::{
-    files::{Directory, blocking, place_and_name, remove_tree},
+    files::{Directory, blocking, mounts::unmount_below, place_and_name, remove_tree},
     kubelet::{cgroups, events::Note, volumes::disk, worker::plan::StopReason},
 };
 
@@ -102,9 +102,16 @@ fn forget(file: &Path, rotated: bool) {
 pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure> {
     let failed = |error: String| StepFailure::new(FAILED_CLEANUP, error);
     let uid = step.id.uid.clone();
+    let paths = step.context.paths(&uid);
     step.context.dra.unprepare(&uid).await.map_err(failed)?;
     step.context.device_plugins.release(&uid).await.map_err(failed)?;
-    disk::tear_down(&step.context.paths(&uid)).await.map_err(|error| failed(error.to_string()))?;
+    // What is bound of a volume goes before its driver is told to take it away.
+    for bound in ["volume-subpaths", "volumeDevices"] {
+        let bound = paths.root().join(bound);
+        blocking(move || unmount_below(&bound)).await.map_err(|error| failed(format!("unmount below {}: {error}", paths.root().display())))?;
+    }
+    step.context.csi.release(&uid).await.map_err(failed)?;
+    disk::tear_down(&paths).await.map_err(|error| failed(error.to_string()))?;
     step.context.written.release(&uid);
     step.context.gate.left(&step.id.namespace, &step.id.name, &uid).await;
     let parent = step.context.cgroup_parent.clone();
