@@ -104,6 +104,7 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
     let phase = match inputs.failure {
         Some(_) => "Failed",
+        None if is_restarting_all(inputs, spec) => phase::while_all_restart(old.phase.as_deref()),
         None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
     };
     let ips = pod_ips(inputs, spec, &old);

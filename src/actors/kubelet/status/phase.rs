@@ -46,6 +46,16 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerS
     }
 }
 
+/// The phase while all containers are being removed to start anew: however they ended, they come back.
+pub(super) fn while_all_restart(old: Option<&str>) -> &'static str {
+    match old {
+        Some("Failed") => "Failed",
+        Some("Succeeded") => "Succeeded",
+        Some("Running") => "Running",
+        _ => "Pending",
+    }
+}
+
 /// Whether init containers are under way, and whether one failed for good.
 fn init_progress(spec: &PodSpec, statuses: &[ContainerStatus]) -> (bool, bool) {
     let (mut pending, mut failed) = (false, false);

@@ -16,6 +16,10 @@ pub fn default_pod(pod: &mut Object) {
     fill(pod.root_mut(), "spec", json!({}));
     let spec = pod.map_mut(&["spec"]);
     default_pod_spec(spec);
+    // A pod's alone: a template keeps what it says (upstream's conversion of pods).
+    if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        spec.insert("terminationGracePeriodSeconds".into(), 1.into());
+    }
     for list in ["containers", "initContainers"] {
         each(spec, list, requests_from_limits);
     }

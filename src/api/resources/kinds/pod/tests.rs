@@ -38,6 +38,15 @@ fn a_minimal_pod_gets_every_default() {
 }
 
 #[test]
+fn a_negative_grace_period_of_a_pod_is_a_second() {
+    for (given, kept) in [(-1, 1), (0, 0), (7, 7)] {
+        let mut spec = one_container(json!({}));
+        spec["terminationGracePeriodSeconds"] = given.into();
+        assert_eq!(pod(spec).int(&["spec", "terminationGracePeriodSeconds"]), Some(kept));
+    }
+}
+
+#[test]
 fn probes_volumes_and_limits_are_completed() {
     let mut spec = one_container(json!({
         "livenessProbe": {"httpGet": {"port": 80}},
