@@ -154,6 +154,15 @@ fn serve(pod: &Namespace, word: &'static str) {
     });
 }
 
+/// What comes back, once neighbours have found each other: on a busy machine that may take longer than one try.
+fn answer(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
+    let answers = std::iter::repeat_with(|| ask_tcp(from, to)).take(10);
+    let is_lost = |answer: &Result<String, std::io::ErrorKind>| {
+        matches!(answer, Err(std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock | std::io::ErrorKind::HostUnreachable))
+    };
+    answers.skip_while(is_lost).next().unwrap_or(Err(std::io::ErrorKind::TimedOut))
+}
+
 #[tokio::test]
 async fn packets_reach_endpoints_by_ipv6_and_are_refused_where_nobody_listens() {
     let (node_machine, pods) = fixture(&[5, 6, 7]);
@@ -177,12 +186,12 @@ async fn packets_reach_endpoints_by_ipv6_and_are_refused_where_nobody_listens() 
     for address in ["[fd00:10:96::14]:80", "[2001:db8::9]:80", "[2001:db8::20]:80", "[2001:db8::1]:30080"] {
         // The node itself, a pod that serves nothing, and one that may come back to itself.
         for from in [&node_machine, &pods[&7], &pods[&5]] {
-            let told = ask_tcp(from, address);
+            let told = answer(from, address);
             assert!(told.as_deref().is_ok_and(|word| ["five", "six"].contains(&word)), "{address}: {told:?}");
         }
     }
-    let refused = ask_tcp(&pods[&7], "[fd00:10:96::14]:81");
+    let refused = answer(&pods[&7], "[fd00:10:96::14]:81");
     assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused), "no port of the Service");
-    let refused = ask_tcp(&pods[&7], "[fd00:10:96::15]:80");
+    let refused = answer(&pods[&7], "[fd00:10:96::15]:80");
     assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused), "no Service");
 }
