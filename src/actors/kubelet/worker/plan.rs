@@ -14,7 +14,7 @@ use super::{
     ephemeral, init,
     observed::{ContainerView, Observed, RunState},
     resize,
-    restarts::{plan_restart_of_all, restart_policy, restart_policy_of_pod, restarts},
+    restarts::{restart_policy, restart_policy_of_pod, restarts},
     stop,
 };
 use crate::kubelet::resize::Actuated;
@@ -210,7 +210,7 @@ fn plan_run(situation: &Situation<'_>, plan: &mut Plan) {
         plan_sandbox(situation, plan);
         return;
     };
-    if plan_restart_of_all(situation, plan) {
+    if stop::restart_all(situation, plan) {
         return;
     }
     stop::collect_garbage(situation, plan);

@@ -4,11 +4,7 @@
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
-use super::{
-    observed::{ContainerView, Observed, RunState},
-    plan::{Plan, Situation, StopReason},
-    stop,
-};
+use super::observed::{ContainerView, Observed, RunState};
 
 const RESTART: &str = "Restart";
 const RESTART_ALL: &str = "RestartAllContainers";
@@ -52,7 +48,8 @@ pub fn restarts_all(container: &Container, exit_code: i32) -> bool {
     action_of(container, exit_code) == Some(RESTART_ALL)
 }
 
-fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+/// The containers of a pod that start anew together: ephemeral ones do not.
+pub(super) fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
@@ -71,28 +68,7 @@ pub fn is_restarting_all(spec: &PodSpec, observed: &Observed) -> bool {
     containers(spec).any(|container| observed.newest(&container.name).is_some_and(|seen| is_source(container, seen)))
 }
 
-fn is_source(container: &Container, seen: &ContainerView) -> bool {
+/// Whether a container is one whose end has all start anew.
+pub(super) fn is_source(container: &Container, seen: &ContainerView) -> bool {
     seen.state == RunState::Exited && restarts_all(container, seen.exit_code)
-}
-
-/// Plans the end of all containers that have to start anew; says whether that is so.
-pub(super) fn plan_restart_of_all(situation: &Situation<'_>, plan: &mut Plan) -> bool {
-    let Situation { spec, observed, memory, .. } = *situation;
-    if !is_restarting_all(spec, observed) {
-        return false;
-    }
-    let known = observed.containers.iter().filter_map(|seen| Some((containers(spec).find(|container| container.name == seen.name)?, seen)));
-    let (sources, others): (Vec<_>, Vec<_>) = known.partition(|(container, seen)| is_source(container, seen));
-    for (_, seen) in others.iter().filter(|(_, seen)| seen.state == RunState::Running) {
-        stop::stop_container(situation, seen, 0, StopReason::AllRestart, "killing", plan);
-    }
-    if others.iter().any(|(_, seen)| seen.state == RunState::Running) {
-        return true;
-    }
-    // What is being started would be left over.
-    let last = if others.is_empty() && !memory.busy { sources } else { others };
-    for (_, seen) in last {
-        stop::remove_container(situation, seen, true, plan);
-    }
-    true
 }

@@ -1,10 +1,12 @@
-//! Planning the way down: containers, then sandboxes, then what the pod has on disk; and dead containers of living pods.
+//! Planning the way down: containers, then sandboxes, then what the pod has on disk; and of living pods dead containers, and all that
+//! have to start anew.
 
 use std::collections::BTreeMap;
 
 use super::{
     observed::{ContainerView, RunState},
     plan::{Action, Plan, Situation, StopReason, Stopping, is_sidecar},
+    restarts::{containers, is_restarting_all, is_source},
 };
 
 /// Containers of one name that are kept: the newest, and the one before it for its logs.
@@ -43,6 +45,28 @@ pub(super) fn plan(situation: &Situation<'_>, stopping: Stopping, plan: &mut Pla
         return;
     }
     plan.gone = true;
+}
+
+/// Plans the end of all containers that have to start anew; says whether that is so.
+pub(super) fn restart_all(situation: &Situation<'_>, plan: &mut Plan) -> bool {
+    let Situation { spec, observed, memory, .. } = *situation;
+    if !is_restarting_all(spec, observed) {
+        return false;
+    }
+    let known = observed.containers.iter().filter_map(|seen| Some((containers(spec).find(|container| container.name == seen.name)?, seen)));
+    let (sources, others): (Vec<_>, Vec<_>) = known.partition(|(container, seen)| is_source(container, seen));
+    for (_, seen) in others.iter().filter(|(_, seen)| seen.state == RunState::Running) {
+        stop_container(situation, seen, 0, StopReason::AllRestart, "killing", plan);
+    }
+    if others.iter().any(|(_, seen)| seen.state == RunState::Running) {
+        return true;
+    }
+    // What is being started would be left over.
+    let last = if others.is_empty() && !memory.busy { sources } else { others };
+    for (_, seen) in last {
+        remove_container(situation, seen, true, plan);
+    }
+    true
 }
 
 /// Main containers stop together; sidecars after them, the last one first.
