@@ -156,11 +156,11 @@ fn serve(pod: &Namespace, word: &'static str) {
 
 /// What comes back, once neighbours have found each other: on a busy machine that may take longer than one try.
 fn answer(from: &Namespace, to: &str) -> Result<String, std::io::ErrorKind> {
-    let answers = std::iter::repeat_with(|| ask_tcp(from, to)).take(10);
     let is_lost = |answer: &Result<String, std::io::ErrorKind>| {
         matches!(answer, Err(std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock | std::io::ErrorKind::HostUnreachable))
     };
-    answers.skip_while(is_lost).next().unwrap_or(Err(std::io::ErrorKind::TimedOut))
+    let mut answers = std::iter::repeat_with(|| ask_tcp(from, to)).take(10);
+    answers.find(|answer| !is_lost(answer)).unwrap_or(Err(std::io::ErrorKind::TimedOut))
 }
 
 #[tokio::test]

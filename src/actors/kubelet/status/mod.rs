@@ -135,7 +135,7 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
 
 /// Whether all containers of the pod are being removed to start anew, or have just been.
 fn is_restarting_all(inputs: &StatusInputs<'_>, spec: &PodSpec) -> bool {
-    let told = || inputs.old.is_some_and(|old| conditions::tells_restart_of_all(old));
+    let told = || inputs.old.is_some_and(conditions::tells_restart_of_all);
     !inputs.stopping && restarts::may_restart_all(spec) && (restarts::is_restarting_all(spec, inputs.observed) || told())
 }
 

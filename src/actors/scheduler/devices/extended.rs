@@ -168,7 +168,10 @@ mod tests {
         json!({"name": name, "resources": {"requests": {"cpu": "1", "example.com/gpu": gpus}}})
     }
 
-    fn asked(pod: &Pod) -> (Vec<(String, i64)>, Vec<(String, String)>) {
+    /// Requests with their counts, and containers with theirs.
+    type Asked = (Vec<(String, i64)>, Vec<(String, String)>);
+
+    fn asked(pod: &Pod) -> Asked {
         let found = requests(pod, &[("example.com/gpu".to_owned(), "gpu".to_owned())].into());
         let mappings = found.mappings.into_iter().map(|mapping| (mapping.container_name, mapping.request_name));
         (found.requests.iter().map(|request| (request.name.clone(), count(request))).collect(), mappings.collect())

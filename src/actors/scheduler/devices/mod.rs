@@ -60,13 +60,16 @@ pub enum Failure {
     Error(String),
 }
 
+/// Whether a request selects a device, or why nobody can tell.
+type Selected = Result<bool, String>;
+
 /// Allocates the claims of one pod on one node after another.
 pub struct Allocator {
     slices: Slices,
     in_use: Box<dyn InUse>,
     claims: Vec<WantedClaim>,
     /// Which devices requests select, by slice, place in it and request: that is the same for all nodes.
-    selected: RefCell<HashMap<(usize, usize, usize), Result<bool, String>>>,
+    selected: RefCell<HashMap<(usize, usize, usize), Selected>>,
 }
 
 impl Allocator {
