@@ -105,7 +105,9 @@ fn another_leads_when_the_leader_goes(cluster: &Cluster) {
 fn await_settled(cluster: &Cluster, wanted: &[(&str, i64)]) {
     let settled = || {
         let (widgets, maps) = (found(cluster, "widgets"), found(cluster, "configmaps -l of=widget"));
-        let has = |name: String, count: i64| maps.iter().any(|map| map["metadata"]["name"] == name && map["data"]["count"] == count.to_string());
+        let has = |name: String, count: i64| {
+            maps.iter().any(|map| map["metadata"]["name"] == name && map["data"]["count"].as_str() == Some(&*count.to_string()))
+        };
         widgets.len() == wanted.len()
             && maps.len() == 2 * wanted.len()
             && wanted.iter().all(|(name, count)| {
