@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
+use super::service::is_ours;
 use crate::runtime::cache::{Change, Lister, Subscription};
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -52,7 +53,11 @@ impl SliceIndex {
     }
 }
 
+/// The Service that a slice is of. Slices that are not for proxies are nobody's here.
 fn owner(slice: &MetaProjection) -> Option<ObjectKey> {
+    if !is_ours(|label| slice.labels.get(label).is_some()) {
+        return None;
+    }
     Some(ObjectKey::new(slice.namespace.clone(), slice.labels.get(SERVICE_LABEL)?))
 }
 

@@ -9,11 +9,15 @@ use troupe_net::iptables::Family;
 
 use super::names::PortChains;
 
-/// Services with this label are somebody else's to route.
-const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Services and EndpointSlices with one of these labels are somebody else's to route, or nobody's.
+const NOT_OURS: [&str; 2] = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
 /// Upstream's default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
+
+/// Whether something with these labels is the service proxy's business (upstream's kube-proxy watches nothing else).
+pub fn is_ours(has_label: impl Fn(&str) -> bool) -> bool {
+    !NOT_OURS.into_iter().any(has_label)
+}
 
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +48,7 @@ impl PortView {
     pub fn of(service: &Service, family: Family) -> Vec<PortView> {
         let labels = service.metadata.labels.clone().unwrap_or_default();
         let Some(spec) = &service.spec else { return Vec::new() };
-        let foreign = labels.contains_key(PROXY_NAME_LABEL) || labels.contains_key(HEADLESS_LABEL);
-        if foreign || spec.type_.as_deref() == Some("ExternalName") {
+        if !is_ours(|label| labels.contains_key(label)) || spec.type_.as_deref() == Some("ExternalName") {
             return Vec::new();
         }
         let Some(cluster_ip) = cluster_ip(spec, family) else { return Vec::new() };

@@ -194,6 +194,30 @@ async fn a_service_that_asks_for_too_much_is_left_out_until_it_asks_for_less() {
 }
 
 #[tokio::test]
+async fn slices_that_are_not_for_proxies_bring_no_endpoints() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let stage = Stage::new(Arc::default());
+            stage.sync();
+            stage.service("dns", "10.96.0.10");
+            let refused = |stage: &Stage| stage.iptables.rules(Table::Filter, SHARD).is_some_and(|rules| !rules.is_empty());
+            stage.until("no endpoints", refused).await;
+            for label in ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"] {
+                stage.endpoints("dns", &["10.244.0.5"]);
+                stage.until("endpoints", |stage| !refused(stage)).await;
+                let (key, stored, revision) = stage.stored(json!({
+                    "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
+                    "metadata": {"name": "dns-1", "namespace": "ns", "uid": "dns", "labels": {"kubernetes.io/service-name": "dns", label: ""}},
+                    "addressType": "IPv4", "endpoints": [{"addresses": ["10.244.0.5"]}], "ports": [{"name": "p", "port": 5353, "protocol": "UDP"}],
+                }));
+                stage.slices.apply(key, Some(stored), revision, &Cause::default());
+                stage.until("they are not for proxies any more", refused).await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_large_plan_gives_way_to_what_the_service_is_now() {
     tokio::task::LocalSet::new()
         .run_until(async {

@@ -75,6 +75,8 @@ fn is_used(cluster: &Cluster, helm: &Helm<'_>) {
         count.set(count.get() + 1);
         refused(cluster, count.get()).contains("a widget counts 100 at most")
     });
+    // It judges each change, that of the controller too when the widget goes.
+    assert_eq!(refused(cluster, 50), "");
     let history: Value = serde_json::from_str(&helm.run("history shop -o json")).expect("JSON");
     assert_eq!(history.as_array().map(Vec::len), Some(3));
 }
