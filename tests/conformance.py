@@ -24,7 +24,7 @@ def plain(name):
 
 
 def main(report, document):
-    known = {plain(line.strip()[2:].strip("`")) for line in open(document) if line.startswith("- `[sig-")}
+    known = {plain(line.split("`")[1]) for line in open(document) if line.startswith("- `[sig-")}
     passed, failed = collections.Counter(), collections.Counter()
     broken, mended = [], []
     for name, area, ok in specs(report):
