@@ -52,6 +52,7 @@ pub mod status;
 pub mod store;
 pub mod stored;
 pub mod underway;
+pub mod unix_grpc;
 pub mod version;
 pub mod webhook_client;
 pub(crate) mod wire;

@@ -1,8 +1,11 @@
 //! Claims of pods: which they are, and who may use them (`k8s.io/dynamic-resource-allocation/resourceclaim`).
 
-use k8s_openapi::api::{
-    core::v1::{Pod, PodExtendedResourceClaimStatus, PodResourceClaim},
-    resource::v1::{AllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimConsumerReference},
+use k8s_openapi::{
+    api::{
+        core::v1::{Pod, PodExtendedResourceClaimStatus, PodResourceClaim},
+        resource::v1::{AllocationResult, DeviceRequestAllocationResult, ResourceClaim, ResourceClaimConsumerReference},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use thiserror::Error;
 use troupe_api::meta::ObjectKey;
@@ -104,4 +107,16 @@ pub fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
 /// The devices that a claim got.
 pub fn results(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
     allocation(claim).and_then(|allocation| allocation.devices.as_ref()?.results.as_ref()).into_iter().flatten()
+}
+
+/// The pod that a claim is made for, as its owner.
+pub fn claim_owner(pod: &Pod) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
 }

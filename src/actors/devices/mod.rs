@@ -3,6 +3,7 @@
 
 mod claims;
 mod taints;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +13,8 @@ use k8s_openapi::api::resource::v1::{DeviceRequestAllocationResult, ResourceClai
 
 pub use self::{
     claims::{
-        FINALIZER, MOST_CONSUMERS, NameError, POD_CLAIM, allocation, can_be_reserved, claim_name, claims_of, consumer, extended_claim, is_for_pod,
-        is_reserved_for, key_of, names_of_claims, reserved_for, results,
+        FINALIZER, MOST_CONSUMERS, NameError, POD_CLAIM, allocation, can_be_reserved, claim_name, claim_owner, claims_of, consumer, extended_claim,
+        is_for_pod, is_reserved_for, key_of, names_of_claims, reserved_for, results,
     },
     taints::{is_harmful, tolerates},
 };

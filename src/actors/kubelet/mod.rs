@@ -35,7 +35,6 @@ pub mod resize;
 pub mod resolv;
 pub mod rotation;
 pub mod server;
-mod sockets;
 pub mod stats;
 pub mod status;
 pub mod volumes;

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    devices::{NameError, POD_CLAIM, allocation, can_be_reserved, claim_name, claims_of, is_for_pod, is_reserved_for},
+    devices::{NameError, POD_CLAIM, allocation, can_be_reserved, claim_name, claim_owner, claims_of, is_for_pod, is_reserved_for},
     pod_phase::is_finished,
 };
 
@@ -73,19 +73,11 @@ fn made(pod: &Pod, asked: &PodResourceClaim, template: &ResourceClaimTemplate) -
     let mut annotations = meta.annotations.unwrap_or_default();
     annotations.insert(POD_CLAIM.to_owned(), asked.name.clone());
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let owner = OwnerReference {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        name: name.to_owned(),
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
     ResourceClaim {
         metadata: ObjectMeta {
             generate_name: Some(base_name(name, &asked.name)),
             namespace: pod.metadata.namespace.clone(),
-            owner_references: Some(vec![owner]),
+            owner_references: Some(vec![claim_owner(pod)]),
             annotations: Some(annotations),
             labels: meta.labels,
             ..ObjectMeta::default()

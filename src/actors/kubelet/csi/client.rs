@@ -7,13 +7,15 @@ use std::{
 };
 
 use tonic::Code;
-use troupe_api::metrics::{Family, Histogram};
+use troupe_api::{
+    metrics::{Family, Histogram},
+    unix_grpc::{Service, code_name, words},
+};
 
 use super::proto::{
     Empty, NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesResponse, NodeGetInfoResponse, NodeGetVolumeStatsRequest,
     NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, RpcType,
 };
-use crate::kubelet::sockets::{Service, code_name, words};
 
 /// How long a driver may take for a call; upstream's.
 const PATIENCE: Duration = Duration::from_secs(120);

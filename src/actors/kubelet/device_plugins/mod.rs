@@ -19,6 +19,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use troupe_api::unix_grpc::{Service, words};
 use troupe_cri::proto as cri;
 
 pub use self::server::DevicePluginServer;
@@ -26,11 +27,7 @@ use self::{
     proto::{AllocateRequest, AllocateResponse, ContainerResponse, DeviceIds, Empty, Options, PreferredOf, PreferredRequest, PreferredResponse},
     state::{Choice, Held, Kept, State},
 };
-use super::{
-    checkpoint::Checkpoint,
-    device_metrics as metrics,
-    sockets::{Service, words},
-};
+use super::{checkpoint::Checkpoint, device_metrics as metrics};
 use crate::files::blocking;
 
 /// The directory of the sockets, below the kubelet's root.

@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::Instant};
 use tonic::{Status, body::Body, server::NamedService};
 use tonic_prost::ProstCodec;
-use troupe_api::resources::validation::resource_names::is_extended;
+use troupe_api::{
+    resources::validation::resource_names::is_extended,
+    unix_grpc::{Service, words},
+};
 
 use super::{
     DevicePlugins, PATIENCE, Plugin,
     proto::{Empty, ListAndWatchResponse, RegisterRequest, VERSION},
 };
 use crate::{
-    kubelet::{
-        device_metrics as metrics,
-        sockets::{Service, words},
-    },
+    kubelet::device_metrics as metrics,
     runtime::host::{Unit, UnitContext},
 };
 

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use troupe_api::unix_grpc::{Service, words};
 
 use super::{
     Dra,
@@ -17,7 +18,6 @@ use super::{
 use crate::kubelet::{
     device_metrics as metrics,
     plugins::{Handler, Plugin},
-    sockets::{Service, words},
 };
 
 /// What such plugins call themselves.

@@ -4,12 +4,9 @@ pub mod probes;
 mod runtime;
 mod scrape;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
 use troupe_api::metrics::{Collect, Counter, DEFAULT_SECONDS, Family, Gauge, Histogram};
 
@@ -132,15 +129,17 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
 
 /// A pod's status is published: its containers that have ended since the one before.
 pub fn ended(before: Option<&PodStatus>, status: &PodStatus) {
-    let lists = |status: &PodStatus| {
-        let kinds = ["init_container", "container", "ephemeral_container"];
-        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
-        let end = |container: &ContainerStatus| Some((container.name.clone(), container.state.as_ref()?.terminated.clone()?));
-        kinds.into_iter().zip(lists.map(|list| list.iter().flatten().filter_map(end).collect::<BTreeMap<_, _>>()))
-    };
-    let known: BTreeMap<_, _> = before.map(|before| lists(before).collect()).unwrap_or_default();
-    for (kind, ended) in lists(status) {
-        for (_, end) in ended.iter().filter(|(name, _)| known.get(kind).is_none_or(|known: &BTreeMap<_, _>| !known.contains_key(*name))) {
+    fn ends(list: Option<&Vec<ContainerStatus>>) -> impl Iterator<Item = (&str, &ContainerStateTerminated)> {
+        list.into_iter().flatten().filter_map(|container| Some((container.name.as_str(), container.state.as_ref()?.terminated.as_ref()?)))
+    }
+    let kinds: [(&str, fn(&PodStatus) -> Option<&Vec<ContainerStatus>>); 3] = [
+        ("init_container", |status| status.init_container_statuses.as_ref()),
+        ("container", |status| status.container_statuses.as_ref()),
+        ("ephemeral_container", |status| status.ephemeral_container_statuses.as_ref()),
+    ];
+    for (kind, list) in kinds {
+        let known = |name: &str| ends(before.and_then(list)).any(|(known, _)| known == name);
+        for (_, end) in ends(list(status)).filter(|(name, _)| !known(name)) {
             CONTAINERS_ENDED.with(&[kind, &end.exit_code.to_string(), end.reason.as_deref().unwrap_or_default()]).increment();
         }
     }

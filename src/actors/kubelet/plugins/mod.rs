@@ -16,9 +16,9 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use troupe_api::unix_grpc::{Service, words};
 
 use self::proto::{InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse};
-use super::sockets::{Service, words};
 use crate::{
     files::blocking,
     runtime::host::{Unit, UnitContext},

@@ -8,8 +8,10 @@ use k8s_openapi::{
         core::v1::{Container, ContainerExtendedResourceRequest, Pod},
         resource::v1::{DeviceClaim, DeviceRequest, ExactDeviceRequest, ResourceClaim, ResourceClaimSpec},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use crate::devices::claim_owner;
 
 /// On the claim that is made for a pod's extended resources.
 pub const ANNOTATION: &str = "resource.kubernetes.io/extended-resource-claim";
@@ -50,18 +52,10 @@ pub fn resources_of(pod: &Pod) -> Vec<&str> {
 /// The claim of a pod before anything is asked for in it.
 pub fn claim(pod: &Pod) -> ResourceClaim {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let owner = OwnerReference {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        name: name.to_owned(),
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
     let metadata = ObjectMeta {
         generate_name: Some(format!("{name}-extended-resources-")),
         namespace: pod.metadata.namespace.clone(),
-        owner_references: Some(vec![owner]),
+        owner_references: Some(vec![claim_owner(pod)]),
         annotations: Some([(ANNOTATION.to_owned(), "true".to_owned())].into()),
         ..ObjectMeta::default()
     };

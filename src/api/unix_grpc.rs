@@ -1,4 +1,4 @@
-//! Calls of gRPC services behind unix sockets, as plugins of a node offer them.
+//! Calls of gRPC services behind unix sockets, as plugins of a node and services of keys offer them.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status, Streaming,
     client::Grpc,
     transport::{Channel, Endpoint, Uri},
 };
@@ -40,35 +40,35 @@ impl Service {
         Q: prost::Message + Default + 'static,
         A: prost::Message + Default + 'static,
     {
-        let call = async {
-            let mut client = Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            client.unary(Request::new(request), PathAndQuery::from_static(method), ProstCodec::<Q, A>::default()).await
-        };
-        match tokio::time::timeout(self.patience, call).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
-        }
+        self.call(
+            |mut client| async move { client.unary(Request::new(request), PathAndQuery::from_static(method), ProstCodec::<Q, A>::default()).await },
+        )
+        .await
     }
-}
 
-impl Service {
     /// Begins a call with many answers, which has no end of its own.
     ///
     /// # Errors
     /// What the service says, or that it cannot be reached or does not answer in time.
-    pub async fn watch<Q, A>(&self, method: &'static str, request: Q) -> Result<tonic::Streaming<A>, Status>
+    pub async fn watch<Q, A>(&self, method: &'static str, request: Q) -> Result<Streaming<A>, Status>
     where
         Q: prost::Message + Default + 'static,
         A: prost::Message + Default + 'static,
     {
+        self.call(|mut client| async move {
+            client.server_streaming(Request::new(request), PathAndQuery::from_static(method), ProstCodec::<Q, A>::default()).await
+        })
+        .await
+    }
+
+    async fn call<A, F: Future<Output = Result<Response<A>, Status>>>(&self, begin: impl FnOnce(Grpc<Channel>) -> F) -> Result<A, Status> {
         let call = async {
             let mut client = Grpc::new(self.channel.clone());
             client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            client.server_streaming(Request::new(request), PathAndQuery::from_static(method), ProstCodec::<Q, A>::default()).await
+            begin(client).await
         };
         match tokio::time::timeout(self.patience, call).await {
-            Ok(answers) => answers.map(tonic::Response::into_inner),
+            Ok(answer) => answer.map(Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
         }
     }
