@@ -4,7 +4,10 @@ pub mod probes;
 mod runtime;
 mod scrape;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use parking_lot::Mutex;
@@ -129,17 +132,18 @@ pub fn stepped(pod: &Pod, action: &Action, failure: Option<&str>, took: Duration
 
 /// A pod's status is published: its containers that have ended since the one before.
 pub fn ended(before: Option<&PodStatus>, status: &PodStatus) {
+    type Statuses = fn(&PodStatus) -> Option<&Vec<ContainerStatus>>;
     fn ends(list: Option<&Vec<ContainerStatus>>) -> impl Iterator<Item = (&str, &ContainerStateTerminated)> {
         list.into_iter().flatten().filter_map(|container| Some((container.name.as_str(), container.state.as_ref()?.terminated.as_ref()?)))
     }
-    let kinds: [(&str, fn(&PodStatus) -> Option<&Vec<ContainerStatus>>); 3] = [
+    let kinds: [(&str, Statuses); 3] = [
         ("init_container", |status| status.init_container_statuses.as_ref()),
         ("container", |status| status.container_statuses.as_ref()),
         ("ephemeral_container", |status| status.ephemeral_container_statuses.as_ref()),
     ];
     for (kind, list) in kinds {
-        let known = |name: &str| ends(before.and_then(list)).any(|(known, _)| known == name);
-        for (_, end) in ends(list(status)).filter(|(name, _)| !known(name)) {
+        let known: BTreeSet<&str> = ends(before.and_then(list)).map(|(name, _)| name).collect();
+        for (_, end) in ends(list(status)).filter(|(name, _)| !known.contains(name)) {
             CONTAINERS_ENDED.with(&[kind, &end.exit_code.to_string(), end.reason.as_deref().unwrap_or_default()]).increment();
         }
     }
