@@ -42,6 +42,7 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use troupe_net::{
     conntrack::Conntrack,
+    conntrack_settings::{ConntrackFiles, ConntrackSettings},
     iptables::{Family, Iptables},
 };
 
@@ -64,6 +65,8 @@ pub struct ProxyOptions {
     pub localhost_node_ports: bool,
     pub iptables: PacketFilters,
     pub conntrack: Arc<dyn Conntrack>,
+    /// What is asked of the kernel's connection tracking; `None` leaves all of it as it is.
+    pub conntrack_settings: Option<ConntrackSettings>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
     /// Which addresses Services can have.
@@ -99,6 +102,9 @@ impl Proxy {
         {
             tracing::warn!(%error, "node ports will not answer on loopback addresses");
         }
+        if let Some(settings) = options.conntrack_settings {
+            set_up_conntrack(&settings);
+        }
         let routers = options.cluster_cidrs.iter().map(|range| {
             let (options, range) = (options.clone(), *range);
             let policy = Policy { mailbox: 4096, ..Policy::default() };
@@ -110,6 +116,14 @@ impl Proxy {
     /// Stops the units; the rules stay, so that services go on working.
     pub fn stop(&self, system: &System) {
         self.routers.iter().for_each(|router| system.stop(router.path()));
+    }
+}
+
+/// Nodes in network namespaces cannot set the machine's limit: what cannot be set is told, and the proxy goes on.
+fn set_up_conntrack(settings: &ConntrackSettings) {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    for (setting, error) in ConntrackFiles::default().apply(&settings.plan(cores)) {
+        tracing::debug!(setting, %error, "connection tracking stays as it is");
     }
 }
 

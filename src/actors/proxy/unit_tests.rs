@@ -58,6 +58,7 @@ impl Stage {
             localhost_node_ports: false,
             iptables: filters(&stage.iptables),
             conntrack: stage.conntrack.clone(),
+            conntrack_settings: None,
             services: stage.services.clone(),
             slices: stage.slices.clone(),
             ranges: stage.ranges.clone(),

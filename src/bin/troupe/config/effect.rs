@@ -65,6 +65,7 @@ fn takers(setting: &str) -> &'static [Part] {
         | "manifestsDir"
         | "nodeHeartbeat"
         | "proxyHealthzBindAddress" => &[Part::Node],
+        "conntrackMaxPerCore" | "conntrackMin" | "conntrackTcpTimeoutEstablished" | "conntrackTcpTimeoutCloseWait" => &[Part::Node],
         // A test sees to it that every setting stands above.
         _ => &[],
     }

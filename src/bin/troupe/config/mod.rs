@@ -22,7 +22,7 @@ use troupe_actors::{
     kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy},
 };
 use troupe_api::audit::LogOptions;
-use troupe_net::{cni::Network, iptables::Family};
+use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
 
 pub use self::{
     api_settings::ApiSettings,
@@ -69,6 +69,8 @@ pub struct Config {
     pub kubelet_port: u16,
     /// Where the service proxy tells its health, if it does.
     pub proxy_healthz_bind_address: Option<SocketAddr>,
+    /// What the service proxy asks of the kernel's connection tracking.
+    pub conntrack: ConntrackSettings,
     /// The addresses that other machines know this one by; the first is the one to name where there is room for one.
     pub node_ips: PerFamily<IpAddr>,
     pub node_name: String,

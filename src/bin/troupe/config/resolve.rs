@@ -16,7 +16,7 @@ use troupe_actors::{
     },
 };
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
-use troupe_net::iptables::Family;
+use troupe_net::{conntrack_settings::ConntrackSettings, iptables::Family};
 
 use super::{
     ApiSettings, AuditConfig, Config, OfFamily, Settings, check, every_address, families,
@@ -67,6 +67,7 @@ impl Settings {
             None => families::nth(service_cidr.first(), 10).context("the Service range is too small for a DNS address")?,
         };
         let api = ApiSettings::of(&settings);
+        let conntrack = conntrack(&settings);
         let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
         let node_ips = settings.node_ip.map_or_else(|| default_node_ips(&of_cluster), Ok)?;
         check::node_addresses(&node_ips, &of_cluster)?;
@@ -89,6 +90,7 @@ impl Settings {
             load_balancer_pool: settings.load_balancer_pool.map(|text| text.parse()).transpose().context("--load-balancer-pool")?,
             kubelet_port: settings.kubelet_port.unwrap_or(10250),
             proxy_healthz_bind_address: healthz_address(settings.proxy_healthz_bind_address.as_deref(), every_address(&of_cluster))?,
+            conntrack,
             node_ips,
             node_name: settings.node_name.map_or_else(host_name, Ok)?,
             service_cidr,
@@ -150,6 +152,17 @@ fn healthz_address(given: Option<&str>, usual: IpAddr) -> Result<Option<SocketAd
     }
 }
 
+/// What is asked of connection tracking: upstream's usual values where nothing is said.
+fn conntrack(settings: &Settings) -> ConntrackSettings {
+    let usual = ConntrackSettings::default();
+    ConntrackSettings {
+        max_per_core: settings.conntrack_max_per_core.unwrap_or(usual.max_per_core),
+        min: settings.conntrack_min.unwrap_or(usual.min),
+        tcp_established: settings.conntrack_tcp_timeout_established.map_or(usual.tcp_established, Duration::from_secs),
+        tcp_close_wait: settings.conntrack_tcp_timeout_close_wait.map_or(usual.tcp_close_wait, Duration::from_secs),
+    }
+}
+
 /// When images are removed, by marks that upstream takes, too.
 fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Result<ImagePolicy> {
     let usual = ImagePolicy::default();
@@ -186,6 +199,10 @@ impl Config {
             load_balancer_pool: self.load_balancer_pool.as_ref().map(ToString::to_string),
             kubelet_port: Some(self.kubelet_port),
             proxy_healthz_bind_address: Some(self.proxy_healthz_bind_address.map_or_else(String::new, |address| address.to_string())),
+            conntrack_max_per_core: Some(self.conntrack.max_per_core),
+            conntrack_min: Some(self.conntrack.min),
+            conntrack_tcp_timeout_established: Some(self.conntrack.tcp_established.as_secs()),
+            conntrack_tcp_timeout_close_wait: Some(self.conntrack.tcp_close_wait.as_secs()),
             node_ip: Some(self.node_ips),
             node_name: Some(self.node_name.clone()),
             service_cidr: Some(self.service_cidr),

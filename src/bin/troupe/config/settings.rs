@@ -96,6 +96,18 @@ pub struct Settings {
     /// Address and port of the service proxy's health; nothing for nowhere [default: port 10256 of all addresses]
     #[arg(long)]
     pub proxy_healthz_bind_address: Option<String>,
+    /// Connections that this node follows for each of its processors; 0 leaves the machine's limit [default: 32768]
+    #[arg(long)]
+    pub conntrack_max_per_core: Option<u64>,
+    /// Connections that it follows at least [default: 131072]
+    #[arg(long)]
+    pub conntrack_min: Option<u64>,
+    /// Seconds that a TCP connection without packets is followed; 0 leaves the machine's time [default: 86400]
+    #[arg(long)]
+    pub conntrack_tcp_timeout_established: Option<u64>,
+    /// The same once one end has closed it [default: 3600]
+    #[arg(long)]
+    pub conntrack_tcp_timeout_close_wait: Option<u64>,
     /// The address other machines reach this one at, or one of IPv4 and one of IPv6 (A,B) [default: those of the default routes]
     #[arg(long)]
     pub node_ip: Option<PerFamily<IpAddr>>,

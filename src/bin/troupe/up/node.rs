@@ -164,6 +164,7 @@ pub fn start_proxy(config: &Config, (client, caches): &(Client, Caches), system:
         localhost_node_ports: true,
         iptables: Arc::new(|family| Arc::new(HostIptables::new().of(family)) as Arc<dyn Iptables>),
         conntrack: Arc::new(HostConntrack::new()),
+        conntrack_settings: Some(config.conntrack),
         services: caches.cache(),
         slices: caches.cache(),
         ranges: caches.cache(),
