@@ -116,6 +116,8 @@ impl DnsOptions {
                 "tolerations": [{"operator": "Exists"}],
                 "nodeSelector": {"kubernetes.io/os": "linux"},
                 "containers": [self.container()],
+                // Resolvers of some domains, and others than the machine's: whoever wants them makes the ConfigMap.
+                "volumes": [{"name": "config", "configMap": {"name": SERVICE, "optional": true}}],
             },
         })
     }
@@ -142,6 +144,7 @@ impl DnsOptions {
                 {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
             ],
             "resources": {"requests": {"cpu": "50m", "memory": "20Mi"}, "limits": {"memory": "170Mi"}},
+            "volumeMounts": [{"name": "config", "mountPath": "/etc/kube-dns", "readOnly": true}],
             "livenessProbe": liveness,
             "readinessProbe": readiness,
             "securityContext": {

@@ -4,6 +4,8 @@
 //! is not about to leave. On SIGTERM it turns unready and keeps answering for a while, so that nobody's query is lost.
 
 mod api;
+mod cache;
+mod forwarding;
 mod health;
 mod options;
 mod reflector;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{options::Options, server::Server, state::State, upstream::Upstream};
+use crate::{cache::Cache, forwarding::Forwarding, options::Options, server::Server, state::State, upstream::Upstream};
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse(std::env::args().skip(1))?;
@@ -31,12 +33,14 @@ fn main() -> anyhow::Result<()> {
 async fn run(options: Options) -> anyhow::Result<()> {
     let state = Arc::new(State::new(&options.domain)?);
     let api = api::Api::from_environment(&options.service_account).context("finding the API server")?;
-    let upstream = Upstream::from_file(&options.resolv_conf);
-    let server = Server::bind(options.listen, state.clone(), upstream).await?;
+    let forwarding = Arc::new(Forwarding::new(Upstream::from_file(&options.resolv_conf)));
+    let cache = Arc::new(Cache::default());
+    let server = Server::bind(options.listen, state.clone(), forwarding.clone(), cache.clone()).await?;
     health::serve(options.health, state.clone()).await?;
     health::serve(options.ready, state.clone()).await?;
     eprintln!("answering on {} for {}", server.address(), options.domain);
     server.spawn();
+    tokio::spawn(forwarding.follow(options.config_dir, cache));
     reflector::spawn_all(&api, &state);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

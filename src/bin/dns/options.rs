@@ -15,6 +15,8 @@ pub struct Options {
     pub ready: SocketAddr,
     /// Whose servers get the queries about other names.
     pub resolv_conf: PathBuf,
+    /// The folder with `stubDomains` and `upstreamNameservers`; it need not be there.
+    pub config_dir: PathBuf,
     /// The directory with `token` and `ca.crt`.
     pub service_account: PathBuf,
     /// How long to keep answering after SIGTERM.
@@ -30,6 +32,7 @@ impl Default for Options {
             health: any(8080),
             ready: any(8181),
             resolv_conf: "/etc/resolv.conf".into(),
+            config_dir: "/etc/kube-dns".into(),
             service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
             lameduck: Duration::from_secs(5),
         }
@@ -52,6 +55,7 @@ impl Options {
                 "--listen" => options.listen = value.parse().with_context(bad)?,
                 "--health" => options.health = value.parse().with_context(bad)?,
                 "--ready" => options.ready = value.parse().with_context(bad)?,
+                "--config-dir" => options.config_dir = value.into(),
                 "--resolv-conf" => options.resolv_conf = value.into(),
                 "--service-account" => options.service_account = value.into(),
                 "--lameduck-seconds" => options.lameduck = Duration::from_secs(value.parse().with_context(bad)?),

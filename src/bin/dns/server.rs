@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -24,7 +24,12 @@ use tokio::{
 };
 use troupe_net::dns::{Answer, answer, decode, servfail, truncated};
 
-use crate::{shares::Shares, state::State, upstream::Upstream};
+use crate::{
+    cache::{Cache, Key},
+    forwarding::Forwarding,
+    shares::Shares,
+    state::State,
+};
 
 /// How long an idle TCP client may stay.
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -51,7 +56,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Resolver {
     state: Arc<State>,
-    upstream: Upstream,
+    forwarding: Arc<Forwarding>,
+    cache: Arc<Cache>,
     turn: AtomicUsize,
     forwards: Arc<Semaphore>,
     asking: Arc<Shares>,
@@ -69,12 +75,19 @@ enum Step {
 
 struct Pending {
     query: Message,
-    chase: Option<(Message, Name, RecordType)>,
+    chase: Option<Chase>,
+}
+
+/// An alias of the zone that leads elsewhere.
+struct Chase {
+    reply: Message,
+    /// What is asked of upstream to complete the reply.
+    question: Message,
 }
 
 impl Server {
     /// Binds both sockets; with port 0 both get the same free one.
-    pub async fn bind(address: SocketAddr, state: Arc<State>, upstream: Upstream) -> anyhow::Result<Self> {
+    pub async fn bind(address: SocketAddr, state: Arc<State>, forwarding: Arc<Forwarding>, cache: Arc<Cache>) -> anyhow::Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| format!("listening on {address} (TCP)"))?;
         let bound = tcp.local_addr()?;
         let udp = UdpSocket::bind(bound).await.with_context(|| format!("listening on {bound} (UDP)"))?;
@@ -83,7 +96,8 @@ impl Server {
             tcp,
             resolver: Arc::new(Resolver {
                 state,
-                upstream,
+                forwarding,
+                cache,
                 turn: AtomicUsize::new(0),
                 forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
                 asking: Shares::new(FORWARD_SHARE),
@@ -197,7 +211,7 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Resolver
 
 impl Resolver {
     /// What can be said without asking anybody.
-    fn begin(&self, bytes: &[u8], tcp: bool) -> Step {
+    fn begin(self: &Arc<Self>, bytes: &[u8], tcp: bool) -> Step {
         let Some(query) = decode(bytes) else { return malformed(bytes) };
         if query.metadata.message_type != MessageType::Query {
             return Step::Ignore;
@@ -207,8 +221,17 @@ impl Resolver {
         let answered = answer(&zone, &query, turn);
         drop(zone);
         let reply = match answered {
-            Answer::Forward => return Step::Later(Box::new(Pending { query, chase: None })),
-            Answer::Chase { reply, target, kind } => return Step::Later(Box::new(Pending { query, chase: Some((reply, target, kind)) })),
+            Answer::Forward => match self.kept(&query) {
+                Some(reply) => reply,
+                None => return Step::Later(Box::new(Pending { query, chase: None })),
+            },
+            Answer::Chase { reply, target, kind } => {
+                let question = question(&query, target, kind);
+                match self.kept(&question) {
+                    Some(found) => completed(reply, found),
+                    None => return Step::Later(Box::new(Pending { query, chase: Some(Chase { reply, question }) })),
+                }
+            }
             // Not knowing the cluster yet is no reason to deny a name.
             Answer::Reply(_) if !self.state.is_synced() => servfail(&query),
             Answer::Reply(reply) => reply,
@@ -216,33 +239,108 @@ impl Resolver {
         encode(&query, &reply, tcp).map_or(Step::Ignore, Step::Now)
     }
 
+    /// A reply of upstream that still counts; one that is much used is asked for anew before it ends.
+    fn kept(self: &Arc<Self>, query: &Message) -> Option<Message> {
+        let key = Key::of(query)?;
+        let hit = self.cache.get(&key, query, Instant::now())?;
+        if hit.refresh
+            && let Ok(place) = self.forwards.clone().try_acquire_owned()
+        {
+            let (resolver, query) = (self.clone(), query.clone());
+            tokio::spawn(async move {
+                // Where nobody answers now, whoever asks next asks again.
+                let _ = resolver.resolve(&query).await;
+                drop(place);
+            });
+        }
+        Some(hit.reply)
+    }
+
     /// What upstream adds.
     async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let Pending { query, chase } = pending;
-        let Some((mut reply, target, kind)) = chase else {
-            return match self.upstream.ask(bytes, tcp).await {
-                Ok(reply) => Some(reply),
-                Err(error) => {
-                    eprintln!("asking upstream for {}: {error:#}", query.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default());
-                    encode(&query, &servfail(&query), tcp)
-                }
-            };
-        };
-        let mut question = Message::new(query.metadata.id, MessageType::Query, query.metadata.op_code);
-        question.metadata.recursion_desired = true;
-        question.add_query(Query::query(target, kind));
-        match self.upstream.resolve(&question).await {
-            Ok(found) => {
-                reply.metadata.response_code = found.metadata.response_code;
-                reply.add_answers(found.answers);
-            }
+        let Some(Chase { reply, question }) = chase else { return self.forward(&query, bytes, tcp).await };
+        let reply = match self.resolve(&question).await {
+            Ok(found) => completed(reply, found),
             Err(error) => {
                 eprintln!("following an alias: {error:#}");
+                let mut reply = reply;
                 reply.metadata.response_code = ResponseCode::ServFail;
+                reply
             }
-        }
+        };
         encode(&query, &reply, tcp)
     }
+
+    /// Passes a query on as it came, and the reply back.
+    async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
+        let asked = match query.queries.first() {
+            Some(question) => self.forwarding.of(question.name()).ask(bytes, tcp).await,
+            None => return encode(query, &servfail(query), tcp),
+        };
+        let failure = match asked {
+            Ok(reply) => match decode(&reply) {
+                Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
+                Some(message) => {
+                    self.keep(query, message, reply.len());
+                    return Some(reply);
+                }
+                None => return Some(reply),
+            },
+            Err(error) => Err(error),
+        };
+        // Better what was true a while ago than nothing.
+        if let Some(stale) = Key::of(query).and_then(|key| self.cache.stale(&key, query, Instant::now())) {
+            return encode(query, &stale, tcp);
+        }
+        match failure {
+            Ok(reply) => Some(reply),
+            Err(error) => {
+                eprintln!("asking upstream for {}: {error:#}", query.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default());
+                encode(query, &servfail(query), tcp)
+            }
+        }
+    }
+
+    /// Asks upstream with a message of our own.
+    async fn resolve(&self, question: &Message) -> anyhow::Result<Message> {
+        let name = question.queries.first().context("a question")?.name();
+        let asked = self.forwarding.of(name).resolve(question).await;
+        match asked {
+            Ok(found) if found.metadata.response_code != ResponseCode::ServFail => {
+                let size = found.to_vec().map_or(usize::MAX, |bytes| bytes.len());
+                self.keep(question, found.clone(), size);
+                Ok(found)
+            }
+            failed => match Key::of(question).and_then(|key| self.cache.stale(&key, question, Instant::now())) {
+                Some(stale) => Ok(stale),
+                None => failed,
+            },
+        }
+    }
+
+    /// Keeps a reply, if it is one to this query.
+    fn keep(&self, query: &Message, reply: Message, size: usize) {
+        let (Some(key), Some(answered)) = (Key::of(query), Key::of(&reply)) else { return };
+        if key.asks_the_same(&answered) {
+            self.cache.put(key, reply, size, Instant::now());
+        }
+    }
+}
+
+/// A question to upstream on behalf of a query.
+fn question(query: &Message, target: Name, kind: RecordType) -> Message {
+    let mut question = Message::new(query.metadata.id, MessageType::Query, query.metadata.op_code);
+    question.metadata.recursion_desired = true;
+    question.add_query(Query::query(target, kind));
+    question
+}
+
+/// A reply with what its alias leads to.
+fn completed(mut reply: Message, found: Message) -> Message {
+    reply.metadata.response_code = found.metadata.response_code;
+    reply.add_answers(found.answers);
+    reply
 }
 
 fn encode(query: &Message, reply: &Message, tcp: bool) -> Option<Vec<u8>> {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use crate::{api::Api, health, options::Options, reflector, server::Server, state::State, upstream::Upstream};
+use crate::{api::Api, forwarding::Forwarding, health, options::Options, reflector, server::Server, state::State, upstream::Upstream};
 
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -110,6 +110,29 @@ async fn fake_upstream() -> SocketAddr {
     address
 }
 
+async fn serve(state: Arc<State>, resolvers: Vec<SocketAddr>) -> Server {
+    let forwarding = Arc::new(Forwarding::new(Upstream::new(resolvers)));
+    Server::bind(LOCAL, state, forwarding, Arc::default()).await.expect("binds")
+}
+
+/// An upstream that answers so many queries, each with the next address for a second, and is gone then.
+async fn counting_upstream(answers: u8) -> SocketAddr {
+    let socket = UdpSocket::bind(LOCAL).await.expect("binds");
+    let address = socket.local_addr().expect("is bound");
+    tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        for count in 1..=answers {
+            let (length, from) = socket.recv_from(&mut buffer).await.expect("receives");
+            let query = Message::from_vec(&buffer[..length]).expect("a query");
+            let mut reply = Message::response(query.metadata.id, OpCode::Query);
+            reply.add_queries(query.queries.clone());
+            reply.add_answer(Record::from_rdata(query.queries[0].name().clone(), 1, RData::A(A(Ipv4Addr::new(198, 51, 100, count)))));
+            socket.send_to(&reply.to_vec().expect("encodes"), from).await.expect("sends");
+        }
+    });
+    address
+}
+
 fn query(name: &str) -> Vec<u8> {
     let mut message = Message::new(77, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
@@ -159,7 +182,7 @@ async fn until(what: &str, check: impl AsyncFn() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_follow_the_api_and_others_go_upstream() {
     let state = Arc::new(State::new("cluster.local").expect("a domain"));
-    let server = Server::bind(LOCAL, state.clone(), Upstream::new(vec![fake_upstream().await])).await.expect("binds");
+    let server = serve(state.clone(), vec![fake_upstream().await]).await;
     let address = server.address();
     server.spawn();
     let health = health::serve(LOCAL, state.clone()).await.expect("binds");
@@ -191,8 +214,25 @@ async fn names_follow_the_api_and_others_go_upstream() {
 }
 
 #[tokio::test]
+async fn replies_of_upstream_are_kept_and_outlive_it() {
+    let server = serve(Arc::new(State::new("cluster.local").expect("a domain")), vec![counting_upstream(2).await]).await;
+    let address = server.address();
+    server.spawn();
+    assert_eq!(addresses(&ask(address, "example.com.").await), ["198.51.100.1"]);
+    let again = ask(address, "Example.com.").await;
+    assert_eq!((again.metadata.id, addresses(&again)), (77, vec!["198.51.100.1".to_owned()]));
+    assert_eq!(addresses(&ask_tcp(address, "example.com.").await), ["198.51.100.1"]);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(addresses(&ask(address, "example.com.").await), ["198.51.100.2"], "a second is over");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let stale = ask(address, "example.com.").await;
+    assert_eq!((addresses(&stale), stale.answers[0].ttl), (vec!["198.51.100.2".to_owned()], 30), "upstream is gone");
+    assert_eq!(ask(address, "other.example.com.").await.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
 async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
-    let server = Server::bind(LOCAL, Arc::new(State::new("cluster.local").expect("a domain")), Upstream::new(Vec::new())).await.expect("binds");
+    let server = serve(Arc::new(State::new("cluster.local").expect("a domain")), Vec::new()).await;
     let address = server.address();
     server.spawn();
     let mut held = Vec::new();
@@ -212,7 +252,7 @@ async fn whoever_holds_connections_keeps_nobody_else_from_an_answer() {
 #[tokio::test]
 async fn rubbish_is_answered_with_an_error_or_not_at_all() {
     let state = Arc::new(State::new("cluster.local").expect("a domain"));
-    let server = Server::bind(LOCAL, state, Upstream::new(Vec::new())).await.expect("binds");
+    let server = serve(state, Vec::new()).await;
     let address = server.address();
     server.spawn();
     let socket = UdpSocket::bind(LOCAL).await.expect("binds");

@@ -4,12 +4,18 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     net::{IpAddr, SocketAddr},
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use hickory_proto::op::Message;
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query},
+    rr::{Name, RecordType},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -22,19 +28,75 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
 /// Queries under way at most; more are refused rather than queued.
 const MAX_PENDING: usize = 1024;
-const DNS_PORT: u16 = 53;
+pub const DNS_PORT: u16 = 53;
+/// A resolver that failed so often in a row is asked only where no other is left (CoreDNS' `max_fails`).
+const MAX_FAILS: u32 = 2;
+/// Until it answers a question about the root, asked so often (CoreDNS' `health_check`).
+const HEALTH_CHECK: Duration = Duration::from_millis(500);
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The resolvers that other names are asked of.
 #[derive(Debug)]
 pub struct Upstream {
-    servers: Vec<SocketAddr>,
+    servers: Vec<Arc<Resolver>>,
     /// The one that answered last is asked first.
     preferred: AtomicUsize,
     pending: Semaphore,
 }
 
+/// One resolver and how it fares.
+#[derive(Debug)]
+struct Resolver {
+    address: SocketAddr,
+    /// Failures in a row.
+    fails: AtomicU32,
+    checked: AtomicBool,
+}
+
+impl Resolver {
+    fn is_down(&self) -> bool {
+        self.fails.load(Ordering::Relaxed) >= MAX_FAILS
+    }
+
+    fn answered(&self) {
+        self.fails.store(0, Ordering::Relaxed);
+    }
+
+    /// From the first failure on somebody looks when it answers again.
+    fn failed(self: &Arc<Self>) {
+        self.fails.fetch_add(1, Ordering::Relaxed);
+        if !self.checked.swap(true, Ordering::Relaxed) {
+            let resolver = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(HEALTH_CHECK).await;
+                    let Some(resolver) = resolver.upgrade() else { return };
+                    if resolver.is_well().await {
+                        resolver.answered();
+                        resolver.checked.store(false, Ordering::Relaxed);
+                        return;
+                    }
+                    resolver.fails.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+
+    /// Any answer will do: it is there.
+    async fn is_well(&self) -> bool {
+        let mut question = Message::new(0, MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(Name::root(), RecordType::NS));
+        match question.to_vec() {
+            Ok(bytes) => timeout(HEALTH_PATIENCE, ask_udp(self.address, &bytes)).await.is_ok_and(|reply| reply.is_ok()),
+            Err(_) => false,
+        }
+    }
+}
+
 impl Upstream {
     pub fn new(servers: Vec<SocketAddr>) -> Self {
+        let servers =
+            servers.into_iter().map(|address| Arc::new(Resolver { address, fails: AtomicU32::new(0), checked: AtomicBool::new(false) })).collect();
         Upstream { servers, preferred: AtomicUsize::new(0), pending: Semaphore::new(MAX_PENDING) }
     }
 
@@ -57,21 +119,38 @@ impl Upstream {
         if self.servers.is_empty() {
             bail!("no upstream resolver");
         }
-        let first = self.preferred.load(Ordering::Relaxed);
         let mut last = None;
-        for attempt in 0..self.servers.len() * ROUNDS {
-            let at = (first + attempt) % self.servers.len();
-            let asked =
-                timeout(PATIENCE, async { if tcp { ask_tcp(self.servers[at], query).await } else { ask_udp(self.servers[at], query).await } });
+        for at in self.order() {
+            let server = &self.servers[at];
+            let asked = timeout(PATIENCE, async { if tcp { ask_tcp(server.address, query).await } else { ask_udp(server.address, query).await } });
             match asked.await.map_err(anyhow::Error::from).and_then(|reply| reply) {
                 Ok(reply) => {
+                    server.answered();
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(reply);
                 }
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    server.failed();
+                    last = Some(error);
+                }
             }
         }
         Err(last.context("no upstream resolver")?)
+    }
+
+    /// The resolvers in the order in which they are asked: those that are up, some more than once; all where none is.
+    fn order(&self) -> Vec<usize> {
+        let count = self.servers.len();
+        let first = self.preferred.load(Ordering::Relaxed);
+        let all = (0..count).map(|attempt| (first + attempt) % count);
+        let up: Vec<usize> = all.clone().filter(|at| !self.servers[*at].is_down()).collect();
+        if up.is_empty() { all.collect() } else { up.repeat(ROUNDS) }
+    }
+
+    /// Who is asked.
+    #[cfg(test)]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|server| server.address).collect()
     }
 
     /// Asks with a message of our own and decodes the reply.
@@ -128,5 +207,30 @@ mod tests {
     fn loopback_resolvers_are_never_asked() {
         let servers = ["127.0.0.53", "10.0.0.2", "::1"].map(|ip| ip.parse().expect("an address"));
         assert_eq!(usable(&servers).collect::<Vec<_>>(), [servers[1]]);
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_is_down_is_left_out_until_it_answers_again() {
+        let down = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let address = down.local_addr().expect("is bound");
+        let upstream = Upstream::new(vec![address, ([127, 0, 0, 1], 1).into()]);
+        assert_eq!(upstream.order(), [0, 1, 0, 1]);
+        upstream.servers[0].failed();
+        assert_eq!(upstream.order(), [0, 1, 0, 1], "once may be chance");
+        upstream.servers[0].failed();
+        assert_eq!(upstream.order(), [1, 1]);
+        upstream.servers[1].fails.store(MAX_FAILS, Ordering::Relaxed);
+        assert_eq!(upstream.order(), [0, 1], "rather one that may be down than none");
+        let mut buffer = [0; 512];
+        let (length, from) = down.recv_from(&mut buffer).await.expect("is looked at");
+        buffer[2] |= 0x80;
+        down.send_to(&buffer[..length], from).await.expect("sends");
+        for _ in 0..200 {
+            if upstream.order() == [0, 0] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it answers, and is not asked: {:?}", upstream.order());
     }
 }
