@@ -3,7 +3,7 @@
 use std::{
     fs,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -40,6 +40,16 @@ pub struct Turn {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// The shared stage between two tests, and how many have used it.
+struct Kept {
+    stage: Arc<Stage>,
+    tests: u32,
+}
+
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+/// What so many attacks left behind is enough: the next test gets a new stage.
+const TESTS: u32 = 12;
+
 impl Deref for Turn {
     type Target = Stage;
 
@@ -59,20 +69,36 @@ pub struct Toll {
     pub took: Duration,
 }
 
-/// Waits for a turn at the shared stage. Tests use namespaces of their own there, and leave nothing outside of them.
+/// Waits for a turn at the shared stage. Tests use namespaces of their own there, and leave nothing outside of them. It stays for the next
+/// test, unless one failed there, and is gone when the process ends.
 pub fn shared() -> Turn {
-    static SHARED: Mutex<Weak<Stage>> = Mutex::new(Weak::new());
     static TURN: Mutex<()> = Mutex::new(());
+    static AT_EXIT: Once = Once::new();
     // A failed test poisons nothing: the next one sees for itself whether the daemon lives.
-    let stage = {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let stage = Arc::new(Stage::up());
-            *shared = Arc::downgrade(&stage);
-            stage
-        })
-    };
-    Turn { stage, _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the handler is a function of this program; it takes no arguments and does not unwind.
+    AT_EXIT.call_once(|| assert_eq!(unsafe { libc::atexit(leave) }, 0, "the stage is taken down at the end"));
+    let mut kept = kept().take().filter(|kept| kept.tests < TESTS && kept.stage.lives());
+    let kept = kept.get_or_insert_with(|| Kept { stage: Arc::new(Stage::up()), tests: 0 });
+    let stage = kept.stage.clone();
+    *self::kept() = Some(Kept { stage: stage.clone(), tests: kept.tests + 1 });
+    Turn { stage, _turn: turn }
+}
+
+fn kept() -> MutexGuard<'static, Option<Kept>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+extern "C" fn leave() {
+    drop(kept().take());
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(kept().take());
+        }
+    }
 }
 
 impl Stage {
@@ -131,6 +157,12 @@ impl Stage {
             took: began.2.elapsed(),
         };
         (result, toll)
+    }
+
+    /// Whether there is a daemon that answers.
+    fn lives(&self) -> bool {
+        let pid = fs::read_to_string(self.path("run/troupe.pid")).unwrap_or_default();
+        memory(pid.trim(), "VmRSS") > 0
     }
 
     /// The daemon's process id, if that process lives.
