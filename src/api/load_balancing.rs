@@ -1,6 +1,6 @@
 //! What controller and nodes agree on about addresses of load-balanced Services.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 
@@ -19,16 +19,17 @@ pub fn is_announced(service: &Service) -> bool {
     service.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(ANNOUNCED))
 }
 
-/// The address that a Service was given here.
-pub fn assigned(service: &Service) -> Option<Ipv4Addr> {
+/// The addresses that a Service was given here.
+pub fn assigned(service: &Service) -> Vec<IpAddr> {
     if !is_announced(service) {
-        return None;
+        return Vec::new();
     }
-    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
-    ingress.first()?.ip.as_ref()?.parse().ok()
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
 }
 
-/// Likewise, for who announces it: a Service that is going has none any more.
-pub fn is_assigned_here(service: &Service) -> Option<Ipv4Addr> {
-    assigned(service).filter(|_| wants(service) && service.metadata.deletion_timestamp.is_none())
+/// Likewise, for who announces them: a Service that is going has none any more.
+pub fn assigned_here(service: &Service) -> Vec<IpAddr> {
+    if wants(service) && service.metadata.deletion_timestamp.is_none() { assigned(service) } else { Vec::new() }
 }

@@ -1,16 +1,18 @@
-//! Addresses that this machine answers for on its links beside its own: each stands on a link for itself, known again by its label,
-//! and neighbours are told whenever it comes.
+//! Addresses that this machine answers for on its links beside its own: each stands on a link for itself, known again by its label (IPv4)
+//! or its protocol (IPv6), and neighbours are told whenever it comes.
 //!
 //! One that somebody else may take over ends by itself unless it is renewed: a machine whose daemon is gone no longer answers for it.
 
 mod arp;
+mod ethernet;
 mod fake;
 mod host;
+mod ndp;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 pub use self::{fake::FakeLinkAddresses, host::HostLinkAddresses};
 use crate::netlink::NetlinkError;
@@ -20,9 +22,9 @@ use crate::netlink::NetlinkError;
 pub struct LinkView {
     pub index: u32,
     /// Its own addresses, with their networks.
-    pub own: Vec<Ipv4Network>,
+    pub own: Vec<IpNetwork>,
     /// Those announced there.
-    pub announced: Vec<Ipv4Addr>,
+    pub announced: Vec<IpAddr>,
 }
 
 /// A change of what is announced.
@@ -30,17 +32,17 @@ pub struct LinkView {
 pub enum Change {
     Remove {
         link: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// New there: neighbours are told.
     Add {
         link: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// It stands, and stands on.
     Renew {
         link: u32,
-        address: Ipv4Addr,
+        address: IpAddr,
     },
 }
 
@@ -54,11 +56,13 @@ pub trait LinkAddresses: Send + Sync + 'static {
 }
 
 /// The changes after which just `wanted` is announced: on the link whose network an address is of, else on the one with the
-/// machine's own address. Pure.
-pub fn plan(links: &[LinkView], machine: Ipv4Addr, wanted: &[Ipv4Addr]) -> Vec<Change> {
-    let place = |address: Ipv4Addr| {
+/// machine's own address of its family. Pure.
+pub fn plan(links: &[LinkView], machine: &[IpAddr], wanted: &[IpAddr]) -> Vec<Change> {
+    let place = |address: IpAddr| {
         let near = links.iter().find(|link| link.own.iter().any(|network| network.contains(address)));
-        near.or_else(|| links.iter().find(|link| link.own.iter().any(|network| network.ip() == machine))).map(|link| link.index)
+        let own = machine.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+        let main = || links.iter().find(|link| link.own.iter().any(|network| Some(&network.ip()) == own));
+        near.or_else(main).map(|link| link.index)
     };
     let mut changes = Vec::new();
     for link in links {
@@ -83,35 +87,41 @@ pub fn plan(links: &[LinkView], machine: Ipv4Addr, wanted: &[Ipv4Addr]) -> Vec<C
 mod tests {
     use super::*;
 
-    const MACHINE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const MACHINE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 
-    fn link(index: u32, own: &str, announced: &[[u8; 4]]) -> LinkView {
-        LinkView { index, own: vec![own.parse().expect("a network")], announced: announced.iter().map(|ip| (*ip).into()).collect() }
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    fn link(index: u32, own: &[&str], announced: &[&str]) -> LinkView {
+        LinkView { index, own: own.iter().map(|own| own.parse().expect("a network")).collect(), announced: ips(announced) }
     }
 
     #[test]
     fn an_address_goes_to_the_link_of_its_network_else_to_the_machines() {
-        let links = [link(2, "192.0.2.1/24", &[]), link(3, "198.51.100.1/24", &[])];
-        let wanted = [[198, 51, 100, 9].into(), [203, 0, 113, 7].into(), MACHINE];
+        let links = [link(2, &["192.0.2.1/24", "2001:db8::1/64"], &[]), link(3, &["198.51.100.1/24", "2001:db8:1::1/64"], &[])];
+        let wanted = ips(&["198.51.100.9", "203.0.113.7", "2001:db8:1::9", "2001:db8:2::7", MACHINE[0], MACHINE[1]]);
         assert_eq!(
-            plan(&links, MACHINE, &wanted),
-            [Change::Add { link: 3, address: wanted[0] }, Change::Add { link: 2, address: wanted[1] }],
+            plan(&links, &ips(&MACHINE), &wanted),
+            [3, 2, 3, 2].into_iter().zip(wanted).map(|(link, address)| Change::Add { link, address }).collect::<Vec<_>>(),
             "what the machine has by itself needs nothing"
         );
     }
 
     #[test]
     fn what_stands_is_renewed_and_what_is_not_wanted_goes_first() {
-        let links = [link(2, "192.0.2.1/24", &[[192, 0, 2, 9], [192, 0, 2, 8]]), link(3, "198.51.100.1/24", &[[192, 0, 2, 7]])];
-        let changes = plan(&links, MACHINE, &[[192, 0, 2, 9].into(), [192, 0, 2, 7].into()]);
+        let links = [link(2, &["192.0.2.1/24"], &["192.0.2.9", "192.0.2.8"]), link(3, &["198.51.100.1/24"], &["192.0.2.7", "2001:db8::9"])];
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         assert_eq!(
-            changes,
+            plan(&links, &ips(&MACHINE[..1]), &ips(&["192.0.2.9", "192.0.2.7", "2001:db8::9"])),
             [
-                Change::Remove { link: 2, address: [192, 0, 2, 8].into() },
-                Change::Remove { link: 3, address: [192, 0, 2, 7].into() },
-                Change::Renew { link: 2, address: [192, 0, 2, 9].into() },
-                Change::Add { link: 2, address: [192, 0, 2, 7].into() },
-            ]
+                Change::Remove { link: 2, address: ip("192.0.2.8") },
+                Change::Remove { link: 3, address: ip("192.0.2.7") },
+                Change::Remove { link: 3, address: ip("2001:db8::9") },
+                Change::Renew { link: 2, address: ip("192.0.2.9") },
+                Change::Add { link: 2, address: ip("192.0.2.7") },
+            ],
+            "without an address of a family it has no place"
         );
     }
 }

@@ -11,6 +11,17 @@ use crate::cluster::{Cluster, NODE_IP, NODE_IPV6, apply, eventually, eventually_
 /// How soon a change must be in force.
 const SOON: Duration = Duration::from_secs(20);
 
+/// Addresses of the node's link.
+const POOL: &str = "198.51.100.200-198.51.100.201,2001:db8:51::200-2001:db8:51::201";
+
+/// Answered by the sample's pods, at an address of each family that the cluster has.
+const BALANCED: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: balanced, namespace: sample}
+spec: {type: LoadBalancer, ipFamilyPolicy: PreferDualStack, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+";
+
 /// A pod that says what it knows of its addresses, and listens at a port of its node.
 const TELLER: &str = r#"
 apiVersion: v1
@@ -45,11 +56,14 @@ fn the_sample_runs_with_addresses_of_both_families() {
         "10.244.0.0/16,fd00:10:244::/56",
         "--eviction-hard",
         "none",
+        "--load-balancer-pool",
+        POOL,
     ]);
     let world = World { cluster, families: vec!["IPv4", "IPv6"] };
     world.nodes_and_ranges_have_all_families();
     world.the_sample_answers();
     world.a_service_gains_and_loses_a_family();
+    world.a_load_balancer_has_addresses_of_all_families();
     world.pods_have_addresses_of_all_families();
     world.policies_hold();
 }
@@ -57,10 +71,11 @@ fn the_sample_runs_with_addresses_of_both_families() {
 #[test]
 fn the_sample_runs_with_ipv6_alone() {
     let cluster = Cluster::place_of_families(false);
-    cluster.start_with(&["--service-cidr", "fd00:10:96::/112", "--cluster-cidr", "fd00:10:244::/56", "--eviction-hard", "none"]);
+    cluster.start_with(&["--service-cidr", "fd00:10:96::/112", "--cluster-cidr", "fd00:10:244::/56", "--eviction-hard", "none", "--load-balancer-pool", POOL]);
     let world = World { cluster, families: vec!["IPv6"] };
     world.nodes_and_ranges_have_all_families();
     world.the_sample_answers();
+    world.a_load_balancer_has_addresses_of_all_families();
     world.pods_have_addresses_of_all_families();
     world.policies_hold();
 }
@@ -159,6 +174,24 @@ impl World {
         assert_eq!(texts(&self.get("-n sample service web")["spec"]["clusterIPs"]), [ips[0].clone()]);
         eventually("the other family's slice goes", || self.slices() == ["IPv4"]);
         eventually("nothing answers at the address that was given back", || self.cluster.get(&at(&ips[1], "80")).is_none());
+    }
+
+    fn a_load_balancer_has_addresses_of_all_families(&self) {
+        apply(&self.cluster, BALANCED);
+        let given = || -> Vec<String> {
+            let service = self.get("-n sample service balanced");
+            let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+            ingress.iter().filter_map(|ingress| ingress["ip"].as_str().map(str::to_owned)).collect()
+        };
+        eventually("it has an address of each family", || World::families_of(&given()) == self.families);
+        let ips = given();
+        let links = || text(&self.cluster.inside("ip").args(["-o", "address"]).output().expect("ip runs").stdout);
+        for ip in &ips {
+            eventually(&format!("{ip} answers"), || self.cluster.get(&at(ip, "80")).is_some_and(|page| page.contains("Hello from web-")));
+            eventually(&format!("{ip} is announced"), || links().contains(&format!("{ip}/")));
+        }
+        self.cluster.kubectl("-n sample delete service balanced --timeout=30s");
+        eventually("nothing is announced any more", || ips.iter().all(|ip| !links().contains(&format!("{ip}/"))));
     }
 
     fn pods_have_addresses_of_all_families(&self) {

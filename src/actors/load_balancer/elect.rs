@@ -1,6 +1,6 @@
 //! Who announces which address. Pure: all nodes that see the same choose the same.
 
-use std::{cmp::Reverse, collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Node, Service},
@@ -35,8 +35,12 @@ pub fn candidates<'a>(service: &Service, slices: &[Arc<EndpointSlice>], ready: &
 }
 
 /// The one of them that announces an address: by the highest hash of both, so that little moves when a node comes or goes.
-pub fn elect<'a>(address: Ipv4Addr, candidates: &[&'a str]) -> Option<&'a str> {
-    let weight = |node: &str| Sha256::new().chain_update(address.octets()).chain_update(node).finalize();
+pub fn elect<'a>(address: IpAddr, candidates: &[&'a str]) -> Option<&'a str> {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let weight = |node: &str| Sha256::new().chain_update(&octets).chain_update(node).finalize();
     candidates.iter().copied().max_by_key(|node| (weight(node), Reverse(*node)))
 }
 
@@ -55,14 +59,14 @@ mod tests {
         let (all, without) = (["a", "b", "c"], ["a", "c"]);
         let mut load = [0; 3];
         for last in 0..=255 {
-            let address = Ipv4Addr::new(192, 0, 2, last);
+            let address = IpAddr::from([192, 0, 2, last]);
             let before = elect(address, &all).expect("somebody");
             load[all.iter().position(|node| *node == before).expect("one of them")] += 1;
             let after = elect(address, &without).expect("somebody");
             assert!(before == after || before == "b", "{address} moved from {before} to {after}");
         }
         assert!(load.iter().all(|count| *count > 50), "{load:?}");
-        assert_eq!(elect(Ipv4Addr::new(192, 0, 2, 1), &[]), None);
+        assert_eq!(elect(IpAddr::from([192, 0, 2, 1]), &[]), None);
     }
 
     #[test]

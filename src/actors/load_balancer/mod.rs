@@ -8,7 +8,7 @@ mod elect;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use actix::Message;
 use k8s_openapi::api::{
@@ -17,7 +17,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 use troupe_api::{
-    load_balancing::{FINALIZER, is_assigned_here},
+    load_balancing::{FINALIZER, assigned_here},
     meta::ObjectKey,
 };
 use troupe_net::{
@@ -45,7 +45,8 @@ const LIFETIME: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct AnnouncerOptions {
     pub node_name: String,
-    pub node_ip: Ipv4Addr,
+    /// This node's address of each family that it has.
+    pub node_ips: Vec<IpAddr>,
     pub services: Lister<Service>,
     pub slices: Lister<EndpointSlice>,
     pub nodes: Lister<Node>,
@@ -66,7 +67,7 @@ pub struct Announcer {
     synced: bool,
     busy: bool,
     again: bool,
-    announced: Vec<Ipv4Addr>,
+    announced: Vec<IpAddr>,
     last: String,
 }
 
@@ -93,20 +94,21 @@ impl Announcer {
     }
 
     /// The addresses that this node is to announce, and whether others could.
-    fn wanted(&self) -> (Vec<Ipv4Addr>, bool) {
+    fn wanted(&self) -> (Vec<IpAddr>, bool) {
         let nodes = self.options.nodes.list("");
         let named = |node: &Arc<Node>| node.metadata.name.clone();
         let ready: BTreeSet<String> = nodes.iter().filter(|node| elect::may_announce(node)).filter_map(named).collect();
         let balanced = self.options.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER));
         let mut wanted = BTreeSet::new();
         for service in &balanced {
-            let Some(address) = is_assigned_here(service) else { continue };
+            let addresses = assigned_here(service);
+            if addresses.is_empty() {
+                continue;
+            }
             let key = ObjectKey::new(service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
             let slices = self.index.as_ref().map_or_else(Vec::new, |index| index.of(&key));
             let candidates = elect::candidates(service, &slices, &ready);
-            if elect::elect(address, &candidates) == Some(self.options.node_name.as_str()) {
-                wanted.insert(address);
-            }
+            wanted.extend(addresses.into_iter().filter(|address| elect::elect(*address, &candidates) == Some(self.options.node_name.as_str())));
         }
         (wanted.into_iter().collect(), nodes.len() > 1)
     }
@@ -121,10 +123,10 @@ impl Announcer {
         }
         let (wanted, others) = self.wanted();
         self.busy = true;
-        let (links, machine) = (self.options.links.clone(), self.options.node_ip);
+        let (links, machine) = (self.options.links.clone(), self.options.node_ips.clone());
         let work = async move {
             let lifetime = others.then_some(LIFETIME);
-            let changes = plan(&links.links().await?, machine, &wanted);
+            let changes = plan(&links.links().await?, &machine, &wanted);
             for change in &changes {
                 links.apply(*change, lifetime).await?;
                 match change {
@@ -138,7 +140,7 @@ impl Announcer {
         cx.spawn_then(work, |unit, outcome, cx| unit.looked(outcome, cx));
     }
 
-    fn looked(&mut self, outcome: Result<Vec<Ipv4Addr>, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
+    fn looked(&mut self, outcome: Result<Vec<IpAddr>, NetlinkError>, cx: &mut UnitContext<'_, Self>) {
         self.busy = false;
         match outcome {
             Ok(announced) => {
@@ -162,12 +164,12 @@ impl Unit for Announcer {
         let (of_slices, of_services, of_nodes) = (cx.address(), cx.address(), cx.address());
         let services = self.options.services.clone();
         let index = SliceIndex::new(&self.options.slices, move |service, change| {
-            if services.get(&service).is_some_and(|service| is_assigned_here(&service.object).is_some()) {
+            if services.get(&service).is_some_and(|service| !assigned_here(&service.object).is_empty()) {
                 of_slices.wake(Look, change.cause.clone());
             }
         });
         let services = self.options.services.subscribe(move |change| {
-            if change.versions().any(|service| is_assigned_here(service).is_some()) {
+            if change.versions().any(|service| !assigned_here(service).is_empty()) {
                 of_services.wake(Look, change.cause.clone());
             }
         });

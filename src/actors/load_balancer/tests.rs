@@ -28,12 +28,12 @@ async fn world() -> World {
     let pool = Some("192.0.2.10-192.0.2.11".parse().expect("a pool"));
     controller::start(api.server.system(), &caches, api.client.clone(), ServiceLoadBalancerController::new(&caches, pool));
     let mut links = Vec::new();
-    for (name, ip) in [("one", [192, 0, 2, 1]), ("two", [192, 0, 2, 2])] {
+    for (name, ip) in [("one", [192_u8, 0, 2, 1]), ("two", [192, 0, 2, 2])] {
         node(&api, name).await;
-        let fake = Arc::new(FakeLinkAddresses::new(format!("{}/24", Ipv4Addr::from(ip)).parse().expect("a network")));
+        let fake = Arc::new(FakeLinkAddresses::new(vec![format!("{}/24", IpAddr::from(ip)).parse().expect("a network")]));
         let options = AnnouncerOptions {
             node_name: name.into(),
-            node_ip: ip.into(),
+            node_ips: vec![ip.into()],
             services: caches.cache(),
             slices: caches.cache(),
             nodes: caches.cache(),
@@ -79,7 +79,7 @@ impl World {
     }
 
     fn announcers(&self, address: &str) -> Vec<&'static str> {
-        let address: Ipv4Addr = address.parse().expect("an address");
+        let address: IpAddr = address.parse().expect("an address");
         self.links.iter().filter(|(_, links)| links.announced().contains(&address)).map(|(name, _)| *name).collect()
     }
 }

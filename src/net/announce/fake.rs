@@ -1,9 +1,9 @@
 //! Links in memory.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use parking_lot::Mutex;
 
 use super::{Change, LinkAddresses, LinkView};
@@ -16,13 +16,13 @@ pub struct FakeLinkAddresses {
 }
 
 impl FakeLinkAddresses {
-    /// One link with an address.
-    pub fn new(own: Ipv4Network) -> Self {
-        FakeLinkAddresses { links: Mutex::new(vec![LinkView { index: 2, own: vec![own], announced: Vec::new() }]), lifetime: Mutex::default() }
+    /// One link with these addresses.
+    pub fn new(own: Vec<IpNetwork>) -> Self {
+        FakeLinkAddresses { links: Mutex::new(vec![LinkView { index: 2, own, announced: Vec::new() }]), lifetime: Mutex::default() }
     }
 
     /// What is announced now.
-    pub fn announced(&self) -> Vec<Ipv4Addr> {
+    pub fn announced(&self) -> Vec<IpAddr> {
         self.links.lock().iter().flat_map(|link| link.announced.clone()).collect()
     }
 

@@ -1,19 +1,20 @@
 //! The kernel's links, over netlink.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use ipnetwork::Ipv4Network;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
+use ipnetwork::IpNetwork;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo};
 
-use super::{Change, LinkAddresses, LinkView, arp};
-use crate::netlink::{Link, Netlink, NetlinkError, request};
+use super::{Change, LinkAddresses, LinkView, arp, ndp};
+use crate::{
+    iptables::Family,
+    netlink::{Link, Netlink, NetlinkError, request},
+    overlay::PROTOCOL,
+};
 
-/// The end of the labels of announced addresses.
+/// The end of the labels of announced addresses, where these have labels: those of IPv4.
 const LABEL: &str = ":lb";
 /// The longest label.
 const LONGEST: usize = 15;
@@ -40,17 +41,32 @@ impl HostLinkAddresses {
         link.up && link.controller.is_none() && link.name != "lo" && !self.except.contains(&link.name)
     }
 
-    async fn set(&self, link: u32, address: Ipv4Addr, lifetime: Option<Duration>) -> Result<(), NetlinkError> {
-        let name = self.netlink.links().await?.into_iter().find(|view| view.index == link).map(|view| view.name);
-        let label = label(&name.unwrap_or_default());
+    async fn set(&self, link: u32, address: IpAddr, lifetime: Option<Duration>) -> Result<(), NetlinkError> {
         let seconds = lifetime.map_or(FOR_EVER, |lifetime| u32::try_from(lifetime.as_secs()).unwrap_or(FOR_EVER));
-        let mut add = self.netlink.handle().address().add(link, IpAddr::V4(address), 32).replace();
+        let mut add = self.netlink.handle().address().add(link, address, alone(address)).replace();
         let mut cache = CacheInfo::default();
-        cache.ifa_preferred = seconds;
+        // The machine speaks as itself: nothing it sends begins from an address of IPv6 that is not preferred.
+        cache.ifa_preferred = if address.is_ipv4() { seconds } else { 0 };
         cache.ifa_valid = seconds;
-        add.message_mut().attributes.extend([AddressAttribute::Label(label), AddressAttribute::CacheInfo(cache)]);
+        let attributes = &mut add.message_mut().attributes;
+        attributes.push(AddressAttribute::CacheInfo(cache));
+        match address {
+            IpAddr::V4(_) => {
+                let name = self.netlink.links().await?.into_iter().find(|view| view.index == link).map(|view| view.name);
+                attributes.push(AddressAttribute::Label(label(&name.unwrap_or_default())));
+            }
+            // Whoever had it before may still answer for it: nobody waits until nobody does.
+            IpAddr::V6(_) => {
+                attributes.extend([AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)), AddressAttribute::Flags(AddressFlags::Nodad)]);
+            }
+        }
         add.execute().await.map_err(request("announcing an address"))
     }
+}
+
+/// The prefix of an address that stands for itself.
+fn alone(address: IpAddr) -> u8 {
+    Family::of(address).host_prefix()
 }
 
 /// A label that is known again, beginning with the link's name where there is room.
@@ -60,18 +76,19 @@ fn label(link: &str) -> String {
 }
 
 /// The address of a message, and whether it is announced.
-fn read(message: &AddressMessage) -> Option<(Ipv4Network, bool)> {
+fn read(message: &AddressMessage) -> Option<(IpNetwork, bool)> {
     let (mut address, mut announced) = (None, false);
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(local)) => address = Some(*local),
-            AddressAttribute::Address(IpAddr::V4(found)) => address = address.or(Some(*found)),
-            AddressAttribute::Label(label) => announced = label.ends_with(LABEL),
+            AddressAttribute::Local(local) => address = Some(*local),
+            AddressAttribute::Address(found) => address = address.or(Some(*found)),
+            AddressAttribute::Label(label) => announced |= label.ends_with(LABEL),
+            AddressAttribute::Protocol(protocol) => announced |= u8::from(*protocol) == PROTOCOL,
             _ => {}
         }
     }
-    let prefix = message.header.prefix_len;
-    Some((Ipv4Network::new(address?, prefix).ok()?, announced && prefix == 32))
+    let (address, prefix) = (address?, message.header.prefix_len);
+    Some((IpNetwork::new(address, prefix).ok()?, announced && prefix == alone(address)))
 }
 
 #[async_trait]
@@ -91,14 +108,18 @@ impl LinkAddresses for HostLinkAddresses {
     async fn apply(&self, change: Change, lifetime: Option<Duration>) -> Result<(), NetlinkError> {
         match change {
             Change::Remove { link, address } => {
-                let mut add = self.netlink.handle().address().add(link, IpAddr::V4(address), 32);
+                let mut add = self.netlink.handle().address().add(link, address, alone(address));
                 let message = add.message_mut().clone();
                 self.netlink.handle().address().del(message).execute().await.map_err(request("ending the announcement of an address"))
             }
             Change::Renew { link, address } => self.set(link, address, lifetime).await,
             Change::Add { link, address } => {
                 self.set(link, address, lifetime).await?;
-                if let Err(error) = arp::tell(link, address) {
+                let told = match address {
+                    IpAddr::V4(address) => arp::tell(link, address),
+                    IpAddr::V6(address) => ndp::tell(link, address),
+                };
+                if let Err(error) = told {
                     // Neighbours ask again when they get no answer from who had it before.
                     tracing::debug!(%address, %error, "neighbours were not told of an address");
                 }

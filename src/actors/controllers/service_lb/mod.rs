@@ -2,12 +2,12 @@
 //! link ([`crate::load_balancer`]) and proxy what comes.
 //!
 //! In: Services. Out: their `status.loadBalancer`, and upstream's finalizer, which keeps a Service until its address is released.
-//! What the status says is what is assigned; there is no other record. Services with a `loadBalancerClass` are somebody else's.
+//! A Service of both families gets an address of each. What the status says is what is assigned; there is no other record. Services with a `loadBalancerClass` are somebody else's.
 
 mod plan;
 pub mod pool;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
@@ -39,8 +39,12 @@ impl ServiceLoadBalancerController {
     fn view(&self, key: &ObjectKey) -> View {
         let mut view = View::default();
         for other in self.services.select("", |meta| meta.finalizers.iter().any(|held| **held == *FINALIZER)) {
-            let Some(ip) = assigned(&other).filter(|_| !is_named(&other, key)) else { continue };
-            view.taken.insert(ip, (plan::right(&other), other.metadata.name.clone().unwrap_or_default()));
+            if is_named(&other, key) {
+                continue;
+            }
+            for ip in assigned(&other) {
+                view.taken.insert(ip, (plan::right(&other), other.metadata.name.clone().unwrap_or_default()));
+            }
         }
         view
     }
@@ -63,18 +67,16 @@ fn is_named(service: &Service, key: &ObjectKey) -> bool {
     namespace == Some(&*key.namespace) && name == Some(&*key.name)
 }
 
-/// What is patched for an address, or for none.
-fn patched(service: &Service, ip: Option<std::net::Ipv4Addr>) -> Value {
+/// What is patched for addresses, or for none.
+fn patched(service: &Service, ips: &[IpAddr]) -> Value {
     let mut finalizers: BTreeSet<&str> = service.metadata.finalizers.iter().flatten().map(String::as_str).collect();
-    let (ingress, announced) = match ip {
-        Some(ip) => {
-            finalizers.insert(FINALIZER);
-            (json!([{"ip": ip.to_string(), "ipMode": "VIP"}]), json!("true"))
-        }
-        None => {
-            finalizers.remove(FINALIZER);
-            (Value::Null, Value::Null)
-        }
+    let (ingress, announced) = if ips.is_empty() {
+        finalizers.remove(FINALIZER);
+        (Value::Null, Value::Null)
+    } else {
+        finalizers.insert(FINALIZER);
+        let ingress: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip.to_string(), "ipMode": "VIP"})).collect();
+        (json!(ingress), json!("true"))
     };
     let finalizers = if finalizers.is_empty() { Value::Null } else { json!(finalizers) };
     json!({"metadata": {"finalizers": finalizers, "annotations": {ANNOUNCED: announced}}, "status": {"loadBalancer": {"ingress": ingress}}})
@@ -96,12 +98,12 @@ impl Controller for ServiceLoadBalancerController {
             Plan::Keep => {}
             Plan::Release => {
                 cx.tell(service, false, "DeletingLoadBalancer", "Deleting load balancer");
-                self.write(service, key, patched(service, None), cx).await?;
+                self.write(service, key, patched(service, &[]), cx).await?;
                 cx.tell(service, false, "DeletedLoadBalancer", "Deleted load balancer");
             }
-            Plan::Assign(ip) => {
+            Plan::Assign(ips) => {
                 cx.tell(service, false, "EnsuringLoadBalancer", "Ensuring load balancer");
-                self.write(service, key, patched(service, Some(ip)), cx).await?;
+                self.write(service, key, patched(service, &ips), cx).await?;
                 cx.tell(service, false, "EnsuredLoadBalancer", "Ensured load balancer");
             }
             Plan::Refuse(why) => {
@@ -123,11 +125,11 @@ mod tests {
         let service = |finalizers: &[&str]| -> Service {
             serde_json::from_value(json!({"metadata": {"name": "s", "finalizers": finalizers}})).expect("a service")
         };
-        let with = patched(&service(&["a/b"]), Some([192, 0, 2, 1].into()));
+        let with = patched(&service(&["a/b"]), &[[192, 0, 2, 1].into()]);
         assert_eq!(with["metadata"]["finalizers"], json!(["a/b", FINALIZER]));
         assert_eq!(with["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
-        let without = patched(&service(&["a/b", FINALIZER]), None);
+        let without = patched(&service(&["a/b", FINALIZER]), &[]);
         assert_eq!((&without["metadata"]["finalizers"], &without["status"]["loadBalancer"]["ingress"]), (&json!(["a/b"]), &Value::Null));
-        assert_eq!(patched(&service(&[FINALIZER]), None)["metadata"]["finalizers"], Value::Null);
+        assert_eq!(patched(&service(&[FINALIZER]), &[])["metadata"]["finalizers"], Value::Null);
     }
 }

@@ -1,16 +1,17 @@
 //! What is done for one Service. Pure.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Service;
 use troupe_api::load_balancing::{FINALIZER, assigned, is_announced, wants};
+use troupe_net::iptables::Family;
 
 use super::pool::Pool;
 
 /// What others have, by address: since when, and their names.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    pub taken: BTreeMap<Ipv4Addr, (Right, String)>,
+    pub taken: BTreeMap<IpAddr, (Right, String)>,
 }
 
 /// Who of two has an address: the older one.
@@ -20,7 +21,8 @@ pub type Right = (String, String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     Keep,
-    Assign(Ipv4Addr),
+    /// One address of each of its families.
+    Assign(Vec<IpAddr>),
     Release,
     Refuse(String),
 }
@@ -54,25 +56,46 @@ pub fn plan(service: &Service, pool: Option<&Pool>, view: impl FnOnce() -> View)
     if has_foreign_address(service) {
         return Plan::Keep;
     }
-    let view = view();
-    let mine = right(service);
-    let elder = |ip: Ipv4Addr| view.taken.get(&ip).filter(|(theirs, _)| *theirs < mine || assigned(service) != Some(ip));
-    let wanted = match requested(service) {
-        Some(Err(text)) => return Plan::Refuse(format!("the requested address {text:?} is no IPv4 address")),
-        Some(Ok(ip)) if !pool.contains(ip) => return Plan::Refuse(format!("the requested address {ip} is not in the pool {pool}")),
-        Some(Ok(ip)) => match elder(ip) {
-            Some((_, name)) => return Plan::Refuse(format!("the requested address {ip} is the Service {name}'s")),
-            None => Some(ip),
-        },
-        None => {
-            assigned(service).filter(|ip| pool.contains(*ip) && elder(*ip).is_none()).or_else(|| pool.first_free(|ip| view.taken.contains_key(&ip)))
-        }
-    };
-    match wanted {
-        None => Plan::Refuse(format!("all addresses of the pool {pool} are taken")),
-        Some(ip) if assigned(service) == Some(ip) && has_finalizer(service) => Plan::Keep,
-        Some(ip) => Plan::Assign(ip),
+    let (view, own) = (view(), assigned(service));
+    match families(service, pool).and_then(|families| families.into_iter().map(|family| address(service, family, pool, &view, &own)).collect()) {
+        Err(why) => Plan::Refuse(why),
+        Ok(wanted) if wanted == own && has_finalizer(service) => Plan::Keep,
+        Ok(wanted) => Plan::Assign(wanted),
     }
+}
+
+/// Of which families a Service gets addresses: of its own those that the pool has, unless it requires both.
+fn families(service: &Service, pool: &Pool) -> Result<Vec<Family>, String> {
+    let spec = service.spec.as_ref();
+    let named = spec.and_then(|spec| spec.ip_families.as_ref()).into_iter().flatten().filter_map(|name| Family::named(name));
+    let mut own: Vec<Family> = named.collect();
+    if own.is_empty() {
+        own.push(Family::V4);
+    }
+    let strict = spec.is_some_and(|spec| spec.ip_family_policy.as_deref() == Some("RequireDualStack"));
+    let lacking = own.iter().find(|family| !pool.has(**family)).copied();
+    let has: Vec<Family> = own.into_iter().filter(|family| pool.has(*family)).collect();
+    match lacking {
+        Some(lacking) if strict || has.is_empty() => Err(format!("the pool {pool} has no {} addresses", lacking.name())),
+        _ => Ok(has),
+    }
+}
+
+/// The address of a family: what is asked for, else what it has, else the first that is free.
+fn address(service: &Service, family: Family, pool: &Pool, view: &View, own: &[IpAddr]) -> Result<IpAddr, String> {
+    let mine = right(service);
+    let elder = |ip: IpAddr| view.taken.get(&ip).filter(|(theirs, _)| *theirs < mine || !own.contains(&ip));
+    match requested(service) {
+        Some(Err(text)) => return Err(format!("the requested address {text:?} is no address")),
+        Some(Ok(ip)) if !pool.contains(ip) => return Err(format!("the requested address {ip} is not in the pool {pool}")),
+        Some(Ok(ip)) if family.has(ip) => {
+            return elder(ip).map_or(Ok(ip), |(_, name)| Err(format!("the requested address {ip} is the Service {name}'s")));
+        }
+        Some(Ok(_)) | None => {}
+    }
+    let kept = own.iter().copied().find(|ip| family.has(*ip) && pool.contains(*ip) && elder(*ip).is_none());
+    let found = kept.or_else(|| pool.first_free(family, |ip| view.taken.contains_key(&ip)));
+    found.ok_or_else(|| format!("all {} addresses of the pool {pool} are taken", family.name()))
 }
 
 fn has_class(service: &Service) -> bool {
@@ -85,7 +108,7 @@ fn has_foreign_address(service: &Service) -> bool {
     !is_announced(service) && balancer.and_then(|balancer| balancer.ingress.as_ref()).is_some_and(|ingress| !ingress.is_empty())
 }
 
-fn requested(service: &Service) -> Option<Result<Ipv4Addr, String>> {
+fn requested(service: &Service) -> Option<Result<IpAddr, String>> {
     let text = service.spec.as_ref()?.load_balancer_ip.as_ref().filter(|text| !text.is_empty())?;
     Some(text.parse().map_err(|_| text.clone()))
 }
@@ -93,7 +116,7 @@ fn requested(service: &Service) -> Option<Result<Ipv4Addr, String>> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use troupe_api::load_balancing::{ANNOUNCED, is_assigned_here};
+    use troupe_api::load_balancing::{ANNOUNCED, assigned_here};
 
     use super::*;
 
@@ -125,6 +148,34 @@ mod tests {
         View { taken: taken.collect() }
     }
 
+    fn assign(ips: &[&str]) -> Plan {
+        Plan::Assign(ips.iter().map(|ip| ip.parse().expect("an address")).collect())
+    }
+
+    #[test]
+    fn a_service_gets_an_address_of_each_of_its_families_that_the_pool_has() {
+        let both: Pool = "192.0.2.10-192.0.2.11,2001:db8::a-2001:db8::b".parse().expect("a pool");
+        let service = |families: &[&str], policy: &str| service("m", json!({"spec": {"ipFamilies": families, "ipFamilyPolicy": policy}}));
+        let planned = |service: &Service, pool: &Pool| plan(service, Some(pool), || others(&[("a", "2001:db8::a")]));
+        assert_eq!(planned(&service(&["IPv6", "IPv4"], "PreferDualStack"), &both), assign(&["2001:db8::b", "192.0.2.10"]));
+        assert_eq!(planned(&service(&["IPv6"], "SingleStack"), &both), assign(&["2001:db8::b"]));
+        assert_eq!(planned(&service(&["IPv6", "IPv4"], "PreferDualStack"), &pool()), assign(&["192.0.2.10"]));
+        let refused = |families: &[&str], policy: &str| match planned(&service(families, policy), &pool()) {
+            Plan::Refuse(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(&["IPv4", "IPv6"], "RequireDualStack").contains("has no IPv6 addresses"));
+        assert!(refused(&["IPv6"], "SingleStack").contains("has no IPv6 addresses"));
+        let mut has = service(&["IPv4", "IPv6"], "RequireDualStack");
+        let given = given("m", "192.0.2.10");
+        has.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        has.metadata.annotations = serde_json::from_value(given["metadata"]["annotations"].clone()).expect("annotations");
+        has.status = serde_json::from_value(given["status"].clone()).expect("a status");
+        assert_eq!(planned(&has, &both), assign(&["192.0.2.10", "2001:db8::b"]), "the second family came later");
+        has.spec.as_mut().expect("a spec").load_balancer_ip = Some("2001:db8::b".into());
+        assert_eq!(planned(&has, &both), assign(&["192.0.2.10", "2001:db8::b"]));
+    }
+
     fn planned(service: &Service, taken: &[(&str, &str)]) -> Plan {
         plan(service, Some(&pool()), || others(taken))
     }
@@ -132,29 +183,29 @@ mod tests {
     #[test]
     fn an_address_is_given_once_and_stays() {
         let new = service("m", json!({}));
-        assert_eq!(planned(&new, &[("a", "192.0.2.10")]), Plan::Assign([192, 0, 2, 11].into()));
+        assert_eq!(planned(&new, &[("a", "192.0.2.10")]), assign(&["192.0.2.11"]));
         assert_eq!(planned(&service("m", given("m", "192.0.2.11")), &[("a", "192.0.2.10")]), Plan::Keep, "planning again gives nothing");
         let Plan::Refuse(why) = planned(&new, &[("a", "192.0.2.10"), ("b", "192.0.2.11")]) else { panic!("refused") };
-        assert!(why.contains("all addresses") && why.contains("192.0.2.10-192.0.2.11"));
+        assert!(why.contains("all IPv4 addresses") && why.contains("192.0.2.10-192.0.2.11"));
     }
 
     #[test]
     fn of_two_with_one_address_the_younger_moves() {
         let mine = service("m", given("m", "192.0.2.10"));
-        assert_eq!(planned(&mine, &[("a", "192.0.2.10")]), Plan::Assign([192, 0, 2, 11].into()));
+        assert_eq!(planned(&mine, &[("a", "192.0.2.10")]), assign(&["192.0.2.11"]));
         assert_eq!(planned(&mine, &[("z", "192.0.2.10")]), Plan::Keep);
     }
 
     #[test]
     fn a_requested_address_is_given_or_refused_by_name() {
         let asks = |ip: &str| service("m", json!({"spec": {"loadBalancerIP": ip}}));
-        assert_eq!(planned(&asks("192.0.2.11"), &[]), Plan::Assign([192, 0, 2, 11].into()));
+        assert_eq!(planned(&asks("192.0.2.11"), &[]), assign(&["192.0.2.11"]));
         let refused = |ip: &str, taken: &[(&str, &str)]| match planned(&asks(ip), taken) {
             Plan::Refuse(why) => why,
             other => panic!("{other:?}"),
         };
         assert!(refused("192.0.2.11", &[("z", "192.0.2.11")]).contains("Service z's"));
-        assert!(refused("192.0.2.99", &[]).contains("not in the pool") && refused("x", &[]).contains("no IPv4"));
+        assert!(refused("192.0.2.99", &[]).contains("not in the pool") && refused("x", &[]).contains("is no address"));
     }
 
     #[test]
@@ -162,7 +213,7 @@ mod tests {
         let mut going = service("m", given("m", "192.0.2.10"));
         going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-02T00:00:00Z")).expect("a time");
         assert_eq!(planned(&going, &[]), Plan::Release);
-        assert_eq!(is_assigned_here(&going), None);
+        assert_eq!(assigned_here(&going), Vec::<IpAddr>::new());
         let mut plain = given("m", "192.0.2.10");
         plain["spec"] = json!({"type": "ClusterIP"});
         assert_eq!(planned(&service("m", plain), &[]), Plan::Release);

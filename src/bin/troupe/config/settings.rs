@@ -84,7 +84,7 @@ pub struct Settings {
     #[arg(long, value_delimiter = ',')]
     pub api_servers: Option<Vec<String>>,
     /// Addresses for Services of type LoadBalancer, which nodes announce on their links: ranges such as 192.0.2.0/28 or
-    /// 192.0.2.10-192.0.2.20 [default: none; such Services get an address from somebody else, or none]
+    /// 192.0.2.10-192.0.2.20, of both families [default: none; such Services get an address from somebody else, or none]
     #[arg(long)]
     pub load_balancer_pool: Option<String>,
     /// Port of a control plane that has no API server [default: 10257 with controllers, else 10259; a free one where that is taken]

@@ -275,7 +275,7 @@ impl Node {
             Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
             None => Vec::new(),
         };
-        let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?.flatten();
+        let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
         let gates = |policies: Vec<NetworkPolicies>| Arc::new(EveryGate(policies.iter().map(NetworkPolicies::gate).collect())) as Arc<dyn PodGate>;

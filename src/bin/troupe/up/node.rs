@@ -1,7 +1,7 @@
 //! Brings up the node: kubelet, pod network, service proxy, and the cluster's DNS.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -217,20 +217,19 @@ pub fn start_proxy_health(config: &Config, (client, caches): &(Client, Caches), 
     ProxyHealth::start(options, system)
 }
 
-/// Starts announcing addresses of Services on this node's links, which are IPv4 addresses: a node without one announces none.
-pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<Option<UnitAddr<Announcer>>> {
-    let Some(IpAddr::V4(node_ip)) = config.node_ips.of(Family::V4) else { return Ok(None) };
+/// Starts announcing addresses of Services on this node's links.
+pub fn start_announcer(config: &Config, (_, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Announcer>> {
     let links = HostLinkAddresses::open([config.bridge.clone()].into_iter().chain(TUNNELS.map(str::to_owned)).collect())
         .context("cannot talk to the kernel about addresses")?;
     let options = AnnouncerOptions {
         node_name: config.node_name.clone(),
-        node_ip,
+        node_ips: config.node_ips.all(),
         services: caches.cache(),
         slices: caches.cache(),
         nodes: caches.cache(),
         links: Arc::new(links),
     };
-    Ok(Some(Announcer::start(options, system)))
+    Ok(Announcer::start(options, system))
 }
 
 /// Waits until a node reports Ready.
