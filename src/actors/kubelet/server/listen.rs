@@ -40,6 +40,8 @@ pub struct KubeletServerOptions {
     pub node_name: Arc<str>,
     pub runtime: Arc<dyn Runtime>,
     pub pods: Arc<dyn PodDirectory>,
+    /// The cgroup that holds the node's pods.
+    pub cgroup_parent: Arc<str>,
     pub gate: Arc<dyn Gate>,
     /// What `/metrics` says was built.
     pub version: VersionInfo,
@@ -103,17 +105,21 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
         }
         Route::SystemLogs { .. } if request.method() != Method::GET => text(405, "405: Method Not Allowed"),
         Route::SystemLogs { path } => system_logs::answer(&path).await,
-        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, node_name, &**runtime, pods).await,
+        Route::ResourceMetrics | Route::ContainerMetrics | Route::Summary => usage(&route, &options).await,
     }
 }
 
 /// What containers and the node use.
-async fn usage(route: &Route, node: &str, runtime: &dyn Runtime, pods: &Arc<dyn PodDirectory>) -> Response<Body> {
-    match (Sample::take(runtime).await, route) {
+async fn usage(route: &Route, options: &KubeletServerOptions) -> Response<Body> {
+    let KubeletServerOptions { node_name, runtime, pods, cgroup_parent, .. } = options;
+    match (Sample::take(&**runtime).await, route) {
         (sample, Route::ResourceMetrics) => document(200, CONTENT_TYPE, stats::resource(sample.as_ref().ok())),
         (Err(error), _) => text(500, error.to_string()),
-        (Ok(sample), Route::ContainerMetrics) => document(200, CONTENT_TYPE, stats::cadvisor(&sample)),
-        (Ok(sample), _) => document(200, "application/json", stats::summary(node, &sample, &pods.volumes().await).to_string()),
+        (Ok(sample), Route::ContainerMetrics) => {
+            let details = stats::details(&**runtime, cgroup_parent, &sample).await;
+            document(200, CONTENT_TYPE, stats::cadvisor(&sample, &details))
+        }
+        (Ok(sample), _) => document(200, "application/json", stats::summary(node_name, &sample, &pods.volumes().await).to_string()),
     }
 }
 

@@ -1,8 +1,13 @@
 //! What the node, its pods and their containers use: `/stats/summary`, `/metrics/resource` and `/metrics/cadvisor`.
 //!
-//! Containers' figures come from the runtime, the node's from procfs. Everything is read when somebody asks.
+//! Containers' figures come from the runtime, the node's from procfs; cAdvisor's from cgroups and pods' network namespaces. Everything is
+//! read when somebody asks.
 
+mod cadvisor;
+mod cgroup;
+mod detail;
 mod exposition;
+mod interfaces;
 mod sample;
 mod summary;
 
@@ -10,7 +15,9 @@ mod summary;
 mod tests;
 
 pub use self::{
-    exposition::{cadvisor, resource},
+    cadvisor::cadvisor,
+    detail::details,
+    exposition::resource,
     sample::{ContainerUsage, NodeUsage, Sample},
     summary::{PodVolume, PodVolumes, summary},
 };

@@ -6,10 +6,15 @@ use jiff::Timestamp;
 use troupe_api::metrics::parse::Samples;
 use troupe_cri::{FakeRuntime, names::PodIdentity};
 
-use super::*;
+use super::{
+    cgroup::{CgroupUsage, DiskUsage},
+    detail::Detail,
+    interfaces::{Direction, Traffic},
+    *,
+};
 use crate::kubelet::csi::stats::VolumeUsage;
 
-fn sample() -> Sample {
+pub(super) fn sample() -> Sample {
     let usage = |name: &str, cpu: u64, memory: Option<u64>| ContainerUsage {
         name: name.into(),
         id: format!("id-{name}"),
@@ -44,10 +49,38 @@ fn metrics_servers_read_containers_pods_and_the_node() {
 }
 
 #[test]
-fn cadvisor_names_containers_by_id_and_image() {
-    let samples = parse(&cadvisor(&sample()));
-    let labels = [("id", "id-a"), ("image", "busybox"), ("container", "a"), ("pod", "web")];
-    assert_eq!(samples.value("container_cpu_usage_seconds_total", &labels), Some(1.5));
+fn cadvisors_names_and_labels_stand_for_what_cgroups_tell() {
+    let usage = CgroupUsage {
+        cpu: Some(1_500_000_000),
+        quota: Some(50_000),
+        throttled: Some(2_000_000_000),
+        memory: Some(1000),
+        inactive_file: Some(200),
+        page_faults: Some(7),
+        disks: BTreeMap::from([("999:0".to_owned(), DiskUsage { read_bytes: 4096, ..DiskUsage::default() })]),
+        ..CgroupUsage::default()
+    };
+    let received = Direction { bytes: 77, ..Direction::default() };
+    let details = [
+        Detail { id: "/kubepods/podu1/id-a".into(), container: "a".into(), image: "busybox".into(), pod: "web".into(), usage, ..Detail::default() },
+        Detail {
+            id: "/kubepods/podu1/box".into(),
+            pod: "web".into(),
+            interfaces: BTreeMap::from([("eth0".to_owned(), Traffic { received, ..Traffic::default() })]),
+            ..Detail::default()
+        },
+    ];
+    let samples = parse(&cadvisor(&sample(), &details));
+    let container = [("id", "/kubepods/podu1/id-a"), ("image", "busybox"), ("container", "a"), ("pod", "web")];
+    let with = |more: (&'static str, &'static str)| [&container[..], &[more]].concat();
+    assert_eq!(samples.value("container_cpu_usage_seconds_total", &with(("cpu", "total"))), Some(1.5));
+    assert_eq!(samples.value("container_cpu_cfs_throttled_seconds_total", &container), Some(2.0));
+    assert_eq!(samples.value("container_memory_working_set_bytes", &container), Some(800.0));
+    assert_eq!(samples.value("container_memory_failures_total", &with(("failure_type", "pgfault"))), Some(7.0));
+    assert_eq!(samples.value("container_fs_reads_bytes_total", &with(("device", "999:0"))), Some(4096.0));
+    assert_eq!(samples.value("container_network_receive_bytes_total", &[("interface", "eth0"), ("pod", "web")]), Some(77.0));
+    assert_eq!(samples.value("container_last_seen", &container), Some(1_700_000_100.0));
+    assert_eq!(samples.value("container_cpu_cfs_periods_total", &container), None, "it was not told");
     assert_eq!(samples.value("machine_cpu_cores", &[]), Some(2.0));
 }
 

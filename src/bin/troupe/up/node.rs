@@ -136,6 +136,7 @@ pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &S
         node_name: config.node_name.as_str().into(),
         runtime: kubelet.handle().runtime().clone(),
         pods: Arc::new(kubelet.handle().clone()),
+        cgroup_parent: config.cgroup_parent.as_str().into(),
         gate: seat.gate.clone(),
         version: control_plane::version(),
         insight: Some(system.clone()),

@@ -76,6 +76,7 @@ impl World {
             node_name: "node".into(),
             runtime: runtime.clone(),
             pods: Arc::new(CriPodDirectory::new(runtime.clone())),
+            cgroup_parent: "troupe-test-of-the-server/kubepods".into(),
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
             version: VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z"),
             insight: None,
