@@ -56,6 +56,21 @@ fn a_deployment_follows_what_its_pods_use() {
     let nodes = cluster.kubectl("top nodes");
     assert!(nodes.starts_with("NAME") && nodes.lines().count() == 2, "{nodes}");
 
+    // What dashboards ask for: throttled processors, and traffic of a pod's own network.
+    let node = cluster.kubectl("get nodes -o jsonpath={.items[0].metadata.name}");
+    let scraped = cluster.kubectl(&format!("get --raw /api/v1/nodes/{node}/proxy/metrics/cadvisor"));
+    let value = |name: &str, labels: &[&str]| -> Option<f64> {
+        let line = scraped.lines().find(|line| line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label)))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let of_container = ["namespace=\"autoscaling\"", "container=\"burner\"", "image=\"docker.io/library/busybox:1.35\""];
+    for name in ["container_cpu_usage_seconds_total", "container_cpu_cfs_throttled_periods_total", "container_memory_working_set_bytes"] {
+        assert!(value(name, &of_container).is_some_and(|value| value > 0.0), "{name}: {scraped}");
+    }
+    let of_pod = ["namespace=\"autoscaling\"", "container=\"\"", "interface=\"eth0\""];
+    assert!(value("container_network_transmit_packets_total", &of_pod).is_some_and(|value| value > 0.0), "{scraped}");
+    assert!(value("container_cpu_usage_seconds_total", &["id=\"/\""]).is_some_and(|value| value > 0.0), "{scraped}");
+
     let patch =
         "patch hpa burner --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/metrics/0/resource/target/averageUtilization\",\"value\":90000}]";
     kubectl(patch);
