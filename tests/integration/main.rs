@@ -5,6 +5,7 @@
 
 mod autoscaling;
 mod backup;
+mod certificate_rotation;
 mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
@@ -15,6 +16,9 @@ mod database;
 mod disk;
 mod families;
 mod footprint;
+#[allow(dead_code, reason = "shared with the benchmarks")]
+#[path = "../support/https.rs"]
+mod https;
 mod hub;
 mod insight;
 mod kubectl;
