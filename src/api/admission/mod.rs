@@ -20,6 +20,7 @@ mod event_rate_limit;
 mod expressions;
 mod extended_resources;
 mod external_ips;
+mod go_json;
 mod lifecycle;
 mod limit_ranger;
 mod match_conditions;

@@ -18,6 +18,7 @@ use crate::{
     admission::{
         Attributes, Plugin, ValidatingPlugin,
         expressions::{Effort, Inputs, Shown, Stopped, Work, in_time},
+        go_json,
     },
     status::{Reason, Status, StatusCause},
 };
@@ -191,10 +192,7 @@ impl<'a, 'r> Consequences<'a, 'r> {
             expression_index: index,
             validation_actions: &binding.actions,
         };
-        let text = serde_json::to_string(&[failure]).unwrap_or_default();
-        // As Go writes JSON.
-        let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-        self.request.notices.annotate(FAILURE_ANNOTATION, text);
+        self.request.notices.annotate(FAILURE_ANNOTATION, go_json::text(&[failure]));
     }
 }
 
