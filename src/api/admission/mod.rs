@@ -24,6 +24,7 @@ mod go_json;
 mod lifecycle;
 mod limit_ranger;
 mod match_conditions;
+pub mod match_metrics;
 pub mod matching;
 mod mountable_secrets;
 mod namespace_exists;

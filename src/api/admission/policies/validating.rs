@@ -19,6 +19,7 @@ use crate::{
         Attributes, Plugin, ValidatingPlugin,
         expressions::{Effort, Inputs, Shown, Stopped, Work, in_time},
         go_json,
+        match_metrics::{self, Owner},
     },
     status::{Reason, Status, StatusCause},
 };
@@ -110,6 +111,9 @@ impl<'a, 'r> Consequences<'a, 'r> {
 
     fn follow(&mut self, invocation: &Invocation, said: Said) {
         let (policy, binding) = (&*invocation.policy.name, &invocation.binding);
+        if let Some(held) = &said.conditions {
+            match_metrics::evaluated(Owner::Policy(policy), self.request.operation, held);
+        }
         for (index, decision) in said.decisions.iter().enumerate() {
             if decision.admits {
                 if decision.evaluation == Evaluation::Error {

@@ -46,7 +46,7 @@ impl Webhooks {
     async fn mutate(&self, hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(), Status> {
         let (second, mut asked) = (request.reinvocation.is_second(), request.take_asked(NAME));
         for (index, hook) in hooks.iter().enumerate() {
-            let Some(invocation) = Invocation::of(hook, request).await? else { continue };
+            let Some(invocation) = Invocation::of(hook, KIND, request).await? else { continue };
             if second && !asked.is_outdated(&hook.id) {
                 continue;
             }
