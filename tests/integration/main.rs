@@ -31,6 +31,7 @@ mod pair;
 mod panics;
 mod poison;
 mod processes;
+mod reloading;
 mod renewal;
 mod running;
 mod sample;

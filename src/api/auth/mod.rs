@@ -4,6 +4,7 @@ mod anchored;
 pub mod bootstrap;
 pub mod bootstrap_tokens;
 pub mod chain;
+pub mod exchange;
 mod followed;
 pub mod groups;
 pub mod kubeconfig;
