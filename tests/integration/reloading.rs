@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::cluster::{Cluster, eventually};
+use crate::cluster::{Cluster, eventually, text};
 
 const ACCOUNT: &str = "--as=system:serviceaccount:default:somebody";
 
@@ -30,6 +30,28 @@ fn reloads(cluster: &Cluster, kind: &str) -> [usize; 2] {
         let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\"}} ");
         page.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.trim().parse().expect("a number"))
     })
+}
+
+#[test]
+fn tokens_of_a_file_let_their_users_in() {
+    let cluster = Cluster::place();
+    let file = cluster.path("tokens.csv");
+    put(&file, "secret-of-ann,ann,u1,\"dev,system:masters\"\nsecret-of-bob,bob,u2\n");
+    let flag = format!("--token-auth-file={}", file.display());
+    let _daemon = cluster.daemon("control-plane", &["--components=apiserver", &flag]);
+    eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
+    let server = cluster.kubectl("config view -o jsonpath={.clusters[0].cluster.server}");
+    // The administrator's certificate would win.
+    let with = |token: &str, words: &str| {
+        let flags = format!("--kubeconfig=/dev/null --server={server} --insecure-skip-tls-verify --token={token}");
+        text(&cluster.kubectl_output(&format!("{flags} {words}")).stdout)
+    };
+    let who = |token: &str| with(token, "auth whoami -o jsonpath={.status.userInfo.username}/{.status.userInfo.uid}/{.status.userInfo.groups}");
+    assert_eq!(who("secret-of-ann"), r#"ann/u1/["dev","system:masters","system:authenticated"]"#);
+    assert_eq!(who("secret-of-bob"), r#"bob/u2/["system:authenticated"]"#);
+    assert_eq!(who("secret-of-eve"), "");
+    assert_eq!(with("secret-of-ann", "auth can-i delete nodes").trim(), "yes");
+    assert_eq!(with("secret-of-bob", "auth can-i delete nodes").trim(), "no");
 }
 
 #[test]

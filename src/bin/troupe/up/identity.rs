@@ -10,6 +10,7 @@ use troupe_api::{
         bootstrap_tokens::BootstrapTokenAuthenticator,
         chain::AuthenticatorChain,
         exchange::ExchangedAuthenticators,
+        token_file::TokenFile,
         tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
         x509::X509Authenticator,
     },
@@ -46,6 +47,10 @@ impl Outside {
         let api = &config.api;
         let own = vec![issuer.name().to_owned()];
         let mut outside = Outside::default();
+        if let Some(file) = &api.token_auth_file {
+            let tokens = TokenFile::open(file, issuer.audiences().to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
+            outside.authenticators.push(Arc::new(tokens));
+        }
         match (&api.authentication_config, oidc_flags(api)) {
             (Some(file), _) => outside
                 .follow(file, own, issuer)
@@ -53,7 +58,7 @@ impl Outside {
             (None, Some(flags)) => {
                 let structured = AuthenticationConfiguration::from_flags(flags, &own).context("the --oidc flags are unusable")?;
                 let algorithms = api.oidc_signing_algs.clone().unwrap_or_else(|| vec!["RS256".into()]);
-                outside.authenticators = of_issuers(&structured, &algorithms, issuer.audiences()).map_err(Error::msg)?;
+                outside.authenticators.extend(of_issuers(&structured, &algorithms, issuer.audiences()).map_err(Error::msg)?);
             }
             (None, None) => {}
         }
@@ -133,7 +138,8 @@ pub fn objects() -> Vec<Object> {
     bootstrap::objects()
 }
 
-/// Client certificates, then service-account tokens, bootstrap tokens, those of issuers and of a webhook; requests with none are anonymous.
+/// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
+/// anonymous.
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = vec![issuer.public_key().clone()];
     let audiences = issuer.audiences().to_vec();
