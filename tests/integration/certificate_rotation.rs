@@ -172,7 +172,7 @@ impl Traffic {
     /// Does a round again and again, over a connection of its own; a request that fails fails the test.
     fn go<F>(&self, tasks: &mut JoinSet<()>, mut connection: Connection, round: impl Fn(Connection, usize) -> F + Send + 'static)
     where
-        F: Future<Output = Connection> + Send,
+        F: Future<Output = Connection> + Send + 'static,
     {
         let traffic = self.clone();
         tasks.spawn(async move {

@@ -68,7 +68,7 @@ impl Authorizers {
 }
 
 fn links(path: &Path, text: &str) -> Result<Vec<Link>, String> {
-    let link = |mode| {
+    let link = |mode| -> Result<Link, String> {
         Ok(match mode {
             Mode::Node => Link::Node,
             Mode::Rbac => Link::Rbac,
