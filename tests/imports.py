@@ -19,7 +19,7 @@ LAYERS = {
         "device_selectors document encodings expressions load_balancing local_path schema",
         "patch protobuf",
         "resources",
-        "backends features openapi quota service",
+        "backends features openapi quota reloading service",
         "auth render",
         "audit client encryption flow store webhook_client",
         "authentication authorization",

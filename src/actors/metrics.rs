@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use troupe_api::{
-    admission::{pod_security, policies, webhook_metrics},
+    admission::{match_metrics, pod_security, policies, webhook_metrics},
     audit, authentication, authorization, client, conversion, encryption, features, flow,
     http::{ExtraRoute, monitor},
     metrics::{BuildInfo, CONTENT_TYPE, Collect, Process, health, render},
@@ -44,6 +44,7 @@ impl Sources {
         collectors.extend(pod_security::COLLECTORS);
         collectors.extend(policies::metrics::COLLECTORS);
         collectors.extend(webhook_metrics::COLLECTORS);
+        collectors.extend(match_metrics::COLLECTORS);
         collectors.extend(conversion::metrics::COLLECTORS);
         collectors.extend(audit::COLLECTORS);
         collectors.extend(authentication::COLLECTORS);

@@ -44,6 +44,7 @@ pub mod pattern;
 pub mod projection;
 pub mod protobuf;
 pub mod quota;
+pub mod reloading;
 pub(crate) mod render;
 pub mod resources;
 pub mod schema;

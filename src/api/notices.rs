@@ -21,6 +21,8 @@ struct Said {
     /// The same ones, to look them up.
     known: HashSet<String>,
     annotations: BTreeMap<String, String>,
+    /// The audit event has what was asked.
+    records_requests: bool,
 }
 
 /// More warnings than this find no room in a head, however short they are.
@@ -38,6 +40,16 @@ impl Notices {
     /// Adds an annotation to the audit event. Who says it last is right: only the last attempt of a write counts.
     pub fn annotate(&self, name: impl Into<String>, text: impl Into<String>) {
         self.0.lock().annotations.insert(name.into(), text.into());
+    }
+
+    /// What was asked stands in the audit event (level `Request` or higher), so that annotations may tell of it too.
+    pub fn record_requests(&self) {
+        self.0.lock().records_requests = true;
+    }
+
+    /// Whether annotations may tell what is in the request, or what became of it.
+    pub fn records_requests(&self) -> bool {
+        self.0.lock().records_requests
     }
 
     /// The warnings so far, in their order.

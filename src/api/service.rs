@@ -287,10 +287,10 @@ pub trait ApiService: Send + Sync + 'static {
     /// Starts a watch on `target` (its name may be set to watch one object).
     fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>>;
 
-    /// Asks admission whether a connection may begin; whoever connects has asked the authorizer before.
+    /// Asks admission whether a connection may begin, and with which options; whoever connects has asked the authorizer before.
     ///
     /// A service that serves no connections refuses them.
-    fn admit_connect(&self, _call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+    fn admit_connect(&self, _call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         Box::pin(std::future::ready(Err(Status::internal("connections are not admitted here"))))
     }
 

@@ -5,6 +5,7 @@
 
 mod autoscaling;
 mod backup;
+mod certificate_rotation;
 mod churn;
 mod clock;
 #[allow(dead_code, reason = "benchmarks use more of it")]
@@ -15,6 +16,9 @@ mod database;
 mod disk;
 mod families;
 mod footprint;
+#[allow(dead_code, reason = "shared with the benchmarks")]
+#[path = "../support/https.rs"]
+mod https;
 mod hub;
 mod insight;
 mod kubectl;
@@ -27,6 +31,7 @@ mod pair;
 mod panics;
 mod poison;
 mod processes;
+mod reloading;
 mod renewal;
 mod running;
 mod sample;

@@ -12,7 +12,7 @@ use troupe_api::{
     auth::{Authorizer, Selection},
     http::HealthCheck,
     memory::MemoryGauge,
-    meta::{Cause, GroupResource, ObjectKey, Revision},
+    meta::{Cause, GroupResource, Object, ObjectKey, Revision},
     resources::{Feature, Registry, SchemaSource},
     service::{
         ApiCall, ApiReply, ApiService, ConnectCall, ListOptions, ListerChange, ListerState, Listers, Operation, ReplyBody, Target, UserInfo,
@@ -237,7 +237,7 @@ impl ApiService for ApiServer {
         })
     }
 
-    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         let path = self.parts.path.clone();
         Box::pin(async move { path.admit_connect(call).await })
     }

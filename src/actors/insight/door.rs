@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    meta::Cause,
+    meta::{Cause, Object},
     resources::Registry,
     service::{ConnectCall, Operation, Target, UserInfo, WatchOptions, WatchStream},
 };
@@ -72,7 +72,7 @@ impl ApiService for FrontDoor {
         self.inner.watch(user, target, options, cause)
     }
 
-    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         self.inner.admit_connect(call)
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Attributes,
-    expressions::{Access, Condition, Effort, Inputs, Shown, Stopped, Surroundings, Work, hold, in_time},
+    expressions::{Access, Condition, Effort, Held, Inputs, Shown, Stopped, Surroundings, Work, hold, in_time},
     matching::Matched,
 };
 use crate::resources::validation::admission::environment::Compiler;
@@ -22,20 +22,17 @@ pub fn read(conditions: &[Value]) -> Arc<[Condition]> {
 
 /// Whether all conditions hold. One that does not hold decides, whatever becomes of the others; else one that cannot be evaluated is an
 /// error in upstream's words.
-pub async fn all_hold(conditions: &Arc<[Condition]>, matched: &Matched, request: &Attributes<'_>) -> Result<bool, String> {
-    if conditions.is_empty() {
-        return Ok(true);
-    }
+pub async fn all_hold(conditions: &Arc<[Condition]>, matched: &Matched, request: &Attributes<'_>) -> Held {
     let (shown, access) = (Shown::of(matched, request, true), Access::of(request));
     let here = |effort: &mut Effort| judged(conditions, &shown, &access, effort);
-    let owned = || -> Work<Result<bool, String>> {
+    let owned = || -> Work<Held> {
         let (conditions, shown, access) = (conditions.clone(), shown.to_owned(), access.clone());
         Box::new(move |effort: &mut Effort| judged(&conditions, &shown, &access, effort))
     };
     in_time(here, owned).await
 }
 
-fn judged(conditions: &[Condition], shown: &Shown<'_>, access: &Access, effort: &mut Effort) -> Result<Result<bool, String>, Stopped> {
+fn judged(conditions: &[Condition], shown: &Shown<'_>, access: &Access, effort: &mut Effort) -> Result<Held, Stopped> {
     let inputs = Inputs { shown, namespace: None, params: None, access: Some(access) };
     hold(conditions, inputs, Surroundings { variables: &[], compiler: &COMPILER }, effort.begin())
 }

@@ -1,7 +1,8 @@
 //! The cluster's certificates: made at first start, kept in one directory, renewed before they expire.
 //!
-//! One cluster CA signs serving and client certificates, another one those of front proxies. Private keys are ECDSA P-256, files 0600. A leaf is made
-//! again when it is missing, when less than a sixth of its time is left, or when it lacks a name it should have.
+//! One cluster CA signs serving and client certificates, another one those of front proxies. Private keys that are made are ECDSA P-256, files
+//! 0600; a CA that lies there may have another. A leaf is made again when it is missing, when less than a sixth of its time is left, or when
+//! it lacks a name it should have.
 
 use std::{
     fs,
@@ -18,6 +19,8 @@ use rcgen::{
 };
 use thiserror::Error;
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
+
+use crate::certificates::private_key;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Leaves are valid for a year unless something else is set.
@@ -89,7 +92,7 @@ impl Pki {
             write_public(&certificate, made.certificate_pem.as_bytes())?;
         }
         let ca_pem = read(&certificate)?;
-        let key_pair = KeyPair::from_pem(&read(&key)?).map_err(|error| damaged(&key, error))?;
+        let key_pair = private_key::key_pair(&read(&key)?).map_err(|error| damaged(&key, error))?;
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key_pair).map_err(|error| damaged(&certificate, error))?;
         Ok(Pki { dir: dir.to_owned(), ca, validity: LEAF_VALIDITY, ca_pem, issuer })
     }
@@ -284,6 +287,20 @@ mod tests {
         let after = |seconds| still_fits(&leaf.certificate_pem, &spec(), Timestamp::now() + jiff::SignedDuration::from_secs(seconds));
         // It begins ten minutes before it was made, so that its whole time is twenty.
         assert!(after(390) && !after(410) && !after(700));
+    }
+
+    #[test]
+    fn an_authority_of_kubeadms_is_taken_as_it_lies_there() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("ca.crt"), include_str!("../certificates/testdata/rsa.crt")).expect("writes");
+        fs::write(dir.path().join("ca.key"), include_str!("../certificates/testdata/rsa-pkcs1.key")).expect("writes");
+        let pki = Pki::open(dir.path()).expect("opens");
+        let leaf = pki.leaf(&spec()).expect("makes");
+        let (_, pem) = x509_parser::pem::parse_x509_pem(leaf.certificate_pem.as_bytes()).expect("PEM");
+        let (_, ca) = x509_parser::pem::parse_x509_pem(pki.ca_pem().as_bytes()).expect("PEM");
+        let (certificate, ca) = (pem.parse_x509().expect("a certificate"), ca.parse_x509().expect("a certificate"));
+        assert_eq!(certificate.issuer(), ca.subject());
+        assert!(certificate.verify_signature(Some(ca.public_key())).is_ok());
     }
 
     #[test]

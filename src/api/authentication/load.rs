@@ -35,12 +35,12 @@ pub enum AuthenticationConfigError {
 }
 
 impl AuthenticationConfiguration {
-    /// Reads a file. `own` are the issuers of this server's own tokens, which nobody else may be.
+    /// Reads the text of a file. `own` are the issuers of this server's own tokens, which nobody else may be.
     ///
     /// # Errors
-    /// When the file cannot be read, or says what cannot work.
-    pub fn from_file(path: &Path, own: &[String]) -> Result<Self, AuthenticationConfigError> {
-        document::read_file::<AuthenticationConfiguration>(path)?.checked(own)
+    /// When it says what cannot work.
+    pub fn parse(path: &Path, text: &str, own: &[String]) -> Result<Self, AuthenticationConfigError> {
+        document::parse::<AuthenticationConfiguration>(path, text)?.checked(own)
     }
 
     /// The same of flags.

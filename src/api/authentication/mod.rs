@@ -7,10 +7,12 @@
 pub mod config;
 mod load;
 mod oidc;
+mod reload;
 mod validation;
 mod webhook;
 
 pub use config::{Anonymous, AuthenticationConfiguration};
 pub use load::{AuthenticationConfigError, OidcFlags};
 pub use oidc::JwtAuthenticator;
+pub use reload::RELOADS;
 pub use webhook::{COLLECTORS, TokenWebhook};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::reload;
 use crate::{
     auth::{Authenticator, Credentials, TokenOwner},
     metrics::{Collect, Counter, Family},
@@ -21,8 +22,8 @@ const LONGEST: usize = 1 << 20;
 static REQUESTS: Family<Counter> =
     Family::new("apiserver_delegated_authn_request_total", "Number of HTTP requests partitioned by status code.", &["code"]);
 
-/// What is counted of token webhooks.
-pub static COLLECTORS: [&dyn Collect; 1] = [&REQUESTS];
+/// What is counted of token webhooks and of configurations that change.
+pub static COLLECTORS: [&dyn Collect; 3] = [&reload::LAST, &reload::TOTAL, &REQUESTS];
 
 /// See the module.
 pub struct TokenWebhook {

@@ -21,12 +21,12 @@ pub enum AuthorizationConfigError {
 }
 
 impl AuthorizationConfiguration {
-    /// Reads a file.
+    /// Reads the text of a file.
     ///
     /// # Errors
-    /// When the file cannot be read, or says what cannot work.
-    pub fn from_file(path: &Path) -> Result<Vec<Mode>, AuthorizationConfigError> {
-        document::read_file::<AuthorizationConfiguration>(path)?.modes()
+    /// When it says what cannot work.
+    pub fn parse(path: &Path, text: &str) -> Result<Vec<Mode>, AuthorizationConfigError> {
+        document::parse::<AuthorizationConfiguration>(path, text)?.modes()
     }
 
     pub(super) fn modes(self) -> Result<Vec<Mode>, AuthorizationConfigError> {

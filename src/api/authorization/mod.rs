@@ -8,6 +8,7 @@ mod conditions;
 pub mod config;
 mod fixed;
 mod load;
+mod reload;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -18,4 +19,5 @@ pub use blocking::{BlockingAuthenticator, BlockingAuthorizer};
 pub use config::{AuthorizationConfiguration, Mode};
 pub use fixed::Always;
 pub use load::AuthorizationConfigError;
+pub use reload::RELOADS;
 pub use webhook::{COLLECTORS, WebhookAuthorizer};

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{conditions::Conditions, config::Webhook, review};
+use super::{conditions::Conditions, config::Webhook, reload, review};
 use crate::{
     auth::{Attributes, Authorizer, Decision, UserRules},
     metrics::{Collect, Counter, Family, Histogram},
@@ -38,8 +38,8 @@ static FAULTS: Family<Counter> = Family::new(
     &["type", "name"],
 );
 
-/// What is counted of authorization webhooks.
-pub static COLLECTORS: [&dyn Collect; 5] = [&EVALUATIONS, &DURATIONS, &FAIL_OPEN, &EXCLUDED, &FAULTS];
+/// What is counted of authorization webhooks and of configurations that change.
+pub static COLLECTORS: [&dyn Collect; 7] = [&reload::LAST, &reload::TOTAL, &EVALUATIONS, &DURATIONS, &FAIL_OPEN, &EXCLUDED, &FAULTS];
 
 /// See the module.
 pub struct WebhookAuthorizer {

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use yasna::{DERWriter, DERWriterSeq, Tag, models::ObjectIdentifier};
 
 use super::{
-    SigningRequest,
+    SigningRequest, private_key,
     request::RequestError,
     usages::{UnknownUsage, Usages},
 };
@@ -58,7 +58,7 @@ pub struct CertificateAuthority {
 impl CertificateAuthority {
     /// The CA of a certificate and its key, both PEM.
     pub fn new(certificate_pem: &str, key_pem: &str) -> Result<Self, SignError> {
-        let key = KeyPair::from_pem(key_pem).map_err(SignError::Key)?;
+        let key = private_key::key_pair(key_pem).map_err(SignError::Key)?;
         let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()).map_err(|_| SignError::Authority("certificate"))?;
         let (_, parsed) = X509Certificate::from_der(&pem.contents).map_err(|_| SignError::Authority("certificate"))?;
         let key_id = parsed.iter_extensions().find_map(|extension| match extension.parsed_extension() {

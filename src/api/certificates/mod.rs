@@ -5,6 +5,7 @@
 
 mod authority;
 mod draft;
+pub mod private_key;
 mod request;
 mod rules;
 #[cfg(test)]

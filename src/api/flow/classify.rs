@@ -161,6 +161,11 @@ impl Classifier {
         dump::text(&self.order().levels, what, now)
     }
 
+    /// The levels as they are now.
+    pub(super) fn current_levels(&self) -> Arc<[Level]> {
+        self.order().levels.clone()
+    }
+
     fn order(&self) -> Arc<Order> {
         let version = (self.listers.version(&self.schemas), self.listers.version(&self.levels));
         if let Some(order) = self.order.load_full().filter(|order| order.version == version && version.0.is_some()) {
@@ -218,7 +223,7 @@ fn entry_of(schema: &Arc<StoredObject>, levels: &[Level]) -> Option<Entry> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{meta::ObjectKey, resources::flow_bootstrap::objects};
 
@@ -235,7 +240,7 @@ mod tests {
     }
 
     /// The names of schemas stand in for their UIDs.
-    fn classifier() -> Classifier {
+    pub fn classifier() -> Classifier {
         let stored = objects().into_iter().map(|mut object| {
             let (uid, plural) = (object.name().to_owned(), format!("{}s", object.kind().to_lowercase()));
             object.set(&["metadata", "uid"], uid);

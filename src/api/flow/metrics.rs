@@ -1,6 +1,6 @@
 //! What flow control counts, under upstream's names.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::metrics::{Collect, Counter, Departures, Family, Gauge, Histogram, SeriesLabels};
 
@@ -85,15 +85,55 @@ static UPPER: Family<Gauge> = Family::new(
     &["priority_level"],
 );
 
+static DEMAND: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_demand_seats",
+    "Observations, at the end of every nanosecond, of (the number of seats each priority level could use) / (nominal number of seats for that level)",
+    &["priority_level"],
+    &[0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.8, 4.0, 6.0],
+);
+static DEMAND_AVERAGE: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_demand_seats_average",
+    "Time-weighted average, over last adjustment period, of demand_seats",
+    &["priority_level"],
+);
+static DEMAND_HIGH_WATERMARK: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_demand_seats_high_watermark",
+    "High watermark, over last adjustment period, of demand_seats",
+    &["priority_level"],
+);
+static DEMAND_DEVIATION: Family<Gauge> = Family::new(
+    "apiserver_flowcontrol_demand_seats_stdev",
+    "Time-weighted standard deviation, over last adjustment period, of demand_seats",
+    &["priority_level"],
+);
+static REQUEST_UTILIZATION: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_priority_level_request_utilization",
+    "Observations, at the end of every nanosecond, of number of requests (as a fraction of the relevant limit) waiting or in any stage of execution (but only initial stage for WATCHes)",
+    &["phase", "priority_level"],
+    &[0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 1.0],
+);
+static SEAT_UTILIZATION: Family<Histogram> = Family::histogram(
+    "apiserver_flowcontrol_priority_level_seat_utilization",
+    "Observations, at the end of every nanosecond, of utilization of seats for any stage of execution (but only initial stage for WATCHes)",
+    &["phase", "priority_level"],
+    &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0],
+);
+
 /// What flow control counts.
-pub static COLLECTORS: [&dyn Collect; 15] = [
+pub static COLLECTORS: [&dyn Collect; 21] = [
     &EXECUTING_REQUESTS,
     &EXECUTING_SEATS,
     &WAITING,
     &WAITING_SEATS,
+    &DEMAND,
+    &DEMAND_AVERAGE,
+    &DEMAND_HIGH_WATERMARK,
+    &DEMAND_DEVIATION,
     &DISPATCHED,
     &LOWER,
     &NOMINAL,
+    &REQUEST_UTILIZATION,
+    &SEAT_UTILIZATION,
     &REJECTED,
     &NO_ACCOMMODATION,
     &TOOK,
@@ -174,4 +214,39 @@ pub fn limits(level: &str, lower: usize, nominal: usize, upper: usize) {
     LOWER.with(&[level]).set_count(lower);
     NOMINAL.with(&[level]).set_count(nominal);
     UPPER.with(&[level]).set_count(upper);
+}
+
+/// The state of a level at some moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub nominal: usize,
+    /// Seats that are taken.
+    pub taken: usize,
+    /// The same with those that are waited for.
+    pub demand: usize,
+    /// Requests in work, those that wait, and how many may wait.
+    pub executing: usize,
+    pub waiting: usize,
+    pub places: usize,
+}
+
+/// A level was in a state for so long.
+pub fn sampled(level: &str, load: Load, time: Duration) {
+    let times = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let ratio = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    // With what it borrows it has more than its own.
+    let seats = load.nominal.max(load.taken);
+    DEMAND.with(&[level]).observe_repeatedly(ratio(load.demand, load.nominal), times);
+    SEAT_UTILIZATION.with(&["executing", level]).observe_repeatedly(ratio(load.taken, seats), times);
+    REQUEST_UTILIZATION.with(&["executing", level]).observe_repeatedly(ratio(load.executing, seats), times);
+    if load.places > 0 {
+        REQUEST_UTILIZATION.with(&["waiting", level]).observe_repeatedly(ratio(load.waiting, load.places), times);
+    }
+}
+
+/// What a level could have used during a period: at most, in the mean, and how far from that.
+pub fn demanded(level: &str, peak: f64, mean: f64, deviation: f64) {
+    DEMAND_HIGH_WATERMARK.with(&[level]).set(peak);
+    DEMAND_AVERAGE.with(&[level]).set(mean);
+    DEMAND_DEVIATION.with(&[level]).set(deviation);
 }

@@ -106,6 +106,11 @@ impl AuditContext {
         }
     }
 
+    /// Whether what is asked will be in the event.
+    pub fn records_requests(&self) -> bool {
+        self.open.borrow().as_ref().is_some_and(|open| open.verdict.level >= Level::Request)
+    }
+
     fn note(&self, change: impl FnOnce(&mut Open)) {
         if let Some(open) = self.open.borrow_mut().as_deref_mut() {
             change(open);

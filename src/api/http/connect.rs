@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::Method};
 use futures::future::LocalBoxFuture;
 
+use super::connect_options::ConnectOptions;
 use crate::{
     meta::Cause,
     service::{Target, UserInfo},
@@ -19,7 +20,9 @@ pub struct ConnectRequest {
     pub user: Arc<UserInfo>,
     /// `target.subresource` is one of [`CONNECT_SUBRESOURCES`].
     pub target: Target,
-    /// What follows `proxy` in the path, undecoded and without leading slash; empty elsewhere.
+    /// As admission left them.
+    pub options: ConnectOptions,
+    /// What follows `proxy` in the path, or what admission made of it, undecoded and without leading slash; empty elsewhere.
     pub proxy_path: String,
     pub cause: Cause,
     /// Headers, query string and connection data.

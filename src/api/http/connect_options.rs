@@ -1,25 +1,92 @@
-//! The options of a connection, as its query says them, for admission to see. Pure.
+//! The options of a connection: as its query says them, for admission to see, and as admission leaves them. Pure.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::streaming::{StreamOptions, query_values};
-use crate::{meta::Object, service::Target};
+use super::{
+    query::number_error,
+    stream_options::{StreamOptions, query_values},
+};
+use crate::{meta::Object, service::Target, status::Status};
+
+/// What a connection is to be. Fields of other subresources are as if nobody had said anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Of `exec` and `attach`.
+    pub stream: StreamOptions,
+    /// Of `portforward`.
+    pub ports: Vec<i32>,
+    /// Of `proxy`, with a leading slash.
+    path: String,
+}
+
+impl ConnectOptions {
+    /// The options in an object that [`connect_options`] made and others may have changed.
+    ///
+    /// # Errors
+    /// 500 where a field is not of its type any more.
+    pub fn read(object: &Object) -> Result<Self, Status> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Fields {
+            container: String,
+            stdin: bool,
+            stdout: bool,
+            stderr: bool,
+            tty: bool,
+            command: Vec<String>,
+            ports: Vec<i32>,
+            path: String,
+        }
+        let Fields { container, stdin, stdout, stderr, tty, command, ports, path } = decoded(object)?;
+        Ok(ConnectOptions { stream: StreamOptions { container, stdin, stdout, stderr, tty, command }, ports, path })
+    }
+
+    /// What follows `proxy` in a path that ends with `rest`: that, unless admission wants another one.
+    pub fn proxy_path<'a>(&self, rest: &'a str) -> Cow<'a, str> {
+        if self.path == path(rest) { Cow::Borrowed(rest) } else { Cow::Owned(escaped_path(self.path.trim_start_matches('/'))) }
+    }
+}
+
+fn decoded<T: DeserializeOwned>(object: &Object) -> Result<T, Status> {
+    let said: serde_json::Map<_, _> =
+        object.root().iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
+    serde_json::from_value(Value::Object(said)).map_err(|error| Status::internal(format!("unable to decode {}: {error}", object.kind())))
+}
+
+/// Escapes what a path cannot hold; what is escaped stays so.
+fn escaped_path(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'"' | b'#' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => escaped.push_str(&format!("%{byte:02X}")),
+            byte if byte.is_ascii_graphic() => escaped.push(char::from(byte)),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
 
 /// The options of a connect subresource, of its own kind. `None` for logs: reading them is no connection.
-pub fn connect_options(target: &Target, query: &str, rest: &str) -> Option<Object> {
+///
+/// # Errors
+/// 400 where a port is no number.
+pub fn connect_options(target: &Target, query: &str, rest: &str) -> Result<Option<Object>, Status> {
     let mut options = match &*target.subresource {
-        "log" => return None,
+        "log" => return Ok(None),
         "exec" | "attach" => stream_options(query),
-        "portforward" => json!({"ports": ports(query)}),
+        "portforward" => json!({"ports": ports(query)?}),
         _ => json!({"path": path(rest)}),
     };
     if let Some(fields) = options.as_object_mut() {
         fields.retain(|_, value| !matches!(value, Value::Bool(false)) && *value != json!("") && *value != json!([]));
     }
-    let mut options = Object::from_value(options)?;
-    let subresource = target.served().subresource(&target.subresource)?;
+    let subresource = target.served().subresource(&target.subresource);
+    let Some((mut options, subresource)) = Object::from_value(options).zip(subresource) else { return Ok(None) };
     options.set_gvk(&target.resource.subresource_gvk(subresource, &target.version));
-    Some(options)
+    Ok(Some(options))
 }
 
 fn stream_options(query: &str) -> Value {
@@ -27,9 +94,10 @@ fn stream_options(query: &str) -> Value {
     json!({"container": container, "stdin": stdin, "stdout": stdout, "stderr": stderr, "tty": tty, "command": command})
 }
 
-/// What is no number is left to whoever forwards ports to refuse.
-fn ports(query: &str) -> Vec<u16> {
-    query_values(query, "ports").iter().flat_map(|ports| ports.split(',')).filter_map(|port| port.parse().ok()).collect()
+fn ports(query: &str) -> Result<Vec<i32>, Status> {
+    let refused = |text: &str, error| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {}", number_error(&error)));
+    let values = query_values(query, "ports");
+    values.iter().flat_map(|ports| ports.split(',')).map(|port| port.parse().map_err(|error| refused(port, error))).collect()
 }
 
 fn path(rest: &str) -> String {
@@ -44,7 +112,7 @@ mod tests {
     fn options(plural: &str, subresource: &str, query: &str, rest: &str) -> Option<Value> {
         let resource = Registry::new(builtin()).by_resource("", plural).expect("is served");
         let target = Target { resource, version: "v1".into(), namespace: "n".into(), name: "p".into(), subresource: subresource.into() };
-        connect_options(&target, query, rest).map(Object::into_value)
+        connect_options(&target, query, rest).expect("is well formed").map(Object::into_value)
     }
 
     #[test]
@@ -60,5 +128,37 @@ mod tests {
             assert_eq!(options(plural, "proxy", "x=y", "a/b"), Some(proxy(kind)));
         }
         assert_eq!(options("pods", "log", "follow=true", ""), None);
+    }
+
+    fn read(value: Value) -> Result<ConnectOptions, Status> {
+        ConnectOptions::read(&Object::from_value(value).expect("an object"))
+    }
+
+    #[test]
+    fn what_was_changed_is_read_back_and_must_be_of_its_type() {
+        let asked = options("pods", "exec", "stdout=true&command=sh", "").expect("options");
+        let stream = StreamOptions { stdout: true, command: vec!["sh".into()], ..StreamOptions::default() };
+        assert_eq!(read(asked), Ok(ConnectOptions { stream, ..ConnectOptions::default() }));
+        let nothing = json!({"apiVersion": "v1", "kind": "PodExecOptions", "command": null});
+        assert_eq!(read(nothing), Ok(ConnectOptions::default()));
+        let wrong = read(json!({"apiVersion": "v1", "kind": "PodExecOptions", "stdin": "yes"})).expect_err("is no flag");
+        assert_eq!((wrong.code, wrong.message.contains("PodExecOptions")), (500, true), "{wrong}");
+    }
+
+    #[test]
+    fn a_path_stays_as_it_came_unless_it_is_another() {
+        let at = |path: &str| read(json!({"apiVersion": "v1", "kind": "PodProxyOptions", "path": path})).expect("options");
+        assert_eq!(at("/a%20b//c").proxy_path("a%20b//c"), "a%20b//c");
+        assert_eq!(at("/other place?x#y").proxy_path("a"), "other%20place%3Fx%23y");
+        assert_eq!(ConnectOptions::default().proxy_path("a"), "");
+        assert_eq!(ConnectOptions::default().proxy_path(""), "");
+    }
+
+    #[test]
+    fn a_port_that_is_no_number_is_refused() {
+        let resource = Registry::new(builtin()).by_resource("", "pods").expect("is served");
+        let target = Target { resource, version: "v1".into(), namespace: "n".into(), name: "p".into(), subresource: "portforward".into() };
+        let refused = connect_options(&target, "ports=80,x", "").expect_err("is no port");
+        assert_eq!((refused.code, &*refused.message), (400, "strconv.ParseInt: parsing \"x\": invalid syntax"));
     }
 }

@@ -227,7 +227,7 @@ struct Arrived<'a> {
 
 /// Finds out who calls, and as whom; the audit log hears of it in between.
 async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<UserInfo>, Status> {
-    let Arrived { shared, request, info, connection, audit, .. } = arrived;
+    let Arrived { shared, request, info, connection, audit, notices, .. } = arrived;
     let options = &shared.options;
     let certificate = connection.and_then(|connection| connection.certificate());
     let caller = match identity::authenticate(
@@ -250,6 +250,9 @@ async fn identify(arrived: &Arrived<'_>, asked: &Attributes<'_>) -> Result<Arc<U
     request.extensions_mut().insert(caller.clone());
     let long_running = asked.verb == "watch" || info.is_resource && connect::is_connect(&info.subresource);
     audit.received(request, &caller, asked, long_running).await;
+    if audit.records_requests() {
+        notices.record_requests();
+    }
     let Some(impersonated) = impersonate(request, &caller, asked, &*options.authorizer)? else { return Ok(caller) };
     audit.impersonated(&impersonated);
     Ok(impersonated.user)

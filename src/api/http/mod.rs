@@ -47,6 +47,7 @@ mod server;
 mod sessions;
 mod shared;
 mod slices;
+mod stream_options;
 pub mod streaming;
 mod table;
 mod upgrade_io;

@@ -12,7 +12,7 @@ use super::{
     authorize::authorize,
     body::{self, InputFormat},
     connect::{ConnectRequest, connect_verbs},
-    connect_options::connect_options,
+    connect_options::{ConnectOptions, connect_options},
     delete_options::delete_options,
     deprecation,
     frames::{Framer, WatchForm},
@@ -258,10 +258,11 @@ impl Exchange<'_> {
         for verb in connect_verbs(self.request.method(), &target.subresource) {
             authorize(&*options.authorizer, &self.user, &attributes(self.info, verb)).await?;
         }
-        if let Some(asked) = connect_options(&target, self.request.query_string(), self.info.rest) {
+        let mut admitted = ConnectOptions::default();
+        if let Some(asked) = connect_options(&target, self.request.query_string(), self.info.rest)? {
             let (cause, notices) = (self.cause.clone(), self.notices.clone());
             let call = ConnectCall { user: self.user.clone(), target: target.clone(), options: asked, cause, notices };
-            options.service.admit_connect(call).await?;
+            admitted = ConnectOptions::read(&options.service.admit_connect(call).await?)?;
         }
         let Some(connect) = &options.connect else {
             let why = format!("{} is not served here", target.subresource);
@@ -272,7 +273,8 @@ impl Exchange<'_> {
         let request = ConnectRequest {
             user: self.user,
             target,
-            proxy_path: self.info.rest.to_owned(),
+            proxy_path: admitted.proxy_path(self.info.rest).into_owned(),
+            options: admitted,
             cause: self.cause,
             request: self.request.clone(),
             payload: std::mem::replace(payload, Payload::None),

@@ -66,9 +66,14 @@ impl Histogram {
     }
 
     pub fn observe(&self, value: f64) {
+        self.observe_repeatedly(value, 1);
+    }
+
+    /// Observes the same value so many times.
+    pub fn observe_repeatedly(&self, value: f64, times: u64) {
         let bucket = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
-        self.buckets[bucket].fetch_add(1, Relaxed);
-        add_float(&self.sum, value);
+        self.buckets[bucket].fetch_add(times, Relaxed);
+        add_float(&self.sum, value * times as f64);
     }
 
     pub(super) fn reset(&self) {

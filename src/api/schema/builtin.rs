@@ -12,6 +12,13 @@ use super::{
 };
 use crate::meta::GroupVersionKind;
 
+/// The kinds of connections' options, which upstream publishes in no document, so that nothing generates them.
+const CONNECTIONS: (&str, &str) = ("api.core.v1.connections", include_str!("connections.txt"));
+
+fn tables() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    TABLES.iter().chain([&CONNECTIONS])
+}
+
 type Package = HashMap<&'static str, Arc<Struct>>;
 
 /// All built-in schemas.
@@ -52,12 +59,11 @@ impl Schemas {
     pub fn builtin() -> &'static Schemas {
         static BUILTIN: OnceLock<Schemas> = OnceLock::new();
         BUILTIN.get_or_init(|| {
-            let packages = TABLES.iter().map(|(package, text)| (*package, (*text, OnceLock::new()))).collect();
+            let packages = tables().map(|(package, text)| (*package, (*text, OnceLock::new()))).collect();
             let kinds: HashMap<_, _> =
-                TABLES.iter().flat_map(|(package, text)| table::kinds(text).map(|(kind, name)| (parse_gvk(kind), (*package, name)))).collect();
+                tables().flat_map(|(package, text)| table::kinds(text).map(|(kind, name)| (parse_gvk(kind), (*package, name)))).collect();
             let schemas = kinds.keys().map(|gvk| (gvk.clone(), OnceLock::new())).collect();
-            let aliases = TABLES
-                .iter()
+            let aliases = tables()
                 .flat_map(|(package, text)| table::aliases(text).map(move |(name, word)| (format!("{package}.{name}"), alias(word))))
                 .collect();
             Schemas { packages, kinds, schemas, aliases }
@@ -88,7 +94,8 @@ impl Schemas {
 
     /// The full name of a kind's definition.
     pub(crate) fn definition_of(&self, gvk: &GroupVersionKind) -> Option<String> {
-        self.kinds.get(gvk).map(|(package, name)| format!("{package}.{name}"))
+        let (package, name) = self.kinds.get(gvk).filter(|(package, _)| *package != CONNECTIONS.0)?;
+        Some(format!("{package}.{name}"))
     }
 
     /// The lines of a definition, with its package.

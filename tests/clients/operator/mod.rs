@@ -1,19 +1,27 @@
 //! An operator as people write them with kube-rs (watches, finalizers, status, leader election), in pods of a cluster whose API server is
-//! killed again and again.
+//! killed again and again. Further pods of it are the conversion webhook of its two versions, of which another one is stored from the
+//! second kill on.
 //!
 //! The pods run this very test program: its file lies on the node, and a container that sees the node's files starts it there. So no
 //! image is built for it.
 
 mod certificates;
+mod conversion;
 mod lease;
 mod reconcile;
+mod server;
 mod webhook;
+mod writer;
 
-use std::{process::Command, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, process::Command, sync::Arc, thread, time::Duration};
 
 use kube::Client;
 use serde_json::{Value, json};
 
+use self::{
+    conversion::{CONVERTER, DEFINITION, GROUP, amount, definition, introduce},
+    writer::Writer,
+};
 use crate::cluster::{Backend, Cluster, apply, eventually_within};
 
 /// How long anything may take; most of it is the time of the old leader.
@@ -33,6 +41,7 @@ pub fn run() {
         let (client, own) = reconcile::connect().await;
         match std::env::var(ROLE).as_deref().unwrap_or_default() {
             "webhook" => webhook::serve().await,
+            CONVERTER => conversion::serve().await,
             "certify" => certificates::certify(&client).await,
             "trust" => certificates::trust(&client).await,
             "forget" => certificates::forget(&client).await,
@@ -54,32 +63,76 @@ async fn control(client: Client, own: Arc<str>) {
 
 pub fn survives(backend: Backend) {
     let cluster = Cluster::up_on(backend);
-    cluster.kubectl(&format!("create namespace {NAMESPACE}"));
-    cluster.eventually_has("serviceaccount/default", NAMESPACE);
+    let before = left(&cluster);
+    for namespace in [NAMESPACE, writer::NAMESPACE] {
+        cluster.kubectl(&format!("create namespace {namespace}"));
+        cluster.eventually_has("serviceaccount/default", namespace);
+    }
     cluster.kubectl(&format!("create clusterrolebinding operator --clusterrole=cluster-admin --serviceaccount={NAMESPACE}:default"));
-    apply(&cluster, &definition().to_string());
-    cluster.kubectl("wait --for=condition=Established customresourcedefinition/widgets.example.com --timeout=30s");
-    apply(&cluster, &deployment().to_string());
-    cluster.kubectl(&format!("-n {NAMESPACE} rollout status deployment/operator --timeout=90s"));
-    for name in ["a", "b", "c"] {
-        apply(&cluster, &widget(name, 1).to_string());
+    let authority = introduce(&cluster);
+    apply(&cluster, &definition("v1", &authority).to_string());
+    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=30s"));
+    for name in ["operator", CONVERTER] {
+        apply(&cluster, &deployment(name).to_string());
+        cluster.kubectl(&format!("-n {NAMESPACE} rollout status deployment/{name} --timeout=90s"));
+    }
+    let writer = Writer::start(&cluster);
+    for (name, version) in [("a", "v1"), ("b", "v2"), ("c", "v2")] {
+        apply(&cluster, &widget(version, name, 1).to_string());
     }
     await_settled(&cluster, &[("a", 1), ("b", 1), ("c", 1)]);
     for round in 0..KILLS {
         let number = i64::try_from(round).expect("small");
         kill_api_server(&cluster);
+        if round == 1 {
+            apply(&cluster, &definition("v2", &authority).to_string());
+        }
         // While the operator finds its way back there is something new, something changed, and something deleted.
-        apply(&cluster, &widget(&format!("new-{round}"), number).to_string());
-        apply(&cluster, &widget("a", 10 + number).to_string());
+        apply(&cluster, &widget("v2", &format!("new-{round}"), number).to_string());
+        apply(&cluster, &widget("v1", "a", 10 + number).to_string());
         let gone = if round == 0 { "b".to_owned() } else { format!("new-{}", round - 1) };
         cluster.kubectl(&format!("-n {NAMESPACE} delete widget {gone} --wait=false"));
         await_settled(&cluster, &[("a", 10 + number), ("c", 1), (&format!("new-{round}"), number)]);
     }
     another_leads_when_the_leader_goes(&cluster);
+    has_written(&cluster, &writer.stop());
     let restarts = cluster.kubectl(&format!("-n {NAMESPACE} get pods -o jsonpath={{.items[*].status.containerStatuses[*].restartCount}}"));
     assert!(restarts.split_whitespace().all(|count| count == "0"), "operators crash: {restarts}");
     cluster.kubectl(&format!("-n {NAMESPACE} delete widgets --all --timeout=60s"));
     assert_eq!(found(&cluster, "configmaps -l of=widget"), Vec::<Value>::new(), "finalizers and owners leave nothing");
+    goes_without_residue(&cluster, &before);
+}
+
+/// Both versions show exactly what was acknowledged.
+fn has_written(cluster: &Cluster, written: &BTreeMap<String, i64>) {
+    let shown = |version: &str, field: &str| -> BTreeMap<String, Value> {
+        let listed = cluster.kubectl(&format!("-n {} get widgets.{version}.{GROUP} -o json", writer::NAMESPACE));
+        let listed: Value = serde_json::from_str(&listed).expect("JSON");
+        let items = listed["items"].as_array().into_iter().flatten();
+        items.map(|item| (item["metadata"]["name"].as_str().expect("a name").to_owned(), item["spec"][field].clone())).collect()
+    };
+    let wanted = |show: fn(i64) -> Value| written.iter().map(|(name, count)| (name.clone(), show(*count))).collect::<BTreeMap<_, _>>();
+    assert_eq!(shown("v1", "count"), wanted(Value::from));
+    assert_eq!(shown("v2", "amount"), wanted(|count| amount(count).into()));
+}
+
+/// Takes everything away, and looks what a definition of the same name finds.
+fn goes_without_residue(cluster: &Cluster, before: &[String; 2]) {
+    cluster.kubectl(&format!("delete {DEFINITION} --timeout=60s"));
+    let served = cluster.kubectl_output(&format!("get --raw /apis/{GROUP}"));
+    assert!(!served.status.success(), "the group is gone");
+    cluster.kubectl("delete clusterrolebinding operator");
+    cluster.kubectl(&format!("delete namespace {NAMESPACE} {} --timeout=90s", writer::NAMESPACE));
+    assert_eq!(&left(cluster), before);
+    apply(cluster, &definition("v2", "").to_string());
+    cluster.kubectl(&format!("wait --for=condition=Established {DEFINITION} --timeout=30s"));
+    assert_eq!(cluster.kubectl("get widgets -A -o name"), "", "the store holds none any more");
+}
+
+/// All that belongs to no namespace, and what is in the default one.
+fn left(cluster: &Cluster) -> [String; 2] {
+    let wide = "get customresourcedefinitions,clusterrolebindings,namespaces,persistentvolumes,apiservices -o name";
+    [cluster.kubectl(wide), cluster.kubectl("get all,configmaps,secrets,leases -o name")]
 }
 
 fn kill_api_server(cluster: &Cluster) {
@@ -94,7 +147,7 @@ fn another_leads_when_the_leader_goes(cluster: &Cluster) {
     let before = holder();
     cluster.kubectl(&format!("-n {NAMESPACE} delete pod {before} --grace-period=0 --force"));
     eventually_within(PATIENCE, "another one leads", || holder() != before);
-    apply(cluster, &widget("later", 7).to_string());
+    apply(cluster, &widget("v2", "later", 7).to_string());
     eventually_within(PATIENCE, "the new leader works", || {
         let later = found(cluster, "widgets later");
         later.iter().any(|widget| widget["status"]["count"] == 7 && widget["status"]["by"] != before.as_str())
@@ -104,11 +157,16 @@ fn another_leads_when_the_leader_goes(cluster: &Cluster) {
 /// Waits until there are these widgets with their counts and no others, each with its status, its own map and what it has outside.
 fn await_settled(cluster: &Cluster, wanted: &[(&str, i64)]) {
     let settled = || {
-        let (widgets, maps) = (found(cluster, "widgets"), found(cluster, "configmaps -l of=widget"));
+        let [widgets, amounts] = ["v1", "v2"].map(|version| found(cluster, &format!("widgets.{version}.{GROUP}")));
+        let maps = found(cluster, "configmaps -l of=widget");
         let has = |name: String, count: i64| {
             maps.iter().any(|map| map["metadata"]["name"] == name && map["data"]["count"].as_str() == Some(&*count.to_string()))
         };
+        let says = |name: &str, count: i64| {
+            amounts.iter().any(|widget| widget["metadata"]["name"] == name && widget["spec"]["amount"] == amount(count).as_str())
+        };
         widgets.len() == wanted.len()
+            && amounts.len() == wanted.len()
             && maps.len() == 2 * wanted.len()
             && wanted.iter().all(|(name, count)| {
                 let ready = |widget: &Value| {
@@ -117,7 +175,7 @@ fn await_settled(cluster: &Cluster, wanted: &[(&str, i64)]) {
                         && widget["status"]["observedGeneration"] == *generation
                         && widget["status"]["count"] == *count
                 };
-                widgets.iter().any(ready) && has(format!("inner-{name}"), *count) && has(format!("outer-{name}"), *count)
+                widgets.iter().any(ready) && says(name, *count) && has(format!("inner-{name}"), *count) && has(format!("outer-{name}"), *count)
             })
     };
     eventually_within(PATIENCE, &format!("{wanted:?}"), settled);
@@ -133,38 +191,40 @@ fn found(cluster: &Cluster, what: &str) -> Vec<Value> {
     }
 }
 
-fn definition() -> Value {
-    let count = json!({"type": "object", "properties": {"count": {"type": "integer", "minimum": 0}}, "required": ["count"]});
-    let status = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": count, "status": status}, "required": ["spec"]}});
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema, "subresources": {"status": {}}});
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.example.com"}, "spec": {
-        "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget", "singular": "widget"}, "versions": [version]}})
+fn widget(version: &str, name: &str, count: i64) -> Value {
+    conversion::widget(version, NAMESPACE, name, count)
 }
 
-fn widget(name: &str, count: i64) -> Value {
-    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"count": count}})
-}
-
-/// Two operators, one of which leads.
-fn deployment() -> Value {
+/// Two pods of the operator: of those that control one leads, the others convert.
+fn deployment(name: &str) -> Value {
     let program = std::env::current_exe().expect("has a path");
     let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let converts = name == CONVERTER;
+    let certificate = "export OPERATOR_CERTIFICATE=$(base64 -w0 /certificates/tls.crt) OPERATOR_KEY=$(base64 -w0 /certificates/tls.key); ";
     let script = format!(
-        "export {}=$(cat {secrets}/token) {}=$(base64 -w0 {secrets}/ca.crt); exec chroot /node {} --exact {ENTRY} --ignored --nocapture",
+        "export {}=$(cat {secrets}/token) {}=$(base64 -w0 {secrets}/ca.crt); {}exec chroot /node {} --exact {ENTRY} --ignored --nocapture",
         reconcile::TOKEN,
         reconcile::AUTHORITY,
+        if converts { certificate } else { "" },
         program.display()
     );
     let own = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    let container = json!({
-        "name": "operator", "image": "docker.io/library/busybox:1.35", "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
-        "env": [own(reconcile::NAME, "metadata.name"), own(reconcile::NAMESPACE, "metadata.namespace")],
+    let mut container = json!({
+        "name": name, "image": "docker.io/library/busybox:1.35", "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script],
+        "env": [{"name": ROLE, "value": name}, own(reconcile::NAME, "metadata.name"), own(reconcile::NAMESPACE, "metadata.namespace")],
         "volumeMounts": [{"name": "node", "mountPath": "/node", "readOnly": true}],
     });
-    let node = json!({"name": "node", "hostPath": {"path": "/", "type": "Directory"}});
-    let spec = json!({"containers": [container], "volumes": [node], "terminationGracePeriodSeconds": 1});
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "operator", "namespace": NAMESPACE}, "spec": {
-        "replicas": 2, "selector": {"matchLabels": {"app": "operator"}},
-        "template": {"metadata": {"labels": {"app": "operator"}}, "spec": spec}}})
+    let mut volumes = vec![json!({"name": "node", "hostPath": {"path": "/", "type": "Directory"}})];
+    if converts {
+        volumes.push(json!({"name": "certificates", "secret": {"secretName": CONVERTER}}));
+        container["volumeMounts"]
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({"name": "certificates", "mountPath": "/certificates", "readOnly": true}));
+        container["readinessProbe"] = json!({"tcpSocket": {"port": server::PORT}, "periodSeconds": 1});
+    }
+    let spec = json!({"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {
+        "replicas": 2, "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}}, "spec": spec}}})
 }

@@ -1,8 +1,9 @@
-//! Series of custom resources go with their definitions.
+//! Series of custom resources go with their definitions; what other tests ask of counters.
 
 use serde_json::{Value, json};
 use troupe_api::{
     ApiService,
+    admission::match_metrics,
     metrics::{parse::Samples, render},
     service::DeleteOptions,
 };
@@ -51,4 +52,14 @@ async fn series_of_a_custom_resource_go_with_its_definition() {
         eventually("the definition is gone", async || api.get(CRDS, "", &format!("comers.{GROUP}")).await.is_err()).await;
     }
     assert_eq!(counted("keepers"), Some(1.0));
+}
+
+/// What is counted of the match conditions of a webhook or policy for creates: requests it was not asked about, failures, and evaluations
+/// that took a time.
+pub fn counted_of(name: &str, kind: &str, step: &str) -> [Option<f64>; 3] {
+    let page = render(&match_metrics::COLLECTORS);
+    let samples = Samples::parse(std::str::from_utf8(&page).expect("text")).expect("parses");
+    let labels = [("name", name), ("kind", kind), ("type", step), ("operation", "CREATE")];
+    ["exclusions_total", "evaluation_errors_total", "evaluation_seconds_count"]
+        .map(|series| samples.value(&format!("apiserver_admission_match_condition_{series}"), &labels))
 }

@@ -2,6 +2,7 @@
 
 use troupe_api::{
     admission::OperationOptions,
+    meta::Object,
     service::{ConnectCall, WriteOptions},
     status::Status,
 };
@@ -10,14 +11,15 @@ use super::WritePath;
 use crate::apiserver::writer::Writer;
 
 impl WritePath {
-    /// Asks admission whether a connection may begin.
+    /// Asks admission whether a connection may begin; gives its options as they are then.
     ///
     /// # Errors
     /// What refuses it.
-    pub async fn admit_connect(&self, call: ConnectCall) -> Result<(), Status> {
+    pub async fn admit_connect(&self, call: ConnectCall) -> Result<Object, Status> {
         let ConnectCall { user, target, mut options, cause, notices } = call;
         let writer = Writer { user, target, options: WriteOptions::default(), cause, notices };
         let attributes = self.admission.attributes(&writer, OperationOptions::Connect);
-        self.admission.admit(attributes.with_object(&mut options)).await
+        self.admission.admit(attributes.with_object(&mut options)).await?;
+        Ok(options)
     }
 }

@@ -6,7 +6,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio::{sync::watch, time::Instant};
 use troupe_api::{
     ApiCall, ApiReply, ApiService, Status,
-    meta::Cause,
+    meta::{Cause, Object},
     resources::Registry,
     service::{ConnectCall, Target, UserInfo, WatchOptions, WatchStream},
 };
@@ -97,7 +97,7 @@ impl ApiService for MandatedService {
         .boxed()
     }
 
-    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
         self.service.admit_connect(call)
     }
 

@@ -8,7 +8,7 @@ use crate::{
     admission::Attributes as Request,
     auth::{Attributes, Authorizer, Decision, Selection},
     expressions::{Answer, Permissions, Question, Subject},
-    meta::FieldSelector,
+    meta::{FieldSelector, LabelSelector},
     service::UserInfo,
 };
 
@@ -84,7 +84,9 @@ impl Known {
                 &account
             }
         };
+        // What does not parse restricts nothing, as upstream.
         let fields = Some(&question.field_selector).filter(|text| !text.is_empty()).and_then(|text| FieldSelector::parse(text).ok());
+        let labels = Some(&question.label_selector).filter(|text| !text.is_empty()).and_then(|text| LabelSelector::parse(text).ok());
         let attributes = match &question.path {
             Some(path) => Attributes { verb, path: Some(path), ..Attributes::default() },
             None => Attributes {
@@ -96,7 +98,7 @@ impl Known {
                 namespace: &question.namespace,
                 name: &question.name,
                 path: None,
-                selection: Selection { fields: fields.as_ref(), ..Selection::default() },
+                selection: Selection { fields: fields.as_ref(), labels: labels.as_ref() },
             },
         };
         let (decision, reason) = authorizer.explain(user, &attributes);

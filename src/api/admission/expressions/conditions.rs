@@ -1,5 +1,7 @@
 //! Match conditions of webhooks and policies (`k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions`).
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::{Activation, Expression, Inputs, Stopped, Surroundings};
@@ -24,11 +26,32 @@ impl Condition {
     }
 }
 
+/// What came of conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whether all hold, or why nobody knows in upstream's words.
+    pub holds: Result<bool, String>,
+    /// How many could not be evaluated.
+    pub failures: usize,
+    pub elapsed: Duration,
+}
+
 /// Whether all conditions hold. One that does not hold decides; else those that cannot be evaluated do.
 ///
 /// # Errors
 /// Evaluation takes too long for this thread.
-pub fn hold(conditions: &[Condition], inputs: Inputs<'_>, around: Surroundings<'_>, meter: &mut Meter) -> Result<Result<bool, String>, Stopped> {
+pub fn hold(conditions: &[Condition], inputs: Inputs<'_>, around: Surroundings<'_>, meter: &mut Meter) -> Result<Held, Stopped> {
+    let began = Instant::now();
+    let (holds, failures) = judged(conditions, inputs, around, meter)?;
+    Ok(Held { holds, failures, elapsed: began.elapsed() })
+}
+
+fn judged(
+    conditions: &[Condition],
+    inputs: Inputs<'_>,
+    around: Surroundings<'_>,
+    meter: &mut Meter,
+) -> Result<(Result<bool, String>, usize), Stopped> {
     let activation = Activation::new(inputs, around, meter);
     let (mut budget, mut failures, mut all) = (MOST, Vec::new(), true);
     for condition in conditions {
@@ -37,16 +60,17 @@ pub fn hold(conditions: &[Condition], inputs: Inputs<'_>, around: Surroundings<'
             Ok(Ok(Val::Bool(false))) => all = false,
             Ok(Ok(_)) => failures.push("cel expression must evaluate to a bool".to_owned()),
             Ok(Err(why)) => failures.push(why),
-            Err(Stopped::Budget) => return Ok(Err(Stopped::OUT_OF_BUDGET.to_owned())),
+            Err(Stopped::Budget) => return Ok((Err(Stopped::OUT_OF_BUDGET.to_owned()), 0)),
             Err(Stopped::TooLong) => return Err(Stopped::TooLong),
         }
         if !all {
-            return Ok(Ok(false));
+            return Ok((Ok(false), failures.len()));
         }
     }
-    Ok(match &*failures {
+    let holds = match &*failures {
         [] => Ok(true),
         [only] => Err(only.clone()),
         all => Err(format!("[{}]", all.join(", "))),
-    })
+    };
+    Ok((holds, failures.len()))
 }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 pub use access::Access;
-pub use conditions::{Condition, hold};
+pub use conditions::{Condition, Held, hold};
 
 use super::{
     Attributes,

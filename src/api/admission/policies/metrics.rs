@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::metrics::{Collect, Counter, Departures, Family, Histogram, SeriesLabels};
+use crate::{
+    admission::match_metrics,
+    metrics::{Collect, Counter, Departures, Family, Histogram, SeriesLabels},
+};
 
 const SECONDS: [f64; 5] = [0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 
@@ -44,6 +47,8 @@ pub(super) fn forget(collectors: &[&dyn Collect], gone: &Departures<Named>) {
         })
     };
     collectors.iter().for_each(|family| family.forget(&is_gone));
+    let is_gone = |labels: &SeriesLabels<'_>| gone.gone().any(|named| matches!(named, Named::Policy(name) if labels.get("name") == Some(name)));
+    match_metrics::forget(&|labels| labels.get("kind") == Some("policy") && is_gone(labels));
 }
 
 /// What series are named by.

@@ -24,7 +24,8 @@ use crate::{
     admission::{
         Asked, Attributes, MutatingPlugin, Operation, Plugin,
         admission_request::without_objects,
-        expressions::{Effort, Inputs, Shown, Stopped, hold, in_time},
+        expressions::{Effort, Held, Inputs, Shown, Stopped, hold, in_time},
+        match_metrics::{self, Owner},
         matching::{self, Form, Matched, shown_or_same},
         resource_name::ResourceName,
         webhooks::restore_owners,
@@ -100,6 +101,9 @@ async fn mutate(hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(),
     }
     for Counted { policy, binding, elapsed, error } in &outcome.counted {
         metrics::mutated(policy, binding, *elapsed, error.as_deref());
+    }
+    for (policy, held) in &outcome.conditions {
+        match_metrics::evaluated(Owner::Policy(policy), request.operation, held);
     }
     if outcome.dirty {
         outcome.asked.object_changed();
@@ -185,6 +189,8 @@ struct Outcome {
     /// What ends the request at once.
     failed: Option<Status>,
     counted: Vec<Counted>,
+    /// What came of the match conditions of policies, by their names.
+    conditions: Vec<(Box<str>, Held)>,
     asked: Asked,
 }
 
@@ -195,6 +201,7 @@ impl Outcome {
         self.dirty |= next.dirty;
         self.errors.extend(next.errors);
         self.counted.extend(next.counted);
+        self.conditions.extend(next.conditions);
     }
 }
 
@@ -301,7 +308,9 @@ impl Work {
         let inputs = Inputs { shown: &shown, namespace: None, params: invocation.params.as_ref(), access: self.collected.access.as_ref() };
         let held = hold(&policy.conditions, inputs, policy.surroundings(), meter)?;
         drop(shown);
-        Ok(held.unwrap_or_else(|why| {
+        let holds = held.holds.clone();
+        outcome.conditions.push((policy.name.clone(), held));
+        Ok(holds.unwrap_or_else(|why| {
             fail(invocation, &why, outcome);
             false
         }))

@@ -18,6 +18,8 @@ use crate::{
     admission::{
         Attributes, Plugin, ValidatingPlugin,
         expressions::{Effort, Inputs, Shown, Stopped, Work, in_time},
+        go_json,
+        match_metrics::{self, Owner},
     },
     status::{Reason, Status, StatusCause},
 };
@@ -109,6 +111,9 @@ impl<'a, 'r> Consequences<'a, 'r> {
 
     fn follow(&mut self, invocation: &Invocation, said: Said) {
         let (policy, binding) = (&*invocation.policy.name, &invocation.binding);
+        if let Some(held) = &said.conditions {
+            match_metrics::evaluated(Owner::Policy(policy), self.request.operation, held);
+        }
         for (index, decision) in said.decisions.iter().enumerate() {
             if decision.admits {
                 if decision.evaluation == Evaluation::Error {
@@ -191,10 +196,7 @@ impl<'a, 'r> Consequences<'a, 'r> {
             expression_index: index,
             validation_actions: &binding.actions,
         };
-        let text = serde_json::to_string(&[failure]).unwrap_or_default();
-        // As Go writes JSON.
-        let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-        self.request.notices.annotate(FAILURE_ANNOTATION, text);
+        self.request.notices.annotate(FAILURE_ANNOTATION, go_json::text(&[failure]));
     }
 }
 

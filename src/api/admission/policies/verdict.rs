@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::{Annotation, Policy, Rules, Validation};
 use crate::{
-    admission::expressions::{Activation, Inputs, Stopped, hold},
+    admission::expressions::{Activation, Held, Inputs, Stopped, hold},
     expressions::{Meter, Val},
 };
 
@@ -45,13 +45,15 @@ pub enum Annotated {
 pub struct Said {
     pub decisions: Vec<Decision>,
     pub annotations: Vec<Annotated>,
+    /// What came of its match conditions, if it has any.
+    pub conditions: Option<Held>,
 }
 
 impl Said {
     /// Of a policy that fails as a whole.
     fn failed(policy: &Policy, message: String) -> Self {
         let decision = Decision { evaluation: Evaluation::Error, admits: policy.ignores_failure, message, reason: None, elapsed: Duration::ZERO };
-        Said { decisions: vec![decision], annotations: Vec::new() }
+        Said { decisions: vec![decision], ..Said::default() }
     }
 }
 
@@ -61,21 +63,27 @@ impl Said {
 /// It takes too long for this thread.
 pub fn verdict(policy: &Policy, inputs: Inputs<'_>, meter: &mut Meter) -> Result<Said, Stopped> {
     let Rules::Validating { validations, annotations } = &policy.rules else { return Ok(Said::default()) };
+    let mut conditions = None;
     if !policy.conditions.is_empty() {
-        match hold(&policy.conditions, Inputs { namespace: None, ..inputs }, policy.surroundings(), meter)? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Said::default()),
-            Err(_) if policy.ignores_failure => return Ok(Said::default()),
-            Err(why) => return Ok(Said::failed(policy, why)),
+        let held = hold(&policy.conditions, Inputs { namespace: None, ..inputs }, policy.surroundings(), meter)?;
+        let said = match &held.holds {
+            Ok(true) => None,
+            Err(why) if !policy.ignores_failure => Some(Said::failed(policy, why.clone())),
+            Ok(false) | Err(_) => Some(Said::default()),
+        };
+        conditions = Some(held);
+        if let Some(said) = said {
+            return Ok(Said { conditions, ..said });
         }
     }
     let said = match judged(policy, validations, inputs, meter) {
-        Ok(decisions) => annotated(policy, annotations, inputs, meter).map(|annotations| Said { decisions, annotations }),
+        Ok(decisions) => annotated(policy, annotations, inputs, meter).map(|annotations| Said { decisions, annotations, conditions: None }),
         Err(stopped) => Err(stopped),
     };
     match said {
-        Err(Stopped::Budget) => Ok(Said::failed(policy, Stopped::OUT_OF_BUDGET.to_owned())),
-        said => said,
+        Ok(said) => Ok(Said { conditions, ..said }),
+        Err(Stopped::Budget) => Ok(Said { conditions, ..Said::failed(policy, Stopped::OUT_OF_BUDGET.to_owned()) }),
+        Err(stopped) => Err(stopped),
     }
 }
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::configuration::Hook;
 use crate::{
-    admission::{Attributes, match_conditions, matching::Matched},
+    admission::{
+        Attributes, match_conditions,
+        match_metrics::{self, Owner},
+        matching::Matched,
+    },
     status::Status,
 };
 
@@ -16,17 +20,24 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// How `hook` is to be asked about the request; `None` if it is not concerned.
+    /// How `hook`, of the kind that metrics call `kind`, is to be asked about the request; `None` if it is not concerned.
     ///
     /// # Errors
     /// 404 when a namespace whose labels count does not exist; 403 when conditions cannot be evaluated and failures are not ignored.
-    pub async fn of(hook: &Arc<Hook>, request: &Attributes<'_>) -> Result<Option<Self>, Status> {
+    pub async fn of(hook: &Arc<Hook>, kind: &'static str, request: &Attributes<'_>) -> Result<Option<Self>, Status> {
         let Some(matched) = hook.resources.matched(request).await? else { return Ok(None) };
-        match match_conditions::all_hold(&hook.conditions, &matched, request).await {
-            Ok(true) => Ok(Some(Invocation { hook: hook.clone(), matched })),
-            Ok(false) => Ok(None),
-            Err(_) if hook.ignores_failure => Ok(None),
-            Err(why) => Err(request.forbidden(why)),
+        let invocation = Invocation { hook: hook.clone(), matched };
+        if hook.conditions.is_empty() {
+            return Ok(Some(invocation));
         }
+        let held = match_conditions::all_hold(&hook.conditions, &invocation.matched, request).await;
+        let owner = Owner::Webhook(&hook.name, kind);
+        match_metrics::evaluated(owner, request.operation, &held);
+        match held.holds {
+            Ok(true) => return Ok(Some(invocation)),
+            Err(why) if !hook.ignores_failure => return Err(request.forbidden(why)),
+            Ok(false) | Err(_) => match_metrics::excluded(owner, request.operation),
+        }
+        Ok(None)
     }
 }

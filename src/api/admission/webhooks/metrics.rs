@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{configuration::Hook, failure::Failure};
 use crate::{
-    admission::Operation,
+    admission::{Operation, match_metrics},
     metrics::{Collect, Counter, Departures, Family, Histogram, SeriesLabels},
 };
 
@@ -41,6 +41,7 @@ pub(super) fn forget(kind: &str, gone: &Departures<Box<str>>) {
         labels.get("type") == Some(kind) && labels.get("name").is_some_and(|name| gone.gone().any(|gone| **gone == *name))
     };
     COLLECTORS.iter().for_each(|family| family.forget(&is_gone));
+    match_metrics::forget(&|labels| labels.get("kind") == Some("webhook") && is_gone(labels));
 }
 
 /// Counts a question that was asked at `began`, and what came of it.

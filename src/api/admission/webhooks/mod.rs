@@ -5,6 +5,7 @@
 //! answer means ([`response`]) are pure; [`crate::webhook_client`] calls. Nothing is held while a webhook thinks: the caller's task waits, and a
 //! write that loses its race asks again, as upstream.
 
+mod annotations;
 mod ask;
 mod configuration;
 mod failure;

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Webhooks, configuration::Hook, failure::Failure, invocation::Invocation, metrics};
+use super::{Webhooks, annotations, configuration::Hook, failure::Failure, invocation::Invocation, metrics};
 use crate::{
     admission::{Attributes, MutatingPlugin, Plugin, matching},
     aside,
@@ -46,7 +46,7 @@ impl Webhooks {
     async fn mutate(&self, hooks: &[Arc<Hook>], request: &mut Attributes<'_>) -> Result<(), Status> {
         let (second, mut asked) = (request.reinvocation.is_second(), request.take_asked(NAME));
         for (index, hook) in hooks.iter().enumerate() {
-            let Some(invocation) = Invocation::of(hook, request).await? else { continue };
+            let Some(invocation) = Invocation::of(hook, KIND, request).await? else { continue };
             if second && !asked.is_outdated(&hook.id) {
                 continue;
             }
@@ -66,10 +66,9 @@ impl Webhooks {
     /// Whether the webhook changed the object.
     async fn mutate_by(&self, invocation: &Invocation, request: &mut Attributes<'_>, place: &str) -> Result<bool, Status> {
         let (hook, began) = (&invocation.hook, Instant::now());
-        let outcome = self.changed(invocation, request).await;
+        let outcome = self.changed(invocation, request, place).await;
         let mutated = matches!(outcome, Ok(Some(_)));
-        let annotation = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated}).to_string();
-        request.notices.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), annotation);
+        request.notices.annotate(format!("{}{place}", annotations::MUTATION), annotations::mutation(hook, mutated));
         match outcome {
             Ok(changed) => {
                 metrics::asked(hook, KIND, request.operation, began, None);
@@ -81,7 +80,7 @@ impl Webhooks {
             Err(failure) => match self.judged(invocation, request, KIND, began, failure) {
                 Some(status) => Err(status),
                 None => {
-                    request.notices.annotate(format!("failed-open.mutation.webhook.admission.k8s.io/{place}"), hook.name.clone());
+                    request.notices.annotate(format!("{}{place}", annotations::FAILED_OPEN), hook.name.clone());
                     Ok(false)
                 }
             },
@@ -89,28 +88,30 @@ impl Webhooks {
     }
 
     /// The object as the webhook wants it; `None` if it is fine as it is.
-    async fn changed(&self, invocation: &Invocation, request: &Attributes<'_>) -> Result<Option<Object>, Failure> {
+    async fn changed(&self, invocation: &Invocation, request: &Attributes<'_>, place: &str) -> Result<Option<Object>, Failure> {
         let patch = aside::elsewhere(self.ask(invocation, request, true)).await?.patch;
         if patch.is_empty() {
             return Ok(None);
         }
         let Some(object) = request.object() else {
-            return match has_operations(&patch)? {
+            return match operations(&patch)?.is_some() {
                 true => Err(Failure::Server(unchangeable(&invocation.hook.name))),
                 false => Ok(None),
             };
         };
         let (shown, object, target) = (matching::shown(&invocation.matched, request, object), object.clone(), request.target.clone());
-        let invocation = invocation.clone();
+        let (invocation, is_told) = (invocation.clone(), request.notices.records_requests());
         let computed = aside::compute(patch.len(), move || {
-            if !has_operations(&patch)? {
-                return Ok(None);
-            }
+            let Some(operations) = operations(&patch)? else { return Ok(None) };
+            let told = is_told.then(|| annotations::patch(&invocation.hook, &operations));
             let (changed, _) = json_patch::apply(&patch, shown.into_value()).map_err(|status| Failure::Server(Status::internal(status.message)))?;
             let taken = matching::taken(&invocation.matched, &target, &object, changed).map_err(Failure::Server)?;
-            Ok(Some((taken, object)))
+            Ok(Some((taken, object, told)))
         });
-        let Some((taken, object)) = computed.await? else { return Ok(None) };
+        let Some((taken, object, told)) = computed.await? else { return Ok(None) };
+        if let Some(told) = told {
+            request.notices.annotate(format!("{}{place}", annotations::PATCH), told);
+        }
         let mut taken = matching::back(request, taken).await.map_err(Failure::Server)?;
         let warning = restore_owners(&object, &mut taken);
         if taken == object {
@@ -121,12 +122,12 @@ impl Webhooks {
     }
 }
 
-/// Whether a patch does anything at all.
-fn has_operations(patch: &[u8]) -> Result<bool, Failure> {
+/// The operations of a patch; `None` where it does nothing at all.
+fn operations(patch: &[u8]) -> Result<Option<Value>, Failure> {
     let undecodable = |why: String| Failure::calling(format!("received undecodable patch in webhook response: {why}"));
     match parse_value(patch, Format::Json).map_err(|error| undecodable(error.to_string()))? {
-        Value::Array(operations) => Ok(!operations.is_empty()),
-        Value::Null => Ok(false),
+        Value::Array(operations) => Ok(Some(operations).filter(|operations| !operations.is_empty()).map(Value::Array)),
+        Value::Null => Ok(None),
         _ => Err(undecodable("json: cannot unmarshal object into Go value of type jsonpatch.Patch".into())),
     }
 }

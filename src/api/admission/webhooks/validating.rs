@@ -40,7 +40,7 @@ impl Webhooks {
     async fn validate(&self, hooks: &[Arc<Hook>], request: &Attributes<'_>) -> Result<(), Status> {
         let mut invocations = Vec::new();
         for hook in hooks {
-            invocations.extend(Invocation::of(hook, request).await?);
+            invocations.extend(Invocation::of(hook, KIND, request).await?);
         }
         let asked = invocations.iter().enumerate().map(|(index, invocation)| self.validate_by(invocation, request, index));
         aside::elsewhere(join_all(asked)).await.into_iter().collect()

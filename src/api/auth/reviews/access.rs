@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta_v1, LabelSelectorRequirement};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     auth::{Attributes, Authorizer, Decision, Selection},
-    meta::{FieldSelector, Object},
+    meta::{FieldSelector, LabelSelector, Object},
     resources::validation::labels,
     service::UserInfo,
     status::{FieldError, Status},
@@ -52,7 +53,7 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
         return Err(Status::invalid(GROUP, object.kind(), "", errors));
     }
     let resource = |field: &str| object.str(&["spec", "resourceAttributes", field]);
-    let fields = field_selector(&object);
+    let (fields, labels) = (field_selector(&object), label_selector(&object));
     let attributes = if has(&object, "resourceAttributes") {
         Attributes {
             verb: resource("verb"),
@@ -63,7 +64,7 @@ fn answer(mut object: Object, errors: Vec<FieldError>, user: &UserInfo, authoriz
             namespace: resource("namespace"),
             name: resource("name"),
             path: None,
-            selection: Selection { fields: fields.as_ref(), ..Selection::default() },
+            selection: Selection { fields: fields.as_ref(), labels: labels.as_ref() },
         }
     } else {
         let path = object.str(&["spec", "nonResourceAttributes", "path"]);
@@ -171,6 +172,20 @@ fn field_selector(object: &Object) -> Option<FieldSelector> {
         }
     }
     (!terms.is_empty()).then_some(FieldSelector { terms })
+}
+
+/// The label selector, likewise.
+fn label_selector(object: &Object) -> Option<LabelSelector> {
+    let raw = object.str(&["spec", "resourceAttributes", "labelSelector", "rawSelector"]);
+    if !raw.is_empty() {
+        return LabelSelector::parse(raw).ok();
+    }
+    let known = |requirement: &&Value| matches!(requirement["operator"].as_str(), Some("In" | "NotIn" | "Exists" | "DoesNotExist"));
+    let requirements = object.list(&["spec", "resourceAttributes", "labelSelector", "requirements"]).iter().filter(known);
+    let expressions: Vec<LabelSelectorRequirement> =
+        requirements.filter_map(|requirement| serde_json::from_value(requirement.clone()).ok()).collect();
+    let selector = meta_v1::LabelSelector { match_expressions: Some(expressions), match_labels: None };
+    Some(LabelSelector::from(&selector)).filter(|selector| !selector.is_everything())
 }
 
 /// Reviews have no metadata, but for the namespace of local ones.

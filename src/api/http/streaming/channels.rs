@@ -21,11 +21,10 @@ use super::{
     pieces::{Piece, Pieces},
     proxy::gone,
     spdy::{Frame, FrameReader, Writer},
-    stream_options::StreamOptions,
     upgrade::{KubeletStream, StreamPlace},
 };
 use crate::{
-    http::{connect::ConnectRequest, connections::PeerSocket},
+    http::{connect::ConnectRequest, connections::PeerSocket, stream_options::StreamOptions},
     status::Status,
 };
 

@@ -17,11 +17,11 @@ pub mod places;
 mod proxy;
 mod remote;
 mod spdy;
-pub mod stream_options;
 mod tunnel;
 mod turns;
 pub mod upgrade;
 
+pub use super::stream_options::{StreamOptions, escaped, query_values};
 pub use connect::KubeletConnect;
 pub use dialer::KubeletDialer;
 pub use log_options::{LogOptions, LogStream};
@@ -29,4 +29,3 @@ pub use log_options::{LogOptions, LogStream};
 pub use pieces::{Piece, Pieces};
 #[doc(hidden)]
 pub use spdy::{Frame, FrameReader};
-pub use stream_options::{StreamOptions, escaped, query_values};

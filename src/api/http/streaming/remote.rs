@@ -2,15 +2,7 @@
 
 use actix_web::HttpResponse;
 
-use super::{
-    channels,
-    kind::StreamKind,
-    places::Places,
-    proxy,
-    stream_options::{StreamOptions, query_values},
-    tunnel,
-    upgrade::StreamPlace,
-};
+use super::{channels, kind::StreamKind, places::Places, proxy, tunnel, upgrade::StreamPlace};
 use crate::{backends::place, http::connect::ConnectRequest, status::Status};
 
 /// Answers an upgrade request.
@@ -18,12 +10,11 @@ use crate::{backends::place, http::connect::ConnectRequest, status::Status};
 /// # Errors
 /// 400 and 404 in upstream's words; 500 when the kubelet cannot be reached.
 pub async fn serve(places: &Places, request: ConnectRequest) -> Result<HttpResponse, Status> {
-    let query = request.request.query_string();
     let pod = places.pod(&request.target)?;
     let (namespace, name, subresource) = (&request.target.namespace, &request.target.name, &*request.target.subresource);
-    let mut options = StreamOptions::of_api(query);
+    let mut options = request.options.stream.clone();
     let path = if subresource == "portforward" {
-        let ports = query_values(query, "ports").join(",");
+        let ports = request.options.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         format!("/portForward/{namespace}/{name}{}", if ports.is_empty() { String::new() } else { format!("?port={ports}") })
     } else {
         let container = place::choose_container(&pod, &options.container)?;

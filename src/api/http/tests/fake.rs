@@ -152,8 +152,8 @@ impl ApiService for FakeService {
         std::future::ready(Ok(stream::iter(initial).chain(live).boxed())).boxed()
     }
 
-    fn admit_connect(&self, _call: ConnectCall) -> BoxFuture<'static, Result<(), Status>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn admit_connect(&self, call: ConnectCall) -> BoxFuture<'static, Result<Object, Status>> {
+        Box::pin(std::future::ready(Ok(call.options)))
     }
 
     fn registry(&self) -> Arc<Registry> {

@@ -41,6 +41,7 @@ api_settings! {
     oidc_required_claim: Vec<String>,
     oidc_ca_file: PathBuf,
     oidc_signing_algs: Vec<String>,
+    token_auth_file: PathBuf,
     authentication_config: PathBuf,
     authorization_config: PathBuf,
     authentication_token_webhook_config_file: PathBuf,

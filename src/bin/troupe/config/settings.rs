@@ -238,6 +238,9 @@ pub struct Settings {
     /// How tokens may be signed [default: RS256]
     #[arg(long, value_delimiter = ',')]
     pub oidc_signing_algs: Option<Vec<String>>,
+    /// Bearer tokens with their users: lines of token,user,uid,"group1,group2"
+    #[arg(long)]
+    pub token_auth_file: Option<PathBuf>,
     /// An apiserver.config.k8s.io/v1 AuthenticationConfiguration: issuers of tokens, and what anonymous requests may ask for
     #[arg(long)]
     pub authentication_config: Option<PathBuf>,

@@ -23,7 +23,7 @@ use troupe_api::{
     },
     encryption::EncryptionHealth,
     features::FeatureGates,
-    flow::Classifier,
+    flow::{Classifier, Sampler},
     http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
     resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap},
@@ -264,6 +264,8 @@ pub fn serve(config: &Config, api: &Arc<ApiServer>, parts: FrontDoorParts<'_>, s
     options.memory = api.memory();
     let flow = Arc::new(Classifier::new(api.listers(), options.max_in_flight));
     options.routes.push(doors::flow_control(flow.clone(), options.clock.clone()));
+    // It ends with the process.
+    tokio::spawn(Sampler::new(flow.clone()).run());
     options.flow = Some(flow);
     http::serve(listener, options).context("the API server cannot serve")
 }

@@ -8,20 +8,20 @@ use troupe_api::{
     auth::{
         Authenticator, Authorizer, bootstrap,
         bootstrap_tokens::BootstrapTokenAuthenticator,
-        chain::{AuthenticatorChain, AuthorizerChain, PrivilegedGroups},
-        node::NodeAuthorizer,
-        rbac::Rbac,
+        chain::AuthenticatorChain,
+        exchange::ExchangedAuthenticators,
+        token_file::TokenFile,
         tokens::{Issuer, LegacyVerifier, SigningKey, Verifier},
         x509::X509Authenticator,
     },
-    authentication::{Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
-    authorization::{Always, AuthorizationConfiguration, Mode, WebhookAuthorizer},
+    authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
     meta::{Object, SystemClock},
+    reloading::{FollowedFile, LOOK_EVERY},
     service::{Listers, UserInfo},
     webhook_client::Endpoint,
 };
 
-use super::control_plane::Certificates;
+use super::{authorizers::Authorizers, control_plane::Certificates};
 use crate::config::{ApiSettings, Config};
 
 /// The issuer of service-account tokens.
@@ -31,20 +31,11 @@ pub fn issuer(certificates: &Certificates) -> Result<Arc<Issuer>> {
 }
 
 /// Whom this server lets in and asks beside what lies in the cluster: issuers, webhooks, the order of authorizers.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Outside {
     authenticators: Vec<Arc<dyn Authenticator>>,
     anonymous: Option<Anonymous>,
-    /// Those that are configured; nodes and RBAC where nothing is.
-    authorizers: Option<Vec<Link>>,
-}
-
-/// An authorizer; those of the cluster are made once its caches are there.
-#[derive(Clone)]
-enum Link {
-    Node,
-    Rbac,
-    Fixed(Arc<dyn Authorizer>),
+    authorizers: Authorizers,
 }
 
 impl Outside {
@@ -55,31 +46,51 @@ impl Outside {
     pub fn read(config: &Config, issuer: &Issuer) -> Result<Self> {
         let api = &config.api;
         let own = vec![issuer.name().to_owned()];
-        let structured = match (&api.authentication_config, oidc_flags(api)) {
-            (Some(file), _) => Some(
-                AuthenticationConfiguration::from_file(file, &own)
-                    .with_context(|| format!("failed to load authentication configuration from file {}", file.display()))?,
-            ),
-            (None, Some(flags)) => Some(AuthenticationConfiguration::from_flags(flags, &own).context("the --oidc flags are unusable")?),
-            (None, None) => None,
+        let mut outside = Outside::default();
+        if let Some(file) = &api.token_auth_file {
+            let tokens = TokenFile::open(file, issuer.audiences().to_vec()).with_context(|| format!("--token-auth-file {}", file.display()))?;
+            outside.authenticators.push(Arc::new(tokens));
         }
-        .unwrap_or_default();
-        let algorithms = match (&api.authentication_config, &api.oidc_signing_algs) {
-            (Some(_), _) => Vec::new(),
-            (None, given) => given.clone().unwrap_or_else(|| vec!["RS256".into()]),
-        };
-        let mut authenticators: Vec<Arc<dyn Authenticator>> = Vec::new();
-        for jwt in &structured.jwt {
-            let authenticator = JwtAuthenticator::new(jwt, &algorithms, issuer.audiences().to_vec(), Arc::new(SystemClock));
-            authenticators.push(Arc::new(authenticator.map_err(Error::msg)?));
+        match (&api.authentication_config, oidc_flags(api)) {
+            (Some(file), _) => outside
+                .follow(file, own, issuer)
+                .with_context(|| format!("failed to load authentication configuration from file {}", file.display()))?,
+            (None, Some(flags)) => {
+                let structured = AuthenticationConfiguration::from_flags(flags, &own).context("the --oidc flags are unusable")?;
+                let algorithms = api.oidc_signing_algs.clone().unwrap_or_else(|| vec!["RS256".into()]);
+                outside.authenticators.extend(of_issuers(&structured, &algorithms, issuer.audiences()).map_err(Error::msg)?);
+            }
+            (None, None) => {}
         }
         if let Some(file) = &api.authentication_token_webhook_config_file {
             let endpoint = Endpoint::of_kubeconfig(file).with_context(|| format!("--authentication-token-webhook-config-file {}", file.display()))?;
             let lasts = Duration::from_secs(api.authentication_token_webhook_cache_ttl.unwrap_or(120));
-            authenticators.push(Arc::new(TokenWebhook::new(endpoint, issuer.audiences().to_vec(), lasts)));
+            outside.authenticators.push(Arc::new(TokenWebhook::new(endpoint, issuer.audiences().to_vec(), lasts)));
         }
-        let authorizers = api.authorization_config.as_deref().map(authorizers).transpose()?;
-        Ok(Outside { authenticators, anonymous: structured.anonymous, authorizers })
+        if let Some(file) = &api.authorization_config {
+            outside.authorizers = Authorizers::of_file(file)?;
+        }
+        Ok(outside)
+    }
+
+    /// Takes the issuers of a file, and those that it names later. Who is anonymous stays as it is.
+    fn follow(&mut self, path: &Path, own: Vec<String>, issuer: &Issuer) -> Result<()> {
+        let file = FollowedFile::open(path)?;
+        let first = AuthenticationConfiguration::parse(path, file.text(), &own)?;
+        let audiences = issuer.audiences().to_vec();
+        let exchanged = ExchangedAuthenticators::new(of_issuers(&first, &[], &audiences).map_err(Error::msg)?);
+        self.authenticators.push(exchanged.clone());
+        self.anonymous.clone_from(&first.anonymous);
+        // It ends with the process.
+        tokio::spawn(file.follow(LOOK_EVERY, authentication::RELOADS, move |path, text| {
+            let next = AuthenticationConfiguration::parse(path, text, &own).map_err(|error| error.to_string())?;
+            if next.anonymous != first.anonymous {
+                return Err("anonymous: Forbidden: changed from initial configuration file".into());
+            }
+            exchanged.exchange(of_issuers(&next, &[], &audiences)?);
+            Ok(())
+        }));
+        Ok(())
     }
 
     /// Whether requests without credentials are taken, and the only paths for which.
@@ -103,24 +114,18 @@ fn oidc_flags(api: &ApiSettings) -> Option<OidcFlags> {
     })
 }
 
-fn authorizers(file: &Path) -> Result<Vec<Link>> {
-    let unusable = || format!("failed to load authorization configuration from file {}", file.display());
-    let link = |mode| {
-        Ok(match mode {
-            Mode::Node => Link::Node,
-            Mode::Rbac => Link::Rbac,
-            Mode::AlwaysAllow => Link::Fixed(Arc::new(Always::Allow)),
-            Mode::AlwaysDeny => Link::Fixed(Arc::new(Always::Deny)),
-            Mode::Webhook(webhook) => Link::Fixed(WebhookAuthorizer::new(*webhook).map_err(Error::msg).with_context(unusable)?),
-        })
+/// The issuers of a configuration, whose tokens are signed by `algorithms`, or any where there is none.
+fn of_issuers(structured: &AuthenticationConfiguration, algorithms: &[String], audiences: &[String]) -> Result<Vec<Arc<dyn Authenticator>>, String> {
+    let authenticator = |jwt| -> Result<Arc<dyn Authenticator>, String> {
+        Ok(Arc::new(JwtAuthenticator::new(jwt, algorithms, audiences.to_vec(), Arc::new(SystemClock))?))
     };
-    AuthorizationConfiguration::from_file(file).with_context(unusable)?.into_iter().map(link).collect()
+    structured.jwt.iter().map(authenticator).collect()
 }
 
 /// Gives the API server its authorizer and the answers to reviews and token requests.
 pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: Arc<Outside>) {
-    let links = outside.authorizers.clone();
-    options.authorizer = Some(Box::new(move |listers| authorizer(listers, links)));
+    let asked = outside.clone();
+    options.authorizer = Some(Box::new(move |listers| asked.authorizers.over(&listers)));
     options.virtual_resources = Some(Box::new(move |listers| {
         let authenticator = authenticator(&issuer, &outside, listers);
         let answers: Arc<dyn VirtualResources> = Arc::new(AuthResources { issuer, authenticator, clock: Arc::new(SystemClock) });
@@ -133,7 +138,8 @@ pub fn objects() -> Vec<Object> {
     bootstrap::objects()
 }
 
-/// Client certificates, then service-account tokens, bootstrap tokens, those of issuers and of a webhook; requests with none are anonymous.
+/// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are
+/// anonymous.
 pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Listers>) -> Arc<dyn Authenticator> {
     let keys = vec![issuer.public_key().clone()];
     let audiences = issuer.audiences().to_vec();
@@ -143,18 +149,6 @@ pub fn authenticator(issuer: &Issuer, outside: &Outside, listers: Arc<dyn Lister
     let mut links: Vec<Arc<dyn Authenticator>> = vec![Arc::new(X509Authenticator), Arc::new(legacy), Arc::new(verifier), Arc::new(bootstrap)];
     links.extend(outside.authenticators.iter().cloned());
     Arc::new(AuthenticatorChain::new(links, outside.anonymous().0))
-}
-
-/// `system:masters` may do everything; then those that are configured, or nodes what their pods need and RBAC what others may.
-fn authorizer(listers: Arc<dyn Listers>, links: Option<Vec<Link>>) -> Arc<dyn Authorizer> {
-    let made = links.unwrap_or_else(|| vec![Link::Node, Link::Rbac]).into_iter().map(|link| -> Arc<dyn Authorizer> {
-        match link {
-            Link::Node => Arc::new(NodeAuthorizer::new(listers.clone())),
-            Link::Rbac => Arc::new(Rbac::new(listers.clone())),
-            Link::Fixed(authorizer) => authorizer,
-        }
-    });
-    Arc::new(AuthorizerChain::new(std::iter::once(Arc::new(PrivilegedGroups) as Arc<dyn Authorizer>).chain(made).collect()))
 }
 
 /// The authorizer of a running API server. All doors share it: its graph of nodes and pods exists once.

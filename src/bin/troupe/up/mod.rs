@@ -1,6 +1,7 @@
 //! `troupe up`: a cluster on this machine, in this process.
 
 pub mod audit;
+mod authorizers;
 pub mod cluster_info;
 pub mod control_plane;
 pub mod controllers;

@@ -122,6 +122,11 @@ impl Door {
     }
 
     pub async fn open_to(api: TestApi) -> Self {
+        Door::open_with(api, |_| {}).await
+    }
+
+    /// The same with other options.
+    pub async fn open_with(api: TestApi, change: impl FnOnce(&mut HttpOptions)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let pki = Pki::open(dir.path()).expect("a CA");
         let ips = vec!["127.0.0.1".parse().expect("an IP")];
@@ -136,6 +141,7 @@ impl Door {
         let mut options = HttpOptions::new(server_tls, api.server.clone(), Arc::new(X509Authenticator), authorizer, version);
         options.workers = 1;
         options.aggregator = Some(api.server.aggregator());
+        change(&mut options);
         let handle = serve(TcpListener::bind("127.0.0.1:0").expect("a free port"), options).expect("serves");
         let config = tls::client_config(pki.ca_pem(), Some(&admin)).expect("a TLS configuration");
         let client = Arc::new(config);

@@ -19,6 +19,13 @@ struct Discreet;
 impl Authorizer for Discreet {
     fn authorize(&self, user: &UserInfo, asked: &Attributes<'_>) -> Decision {
         let is_account = user.name == "system:serviceaccount:default:a" && user.groups.contains(&"system:serviceaccounts:default".to_owned());
+        if (asked.resource, asked.verb) == ("pods", "list") && !asked.selection.fields.is_some_and(|fields| fields.to_string() == "spec.nodeName=n") {
+            return Decision::NoOpinion("pods of one node only".into());
+        }
+        if (asked.resource, asked.verb) == ("secrets", "list") && !asked.selection.labels.is_some_and(|labels| labels.to_string() == "a in (b,c),!d")
+        {
+            return Decision::NoOpinion("some secrets only".into());
+        }
         match (asked.path, asked.verb, asked.resource, asked.name) {
             (Some("/secret"), ..) | (_, "break", ..) => Decision::Deny("hush".into()),
             (_, _, "things", _) if !is_account => Decision::NoOpinion("no account".into()),
@@ -45,6 +52,9 @@ async fn expressions_ask_who_may_do_what() {
         "authorizer.requestResource.check('approve').allowed() == (object.metadata.name != 'hidden')",
         "!authorizer.requestResource.check('break').errored() && authorizer.requestResource.check('break').error() == ''",
         "authorizer.group('').resource('pods').fieldSelector('spec.nodeName=n').labelSelector('a=b').check('list').allowed()",
+        "!authorizer.group('').resource('pods').labelSelector('a=b').check('list').allowed()",
+        "authorizer.group('').resource('secrets').labelSelector('a in (b,c),!d').check('list').allowed()",
+        "['a=b', 'a in ('].all(text, !authorizer.group('').resource('secrets').labelSelector(text).check('list').allowed())",
     ];
     let validations: Vec<_> = cases.iter().map(|expression| json!({"expression": expression})).collect();
     validating(&api, "p", json!({"validations": validations}), json!({})).await;
@@ -64,5 +74,22 @@ async fn asking_is_dear_and_bad_questions_are_errors() {
         validating(&api, "p", json!({"validations": [{"expression": expression}]}), json!({})).await;
         let refused = api.try_create(map("m", json!({}))).await.expect_err("fails");
         assert!(refused.message.ends_with(&format!("resulted in error: {why}")), "{refused}");
+    }
+}
+
+#[actix::test]
+async fn reviews_ask_with_selectors_in_either_form() {
+    let api = booted().await;
+    let requirements = json!([{"key": "a", "operator": "In", "values": ["b", "c"]}, {"key": "d", "operator": "DoesNotExist"}]);
+    for (selector, allowed) in [
+        (json!({"rawSelector": "a in (c,b),!d"}), true),
+        (json!({"requirements": requirements}), true),
+        (json!({"requirements": [requirements[0]]}), false),
+        (json!({"rawSelector": "a in ("}), false),
+    ] {
+        let attributes = json!({"verb": "list", "resource": "secrets", "labelSelector": selector});
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}});
+        let answer = api.create(review).await;
+        assert_eq!(answer.get(&["status", "allowed"]), Some(&json!(allowed)), "{selector}");
     }
 }

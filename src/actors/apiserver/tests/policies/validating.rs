@@ -4,7 +4,7 @@ use troupe_api::{
     status::Reason,
 };
 
-use super::{POLICIES, binding, map, policy, told, validating};
+use super::{super::metrics::counted_of, POLICIES, binding, map, policy, told, validating};
 use crate::apiserver::testing::boot;
 
 #[actix::test]
@@ -132,8 +132,9 @@ async fn conditions_decide_who_is_asked() {
     let api = boot().await;
     let conditions =
         json!([{"name": "a", "expression": "object.metadata.name == 'asked'"}, {"name": "v", "expression": "request.userInfo.username == 'admin'"}]);
-    validating(&api, "p", json!({"validations": [{"expression": "false"}], "matchConditions": conditions}), json!({})).await;
+    validating(&api, "conditions.counted", json!({"validations": [{"expression": "false"}], "matchConditions": conditions}), json!({})).await;
     api.create(map("other", json!({}))).await;
+    assert_eq!(counted_of("conditions.counted", "policy", "validate"), [None, None, Some(1.0)]);
     api.try_create(map("asked", json!({}))).await.expect_err("is asked");
     let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
     assert!(told(&api, map("asked", json!({})), dry).await.reply.is_err(), "also where nothing is written");

@@ -1,6 +1,12 @@
 use serde_json::json;
 
-use super::endpoint::{Answer, Endpoint, allowed, boot, configuration, denied, map};
+use super::{
+    super::metrics::counted_of,
+    endpoint::{Answer, Endpoint, allowed, boot, configuration, denied, map},
+};
+
+/// Conditions that hold are counted nowhere.
+const NOTHING: [Option<f64>; 3] = [None; 3];
 
 #[actix::test]
 async fn a_refusal_is_told_in_the_words_of_the_webhook() {
@@ -73,15 +79,16 @@ async fn configurations_count_from_the_moment_they_are_written_and_are_asked_abo
 async fn match_conditions_decide_who_is_asked() {
     let (api, hook) = (boot().await, Endpoint::serve(|_| allowed()).await);
     let cases = [
-        ("holds", "Fail", "request.operation == 'CREATE' && object.metadata.name == 'holds'", Some(1)),
-        ("other", "Fail", "object.metadata.name != 'other'", Some(0)),
-        ("ignored", "Ignore", "object.metadata.gone == 'x'", Some(0)),
-        ("failed", "Fail", "object.metadata.gone == 'x'", None),
-        ("asks", "Fail", "authorizer.path('/x').check('get').allowed() && authorizer.requestResource.check('get').allowed()", Some(1)),
+        ("holds", "Fail", "request.operation == 'CREATE' && object.metadata.name == 'holds'", Some(1), NOTHING),
+        ("other", "Fail", "object.metadata.name != 'other'", Some(0), [Some(1.0), None, Some(1.0)]),
+        ("ignored", "Ignore", "object.metadata.gone == 'x'", Some(0), [Some(1.0); 3]),
+        ("failed", "Fail", "object.metadata.gone == 'x'", None, [None, Some(1.0), Some(1.0)]),
+        ("asks", "Fail", "authorizer.path('/x').check('get').allowed() && authorizer.requestResource.check('get').allowed()", Some(1), NOTHING),
     ];
-    for (name, failure, expression, asked) in cases {
+    for (name, failure, expression, asked, counted) in cases {
         let conditions = json!([{"name": "c", "expression": expression}]);
-        let webhook = hook.webhook("a.example.com", json!({"matchConditions": conditions, "failurePolicy": failure}));
+        let webhook_name = format!("{name}.conditions.example.com");
+        let webhook = hook.webhook(&webhook_name, json!({"matchConditions": conditions, "failurePolicy": failure}));
         api.create(configuration("Validating", name, vec![webhook])).await;
         let before = hook.asked().len();
         match (api.try_create(map(name)).await, asked) {
@@ -93,6 +100,7 @@ async fn match_conditions_decide_who_is_asked() {
             }
             (outcome, _) => panic!("{name}: {outcome:?}"),
         }
+        assert_eq!(counted_of(&webhook_name, "webhook", "validating"), counted, "{name}");
         api.delete("validatingwebhookconfigurations.admissionregistration.k8s.io", "", name, Default::default()).await.expect("goes");
     }
     let broken = hook.webhook("a.example.com", json!({"matchConditions": [{"name": "c", "expression": "object.name =="}]}));

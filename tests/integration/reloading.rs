@@ -1,0 +1,84 @@
+//! Configurations of identities and rights that change while the control plane runs.
+
+use std::{fs, path::Path};
+
+use crate::cluster::{Cluster, eventually, text};
+
+const ACCOUNT: &str = "--as=system:serviceaccount:default:somebody";
+
+/// Nobody sees half a file.
+fn put(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).expect("writes");
+    fs::rename(beside, path).expect("takes its place");
+}
+
+fn authorizers(path: &Path, types: &[&str]) {
+    let listed: String = types.iter().map(|kind| format!("- {{type: {kind}, name: {}}}\n", kind.to_lowercase())).collect();
+    put(path, &format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n{listed}"));
+}
+
+fn anonymous(path: &Path, rest: &str) {
+    let text = format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {{enabled: false}}\n{rest}");
+    put(path, &text);
+}
+
+/// How often a file of this kind was used anew, and how often it could not be.
+fn reloads(cluster: &Cluster, kind: &str) -> [usize; 2] {
+    let page = cluster.kubectl("get --raw /metrics");
+    ["success", "failure"].map(|status| {
+        let series = format!("apiserver_{kind}_config_controller_automatic_reloads_total{{status=\"{status}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.trim().parse().expect("a number"))
+    })
+}
+
+#[test]
+fn tokens_of_a_file_let_their_users_in() {
+    let cluster = Cluster::place();
+    let file = cluster.path("tokens.csv");
+    put(&file, "secret-of-ann,ann,u1,\"dev,system:masters\"\nsecret-of-bob,bob,u2\n");
+    let flag = format!("--token-auth-file={}", file.display());
+    let _daemon = cluster.daemon("control-plane", &["--components=apiserver", &flag]);
+    eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
+    let server = cluster.kubectl("config view -o jsonpath={.clusters[0].cluster.server}");
+    // The administrator's certificate would win.
+    let with = |token: &str, words: &str| {
+        let flags = format!("--kubeconfig=/dev/null --server={server} --insecure-skip-tls-verify --token={token}");
+        text(&cluster.kubectl_output(&format!("{flags} {words}")).stdout)
+    };
+    let who = |token: &str| with(token, "auth whoami -o jsonpath={.status.userInfo.username}/{.status.userInfo.uid}/{.status.userInfo.groups}");
+    assert_eq!(who("secret-of-ann"), r#"ann/u1/["dev","system:masters","system:authenticated"]"#);
+    assert_eq!(who("secret-of-bob"), r#"bob/u2/["system:authenticated"]"#);
+    assert_eq!(who("secret-of-eve"), "");
+    assert_eq!(with("secret-of-ann", "auth can-i delete nodes").trim(), "yes");
+    assert_eq!(with("secret-of-bob", "auth can-i delete nodes").trim(), "no");
+}
+
+#[test]
+fn files_of_identities_and_rights_are_used_anew_when_they_change() {
+    let cluster = Cluster::place();
+    let (rights, identities) = (cluster.path("rights.yaml"), cluster.path("identities.yaml"));
+    authorizers(&rights, &["Node", "RBAC"]);
+    anonymous(&identities, "");
+    let flags = [format!("--authorization-config={}", rights.display()), format!("--authentication-config={}", identities.display())];
+    let _daemon = cluster.daemon("control-plane", &["--components=apiserver", &flags[0], &flags[1]]);
+    eventually("the API server is ready", || cluster.kubectl_output("get --raw /readyz").status.success());
+    let may = || cluster.kubectl_output(&format!("get configmaps {ACCOUNT}")).status.success();
+    assert!(!may());
+    authorizers(&rights, &["Node", "RBAC", "AlwaysAllow"]);
+    eventually("the new file counts", may);
+    assert_eq!(reloads(&cluster, "authorization"), [1, 0]);
+    put(&rights, "nonsense");
+    eventually("it was tried", || reloads(&cluster, "authorization") == [1, 1]);
+    assert!(may(), "the last usable one counts");
+    authorizers(&rights, &["RBAC"]);
+    eventually("the next file counts", || !may());
+    cluster.kubectl("create clusterrolebinding somebody --clusterrole=view --serviceaccount=default:somebody");
+    eventually("roles and bindings are known as before", may);
+    // Issuers may change, anonymous requests may not.
+    let jwt = "jwt:\n- issuer: {url: 'https://issuer.example', audiences: [a]}\n  claimMappings: {username: {claim: sub, prefix: 'x:'}}\n";
+    anonymous(&identities, jwt);
+    eventually("the issuer is known", || reloads(&cluster, "authentication") == [1, 0]);
+    put(&identities, "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n");
+    eventually("it was tried", || reloads(&cluster, "authentication") == [1, 1]);
+}
