@@ -16,6 +16,7 @@ use troupe_api::{
     },
     authentication::{Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
     authorization::{Always, AuthorizationConfiguration, Mode, WebhookAuthorizer},
+    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     service::{Listers, UserInfo},
     webhook_client::Endpoint,
@@ -128,9 +129,10 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
     }));
 }
 
-/// Upstream's RBAC objects, and those that let nodes join and do their work.
-pub fn objects() -> Vec<Object> {
-    bootstrap::objects()
+/// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
+pub fn objects(features: &FeatureGates) -> Vec<Object> {
+    let optional = if features.is_on(STORAGE_VERSION_MIGRATOR) { bootstrap::storage_migration() } else { Vec::new() };
+    bootstrap::objects().into_iter().chain(optional).collect()
 }
 
 /// Client certificates, then service-account tokens, bootstrap tokens, those of issuers and of a webhook; requests with none are anonymous.
