@@ -48,6 +48,10 @@ pub async fn measure(bench: &Bench) {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let each = (bench.daemon.resident_mib() - before) * 1024.0 / DEFINITIONS as f64;
     report_beside("resident, a definition of 10 KB", each, " KiB", Budget::AtMost(60.0), "4–13 MB");
+    let (begun, busy) = (Instant::now(), bench.daemon.cpu());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let busy = (bench.daemon.cpu() - busy).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
+    report(&format!("processor use, idle, {DEFINITIONS} definitions"), busy, " % of a core", Budget::None);
     remove(&mut connections[0]).await;
 }
 
