@@ -22,7 +22,7 @@ use crate::{
 /// What evaluating one rule may cost at most (`celconfig.PerCallLimit`).
 const MOST_PER_RULE: u64 = 1_000_000;
 /// What evaluating all rules of an object may cost at most (`celconfig.RuntimeCELCostBudget`).
-const MOST_PER_OBJECT: u64 = 10_000_000;
+pub const MOST_PER_OBJECT: u64 = 10_000_000;
 /// Rules that cost so much at most take less than a millisecond.
 const QUICK: u64 = 5_000;
 

@@ -10,7 +10,7 @@ use crate::{
     resources::{
         custom::{
             rules::Rules,
-            validations::{Place, Validations},
+            validations::{MOST_PER_OBJECT, Place, Validations},
         },
         tree::{at, flag},
         validation::Field,
@@ -20,9 +20,6 @@ use crate::{
 
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 const META: [&str; 3] = ["metadata", "kind", "apiVersion"];
-
-/// What evaluating rules on all defaults of a schema may cost (`celconfig.RuntimeCELCostBudget`).
-const MOST_COST: u64 = 10_000_000;
 
 /// Checks all defaults of a structural schema; those of an object's metadata are for the server to judge.
 pub(super) fn check(errors: &mut Vec<FieldError>, schema: &Field<'_>) {
@@ -38,7 +35,7 @@ pub(super) fn check_rules(errors: &mut Vec<FieldError>, schema: &Field<'_>) {
     }
     let validations = Validations::new(schema.value);
     if let Some(root) = validations.root() {
-        try_rules(errors, schema, root, &mut { MOST_COST });
+        try_rules(errors, schema, root, &mut { MOST_PER_OBJECT });
     }
 }
 
