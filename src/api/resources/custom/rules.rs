@@ -118,7 +118,7 @@ impl Types {
 }
 
 /// The type of a value as schemas name it.
-pub fn type_name(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

@@ -130,8 +130,3 @@ fn there(errors: &mut Vec<FieldError>, schema: &Field<'_>, whole: &Field<'_>) {
         false => errors.push(whole.required(format!("because it is defined in {schema}"))),
     }
 }
-
-/// The type that a schema gives its values; "" where it gives none.
-pub(super) fn type_of(schema: &Value) -> &str {
-    text(schema, &["type"])
-}
