@@ -6,7 +6,7 @@ use super::is_enough;
 use crate::{
     pattern::syntax,
     resources::{
-        tree::{at, is_empty, items, text},
+        tree::{at, is_empty, items},
         validation::Field,
     },
     status::FieldError,
