@@ -20,7 +20,7 @@ const LONGEST_VALUE: u64 = 64;
 const LONGEST_DRIVER: u64 = 63;
 
 static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
-    let value = Declaration { ty: Type::Dyn, shape: Shape::Any, nullable: false, most: LONGEST_VALUE, least: 1 };
+    let value = Declaration { ty: Type::Any, shape: Shape::Any, nullable: false, most: LONGEST_VALUE, least: 1 };
     let by_domain = |values| Declaration::map(Declaration::map(values, MOST_ENTRIES), MOST_ENTRIES);
     let fields = [
         ("driver", Declaration::plain(Type::String, LONGEST_DRIVER, 2)),
@@ -49,7 +49,7 @@ impl DeviceSelector {
             Failure::WrongType(found) => wrong_type(&found),
         })?;
         // An attribute may be true or false, which is known only when it is looked at.
-        if !matches!(program.ty(), Type::Bool | Type::Dyn) {
+        if !matches!(program.ty(), Type::Bool | Type::Any) {
             return Err(wrong_type(&program.ty().declared_name()));
         }
         Ok(DeviceSelector(program))
@@ -194,6 +194,10 @@ mod tests {
     fn expressions_are_judged_before_they_are_used() {
         let refused = |text: &str| DeviceSelector::compile(text).expect_err(text);
         assert_eq!(refused("1 + 1"), "must evaluate to bool or the unknown type, not int");
+        assert_eq!(refused("dyn(true)"), "must evaluate to bool or the unknown type, not dyn");
+        assert_eq!(refused("[true, 1][0]"), "must evaluate to bool or the unknown type, not dyn");
+        assert!(refused("device.attributes['a'].b.all(x, x)").contains("expression of type 'any' cannot be range of a comprehension"));
+        assert!(DeviceSelector::compile("true ? device.attributes['a'].b : device.attributes['a'].c").is_ok());
         assert!(refused("device.nothing == 1").starts_with("compilation failed: "));
         assert!(refused("noSuchVariable").contains("undeclared reference to 'noSuchVariable'"));
         let simple = DeviceSelector::compile("device.attributes['a'].b.matches('x.*')").expect("an expression");

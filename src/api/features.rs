@@ -12,13 +12,17 @@ struct Gate {
     name: &'static str,
     stage: &'static str,
     on: bool,
-    /// The admission plugin that is all of it.
-    plugin: &'static str,
+    /// The admission plugin that is all of it, if one is.
+    plugin: Option<&'static str>,
 }
 
-const GATES: [Gate; 2] = [
-    Gate { name: "NodeDeclaredFeatures", stage: "BETA", on: true, plugin: "NodeDeclaredFeatureValidator" },
-    Gate { name: "PodTopologyLabelsAdmission", stage: "BETA", on: true, plugin: "PodTopologyLabels" },
+/// The controller of storage version migrations, and their resource.
+pub const STORAGE_VERSION_MIGRATOR: &str = "StorageVersionMigrator";
+
+const GATES: [Gate; 3] = [
+    Gate { name: "NodeDeclaredFeatures", stage: "BETA", on: true, plugin: Some("NodeDeclaredFeatureValidator") },
+    Gate { name: "PodTopologyLabelsAdmission", stage: "BETA", on: true, plugin: Some("PodTopologyLabels") },
+    Gate { name: STORAGE_VERSION_MIGRATOR, stage: "BETA", on: false, plugin: None },
 ];
 /// Stand for all gates of a stage.
 const STAGES: [(&str, &str); 2] = [("AllAlpha", "ALPHA"), ("AllBeta", "BETA")];
@@ -59,7 +63,12 @@ impl FeatureGates {
 
     /// Admission plugins that do nothing because their feature is off.
     pub fn idle_plugins(&self) -> impl Iterator<Item = &'static str> {
-        GATES.iter().filter(|gate| !self.on[gate.name]).map(|gate| gate.plugin)
+        GATES.iter().filter(|gate| !self.on[gate.name]).filter_map(|gate| gate.plugin)
+    }
+
+    /// Whether a feature is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.on.get(name).copied().unwrap_or(false)
     }
 
     /// Shows them in metrics.

@@ -108,13 +108,23 @@ where
     O: Fn(C, usize) -> F + Clone + Send + 'static,
     F: Future<Output = C> + Send,
 {
+    rate_lasting(LASTS, connections, operation).await
+}
+
+/// The same for so long.
+pub async fn rate_lasting<C, O, F>(lasts: Duration, connections: Vec<C>, operation: O) -> f64
+where
+    C: Send + 'static,
+    O: Fn(C, usize) -> F + Clone + Send + 'static,
+    F: Future<Output = C> + Send,
+{
     let numbers = Arc::new(AtomicUsize::new(0));
     let mut loops = tokio::task::JoinSet::new();
     let begun = Instant::now();
     for mut connection in connections {
         let (operation, numbers) = (operation.clone(), numbers.clone());
         loops.spawn(async move {
-            while begun.elapsed() < LASTS {
+            while begun.elapsed() < lasts {
                 connection = operation(connection, numbers.fetch_add(1, Relaxed)).await;
             }
         });

@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services extensions overload hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services extensions overload custom definitions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -20,6 +20,8 @@ mod alone;
 mod api;
 mod backend;
 mod beside;
+mod custom;
+mod definitions;
 mod etcd;
 mod extensions;
 mod fleet;
@@ -97,9 +99,10 @@ fn embedded() {
     cluster.enter();
     runtime().block_on(async {
         let bench = Bench::of(cluster, "");
-        for figures in ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "overload", "hollow", "fleet"]
-            .into_iter()
-            .filter(|figures| asks_for(figures))
+        for figures in
+            ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "overload", "custom", "definitions", "hollow", "fleet"]
+                .into_iter()
+                .filter(|figures| asks_for(figures))
         {
             match figures {
                 "idle" => idle(&bench).await,
@@ -111,6 +114,8 @@ fn embedded() {
                 "services" => services::measure(&bench).await,
                 "extensions" => extensions::measure(&bench).await,
                 "overload" => overload::measure(&bench).await,
+                "custom" => custom::measure(&bench).await,
+                "definitions" => definitions::measure(&bench).await,
                 "hollow" => hollow::measure(&bench).await,
                 _ => fleet::measure(&bench).await,
             }

@@ -101,6 +101,16 @@ impl Connection {
         body
     }
 
+    /// Reads what is at a path in a form.
+    pub async fn accepting(&mut self, path: &str, accept: &str) -> Bytes {
+        let mut request = self.request("GET", path, "", "");
+        request.headers_mut().insert("accept", accept.parse().expect("a header"));
+        self.sender.ready().await.expect("connected");
+        let (head, body) = self.sender.send_request(request).await.expect("a reply").into_parts();
+        assert!(head.status.is_success(), "GET {path}: {}", head.status);
+        body.collect().await.expect("a whole body").to_bytes()
+    }
+
     /// Reads a reply's body without keeping it; how many bytes it had.
     pub async fn drain(&mut self, path: &str) -> u64 {
         let mut body = self.start("GET", path, "application/json", "").await.into_body();

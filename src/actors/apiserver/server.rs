@@ -172,7 +172,11 @@ impl Parts {
     /// How much work a call is, in bytes of documents that it decodes and changes.
     fn work(&self, call: &ApiCall) -> usize {
         match &call.target.served().schema {
-            SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => EXPRESSIONS * self.documents(call),
+            // How long an expression takes does not follow from its length.
+            SchemaSource::Builtin(_) if call.target.resource.has(Feature::Expressions) => match self.documents(call) {
+                0 => 0,
+                bytes => (EXPRESSIONS * bytes).max(aside::SMALL + 1),
+            },
             SchemaSource::Builtin(_) => self.documents(call),
             SchemaSource::Defined(schema) => match self.documents(call) {
                 0 => 0,

@@ -44,6 +44,7 @@ pub mod service_lb;
 pub mod serviceaccount;
 mod services;
 pub mod statefulset;
+pub mod storage_version_migrator;
 pub mod token_secrets;
 pub mod ttl_after_finished;
 pub mod volume_attributes;

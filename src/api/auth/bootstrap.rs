@@ -15,12 +15,22 @@ use crate::meta::Object;
 const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
 const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
+const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
 pub fn objects() -> Vec<Object> {
+    unfolded(&[ROLES, BINDINGS, JOINING])
+}
+
+/// The roles and bindings of the controller of storage version migrations, which exist where it is switched on.
+pub fn storage_migration() -> Vec<Object> {
+    unfolded(&[MIGRATION])
+}
+
+fn unfolded(policies: &[&str]) -> Vec<Object> {
     let mut objects = Vec::<Value>::new();
-    let lines = [ROLES, BINDINGS, JOINING].into_iter().flat_map(str::lines);
+    let lines = policies.iter().copied().flat_map(str::lines);
     for line in lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         match line.strip_prefix("  ") {
             Some(text) => {

@@ -259,8 +259,17 @@ fn hostile_expressions_are_refused_or_come_to_an_end() {
     }
     // As deep as it may be, on a stack as threads have it.
     let handle = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        assert_eq!(evaluated(&deep("(", ")", 95), &Type::Bool).map(|(shown, _)| shown), Ok("true".to_owned()));
-        assert!(evaluated(&format!("{}1{}.size() == 1", "[".repeat(95), "]".repeat(95)), &Type::Bool).is_ok());
+        for depth in [95, 101, 245] {
+            assert_eq!(evaluated(&deep("(", ")", depth), &Type::Bool).map(|(shown, _)| shown), Ok("true".to_owned()), "{depth}");
+            let lists = format!("{}1{}.size() == 1", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(evaluated(&lists, &Type::Bool).map(|(shown, _)| shown), Ok("true".to_owned()), "{depth}");
+        }
+        // What calls and comprehensions nest is bounded by their nodes, too.
+        let calls = format!("{}1{} == 1", "math.abs(".repeat(200), ")".repeat(200));
+        assert_eq!(evaluated(&calls, &Type::Bool).map(|(shown, _)| shown), Ok("true".to_owned()));
+        let folds = format!("{}true{}", "[1].all(x, ".repeat(60), ")".repeat(60));
+        assert_eq!(evaluated(&folds, &Type::Bool).map(|(shown, _)| shown), Ok("true".to_owned()));
+        assert_eq!(why(&deep("(", ")", 251)).lines().next().map(|line| line.contains("recursion limit exceeded: 250")), Some(true));
         let long = format!("{}true", "true && ".repeat(20_000));
         assert!(evaluated(&long, &Type::Bool).is_ok());
         let chain = format!("{}self.b", "self.b == ".repeat(240));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use actix_web::{
@@ -47,7 +47,11 @@ impl AsRef<[u8]> for Plain {
 
 impl Document {
     fn of(content: &[u8]) -> Self {
-        Document { gzip: gzipped(content).into(), hash: hex::encode_upper(Sha512::digest(content)).into(), plain: Arc::default() }
+        Document::named(content, hex::encode_upper(Sha512::digest(content)).into())
+    }
+
+    fn named(content: &[u8], hash: Arc<str>) -> Self {
+        Document { gzip: gzipped(content).into(), hash, plain: Arc::default() }
     }
 
     fn plain(&self) -> Bytes {
@@ -58,19 +62,27 @@ impl Document {
     }
 }
 
-/// The documents of one registry, made when first asked for. Those of groups that did not change stay from registry to registry.
+/// The documents of one registry. Those of groups that did not change stay from registry to registry.
 #[derive(Default)]
 struct Remembered {
     registry: Option<Arc<Registry>>,
-    documents: BTreeMap<String, Made>,
+    documents: BTreeMap<String, Arc<Made>>,
     /// Those that other servers have, by the hashes that they name them by.
     elsewhere: BTreeMap<String, String>,
 }
 
-/// A document and what it was made of.
+/// A document and what it is made of; made when first asked for, where its hash is known before.
 struct Made {
     source: Source,
-    document: Document,
+    group_version: GroupVersion,
+    hash: Arc<str>,
+    document: OnceLock<Document>,
+}
+
+impl Made {
+    fn of(source: Source, group_version: GroupVersion, document: Document) -> Self {
+        Made { source, group_version, hash: document.hash.clone(), document: document.into() }
+    }
 }
 
 /// What a document was made of.
@@ -124,14 +136,21 @@ impl OpenApi {
             *remembered = Remembered { registry: Some(registry.clone()), documents, elsewhere: elsewhere(registry) };
         }
         if path.is_empty() {
-            let own = remembered.documents.iter().map(|(path, made)| (path, &*made.document.hash));
+            let own = remembered.documents.iter().map(|(path, made)| (path, &*made.hash));
             let all = own.chain(remembered.elsewhere.iter().map(|(path, hash)| (path, &**hash)));
             let url =
                 |path: &str, hash: &str| if hash.is_empty() { format!("/openapi/v3/{path}") } else { format!("/openapi/v3/{path}?hash={hash}") };
             let paths: BTreeMap<_, _> = all.map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": url(path, hash)}))).collect();
             return Ok(OpenApiReply::Index(json!({"paths": paths}).to_string().into()));
         }
-        let document = remembered.documents.get(path).map(|made| made.document.clone()).ok_or_else(Status::page_not_found)?;
+        let made = remembered.documents.get(path).cloned().ok_or_else(Status::page_not_found)?;
+        // Others need not wait for this one.
+        drop(remembered);
+        let make = || {
+            let json = source.document(registry, &made.group_version).unwrap_or_default();
+            Document::named(&json, made.hash.clone())
+        };
+        let document = made.document.get_or_init(make).clone();
         Ok(OpenApiReply::Document { document, media_type: "application/json" })
     }
 }
@@ -217,7 +236,7 @@ impl OpenApiReply {
     }
 }
 
-fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMap<String, Made>) -> BTreeMap<String, Made> {
+fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMap<String, Arc<Made>>) -> BTreeMap<String, Arc<Made>> {
     let mut rows: BTreeMap<String, (GroupVersion, Vec<Arc<Resource>>)> = BTreeMap::new();
     for row in registry.rows() {
         for served in row.served.iter().filter(|served| !registry.is_elsewhere(&row.group, &served.version)) {
@@ -226,21 +245,38 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMa
         }
     }
     let mut documents = BTreeMap::new();
-    let mut add =
-        |path: String, source: Source, make: &dyn Fn() -> Option<Document>| match before.remove(&path).filter(|made| made.source.is_same(&source)) {
-            Some(made) => drop(documents.insert(path, made)),
-            None => documents.extend(make().map(|document| (path, Made { source, document }))),
-        };
+    let mut add = |path: String, source: Source, make: &dyn Fn(Source) -> Option<Made>| match before
+        .remove(&path)
+        .filter(|made| made.source.is_same(&source))
+    {
+        Some(made) => drop(documents.insert(path, made)),
+        None => documents.extend(make(source).map(|made| (path, Arc::new(made)))),
+    };
     for (path, (group_version, rows)) in rows {
-        add(path, Source::Rows(rows), &|| source.document(registry, &group_version).map(|json| Document::of(&json)));
+        let make = |rows: Source| of_rows(source, registry, rows, &group_version);
+        add(path, Source::Rows(rows), &make);
     }
     for remote in registry.aggregated().versions() {
         if let Some(DocumentV3::Made(text)) = &remote.documents.v3 {
+            let group_version = GroupVersion::new(remote.discovered.group.clone(), remote.discovered.version.clone());
             let path = path_of(&remote.discovered.group, &remote.discovered.version);
-            add(path, Source::Text(text.clone()), &|| Some(Document::of(text)));
+            add(path, Source::Text(text.clone()), &|made_of| Some(Made::of(made_of, group_version.clone(), Document::of(text))));
         }
     }
     documents
+}
+
+/// The document of rows, which is not made yet where its hash is known without it.
+fn of_rows(source: &dyn OpenApiSource, registry: &Registry, rows: Source, group_version: &GroupVersion) -> Option<Made> {
+    let hash = match &rows {
+        Source::Rows(rows) => source.hash(rows, group_version),
+        Source::Text(_) => None,
+    };
+    if let Some(hash) = hash {
+        return Some(Made { source: rows, group_version: group_version.clone(), hash: hash.into(), document: OnceLock::new() });
+    }
+    let document = Document::of(&source.document(registry, group_version)?);
+    Some(Made::of(rows, group_version.clone(), document))
 }
 
 /// The documents that are fetched from other servers when somebody asks, with their hashes.

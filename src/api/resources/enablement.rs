@@ -54,12 +54,12 @@ impl RuntimeConfig {
         }
     }
 
-    /// The rows with the versions that are served.
+    /// The rows with the versions that are served; of `optional` ones those that are switched on.
     ///
     /// # Errors
     /// When something is said of what there is not.
-    pub fn apply(&self, rows: Vec<Arc<Resource>>) -> Result<Vec<Arc<Resource>>, String> {
-        self.check(&rows)?;
+    pub fn apply(&self, rows: Vec<Arc<Resource>>, optional: Vec<Arc<Resource>>) -> Result<Vec<Arc<Resource>>, String> {
+        self.check(&[rows.as_slice(), &optional].concat())?;
         let mut matched = Vec::new();
         for (key, matches) in MATCHERS {
             match self.said.get(key).map(String::as_str) {
@@ -69,7 +69,15 @@ impl RuntimeConfig {
                 None => {}
             }
         }
-        rows.into_iter().map(|row| self.narrowed(row, &matched)).collect()
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            all.push(self.narrowed(row, &matched, true)?);
+        }
+        for row in optional {
+            let row = self.narrowed(row, &matched, false)?;
+            all.extend((!row.served.is_empty()).then_some(row));
+        }
+        Ok(all)
     }
 
     /// Says so where something unknown is meant.
@@ -89,7 +97,7 @@ impl RuntimeConfig {
                 () if here.peek().is_none() && !elsewhere => {
                     return Err(format!("group version {} that has not been registered", version_name(group, version)));
                 }
-                () if elsewhere && is_on => {
+                () if here.peek().is_none() && is_on => {
                     return Err(format!("{key}=true has no effect: this server does not have {}", version_name(group, version)));
                 }
                 () => {}
@@ -98,7 +106,7 @@ impl RuntimeConfig {
             if resource.to_lowercase() != resource {
                 return Err(format!("invalid key {key}: group/version/resource and resource is always lowercase plural, not {resource:?}"));
             }
-            if !elsewhere && !here.any(|row| &*row.plural == resource) {
+            if here.peek().is_some() && !here.any(|row| &*row.plural == resource) {
                 return Err(format!("{key} has no effect: {} has no such resource", version_name(group, version)));
             }
         }
@@ -116,10 +124,11 @@ impl RuntimeConfig {
         }
     }
 
-    fn narrowed(&self, row: Arc<Resource>, matched: &[(Matcher, bool)]) -> Result<Arc<Resource>, String> {
+    /// The row with the versions that are on; `by_default` says of those of which nothing is said.
+    fn narrowed(&self, row: Arc<Resource>, matched: &[(Matcher, bool)], by_default: bool) -> Result<Arc<Resource>, String> {
         let mut kept = Vec::with_capacity(row.served.len());
         for served in &row.served {
-            let of_matchers = matched.iter().rev().find(|(matches, _)| matches(&served.version)).is_none_or(|(_, on)| *on);
+            let of_matchers = matched.iter().rev().find(|(matches, _)| matches(&served.version)).map_or(by_default, |(_, on)| *on);
             let version = format!("{}/{}", row.group, served.version);
             let of_version = self.value(&version)?.unwrap_or(of_matchers);
             if self.value(&format!("{version}/{}", row.plural))?.unwrap_or(of_version) {
@@ -177,11 +186,15 @@ fn is_alpha(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::builtin;
+    use crate::resources::{builtin, optional};
 
     fn served(entries: &[&str]) -> Result<BTreeSet<String>, String> {
+        served_of(entries, Vec::new())
+    }
+
+    fn served_of(entries: &[&str], optional: Vec<Arc<Resource>>) -> Result<BTreeSet<String>, String> {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
-        let rows = RuntimeConfig::parse(&entries)?.apply(builtin())?;
+        let rows = RuntimeConfig::parse(&entries)?.apply(builtin(), optional)?;
         let name = |row: &Arc<Resource>, version: &str| format!("{}/{version}/{}", row.group, row.plural);
         Ok(rows.iter().flat_map(|row| row.served.iter().map(|served| name(row, &served.version)).collect::<Vec<_>>()).collect())
     }
@@ -199,6 +212,17 @@ mod tests {
         assert_eq!(served(&["api/all=true"]).expect("works"), all);
         let stable = served(&["api/ga=false", "autoscaling/v2=true"]).expect("works");
         assert!(stable.contains("autoscaling/v2/horizontalpodautoscalers") && !stable.contains("autoscaling/v1/horizontalpodautoscalers"));
+    }
+
+    #[test]
+    fn what_is_off_is_switched_on_by_name_or_with_all() {
+        const MIGRATIONS: &str = "storagemigration.k8s.io/v1beta1/storageversionmigrations";
+        let has = |entries: &[&str]| served_of(entries, optional()).expect("works").contains(MIGRATIONS);
+        assert!(!has(&[]) && !has(&["api/ga=true"]));
+        assert!(has(&["storagemigration.k8s.io/v1beta1"]) && has(&["api/all=true"]) && has(&["api/beta=true"]));
+        assert!(!has(&["api/beta=true", "storagemigration.k8s.io/v1beta1=false"]));
+        let refused = served(&["storagemigration.k8s.io/v1beta1=true"]).expect_err("its feature is off");
+        assert!(refused.ends_with("has no effect: this server does not have storagemigration.k8s.io/v1beta1"), "{refused}");
     }
 
     #[test]

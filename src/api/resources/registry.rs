@@ -72,6 +72,13 @@ impl Registry {
         &self.rows
     }
 
+    /// The rows of a group that are served here, by their plural names.
+    pub fn rows_of(&self, group: &str) -> Vec<&Arc<Resource>> {
+        let mut rows: Vec<_> = self.by_resource.get(group).into_iter().flat_map(HashMap::values).filter(|row| !row.is_elsewhere).collect();
+        rows.sort_by(|a, b| a.plural.cmp(&b.plural));
+        rows
+    }
+
     /// By group and plural name.
     pub fn by_resource(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
         self.by_resource.get(group)?.get(plural).cloned()

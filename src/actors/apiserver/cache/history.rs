@@ -47,6 +47,11 @@ impl History {
     pub fn push(&mut self, change: Change, now: Instant) {
         self.bytes += change.bytes();
         self.changes.push_back((now, change));
+        self.forget_old(now);
+    }
+
+    /// Lets go of what is too old, or too much.
+    pub fn forget_old(&mut self, now: Instant) {
         while let Some((since, oldest)) = self.changes.front() {
             if self.bytes <= self.max_bytes && now.saturating_duration_since(*since) <= self.keep {
                 break;
@@ -123,6 +128,18 @@ mod tests {
         history.push(change(16), start + Duration::from_secs(301));
         assert_eq!(after(&history, 10), None, "the change at 12 is older than five minutes");
         assert_eq!(after(&history, 12), Some(vec![15, 16]));
+    }
+
+    #[test]
+    fn what_is_old_goes_without_anything_new() {
+        let mut history = History::new(Revision(10), 1 << 20, Duration::from_secs(300));
+        let start = Instant::now();
+        history.push(change(12), start);
+        history.forget_old(start + Duration::from_secs(300));
+        assert_eq!(history.bytes, 256);
+        history.forget_old(start + Duration::from_secs(301));
+        assert_eq!((history.bytes, history.complete_after()), (0, Revision(12)));
+        assert_eq!(history.after(Revision(12)).map(|changes| changes.len()), Some(0));
     }
 
     #[test]

@@ -348,8 +348,9 @@ impl ResourceActor {
 
     fn tick(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.load_if_stale(cx);
-        let revision = self.cache.progress(&self.context.dispatched);
-        self.tell(News::Time(revision, self.context.clock.instant()));
+        let (revision, now) = (self.cache.progress(&self.context.dispatched), self.context.clock.instant());
+        self.history.forget_old(now);
+        self.tell(News::Time(revision, now));
     }
 }
 

@@ -4,6 +4,7 @@ mod attach;
 mod collection;
 mod devices;
 mod faults;
+mod migrations;
 mod namespaces;
 mod nodes;
 mod quotas;

@@ -65,7 +65,7 @@ impl Checker<'_> {
             let returned = self.substitution.apply(&returned, false);
             result = Some(match result {
                 None => returned,
-                Some(before) if before == Type::Dyn || before == returned => before,
+                Some(before) if matches!(before, Type::Dyn | Type::Any) || before == returned => before,
                 Some(_) => Type::Dyn,
             });
         }

@@ -109,7 +109,7 @@ impl Checker<'_> {
             return Type::optional(result);
         }
         let result = self.substitution.apply(&result, false);
-        if !matches!(result, Type::Optional(_) | Type::Dyn | Type::Error) {
+        if !matches!(result, Type::Optional(_)) && !result.is_dyn_or_error() {
             self.report(at, format!("found no matching overload for '_?_:_' applied to '(bool, {result}, optional_type(dyn))'"));
         }
         result

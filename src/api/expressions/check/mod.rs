@@ -189,7 +189,7 @@ impl Checker<'_> {
                 self.substitution.assignable(&Type::Dyn, &target);
                 Type::Dyn
             }
-            Type::Dyn | Type::Error => Type::Dyn,
+            Type::Dyn | Type::Any | Type::Error => Type::Dyn,
             other => {
                 self.report(at, format!("type '{other}' does not support field selection"));
                 Type::Dyn

@@ -11,8 +11,12 @@ use crate::expressions::words::RESERVED;
 
 /// How many nodes may stand within each other (`cel-go` has the same figure).
 pub const DEEPEST: usize = 250;
-/// How many brackets may stand within each other. Each takes more of the stack than a node.
-const MOST_ENTERED: usize = 100;
+/// How many brackets may stand within each other (`cel-go` has the same figure).
+const MOST_ENTERED: usize = 250;
+/// How many a thread's own stack is trusted with: each takes more of it than a node.
+const ENTERED_HERE: usize = 100;
+/// Bytes of a stack for all of them, of which only those that are used take memory.
+const STACK: usize = 64 << 20;
 /// How many nodes an expression may have.
 const MOST_NODES: usize = 50_000;
 
@@ -22,12 +26,22 @@ const MOST_NODES: usize = 50_000;
 /// What is wrong first.
 pub fn parse(text: &str) -> Result<Node, Issue> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens, next: 0, entered: 0, nodes: 0 };
-    let node = parser.expression()?;
-    match parser.peek() {
-        TokenKind::End => Ok(node),
-        _ => Err(parser.mismatched("<EOF>")),
+    let mut parser = Parser { text, tokens, next: 0, entered: 0, most_entered: ENTERED_HERE, nodes: 0 };
+    let parsed = parser.whole();
+    if parser.entered <= ENTERED_HERE {
+        return parsed;
     }
+    let deeper = Parser { next: 0, entered: 0, most_entered: MOST_ENTERED, nodes: 0, ..parser };
+    on_own_stack(deeper)
+}
+
+/// Reads on a thread whose stack is long enough.
+fn on_own_stack(mut parser: Parser<'_>) -> Result<Node, Issue> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("expression".into()).stack_size(STACK).spawn_scoped(scope, move || parser.whole());
+        let parsed = thread.ok().and_then(|thread| thread.join().ok());
+        parsed.unwrap_or_else(|| Err(Issue::new(0, "there is no thread for an expression of so many brackets")))
+    })
 }
 
 /// The operators by their strength.
@@ -55,13 +69,23 @@ struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Token>,
     next: usize,
+    /// Brackets around the next token; stays where it is when there are too many.
     entered: usize,
+    most_entered: usize,
     nodes: usize,
 }
 
 type Parsed<T> = Result<T, Issue>;
 
 impl Parser<'_> {
+    fn whole(&mut self) -> Parsed<Node> {
+        let node = self.expression()?;
+        match self.peek() {
+            TokenKind::End => Ok(node),
+            _ => Err(self.mismatched("<EOF>")),
+        }
+    }
+
     fn peek(&self) -> &TokenKind {
         &self.tokens[self.next].kind
     }
@@ -125,8 +149,8 @@ impl Parser<'_> {
 
     fn expression(&mut self) -> Parsed<Node> {
         self.entered += 1;
-        if self.entered > MOST_ENTERED {
-            return Err(Issue::new(self.at(), format!("expression recursion limit exceeded: {MOST_ENTERED}")));
+        if self.entered > self.most_entered {
+            return Err(Issue::new(self.at(), format!("expression recursion limit exceeded: {}", self.most_entered)));
         }
         let condition = self.binary(1)?;
         let node = if self.is("?") {

@@ -17,6 +17,8 @@ pub use unify::{Substitution, more_general};
 pub enum Type {
     /// Known only when it is evaluated.
     Dyn,
+    /// The same of a value that is no list or map.
+    Any,
     /// Of an expression that has an error, so that it is told of once.
     Error,
     Null,
@@ -70,7 +72,7 @@ impl Type {
     }
 
     pub fn is_dyn_or_error(&self) -> bool {
-        matches!(self, Type::Dyn | Type::Error)
+        matches!(self, Type::Dyn | Type::Any | Type::Error)
     }
 
     /// What an optional type is of, and whether it is one.
@@ -148,6 +150,7 @@ impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Type::Dyn => f.write_str("dyn"),
+            Type::Any => f.write_str("any"),
             Type::Error => f.write_str("!error!"),
             Type::Null => f.write_str("null"),
             Type::Bool => f.write_str("bool"),

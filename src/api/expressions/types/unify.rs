@@ -82,7 +82,7 @@ impl Substitution {
             (Type::Parameter(a), Type::Parameter(b)) if a == b => true,
             (Type::Parameter(number), other) => self.bound(*number, other, depth, true),
             (other, Type::Parameter(number)) => self.bound(*number, other, depth, false),
-            (Type::Dyn | Type::Error, _) | (_, Type::Dyn | Type::Error) => true,
+            (to, from) if to.is_dyn_or_error() || from.is_dyn_or_error() => true,
             (Type::Null, other) | (other, Type::Null) => takes_null(other),
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.unify(a, b, depth + 1),
             (Type::Type(_), Type::Type(_)) => true,
@@ -140,8 +140,8 @@ pub fn more_general(one: &Type, other: &Type) -> Type {
 
 fn is_as_general(one: &Type, other: &Type) -> bool {
     match (one, other) {
-        (Type::Dyn, _) | (Type::Parameter(_), Type::Parameter(_)) => true,
-        (_, Type::Dyn) => false,
+        (Type::Dyn | Type::Any, _) | (Type::Parameter(_), Type::Parameter(_)) => true,
+        (_, Type::Dyn | Type::Any) => false,
         (Type::Parameter(_), _) => false,
         (_, Type::Parameter(_)) => true,
         (Type::Null, other) => *other == Type::Null,

@@ -43,8 +43,8 @@ pub fn groups(registry: &Registry) -> Vec<Group> {
 
 /// Rows of a group and version, by name.
 pub fn rows<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a Arc<Resource>> {
-    let mut rows: Vec<_> = registry.rows().iter().filter(|row| &*row.group == group && row.serves(version)).collect();
-    rows.sort_by(|a, b| a.plural.cmp(&b.plural));
+    let mut rows = registry.rows_of(group);
+    rows.retain(|row| row.serves(version));
     rows
 }
 

@@ -53,6 +53,11 @@ impl CustomSchema {
         serde_json::from_slice(&self.source).unwrap_or_default()
     }
 
+    /// The same as text; empty where there is none.
+    pub fn text(&self) -> &[u8] {
+        &self.source
+    }
+
     /// About the memory that a document of it takes, in bytes of its text: each keyword is a value of its own.
     pub fn weight(&self) -> usize {
         self.source.len() + 64 * self.source.iter().filter(|byte| **byte == b':').count()

@@ -87,7 +87,13 @@ impl Rules {
         self.heaviest_pattern
     }
 
-    fn property(&self, name: &str) -> Option<&Rules> {
+    /// The rules of entries of a list.
+    pub fn entries(&self) -> Option<&Rules> {
+        self.items.as_deref()
+    }
+
+    /// The rules of a field that the schema names.
+    pub fn property(&self, name: &str) -> Option<&Rules> {
         self.properties.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| &self.properties[at].1)
     }
 }
@@ -112,7 +118,7 @@ impl Types {
 }
 
 /// The type of a value as schemas name it.
-pub fn type_name(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

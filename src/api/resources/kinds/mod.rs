@@ -39,6 +39,7 @@ mod service;
 mod service_account;
 mod stateful_set;
 mod storage;
+mod storage_migration;
 #[cfg(test)]
 mod tests;
 mod usage_metrics;
@@ -82,6 +83,7 @@ pub use service::Service;
 pub use service_account::ServiceAccount;
 pub use stateful_set::StatefulSet;
 pub use storage::{StorageClass, VolumeAttachment, VolumeAttributesClass};
+pub use storage_migration::StorageVersionMigration;
 pub use usage_metrics::UsageMetrics;
 pub use volume::{PersistentVolume, PersistentVolumeClaim};
 

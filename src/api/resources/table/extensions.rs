@@ -65,3 +65,10 @@ pub(super) const FLOW_CONTROL: Group = Group {
         Row::cluster("PriorityLevelConfiguration", "prioritylevelconfigurations").strategy(with::<kinds::PriorityLevel>).subs(&[STATUS]),
     ],
 };
+
+/// Off where nothing is said.
+pub(super) const STORAGE_MIGRATION: Group = Group {
+    name: "storagemigration.k8s.io",
+    versions: &["v1beta1"],
+    rows: &[Row::cluster("StorageVersionMigration", "storageversionmigrations").strategy(with::<kinds::StorageVersionMigration>).subs(&[STATUS])],
+};

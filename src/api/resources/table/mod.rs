@@ -1,6 +1,6 @@
 //! The table of built-in kinds: one row a kind, grouped as discovery lists them.
 //!
-//! Only versions that a default control plane serves are here: stable ones. Alpha and beta versions are off.
+//! [`builtin`] has what a default control plane serves: stable versions. [`optional`] is what may be switched on beside it.
 
 mod apps;
 mod core;
@@ -44,7 +44,19 @@ const GROUPS: &[Group] = &[
     extensions::FLOW_CONTROL,
 ];
 
-/// The rows of every built-in kind, in order of discovery.
+/// Groups that are served where somebody says so.
+const OPTIONAL: &[Group] = &[extensions::STORAGE_MIGRATION];
+
+/// The rows of every built-in kind that is served by default, in order of discovery.
 pub fn builtin() -> Vec<Arc<Resource>> {
-    GROUPS.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
+    rows(GROUPS)
+}
+
+/// The rows of built-in kinds that are off by default.
+pub fn optional() -> Vec<Arc<Resource>> {
+    rows(OPTIONAL)
+}
+
+fn rows(groups: &[Group]) -> Vec<Arc<Resource>> {
+    groups.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
 }

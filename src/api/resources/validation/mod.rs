@@ -41,6 +41,7 @@ pub mod service;
 pub mod service_range;
 pub mod stateful_set;
 pub mod storage;
+pub mod storage_migration;
 #[cfg(test)]
 mod tests;
 pub mod volume;

@@ -313,7 +313,8 @@ impl ControlPlane {
         let mut candidates = Vec::new();
         if has(Component::Controllers) {
             let (config, authority, read, running) = (config.clone(), services.authority.clone(), caches.clone(), system.clone());
-            let start: Start = Arc::new(move |service| controllers::start(&config, &authority, &service, &read, &running));
+            let features = control_plane::features(&config)?;
+            let start: Start = Arc::new(move |service| controllers::start(&config, &features, &authority, &service, &read, &running));
             let client = controllers::manager_client(services.controllers.clone());
             candidates.push(stand("kube-controller-manager", &identity, client, services.controllers.clone(), start, system));
         }

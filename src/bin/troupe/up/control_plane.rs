@@ -22,11 +22,11 @@ use troupe_api::{
         tokens::Issuer,
     },
     encryption::EncryptionHealth,
-    features::FeatureGates,
+    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
     flow::{Classifier, Sampler},
     http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
-    resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap},
+    resources::{Resource, builtin, enablement::RuntimeConfig, flow_bootstrap, optional},
     store::Store,
     version::VersionInfo,
 };
@@ -192,7 +192,7 @@ pub async fn start_api(
     let api = ApiServer::start(options).await.context("the API server cannot read its store")?;
     let advertise = Some((config.advertise_address, config.api_port));
     let mut objects = flow_bootstrap::objects();
-    objects.extend(identity::objects());
+    objects.extend(identity::objects(&features(config)?));
     let trust = Trust { client_ca: Some(certificates.ca_pem.clone()), proxy_ca: Some(certificates.front_proxy_ca_pem.clone()) };
     let bootstrap = Bootstrap { advertise, trust, objects };
     api.bootstrap(&bootstrap).await.context("the API server cannot make what every cluster has")?;
@@ -201,7 +201,7 @@ pub async fn start_api(
 
 /// The admission plugins that are chosen, as they are configured.
 fn admission(config: &Config) -> Result<Pipeline> {
-    let features = FeatureGates::parse(&config.api.feature_gates.clone().unwrap_or_default()).map_err(Error::msg).context("--feature-gates")?;
+    let features = features(config)?;
     features.publish();
     let chosen = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let selection = Selection::new(&chosen(&config.api.enable_admission_plugins), &chosen(&config.api.disable_admission_plugins))?;
@@ -215,7 +215,16 @@ fn admission(config: &Config) -> Result<Pipeline> {
 /// The built-in resources, with the versions that are served.
 fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
     let said = RuntimeConfig::parse(&config.api.runtime_config.clone().unwrap_or_default());
-    said.and_then(|said| said.apply(builtin())).map_err(Error::msg).context("--runtime-config")
+    let optional = if features(config)?.is_on(STORAGE_VERSION_MIGRATOR) { optional() } else { Vec::new() };
+    said.and_then(|said| said.apply(builtin(), optional)).map_err(Error::msg).context("--runtime-config")
+}
+
+/// The features that are on.
+///
+/// # Errors
+/// When there is no such feature.
+pub fn features(config: &Config) -> Result<FeatureGates> {
+    FeatureGates::parse(&config.api.feature_gates.clone().unwrap_or_default()).map_err(Error::msg).context("--feature-gates")
 }
 
 /// What this build calls itself.

@@ -39,6 +39,7 @@ use troupe_actors::{
         service_lb::ServiceLoadBalancerController,
         serviceaccount::ServiceAccountController,
         statefulset::StatefulSetController,
+        storage_version_migrator::StorageVersionMigrator,
         token_secrets::TokenSecretController,
         ttl_after_finished::TtlAfterFinishedController,
         volume_attributes::VolumeAttributesProtection,
@@ -58,6 +59,7 @@ use troupe_api::{
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
     client::Client,
+    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
 };
 
 use super::identity::component;
@@ -77,7 +79,14 @@ pub struct Authority {
 }
 
 /// Starts the controllers, which act through `service` and read `caches`.
-pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
+pub fn start(
+    config: &Config,
+    features: &FeatureGates,
+    authority: &Authority,
+    service: &Arc<dyn ApiService>,
+    caches: &Caches,
+    system: &System,
+) -> Stop {
     let run = Run { service, system, caches };
     let cluster = cluster_identity(config);
     run.controller("deployment-controller", DeploymentController::new(caches));
@@ -138,6 +147,9 @@ pub fn start(config: &Config, authority: &Authority, service: &Arc<dyn ApiServic
     run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches, cluster));
     run.controller("bootstrap-signer", BootstrapSigner::new(caches));
     run.controller("token-cleaner", TokenCleaner::new(caches));
+    if features.is_on(STORAGE_VERSION_MIGRATOR) {
+        run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
+    }
     let collector = Client::for_service_account(service.clone(), "generic-garbage-collector", MANAGER);
     garbage_collector::start(system, &collector);
     stop(system, "controllers")

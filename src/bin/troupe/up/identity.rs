@@ -15,6 +15,7 @@ use troupe_api::{
         x509::X509Authenticator,
     },
     authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
+    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     reloading::{FollowedFile, LOOK_EVERY},
     service::{Listers, UserInfo},
@@ -133,9 +134,10 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
     }));
 }
 
-/// Upstream's RBAC objects, and those that let nodes join and do their work.
-pub fn objects() -> Vec<Object> {
-    bootstrap::objects()
+/// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
+pub fn objects(features: &FeatureGates) -> Vec<Object> {
+    let optional = if features.is_on(STORAGE_VERSION_MIGRATOR) { bootstrap::storage_migration() } else { Vec::new() };
+    bootstrap::objects().into_iter().chain(optional).collect()
 }
 
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are

@@ -22,7 +22,7 @@ use crate::{
 /// What evaluating one rule may cost at most (`celconfig.PerCallLimit`).
 const MOST_PER_RULE: u64 = 1_000_000;
 /// What evaluating all rules of an object may cost at most (`celconfig.RuntimeCELCostBudget`).
-const MOST_PER_OBJECT: u64 = 10_000_000;
+pub const MOST_PER_OBJECT: u64 = 10_000_000;
 /// Rules that cost so much at most take less than a millisecond.
 const QUICK: u64 = 5_000;
 
@@ -36,7 +36,7 @@ pub struct Validations {
 
 /// A place in objects where there are rules, or below which there are.
 #[derive(Debug)]
-struct Place {
+pub struct Place {
     rules: Vec<Rule>,
     /// The type, as the schema names it.
     kind: Box<str>,
@@ -77,6 +77,11 @@ impl Validations {
         Validations { root, is_slow: cost > QUICK }
     }
 
+    /// The rules of whole objects, and below them; `None` where there are none.
+    pub fn root(&self) -> Option<&Place> {
+        self.root.as_ref()
+    }
+
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
         self.root.is_none()
@@ -91,6 +96,33 @@ impl Validations {
             return Judgement { errors: vec![FieldError::invalid("<nil>", Value::Null, detail)], ..Judgement::default() };
         }
         walk::check(root, object, old, if self.is_slow { Meter::new } else { Meter::quick })
+    }
+}
+
+impl Place {
+    /// The rules of a field that the schema names, and below it.
+    pub fn property(&self, name: &str) -> Option<&Place> {
+        self.properties.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| &self.properties[at].1)
+    }
+
+    /// The rules of entries of a list.
+    pub fn entries(&self) -> Option<&Place> {
+        self.items.as_deref()
+    }
+
+    /// Everything that is wrong with a value that is put where there is none: once as one that was there before, once as a new one, since
+    /// rules may tell the two apart. `budget` is what that may cost.
+    pub fn check_default(&self, value: &Value, budget: &mut u64) -> Vec<FieldError> {
+        let (kept, left) = walk::check_value(self, value, Some(value), *budget);
+        let (errors, left) = match kept.is_empty() {
+            true => {
+                let (new, left_new) = walk::check_value(self, value, None, *budget);
+                (new, left.min(left_new))
+            }
+            false => (kept, left),
+        };
+        *budget = left;
+        errors
     }
 }
 

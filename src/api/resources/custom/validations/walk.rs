@@ -64,6 +64,14 @@ pub(super) fn check(root: &Place, object: &Map<String, Value>, old: Option<&Map<
     Judgement { errors: walk.errors, tolerated: walk.tolerated }
 }
 
+/// What is wrong with a value, of which nobody says what it stands for in an old object; and what of `budget` is left.
+pub(super) fn check_value(place: &Place, value: &Value, old: Option<&Value>, budget: u64) -> (Vec<FieldError>, u64) {
+    let mut walk = Walk { path: String::new(), meter: Meter::new(MOST_PER_RULE), budget, errors: Vec::new(), tolerated: Vec::new() };
+    // The budget is spent: nothing more to say.
+    let _ = walk.place(place, Held::Value(value), old.map(Held::Value), Correlation::default());
+    (walk.errors, walk.budget)
+}
+
 struct Walk {
     path: String,
     meter: Meter,

@@ -6,7 +6,7 @@ use super::is_enough;
 use crate::{
     pattern::syntax,
     resources::{
-        tree::{at, is_empty, items, text},
+        tree::{at, is_empty, items},
         validation::Field,
     },
     status::FieldError,
@@ -129,9 +129,4 @@ fn there(errors: &mut Vec<FieldError>, schema: &Field<'_>, whole: &Field<'_>) {
         false if is_enough(errors) => {}
         false => errors.push(whole.required(format!("because it is defined in {schema}"))),
     }
-}
-
-/// The type that a schema gives its values; "" where it gives none.
-pub(super) fn type_of(schema: &Value) -> &str {
-    text(schema, &["type"])
 }

@@ -67,6 +67,9 @@ pub(super) fn check(errors: &mut Vec<FieldError>, validation: &Field<'_>, with_s
     if errors.len() == before && unsupported.is_none() {
         expressions::check(errors, &schema);
     }
+    if errors.len() == before && unsupported.is_none() {
+        defaults::check_rules(errors, &schema);
+    }
     if let Some(why) = unsupported.filter(|_| errors.len() == before) {
         errors.push(schema.invalid_as("", why));
     }

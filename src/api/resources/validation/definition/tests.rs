@@ -361,12 +361,35 @@ fn defaults_are_what_the_schema_allows() {
             json!({"type": "object", "properties": {"a": {"type": "string"}}, "default": {"a": 1}}),
             ".default.a: Invalid value: \"integer\": a in body must be of type string: \"integer\"",
         ),
+        (json!({"type": "string", "default": "A", "pattern": "^[a-z]+$"}), ".default: Invalid value: \"A\":  in body should match '^[a-z]+$'"),
+        (
+            json!({"type": "string", "default": "soon", "format": "date-time"}),
+            ".default: Invalid value: \"soon\":  in body must be of type date-time: \"soon\"",
+        ),
+        (
+            json!({"type": "array", "default": [{"a": "x"}], "items": {"type": "object", "properties": {"a": {"type": "string", "pattern": "y"}}}}),
+            ".default[0].a: Invalid value: \"x\": [0].a in body should match 'y'",
+        ),
+        (json!({"type": "integer", "default": 3, "not": {"minimum": 2.0}}), ".default: Invalid value: \"\": \"\" must not validate the schema (not)"),
     ];
     for (schema, want) in cases {
         assert_eq!(of_field(schema), [want]);
     }
     assert!(of_field(json!({"type": "object", "additionalProperties": {"type": "string"}, "default": {"x": "y"}})).is_empty());
     assert!(of_field(json!({"type": "string", "nullable": true, "default": "x"})).is_empty());
+}
+
+#[test]
+fn rules_are_tried_on_defaults() {
+    let rules = |rule: Value| json!([rule]);
+    let counted = |default: i64, rule: Value| json!({"type": "integer", "default": default, "x-kubernetes-validations": rules(rule)});
+    assert_eq!(of_field(counted(3, json!({"rule": "self > 2"}))), Vec::<String>::new());
+    assert_eq!(of_field(counted(1, json!({"rule": "self > 2"}))), [".default: Invalid value: 1: failed rule: self > 2"]);
+    let as_new = json!({"rule": "oldSelf.hasValue() || self > 2", "optionalOldSelf": true, "message": "starts above 2"});
+    assert_eq!(of_field(counted(1, as_new)), [".default: Invalid value: 1: starts above 2"]);
+    let within =
+        json!({"type": "object", "default": {"a": 1}, "properties": {"a": counted(5, json!({"rule": "self > 2", "reason": "FieldValueForbidden"}))}});
+    assert_eq!(of_field(within), [".default.a: Forbidden: failed rule: self > 2"]);
 }
 
 #[test]
