@@ -76,6 +76,11 @@ fn helm_installs_upgrades_and_removes_a_chart() {
 }
 
 #[test]
+fn helm_installs_an_application_that_scales_and_keeps_its_data() {
+    helm::scales_and_keeps_its_data();
+}
+
+#[test]
 #[ignore = "what the pods of the tests above run"]
 fn an_operator_in_a_pod() {
     operator::run();

@@ -35,6 +35,7 @@ mod reloading;
 mod renewal;
 mod running;
 mod sample;
+mod scheduler_profiles;
 mod sealed;
 mod several_nodes;
 #[allow(dead_code, reason = "shared with the attacks")]

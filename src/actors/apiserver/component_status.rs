@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use serde_json::json;
 use troupe_api::{
-    meta::{Clock, GroupResource, Object, ObjectKey},
+    meta::{Clock, GroupResource, LabelSelector, Object, ObjectKey},
     service::{Listers, Target},
     status::Status,
     store::Store,
@@ -64,7 +64,7 @@ impl Computed for ComponentStatuses {
         object(name, &self.health(*lease).await).map(Arc::new)
     }
 
-    async fn list(&self, _namespace: &str) -> Result<Vec<Arc<StoredObject>>, Status> {
+    async fn list(&self, _namespace: &str, _labels: &LabelSelector) -> Result<Vec<Arc<StoredObject>>, Status> {
         let mut items = Vec::new();
         for (name, lease) in COMPONENTS {
             items.push(Arc::new(object(name, &self.health(lease).await)?));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use troupe_api::{
-    meta::{GroupResource, Revision},
+    meta::{GroupResource, LabelSelector, Revision},
     service::{ListOptions, ListReply, Target},
     status::Status,
     stored::StoredObject,
@@ -23,8 +23,8 @@ pub trait Computed: Send + Sync {
     /// 404 where there is none.
     async fn get(&self, target: &Target) -> Result<Arc<StoredObject>, Status>;
 
-    /// All objects of a namespace, or of all where it is empty.
-    async fn list(&self, namespace: &str) -> Result<Vec<Arc<StoredObject>>, Status>;
+    /// All objects of a namespace, or of all where it is empty; those that `labels` does not select may be left out.
+    async fn list(&self, namespace: &str, labels: &LabelSelector) -> Result<Vec<Arc<StoredObject>>, Status>;
 }
 
 /// All resources that are computed.
@@ -51,7 +51,7 @@ impl ComputedResources {
         let computed = self.of(target)?;
         check_fields(target, &options.fields)?;
         let selection = selection(target, &options.labels, &options.fields);
-        let items = computed.list(&target.namespace).await?.into_iter().filter(|object| selection.matches(object)).collect();
+        let items = computed.list(&target.namespace, &options.labels).await?.into_iter().filter(|object| selection.matches(object)).collect();
         Ok(ListReply { items, revision: Revision::ZERO, continue_token: None, remaining: None })
     }
 }

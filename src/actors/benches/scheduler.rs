@@ -1,10 +1,12 @@
 //! Decisions of the scheduler per second at 5,000 nodes with 30 pods each, also on pods with affinity to others, with spread constraints,
 //! and such as make room for themselves; what taking one pod into the snapshot costs, and pods bound per second through an API server in
-//! this process.
+//! this process (`bound`).
 //!
 //! Each decision is made as the scheduler's unit makes it: on from where the last one ended, and the pod counts on its
 //! node before the next.
 
+#[path = "scheduler/bound.rs"]
+mod bound;
 #[allow(dead_code, reason = "shared by benchmarks")]
 #[path = "../../../tests/support/figures.rs"]
 mod figures;
@@ -15,36 +17,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use figures::{Budget, report, report_beside};
-use futures::StreamExt;
+use figures::{Budget, report};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
-use troupe_actors::{
-    apiserver::{ApiServerOptions, testing::boot_with},
-    runtime::{
-        cache::Caches,
-        system::{System, SystemOptions},
-    },
-    scheduler::{
-        self,
-        decide::{Decision, SchedulingContext, decide},
-        object_lookup::NoObjects,
-        placed_pod::PlacedPod,
-        plugins::default_profile,
-        pod_info::PodInfo,
-        snapshot::Snapshot,
-    },
-};
-use troupe_api::{
-    service::{ListOptions, WatchItem, WatchOptions},
-    store::memory::MemoryStore,
+use troupe_actors::scheduler::{
+    decide::{Decision, SchedulingContext, decide},
+    object_lookup::NoObjects,
+    placed_pod::PlacedPod,
+    plugins::default_profile,
+    pod_info::PodInfo,
+    snapshot::Snapshot,
 };
 
 const NODES: usize = 5_000;
 const PODS_PER_NODE: usize = 30;
 const DECISIONS: usize = 20_000;
-/// Pods that are bound through the API.
-const BINDINGS: usize = 4_000;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -91,52 +78,7 @@ fn main() {
     let cost = snapshot_cost(&mut snapshot).as_secs_f64() * 1e6;
     report("scheduling at 5,000 nodes: a pod into the snapshot and out again", cost, " µs", Budget::None);
     drop(snapshot);
-    let rate = actix::System::new().block_on(bound_per_second());
-    report_beside("scheduling at 5,000 nodes: pods bound", rate, "/s", Budget::AtLeast(3_000.0), "178–216/s");
-}
-
-/// Lets the scheduler loose on pods that wait, and counts bindings as a watcher sees them.
-async fn bound_per_second() -> f64 {
-    let system = System::new(SystemOptions::default()).expect("threads start");
-    let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
-    options.system = system.clone();
-    let api = boot_with(options).await;
-    for number in 0..NODES {
-        let labels = json!({"zone": format!("zone-{}", number % 3)});
-        let status = json!({"allocatable": {"cpu": "64", "memory": "256Gi", "pods": "110"}});
-        api.create(
-            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("node-{number:05}"), "labels": labels}, "status": status}),
-        )
-        .await;
-    }
-    for number in 0..BINDINGS {
-        let resources = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
-        api.create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{number}"), "namespace": "default"},
-            "spec": {"tolerations": [{"operator": "Exists"}], "containers": [{"name": "c", "image": "i", "resources": resources}]}}))
-            .await;
-    }
-    let mut seen = api.list("pods", "default", ListOptions::default()).await.expect("lists").revision;
-    let caches = Caches::new(system.clone(), api.client.clone());
-    scheduler::start(&system, &caches, api.client.clone());
-    let (mut bound, mut first) = (0_usize, None);
-    while bound < BINDINGS {
-        let mut watch = api.watch("pods", "default", WatchOptions { resource_version: Some(seen), ..WatchOptions::default() }).await;
-        // A watcher that falls behind is dropped, and goes on from what it has seen.
-        while let Some(item) = tokio::time::timeout(Duration::from_secs(60), watch.next()).await.expect("pods are bound") {
-            let WatchItem::Event { object, .. } = item else { break };
-            seen = object.revision;
-            if object.typed::<Pod>().is_ok_and(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())) {
-                first.get_or_insert_with(Instant::now);
-                bound += 1;
-                if bound == BINDINGS {
-                    break;
-                }
-            }
-        }
-    }
-    let took = first.expect("some were bound").elapsed();
-    system.shutdown(Duration::from_secs(5)).await;
-    (bound - 1) as f64 / took.as_secs_f64()
+    actix::System::new().block_on(bound::measure());
 }
 
 fn cluster() -> Snapshot {

@@ -3,6 +3,7 @@
 pub mod attach_detach;
 pub mod bootstrap;
 mod by_controller;
+mod by_label;
 mod by_selector;
 pub mod certificates;
 pub mod cluster_role_aggregation;

@@ -71,6 +71,21 @@ pub fn is_told(pod: &Pod, reason: &str, message: &str) -> bool {
     })
 }
 
+/// Says where a pod is going to be bound (KEP-5278), for whoever adds or removes nodes meanwhile, unless it says so already.
+pub async fn nominate(client: &Client, pod: &Pod, node: &str) -> Result<(), Status> {
+    if nominated_node(pod) == Some(node) {
+        return Ok(());
+    }
+    patch_status(client, &PlacedPod::of(pod), json!({"nominatedNodeName": node})).await
+}
+
+/// The pod as it is once that is written.
+pub fn with_nomination(pod: &Pod, node: &str) -> Arc<Pod> {
+    let mut pod = pod.clone();
+    pod.status.get_or_insert_default().nominated_node_name = Some(node.to_owned());
+    Arc::new(pod)
+}
+
 /// Takes back that a node is kept free for a pod.
 pub async fn clear_nomination(client: &Client, pod: &PlacedPod) -> Result<(), Status> {
     patch_status(client, pod, json!({"nominatedNodeName": null})).await

@@ -12,7 +12,7 @@ use k8s_openapi::{
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
-use super::{framework::Profiles, placed_pod::nominated_node};
+use super::{framework::Profiles, placed_pod::nominated_node, plugins::declared_features};
 use crate::{devices::key_of, pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
@@ -163,6 +163,7 @@ pub fn is_same_to_plugins(old: &Node, new: &Node) -> bool {
         && before.unschedulable == after.unschedulable
         && before.taints == after.taints
         && allocatable(old) == allocatable(new)
+        && declared_features(old) == declared_features(new)
 }
 
 #[cfg(test)]

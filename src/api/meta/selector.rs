@@ -102,6 +102,14 @@ impl LabelSelector {
         })
     }
 
+    /// Labels with the one value that each must have.
+    pub fn required_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.requirements.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => Some((key.as_str(), values.single()?)),
+            _ => None,
+        })
+    }
+
     /// Matches against labels looked up by name.
     pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(&label))

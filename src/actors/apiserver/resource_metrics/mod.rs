@@ -22,7 +22,7 @@ use troupe_api::{
     aside,
     backends::place::{Kubelet, kubelet_address},
     http::streaming::{KubeletDialer, client},
-    meta::{Clock, GroupResource, Object, ObjectKey, time::format_time},
+    meta::{Clock, GroupResource, LabelSelector, Object, ObjectKey, time::format_time},
     service::{Listers, Target},
     status::Status,
     stored::StoredObject,
@@ -148,6 +148,12 @@ impl ResourceMetrics {
         Some(object)
     }
 
+    /// Whether a selector selects the pod.
+    fn is_selected(&self, (namespace, name): &PodName, labels: &LabelSelector) -> bool {
+        let pod = || self.listers.get(&GroupResource::new("", "pods"), &ObjectKey::new(namespace.as_str(), name.as_str()));
+        labels.is_everything() || pod().is_some_and(|pod| labels.matches_projection(&pod.meta().labels))
+    }
+
     fn pod_object(&self, pod: &PodName) -> Option<Value> {
         let stored = self.listers.get(&GroupResource::new("", "pods"), &ObjectKey::new(pod.0.as_str(), pod.1.as_str()))?;
         // A node's word counts for its own pods alone.
@@ -208,7 +214,7 @@ impl Computed for NodeMetrics {
         stored(found.ok_or_else(|| Status::not_found(&GroupResource::new("metrics.k8s.io", "nodemetrics"), &target.name))?)
     }
 
-    async fn list(&self, _namespace: &str) -> Result<Vec<Arc<StoredObject>>, Status> {
+    async fn list(&self, _namespace: &str, _labels: &LabelSelector) -> Result<Vec<Arc<StoredObject>>, Status> {
         self.0.ensure().await;
         let names: Vec<Arc<str>> = self.0.scrapes.lock().nodes.keys().cloned().collect();
         names.iter().filter_map(|name| self.0.node_object(name)).map(stored).collect()
@@ -231,12 +237,14 @@ impl Computed for PodMetrics {
         stored(found.ok_or_else(|| Status::not_found(&GroupResource::new("metrics.k8s.io", "podmetrics"), &name))?)
     }
 
-    async fn list(&self, namespace: &str) -> Result<Vec<Arc<StoredObject>>, Status> {
+    async fn list(&self, namespace: &str, labels: &LabelSelector) -> Result<Vec<Arc<StoredObject>>, Status> {
         self.0.ensure().await;
         let mut pods: Vec<PodName> = {
             let scrapes = self.0.scrapes.lock();
             let all = scrapes.nodes.values().flat_map(|(now, _)| now.pods());
-            all.filter(|(of, _)| namespace.is_empty() || of == namespace).cloned().collect()
+            // Making an object costs far more than looking at labels, and an autoscaler asks for few of many.
+            let is_here = |pod: &&PodName| (namespace.is_empty() || pod.0 == namespace) && self.0.is_selected(pod, labels);
+            all.filter(is_here).cloned().collect()
         };
         pods.sort();
         pods.dedup();

@@ -35,6 +35,10 @@ async fn node_of(world: &World, name: &str) -> String {
     world.api.get("pods", "default", name).await.map(|pod| pod.str(&["spec", "nodeName"]).to_owned()).unwrap_or_default()
 }
 
+async fn nominated_node_of(world: &World, name: &str) -> String {
+    world.api.get("pods", "default", name).await.expect("there").str(&["status", "nominatedNodeName"]).to_owned()
+}
+
 async fn is_bound(world: &World, name: &str, node: &str) {
     eventually_async("the pod is bound", async || node_of(world, name).await == node).await;
 }
@@ -138,8 +142,10 @@ async fn a_pod_that_waits_keeps_its_place_until_it_is_allowed() {
     world.api.create(pod("second", "default-scheduler", json!({}))).await;
     eventually_async("the other one finds no room", async || condition(&world, "second").await.1.contains("Insufficient cpu")).await;
     assert_eq!(node_of(&world, "first").await, "");
+    assert_eq!(nominated_node_of(&world, "first").await, "n1");
     pods().allow(&ObjectKey::new("default", "first"), "Patient");
     is_bound(&world, "first", "n1").await;
+    assert_eq!(nominated_node_of(&world, "first").await, "");
     assert_eq!(node_of(&world, "second").await, "");
 }
 
@@ -153,6 +159,7 @@ async fn a_pod_that_is_rejected_or_deleted_while_it_waits_leaves_its_place() {
     eventually("it waits", || pods().list().contains_key("default/first")).await;
     assert!(pods().reject(&ObjectKey::new("default", "first"), "Patient", "go away"));
     eventually_async("it is told", async || condition(&world, "first").await.1 == "0/1 nodes are available: 1 go away.").await;
+    assert_eq!(nominated_node_of(&world, "first").await, "");
     world.api.create(waits("second", json!({}))).await;
     eventually("another one has the place", || pods().list().contains_key("default/second")).await;
     world

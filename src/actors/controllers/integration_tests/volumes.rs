@@ -267,3 +267,23 @@ async fn a_claim_for_one_pod_alone_is_not_given_to_two_at_once() {
     world.api.delete("pods", "default", runs, DeleteOptions::default()).await.expect("deleted");
     eventually_async("then it has its turn", async || world.runs(waits).await).await;
 }
+
+#[actix::test]
+async fn a_pod_whose_volume_takes_a_while_says_where_it_will_be() {
+    let world = World::new().await;
+    world.node("n1", 8).await;
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"},
+        "provisioner": "example.com/slow", "volumeBindingMode": "WaitForFirstConsumer"});
+    world.api.create(class).await;
+    world.api.create(claim("c", json!({"storageClassName": "slow"}))).await;
+    world.api.create(pod("p", uses("c"))).await;
+    let field = async |path: [&str; 2]| world.api.get("pods", "default", "p").await.expect("there").str(&path).to_owned();
+    eventually_async("it says so", async || field(["status", "nominatedNodeName"]).await == "n1").await;
+    assert_eq!(field(["spec", "nodeName"]).await, "");
+    let mut made = volume("v", "1Gi");
+    made["spec"]["storageClassName"] = json!("slow");
+    made["spec"]["claimRef"] = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "default", "name": "c"});
+    world.api.create(made).await;
+    eventually_async("it is bound", async || field(["spec", "nodeName"]).await == "n1").await;
+    assert_eq!(field(["status", "nominatedNodeName"]).await, "", "it is where it was to be");
+}

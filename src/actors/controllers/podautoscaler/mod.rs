@@ -5,6 +5,7 @@
 
 mod behavior;
 mod foreign;
+mod known;
 mod measure;
 mod plan;
 mod replicas;
@@ -12,18 +13,22 @@ mod scale;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::{
-    autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus},
+    autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus},
     core::v1::Pod,
 };
 use parking_lot::Mutex;
 use troupe_api::meta::{LabelSelector, ObjectKey, time::passed};
 
-use self::{behavior::Past, measure::Measuring, plan::Plan, scale::Scale};
-use super::writes::write_status;
+use self::{
+    known::{Autoscalers, Known},
+    measure::Measuring,
+    plan::Plan,
+    scale::Scale,
+};
+use super::{by_label, writes::write_status};
 use crate::runtime::{
     cache::{Cache, Caches},
     controller::{Controller, Outcome, ReconcileContext, ReconcileError, Watches},
@@ -36,16 +41,7 @@ const PERIOD: Duration = Duration::from_secs(15);
 pub struct HorizontalController {
     autoscalers: Cache<HorizontalPodAutoscaler>,
     pods: Cache<Pod>,
-    known: Mutex<HashMap<ObjectKey, Known>>,
-}
-
-/// What is remembered of an autoscaler between two looks.
-#[derive(Clone, Default)]
-struct Known {
-    uid: String,
-    past: Past,
-    selector: Option<LabelSelector>,
-    looked: Option<(Timestamp, HorizontalPodAutoscalerSpec)>,
+    known: Mutex<Autoscalers>,
 }
 
 impl HorizontalController {
@@ -58,18 +54,6 @@ impl HorizontalController {
         let uid = autoscaler.metadata.uid.clone().unwrap_or_default();
         let known = self.known.lock().get(key).filter(|known| known.uid == uid).cloned();
         known.unwrap_or_else(|| Known { uid, ..Known::default() })
-    }
-
-    /// Other autoscalers of the namespace that select one of these pods, and this one.
-    fn sharing(&self, key: &ObjectKey, pods: &[Arc<Pod>]) -> Vec<ObjectKey> {
-        let known = self.known.lock();
-        let others = known.iter().filter(|(other, known)| {
-            let selects = |selector: &LabelSelector| pods.iter().any(|pod| selector.selects(&pod.metadata));
-            *other != key && other.namespace == key.namespace && known.selector.as_ref().is_some_and(selects)
-        });
-        let mut keys: Vec<ObjectKey> = others.map(|(other, _)| other.clone()).chain([key.clone()]).collect();
-        keys.sort();
-        keys
     }
 
     /// Decides by the metrics of the target's pods.
@@ -94,9 +78,10 @@ impl HorizontalController {
                 return plan::without_selector(status, ("InvalidSelector", why.clone()), ("InvalidSelector", &why), now);
             }
         };
-        let pods = self.pods.select(&key.namespace, |meta| selector.matches_projection(&meta.labels));
+        by_label::filed(&self.pods).await;
+        let pods = by_label::selected(&self.pods, &key.namespace, &selector);
         known.selector = Some(selector.clone());
-        let sharing = self.sharing(key, &pods);
+        let sharing = self.known.lock().sharing(key, &pods);
         if sharing.len() > 1 {
             let why = ambiguous(scale.selector(), &sharing);
             return plan::without_selector(status, ("AmbiguousSelector", why.clone()), ("AmbiguousSelector", &why), now);

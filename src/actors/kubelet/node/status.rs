@@ -21,7 +21,8 @@ use crate::kubelet::{patch::replace_list, status::whole_seconds};
 const IMAGES: usize = 50;
 
 /// What this node can do that API servers and schedulers do not take for granted, sorted.
-const DECLARED: [&str; 2] = ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"];
+const DECLARED: [&str; 3] =
+    ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits"];
 
 /// All that a node's status is made of.
 #[derive(Clone, Debug)]

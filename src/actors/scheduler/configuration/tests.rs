@@ -64,7 +64,10 @@ fn plugins_are_disabled_ordered_and_weighted() {
     let asked = asked(&profile);
     assert_eq!(asked[&Point::PreFilter], ["NodePorts"]);
     // What is named again at a point comes first, as upstream.
-    assert_eq!(asked[&Point::Filter], ["NodeName", "NodeUnschedulable", "NodeAffinity", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"]);
+    assert_eq!(
+        asked[&Point::Filter],
+        ["NodeName", "NodeUnschedulable", "NodeAffinity", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity", "NodeDeclaredFeatures"]
+    );
     let expected = [("InterPodAffinity", 7), ("NodeAffinity", 9), ("NodeResourcesFit", 1), ("PodTopologySpread", 2)];
     assert_eq!(scoring(&profile), [&expected[..], &[("NodeResourcesBalancedAllocation", 1)]].concat());
 }

@@ -101,7 +101,16 @@ fn compare_all(profile: &Profile, options: &Options, cases: u64) -> Seen {
 }
 
 fn all_were_seen(seen: &Seen) {
-    let wanted = ["NodeUnschedulable", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "PodTopologySpread", "InterPodAffinity"];
+    let wanted = [
+        "NodeUnschedulable",
+        "TaintToleration",
+        "NodeAffinity",
+        "NodePorts",
+        "NodeResourcesFit",
+        "PodTopologySpread",
+        "InterPodAffinity",
+        "NodeDeclaredFeatures",
+    ];
     assert!(wanted.iter().chain(&["nobody"]).all(|plugin| seen.get(plugin).is_some_and(|nodes| *nodes > 100)), "{seen:?}");
 }
 

@@ -110,9 +110,10 @@ impl TestCluster {
             .collect();
         let allocatable =
             json!({"cpu": (2 + random.below(4)).to_string(), "memory": "8Gi", "pods": (3 + random.below(9)).to_string(), "example.com/gpu": "2"});
+        let features = [json!([]), json!(["Other", "RestartAllContainersOnContainerExits"])][random.below(2)].clone();
         let node = json!({
             "metadata": {"name": name, "labels": labels}, "spec": {"taints": taints, "unschedulable": random.chance(12)},
-            "status": {"allocatable": allocatable, "images": images},
+            "status": {"allocatable": allocatable, "images": images, "declaredFeatures": features},
         });
         let node: Arc<Node> = Arc::new(serde_json::from_value(node).expect("a node"));
         self.nodes.insert(name.to_owned(), node.clone());
@@ -149,6 +150,9 @@ impl TestCluster {
         }
         if random.chance(6) {
             container["ports"] = json!([{"containerPort": 80, "hostPort": 80 + random.below(2)}]);
+        }
+        if random.chance(8) {
+            container["restartPolicyRules"] = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]);
         }
         let mut spec = json!({"containers": [container], "affinity": affinity(random, wishes)});
         if random.chance(wishes) {

@@ -10,7 +10,7 @@ use crate::scheduler::placed_pod::PlacedPod;
 #[derive(Clone, Debug)]
 pub enum ClusterChange {
     NodeAdded(Arc<Node>),
-    /// Allocatable, labels, taints or `unschedulable` of a node changed.
+    /// Allocatable, labels, taints, declared features or `unschedulable` of a node changed.
     NodeUpdated {
         old: Arc<Node>,
         new: Arc<Node>,

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    DefaultBinder, DefaultPreemption, DynamicResources, ImageLocality, InterPodAffinity, NodeAffinity, NodeInterference, NodeName, NodePorts,
-    NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread, PrioritySort, SchedulingGates,
-    TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+    DefaultBinder, DefaultPreemption, DynamicResources, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures, NodeInterference,
+    NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread, PrioritySort,
+    SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
 use crate::scheduler::{
     devices::caches::DeviceCaches,
@@ -56,7 +56,7 @@ impl Default for Arguments {
 }
 
 /// The names of the plugins of the default profile, in the order in which they are asked, with the weights of their scores.
-pub const DEFAULTS: [(&str, i64); 20] = [
+pub const DEFAULTS: [(&str, i64); 21] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -77,6 +77,7 @@ pub const DEFAULTS: [(&str, i64); 20] = [
     ("ImageLocality", 1),
     ("NodeInterference", 1),
     ("DefaultBinder", 0),
+    ("NodeDeclaredFeatures", 0),
 ];
 
 /// Plugins by name, as far as their parts are there.
@@ -98,6 +99,7 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
         Arc::new(ImageLocality),
         Arc::new(NodeInterference { usage: parts.usage.clone() }),
         Arc::new(DefaultBinder),
+        Arc::new(NodeDeclaredFeatures),
     ];
     if let Some(storage) = &parts.storage {
         plugins.push(Arc::new(VolumeRestrictions { storage: storage.clone() }));

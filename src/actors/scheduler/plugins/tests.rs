@@ -114,6 +114,30 @@ fn preferred_affinity_wins_among_equal_nodes() {
 }
 
 #[test]
+fn pods_go_where_the_features_that_they_need_are_declared() {
+    let able = |name: &str, features: Value| {
+        let mut able = Node::clone(&node(name, json!({})));
+        able.status.as_mut().expect("a status").declared_features = serde_json::from_value(features).expect("names");
+        Arc::new(able)
+    };
+    let container = json!({"name": "c", "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]});
+    let restarts = pod("p", json!({"containers": [container]}));
+    let initial = pod("p", json!({"initContainers": [container]}));
+    let plain_rule = pod("p", json!({"containers": [{"name": "c", "restartPolicyRules": [{"action": "Restart"}]}]}));
+    let mapped = pod("p", json!({"hostNetwork": true, "hostUsers": false}));
+    let none = cluster(vec![able("a", json!(["InPlacePodVerticalScalingInitContainers"]))]);
+    for needy in [&restarts, &initial, &mapped] {
+        assert_eq!(place(&none, needy), Err(unresolvable("node(s) didn't match Pod's required features")));
+    }
+    assert_eq!(place(&none, &plain_rule), Ok("a".into()));
+    let both = cluster(vec![able("a", json!(null)), able("b", json!(["Other", "RestartAllContainersOnContainerExits"]))]);
+    for needy in [&restarts, &initial] {
+        assert_eq!(place(&both, needy), Ok("b".into()));
+    }
+    assert!(place(&both, &mapped).is_err());
+}
+
+#[test]
 fn a_host_port_is_given_once_per_address() {
     let port = |ip: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "hostIP": ip}]}]});
     let mut snapshot = cluster(vec![node("a", json!({}))]);

@@ -22,7 +22,7 @@ use crate::{
         framework::{ClusterChange, Nomination, PluginRefusal, Point, Profile, Refusal, Writing},
         intake::place_of,
         metrics::{self, AttemptResult},
-        placed_pod::PlacedPod,
+        placed_pod::{PlacedPod, nominated_node},
         pod_info::PodInfo,
     },
 };
@@ -63,14 +63,31 @@ impl SchedulerUnit {
         metrics::asked(&profile.name, Point::Reserve, if kept.is_ok() { "Success" } else { "Error" }, begun.elapsed());
         let verdict = kept.and_then(|()| profile.permit(info, &name));
         let history = self.queue.history(&of.key, cx.system().instant());
-        let placement = Placement { of, node, name, history };
+        let mut placement = Placement { of, node, name, history };
         match verdict {
             Err(refusal) => self.refused(placement, refusal, cx),
             Ok(waits) if waits.is_empty() => self.bind(placement, cx),
             Ok(waits) => {
                 let permitted = self.waiting.wait(placement.of.key.clone(), &waits);
-                let since = cx.system().instant();
-                cx.spawn_then(permitted, move |unit, verdict, cx| unit.permitted(placement, verdict, since, cx));
+                let (nominated, since) = (self.nominate(&mut placement), cx.system().instant());
+                let verdict = async move {
+                    nominated.await;
+                    permitted.await
+                };
+                cx.spawn_then(verdict, move |unit, verdict, cx| unit.permitted(placement, verdict, since, cx));
+            }
+        }
+    }
+
+    /// Says in the pod's status where it is going to be, since it takes a while until it is bound.
+    fn nominate(&self, placement: &mut Placement) -> impl Future<Output = ()> + use<> {
+        let (of, node) = (&mut placement.of, placement.name.clone());
+        let (client, key, pod) = (self.client.caused_by(of.step.next.clone()), of.key.clone(), of.pod.clone());
+        of.pod = bind::with_nomination(&pod, &node);
+        async move {
+            // It is bound all the same.
+            if let Err(error) = bind::nominate(&client, &pod, &node).await {
+                tracing::debug!(%error, %key, "the nominated node was not written");
             }
         }
     }
@@ -123,7 +140,7 @@ impl SchedulerUnit {
         match refusal {
             Refusal::Rejected(why) => {
                 let message = format!("0/1 nodes are available: 1 {why}.");
-                let (rejected_by, nomination) = (vec![plugin], Nomination::Keep);
+                let (rejected_by, nomination) = (vec![plugin], Nomination::Clear);
                 self.set_unschedulable(of, Unschedulable { message, rejected_by, nomination, preemption: None, candidates: Vec::new() }, cx);
             }
             Refusal::Failed(why) => self.erred(&of, &format!("running Reserve plugin {plugin:?}: {why}"), true, cx),
@@ -131,15 +148,19 @@ impl SchedulerUnit {
     }
 
     /// Binds in the background.
-    fn bind(&mut self, placement: Placement, cx: &mut UnitContext<'_, Self>) {
-        let Placement { of, node, name, history } = placement;
-        self.queue.binding(&of.key);
-        let client = self.client.caused_by(of.step.next.clone());
-        let before = of.profile.pre_bind(&of.pod, &node, &client);
+    fn bind(&mut self, mut placement: Placement, cx: &mut UnitContext<'_, Self>) {
+        self.queue.binding(&placement.of.key);
+        let client = self.client.caused_by(placement.of.step.next.clone());
+        let before = placement.of.profile.pre_bind(&placement.of.pod, &placement.node, &client);
+        let nominated = if before.is_empty() { None } else { Some(self.nominate(&mut placement)) };
+        let Placement { of, name, history, .. } = placement;
         let bind = of.profile.bind(&of.pod, &name, &client);
         let (binders, pod, target) = (self.extenders.of_binding(&of.pod), of.pod.clone(), name.clone());
         let profile = of.profile.clone();
         let binding = async move {
+            if let Some(nominated) = nominated {
+                nominated.await;
+            }
             written_before(&profile, before).await?;
             let asked = Instant::now();
             let by_extender = extender::bind(&binders, &pod, &target).await.map_err(|why| Failed::Binding(Status::internal(why)));
@@ -193,21 +214,25 @@ impl SchedulerUnit {
         if !self.pods.get(&of.key).is_some_and(|cached| still_waits(&cached.object)) {
             return;
         }
+        self.snapshot.nominations_mut().remove(&of.key);
         self.queue.failed(&of.key, cx.system().instant());
         self.arm(cx);
         if let Some(events) = self.events_of(&of.profile) {
             events.trying("Scheduling").warning(&ReconcileContext::reference(&*of.pod), "FailedScheduling", why.to_owned());
         }
-        if told {
-            let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
-            let (pod, key, why) = (of.pod.clone(), of.key.clone(), why.to_owned());
-            cx.spawn(async move {
-                let reason = bind::SCHEDULER_ERROR;
-                if let Err(error) = bind::mark_unscheduled(&client, &pod, (reason, &why), &Nomination::Keep, &now).await {
-                    tracing::debug!(%error, %key, "the pod's condition was not written");
-                }
-            });
-        }
+        let (client, now) = (self.client.caused_by(of.step.next.clone()), format_time(cx.system().clock().now()));
+        let (pod, key, why) = (of.pod.clone(), of.key.clone(), why.to_owned());
+        cx.spawn(async move {
+            let reason = bind::SCHEDULER_ERROR;
+            let written = match told {
+                true => bind::mark_unscheduled(&client, &pod, (reason, &why), &Nomination::Clear, &now).await,
+                false if nominated_node(&pod).is_some() => bind::clear_nomination(&client, &PlacedPod::of(&pod)).await,
+                false => Ok(()),
+            };
+            if let Err(error) = written {
+                tracing::debug!(%error, %key, "the pod's status was not written");
+            }
+        });
     }
 }
 

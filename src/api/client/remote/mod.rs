@@ -227,6 +227,11 @@ impl Inner {
         match self.open_watch(&caller, &target, &options).await {
             // A server that cannot send what exists as events of the watch.
             Err(status) if options.send_initial_events == Some(true) && status.code == 422 => self.list_and_watch(caller, target, options).await,
+            Ok(mut opened) if options.send_initial_events == Some(true) => match opened.next().await {
+                // One that finds only then that its store cannot do that, such as upstream's on an etcd before 3.5.13.
+                Some(WatchItem::End(status)) if status.code == 500 => self.list_and_watch(caller, target, options).await,
+                first => Ok(stream::iter(first).chain(opened).boxed()),
+            },
             opened => opened,
         }
     }

@@ -98,6 +98,25 @@ async fn a_watch_streams_what_exists_and_what_changes() {
 }
 
 #[actix_web::test]
+async fn a_watch_lists_where_the_server_cannot_begin_with_what_there_is() {
+    let mut service = FakeService::new();
+    service.lists_only = true;
+    let door = Door::open(service, |_| {});
+    let api = api(&remote(&door));
+    api.create(&config_map("a")).await.expect("made");
+    let mut watch =
+        api.watch(WatchOptions { send_initial_events: Some(true), allow_bookmarks: true, ..WatchOptions::default() }).await.expect("begins");
+    let named = |event: Option<WatchEvent<ConfigMap>>| match event {
+        Some(WatchEvent::Applied { object, .. }) => object.metadata.name.clone().unwrap_or_default(),
+        _ => panic!("an object was expected"),
+    };
+    assert_eq!(named(watch.next().await), "a");
+    assert!(matches!(watch.next().await, Some(WatchEvent::Bookmark { revision: Revision(2), initial_end: true })));
+    api.create(&config_map("b")).await.expect("made");
+    assert_eq!(named(watch.next().await), "b");
+}
+
+#[actix_web::test]
 async fn a_forgotten_revision_ends_a_watch_with_410() {
     let door = Door::open(FakeService::new(), |_| {});
     let mut watch = api(&remote(&door)).watch(WatchOptions { resource_version: Some(Revision(1)), ..WatchOptions::default() }).await.expect("begins");

@@ -31,13 +31,15 @@ pub struct FakeService {
     pub calls: Mutex<Vec<ApiCall>>,
     /// Remember calls, for tests that look at them.
     pub record: bool,
+    /// Watches cannot begin with what there is.
+    pub lists_only: bool,
 }
 
 impl FakeService {
     pub fn new() -> Self {
         let registry = Arc::new(Registry::new(troupe_api::resources::builtin()));
         let (events, _) = broadcast::channel(4096);
-        FakeService { registry, objects: Mutex::new((1, BTreeMap::new())), events, calls: Mutex::default(), record: true }
+        FakeService { registry, objects: Mutex::new((1, BTreeMap::new())), events, calls: Mutex::default(), record: true, lists_only: false }
     }
 
     /// Writes an object and tells watchers.
@@ -137,6 +139,10 @@ impl ApiService for FakeService {
     fn watch(&self, _: Arc<UserInfo>, target: Target, options: WatchOptions, _: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
         if options.resource_version == Some(Revision(1)) {
             return std::future::ready(Err(Status::expired("too old resource version: 1 (2)"))).boxed();
+        }
+        if self.lists_only && options.send_initial_events == Some(true) {
+            let refusal = Status::internal("the required storage feature RequestWatchProgress is disabled");
+            return std::future::ready(Ok(stream::iter([WatchItem::End(refusal)]).boxed())).boxed();
         }
         let events = self.events.subscribe();
         let list = self.list(&target);

@@ -120,6 +120,7 @@ impl Reference<'_> {
             ("NodeResourcesFit", self.fits(node)),
             ("PodTopologySpread", self.spread(node)),
             ("InterPodAffinity", self.affinity(node)),
+            ("NodeDeclaredFeatures", if self.is_declared(node) { None } else { no }),
         ];
         all.into_iter().filter_map(|(name, verdict)| Some((name, verdict?))).collect()
     }
@@ -151,6 +152,14 @@ impl Reference<'_> {
     fn is_added(&self, node: &Node) -> bool {
         let required = self.options.added.as_ref().and_then(|added| added.required_during_scheduling_ignored_during_execution.as_ref());
         required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_node(term, node)))
+    }
+
+    /// Pods of these tests need one feature, if any.
+    fn is_declared(&self, node: &Node) -> bool {
+        let mut containers = self.pod.spec.iter().flat_map(|spec| &spec.containers);
+        let declared = node.status.as_ref().and_then(|status| status.declared_features.clone()).unwrap_or_default();
+        containers.all(|container| container.restart_policy_rules.is_none())
+            || declared.iter().any(|name| name == "RestartAllContainersOnContainerExits")
     }
 
     fn ports(pod: &Pod) -> BTreeSet<i32> {

@@ -1,0 +1,76 @@
+//! Objects by their labels: what a selector selects is found without looking at everything in its namespace. Few need that, so a cache is
+//! filed when the first of them comes.
+
+use std::sync::Arc;
+
+use troupe_api::{meta::LabelSelector, projection::MetaProjection, stored::KubeObject};
+
+use crate::runtime::cache::Cache;
+
+/// Files each object under its namespace and each of its labels.
+const BY_LABEL: &str = "label";
+
+/// Makes a cache ready for [`selected`], unless it is, and waits until all that it has is filed.
+pub async fn filed<K: KubeObject>(objects: &Cache<K>) {
+    objects.add_meta_index(BY_LABEL, |meta| meta.labels.iter().map(|(key, value)| entry(&meta.namespace, key, value).into()).collect());
+    objects.synced().await;
+}
+
+/// What a selector selects in a namespace, in key order.
+pub fn selected<K: KubeObject>(objects: &Cache<K>, namespace: &str, selector: &LabelSelector) -> Vec<Arc<K>> {
+    let wanted = |meta: &MetaProjection| selector.matches_projection(&meta.labels);
+    let required = selector.required_labels().map(|(key, value)| entry(namespace, key, value));
+    match required.min_by_key(|entry| objects.index_count(BY_LABEL, entry)) {
+        Some(rarest) => objects.by_index_where(BY_LABEL, &rarest, wanted),
+        None => objects.select(namespace, wanted),
+    }
+}
+
+/// No namespace's name has a slash.
+pub fn entry(namespace: &str, key: &str, value: &str) -> String {
+    format!("{namespace}/{key}={value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+    use troupe_api::{
+        decoding::decoded_here,
+        meta::{Object, Revision},
+        stored::StoredObject,
+    };
+
+    use super::*;
+
+    #[actix::test]
+    async fn what_is_selected_is_found_by_its_rarest_label_and_nothing_else_is_decoded() {
+        let pod = |namespace: &str, name: &str, labels: serde_json::Value| {
+            let tree = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels}});
+            Arc::new(StoredObject::from_object(&Object::from_value(tree).expect("an object")).expect("well formed"))
+        };
+        let pods = [
+            pod("n", "a", json!({"app": "web", "tier": "x"})),
+            pod("n", "b", json!({"app": "web", "tier": "y"})),
+            pod("n", "c", json!({"app": "db", "tier": "x"})),
+            pod("n", "d", json!({})),
+            pod("nn", "a", json!({"app": "web", "tier": "x"})),
+        ];
+        let cache = Cache::<Pod>::default();
+        cache.replace_now(pods.into_iter().map(|stored| (stored.key.clone(), stored)).collect(), Revision(1));
+        filed(&cache).await;
+        for (selector, names) in [
+            ("app=web", vec!["a", "b"]),
+            ("app=web,tier=x", vec!["a"]),
+            ("app=web,tier!=x", vec!["b"]),
+            ("app in (web,db)", vec!["a", "b", "c"]),
+            ("!app", vec!["d"]),
+            ("app=none", vec![]),
+        ] {
+            let before = decoded_here();
+            let found = selected(&cache, "n", &LabelSelector::parse(selector).expect("parses"));
+            assert_eq!(found.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect::<Vec<_>>(), names, "{selector}");
+            assert!(!names.is_empty() || decoded_here() == before);
+        }
+    }
+}
