@@ -34,6 +34,11 @@ pub fn pod_chain(direction: Direction, pod: &ObjectKey) -> String {
     format!("{prefix}{}", hash::short(&[&pod.namespace, "/", &pod.name]))
 }
 
+/// The chain of what comes behind the administrators' first rules of a pod, where one of these skips the others.
+pub fn next_tier_chain(direction: Direction, pod: &ObjectKey) -> String {
+    format!("{}-N", pod_chain(direction, pod))
+}
+
 /// The chain that leads on to the pod of an address.
 pub fn dispatch_chain(direction: Direction, ip: IpAddr) -> String {
     match (direction, ip) {
@@ -91,7 +96,7 @@ mod tests {
     fn names_fit_the_kernels_limits_and_are_known_again() {
         let ip: IpAddr = "255.255.255.255".parse().expect("an address");
         for direction in [Direction::Egress, Direction::Ingress] {
-            let (shard, pod) = (dispatch_chain(direction, ip), pod_chain(direction, &ObjectKey::new("n", "p")));
+            let (shard, pod) = (dispatch_chain(direction, ip), next_tier_chain(direction, &ObjectKey::new("n", "p")));
             assert!(shard.len() <= 28 && pod.len() <= 28, "{shard} {pod}");
             assert!(is_ours(&shard) && is_ours(&pod) && is_ours(parent(direction)));
             assert_eq!(dispatched(&shard), Some((direction, "255.255.255.240/28".to_owned())));

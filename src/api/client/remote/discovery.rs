@@ -1,11 +1,16 @@
 //! The resources that a server serves beside the built-in ones, learned from its aggregated discovery document. Pure.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
-use crate::resources::{
-    Registry, Resource,
-    aggregated::{Aggregated, RemoteVersion},
-    discovered::{self, DiscoveredVersion},
+use k8s_openapi::NamespaceResourceScope;
+
+use crate::{
+    resources::{
+        Registry, Resource,
+        aggregated::{Aggregated, RemoteVersion},
+        discovered::{self, DiscoveredKind, DiscoveredResource, DiscoveredVersion},
+    },
+    stored::KubeObject,
 };
 
 /// Where the document is.
@@ -19,6 +24,24 @@ pub fn registry(versions: &[DiscoveredVersion], mut builtin: Vec<Arc<Resource>>)
     builtin.extend(others);
     let stale = versions.iter().filter(|version| version.stale).map(|version| Arc::new(RemoteVersion::stale(&version.group, &version.version)));
     Registry::new(builtin).with_aggregated(Arc::new(Aggregated::of_stale(stale)))
+}
+
+/// The row that discovery would tell of a kind.
+pub fn row_of<K: KubeObject>() -> Option<Arc<Resource>>
+where
+    K::Scope: 'static,
+{
+    let is_namespaced = TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>();
+    let resource = DiscoveredResource {
+        resource: K::URL_PATH_SEGMENT.into(),
+        response_kind: DiscoveredKind { kind: K::KIND.into(), ..DiscoveredKind::default() },
+        scope: if is_namespaced { "Namespaced" } else { "Cluster" }.into(),
+        singular_resource: K::KIND.to_lowercase().into(),
+        verbs: ["get", "list", "watch"].map(Arc::from).to_vec(),
+        ..DiscoveredResource::default()
+    };
+    let version = DiscoveredVersion { group: K::GROUP.into(), version: K::VERSION.into(), resources: vec![resource], stale: false };
+    discovered::rows([version].iter(), |_, _| false).pop()
 }
 
 #[cfg(test)]

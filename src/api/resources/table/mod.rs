@@ -48,3 +48,8 @@ const GROUPS: &[Group] = &[
 pub fn builtin() -> Vec<Arc<Resource>> {
     GROUPS.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
 }
+
+/// Whether a kind is built in, so that it is served without a definition.
+pub fn is_builtin(group: &str, kind: &str) -> bool {
+    GROUPS.iter().any(|built_in| built_in.name == group && built_in.rows.iter().any(|row| row.is_of(kind)))
+}
