@@ -5,6 +5,8 @@
 //!                            └─► else the baseline ─► pass
 //! ```
 //!
+//! What it sends its own node is not the matter of network policies: of that, administrators' rules alone decide.
+//!
 //! What is let through returns. A rule that passes on to the next tier goes to a chain of its own for the rest, where there is such a rule.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
@@ -61,11 +63,32 @@ impl<'a> PodChain<'a> {
     /// What the tiers say.
     pub fn write(mut self, tiers: &Tiers<'_>) {
         let admin = self.cluster_lines(&tiers.admin);
-        let rest = match &tiers.isolating {
+        let rest: Vec<String> = match &tiers.isolating {
             Some(allowed) => self.isolated(allowed.iter().map(|(policy, rule)| (policy.key.to_string(), &policy.key.namespace, *rule))),
-            None => self.cluster_lines(&tiers.baseline).iter().map(|line| line.text(if line.action == Action::Deny { DROP } else { RETURN })).collect(),
+            None => {
+                self.cluster_lines(&tiers.baseline).iter().map(|line| line.text(if line.action == Action::Deny { DROP } else { RETURN })).collect()
+            }
         };
+        self.lead_to_node(tiers.isolating.is_some(), &admin, &rest);
         self.put(&admin, rest);
+    }
+
+    /// Leads what goes to the node itself to administrators' rules.
+    fn lead_to_node(&mut self, isolated: bool, admin: &[Line], rest: &[String]) {
+        let ips: Vec<IpAddr> = self.pod.ips_of(self.family).collect();
+        let has_rules = !admin.is_empty() || !(isolated || rest.is_empty());
+        if self.direction == Direction::Ingress || ips.is_empty() || !has_rules {
+            return;
+        }
+        // Where nobody isolates the pod, the chain of what it sends others has no rules but administrators'.
+        let chain = if isolated { names::to_node_chain(&self.pod.key) } else { names::pod_chain(self.direction, &self.pod.key) };
+        for ip in ips {
+            let lead = format!("-s {ip}/{} -j {chain}", self.family.host_prefix());
+            self.rules.line(TABLE, &names::to_node_dispatch_chain(ip), End::Head, lead);
+        }
+        for line in admin.iter().filter(|_| isolated) {
+            self.rules.push(TABLE, &chain, line.text(if line.action == Action::Deny { DROP } else { RETURN }));
+        }
     }
 
     /// Nothing passes.

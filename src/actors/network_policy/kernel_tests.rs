@@ -232,16 +232,34 @@ async fn administrators_rules_stand_before_and_behind_those_of_namespaces() {
 
             // An administrator's word stands over that: a port is denied, another one accepted, the rest left to the namespace.
             let port = |number: u16| json!([{"tcp": {"destinationPort": {"number": number}}}]);
-            let admin = spec("Admin", json!([
+            let admin = spec(
+                "Admin",
+                json!([
                 {"action": "Pass", "from": [client], "protocols": [{"udp": {}}]},
                 {"action": "Deny", "from": [client], "protocols": port(80)},
-                {"action": "Accept", "from": [{"namespaces": {}}], "protocols": port(81)}]));
+                {"action": "Accept", "from": [{"namespaces": {}}], "protocols": port(81)}]),
+            );
             stage.cluster_policy("admin", admin);
             stage.cluster_peers(spec("Admin", json!([{"action": "Accept", "from": [{"namespaces": {}}]}])), &["10.244.0.6", "10.244.0.7"]);
             three.until(CLIENT, "10.244.0.5:80", false).await;
             three.until(OTHER, "10.244.0.5:81", true).await;
             assert!(three.tcp(OTHER, "10.244.0.5:80").await.is_err(), "still isolated");
             assert_eq!(ask(&three.fixture, Some(CLIENT), "10.244.0.5:53", true).await.as_deref(), Ok("names"), "passed on, and allowed there");
+
+            // A pod is kept from its own node by administrators alone.
+            serve_tcp(&three.fixture.node, 82, "node");
+            assert_eq!(three.tcp(OTHER, "10.244.0.1:82").await.as_deref(), Ok("node"));
+            let other = json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "other"}}}});
+            let out =
+                json!({"tier": "Admin", "priority": 9, "subject": other, "egress": [{"action": "Deny", "to": [{"networks": ["10.244.0.1/32"]}]}]});
+            stage.cluster_policy("out", out);
+            three.until(OTHER, "10.244.0.1:82", false).await;
+            stage.policy("shut", json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]}));
+            three.until(CLIENT, "10.244.0.7:80", false).await;
+            assert_eq!(three.tcp(CLIENT, "10.244.0.1:82").await.as_deref(), Ok("node"), "network policies let it");
+            stage.remove(&stage.policies, "shut");
+            stage.remove_cluster_policy("out");
+            three.until(OTHER, "10.244.0.1:82", true).await;
 
             // Another label of the namespace, and the policies are about nobody.
             stage.namespace(json!({"team": "green"}));

@@ -10,7 +10,8 @@
 //!
 //! A pod that policies isolate has a chain for each direction that returns what they allow and drops the rest; peers are sets of addresses
 //! that rules of all pods share. What begins a connection is judged where it is forwarded, after Services are translated; replies pass. Traffic
-//! of the node itself is not forwarded: a node always reaches its own pods, and pods their node, as the API's documentation says.
+//! of the node itself is not forwarded: a node always reaches its own pods, and pods their node, as the API's documentation says, unless a policy
+//! of the whole cluster keeps a pod from it.
 //!
 //! Which addresses peers have a node may not read from pods: the control plane tells it in slices ([`slices`]). Rules outlive the daemon; a
 //! later one takes them over. The kubelet asks the [`PodGate`] before it starts a container: the pod's rules stand before its first packet.

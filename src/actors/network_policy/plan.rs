@@ -2,7 +2,12 @@
 
 use troupe_net::iptables::{Family, RuleSet, net_entries};
 
-use super::{chain::PodChain, deciding::Deciding, model::{Direction, PeerSet, PodView}, names};
+use super::{
+    chain::PodChain,
+    deciding::Deciding,
+    model::{Direction, PeerSet, PodView},
+    names,
+};
 
 /// The rules of a pod of this node. A pod that no policy is about has none.
 pub fn pod_rules(pod: &PodView, deciding: &Deciding, family: Family) -> RuleSet {

@@ -137,7 +137,8 @@ fn administrators_come_first_by_priority_and_then_by_name() {
 #[test]
 fn the_baseline_is_asked_where_no_policy_isolates() {
     let baseline = || cluster_policy("base", governed("Baseline", 0, &[("Accept", "10.1.0.0/16"), ("Pass", "10.2.0.0/16"), ("Deny", "10.0.0.0/8")]));
-    let of_baseline = ["RETURN Baseline egress rule 1 of base: Accept", "RETURN Baseline egress rule 2 of base: Pass", "DROP Baseline egress rule 3 of base: Deny"];
+    let of_baseline =
+        ["RETURN Baseline egress rule 1 of base: Accept", "RETURN Baseline egress rule 2 of base: Pass", "DROP Baseline egress rule 3 of base: Deny"];
     assert_eq!(egress(Vec::new(), vec![baseline()]), [of_baseline]);
     let ingress_only = policy("in", json!({"podSelector": {}}));
     assert_eq!(egress(vec![ingress_only], vec![baseline()]), [of_baseline], "of another direction");

@@ -15,7 +15,7 @@ use troupe_net::iptables::{Family, RuleSet};
 
 use self::{
     random::{addresses, cluster, governed_cluster},
-    reference::{Cluster, is_local},
+    reference::{Cluster, ips_of, is_local},
 };
 use super::planned::Planned;
 use crate::{
@@ -51,6 +51,11 @@ fn compare(cluster: &Cluster, family: Family) -> Result<(), TestCaseError> {
                     let verdict = simulate(&rules, TABLE, "FORWARD", &packet).expect("knows its own rules");
                     let passes = matches!(verdict, Verdict::Passes(_));
                     prop_assert_eq!(passes, cluster.expected(&packet), "{:?} is {:?} by {:#?}", packet, verdict, rules);
+                    if !cluster.pods.iter().any(|pod| ips_of(pod).contains(&destination)) {
+                        let verdict = simulate(&rules, TABLE, "INPUT", &packet).expect("knows its own rules");
+                        let passes = matches!(verdict, Verdict::Passes(_));
+                        prop_assert_eq!(passes, cluster.reaches_node(&packet), "{:?} to the node is {:?} by {:#?}", packet, verdict, rules);
+                    }
                 }
             }
         }

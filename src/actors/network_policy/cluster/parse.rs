@@ -158,7 +158,9 @@ fn ports(protocols: &[ProtocolMatch], place: &str) -> Understood<Option<Vec<Port
         let by_number = [(Protocol::Tcp, &wanted.tcp), (Protocol::Udp, &wanted.udp), (Protocol::Sctp, &wanted.sctp)];
         let by_number: Vec<_> = by_number.into_iter().filter_map(|(protocol, ports)| Some((protocol, ports.as_ref()?))).collect();
         match (named, by_number.as_slice()) {
-            (Some(name), []) => matches.extend([Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| PortMatch::Named(protocol, name.clone()))),
+            (Some(name), []) => {
+                matches.extend([Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|protocol| PortMatch::Named(protocol, name.clone())))
+            }
             (None, [(protocol, ports)]) => match numbers(*protocol, ports) {
                 Some(port) => matches.push(port),
                 None => unknown.push(format!("{place}.protocols[{at}] names no port that there is")),

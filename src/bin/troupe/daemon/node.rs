@@ -18,7 +18,7 @@ use troupe_actors::{
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
     },
     load_balancer::Announcer,
-    network_policy::{cluster::ClusterNetworkPolicy, EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate},
+    network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate, cluster::ClusterNetworkPolicy},
     overlay::Overlay,
     proxy::{Proxy, health::ProxyHealth},
     runtime::{

@@ -233,14 +233,17 @@ impl Facts {
         let is_pod = |place: &Place| place.name.starts_with("pod ");
         let from = &self.of_family(from, to.ip);
         let of_node = |node: &Place, pod: &Place| !is_pod(node) && node.node.is_some() && node.node == pod.node;
-        if of_node(from, to) || of_node(to, from) {
-            return Ok("passes: a node and its own pods always reach each other".into());
+        if of_node(from, to) {
+            return Ok("passes: a node always reaches its own pods".into());
         }
+        // What goes to the node itself is not forwarded.
+        let hook = if of_node(to, from) { "INPUT" } else { "FORWARD" };
         let rules = self.planned().rules(Family::of(to.ip), |pod| pod.ips.contains(&from.ip) || pod.ips.contains(&to.ip));
         let packet = Packet { source: from.ip, destination: to.ip, protocol: protocol.to_owned(), port: Some(port), established: false };
-        Ok(match simulate(&rules, TABLE, "FORWARD", &packet)? {
+        Ok(match simulate(&rules, TABLE, hook, &packet)? {
             Verdict::Dropped(by) if by.comment.ends_with(" is isolated") => format!("dropped: {} and no policy allows it", by.comment),
             Verdict::Dropped(by) => format!("dropped by {}", by.comment),
+            Verdict::Passes(by) if by.is_empty() && hook == "INPUT" => "passes: network policies let a pod reach its own node".into(),
             Verdict::Passes(by) if by.is_empty() => "passes: no policy isolates either end".into(),
             Verdict::Passes(by) => format!("passes: allowed by {}", by.into_iter().map(|hit| hit.comment).collect::<Vec<_>>().join(" and ")),
         })
@@ -315,7 +318,7 @@ mod tests {
         assert_eq!(ask(&facts, "pod/web", "10.96.0.9:5432"), want);
         assert!(ask(&facts, "pod/web", "pod/d/db:80").ends_with("dropped: d/db is isolated and no policy allows it"));
         assert!(ask(&facts, "198.51.100.7", "pod/db:5433").ends_with("dropped: d/db is isolated and no policy allows it"));
-        assert!(ask(&facts, "192.0.2.1", "pod/db:80").ends_with("a node and its own pods always reach each other"));
+        assert!(ask(&facts, "192.0.2.1", "pod/db:80").ends_with("a node always reaches its own pods"));
         assert!(ask(&facts, "pod/db", "pod/web:80").ends_with("passes: no policy isolates either end"));
     }
 
@@ -323,8 +326,10 @@ mod tests {
     fn administrators_policies_are_told_by_tier_and_number() {
         let mut facts = facts();
         let pods = |app: &str| json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}});
-        let policy = |tier: &str, subject: Value, ingress: Value| json!({"metadata": {"name": tier.to_lowercase()}, "spec": {
-            "tier": tier, "priority": 1, "subject": subject, "ingress": ingress}});
+        let policy = |tier: &str, subject: Value, ingress: Value| {
+            json!({"metadata": {"name": tier.to_lowercase()}, "spec": {
+            "tier": tier, "priority": 1, "subject": subject, "ingress": ingress}})
+        };
         let block = |action: &str, app: &str| json!({"action": action, "from": [pods(app)]});
         facts.cluster_policies.push(policy("Baseline", pods("web"), json!([block("Deny", "db")])));
         assert!(ask(&facts, "pod/db", "pod/web:80").ends_with("dropped by Baseline ingress rule 1 of baseline: Deny"));
@@ -332,6 +337,9 @@ mod tests {
         assert!(ask(&facts, "pod/web", "pod/db:5433").ends_with("dropped by Admin ingress rule 2 of admin: Deny"));
         facts.cluster_policies[1]["spec"]["ingress"][1]["action"] = "Accept".into();
         assert!(ask(&facts, "pod/web", "pod/db:80").ends_with("passes: allowed by Admin ingress rule 2 of admin: Accept"));
+        assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("passes: network policies let a pod reach its own node"));
+        facts.cluster_policies[0]["spec"]["egress"] = json!([{"action": "Deny", "to": [{"nodes": {}}]}]);
+        assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("dropped by Baseline egress rule 1 of baseline: Deny"));
     }
 
     #[test]

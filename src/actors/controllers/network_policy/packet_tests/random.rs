@@ -77,7 +77,8 @@ fn pods() -> impl Strategy<Value = Vec<(u8, Value, bool, u8)>> {
 
 fn cluster_peer(ingress: bool) -> impl Strategy<Value = Value> {
     let pods = (selector(), selector()).prop_map(|(namespaces, pods)| json!({"pods": {"namespaceSelector": namespaces, "podSelector": pods}}));
-    let networks = prop::sample::subsequence(vec!["0.0.0.0/0", "10.244.0.2/31", "192.0.2.0/24", "::/0", "fd00:10:244::/64", "fd00:10:244:1::4/126"], 1..3);
+    let networks =
+        prop::sample::subsequence(vec!["0.0.0.0/0", "10.244.0.2/31", "192.0.2.0/24", "::/0", "fd00:10:244::/64", "fd00:10:244:1::4/126"], 1..3);
     let elsewhere = if ingress { 0 } else { 2 };
     prop_oneof![
         2 => selector().prop_map(|namespaces| json!({"namespaces": namespaces})),

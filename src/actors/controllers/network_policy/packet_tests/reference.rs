@@ -167,8 +167,11 @@ impl Cluster {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let is_protocol = |wanted: &Value, has_names: bool| {
             if let Some(name) = wanted["destinationNamedPort"].as_str() {
-                let wanted =
-                    NetworkPolicyPort { port: Some(IntOrString::String(name.to_owned())), protocol: Some(packet.protocol.to_uppercase()), ..Default::default() };
+                let wanted = NetworkPolicyPort {
+                    port: Some(IntOrString::String(name.to_owned())),
+                    protocol: Some(packet.protocol.to_uppercase()),
+                    ..Default::default()
+                };
                 return has_names && self.is_port(&wanted, packet, target);
             }
             let of = &wanted[&packet.protocol];
@@ -197,7 +200,8 @@ impl Cluster {
         let mut policies: Vec<&Value> = self.cluster_policies.iter().filter(|policy| policy["spec"]["tier"] == tier).collect();
         policies.retain(|policy| self.is_pod_of(&policy["spec"]["subject"], subject));
         policies.sort_by_key(|policy| (policy["spec"]["priority"].as_i64(), policy["metadata"]["name"].as_str()));
-        let rules = policies.into_iter().flat_map(|policy| policy["spec"][if ingress { "ingress" } else { "egress" }].as_array().into_iter().flatten());
+        let rules =
+            policies.into_iter().flat_map(|policy| policy["spec"][if ingress { "ingress" } else { "egress" }].as_array().into_iter().flatten());
         let mut rules = rules.filter(|rule| self.is_about(rule, other, target, ingress, packet));
         rules.next().map(|rule| rule["action"].as_str().expect("a text").to_owned())
     }
@@ -210,6 +214,19 @@ impl Cluster {
         }
         let decided = self.network_policies(subject, other, target, ingress, packet);
         decided.unwrap_or_else(|| self.action("Baseline", subject, other, target, ingress, packet).as_deref() != Some("Deny"))
+    }
+
+    /// Whether a connection of a pod to its own node may begin: network policies let it.
+    pub fn reaches_node(&self, packet: &Packet) -> bool {
+        let Some(pod) = self.pod_at(packet.source).filter(|pod| ips_of(pod).into_iter().any(is_local)) else { return true };
+        let action = |tier: &str| self.action(tier, pod, packet.destination, None, false, packet);
+        match action("Admin").as_deref() {
+            Some("Accept") => return true,
+            Some("Deny") => return packet.established,
+            _ => {}
+        }
+        let isolated = self.network_policies(pod, packet.destination, None, false, packet).is_some();
+        packet.established || isolated || action("Baseline").as_deref() != Some("Deny")
     }
 
     /// Whether a connection may begin, as the pods of this node are concerned.
