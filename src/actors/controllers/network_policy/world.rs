@@ -115,7 +115,8 @@ impl World {
     /// The addresses of all peers of the policies of a namespace.
     pub fn peers_of(&self, namespace: &str) -> Peers {
         let (policies, pods, namespaces) = (self.policies.load(), self.pods.load(), self.namespaces.load());
-        let range = policies.range((namespace.into(), ObjectKey::cluster(""))..);
+        let first: Place = (namespace.into(), ObjectKey::cluster(""));
+        let range = policies.range(first..);
         let sets: BTreeMap<&Arc<str>, &PeerSet> =
             range.take_while(|((home, _), _)| &**home == namespace).flat_map(|(_, sets)| sets.iter().map(|(id, set)| (id, set))).collect();
         let mut peers = Peers::new();

@@ -46,7 +46,16 @@ where
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{ConfigMap, Node};
+
     use super::*;
+
+    #[test]
+    fn a_kind_has_the_row_that_discovery_would_tell() {
+        let (maps, nodes) = (row_of::<ConfigMap>().expect("has one"), row_of::<Node>().expect("has one"));
+        assert_eq!((&*maps.plural, &*maps.kind, &*maps.served[0].version), ("configmaps", "ConfigMap", "v1"));
+        assert!(maps.namespaced && !nodes.namespaced && maps.is_elsewhere);
+    }
 
     #[test]
     fn what_is_not_built_in_is_learned_and_what_cannot_be_asked_for_is_told() {
