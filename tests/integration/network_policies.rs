@@ -27,6 +27,7 @@ fn pods_are_reached_as_policies_allow() {
     world.what_goes_out_is_held_back();
     world.rules_outlive_the_daemon();
     world.a_new_pod_is_never_open();
+    world.administrators_rules_stand_over_those_of_namespaces();
     world.all_is_open_again_without_policies();
 }
 
@@ -56,6 +57,10 @@ spec: {{selector: {{app: {name}}}, ports: [{{name: web, port: 80, targetPort: we
 
 fn policy(name: &str, spec: &str) -> String {
     format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: blue}}\nspec: {spec}\n")
+}
+
+fn cluster_policy(name: &str, spec: &str) -> String {
+    format!("apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {spec}\n")
 }
 
 fn ip(cluster: &Cluster, namespace: &str, pod: &str) -> String {
@@ -202,6 +207,54 @@ impl World {
             self.cluster.kubectl(&format!("-n blue wait --for=jsonpath={{.status.phase}}=Succeeded pod/{name} --timeout=60s"));
             let logs = self.cluster.kubectl(&format!("-n blue logs {name}"));
             assert!(logs.contains("done") && !logs.contains("THROUGH"), "round {round}: {logs}");
+        }
+    }
+
+    /// Policies of a kind that somebody installs while the cluster runs.
+    fn administrators_rules_stand_over_those_of_namespaces(&self) {
+        self.cluster.kubectl("label namespace red team=red --overwrite");
+        let definition = format!("{}/config/samples/cluster-network-policies.yaml", env!("CARGO_MANIFEST_DIR"));
+        self.cluster.kubectl(&format!("apply -f {definition}"));
+        self.cluster.kubectl("wait --for=condition=Established crd/clusternetworkpolicies.policy.networking.k8s.io --timeout=30s");
+
+        // The baseline keeps others out until the namespace lets them in.
+        let server = "{pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: blue}}, podSelector: {matchLabels: {app: server}}}}";
+        let red = "{namespaces: {matchLabels: {team: red}}}";
+        let policy_of = |tier: &str, rules: &str| format!("{{tier: {tier}, priority: 10, subject: {server}, ingress: [{rules}]}}");
+        apply(&self.cluster, &cluster_policy("baseline", &policy_of("Baseline", &format!("{{action: Deny, from: [{red}]}}"))));
+        self.becomes(RED, &self.web(), false);
+        assert!(self.answers(CLIENT, &self.web()), "no rule is about it");
+        assert!(self.cluster.get(&self.web()).is_some(), "the node reaches its own pods");
+        let told = self.cluster.troupe_text(&["net", "path", "pod/red/client", "service/server:80", "-n", "blue"]);
+        assert!(told.contains("dropped by Baseline ingress rule 1 of baseline: Deny"), "{told}");
+        apply(&self.cluster, &policy("open", "{podSelector: {matchLabels: {app: server}}, ingress: [{}]}"));
+        self.becomes(RED, &self.web(), true);
+
+        // An administrator's word stands over that; by port, and the rest is the namespace's matter.
+        let port = "protocols: [{destinationNamedPort: web}]";
+        apply(&self.cluster, &cluster_policy("admin", &policy_of("Admin", &format!("{{action: Deny, from: [{red}], {port}}}"))));
+        self.becomes(RED, &self.web(), false);
+        assert!(self.answers(RED, &format!("{}:8081", self.server)), "another port");
+        assert!(self.answers(CLIENT, &self.web()), "another namespace");
+        self.cluster.kubectl("label namespace red team=green --overwrite");
+        self.becomes(RED, &self.web(), true);
+        self.cluster.kubectl("label namespace red team=red --overwrite");
+        self.becomes(RED, &self.web(), false);
+        self.cluster.kubectl("wait --for=condition=Accepted clusternetworkpolicy/admin clusternetworkpolicy/baseline --timeout=30s");
+
+        // What goes out, to a range of addresses; the node's pods that come now are held to it, too.
+        let out = format!(
+            "{{tier: Admin, priority: 5, subject: {{pods: {{namespaceSelector: {{}}, podSelector: {{matchLabels: {{app: other}}}}}}}}, \
+             egress: [{{action: Deny, to: [{{networks: [{}/32]}}]}}]}}",
+            self.server
+        );
+        apply(&self.cluster, &cluster_policy("out", &out));
+        self.becomes(OTHER, &self.web(), false);
+
+        // With the definition go the policies, and what they came to.
+        self.cluster.kubectl("delete crd clusternetworkpolicies.policy.networking.k8s.io --timeout=60s");
+        for from in [RED, OTHER] {
+            self.becomes(from, &self.web(), true);
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
     layout::{PolicyLayout, PolicyOwner, TABLE, base},
     model::PodView,
     plan::{closed, peer_rules, pod_rules},
-    plan_tests::{pod, policy},
+    plan_tests::{cluster_policy, deciding, pod, policy},
     unit_tests::Stage,
 };
 use crate::{
@@ -51,19 +51,42 @@ fn all_sorts() -> Value {
     })
 }
 
+/// A policy of either tier with all sorts of rules.
+fn all_sorts_of_tier(tier: &str) -> Value {
+    let protocols = json!([
+        {"tcp": {"destinationPort": {"number": 80}}}, {"udp": {"destinationPort": {"range": {"start": 90, "end": 99}}}}, {"sctp": {}},
+        {"destinationNamedPort": "web"},
+    ]);
+    let pods = json!([{"namespaces": {}}, {"pods": {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {}}}]);
+    let elsewhere = json!([{"nodes": {}}, {"networks": ["0.0.0.0/0", "192.0.2.7/24"]}]);
+    let rules = |peers: &str, all: &[&Value]| -> Vec<Value> {
+        let protocols = &protocols;
+        let actions = ["Accept", "Pass", "Deny"].iter();
+        let each = actions.flat_map(|action| all.iter().map(move |other| json!({"action": action, peers: other, "protocols": protocols})));
+        let whole = all.iter().map(|other| json!({"action": "Pass", peers: other}));
+        let denied = json!({"action": "Deny", peers: [{}]});
+        each.chain(whole).chain([denied]).collect()
+    };
+    json!({"tier": tier, "priority": 5, "subject": {"namespaces": {}}, "ingress": rules("from", &[&pods]), "egress": rules("to", &[&pods, &elsewhere])})
+}
+
 #[tokio::test]
 async fn the_kernel_prints_our_rules_and_sets_as_we_spell_them() {
     let namespace = Namespace::new();
     let filter = troupe_net::iptables::HostIptables::within(namespace.path());
     let mut ledger = Ledger::<PolicyLayout>::new(base(Family::V4), Family::V4);
     apply(&filter, &ledger.reconcile(&observe(&filter).await)).await;
-    let policy = Arc::new(policy("all", all_sorts()));
+    let cluster = ["Admin", "Baseline"].map(|tier| cluster_policy(&tier.to_lowercase(), all_sorts_of_tier(tier)));
+    // The baseline is not asked where a policy isolates.
+    let isolated = deciding(vec![policy("all", all_sorts())], cluster.to_vec());
+    let governed = deciding(Vec::new(), cluster.to_vec());
     let pods: Vec<PodView> = (5..40).map(|low| pod(&format!("p{low}"), json!({}), &format!("10.244.0.{low}"))).collect();
     let mut changes = Changes::<PolicyOwner>::new();
-    for pod in &pods {
-        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, std::slice::from_ref(&policy), Family::V4))));
+    for (at, pod) in pods.iter().enumerate() {
+        let deciding = if at % 2 == 0 { &isolated } else { &governed };
+        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, deciding, Family::V4))));
     }
-    for (id, set) in policy.peer_sets() {
+    for (id, set) in isolated.policies[0].peer_sets().into_iter().chain(cluster.iter().flat_map(|policy| policy.peer_sets())) {
         let entries = match set.kind() {
             troupe_net::iptables::SetKind::Net => vec!["10.244.1.1".to_owned(), "10.244.1.2".to_owned()],
             troupe_net::iptables::SetKind::AddressPort => vec!["10.244.1.1,tcp:80".to_owned(), "10.244.1.2,sctp:90".to_owned()],
@@ -179,6 +202,70 @@ async fn pods_of_one_node_are_kept_apart_as_policies_say() {
             }
             three.until(CLIENT, "10.244.0.7:80", true).await;
             three.until(OTHER, "10.244.0.5:81", true).await;
+        })
+        .await;
+}
+
+/// Real packets between pods that administrators' policies are about, too.
+#[tokio::test]
+async fn administrators_rules_stand_before_and_behind_those_of_namespaces() {
+    tokio::task::LocalSet::new()
+        .run_until(async {
+            let three = Three::new();
+            let stage = &three.stage;
+            stage.namespace(json!({"team": "red"}));
+            let server = json!({"pods": {"namespaceSelector": {"matchLabels": {"team": "red"}}, "podSelector": {"matchLabels": {"app": "server"}}}});
+            let client = json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "client"}}}});
+            let spec = |tier: &str, rules: Value| json!({"tier": tier, "priority": 5, "subject": server, "ingress": rules});
+
+            // The baseline denies one, until somebody of the namespace allows him.
+            let baseline = spec("Baseline", json!([{"action": "Deny", "from": [client]}]));
+            stage.cluster_policy("baseline", baseline.clone());
+            stage.cluster_peers(baseline, &["10.244.0.6"]);
+            three.until(CLIENT, "10.244.0.5:80", false).await;
+            assert_eq!(three.tcp(OTHER, "10.244.0.5:80").await.as_deref(), Ok("server"), "no rule is about him");
+            assert_eq!(ask(&three.fixture, None, "10.244.0.5:80", false).await.as_deref(), Ok("server"), "the node");
+            let allow = json!({"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.244.0.6/32"}}]}]});
+            stage.policy("allow", allow);
+            three.until(CLIENT, "10.244.0.5:80", true).await;
+            assert!(three.tcp(OTHER, "10.244.0.5:80").await.is_err(), "whom the policy does not name");
+
+            // An administrator's word stands over that: a port is denied, another one accepted, the rest left to the namespace.
+            let port = |number: u16| json!([{"tcp": {"destinationPort": {"number": number}}}]);
+            let admin = spec(
+                "Admin",
+                json!([
+                {"action": "Pass", "from": [client], "protocols": [{"udp": {}}]},
+                {"action": "Deny", "from": [client], "protocols": port(80)},
+                {"action": "Accept", "from": [{"namespaces": {}}], "protocols": port(81)}]),
+            );
+            stage.cluster_policy("admin", admin);
+            stage.cluster_peers(spec("Admin", json!([{"action": "Accept", "from": [{"namespaces": {}}]}])), &["10.244.0.6", "10.244.0.7"]);
+            three.until(CLIENT, "10.244.0.5:80", false).await;
+            three.until(OTHER, "10.244.0.5:81", true).await;
+            assert!(three.tcp(OTHER, "10.244.0.5:80").await.is_err(), "still isolated");
+            assert_eq!(ask(&three.fixture, Some(CLIENT), "10.244.0.5:53", true).await.as_deref(), Ok("names"), "passed on, and allowed there");
+
+            // A pod is kept from its own node by administrators alone.
+            serve_tcp(&three.fixture.node, 82, "node");
+            assert_eq!(three.tcp(OTHER, "10.244.0.1:82").await.as_deref(), Ok("node"));
+            let other = json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "other"}}}});
+            let out =
+                json!({"tier": "Admin", "priority": 9, "subject": other, "egress": [{"action": "Deny", "to": [{"networks": ["10.244.0.1/32"]}]}]});
+            stage.cluster_policy("out", out);
+            three.until(OTHER, "10.244.0.1:82", false).await;
+            stage.policy("shut", json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]}));
+            three.until(CLIENT, "10.244.0.7:80", false).await;
+            assert_eq!(three.tcp(CLIENT, "10.244.0.1:82").await.as_deref(), Ok("node"), "network policies let it");
+            stage.remove(&stage.policies, "shut");
+            stage.remove_cluster_policy("out");
+            three.until(OTHER, "10.244.0.1:82", true).await;
+
+            // Another label of the namespace, and the policies are about nobody.
+            stage.namespace(json!({"team": "green"}));
+            three.until(CLIENT, "10.244.0.5:80", true).await;
+            stage.remove(&stage.policies, "allow");
+            three.until(OTHER, "10.244.0.5:80", true).await;
         })
         .await;
 }

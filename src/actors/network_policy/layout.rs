@@ -2,17 +2,14 @@
 //!
 //! They are in the mangle table: that of filters is shared with others, whose rules (the service proxy's for marked packets, a machine's own
 //! firewall) accept packets for good, and may come to stand before ours at any time. Forwarded packets come by here first, with the address
-//! and port that a Service was translated to.
+//! and port that a Service was translated to. What a pod sends its own node is not forwarded: of that, administrators' rules alone decide.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::{ChainId, End, Family, Line, RuleSet, Table};
 
-use super::{
-    model::Direction,
-    names::{self, EGRESS, INGRESS, POLICY},
-};
+use super::names::{self, EGRESS, INGRESS, INPUT, NODE, POLICY};
 use crate::rules::{Layout, RuleTable, layout::Watch};
 
 /// The table of the packet filter.
@@ -63,9 +60,8 @@ impl Layout for PolicyLayout {
     }
 
     fn dispatch(chain: &ChainId) -> Option<Line> {
-        let (direction, range) = names::dispatched(&chain.name)?;
-        let end = if direction == Direction::Egress { "-s" } else { "-d" };
-        let from = ChainId::new(chain.table, names::parent(direction));
+        let (parent, end, range) = names::dispatched(&chain.name)?;
+        let from = ChainId::new(chain.table, parent);
         Some(Line { chain: from, rule: format!("{end} {range} -j {}", chain.name), end: End::Head })
     }
 
@@ -84,13 +80,19 @@ pub fn base(family: Family) -> RuleSet {
     let mut rules = RuleSet::default();
     rules.share(TABLE, EGRESS);
     rules.share(TABLE, INGRESS);
-    for kind in LINK_MESSAGES.into_iter().filter(|_| family == Family::V6) {
-        rules.push(TABLE, POLICY, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"));
+    rules.share(TABLE, NODE);
+    for chain in [POLICY, INPUT] {
+        for kind in LINK_MESSAGES.into_iter().filter(|_| family == Family::V6) {
+            rules.push(TABLE, chain, format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"));
+        }
+        // Replies pass: connections are judged when they begin.
+        rules.push(TABLE, chain, "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
     }
-    // Replies pass: connections are judged when they begin.
-    rules.push(TABLE, POLICY, "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN");
     rules.push(TABLE, POLICY, format!("-j {EGRESS}"));
     rules.push(TABLE, POLICY, format!("-j {INGRESS}"));
-    rules.line(TABLE, "FORWARD", End::Head, format!("-m comment --comment \"troupe network policies\" -j {POLICY}"));
+    rules.push(TABLE, INPUT, format!("-j {NODE}"));
+    for (hook, chain) in [("FORWARD", POLICY), ("INPUT", INPUT)] {
+        rules.line(TABLE, hook, End::Head, format!("-m comment --comment \"troupe network policies\" -j {chain}"));
+    }
     rules
 }

@@ -12,6 +12,16 @@ use super::{model::PodView, slices::PeersKey};
 #[rtype(result = "()")]
 pub struct PolicyTouched(pub ObjectKey);
 
+/// A cluster network policy came, changed or went.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ClusterPolicyTouched(pub ObjectKey);
+
+/// The labels of a namespace changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct NamespaceTouched(pub Arc<str>);
+
 /// A pod of this node came, changed or went.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -1,23 +1,30 @@
 //! Network policies, enforced on the node of the pods that they select.
 //!
 //! ```text
-//! NetworkPolicies ─┐
-//! pods of the node ┼► PolicyRouter ─► PodRules (one per pod): plan ──┐
-//! slices of peers ─┘            └──► PeerRules (one per set of peers)┴► RuleTable (`rules`) ─► ipset, iptables
+//! NetworkPolicies ───────┐
+//! ClusterNetworkPolicies ┤
+//! namespaces' labels ────┼► PolicyRouter ─► PodRules (one per pod): plan ──┐
+//! pods of the node ──────┤            └──► PeerRules (one per set of peers)┴► RuleTable (`rules`) ─► ipset, iptables
+//! slices of peers ───────┘
 //! ```
 //!
 //! A pod that policies isolate has a chain for each direction that returns what they allow and drops the rest; peers are sets of addresses
 //! that rules of all pods share. What begins a connection is judged where it is forwarded, after Services are translated; replies pass. Traffic
-//! of the node itself is not forwarded: a node always reaches its own pods, and pods their node, as the API's documentation says.
+//! of the node itself is not forwarded: a node always reaches its own pods, and pods their node, as the API's documentation says, unless a policy
+//! of the whole cluster keeps a pod from it.
 //!
 //! Which addresses peers have a node may not read from pods: the control plane tells it in slices ([`slices`]). Rules outlive the daemon; a
 //! later one takes them over. The kubelet asks the [`PodGate`] before it starts a container: the pod's rules stand before its first packet.
-//! While a cluster has no policy, a node follows nothing but policies.
+//! While a cluster has no policy, a node follows nothing but policies. Those of the whole cluster ([`cluster`]) are there when their definition is;
+//! a node reads the labels of namespaces to know which of its pods they select.
 //!
 //! Sources: the API's documentation of `networking.k8s.io/v1`, and
 //! <https://kubernetes.io/docs/concepts/services-networking/network-policies/>.
 
 pub mod blocks;
+mod chain;
+pub mod cluster;
+pub mod deciding;
 pub mod gate;
 pub mod layout;
 mod messages;
@@ -33,6 +40,8 @@ mod uses;
 pub(crate) mod view;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod kernel_tests;
 #[cfg(test)]
 mod plan_tests;
@@ -41,11 +50,15 @@ mod unit_tests;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
 use troupe_net::iptables::{Family, IpSets, Iptables};
 
 pub use self::gate::{EveryGate, FreshGate, OpenGate, PodGate};
-use self::{router::PolicyRouter, running::RunningPods};
+use self::{cluster::ClusterNetworkPolicy, router::PolicyRouter, running::RunningPods};
 use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy};
 
 /// What policies select and name here, followed only once there is a policy.
@@ -53,6 +66,7 @@ use crate::runtime::{cache::Lister, host::UnitAddr, system::System, unit::Policy
 pub struct Followed {
     /// The pods of this node.
     pub pods: Lister<Pod>,
+    pub namespaces: Lister<Namespace>,
     pub slices: Lister<EndpointSlice>,
 }
 
@@ -60,6 +74,7 @@ pub struct Followed {
 #[derive(Clone)]
 pub struct NetworkPolicyOptions {
     pub policies: Lister<NetworkPolicy>,
+    pub cluster_policies: Lister<ClusterNetworkPolicy>,
     /// Begins to follow the rest.
     pub follow: Arc<dyn Fn() -> Followed + Send + Sync>,
     /// The pods that ran before this daemon.

@@ -188,13 +188,15 @@ pub enum PeerSet {
     Ports(PeerSelector, String, Protocol),
     /// Addresses of anybody.
     Blocks(Vec<IpNetwork>),
+    /// The addresses of nodes by their labels.
+    Nodes(LabelSelector),
 }
 
 impl PeerSet {
     pub fn kind(&self) -> SetKind {
         match self {
             PeerSet::Ports(..) => SetKind::AddressPort,
-            PeerSet::Pods(_) | PeerSet::Blocks(_) => SetKind::Net,
+            PeerSet::Pods(_) | PeerSet::Blocks(_) | PeerSet::Nodes(_) => SetKind::Net,
         }
     }
 
@@ -202,8 +204,13 @@ impl PeerSet {
     pub fn selector(&self) -> Option<&PeerSelector> {
         match self {
             PeerSet::Pods(selector) | PeerSet::Ports(selector, ..) => Some(selector),
-            PeerSet::Blocks(_) => None,
+            PeerSet::Blocks(_) | PeerSet::Nodes(_) => None,
         }
+    }
+
+    /// Whether the control plane tells its addresses.
+    pub fn is_told(&self) -> bool {
+        !matches!(self, PeerSet::Blocks(_))
     }
 
     /// What it is known by, on every node.
@@ -212,6 +219,7 @@ impl PeerSet {
             PeerSet::Pods(selector) => format!("pods {}", selector.text()),
             PeerSet::Ports(selector, name, protocol) => format!("ports {} {name} {}", selector.text(), protocol.lower()),
             PeerSet::Blocks(blocks) => format!("blocks {blocks:?}"),
+            PeerSet::Nodes(selector) => format!("nodes {}", sorted(selector)),
         };
         hash::short(&[&text]).into()
     }
@@ -232,7 +240,7 @@ pub enum PortMatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peers {
     Everybody,
-    Of { selectors: Vec<PeerSelector>, blocks: Vec<IpNetwork> },
+    Of { selectors: Vec<PeerSelector>, blocks: Vec<IpNetwork>, nodes: Vec<LabelSelector> },
 }
 
 /// One rule.
@@ -310,13 +318,14 @@ impl RuleView {
                 let all = PeerSelector { home: home.clone(), namespaces: Some(LabelSelector::everything()), pods: LabelSelector::everything() };
                 names.map(|(protocol, name)| PeerSet::Ports(all.clone(), name, protocol)).collect()
             }
-            Peers::Of { selectors, blocks } => {
+            Peers::Of { selectors, blocks, nodes } => {
                 let named =
                     names.flat_map(|(protocol, name)| selectors.iter().map(move |selector| PeerSet::Ports(selector.clone(), name.clone(), protocol)));
                 let mut sets: Vec<PeerSet> = named.collect();
                 if whole {
                     sets.extend(selectors.iter().cloned().map(PeerSet::Pods));
                     sets.extend(Some(blocks).filter(|blocks| !blocks.is_empty()).cloned().map(PeerSet::Blocks));
+                    sets.extend(nodes.iter().cloned().map(PeerSet::Nodes));
                 }
                 sets
             }
@@ -346,7 +355,7 @@ fn peers_of(home: &Arc<str>, peers: &[NetworkPolicyPeer]) -> Peers {
     }
     blocks.sort();
     blocks.dedup();
-    Peers::Of { selectors, blocks }
+    Peers::Of { selectors, blocks, nodes: Vec::new() }
 }
 
 fn ports_of(ports: &[NetworkPolicyPort]) -> Option<Vec<PortMatch>> {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use troupe_net::iptables::{ChainId, Family, RuleSet};
 
 use super::{
+    cluster::{ClusterPolicyView, parse},
+    deciding::Deciding,
     layout::TABLE,
     model::{Direction, PodView, PolicyView},
     names,
@@ -26,8 +28,19 @@ pub fn policy(name: &str, spec: Value) -> PolicyView {
     PolicyView::of(&serde_json::from_value(policy).expect("a policy"))
 }
 
+pub fn cluster_policy(name: &str, spec: Value) -> ClusterPolicyView {
+    let policy = json!({"metadata": {"name": name}, "spec": spec});
+    parse(&serde_json::from_value(policy).expect("a policy")).policy.expect("is known here")
+}
+
+/// What decides where these are all.
+pub fn deciding(policies: Vec<PolicyView>, cluster: Vec<ClusterPolicyView>) -> Deciding {
+    let cluster = cluster.into_iter().map(Arc::new).collect();
+    Deciding { policies: policies.into_iter().map(Arc::new).collect(), cluster, namespace: Some(Arc::default()) }
+}
+
 fn rules(spec: Value) -> RuleSet {
-    pod_rules(&pod("p", json!({"app": "x"}), "10.244.0.5"), &[Arc::new(policy("some", spec))], Family::V4)
+    pod_rules(&pod("p", json!({"app": "x"}), "10.244.0.5"), &deciding(vec![policy("some", spec)], Vec::new()), Family::V4)
 }
 
 fn chain(rules: &RuleSet, direction: Direction) -> Option<Vec<String>> {
@@ -52,7 +65,7 @@ fn a_policy_of_others_is_none() {
     let host = PodView { host_network: true, ..pod.clone() };
     let ended = PodView { ended: true, ..pod };
     for pod in [host, ended] {
-        assert!(pod_rules(&pod, &[Arc::new(policy("some", json!({"podSelector": {}})))], Family::V4).is_empty());
+        assert!(pod_rules(&pod, &deciding(vec![policy("some", json!({"podSelector": {}}))], Vec::new()), Family::V4).is_empty());
     }
 }
 
@@ -81,7 +94,7 @@ fn ports_are_matched_by_number_range_and_name() {
 fn long_names_fit_into_comments_and_addresses_of_another_family_need_no_chain() {
     let long = "n".repeat(253);
     let mut pod = pod(&long, json!({}), "10.244.0.5");
-    let policies = [Arc::new(policy(&long, json!({"podSelector": {}, "egress": [{"ports": [{"port": 80}]}]})))];
+    let policies = deciding(vec![policy(&long, json!({"podSelector": {}, "egress": [{"ports": [{"port": 80}]}]}))], Vec::new());
     let rules = pod_rules(&pod, &policies, Family::V4);
     let comments = rules.chains.values().flatten().filter_map(|rule| rule.split('"').nth(1));
     assert!(comments.clone().count() == 3 && comments.clone().all(|comment| comment.len() <= 255));
@@ -90,4 +103,66 @@ fn long_names_fit_into_comments_and_addresses_of_another_family_need_no_chain() 
     let rules = pod_rules(&pod, &policies, Family::V6);
     assert!(rules.lines.iter().any(|line| line.rule.starts_with("-s fd00::5/128 -j ") && line.chain.name == names::EGRESS));
     assert_eq!(closed(&pod, Family::V4).chains.len(), 2);
+}
+
+/// An administrators' policy about all pods, with blocks as peers of what goes out.
+fn governed(tier: &str, priority: i32, rules: &[(&str, &str)]) -> Value {
+    let rules: Vec<Value> = rules.iter().map(|(action, network)| json!({"action": action, "to": [{"networks": [network]}]})).collect();
+    json!({"tier": tier, "priority": priority, "subject": {"namespaces": {}}, "egress": rules})
+}
+
+/// The targets of the chain of what goes out, and of what comes behind it, each with the policy that the comment names.
+fn egress(policies: Vec<PolicyView>, cluster: Vec<ClusterPolicyView>) -> Vec<Vec<String>> {
+    let pod = pod("p", json!({"app": "x"}), "10.244.0.5");
+    let rules = pod_rules(&pod, &deciding(policies, cluster), Family::V4);
+    let chains = [names::pod_chain(Direction::Egress, &pod.key), names::next_tier_chain(Direction::Egress, &pod.key)];
+    let said = |rule: &String| {
+        let comment = rule.split('"').nth(1).unwrap_or_default().to_owned();
+        format!("{} {comment}", rule.split_whitespace().last().unwrap_or_default()).trim_end().to_owned()
+    };
+    chains.iter().filter_map(|chain| Some(rules.chains.get(&ChainId::new(TABLE, chain))?.iter().map(said).collect())).collect()
+}
+
+#[test]
+fn administrators_come_first_by_priority_and_then_by_name() {
+    let some = |name: &str, priority, action: &str, network: &str| cluster_policy(name, governed("Admin", priority, &[(action, network)]));
+    let policies = vec![some("a", 9, "Deny", "10.0.0.0/8"), some("c", 5, "Accept", "10.1.0.0/16"), some("b", 5, "Deny", "10.2.0.0/16")];
+    let want = ["DROP Admin egress rule 1 of b: Deny", "RETURN Admin egress rule 1 of c: Accept", "DROP Admin egress rule 1 of a: Deny"];
+    assert_eq!(egress(Vec::new(), policies), [want]);
+    // What was decided is decided, whoever says what of it later.
+    let policies = vec![some("a", 1, "Accept", "10.0.0.0/8"), some("b", 2, "Deny", "10.0.0.0/8")];
+    assert_eq!(egress(Vec::new(), policies), [["RETURN Admin egress rule 1 of a: Accept"]]);
+}
+
+#[test]
+fn the_baseline_is_asked_where_no_policy_isolates() {
+    let baseline = || cluster_policy("base", governed("Baseline", 0, &[("Accept", "10.1.0.0/16"), ("Pass", "10.2.0.0/16"), ("Deny", "10.0.0.0/8")]));
+    let of_baseline =
+        ["RETURN Baseline egress rule 1 of base: Accept", "RETURN Baseline egress rule 2 of base: Pass", "DROP Baseline egress rule 3 of base: Deny"];
+    assert_eq!(egress(Vec::new(), vec![baseline()]), [of_baseline]);
+    let ingress_only = policy("in", json!({"podSelector": {}}));
+    assert_eq!(egress(vec![ingress_only], vec![baseline()]), [of_baseline], "of another direction");
+    let open = policy("open", json!({"podSelector": {}, "egress": [{}]}));
+    assert_eq!(egress(vec![open], vec![baseline()]), [] as [Vec<String>; 0]);
+    let shut = policy("shut", json!({"podSelector": {}, "policyTypes": ["Egress"]}));
+    assert_eq!(egress(vec![shut], vec![baseline()]), [["RETURN", "DROP ns/p is isolated"]], "itself, and nothing else");
+}
+
+#[test]
+fn who_passes_goes_on_to_the_next_tier() {
+    let admin = || cluster_policy("adm", governed("Admin", 0, &[("Pass", "10.1.0.0/16"), ("Deny", "10.0.0.0/8")]));
+    assert_eq!(egress(Vec::new(), vec![admin()]), [["RETURN Admin egress rule 1 of adm: Pass", "DROP Admin egress rule 2 of adm: Deny"]]);
+    let next = names::next_tier_chain(Direction::Egress, &pod("p", json!({}), "10.244.0.5").key);
+    let first = vec![format!("{next} Admin egress rule 1 of adm: Pass"), "DROP Admin egress rule 2 of adm: Deny".to_owned(), next];
+    let baseline = cluster_policy("base", governed("Baseline", 0, &[("Deny", "0.0.0.0/0")]));
+    let second = vec!["DROP Baseline egress rule 1 of base: Deny".to_owned()];
+    assert_eq!(egress(Vec::new(), vec![baseline, admin()]), [first, second]);
+}
+
+#[test]
+fn a_pod_of_a_namespace_that_is_not_known_yet_is_closed() {
+    let pod = pod("p", json!({"app": "x"}), "10.244.0.5");
+    let known = deciding(Vec::new(), vec![cluster_policy("some", governed("Admin", 0, &[("Deny", "10.0.0.0/8")]))]);
+    assert_eq!(pod_rules(&pod, &Deciding { namespace: None, ..known }, Family::V4), closed(&pod, Family::V4));
+    assert!(pod_rules(&pod, &Deciding::default(), Family::V4).is_empty(), "there is nothing to know");
 }

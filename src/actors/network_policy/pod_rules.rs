@@ -1,4 +1,4 @@
-//! One unit per pod of this node: turns the policies of its namespace into its rules whenever any of them, or the pod, changes.
+//! One unit per pod of this node: turns the policies of its namespace and of the cluster into its rules whenever any of them, or the pod, changes.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl PodRules {
     fn report(&mut self, anyway: bool, cx: &mut UnitContext<'_, Self>) {
         // A pod that is gone is the router's to report.
         let Some(pod) = self.view.pod(&self.key) else { return };
-        let planned = Contribution::of(pod_rules(&pod, &self.view.policies_of(&self.key.namespace), self.family));
+        let planned = Contribution::of(pod_rules(&pod, &self.view.deciding(&self.key.namespace), self.family));
         self.plans += 1;
         if !anyway && self.reported.as_deref() == Some(&planned) {
             return;
@@ -66,12 +66,16 @@ impl Unit for PodRules {
     fn observe(&self) -> Value {
         let rules = self.reported.as_ref().map(|plan| &plan.rules);
         let policies = self.view.pod(&self.key).map(|pod| {
-            let all = self.view.policies_of(&self.key.namespace);
-            all.iter().filter(|policy| policy.selects(&pod)).map(|policy| policy.key.name.to_string()).collect::<Vec<_>>()
+            let all = self.view.deciding(&self.key.namespace);
+            let cluster = all.cluster_policies(&pod).into_iter().map(|policy| policy.name.to_string());
+            let own = all.policies.iter().filter(|policy| policy.selects(&pod)).map(|policy| policy.key.name.to_string());
+            (own.collect::<Vec<_>>(), cluster.collect::<Vec<_>>())
         });
+        let (policies, cluster) = policies.unzip();
         json!({
             "plans": self.plans,
             "policies": policies,
+            "clusterPolicies": cluster,
             "chains": rules.map_or(0, |rules| rules.chains.len()),
             "rules": rules.map_or(0, |rules| rules.chains.values().map(Vec::len).sum::<usize>()),
         })

@@ -1,20 +1,25 @@
 //! Leads changes of policies, pods and peers to the units they concern, and keeps one unit per pod of this node and per set of peers in use.
 
+mod admission;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
-use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    networking::v1::NetworkPolicy,
+};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use troupe_api::meta::{Cause, ObjectKey};
 
 use super::{
     NetworkPolicies, NetworkPolicyOptions,
+    cluster::{self, ClusterNetworkPolicy},
     layout::{PolicyOwner, PolicyTable, base},
-    messages::{Admit, Left, PeersTouched, PodTouched, PolicyTouched, TableStarted},
+    messages::{ClusterPolicyTouched, NamespaceTouched, PeersTouched, PodTouched, PolicyTouched, TableStarted},
     model::{PeerSet, PodView, PolicyView},
     peer_rules::PeerRules,
     plan::closed,
@@ -24,7 +29,7 @@ use super::{
     view::View,
 };
 use crate::{
-    rules::{AwaitInstalled, AwaitOwners, Contribution, RuleTable, SetRules, TableOptions},
+    rules::{AwaitOwners, Contribution, RuleTable, SetRules, TableOptions},
     runtime::{
         cache::Subscription,
         envelope::Reply,
@@ -32,9 +37,6 @@ use crate::{
         unit::Policy,
     },
 };
-
-/// How long a pod from a file waits for an API server to tell which policies there are: it may be one that the API server needs.
-const STATIC_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How far the router knows its world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,9 @@ pub struct PolicyRouter {
     table: Option<UnitAddr<PolicyTable>>,
     index: Option<Arc<PeersIndex>>,
     policies: Option<Subscription<NetworkPolicy>>,
+    cluster_policies: Option<Subscription<ClusterNetworkPolicy>>,
     local: Option<Subscription<Pod>>,
+    namespaces: Option<Subscription<Namespace>>,
     phase: Phase,
     /// Who waits until it knows its world.
     waiting: Vec<oneshot::Sender<()>>,
@@ -75,7 +79,9 @@ impl PolicyRouter {
             table: None,
             index: None,
             policies: None,
+            cluster_policies: None,
             local: None,
+            namespaces: None,
             phase: Phase::Starting,
             waiting: Vec::new(),
         }
@@ -106,14 +112,23 @@ impl PolicyRouter {
                 router.wake(PodTouched(change.key.clone()), change.cause.clone());
             }
         });
+        let (router, view) = (cx.address(), self.view.clone());
+        let namespaces = followed.namespaces.subscribe(move |change| {
+            let labels = change.after().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
+            if view.set_namespace(&change.key.name, labels) {
+                router.wake(NamespaceTouched(change.key.name.clone()), change.cause.clone());
+            }
+        });
         let router = cx.address();
         let index = PeersIndex::new(&followed.slices, move |set, change| router.wake(PeersTouched(set), change.cause.clone()));
-        let (pods, slices) = (local.filled(), index.filled());
+        let (pods, slices, labels) = (local.filled(), index.filled(), namespaces.filled());
         self.local = Some(local);
+        self.namespaces = Some(namespaces);
         self.index = Some(Arc::new(index));
         let running = self.options.running.clone();
         let filled = async move {
             pods.await;
+            labels.await;
             slices.await;
             running.all().await
         };
@@ -125,6 +140,7 @@ impl PolicyRouter {
             for policy in unit.view.policies() {
                 unit.weigh(&policy.key);
             }
+            unit.weigh_cluster_policies();
             unit.report_all(cx);
             unit.answer();
         });
@@ -133,7 +149,20 @@ impl PolicyRouter {
     /// Notes which sets a policy needs here.
     fn weigh(&mut self, key: &ObjectKey) {
         let policy = self.view.policies_of(&key.namespace).into_iter().find(|policy| policy.key == *key);
-        self.uses.set(key, policy.as_deref(), &self.view.local_pods(&key.namespace));
+        let pods = self.view.local_pods(&key.namespace);
+        let in_use = policy.filter(|policy| pods.iter().any(|pod| policy.selects(pod)));
+        self.uses.set(key, in_use.map(|policy| policy.peer_sets()));
+    }
+
+    fn weigh_cluster_policy(&mut self, key: &ObjectKey) {
+        let in_use = self.view.cluster_policy(key).filter(|policy| self.view.is_about_a_pod(policy));
+        self.uses.set(key, in_use.map(|policy| policy.peer_sets()));
+    }
+
+    fn weigh_cluster_policies(&mut self) {
+        for policy in self.view.cluster_policies() {
+            self.weigh_cluster_policy(&ObjectKey::cluster(policy.name.clone()));
+        }
     }
 
     /// Makes every unit report to a table that knows nothing, and tells the table whom to wait for.
@@ -234,21 +263,48 @@ impl PolicyRouter {
         for policy in self.view.policies_of(&key.namespace) {
             self.weigh(&policy.key);
         }
+        self.weigh_cluster_policies();
         self.keep_peers(cx);
+    }
+
+    /// Lets all pods of a namespace plan anew, or all there are.
+    fn wake_pods(&mut self, namespace: &str, cx: &mut UnitContext<'_, Self>) {
+        for pod in self.view.local_pods(namespace) {
+            self.wake_pod(&pod.key, false, cx);
+        }
+    }
+
+    /// Hears of policies from now on; gives what resolves when all are known.
+    fn hear_of_policies(&mut self, cx: &UnitContext<'_, Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (router, view) = (cx.address(), self.view.clone());
+        let policies = self.options.policies.subscribe(move |change| {
+            let (before, after) = view.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)));
+            if before != after {
+                router.wake(PolicyTouched(change.key.clone()), change.cause.clone());
+            }
+        });
+        let (router, view) = (cx.address(), self.view.clone());
+        let cluster_policies = self.options.cluster_policies.subscribe(move |change| {
+            let (before, after) = view.set_cluster_policy(&change.key, change.after().and_then(|policy| cluster::parse(policy).policy));
+            if before != after {
+                router.wake(ClusterPolicyTouched(change.key.clone()), change.cause.clone());
+            }
+        });
+        let (first, second) = (policies.filled(), cluster_policies.filled());
+        self.policies = Some(policies);
+        self.cluster_policies = Some(cluster_policies);
+        async move {
+            first.await;
+            second.await;
+        }
     }
 }
 
 impl Unit for PolicyRouter {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.start_table(cx);
-        let (router, view) = (cx.address(), self.view.clone());
-        let subscription = self.options.policies.subscribe(move |change| {
-            let (before, after) = view.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)));
-            if before != after {
-                router.wake(PolicyTouched(change.key.clone()), change.cause.clone());
-            }
-        });
-        cx.spawn_then(subscription.filled(), |unit, (), cx| {
+        let known = self.hear_of_policies(cx);
+        cx.spawn_then(known, |unit, (), cx| {
             if unit.view.has_policies() {
                 return unit.follow(cx);
             }
@@ -257,13 +313,13 @@ impl Unit for PolicyRouter {
             unit.report_all(cx);
             unit.answer();
         });
-        self.policies = Some(subscription);
     }
 
     fn observe(&self) -> Value {
         json!({
             "phase": format!("{:?}", self.phase),
             "policies": self.view.policies().len(),
+            "clusterPolicies": self.view.cluster_policies().len(),
             "pods": self.pods.len(),
             "peers": self.peers.len(),
             "unable": self.options.unable,
@@ -276,13 +332,37 @@ impl On<PolicyTouched> for PolicyRouter {
         match self.phase {
             Phase::Idle if self.view.has_policies() => self.follow(cx),
             Phase::Synced => {
-                for pod in self.view.local_pods(&key.namespace) {
-                    self.wake_pod(&pod.key, false, cx);
-                }
+                self.wake_pods(&key.namespace, cx);
                 self.weigh(&key);
                 self.keep_peers(cx);
             }
             _ => {}
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<ClusterPolicyTouched> for PolicyRouter {
+    fn on(&mut self, ClusterPolicyTouched(key): ClusterPolicyTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        match self.phase {
+            Phase::Idle if self.view.has_policies() => self.follow(cx),
+            Phase::Synced => {
+                self.wake_pods("", cx);
+                self.weigh_cluster_policy(&key);
+                self.keep_peers(cx);
+            }
+            _ => {}
+        }
+        Reply::Now(())
+    }
+}
+
+impl On<NamespaceTouched> for PolicyRouter {
+    fn on(&mut self, NamespaceTouched(name): NamespaceTouched, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        if self.phase == Phase::Synced && self.view.has_cluster_policies() {
+            self.wake_pods(&name, cx);
+            self.weigh_cluster_policies();
+            self.keep_peers(cx);
         }
         Reply::Now(())
     }
@@ -311,62 +391,6 @@ impl On<TableStarted> for PolicyRouter {
     fn on(&mut self, _: TableStarted, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if matches!(self.phase, Phase::Idle | Phase::Synced) {
             self.report_all(cx);
-        }
-        Reply::Now(())
-    }
-}
-
-impl On<Admit> for PolicyRouter {
-    fn on(&mut self, admit: Admit, cx: &mut UnitContext<'_, Self>) -> Reply<Result<(), String>> {
-        let (key, ips) = (admit.pod.key.clone(), admit.pod.ips.clone());
-        // An address that was given out again is no other pod's any more, whatever the API still says.
-        let mut changed = self.view.take_addresses(&ips, &key);
-        self.view.set_admitted(&key, Some(admit.pod.clone()));
-        changed.push(key.clone());
-        match self.phase {
-            Phase::Idle => return Reply::Now(Ok(())),
-            Phase::Starting | Phase::Filling => {
-                let (tell, told) = oneshot::channel();
-                self.waiting.push(tell);
-                let (router, cause) = (cx.address(), cx.cause().clone());
-                return Reply::later(async move {
-                    let patience = if admit.is_static { STATIC_PATIENCE } else { Duration::MAX };
-                    let Ok(told) = tokio::time::timeout(patience, told).await else {
-                        tracing::warn!(pod = %admit.pod.key, "nobody tells which network policies there are, a static pod starts without");
-                        return Ok(());
-                    };
-                    told.map_err(|_| "the unit that leads network policies restarted".to_owned())?;
-                    router.ask(admit, cause).await.map_err(|error| error.to_string())?
-                });
-            }
-            Phase::Synced => changed.iter().for_each(|key| self.pod_changed(key, cx)),
-        }
-        let Some(pod) = self.view.pod(&key) else { return Reply::Now(Ok(())) };
-        if !self.view.policies_of(&key.namespace).iter().any(|policy| policy.selects(&pod)) {
-            return Reply::Now(Ok(()));
-        }
-        if let Some(why) = &self.options.unable {
-            return Reply::Now(Err(why.to_string()));
-        }
-        let (Some(unit), Some(table)) = (self.pods.get(&key).cloned(), self.table.clone()) else {
-            return Reply::Now(Err("its rules are not planned yet".into()));
-        };
-        let cause = cx.cause().clone();
-        Reply::later(async move {
-            // Its unit has planned when it answers, and the table has heard of that before it is asked.
-            unit.ask(PlanRules { report_anyway: false }, cause.clone()).await.map_err(|error| error.to_string())?;
-            let stands = table.ask(AwaitInstalled(PolicyOwner::Pod(key)), cause).await.map_err(|error| error.to_string())?;
-            stands.map_err(|error| error.to_string())
-        })
-    }
-}
-
-impl On<Left> for PolicyRouter {
-    fn on(&mut self, left: Left, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
-        let key = ObjectKey::new(left.namespace, left.name);
-        self.view.leave(&key, &left.uid);
-        if self.phase == Phase::Synced {
-            self.pod_changed(&key, cx);
         }
         Reply::Now(())
     }

@@ -10,7 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use imbl::OrdMap;
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Pod},
+    discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+};
 use serde_json::{Value, json};
 use troupe_api::{
     meta::{Cause, Object, ObjectKey, Revision, SystemClock},
@@ -20,6 +24,7 @@ use troupe_net::iptables::{FakeIptables, Family, IpSets, Iptables};
 
 use super::{
     Followed, NetworkPolicies, NetworkPolicyOptions, PodGate,
+    cluster::{ClusterNetworkPolicy, HOME, parse},
     layout::TABLE,
     model::{Direction, PeerSet, PodView, PolicyView},
     names, plan_tests,
@@ -45,6 +50,8 @@ impl RunningPods for Running {
 /// Units on caches that the test feeds.
 pub struct Stage {
     pub policies: Cache<NetworkPolicy>,
+    pub cluster_policies: Cache<ClusterNetworkPolicy>,
+    pub namespaces: Cache<Namespace>,
     pub pods: Cache<Pod>,
     pub slices: Cache<EndpointSlice>,
     pub system: System,
@@ -62,11 +69,14 @@ impl Stage {
     fn beside<F: Iptables + IpSets>(running: Running, filter: Arc<F>, unable: Option<&str>) -> Self {
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
         let (pods, slices) = (Cache::<Pod>::default(), Cache::<EndpointSlice>::default());
-        let (followed, count) = (Followed { pods: pods.clone(), slices: slices.clone() }, Arc::new(AtomicUsize::new(0)));
+        let (cluster_policies, namespaces) = (Cache::<ClusterNetworkPolicy>::default(), Cache::<Namespace>::default());
+        let followed = Followed { pods: pods.clone(), namespaces: namespaces.clone(), slices: slices.clone() };
+        let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
         let policies = Cache::<NetworkPolicy>::default();
         let options = NetworkPolicyOptions {
             policies: policies.clone(),
+            cluster_policies: cluster_policies.clone(),
             follow: Arc::new(move || {
                 counted.fetch_add(1, Ordering::SeqCst);
                 followed.clone()
@@ -78,12 +88,14 @@ impl Stage {
             unable: unable.map(Into::into),
         };
         let gate = NetworkPolicies::start(options, &system).gate();
-        Stage { policies, pods, slices, system, gate, followed: count, revision: std::cell::Cell::new(1) }
+        Stage { policies, cluster_policies, namespaces, pods, slices, system, gate, followed: count, revision: std::cell::Cell::new(1) }
     }
 
     /// All lists are in, and empty.
     pub fn sync(&self) {
         self.policies.replace_now(OrdMap::new(), Revision(1));
+        self.cluster_policies.replace_now(OrdMap::new(), Revision(1));
+        self.namespaces.replace_now(OrdMap::new(), Revision(1));
         self.pods.replace_now(OrdMap::new(), Revision(1));
         self.slices.replace_now(OrdMap::new(), Revision(1));
     }
@@ -103,9 +115,34 @@ impl Stage {
     }
 
     pub fn remove<K: KubeObject>(&self, cache: &Cache<K>, name: &str) {
+        self.remove_key(cache, ObjectKey::new("ns", name));
+    }
+
+    fn remove_key<K: KubeObject>(&self, cache: &Cache<K>, key: ObjectKey) {
         let revision = Revision(self.revision.get() + 1);
         self.revision.set(revision.0);
-        cache.apply(ObjectKey::new("ns", name), None, revision, &Cause::default());
+        cache.apply(key, None, revision, &Cause::default());
+    }
+
+    pub fn namespace(&self, labels: Value) {
+        let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "ns", "uid": "ns", "labels": labels}});
+        self.apply(&self.namespaces, object);
+    }
+
+    pub fn cluster_policy(&self, name: &str, spec: Value) {
+        self.apply(&self.cluster_policies, cluster_policy(name, spec));
+    }
+
+    pub fn remove_cluster_policy(&self, name: &str) {
+        self.remove_key(&self.cluster_policies, ObjectKey::cluster(name));
+    }
+
+    /// The control plane tells the peers of a cluster network policy's only selector.
+    pub fn cluster_peers(&self, spec: Value, ips: &[&str]) -> Arc<str> {
+        let policy: ClusterNetworkPolicy = serde_json::from_value(cluster_policy("any", spec)).expect("a policy");
+        let id = parse(&policy).policy.expect("is known here").peer_sets().into_keys().next().expect("has peers");
+        self.tell(HOME, &id, ips);
+        id
     }
 
     pub fn policy(&self, name: &str, spec: Value) {
@@ -120,17 +157,21 @@ impl Stage {
     pub fn peers(&self, name: &str, spec: Value, ips: &[&str]) {
         let policy: NetworkPolicy = serde_json::from_value(policy(name, spec)).expect("a policy");
         let id = PolicyView::of(&policy).peer_sets().into_keys().next().expect("has peers");
+        self.tell("ns", &id, ips);
+    }
+
+    fn tell(&self, namespace: &str, id: &str, ips: &[&str]) {
         let endpoints: Vec<Value> = ips.iter().map(|ip| json!({"addresses": [ip]})).collect();
         self.apply(
             &self.slices,
             json!({
                 "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1", "addressType": "IPv4", "endpoints": endpoints,
-                "metadata": {"name": format!("peers-{name}"), "namespace": "ns", "uid": name, "labels": {PEERS_LABEL: &*id, MANAGED_BY: MANAGER}},
+                "metadata": {"name": format!("peers-{id}"), "namespace": namespace, "uid": id, "labels": {PEERS_LABEL: id, MANAGED_BY: MANAGER}},
             }),
         );
     }
 
-    async fn admit(&self, name: &str, labels: Value, ip: &str) -> Result<(), String> {
+    pub async fn admit(&self, name: &str, labels: Value, ip: &str) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(pod(name, labels, "")).expect("a pod");
         self.gate.admit(&pod, &[ip.to_owned()]).await
     }
@@ -142,6 +183,10 @@ impl Stage {
 
 fn policy(name: &str, spec: Value) -> Value {
     json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1", "metadata": {"name": name, "namespace": "ns", "uid": name}, "spec": spec})
+}
+
+fn cluster_policy(name: &str, spec: Value) -> Value {
+    json!({"kind": "ClusterNetworkPolicy", "apiVersion": "policy.networking.k8s.io/v1alpha2", "metadata": {"name": name, "uid": name}, "spec": spec})
 }
 
 fn pod(name: &str, labels: Value, ip: &str) -> Value {
@@ -158,11 +203,11 @@ fn allow() -> Value {
     json!({"podSelector": {"matchLabels": {"app": "x"}}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "client"}}}]}]})
 }
 
-fn ingress(filter: &FakeIptables, pod: &str) -> Option<Vec<String>> {
+pub fn ingress(filter: &FakeIptables, pod: &str) -> Option<Vec<String>> {
     filter.rules(TABLE, &names::pod_chain(Direction::Ingress, &ObjectKey::new("ns", pod)))
 }
 
-async fn until(what: &str, filter: &FakeIptables, check: impl Fn(&FakeIptables) -> bool) {
+pub async fn until(what: &str, filter: &FakeIptables, check: impl Fn(&FakeIptables) -> bool) {
     for _ in 0..1000 {
         if check(filter) {
             return;
@@ -172,7 +217,7 @@ async fn until(what: &str, filter: &FakeIptables, check: impl Fn(&FakeIptables) 
     panic!("{what} did not happen: {:#?}", filter.transactions());
 }
 
-async fn local(test: impl Future<Output = ()>) {
+pub async fn local(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().run_until(test).await;
 }
 
@@ -281,6 +326,8 @@ async fn a_restarted_daemon_takes_rules_over_and_opens_nothing() {
         let second = Stage::new(filter.clone(), None);
         let one = |(key, stored, _): (ObjectKey, Arc<StoredObject>, Revision)| OrdMap::unit(key, stored);
         second.policies.replace_now(one(second.stored(policy("some", allow()))), Revision(10));
+        second.cluster_policies.replace_now(OrdMap::new(), Revision(10));
+        second.namespaces.replace_now(OrdMap::new(), Revision(10));
         second.pods.replace_now(one(second.stored(pod("a", json!({"app": "x"}), "10.244.0.5"))), Revision(10));
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(filter.transactions().len(), before, "nothing is touched before the peers are known");
@@ -308,6 +355,8 @@ async fn a_pod_whose_address_only_the_runtime_knows_stays_isolated_through_a_res
         let second = Stage::beside(running, filter.clone(), None);
         let one = |(key, stored, _): (ObjectKey, Arc<StoredObject>, Revision)| OrdMap::unit(key, stored);
         second.policies.replace_now(one(second.stored(policy("deny", deny()))), Revision(10));
+        second.cluster_policies.replace_now(OrdMap::new(), Revision(10));
+        second.namespaces.replace_now(OrdMap::new(), Revision(10));
         second.pods.replace_now(one(second.stored(pod("a", json!({"app": "x"}), ""))), Revision(10));
         second.slices.replace_now(OrdMap::new(), Revision(10));
         second.admit("b", json!({"app": "x"}), "10.244.0.6").await.expect("is admitted");

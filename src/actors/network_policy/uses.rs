@@ -7,7 +7,7 @@ use std::{
 
 use troupe_api::meta::ObjectKey;
 
-use super::model::{PeerSet, PodView, PolicyView};
+use super::{cluster::HOME, model::PeerSet};
 
 /// Sets by policy.
 #[derive(Debug, Default)]
@@ -16,17 +16,19 @@ pub struct Uses {
 }
 
 impl Uses {
-    /// A policy, or the pods of its namespace, changed.
-    pub fn set(&mut self, key: &ObjectKey, policy: Option<&PolicyView>, pods: &[Arc<PodView>]) {
-        match policy.filter(|policy| pods.iter().any(|pod| policy.selects(pod))) {
-            Some(policy) => drop(self.policies.insert(key.clone(), policy.peer_sets())),
+    /// What a policy needs changed; `None` when it selects no pod here.
+    pub fn set(&mut self, key: &ObjectKey, sets: Option<BTreeMap<Arc<str>, PeerSet>>) {
+        match sets {
+            Some(sets) => drop(self.policies.insert(key.clone(), sets)),
             None => drop(self.policies.remove(key)),
         }
     }
 
-    /// All sets in use, with the namespace of a policy that uses each.
+    /// All sets in use, with the namespace where the peers of each are told.
     pub fn all(&self) -> BTreeMap<Arc<str>, (Arc<str>, PeerSet)> {
-        let sets = self.policies.iter().flat_map(|(key, sets)| sets.iter().map(move |(id, set)| (id, (&key.namespace, set))));
-        sets.map(|(id, (namespace, set))| (id.clone(), (namespace.clone(), set.clone()))).collect()
+        let home: Arc<str> = HOME.into();
+        let place = |key: &ObjectKey| if key.namespace.is_empty() { home.clone() } else { key.namespace.clone() };
+        let sets = self.policies.iter().flat_map(|(key, sets)| sets.iter().map(move |(id, set)| (key, id, set)));
+        sets.map(|(key, id, set)| (id.clone(), (place(key), set.clone()))).collect()
     }
 }

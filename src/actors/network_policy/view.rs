@@ -1,4 +1,4 @@
-//! What the units of this node plan from: the cluster's policies, and the pods of this node. Parts are read without locks.
+//! What the units of this node plan from: the cluster's policies and namespaces, and the pods of this node. Parts are read without locks.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,7 +6,11 @@ use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use troupe_api::meta::ObjectKey;
 
-use super::model::{PodView, PolicyView};
+use super::{
+    cluster::ClusterPolicyView,
+    deciding::Deciding,
+    model::{Labels, PodView, PolicyView},
+};
 
 type Pods = OrdMap<ObjectKey, Arc<PodView>>;
 type Policies = OrdMap<ObjectKey, Arc<PolicyView>>;
@@ -15,6 +19,9 @@ type Policies = OrdMap<ObjectKey, Arc<PolicyView>>;
 #[derive(Default)]
 pub struct View {
     policies: ArcSwap<Policies>,
+    cluster: ArcSwap<OrdMap<ObjectKey, Arc<ClusterPolicyView>>>,
+    /// Labels by namespace.
+    namespaces: ArcSwap<OrdMap<Arc<str>, Arc<Labels>>>,
     /// As the API has them.
     pods: ArcSwap<Pods>,
     /// As the kubelet has them when it starts them: with addresses that the API does not know yet.
@@ -25,6 +32,21 @@ impl View {
     /// Puts a policy in the place of an older version; gives both.
     pub fn set_policy(&self, key: &ObjectKey, policy: Option<PolicyView>) -> (Option<Arc<PolicyView>>, Option<Arc<PolicyView>>) {
         replace(&self.policies, key, policy)
+    }
+
+    /// The same of a cluster network policy.
+    pub fn set_cluster_policy(
+        &self,
+        key: &ObjectKey,
+        policy: Option<ClusterPolicyView>,
+    ) -> (Option<Arc<ClusterPolicyView>>, Option<Arc<ClusterPolicyView>>) {
+        replace(&self.cluster, key, policy)
+    }
+
+    /// The labels of a namespace; says whether they changed.
+    pub fn set_namespace(&self, name: &Arc<str>, labels: Option<Labels>) -> bool {
+        let after = labels.map(Arc::new);
+        put(&self.namespaces, name, after.clone()) != after
     }
 
     /// The same of a pod as the API has it.
@@ -69,7 +91,35 @@ impl View {
     }
 
     pub fn has_policies(&self) -> bool {
-        !self.policies.load().is_empty()
+        !self.policies.load().is_empty() || self.has_cluster_policies()
+    }
+
+    pub fn has_cluster_policies(&self) -> bool {
+        !self.cluster.load().is_empty()
+    }
+
+    /// What decides about the pods of a namespace.
+    pub fn deciding(&self, namespace: &str) -> Deciding {
+        Deciding {
+            policies: self.policies_of(namespace),
+            cluster: self.cluster_policies(),
+            namespace: self.namespaces.load().get(namespace).cloned(),
+        }
+    }
+
+    pub fn cluster_policies(&self) -> Vec<Arc<ClusterPolicyView>> {
+        self.cluster.load().values().cloned().collect()
+    }
+
+    pub fn cluster_policy(&self, key: &ObjectKey) -> Option<Arc<ClusterPolicyView>> {
+        self.cluster.load().get(key).cloned()
+    }
+
+    /// Whether a cluster network policy selects a pod of this node.
+    pub fn is_about_a_pod(&self, policy: &ClusterPolicyView) -> bool {
+        let namespaces = self.namespaces.load();
+        let selects = |pod: &Arc<PodView>| namespaces.get(&pod.key.namespace).is_some_and(|labels| policy.selects(pod, labels));
+        self.local_pods("").iter().any(selects)
     }
 
     /// The policies of a namespace.

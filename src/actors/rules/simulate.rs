@@ -57,6 +57,12 @@ pub fn simulate(rules: &RuleSet, table: Table, chain: &str, packet: &Packet) -> 
     Ok(dropped.map_or(Verdict::Passes(walk.passed), Verdict::Dropped))
 }
 
+/// Where a rule leads.
+struct Target<'r> {
+    name: &'r str,
+    is_goto: bool,
+}
+
 struct Walk<'a> {
     rules: &'a RuleSet,
     table: Table,
@@ -72,7 +78,7 @@ impl<'a> Walk<'a> {
         }
         for rule in self.content(name)? {
             let Some((target, comment)) = self.matches(rule)? else { continue };
-            match target {
+            match target.name {
                 "RETURN" if comment.is_empty() => return Ok(None),
                 "RETURN" => {
                     self.passed.push(Hit { chain: name.to_owned(), comment: comment.to_owned() });
@@ -80,6 +86,8 @@ impl<'a> Walk<'a> {
                 }
                 "DROP" => return Ok(Some(Hit { chain: name.to_owned(), comment: comment.to_owned() })),
                 "ACCEPT" => return Ok(None),
+                // Who returns from there returns from here.
+                next if target.is_goto => return self.chain(next, depth + 1),
                 next => {
                     if let Some(hit) = self.chain(next, depth + 1)? {
                         return Ok(Some(hit));
@@ -100,7 +108,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The target and the comment of a rule that matches.
-    fn matches<'r>(&self, rule: &'r str) -> Result<Option<(&'r str, &'r str)>, SimulationError> {
+    fn matches<'r>(&self, rule: &'r str) -> Result<Option<(Target<'r>, &'r str)>, SimulationError> {
         let unknown = || SimulationError::Match(rule.to_owned());
         let (head, comment, tail) = match rule.split_once("--comment \"") {
             Some((head, rest)) => {
@@ -125,8 +133,8 @@ impl<'a> Walk<'a> {
                     let (set, ends) = (next()?, next()?);
                     self.is_member(set, ends).ok_or_else(unknown)?
                 }
-                "-j" => {
-                    target = Some(next()?);
+                "-j" | "-g" => {
+                    target = Some(Target { name: next()?, is_goto: word == "-g" });
                     true
                 }
                 _ => return Err(unknown()),
@@ -195,6 +203,19 @@ mod tests {
         assert_eq!(ask(&packet("10.2.2.3", "10.0.0.9", 85)), Verdict::Dropped(hit("ns/pod is isolated")));
         assert_eq!(ask(&packet("10.2.2.3", "10.0.0.8", 85)), Verdict::Passes(Vec::new()));
         assert_eq!(ask(&Packet { established: true, ..packet("10.2.2.3", "10.0.0.9", 1) }), Verdict::Passes(Vec::new()));
+    }
+
+    #[test]
+    fn who_went_to_a_chain_does_not_come_back() {
+        let mut rules = rules();
+        rules.push(Table::Mangle, "A", "-d 10.0.0.7/32 -g C");
+        rules.push(Table::Mangle, "A", "-d 10.0.0.7/32 -j DROP");
+        rules.push(Table::Mangle, "C", "-s 10.1.0.0/16 -j RETURN");
+        rules.push(Table::Mangle, "C", "-s 10.2.0.0/16 -m comment --comment \"two\" -j DROP");
+        let ask = |source: &str| simulate(&rules, Table::Mangle, "A", &packet(source, "10.0.0.7", 85)).expect("knows the rules");
+        assert_eq!(ask("10.1.2.3"), Verdict::Passes(Vec::new()));
+        assert_eq!(ask("10.3.2.3"), Verdict::Passes(Vec::new()));
+        assert_eq!(ask("10.2.2.3"), Verdict::Dropped(Hit { chain: "C".into(), comment: "two".into() }));
     }
 
     #[test]

@@ -33,4 +33,4 @@ pub use feature::Feature;
 pub use registry::Registry;
 pub use resource::{Resource, SchemaSource, Served, Subresource};
 pub use strategy::{Strategy, WriteContext};
-pub use table::{builtin, optional};
+pub use table::{builtin, is_builtin, optional};

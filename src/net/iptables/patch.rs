@@ -208,7 +208,13 @@ fn targets_first(chains: &BTreeMap<ChainId, Vec<String>>) -> Vec<ChainId> {
 
 /// Where a rule leads.
 fn target(rule: &str) -> Option<&str> {
-    rule.rsplit_once(" -j ").or_else(|| rule.rsplit_once(" -g ")).or_else(|| rule.split_once("-j "))?.1.split(' ').next()
+    rule.rsplit_once(" -j ")
+        .or_else(|| rule.rsplit_once(" -g "))
+        .or_else(|| rule.split_once("-j "))
+        .or_else(|| rule.split_once("-g "))?
+        .1
+        .split(' ')
+        .next()
 }
 
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {

@@ -1,8 +1,10 @@
-//! Network policies: tells nodes the addresses that policies mean by their peers, in EndpointSlices of the policies' namespace. A node may not
-//! read the pods of others; what it needs of them is here, and no more. Keys are namespaces.
+//! Network policies: tells nodes the addresses that policies mean by their peers, in EndpointSlices of the policies' namespace, or of
+//! `kube-system` for those of the whole cluster. A node may not read the pods of others; what it needs of them is here, and no more. Keys are
+//! namespaces.
 
 pub mod plan;
 pub mod planned;
+pub mod status;
 mod world;
 
 #[cfg(test)]
@@ -13,16 +15,20 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
-    core::v1::{Namespace, Pod},
+    core::v1::{Namespace, Node, Pod},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
 use troupe_api::{meta::ObjectKey, projection::MetaProjection};
 
-use self::{plan::plan, world::World};
+use self::{
+    plan::plan,
+    world::{NodeView, World},
+};
 use super::endpointslice::apply;
 use crate::{
     network_policy::{
+        cluster::{self, ClusterNetworkPolicy},
         model::{PodView, PolicyView},
         slices::peers_of,
     },
@@ -62,6 +68,12 @@ impl Controller for NetworkPolicyController {
         });
         let world = self.world.clone();
         watches.map::<NetworkPolicy>(move |change| keys(world.set_policy(&change.key, change.after().map(|policy| PolicyView::of(policy)))));
+        let world = self.world.clone();
+        watches.map::<ClusterNetworkPolicy>(move |change| {
+            keys(world.set_cluster_policy(&change.key, change.after().and_then(|policy| cluster::parse(policy).policy)))
+        });
+        let world = self.world.clone();
+        watches.map::<Node>(move |change| keys(world.set_node(&change.key.name, change.after().map(|node| NodeView::of(node)))));
         let world = self.world.clone();
         watches.map::<Pod>(move |change| keys(world.set_pod(&change.key, change.after().map(|pod| PodView::of(pod)))));
         watches.map::<EndpointSlice>(|change| {

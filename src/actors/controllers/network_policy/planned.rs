@@ -2,13 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::{core::v1::Node, discovery::v1::EndpointSlice};
+use troupe_api::meta::ObjectKey;
 use troupe_net::iptables::{Family, RuleSet};
 
-use super::{plan::plan, world::World};
+use super::{
+    plan::plan,
+    world::{NodeView, World},
+};
 use crate::{
     controllers::endpointslice::plan::Action,
     network_policy::{
+        cluster::{ClusterPolicyView, HOME},
+        deciding::Deciding,
         layout::{PolicyLayout, PolicyOwner, base},
         model::{Labels, PeerSet, PodView, PolicyView},
         plan::{peer_rules, pod_rules},
@@ -17,36 +23,64 @@ use crate::{
     rules::{Changes, Ledger},
 };
 
-/// All rules of policies of a family about the pods that are `here`.
-pub fn rules(
-    family: Family,
-    namespaces: &BTreeMap<String, Labels>,
-    pods: &[PodView],
-    policies: &[Arc<PolicyView>],
-    here: impl Fn(&PodView) -> bool,
-) -> RuleSet {
-    let (world, mut ledger) = (World::default(), Ledger::<PolicyLayout>::new(base(family), family));
-    for (name, labels) in namespaces {
-        world.set_namespace(&name.as_str().into(), Some(labels.clone()));
+/// A cluster's objects.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    /// Labels by namespace.
+    pub namespaces: BTreeMap<String, Labels>,
+    pub nodes: Vec<Node>,
+    pub pods: Vec<PodView>,
+    pub policies: Vec<Arc<PolicyView>>,
+    pub cluster_policies: Vec<Arc<ClusterPolicyView>>,
+}
+
+impl Planned {
+    /// All rules of policies of a family about the pods that are `here`.
+    pub fn rules(&self, family: Family, here: impl Fn(&PodView) -> bool) -> RuleSet {
+        let (world, mut ledger) = (self.world(), Ledger::<PolicyLayout>::new(base(family), family));
+        let mut changes = Changes::<PolicyOwner>::new();
+        let of_namespaces = self.policies.iter().map(|policy| (&*policy.key.namespace, policy.peer_sets()));
+        let of_cluster = self.cluster_policies.iter().map(|policy| (HOME, policy.peer_sets()));
+        for (home, sets) in of_namespaces.chain(of_cluster) {
+            let slices = slices_of(&world, home);
+            for (id, set) in sets {
+                changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices, family))));
+            }
+        }
+        for pod in self.pods.iter().filter(|pod| pod.is_policed() && here(pod)) {
+            changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, &self.deciding(pod), family))));
+        }
+        ledger.commit(&changes);
+        ledger.wanted()
     }
-    for policy in policies {
-        world.set_policy(&policy.key, Some(PolicyView::clone(policy)));
+
+    fn world(&self) -> World {
+        let world = World::default();
+        for (name, labels) in &self.namespaces {
+            world.set_namespace(&name.as_str().into(), Some(labels.clone()));
+        }
+        for node in &self.nodes {
+            world.set_node(&node.metadata.name.as_deref().unwrap_or_default().into(), Some(NodeView::of(node)));
+        }
+        for policy in &self.policies {
+            world.set_policy(&policy.key, Some(PolicyView::clone(policy)));
+        }
+        for policy in &self.cluster_policies {
+            world.set_cluster_policy(&ObjectKey::cluster(policy.name.clone()), Some(ClusterPolicyView::clone(policy)));
+        }
+        for pod in &self.pods {
+            world.set_pod(&pod.key, Some(pod.clone()));
+        }
+        world
     }
-    for pod in pods {
-        world.set_pod(&pod.key, Some(pod.clone()));
-    }
-    let mut changes = Changes::<PolicyOwner>::new();
-    for policy in policies {
-        let slices = slices_of(&world, &policy.key.namespace);
-        for (id, set) in policy.peer_sets() {
-            changes.insert(PolicyOwner::Peers(id.clone()), Some(Arc::new(peers(&set, &id, &slices, family))));
+
+    fn deciding(&self, pod: &PodView) -> Deciding {
+        Deciding {
+            policies: self.policies.clone(),
+            cluster: self.cluster_policies.clone(),
+            namespace: self.namespaces.get(&*pod.key.namespace).map(|labels| Arc::new(labels.clone())),
         }
     }
-    for pod in pods.iter().filter(|pod| pod.is_policed() && here(pod)) {
-        changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, policies, family))));
-    }
-    ledger.commit(&changes);
-    ledger.wanted()
 }
 
 /// The slices that tell a namespace's peers, where there were none before.

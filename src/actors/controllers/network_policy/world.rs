@@ -1,37 +1,87 @@
-//! What policies' peers follow from: policies, pods and the labels of namespaces, held small. Written by the caches' threads, read without
-//! locks.
+//! What policies' peers follow from: policies, pods, nodes and the labels of namespaces, held small. Written by the caches' threads, read
+//! without locks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
-use troupe_api::meta::ObjectKey;
+use k8s_openapi::api::core::v1::Node;
+use troupe_api::meta::{LabelSelector, ObjectKey};
 use troupe_net::iptables::Family;
 
 use super::plan::{Part, Peers};
 use crate::network_policy::{
-    model::{Labels, PeerSelector, PeerSet, PodView, PolicyView},
+    cluster::{ClusterPolicyView, HOME},
+    model::{Labels, PeerSelector, PeerSet, PodView, PolicyView, Protocol},
     view::put,
 };
 
-/// A policy's sets of pods.
+/// A policy's sets of pods and nodes.
 type Sets = Arc<Vec<(Arc<str>, PeerSet)>>;
+
+/// The namespace where a policy's peers are told, and the policy.
+type Place = (Arc<str>, ObjectKey);
+
+/// What matters of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    pub labels: Labels,
+    pub ips: Vec<IpAddr>,
+}
+
+impl NodeView {
+    pub fn of(node: &Node) -> Self {
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        NodeView {
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            // Names are not looked up.
+            ips: addresses.filter_map(|address| address.address.parse().ok()).collect(),
+        }
+    }
+}
 
 /// See the module.
 #[derive(Default)]
 pub struct World {
-    policies: ArcSwap<OrdMap<ObjectKey, Sets>>,
+    policies: ArcSwap<OrdMap<Place, Sets>>,
     pods: ArcSwap<OrdMap<ObjectKey, Arc<PodView>>>,
     namespaces: ArcSwap<OrdMap<Arc<str>, Arc<Labels>>>,
+    nodes: ArcSwap<OrdMap<Arc<str>, Arc<NodeView>>>,
 }
 
 impl World {
     /// A policy changed; gives its namespace when its peers did.
     pub fn set_policy(&self, key: &ObjectKey, policy: Option<PolicyView>) -> Option<Arc<str>> {
-        let sets = |policy: PolicyView| policy.peer_sets().into_iter().filter(|(_, set)| set.selector().is_some()).collect::<Vec<_>>();
-        let after = policy.map(|policy| Arc::new(sets(policy)));
-        let before = put(&self.policies, key, after.clone());
-        (before != after).then(|| key.namespace.clone())
+        self.set_sets((key.namespace.clone(), key.clone()), policy.map(|policy| policy.peer_sets()))
+    }
+
+    /// The same of a cluster network policy.
+    pub fn set_cluster_policy(&self, key: &ObjectKey, policy: Option<ClusterPolicyView>) -> Option<Arc<str>> {
+        self.set_sets((HOME.into(), key.clone()), policy.map(|policy| policy.peer_sets()))
+    }
+
+    fn set_sets(&self, place: Place, sets: Option<BTreeMap<Arc<str>, PeerSet>>) -> Option<Arc<str>> {
+        let after = sets.map(|sets| Arc::new(sets.into_iter().filter(|(_, set)| set.is_told()).collect::<Vec<_>>()));
+        let before = put(&self.policies, &place, after.clone());
+        (before != after).then_some(place.0)
+    }
+
+    /// A node changed; gives the namespaces of policies that have or had it as a peer.
+    pub fn set_node(&self, name: &Arc<str>, node: Option<NodeView>) -> Vec<Arc<str>> {
+        let after = node.map(Arc::new);
+        let before = put(&self.nodes, name, after.clone());
+        if before == after {
+            return Vec::new();
+        }
+        let concerns = |selector: &LabelSelector| before.iter().chain(&after).any(|node| selector.matches(&node.labels));
+        self.homes(|set| matches!(set, PeerSet::Nodes(selector) if concerns(selector)))
+    }
+
+    /// The namespaces where peers are told of policies that have such a set.
+    fn homes(&self, concerned: impl Fn(&PeerSet) -> bool) -> Vec<Arc<str>> {
+        let policies = self.policies.load();
+        let touched = policies.iter().filter(|(_, sets)| sets.iter().any(|(_, set)| concerned(set)));
+        touched.map(|((home, _), _)| home.clone()).collect()
     }
 
     /// A pod changed; gives the namespaces of policies that have or had it as a peer.
@@ -41,11 +91,10 @@ impl World {
         if before == after {
             return Vec::new();
         }
-        let (policies, namespaces) = (self.policies.load(), self.namespaces.load());
+        let namespaces = self.namespaces.load();
         let labels = namespaces.get(&key.namespace).map(Arc::as_ref);
         let concerns = |selector: &PeerSelector| before.iter().chain(&after).any(|pod| selector.selects(pod, labels));
-        let touched = policies.iter().filter(|(_, sets)| sets.iter().filter_map(|(_, set)| set.selector()).any(concerns));
-        touched.map(|(policy, _)| policy.namespace.clone()).collect()
+        self.homes(|set| set.selector().is_some_and(concerns))
     }
 
     /// The labels of a namespace changed; gives the namespaces of policies for which that matters.
@@ -59,20 +108,24 @@ impl World {
             (Some(selector), Some(labels)) => selector.matches(labels),
             _ => false,
         };
-        let policies = self.policies.load();
         let moved = |selector: &PeerSelector| selects(selector, &before) != selects(selector, &after);
-        let touched = policies.iter().filter(|(_, sets)| sets.iter().filter_map(|(_, set)| set.selector()).any(moved));
-        touched.map(|(policy, _)| policy.namespace.clone()).collect()
+        self.homes(|set| set.selector().is_some_and(moved))
     }
 
     /// The addresses of all peers of the policies of a namespace.
     pub fn peers_of(&self, namespace: &str) -> Peers {
         let (policies, pods, namespaces) = (self.policies.load(), self.pods.load(), self.namespaces.load());
-        let range = policies.range(ObjectKey::new(namespace, "")..);
+        let first: Place = (namespace.into(), ObjectKey::cluster(""));
+        let range = policies.range(first..);
         let sets: BTreeMap<&Arc<str>, &PeerSet> =
-            range.take_while(|(key, _)| &*key.namespace == namespace).flat_map(|(_, sets)| sets.iter().map(|(id, set)| (id, set))).collect();
+            range.take_while(|((home, _), _)| &**home == namespace).flat_map(|(_, sets)| sets.iter().map(|(id, set)| (id, set))).collect();
         let mut peers = Peers::new();
         for (id, set) in sets {
+            if let PeerSet::Nodes(selector) = set {
+                let nodes = self.nodes.load();
+                let ips = nodes.values().filter(|node| selector.matches(&node.labels)).flat_map(|node| node.ips.iter().copied());
+                ips.for_each(|ip| insert(&mut peers, id, None, ip));
+            }
             let Some(selector) = set.selector() else { continue };
             let own = ObjectKey::new(namespace, "");
             let all: Box<dyn Iterator<Item = &Arc<PodView>>> = match &selector.namespaces {
@@ -94,8 +147,11 @@ fn add(peers: &mut Peers, id: &Arc<str>, set: &PeerSet, pod: &PodView) {
     };
     for port in ports {
         for ip in &pod.ips {
-            let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
-            peers.entry(Part { id: id.clone(), family, port }).or_default().insert(*ip);
+            insert(peers, id, port, *ip);
         }
     }
+}
+
+fn insert(peers: &mut Peers, id: &Arc<str>, port: Option<(Protocol, u16)>, ip: IpAddr) {
+    peers.entry(Part { id: id.clone(), family: Family::of(ip), port }).or_default().insert(ip);
 }

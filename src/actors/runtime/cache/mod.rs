@@ -10,6 +10,7 @@
 mod caches;
 mod change;
 mod cursor;
+mod definition;
 mod index;
 mod progress;
 mod reflector;

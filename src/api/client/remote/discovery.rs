@@ -1,11 +1,16 @@
 //! The resources that a server serves beside the built-in ones, learned from its aggregated discovery document. Pure.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
-use crate::resources::{
-    Registry, Resource,
-    aggregated::{Aggregated, RemoteVersion},
-    discovered::{self, DiscoveredVersion},
+use k8s_openapi::NamespaceResourceScope;
+
+use crate::{
+    resources::{
+        Registry, Resource,
+        aggregated::{Aggregated, RemoteVersion},
+        discovered::{self, DiscoveredKind, DiscoveredResource, DiscoveredVersion},
+    },
+    stored::KubeObject,
 };
 
 /// Where the document is.
@@ -21,9 +26,36 @@ pub fn registry(versions: &[DiscoveredVersion], mut builtin: Vec<Arc<Resource>>)
     Registry::new(builtin).with_aggregated(Arc::new(Aggregated::of_stale(stale)))
 }
 
+/// The row that discovery would tell of a kind.
+pub fn row_of<K: KubeObject>() -> Option<Arc<Resource>>
+where
+    K::Scope: 'static,
+{
+    let is_namespaced = TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>();
+    let resource = DiscoveredResource {
+        resource: K::URL_PATH_SEGMENT.into(),
+        response_kind: DiscoveredKind { kind: K::KIND.into(), ..DiscoveredKind::default() },
+        scope: if is_namespaced { "Namespaced" } else { "Cluster" }.into(),
+        singular_resource: K::KIND.to_lowercase().into(),
+        verbs: ["get", "list", "watch"].map(Arc::from).to_vec(),
+        ..DiscoveredResource::default()
+    };
+    let version = DiscoveredVersion { group: K::GROUP.into(), version: K::VERSION.into(), resources: vec![resource], stale: false };
+    discovered::rows([version].iter(), |_, _| false).pop()
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{ConfigMap, Node};
+
     use super::*;
+
+    #[test]
+    fn a_kind_has_the_row_that_discovery_would_tell() {
+        let (maps, nodes) = (row_of::<ConfigMap>().expect("has one"), row_of::<Node>().expect("has one"));
+        assert_eq!((&*maps.plural, &*maps.kind, &*maps.served[0].version), ("configmaps", "ConfigMap", "v1"));
+        assert!(maps.namespaced && !nodes.namespaced && maps.is_elsewhere);
+    }
 
     #[test]
     fn what_is_not_built_in_is_learned_and_what_cannot_be_asked_for_is_told() {

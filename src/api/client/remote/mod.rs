@@ -40,9 +40,10 @@ use super::counts;
 use crate::{
     meta::{Cause, Revision, cause::CAUSES_HEADER},
     notices::Notices,
-    resources::{Registry, discovered},
+    resources::{Registry, Resource, discovered},
     service::{ApiCall, ApiReply, ApiService, EventType, ListOptions, Operation, ReplyBody, Target, UserInfo, WatchItem, WatchOptions, WatchStream},
     status::Status,
+    stored::KubeObject,
 };
 
 /// Objects a page when a server cannot begin a watch with what exists.
@@ -65,6 +66,8 @@ pub struct RemoteOptions {
     pub request_timeout: Duration,
     /// Connecting to one server may take this long.
     pub connect_timeout: Duration,
+    /// Resources that are asked for without discovery, whether the server serves them or not.
+    pub also: Vec<Arc<Resource>>,
 }
 
 impl RemoteOptions {
@@ -76,7 +79,18 @@ impl RemoteOptions {
             account_tokens: false,
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
+            also: Vec::new(),
         }
+    }
+
+    /// The same with a kind that somebody may define there, for who follows no discovery.
+    #[must_use]
+    pub fn with<K: KubeObject>(mut self) -> Self
+    where
+        K::Scope: 'static,
+    {
+        self.also.extend(discovery::row_of::<K>());
+        self
     }
 }
 
@@ -110,7 +124,7 @@ impl RemoteApi {
     fn with(access: LiveAccess, options: RemoteOptions) -> Self {
         RemoteApi(Arc::new(Inner {
             pool: Pool::new(access, options.connect_timeout),
-            registry: ArcSwap::from_pointee(Registry::new(crate::resources::builtin())),
+            registry: ArcSwap::from_pointee(Registry::new(crate::resources::builtin().into_iter().chain(options.also).collect())),
             user_agent: options.user_agent,
             request_timeout: options.request_timeout,
             accounts: options.account_tokens.then(AccountTokens::default),

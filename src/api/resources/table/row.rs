@@ -75,6 +75,10 @@ pub(super) struct Row {
 }
 
 impl Row {
+    pub fn is_of(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
     pub const fn namespaced(kind: &'static str, plural: &'static str) -> Self {
         Row {
             kind,

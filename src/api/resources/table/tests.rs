@@ -1,4 +1,4 @@
-use super::builtin;
+use super::{builtin, is_builtin};
 use crate::resources::{Registry, Resource};
 
 fn row(group: &str, plural: &str) -> std::sync::Arc<Resource> {
@@ -118,4 +118,10 @@ fn rows_are_unique_and_the_core_group_comes_first() {
     groups.dedup();
     assert_eq!(groups.len(), 22);
     assert_eq!(groups[..3].iter().map(|group| &**group).collect::<Vec<_>>(), ["", "apiregistration.k8s.io", "apps"]);
+}
+
+#[test]
+fn kinds_are_known_to_be_built_in_by_group() {
+    assert!(builtin().iter().all(|row| is_builtin(&row.group, &row.kind)));
+    assert!(!is_builtin("example.com", "Pod") && !is_builtin("", "Widget"));
 }

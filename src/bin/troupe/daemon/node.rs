@@ -18,7 +18,7 @@ use troupe_actors::{
         certificates::{CertificateKeeper, Holder, KeeperOptions, KubeconfigHolder, Purpose, ServingHolder},
     },
     load_balancer::Announcer,
-    network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate},
+    network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate, cluster::ClusterNetworkPolicy},
     overlay::Overlay,
     proxy::{Proxy, health::ProxyHealth},
     runtime::{
@@ -178,7 +178,7 @@ impl Seat {
         let options = RemoteOptions {
             servers: config.api_servers.clone(),
             user_agent: format!("troupe-node/{}", env!("CARGO_PKG_VERSION")),
-            ..RemoteOptions::new(kubeconfig)
+            ..RemoteOptions::new(kubeconfig).with::<ClusterNetworkPolicy>()
         };
         let listeners = on_this_machine(options.servers.iter().chain(&access.servers), config.node_ips, config.every_address());
         let api = Arc::new(RemoteApi::new(options).with_context(unusable)?);

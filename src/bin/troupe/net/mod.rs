@@ -37,6 +37,16 @@ pub struct PathArgs {
     protocol: String,
 }
 
+const CLUSTER_POLICIES: &str = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies";
+
+/// Cluster network policies; none where nobody defines them.
+async fn cluster_policies(remote: &Remote) -> Result<Vec<Value>> {
+    if remote.get(CLUSTER_POLICIES).await?.0 == 404 {
+        return Ok(Vec::new());
+    }
+    Ok(remote.get_json(CLUSTER_POLICIES).await?["items"].as_array().cloned().unwrap_or_default())
+}
+
 /// Prints the way.
 pub async fn run(command: NetCommand) -> Result<()> {
     let NetCommand::Path { cluster, arguments } = command;
@@ -60,6 +70,7 @@ pub async fn run(command: NetCommand) -> Result<()> {
         services: all("/api/v1/services").await?,
         slices: all(&format!("/apis/discovery.k8s.io/v1/endpointslices?labelSelector={ours}")).await?,
         policies: all("/apis/networking.k8s.io/v1/networkpolicies").await?,
+        cluster_policies: cluster_policies(&remote).await?,
     };
     for line in path::tell(&facts, &question)? {
         println!("{line}");

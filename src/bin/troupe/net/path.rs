@@ -1,12 +1,14 @@
 //! Who decides about a connection, hop by hop. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, str::FromStr, sync::Arc};
+use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use troupe_actors::{
-    controllers::network_policy::planned,
+    controllers::network_policy::planned::Planned,
     network_policy::{
+        cluster::parse,
         layout::TABLE,
         model::{PodView, PolicyView},
     },
@@ -24,6 +26,8 @@ pub struct Facts {
     /// Those of Services.
     pub slices: Vec<Value>,
     pub policies: Vec<Value>,
+    /// None where their definition is not there.
+    pub cluster_policies: Vec<Value>,
 }
 
 /// One end, as it is written on the command line.
@@ -213,27 +217,41 @@ impl Facts {
         Ok(Some((said, endpoints)))
     }
 
+    /// What nodes plan from.
+    fn planned(&self) -> Planned {
+        let labels = |namespace: &Value| serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default();
+        Planned {
+            namespaces: self.namespaces.iter().map(|namespace| (text(&namespace["metadata"]["name"]).to_owned(), labels(namespace))).collect(),
+            nodes: read(&self.nodes).collect(),
+            pods: read(&self.pods).map(|pod| PodView::of(&pod)).collect(),
+            policies: read(&self.policies).map(|policy| Arc::new(PolicyView::of(&policy))).collect(),
+            cluster_policies: read(&self.cluster_policies).filter_map(|policy| parse(&policy).policy).map(Arc::new).collect(),
+        }
+    }
+
     fn judge(&self, from: &Place, to: &Place, port: u16, protocol: &str) -> Result<String> {
         let is_pod = |place: &Place| place.name.starts_with("pod ");
         let from = &self.of_family(from, to.ip);
         let of_node = |node: &Place, pod: &Place| !is_pod(node) && node.node.is_some() && node.node == pod.node;
-        if of_node(from, to) || of_node(to, from) {
-            return Ok("passes: a node and its own pods always reach each other".into());
+        if of_node(from, to) {
+            return Ok("passes: a node always reaches its own pods".into());
         }
-        let pods: Vec<PodView> = self.pods.iter().filter_map(|pod| serde_json::from_value(pod.clone()).ok()).map(|pod| PodView::of(&pod)).collect();
-        let policies = self.policies.iter().filter_map(|policy| serde_json::from_value(policy.clone()).ok());
-        let policies: Vec<Arc<PolicyView>> = policies.map(|policy| Arc::new(PolicyView::of(&policy))).collect();
-        let labels = |namespace: &Value| serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap_or_default();
-        let namespaces: BTreeMap<String, BTreeMap<String, String>> =
-            self.namespaces.iter().map(|namespace| (text(&namespace["metadata"]["name"]).to_owned(), labels(namespace))).collect();
-        let rules = planned::rules(Family::of(to.ip), &namespaces, &pods, &policies, |pod| pod.ips.contains(&from.ip) || pod.ips.contains(&to.ip));
+        // What goes to the node itself is not forwarded.
+        let hook = if of_node(to, from) { "INPUT" } else { "FORWARD" };
+        let rules = self.planned().rules(Family::of(to.ip), |pod| pod.ips.contains(&from.ip) || pod.ips.contains(&to.ip));
         let packet = Packet { source: from.ip, destination: to.ip, protocol: protocol.to_owned(), port: Some(port), established: false };
-        Ok(match simulate(&rules, TABLE, "FORWARD", &packet)? {
-            Verdict::Dropped(by) => format!("dropped: {} and no policy allows it", by.comment),
+        Ok(match simulate(&rules, TABLE, hook, &packet)? {
+            Verdict::Dropped(by) if by.comment.ends_with(" is isolated") => format!("dropped: {} and no policy allows it", by.comment),
+            Verdict::Dropped(by) => format!("dropped by {}", by.comment),
+            Verdict::Passes(by) if by.is_empty() && hook == "INPUT" => "passes: network policies let a pod reach its own node".into(),
             Verdict::Passes(by) if by.is_empty() => "passes: no policy isolates either end".into(),
             Verdict::Passes(by) => format!("passes: allowed by {}", by.into_iter().map(|hit| hit.comment).collect::<Vec<_>>().join(" and ")),
         })
     }
+}
+
+fn read<K: DeserializeOwned>(objects: &[Value]) -> impl Iterator<Item = K> {
+    objects.iter().filter_map(|object| serde_json::from_value(object.clone()).ok())
 }
 
 /// A pod's addresses.
@@ -280,6 +298,7 @@ mod tests {
             ],
             policies: vec![json!({"metadata": {"namespace": "d", "name": "db-only"}, "spec": {"podSelector": {"matchLabels": {"app": "db"}},
                 "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5433}]}]}})],
+            cluster_policies: Vec::new(),
         }
     }
 
@@ -299,8 +318,28 @@ mod tests {
         assert_eq!(ask(&facts, "pod/web", "10.96.0.9:5432"), want);
         assert!(ask(&facts, "pod/web", "pod/d/db:80").ends_with("dropped: d/db is isolated and no policy allows it"));
         assert!(ask(&facts, "198.51.100.7", "pod/db:5433").ends_with("dropped: d/db is isolated and no policy allows it"));
-        assert!(ask(&facts, "192.0.2.1", "pod/db:80").ends_with("a node and its own pods always reach each other"));
+        assert!(ask(&facts, "192.0.2.1", "pod/db:80").ends_with("a node always reaches its own pods"));
         assert!(ask(&facts, "pod/db", "pod/web:80").ends_with("passes: no policy isolates either end"));
+    }
+
+    #[test]
+    fn administrators_policies_are_told_by_tier_and_number() {
+        let mut facts = facts();
+        let pods = |app: &str| json!({"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": app}}}});
+        let policy = |tier: &str, subject: Value, ingress: Value| {
+            json!({"metadata": {"name": tier.to_lowercase()}, "spec": {
+            "tier": tier, "priority": 1, "subject": subject, "ingress": ingress}})
+        };
+        let block = |action: &str, app: &str| json!({"action": action, "from": [pods(app)]});
+        facts.cluster_policies.push(policy("Baseline", pods("web"), json!([block("Deny", "db")])));
+        assert!(ask(&facts, "pod/db", "pod/web:80").ends_with("dropped by Baseline ingress rule 1 of baseline: Deny"));
+        facts.cluster_policies.push(policy("Admin", pods("db"), json!([block("Pass", "gone"), block("Deny", "web")])));
+        assert!(ask(&facts, "pod/web", "pod/db:5433").ends_with("dropped by Admin ingress rule 2 of admin: Deny"));
+        facts.cluster_policies[1]["spec"]["ingress"][1]["action"] = "Accept".into();
+        assert!(ask(&facts, "pod/web", "pod/db:80").ends_with("passes: allowed by Admin ingress rule 2 of admin: Accept"));
+        assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("passes: network policies let a pod reach its own node"));
+        facts.cluster_policies[0]["spec"]["egress"] = json!([{"action": "Deny", "to": [{"nodes": {}}]}]);
+        assert!(ask(&facts, "pod/web", "192.0.2.1:80").ends_with("dropped by Baseline egress rule 1 of baseline: Deny"));
     }
 
     #[test]

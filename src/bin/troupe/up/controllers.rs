@@ -23,7 +23,7 @@ use troupe_actors::{
         job::{JobController, orphans::JobOrphanController},
         local_path::{LocalPathCleaner, LocalPathProvisioner},
         namespace::NamespaceController,
-        network_policy::NetworkPolicyController,
+        network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
         node_ipam::NodeIpamController,
         node_lifecycle::NodeLifecycleController,
         persistent_volume::{ClaimBinder, VolumeBinder},
@@ -105,6 +105,7 @@ pub fn start(
     run.controller("endpointslice-controller", EndpointSliceController::new(caches));
     run.controller("endpointslicemirroring-controller", EndpointSliceMirroringController::new(caches));
     run.controller("networkpolicy-controller", NetworkPolicyController::new(caches));
+    run.controller("networkpolicy-controller", ClusterPolicyStatusController::new(caches));
     run.controller("endpoint-controller", EndpointsController::new(caches));
     run.controller("namespace-controller", NamespaceController::new(caches));
     run.controller("service-account-controller", ServiceAccountController::new(caches));

@@ -180,11 +180,11 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
         tracing::warn!(path = %foreign.display(), "another pod network is configured: enforcing network policies is left to it");
         return None;
     }
-    let (policies, caches, node) = (caches.cache(), caches.clone(), config.node_name.clone());
+    let (policies, cluster_policies, caches, node) = (caches.cache(), caches.cache(), caches.clone(), config.node_name.clone());
     let follow = move || {
         let fields = FieldSelector::parse(&format!("spec.nodeName={node}")).expect("a node's name is a valid field value");
         let own = WatchOptions { fields, ..WatchOptions::default() };
-        Followed { pods: caches.selected("-of-node", own), slices: caches.cache() }
+        Followed { pods: caches.selected("-of-node", own), namespaces: caches.cache(), slices: caches.cache() }
     };
     let runtime: Arc<dyn Runtime> = Arc::new(GrpcRuntime::new(socket));
     let (follow, running): (Arc<dyn Fn() -> Followed + Send + Sync>, _) = (Arc::new(follow), Arc::new(runtime));
@@ -192,6 +192,7 @@ pub fn start_network_policies(config: &Config, socket: &Path, caches: &Caches, s
         let host = Arc::new(HostIptables::new().of(family));
         let options = NetworkPolicyOptions {
             policies: policies.clone(),
+            cluster_policies: cluster_policies.clone(),
             follow: follow.clone(),
             running: running.clone(),
             iptables: host.clone(),

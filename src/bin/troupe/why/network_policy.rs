@@ -92,7 +92,7 @@ fn described(rule: &RuleView, direction: Direction) -> String {
     let word = if direction == Direction::Ingress { "from" } else { "to" };
     let peers = match &rule.peers {
         Peers::Everybody => "everybody".to_owned(),
-        Peers::Of { selectors, blocks } => {
+        Peers::Of { selectors, blocks, .. } => {
             let blocks = blocks.iter().map(ToString::to_string);
             selectors.iter().map(described_pods).chain(blocks).collect::<Vec<_>>().join(", ")
         }

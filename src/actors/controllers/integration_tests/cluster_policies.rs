@@ -1,0 +1,78 @@
+//! Policies of a kind that somebody defines while the controllers run.
+
+use serde_json::{Value, json};
+use troupe_api::service::{DeleteOptions, ListOptions};
+
+use super::{World, eventually_async};
+use crate::{
+    controllers::network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
+    network_policy::slices::PEERS_LABEL,
+};
+
+const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+const DEFINITION: &str = "clusternetworkpolicies.policy.networking.k8s.io";
+
+fn definition() -> Value {
+    let names = json!({"plural": "clusternetworkpolicies", "kind": "ClusterNetworkPolicy"});
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let version = json!({"name": "v1alpha2", "served": true, "storage": true, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}});
+    let approved = json!({"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/network-policy-api/pull/347"});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": DEFINITION, "annotations": approved},
+        "spec": {"group": "policy.networking.k8s.io", "scope": "Cluster", "names": names, "versions": [version]},
+    })
+}
+
+fn policy(name: &str, to: Value) -> Value {
+    let rules = json!([{"action": "Deny", "to": [to]}]);
+    json!({"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": name},
+        "spec": {"tier": "Admin", "priority": 1, "subject": {"namespaces": {}}, "egress": rules}})
+}
+
+/// The addresses that nodes are told of cluster network policies' peers.
+async fn told(world: &World) -> Vec<String> {
+    let slices = world.api.list("endpointslices.discovery.k8s.io", "kube-system", ListOptions::default()).await.expect("listed");
+    let slices = slices.items.iter().filter(|slice| slice.meta().labels.get(PEERS_LABEL).is_some());
+    let endpoints = slices.map(|slice| slice.to_object()).flat_map(|slice| slice.list(&["endpoints"]).to_vec());
+    let mut all: Vec<String> = endpoints.filter_map(|endpoint| endpoint["addresses"][0].as_str().map(str::to_owned)).collect();
+    all.sort();
+    all
+}
+
+async fn accepted(world: &World, name: &str) -> String {
+    let policy = world.api.get(DEFINITION, "", name).await.expect("is there");
+    let condition = policy.list(&["status", "conditions"]).iter().find(|condition| condition["type"] == "Accepted");
+    condition.map(|condition| condition["status"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+}
+
+async fn defined(world: &World) {
+    world.api.create(definition()).await;
+    eventually_async("the kind is served", async || {
+        let definition = world.api.get(DEFINITIONS, "", DEFINITION).await.expect("is there");
+        definition.list(&["status", "conditions"]).iter().any(|condition| condition["type"] == "Established" && condition["status"] == "True")
+    })
+    .await;
+}
+
+#[actix::test]
+async fn peers_of_cluster_policies_are_told_while_their_kind_is_defined() {
+    let world = World::new().await;
+    world.start(NetworkPolicyController::new(&world.caches));
+    world.start(ClusterPolicyStatusController::new(&world.caches));
+    world.node("n1", 1).await;
+    let addresses = json!({"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n1"}]}});
+    let target = world.api.subresource("nodes", "", "n1", "status");
+    world.api.patch(target, troupe_api::service::PatchType::Merge, addresses).await.expect("is written");
+    // Twice: what is defined again begins afresh.
+    for _ in 0..2 {
+        defined(&world).await;
+        assert_eq!(told(&world).await, [] as [String; 0]);
+        world.api.create(policy("nodes", json!({"nodes": {}}))).await;
+        world.api.create(policy("names", json!({"domainNames": ["example.com"]}))).await;
+        eventually_async("the peers are told", async || told(&world).await == ["192.0.2.1"]).await;
+        eventually_async("its status", async || accepted(&world, "nodes").await == "True" && accepted(&world, "names").await == "False").await;
+        world.api.delete(DEFINITIONS, "", DEFINITION, DeleteOptions::default()).await.expect("goes");
+        eventually_async("nothing is told", async || told(&world).await.is_empty()).await;
+        eventually_async("the definition is gone", async || world.api.get(DEFINITIONS, "", DEFINITION).await.is_err()).await;
+    }
+}
