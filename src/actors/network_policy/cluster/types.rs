@@ -149,7 +149,6 @@ pub struct PortRange {
     pub end: i32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &i32) -> bool {
     *number == 0
 }

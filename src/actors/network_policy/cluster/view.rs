@@ -98,6 +98,6 @@ impl ClusterPolicyView {
 
     /// By what order policies are asked. Upstream leaves open who comes first among equals; here it is the first by name.
     pub fn order(&self) -> (Tier, i32, &str) {
-        (self.tier, self.priority, &self.name)
+        (self.tier, self.priority, &*self.name)
     }
 }

@@ -37,7 +37,7 @@ where
         response_kind: DiscoveredKind { kind: K::KIND.into(), ..DiscoveredKind::default() },
         scope: if is_namespaced { "Namespaced" } else { "Cluster" }.into(),
         singular_resource: K::KIND.to_lowercase().into(),
-        verbs: ["get", "list", "watch"].map(Arc::from).to_vec(),
+        verbs: vec!["get".into(), "list".into(), "watch".into()],
         ..DiscoveredResource::default()
     };
     let version = DiscoveredVersion { group: K::GROUP.into(), version: K::VERSION.into(), resources: vec![resource], stale: false };
