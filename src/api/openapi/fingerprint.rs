@@ -58,7 +58,7 @@ fn sample() -> Option<Resource> {
         "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
         "status": {"acceptedNames": names, "conditions": [{"type": "NamesAccepted", "status": "True"}]},
     });
-    let stored = StoredObject::from_object(&Object::from_value(definition).ok()?).ok()?;
+    let stored = StoredObject::from_object(&Object::from_value(definition)?).ok()?;
     Definition::read(&stored)?.resource()
 }
 

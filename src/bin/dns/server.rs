@@ -189,7 +189,7 @@ async fn place(clients: &Arc<Semaphore>, under_way: &mut VecDeque<AbortHandle>) 
     clients.clone().acquire_owned().await.ok()
 }
 
-async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Resolver) -> anyhow::Result<()> {
+async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Resolver>) -> anyhow::Result<()> {
     loop {
         let length = timeout(TCP_IDLE, stream.read_u16()).await??;
         let mut query = vec![0; usize::from(length)];
