@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     client::conn::http1::{SendRequest, handshake},
@@ -32,8 +32,6 @@ pub type Connection = SendRequest<Full<Bytes>>;
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    /// What it says its body is; empty where it says nothing.
-    pub content_type: String,
     pub body: Bytes,
 }
 
@@ -74,13 +72,12 @@ impl Connections {
             }
         };
         let status = reply.status();
-        let content_type = reply.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let body = Limited::new(reply.into_body(), longest).collect().await.map_err(|error| error.to_string())?.to_bytes();
         // A server that answered before it read the whole question is not waited for.
         if tokio::time::timeout(SETTLING, connection.ready()).await.is_ok_and(|ready| ready.is_ok()) {
             self.keep(connection);
         }
-        Ok(Answer { status, content_type, body })
+        Ok(Answer { status, body })
     }
 
     /// A connection that was kept.

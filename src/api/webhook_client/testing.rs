@@ -3,7 +3,7 @@
 use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -103,5 +103,7 @@ async fn respond(
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let (code, text) = answer(&path, &body);
     asked.lock().push((path, body));
-    Ok(Response::builder().status(code).body(Full::new(text.into())).expect("well formed"))
+    // What Go's server says of JSON where the webhook says nothing.
+    let reply = Response::builder().status(code).header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    Ok(reply.body(Full::new(text.into())).expect("well formed"))
 }

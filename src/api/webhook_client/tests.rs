@@ -118,6 +118,15 @@ async fn a_server_that_another_than_the_named_one_vouches_for_is_not_asked() {
 }
 
 #[tokio::test]
+async fn an_answer_is_taken_whatever_it_says_its_type_is() {
+    let server = Server::serve(|_, _| (200, "{}".to_owned())).await;
+    let address = Address::Url(format!("https://127.0.0.1:{}/here", server.port));
+    let config = ClientConfig { address, authorities: server.ca_pem.clone().into() };
+    let client = Client::new(Arc::new(Known::default()), tokio::runtime::Handle::current(), true);
+    assert_eq!(client.post(&config, b"{}".to_vec(), Duration::from_secs(10), 100).await.as_deref(), Ok(&b"{}"[..]));
+}
+
+#[tokio::test]
 async fn only_so_many_questions_wait_for_one_webhook() {
     let server = Server::serve(|_, _| {
         std::thread::sleep(std::time::Duration::from_millis(200));
