@@ -62,6 +62,8 @@ pub struct NodeContext {
     pub disk_pressure: AtomicBool,
     /// The same of its memory.
     pub memory_pressure: AtomicBool,
+    /// The same of its process ids.
+    pub pid_pressure: AtomicBool,
     /// What is written into memory for pods.
     pub written: NodeRoom,
     /// Whether pods' cgroups are limited here.

@@ -73,7 +73,12 @@ use self::{
     device_plugins::{DevicePluginServer, DevicePlugins},
     dra::{Dra, DraReconciler, KnownPods},
     events::EventRecorder,
-    eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
+    eviction::{
+        Eviction, Units,
+        pressure::Monitor,
+        processes::{ProcessEviction, ProcessThresholds},
+        settings::with_allocatable,
+    },
     image_collection::ImageCollection,
     local_volumes::LocalVolumes,
     manifests::Manifests,
@@ -259,6 +264,7 @@ fn context(
         masked_paths: thermal_paths(),
         disk_pressure: AtomicBool::new(false),
         memory_pressure: AtomicBool::new(false),
+        pid_pressure: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
@@ -319,7 +325,7 @@ fn spawn_units(
     manifests: &Manifests,
     room: Room,
 ) -> UnitAddr<Pods> {
-    let monitor = Monitor::new(options.eviction_hard.clone(), options.eviction_pressure_transition_period);
+    let monitor = Monitor::new(&options.eviction_thresholds, options.eviction_pressure_transition_period);
     let (seen, manifests) = (all.clone(), manifests.clone());
     let (shared, all, source) = (context.clone(), all.clone(), source.clone());
     let pods = system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(shared.clone(), all.clone(), source.clone(), room.clone()));
@@ -329,19 +335,30 @@ fn spawn_units(
     let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
     let (shared, policy) = (context.clone(), Arc::new(options.image_policy.clone()));
     let images = system.spawn("kubelet/images", Policy::default(), move |_| ImageCollection::new(shared.clone(), policy.clone()));
-    let (thresholds, transition) = (options.eviction_hard.clone(), options.eviction_pressure_transition_period);
-    let memory = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
-    system.spawn("kubelet/memory", Policy::default(), move |_| {
-        let (context, all, manifests, pods) = memory.clone();
-        MemoryEviction::new(context, all, manifests, pods, thresholds.clone(), transition)
+    let thresholds = process_thresholds(options, context);
+    let processes = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
+    system.spawn("kubelet/processes", Policy::default(), move |_| {
+        let (context, all, manifests, pods) = processes.clone();
+        ProcessEviction::new(context, all, manifests, pods, &thresholds)
     });
-    let (shared, told) = (context.clone(), pods.clone());
+    let (shared, told, grace) = (context.clone(), pods.clone(), options.eviction_grace_periods);
     system.spawn("kubelet/eviction", Policy::default(), move |_| {
         let units = Units { pods: told.clone(), logs: logs.clone(), images: images.clone() };
-        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone())
+        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone(), grace)
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
+}
+
+fn process_thresholds(options: &KubeletOptions, context: &NodeContext) -> ProcessThresholds {
+    let thresholds = options.eviction_thresholds.clone();
+    ProcessThresholds {
+        // Without cgroups of their own pods have all of the machine's memory.
+        thresholds: if options.cgroups_per_qos { with_allocatable(thresholds) } else { thresholds },
+        transition: options.eviction_pressure_transition_period,
+        grace: options.eviction_grace_periods,
+        allocatable: context.machine.memory_bytes.unsigned_abs(),
+    }
 }
 
 /// Plugins need an API server: what they offer is told there, and asked for by its objects.

@@ -13,7 +13,7 @@ use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
 use super::{
-    eviction::signals::{Threshold, defaults},
+    eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
 };
 use crate::{
@@ -58,10 +58,12 @@ pub struct KubeletOptions {
     pub image_policy: ImagePolicy,
     /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
-    /// Below these pods are evicted (`--eviction-hard`). [default: upstream's of disks]
-    pub eviction_hard: Vec<Threshold>,
+    /// Below these pods are evicted. [default: upstream's]
+    pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
     pub eviction_pressure_transition_period: Duration,
+    /// How long pods may take to end that are evicted by soft thresholds. [default: a second]
+    pub eviction_grace_periods: GracePeriods,
     pub labels: BTreeMap<String, String>,
     /// Where the kubelet's server listens, as the node's status tells.
     pub port: u16,
@@ -98,8 +100,9 @@ impl KubeletOptions {
             cgroups_per_qos: true,
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
-            eviction_hard: defaults(),
+            eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
+            eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
             labels: BTreeMap::new(),
             port: 10250,

@@ -118,12 +118,12 @@ fn limit(group: &Path, limits: &Limits) -> io::Result<()> {
     }
 }
 
-fn is_unified(hierarchy: &Path) -> bool {
+pub(super) fn is_unified(hierarchy: &Path) -> bool {
     hierarchy.join("cgroup.controllers").exists()
 }
 
 /// The hierarchy of version 1 that has a controller.
-fn hierarchy_of<'a>(hierarchies: &'a [PathBuf], controller: &str) -> io::Result<&'a PathBuf> {
+pub(super) fn hierarchy_of<'a>(hierarchies: &'a [PathBuf], controller: &str) -> io::Result<&'a PathBuf> {
     let name = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(|name| has(name, controller)));
     hierarchies.iter().find(name).ok_or_else(|| io::Error::other(format!("this machine has no cgroups for {controller}")))
 }

@@ -88,6 +88,13 @@ fn process_ids() -> u64 {
     number("/proc/sys/kernel/pid_max").min(number("/proc/sys/kernel/threads-max"))
 }
 
+/// The process ids that the kernel has, and how many of them processes and threads have.
+pub fn process_ids_in_use() -> (u64, u64) {
+    // The last word of loadavg's fourth field is the number of threads.
+    let used = read("/proc/loadavg").split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok()).unwrap_or(0);
+    (process_ids(), used)
+}
+
 /// The processes and threads that pods may have together: four fifths, so that the machine's daemons can start some in any case.
 pub fn processes_for_pods() -> Option<u32> {
     u32::try_from(process_ids() / 5 * 4).ok().filter(|processes| *processes > 0)
@@ -134,8 +141,7 @@ impl Usage {
     pub fn measure(root: &Path) -> Self {
         let disk = statvfs(root).ok();
         let size = |blocks: u64, unit: u64| blocks * unit;
-        // The last word of loadavg's fourth field is the number of threads.
-        let pids = read("/proc/loadavg").split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok()).unwrap_or(0);
+        let (pids_limit, pids) = process_ids_in_use();
         Usage {
             memory_available: meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(0),
             disk_size: disk.as_ref().map_or(0, |disk| size(disk.blocks(), disk.fragment_size())),
@@ -143,13 +149,8 @@ impl Usage {
             inodes: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files),
             inodes_free: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files_free),
             pids,
-            pids_limit: process_ids(),
+            pids_limit,
         }
-    }
-
-    /// Less than 1 % of the process ids.
-    pub fn pid_pressure(&self) -> bool {
-        self.pids_limit > 0 && (self.pids_limit.saturating_sub(self.pids)) * 100 < self.pids_limit
     }
 }
 
@@ -171,12 +172,5 @@ mod tests {
         assert!(usage.disk_size > 0 && usage.pids > 0);
         let of_pods = processes_for_pods().expect("the kernel tells");
         assert!(u64::from(of_pods) > usage.pids_limit / 2 && u64::from(of_pods) < usage.pids_limit);
-    }
-
-    #[test]
-    fn pressure_begins_at_upstreams_marks() {
-        let roomy = Usage { memory_available: 1 << 30, disk_size: 100, disk_available: 10, inodes: 100, inodes_free: 5, pids: 1, pids_limit: 1000 };
-        assert!(!roomy.pid_pressure());
-        assert!(Usage { pids: 995, ..roomy }.pid_pressure());
     }
 }

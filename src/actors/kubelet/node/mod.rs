@@ -213,6 +213,7 @@ fn inputs<'a>(
         usage,
         disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
         memory_pressure: context.memory_pressure.load(Ordering::Relaxed),
+        pid_pressure: context.pid_pressure.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,

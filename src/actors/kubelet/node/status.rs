@@ -40,6 +40,8 @@ pub struct NodeInputs<'a> {
     pub disk_pressure: bool,
     /// The same of memory.
     pub memory_pressure: bool,
+    /// The same of process ids.
+    pub pid_pressure: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
@@ -194,7 +196,6 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
         let (reason, message) = if holds { under } else { well };
         (kind.to_owned(), holds, reason.to_owned(), message.to_owned())
     };
-    let usage = inputs.usage;
     let ready = match unready(inputs) {
         None => ("Ready".to_owned(), true, "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
         Some(message) => ("Ready".to_owned(), false, "KubeletNotReady".to_owned(), message),
@@ -214,7 +215,7 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
         ),
         pressure(
             "PIDPressure",
-            usage.pid_pressure(),
+            inputs.pid_pressure,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),
@@ -282,6 +283,7 @@ mod tests {
             usage,
             disk_pressure: false,
             memory_pressure: false,
+            pid_pressure: false,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],

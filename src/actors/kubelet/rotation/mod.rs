@@ -131,7 +131,7 @@ impl LogRotation {
         let size = Quantity::from_bytes(i64::try_from(size).unwrap_or(i64::MAX));
         let limit = Quantity::from_bytes((MAX_SIZE * MAX_FILES as u64).cast_signed());
         let message = format!("Container {container} writes its log faster than it can be rotated: \"{size}\" where all of it may be \"{limit}\". ");
-        self.pods.wake(Evict { id, message, disruption: false }, cx.cause().clone());
+        self.pods.wake(Evict { id, message, disruption: false, grace: 0 }, cx.cause().clone());
     }
 }
 

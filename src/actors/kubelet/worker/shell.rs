@@ -4,7 +4,10 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -162,8 +165,9 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let pressure =
-            Pressure { memory: self.context.memory_pressure.load(Ordering::Relaxed), disk: self.context.disk_pressure.load(Ordering::Relaxed) };
+        let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
+        let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
+        let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
         let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");

@@ -3,6 +3,7 @@
 mod api_settings;
 mod check;
 mod effect;
+mod eviction;
 mod families;
 mod machine;
 mod merge;
@@ -19,7 +20,7 @@ use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
-    kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy},
+    kubelet::image_collection::plan::ImagePolicy,
 };
 use troupe_api::audit::LogOptions;
 use troupe_net::{cni::Network, iptables::Family};
@@ -27,6 +28,7 @@ use troupe_net::{cni::Network, iptables::Family};
 pub use self::{
     api_settings::ApiSettings,
     effect::{Part, flag, refuse_without_effect, takes},
+    eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
     machine::cni_bin_dir,
     settings::Settings,
@@ -86,8 +88,7 @@ pub struct Config {
     pub bridge: String,
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,
-    pub eviction_hard: Vec<Threshold>,
-    pub eviction_pressure_transition_period: Duration,
+    pub eviction: EvictionConfig,
     pub image_policy: ImagePolicy,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,

@@ -104,8 +104,12 @@ pub async fn start_kubelet(
     options.heartbeat = config.node_heartbeat;
     options.static_pod_dir = Some(config.manifests_dir.clone());
     options.pod_max_pids = config.pod_max_pids;
-    options.eviction_hard = config.eviction_hard.clone();
-    options.eviction_pressure_transition_period = config.eviction_pressure_transition_period;
+    options.eviction_thresholds = config.eviction.thresholds.clone();
+    options.eviction_pressure_transition_period = config.eviction.pressure_transition_period;
+    options.eviction_grace_periods = config.eviction.grace_periods;
+    for signal in config.eviction.overridden() {
+        tracing::warn!(signal, "this threshold has no effect: containers' file system has those of the one that it is, as upstream");
+    }
     options.image_policy = ImagePolicy { kept: kept_images(config), ..config.image_policy.clone() };
     options.allowed_unsafe_sysctls = config.allowed_unsafe_sysctls.clone();
     options.cgroup_parent = config.cgroup_parent.clone();
