@@ -69,12 +69,12 @@ pub fn limit_pod(parent: &str, qos_class: &str, uid: &str, limits: &Limits) -> i
 }
 
 /// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons. Pods weigh as
-/// many CPUs as there are.
+/// many CPUs, in thousandths, as they may have.
 ///
 /// # Errors
 /// When the kernel does not take the limits.
-pub fn limit_pods(parent: &str, cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
-    let limits = Limits { memory, processes, cpu_shares: cpu_shares(cpus.saturating_mul(1000)), ..Limits::default() };
+pub fn limit_pods(parent: &str, milli_cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
+    let limits = Limits { memory, processes, cpu_shares: cpu_shares(milli_cpus), ..Limits::default() };
     limit(Path::new(parent.trim_matches('/')), &limits)
 }
 

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use nix::sys::statvfs::statvfs;
 
+use super::reserved::{Reserved, left};
+
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineFacts {
@@ -71,9 +73,13 @@ impl MachineFacts {
 }
 
 impl MachineFacts {
-    /// The memory that pods may use together: all but what keeps the machine's daemons going.
-    pub fn memory_for_pods(&self) -> i64 {
-        memory_for_pods(self.memory_bytes)
+    /// The CPUs, in thousandths, the memory and the processes that pods may have together: all but what is reserved, and what keeps the
+    /// machine's daemons going in any case.
+    pub fn for_pods(&self, reserved: &Reserved) -> (i64, i64, Option<u32>) {
+        let cpus = left(self.cpus.saturating_mul(1000), reserved.milli_cpus);
+        let memory = left(self.memory_bytes, reserved.memory).min(memory_for_pods(self.memory_bytes));
+        let unreserved = u32::try_from(left(i64::try_from(process_ids()).unwrap_or(i64::MAX), reserved.processes)).unwrap_or(u32::MAX);
+        (cpus, memory, processes_for_pods().map(|processes| processes.min(unreserved.max(1))))
     }
 }
 
@@ -172,5 +178,15 @@ mod tests {
         assert!(usage.disk_size > 0 && usage.pids > 0);
         let of_pods = processes_for_pods().expect("the kernel tells");
         assert!(u64::from(of_pods) > usage.pids_limit / 2 && u64::from(of_pods) < usage.pids_limit);
+    }
+
+    #[test]
+    fn pods_get_what_is_not_reserved_and_leave_the_daemons_something_in_any_case() {
+        let facts = MachineFacts { cpus: 4, memory_bytes: 8 << 30, ..MachineFacts::default() };
+        let (cpus, memory, processes) = facts.for_pods(&Reserved::default());
+        assert_eq!((cpus, memory, processes), (4000, (8 << 30) - KEPT_MEMORY, processes_for_pods()));
+        let reserved = Reserved { milli_cpus: 1500, memory: 1 << 30, storage: 0, processes: i64::MAX };
+        assert_eq!(facts.for_pods(&reserved), (2500, 7 << 30, Some(1)));
+        assert_eq!(facts.for_pods(&Reserved { memory: 1 << 20, ..Reserved::default() }).1, (8 << 30) - KEPT_MEMORY);
     }
 }

@@ -26,12 +26,15 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
     let place = containerd.place.path();
     Arc::new(NodeContext {
         node_name: "node".into(),
+        clock: Arc::new(troupe_api::meta::SystemClock),
         runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
         cluster: Arc::new(NoCluster),
         device_plugins: Arc::new(crate::kubelet::device_plugins::DevicePlugins::new(&place.join("kubelet"))),
         dra: Arc::new(crate::kubelet::dra::Dra::new(&place.join("kubelet"), "n".into(), None)),
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),
         gate: Arc::new(crate::network_policy::OpenGate),
+        pulls: crate::kubelet::pulls::PullGate::new(Default::default()),
+        backoff: Default::default(),
         events: EventRecorder::nowhere(),
         root: place.join("kubelet"),
         volumes: place.join("volumes"),
@@ -46,6 +49,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         resolver: Resolver::default(),
         node_ips: vec!["127.0.0.1".into()],
         machine: MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0 },
+        unreserved: MachineSize { cpus: 2, memory_bytes: 1 << 33, daemons_oom_score_adj: 0 },
         hugepages: Vec::new(),
         masked_paths: Vec::new(),
         disk_pressure: std::sync::atomic::AtomicBool::new(false),

@@ -56,6 +56,8 @@ fn takers(setting: &str) -> &'static [Part] {
         "kubeletPort" | "containerRuntimeEndpoint" | "imageDir" | "kubeletDir" | "podLogsDir" | "cniConfDir" | "bridge" => &[Part::Node],
         "cgroupParent"
         | "podMaxPids"
+        | "kubeletConfig"
+        | "kubeletConfigDir"
         | "evictionHard"
         | "evictionSoft"
         | "evictionSoftGracePeriod"

@@ -55,7 +55,7 @@ impl EvictionConfig {
         let EvictionSettings { hard, soft, soft_grace_period, minimum_reclaim } = &self.settings;
         let shown = |all: &BTreeMap<String, String>, sign| Some(shown(all, sign)).filter(|all| !all.is_empty());
         Settings {
-            eviction_hard: shown(hard, '<').or_else(|| Some(vec![NO_THRESHOLDS.to_owned()])),
+            eviction_hard: Some(shown_hard(hard)),
             eviction_soft: shown(soft, '<'),
             eviction_soft_grace_period: shown(soft_grace_period, '='),
             eviction_minimum_reclaim: shown(minimum_reclaim, '='),
@@ -79,6 +79,11 @@ fn pairs(given: &[String], sign: char) -> Result<BTreeMap<String, String>> {
         all.insert(name.trim().to_owned(), value.trim().to_owned());
     }
     Ok(all)
+}
+
+/// Hard thresholds as the setting has them.
+pub(super) fn shown_hard(hard: &BTreeMap<String, String>) -> Vec<String> {
+    if hard.is_empty() { vec![NO_THRESHOLDS.to_owned()] } else { shown(hard, '<') }
 }
 
 fn shown(all: &BTreeMap<String, String>, sign: char) -> Vec<String> {

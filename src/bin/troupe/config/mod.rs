@@ -5,6 +5,7 @@ mod check;
 mod effect;
 mod eviction;
 mod families;
+mod kubelet;
 mod machine;
 mod merge;
 mod resolve;
@@ -20,7 +21,7 @@ use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
-    kubelet::image_collection::plan::ImagePolicy,
+    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
 use troupe_api::audit::LogOptions;
 use troupe_net::{cni::Network, iptables::Family};
@@ -89,6 +90,10 @@ pub struct Config {
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,
     pub eviction: EvictionConfig,
+    /// What the kubelet's own files say, and where, and all that holds for it.
+    pub kubelet_config: Option<PathBuf>,
+    pub kubelet_config_dir: Option<PathBuf>,
+    pub kubelet: KubeletConfiguration,
     pub image_policy: ImagePolicy,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
@@ -98,7 +103,8 @@ pub struct Config {
     pub scheduler_config: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
     pub api: ApiSettings,
-    pub node_heartbeat: Duration,
+    /// Between signs of life of this node, where that is said.
+    pub node_heartbeat: Option<Duration>,
     pub node_monitor_grace_period: Duration,
 }
 

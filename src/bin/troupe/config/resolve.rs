@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
-    kubelet::image_collection::plan::ImagePolicy,
+    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 use troupe_net::iptables::Family;
@@ -99,10 +99,13 @@ impl Settings {
             cgroup_parent: check::cgroup_parent(settings.cgroup_parent.as_deref().unwrap_or("kubepods"))?,
             pod_max_pids: pod_max_pids(settings.pod_max_pids.unwrap_or(4096))?,
             eviction,
+            kubelet_config: settings.kubelet_config,
+            kubelet_config_dir: settings.kubelet_config_dir,
+            kubelet: KubeletConfiguration::default(),
             image_policy: image_policy(settings.image_gc_high_threshold, settings.image_gc_low_threshold, settings.minimum_image_ttl_duration)?,
             allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
-            node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10)),
+            node_heartbeat: settings.node_heartbeat.map(Duration::from_secs),
             node_monitor_grace_period: settings.node_monitor_grace_period.map_or(GRACE, Duration::from_secs),
             data_dir,
             admission_control_config_file: settings.admission_control_config_file,
@@ -149,7 +152,7 @@ fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Re
     let (high, low) = (high.unwrap_or(usual.high), low.unwrap_or(usual.low));
     ensure!(high <= 100, "--image-gc-high-threshold {high} must be between 0 and 100, inclusive");
     ensure!(low < high, "--image-gc-low-threshold {low} must be less than --image-gc-high-threshold {high}");
-    Ok(ImagePolicy { high, low, least_age: least_age.map_or(usual.least_age, Duration::from_secs), kept: Vec::new() })
+    Ok(ImagePolicy { high, low, least_age: least_age.map_or(usual.least_age, Duration::from_secs), ..usual })
 }
 
 impl Config {
@@ -200,7 +203,9 @@ impl Config {
             minimum_image_ttl_duration: Some(self.image_policy.least_age.as_secs()),
             allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
             manifests_dir: Some(self.manifests_dir.clone()),
-            node_heartbeat: Some(self.node_heartbeat.as_secs()),
+            node_heartbeat: self.node_heartbeat.map(|heartbeat| heartbeat.as_secs()),
+            kubelet_config: self.kubelet_config.clone(),
+            kubelet_config_dir: self.kubelet_config_dir.clone(),
             node_monitor_grace_period: Some(self.node_monitor_grace_period.as_secs()),
             audit_log_path: log.map(|log| log.path.clone()),
             admission_control_config_file: self.admission_control_config_file.clone(),

@@ -144,6 +144,12 @@ pub struct Settings {
     /// Processes and threads that one pod of this node may have; -1 for as many as the machine [default: 4096]
     #[arg(long, allow_negative_numbers = true)]
     pub pod_max_pids: Option<i64>,
+    /// A kubelet.config.k8s.io/v1beta1 KubeletConfiguration: the kubelet's configuration as upstream's; settings here win over it
+    #[arg(long)]
+    pub kubelet_config: Option<PathBuf>,
+    /// A folder of such files (*.conf), which are merged over that one in the order of their names
+    #[arg(long)]
+    pub kubelet_config_dir: Option<PathBuf>,
     /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]
