@@ -27,7 +27,7 @@ LAYERS = {
         "http",
     ],
     "src/actors": [
-        "files pod_phase rules runtime serving",
+        "document_shape files pod_phase rules runtime serving",
         "devices storage",
         "apiserver dns insight network_policy overlay proxy scheduler",
         "controllers kubelet load_balancer",

@@ -5,6 +5,7 @@ pub mod component_server;
 pub mod controllers;
 pub mod devices;
 pub mod dns;
+pub mod document_shape;
 pub mod files;
 pub mod hollow;
 pub mod insight;

@@ -4,6 +4,7 @@
 //! the name of a pod's cgroup.
 
 pub mod limit;
+pub mod usage;
 
 use std::{
     collections::BTreeSet,

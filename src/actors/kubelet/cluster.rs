@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     Status,
     client::Client,
-    meta::{Cause, Object, time::parse_time},
+    meta::{Cause, Clock, Object, time::parse_time},
     service::{DeleteOptions, PatchType, ReplyBody},
 };
 
@@ -58,12 +58,13 @@ pub type ServiceSource = Arc<dyn Fn() -> Vec<Arc<Service>> + Send + Sync>;
 pub struct ApiCluster {
     client: Client,
     services: ServiceSource,
+    clock: Arc<dyn Clock>,
 }
 
 impl ApiCluster {
     /// `client` acts as the node, `system:node:<name>`.
-    pub fn new(client: Client, services: ServiceSource) -> Self {
-        ApiCluster { client, services }
+    pub fn new(client: Client, services: ServiceSource, clock: Arc<dyn Clock>) -> Self {
+        ApiCluster { client, services, clock }
     }
 }
 
@@ -118,7 +119,7 @@ impl Cluster for ApiCluster {
             _ => return Err(Status::internal("a TokenRequest was expected")),
         };
         let expires = parse_time(tree.str(&["status", "expirationTimestamp"])).map_err(Status::internal)?;
-        Ok(Token { token: tree.str(&["status", "token"]).to_owned(), issued: Timestamp::now(), expires })
+        Ok(Token { token: tree.str(&["status", "token"]).to_owned(), issued: self.clock.now(), expires })
     }
 
     fn services(&self) -> Vec<Arc<Service>> {

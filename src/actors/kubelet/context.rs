@@ -6,6 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use troupe_api::meta::Clock;
 use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 
 use super::{
@@ -15,15 +16,18 @@ use super::{
     device_plugins::DevicePlugins,
     dra::Dra,
     events::EventRecorder,
+    pulls::PullGate,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
     volumes::room::NodeRoom,
+    worker::backoff::BackoffPolicy,
 };
 use crate::network_policy::PodGate;
 
 /// The node's fixed facts and its doors to the outside. Share it by `Arc`.
 pub struct NodeContext {
     pub node_name: Arc<str>,
+    pub clock: Arc<dyn Clock>,
     pub runtime: Arc<dyn Runtime>,
     /// What the runtime could do when it last answered.
     pub features: ArcSwap<RuntimeFeatures>,
@@ -37,6 +41,10 @@ pub struct NodeContext {
     pub csi: Arc<Csi>,
     /// Knows when a pod may begin to talk.
     pub gate: Arc<dyn PodGate>,
+    /// Knows when an image may be pulled.
+    pub pulls: PullGate,
+    /// How long containers wait that end again and again.
+    pub backoff: BackoffPolicy,
     pub events: EventRecorder,
     /// `/var/lib/kubelet`.
     pub root: PathBuf,
@@ -54,6 +62,8 @@ pub struct NodeContext {
     pub resolver: Resolver,
     pub node_ips: Vec<String>,
     pub machine: MachineSize,
+    /// What of it nobody else than pods has: CPUs, begun ones whole, and memory.
+    pub unreserved: MachineSize,
     /// The sizes of the machine's huge pages, such as `2MB`.
     pub hugepages: Vec<String>,
     /// What of this machine containers do not see beside what they never do.
@@ -62,6 +72,8 @@ pub struct NodeContext {
     pub disk_pressure: AtomicBool,
     /// The same of its memory.
     pub memory_pressure: AtomicBool,
+    /// The same of its process ids.
+    pub pid_pressure: AtomicBool,
     /// What is written into memory for pods.
     pub written: NodeRoom,
     /// Whether pods' cgroups are limited here.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodSpec};
 use troupe_api::client::Client;
 
-use crate::runtime::{events, system::System};
+use crate::runtime::{events, system::System, token_bucket::Rate};
 
 /// What an event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +58,9 @@ impl Note {
 pub struct EventRecorder(Option<events::EventRecorder>);
 
 impl EventRecorder {
-    /// A recorder that writes through `client`; its task ends with the last recorder.
-    pub fn start(system: &System, client: &Client, node_name: &str) -> Self {
-        EventRecorder(Some(events::EventRecorder::on_host(system, client, "kubelet", node_name)))
+    /// A recorder that writes through `client`, no more often than that; its task ends with the last recorder.
+    pub fn start(system: &System, client: &Client, node_name: &str, rate: Option<Rate>) -> Self {
+        EventRecorder(Some(events::EventRecorder::paced(system, client, "kubelet", node_name, rate)))
     }
 
     /// A recorder that forgets all.

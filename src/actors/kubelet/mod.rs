@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod cgroups;
 mod checkpoint;
 pub mod cluster;
+pub mod configuration;
 pub mod context;
 pub mod csi;
 pub mod device_metrics;
@@ -30,6 +31,7 @@ mod patch;
 pub mod plugins;
 pub mod pods;
 pub mod probes;
+pub mod pulls;
 pub mod relist;
 pub mod resize;
 pub mod resolv;
@@ -73,18 +75,25 @@ use self::{
     device_plugins::{DevicePluginServer, DevicePlugins},
     dra::{Dra, DraReconciler, KnownPods},
     events::EventRecorder,
-    eviction::{Eviction, Units, memory::MemoryEviction, pressure::Monitor},
+    eviction::{
+        Eviction, Units,
+        pressure::Monitor,
+        processes::{ProcessEviction, ProcessThresholds},
+        settings::with_allocatable,
+    },
     image_collection::ImageCollection,
     local_volumes::LocalVolumes,
     manifests::Manifests,
     metrics::MeteredRuntime,
     node::{
         NodeFacts, NodeReporter,
-        facts::{MachineFacts, hugepage_sizes, processes_for_pods, thermal_paths},
+        facts::{MachineFacts, hugepage_sizes, thermal_paths},
         own::OwnNode,
+        reserved::{Reserved, left},
     },
     plugins::{Handler, Handlers, PluginWatcher},
     pods::{AllPods, PodChanged, Pods, Room, RuntimeChanged},
+    pulls::PullGate,
     relist::RuntimeWatch,
     resize::Allocations,
     resolv::{ClusterDns, Resolver},
@@ -116,6 +125,8 @@ pub enum KubeletError {
     Runtime(troupe_cri::CriError),
     #[error("sysctls that pods may set: {0}")]
     Sysctls(#[from] admission::sysctl::PatternError),
+    #[error("{0}")]
+    Reserved(String),
     #[error(transparent)]
     Kernel(io::Error),
     #[error("cannot make {path}: {source}")]
@@ -146,11 +157,9 @@ impl Kubelet {
         }
         let (version, features) = reach_runtime(&options).await?;
         let machine = MachineFacts::read();
-        if options.cgroups_per_qos
-            && let Err(error) = limit_pods(&options.cgroup_parent, machine.cpus, machine.memory_for_pods(), processes_for_pods())
-        {
-            tracing::warn!(%error, "pods may use all of the machine's memory and processes");
-        }
+        let kept = options.reserved.with_thresholds(&options.eviction_thresholds, machine.memory_bytes, 0);
+        kept.check(machine.cpus.saturating_mul(1000), machine.memory_bytes).map_err(KubeletError::Reserved)?;
+        bound_pods(&options, &machine);
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
         let mut tasks = Vec::new();
@@ -184,6 +193,19 @@ impl Kubelet {
     /// The pods bound to this node; `None` without an API server.
     pub fn pods(&self) -> Option<&Lister<Pod>> {
         self.pods.as_ref()
+    }
+}
+
+/// Bounds what all pods use together.
+fn bound_pods(options: &KubeletOptions, machine: &MachineFacts) {
+    if !options.cgroups_per_qos {
+        return;
+    }
+    // Whoever wants no bounds leaves the machine's daemons what they need to live nevertheless.
+    let reserved = if options.enforces_pods { options.reserved } else { Reserved::default() };
+    let (cpus, memory, processes) = machine.for_pods(&reserved);
+    if let Err(error) = limit_pods(&options.cgroup_parent, cpus, memory, processes) {
+        tracing::warn!(%error, "pods may use all of the machine's memory and processes");
     }
 }
 
@@ -227,10 +249,14 @@ fn context(
     features: RuntimeFeatures,
     abilities: NodeAbilities,
 ) -> NodeContext {
-    let node_name: Arc<str> = options.node_name.as_str().into();
+    let size = MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() };
+    let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
     let listed = move || services.as_ref().map(|services| services.list("")).unwrap_or_default();
     let (cluster, events): (Arc<dyn Cluster>, _) = match &options.client {
-        Some(client) => (Arc::new(ApiCluster::new(client.clone(), Arc::new(listed))), EventRecorder::start(system, client, &node_name)),
+        Some(client) => (
+            Arc::new(ApiCluster::new(client.clone(), Arc::new(listed), clock.clone())),
+            EventRecorder::start(system, client, &node_name, options.event_rate),
+        ),
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
@@ -238,11 +264,14 @@ fn context(
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
         node_name,
+        clock,
         runtime: Arc::new(MeteredRuntime::new(options.runtime.clone())),
         features: ArcSwap::from_pointee(features),
         abilities,
         cluster,
         gate: options.gate.clone(),
+        pulls: PullGate::new(options.pull_policy),
+        backoff: options.backoff,
         events,
         root: options.root_dir.clone(),
         volumes: options.volumes_dir.clone(),
@@ -254,11 +283,13 @@ fn context(
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
         node_ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        machine: MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() },
+        unreserved: options.reserved.left_of(size),
+        machine: size,
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),
         disk_pressure: AtomicBool::new(false),
         memory_pressure: AtomicBool::new(false),
+        pid_pressure: AtomicBool::new(false),
         written: NodeRoom::new(troupe_api::memory::process_limit() / WRITTEN_PART),
         cgroups_per_qos: options.cgroups_per_qos,
         pod_max_pids: options.pod_max_pids,
@@ -276,6 +307,10 @@ fn node_facts(options: &KubeletOptions, version: &VersionResponse, machine: Mach
         runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version.trim_start_matches('v')),
         machine,
         heartbeat: options.heartbeat,
+        reserved: options.reserved,
+        thresholds: options.eviction_thresholds.clone(),
+        registration: options.registration.clone(),
+        status: options.node_status,
     }
 }
 
@@ -319,29 +354,40 @@ fn spawn_units(
     manifests: &Manifests,
     room: Room,
 ) -> UnitAddr<Pods> {
-    let monitor = Monitor::new(options.eviction_hard.clone(), options.eviction_pressure_transition_period);
+    let monitor = Monitor::new(&options.eviction_thresholds, options.eviction_pressure_transition_period);
     let (seen, manifests) = (all.clone(), manifests.clone());
     let (shared, all, source) = (context.clone(), all.clone(), source.clone());
     let pods = system.spawn("kubelet/pods", Policy::default(), move |_| Pods::new(shared.clone(), all.clone(), source.clone(), room.clone()));
     let (runtime, told) = (context.runtime.clone(), pods.clone());
     let on_change: relist::OnChange = Arc::new(move |changed| told.wake(RuntimeChanged(changed), Default::default()));
-    let (shared, told) = (context.clone(), pods.clone());
-    let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone()));
+    let (shared, told, policy) = (context.clone(), pods.clone(), options.log_policy);
+    let logs = system.spawn("kubelet/logs", Policy::default(), move |_| LogRotation::new(shared.clone(), told.clone(), policy));
     let (shared, policy) = (context.clone(), Arc::new(options.image_policy.clone()));
     let images = system.spawn("kubelet/images", Policy::default(), move |_| ImageCollection::new(shared.clone(), policy.clone()));
-    let (thresholds, transition) = (options.eviction_hard.clone(), options.eviction_pressure_transition_period);
-    let memory = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
-    system.spawn("kubelet/memory", Policy::default(), move |_| {
-        let (context, all, manifests, pods) = memory.clone();
-        MemoryEviction::new(context, all, manifests, pods, thresholds.clone(), transition)
+    let thresholds = process_thresholds(options, context);
+    let processes = (context.clone(), seen.clone(), manifests.clone(), pods.clone());
+    system.spawn("kubelet/processes", Policy::default(), move |_| {
+        let (context, all, manifests, pods) = processes.clone();
+        ProcessEviction::new(context, all, manifests, pods, &thresholds)
     });
-    let (shared, told) = (context.clone(), pods.clone());
+    let (shared, told, grace) = (context.clone(), pods.clone(), options.eviction_grace_periods);
     system.spawn("kubelet/eviction", Policy::default(), move |_| {
         let units = Units { pods: told.clone(), logs: logs.clone(), images: images.clone() };
-        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone())
+        Eviction::new(shared.clone(), seen.clone(), manifests.clone(), units, monitor.clone(), grace)
     });
     system.spawn("kubelet/runtime", Policy::default(), move |_| RuntimeWatch::new(runtime.clone(), on_change.clone()));
     pods
+}
+
+fn process_thresholds(options: &KubeletOptions, context: &NodeContext) -> ProcessThresholds {
+    let thresholds = options.eviction_thresholds.clone();
+    ProcessThresholds {
+        // Where nothing bounds them pods have all of the machine's memory.
+        thresholds: if options.cgroups_per_qos && options.enforces_pods { with_allocatable(thresholds) } else { thresholds },
+        transition: options.eviction_pressure_transition_period,
+        grace: options.eviction_grace_periods,
+        allocatable: left(context.machine.memory_bytes, options.reserved.memory).unsigned_abs(),
+    }
 }
 
 /// Plugins need an API server: what they offer is told there, and asked for by its objects.

@@ -13,12 +13,16 @@ use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
 use super::{
-    eviction::signals::{Threshold, defaults},
+    eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
+    node::{NodeStatusOptions, Registration, reserved::Reserved},
+    pulls::PullPolicy,
+    rotation::plan::LogPolicy,
+    worker::backoff::BackoffPolicy,
 };
 use crate::{
     network_policy::{OpenGate, PodGate},
-    runtime::cache::Lister,
+    runtime::{cache::Lister, token_bucket::Rate},
 };
 
 /// Everything a kubelet is told from outside.
@@ -56,18 +60,36 @@ pub struct KubeletOptions {
     pub pod_max_pids: Option<u32>,
     /// When images that nobody uses are removed.
     pub image_policy: ImagePolicy,
+    /// How many images are pulled at once, and how often. [default: as pods ask for them]
+    pub pull_policy: PullPolicy,
+    /// How often events are written; `None` for as they come. [default: as they come]
+    pub event_rate: Option<Rate>,
+    /// How much of their logs containers keep.
+    pub log_policy: LogPolicy,
+    /// How long containers wait that end again and again. [default: 5 min at most]
+    pub backoff: BackoffPolicy,
+    /// What of the machine is kept for others than pods.
+    pub reserved: Reserved,
+    /// Whether what all pods use together is bounded by that. [default: yes]
+    pub enforces_pods: bool,
+    /// What the node is when it registers.
+    pub registration: Registration,
+    /// How often its status is looked at, and what it lists.
+    pub node_status: NodeStatusOptions,
     /// Kernel parameters that pods may set beside the safe ones: names, or beginnings ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
-    /// Below these pods are evicted (`--eviction-hard`). [default: upstream's of disks]
-    pub eviction_hard: Vec<Threshold>,
+    /// Below these pods are evicted. [default: upstream's]
+    pub eviction_thresholds: Vec<Threshold>,
     /// How long pressure counts after its cause is gone. [default: 5 min]
     pub eviction_pressure_transition_period: Duration,
+    /// How long pods may take to end that are evicted by soft thresholds. [default: a second]
+    pub eviction_grace_periods: GracePeriods,
     pub labels: BTreeMap<String, String>,
     /// Where the kubelet's server listens, as the node's status tells.
     pub port: u16,
     /// Where this machine's other daemons listen: no pod gets a port of theirs.
     pub listeners: Vec<SocketAddr>,
-    /// How often the node's lease is renewed and its status looked at. [default: 10 s]
+    /// How often the node's lease is renewed, which holds for four times as long. [default: 10 s]
     pub heartbeat: Duration,
     /// Pods from files, where set.
     pub static_pod_dir: Option<PathBuf>,
@@ -98,9 +120,18 @@ impl KubeletOptions {
             cgroups_per_qos: true,
             pod_max_pids: Some(4096),
             allowed_unsafe_sysctls: Vec::new(),
-            eviction_hard: defaults(),
+            eviction_thresholds: EvictionSettings::default().thresholds().expect("the defaults are thresholds"),
             eviction_pressure_transition_period: Duration::from_secs(300),
+            eviction_grace_periods: GracePeriods::default(),
             image_policy: ImagePolicy::default(),
+            pull_policy: PullPolicy::default(),
+            event_rate: None,
+            log_policy: LogPolicy::default(),
+            backoff: BackoffPolicy::default(),
+            reserved: Reserved::default(),
+            enforces_pods: true,
+            registration: Registration::default(),
+            node_status: NodeStatusOptions::default(),
             labels: BTreeMap::new(),
             port: 10250,
             listeners: Vec::new(),

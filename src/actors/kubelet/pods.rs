@@ -55,7 +55,7 @@ pub struct PodChanged(pub PodIdentity);
 #[rtype(result = "()")]
 pub struct RuntimeChanged(pub Vec<PodIdentity>);
 
-/// A pod has to go, because of what it, or all pods together, take of the disk.
+/// A pod has to go, because of what it, or all pods together, take of the node.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Evict {
@@ -64,6 +64,8 @@ pub struct Evict {
     pub message: String,
     /// For others' sake: the condition `DisruptionTarget` says so.
     pub disruption: bool,
+    /// Seconds that its containers have to end; 0 when they are killed.
+    pub grace: u64,
 }
 
 /// Nothing is left of a pod.
@@ -343,7 +345,7 @@ impl On<RuntimeChanged> for Pods {
 impl On<Evict> for Pods {
     fn on(&mut self, evict: Evict, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         if let Some((_, worker)) = self.workers.get(&evict.id.uid) {
-            let evicted = Some(Evicted { disruption: evict.disruption });
+            let evicted = Some(Evicted { disruption: evict.disruption, grace: evict.grace });
             let failure = PodFailure { reason: eviction::REASON.to_owned(), message: evict.message, rejected: false, evicted };
             cx.reach(worker).wake(FailPod(failure), cx.cause().clone());
         }

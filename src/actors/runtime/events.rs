@@ -29,7 +29,10 @@ use self::{
     recent::Recent,
     series::{Series, Written},
 };
-use super::system::{System, TaskHandle};
+use super::{
+    system::{System, TaskHandle},
+    token_bucket::{Rate, TokenBucket},
+};
 
 /// Events waiting to be written; more are dropped, as they are news and not state.
 const BACKLOG: usize = 1000;
@@ -79,19 +82,30 @@ impl EventRecorder {
 
     /// The same for a component of one node.
     pub fn on_host(system: &System, client: &Client, component: &str, host: &str) -> Self {
-        EventRecorder::start(system, client, component, host, || Form::Counted(Correlator::default()))
+        EventRecorder::paced(system, client, component, host, None)
+    }
+
+    /// The same, writing no more often than that.
+    pub fn paced(system: &System, client: &Client, component: &str, host: &str, rate: Option<Rate>) -> Self {
+        EventRecorder::start(system, client, component, host, rate, || Form::Counted(Correlator::default()))
     }
 
     /// A recorder of events in series, which tell what was tried ([`Self::trying`]).
     pub fn in_series(system: &System, client: &Client, component: &str) -> Self {
         let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        EventRecorder::start(system, client, component, &host, || Form::InSeries(Series::default()))
+        EventRecorder::start(system, client, component, &host, None, || Form::InSeries(Series::default()))
     }
 
-    fn start(system: &System, client: &Client, component: &str, host: &str, form: impl Fn() -> Form) -> Self {
+    fn start(system: &System, client: &Client, component: &str, host: &str, rate: Option<Rate>, form: impl Fn() -> Form) -> Self {
         let (posts, queue) = mpsc::channel(BACKLOG);
-        let writer =
-            Writer { client: client.clone(), clock: system.clock().clone(), component: component.to_owned(), host: host.to_owned(), form: form() };
+        let writer = Writer {
+            client: client.clone(),
+            clock: system.clock().clone(),
+            component: component.to_owned(),
+            host: host.to_owned(),
+            form: form(),
+            pace: rate.map(|rate| TokenBucket::new(rate, system.clock().instant())),
+        };
         let mut parts = Some((writer, queue));
         let task = system.spawn_task(&format!("events/{component}"), move || {
             let parts = parts.take();
@@ -139,6 +153,8 @@ struct Writer {
     component: String,
     host: String,
     form: Form,
+    /// How often it may write, where that is bounded.
+    pace: Option<TokenBucket>,
 }
 
 impl Writer {
@@ -170,13 +186,24 @@ impl Writer {
         }
     }
 
+    /// Waits until one more may be written.
+    async fn wait(&mut self) {
+        if let Some(pace) = &mut self.pace {
+            tokio::time::sleep(pace.reserve(self.clock.instant())).await;
+        }
+    }
+
     async fn count(&mut self, post: Post) -> Result<(), Status> {
         let now = self.clock.now();
         let Form::Counted(correlator) = &mut self.form else { return Ok(()) };
         let (key, message) = match correlator.take(&post, now) {
             correlate::Outcome::Skip => return Ok(()),
-            correlate::Outcome::Create { key, message } => (key, message),
+            correlate::Outcome::Create { key, message } => {
+                self.wait().await;
+                (key, message)
+            }
             correlate::Outcome::Count { key, name, count, message } => {
+                self.wait().await;
                 let patch = json!({"count": count, "lastTimestamp": format_time(now), "message": message});
                 let api = self.client.namespaced::<Event>(namespace(&post));
                 match api.patch(&name, "", PatchType::StrategicMerge, &patch).await {

@@ -18,6 +18,7 @@ pub mod recorder;
 pub mod resume;
 mod spawn;
 pub mod system;
+pub mod token_bucket;
 mod totals;
 pub mod turn;
 pub mod unit;

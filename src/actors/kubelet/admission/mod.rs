@@ -67,10 +67,11 @@ pub fn admit(pod: &Pod, node: &NodeAbilities, runtime: &RuntimeFeatures) -> Resu
 pub struct Pressure {
     pub memory: bool,
     pub disk: bool,
+    pub pids: bool,
 }
 
-/// Lets a pod in, or says of what the node is short. While a disk is, none is begun but the system's; while only memory is, none that asks
-/// for nothing, unless it tolerates that; as upstream.
+/// Lets a pod in, or says of what the node is short. While a disk is, or process ids are few, none is begun but the system's; while only
+/// memory is short, none that asks for nothing, unless it tolerates that; as upstream.
 ///
 /// # Errors
 /// When the node is short of something.
@@ -81,14 +82,16 @@ pub fn pressure(pod: &Pod, pressure: Pressure) -> Result<(), Rejection> {
     if begun || is_critical(pod) || of_manifest {
         return Ok(());
     }
-    let conditions = match pressure {
-        Pressure { memory: false, disk: false } => return Ok(()),
-        Pressure { memory: true, disk: false } if qos_class(pod) != "BestEffort" || tolerates_short_memory(pod) => return Ok(()),
-        Pressure { memory: true, disk: false } => "MemoryPressure",
-        Pressure { memory: false, disk: true } => "DiskPressure",
-        Pressure { memory: true, disk: true } => "DiskPressure MemoryPressure",
-    };
-    Err(Rejection::new(eviction::REASON, format!("The node had condition: [{conditions}]. ")))
+    let only_memory = Pressure { memory: true, ..Pressure::default() };
+    if pressure == only_memory && (qos_class(pod) != "BestEffort" || tolerates_short_memory(pod)) {
+        return Ok(());
+    }
+    let all = [(pressure.disk, "DiskPressure"), (pressure.memory, "MemoryPressure"), (pressure.pids, "PIDPressure")];
+    let conditions: Vec<&str> = all.into_iter().filter(|(holds, _)| *holds).map(|(_, condition)| condition).collect();
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    Err(Rejection::new(eviction::REASON, format!("The node had condition: [{}]. ", conditions.join(" "))))
 }
 
 fn tolerates_short_memory(pod: &Pod) -> bool {

@@ -151,7 +151,7 @@ fn a_node_that_is_short_of_memory_begins_no_pod_that_asks_for_nothing() {
         let spec = json!({"containers": [{"name": "c", "resources": resources}], "tolerations": tolerations});
         serde_json::from_value(json!({"metadata": {"name": "p", "resourceVersion": "1"}, "spec": spec})).expect("a pod")
     };
-    let verdict = |pod: &Pod, memory: bool, disk: bool| pressure(pod, Pressure { memory, disk }).map_err(|rejection| rejection.message);
+    let verdict = |pod: &Pod, memory: bool, disk: bool| pressure(pod, Pressure { memory, disk, pids: false }).map_err(|rejection| rejection.message);
     let modest = pod(json!({}), json!([]));
     assert_eq!(verdict(&modest, false, false), Ok(()));
     assert_eq!(verdict(&modest, true, false), Err("The node had condition: [MemoryPressure]. ".into()));
@@ -160,4 +160,6 @@ fn a_node_that_is_short_of_memory_begins_no_pod_that_asks_for_nothing() {
     assert_eq!(verdict(&asking, true, true), Err("The node had condition: [DiskPressure MemoryPressure]. ".into()));
     let tolerant = pod(json!({}), json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}]));
     assert_eq!((verdict(&tolerant, true, false), verdict(&tolerant, false, true).is_err()), (Ok(()), true));
+    let few_pids = pressure(&asking, Pressure { memory: true, pids: true, disk: false }).map_err(|rejection| rejection.message);
+    assert_eq!(few_pids, Err("The node had condition: [MemoryPressure PIDPressure]. ".into()));
 }

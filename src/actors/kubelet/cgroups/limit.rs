@@ -69,12 +69,12 @@ pub fn limit_pod(parent: &str, qos_class: &str, uid: &str, limits: &Limits) -> i
 }
 
 /// Leaves so much memory and so many processes of the machine to all pods together, and what is beyond to its daemons. Pods weigh as
-/// many CPUs as there are.
+/// many CPUs, in thousandths, as they may have.
 ///
 /// # Errors
 /// When the kernel does not take the limits.
-pub fn limit_pods(parent: &str, cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
-    let limits = Limits { memory, processes, cpu_shares: cpu_shares(cpus.saturating_mul(1000)), ..Limits::default() };
+pub fn limit_pods(parent: &str, milli_cpus: i64, memory: i64, processes: Option<u32>) -> io::Result<()> {
+    let limits = Limits { memory, processes, cpu_shares: cpu_shares(milli_cpus), ..Limits::default() };
     limit(Path::new(parent.trim_matches('/')), &limits)
 }
 
@@ -118,12 +118,12 @@ fn limit(group: &Path, limits: &Limits) -> io::Result<()> {
     }
 }
 
-fn is_unified(hierarchy: &Path) -> bool {
+pub(super) fn is_unified(hierarchy: &Path) -> bool {
     hierarchy.join("cgroup.controllers").exists()
 }
 
 /// The hierarchy of version 1 that has a controller.
-fn hierarchy_of<'a>(hierarchies: &'a [PathBuf], controller: &str) -> io::Result<&'a PathBuf> {
+pub(super) fn hierarchy_of<'a>(hierarchies: &'a [PathBuf], controller: &str) -> io::Result<&'a PathBuf> {
     let name = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_str().is_some_and(|name| has(name, controller)));
     hierarchies.iter().find(name).ok_or_else(|| io::Error::other(format!("this machine has no cgroups for {controller}")))
 }

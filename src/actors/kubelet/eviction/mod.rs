@@ -2,16 +2,19 @@
 //! after the other, as upstream ranks them.
 //!
 //! In: what is free, the sooner again the less there is and the faster it goes; what pods take, as often as disks fill. Out: whether
-//! the node has disk pressure, and pods to be evicted: their processes are killed at once.
+//! the node has disk pressure, and pods to be evicted: their processes are killed at once, unless a soft threshold grants them time.
 
+mod grace;
 pub mod limits;
 mod making_room;
 pub(super) mod measure;
-pub mod memory;
 pub mod pressure;
+pub mod processes;
 pub mod rank;
 mod record;
+pub mod settings;
 pub mod signals;
+mod tracker;
 mod unnamed;
 pub mod usage;
 
@@ -26,6 +29,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use troupe_cri::names::PodIdentity;
 
+pub use self::grace::GracePeriods;
 use self::{
     making_room::Collection,
     measure::{Counting, RunningContainer},
@@ -94,6 +98,8 @@ struct Round {
 struct Leaving {
     uid: String,
     since: Instant,
+    /// Seconds that its processes have to end.
+    grace: u64,
     /// Nothing of it was left at the look before: what is free now is known with its room.
     gone: bool,
 }
@@ -113,6 +119,7 @@ pub struct Eviction {
     manifests: Manifests,
     units: Units,
     monitor: Monitor,
+    grace: GracePeriods,
     /// Unused images are removed before pods are evicted.
     collection: Collection,
     /// Where the runtime keeps images, once it has told, and when it was asked.
@@ -133,13 +140,14 @@ pub struct Eviction {
 }
 
 impl Eviction {
-    pub fn new(context: Arc<NodeContext>, all: AllPods, manifests: Manifests, units: Units, monitor: Monitor) -> Self {
+    pub fn new(context: Arc<NodeContext>, all: AllPods, manifests: Manifests, units: Units, monitor: Monitor, grace: GracePeriods) -> Self {
         Eviction {
             context,
             all,
             manifests,
             units,
             monitor,
+            grace,
             collection: Collection::default(),
             images: None,
             asked: None,
@@ -289,7 +297,7 @@ impl Eviction {
         for pod in pods.iter().filter(|pod| limits::has_limits(pod)) {
             let used = pod.metadata.uid.as_ref().and_then(|uid| self.records.get(uid)?.used());
             if let Some(message) = used.and_then(|used| limits::exceeded(pod, &used, self.readings.images_apart())) {
-                self.evict(pod, message, false, cx);
+                self.evict(pod, message, false, 0, cx);
             }
         }
         if let Some(met) = self.outlook.met.first().copied().filter(|_| looked && self.may_evict())
@@ -312,7 +320,9 @@ impl Eviction {
             let since = last.since.elapsed();
             since > DEATH || (since > CLEANUP_WHEN_URGENT && died(last))
         };
-        let left = self.last.as_ref().is_none_or(|last| last.gone || last.since.elapsed() > CLEANUP || (self.outlook.urgent && hurries(last)));
+        let left = self.last.as_ref().is_none_or(|last| {
+            last.gone || last.since.elapsed() > CLEANUP + Duration::from_secs(last.grace) || (self.outlook.urgent && hurries(last))
+        });
         counted && left
     }
 
@@ -334,13 +344,14 @@ impl Eviction {
         let candidates = known.iter().map(|(pod, used, growth)| Candidate { pod, used: used.as_ref(), growth: *growth });
         let Some(first) = rank::first(candidates, met.signal.resource(), place, self.outlook.urgent) else { return };
         let (pod, message) = (Arc::new(first.pod.clone()), rank::message(first.pod, first.used, met));
-        self.last = Some(Leaving { uid: pod.metadata.uid.clone().unwrap_or_default(), since: Instant::now(), gone: false });
+        let grace = self.grace.of(&pod, met);
+        self.last = Some(Leaving { uid: pod.metadata.uid.clone().unwrap_or_default(), since: Instant::now(), grace, gone: false });
         // The next one is chosen by what is there then.
         self.met_since = Some(Instant::now());
-        self.evict(&pod, message, true, cx);
+        self.evict(&pod, message, true, grace, cx);
     }
 
-    fn evict(&mut self, pod: &Arc<Pod>, message: String, disruption: bool, cx: &mut UnitContext<'_, Self>) {
+    fn evict(&mut self, pod: &Arc<Pod>, message: String, disruption: bool, grace: u64, cx: &mut UnitContext<'_, Self>) {
         let id = PodIdentity::of(pod);
         if self.evicted.insert(id.uid.clone(), Instant::now()).is_some() {
             return;
@@ -349,7 +360,10 @@ impl Eviction {
         self.evictions += 1;
         let (parent, uid) = (self.context.cgroup_parent.clone(), id.uid.clone());
         // Its worker knows before its containers end, so that it starts none anew.
-        self.units.pods.wake(Evict { id, message, disruption }, cx.cause().clone());
+        self.units.pods.wake(Evict { id, message, disruption, grace }, cx.cause().clone());
+        if grace > 0 {
+            return;
+        }
         cx.spawn(async move {
             for _ in 0..KILLS {
                 let (parent, uid) = (parent.clone(), uid.clone());

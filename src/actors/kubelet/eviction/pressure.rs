@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::signals::{Met, Readings, Resource, Threshold, met, observe};
+use super::{
+    signals::{Met, Readings, Resource, Threshold},
+    tracker::{Condition, Tracker},
+};
 
 /// Disks are looked at so often while there is much room.
 pub const LOOK: Duration = Duration::from_secs(1);
@@ -16,11 +19,8 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// What is known of the disks.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    thresholds: Vec<Threshold>,
-    /// Pressure counts for so long after a threshold was met last (upstream's `evictionPressureTransitionPeriod`).
-    transition: Duration,
+    tracker: Tracker,
     last: Option<(Readings, Instant)>,
-    met_at: Option<Instant>,
     /// Bytes a second by which the fuller disk fills.
     rate: f64,
 }
@@ -28,7 +28,7 @@ pub struct Monitor {
 /// What follows from a look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
-    /// What is short.
+    /// What is short, hard thresholds first.
     pub met: Vec<Met>,
     /// Whether the node tells of pressure.
     pub pressure: bool,
@@ -41,8 +41,10 @@ pub struct Outlook {
 }
 
 impl Monitor {
-    pub fn new(thresholds: Vec<Threshold>, transition: Duration) -> Self {
-        Monitor { thresholds, transition, last: None, met_at: None, rate: 0.0 }
+    /// By those of the thresholds that are about disks.
+    pub fn new(thresholds: &[Threshold], transition: Duration) -> Self {
+        let of_disks = thresholds.iter().filter(|threshold| threshold.signal.is_of_disks()).copied().collect();
+        Monitor { tracker: Tracker::new(of_disks, transition), last: None, rate: 0.0 }
     }
 
     /// Takes a look in.
@@ -53,21 +55,18 @@ impl Monitor {
             self.rate = taken as f64 / seconds;
         }
         self.last = Some((readings, now));
-        let met = met(&self.thresholds, &readings);
-        if !met.is_empty() {
-            self.met_at = Some(now);
-        }
-        let pressure = !met.is_empty() || self.met_at.is_some_and(|at| now.saturating_duration_since(at) < self.transition);
-        let full_in = met.iter().filter(|met| met.signal.resource() == Resource::Storage).map(|met| lasts(met.available, self.rate)).min();
-        let urgent = full_in.is_some_and(|left| left < AT_ONCE);
+        let verdict = self.tracker.look(|signal| readings.observe(signal), now);
+        let (met, pressure) = (verdict.met, verdict.conditions.contains(&Condition::DiskPressure));
+        let hard = met.iter().filter(|met| met.hard && met.signal.resource() == Resource::Storage);
+        let urgent = hard.map(|met| lasts(met.available, self.rate)).min().is_some_and(|left| left < AT_ONCE);
         Outlook { next: self.next(&readings), met, pressure, urgent, taken }
     }
 
-    /// The disk must not pass its threshold unseen, nor be filled from there.
+    /// The disk must not pass a hard threshold unseen, nor be filled from there.
     fn next(&self, readings: &Readings) -> Duration {
-        let storage = self.thresholds.iter().filter(|threshold| threshold.signal.resource() == Resource::Storage);
-        let seen = storage.filter_map(|threshold| observe(threshold, readings));
-        let room = seen.map(|seen| if seen.available > seen.threshold { seen.available - seen.threshold } else { seen.available / 2 });
+        let hard = self.tracker.thresholds().iter().filter(|threshold| threshold.is_hard() && threshold.signal.resource() == Resource::Storage);
+        let seen = hard.filter_map(|threshold| readings.observe(threshold.signal).map(|seen| (threshold.least.of(seen.capacity), seen.available)));
+        let room = seen.map(|(least, available)| if available > least { available - least } else { available / 2 });
         let rate = FASTEST.max(self.rate * 2.0);
         room.map(|room| lasts(room, rate)).min().unwrap_or(LOOK).clamp(SOONEST, LOOK)
     }
@@ -87,7 +86,10 @@ fn lasts(bytes: u64, rate: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::eviction::signals::{Reading, defaults};
+    use crate::kubelet::eviction::{
+        settings::EvictionSettings,
+        signals::{Amount, Reading, Signal},
+    };
 
     const GB: u64 = 1_000_000_000;
 
@@ -97,7 +99,32 @@ mod tests {
     }
 
     fn monitor() -> Monitor {
-        Monitor::new(defaults(), Duration::from_secs(300))
+        Monitor::new(&EvictionSettings::default().thresholds().expect("upstream's"), Duration::from_secs(300))
+    }
+
+    #[test]
+    fn pods_go_below_upstreams_marks() {
+        let reading = |device, available, inodes_free| Reading { device, size: 1000, available, inodes: 1000, inodes_free };
+        let met = |node, images| {
+            let met = monitor().look(Readings { node, images }, Instant::now()).met;
+            met.iter().map(|met| met.signal.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(met(reading(1, 100, 50), reading(2, 150, 50)), Vec::<&str>::new());
+        assert_eq!(met(reading(1, 99, 50), reading(2, 150, 50)), ["nodefs.available"]);
+        assert_eq!(met(reading(1, 100, 49), reading(2, 149, 49)), ["nodefs.inodesFree", "imagefs.available", "imagefs.inodesFree"]);
+        // A file system without a fixed number of inodes is never short of them.
+        assert_eq!(met(Reading { inodes: 0, ..reading(1, 100, 0) }, reading(2, 150, 50)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_soft_threshold_tells_of_pressure_at_once_and_never_hurries() {
+        let soft = Threshold { grace: Duration::from_secs(10), ..Threshold::hard(Signal::NodefsAvailable, Amount::Percent(50.0)) };
+        let (mut monitor, start) = (Monitor::new(&[soft], Duration::ZERO), Instant::now());
+        let first = monitor.look(readings(4 * GB), start);
+        assert_eq!((first.pressure, first.met.len(), first.next), (true, 0, LOOK));
+        let later = monitor.look(readings(GB / 10), start + Duration::from_secs(10));
+        assert_eq!((later.pressure, later.met.first().map(|met| met.hard), later.urgent), (true, Some(false), false));
+        assert!(!monitor.look(readings(6 * GB), start + Duration::from_secs(11)).pressure);
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub fn first<'a>(candidates: impl Iterator<Item = Candidate<'a>>, resource: Reso
 
 fn amount(used: DiskUse, resource: Resource) -> u64 {
     match resource {
-        // Nothing on a disk is memory.
-        Resource::Memory => 0,
+        // Nothing on a disk is memory or a process.
+        Resource::Memory | Resource::Pids => 0,
         Resource::Storage => used.bytes,
         Resource::Inodes => used.inodes,
     }
@@ -70,7 +70,7 @@ pub fn message(pod: &Pod, used: Option<&PodUse>, met: &Met) -> String {
     let bytes = |bytes: u64| Quantity::from_bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     let available = match resource {
         Resource::Memory | Resource::Storage => bytes(met.available),
-        Resource::Inodes => Quantity::from_value(i64::try_from(met.available).unwrap_or(i64::MAX)),
+        Resource::Inodes | Resource::Pids => Quantity::from_value(i64::try_from(met.available).unwrap_or(i64::MAX)),
     };
     let mut text = format!("The node was low on resource: {resource}. Threshold quantity: {}, available: {available}. ", bytes(met.threshold));
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers).filter(|_| resource == Resource::Storage);
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn the_message_tells_what_was_short_and_who_used_it() {
-        let met = Met { signal: Signal::NodefsAvailable, threshold: 100 << 20, available: (50 << 20) + 4096 };
+        let met = Met { signal: Signal::NodefsAvailable, threshold: 100 << 20, available: (50 << 20) + 4096, hard: true };
         let words = "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: 51204Ki. \
                      Container c was using 2Gi, request is 1Gi, has larger consumption of ephemeral-storage. ";
         assert_eq!(message(&pod("p", 0, "1Gi"), Some(&used(2 << 30, 1)), &met), words);
-        let met = Met { signal: Signal::NodefsInodesFree, threshold: 5000, available: 12 };
+        let met = Met { signal: Signal::NodefsInodesFree, threshold: 5000, available: 12, hard: true };
         assert_eq!(
             message(&pod("p", 0, "0"), Some(&used(2 << 30, 1)), &met),
             "The node was low on resource: inodes. Threshold quantity: 5000, available: 12. "

@@ -1,4 +1,5 @@
-//! Removing images that nobody uses: when the disk with images fills up, and before pods are evicted because it has.
+//! Removing images that nobody uses: when the disk with images fills up, before pods are evicted because it has, and when nobody used them
+//! for too long.
 
 pub mod plan;
 
@@ -17,7 +18,7 @@ use troupe_cri::{
     runtime::CriResult,
 };
 
-use self::plan::{Fullness, ImagePolicy, Sight, Unused, detect, is_old_enough};
+use self::plan::{Fullness, ImagePolicy, Sight, Unused, detect, is_old_enough, take_outdated};
 use super::{context::NodeContext, events::Note, eviction::measure};
 use crate::{
     files::blocking,
@@ -43,6 +44,7 @@ pub struct ImageCollection {
     /// Its last attempt did not free what it should have: the next such one is told.
     failed: bool,
     removed: u64,
+    watched: Instant,
 }
 
 /// What was found at one look.
@@ -54,7 +56,7 @@ struct Found {
 
 impl ImageCollection {
     pub fn new(context: Arc<NodeContext>, policy: Arc<ImagePolicy>) -> Self {
-        ImageCollection { context, policy, sights: BTreeMap::new(), failed: false, removed: 0 }
+        ImageCollection { context, policy, sights: BTreeMap::new(), failed: false, removed: 0, watched: Instant::now() }
     }
 
     fn look(&mut self, cx: &mut UnitContext<'_, Self>) {
@@ -70,7 +72,14 @@ impl ImageCollection {
 
     fn found(&mut self, found: Found, cx: &mut UnitContext<'_, Self>) {
         let began = Instant::now();
-        let unused = detect(&mut self.sights, &found.images, &found.in_use, &self.policy, began);
+        let mut unused = detect(&mut self.sights, &found.images, &found.in_use, &self.policy, began);
+        let outdated = take_outdated(&mut unused, &self.policy, self.watched, began);
+        if !outdated.is_empty() {
+            tracing::info!(images = outdated.len(), age = ?self.policy.most_age, "images that nobody used for too long go");
+            let (context, policy) = (self.context.clone(), self.policy.clone());
+            let work = async move { remove(&*context.runtime, &outdated, &policy, u64::MAX, began).await };
+            cx.spawn_then(work, |unit, freed, _| unit.removed = unit.removed.saturating_add(freed));
+        }
         let Some(fullness) = found.fullness else { return };
         if fullness.capacity == 0 {
             return self.note(Note::warning("InvalidDiskCapacity", "invalid capacity 0 on image filesystem"));

@@ -16,13 +16,15 @@ pub struct ImagePolicy {
     pub low: u8,
     /// Images that were found more recently stay.
     pub least_age: Duration,
+    /// Images that nobody used for longer go whatever room there is, once they were watched for so long; `None` for never.
+    pub most_age: Option<Duration>,
     /// Names or ids of images that stay although nobody uses them.
     pub kept: Vec<String>,
 }
 
 impl Default for ImagePolicy {
     fn default() -> Self {
-        ImagePolicy { high: 85, low: 80, least_age: Duration::from_secs(120), kept: Vec::new() }
+        ImagePolicy { high: 85, low: 80, least_age: Duration::from_secs(120), most_age: None, kept: Vec::new() }
     }
 }
 
@@ -98,6 +100,15 @@ pub fn is_old_enough(image: &Unused, policy: &ImagePolicy, now: Instant) -> bool
     now.saturating_duration_since(image.sight.found) >= policy.least_age
 }
 
+/// Takes those out that nobody used for too long. Images are watched since `watched`: before that they may have been used.
+pub fn take_outdated(unused: &mut Vec<Unused>, policy: &ImagePolicy, watched: Instant, now: Instant) -> Vec<Unused> {
+    let is_over = |since: Instant| policy.most_age.is_some_and(|most| now.saturating_duration_since(since) > most);
+    if !is_over(watched) {
+        return Vec::new();
+    }
+    unused.extract_if(.., |image| is_over(image.sight.used.unwrap_or(image.sight.found))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +148,26 @@ mod tests {
         assert_eq!(old, [false, true, true]);
         detect(&mut sights, &images[1..], &in_use(&[]), &policy, at(30));
         assert!(!sights.contains_key("a"), "what is gone is forgotten");
+    }
+
+    #[test]
+    fn images_that_nobody_used_for_too_long_go_once_they_were_watched_as_long() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let unused =
+            |id: &str, found: u64, used: Option<u64>| Unused { id: id.into(), size: 1, sight: Sight { found: at(found), used: used.map(at) } };
+        let all = || vec![unused("old", 0, None), unused("used", 0, Some(500)), unused("new", 700, None)];
+        let policy = ImagePolicy { most_age: Some(Duration::from_secs(600)), ..ImagePolicy::default() };
+        let outdated = |policy: &ImagePolicy, watched, now| {
+            let mut rest = all();
+            let gone = take_outdated(&mut rest, policy, at(watched), at(now));
+            assert_eq!(gone.len() + rest.len(), 3);
+            ids(&gone).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(outdated(&policy, 0, 600), Vec::<String>::new());
+        assert_eq!(outdated(&policy, 0, 601), ["old"]);
+        assert_eq!(outdated(&policy, 0, 1101), ["old", "used"]);
+        assert_eq!(outdated(&policy, 1000, 1101), Vec::<String>::new(), "they may have been used before");
+        assert_eq!(outdated(&ImagePolicy::default(), 0, 100_000), Vec::<String>::new());
     }
 }

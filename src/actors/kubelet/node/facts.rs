@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use nix::sys::statvfs::statvfs;
 
+use super::reserved::{Reserved, left};
+
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineFacts {
@@ -71,9 +73,13 @@ impl MachineFacts {
 }
 
 impl MachineFacts {
-    /// The memory that pods may use together: all but what keeps the machine's daemons going.
-    pub fn memory_for_pods(&self) -> i64 {
-        memory_for_pods(self.memory_bytes)
+    /// The CPUs, in thousandths, the memory and the processes that pods may have together: all but what is reserved, and what keeps the
+    /// machine's daemons going in any case.
+    pub fn for_pods(&self, reserved: &Reserved) -> (i64, i64, Option<u32>) {
+        let cpus = left(self.cpus.saturating_mul(1000), reserved.milli_cpus);
+        let memory = left(self.memory_bytes, reserved.memory).min(memory_for_pods(self.memory_bytes));
+        let unreserved = u32::try_from(left(i64::try_from(process_ids()).unwrap_or(i64::MAX), reserved.processes)).unwrap_or(u32::MAX);
+        (cpus, memory, processes_for_pods().map(|processes| processes.min(unreserved.max(1))))
     }
 }
 
@@ -86,6 +92,13 @@ pub fn memory_for_pods(memory_bytes: i64) -> i64 {
 fn process_ids() -> u64 {
     let number = |path: &str| read(path).parse().unwrap_or(0);
     number("/proc/sys/kernel/pid_max").min(number("/proc/sys/kernel/threads-max"))
+}
+
+/// The process ids that the kernel has, and how many of them processes and threads have.
+pub fn process_ids_in_use() -> (u64, u64) {
+    // The last word of loadavg's fourth field is the number of threads.
+    let used = read("/proc/loadavg").split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok()).unwrap_or(0);
+    (process_ids(), used)
 }
 
 /// The processes and threads that pods may have together: four fifths, so that the machine's daemons can start some in any case.
@@ -134,8 +147,7 @@ impl Usage {
     pub fn measure(root: &Path) -> Self {
         let disk = statvfs(root).ok();
         let size = |blocks: u64, unit: u64| blocks * unit;
-        // The last word of loadavg's fourth field is the number of threads.
-        let pids = read("/proc/loadavg").split(' ').nth(3).and_then(|field| field.split('/').nth(1)?.parse().ok()).unwrap_or(0);
+        let (pids_limit, pids) = process_ids_in_use();
         Usage {
             memory_available: meminfo(&read("/proc/meminfo"), "MemAvailable").unwrap_or(0),
             disk_size: disk.as_ref().map_or(0, |disk| size(disk.blocks(), disk.fragment_size())),
@@ -143,13 +155,8 @@ impl Usage {
             inodes: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files),
             inodes_free: disk.as_ref().map_or(0, nix::sys::statvfs::Statvfs::files_free),
             pids,
-            pids_limit: process_ids(),
+            pids_limit,
         }
-    }
-
-    /// Less than 1 % of the process ids.
-    pub fn pid_pressure(&self) -> bool {
-        self.pids_limit > 0 && (self.pids_limit.saturating_sub(self.pids)) * 100 < self.pids_limit
     }
 }
 
@@ -174,9 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn pressure_begins_at_upstreams_marks() {
-        let roomy = Usage { memory_available: 1 << 30, disk_size: 100, disk_available: 10, inodes: 100, inodes_free: 5, pids: 1, pids_limit: 1000 };
-        assert!(!roomy.pid_pressure());
-        assert!(Usage { pids: 995, ..roomy }.pid_pressure());
+    fn pods_get_what_is_not_reserved_and_leave_the_daemons_something_in_any_case() {
+        let facts = MachineFacts { cpus: 4, memory_bytes: 8 << 30, ..MachineFacts::default() };
+        let (cpus, memory, processes) = facts.for_pods(&Reserved::default());
+        assert_eq!((cpus, memory, processes), (4000, (8 << 30) - KEPT_MEMORY, processes_for_pods()));
+        let reserved = Reserved { milli_cpus: 1500, memory: 1 << 30, storage: 0, processes: i64::MAX };
+        assert_eq!(facts.for_pods(&reserved), (2500, 7 << 30, Some(1)));
+        assert_eq!(facts.for_pods(&Reserved { memory: 1 << 20, ..Reserved::default() }).1, (8 << 30) - KEPT_MEMORY);
     }
 }

@@ -3,6 +3,7 @@
 pub mod facts;
 pub mod lease;
 pub mod own;
+pub mod reserved;
 mod sight;
 pub mod status;
 
@@ -13,23 +14,22 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use serde_json::{Value, json};
-use troupe_api::{Status, client::Client, service::PatchType};
+use troupe_api::{Status, client::Client, meta::GroupResource, service::PatchType};
 use troupe_cri::RuntimeFeatures;
 
 use self::{
     facts::{MachineFacts, Usage},
+    reserved::Reserved,
     sight::Sight,
     status::{NodeInputs, annotations, labels, node, patch, same, shows},
 };
-use super::{context::NodeContext, events::Note};
+use super::{context::NodeContext, events::Note, eviction::signals::Threshold};
 use crate::runtime::host::{Unit, UnitContext};
 
 /// Soon after the start the status is looked at more often.
 const LOOK_AT_FIRST: Duration = Duration::from_millis(200);
-/// A status that does not change is written this often.
-const REPORT: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What the node is told about itself.
@@ -42,8 +42,47 @@ pub struct NodeFacts {
     /// `containerd://1.6.20`.
     pub runtime_version: String,
     pub machine: MachineFacts,
-    /// How often the lease is renewed and the status looked at.
+    /// How often the lease is renewed.
     pub heartbeat: Duration,
+    pub reserved: Reserved,
+    /// What eviction keeps free.
+    pub thresholds: Vec<Threshold>,
+    pub registration: Registration,
+    pub status: NodeStatusOptions,
+}
+
+/// What a node is when it registers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// Whether it does so itself; else it waits for its object.
+    pub by_itself: bool,
+    pub taints: Vec<Taint>,
+    /// Its name at a cloud provider; empty for none.
+    pub provider_id: String,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Registration { by_itself: true, taints: Vec::new(), provider_id: String::new() }
+    }
+}
+
+/// How a node's status is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeStatusOptions {
+    /// How often it is looked at (upstream's `nodeStatusUpdateFrequency`).
+    pub update: Duration,
+    /// How often it is written although it does not change (upstream's `nodeStatusReportFrequency`).
+    pub report: Duration,
+    /// How many images it lists; `None` for all.
+    pub most_images: Option<usize>,
+}
+
+impl Default for NodeStatusOptions {
+    /// Upstream's.
+    fn default() -> Self {
+        NodeStatusOptions { update: Duration::from_secs(10), report: Duration::from_secs(300), most_images: Some(50) }
+    }
 }
 
 /// The unit that speaks for the node.
@@ -82,7 +121,9 @@ impl NodeReporter {
             }
             Err(error) => {
                 tracing::warn!(%error, "node not registered");
-                cx.after(RETRY, Self::register);
+                // Somebody else makes the object, who knows when.
+                let pause = if reporter.facts.registration.by_itself { RETRY } else { reporter.facts.status.update };
+                cx.after(pause, Self::register);
             }
         });
     }
@@ -92,6 +133,7 @@ impl NodeReporter {
             return;
         }
         let (client, name, heartbeat) = (self.client.clone(), self.context.node_name.clone(), self.facts.heartbeat);
+        let clock = self.context.clock.clone();
         let uid = self.node.as_ref().and_then(|node| node.metadata.uid.clone());
         let before = self.renewed;
         let work = async move {
@@ -100,7 +142,7 @@ impl NodeReporter {
                 None => lease::renewed(&client, &name).await?,
                 before => before,
             };
-            let now = lease::next_renewal(before, Timestamp::now());
+            let now = lease::next_renewal(before, clock.now());
             lease::renew(&client, &name, uid.as_deref(), now, heartbeat).await.map(|()| now)
         };
         cx.spawn_then(work, |reporter, renewed: Result<Timestamp, Status>, cx| match renewed {
@@ -121,13 +163,14 @@ impl NodeReporter {
     fn report(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (context, client, facts) = (self.context.clone(), self.client.clone(), self.facts.clone());
         let (before, since, mut sight) = (self.written.clone(), self.written_at, self.sight.clone());
+        let report = facts.status.report;
         let work = async move {
             sight.look(&*context.runtime).await;
             if let Ok(runtime) = sight.runtime(Instant::now()) {
                 context.features.store(Arc::new(RuntimeFeatures::of(runtime)));
             }
             let status = measure(&context, &facts, before.as_ref(), &sight);
-            let due = since.is_none_or(|since| since.elapsed() >= REPORT);
+            let due = since.is_none_or(|since| since.elapsed() >= report);
             let before = before.filter(|_| !due);
             let written = write(&context, &client, before.as_ref(), &status).await;
             (sight, status, written)
@@ -147,7 +190,7 @@ impl NodeReporter {
                 }
                 self.written = Some(status);
                 self.announce(ready);
-                cx.after(if ready { self.facts.heartbeat } else { LOOK_AT_FIRST }, Self::report);
+                cx.after(if ready { self.facts.status.update } else { LOOK_AT_FIRST }, Self::report);
             }
             Err(error) if error.is_not_found() => {
                 // Somebody deleted the node object: register again.
@@ -207,17 +250,22 @@ fn inputs<'a>(
         ips: &context.node_ips,
         port: facts.port,
         max_pods: facts.max_pods,
+        reserved: facts.reserved,
+        thresholds: &facts.thresholds,
+        registration: &facts.registration,
+        most_images: facts.status.most_images,
         kubelet_version: &facts.kubelet_version,
         volumes: &context.volumes,
         facts: &facts.machine,
         usage,
         disk_pressure: context.disk_pressure.load(Ordering::Relaxed),
         memory_pressure: context.memory_pressure.load(Ordering::Relaxed),
+        pid_pressure: context.pid_pressure.load(Ordering::Relaxed),
         runtime,
         runtime_version: &facts.runtime_version,
         images,
         devices,
-        now: Timestamp::now(),
+        now: context.clock.now(),
     }
 }
 
@@ -239,6 +287,9 @@ async fn register(context: &NodeContext, client: &Client, facts: &NodeFacts) -> 
         }
         let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
         return api.patch(&context.node_name, "", PatchType::Merge, &patch).await;
+    }
+    if !facts.registration.by_itself {
+        return Err(Status::not_found(&GroupResource::new("", "nodes"), &context.node_name));
     }
     api.create(&node(&inputs)).await
 }

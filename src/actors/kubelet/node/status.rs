@@ -11,14 +11,15 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use serde_json::{Value, json};
-use troupe_api::local_path;
+use troupe_api::{local_path, meta};
 use troupe_cri::{RuntimeFeatures, proto};
 
-use super::facts::{MachineFacts, Usage};
-use crate::kubelet::{patch::replace_list, status::whole_seconds};
-
-/// How many images a node lists.
-const IMAGES: usize = 50;
+use super::{
+    Registration,
+    facts::{MachineFacts, Usage},
+    reserved::{Reserved, left},
+};
+use crate::kubelet::{eviction::signals::Threshold, patch::replace_list, status::whole_seconds};
 
 /// What this node can do that API servers and schedulers do not take for granted, sorted.
 const DECLARED: [&str; 3] =
@@ -32,6 +33,13 @@ pub struct NodeInputs<'a> {
     pub ips: &'a [String],
     pub port: u16,
     pub max_pods: u32,
+    /// What pods do not get of the machine.
+    pub reserved: Reserved,
+    /// What eviction keeps free.
+    pub thresholds: &'a [Threshold],
+    pub registration: &'a Registration,
+    /// How many images are listed; `None` for all.
+    pub most_images: Option<usize>,
     pub kubelet_version: &'a str,
     /// Where volumes lie that are made on this node.
     pub volumes: &'a Path,
@@ -41,6 +49,8 @@ pub struct NodeInputs<'a> {
     pub disk_pressure: bool,
     /// The same of memory.
     pub memory_pressure: bool,
+    /// The same of process ids.
+    pub pid_pressure: bool,
     /// `None` when the runtime does not answer, with why.
     pub runtime: Result<&'a proto::StatusResponse, &'a str>,
     pub runtime_version: &'a str,
@@ -58,7 +68,13 @@ pub fn node(inputs: &NodeInputs<'_>) -> Node {
         annotations: Some(annotations(inputs)),
         ..ObjectMeta::default()
     };
-    Node { metadata, spec: Some(NodeSpec::default()), status: Some(status(inputs, &[])) }
+    let Registration { taints, provider_id, .. } = inputs.registration;
+    let spec = NodeSpec {
+        taints: Some(taints.clone()).filter(|taints| !taints.is_empty()),
+        provider_id: Some(provider_id.clone()).filter(|id| !id.is_empty()),
+        ..NodeSpec::default()
+    };
+    Node { metadata, spec: Some(spec), status: Some(status(inputs, &[])) }
 }
 
 /// What every node says of itself beside its labels.
@@ -89,11 +105,11 @@ pub fn status(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> NodeStatus {
     let features = inputs.runtime.map(RuntimeFeatures::of).unwrap_or_default();
     NodeStatus {
         addresses: Some(addresses(inputs)),
-        allocatable: Some(allocatable(&capacity, inputs.devices)),
+        allocatable: Some(allocatable(&capacity, inputs)),
         capacity: Some(capacity),
         conditions: Some(conditions(inputs, before)),
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: inputs.port.into() }) }),
-        images: Some(images(inputs.images)),
+        images: Some(images(inputs.images, inputs.most_images)),
         node_info: Some(system_info(inputs)),
         runtime_handlers: Some(runtime_handlers(&features)),
         declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
@@ -136,14 +152,18 @@ fn capacity(inputs: &NodeInputs<'_>) -> BTreeMap<String, Quantity> {
     all.into_iter().map(|(name, quantity)| (name.to_owned(), Quantity(quantity))).chain(devices).collect()
 }
 
-/// What pods may use: all but what the eviction marks keep free.
-fn allocatable(capacity: &BTreeMap<String, Quantity>, devices: &BTreeMap<String, (usize, usize)>) -> BTreeMap<String, Quantity> {
-    let mut left = capacity.clone();
-    left.extend(devices.iter().map(|(name, (_, well))| (name.clone(), Quantity(well.to_string()))));
-    let bytes = |name: &str| capacity.get(name).map_or(0, |quantity| troupe_cri::quantity::value(&quantity.0));
-    left.insert("memory".into(), Quantity(format!("{}Ki", (bytes("memory") - (100 << 20)).max(0) / 1024)));
-    left.insert("ephemeral-storage".into(), Quantity((bytes("ephemeral-storage") / 10 * 9).to_string()));
-    left
+/// What pods may use: all but what is reserved, and what the eviction marks keep free.
+fn allocatable(capacity: &BTreeMap<String, Quantity>, inputs: &NodeInputs<'_>) -> BTreeMap<String, Quantity> {
+    let mut all = capacity.clone();
+    all.extend(inputs.devices.iter().map(|(name, (_, well))| (name.clone(), Quantity(well.to_string()))));
+    let amount = |name: &str| capacity.get(name).map_or(0, |quantity| troupe_cri::quantity::value(&quantity.0));
+    let (memory, storage) = (amount("memory"), amount("ephemeral-storage"));
+    let kept = inputs.reserved.with_thresholds(inputs.thresholds, memory, storage);
+    let cpus = meta::Quantity::from_milli(left(inputs.facts.cpus.saturating_mul(1000), kept.milli_cpus));
+    all.insert("cpu".into(), Quantity(cpus.to_string()));
+    all.insert("memory".into(), Quantity(format!("{}Ki", left(memory, kept.memory) / 1024)));
+    all.insert("ephemeral-storage".into(), Quantity(left(storage, kept.storage).to_string()));
+    all
 }
 
 fn system_info(inputs: &NodeInputs<'_>) -> NodeSystemInfo {
@@ -163,10 +183,10 @@ fn system_info(inputs: &NodeInputs<'_>) -> NodeSystemInfo {
     }
 }
 
-fn images(all: &[proto::Image]) -> Vec<ContainerImage> {
+fn images(all: &[proto::Image], most: Option<usize>) -> Vec<ContainerImage> {
     let mut all: Vec<_> = all.iter().filter(|image| !image.repo_tags.is_empty() || !image.repo_digests.is_empty()).collect();
     all.sort_by_key(|image| (std::cmp::Reverse(image.size), image.id.clone()));
-    let shown = all.into_iter().take(IMAGES).map(|image| ContainerImage {
+    let shown = all.into_iter().take(most.unwrap_or(usize::MAX)).map(|image| ContainerImage {
         names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(5).cloned().collect()),
         size_bytes: Some(image.size.cast_signed()),
     });
@@ -195,7 +215,6 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
         let (reason, message) = if holds { under } else { well };
         (kind.to_owned(), holds, reason.to_owned(), message.to_owned())
     };
-    let usage = inputs.usage;
     let ready = match unready(inputs) {
         None => ("Ready".to_owned(), true, "KubeletReady".to_owned(), "kubelet is posting ready status".to_owned()),
         Some(message) => ("Ready".to_owned(), false, "KubeletNotReady".to_owned(), message),
@@ -215,7 +234,7 @@ fn conditions(inputs: &NodeInputs<'_>, before: &[NodeCondition]) -> Vec<NodeCond
         ),
         pressure(
             "PIDPressure",
-            usage.pid_pressure(),
+            inputs.pid_pressure,
             ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
             ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
         ),
@@ -266,9 +285,14 @@ pub fn patch(status: &NodeStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubelet::patch::merged;
+    use crate::kubelet::{eviction::settings::EvictionSettings, patch::merged};
 
     fn with(runtime: &proto::StatusResponse, before: &[NodeCondition], second: i64) -> NodeStatus {
+        having(runtime, Reserved::default(), before, second)
+    }
+
+    fn having(runtime: &proto::StatusResponse, reserved: Reserved, before: &[NodeCondition], second: i64) -> NodeStatus {
+        let thresholds = EvictionSettings::default().thresholds().expect("upstream's");
         let usage = Usage { memory_available: 1 << 30, disk_size: 1000, disk_available: 900, ..Usage::default() };
         let facts = MachineFacts { cpus: 2, memory_bytes: 1 << 30, ..MachineFacts::default() };
         let inputs = NodeInputs {
@@ -277,12 +301,17 @@ mod tests {
             ips: &["192.0.2.1".to_owned()],
             port: 10250,
             max_pods: 110,
+            reserved,
+            thresholds: &thresholds,
+            registration: &Registration::default(),
+            most_images: Some(50),
             kubelet_version: "v1.36.0",
             volumes: Path::new("/v"),
             facts: &facts,
             usage,
             disk_pressure: false,
             memory_pressure: false,
+            pid_pressure: false,
             runtime: Ok(runtime),
             runtime_version: "containerd://1.6",
             images: &[],
@@ -317,6 +346,16 @@ mod tests {
         let new = merged(old, &patch(&with(&network(true), &[], 5)));
         let addresses = json!([{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n"}]);
         assert_eq!(new["status"]["addresses"], addresses);
+    }
+
+    #[test]
+    fn pods_do_not_get_what_is_reserved() {
+        let reserved = Reserved { milli_cpus: 500, memory: 100 << 20, storage: 100, processes: 0 };
+        let allocatable = having(&network(true), reserved, &[], 5).allocatable.expect("allocatable");
+        let amounts = ["cpu", "memory", "ephemeral-storage"].map(|name| allocatable[name].0.clone());
+        assert_eq!(amounts, ["1500m", "843776Ki", "0"]);
+        let usual = with(&network(true), &[], 5).allocatable.expect("allocatable");
+        assert_eq!((usual["cpu"].0.as_str(), usual["pods"].0.as_str()), ("2", "110"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use troupe_cri::{
     proto::{Container, ContainerFilter, ContainerState, ContainerStateValue},
 };
 
-use self::plan::{MAX_FILES, MAX_SIZE, PERIOD, SOONEST, STRIKES, Step, compressed, next_look, plan, strikes};
+use self::plan::{LogPolicy, SOONEST, STRIKES, Step, compressed, next_look, plan, strikes};
 use super::{
     context::NodeContext,
     pods::{Evict, Pods},
@@ -65,6 +65,7 @@ struct Seen {
 pub struct LogRotation {
     context: Arc<NodeContext>,
     pods: UnitAddr<Pods>,
+    policy: LogPolicy,
     /// By container.
     seen: BTreeMap<String, Seen>,
     /// When logs were last looked at; `None` while they are.
@@ -76,15 +77,15 @@ pub struct LogRotation {
 }
 
 impl LogRotation {
-    pub fn new(context: Arc<NodeContext>, pods: UnitAddr<Pods>) -> Self {
-        LogRotation { context, pods, seen: BTreeMap::new(), looked: None, timer: 0, rotated: 0, last_error: None }
+    pub fn new(context: Arc<NodeContext>, pods: UnitAddr<Pods>, policy: LogPolicy) -> Self {
+        LogRotation { context, pods, policy, seen: BTreeMap::new(), looked: None, timer: 0, rotated: 0, last_error: None }
     }
 
     fn round(&mut self, cx: &mut UnitContext<'_, Self>) {
         self.timer += 1;
         self.looked = None;
-        let context = self.context.clone();
-        cx.spawn_then(async move { rotate_all(&context).await }, |unit, looks, cx| {
+        let (context, policy) = (self.context.clone(), self.policy);
+        cx.spawn_then(async move { rotate_all(&context, &policy).await }, |unit, looks, cx| {
             let looks = looks.unwrap_or_else(|error| {
                 unit.last_error = Some(error.to_string());
                 Vec::new()
@@ -96,7 +97,7 @@ impl LogRotation {
     /// Judges what was found, and comes again when the first log may be full.
     fn take(&mut self, looks: Vec<Look>, cx: &mut UnitContext<'_, Self>) {
         let now = Instant::now();
-        let mut next = PERIOD;
+        let mut next = self.policy.period;
         let mut seen = BTreeMap::new();
         for look in looks {
             self.rotated += u64::from(look.rotated);
@@ -104,8 +105,8 @@ impl LogRotation {
             let before = self.seen.get(&look.container);
             // A new one may have been written since it was started only.
             let within = before.map_or(SOONEST * 10, |before| now.saturating_duration_since(before.at));
-            next = next.min(next_look(before.map_or(0, |before| before.size), look.size, within));
-            let strikes = strikes(before.map_or(0, |before| before.strikes), look.size);
+            next = next.min(next_look(&self.policy, before.map_or(0, |before| before.size), look.size, within));
+            let strikes = strikes(&self.policy, before.map_or(0, |before| before.strikes), look.size);
             if strikes >= STRIKES {
                 self.evict(look.pod, &look.name, look.size, cx);
             }
@@ -129,9 +130,9 @@ impl LogRotation {
 
     fn evict(&self, id: PodIdentity, container: &str, size: u64, cx: &mut UnitContext<'_, Self>) {
         let size = Quantity::from_bytes(i64::try_from(size).unwrap_or(i64::MAX));
-        let limit = Quantity::from_bytes((MAX_SIZE * MAX_FILES as u64).cast_signed());
+        let limit = Quantity::from_bytes(i64::try_from(self.policy.whole()).unwrap_or(i64::MAX));
         let message = format!("Container {container} writes its log faster than it can be rotated: \"{size}\" where all of it may be \"{limit}\". ");
-        self.pods.wake(Evict { id, message, disruption: false }, cx.cause().clone());
+        self.pods.wake(Evict { id, message, disruption: false, grace: 0 }, cx.cause().clone());
     }
 }
 
@@ -168,12 +169,12 @@ struct Look {
 }
 
 /// Goes through the logs of all running containers.
-async fn rotate_all(context: &NodeContext) -> Result<Vec<Look>, CriError> {
+async fn rotate_all(context: &NodeContext, policy: &LogPolicy) -> Result<Vec<Look>, CriError> {
     let running = ContainerFilter { state: Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() }), ..Default::default() };
     let mut looks = Vec::new();
     for container in context.runtime.list_containers(running).await? {
         let Some((pod, log)) = log_of(context, &container) else { continue };
-        let outcome = rotate(&*context.runtime, &container.id, &log).await;
+        let outcome = rotate(&*context.runtime, policy, &container.id, &log, context.clock.now()).await;
         if let Err(error) = &outcome {
             tracing::warn!(container = container.id, %error, "log not rotated, will try again");
         }
@@ -197,12 +198,12 @@ fn log_of(context: &NodeContext, container: &Container) -> Option<(PodIdentity, 
 ///
 /// # Errors
 /// When a file cannot be changed or the runtime refuses; then the log is as before.
-pub async fn rotate(runtime: &dyn Runtime, container: &str, log: &Path) -> Result<(u64, bool), RotationError> {
+pub async fn rotate(runtime: &dyn Runtime, policy: &LogPolicy, container: &str, log: &Path, now: Timestamp) -> Result<(u64, bool), RotationError> {
     let Some(current) = log.file_name().and_then(|name| name.to_str()) else { return Ok((0, false)) };
     let Some((folder, size)) = open(log, current).await.map_err(failed("open", log))? else { return Ok((0, false)) };
     let folder = Arc::new(folder);
     let names = names(&folder).map_err(failed("read", log))?;
-    for step in plan(current, size, &names, Timestamp::now()) {
+    for step in plan(policy, current, size, &names, now) {
         match step {
             Step::Remove(name) => folder.remove_file(&name).map_err(failed("remove", &log.with_file_name(&name)))?,
             Step::Compress(name) => {

@@ -3,6 +3,7 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, body::Incoming};
+use serde_json::{Value, json};
 use troupe_api::{
     http::streaming::LogOptions,
     metrics::{CONTENT_TYPE, health},
@@ -43,6 +44,8 @@ pub struct KubeletServerOptions {
     /// The cgroup that holds the node's pods.
     pub cgroup_parent: Arc<str>,
     pub gate: Arc<dyn Gate>,
+    /// The configuration that `/configz` tells.
+    pub configuration: Arc<Value>,
     /// What `/metrics` says was built.
     pub version: VersionInfo,
     /// Whose insides it tells of to who may look; `None` tells of none.
@@ -93,6 +96,7 @@ async fn dispatch(request: Request<Incoming>, route: Route, options: Arc<Kubelet
             health::checked("ping", "healthz", true);
             text(200, "ok")
         }
+        Route::Configz => document(200, "application/json", json!({"kubeletconfig": *options.configuration}).to_string()),
         Route::HealthMetrics => document(200, CONTENT_TYPE, health::slis()),
         Route::ProbeMetrics => document(200, CONTENT_TYPE, probes::page()),
         Route::Insight => match &options.insight {

@@ -27,6 +27,8 @@ pub enum Route {
     Pods,
     RunningPods,
     Healthz,
+    /// The configuration that holds.
+    Configz,
     Metrics,
     /// The few figures that metrics servers read.
     ResourceMetrics,
@@ -56,6 +58,7 @@ impl Route {
             ("pods", []) => return Some(Route::Pods),
             ("runningpods", []) => return Some(Route::RunningPods),
             ("healthz", [] | ["ping" | "syncloop" | "log"]) => return Some(Route::Healthz),
+            ("configz", []) => return Some(Route::Configz),
             ("metrics", []) => return Some(Route::Metrics),
             ("metrics", ["resource"]) => return Some(Route::ResourceMetrics),
             ("metrics", ["cadvisor"]) => return Some(Route::ContainerMetrics),
@@ -117,6 +120,7 @@ mod tests {
         assert_eq!(Route::of("/"), None);
         assert_eq!(Route::of("/metrics/resource"), Some(Route::ResourceMetrics));
         assert_eq!(Route::of("/stats/summary"), Some(Route::Summary));
+        assert_eq!(Route::of("/configz"), Some(Route::Configz));
         assert_eq!(Route::of("/logs/pods/"), Some(Route::SystemLogs { path: "pods/".into() }));
         assert_eq!(Route::of("/debug/troupe/process/hops"), Some(Route::Insight));
     }

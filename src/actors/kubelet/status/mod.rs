@@ -36,7 +36,7 @@ pub struct PodFailure {
     pub message: String,
     /// The node never let the pod in: its containers did not even wait.
     pub rejected: bool,
-    /// It was evicted: its containers are killed, and nothing of it stays on disk.
+    /// It was evicted: nothing of it stays on disk.
     pub evicted: Option<Evicted>,
 }
 
@@ -45,6 +45,8 @@ pub struct PodFailure {
 pub struct Evicted {
     /// Not because of limits of its own: the condition `DisruptionTarget` says so.
     pub disruption: bool,
+    /// Seconds that its containers have to end; 0 when they are killed.
+    pub grace: u64,
 }
 
 /// A resize that is being carried out.

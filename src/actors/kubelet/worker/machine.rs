@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     apply::{StepFailure, VOLUMES_MISSING},
-    backoff::RestartBackoff,
+    backoff::{BackoffPolicy, RestartBackoff},
     observed::{Observed, RunState},
     plan::{Action, Failure, Memory, Plan, Situation, StopReason, Stopping, Waiting, find_container, plan, spec_grace},
     resize::{SUBJECT, is_replaced},
@@ -110,6 +110,11 @@ impl PodMachine {
             node_ips,
             runtime_name: runtime_name.to_owned(),
         }
+    }
+
+    /// How long containers that end again and again wait.
+    pub fn back_off(&mut self, policy: BackoffPolicy) {
+        self.memory.backoff_policy = policy;
     }
 
     /// The pod as last seen; `None` for one only the runtime knows.
@@ -433,9 +438,9 @@ impl PodMachine {
         }
         let ended = observed.newest(name).filter(|seen| seen.state == RunState::Exited);
         if let Some(seen) = ended.filter(|seen| !is_replaced(&self.memory, seen)) {
-            let known = self.memory.backoffs.get(name).copied();
-            let known = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
-            self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(known, seen.finished(), now));
+            let (known, policy) = (self.memory.backoffs.get(name).copied(), self.memory.backoff_policy);
+            let known = known.or_else(|| RestartBackoff::resumed(policy, seen.attempt, seen.started(), seen.finished()));
+            self.memory.backoffs.insert(name.to_owned(), RestartBackoff::after_restart(policy, known, seen.finished(), now));
         }
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use troupe_cri::names::container_hash;
 
 use super::{
-    backoff::{RestartBackoff, go_duration},
+    backoff::{BackoffPolicy, RestartBackoff, go_duration},
     ephemeral, init,
     observed::{ContainerView, Observed, RunState},
     resize,
@@ -128,6 +128,7 @@ pub struct Memory {
     /// By container name; `""` is the pod itself (volumes, sandbox).
     pub failures: BTreeMap<String, Failure>,
     pub backoffs: BTreeMap<String, RestartBackoff>,
+    pub backoff_policy: BackoffPolicy,
     /// A step that builds up is under way.
     pub busy: bool,
     /// The container whose start is under way, until its postStart hook is done, and which of its starts this is.
@@ -329,7 +330,7 @@ pub(super) fn restart(situation: &Situation<'_>, container: &Container, seen: &C
         return start(situation, plan, container, next_attempt(situation, container, Some(seen)));
     }
     let known = situation.memory.backoffs.get(&container.name).copied();
-    let backoff = known.or_else(|| RestartBackoff::resumed(seen.attempt, seen.started(), seen.finished()));
+    let backoff = known.or_else(|| RestartBackoff::resumed(situation.memory.backoff_policy, seen.attempt, seen.started(), seen.finished()));
     let until = backoff.map_or(seen.finished(), |backoff| backoff.until(seen.finished(), situation.now));
     if let Some(backoff) = backoff.filter(|_| until > situation.now) {
         let id = troupe_cri::names::PodIdentity::of(situation.pod);

@@ -4,7 +4,10 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -99,7 +102,8 @@ impl PodWorker {
         let logged = logged_attempts(&id.log_directory(&context.log_root));
         let recorded = Record::read(context.paths(&id.uid).root());
         let is_recorded = recorded.is_some();
-        let machine = PodMachine::new(id, context.node_ips.clone(), &context.runtime_name, logged);
+        let mut machine = PodMachine::new(id, context.node_ips.clone(), &context.runtime_name, logged);
+        machine.back_off(context.backoff);
         PodWorker {
             context,
             source,
@@ -162,8 +166,9 @@ impl PodWorker {
         }
         self.admitted = true;
         let Some(pod) = self.machine.pod() else { return };
-        let pressure =
-            Pressure { memory: self.context.memory_pressure.load(Ordering::Relaxed), disk: self.context.disk_pressure.load(Ordering::Relaxed) };
+        let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
+        let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
+        let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
         let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
@@ -220,7 +225,7 @@ impl PodWorker {
     }
 
     fn advance(&mut self, cx: &mut UnitContext<'_, Self>) {
-        for effect in self.machine.advance(Timestamp::now()) {
+        for effect in self.machine.advance(self.context.clock.now()) {
             self.carry_out(effect, cx);
         }
         if std::mem::take(&mut self.overwritten) {
@@ -236,7 +241,7 @@ impl PodWorker {
         self.timer += 1;
         self.armed = Some(at);
         let serial = self.timer;
-        let delay = at.duration_since(Timestamp::now()).try_into().unwrap_or_default();
+        let delay = at.duration_since(self.context.clock.now()).try_into().unwrap_or_default();
         cx.after(delay, move |worker, cx| {
             if worker.timer == serial {
                 worker.armed = None;
@@ -258,7 +263,7 @@ impl PodWorker {
                         tracing::warn!(pod = worker.machine.id.name, error = failure.message, "volumes not refreshed");
                     }
                     worker.restored();
-                    worker.machine.refreshed(Timestamp::now());
+                    worker.machine.refreshed(worker.context.clock.now());
                     worker.advance(cx);
                 });
             }
@@ -294,7 +299,7 @@ impl PodWorker {
             if let Err(error) = &observed {
                 tracing::warn!(pod = worker.machine.id.name, %error, "runtime not observed");
             }
-            worker.machine.observed(observed.ok(), words, Timestamp::now());
+            worker.machine.observed(observed.ok(), words, worker.context.clock.now());
             worker.advance(cx);
         });
     }
@@ -317,7 +322,7 @@ impl PodWorker {
             }
             worker.restored();
             worker.machine.sized(worker.sizes.get());
-            worker.machine.done(&action, outcome, Timestamp::now());
+            worker.machine.done(&action, outcome, worker.context.clock.now());
             worker.advance(cx);
         });
     }
@@ -332,7 +337,7 @@ impl PodWorker {
         };
         cx.spawn_then(work, |worker, (task, outcome), cx| {
             metrics::probes::probed(&worker.machine.id, &task.container, task.kind, &outcome);
-            if let Some(note) = worker.machine.probed(&task.container_id, task.kind, &outcome, Timestamp::now()) {
+            if let Some(note) = worker.machine.probed(&task.container_id, task.kind, &outcome, worker.context.clock.now()) {
                 let spec = worker.machine.pod().and_then(|pod| pod.spec.as_ref());
                 let field = spec.map(|spec| ContainerField::of(spec, &task.container));
                 worker.note(note.about(field));

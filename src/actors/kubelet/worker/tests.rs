@@ -390,7 +390,7 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
     };
     next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);
     machine.done(&Action::Prepare, Ok(()), at(1));
-    let evicted = Some(Evicted { disruption: true });
+    let evicted = Some(Evicted { disruption: true, grace: 0 });
     machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
     assert!(!machine.is_open());
     let effects = next(&mut machine, vec![sandbox(true)], vec![container(RunState::Running)]);

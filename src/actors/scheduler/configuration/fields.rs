@@ -1,6 +1,6 @@
 //! The fields of a `KubeSchedulerConfiguration`.
 
-use super::shape::{
+use crate::document_shape::{
     Shape::{self, Any, Bool, Duration, Int32, Int64, List, Number, Object, Text},
     TEXTS,
 };

@@ -5,7 +5,6 @@ mod arguments;
 mod effect;
 mod fields;
 mod plugin_sets;
-mod shape;
 #[cfg(test)]
 mod tests;
 mod validation;
@@ -30,6 +29,7 @@ use super::{
     plugins::{Parts, registry},
     queue::Backoffs,
 };
+use crate::document_shape::{self, strict_error};
 
 const GROUP: &str = "kubescheduler.config.k8s.io";
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
@@ -180,9 +180,9 @@ fn name_profiles(value: &mut Value) {
 fn decode(value: &Value) -> Result<(), ConfigurationError> {
     let malformed = ConfigurationError::Malformed;
     let mut unknown = Vec::new();
-    shape::check(value, &fields::CONFIGURATION, "", &mut unknown).map_err(malformed)?;
+    document_shape::check(value, &fields::CONFIGURATION, "", &mut unknown).map_err(malformed)?;
     if !unknown.is_empty() {
-        return Err(malformed(shape::strict_error(&unknown)));
+        return Err(malformed(strict_error(&unknown)));
     }
     for (at, profile) in list(&value["profiles"]).iter().enumerate() {
         for (index, config) in list(&profile["pluginConfig"]).iter().enumerate() {
@@ -212,6 +212,6 @@ fn decode_arguments(config: &Value) -> Result<(), (String, bool)> {
         return Err((format!("args for plugin {name} were not of type {wanted}.{GROUP}, got {kind}.{group}"), false));
     }
     let mut unknown = Vec::new();
-    shape::check(args, shape, "", &mut unknown).map_err(|why| (format!("decoding args for plugin {name}: {why}"), false))?;
-    if unknown.is_empty() { Ok(()) } else { Err((format!("decoding args for plugin {name}: {}", shape::strict_error(&unknown)), true)) }
+    document_shape::check(args, shape, "", &mut unknown).map_err(|why| (format!("decoding args for plugin {name}: {why}"), false))?;
+    if unknown.is_empty() { Ok(()) } else { Err((format!("decoding args for plugin {name}: {}", strict_error(&unknown)), true)) }
 }

@@ -57,7 +57,13 @@ fn takers(setting: &str) -> &'static [Part] {
         "kubeletPort" | "containerRuntimeEndpoint" | "imageDir" | "kubeletDir" | "podLogsDir" | "cniConfDir" | "bridge" => &[Part::Node],
         "cgroupParent"
         | "podMaxPids"
+        | "kubeletConfig"
+        | "kubeletConfigDir"
         | "evictionHard"
+        | "evictionSoft"
+        | "evictionSoftGracePeriod"
+        | "evictionMaxPodGracePeriod"
+        | "evictionMinimumReclaim"
         | "evictionPressureTransitionPeriod"
         | "imageGcHighThreshold"
         | "imageGcLowThreshold"

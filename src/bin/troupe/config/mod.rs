@@ -3,7 +3,9 @@
 mod api_settings;
 mod check;
 mod effect;
+mod eviction;
 mod families;
+mod kubelet;
 mod machine;
 mod merge;
 mod resolve;
@@ -19,7 +21,7 @@ use ipnetwork::IpNetwork;
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{node_ipam::ClusterRange, service_lb::Pool},
-    kubelet::{eviction::signals::Threshold, image_collection::plan::ImagePolicy},
+    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
 use troupe_api::audit::LogOptions;
 use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::Family};
@@ -27,6 +29,7 @@ use troupe_net::{cni::Network, conntrack_settings::ConntrackSettings, iptables::
 pub use self::{
     api_settings::ApiSettings,
     effect::{Part, flag, refuse_without_effect, takes},
+    eviction::EvictionConfig,
     families::{OfFamily, PerFamily},
     machine::cni_bin_dir,
     settings::Settings,
@@ -88,8 +91,11 @@ pub struct Config {
     pub bridge: String,
     pub cgroup_parent: String,
     pub pod_max_pids: Option<u32>,
-    pub eviction_hard: Vec<Threshold>,
-    pub eviction_pressure_transition_period: Duration,
+    pub eviction: EvictionConfig,
+    /// What the kubelet's own files say, and where, and all that holds for it.
+    pub kubelet_config: Option<PathBuf>,
+    pub kubelet_config_dir: Option<PathBuf>,
+    pub kubelet: KubeletConfiguration,
     pub image_policy: ImagePolicy,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub manifests_dir: PathBuf,
@@ -99,7 +105,8 @@ pub struct Config {
     pub scheduler_config: Option<PathBuf>,
     pub audit: Option<AuditConfig>,
     pub api: ApiSettings,
-    pub node_heartbeat: Duration,
+    /// Between signs of life of this node, where that is said.
+    pub node_heartbeat: Option<Duration>,
     pub node_monitor_grace_period: Duration,
 }
 

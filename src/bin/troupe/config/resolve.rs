@@ -10,23 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use troupe_actors::{
     controllers::{certificates::LASTS, node_lifecycle::GRACE},
-    kubelet::{
-        eviction::signals::{self, Threshold},
-        image_collection::plan::ImagePolicy,
-    },
+    kubelet::{configuration::KubeletConfiguration, image_collection::plan::ImagePolicy},
 };
 use troupe_api::{audit::LogOptions, auth::pki::LEAF_VALIDITY};
 use troupe_net::{conntrack_settings::ConntrackSettings, iptables::Family};
 
 use super::{
-    ApiSettings, AuditConfig, Config, OfFamily, Settings, check, every_address, families,
+    ApiSettings, AuditConfig, Config, EvictionConfig, OfFamily, Settings, check, every_address, families,
     machine::{default_node_ips, host_name, installed_image_dir},
     settings::DEFAULT_FILE,
 };
 use crate::state::EtcdConfig;
-
-/// What stands for no threshold at all.
-const NO_THRESHOLDS: &str = "none";
 
 impl Settings {
     /// These settings, and those of the configuration file where they are silent.
@@ -66,7 +60,7 @@ impl Settings {
             Some(ip) => ip,
             None => families::nth(service_cidr.first(), 10).context("the Service range is too small for a DNS address")?,
         };
-        let api = ApiSettings::of(&settings);
+        let (api, eviction) = (ApiSettings::of(&settings), EvictionConfig::of(&settings)?);
         let conntrack = conntrack(&settings);
         let (audit, data_dir, run_dir) = (settings.audit(), settings.data_dir(), settings.run_dir());
         let node_ips = settings.node_ip.map_or_else(|| default_node_ips(&of_cluster), Ok)?;
@@ -106,12 +100,14 @@ impl Settings {
             bridge: settings.bridge.unwrap_or_else(|| "troupe0".into()),
             cgroup_parent: check::cgroup_parent(settings.cgroup_parent.as_deref().unwrap_or("kubepods"))?,
             pod_max_pids: pod_max_pids(settings.pod_max_pids.unwrap_or(4096))?,
-            eviction_hard: eviction_hard(settings.eviction_hard)?,
-            eviction_pressure_transition_period: Duration::from_secs(settings.eviction_pressure_transition_period.unwrap_or(300)),
+            eviction,
+            kubelet_config: settings.kubelet_config,
+            kubelet_config_dir: settings.kubelet_config_dir,
+            kubelet: KubeletConfiguration::default(),
             image_policy: image_policy(settings.image_gc_high_threshold, settings.image_gc_low_threshold, settings.minimum_image_ttl_duration)?,
             allowed_unsafe_sysctls: settings.allowed_unsafe_sysctls.unwrap_or_default(),
             manifests_dir: path(settings.manifests_dir, "/etc/troupe/manifests"),
-            node_heartbeat: Duration::from_secs(settings.node_heartbeat.unwrap_or(10)),
+            node_heartbeat: settings.node_heartbeat.map(Duration::from_secs),
             node_monitor_grace_period: settings.node_monitor_grace_period.map_or(GRACE, Duration::from_secs),
             data_dir,
             admission_control_config_file: settings.admission_control_config_file,
@@ -169,7 +165,7 @@ fn image_policy(high: Option<u8>, low: Option<u8>, least_age: Option<u64>) -> Re
     let (high, low) = (high.unwrap_or(usual.high), low.unwrap_or(usual.low));
     ensure!(high <= 100, "--image-gc-high-threshold {high} must be between 0 and 100, inclusive");
     ensure!(low < high, "--image-gc-low-threshold {low} must be less than --image-gc-high-threshold {high}");
-    Ok(ImagePolicy { high, low, least_age: least_age.map_or(usual.least_age, Duration::from_secs), kept: Vec::new() })
+    Ok(ImagePolicy { high, low, least_age: least_age.map_or(usual.least_age, Duration::from_secs), ..usual })
 }
 
 impl Config {
@@ -219,14 +215,14 @@ impl Config {
             bridge: Some(self.bridge.clone()),
             cgroup_parent: Some(self.cgroup_parent.clone()),
             pod_max_pids: Some(self.pod_max_pids.map_or(-1, i64::from)),
-            eviction_hard: Some(shown_thresholds(&self.eviction_hard)),
-            eviction_pressure_transition_period: Some(self.eviction_pressure_transition_period.as_secs()),
             image_gc_high_threshold: Some(self.image_policy.high),
             image_gc_low_threshold: Some(self.image_policy.low),
             minimum_image_ttl_duration: Some(self.image_policy.least_age.as_secs()),
             allowed_unsafe_sysctls: Some(self.allowed_unsafe_sysctls.clone()).filter(|names| !names.is_empty()),
             manifests_dir: Some(self.manifests_dir.clone()),
-            node_heartbeat: Some(self.node_heartbeat.as_secs()),
+            node_heartbeat: self.node_heartbeat.map(|heartbeat| heartbeat.as_secs()),
+            kubelet_config: self.kubelet_config.clone(),
+            kubelet_config_dir: self.kubelet_config_dir.clone(),
             node_monitor_grace_period: Some(self.node_monitor_grace_period.as_secs()),
             audit_log_path: log.map(|log| log.path.clone()),
             admission_control_config_file: self.admission_control_config_file.clone(),
@@ -237,7 +233,7 @@ impl Config {
             audit_log_maxage: log.map(|log| log.max_age).filter(|age| *age > 0),
             ..Settings::default()
         };
-        self.api.clone().among(others)
+        self.api.clone().among(self.eviction.among(others))
     }
 
     /// What must hold besides where the API server is served.
@@ -260,19 +256,6 @@ fn etcd(servers: Option<Vec<String>>, [ca_file, cert_file, key_file]: [Option<Pa
         _ if ca_file.is_some() || cert_file.is_some() || key_file.is_some() => bail!("certificates for etcd are given, but not --etcd-servers"),
         _ => Ok(None),
     }
-}
-
-/// Below what pods are evicted.
-fn eviction_hard(given: Option<Vec<String>>) -> Result<Vec<Threshold>> {
-    match given {
-        None => Ok(signals::defaults()),
-        Some(given) if given == [NO_THRESHOLDS] => Ok(Vec::new()),
-        Some(given) => given.iter().map(|text| text.parse().context("--eviction-hard")).collect(),
-    }
-}
-
-fn shown_thresholds(thresholds: &[Threshold]) -> Vec<String> {
-    if thresholds.is_empty() { vec![NO_THRESHOLDS.to_owned()] } else { thresholds.iter().map(ToString::to_string).collect() }
 }
 
 /// How many processes a pod may have; `None` for as many as it likes.
@@ -312,10 +295,6 @@ mod tests {
     #[test]
     fn a_pods_processes_are_counted_or_not() {
         assert_eq!((pod_max_pids(-1).expect("works"), pod_max_pids(7).expect("works")), (None, Some(7)));
-        let thresholds = |words: &[&str]| eviction_hard(Some(words.iter().map(|word| (*word).to_owned()).collect()));
-        assert_eq!(shown_thresholds(&thresholds(&["none"]).expect("works")), ["none"]);
-        assert_eq!(shown_thresholds(&thresholds(&["nodefs.available<7%"]).expect("works")), ["nodefs.available<7%"]);
-        assert!(thresholds(&["nodefs.available"]).is_err());
         assert!(pod_max_pids(0).is_err() && pod_max_pids(-2).is_err() && pod_max_pids(1 << 40).is_err());
     }
 
@@ -345,7 +324,9 @@ mod tests {
             "oidcRequiredClaim" | "oidcSigningAlgs" => json!(["a=b"]),
             "encryptionProviderConfigAutomaticReload" => json!(true),
             "authenticationTokenWebhookCacheTtl" => json!(7),
-            "evictionHard" => json!(["nodefs.available<7%"]),
+            "evictionHard" | "evictionSoft" => json!(["nodefs.available<7%"]),
+            "evictionSoftGracePeriod" => json!(["nodefs.available=1m"]),
+            "evictionMinimumReclaim" => json!(["nodefs.available=1Gi"]),
             "bindAddress" | "advertiseAddress" => json!("192.0.2.7"),
             "nodeIp" => json!("192.0.2.7,2001:db8::7"),
             "clusterDns" => json!("10.96.0.10"),

@@ -156,10 +156,28 @@ pub struct Settings {
     /// Processes and threads that one pod of this node may have; -1 for as many as the machine [default: 4096]
     #[arg(long, allow_negative_numbers = true)]
     pub pod_max_pids: Option<i64>,
+    /// A kubelet.config.k8s.io/v1beta1 KubeletConfiguration: the kubelet's configuration as upstream's; settings here win over it
+    #[arg(long)]
+    pub kubelet_config: Option<PathBuf>,
+    /// A folder of such files (*.conf), which are merged over that one in the order of their names
+    #[arg(long)]
+    pub kubelet_config_dir: Option<PathBuf>,
     /// Below these amounts free of its memory and disks this node evicts pods; `none` for never
     /// [default: memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%]
     #[arg(long, value_delimiter = ',')]
     pub eviction_hard: Option<Vec<String>>,
+    /// Below these amounts free this node evicts pods after a while, such as memory.available<1.5Gi
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_soft: Option<Vec<String>>,
+    /// How long less has to be free for that, such as memory.available=1m30s
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_soft_grace_period: Option<Vec<String>>,
+    /// Seconds that pods evicted so may take to end at most; negative for as many as they ask for [default: 0]
+    #[arg(long, allow_negative_numbers = true)]
+    pub eviction_max_pod_grace_period: Option<i32>,
+    /// How much more than a threshold has to be free before evictions for it end, such as imagefs.available=2Gi
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_minimum_reclaim: Option<Vec<String>>,
     /// Seconds for which this node tells of pressure after its cause is gone [default: 300]
     #[arg(long)]
     pub eviction_pressure_transition_period: Option<u64>,

@@ -21,6 +21,8 @@ use crate::{
     up::control_plane,
 };
 
+/// Between signs of life.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What they take of the settings.
 const TAKEN: [&str; 4] = ["kubeconfig", "apiServers", "nodeName", "nodeHeartbeat"];
 
@@ -44,7 +46,8 @@ pub fn run(count: u32, flags: Settings, file: Option<&Path>) -> Result<()> {
         let unusable = || format!("cannot use the kubeconfig {}: hollow nodes need the administrator's", config.kubeconfig.display());
         let client = Client::new(Arc::new(RemoteApi::new(remote).with_context(unusable)?), Arc::default(), "troupe-hollow");
         let caches = Caches::new(system.clone(), client.clone());
-        let options = HollowOptions { name, count, heartbeat: config.node_heartbeat, version: control_plane::version().git_version };
+        let options =
+            HollowOptions { name, count, heartbeat: config.node_heartbeat.unwrap_or(HEARTBEAT), version: control_plane::version().git_version };
         let begun = std::time::Instant::now();
         let hollow = Hollow::start(options, &client, &caches, &system);
         let told = until_told(&system);

@@ -121,7 +121,8 @@ pub fn run(arguments: NodeArgs) -> Result<()> {
     }
     let flags = arguments.settings.absolute()?;
     let kubeconfig = flags.kubeconfig.clone();
-    let mut config = flags.with_file(arguments.config.as_deref())?.resolve()?;
+    let (settings, kubelet) = flags.with_file(arguments.config.as_deref())?.with_kubelet_configuration()?;
+    let mut config = settings.resolve()?.with_kubelet(kubelet)?;
     let kubeconfig = kubeconfig.unwrap_or_else(|| config.kubeconfig_beside(control_plane::NODE));
     if !standalone && invitation.is_none() && !kubeconfig.exists() {
         bail!(
@@ -283,7 +284,7 @@ impl Node {
         let neighbours = Arc::new(Netlink::open().context("cannot talk to the kernel about neighbours")?);
         let gate = Arc::new(FreshGate { neighbours, then });
         let kubelet = node::start_kubelet(config, socket, api, seat.listeners.clone(), gate, system).await?;
-        let server = node::serve_kubelet(config, &seat, &kubelet, system)?;
+        let server = node::serve_kubelet(config, socket, &seat, &kubelet, system)?;
         let caches = seat.api.map(|(_, caches)| caches);
         Ok(Node {
             server,

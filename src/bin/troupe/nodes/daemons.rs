@@ -33,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// One that ran for so long is started again at once.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// The configuration of a node's kubelet in the node's directory.
+const KUBELET: &str = "kubelet.json";
+
 /// Those that this process started.
 #[derive(Default)]
 pub(super) struct Daemons {
@@ -142,6 +145,7 @@ fn write_down(config: &Config, member: &Member) -> Result<Record> {
         record.made.runtime = Some(containerd.socket());
     }
     record.made.kubeconfigs.insert(member.place.join("kubeconfig"));
+    config.write_kubelet_configuration(&member.place.join(KUBELET))?;
     record.save()?;
     Ok(record)
 }
@@ -163,6 +167,10 @@ fn flags(config: &Config, member: &Member, addresses: PerFamily<IpAddr>) -> Vec<
     settings.node_ip = Some(addresses);
     settings.cgroup_parent = Some(format!("{}-{}", config.cgroup_parent, member.name));
     settings.api_servers = None;
+    // What holds for the kubelet of this node holds for that one's, too.
+    settings.kubelet_config = place(KUBELET);
+    settings.kubelet_config_dir = None;
+    (settings.node_heartbeat, settings.cluster_domain, settings.cluster_dns) = (None, None, None);
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Array(all) => all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
@@ -203,6 +211,7 @@ mod tests {
             "--kubelet-port=7250",
             "--eviction-hard=none",
             "--cgroup-parent=kubepods-one-2",
+            "--kubelet-config=/d/nodes/one-2/kubelet.json",
         ] {
             assert!(flags.contains(&wanted.to_owned()), "{wanted} is not in {flags:?}");
         }

@@ -9,6 +9,7 @@ mod detach;
 pub mod doors;
 pub mod encryption;
 pub mod identity;
+mod kubelet;
 pub mod network;
 pub mod node;
 pub mod preflight;
@@ -83,7 +84,8 @@ impl UpArgs {
             let mut settings = flags.absolute()?.with_file(file)?;
             refuse_without_effect(&settings, &Part::WHOLE.into())?;
             wanted = Wanted::of(&self.nodes, &mut settings)?;
-            settings.resolve()?
+            let (settings, kubelet) = settings.with_kubelet_configuration()?;
+            settings.resolve()?.with_kubelet(kubelet)?
         };
         config.check_api_server()?;
         Ok((config, wanted))

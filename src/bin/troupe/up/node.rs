@@ -18,7 +18,6 @@ use troupe_actors::{
     dns::{self, DnsOptions},
     kubelet::{
         Kubelet, KubeletOptions,
-        image_collection::plan::ImagePolicy,
         server::{self, KubeletServerOptions},
     },
     load_balancer::{Announcer, AnnouncerOptions},
@@ -62,6 +61,7 @@ use troupe_net::{
 use super::{
     control_plane::{self, Shown},
     identity::component,
+    kubelet,
 };
 use crate::{
     config::Config,
@@ -96,19 +96,12 @@ pub async fn start_kubelet(
     options.root_dir = config.kubelet_dir.clone();
     options.volumes_dir = config.data_dir.join("volumes");
     options.log_dir = config.pod_logs_dir.clone();
-    options.cluster_dns = vec![config.cluster_dns];
-    options.cluster_domain = config.cluster_domain.clone();
     options.node_ips = config.node_ips.all();
     options.port = config.kubelet_port;
     options.listeners = listeners;
-    options.heartbeat = config.node_heartbeat;
     options.static_pod_dir = Some(config.manifests_dir.clone());
-    options.pod_max_pids = config.pod_max_pids;
-    options.eviction_hard = config.eviction_hard.clone();
-    options.eviction_pressure_transition_period = config.eviction_pressure_transition_period;
-    options.image_policy = ImagePolicy { kept: kept_images(config), ..config.image_policy.clone() };
-    options.allowed_unsafe_sysctls = config.allowed_unsafe_sysctls.clone();
     options.cgroup_parent = config.cgroup_parent.clone();
+    kubelet::configure(&mut options, config, kept_images(config)).context("the kubelet's configuration")?;
     std::fs::create_dir_all(&config.manifests_dir).with_context(|| format!("cannot make {}", config.manifests_dir.display()))?;
     Kubelet::start(options, system).await.context("the kubelet cannot start")
 }
@@ -127,9 +120,12 @@ pub fn shown(certificate: &KeyedCertificate) -> Result<Arc<RenewableCertificate>
 }
 
 /// Serves the kubelet's own API: logs, exec, attach, port-forward.
-pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &System) -> Result<ServerHandle> {
-    let listener =
-        TcpListener::bind((config.every_address(), config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
+pub fn serve_kubelet(config: &Config, socket: &Path, seat: &Seat, kubelet: &Kubelet, system: &System) -> Result<ServerHandle> {
+    let address = config.kubelet.says("address").and_then(|address| address.as_str()?.parse().ok()).unwrap_or_else(|| config.every_address());
+    let listener = TcpListener::bind((address, config.kubelet_port)).with_context(|| format!("cannot listen on port {}", config.kubelet_port))?;
+    let mut configuration = config.kubelet.clone();
+    configuration.say("containerRuntimeEndpoint", format!("unix://{}", socket.display()));
+    configuration.say("address", address.to_string());
     let tls = tls::renewable_server_config(seat.serving.clone(), &seat.ca_pem).context("the kubelet's certificate is unusable")?;
     let options = KubeletServerOptions {
         tls: Arc::new(tls),
@@ -138,6 +134,7 @@ pub fn serve_kubelet(config: &Config, seat: &Seat, kubelet: &Kubelet, system: &S
         pods: Arc::new(kubelet.handle().clone()),
         cgroup_parent: config.cgroup_parent.as_str().into(),
         gate: seat.gate.clone(),
+        configuration: Arc::new(configuration.document()),
         version: control_plane::version(),
         insight: Some(system.clone()),
     };

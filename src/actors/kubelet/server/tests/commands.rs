@@ -33,6 +33,8 @@ async fn kubectl_runs_commands_copies_files_and_forwards_ports() {
     attaches(&world).await;
     older_clients(&world).await;
     forwards(&world).await;
+    let configuration = world.says(&["get", "--raw", "/api/v1/nodes/node/proxy/configz"]).await;
+    assert_eq!(configuration, r#"{"kubeletconfig":{"maxPods":7}}"#);
     world.stop().await;
 }
 

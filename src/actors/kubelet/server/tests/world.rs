@@ -78,6 +78,7 @@ impl World {
             pods: Arc::new(CriPodDirectory::new(runtime.clone())),
             cgroup_parent: "troupe-test-of-the-server/kubepods".into(),
             gate: Arc::new(LocalGate { authenticator: Arc::new(X509Authenticator), authorizer: authorizer.clone() }),
+            configuration: Arc::new(json!({"maxPods": 7})),
             version: VersionInfo::of_build("0.0.1", "abc", "2026-01-02T03:04:05Z"),
             insight: None,
         };

@@ -109,7 +109,7 @@ async fn tokens(step: &Step, driver: Option<&CSIDriver>) -> Result<Option<String
     let mut all = BTreeMap::new();
     for request in wanted {
         let asked = TokenRequest { audience: request.audience.clone(), expiration_seconds: request.expiration_seconds.unwrap_or(TOKEN_LIFE) };
-        let token = step.tokens.get(&*step.context.cluster, &step.pod, &asked).await.map_err(|status| status.message)?;
+        let token = step.tokens.get(&step.context, &step.pod, &asked).await.map_err(|status| status.message)?;
         all.insert(request.audience.clone(), json!({"token": token.token, "expirationTimestamp": format_time(token.expires)}));
     }
     Ok((!all.is_empty()).then(|| json!(all).to_string()))

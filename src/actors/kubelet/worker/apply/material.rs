@@ -33,7 +33,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// All tokens that a pod's volumes need, fresh ones where the old ones age.
-    pub async fn for_pod(&self, cluster: &dyn Cluster, pod: &Pod) -> Result<BTreeMap<payload::TokenRequest, String>, Status> {
+    pub async fn for_pod(&self, context: &NodeContext, pod: &Pod) -> Result<BTreeMap<payload::TokenRequest, String>, Status> {
         let wanted: BTreeSet<_> = volumes::volumes(pod).iter().flat_map(payload::token_requests).collect();
         if wanted.len() > MOST_TOKENS {
             let message = format!("the pod asks for {} different tokens, this node gets {MOST_TOKENS} at most", wanted.len());
@@ -41,18 +41,18 @@ impl Tokens {
         }
         let mut all = BTreeMap::new();
         for request in wanted {
-            let token = self.get(cluster, pod, &request).await?;
+            let token = self.get(context, pod, &request).await?;
             all.insert(request, token.token);
         }
         Ok(all)
     }
 
     /// One token of the pod's service account.
-    pub async fn get(&self, cluster: &dyn Cluster, pod: &Pod, request: &payload::TokenRequest) -> Result<Token, Status> {
+    pub async fn get(&self, context: &NodeContext, pod: &Pod, request: &payload::TokenRequest) -> Result<Token, Status> {
         let known = self.known.lock().get(request).cloned();
-        let token = match known.filter(|token| !is_aging(token, Timestamp::now())) {
+        let token = match known.filter(|token| !is_aging(token, context.clock.now())) {
             Some(token) => token,
-            None => cluster.token(pod, request).await?,
+            None => context.cluster.token(pod, request).await?,
         };
         self.known.lock().insert(request.clone(), token.clone());
         Ok(token)

@@ -1,7 +1,5 @@
 //! The pod's directories and volumes.
 
-use jiff::Timestamp;
-
 use super::{Step, StepFailure, drivers, material};
 use crate::{
     files::blocking,
@@ -43,7 +41,7 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let failed = |error: String| StepFailure::new("FailedMount", error);
     let context = &step.context;
     let references = material::references(&*context.cluster, &step.pod, None).await.map_err(|status| failed(status.message))?;
-    let tokens = step.tokens.for_pod(&*context.cluster, &step.pod).await.map_err(|status| failed(status.message))?;
+    let tokens = step.tokens.for_pod(context, &step.pod).await.map_err(|status| failed(status.message))?;
     let gone = disk::missing(&context.paths(&step.id.uid), &step.pod);
     if all {
         let paths = context.paths(&step.id.uid);
@@ -59,8 +57,9 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
     let (context, pod, made) = (context.clone(), step.pod.clone(), step.made.clone());
     let (paths, logs) = (context.paths(&step.id.uid), step.id.log_directory(&context.log_root));
     let ips = context.pod_ips(&pod, &step.observed);
+    let now = context.clock.now();
     let work = move || -> Result<(), VolumeError> {
-        let (node_ips, machine) = (&context.node_ips, context.machine);
+        let (node_ips, machine) = (&context.node_ips, context.unreserved);
         let inputs = PayloadInputs {
             pod: &pod,
             references: &references,
@@ -73,9 +72,9 @@ async fn write(step: &Step, all: bool) -> Result<(), StepFailure> {
         };
         if all {
             disk::make_log_directory(&logs)?;
-            disk::set_up(&paths, &inputs, &context.written, &made, Timestamp::now())
+            disk::set_up(&paths, &inputs, &context.written, &made, now)
         } else {
-            disk::refresh(&paths, &inputs, &context.written, &made, Timestamp::now())
+            disk::refresh(&paths, &inputs, &context.written, &made, now)
         }
     };
     blocking(work).await.map_err(|error| failed(error.to_string()))?;

@@ -182,20 +182,33 @@ async fn ensure_image(step: &Step, container: &Container, references: &Reference
     let began = std::time::Instant::now();
     let credentials = images::credentials(&name, &images::pull_secrets(&step.pod), references);
     let sandbox_config = step.sandbox_config(sandbox_attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
-    let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, sandbox_config));
-    let pulled = tokio::select! {
-        pulled = pull => pulled,
-        () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
+    let stops = || StepFailure::new("ContainerCreating", "the pod stops");
+    let admitted = tokio::select! {
+        admitted = step.context.pulls.admit() => admitted,
+        () = step.cancel.cancelled() => return Err(stops()),
     };
-    pulled.map_err(|error| {
+    let pulled = match admitted {
+        Err(why) => Err(why.to_owned()),
+        Ok((slot, waited)) => {
+            let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, sandbox_config));
+            let pulled = tokio::select! {
+                pulled = pull => pulled,
+                () = step.cancel.cancelled() => return Err(stops()),
+            };
+            drop(slot);
+            pulled.map(|_| waited).map_err(|error| error.to_string())
+        }
+    };
+    let waited = pulled.map_err(|error| {
         step.note_container(&container.name, Note::warning("Failed", format!("Failed to pull image \"{wanted}\": {error}")));
         step.note_container(&container.name, Note::warning("Failed", "Error: ErrImagePull"));
         StepFailure::new("ErrImagePull", error)
     })?;
     let image = runtime.image_status(&name).await.map_err(inspect)?;
     let image = image.ok_or_else(|| fail("ImageInspectError", format!("image \"{wanted}\" is gone after it was pulled")))?;
-    let took = began.elapsed().as_millis();
-    let text = format!("Successfully pulled image \"{wanted}\" in {took}ms ({took}ms including waiting). Image size: {} bytes.", image.size);
+    let whole = began.elapsed();
+    let (took, whole) = (whole.saturating_sub(waited).as_millis(), whole.as_millis());
+    let text = format!("Successfully pulled image \"{wanted}\" in {took}ms ({whole}ms including waiting). Image size: {} bytes.", image.size);
     step.note_container(&container.name, Note::normal("Pulled", text));
     Ok(image)
 }
@@ -215,7 +228,8 @@ async fn configure(
     let links = step.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
     let all = context.cluster.services();
     let services = service_variables(all.iter().map(|service| &**service), &step.id.namespace, links);
-    let inputs = EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.machine };
+    let inputs =
+        EnvInputs { pod: &step.pod, references, services: &services, pod_ips: &ips, node_ips: &context.node_ips, machine: context.unreserved };
     let env = environment(&inputs, container).map_err(|error| error.to_string())?;
     let paths = context.paths(&step.id.uid);
     let mut planned = mounts(&paths, &step.pod, container, &env, attempt)?;

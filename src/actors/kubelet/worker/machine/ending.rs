@@ -21,10 +21,13 @@ impl PodMachine {
         self.stopping.is_some() && (deleted || self.removed)
     }
 
-    /// Whether it was evicted: by this kubelet now, or as its status tells.
-    fn is_evicted(&self) -> bool {
+    /// How long its containers have to end if it was evicted: by this kubelet now, or as its status tells.
+    fn evicted_within(&self) -> Option<u64> {
         let told = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.reason.as_deref()) == Some(eviction::REASON);
-        self.failure.as_ref().map_or(told, |failure| failure.evicted.is_some())
+        match &self.failure {
+            Some(failure) => failure.evicted.map(|evicted| evicted.grace),
+            None => told.then_some(0),
+        }
     }
 
     /// Whether the pod has to go, and how fast. A shorter grace wins over a longer one.
@@ -40,11 +43,12 @@ impl PodMachine {
         let terminal_or_failed = terminal || self.failure.is_some();
         let wanted = if deleted || self.removed || self.pod.is_none() {
             let grace = asked.or(from_spec).or_else(from_runtime).unwrap_or(30);
-            Stopping { grace: if self.is_evicted() { 0 } else { grace }, remove: true }
-        } else if terminal_or_failed && self.is_evicted() {
-            Stopping { grace: 0, remove: true }
+            Stopping { grace: self.evicted_within().map_or(grace, |within| within.min(grace)), remove: true }
         } else if terminal_or_failed {
-            Stopping { grace: from_spec.unwrap_or(30), remove: false }
+            match self.evicted_within() {
+                Some(grace) => Stopping { grace, remove: true },
+                None => Stopping { grace: from_spec.unwrap_or(30), remove: false },
+            }
         } else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Which pod goes first when memory is short, and what it is told: as upstream ranks and words it. Pure.
+//! Which pod goes first when memory is short or process ids are few, and what it is told: as upstream ranks and words it. Pure.
 
 use std::cmp::Reverse;
 
@@ -31,10 +31,36 @@ impl Candidate<'_> {
 pub fn first<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Option<Candidate<'a>> {
     candidates.max_by_key(|candidate| {
         let (_, beyond) = candidate.usage();
-        let priority = candidate.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
         let name = (&candidate.pod.metadata.namespace, &candidate.pod.metadata.name);
-        (beyond > 0, Reverse(priority), beyond, Reverse(name))
+        (beyond > 0, Reverse(priority(candidate.pod)), beyond, Reverse(name))
     })
+}
+
+/// A pod that may have to go for its processes.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessCandidate<'a> {
+    pub pod: &'a Pod,
+    /// How many it has, threads among them; `None` where that is not known.
+    pub processes: Option<u64>,
+}
+
+/// The pod that goes: the least important, then one whose processes nobody counts, then whoever has most of them.
+pub fn first_of_processes<'a>(candidates: impl Iterator<Item = ProcessCandidate<'a>>) -> Option<ProcessCandidate<'a>> {
+    candidates.max_by_key(|candidate| {
+        let name = (&candidate.pod.metadata.namespace, &candidate.pod.metadata.name);
+        (Reverse(priority(candidate.pod)), candidate.processes.is_none(), candidate.processes, Reverse(name))
+    })
+}
+
+/// What a pod is told that was evicted for its processes.
+pub fn process_message(met: &Met) -> String {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (threshold, available) = (Quantity::from_bytes(number(met.threshold)), Quantity::from_value(number(met.available)));
+    format!("The node was low on resource: pids. Threshold quantity: {threshold}, available: {available}. ")
+}
+
+fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
 }
 
 /// What an evicted pod is told.
@@ -94,9 +120,31 @@ mod tests {
     #[test]
     fn the_message_tells_what_was_short_and_who_used_it() {
         let (pod, used) = (pod("p", 0, "10Mi"), uses(20));
-        let met = Met { signal: Signal::MemoryAvailable, threshold: 100 << 20, available: 50 << 20 };
+        let met = Met { signal: Signal::MemoryAvailable, threshold: 100 << 20, available: 50 << 20, hard: true };
         let words = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. \
                      Container c was using 20Mi, request is 10Mi, has larger consumption of memory. ";
         assert_eq!(message(&Candidate { pod: &pod, used: &used }, &met), words);
+    }
+
+    #[test]
+    fn the_least_important_goes_first_when_process_ids_are_few_then_who_has_most() {
+        let mut all = vec![
+            (pod("important", 100, "0"), Some(9000)),
+            (pod("few", 0, "0"), Some(3)),
+            (pod("many", 0, "0"), Some(300)),
+            (pod("uncounted", 0, "0"), None),
+        ];
+        let mut order = Vec::new();
+        let next = |all: &[(Pod, Option<u64>)]| {
+            let candidates = all.iter().map(|(pod, processes)| ProcessCandidate { pod, processes: *processes });
+            first_of_processes(candidates).and_then(|first| first.pod.metadata.name.clone())
+        };
+        while let Some(name) = next(&all) {
+            all.retain(|(pod, _)| pod.metadata.name.as_ref() != Some(&name));
+            order.push(name);
+        }
+        assert_eq!(order, ["uncounted", "many", "few", "important"]);
+        let met = Met { signal: Signal::PidAvailable, threshold: 5000, available: 2048, hard: true };
+        assert_eq!(process_message(&met), "The node was low on resource: pids. Threshold quantity: 5000, available: 2048. ");
     }
 }

@@ -1,0 +1,125 @@
+//! What the kubelet is started with beside its places and addresses: its own configuration.
+
+use std::num::NonZeroU32;
+
+use anyhow::{Context, Result};
+use jiff::SignedDuration;
+use troupe_actors::{
+    kubelet::{
+        KubeletOptions,
+        configuration::KubeletConfiguration,
+        image_collection::plan::ImagePolicy,
+        node::{NodeStatusOptions, Registration},
+        pulls::PullPolicy,
+        rotation::plan::LogPolicy,
+        worker::backoff::BackoffPolicy,
+    },
+    runtime::token_bucket::Rate,
+};
+use troupe_api::meta::Quantity;
+
+use crate::config::Config;
+
+/// Takes the configuration in.
+///
+/// # Errors
+/// When it reserves what cannot be.
+pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_images: Vec<String>) -> Result<()> {
+    let kubelet = &config.kubelet;
+    for word in kubelet.idle() {
+        tracing::warn!("kubelet configuration: {word}");
+    }
+    for signal in config.eviction.overridden() {
+        tracing::warn!(signal, "this threshold has no effect: containers' file system has those of the one that it is, as upstream");
+    }
+    options.cluster_dns = kubelet.texts("clusterDNS").iter().filter_map(|server| server.parse().ok()).collect();
+    kubelet.text("clusterDomain").clone_into(&mut options.cluster_domain);
+    options.resolv_conf = kubelet.text("resolvConf").into();
+    options.cgroups_per_qos = kubelet.flag("cgroupsPerQOS");
+    options.enforces_pods = kubelet.enforces_pods();
+    options.reserved = kubelet.reserved().map_err(anyhow::Error::msg)?;
+    options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
+    options.pod_max_pids = config.pod_max_pids;
+    options.heartbeat = config.heartbeat();
+    options.node_status = NodeStatusOptions {
+        update: kubelet.duration("nodeStatusUpdateFrequency"),
+        report: kubelet.duration("nodeStatusReportFrequency"),
+        most_images: usize::try_from(kubelet.number("nodeStatusMaxImages")).ok(),
+    };
+    options.registration =
+        Registration { by_itself: kubelet.flag("registerNode"), taints: kubelet.taints(), provider_id: kubelet.text("providerID").to_owned() };
+    options.eviction_thresholds = config.eviction.thresholds.clone();
+    options.eviction_pressure_transition_period = config.eviction.pressure_transition_period;
+    options.eviction_grace_periods = config.eviction.grace_periods;
+    let most_age = Some(kubelet.duration("imageMaximumGCAge")).filter(|age| !age.is_zero());
+    options.image_policy = ImagePolicy { kept: kept_images, most_age, ..config.image_policy.clone() };
+    options.pull_policy = pull_policy(kubelet);
+    options.event_rate = rate(kubelet, "eventRecordQPS", "eventBurst");
+    options.log_policy = log_policy(kubelet)?;
+    let longest = SignedDuration::try_from(kubelet.duration("crashLoopBackOff.maxContainerRestartPeriod")).unwrap_or(SignedDuration::MAX);
+    options.backoff = BackoffPolicy::at_most(longest);
+    options.allowed_unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
+    Ok(())
+}
+
+/// How many pods a node with so many CPUs runs.
+fn most_pods(kubelet: &KubeletConfiguration, cpus: usize) -> u32 {
+    let number = |path: &str| u32::try_from(kubelet.number(path)).unwrap_or(0);
+    let (most, per_core) = (number("maxPods"), number("podsPerCore"));
+    if per_core == 0 { most } else { most.min(per_core.saturating_mul(u32::try_from(cpus).unwrap_or(u32::MAX))) }
+}
+
+fn pull_policy(kubelet: &KubeletConfiguration) -> PullPolicy {
+    let number = |path: &str| u32::try_from(kubelet.number(path)).ok().and_then(NonZeroU32::new);
+    PullPolicy {
+        parallel: if kubelet.flag("serializeImagePulls") { NonZeroU32::new(1) } else { number("maxParallelImagePulls") },
+        rate: rate(kubelet, "registryPullQPS", "registryBurst"),
+    }
+}
+
+/// How often something may be done; `None` for any number.
+fn rate(kubelet: &KubeletConfiguration, per_second: &str, burst: &str) -> Option<Rate> {
+    let number = |path: &str| u32::try_from(kubelet.number(path)).ok();
+    Some(Rate { per_second: NonZeroU32::new(number(per_second)?)?, burst: number(burst)? })
+}
+
+fn log_policy(kubelet: &KubeletConfiguration) -> Result<LogPolicy> {
+    let size = Quantity::parse(kubelet.text("containerLogMaxSize")).context("containerLogMaxSize")?;
+    Ok(LogPolicy {
+        max_size: size.value().max(1).unsigned_abs(),
+        max_files: usize::try_from(kubelet.number("containerLogMaxFiles")).unwrap_or(2),
+        period: kubelet.duration("containerLogMonitorInterval"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn said(text: &str) -> KubeletConfiguration {
+        KubeletConfiguration::parse(&format!("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{text}")).expect("parses")
+    }
+
+    #[test]
+    fn a_node_runs_as_many_pods_as_it_may_and_its_cpus_do() {
+        assert_eq!((most_pods(&said(""), 2), most_pods(&said("maxPods: 30\n"), 2)), (110, 30));
+        assert_eq!((most_pods(&said("podsPerCore: 10\n"), 2), most_pods(&said("podsPerCore: 10\nmaxPods: 15\n"), 2)), (20, 15));
+    }
+
+    #[test]
+    fn images_are_pulled_as_many_at_once_as_may_be() {
+        let parallel = |text: &str| pull_policy(&said(text)).parallel.map(NonZeroU32::get);
+        assert_eq!((parallel(""), parallel("serializeImagePulls: true\n"), parallel("maxParallelImagePulls: 3\n")), (None, Some(1), Some(3)));
+        let rate = |text: &str| pull_policy(&said(text)).rate.map(|rate| (rate.per_second.get(), rate.burst));
+        assert_eq!((rate("registryPullQPS: 5\n"), rate("registryPullQPS: 5\nregistryBurst: 7\n"), rate("")), (Some((5, 10)), Some((5, 7)), None));
+    }
+
+    #[test]
+    fn logs_are_as_large_as_they_may_be() {
+        assert_eq!(log_policy(&said("")).expect("works"), LogPolicy::default());
+        let small = log_policy(&said("containerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 2\ncontainerLogMonitorInterval: 3s\n")).expect("works");
+        assert_eq!(small, LogPolicy { max_size: 1 << 20, max_files: 2, period: Duration::from_secs(3) });
+    }
+}
