@@ -41,7 +41,9 @@ fn takers(setting: &str) -> &'static [Part] {
         "enableAdmissionPlugins" | "disableAdmissionPlugins" | "runtimeConfig" | "featureGates" => &[Part::ApiServer],
         "encryptionProviderConfig" | "encryptionProviderConfigAutomaticReload" => &[Part::ApiServer],
         "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => &[Part::ApiServer],
-        "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "authenticationConfig" | "authorizationConfig" => &[Part::ApiServer],
+        "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "tokenAuthFile" | "authenticationConfig" | "authorizationConfig" => {
+            &[Part::ApiServer]
+        }
         "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" => &[Part::ApiServer],
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
