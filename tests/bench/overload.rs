@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -137,14 +138,26 @@ async fn disturb(connection: &mut Connection, at: usize) -> Option<StatusCode> {
     sent.ok()
 }
 
+/// A request that is sent again until it is not sent away; all of that is waiting.
+async fn insist(connection: &mut Connection, method: &str, path: &str, body: String) -> Bytes {
+    loop {
+        let (status, answer) = connection.send(method, path, "application/json", body.clone()).await;
+        if status != StatusCode::TOO_MANY_REQUESTS {
+            assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&answer));
+            return answer;
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
 /// How long the requests of the other account take, reads and writes in turns.
 async fn asks(door: Door) -> Vec<f64> {
     let (mut connection, mut waits, begun) = (door.connect().await, Vec::new(), Instant::now());
     while begun.elapsed() < LASTS {
         let asked = Instant::now();
         match waits.len() % 2 {
-            0 => connection.json("GET", &format!("{MAPS}/map-0"), "").await,
-            _ => connection.json("POST", MAPS, config_map(&format!("quiet-{}", waits.len()))).await,
+            0 => insist(&mut connection, "GET", &format!("{MAPS}/map-0"), String::new()).await,
+            _ => insist(&mut connection, "POST", MAPS, config_map(&format!("quiet-{}", waits.len()))).await,
         };
         waits.push(asked.elapsed().as_secs_f64());
         tokio::time::sleep(PACE).await;
@@ -158,10 +171,10 @@ async fn renews(door: Door) -> Vec<f64> {
     let path = format!("{LEASES}/overload");
     while begun.elapsed() < LASTS {
         let asked = Instant::now();
-        let lease = connection.json("GET", &path, "").await;
+        let lease = insist(&mut connection, "GET", &path, String::new()).await;
         let mut lease: Value = serde_json::from_slice(&lease).expect("JSON");
         lease["spec"]["renewTime"] = format!("{:.6}", Timestamp::now()).into();
-        connection.json("PUT", &path, lease.to_string()).await;
+        insist(&mut connection, "PUT", &path, lease.to_string()).await;
         waits.push(asked.elapsed().as_secs_f64());
         tokio::time::sleep(RENEWS).await;
     }

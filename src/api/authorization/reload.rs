@@ -17,4 +17,4 @@ pub(super) static TOTAL: Family<Counter> = Family::new(
 );
 
 /// For whoever follows the file.
-pub const RELOADS: ReloadMetrics = ReloadMetrics { reloads: &TOTAL, last: &LAST };
+pub static RELOADS: ReloadMetrics = ReloadMetrics { reloads: &TOTAL, last: &LAST };

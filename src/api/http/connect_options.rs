@@ -97,7 +97,7 @@ fn stream_options(query: &str) -> Value {
 fn ports(query: &str) -> Result<Vec<i32>, Status> {
     let refused = |text: &str, error| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {}", number_error(&error)));
     let values = query_values(query, "ports");
-    values.iter().flat_map(|ports| ports.split(',')).map(|port| port.parse().map_err(|error| refused(port, error))).collect()
+    values.iter().flat_map(|ports| ports.split(',')).map(|port| port.parse::<i32>().map_err(|error| refused(port, error))).collect()
 }
 
 fn path(rest: &str) -> String {

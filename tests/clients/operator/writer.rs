@@ -36,6 +36,10 @@ impl Writer {
                 let version = if (number + number / WIDGETS) % 2 == 0 { "v1" } else { "v2" };
                 std::fs::write(&file, widget(version, NAMESPACE, &name, number).to_string()).expect("writes");
                 while !kubectl(&format!("apply -f {} --request-timeout=10s", file.display())) {
+                    // The test has failed elsewhere.
+                    if Arc::strong_count(&stopped) == 1 {
+                        return written;
+                    }
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 written.insert(name, number);

@@ -69,7 +69,7 @@ impl SchedulerUnit {
             Ok(waits) if waits.is_empty() => self.bind(placement, cx),
             Ok(waits) => {
                 let permitted = self.waiting.wait(placement.of.key.clone(), &waits);
-                let (nominated, since) = (self.nominate(&mut placement), cx.system().instant());
+                let (nominated, since) = (self.announce_place(&mut placement), cx.system().instant());
                 let verdict = async move {
                     nominated.await;
                     permitted.await
@@ -80,7 +80,7 @@ impl SchedulerUnit {
     }
 
     /// Says in the pod's status where it is going to be, since it takes a while until it is bound.
-    fn nominate(&self, placement: &mut Placement) -> impl Future<Output = ()> + use<> {
+    fn announce_place(&self, placement: &mut Placement) -> impl Future<Output = ()> + use<> {
         let (of, node) = (&mut placement.of, placement.name.clone());
         let (client, key, pod) = (self.client.caused_by(of.step.next.clone()), of.key.clone(), of.pod.clone());
         of.pod = bind::with_nomination(&pod, &node);
@@ -152,7 +152,7 @@ impl SchedulerUnit {
         self.queue.binding(&placement.of.key);
         let client = self.client.caused_by(placement.of.step.next.clone());
         let before = placement.of.profile.pre_bind(&placement.of.pod, &placement.node, &client);
-        let nominated = if before.is_empty() { None } else { Some(self.nominate(&mut placement)) };
+        let nominated = if before.is_empty() { None } else { Some(self.announce_place(&mut placement)) };
         let Placement { of, name, history, .. } = placement;
         let bind = of.profile.bind(&of.pod, &name, &client);
         let (binders, pod, target) = (self.extenders.of_binding(&of.pod), of.pod.clone(), name.clone());

@@ -87,13 +87,13 @@ pub fn verdict(policy: &Policy, inputs: Inputs<'_>, meter: &mut Meter) -> Result
     }
 }
 
-/// What became of a validation: whether it holds, or why nobody knows, and how long that took.
-type Tried = (Result<bool, String>, Duration);
+/// What became of a validation: whether it holds, or why nobody knows.
+type Validated = (Result<bool, String>, Duration);
 
 fn judged(policy: &Policy, validations: &[Validation], inputs: Inputs<'_>, meter: &mut Meter) -> Result<Vec<Decision>, Stopped> {
     let mut budget = MOST;
     let activation = Activation::new(inputs, policy.surroundings(), meter);
-    let mut held: Vec<Tried> = Vec::with_capacity(validations.len());
+    let mut held: Vec<Validated> = Vec::with_capacity(validations.len());
     for validation in validations {
         let began = Instant::now();
         let value = activation.evaluate(&validation.expression, meter, &mut budget)?;
@@ -108,7 +108,7 @@ fn judged(policy: &Policy, validations: &[Validation], inputs: Inputs<'_>, meter
         },
         false => Some(Vec::new()),
     };
-    let decision = |(at, (holds, elapsed)): (usize, Tried)| {
+    let decision = |(at, (holds, elapsed)): (usize, Validated)| {
         let (evaluation, message) = match (holds, &messages) {
             (Err(why), _) => (Evaluation::Error, why),
             (_, None) => (Evaluation::Error, format!("failed messageExpression: {}", Stopped::OUT_OF_BUDGET)),

@@ -42,7 +42,9 @@ fn takers(setting: &str) -> &'static [Part] {
         "featureGates" => &[Part::ApiServer, Part::Controllers],
         "encryptionProviderConfig" | "encryptionProviderConfigAutomaticReload" => &[Part::ApiServer],
         "oidcIssuerUrl" | "oidcClientId" | "oidcUsernameClaim" | "oidcUsernamePrefix" | "oidcGroupsClaim" | "oidcGroupsPrefix" => &[Part::ApiServer],
-        "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "authenticationConfig" | "authorizationConfig" => &[Part::ApiServer],
+        "oidcRequiredClaim" | "oidcCaFile" | "oidcSigningAlgs" | "tokenAuthFile" | "authenticationConfig" | "authorizationConfig" => {
+            &[Part::ApiServer]
+        }
         "authenticationTokenWebhookConfigFile" | "authenticationTokenWebhookCacheTtl" | "auditWebhookConfigFile" => &[Part::ApiServer],
         "auditLogPath" | "auditPolicyFile" | "auditLogMaxsize" | "auditLogMaxbackup" | "auditLogMaxage" => &[Part::ApiServer],
         "certificatesDir" => &[Part::ApiServer, Part::WithoutApiServer, Part::Node],
