@@ -75,9 +75,11 @@ fn profiles_and_an_extender_say_where_pods_go() {
     assert_eq!((spread.len(), spread.is_disjoint(&packed)), (3, true), "where the fewest others are: {spread:?}, not {packed:?}");
     adds_affinity(&cluster);
     spreads_by_default(&cluster);
-    let events = cluster
-        .kubectl("-n profiles get events --field-selector reason=Scheduled,involvedObject.name=packed-0 -o jsonpath={.items[*].reportingComponent}");
-    assert_eq!(events, "packing");
+    let reporter = || {
+        let wanted = "reason=Scheduled,involvedObject.name=packed-0";
+        cluster.kubectl(&format!("-n profiles get events --field-selector {wanted} -o jsonpath={{.items[*].reportingComponent}}"))
+    };
+    eventually("the profile's own event is there", || reporter() == "packing");
 
     // Pods with licences are the extender's business.
     let licence = json!({"containers": [{"name": "c", "image": "none", "resources": {"limits": {"example.com/licence": "1"}}}]});

@@ -142,7 +142,7 @@ async fn a_pod_that_waits_keeps_its_place_until_it_is_allowed() {
     world.api.create(pod("second", "default-scheduler", json!({}))).await;
     eventually_async("the other one finds no room", async || condition(&world, "second").await.1.contains("Insufficient cpu")).await;
     assert_eq!(node_of(&world, "first").await, "");
-    assert_eq!(nominated_node_of(&world, "first").await, "n1");
+    eventually_async("it says where it will be", async || nominated_node_of(&world, "first").await == "n1").await;
     pods().allow(&ObjectKey::new("default", "first"), "Patient");
     is_bound(&world, "first", "n1").await;
     assert_eq!(nominated_node_of(&world, "first").await, "");

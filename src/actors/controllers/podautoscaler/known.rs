@@ -91,7 +91,7 @@ mod tests {
             let selector = Some(LabelSelector::parse(selector).expect("parses"));
             autoscalers.insert(key(namespace, name), Known { selector, ..Known::default() });
         }
-        let pod = |labels| Arc::new(serde_json::from_value::<Pod>(json!({"metadata": {"labels": labels}})).expect("a pod"));
+        let pod = |labels: serde_json::Value| Arc::new(serde_json::from_value::<Pod>(json!({"metadata": {"labels": labels}})).expect("a pod"));
         let pods = [pod(json!({"app": "web"})), pod(json!({"app": "web", "tier": "x"}))];
         let names = |autoscalers: &Autoscalers| -> Vec<String> {
             autoscalers.sharing(&key("n", "a"), &pods).iter().map(|key| format!("{}/{}", key.namespace, key.name)).collect()

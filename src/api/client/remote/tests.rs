@@ -113,6 +113,7 @@ async fn a_watch_lists_where_the_server_cannot_begin_with_what_there_is() {
     assert_eq!(named(watch.next().await), "a");
     assert!(matches!(watch.next().await, Some(WatchEvent::Bookmark { revision: Revision(2), initial_end: true })));
     api.create(&config_map("b")).await.expect("made");
+    assert_eq!(named(watch.next().await), "a", "the fake knows no revisions and tells it once more");
     assert_eq!(named(watch.next().await), "b");
 }
 
