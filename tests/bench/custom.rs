@@ -38,11 +38,8 @@ struct Kind {
     body: fn(&str) -> String,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind { plural: "configmaps", body: config_map },
-    Kind { plural: "plains", body: plain },
-    Kind { plural: "riches", body: rich },
-];
+const KINDS: [Kind; 3] =
+    [Kind { plural: "configmaps", body: config_map }, Kind { plural: "plains", body: plain }, Kind { plural: "riches", body: rich }];
 
 impl Kind {
     /// Its objects in a namespace.
@@ -129,8 +126,9 @@ async fn events(bench: &Bench, kind: Kind, round: usize) -> f64 {
     let delivered = Arc::new(AtomicU64::new(0));
     let mut watches = tokio::task::JoinSet::new();
     // Only what comes from now on.
-    let listed: Value = serde_json::from_slice(&bench.door.connect().await.json("GET", &format!("{}?limit=1", kind.path("custom-watched")), "").await)
-        .expect("a list");
+    let listed: Value =
+        serde_json::from_slice(&bench.door.connect().await.json("GET", &format!("{}?limit=1", kind.path("custom-watched")), "").await)
+            .expect("a list");
     let since = listed["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
     for _ in 0..WATCHERS {
         let mut connection = bench.door.connect().await;

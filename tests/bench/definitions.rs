@@ -178,7 +178,8 @@ fn definition(at: usize) -> Value {
             "type": {"type": "string", "maxLength": 316}, "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
             "reason": {"type": "string"}, "message": {"type": "string"}, "lastTransitionTime": {"type": "string", "format": "date-time"}}}});
     let status = json!({"type": "object", "properties": {"conditions": conditions, "observedGeneration": {"type": "integer", "format": "int64"}}});
-    let schema = json!({"type": "object", "description": format!("Thing{at} is a managed resource."), "properties": {"spec": spec(), "status": status}});
+    let schema =
+        json!({"type": "object", "description": format!("Thing{at} is a managed resource."), "properties": {"spec": spec(), "status": status}});
     let ready = json!({"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"});
     let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
     let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}},
@@ -195,14 +196,20 @@ fn spec() -> Value {
     for at in 0.. {
         let described = format!("Parameter {at} says how the provider is to make the resource that this object stands for, once it is there.");
         let (name, schema) = match at % 5 {
-            0 => ("name", json!({"type": "string", "description": described, "minLength": 1, "maxLength": 63, "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"})),
+            0 => (
+                "name",
+                json!({"type": "string", "description": described, "minLength": 1, "maxLength": 63, "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$"}),
+            ),
             1 => ("mode", json!({"type": "string", "description": described, "enum": ["Enabled", "Disabled", "Suspended"], "default": "Enabled"})),
             2 => ("limit", json!({"type": "integer", "format": "int32", "description": described, "minimum": 0, "maximum": 65535})),
             3 => ("tags", json!({"type": "object", "description": described, "additionalProperties": {"type": "string"}})),
-            _ => ("references", json!({"type": "array", "description": described, "maxItems": 16, "x-kubernetes-list-type": "map",
+            _ => (
+                "references",
+                json!({"type": "array", "description": described, "maxItems": 16, "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["name"], "items": {"type": "object", "required": ["name"], "properties": {
                     "name": {"type": "string", "description": "Name of the referenced object."},
-                    "policy": {"type": "string", "enum": ["Required", "Optional"], "default": "Required"}}}})),
+                    "policy": {"type": "string", "enum": ["Required", "Optional"], "default": "Required"}}}}),
+            ),
         };
         bytes += schema.to_string().len() + name.len() + 6;
         properties.insert(format!("{name}{at}"), schema);

@@ -245,11 +245,12 @@ fn make_all(source: &dyn OpenApiSource, registry: &Registry, mut before: BTreeMa
         }
     }
     let mut documents = BTreeMap::new();
-    let mut add = |path: String, source: Source, make: &dyn Fn(Source) -> Option<Made>| {
-        match before.remove(&path).filter(|made| made.source.is_same(&source)) {
-            Some(made) => drop(documents.insert(path, made)),
-            None => documents.extend(make(source).map(|made| (path, Arc::new(made)))),
-        }
+    let mut add = |path: String, source: Source, make: &dyn Fn(Source) -> Option<Made>| match before
+        .remove(&path)
+        .filter(|made| made.source.is_same(&source))
+    {
+        Some(made) => drop(documents.insert(path, made)),
+        None => documents.extend(make(source).map(|made| (path, Arc::new(made)))),
     };
     for (path, (group_version, rows)) in rows {
         let make = |rows: Source| of_rows(source, registry, rows, &group_version);

@@ -51,13 +51,14 @@ fn sample() -> Option<Resource> {
     let names = json!({"plural": "samples", "singular": "sample", "kind": "Sample", "listKind": "SampleList"});
     let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}});
-    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}, "scale": scale}});
+    let version =
+        json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}, "scale": scale}});
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "samples.example.com"},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
         "status": {"acceptedNames": names, "conditions": [{"type": "NamesAccepted", "status": "True"}]},
     });
-    let stored = StoredObject::from_object(&Object::from_value(definition).ok()?).ok()?;
+    let stored = StoredObject::from_object(&Object::from_value(definition)?).ok()?;
     Definition::read(&stored)?.resource()
 }
 

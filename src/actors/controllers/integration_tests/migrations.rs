@@ -37,7 +37,8 @@ async fn server() -> TestApi {
 }
 
 fn definition() -> Value {
-    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"sails": {"type": "integer"}}}}}});
+    let schema =
+        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"sails": {"type": "integer"}}}}}});
     let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": schema});
     let names = json!({"plural": "boats", "singular": "boat", "kind": "Boat"});
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": BOATS}, "spec": {
@@ -100,7 +101,10 @@ async fn everything_stored_comes_into_the_version_for_storage() {
         assert_eq!(stored_in(&api, name), "example.com/v2");
     }
     let after = api.get(BOATS, "default", "a").await.expect("is there");
-    assert_eq!((after.get(&["spec"]), after.list(&["metadata", "managedFields"])), (before.get(&["spec"]), before.list(&["metadata", "managedFields"])));
+    assert_eq!(
+        (after.get(&["spec"]), after.list(&["metadata", "managedFields"])),
+        (before.get(&["spec"]), before.list(&["metadata", "managedFields"]))
+    );
     let definition = api.get(CRDS, "", BOATS).await.expect("is there");
     assert_eq!(condition(&definition, "StorageMigrating"), is("False", "MigrationSucceeded"));
     assert_eq!(definition.list(&["status", "storedVersions"]), [json!("v2")]);

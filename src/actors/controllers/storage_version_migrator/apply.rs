@@ -92,11 +92,7 @@ fn ended(definition: &CustomResourceDefinition, has_succeeded: bool) -> Told {
 }
 
 /// Says something of the definition of a custom resource, as it is when it is written; nothing where there is none.
-async fn of_definition(
-    own: &StorageVersionMigration,
-    cx: &ReconcileContext,
-    told: impl Fn(&CustomResourceDefinition) -> Told,
-) -> Result<(), Status> {
+async fn of_definition(own: &StorageVersionMigration, cx: &ReconcileContext, told: impl Fn(&CustomResourceDefinition) -> Told) -> Result<(), Status> {
     let (group, plural) = plan::resource(own);
     let name = format!("{plural}.{group}");
     let api = cx.client().all::<CustomResourceDefinition>();

@@ -41,7 +41,9 @@ impl Controller for StorageVersionMigrator {
         watches.primary::<StorageVersionMigration>();
         let all = self.migrations.clone();
         // One that has ended, or is gone, lets the next one of its resource begin.
-        watches.map::<StorageVersionMigration>(move |_| all.list("").iter().filter_map(|one| one.metadata.name.clone()).map(ObjectKey::cluster).collect());
+        watches.map::<StorageVersionMigration>(move |_| {
+            all.list("").iter().filter_map(|one| one.metadata.name.clone()).map(ObjectKey::cluster).collect()
+        });
     }
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {

@@ -103,7 +103,14 @@ pub fn with_condition(migration: &StorageVersionMigration, kind: &str, reason: &
     let conditions = new.status.get_or_insert_default().conditions.get_or_insert_default();
     if !conditions.iter().any(|one| one.type_ == kind) {
         let (kind, reason, message) = (kind.into(), reason.into(), message.into());
-        conditions.push(Condition { type_: kind, status: "True".into(), reason, message, last_transition_time: Time(now), observed_generation: None });
+        conditions.push(Condition {
+            type_: kind,
+            status: "True".into(),
+            reason,
+            message,
+            last_transition_time: Time(now),
+            observed_generation: None,
+        });
     }
     new
 }

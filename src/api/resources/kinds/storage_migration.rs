@@ -57,7 +57,8 @@ impl Strategy for StorageVersionMigration {
     fn cells(&self, object: &Object, _clock: &dyn Clock) -> Vec<Value> {
         let (group, plural) = (object.str(&["spec", "resource", "group"]), object.str(&["spec", "resource", "resource"]));
         let resource = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
-        let holds = |condition: &&Value| text(condition, &["status"]) == "True" && ["Running", "Failed", "Succeeded"].contains(&text(condition, &["type"]));
+        let holds =
+            |condition: &&Value| text(condition, &["status"]) == "True" && ["Running", "Failed", "Succeeded"].contains(&text(condition, &["type"]));
         let last = object.list(&["status", "conditions"]).iter().rfind(holds);
         vec![object.name().into(), resource.into(), last.map_or("Unknown", |condition| text(condition, &["type"])).into()]
     }

@@ -49,9 +49,8 @@ pub fn status(new: &Object, old: &Object) -> Vec<FieldError> {
     if !known.is_empty() && known != version.text() {
         errors.push(version.invalid_as(version.text(), "field is immutable"));
     }
-    let is = |status: &Value, kind: &str| {
-        items(status, &["conditions"]).iter().any(|one| text(one, &["type"]) == kind && at(one, &["status"]) == "True")
-    };
+    let is =
+        |status: &Value, kind: &str| items(status, &["conditions"]).iter().any(|one| text(one, &["type"]) == kind && at(one, &["status"]) == "True");
     if is(status.value, "Succeeded") && is(status.value, "Failed") {
         errors.push(list.invalid("Both success and failed conditions cannot be true at the same time"));
     }
@@ -94,15 +93,20 @@ mod tests {
 
     #[test]
     fn what_was_said_of_its_end_stays() {
-        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2030-01-01T00:00:00Z"});
+        let condition =
+            |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "lastTransitionTime": "2030-01-01T00:00:00Z"});
         let with = |version: &str, conditions: &[Value]| object(&json!({}), &json!({"resourceVersion": version, "conditions": conditions}));
         let ended = with("7", &[condition("Succeeded", "True")]);
         assert_eq!(said(&status(&ended, &with("7", &[]))), Vec::<String>::new());
-        assert_eq!(said(&status(&with("07", &[]), &with("", &[]))), [
-            "status.resourceVersion: Invalid value: \"07\": resource version is not well formed: 07"
-        ]);
+        assert_eq!(
+            said(&status(&with("07", &[]), &with("", &[]))),
+            ["status.resourceVersion: Invalid value: \"07\": resource version is not well formed: 07"]
+        );
         let back = said(&status(&with("8", &[condition("Succeeded", "False")]), &ended));
-        assert!(back.len() == 2 && back[0].ends_with("field is immutable") && back[1].ends_with("cannot be set to false once it is true"), "{back:?}");
+        assert!(
+            back.len() == 2 && back[0].ends_with("field is immutable") && back[1].ends_with("cannot be set to false once it is true"),
+            "{back:?}"
+        );
         let both = said(&status(&with("7", &[condition("Succeeded", "True"), condition("Failed", "True")]), &ended));
         assert!(both.len() == 1 && both[0].ends_with("cannot be true at the same time"), "{both:?}");
     }

@@ -79,7 +79,14 @@ pub struct Authority {
 }
 
 /// Starts the controllers, which act through `service` and read `caches`.
-pub fn start(config: &Config, features: &FeatureGates, authority: &Authority, service: &Arc<dyn ApiService>, caches: &Caches, system: &System) -> Stop {
+pub fn start(
+    config: &Config,
+    features: &FeatureGates,
+    authority: &Authority,
+    service: &Arc<dyn ApiService>,
+    caches: &Caches,
+    system: &System,
+) -> Stop {
     let run = Run { service, system, caches };
     let cluster = cluster_identity(config);
     run.controller("deployment-controller", DeploymentController::new(caches));

@@ -370,10 +370,7 @@ fn defaults_are_what_the_schema_allows() {
             json!({"type": "array", "default": [{"a": "x"}], "items": {"type": "object", "properties": {"a": {"type": "string", "pattern": "y"}}}}),
             ".default[0].a: Invalid value: \"x\": [0].a in body should match 'y'",
         ),
-        (
-            json!({"type": "integer", "default": 3, "not": {"minimum": 2.0}}),
-            ".default: Invalid value: \"\": \"\" must not validate the schema (not)",
-        ),
+        (json!({"type": "integer", "default": 3, "not": {"minimum": 2.0}}), ".default: Invalid value: \"\": \"\" must not validate the schema (not)"),
     ];
     for (schema, want) in cases {
         assert_eq!(of_field(schema), [want]);
@@ -390,7 +387,8 @@ fn rules_are_tried_on_defaults() {
     assert_eq!(of_field(counted(1, json!({"rule": "self > 2"}))), [".default: Invalid value: 1: failed rule: self > 2"]);
     let as_new = json!({"rule": "oldSelf.hasValue() || self > 2", "optionalOldSelf": true, "message": "starts above 2"});
     assert_eq!(of_field(counted(1, as_new)), [".default: Invalid value: 1: starts above 2"]);
-    let within = json!({"type": "object", "default": {"a": 1}, "properties": {"a": counted(5, json!({"rule": "self > 2", "reason": "FieldValueForbidden"}))}});
+    let within =
+        json!({"type": "object", "default": {"a": 1}, "properties": {"a": counted(5, json!({"rule": "self > 2", "reason": "FieldValueForbidden"}))}});
     assert_eq!(of_field(within), [".default.a: Forbidden: failed rule: self > 2"]);
 }
 
