@@ -143,6 +143,21 @@ async fn server_side_apply_creates_and_then_owns() {
 }
 
 #[actix::test]
+async fn who_applies_to_an_object_that_is_gone_makes_no_new_one() {
+    let api = boot().await;
+    let gone = config_map(&api, "a").await;
+    api.delete("configmaps", "default", "a", DeleteOptions::default()).await.expect("deletes");
+    let metadata = json!({"uid": gone.uid(), "resourceVersion": gone.resource_version()});
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string().into();
+    let options = WriteOptions { field_manager: "one".into(), ..WriteOptions::default() };
+    let apply = Operation::Patch { patch_type: PatchType::Apply, body, options };
+    let status = api.call(api.target("configmaps", "default", "a"), apply).await.expect_err("it is gone");
+    let why = format!("uid mismatch: the provided object specified uid {}, and no existing object was found", gone.uid());
+    assert!(status.code == 409 && status.message.ends_with(&why), "{status}");
+    assert!(api.get("configmaps", "default", "a").await.is_err());
+}
+
+#[actix::test]
 async fn concurrent_patches_all_win_in_the_end() {
     let api = boot().await;
     config_map(&api, "a").await;

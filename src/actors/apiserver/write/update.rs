@@ -154,6 +154,11 @@ impl WritePath {
             }
             Change::Patch { patch_type: PatchType::Apply, patch } if target.subresource.is_empty() => {
                 let applied = self.apply(writer, None, patch).await?;
+                // Who names an object's UID means that object and no new one.
+                if !applied.object.uid().is_empty() {
+                    let why = format!("uid mismatch: the provided object specified uid {}, and no existing object was found", applied.object.uid());
+                    return Err(Status::conflict(&target.group_resource(), &target.name, why));
+                }
                 warnings.extend(applied.warnings);
                 (applied.object, Ownership::Done)
             }

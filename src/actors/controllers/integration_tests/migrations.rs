@@ -26,14 +26,28 @@ const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const BOATS: &str = "boats.example.com";
 const MIGRATIONS: &str = "storageversionmigrations.storagemigration.k8s.io";
 
-async fn server() -> TestApi {
+/// A server, with what lives as long as it does.
+struct World {
+    api: TestApi,
+    _caches: Caches,
+}
+
+impl std::ops::Deref for World {
+    type Target = TestApi;
+
+    fn deref(&self) -> &TestApi {
+        &self.api
+    }
+}
+
+async fn server() -> World {
     let system = System::new(SystemOptions::default()).expect("arbiters start");
     let mut options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
     options.resources = builtin().into_iter().chain(optional()).collect();
     let api = boot_with(options).await;
     let caches = Caches::new(system.clone(), api.client.clone());
     start(&system, &caches, api.client.clone(), StorageVersionMigrator::new(&caches));
-    api
+    World { api, _caches: caches }
 }
 
 fn definition() -> Value {
@@ -66,7 +80,7 @@ fn stored_in(api: &TestApi, name: &str) -> String {
 }
 
 /// Boats of which the first three lie there in v1 while v2 is for storage.
-async fn with_old_boats() -> TestApi {
+async fn with_old_boats() -> World {
     let api = server().await;
     api.create(definition()).await;
     let established = async || condition(&api.get(CRDS, "", BOATS).await.expect("is there"), "Established").0 == "True";

@@ -186,7 +186,8 @@ async fn migrate(own: &StorageVersionMigration, row: &Arc<Resource>, cx: &Reconc
 async fn write(row: &Arc<Resource>, object: &StoredObject, cx: &ReconcileContext) -> Result<(), Status> {
     let target = target(row, object.key.namespace.clone(), object.key.name.clone());
     let api_version = if row.group.is_empty() { target.version.to_string() } else { format!("{}/{}", row.group, target.version) };
-    let metadata = json!({"uid": object.uid().to_string(), "resourceVersion": object.revision.to_string()});
+    // Its UID keeps it from being made anew when it is gone, its version from what somebody wrote meanwhile.
+    let metadata = json!({"name": &*object.key.name, "uid": object.uid().to_string(), "resourceVersion": object.revision.to_string()});
     let body = json!({"apiVersion": api_version, "kind": &*row.kind, "metadata": metadata});
     patch(target, &body, MANAGER, false, cx).await
 }

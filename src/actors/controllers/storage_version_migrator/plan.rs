@@ -15,7 +15,7 @@ pub const FAILED: &str = "Failed";
 /// How long a resource that was defined just now may not be known yet.
 const UNKNOWN_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// What a resource must be able to do.
-const WANTED: [Verb; 4] = [Verb::Create, Verb::Update, Verb::Patch, Verb::List];
+const WANTED: [Verb; 3] = [Verb::Update, Verb::Patch, Verb::List];
 
 /// What is looked at.
 pub struct View<'a> {
@@ -72,7 +72,7 @@ fn step(view: &View<'_>) -> Action {
         return Action::NoteRevision;
     }
     let resource = format!("{}/{}, Resource={}", row.group, row.metadata_version(), row.plural);
-    Action::Fail(format!("resource {resource:?} does not support discovery operations: [create update patch list]"))
+    Action::Fail(format!("resource {resource:?} does not support discovery operations: [update patch list]"))
 }
 
 /// Whether no other migration of the resource runs, or comes before.
@@ -84,7 +84,7 @@ fn is_next(view: &View<'_>) -> bool {
 
 /// The group and the plural name of what is to be migrated.
 pub fn resource(migration: &StorageVersionMigration) -> (&str, &str) {
-    migration.spec.as_ref().map_or(("", ""), |spec| (&spec.resource.group, &spec.resource.resource))
+    migration.spec.as_ref().map_or(("", ""), |spec| (spec.resource.group.as_str(), spec.resource.resource.as_str()))
 }
 
 /// Whether a condition holds.

@@ -83,9 +83,9 @@ fn a_resource_that_nobody_serves_is_waited_for_a_minute() {
 
 #[test]
 fn what_cannot_be_listed_or_written_fails_at_once() {
-    let mut row = (*secrets()).clone();
+    let mut row = Resource::clone(&secrets());
     row.verbs.retain(|verb| *verb != Verb::Patch);
     let running = with(migration("a", 0), &[RUNNING]);
-    let why = "resource \"/v1, Resource=secrets\" does not support discovery operations: [create update patch list]";
+    let why = "resource \"/v1, Resource=secrets\" does not support discovery operations: [update patch list]";
     assert_eq!(next_of(&running, &[], Some(&row), NOW), Some(Action::Fail(why.into())));
 }

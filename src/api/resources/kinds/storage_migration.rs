@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{empty_status, keep_status, reset_metadata};
+use super::{empty_status, keep_status};
 use crate::{
     meta::{Clock, Object},
     resources::{
@@ -30,10 +30,7 @@ impl Strategy for StorageVersionMigration {
 
     fn prepare_update(&self, new: &mut Object, old: &Object, context: &WriteContext<'_>) {
         match context.subresource {
-            "status" => {
-                reset_metadata(new, old);
-                keep_all_but_status(new, old);
-            }
+            "status" => keep_all_but_status(new, old),
             _ => keep_status(new, old),
         }
     }
