@@ -104,7 +104,10 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let init = containers::init_statuses(inputs, spec, &old);
     let main = containers::main_statuses(inputs, spec, &old, &init);
     let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
-    let phase = match inputs.failure {
+    // A pod that was evicted with time to end has failed when it has ended, as upstream tells it.
+    let runs = inputs.observed.running().next().is_some();
+    let failure = inputs.failure.filter(|failure| !(runs && failure.evicted.is_some_and(|evicted| evicted.grace > 0)));
+    let phase = match failure {
         Some(_) => "Failed",
         None if is_restarting_all(inputs, spec) => phase::while_all_restart(old.phase.as_deref()),
         None => phase::phase(spec, &init, &main, inputs.stopping, old.phase.as_deref()),
@@ -112,8 +115,8 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let ips = pod_ips(inputs, spec, &old);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
-        reason: inputs.failure.map(|failure| failure.reason.clone()).or_else(|| failed?.reason.clone()),
-        message: inputs.failure.map(|failure| failure.message.clone()).or_else(|| failed?.message.clone()),
+        reason: failure.map(|failure| failure.reason.clone()).or_else(|| failed?.reason.clone()),
+        message: failure.map(|failure| failure.message.clone()).or_else(|| failed?.message.clone()),
         observed_generation: inputs.pod.metadata.generation,
         qos_class: Some(qos_class(inputs.pod).to_owned()),
         start_time: old.start_time.clone().or(Some(whole_seconds(inputs.now))),

@@ -425,6 +425,35 @@ fn an_evicted_pod_is_killed_at_once_and_leaves_nothing_but_its_object() {
 }
 
 #[test]
+fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
+    let container = |state| ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state, ..ContainerView::default() };
+    let next = |machine: &mut PodMachine, second, state| {
+        machine.look_again();
+        let mut effects = machine.advance(at(second));
+        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+        machine.observed(Some(Observed { sandboxes, containers: vec![container(state)] }), BTreeMap::new(), at(second));
+        effects.extend(machine.advance(at(second)));
+        effects
+    };
+    let phase = |effects: &[Effect]| {
+        let told = effects.iter().rev().find_map(|effect| if let Effect::Publish(status) = effect { Some(status.clone()) } else { None });
+        told.map(|status| (status.phase.unwrap_or_default(), status.reason.unwrap_or_default()))
+    };
+    next(&mut machine, 1, RunState::Running);
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    let evicted = Some(Evicted { disruption: true, grace: 7 });
+    machine.fail_pod(PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted });
+    let effects = next(&mut machine, 2, RunState::Running);
+    let stops = |effect: &Effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 7, .. }));
+    assert!(effects.iter().any(stops), "{effects:?}");
+    assert!(phase(&effects).is_none_or(|(phase, reason)| (phase.as_str(), reason.as_str()) == ("Running", "")), "{effects:?}");
+    let effects = next(&mut machine, 5, RunState::Exited);
+    assert_eq!(phase(&effects), Some(("Failed".to_owned(), "Evicted".to_owned())), "{effects:?}");
+}
+
+#[test]
 fn a_container_that_the_runtime_forgot_goes_on_counting_where_the_api_saw_it_last() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", [("b".to_owned(), 9)].into());
     let mut restarted = pod(json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}));
