@@ -13,6 +13,8 @@ use crate::expressions::words::RESERVED;
 pub const DEEPEST: usize = 250;
 /// How many brackets may stand within each other (`cel-go` has the same figure).
 const MOST_ENTERED: usize = 250;
+/// How many of them may be of lists, maps and arguments: who walks the tree later takes more of the stack for these.
+const MOST_NESTED: usize = 100;
 /// How many a thread's own stack is trusted with: each takes more of it than a node.
 const ENTERED_HERE: usize = 100;
 /// Bytes of a stack for all of them, of which only those that are used take memory.
@@ -26,12 +28,12 @@ const MOST_NODES: usize = 50_000;
 /// What is wrong first.
 pub fn parse(text: &str) -> Result<Node, Issue> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens, next: 0, entered: 0, most_entered: ENTERED_HERE, nodes: 0 };
+    let mut parser = Parser { text, tokens, next: 0, entered: 0, most_entered: ENTERED_HERE, nested: 0, nodes: 0 };
     let parsed = parser.whole();
     if parser.entered <= ENTERED_HERE {
         return parsed;
     }
-    let deeper = Parser { next: 0, entered: 0, most_entered: MOST_ENTERED, nodes: 0, ..parser };
+    let deeper = Parser { next: 0, entered: 0, most_entered: MOST_ENTERED, nested: 0, nodes: 0, ..parser };
     on_own_stack(deeper)
 }
 
@@ -72,6 +74,8 @@ struct Parser<'a> {
     /// Brackets around the next token; stays where it is when there are too many.
     entered: usize,
     most_entered: usize,
+    /// Those of lists, maps and arguments.
+    nested: usize,
     nodes: usize,
 }
 
@@ -164,6 +168,17 @@ impl Parser<'_> {
             condition
         };
         self.entered -= 1;
+        Ok(node)
+    }
+
+    /// An expression in a list, a map or among arguments.
+    fn entry(&mut self) -> Parsed<Node> {
+        self.nested += 1;
+        if self.nested > MOST_NESTED {
+            return Err(Issue::new(self.at(), format!("expression recursion limit exceeded: {MOST_NESTED}")));
+        }
+        let node = self.expression()?;
+        self.nested -= 1;
         Ok(node)
     }
 
@@ -261,7 +276,7 @@ impl Parser<'_> {
                 }
             } else if self.take("[") {
                 let function = if self.take("?") { "_[?_]" } else { "_[_]" };
-                let index = self.expression()?;
+                let index = self.entry()?;
                 self.expect("]")?;
                 operand = self.call(at, function, None, vec![operand, index])?;
             } else {
@@ -287,7 +302,7 @@ impl Parser<'_> {
             return Ok(args);
         }
         loop {
-            args.push(self.expression()?);
+            args.push(self.entry()?);
             if self.take(close) {
                 return Ok(args);
             }
@@ -358,7 +373,7 @@ impl Parser<'_> {
             let (name, _) = self.field_name()?;
             let field_at = self.at();
             self.expect(":")?;
-            fields.push(Initializer { at: field_at, name, value: self.expression()?, optional });
+            fields.push(Initializer { at: field_at, name, value: self.entry()?, optional });
             if !self.take(",") && !self.is("}") {
                 return Err(self.mismatched("'}'"));
             }
@@ -371,7 +386,7 @@ impl Parser<'_> {
         let mut elements = Vec::new();
         while !self.take("]") {
             let optional = self.take("?");
-            elements.push((self.expression()?, optional));
+            elements.push((self.entry()?, optional));
             if !self.take(",") && !self.is("]") {
                 return Err(self.mismatched("']'"));
             }
@@ -384,9 +399,9 @@ impl Parser<'_> {
         let mut entries = Vec::new();
         while !self.take("}") {
             let optional = self.take("?");
-            let key = self.expression()?;
+            let key = self.entry()?;
             self.expect(":")?;
-            entries.push(Entry { key, value: self.expression()?, optional });
+            entries.push(Entry { key, value: self.entry()?, optional });
             if !self.take(",") && !self.is("}") {
                 return Err(self.mismatched("'}'"));
             }

@@ -96,13 +96,13 @@ impl Bounds {
             && let Some(order) = compare(number, limit)
             && (order.is_gt() || *exclusive && order.is_eq())
         {
-            fault(format!("less than{} {limit}", if *exclusive { "" } else { " or equal to" }));
+            fault(format!("less than{} {}", if *exclusive { "" } else { " or equal to" }, written(limit)));
         }
         if let Some((limit, exclusive)) = &self.minimum
             && let Some(order) = compare(number, limit)
             && (order.is_lt() || *exclusive && order.is_eq())
         {
-            fault(format!("greater than{} {limit}", if *exclusive { "" } else { " or equal to" }));
+            fault(format!("greater than{} {}", if *exclusive { "" } else { " or equal to" }, written(limit)));
         }
         if let Some(step) = &self.multiple_of
             && !is_multiple(number, step)
@@ -163,6 +163,11 @@ fn shown(choices: &[Value]) -> Box<str> {
         text.push_str(&choice);
     }
     text.into()
+}
+
+/// A limit as Go writes it: without a fraction that is none.
+fn written(limit: &Number) -> String {
+    limit.as_f64().filter(|_| limit.is_f64()).map_or_else(|| limit.to_string(), |limit| limit.to_string())
 }
 
 fn compare(left: &Number, right: &Number) -> Option<std::cmp::Ordering> {

@@ -354,7 +354,7 @@ fn defaults_are_what_the_schema_allows() {
         (json!({"type": "string", "default": "ab", "maxLength": 1}), ".default: Too long: may not be more than 1 bytes"),
         (
             json!({"type": "array", "items": {"type": "string"}, "default": [], "minItems": 1}),
-            ".default: Invalid value: []:  in body should have at least 1 items",
+            ".default: Invalid value: 0:  in body should have at least 1 items",
         ),
         (json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "default": {}}), ".default.a: Required value"),
         (
