@@ -143,6 +143,7 @@ impl Cache {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.held.lock().entries.len()
     }

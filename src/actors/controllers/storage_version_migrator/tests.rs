@@ -58,9 +58,9 @@ fn of_one_resource_the_oldest_runs_alone() {
     let row = secrets();
     let next = |own: &StorageVersionMigration, others: &[StorageVersionMigration]| next_of(own, others, Some(&row), NOW);
     let (old, new) = (migration("b", 1), migration("a", 2));
-    assert_eq!((next(&old, &[new.clone()]), next(&new, &[old.clone()])), (Some(Action::Run), None));
+    assert_eq!((next(&old, std::slice::from_ref(&new)), next(&new, std::slice::from_ref(&old))), (Some(Action::Run), None));
     let equal = migration("c", 1);
-    assert_eq!((next(&old, &[equal.clone()]), next(&equal, &[old.clone()])), (Some(Action::Run), None));
+    assert_eq!((next(&old, std::slice::from_ref(&equal)), next(&equal, std::slice::from_ref(&old))), (Some(Action::Run), None));
     let running = with(new.clone(), &[RUNNING]);
     assert_eq!(next(&old, &[running]), None, "another one runs");
     let ended = finished(&with(old, &[RUNNING, SUCCEEDED]), NOW);

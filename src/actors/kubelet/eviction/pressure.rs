@@ -56,7 +56,7 @@ impl Monitor {
         }
         self.last = Some((readings, now));
         let verdict = self.tracker.look(|signal| readings.observe(signal), now);
-        let (met, pressure) = (verdict.met, verdict.conditions.contains(&Condition::DiskPressure));
+        let (met, pressure) = (verdict.met, verdict.conditions.contains(&Condition::Disk));
         let hard = met.iter().filter(|met| met.hard && met.signal.resource() == Resource::Storage);
         let urgent = hard.map(|met| lasts(met.available, self.rate)).min().is_some_and(|left| left < AT_ONCE);
         Outlook { next: self.next(&readings), met, pressure, urgent, taken }

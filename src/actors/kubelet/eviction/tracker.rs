@@ -8,20 +8,20 @@ use std::{
 
 use super::signals::{Met, Observation, Resource, Signal, Threshold};
 
-/// What a node's conditions tell of.
+/// Under which pressure a node is, as its conditions tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    MemoryPressure,
-    DiskPressure,
-    PidPressure,
+    Memory,
+    Disk,
+    Pids,
 }
 
 impl Condition {
     fn of(signal: Signal) -> Self {
         match signal.resource() {
-            Resource::Memory => Condition::MemoryPressure,
-            Resource::Storage | Resource::Inodes => Condition::DiskPressure,
-            Resource::Pids => Condition::PidPressure,
+            Resource::Memory => Condition::Memory,
+            Resource::Storage | Resource::Inodes => Condition::Disk,
+            Resource::Pids => Condition::Pids,
         }
     }
 }
@@ -102,7 +102,7 @@ mod tests {
     fn a_soft_threshold_drives_pods_out_when_it_was_met_without_a_break_for_its_grace_period() {
         let (mut tracker, at) = tracker(&[soft(300, 30)]);
         let first = tracker.look(memory(299), at(0));
-        assert_eq!((first.met.len(), first.conditions.contains(&Condition::MemoryPressure)), (0, true), "the condition comes at once");
+        assert_eq!((first.met.len(), first.conditions.contains(&Condition::Memory)), (0, true), "the condition comes at once");
         assert!(tracker.look(memory(300), at(20)).met.is_empty());
         assert!(tracker.look(memory(299), at(29)).met.is_empty());
         assert!(tracker.look(memory(299), at(58)).met.is_empty(), "it began anew");
@@ -143,11 +143,11 @@ mod tests {
             }
         };
         let verdict = tracker.look(both(99, 99), at(0));
-        assert_eq!(verdict.conditions, [Condition::MemoryPressure, Condition::PidPressure].into());
+        assert_eq!(verdict.conditions, [Condition::Memory, Condition::Pids].into());
         assert_eq!(verdict.met.iter().map(|met| met.signal.resource()).collect::<Vec<_>>(), [Resource::Memory, Resource::Pids]);
         let verdict = tracker.look(both(99, 100), at(30));
         assert_eq!((verdict.met.len(), verdict.conditions.len()), (1, 2));
-        assert_eq!(tracker.look(both(100, 100), at(60)).conditions, [Condition::MemoryPressure].into());
+        assert_eq!(tracker.look(both(100, 100), at(60)).conditions, [Condition::Memory].into());
         assert!(tracker.look(both(100, 100), at(90)).conditions.is_empty());
     }
 

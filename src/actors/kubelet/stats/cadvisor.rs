@@ -20,6 +20,9 @@ struct Family {
     figure: fn(&CgroupUsage) -> Option<f64>,
 }
 
+/// A family of many samples of one cgroup: its name, what it means, and the figure.
+type Wide<T> = (&'static str, &'static str, fn(&T) -> u64);
+
 const COUNTER: &str = "counter";
 const GAUGE: &str = "gauge";
 
@@ -126,7 +129,7 @@ fn disks(text: &mut Text, details: &[Detail]) {
     for (detail, bytes) in details.iter().filter_map(|detail| Some((detail, detail.layer_bytes?))) {
         text.sample("container_fs_usage_bytes", &labels(detail, &[("device", "")]), float(bytes));
     }
-    let families: [(&str, &str, fn(&DiskUsage) -> u64); 4] = [
+    let families: [Wide<DiskUsage>; 4] = [
         ("container_fs_reads_bytes_total", "Cumulative count of bytes read", |disk| disk.read_bytes),
         ("container_fs_reads_total", "Cumulative count of reads completed", |disk| disk.reads),
         ("container_fs_writes_bytes_total", "Cumulative count of bytes written", |disk| disk.written_bytes),
@@ -143,7 +146,7 @@ fn disks(text: &mut Text, details: &[Detail]) {
 }
 
 fn network(text: &mut Text, details: &[Detail]) {
-    let families: [(&str, &str, fn(&Traffic) -> u64); 8] = [
+    let families: [Wide<Traffic>; 8] = [
         ("container_network_receive_bytes_total", "Cumulative count of bytes received", |traffic| traffic.received.bytes),
         ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |traffic| traffic.received.errors),
         ("container_network_receive_packets_dropped_total", "Cumulative count of packets dropped while receiving", |traffic| {

@@ -111,8 +111,8 @@ impl ProcessEviction {
 
     fn looked(&mut self, verdict: &Verdict, cx: &mut UnitContext<'_, Self>) {
         let tell = |holds: &std::sync::atomic::AtomicBool, condition| holds.store(verdict.conditions.contains(&condition), Ordering::Relaxed);
-        tell(&self.context.memory_pressure, Condition::MemoryPressure);
-        tell(&self.context.pid_pressure, Condition::PidPressure);
+        tell(&self.context.memory_pressure, Condition::Memory);
+        tell(&self.context.pid_pressure, Condition::Pids);
         self.tell_short(&verdict.met);
         let Some(met) = verdict.met.first() else { return };
         let leaves = |last: &Leaving| last.since.elapsed() < last.patience && self.context.paths(&last.id.uid).root().exists();
