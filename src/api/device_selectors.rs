@@ -195,7 +195,7 @@ mod tests {
         let refused = |text: &str| DeviceSelector::compile(text).expect_err(text);
         assert_eq!(refused("1 + 1"), "must evaluate to bool or the unknown type, not int");
         assert_eq!(refused("dyn(true)"), "must evaluate to bool or the unknown type, not dyn");
-        assert_eq!(refused("[true, 1][0]"), "must evaluate to bool or the unknown type, not dyn");
+        assert_eq!(refused("[dyn(true)][0]"), "must evaluate to bool or the unknown type, not dyn");
         assert!(refused("device.attributes['a'].b.all(x, x)").contains("expression of type 'any' cannot be range of a comprehension"));
         assert!(DeviceSelector::compile("true ? device.attributes['a'].b : device.attributes['a'].c").is_ok());
         assert!(refused("device.nothing == 1").starts_with("compilation failed: "));

@@ -61,7 +61,7 @@ fn rows(groups: &[Group]) -> Vec<Arc<Resource>> {
     groups.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
 }
 
-/// Whether a kind is built in, so that it is served without a definition.
+/// Whether a kind is built in, by default or where somebody says so: it is served without a definition.
 pub fn is_builtin(group: &str, kind: &str) -> bool {
-    GROUPS.iter().any(|built_in| built_in.name == group && built_in.rows.iter().any(|row| row.is_of(kind)))
+    GROUPS.iter().chain(OPTIONAL).any(|built_in| built_in.name == group && built_in.rows.iter().any(|row| row.is_of(kind)))
 }

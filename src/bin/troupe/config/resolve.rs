@@ -337,9 +337,26 @@ mod tests {
             "nodeCidrMaskSizeIpv4" => json!(25),
             "nodeCidrMaskSizeIpv6" => json!(66),
             "imageGcHighThreshold" => json!(8),
-            name if ["Port", "Validity", "Duration", "Heartbeat", "Period", "size", "backup", "age", "Age", "Pids", "Threshold", "Megabytes"]
-                .iter()
-                .any(|end| name.ends_with(end)) =>
+            name if [
+                "Port",
+                "Validity",
+                "Duration",
+                "Heartbeat",
+                "Period",
+                "size",
+                "backup",
+                "age",
+                "Age",
+                "Pids",
+                "Threshold",
+                "Megabytes",
+                "Core",
+                "Min",
+                "Established",
+                "Wait",
+            ]
+            .iter()
+            .any(|end| name.ends_with(end)) =>
             {
                 json!(7)
             }

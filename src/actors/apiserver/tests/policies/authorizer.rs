@@ -2,14 +2,20 @@ use std::sync::Arc;
 
 use serde_json::json;
 use troupe_api::{
-    auth::{Attributes, Authorizer, Decision},
+    auth::{
+        Attributes, Authorizer, Decision,
+        tokens::{Issuer, SigningKey},
+        x509::X509Authenticator,
+    },
+    certificates::Draft,
+    meta::SystemClock,
     service::UserInfo,
     store::memory::MemoryStore,
 };
 
 use super::{map, validating};
 use crate::apiserver::{
-    ApiServerOptions,
+    ApiServerOptions, AuthResources, VirtualResources,
     testing::{TestApi, boot_with},
 };
 
@@ -37,6 +43,13 @@ impl Authorizer for Discreet {
 async fn booted() -> TestApi {
     let mut options = ApiServerOptions::new(Arc::new(MemoryStore::new()));
     options.authorizer = Some(Box::new(|_| Arc::new(Discreet)));
+    let key = Draft::node_client("n1").with_new_key().expect("a key");
+    let issuer = Arc::new(Issuer::new(SigningKey::from_pem(&key.key_pem).expect("a key")));
+    options.virtual_resources = Some(Box::new(move |_| {
+        let reviews: Arc<dyn VirtualResources> =
+            Arc::new(AuthResources { issuer, authenticator: Arc::new(X509Authenticator), clock: Arc::new(SystemClock) });
+        vec![reviews]
+    }));
     boot_with(options).await
 }
 

@@ -18,8 +18,8 @@ async fn annotations(level: &str, dir: &Path) -> Value {
     let policy = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{{level: {level}}}]\n");
     let file = LogFile::open(LogOptions { path: dir.join(level), ..LogOptions::default() }).expect("opens");
     let log = AuditLog::start(Policy::parse(&policy).expect("a policy"), file, Arc::new(SystemClock)).expect("starts");
-    let labels = json!([{"op": "add", "path": "/metadata/labels", "value": {"a": "<b>"}}]);
-    let (changes, looks) = (Endpoint::serve(move |_| patched(labels.clone())).await, Endpoint::serve(|_| allowed()).await);
+    let marks = json!([{"op": "add", "path": "/metadata/annotations", "value": {"a": "<b>"}}]);
+    let (changes, looks) = (Endpoint::serve(move |_| patched(marks.clone())).await, Endpoint::serve(|_| allowed()).await);
     let api = boot().await;
     let hooks = vec![changes.webhook("a.example.com", json!({})), looks.webhook("b.example.com", json!({}))];
     api.create(configuration("Mutating", "c", hooks)).await;
@@ -37,7 +37,7 @@ async fn annotations(level: &str, dir: &Path) -> Value {
 async fn patches_stand_where_requests_stand_and_mutations_always() {
     let dir = tempfile::tempdir().expect("a directory");
     let changed = r#"{"configuration":"c","webhook":"a.example.com","mutated":true}"#;
-    let patch = r#"{"configuration":"c","webhook":"a.example.com","patch":[{"op":"add","path":"/metadata/labels","value":{"a":"\u003cb\u003e"}}],"patchType":"JSONPatch"}"#;
+    let patch = r#"{"configuration":"c","webhook":"a.example.com","patch":[{"op":"add","path":"/metadata/annotations","value":{"a":"\u003cb\u003e"}}],"patchType":"JSONPatch"}"#;
     for (level, patch) in [("Request", json!(patch)), ("Metadata", Value::Null)] {
         let said = annotations(level, dir.path()).await;
         assert_eq!(said["mutation.webhook.admission.k8s.io/round_0_index_0"], changed, "{level}");
