@@ -86,7 +86,7 @@ fn usage(container: proto::Container, stats: &proto::ContainerStats) -> Containe
     ContainerUsage {
         name: container.labels.get(names::CONTAINER_NAME).cloned().unwrap_or_default(),
         id: container.id,
-        image: container.image.map(|image| image.image).unwrap_or_default(),
+        image: container.image.map(named).unwrap_or_default(),
         created_at: container.created_at,
         cpu_nanoseconds: cpu.and_then(|cpu| value(&cpu.usage_core_nano_seconds)),
         nano_cores: cpu.and_then(|cpu| value(&cpu.usage_nano_cores)),
@@ -98,6 +98,11 @@ fn usage(container: proto::Container, stats: &proto::ContainerStats) -> Containe
         layer_bytes: layer.and_then(|layer| value(&layer.used_bytes)),
         layer_inodes: layer.and_then(|layer| value(&layer.inodes_used)),
     }
+}
+
+/// An image as the pod names it, where the runtime knows that.
+fn named(image: proto::ImageSpec) -> String {
+    if image.user_specified_image.is_empty() { image.image } else { image.user_specified_image }
 }
 
 impl NodeUsage {
