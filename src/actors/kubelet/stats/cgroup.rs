@@ -88,7 +88,12 @@ impl Cgroups {
     /// # Errors
     /// When the hierarchies cannot be read.
     pub fn of(parent: &str) -> io::Result<Self> {
-        Ok(Cgroups { hierarchies: cgroups::hierarchies()?, parent: Path::new("/").join(parent.trim_matches('/')) })
+        let mut hierarchies = cgroups::hierarchies()?;
+        if hierarchies.len() > 1 {
+            // Beside those of version 1 the one of version 2 has files of the same names that tell less.
+            hierarchies.retain(|hierarchy| !hierarchy.ends_with("unified"));
+        }
+        Ok(Cgroups { hierarchies, parent: Path::new("/").join(parent.trim_matches('/')) })
     }
 
     /// The whole machine's, that of all pods, those of classes, of pods, and of their containers.
