@@ -88,7 +88,7 @@ struct Own {
 
 impl Own {
     fn of(links: &[Link], listers: &Arc<dyn Listers>) -> Self {
-        let (mut node, mut rbac): (Option<Arc<dyn Authorizer>>, Option<Arc<dyn Authorizer>>) = (None, None);
+        let [mut node, mut rbac]: [Option<Arc<dyn Authorizer>>; 2] = [None, None];
         for link in links {
             match link {
                 Link::Node => node = Some(Arc::new(NodeAuthorizer::new(listers.clone()))),
