@@ -26,6 +26,10 @@ const WORTH_REFRESHING: u32 = 2;
 const REPLIES: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 /// Bytes of all replies, as they travel; in memory they take a few times as many.
 const BYTES: usize = 4 << 20;
+/// A record counts for so many at least: one that travels in few takes as much memory as others.
+const RECORD: usize = 128;
+/// The largest datagram that is taken (as `troupe_net::dns` says of the cluster's own names).
+const PAYLOAD: u16 = 1232;
 /// A larger reply is not kept.
 const LARGEST: usize = 4096;
 
@@ -123,6 +127,7 @@ impl Cache {
     /// Keeps a reply of so many bytes, if it may be kept.
     pub fn put(&self, key: Key, reply: Message, size: usize, now: Instant) {
         let Some(lasts) = lasts(&reply).filter(|_| size <= LARGEST) else { return };
+        let size = size.max(RECORD * (reply.answers.len() + reply.authorities.len() + reply.additionals.len()));
         let mut held = self.held.lock();
         let entry = Entry { reply, size, since: now, lasts, uses: 0, refreshing: false };
         held.bytes += size;
@@ -156,8 +161,13 @@ fn lasts(reply: &Message) -> Option<Duration> {
     if !answers || reply.metadata.truncation {
         return None;
     }
-    let records = reply.answers.iter().chain(&reply.authorities);
-    let told = if denial { denial_ttl(reply)? } else { records.map(|record| record.ttl).min()? };
+    let told = reply.answers.iter().chain(&reply.authorities).map(|record| record.ttl).min()?;
+    // An alias that leads to a denial counts no longer than either.
+    let told = match denial_ttl(reply) {
+        Some(ttl) => told.min(ttl),
+        None if denial => return None,
+        None => told,
+    };
     (told > 0).then(|| Duration::from_secs(told.into()).min(LONGEST))
 }
 
@@ -183,11 +193,12 @@ fn addressed(kept: &Message, query: &Message, ttl: impl Fn(u32) -> u32) -> Messa
     aged(&mut reply.answers);
     aged(&mut reply.authorities);
     aged(&mut reply.additionals);
-    reply.edns = match (&query.edns, reply.edns.take()) {
-        (None, _) => None,
-        (Some(_), Some(edns)) => Some(edns),
-        (Some(_), None) => Some(Edns::new()),
-    };
+    // Options were for whoever asked first: cookies, padding, a client's network.
+    reply.edns = query.edns.as_ref().map(|asked| {
+        let mut own = Edns::new();
+        own.set_max_payload(PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
+        own
+    });
     reply
 }
 
@@ -197,7 +208,7 @@ mod tests {
 
     use hickory_proto::{
         op::{MessageType, OpCode, Query},
-        rr::rdata::{A, SOA},
+        rr::rdata::{A, CNAME, SOA, opt::EdnsOption},
     };
 
     use super::*;
@@ -261,6 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_that_leads_nowhere_counts_as_long_as_the_shorter_of_both() {
+        let lasts_for = |alias: u32, minimum: u32| {
+            let mut denied = denial("no.org.", minimum);
+            denied.add_answer(Record::from_rdata(name("no.org."), alias, RData::CNAME(CNAME(name("gone.org.")))));
+            let mut absent = denied.clone();
+            absent.metadata.response_code = ResponseCode::NoError;
+            [lasts(&denied), lasts(&absent)].map(|lasts| lasts.expect("is kept").as_secs())
+        };
+        assert_eq!((lasts_for(3, 20), lasts_for(20, 3)), ([3, 3], [3, 3]));
+    }
+
+    #[test]
+    fn nobody_gets_the_options_of_whoever_asked_first() {
+        let (cache, start) = (Cache::default(), Instant::now());
+        let mut first = reply("a.org.", 20);
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Unknown(10, b"cookies!".to_vec()));
+        first.set_edns(edns);
+        put(&cache, first, start);
+        let get = |query: &Message| cache.get(&Key::of(query).expect("a key"), query, start).expect("is kept").reply.edns;
+        assert_eq!(get(&query("a.org.")), None, "who did not ask for extensions has none");
+        let mut extended = query("a.org.");
+        extended.set_edns(Edns::new());
+        let edns = get(&extended).expect("has some");
+        assert_eq!((edns.options().options.len(), edns.max_payload(), edns.flags().dnssec_ok), (0, PAYLOAD, false));
+    }
+
+    #[test]
     fn what_is_used_is_refreshed_once_shortly_before_it_ends() {
         let (cache, start) = (Cache::default(), Instant::now());
         put(&cache, reply("a.org.", 30), start);
@@ -287,6 +326,13 @@ mod tests {
             cache.put(Key::of(&reply).expect("a question"), reply, 4000, start);
         }
         assert_eq!(cache.len(), BYTES / 4000);
+        for at in 0..3000 {
+            let mut reply = reply(&format!("n{at}.org."), 20);
+            let more = vec![reply.answers[0].clone(); 99];
+            reply.add_answers(more);
+            cache.put(Key::of(&reply).expect("a question"), reply, 60, start);
+        }
+        assert_eq!(cache.len(), BYTES / (100 * RECORD), "short records are no way around it");
         let large = reply("large.org.", 20);
         cache.put(Key::of(&large).expect("a question"), large, LARGEST + 1, start);
         assert!(cache.get(&Key::of(&query("large.org.")).expect("a key"), &query("large.org."), start).is_none());
