@@ -274,11 +274,15 @@ impl Resolver {
 
     /// Passes a query on as it came, and the reply back.
     async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let asked = match query.queries.first() {
-            Some(question) => self.forwarding.of(question.name()).ask(bytes, tcp).await,
-            None => return encode(query, &servfail(query), tcp),
-        };
-        let failure = match asked {
+        let Some(question) = query.queries.first() else { return encode(query, &servfail(query), tcp) };
+        let upstream = self.forwarding.of(question.name());
+        // Clients give up before nobody has answered.
+        if upstream.is_down()
+            && let Some(stale) = self.stale(query)
+        {
+            return encode(query, &stale, tcp);
+        }
+        let failure = match upstream.ask(bytes, tcp).await {
             Ok(reply) => match decode(&reply) {
                 Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
                 Some(message) => {
@@ -290,7 +294,7 @@ impl Resolver {
             Err(error) => Err(error),
         };
         // Better what was true a while ago than nothing.
-        if let Some(stale) = Key::of(query).and_then(|key| self.cache.stale(&key, query, Instant::now())) {
+        if let Some(stale) = self.stale(query) {
             return encode(query, &stale, tcp);
         }
         match failure {
@@ -305,18 +309,28 @@ impl Resolver {
     /// Asks upstream with a message of our own.
     async fn resolve(&self, question: &Message) -> anyhow::Result<Message> {
         let name = question.queries.first().context("a question")?.name();
-        let asked = self.forwarding.of(name).resolve(question).await;
-        match asked {
+        let upstream = self.forwarding.of(name);
+        if upstream.is_down()
+            && let Some(stale) = self.stale(question)
+        {
+            return Ok(stale);
+        }
+        match upstream.resolve(question).await {
             Ok(found) if found.metadata.response_code != ResponseCode::ServFail => {
                 let size = found.to_vec().map_or(usize::MAX, |bytes| bytes.len());
                 self.keep(question, found.clone(), size);
                 Ok(found)
             }
-            failed => match Key::of(question).and_then(|key| self.cache.stale(&key, question, Instant::now())) {
+            failed => match self.stale(question) {
                 Some(stale) => Ok(stale),
                 None => failed,
             },
         }
+    }
+
+    /// What was true a while ago.
+    fn stale(&self, query: &Message) -> Option<Message> {
+        self.cache.stale(&Key::of(query)?, query, Instant::now())
     }
 
     /// Keeps a reply, if it is one to this query.

@@ -138,6 +138,11 @@ impl Upstream {
         Err(last.context("no upstream resolver")?)
     }
 
+    /// Whether none of them answered lately: who asks waits, and most likely for nothing.
+    pub fn is_down(&self) -> bool {
+        self.servers.iter().all(|server| server.is_down())
+    }
+
     /// The resolvers in the order in which they are asked: those that are up, some more than once; all where none is.
     fn order(&self) -> Vec<usize> {
         let count = self.servers.len();
@@ -218,8 +223,9 @@ mod tests {
         upstream.servers[0].failed();
         assert_eq!(upstream.order(), [0, 1, 0, 1], "once may be chance");
         upstream.servers[0].failed();
-        assert_eq!(upstream.order(), [1, 1]);
+        assert_eq!((upstream.order(), upstream.is_down()), (vec![1, 1], false));
         upstream.servers[1].fails.store(MAX_FAILS, Ordering::Relaxed);
+        assert!(upstream.is_down());
         assert_eq!(upstream.order(), [0, 1], "rather one that may be down than none");
         let mut buffer = [0; 512];
         let (length, from) = down.recv_from(&mut buffer).await.expect("is looked at");
