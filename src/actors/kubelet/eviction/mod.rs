@@ -300,6 +300,9 @@ impl Eviction {
                 self.evict(pod, message, false, 0, cx);
             }
         }
+        if self.outlook.met.first().is_some_and(|met| met.hard) {
+            self.hurry(cx);
+        }
         if let Some(met) = self.outlook.met.first().copied().filter(|_| looked && self.may_evict())
             && !self.makes_room(&met, cx)
         {
@@ -358,12 +361,29 @@ impl Eviction {
         }
         tracing::warn!(pod = %format_args!("{}/{}", id.namespace, id.name), message, "evict");
         self.evictions += 1;
-        let (parent, uid) = (self.context.cgroup_parent.clone(), id.uid.clone());
+        let uid = id.uid.clone();
         // Its worker knows before its containers end, so that it starts none anew.
         self.units.pods.wake(Evict { id, message, disruption, grace }, cx.cause().clone());
-        if grace > 0 {
-            return;
+        if grace == 0 {
+            self.kill(uid, cx);
         }
+    }
+
+    /// Whom a soft threshold granted time has none any more.
+    fn hurry(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(last) = self.last.as_mut().filter(|last| last.grace > 0 && !last.gone) else { return };
+        (last.grace, last.since) = (0, Instant::now());
+        let id = PodIdentity { uid: last.uid.clone(), ..PodIdentity::default() };
+        tracing::warn!(uid = id.uid, "an evicted pod has no more time to end");
+        let uid = id.uid.clone();
+        // It was told why.
+        self.units.pods.wake(Evict { id, message: String::new(), disruption: true, grace: 0 }, cx.cause().clone());
+        self.kill(uid, cx);
+    }
+
+    /// Kills a pod's processes without the runtime, which may be slow.
+    fn kill(&self, uid: String, cx: &mut UnitContext<'_, Self>) {
+        let parent = self.context.cgroup_parent.clone();
         cx.spawn(async move {
             for _ in 0..KILLS {
                 let (parent, uid) = (parent.clone(), uid.clone());

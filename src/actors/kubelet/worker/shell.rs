@@ -378,12 +378,14 @@ impl On<Wake> for PodWorker {
 
 impl On<FailPod> for PodWorker {
     fn on(&mut self, fail_pod: FailPod, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        let FailPod(failure) = fail_pod;
         if self.machine.is_open() {
-            let FailPod(failure) = fail_pod;
             self.note(Note::warning(&failure.reason, failure.message.clone()));
-            self.machine.fail_pod(failure);
-            self.advance(cx);
+        } else if !self.machine.is_hurried_by(&failure) {
+            return Reply::Now(());
         }
+        self.machine.fail_pod(failure);
+        self.advance(cx);
         Reply::Now(())
     }
 }

@@ -454,6 +454,36 @@ fn a_pod_that_is_evicted_with_time_to_end_has_failed_when_it_has_ended() {
 }
 
 #[test]
+fn a_pod_that_was_granted_time_is_killed_when_none_is_left() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", BTreeMap::new());
+    machine.spec(Arc::new(pod(json!({"terminationGracePeriodSeconds": 3600, "containers": [{"name": "a"}]}))));
+    let next = |machine: &mut PodMachine, second| {
+        machine.look_again();
+        let mut effects = machine.advance(at(second));
+        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+        let running = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state: RunState::Running, ..ContainerView::default() };
+        machine.observed(Some(Observed { sandboxes, containers: vec![running] }), BTreeMap::new(), at(second));
+        effects.extend(machine.advance(at(second)));
+        effects
+    };
+    let evicted = |grace| {
+        let evicted = Some(Evicted { disruption: true, grace });
+        PodFailure { reason: "Evicted".into(), message: "Too much. ".into(), rejected: false, evicted }
+    };
+    next(&mut machine, 1);
+    machine.done(&Action::Prepare, Ok(()), at(1));
+    assert!(!machine.is_hurried_by(&evicted(7)), "it was not evicted yet");
+    machine.fail_pod(evicted(600));
+    next(&mut machine, 2);
+    assert!(!machine.is_hurried_by(&evicted(600)) && machine.is_hurried_by(&evicted(0)));
+    machine.fail_pod(evicted(0));
+    let effects = next(&mut machine, 3);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Take(Action::StopContainer { grace: 0, .. }))), "{effects:?}");
+    machine.fail_pod(evicted(600));
+    assert!(!machine.is_hurried_by(&evicted(0)), "what was taken is not given back");
+}
+
+#[test]
 fn a_container_that_the_runtime_forgot_goes_on_counting_where_the_api_saw_it_last() {
     let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "containerd", [("b".to_owned(), 9)].into());
     let mut restarted = pod(json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}));

@@ -64,8 +64,15 @@ pub struct ProcessThresholds {
 struct Leaving {
     id: PodIdentity,
     since: Instant,
-    /// What it leaves is waited for no longer.
-    patience: Duration,
+    /// Seconds that its processes have to end.
+    grace: u64,
+}
+
+impl Leaving {
+    /// Whether what it leaves is still waited for.
+    fn is_waited_for(&self) -> bool {
+        self.since.elapsed() < CLEANUP + Duration::from_secs(self.grace)
+    }
 }
 
 /// The unit that evicts for memory and process ids.
@@ -80,6 +87,8 @@ pub struct ProcessEviction {
     /// When each was short last.
     short: BTreeMap<Resource, Instant>,
     last: Option<Leaving>,
+    /// It is being found out who goes: until that is known, nobody else does.
+    choosing: bool,
     evictions: u64,
 }
 
@@ -96,6 +105,7 @@ impl ProcessEviction {
             allocatable: given.allocatable,
             short: BTreeMap::new(),
             last: None,
+            choosing: false,
             evictions: 0,
         }
     }
@@ -115,10 +125,22 @@ impl ProcessEviction {
         tell(&self.context.pid_pressure, Condition::Pids);
         self.tell_short(&verdict.met);
         let Some(met) = verdict.met.first() else { return };
-        let leaves = |last: &Leaving| last.since.elapsed() < last.patience && self.context.paths(&last.id.uid).root().exists();
+        let leaves = |last: &Leaving| last.is_waited_for() && self.context.paths(&last.id.uid).root().exists();
         if !self.last.as_ref().is_some_and(leaves) {
             self.reclaim(*met, cx);
+        } else if met.hard {
+            self.hurry(cx);
         }
+    }
+
+    /// Whom a soft threshold granted time has none any more.
+    fn hurry(&mut self, cx: &mut UnitContext<'_, Self>) {
+        let Some(last) = self.last.as_mut().filter(|last| last.grace > 0) else { return };
+        (last.grace, last.since) = (0, Instant::now());
+        let id = last.id.clone();
+        tracing::warn!(pod = %format_args!("{}/{}", id.namespace, id.name), "an evicted pod has no more time to end");
+        // It was told why.
+        self.pods.wake(Evict { id, message: String::new(), disruption: true, grace: 0 }, cx.cause().clone());
     }
 
     fn tell_short(&mut self, met: &[Met]) {
@@ -133,12 +155,14 @@ impl ProcessEviction {
     }
 
     fn reclaim(&mut self, met: Met, cx: &mut UnitContext<'_, Self>) {
-        // Until it is known who goes, nobody else does.
-        self.last.get_or_insert_with(|| Leaving { id: PodIdentity::default(), since: Instant::now(), patience: CLEANUP });
+        if std::mem::replace(&mut self.choosing, true) {
+            return;
+        }
         let (context, pods) = (self.context.clone(), self.active());
         if met.signal.resource() == Resource::Pids {
             let count = blocking(move || pods.into_iter().map(|pod| (processes(&context, &pod), pod)).collect::<Vec<_>>());
             cx.spawn_then(count, move |unit, counted, cx| {
+                unit.choosing = false;
                 let candidates = counted.iter().map(|(processes, pod)| rank::ProcessCandidate { pod, processes: *processes });
                 let chosen = rank::first_of_processes(candidates).map(|chosen| (chosen.pod.clone(), rank::process_message(&met)));
                 unit.evict(chosen, &met, cx);
@@ -146,6 +170,7 @@ impl ProcessEviction {
             return;
         }
         cx.spawn_then(async move { Sample::take(&*context.runtime).await }, move |unit, sample, cx| {
+            unit.choosing = false;
             let used = match sample {
                 Ok(sample) => sample.pods,
                 Err(error) => return tracing::warn!(%error, "it is not known what pods use of the memory"),
@@ -162,7 +187,7 @@ impl ProcessEviction {
         tracing::warn!(pod = %format_args!("{}/{}", id.namespace, id.name), message, "evict");
         self.evictions += 1;
         let grace = self.grace.of(&pod, met);
-        self.last = Some(Leaving { id: id.clone(), since: Instant::now(), patience: CLEANUP + Duration::from_secs(grace) });
+        self.last = Some(Leaving { id: id.clone(), since: Instant::now(), grace });
         self.pods.wake(Evict { id, message, disruption: true, grace }, cx.cause().clone());
     }
 

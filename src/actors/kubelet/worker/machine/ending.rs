@@ -10,9 +10,19 @@ impl PodMachine {
         self.pod.is_some() && self.failure.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     }
 
-    /// The kubelet ends the pod by itself.
+    /// The kubelet ends the pod by itself. What it said first stands, but for the time that is left.
     pub fn fail_pod(&mut self, failure: PodFailure) {
-        self.failure.get_or_insert(failure);
+        let within = failure.evicted.map(|evicted| evicted.grace);
+        let known = self.failure.get_or_insert(failure);
+        if let (Some(evicted), Some(within)) = (&mut known.evicted, within) {
+            evicted.grace = evicted.grace.min(within);
+        }
+    }
+
+    /// Whether it was evicted before, with more time to end than now.
+    pub fn is_hurried_by(&self, failure: &PodFailure) -> bool {
+        let within = |failure: &PodFailure| failure.evicted.map(|evicted| evicted.grace);
+        self.failure.as_ref().and_then(within).zip(within(failure)).is_some_and(|(before, now)| now < before)
     }
 
     /// Whether the pod is to be forgotten when nothing is left of it; an evicted one stays to be seen.
