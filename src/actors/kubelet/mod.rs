@@ -283,7 +283,7 @@ fn context(
         dns: ClusterDns { servers: options.cluster_dns.iter().map(ToString::to_string).collect(), domain: options.cluster_domain.clone() },
         resolver: Resolver::parse(&fs::read_to_string(&options.resolv_conf).unwrap_or_default()),
         node_ips: options.node_ips.iter().map(ToString::to_string).collect(),
-        unreserved: options.reserved.left_of(size),
+        unreserved: options.reserved.with_thresholds(&options.eviction_thresholds, size.memory_bytes, 0).left_of(size),
         machine: size,
         hugepages: hugepage_sizes(),
         masked_paths: thermal_paths(),

@@ -75,6 +75,7 @@ mod tests {
         let machine = MachineSize { cpus: 4, memory_bytes: 8 << 30, daemons_oom_score_adj: -1 };
         assert_eq!(reserved.left_of(machine), MachineSize { cpus: 4, memory_bytes: 7 << 30, daemons_oom_score_adj: -1 });
         assert_eq!(Reserved { milli_cpus: 1000, ..reserved }.left_of(machine).cpus, 3);
+        assert_eq!(all.left_of(machine).memory_bytes, (7 << 30) - (100 << 20), "nor have pods what eviction keeps free");
     }
 
     #[test]
