@@ -26,6 +26,9 @@ impl Settings {
         let (file, folder) = (self.kubelet_config.clone(), self.kubelet_config_dir.clone());
         let mut kubelet = KubeletConfiguration::load(file.as_deref(), folder.as_deref())?;
         if let Some(seconds) = self.node_heartbeat {
+            // More signs of life are no reason to write a status more often that does not change.
+            let report = kubelet.text("nodeStatusReportFrequency").to_owned();
+            kubelet.say("nodeStatusReportFrequency", report);
             kubelet.say("nodeStatusUpdateFrequency", format!("{seconds}s"));
             kubelet.say("nodeLeaseDurationSeconds", seconds.saturating_mul(HOLDS));
         }
@@ -192,6 +195,7 @@ mod tests {
         let (settings, kubelet) = settings.with_kubelet_configuration().expect("works");
         let config = settings.resolve().and_then(|config| config.with_kubelet(kubelet)).expect("works");
         assert_eq!((config.heartbeat(), config.kubelet.duration("nodeStatusUpdateFrequency")), (Duration::from_secs(3), Duration::from_secs(3)));
+        assert_eq!(config.kubelet.duration("nodeStatusReportFrequency"), Duration::from_secs(300));
         let document = config.kubelet.document();
         assert_eq!((&document["evictionHard"], &document["podPidsLimit"]), (&json!({}), &json!(4096)));
         assert_eq!(config.kubelet.idle(), Vec::<String>::new());
