@@ -12,7 +12,9 @@ trap 'rm -f "$TROUPE_BENCH_ROWS"' EXIT
 # what both depend on, so that a build of its own would compile much of it a second time.
 make --no-print-directory images BUILD="cargo bench --workspace --bench '*' --no-run"
 
-cargo bench --workspace --bench '*'
+# The table tells what was measured, also where something did not come to its end.
+failed=0
+cargo bench --workspace --bench '*' --no-fail-fast || failed=$?
 
 if [ -n "${INCREMENTAL:-}" ]; then
     cargo build --bin troupe
@@ -31,3 +33,4 @@ echo
     printf '%s\t%s\t%s\t%s\n' "------" "--------" "------" "-------------------------"
     cat "$TROUPE_BENCH_ROWS"
 } | column -t -s "$(printf '\t')"
+exit "$failed"

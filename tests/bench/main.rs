@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` with some of `idle refused pods lists api watches services extensions overload custom definitions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` (how soon it starts) with some of `idle refused pods lists api watches services extensions overload custom definitions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -70,21 +70,37 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let unknown: Vec<String> = named().filter(|name| !PARTS.iter().any(|(part, _)| part == name) && !FIGURES.contains(&name.as_str())).collect();
+    assert!(unknown.is_empty(), "there is no measurement called {unknown:?}");
     println!("whole cluster");
+    let mut failed = Vec::new();
     thread::scope(|scope| {
         // Each in a thread of its own, since a thread stays in the network namespace that it entered.
-        let parts: [(&str, fn()); 5] =
-            [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure), ("sealed", extensions::sealed)];
-        for (_, part) in parts.into_iter().filter(|(name, _)| asks_for(name)) {
-            scope.spawn(part).join().expect("no panic");
+        for (name, part) in PARTS.into_iter().filter(|(name, _)| asks_for(name)) {
+            // What is wrong with one is no reason to know nothing of the others.
+            if scope.spawn(part).join().is_err() {
+                failed.push(name);
+            }
         }
     });
+    assert!(failed.is_empty(), "{failed:?} did not come to their end");
 }
 
-/// Whether the arguments name this part, or nothing at all.
-fn asks_for(part: &str) -> bool {
-    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
-    wanted.peek().is_none() || wanted.any(|want| want == part)
+/// What is measured apart.
+const PARTS: [(&str, fn()); 5] =
+    [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure), ("sealed", extensions::sealed)];
+/// What is measured of the embedded store.
+const FIGURES: [&str; 13] =
+    ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "overload", "custom", "definitions", "hollow", "fleet"];
+
+/// What the arguments name.
+fn named() -> impl Iterator<Item = String> {
+    std::env::args().skip(1).filter(|argument| !argument.starts_with('-'))
+}
+
+/// Whether the arguments name this, or nothing at all. A figure of the embedded store needs that part.
+fn asks_for(what: &str) -> bool {
+    named().next().is_none() || named().any(|name| name == what || (what == "embedded" && FIGURES.contains(&name.as_str())))
 }
 
 /// One process with the embedded store.
@@ -99,11 +115,7 @@ fn embedded() {
     cluster.enter();
     runtime().block_on(async {
         let bench = Bench::of(cluster, "");
-        for figures in
-            ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "overload", "custom", "definitions", "hollow", "fleet"]
-                .into_iter()
-                .filter(|figures| asks_for(figures))
-        {
+        for figures in FIGURES.into_iter().filter(|figures| asks_for(figures)) {
             match figures {
                 "idle" => idle(&bench).await,
                 "refused" => refused::measure(&bench).await,
