@@ -84,8 +84,9 @@ async fn documents(connection: &mut Connection) {
         let path = format!("{CRDS}/{}.{}", plural(round), group(round));
         let (status, body) = connection.send("PATCH", &path, "application/merge-patch+json", patch).await;
         assert!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
-        let changed = format!("round-{round}");
+        let (changed, asked) = (format!("round-{round}"), Instant::now());
         loop {
+            assert!(asked.elapsed() < PATIENCE, "discovery does not show {changed}");
             let begun = Instant::now();
             let body = connection.accepting("/apis", AGGREGATED).await;
             let took = begun.elapsed().as_secs_f64() * 1e3;

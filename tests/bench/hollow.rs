@@ -34,8 +34,11 @@ struct Sizes {
 
 impl Sizes {
     fn read() -> Self {
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
-        let (nodes, pods) = (number("TROUPE_HOLLOW_NODES").unwrap_or(NODES), number("TROUPE_HOLLOW_PODS").unwrap_or(PODS));
+        let number = |name: &str, usual: usize| {
+            let number = std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")));
+            number.max(1)
+        };
+        let (nodes, pods) = (number("TROUPE_HOLLOW_NODES", NODES), number("TROUPE_HOLLOW_PODS", PODS));
         let deployments = pods.div_ceil(REPLICAS);
         Sizes { nodes, lost: nodes / 10, pods: pods / deployments * deployments, deployments }
     }

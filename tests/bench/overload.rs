@@ -60,7 +60,10 @@ pub async fn measure(bench: &Bench) {
     report("overload by one account: p99 of another one's requests", p99(waits), " s", Budget::AtMost(1.0));
     report("overload by one account: the slowest renewal of a leader's lease", slowest(&renewals), " s", Budget::AtMost(1.0));
     report("overload by one account: longest time between renewals of a node's lease", gap, " s", Budget::AtMost(KUBELET_RENEWS + 1.0));
-    bench.cluster.kubectl("delete namespace overload --wait=false");
+    // Before others are measured.
+    bench.cluster.kubectl("delete namespace overload --timeout=300s");
+    bench.cluster.kubectl("delete clusterrolebinding bench-loud bench-quiet bench-leader");
+    bench.cluster.kubectl("-n kube-system delete lease/overload serviceaccount/leader");
 }
 
 /// A service account that may do everything, by its token.
@@ -139,7 +142,7 @@ async fn disturb(connection: &mut Connection, at: usize) -> Option<StatusCode> {
 }
 
 /// A request that is sent again until it is not sent away; all of that is waiting.
-async fn insist(connection: &mut Connection, method: &str, path: &str, body: String) -> Bytes {
+async fn insist(door: &Door, connection: &mut Connection, method: &str, path: &str, body: String) -> Bytes {
     loop {
         let (status, answer) = connection.send(method, path, "application/json", body.clone()).await;
         if status != StatusCode::TOO_MANY_REQUESTS {
@@ -147,6 +150,8 @@ async fn insist(connection: &mut Connection, method: &str, path: &str, body: Str
             return answer;
         }
         tokio::time::sleep(PACE).await;
+        // The server may have closed the connection.
+        *connection = door.connect().await;
     }
 }
 
@@ -156,8 +161,8 @@ async fn asks(door: Door) -> Vec<f64> {
     while begun.elapsed() < LASTS {
         let asked = Instant::now();
         match waits.len() % 2 {
-            0 => insist(&mut connection, "GET", &format!("{MAPS}/map-0"), String::new()).await,
-            _ => insist(&mut connection, "POST", MAPS, config_map(&format!("quiet-{}", waits.len()))).await,
+            0 => insist(&door, &mut connection, "GET", &format!("{MAPS}/map-0"), String::new()).await,
+            _ => insist(&door, &mut connection, "POST", MAPS, config_map(&format!("quiet-{}", waits.len()))).await,
         };
         waits.push(asked.elapsed().as_secs_f64());
         tokio::time::sleep(PACE).await;
@@ -171,10 +176,10 @@ async fn renews(door: Door) -> Vec<f64> {
     let path = format!("{LEASES}/overload");
     while begun.elapsed() < LASTS {
         let asked = Instant::now();
-        let lease = insist(&mut connection, "GET", &path, String::new()).await;
+        let lease = insist(&door, &mut connection, "GET", &path, String::new()).await;
         let mut lease: Value = serde_json::from_slice(&lease).expect("JSON");
         lease["spec"]["renewTime"] = format!("{:.6}", Timestamp::now()).into();
-        insist(&mut connection, "PUT", &path, lease.to_string()).await;
+        insist(&door, &mut connection, "PUT", &path, lease.to_string()).await;
         waits.push(asked.elapsed().as_secs_f64());
         tokio::time::sleep(RENEWS).await;
     }
