@@ -22,6 +22,7 @@ use crate::{
 
 const PODS: usize = 5_000;
 const CHANGES: usize = 31;
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub async fn measure() {
     let (api, system) = api().await;
@@ -36,6 +37,7 @@ pub async fn measure() {
     start(&system, &caches, api.client.clone(), EndpointSliceController::new(&caches));
     let slices: Cache<EndpointSlice> = caches.cache();
     while slices.list("default").iter().map(|slice| slice.endpoints.iter().flatten().count()).sum::<usize>() < PODS {
+        assert!(begun.elapsed() < PATIENCE, "the slices do not show {PODS} pods");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     report("slices of a Service with 5,000 pods, from nothing", begun.elapsed().as_secs_f64(), " s", Budget::None);
