@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -72,6 +73,14 @@ impl ConntrackFiles {
     /// Those of a file tree.
     pub fn below(root: &Path) -> Self {
         ConntrackFiles { settings: root.join("proc/sys/net/netfilter"), hash_size: root.join("sys/module/nf_conntrack/parameters/hashsize") }
+    }
+
+    /// Loads what connections are followed by, unless the kernel has it: the first rule that needs it does so too, but comes later.
+    pub fn load(&self) {
+        if !self.settings.join("nf_conntrack_max").exists() {
+            // Not every kernel has modules; whether it helped shows in the settings.
+            let _ = Command::new("modprobe").arg("nf_conntrack").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
     }
 
     /// Sets what differs. Returns what could not be set, with its name: a network namespace of its own may not set the machine's limit.

@@ -122,7 +122,9 @@ impl Proxy {
 /// Nodes in network namespaces cannot set the machine's limit: what cannot be set is told, and the proxy goes on.
 fn set_up_conntrack(settings: &ConntrackSettings) {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    for (setting, error) in ConntrackFiles::default().apply(&settings.plan(cores)) {
+    let files = ConntrackFiles::default();
+    files.load();
+    for (setting, error) in files.apply(&settings.plan(cores)) {
         tracing::debug!(setting, %error, "connection tracking stays as it is");
     }
 }
