@@ -1,5 +1,5 @@
 //! Addresses that this machine answers for on its links beside its own: each stands on a link for itself, known again by its label (IPv4)
-//! or its protocol (IPv6), and neighbours are told whenever it comes.
+//! or its protocol and metric (IPv6), and neighbours are told whenever it comes.
 //!
 //! One that somebody else may take over ends by itself unless it is renewed: a machine whose daemon is gone no longer answers for it.
 

@@ -18,6 +18,9 @@ use crate::{
 const LABEL: &str = ":lb";
 /// The longest label.
 const LONGEST: usize = 15;
+/// The metric of the route to an announced address of IPv6: it is known again by that where the kernel keeps no protocols of addresses (before
+/// Linux 5.18).
+const METRIC: u32 = 0x00a1_6c62;
 /// For ever, as the kernel counts seconds.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -57,7 +60,11 @@ impl HostLinkAddresses {
             }
             // Whoever had it before may still answer for it: nobody waits until nobody does.
             IpAddr::V6(_) => {
-                attributes.extend([AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)), AddressAttribute::Flags(AddressFlags::Nodad)]);
+                attributes.extend([
+                    AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)),
+                    AddressAttribute::RoutePriority(METRIC),
+                    AddressAttribute::Flags(AddressFlags::Nodad),
+                ]);
             }
         }
         add.execute().await.map_err(request("announcing an address"))
@@ -84,6 +91,7 @@ fn read(message: &AddressMessage) -> Option<(IpNetwork, bool)> {
             AddressAttribute::Address(found) => address = address.or(Some(*found)),
             AddressAttribute::Label(label) => announced |= label.ends_with(LABEL),
             AddressAttribute::Protocol(protocol) => announced |= u8::from(*protocol) == PROTOCOL,
+            AddressAttribute::RoutePriority(metric) => announced |= *metric == METRIC,
             _ => {}
         }
     }
@@ -136,5 +144,19 @@ mod tests {
     #[test]
     fn labels_fit_whatever_a_link_is_called() {
         assert_eq!((label("eth0").as_str(), label("averylonglink0").as_str()), ("eth0:lb", "troupe:lb"));
+    }
+
+    #[test]
+    fn announced_addresses_are_known_again_by_what_the_kernel_keeps() {
+        let shown = |prefix: u8, attribute: AddressAttribute| {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = prefix;
+            message.attributes = vec![AddressAttribute::Address(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7])), attribute];
+            read(&message).map(|(_, announced)| announced)
+        };
+        let metric = AddressAttribute::RoutePriority;
+        assert_eq!(shown(128, AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL))), Some(true));
+        assert_eq!(shown(128, metric(METRIC)), Some(true));
+        assert_eq!((shown(64, metric(METRIC)), shown(128, metric(1024))), (Some(false), Some(false)));
     }
 }
