@@ -75,6 +75,12 @@ fn families(service: &Service, pool: &Pool) -> Result<Vec<Family>, String> {
     let strict = spec.is_some_and(|spec| spec.ip_family_policy.as_deref() == Some("RequireDualStack"));
     let lacking = own.iter().find(|family| !pool.has(**family)).copied();
     let has: Vec<Family> = own.into_iter().filter(|family| pool.has(*family)).collect();
+    if let Some(Ok(ip)) = requested(service)
+        && pool.contains(ip)
+        && !has.contains(&Family::of(ip))
+    {
+        return Err(format!("the requested address {ip} is of none of the Service's families"));
+    }
     match lacking {
         Some(lacking) if strict || has.is_empty() => Err(format!("the pool {pool} has no {} addresses", lacking.name())),
         _ => Ok(has),
@@ -166,6 +172,9 @@ mod tests {
         };
         assert!(refused(&["IPv4", "IPv6"], "RequireDualStack").contains("has no IPv6 addresses"));
         assert!(refused(&["IPv6"], "SingleStack").contains("has no IPv6 addresses"));
+        let mut other = service(&["IPv4"], "SingleStack");
+        other.spec.as_mut().expect("a spec").load_balancer_ip = Some("2001:db8::b".into());
+        assert!(matches!(planned(&other, &both), Plan::Refuse(why) if why.contains("none of the Service's families")));
         let mut has = service(&["IPv4", "IPv6"], "RequireDualStack");
         let given = given("m", "192.0.2.10");
         has.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
