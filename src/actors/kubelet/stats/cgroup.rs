@@ -126,9 +126,17 @@ impl Cgroups {
     pub fn usage(&self, group: &Group) -> CgroupUsage {
         let of = |file: &str| {
             let relative = group.path.trim_start_matches('/');
-            self.hierarchies.iter().find_map(|hierarchy| fs::read_to_string(hierarchy.join(relative).join(file)).ok())
+            let mut hierarchies = self.hierarchies.iter().filter(|hierarchy| self.may_have(hierarchy, file));
+            hierarchies.find_map(|hierarchy| fs::read_to_string(hierarchy.join(relative).join(file)).ok())
         };
         usage(of)
+    }
+
+    /// Whether a hierarchy may have such a file: of version 1 each has those of its controllers.
+    fn may_have(&self, hierarchy: &Path, file: &str) -> bool {
+        let controller = file.split('.').next().unwrap_or_default();
+        let names = hierarchy.file_name().and_then(|names| names.to_str()).unwrap_or_default();
+        self.hierarchies.len() == 1 || controller == "cgroup" || names.split(',').any(|name| name == controller)
     }
 
     /// The processes right in one.
@@ -325,5 +333,11 @@ mod tests {
                 "/a/kubepods/pod45/cri-containerd-beef.scope 45 beef",
             ]
         );
+        for (hierarchy, bytes) in [("cpu", "1\n"), ("memory", "7\n")] {
+            let folder = root.path().join(hierarchy).join("a/kubepods/pod45");
+            fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("memory.usage_in_bytes"), bytes)).expect("written");
+        }
+        let pod = Group { path: "/a/kubepods/pod45".into(), pod: Some("45".into()), container: None };
+        assert_eq!(cgroups.usage(&pod).memory, Some(7), "a controller's files are looked for where it is");
     }
 }
