@@ -73,6 +73,14 @@ struct Entry {
     refreshing: bool,
 }
 
+impl Entry {
+    /// The reply although it may have ended, unless that is too long ago.
+    fn old(&self, query: &Message, now: Instant) -> Option<Message> {
+        let ended = now.saturating_duration_since(self.since).saturating_sub(self.lasts);
+        (ended < STALE).then(|| addressed(&self.reply, query, |_| STALE_TTL))
+    }
+}
+
 /// A reply that still counts.
 #[derive(Debug)]
 pub struct Hit {
@@ -120,8 +128,22 @@ impl Cache {
         let mut held = self.held.lock();
         let entry = held.entries.get_mut(key)?;
         entry.refreshing = false;
-        let ended = now.saturating_duration_since(entry.since).saturating_sub(entry.lasts);
-        (ended < STALE).then(|| addressed(&entry.reply, query, |_| STALE_TTL))
+        entry.old(query, now)
+    }
+
+    /// The same while nobody is asked who would have to be waited for.
+    pub fn old(&self, key: &Key, query: &Message, now: Instant) -> Option<Hit> {
+        let mut held = self.held.lock();
+        let entry = held.entries.get_mut(key)?;
+        let reply = entry.old(query, now)?;
+        Some(Hit { reply, refresh: !std::mem::replace(&mut entry.refreshing, true) })
+    }
+
+    /// Nobody asks anew for what somebody was told to.
+    pub fn release(&self, key: &Key) {
+        if let Some(entry) = self.held.lock().entries.get_mut(key) {
+            entry.refreshing = false;
+        }
     }
 
     /// Keeps a reply of so many bytes, if it may be kept.
@@ -316,6 +338,20 @@ mod tests {
         let stale = |after: u64| cache.stale(&Key::of(&query("a.org.")).expect("a key"), &query("a.org."), start + Duration::from_secs(after));
         assert_eq!(stale(100).expect("is kept").answers[0].ttl, STALE_TTL);
         assert!(stale(20 + 3600).is_none());
+    }
+
+    #[test]
+    fn one_asks_anew_while_others_are_given_what_has_ended() {
+        let (cache, start) = (Cache::default(), Instant::now());
+        put(&cache, reply("a.org.", 20), start);
+        let (asked, key) = (query("a.org."), Key::of(&query("a.org.")).expect("a key"));
+        let old = |after: u64| cache.old(&key, &asked, start + Duration::from_secs(after)).map(|hit| (hit.reply.answers[0].ttl, hit.refresh));
+        assert_eq!([old(100), old(101)], [Some((STALE_TTL, true)), Some((STALE_TTL, false))]);
+        cache.release(&key);
+        assert_eq!(old(102), Some((STALE_TTL, true)), "nobody did");
+        cache.stale(&key, &asked, start + Duration::from_secs(103));
+        assert_eq!(old(104), Some((STALE_TTL, true)), "nobody answered");
+        assert_eq!(old(20 + 3600), None);
     }
 
     #[test]

@@ -241,19 +241,33 @@ impl Resolver {
 
     /// A reply of upstream that still counts; one that is much used is asked for anew before it ends.
     fn kept(self: &Arc<Self>, query: &Message) -> Option<Message> {
-        let key = Key::of(query)?;
-        let hit = self.cache.get(&key, query, Instant::now())?;
-        if hit.refresh
-            && let Ok(place) = self.forwards.clone().try_acquire_owned()
-        {
-            let (resolver, query) = (self.clone(), query.clone());
-            tokio::spawn(async move {
-                // Where nobody answers now, whoever asks next asks again.
-                let _ = resolver.resolve(&query).await;
-                drop(place);
-            });
+        let (key, now) = (Key::of(query)?, Instant::now());
+        let hit = match self.cache.get(&key, query, now) {
+            Some(hit) => hit,
+            // Clients give up before it is certain that nobody answers.
+            None if self.is_down(query) => self.cache.old(&key, query, now)?,
+            None => return None,
+        };
+        if hit.refresh {
+            self.ask_again(&key, query);
         }
         Some(hit.reply)
+    }
+
+    /// Whether nobody answered lately of those whom a query goes to.
+    fn is_down(&self, query: &Message) -> bool {
+        query.queries.first().is_some_and(|question| self.forwarding.of(question.name()).is_down())
+    }
+
+    /// Asks upstream in the background, if there is room for that.
+    fn ask_again(self: &Arc<Self>, key: &Key, query: &Message) {
+        let Ok(place) = self.forwards.clone().try_acquire_owned() else { return self.cache.release(key) };
+        let (resolver, query) = (self.clone(), query.clone());
+        tokio::spawn(async move {
+            // Where nobody answers now, whoever asks next asks again.
+            let _ = resolver.resolve(&query).await;
+            drop(place);
+        });
     }
 
     /// What upstream adds.
@@ -275,14 +289,7 @@ impl Resolver {
     /// Passes a query on as it came, and the reply back.
     async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let Some(question) = query.queries.first() else { return encode(query, &servfail(query), tcp) };
-        let upstream = self.forwarding.of(question.name());
-        // Clients give up before nobody has answered.
-        if upstream.is_down()
-            && let Some(stale) = self.stale(query)
-        {
-            return encode(query, &stale, tcp);
-        }
-        let failure = match upstream.ask(bytes, tcp).await {
+        let failure = match self.forwarding.of(question.name()).ask(bytes, tcp).await {
             Ok(reply) => match decode(&reply) {
                 Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
                 Some(message) => {
@@ -309,13 +316,8 @@ impl Resolver {
     /// Asks upstream with a message of our own.
     async fn resolve(&self, question: &Message) -> anyhow::Result<Message> {
         let name = question.queries.first().context("a question")?.name();
-        let upstream = self.forwarding.of(name);
-        if upstream.is_down()
-            && let Some(stale) = self.stale(question)
-        {
-            return Ok(stale);
-        }
-        match upstream.resolve(question).await {
+        let asked = self.forwarding.of(name).resolve(question).await;
+        match asked {
             Ok(found) if found.metadata.response_code != ResponseCode::ServFail => {
                 let size = found.to_vec().map_or(usize::MAX, |bytes| bytes.len());
                 self.keep(question, found.clone(), size);
