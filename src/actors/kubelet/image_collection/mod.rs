@@ -76,25 +76,38 @@ impl ImageCollection {
         let outdated = take_outdated(&mut unused, &self.policy, self.watched, began);
         if !outdated.is_empty() {
             tracing::info!(images = outdated.len(), age = ?self.policy.most_age, "images that nobody used for too long go");
-            let (context, policy) = (self.context.clone(), self.policy.clone());
-            let work = async move { remove(&*context.runtime, &outdated, &policy, u64::MAX, began).await };
-            cx.spawn_then(work, |unit, freed, _| unit.removed = unit.removed.saturating_add(freed));
         }
-        let Some(fullness) = found.fullness else { return };
+        let excess = self.excess(found.fullness);
+        if outdated.is_empty() && excess.is_none() {
+            return;
+        }
+        let (context, policy) = (self.context.clone(), self.policy.clone());
+        let wanted = excess.map_or(0, |(excess, _)| excess);
+        let work = async move {
+            let old = remove(&*context.runtime, &outdated, &policy, u64::MAX, began).await;
+            old.saturating_add(remove(&*context.runtime, &unused, &policy, wanted.saturating_sub(old), began).await)
+        };
+        cx.spawn_then(work, move |unit, freed, _| {
+            unit.removed = unit.removed.saturating_add(freed);
+            if let Some((excess, fullness)) = excess {
+                unit.told(excess, freed, fullness);
+            }
+        });
+    }
+
+    /// The bytes to free of a disk that is too full.
+    fn excess(&mut self, fullness: Option<Fullness>) -> Option<(u64, Fullness)> {
+        let fullness = fullness?;
         if fullness.capacity == 0 {
-            return self.note(Note::warning("InvalidDiskCapacity", "invalid capacity 0 on image filesystem"));
+            self.note(Note::warning("InvalidDiskCapacity", "invalid capacity 0 on image filesystem"));
+            return None;
         }
         let Some(excess) = fullness.excess(&self.policy) else {
             self.failed = false;
-            return;
+            return None;
         };
         tracing::info!(percent = fullness.percent(), high = self.policy.high, excess, "disk with images is filling up, unused ones go");
-        let (context, policy) = (self.context.clone(), self.policy.clone());
-        let work = async move { remove(&*context.runtime, &unused, &policy, excess, began).await };
-        cx.spawn_then(work, move |unit, freed, _| {
-            unit.removed = unit.removed.saturating_add(freed);
-            unit.told(excess, freed, fullness);
-        });
+        Some((excess, fullness))
     }
 
     /// Once may be bad luck, as upstream sees it: an event tells of the second failure in a row, and of each after it.
