@@ -8,6 +8,9 @@ mod cluster;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/database.rs"]
 mod database;
+#[allow(dead_code, reason = "shared with the program")]
+#[path = "../../src/bin/troupe/descriptors.rs"]
+mod descriptors;
 #[path = "../support/figures.rs"]
 mod figures;
 #[allow(dead_code, reason = "shared by benchmarks")]
@@ -72,6 +75,7 @@ fn main() {
     }
     let unknown: Vec<String> = named().filter(|name| !PARTS.iter().any(|(part, _)| part == name) && !FIGURES.contains(&name.as_str())).collect();
     assert!(unknown.is_empty(), "there is no measurement called {unknown:?}");
+    descriptors::take_all();
     println!("whole cluster");
     let mut failed = Vec::new();
     thread::scope(|scope| {
