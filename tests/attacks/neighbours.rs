@@ -123,7 +123,8 @@ impl Neighbour {
 
     fn kubectl(&self, words: &str) -> String {
         let mut command = self.place.inside("kubectl");
-        let output = command.env("KUBECONFIG", self.path("admin.kubeconfig")).args(words.split_whitespace()).output().expect("kubectl runs");
+        command.env("KUBECONFIG", self.path("admin.kubeconfig")).env("HOME", self.path("home")).args(words.split_whitespace());
+        let output = command.output().expect("kubectl runs");
         assert!(output.status.success(), "kubectl {words}: {}", text(&output.stderr));
         text(&output.stdout)
     }

@@ -357,10 +357,11 @@ impl Cluster {
         text(&output.stdout)
     }
 
-    /// kubectl, to be started by the test.
+    /// kubectl, to be started by the test. It has a home of its own: all clusters have the same address, and what one has told of its
+    /// resources kubectl takes for the word of the next for hours.
     pub fn kubectl_command(&self, words: &[&str]) -> Command {
         let mut command = self.inside("kubectl");
-        command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).args(words);
+        command.env("KUBECONFIG", self.dir.path().join("admin.kubeconfig")).env("HOME", self.dir()).args(words);
         command
     }
 
@@ -377,10 +378,10 @@ impl Cluster {
 
     /// Runs kubectl from another thread; says whether it succeeded.
     pub fn caller(&self) -> impl Fn(&str) -> bool + Send + 'static {
-        let (namespace, kubeconfig) = (format!("--net={}", self.network_namespace()), self.kubeconfig());
+        let (namespace, kubeconfig, home) = (format!("--net={}", self.network_namespace()), self.kubeconfig(), self.dir().to_owned());
         move |words| {
             let mut command = Command::new("nsenter");
-            command.arg(&namespace).arg("kubectl").env("KUBECONFIG", &kubeconfig).args(words.split_whitespace());
+            command.arg(&namespace).arg("kubectl").env("KUBECONFIG", &kubeconfig).env("HOME", &home).args(words.split_whitespace());
             command.output().expect("kubectl runs").status.success()
         }
     }

@@ -138,7 +138,7 @@ impl Machine {
 
     /// Runs kubectl here as whoever this machine is: the administrator, or a node.
     pub fn kubectl_output(&self, words: &[&str]) -> Output {
-        self.inside("kubectl").env("KUBECONFIG", self.path("kubeconfig")).args(words).output().expect("kubectl runs")
+        self.inside("kubectl").env("KUBECONFIG", self.path("kubeconfig")).env("HOME", self.path("home")).args(words).output().expect("kubectl runs")
     }
 
     /// The same; it must succeed.

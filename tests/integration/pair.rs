@@ -91,7 +91,7 @@ impl Pair {
     /// kubectl through one side; whether it succeeded, and what it printed, or else why not.
     fn kubectl_output(&self, side: usize, words: &str) -> (bool, String) {
         let mut command = self.cluster.inside("kubectl");
-        command.env("KUBECONFIG", self.cluster.path(&SIDES[side].kubeconfig())).args(words.split_whitespace());
+        command.env("KUBECONFIG", self.cluster.path(&SIDES[side].kubeconfig())).env("HOME", self.cluster.dir()).args(words.split_whitespace());
         let output = command.output().expect("kubectl runs");
         // Warnings come on the other stream.
         let said = if output.status.success() { &output.stdout } else { &output.stderr };

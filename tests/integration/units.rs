@@ -147,7 +147,7 @@ impl Machine {
     fn kubectl(&self, arguments: &str) -> Output {
         let kubeconfig = self.root.join("etc/troupe/admin.kubeconfig");
         let mut command = self.place.inside("kubectl");
-        command.arg("--kubeconfig").arg(kubeconfig).args(arguments.split(' ')).output().expect("kubectl runs")
+        command.env("HOME", self.root.join("root")).arg("--kubeconfig").arg(kubeconfig).args(arguments.split(' ')).output().expect("kubectl runs")
     }
 }
 

@@ -17,7 +17,7 @@ use troupe_api::{
 };
 
 use super::{
-    cache::{Backlog, Change, Changes, Delivery, Queued, ResourceCache, Selection, Sequence, Snapshot, Start, Subscribe},
+    cache::{Backlog, Change, Changes, Delivery, Queued, ResourceCache, Route, Selection, Sequence, Snapshot, Start, Subscribe, Subscription},
     continue_token::{ContinueToken, expired, expired_exact},
     listers::CacheListers,
     old_watch::Replay,
@@ -105,10 +105,22 @@ impl Reader {
         }
     }
 
+    /// The cache of a resource, as fresh as `resourceVersion` asks. One that another took the place of meanwhile shows nothing new any more.
+    pub async fn settled(&self, resource: &Resource, wanted: Option<Revision>) -> Result<Arc<ResourceCache>, Status> {
+        loop {
+            let cache = self.listers.cache(resource)?;
+            self.settle(&cache, wanted).await?;
+            if !cache.has_ended() {
+                return Ok(cache);
+            }
+            // The other one is there in a moment.
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// GET of what is stored, as the target's version shows it.
     pub async fn get(&self, target: &Target, wanted: Option<Revision>) -> Result<Arc<StoredObject>, Status> {
-        let cache = self.listers.cache(&target.resource)?;
-        self.settle(&cache, wanted).await?;
+        let cache = self.settled(&target.resource, wanted).await?;
         let Some(object) = cache.get(&target.key()) else {
             if cache.load().unreadable.contains(&target.key()) {
                 return Err(self.unreadable(&cache, &target.key()).await);
@@ -143,9 +155,8 @@ impl Reader {
     /// LIST.
     pub async fn list(&self, target: &Target, options: &ListOptions) -> Result<ListReply, Status> {
         check_fields(target, &options.fields)?;
-        let cache = self.listers.cache(&target.resource)?;
         let selection = selection(target, &options.labels, &options.fields);
-        let source = self.list_source(&cache, &target.namespace, options).await?;
+        let (cache, source) = self.list_source(target, options).await?;
         self.all_readable(&cache, &target.namespace).await?;
         // As upstream: whoever takes any state gets all of it.
         let limit = if options.resource_version == Some(Revision::ZERO) && options.continue_token.is_none() { 0 } else { options.limit };
@@ -158,33 +169,39 @@ impl Reader {
         Ok(ListReply { items: self.versions.all(target, list.items).await?, ..list })
     }
 
-    async fn list_source(&self, cache: &ResourceCache, namespace: &str, options: &ListOptions) -> Result<Source, Status> {
+    /// Where the items of a list come from, with the cache that keeps it for further pages.
+    async fn list_source(&self, target: &Target, options: &ListOptions) -> Result<(Arc<ResourceCache>, Source), Status> {
         if let Some(token) = &options.continue_token {
             let token = ContinueToken::decode(token)?;
             if options.resource_version.is_some_and(|revision| revision > Revision::ZERO) {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
-            return self.continued(cache, namespace, token).await;
+            return self.continued(target, token).await;
         }
         if let Some(exact) = exact_revision(options) {
-            return self.source_at(cache, namespace, exact, None, || expired_exact(exact)).await;
+            let cache = self.listers.cache(&target.resource)?;
+            let source = self.source_at(&cache, &target.namespace, exact, None, || expired_exact(exact)).await?;
+            return Ok((cache, source));
         }
-        self.settle(cache, options.resource_version).await?;
+        let cache = self.settled(&target.resource, options.resource_version).await?;
         // Read before the snapshot: what it names is in there.
         let progress = cache.progress(&self.dispatched);
         let snapshot = cache.load();
         let revision = snapshot.revision.max(progress);
-        Ok(Source { snapshot, revision, after: None, is_whole: true })
+        Ok((cache, Source { snapshot, revision, after: None, is_whole: true }))
     }
 
-    async fn continued(&self, cache: &ResourceCache, namespace: &str, token: ContinueToken) -> Result<Source, Status> {
+    async fn continued(&self, target: &Target, token: ContinueToken) -> Result<(Arc<ResourceCache>, Source), Status> {
         let Some(revision) = token.revision else {
             // The caller took the offer to go on at the newest state.
-            self.linearize(cache).await?;
+            let cache = self.settled(&target.resource, None).await?;
             let revision = cache.progress(&self.dispatched);
-            return Ok(Source { snapshot: cache.load(), revision, after: Some(token.last), is_whole: true });
+            let source = Source { snapshot: cache.load(), revision, after: Some(token.last), is_whole: true };
+            return Ok((cache, source));
         };
-        self.source_at(cache, namespace, revision, Some(token.last.clone()), || expired(&token.last)).await
+        let cache = self.listers.cache(&target.resource)?;
+        let source = self.source_at(&cache, &target.namespace, revision, Some(token.last.clone()), || expired(&token.last)).await?;
+        Ok((cache, source))
     }
 
     /// The resource at exactly `revision`: the current snapshot, a pinned one, or the part that is asked for of one that is read from the
@@ -225,7 +242,10 @@ impl Reader {
     async fn watch_start(&self, cache: &ResourceCache, options: &WatchOptions) -> Result<Start, Status> {
         match (options.send_initial_events, options.resource_version) {
             (Some(false), None) => self.linearize(cache).await.map(Start::After),
-            (Some(false), Some(Revision::ZERO)) => Ok(Start::After(cache.progress(&self.dispatched))),
+            (Some(false), Some(Revision::ZERO)) => {
+                self.settle(cache, Some(Revision::ZERO)).await?;
+                Ok(Start::After(cache.progress(&self.dispatched)))
+            }
             (None | Some(false), Some(revision)) if revision > Revision::ZERO => Ok(Start::After(revision)),
             (_, wanted) => {
                 self.settle(cache, wanted).await?;
@@ -234,18 +254,35 @@ impl Reader {
         }
     }
 
+    /// A watch that begins, of the cache that is fed: where another takes its place meanwhile, of that one. Without a subscription, with
+    /// the oldest revision to resume from.
+    async fn begun(
+        &self,
+        target: &Target,
+        options: &WatchOptions,
+        selection: &Arc<Selection>,
+    ) -> Result<(Route, Subscribe, Result<Subscription, Revision>), Status> {
+        let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
+        loop {
+            let route = self.listers.route(&target.resource)?;
+            let start = self.watch_start(&route.cache, options).await?;
+            if matches!(start, Start::Initial) {
+                self.all_readable(&route.cache, &target.namespace).await?;
+            }
+            let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
+            match subscribe(&route, request.clone()).await {
+                Err(_) if route.cache.has_ended() => tokio::task::yield_now().await,
+                outcome => return Ok((route, request, outcome?)),
+            }
+        }
+    }
+
     /// WATCH.
     pub async fn watch(&self, target: &Target, options: WatchOptions) -> Result<WatchStream, Status> {
         check_fields(target, &options.fields)?;
-        let route = self.listers.route(&target.resource)?;
-        let start = self.watch_start(&route.cache, &options).await?;
-        if matches!(start, Start::Initial) {
-            self.all_readable(&route.cache, &target.namespace).await?;
-        }
         let selection = Arc::new(selection(target, &options.labels, &options.fields));
-        let ends = options.lasts.and_then(|lasts| self.clock.instant().checked_add(lasts));
-        let request = Subscribe { selection: selection.clone(), start, bookmarks: options.allow_bookmarks, ends };
-        let subscription = match subscribe(&route, request.clone()).await? {
+        let (route, request, outcome) = self.begun(target, &options, &selection).await?;
+        let subscription = match outcome {
             Ok(subscription) => subscription,
             Err(oldest) => {
                 let after = options.resource_version.unwrap_or_default();

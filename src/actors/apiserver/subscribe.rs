@@ -21,7 +21,8 @@ pub(super) async fn subscribe(route: &Route, request: Subscribe) -> Result<Resul
         match route.actor.ask(request.clone(), Cause::default()).await {
             Ok(Ok(subscription)) => return Ok(Ok(subscription)),
             Ok(Err(NoSubscription::TooOld(oldest))) => return Ok(Err(oldest)),
-            Ok(Err(NoSubscription::Loading)) | Err(_) if tokio::time::Instant::now() < deadline => {
+            // One that another took the place of answers no more.
+            Ok(Err(NoSubscription::Loading)) | Err(_) if tokio::time::Instant::now() < deadline && !route.cache.has_ended() => {
                 tokio::time::sleep(RETRY_SUBSCRIBE).await;
             }
             _ => return Err(Status::too_many_requests("the watch cache is loading, please try again", 1)),

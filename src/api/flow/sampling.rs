@@ -73,14 +73,16 @@ impl Sampler {
     fn look(&mut self, now: Instant) {
         let time = now - self.last;
         self.last = now;
-        for level in &*self.classifier.current_levels() {
+        let levels = self.classifier.current_levels();
+        for level in &*levels {
             let load = load(level);
             metrics::sampled(&level.name, load, time);
             self.demands.entry(level.name.clone()).or_default().add(load.demand as f64, time);
         }
         if now - self.period >= PERIOD {
             self.period = now;
-            for (level, demand) in self.demands.drain() {
+            // The series of levels that are gone by now are forgotten already.
+            for (level, demand) in self.demands.drain().filter(|(name, _)| levels.iter().any(|level| level.name == *name)) {
                 let (mean, deviation) = demand.spread();
                 metrics::demanded(&level, demand.peak, mean, deviation);
             }

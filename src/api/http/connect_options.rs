@@ -72,7 +72,7 @@ fn escaped_path(path: &str) -> String {
 /// The options of a connect subresource, of its own kind. `None` for logs: reading them is no connection.
 ///
 /// # Errors
-/// 400 where a port is no number.
+/// 400 where a port is none.
 pub fn connect_options(target: &Target, query: &str, rest: &str) -> Result<Option<Object>, Status> {
     let mut options = match &*target.subresource {
         "log" => return Ok(None),
@@ -95,9 +95,10 @@ fn stream_options(query: &str) -> Value {
 }
 
 fn ports(query: &str) -> Result<Vec<i32>, Status> {
-    let refused = |text: &str, error| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {}", number_error(&error)));
-    let values = query_values(query, "ports");
-    values.iter().flat_map(|ports| ports.split(',')).map(|port| port.parse::<i32>().map_err(|error| refused(port, error))).collect()
+    let refused =
+        |text: &str, error| Status::bad_request(format!("cannot convert to []int32: strconv.ParseUint: parsing {text:?}: {}", number_error(&error)));
+    let read = |port: &str| port.parse::<u16>().map(i32::from).map_err(|error| refused(port, error));
+    query_values(query, "ports").iter().flat_map(|ports| ports.split(',')).map(read).collect()
 }
 
 fn path(rest: &str) -> String {
@@ -155,10 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_no_number_is_refused() {
+    fn what_is_no_port_is_refused() {
         let resource = Registry::new(builtin()).by_resource("", "pods").expect("is served");
         let target = Target { resource, version: "v1".into(), namespace: "n".into(), name: "p".into(), subresource: "portforward".into() };
-        let refused = connect_options(&target, "ports=80,x", "").expect_err("is no port");
-        assert_eq!((refused.code, &*refused.message), (400, "strconv.ParseInt: parsing \"x\": invalid syntax"));
+        for (port, why) in [("x", "invalid syntax"), ("-1", "invalid syntax"), ("65536", "value out of range")] {
+            let refused = connect_options(&target, &format!("ports=80,{port}"), "").expect_err(port);
+            assert_eq!((refused.code, refused.message), (400, format!("cannot convert to []int32: strconv.ParseUint: parsing {port:?}: {why}")));
+        }
     }
 }

@@ -18,6 +18,7 @@ pub fn lives_with_a_chart() {
     cluster.kubectl(&format!("create namespace {NAMESPACE}"));
     cluster.eventually_has("serviceaccount/default", NAMESPACE);
     let before = left(&cluster);
+    let _witness = Witness(&cluster);
     helm.run("install shop CHART --wait --timeout 120s");
     let listed: Value = serde_json::from_str(&helm.run("list -o json")).expect("JSON");
     assert_eq!((listed[0]["name"].as_str(), listed[0]["status"].as_str()), (Some("shop"), Some("deployed")));
@@ -30,6 +31,21 @@ pub fn lives_with_a_chart() {
     cluster.kubectl(&format!("-n {NAMESPACE} delete lease widget-operator"));
     eventually("nothing of the chart is left", || left(&cluster) == before);
     cluster.kubectl(&format!("delete namespace {NAMESPACE} --timeout=60s"));
+}
+
+/// Tells what there is, and what the controller said, when the test has failed.
+struct Witness<'a>(&'a Cluster);
+
+impl Drop for Witness<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for words in ["get pods -o wide", "get widgets -o yaml", "logs deployment/shop-controller --tail=40"] {
+            let output = self.0.kubectl_output(&format!("-n {NAMESPACE} {words}"));
+            eprintln!("{words}:\n{}{}", text(&output.stdout), text(&output.stderr));
+        }
+    }
 }
 
 fn is_used(cluster: &Cluster, helm: &Helm<'_>) {

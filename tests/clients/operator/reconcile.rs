@@ -64,7 +64,13 @@ pub async fn reconcile_all(client: Client, own: Arc<str>) {
         println!("will retry: {failed}");
         Action::requeue(Duration::from_secs(1))
     };
-    controller.run(reconcile, retry, context).for_each(|_| std::future::ready(())).await;
+    let told = controller.run(reconcile, retry, context).for_each(|outcome| {
+        if let Err(error) = outcome {
+            println!("the controller goes on after: {error:?}");
+        }
+        std::future::ready(())
+    });
+    told.await;
 }
 
 async fn reconcile(widget: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Failed> {

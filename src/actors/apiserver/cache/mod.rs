@@ -85,6 +85,7 @@ impl CacheTable {
             // What it loads must not be older than what the feed brings: it begins when the feed knows it.
             let route = start(ResourceCache::held(row.clone()), context, system);
             if let Some(before) = routes.insert(row.storage_prefix.clone(), route.clone()) {
+                route.cache.show(before.cache.load());
                 before.cache.end();
             }
             added.push(route);

@@ -339,7 +339,8 @@ impl ResourceActor {
     }
 
     fn start_watchers(&mut self, cx: &UnitContext<'_, Self>) {
-        if self.watchers.is_none() {
+        // The unit that had this path before takes those below it along when it ends, which may be late.
+        if self.watchers.as_ref().is_none_or(|watchers| !watchers.connected()) {
             let counts = self.counts;
             let watchers = cx.system().spawn(format!("{}/watchers", cx.path()), Watchers::policy(), move |_| Watchers::new(counts));
             self.watchers = Some(cx.reach(&watchers));

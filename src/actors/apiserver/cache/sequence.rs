@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use troupe_api::meta::Revision;
 
-/// A growing revision. Waiting costs an allocation only when the revision is not reached yet; each waiter is woken once.
+/// A growing revision. Waiting costs an allocation only when the revision is not reached yet; each waiter is woken once, and who gives up
+/// leaves nothing behind: some revisions are never reached.
 #[derive(Debug, Default)]
 pub struct Sequence {
     value: AtomicU64,
@@ -42,17 +43,37 @@ impl Sequence {
         if self.get() >= target {
             return;
         }
-        let woken = {
+        let mut waiting = {
             let mut waiters = self.waiters.lock();
             if self.get() >= target {
                 return;
             }
-            let (sender, receiver) = oneshot::channel();
+            let (sender, woken) = oneshot::channel();
             waiters.entry(target.0).or_default().push(sender);
-            receiver
+            Waiting { sequence: self, target: target.0, woken }
         };
         // The sender lives in `self`, which outlives this borrow.
-        let _ = woken.await;
+        let _ = (&mut waiting.woken).await;
+    }
+}
+
+/// Somebody who waits, until dropped.
+struct Waiting<'a> {
+    sequence: &'a Sequence,
+    target: u64,
+    woken: oneshot::Receiver<()>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.woken.close();
+        let mut waiters = self.sequence.waiters.lock();
+        // There are none of a revision that was reached.
+        let Some(others) = waiters.get_mut(&self.target) else { return };
+        others.retain(|waiter| !waiter.is_closed());
+        if others.is_empty() {
+            waiters.remove(&self.target);
+        }
     }
 }
 
@@ -76,5 +97,20 @@ mod tests {
         waiting.await.expect("no panic");
         sequence.advance(Revision(2));
         assert_eq!(sequence.get(), Revision(6));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_nothing_behind_and_takes_nobody_along() {
+        let sequence = Sequence::default();
+        let gives_up = async || tokio::time::timeout(Duration::from_millis(5), sequence.reached(Revision(7))).await.is_err();
+        assert!(gives_up().await);
+        assert!(sequence.waiters.lock().is_empty());
+        let advances = async {
+            assert!(gives_up().await);
+            assert_eq!(sequence.waiters.lock()[&7_u64].len(), 1);
+            sequence.advance(Revision(7));
+        };
+        tokio::join!(sequence.reached(Revision(7)), advances);
+        assert!(sequence.waiters.lock().is_empty());
     }
 }

@@ -179,28 +179,46 @@ impl ResourceCache {
         self.ended.advance(Revision(1));
     }
 
+    /// Whether nobody feeds it any more: what is newer is in another cache, or nowhere.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get() > Revision::ZERO
+    }
+
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Shows what another cache of the resource showed, to those who do not wait until this one is filled.
+    pub(super) fn show(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
     }
 
     pub(super) fn note_sent(&self, revision: Revision) {
         self.sent.fetch_max(revision.0, Ordering::SeqCst);
     }
 
-    /// Waits until this cache holds every change up to `revision`; `dispatched` is how far the store's watch has been routed.
+    /// Waits until this cache holds every change up to `revision`, or has ended; `dispatched` is how far the store's watch has been routed.
     pub async fn fresh(&self, revision: Revision, dispatched: &Sequence) {
-        self.filled().await;
-        dispatched.reached(revision).await;
-        self.applied.reached(Revision(self.sent.load(Ordering::SeqCst))).await;
+        let shown = async {
+            self.filled().await;
+            dispatched.reached(revision).await;
+            self.applied.reached(Revision(self.sent.load(Ordering::SeqCst))).await;
+        };
+        tokio::select! {
+            biased;
+            () = shown => {}
+            () = self.ended.reached(Revision(1)) => {}
+        }
     }
 
-    /// A revision such that every change up to it is in the snapshot loaded after this call.
+    /// A revision such that every change up to it is in the snapshot loaded after this call; none before everything was read.
     pub fn progress(&self, dispatched: &Sequence) -> Revision {
-        // The order matters: what was routed up to `routed` is counted in `sent`.
+        // The order matters: what was routed up to `routed` is counted in `sent`, as long as this cache had not ended then.
         let routed = dispatched.get();
         let sent = Revision(self.sent.load(Ordering::SeqCst));
         let applied = self.applied.get();
-        if applied >= sent { applied.max(routed) } else { applied }
+        let is_fed = self.is_filled() && !self.has_ended();
+        if is_fed && applied >= sent { applied.max(routed) } else { applied }
     }
 
     /// Keeps `snapshot` for the next pages of a list that began at `revision`.
@@ -227,5 +245,27 @@ impl ResourceCache {
         let pinned = self.pinned.lock();
         let found = pinned.iter().find(|(since, at, _)| *at == revision && now.saturating_duration_since(*since) < PIN_FOR);
         found.map(|(_, _, snapshot)| snapshot.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::resources::{Registry, builtin};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cache_promises_nothing_before_it_is_filled_and_nothing_new_once_it_has_ended() {
+        let cache = ResourceCache::new(Registry::new(builtin()).by_kind("", "Pod").expect("a kind"));
+        let dispatched = Sequence::default();
+        dispatched.advance(Revision(7));
+        assert_eq!(cache.progress(&dispatched), Revision::ZERO);
+        cache.applied.advance(Revision(5));
+        assert_eq!(cache.progress(&dispatched), Revision(7));
+        cache.end();
+        assert_eq!(cache.progress(&dispatched), Revision(5));
+        cache.note_sent(Revision(8));
+        let waited = tokio::time::timeout(Duration::from_secs(5), cache.fresh(Revision(9), &dispatched)).await;
+        assert!(waited.is_ok(), "nobody waits for what never comes");
     }
 }

@@ -82,9 +82,7 @@ fn is_served_soon(definition: &troupe_api::meta::Object) -> bool {
 
 /// Deletes all objects of a resource that are not going yet; says how many were there.
 async fn empty(client: &ServerClient, resource: &Arc<Resource>) -> Result<usize, Status> {
-    let cache = client.listers.cache(resource)?;
-    client.reader.linearize(&cache).await?;
-    let snapshot = cache.load();
+    let snapshot = client.reader.settled(resource, None).await?.load();
     let target = |object: &StoredObject| Target {
         resource: resource.clone(),
         version: resource.storage.version.clone(),

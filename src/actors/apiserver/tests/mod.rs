@@ -23,6 +23,7 @@ mod pod_security;
 mod policies;
 mod quota;
 mod reads;
+mod replaced;
 mod replicas;
 mod room;
 mod served;

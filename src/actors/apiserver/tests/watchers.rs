@@ -101,3 +101,15 @@ async fn watches_end_with_the_unit_that_tells_them_and_resume() {
     config_map(&api, "c", json!({})).await;
     assert_eq!(next(&mut watch).await.map(|(_, name, _)| name).as_deref(), Some("c"));
 }
+
+#[actix::test]
+async fn watches_begin_after_the_unit_that_tells_them_was_stopped() {
+    let api = boot().await;
+    let begun = newest(&api).await;
+    let mut watch = api.watch("configmaps", "default", after(begun, "", "")).await;
+    api.server.system().stop(UNIT);
+    while next(&mut watch).await.is_some() {}
+    let mut watch = api.watch("configmaps", "default", after(begun, "", "")).await;
+    config_map(&api, "a", json!({})).await;
+    assert_eq!(next(&mut watch).await.map(|(_, name, _)| name).as_deref(), Some("a"));
+}
