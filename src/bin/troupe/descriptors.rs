@@ -34,11 +34,9 @@ pub fn raise_to(most: libc::rlim_t) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn no_file_that_is_allowed_is_left() {
-        take_all();
+        super::take_all();
         let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux tells");
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is told");
         let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
