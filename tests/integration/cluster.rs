@@ -323,6 +323,15 @@ impl Cluster {
         text(&output.stdout)
     }
 
+    /// The process id of a pod's first container, whose network is the pod's.
+    pub fn process_of(&self, namespace: &str, pod: &str) -> String {
+        let id = self.kubectl(&format!("-n {namespace} get pod {pod} -o jsonpath={{.status.containerStatuses[0].containerID}}"));
+        let id = id.trim_start_matches("containerd://");
+        let tasks = self.ctr("tasks list");
+        let task = tasks.lines().find(|line| line.starts_with(id)).expect("the container runs");
+        task.split_whitespace().nth(1).expect("a process id").to_owned()
+    }
+
     /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

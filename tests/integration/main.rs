@@ -30,6 +30,7 @@ mod network_policies;
 mod pair;
 mod panics;
 mod poison;
+mod policy_churn;
 mod processes;
 mod reloading;
 mod renewal;
