@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::PathBuf,
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -22,11 +21,11 @@ use troupe_api::{
     service::{DeleteOptions, PatchType},
     stored::KubeObject,
 };
-use troupe_net::netns;
 
 use crate::{
     churn::client,
     cluster::{Cluster, apply, eventually, eventually_within},
+    pod_network::{Pod, Threads},
     processes::{Daemon, Daemons},
 };
 
@@ -72,7 +71,7 @@ fn kills_under_changing_policies_open_and_cut_nothing() {
     let began = Instant::now();
     let write = |mine: u64| Writer::begin(&cluster, &scene, mine, changes / WRITERS, seed + mine);
     let writers: Vec<JoinHandle<()>> = (0..WRITERS).map(write).collect();
-    let kills = kill_while(&mut daemons, seed, || !writers.iter().all(JoinHandle::is_finished) && !connections.is_broken());
+    let kills = kill_while(&mut daemons, seed, || !writers.iter().all(JoinHandle::is_finished) && !connections.0.are_broken());
     for writer in writers {
         writer.join().expect("every change is taken");
     }
@@ -127,39 +126,6 @@ fn pod_manifest(name: &str) -> String {
     )
 }
 
-/// A pod, in whose network this process works.
-#[derive(Clone)]
-struct Pod {
-    ip: IpAddr,
-    network: PathBuf,
-}
-
-impl Pod {
-    fn of(cluster: &Cluster, name: &str) -> Self {
-        let ip = cluster.kubectl(&format!("-n {NAMESPACE} get pod {name} -o jsonpath={{.status.podIP}}"));
-        let process = cluster.process_of(NAMESPACE, name);
-        Pod { ip: ip.parse().expect("an address"), network: PathBuf::from(format!("/proc/{process}/ns/net")) }
-    }
-
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        netns::run(&self.network, work).expect("the pod's network is there")
-    }
-
-    fn connect(&self, address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-        self.within(|| TcpStream::connect_timeout(&address, patience))
-    }
-
-    fn connects(&self, address: SocketAddr) -> bool {
-        self.connect(address, Duration::from_secs(1)).is_ok()
-    }
-
-    fn datagrams(&self, port: u16) -> UdpSocket {
-        let socket = self.within(|| UdpSocket::bind(("0.0.0.0", port))).expect("binds");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("takes it");
-        socket
-    }
-}
-
 /// A server whom one pod may ask and another one may not.
 struct Scene {
     server: Pod,
@@ -177,7 +143,7 @@ impl Scene {
         for name in names {
             cluster.kubectl(&format!("-n {NAMESPACE} wait --for=condition=Ready pod/{name} --timeout=90s"));
         }
-        let [server, client, stranger] = names.map(|name| Pod::of(cluster, name));
+        let [server, client, stranger] = names.map(|name| Pod::of(cluster, NAMESPACE, name));
         let service = cluster.kubectl(&format!("-n {NAMESPACE} get service server -o jsonpath={{.spec.clusterIP}}"));
         Scene { server, client, stranger, service: service.parse().expect("an address") }
     }
@@ -185,58 +151,6 @@ impl Scene {
     /// Where the server is asked: at its own address and at its Service's.
     fn addresses(&self, port: u16) -> [SocketAddr; 2] {
         [self.server.ip, self.service].map(|ip| SocketAddr::new(ip, port))
-    }
-}
-
-/// What a thread has to tell.
-#[derive(Debug, Default)]
-struct Tally {
-    count: u64,
-    longest: Duration,
-    faults: Vec<String>,
-}
-
-/// Threads that go on until they are to end, or this is dropped.
-struct Threads {
-    over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Tally>>,
-}
-
-impl Threads {
-    fn new() -> Self {
-        Threads { over: Arc::new(AtomicBool::new(false)), threads: Vec::new() }
-    }
-
-    /// Does something again and again, unless it finds a fault.
-    fn repeat(&mut self, mut work: impl FnMut(&mut Tally) + Send + 'static) {
-        let over = self.over.clone();
-        let until_over = move || {
-            let mut tally = Tally::default();
-            while !over.load(Ordering::Relaxed) && tally.faults.is_empty() {
-                work(&mut tally);
-            }
-            tally
-        };
-        self.threads.push(thread::spawn(until_over));
-    }
-
-    /// Ends them; gives what all have to tell.
-    fn end(mut self) -> Tally {
-        self.over.store(true, Ordering::Relaxed);
-        let mut all = Tally::default();
-        for thread in self.threads.drain(..) {
-            let one = thread.join().expect("does not panic");
-            all.count += one.count;
-            all.longest = all.longest.max(one.longest);
-            all.faults.extend(one.faults);
-        }
-        all
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -312,7 +226,7 @@ struct Connections(Threads);
 impl Connections {
     fn begin(scene: &Scene) -> Self {
         let (mut threads, began) = (Threads::new(), Instant::now());
-        let listener = scene.server.within(|| TcpListener::bind(("0.0.0.0", ECHO))).expect("binds");
+        threads.serve(scene.server.listener(ECHO));
         let [direct, by_service] = scene.addresses(ECHO);
         let connect = |address: SocketAddr| scene.client.connect(address, PATIENCE).expect("connects");
         eventually("the Service leads to the server", || scene.client.connects(by_service));
@@ -329,17 +243,7 @@ impl Connections {
                 thread::sleep(Duration::from_millis(5));
             });
         }
-        listener.set_nonblocking(true).expect("takes it");
-        threads.repeat(move |_| match listener.accept() {
-            Ok((stream, _)) => drop(thread::spawn(move || give_back(&stream))),
-            Err(_) => thread::sleep(Duration::from_millis(5)),
-        });
         Connections(threads)
-    }
-
-    /// One of them was cut.
-    fn is_broken(&self) -> bool {
-        self.0.threads.iter().any(JoinHandle::is_finished)
     }
 }
 
@@ -349,20 +253,6 @@ fn echoes(mut stream: &TcpStream, number: u64) -> io::Result<()> {
     stream.write_all(&sent)?;
     stream.read_exact(&mut got)?;
     if got == sent { Ok(()) } else { Err(io::Error::other("it says something else")) }
-}
-
-/// Gives back what comes until nothing does.
-fn give_back(stream: &TcpStream) -> io::Result<()> {
-    // What listens does not block, and some systems hand that on.
-    stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
-    let (mut from, mut to, mut buffer) = (stream, stream, [0; 64]);
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            count => to.write_all(&buffer[..count])?,
-        }
-    }
 }
 
 /// Kills the node's daemon at random moments while something goes on, and starts it again some time later. Gives how often it ran when it was.
