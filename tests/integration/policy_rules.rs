@@ -324,7 +324,7 @@ fn every_rule_holds_within_a_node_and_across_two() {
         stage.put(&rule.policies, &mut standing);
         stage.holds(rule, &questions);
         // A node reaches its own pods, whatever policies say.
-        let address = format!("{}:{WEB}", stage.server.ip).parse().expect("an address");
+        let address = SocketAddr::new(stage.server.ip, WEB);
         let node = move || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok();
         assert!(stage.cluster.within(node).join().expect("does not panic"), "{}: the server's node is kept out", rule.says);
     }
