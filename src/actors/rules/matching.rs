@@ -14,7 +14,7 @@ pub struct Packet {
     pub destination: IpAddr,
     /// As the packet filter names it.
     pub protocol: String,
-    /// The destination's port, where the protocol has ports.
+    /// The destination's port, where the protocol has ports. What has none and is of ICMP asks for an echo.
     pub port: Option<u16>,
     /// It belongs to a connection that passed before.
     pub established: bool,
@@ -94,6 +94,9 @@ impl<'a> Passing<'a> {
     }
 }
 
+/// As rules of IPv6 name it.
+const ECHO_REQUEST: &str = "128";
+
 /// What a rule does with a packet; `None` when it is not about it, or does nothing. `rules` have the sets that it may refer to.
 ///
 /// # Errors
@@ -154,6 +157,7 @@ fn holds(word: &str, words: &mut SplitWhitespace<'_>, passing: &Passing<'_>, rul
         "--mark" => masked(words.next()?).map(|(value, mask)| passing.mark & mask == value),
         "--src-type" => (words.next()? == "LOCAL").then(|| passing.is_nodes(packet.source)),
         "--dst-type" => (words.next()? == "LOCAL").then(|| passing.is_nodes(packet.destination)),
+        "--icmpv6-type" => words.next().map(|kind| kind == ECHO_REQUEST),
         "--match-set" => passing.is_member(rules, words.next()?, words.next()?),
         _ => None,
     }
@@ -203,6 +207,7 @@ mod tests {
         assert_eq!(target("-m statistic --mode random --probability 0.50000000000 -j A"), is("A", true));
         assert_eq!(target("-m recent --rcheck --seconds 9 --reap --name N --mask 255.255.255.255 --rsource -j A"), is("A", true));
         assert_eq!(target("-m comment --comment \"says nothing more\""), Ok(None));
+        assert_eq!(target("-p tcp -m icmp6 --icmpv6-type 135 -j A"), Ok(None));
         for unknown in ["-m conntrack --ctstate UNTRACKED -j A", "-m limit --limit 1/sec -j A", "-s 10.1.2/33 -j A"] {
             assert_eq!(target(unknown), Err(UnknownMatch(unknown.to_owned())));
         }

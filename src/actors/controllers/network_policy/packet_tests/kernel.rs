@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-/// How many packets are sent; more with this variable.
+/// How many packets are sent in each family; more with this variable.
 const CASES_VARIABLE: &str = "TROUPE_PACKETS";
 const CASES: usize = 400;
 /// What chooses clusters and packets; the same number chooses the same.
@@ -53,11 +53,6 @@ const GRACE: Duration = Duration::from_millis(30);
 
 /// Pods have these numbers as the ends of their addresses.
 const PODS: std::ops::RangeInclusive<u8> = 1..=7;
-/// The node's addresses: that on its link, and that where its pods are.
-const NODE: [&str; 2] = ["172.31.0.1", "10.244.0.254"];
-/// Those who ask from elsewhere: pods of other nodes, nodes, and anybody.
-const OUTSIDE: [&str; 7] = ["10.244.1.1", "10.244.1.2", "10.244.1.5", "192.0.2.1", "198.51.100.7", "192.168.1.1", "192.168.1.2"];
-
 fn number<T: FromStr>(variable: &str, default: T) -> T {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -66,58 +61,90 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A node with a bridge, a pod at each address `10.244.0.N`, and a link behind which everybody else is.
+/// The node's addresses: that on its link, and that where its pods are.
+fn node(family: Family) -> [IpAddr; 2] {
+    let node = if family == Family::V4 { ["172.31.0.1", "10.244.0.254"] } else { ["fd00:1f::1", "fd00:10:244::fe"] };
+    node.map(ip)
+}
+
+/// The address of a pod of the node.
+fn pod(family: Family, number: u8) -> IpAddr {
+    ip(&if family == Family::V4 { format!("10.244.0.{number}") } else { format!("fd00:10:244::{number}") })
+}
+
+/// Those who ask from elsewhere: pods of other nodes, nodes, and anybody.
+fn outside(family: Family) -> [IpAddr; 7] {
+    let outside = match family {
+        Family::V4 => ["10.244.1.1", "10.244.1.2", "10.244.1.5", "192.0.2.1", "198.51.100.7", "192.168.1.1", "192.168.1.2"],
+        Family::V6 => ["fd00:10:244:1::1", "fd00:10:244:1::2", "fd00:10:244:1::5", "2001:db8::7", "2001:db8:7::7", "fd00:1::1", "fd00:1::2"],
+    };
+    outside.map(ip)
+}
+
+/// A node with a bridge, a pod at each of its addresses, and a link behind which everybody else is.
 struct Stage {
     node: Namespace,
     /// They last as long as the wires.
     _others: Vec<Namespace>,
-    wires: BTreeMap<IpAddr, Wire>,
-    outside: Wire,
+    /// By the pods' addresses of both families.
+    ends: BTreeMap<IpAddr, usize>,
+    /// That of everybody else, and those of the pods.
+    wires: Vec<Wire>,
 }
 
 impl Stage {
     fn new() -> Self {
         let (node, elsewhere) = (Namespace::new(), Namespace::new());
         let (n, e) = (node.name(), elsewhere.name());
-        let [link, bridge] = NODE;
+        // Whoever speaks for many addresses asks for no neighbours.
         sh(&format!(
-            "ip -n {n} link add br0 type bridge && ip -n {n} addr add {bridge}/24 dev br0 && ip -n {n} link set br0 up \
-             && ip -n {n} link add up0 type veth peer name eth0 address 02:00:00:00:01:00 netns {e} \
-             && ip -n {n} addr add {link}/24 dev up0 && ip -n {n} link set up0 up \
-             && ip -n {e} addr add 172.31.0.2/24 dev eth0 && ip -n {e} link set eth0 up \
-             && ip -n {n} neigh replace 172.31.0.2 lladdr 02:00:00:00:01:00 dev up0 nud permanent \
-             && ip -n {n} route add default via 172.31.0.2 && ip -n {e} route add default via {link}"
+            "ip -n {n} link add br0 type bridge && ip -n {n} link set br0 up \
+             && ip -n {n} addr add 10.244.0.254/24 dev br0 && ip -n {n} addr add fd00:10:244::fe/64 dev br0 nodad \
+             && ip -n {n} link add up0 address 02:00:00:00:01:01 type veth peer name eth0 address 02:00:00:00:01:00 netns {e} \
+             && ip -n {n} addr add 172.31.0.1/24 dev up0 && ip -n {n} addr add fd00:1f::1/64 dev up0 nodad && ip -n {n} link set up0 up \
+             && ip -n {e} addr add 172.31.0.2/24 dev eth0 && ip -n {e} addr add fd00:1f::2/64 dev eth0 nodad && ip -n {e} link set eth0 up"
         ));
-        elsewhere.run(|| sh("echo 0 > /proc/sys/net/ipv4/ip_forward"));
+        for (there, here) in [("172.31.0.2", "172.31.0.1"), ("fd00:1f::2", "fd00:1f::1")] {
+            sh(&format!(
+                "ip -n {n} neigh replace {there} lladdr 02:00:00:00:01:00 dev up0 nud permanent && ip -n {n} route add default via {there} \
+                 && ip -n {e} neigh replace {here} lladdr 02:00:00:00:01:01 dev eth0 nud permanent && ip -n {e} route add default via {here}"
+            ));
+        }
+        elsewhere.run(|| sh("echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding"));
         // Refusals are told however many there are; packets of SCTP have no checksum here.
         node.run(|| {
-            sh("cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 0 > ipv4/icmp_ratemask; echo 0 > netfilter/nf_conntrack_checksum; \
+            sh("cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding; echo 0 > ipv4/icmp_ratemask; \
+                echo 0 > ipv6/icmp/ratelimit; echo 129 > ipv6/icmp/ratemask; echo 0 > netfilter/nf_conntrack_checksum; \
                 for filter in ipv4/conf/*/rp_filter; do echo 0 > $filter; done");
         });
-        let outside = elsewhere.run(Wire::open);
-        let (mut others, mut wires) = (vec![elsewhere], BTreeMap::new());
+        let (mut wires, mut others, mut ends) = (vec![elsewhere.run(Wire::open)], vec![elsewhere], BTreeMap::new());
         for number in PODS {
-            let pod = Namespace::new();
-            let p = pod.name();
+            let namespace = Namespace::new();
+            let p = namespace.name();
             sh(&format!(
                 "ip -n {n} link add v{number} type veth peer name eth0 address 02:00:00:00:00:0{number} netns {p} \
                  && ip -n {n} link set v{number} master br0 up && ip -n {n} link set v{number} type bridge_slave hairpin on \
-                 && ip -n {p} addr add 10.244.0.{number}/24 dev eth0 && ip -n {p} link set eth0 up && ip -n {p} route add default via {bridge} \
-                 && ip -n {n} neigh replace 10.244.0.{number} lladdr 02:00:00:00:00:0{number} dev br0 nud permanent"
+                 && ip -n {p} addr add 10.244.0.{number}/24 dev eth0 && ip -n {p} addr add fd00:10:244::{number}/64 dev eth0 nodad \
+                 && ip -n {p} link set eth0 up \
+                 && ip -n {p} route add default via 10.244.0.254 && ip -n {p} route add default via fd00:10:244::fe"
             ));
-            wires.insert(ip(&format!("10.244.0.{number}")), pod.run(Wire::open));
-            others.push(pod);
+            for ip in Family::ALL.map(|family| pod(family, number)) {
+                sh(&format!("ip -n {n} neigh replace {ip} lladdr 02:00:00:00:00:0{number} dev br0 nud permanent"));
+                ends.insert(ip, wires.len());
+            }
+            wires.push(namespace.run(Wire::open));
+            others.push(namespace);
         }
-        Stage { node, _others: others, wires, outside }
+        Stage { node, _others: others, ends, wires }
     }
 
     /// The wire of whoever has an address.
     fn wire(&self, ip: IpAddr) -> &Wire {
-        self.wires.get(&ip).unwrap_or(&self.outside)
+        &self.wires[self.ends.get(&ip).copied().unwrap_or(0)]
     }
 
     fn arrived(&self) -> Vec<Arrival> {
-        self.wires.values().chain([&self.outside]).flat_map(Wire::arrived).collect()
+        self.wires.iter().flat_map(Wire::arrived).collect()
     }
 }
 
@@ -129,7 +156,7 @@ struct Standing<L: Layout> {
 
 impl<L: Layout> Standing<L> {
     async fn new(base: RuleSet, kernel: &Backend) -> Self {
-        let ledger = Ledger::<L>::new(base, Family::V4);
+        let ledger = Ledger::<L>::new(base, kernel.family);
         kernel.reconcile(ledger.clone()).await.expect("takes what always stands");
         Standing { ledger, owners: BTreeSet::new() }
     }
@@ -186,6 +213,7 @@ impl Case {
 
 /// The kernel with what stands in it, and all that was sent through it.
 struct Trial {
+    family: Family,
     stage: Stage,
     kernel: Backend,
     services: Standing<ServiceLayout>,
@@ -199,17 +227,17 @@ struct Trial {
 }
 
 impl Trial {
-    async fn new(seed: u64) -> Self {
+    async fn new(family: Family, seed: u64) -> Self {
         let stage = Stage::new();
-        let filter = Arc::new(HostIptables::within(stage.node.path()));
-        let kernel = Backend { iptables: filter.clone(), sets: Some(filter), family: Family::V4 };
-        let services = Standing::<ServiceLayout>::new(base::rules(false, Family::V4), &kernel).await;
-        let policies = Standing::<PolicyLayout>::new(layout::base(Family::V4), &kernel).await;
+        let filter = Arc::new(HostIptables::within(stage.node.path()).of(family));
+        let kernel = Backend { iptables: filter.clone(), sets: Some(filter), family };
+        let services = Standing::<ServiceLayout>::new(base::rules(false, family), &kernel).await;
+        let policies = Standing::<PolicyLayout>::new(layout::base(family), &kernel).await;
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
         let random = StdRng::seed_from_u64(seed);
-        Trial { stage, kernel, services, policies, runner, random, clusters: 0, cases: Vec::new(), seen: BTreeMap::new() }
+        Trial { family, stage, kernel, services, policies, runner, random, clusters: 0, cases: Vec::new(), seen: BTreeMap::new() }
     }
 
     fn sample<S: Strategy>(&mut self, strategy: &S) -> S::Value {
@@ -230,12 +258,12 @@ impl Trial {
             self.policies.put(&self.kernel, Changes::new()).await;
             self.establish(&packets, first).await;
         }
-        self.services.put(&self.kernel, services::changes(&served, ip(NODE[0]))).await;
-        self.policies.put(&self.kernel, planned(&cluster).changes(Family::V4, is_here)).await;
+        self.services.put(&self.kernel, services::changes(&served, node(self.family)[0])).await;
+        self.policies.put(&self.kernel, planned(&cluster).changes(self.family, is_here)).await;
         let mut rules = self.services.ledger.wanted();
         rules.merge(&self.policies.ledger.wanted());
         for packet in packets {
-            let fates = fates(&rules, &NODE.map(ip), &packet).expect("knows its own rules");
+            let fates = fates(&rules, &node(self.family), &packet).expect("knows its own rules");
             self.cases.push(Case { packet, fates });
         }
         for (at, case) in self.cases.iter().enumerate().skip(first) {
@@ -247,19 +275,19 @@ impl Trial {
 
     /// Anything that may be asked of a cluster, by whoever may ask.
     fn packet(&mut self, cluster: &Cluster, served: &[Served], is_fresh: bool) -> Packet {
-        let random = &mut self.random;
-        let pods: Vec<IpAddr> = self.stage.wires.keys().copied().collect();
-        let outside = OUTSIDE.map(ip);
+        let (family, random) = (self.family, &mut self.random);
+        let (pods, outside): (Vec<IpAddr>, _) = (PODS.map(|number| pod(family, number)).collect(), outside(family));
         loop {
             let some = if random.random_bool(0.7) { &pods[..] } else { &outside[..] };
             let source = *some.choose(random).expect("somebody");
             let is_direct = random.random_bool(0.5);
             let (destination, protocol, port): Door = if is_direct {
-                let destination = *addresses(cluster, Family::V4).choose(random).expect("there are pods");
-                let protocol = *["tcp", "udp", "sctp", "icmp"].choose(random).expect("one of them");
-                (destination, protocol.to_owned(), (protocol != "icmp").then(|| random.random_range(79..86)))
+                let destination = *addresses(cluster, family).choose(random).expect("there are pods");
+                let echo = services::echo(family);
+                let protocol = *["tcp", "udp", "sctp", echo].choose(random).expect("one of them");
+                (destination, protocol.to_owned(), (protocol != echo).then(|| random.random_range(79..86)))
             } else {
-                services::doors(served, &NODE.map(ip)).choose(random).expect("there are Services").clone()
+                services::doors(served, family, &node(family)).choose(random).expect("there are Services").clone()
             };
             // By its own address nobody leaves his place.
             if source != destination {
@@ -359,14 +387,23 @@ fn number_of(case: usize) -> u16 {
     u16::try_from(case + 1).expect("not that many")
 }
 
-#[tokio::test]
-async fn the_simulator_and_the_kernel_agree_about_packets() {
+async fn try_out(family: Family) {
     let (cases, seed) = (number(CASES_VARIABLE, CASES), number(SEED_VARIABLE, u64::from(std::process::id())));
     assert!(cases + CASES_A_CLUSTER < usize::from(LAST_NUMBER), "packets have no more numbers");
-    println!("{SEED_VARIABLE}={seed} {CASES_VARIABLE}={cases}");
-    let mut trial = Trial::new(seed).await;
+    println!("{} {SEED_VARIABLE}={seed} {CASES_VARIABLE}={cases}", family.name());
+    let mut trial = Trial::new(family, seed).await;
     while trial.cases.len() < cases {
         trial.cluster().await;
     }
     trial.end().await;
+}
+
+#[tokio::test]
+async fn the_simulator_and_the_kernel_agree_about_packets_of_ipv4() {
+    try_out(Family::V4).await;
+}
+
+#[tokio::test]
+async fn the_simulator_and_the_kernel_agree_about_packets_of_ipv6() {
+    try_out(Family::V6).await;
 }
