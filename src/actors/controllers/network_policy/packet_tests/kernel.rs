@@ -53,6 +53,7 @@ const GRACE: Duration = Duration::from_millis(30);
 
 /// Pods have these numbers as the ends of their addresses.
 const PODS: std::ops::RangeInclusive<u8> = 1..=7;
+
 fn number<T: FromStr>(variable: &str, default: T) -> T {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
