@@ -316,11 +316,27 @@ impl Cluster {
 
     /// What the cluster's containerd has, as `ctr` tells.
     pub fn ctr(&self, words: &str) -> String {
-        let socket = self.dir.path().join("run/containerd/containerd.sock");
+        self.ctr_in("run", words)
+    }
+
+    /// The same of the containerd that runs in a directory of the cluster's.
+    fn ctr_in(&self, run_dir: &str, words: &str) -> String {
+        let socket = self.dir.path().join(run_dir).join("containerd/containerd.sock");
         let output =
             Command::new("ctr").arg("--address").arg(socket).args(["-n", "k8s.io"]).args(words.split_whitespace()).output().expect("ctr runs");
         assert!(output.status.success(), "ctr {words} failed: {}", text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// The process id of a pod's first container, whose network is the pod's, whichever node of this machine it runs on.
+    pub fn process_of(&self, namespace: &str, pod: &str) -> String {
+        let template = "jsonpath={.spec.nodeName} {.status.containerStatuses[0].containerID}";
+        let told = self.kubectl_words(&["-n", namespace, "get", "pod", pod, "-o", template]);
+        let (node, id) = told.split_once(" containerd://").expect("it runs");
+        let run_dir = if node == "it" { "run".to_owned() } else { format!("run/nodes/{node}") };
+        let tasks = self.ctr_in(&run_dir, "tasks list");
+        let task = tasks.lines().find(|line| line.starts_with(id)).expect("the container runs");
+        task.split_whitespace().nth(1).expect("a process id").to_owned()
     }
 
     /// A command in the cluster's network namespace (only the network: mounts and cgroups are the machine's).

@@ -170,7 +170,7 @@ impl World {
         self.becomes(CLIENT, &self.web(), false);
         let server = self.web();
         let watch = std::thread::spawn({
-            let client = self.container_namespace("client");
+            let client = self.cluster.process_of("blue", "client");
             move || (0..12).filter(|_| asks_from(&client, &server)).count()
         });
         run("kill", &["-9", &self.cluster.pid()]);
@@ -180,15 +180,6 @@ impl World {
         self.becomes(CLIENT, &self.web(), false);
         self.cluster.kubectl("-n blue delete networkpolicy default-deny");
         self.becomes(CLIENT, &self.web(), true);
-    }
-
-    /// The process id of a pod's container: where its network is.
-    fn container_namespace(&self, pod: &str) -> String {
-        let id = self.cluster.kubectl(&format!("-n blue get pod {pod} -o jsonpath={{.status.containerStatuses[0].containerID}}"));
-        let id = id.trim_start_matches("containerd://");
-        let tasks = self.cluster.ctr("tasks list");
-        let task = tasks.lines().find(|line| line.starts_with(id)).expect("the container runs");
-        task.split_whitespace().nth(1).expect("a process id").to_owned()
     }
 
     /// A pod that asks from its first moment on never gets through to where it must not.

@@ -8,13 +8,16 @@
 //! only writer of those, and knows nothing of what they mean. Each layout's table goes its own way: owners of one that never report hold
 //! nobody else up. At start nothing is flushed: the kernel's state is read, and the difference applied once every owner that was named has reported.
 
-mod backend;
+pub mod backend;
 pub mod hash;
+pub mod journey;
 pub mod layout;
 pub mod ledger;
+pub mod matching;
 pub mod queue;
 pub mod simulate;
 pub mod table;
+pub mod walk;
 
 pub use self::{
     layout::{Contribution, Layout, Probe},

@@ -1,32 +1,15 @@
-//! What rules do with a packet. Pure: it walks planned rules as the kernel would, so that tests and explanations can ask them.
-//!
-//! It knows the matches that rules of policies are made of. Others are an error: a verdict that ignored one would be a guess.
+//! What the rules of one table do with a packet. Pure: it walks planned rules as the kernel would, so that tests and explanations can ask them.
 
-use std::net::IpAddr;
+use troupe_net::iptables::{RuleSet, Table};
 
-use ipnetwork::IpNetwork;
-use troupe_net::iptables::{ChainId, RuleSet, Table};
-
-/// What begins to pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    /// As the packet filter names it.
-    pub protocol: String,
-    /// The destination's port, where the protocol has ports.
-    pub port: Option<u16>,
-    /// It belongs to a connection that passed before.
-    pub established: bool,
-}
-
-/// The rule that decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hit {
-    pub chain: String,
-    /// What the rule says of itself.
-    pub comment: String,
-}
+pub use super::{
+    matching::Packet,
+    walk::{Hit, SimulationError},
+};
+use super::{
+    matching::Passing,
+    walk::{Ending, Walk},
+};
 
 /// What becomes of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,143 +19,22 @@ pub enum Verdict {
     Dropped(Hit),
 }
 
-/// Why nothing can be said.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SimulationError {
-    #[error("the rule {0:?} has a match that is not known here")]
-    Match(String),
-    #[error("there is no chain {0}")]
-    Chain(String),
-    #[error("chains lead in a circle")]
-    Circle,
-}
-
-/// Rules that lead to rules.
-const DEEPEST: usize = 16;
-
 /// Walks a table's rules from a chain on.
+///
+/// # Errors
+/// When a rule is not understood, or leaves the packet to chance.
 pub fn simulate(rules: &RuleSet, table: Table, chain: &str, packet: &Packet) -> Result<Verdict, SimulationError> {
-    let mut walk = Walk { rules, table, packet, passed: Vec::new() };
-    let dropped = walk.chain(chain, 0)?;
-    Ok(dropped.map_or(Verdict::Passes(walk.passed), Verdict::Dropped))
-}
-
-/// Where a rule leads.
-struct Target<'r> {
-    name: &'r str,
-    is_goto: bool,
-}
-
-struct Walk<'a> {
-    rules: &'a RuleSet,
-    table: Table,
-    packet: &'a Packet,
-    passed: Vec<Hit>,
-}
-
-impl<'a> Walk<'a> {
-    /// The rule that drops the packet, if one does.
-    fn chain(&mut self, name: &str, depth: usize) -> Result<Option<Hit>, SimulationError> {
-        if depth > DEEPEST {
-            return Err(SimulationError::Circle);
-        }
-        for rule in self.content(name)? {
-            let Some((target, comment)) = self.matches(rule)? else { continue };
-            match target.name {
-                "RETURN" if comment.is_empty() => return Ok(None),
-                "RETURN" => {
-                    self.passed.push(Hit { chain: name.to_owned(), comment: comment.to_owned() });
-                    return Ok(None);
-                }
-                "DROP" => return Ok(Some(Hit { chain: name.to_owned(), comment: comment.to_owned() })),
-                "ACCEPT" => return Ok(None),
-                // Who returns from there returns from here.
-                next if target.is_goto => return self.chain(next, depth + 1),
-                next => {
-                    if let Some(hit) = self.chain(next, depth + 1)? {
-                        return Ok(Some(hit));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    fn content(&self, name: &str) -> Result<Vec<&'a str>, SimulationError> {
-        let (id, all) = (ChainId::new(self.table, name), self.rules);
-        if let Some(rules) = all.chains.get(&id) {
-            return Ok(rules.iter().map(String::as_str).collect());
-        }
-        let lines: Vec<&str> = all.lines.iter().filter(|line| line.chain == id).map(|line| line.rule.as_str()).collect();
-        if lines.is_empty() && !all.shared.contains(&id) { Err(SimulationError::Chain(name.to_owned())) } else { Ok(lines) }
-    }
-
-    /// The target and the comment of a rule that matches.
-    fn matches<'r>(&self, rule: &'r str) -> Result<Option<(Target<'r>, &'r str)>, SimulationError> {
-        let unknown = || SimulationError::Match(rule.to_owned());
-        let (head, comment, tail) = match rule.split_once("--comment \"") {
-            Some((head, rest)) => {
-                let (comment, tail) = rest.split_once('"').ok_or_else(unknown)?;
-                (head, comment, tail)
-            }
-            None => (rule, "", ""),
-        };
-        let mut words = head.split_whitespace().chain(tail.split_whitespace());
-        let (mut all, mut target) = (true, None);
-        while let Some(word) = words.next() {
-            let mut next = || words.next().ok_or_else(unknown);
-            all &= match word {
-                // Names the module of what follows.
-                "-m" => next().map(|_| true)?,
-                "-s" => within(next()?, self.packet.source).ok_or_else(unknown)?,
-                "-d" => within(next()?, self.packet.destination).ok_or_else(unknown)?,
-                "-p" => next()? == self.packet.protocol,
-                "--dport" => self.packet.port.is_some_and(|port| in_range(next().unwrap_or_default(), port)),
-                "--ctstate" => next().map(|states| self.packet.established == states.contains("ESTABLISHED"))?,
-                "--match-set" => {
-                    let (set, ends) = (next()?, next()?);
-                    self.is_member(set, ends).ok_or_else(unknown)?
-                }
-                "-j" | "-g" => {
-                    target = Some(Target { name: next()?, is_goto: word == "-g" });
-                    true
-                }
-                _ => return Err(unknown()),
-            };
-            if !all {
-                return Ok(None);
-            }
-        }
-        Ok(Some((target.ok_or_else(unknown)?, comment)))
-    }
-
-    fn is_member(&self, set: &str, ends: &str) -> Option<bool> {
-        let mut entries = self.rules.members.iter().filter(|member| member.set == set).map(|member| member.entry.as_str());
-        let packet = self.packet;
-        match ends {
-            "src" => Some(entries.any(|entry| within(entry, packet.source) == Some(true))),
-            "dst" => Some(entries.any(|entry| within(entry, packet.destination) == Some(true))),
-            "dst,dst" => {
-                let wanted = packet.port.map(|port| format!("{},{}:{port}", packet.destination, packet.protocol));
-                Some(wanted.is_some_and(|wanted| entries.any(|entry| entry == wanted)))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn within(network: &str, ip: IpAddr) -> Option<bool> {
-    network.parse::<IpNetwork>().ok().map(|network| network.contains(ip))
-}
-
-fn in_range(numbers: &str, port: u16) -> bool {
-    let (first, last) = numbers.split_once(':').unwrap_or((numbers, numbers));
-    first.parse().is_ok_and(|first: u16| first <= port) && last.parse().is_ok_and(|last: u16| port <= last)
+    let mut certain = || None;
+    let mut walk = Walk::new(rules, Passing::new(packet, &[]), &mut certain);
+    Ok(match walk.chain(table, chain)? {
+        Ending::Returned | Ending::Accepted => Verdict::Passes(walk.passed),
+        Ending::Dropped(hit) | Ending::Refused(hit) => Verdict::Dropped(hit),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use troupe_net::iptables::{End, SetKind};
+    use troupe_net::iptables::{ChainId, End, SetKind};
 
     use super::*;
 

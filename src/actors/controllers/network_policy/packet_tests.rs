@@ -1,7 +1,10 @@
 //! Random pods, policies and packets: what slices and rules come to, against a slow reference that is written from the API's documentation.
 
+mod kernel;
 mod random;
 mod reference;
+mod services;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,17 +30,25 @@ use crate::{
     rules::simulate::{Packet, Verdict, simulate},
 };
 
-/// Everything that stands on this node.
-fn rules_of(cluster: &Cluster, family: Family) -> RuleSet {
+/// What is planned of.
+fn planned(cluster: &Cluster) -> Planned {
     let cluster_policies = cluster.cluster_policies.iter().map(|policy| serde_json::from_value(policy.clone()).expect("a policy"));
-    let planned = Planned {
+    Planned {
         namespaces: cluster.namespaces.clone(),
         nodes: cluster.nodes.clone(),
         pods: cluster.pods.iter().map(PodView::of).collect(),
         policies: cluster.policies.iter().map(|policy| Arc::new(PolicyView::of(policy))).collect(),
         cluster_policies: cluster_policies.map(|policy| Arc::new(parse(&policy).policy.expect("is known here"))).collect(),
-    };
-    planned.rules(family, |pod| pod.ips.iter().any(|ip| is_local(*ip)))
+    }
+}
+
+fn is_here(pod: &PodView) -> bool {
+    pod.ips.iter().any(|ip| is_local(*ip))
+}
+
+/// Everything that stands on this node.
+fn rules_of(cluster: &Cluster, family: Family) -> RuleSet {
+    planned(cluster).rules(family, is_here)
 }
 
 /// Asks with all sorts of packets of a family.

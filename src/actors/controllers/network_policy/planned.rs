@@ -37,8 +37,14 @@ pub struct Planned {
 impl Planned {
     /// All rules of policies of a family about the pods that are `here`.
     pub fn rules(&self, family: Family, here: impl Fn(&PodView) -> bool) -> RuleSet {
-        let (world, mut ledger) = (self.world(), Ledger::<PolicyLayout>::new(base(family), family));
-        let mut changes = Changes::<PolicyOwner>::new();
+        let mut ledger = Ledger::<PolicyLayout>::new(base(family), family);
+        ledger.commit(&self.changes(family, here));
+        ledger.wanted()
+    }
+
+    /// The same by whom a rule table would have them of.
+    pub fn changes(&self, family: Family, here: impl Fn(&PodView) -> bool) -> Changes<PolicyOwner> {
+        let (world, mut changes) = (self.world(), Changes::<PolicyOwner>::new());
         let of_namespaces = self.policies.iter().map(|policy| (&*policy.key.namespace, policy.peer_sets()));
         let of_cluster = self.cluster_policies.iter().map(|policy| (HOME, policy.peer_sets()));
         for (home, sets) in of_namespaces.chain(of_cluster) {
@@ -50,8 +56,7 @@ impl Planned {
         for pod in self.pods.iter().filter(|pod| pod.is_policed() && here(pod)) {
             changes.insert(PolicyOwner::Pod(pod.key.clone()), Some(Arc::new(pod_rules(pod, &self.deciding(pod), family))));
         }
-        ledger.commit(&changes);
-        ledger.wanted()
+        changes
     }
 
     fn world(&self) -> World {
