@@ -249,7 +249,7 @@ impl Trial {
     /// there some connections stood before.
     async fn cluster(&mut self) {
         self.clusters += 1;
-        let cluster = if self.clusters % 3 == 0 { self.sample(&cluster()) } else { self.sample(&governed_cluster()) };
+        let cluster = if self.clusters.is_multiple_of(3) { self.sample(&cluster()) } else { self.sample(&governed_cluster()) };
         let served = self.sample(&services::services());
         let is_fresh = self.clusters % 2 == 1;
         let first = self.cases.len();
