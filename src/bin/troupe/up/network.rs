@@ -87,8 +87,8 @@ impl PodNetwork {
 
     async fn apply(&self, ranges: Vec<IpNetwork>) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
-        if !foreign && ranges.iter().any(IpNetwork::is_ipv6) {
-            bridge::prepare(&self.config.bridge).await.context("cannot prepare the pods' bridge")?;
+        if !foreign {
+            bridge::prepare(&self.config.bridge, &ranges).await.context("cannot prepare the pods' bridge")?;
         }
         match cni::ensure(&self.config.cni_conf_dir, &self.config.pod_network(ranges.clone())).context("cannot write the CNI configuration")? {
             Outcome::Written => tracing::info!(?ranges, "wrote the CNI configuration"),
