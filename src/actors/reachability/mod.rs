@@ -14,6 +14,8 @@
 //! here, and False when half of them are reached again. A node alone says nothing.
 
 pub mod book;
+#[cfg(test)]
+mod kernel_tests;
 pub mod peers;
 pub mod plan;
 #[cfg(test)]
