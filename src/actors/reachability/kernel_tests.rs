@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use troupe_net::echo::{Echo, HostEcho};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn who_is_there_answers_and_nobody_else() {
