@@ -30,7 +30,7 @@ LAYERS = {
         "document_shape files pod_phase rules runtime serving",
         "devices storage",
         "apiserver dns insight network_policy overlay proxy scheduler",
-        "controllers kubelet load_balancer",
+        "controllers kubelet load_balancer reachability",
         "hollow metrics simulation",
         "component_server",
     ],

@@ -16,6 +16,7 @@ pub mod network_policy;
 pub mod overlay;
 pub mod pod_phase;
 pub mod proxy;
+pub mod reachability;
 pub mod rules;
 pub mod runtime;
 pub mod scheduler;

@@ -9,6 +9,7 @@ pub mod cni;
 pub mod conntrack;
 pub mod conntrack_settings;
 pub mod dns;
+pub mod echo;
 pub mod ipam;
 pub mod iptables;
 pub mod neighbours;

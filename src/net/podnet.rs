@@ -1,5 +1,6 @@
 //! What the pod network needs from the packet filter beside the bridge: pods reach the outside under the node's
-//! address, keep their own towards other pods, and no FORWARD policy stands between them. Pure.
+//! address, keep their own towards other pods, and no FORWARD policy stands between them, nor one of INPUT
+//! between nodes that look for each other. Pure.
 
 use ipnetwork::IpNetwork;
 
@@ -10,12 +11,15 @@ pub const POSTROUTING: &str = "TROUPE-POSTROUTING";
 /// The chain that lets pods' traffic through.
 pub const FORWARD: &str = "TROUPE-FORWARD";
 
+/// The chain that lets nodes ask each other's bridges for an echo, whatever the machine refuses otherwise.
+pub const ECHO: &str = "TROUPE-ECHO";
+
 /// What routers alone say to a link: a router advertisement, a redirect. A pod that does so would draw its neighbours' packets to itself.
 const ROUTERS_SAY: [u8; 2] = [134, 137];
 
 /// Whether a chain belongs to the pod network.
 pub fn is_ours(id: &ChainId) -> bool {
-    id.name == POSTROUTING || id.name == FORWARD
+    [POSTROUTING, FORWARD, ECHO].contains(&id.name.as_str())
 }
 
 /// The rules for a node with the pods of `pod_range` in a cluster with the pods of `cluster_range`, both of one family.
@@ -37,8 +41,14 @@ pub fn rules(cluster_range: IpNetwork, pod_range: IpNetwork) -> RuleSet {
     }
     rules.push(Table::Filter, FORWARD, format!("-s {cluster} -j ACCEPT"));
     rules.push(Table::Filter, FORWARD, format!("-d {cluster} -j ACCEPT"));
+    let echo = match family {
+        Family::V4 => "-p icmp -m icmp --icmp-type 8",
+        Family::V6 => "-p ipv6-icmp -m icmp6 --icmpv6-type 128",
+    };
+    rules.push(Table::Filter, ECHO, format!("-s {cluster} -d {pods} {echo} -j ACCEPT"));
     let jump = |what: &str, chain: &str| format!("-m comment --comment \"troupe {what}\" -j {chain}");
     rules.line(Table::Nat, "POSTROUTING", End::Tail, jump("pod masquerade", POSTROUTING));
     rules.line(Table::Filter, "FORWARD", End::Tail, jump("pod forward", FORWARD));
+    rules.line(Table::Filter, "INPUT", End::Tail, jump("echo between nodes", ECHO));
     rules
 }

@@ -94,6 +94,7 @@ fn two_nodes_on_a_shared_link_are_drilled_and_leave_nothing() {
     pods_talk(&cluster);
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
     assert!(routes.contains(&format!("dev tl-{mark} proto")) && !routes.contains("troupe-vxlan"), "{routes}");
+    eventually("each node reaches the other by a plain route", || ways_work(&cluster, "route"));
 
     // Switched off: noticed, and its containers are gone; switched on: all as before.
     cluster.troupe_text(&["node", "stop", "it-2"]);
@@ -135,9 +136,38 @@ fn two_nodes_behind_a_router_reach_each_other_through_vxlan() {
     pods_talk(&cluster);
     let routes = text(&cluster.inside("ip").args(["route"]).output().expect("ip runs").stdout);
     assert!(routes.contains("onlink"), "no two nodes are on one link: {routes}");
+    a_broken_tunnel_is_told(&cluster);
     let down = cluster.troupe_with_settings(&["down"]);
     assert!(down.status.success(), "{}\n{}", text(&down.stdout), text(&down.stderr));
     nothing_is_left_but_data(&cluster, &mark);
+}
+
+/// Whether both nodes reach each other's pods by this backend.
+fn ways_work(cluster: &Cluster, backend: &str) -> bool {
+    let status = cluster.troupe_text(&["status"]);
+    let works = |way: String| status.lines().any(|line| line.starts_with(&format!("pod network {way} IPv4 {backend} ")) && line.ends_with(" ms"));
+    works("it → it-2".into()) && works("it-2 → it".into())
+}
+
+/// Nothing passes the tunnel although both nodes are Ready: it is shown, told, and no pods are placed; when it is whole again all of it ends.
+fn a_broken_tunnel_is_told(cluster: &Cluster) {
+    let rule = |verb: &str| {
+        let words = format!("{verb} OUTPUT -p udp --dport 8472 -j DROP");
+        assert!(cluster.inside("iptables").args(words.split(' ')).status().expect("iptables runs").success());
+    };
+    let unavailable =
+        |node: &str| cluster.kubectl(&format!("get node {node} -o jsonpath={{.status.conditions[?(@.type==\"NetworkUnavailable\")].status}}"));
+    eventually("each node reaches the other through the tunnel", || ways_work(cluster, "vxlan"));
+    eventually("the network is available", || unavailable("it") == "False" && unavailable("it-2") == "False");
+    rule("-A");
+    eventually("it is shown", || cluster.troupe_text(&["status"]).contains("pod network it → it-2 IPv4 vxlan unreachable since "));
+    eventually("the network is not available", || unavailable("it") == "True" && unavailable("it-2") == "True");
+    let events = || cluster.kubectl("get events --field-selector reason=PodNetworkUnreachable,involvedObject.name=it-2");
+    eventually("an event tells it", || events().contains("pods of the node it (IPv4, vxlan) are out of reach since "));
+    let taints = || cluster.kubectl("get node it -o jsonpath={.spec.taints[*].key}");
+    eventually("no pods are placed there", || taints().contains("node.kubernetes.io/network-unavailable"));
+    rule("-D");
+    eventually("the network is available again", || unavailable("it") == "False" && unavailable("it-2") == "False");
 }
 
 /// Without `--purge` the record stays, so that the next start is the same cluster.

@@ -61,9 +61,11 @@ impl DnsOptions {
         let labels = json!({
             "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
         });
+        // As CoreDNS' own manifests say it.
+        let scraped = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9153"});
         json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": SERVICE, "namespace": NAMESPACE, "labels": labels},
+            "metadata": {"name": SERVICE, "namespace": NAMESPACE, "labels": labels, "annotations": scraped},
             "spec": {
                 "clusterIP": self.cluster_ip.to_string(),
                 "clusterIPs": [self.cluster_ip.to_string()],
@@ -72,6 +74,7 @@ impl DnsOptions {
                 "ports": [
                     {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
                     {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+                    {"name": "metrics", "port": 9153, "protocol": "TCP", "targetPort": 9153},
                 ],
             },
         })
@@ -132,7 +135,8 @@ impl DnsOptions {
         let mut arguments = vec![format!("--domain={}", self.domain), format!("--lameduck-seconds={LAMEDUCK_SECONDS}")];
         if self.ipv6 {
             // All addresses, of both families.
-            arguments.extend([("listen", 53), ("health", 8080), ("ready", 8181)].map(|(what, port)| format!("--{what}=[::]:{port}")));
+            let listening = [("listen", 53), ("health", 8080), ("ready", 8181), ("metrics", 9153)];
+            arguments.extend(listening.map(|(what, port)| format!("--{what}=[::]:{port}")));
         }
         json!({
             "name": CONTAINER,
@@ -142,6 +146,7 @@ impl DnsOptions {
             "ports": [
                 {"name": "dns", "containerPort": 53, "protocol": "UDP"},
                 {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
+                {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
             ],
             "resources": {"requests": {"cpu": "50m", "memory": "20Mi"}, "limits": {"memory": "170Mi"}},
             "volumeMounts": [{"name": "config", "mountPath": "/etc/kube-dns", "readOnly": true}],

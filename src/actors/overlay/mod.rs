@@ -18,6 +18,7 @@ use troupe_net::{
     overlay::{Routing, plan},
 };
 
+pub use self::places::place;
 use self::places::places;
 use crate::runtime::{
     cache::{Lister, Subscription},

@@ -169,6 +169,13 @@ impl Cache {
         held.bytes = 0;
     }
 
+    /// How many replies are kept that have answers, and that deny.
+    pub fn entries(&self) -> [usize; 2] {
+        let held = self.held.lock();
+        let denials = held.entries.iter().filter(|(_, entry)| denies(&entry.reply)).count();
+        [held.entries.len() - denials, denials]
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
@@ -176,9 +183,14 @@ impl Cache {
     }
 }
 
+/// Whether a reply says that there is no such name, or nothing of the type that was asked for.
+pub fn denies(reply: &Message) -> bool {
+    reply.metadata.response_code == ResponseCode::NXDomain || reply.answers.is_empty()
+}
+
 /// How long a reply counts; `None` for one that is no answer, is cut, or says that it must not be kept.
 fn lasts(reply: &Message) -> Option<Duration> {
-    let denial = reply.metadata.response_code == ResponseCode::NXDomain || reply.answers.is_empty();
+    let denial = denies(reply);
     let answers = matches!(reply.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
     if !answers || reply.metadata.truncation {
         return None;

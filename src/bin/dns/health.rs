@@ -1,4 +1,4 @@
-//! `/health` and `/ready`, for probes.
+//! `/health` and `/ready`, for probes, and `/metrics`.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,24 +9,24 @@ use tokio::{
     time::timeout,
 };
 
-use crate::state::State;
+use crate::{cache::Cache, metrics, state::State};
 
 /// Longest request that is read.
 const MAX_REQUEST: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts answering probes; returns the bound address.
-pub async fn serve(address: SocketAddr, state: Arc<State>) -> anyhow::Result<SocketAddr> {
+/// Starts answering probes and scrapes; returns the bound address.
+pub async fn serve(address: SocketAddr, state: Arc<State>, cache: Arc<Cache>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let bound = listener.local_addr()?;
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let state = state.clone();
+                    let (state, cache) = (state.clone(), cache.clone());
                     tokio::spawn(async move {
                         // A prober that goes away is no concern of ours.
-                        let _ = timeout(PATIENCE, answer(stream, &state)).await;
+                        let _ = timeout(PATIENCE, answer(stream, &state, &cache)).await;
                     });
                 }
                 Err(error) => {
@@ -39,7 +39,7 @@ pub async fn serve(address: SocketAddr, state: Arc<State>) -> anyhow::Result<Soc
     Ok(bound)
 }
 
-async fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, state: &State, cache: &Cache) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|window| window == b"\r\n\r\n") && request.len() < MAX_REQUEST {
         if stream.read_buf(&mut request).await? == 0 {
@@ -49,12 +49,14 @@ async fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let text = String::from_utf8_lossy(&request);
     let path = text.split_whitespace().nth(1).unwrap_or_default();
     let (code, body) = match path.split('?').next().unwrap_or_default() {
-        "/health" => ("200 OK", "OK"),
-        "/ready" if state.is_ready() => ("200 OK", "OK"),
-        "/ready" => ("503 Service Unavailable", "not ready"),
-        _ => ("404 Not Found", "not found"),
+        "/health" => ("200 OK", "OK".to_owned()),
+        "/ready" if state.is_ready() => ("200 OK", "OK".to_owned()),
+        "/ready" => ("503 Service Unavailable", "not ready".to_owned()),
+        "/metrics" => ("200 OK", metrics::page(cache)),
+        _ => ("404 Not Found", "not found".to_owned()),
     };
-    let reply = format!("HTTP/1.1 {code}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let reply = format!("HTTP/1.1 {code}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     stream.write_all(reply.as_bytes()).await?;
     stream.shutdown().await
 }

@@ -1,12 +1,13 @@
 //! The cluster's DNS server: answers names of Services and pods from a watch of the API, and forwards the rest.
 //!
 //! It runs in pods behind the `kube-dns` Service. `/health` says that it lives, `/ready` that it knows the cluster and
-//! is not about to leave. On SIGTERM it turns unready and keeps answering for a while, so that nobody's query is lost.
+//! is not about to leave; `/metrics` has CoreDNS' names. On SIGTERM it turns unready and keeps answering for a while, so that nobody's query is lost.
 
 mod api;
 mod cache;
 mod forwarding;
 mod health;
+mod metrics;
 mod options;
 mod reflector;
 mod server;
@@ -36,8 +37,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let forwarding = Arc::new(Forwarding::new(Upstream::from_file(&options.resolv_conf)));
     let cache = Arc::new(Cache::default());
     let server = Server::bind(options.listen, state.clone(), forwarding.clone(), cache.clone()).await?;
-    health::serve(options.health, state.clone()).await?;
-    health::serve(options.ready, state.clone()).await?;
+    for address in [options.health, options.ready, options.metrics] {
+        health::serve(address, state.clone(), cache.clone()).await?;
+    }
     eprintln!("answering on {} for {}", server.address(), options.domain);
     server.spawn();
     tokio::spawn(forwarding.follow(options.config_dir, cache));

@@ -13,6 +13,7 @@ pub struct Options {
     pub listen: SocketAddr,
     pub health: SocketAddr,
     pub ready: SocketAddr,
+    pub metrics: SocketAddr,
     /// Whose servers get the queries about other names.
     pub resolv_conf: PathBuf,
     /// The folder with `stubDomains` and `upstreamNameservers`; it need not be there.
@@ -31,6 +32,7 @@ impl Default for Options {
             listen: any(53),
             health: any(8080),
             ready: any(8181),
+            metrics: any(9153),
             resolv_conf: "/etc/resolv.conf".into(),
             config_dir: "/etc/kube-dns".into(),
             service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
@@ -55,6 +57,7 @@ impl Options {
                 "--listen" => options.listen = value.parse().with_context(bad)?,
                 "--health" => options.health = value.parse().with_context(bad)?,
                 "--ready" => options.ready = value.parse().with_context(bad)?,
+                "--metrics" => options.metrics = value.parse().with_context(bad)?,
                 "--config-dir" => options.config_dir = value.into(),
                 "--resolv-conf" => options.resolv_conf = value.into(),
                 "--service-account" => options.service_account = value.into(),

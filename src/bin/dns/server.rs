@@ -25,8 +25,9 @@ use tokio::{
 use troupe_net::dns::{Answer, answer, decode, servfail, truncated};
 
 use crate::{
-    cache::{Cache, Key},
+    cache::{Cache, Key, denies},
     forwarding::Forwarding,
+    metrics::{Came, METRICS, Plugin, Reply},
     shares::Shares,
     state::State,
 };
@@ -67,8 +68,8 @@ struct Resolver {
 enum Step {
     /// Nothing to say: not a query.
     Ignore,
-    /// The reply's bytes, now.
-    Now(Vec<u8>),
+    /// The reply, now.
+    Now(Reply),
     /// Upstream has to be asked.
     Later(Box<Pending>),
 }
@@ -123,22 +124,24 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
     loop {
         // An error here is about an earlier reply whose client has gone.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let came = Came { begun: Instant::now(), tcp: false, client: client.ip(), size: length };
         match resolver.begin(&buffer[..length], false) {
             Step::Ignore => {}
-            Step::Now(reply) => send(&socket, &reply, client).await,
+            Step::Now(reply) => send(&socket, &came, &reply, client).await,
             Step::Later(pending) => {
                 // Who asks faster than upstream answers waits for nobody else's memory.
                 let free = resolver.asking.claim(client.ip()).zip(resolver.forwards.clone().try_acquire_owned().ok());
                 let Some(place) = free else {
-                    if let Some(reply) = encode(&pending.query, &servfail(&pending.query), false) {
-                        send(&socket, &reply, client).await;
+                    METRICS.rejected();
+                    if let Some(reply) = encode(&pending.query, &servfail(&pending.query), false, Plugin::Forward) {
+                        send(&socket, &came, &reply, client).await;
                     }
                     continue;
                 };
                 let (socket, resolver, query) = (socket.clone(), resolver.clone(), buffer[..length].to_vec());
                 tokio::spawn(async move {
                     if let Some(reply) = resolver.finish(*pending, &query, false).await {
-                        send(&socket, &reply, client).await;
+                        send(&socket, &came, &reply, client).await;
                     }
                     drop(place);
                 });
@@ -147,8 +150,9 @@ async fn serve_udp(socket: Arc<UdpSocket>, resolver: Arc<Resolver>) {
     }
 }
 
-async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.send_to(reply, client).await {
+async fn send(socket: &UdpSocket, came: &Came, reply: &Reply, client: SocketAddr) {
+    METRICS.answered(came, reply);
+    if let Err(error) = socket.send_to(&reply.bytes, client).await {
         eprintln!("replying to {client}: {error}");
     }
 }
@@ -194,17 +198,22 @@ async fn serve_client(mut stream: TcpStream, client: IpAddr, resolver: &Arc<Reso
         let length = timeout(TCP_IDLE, stream.read_u16()).await??;
         let mut query = vec![0; usize::from(length)];
         timeout(TCP_IDLE, stream.read_exact(&mut query)).await??;
+        let came = Came { begun: Instant::now(), tcp: true, client, size: query.len() };
         let reply = match resolver.begin(&query, true) {
             Step::Ignore => return Ok(()),
             Step::Now(reply) => Some(reply),
             Step::Later(pending) => match resolver.asking.claim(client) {
                 Some(_asking) => resolver.finish(*pending, &query, true).await,
-                None => encode(&pending.query, &servfail(&pending.query), true),
+                None => {
+                    METRICS.rejected();
+                    encode(&pending.query, &servfail(&pending.query), true, Plugin::Forward)
+                }
             },
         };
         let Some(reply) = reply else { return Ok(()) };
-        let mut framed = u16::try_from(reply.len())?.to_be_bytes().to_vec();
-        framed.extend_from_slice(&reply);
+        METRICS.answered(&came, &reply);
+        let mut framed = u16::try_from(reply.bytes.len())?.to_be_bytes().to_vec();
+        framed.extend_from_slice(&reply.bytes);
         timeout(TCP_IDLE, stream.write_all(&framed)).await??;
     }
 }
@@ -220,32 +229,40 @@ impl Resolver {
         let zone = self.state.zone.read();
         let answered = answer(&zone, &query, turn);
         drop(zone);
-        let reply = match answered {
+        let (reply, by) = match answered {
             Answer::Forward => match self.kept(&query) {
-                Some(reply) => reply,
+                Some(reply) => (reply, Plugin::Cache),
                 None => return Step::Later(Box::new(Pending { query, chase: None })),
             },
             Answer::Chase { reply, target, kind } => {
                 let question = question(&query, target, kind);
                 match self.kept(&question) {
-                    Some(found) => completed(reply, found),
+                    Some(found) => (completed(reply, found), Plugin::Kubernetes),
                     None => return Step::Later(Box::new(Pending { query, chase: Some(Chase { reply, question }) })),
                 }
             }
             // Not knowing the cluster yet is no reason to deny a name.
-            Answer::Reply(_) if !self.state.is_synced() => servfail(&query),
-            Answer::Reply(reply) => reply,
+            Answer::Reply(_) if !self.state.is_synced() => (servfail(&query), Plugin::Kubernetes),
+            // Only what the zone has is said with authority.
+            Answer::Reply(reply) if reply.metadata.authoritative => (reply, Plugin::Kubernetes),
+            Answer::Reply(reply) => (reply, Plugin::None),
         };
-        encode(&query, &reply, tcp).map_or(Step::Ignore, Step::Now)
+        encode(&query, &reply, tcp, by).map_or(Step::Ignore, Step::Now)
     }
 
     /// A reply of upstream that still counts; one that is much used is asked for anew before it ends.
     fn kept(self: &Arc<Self>, query: &Message) -> Option<Message> {
         let (key, now) = (Key::of(query)?, Instant::now());
-        let hit = match self.cache.get(&key, query, now) {
+        let fresh = self.cache.get(&key, query, now);
+        METRICS.cache.looked(fresh.as_ref().map(|hit| denies(&hit.reply)));
+        let hit = match fresh {
             Some(hit) => hit,
             // Clients give up before it is certain that nobody answers.
-            None if self.is_down(query) => self.cache.old(&key, query, now)?,
+            None if self.is_down(query) => {
+                let old = self.cache.old(&key, query, now)?;
+                METRICS.cache.served_stale();
+                old
+            }
             None => return None,
         };
         if hit.refresh {
@@ -262,6 +279,7 @@ impl Resolver {
     /// Asks upstream in the background, if there is room for that.
     fn ask_again(self: &Arc<Self>, key: &Key, query: &Message) {
         let Ok(place) = self.forwards.clone().try_acquire_owned() else { return self.cache.release(key) };
+        METRICS.cache.prefetched();
         let (resolver, query) = (self.clone(), query.clone());
         tokio::spawn(async move {
             // Where nobody answers now, whoever asks next asks again.
@@ -271,7 +289,7 @@ impl Resolver {
     }
 
     /// What upstream adds.
-    async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
+    async fn finish(&self, pending: Pending, bytes: &[u8], tcp: bool) -> Option<Reply> {
         let Pending { query, chase } = pending;
         let Some(Chase { reply, question }) = chase else { return self.forward(&query, bytes, tcp).await };
         let reply = match self.resolve(&question).await {
@@ -283,34 +301,49 @@ impl Resolver {
                 reply
             }
         };
-        encode(&query, &reply, tcp)
+        encode(&query, &reply, tcp, Plugin::Kubernetes)
     }
 
     /// Passes a query on as it came, and the reply back.
-    async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let Some(question) = query.queries.first() else { return encode(query, &servfail(query), tcp) };
-        let failure = match self.forwarding.of(question.name()).ask(bytes, tcp).await {
+    async fn forward(&self, query: &Message, bytes: &[u8], tcp: bool) -> Option<Reply> {
+        let asked = match query.queries.first() {
+            Some(question) => self.forwarding.of(question.name()).ask(bytes, tcp).await,
+            None => return encode(query, &servfail(query), tcp, Plugin::None),
+        };
+        let passed = |reply: Vec<u8>, code: ResponseCode| Some(Reply::new(query, reply, code, Plugin::Forward));
+        let failure = match asked {
             Ok(reply) => match decode(&reply) {
                 Some(message) if message.metadata.response_code == ResponseCode::ServFail => Ok(reply),
                 Some(message) => {
+                    let code = message.metadata.response_code;
                     self.keep(query, message, reply.len());
-                    return Some(reply);
+                    return passed(reply, code);
                 }
-                None => return Some(reply),
+                None => {
+                    let code = ResponseCode::from_low(reply.get(3).map_or(0, |flags| flags & 0x0f));
+                    return passed(reply, code);
+                }
             },
             Err(error) => Err(error),
         };
         // Better what was true a while ago than nothing.
-        if let Some(stale) = self.stale(query) {
-            return encode(query, &stale, tcp);
+        if let Some(stale) = self.ended(query) {
+            return encode(query, &stale, tcp, Plugin::Cache);
         }
         match failure {
-            Ok(reply) => Some(reply),
+            Ok(reply) => passed(reply, ResponseCode::ServFail),
             Err(error) => {
                 eprintln!("asking upstream for {}: {error:#}", query.queries.first().map(|query| query.name().to_ascii()).unwrap_or_default());
-                encode(query, &servfail(query), tcp)
+                encode(query, &servfail(query), tcp, Plugin::Forward)
             }
         }
+    }
+
+    /// A reply that has ended, for want of a newer one.
+    fn ended(&self, query: &Message) -> Option<Message> {
+        let stale = self.cache.stale(&Key::of(query)?, query, Instant::now())?;
+        METRICS.cache.served_stale();
+        Some(stale)
     }
 
     /// Asks upstream with a message of our own.
@@ -323,16 +356,11 @@ impl Resolver {
                 self.keep(question, found.clone(), size);
                 Ok(found)
             }
-            failed => match self.stale(question) {
+            failed => match self.ended(question) {
                 Some(stale) => Ok(stale),
                 None => failed,
             },
         }
-    }
-
-    /// What was true a while ago.
-    fn stale(&self, query: &Message) -> Option<Message> {
-        self.cache.stale(&Key::of(query)?, query, Instant::now())
     }
 
     /// Keeps a reply, if it is one to this query.
@@ -359,9 +387,10 @@ fn completed(mut reply: Message, found: Message) -> Message {
     reply
 }
 
-fn encode(query: &Message, reply: &Message, tcp: bool) -> Option<Vec<u8>> {
+fn encode(query: &Message, reply: &Message, tcp: bool, by: Plugin) -> Option<Reply> {
     let encoded = if tcp { reply.to_vec() } else { truncated(query, reply) };
-    encoded.inspect_err(|error| eprintln!("encoding a reply: {error}")).ok()
+    let bytes = encoded.inspect_err(|error| eprintln!("encoding a reply: {error}")).ok()?;
+    Some(Reply::new(query, bytes, reply.metadata.response_code, by))
 }
 
 /// FORMERR for what has at least a header of a query.
@@ -371,7 +400,7 @@ fn malformed(bytes: &[u8]) -> Step {
         [a, b, flags, ..] if bytes.len() >= 12 && flags & IS_RESPONSE == 0 => {
             let id = u16::from_be_bytes([*a, *b]);
             let reply = Message::error_msg(id, hickory_proto::op::OpCode::Query, ResponseCode::FormErr);
-            reply.to_vec().map_or(Step::Ignore, Step::Now)
+            reply.to_vec().map_or(Step::Ignore, |bytes| Step::Now(Reply::malformed(bytes)))
         }
         _ => Step::Ignore,
     }

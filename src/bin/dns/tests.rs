@@ -161,12 +161,17 @@ fn addresses(reply: &Message) -> Vec<String> {
     reply.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
+/// The first line of the answer.
 async fn get(address: SocketAddr, path: &str) -> String {
+    whole(address, path).await.lines().next().unwrap_or_default().to_owned()
+}
+
+async fn whole(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connects");
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("writes");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.expect("reads");
-    reply.lines().next().unwrap_or_default().to_owned()
+    reply
 }
 
 async fn until(what: &str, check: impl AsyncFn() -> bool) {
@@ -185,7 +190,7 @@ async fn names_follow_the_api_and_others_go_upstream() {
     let server = serve(state.clone(), vec![fake_upstream().await]).await;
     let address = server.address();
     server.spawn();
-    let health = health::serve(LOCAL, state.clone()).await.expect("binds");
+    let health = health::serve(LOCAL, state.clone(), Arc::default()).await.expect("binds");
     assert_eq!(ask(address, "web.default.svc.cluster.local.").await.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(get(health, "/ready").await, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(get(health, "/health").await, "HTTP/1.1 200 OK");
@@ -228,6 +233,57 @@ async fn replies_of_upstream_are_kept_and_outlive_it() {
     let stale = ask(address, "example.com.").await;
     assert_eq!((addresses(&stale), stale.answers[0].ttl), (vec!["198.51.100.2".to_owned()], 30), "upstream is gone");
     assert_eq!(ask(address, "other.example.com.").await.metadata.response_code, ResponseCode::ServFail);
+}
+
+/// The value of a series, 0 where there is none.
+fn series(page: &str, series: &str) -> u64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn what_is_asked_is_counted_by_the_names_of_coredns() {
+    let (state, upstream) = (Arc::new(State::new("cluster.local").expect("a domain")), fake_upstream().await);
+    let (forwarding, cache) = (Arc::new(Forwarding::new(Upstream::new(vec![upstream]))), Arc::<crate::cache::Cache>::default());
+    let server = Server::bind(LOCAL, state.clone(), forwarding, cache.clone()).await.expect("binds");
+    let address = server.address();
+    server.spawn();
+    let metrics = health::serve(LOCAL, state, cache).await.expect("binds");
+    // Other tests of this process count beside this one.
+    let before = whole(metrics, "/metrics").await;
+    assert!(before.starts_with("HTTP/1.1 200 OK"));
+    ask(address, "counted.example.").await;
+    ask(address, "counted.example.").await;
+    ask_tcp(address, "unknown.default.svc.cluster.local.").await;
+    let after = whole(metrics, "/metrics").await;
+    let server = "server=\"dns://:53\",zone=\".\",view=\"\"";
+    let cached = "server=\"dns://:53\",zones=\".\",view=\"\"";
+    for (name, least) in [
+        (format!("coredns_dns_requests_total{{{server},proto=\"udp\",family=\"1\",type=\"A\"}}"), 2),
+        (format!("coredns_dns_requests_total{{{server},proto=\"tcp\",family=\"1\",type=\"A\"}}"), 1),
+        (format!("coredns_dns_responses_total{{{server},rcode=\"NOERROR\",plugin=\"forward\"}}"), 1),
+        (format!("coredns_dns_responses_total{{{server},rcode=\"NOERROR\",plugin=\"cache\"}}"), 1),
+        (format!("coredns_dns_responses_total{{{server},rcode=\"SERVFAIL\",plugin=\"kubernetes\"}}"), 1),
+        (format!("coredns_dns_request_duration_seconds_count{{{server}}}"), 3),
+        (format!("coredns_dns_request_duration_seconds_bucket{{{server},le=\"+Inf\"}}"), 3),
+        (format!("coredns_dns_request_size_bytes_bucket{{{server},proto=\"udp\",le=\"100\"}}"), 2),
+        (format!("coredns_dns_response_size_bytes_count{{{server},proto=\"tcp\"}}"), 1),
+        (format!("coredns_cache_hits_total{{{cached},type=\"success\"}}"), 1),
+        (format!("coredns_cache_misses_total{{{cached}}}"), 1),
+        (format!("coredns_cache_requests_total{{{cached}}}"), 2),
+    ] {
+        assert!(series(&after, &name) >= series(&before, &name) + least, "{name}\n{after}");
+    }
+    // Nobody else knows this cache and this upstream.
+    assert_eq!(series(&after, &format!("coredns_cache_entries{{{cached},type=\"success\"}}")), 1);
+    assert_eq!(series(&after, &format!("coredns_forward_requests_total{{to=\"{upstream}\"}}")), 1);
+    for name in ["coredns_forward_request_duration_seconds_count{", "coredns_proxy_request_duration_seconds_count{proxy_name=\"forward\","] {
+        assert_eq!(series(&after, &format!("{name}to=\"{upstream}\",rcode=\"NOERROR\"}}")), 1, "{after}");
+    }
+    for line in after.lines().skip_while(|line| !line.starts_with('#')).filter(|line| !line.starts_with('#')) {
+        let (_, value) = line.rsplit_once(' ').expect("a series and its value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -23,6 +23,8 @@ use tokio::{
     time::timeout,
 };
 use troupe_net::{dns::decode, resolv::ResolvConf};
+
+use crate::metrics::{METRICS, To};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
@@ -51,6 +53,7 @@ struct Resolver {
     /// Failures in a row.
     fails: AtomicU32,
     checked: AtomicBool,
+    counts: Arc<To>,
 }
 
 impl Resolver {
@@ -76,6 +79,7 @@ impl Resolver {
                         resolver.checked.store(false, Ordering::Relaxed);
                         return;
                     }
+                    resolver.counts.is_not_well();
                     resolver.fails.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -95,8 +99,9 @@ impl Resolver {
 
 impl Upstream {
     pub fn new(servers: Vec<SocketAddr>) -> Self {
-        let servers =
-            servers.into_iter().map(|address| Arc::new(Resolver { address, fails: AtomicU32::new(0), checked: AtomicBool::new(false) })).collect();
+        let resolver =
+            |address| Arc::new(Resolver { address, fails: AtomicU32::new(0), checked: AtomicBool::new(false), counts: METRICS.to(address) });
+        let servers = servers.into_iter().map(resolver).collect();
         Upstream { servers, preferred: AtomicUsize::new(0), pending: Semaphore::new(MAX_PENDING) }
     }
 
@@ -115,17 +120,21 @@ impl Upstream {
 
     /// Asks with the bytes of a query as they came; the reply has the query's id. Over TCP the reply is never cut.
     pub async fn ask(&self, query: &[u8], tcp: bool) -> anyhow::Result<Vec<u8>> {
-        let _permit = self.pending.try_acquire().context("too many queries under way")?;
+        let permit = self.pending.try_acquire().inspect_err(|_| METRICS.rejected());
+        let _permit = permit.context("too many queries under way")?;
         if self.servers.is_empty() {
             bail!("no upstream resolver");
         }
         let mut last = None;
         for at in self.order() {
             let server = &self.servers[at];
+            let begun = Instant::now();
+            server.counts.asked();
             let asked = timeout(PATIENCE, async { if tcp { ask_tcp(server.address, query).await } else { ask_udp(server.address, query).await } });
             match asked.await.map_err(anyhow::Error::from).and_then(|reply| reply) {
                 Ok(reply) => {
                     server.answered();
+                    server.counts.answered(&reply, begun.elapsed());
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(reply);
                 }
@@ -149,7 +158,11 @@ impl Upstream {
         let first = self.preferred.load(Ordering::Relaxed);
         let all = (0..count).map(|attempt| (first + attempt) % count);
         let up: Vec<usize> = all.clone().filter(|at| !self.servers[*at].is_down()).collect();
-        if up.is_empty() { all.collect() } else { up.repeat(ROUNDS) }
+        if up.is_empty() {
+            METRICS.all_are_down();
+            return all.collect();
+        }
+        up.repeat(ROUNDS)
     }
 
     /// Who is asked.

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
+use troupe_actors::reachability::Reachability;
 
 use crate::{
-    Found,
+    Found, actors,
     config::{Config, Settings},
     daemon::safe_command,
     history::{self, History, Start},
@@ -100,6 +101,9 @@ async fn tell_cluster(config: &Config) -> Result<()> {
     for node in items(&nodes) {
         println!("node        {} {}", text(&node["metadata"]["name"]), if is_ready(node) { "Ready" } else { "NotReady" });
     }
+    for line in mesh(&remote, items(&nodes).count()).await {
+        println!("pod network {line}");
+    }
     let pods = remote.get_json("/api/v1/pods?resourceVersion=0").await?;
     let running = items(&pods).filter(|pod| pod["status"]["phase"] == "Running").count();
     println!("pods        {running} of {} running", items(&pods).count());
@@ -115,7 +119,85 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 
+/// All nodes' daemons are asked for the mesh where there are no more nodes than this.
+const FEW_NODES: usize = 64;
+/// So many ways are shown.
+const MOST_WAYS: usize = 64;
+
+/// The ways between nodes, as these tell them; nothing where there is one node.
+async fn mesh(remote: &Remote, nodes: usize) -> Vec<String> {
+    match nodes {
+        0 | 1 => Vec::new(),
+        2..=FEW_NODES => match actors::all(remote).await {
+            Ok(actors) => ways(&actors),
+            Err(error) => vec![format!("not known: {error:#}")],
+        },
+        _ => vec![format!("of {nodes} nodes: troupe actors {} --json", Reachability::PATH)],
+    }
+}
+
+/// What the units that look for other nodes tell: first those whose network is not as it should be, then way by way, those that do not work
+/// first. Pure.
+fn ways(actors: &[Value]) -> Vec<String> {
+    let told: Vec<&Value> = actors.iter().filter(|actor| actor["path"] == Reachability::PATH).map(|actor| &actor["status"]).collect();
+    let trouble = told.iter().filter(|told| told["trouble"].is_string()).map(|told| format!("{}: {}", text(&told["node"]), text(&told["trouble"])));
+    let (mut broken, mut works) = (Vec::new(), Vec::new());
+    for from in &told {
+        for to in from["mesh"].as_array().into_iter().flatten() {
+            let via = to["via"].as_str().unwrap_or("no route");
+            let way = format!("{} → {} {} {via}", text(&from["node"]), text(&to["node"]), text(&to["family"]));
+            match (to["unreachableSince"].as_str(), to["rttMicros"].as_f64()) {
+                (Some(since), _) => broken.push(format!("{way} unreachable since {since}")),
+                (None, Some(micros)) => works.push(format!("{way} {:.2} ms", micros / 1000.0)),
+                (None, None) => works.push(format!("{way} no answer yet")),
+            }
+        }
+    }
+    let mut lines: Vec<String> = trouble.chain(broken).chain(works).collect();
+    if lines.len() > MOST_WAYS {
+        let more = lines.len() - MOST_WAYS;
+        lines.truncate(MOST_WAYS);
+        lines.push(format!("and {more} more: troupe actors {} --json", Reachability::PATH));
+    }
+    lines
+}
+
 /// Whether a node's Ready condition is True.
 pub fn is_ready(node: &Value) -> bool {
     node["status"]["conditions"].as_array().into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ways_that_do_not_work_come_first() {
+        let mesh = json!([
+            {"node": "b", "family": "IPv4", "via": "route", "rttMicros": 214, "unreachableSince": null},
+            {"node": "c", "family": "IPv4", "via": "vxlan", "rttMicros": null, "unreachableSince": "2026-01-01T00:00:00Z"},
+            {"node": "d", "family": "IPv6", "via": null, "rttMicros": null, "unreachableSince": null},
+        ]);
+        let of =
+            |path: &str, node: &str, mesh: &Value, trouble: Value| json!({"path": path, "status": {"node": node, "mesh": mesh, "trouble": trouble}});
+        let actors = [
+            of("overlay", "a", &mesh, json!("not ours")),
+            of("reachability", "a", &mesh, Value::Null),
+            of("reachability", "b", &json!([]), json!("nobody can be asked")),
+        ];
+        assert_eq!(
+            ways(&actors),
+            [
+                "b: nobody can be asked",
+                "a → c IPv4 vxlan unreachable since 2026-01-01T00:00:00Z",
+                "a → b IPv4 route 0.21 ms",
+                "a → d IPv6 no route no answer yet",
+            ]
+        );
+        let wide = json!((0..100).map(|_| mesh[0].clone()).collect::<Vec<_>>());
+        let lines = ways(&[of("reachability", "a", &wide, Value::Null)]);
+        assert_eq!((lines.len(), lines[64].as_str()), (65, "and 36 more: troupe actors reachability --json"));
+    }
 }

@@ -10,6 +10,7 @@ pub mod remains;
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -79,6 +80,14 @@ impl Network {
         }
         let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}, "snat": true});
         json!({"cniVersion": "1.0.0", "name": self.name, "plugins": [bridge, portmap]})
+    }
+}
+
+/// The bridge's own address in a range of pods: the first behind the network's, as host-local gives it. None in a range of one address.
+pub fn gateway(range: IpNetwork) -> Option<IpAddr> {
+    match range {
+        IpNetwork::V4(range) => range.nth(1).map(IpAddr::V4),
+        IpNetwork::V6(range) => range.nth(1).map(IpAddr::V6),
     }
 }
 
@@ -160,6 +169,15 @@ mod tests {
         assert_eq!(value["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd00:10:244:9::/64");
         assert_eq!(value["plugins"][0]["ipMasq"], false);
         assert_eq!(fs::read_dir(&conf).expect("lists").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_bridge_has_the_first_address_of_each_range() {
+        let of = |range: &str| gateway(range.parse().expect("a network")).map(|address| address.to_string());
+        assert_eq!(of("10.244.3.0/24").as_deref(), Some("10.244.3.1"));
+        assert_eq!(of("10.244.3.77/25").as_deref(), Some("10.244.3.1"));
+        assert_eq!(of("fd00:10:244:9::/64").as_deref(), Some("fd00:10:244:9::1"));
+        assert_eq!(of("10.244.3.7/32"), None);
     }
 
     #[test]

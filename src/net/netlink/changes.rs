@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnetwork::{IpNetwork, Ipv4Network};
-use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::{address::AddressHeaderFlags, link::LinkMessage};
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::{Netlink, NetlinkError, request};
@@ -21,10 +21,19 @@ impl Netlink {
 
     /// A bridge of this name.
     pub async fn ensure_bridge(&self, name: &str) -> Result<u32, NetlinkError> {
+        self.bridge(name, LinkBridge::new(name).build()).await
+    }
+
+    /// The same, made with a hardware address that stays whatever its ports are. One that is there keeps its own.
+    pub async fn ensure_bridge_at(&self, name: &str, mac: [u8; 6]) -> Result<u32, NetlinkError> {
+        self.bridge(name, LinkBridge::new(name).address(mac.to_vec()).build()).await
+    }
+
+    async fn bridge(&self, name: &str, wanted: LinkMessage) -> Result<u32, NetlinkError> {
         if let Some(link) = self.link(name).await? {
             return Ok(link.index);
         }
-        self.handle().link().add(LinkBridge::new(name).build()).execute().await.map_err(request("making a bridge"))?;
+        self.handle().link().add(wanted).execute().await.map_err(request("making a bridge"))?;
         self.index(name).await
     }
 

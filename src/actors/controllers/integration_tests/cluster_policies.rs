@@ -1,12 +1,23 @@
 //! Policies of a kind that somebody defines while the controllers run.
 
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use troupe_api::service::{DeleteOptions, ListOptions};
+use troupe_api::{
+    ApiCall, ApiReply, ApiService, Status,
+    client::Client,
+    meta::{Cause, GroupResource, ObjectKey},
+    resources::Registry,
+    service::{DeleteOptions, ListOptions, Target, UserInfo, WatchOptions, WatchStream},
+};
 
 use super::{World, eventually_async};
 use crate::{
     controllers::network_policy::{NetworkPolicyController, status::ClusterPolicyStatusController},
-    network_policy::slices::PEERS_LABEL,
+    network_policy::{cluster::ClusterNetworkPolicy, slices::PEERS_LABEL},
+    runtime::cache::{Cache, Caches},
 };
 
 const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -75,4 +86,59 @@ async fn peers_of_cluster_policies_are_told_while_their_kind_is_defined() {
         eventually_async("nothing is told", async || told(&world).await.is_empty()).await;
         eventually_async("the definition is gone", async || world.api.get(DEFINITIONS, "", DEFINITION).await.is_err()).await;
     }
+}
+
+/// An API server that lets nobody watch one resource.
+struct Refusing {
+    inner: Arc<dyn ApiService>,
+    resource: Mutex<&'static str>,
+}
+
+impl ApiService for Refusing {
+    fn call(&self, call: ApiCall) -> BoxFuture<'static, Result<ApiReply, Status>> {
+        self.inner.call(call)
+    }
+
+    fn watch(&self, user: Arc<UserInfo>, target: Target, options: WatchOptions, cause: Cause) -> BoxFuture<'static, Result<WatchStream, Status>> {
+        if *target.resource.plural == **self.resource.lock() {
+            let resource = GroupResource::new(&*target.resource.group, &*target.resource.plural);
+            return Box::pin(std::future::ready(Err(Status::forbidden(&resource, "", "a test says so"))));
+        }
+        self.inner.watch(user, target, options, cause)
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        self.inner.registry()
+    }
+}
+
+/// The cluster policies as somebody knows them who may not watch a resource, until it is named no more.
+fn kept_from(world: &World, resource: &'static str) -> (Arc<Refusing>, Cache<ClusterNetworkPolicy>, Caches) {
+    let refusing = Arc::new(Refusing { inner: world.api.server.clone(), resource: Mutex::new(resource) });
+    let caches = Caches::new(world.system.clone(), Client::new(refusing.clone(), world.api.user.clone(), "test"));
+    (refusing, caches.cache(), caches)
+}
+
+#[actix::test]
+async fn policies_of_a_kind_whose_definition_nobody_lets_us_see_are_none() {
+    let world = World::new().await;
+    defined(&world).await;
+    world.api.create(policy("nodes", json!({"nodes": {}}))).await;
+    let (refusing, policies, _caches) = kept_from(&world, "customresourcedefinitions");
+    assert!(tokio::time::timeout(Duration::from_secs(10), policies.synced()).await.is_ok(), "pods wait for ever");
+    assert!(policies.keys().is_empty());
+    *refusing.resource.lock() = "nothing";
+    eventually_async("the policy is seen", async || policies.contains(&ObjectKey::cluster("nodes"))).await;
+}
+
+#[actix::test]
+async fn policies_that_nobody_lets_us_see_are_none() {
+    let world = World::new().await;
+    defined(&world).await;
+    world.api.create(policy("nodes", json!({"nodes": {}}))).await;
+    let (refusing, policies, _caches) = kept_from(&world, "clusternetworkpolicies");
+    assert!(tokio::time::timeout(Duration::from_secs(10), policies.synced()).await.is_ok(), "pods wait for ever");
+    assert!(policies.keys().is_empty());
+    *refusing.resource.lock() = "nothing";
+    eventually_async("the policy is seen", async || policies.contains(&ObjectKey::cluster("nodes"))).await;
 }

@@ -9,14 +9,19 @@ use std::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use parking_lot::Mutex;
 use troupe_api::{
-    client::Client,
+    client::{Api, Client},
     meta::{FieldSelector, ObjectKey},
     resources,
     service::WatchOptions,
     stored::KubeObject,
 };
 
-use super::{Cache, definition::Definition, reflect, reflector::reflect_defined};
+use super::{
+    Cache,
+    definition::Definition,
+    reflect,
+    reflector::{reflect_defined, reflect_if_allowed},
+};
 use crate::runtime::system::{System, TaskHandle};
 
 /// Shared caches under one identity. Cheap to clone.
@@ -55,29 +60,33 @@ impl Caches {
     }
 
     /// A cache of the objects that `selection` selects, shared by all who ask for the same `name`. Of a kind that is not built in it is empty
-    /// while nobody defines that.
+    /// while nobody defines that, or nobody lets us look.
     pub fn selected<K: KubeObject>(&self, name: &str, selection: WatchOptions) -> Cache<K> {
         let definition = (!resources::is_builtin(K::GROUP, K::KIND)).then(|| self.definition_of::<K>());
-        let mut made = self.0.made.lock();
-        let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
-            let cache = Cache::<K>::default();
-            let (api, fed) = (self.0.client.all::<K>(), cache.clone());
-            let task = format!("caches/{}{name}", K::KIND);
-            let reflector = match definition {
-                None => self.0.system.spawn_task(&task, move || reflect(api.clone(), selection.clone(), fed.clone())),
-                Some(definition) => {
-                    self.0.system.spawn_task(&task, move || reflect_defined(definition.clone(), api.clone(), selection.clone(), fed.clone()))
-                }
-            };
-            Made { cache: Box::new(cache), _reflector: reflector }
-        });
-        entry.cache.downcast_ref::<Cache<K>>().expect("filed under its own type").clone()
+        self.fed(name, move |system, task, api, fed| match definition {
+            None => system.spawn_task(task, move || reflect(api.clone(), selection.clone(), fed.clone())),
+            Some(definition) => system.spawn_task(task, move || reflect_defined(definition.clone(), api.clone(), selection.clone(), fed.clone())),
+        })
     }
 
     fn definition_of<K: KubeObject>(&self) -> Definition {
         let name = format!("{}.{}", K::URL_PATH_SEGMENT, K::GROUP);
         let fields = FieldSelector::parse(&format!("metadata.name={name}")).expect("the name of a definition is a valid field value");
-        let cache: Cache<CustomResourceDefinition> = self.selected(&format!(" {name}"), WatchOptions { fields, ..WatchOptions::default() });
+        let selection = WatchOptions { fields, ..WatchOptions::default() };
+        let cache: Cache<CustomResourceDefinition> = self.fed(&format!(" {name}"), move |system, task, api, fed| {
+            system.spawn_task(task, move || reflect_if_allowed(api.clone(), selection.clone(), fed.clone()))
+        });
         Definition::new(cache, ObjectKey::cluster(name.as_str()), K::VERSION)
+    }
+
+    /// The cache of a kind under a name; where there is none yet, `feed` starts what keeps it fed, as a task of the name it is given.
+    fn fed<K: KubeObject>(&self, name: &str, feed: impl FnOnce(&System, &str, Api<K>, Cache<K>) -> TaskHandle) -> Cache<K> {
+        let mut made = self.0.made.lock();
+        let entry = made.entry((TypeId::of::<K>(), name.to_owned())).or_insert_with(|| {
+            let cache = Cache::<K>::default();
+            let reflector = feed(&self.0.system, &format!("caches/{}{name}", K::KIND), self.0.client.all::<K>(), cache.clone());
+            Made { cache: Box::new(cache), _reflector: reflector }
+        });
+        entry.cache.downcast_ref::<Cache<K>>().expect("filed under its own type").clone()
     }
 }

@@ -15,6 +15,10 @@ use troupe_api::{
 use super::{Cache, definition::Definition};
 use crate::runtime::{resume::Resume, turn::Turn};
 
+/// So often in a row a watch is refused before what it would show counts as not there (after one and a half seconds): rights may come a
+/// moment after those who need them.
+const REFUSALS: u32 = 5;
+
 /// Keeps `cache` fed, for ever. `selected` carries label and field selectors; where it begins is decided here.
 pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: Cache<K>) {
     let mut resume = Resume::default();
@@ -24,9 +28,19 @@ pub async fn reflect<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: 
     }
 }
 
-/// The same for a kind that is not built in: while nobody defines it, there are no objects.
+/// The same for what we may not be allowed to look at: then there is nothing, until we are.
+pub async fn reflect_if_allowed<K: KubeObject>(api: Api<K>, selected: WatchOptions, cache: Cache<K>) {
+    let (mut resume, mut refusals) = (Resume::default(), Refusals::default());
+    loop {
+        let outcome = follow(&api, &selected, &cache, &mut resume, future::pending()).await;
+        refusals.note(&outcome, &cache).await;
+        pause(&outcome, &mut resume, K::KIND).await;
+    }
+}
+
+/// The same for a kind that is not built in: while nobody defines it, or lets us look at it, there are no objects.
 pub async fn reflect_defined<K: KubeObject>(definition: Definition, api: Api<K>, selected: WatchOptions, cache: Cache<K>) {
-    let mut resume = Resume::default();
+    let (mut resume, mut refusals) = (Resume::default(), Refusals::default());
     loop {
         if !definition.known().await {
             cache.replace(OrdMap::new(), Revision::ZERO).await;
@@ -34,7 +48,33 @@ pub async fn reflect_defined<K: KubeObject>(definition: Definition, api: Api<K>,
             resume = Resume::default();
         }
         let outcome = follow(&api, &selected, &cache, &mut resume, definition.becomes(false)).await;
+        refusals.note(&outcome, &cache).await;
         pause(&outcome, &mut resume, K::KIND).await;
+    }
+}
+
+/// How often in a row a watch was refused (403).
+#[derive(Debug, Default)]
+struct Refusals(u32);
+
+impl Refusals {
+    /// Fills a cache of which nothing is known with nothing, when its watch was refused often enough; that is told once. What is known
+    /// already stays: whoever takes a right away does not mean that what it showed is gone.
+    async fn note<K: KubeObject>(&mut self, outcome: &Result<(), Status>, cache: &Cache<K>) {
+        let Some(status) = self.counts(outcome) else { return };
+        let unknown = cache.0.progress.get().is_none();
+        let taken_as = if unknown { "there is none, as far as we know" } else { "what is known of it stays" };
+        tracing::warn!(kind = K::KIND, error = %status.message, taken_as, "we may not look, will retry");
+        if unknown {
+            cache.replace(OrdMap::new(), Revision::ZERO).await;
+        }
+    }
+
+    /// The refusal that decides, once in a row of them.
+    fn counts<'a>(&mut self, outcome: &'a Result<(), Status>) -> Option<&'a Status> {
+        let refused = outcome.as_ref().err().filter(|status| status.code == 403);
+        self.0 = refused.map_or(0, |_| self.0.saturating_add(1));
+        refused.filter(|_| self.0 == REFUSALS)
     }
 }
 
@@ -86,4 +126,24 @@ async fn follow<K: KubeObject>(
         turn.step().await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use troupe_api::meta::GroupResource;
+
+    use super::*;
+
+    #[test]
+    fn only_refusals_in_a_row_count_and_are_told_once() {
+        let refused = Err(Status::forbidden(&GroupResource::new("example.com", "widgets"), "", "no"));
+        let mut refusals = Refusals::default();
+        let mut told = |outcome: &Result<(), Status>, times: u32| (0..times).filter(|_| refusals.counts(outcome).is_some()).count();
+        assert_eq!(told(&refused, REFUSALS - 1), 0);
+        assert_eq!(told(&Err(Status::unavailable("restarting")), 20), 0, "nobody said no");
+        assert_eq!(told(&refused, REFUSALS - 1), 0);
+        assert_eq!(told(&refused, 20), 1);
+        assert_eq!(told(&Ok(()), 1), 0);
+        assert_eq!(told(&refused, 20), 1, "it was allowed meanwhile");
+    }
 }

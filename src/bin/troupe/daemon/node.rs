@@ -21,6 +21,7 @@ use troupe_actors::{
     network_policy::{EveryGate, FreshGate, NetworkPolicies, OpenGate, PodGate, cluster::ClusterNetworkPolicy},
     overlay::Overlay,
     proxy::{Proxy, health::ProxyHealth},
+    reachability::Reachability,
     runtime::{
         cache::Caches,
         host::UnitAddr,
@@ -257,6 +258,7 @@ pub struct Node {
     _network: TaskHandle,
     _sweep: TaskHandle,
     _overlay: Vec<UnitAddr<Overlay>>,
+    _reachability: Option<UnitAddr<Reachability>>,
     _announcer: Option<UnitAddr<Announcer>>,
     /// Nobody else keeps them fed.
     _caches: Option<Caches>,
@@ -276,6 +278,7 @@ impl Node {
             Some((_, caches)) => network::start_overlay(config, &caches.cache(), system)?,
             None => Vec::new(),
         };
+        let reachability = seat.api.as_ref().map(|api| network::start_reachability(config, api, system)).transpose()?;
         let announcer = seat.api.as_ref().map(|api| node::start_announcer(config, api, system)).transpose()?;
         let api = seat.api.as_ref().map(|(client, caches)| (client.clone(), caches));
         let policies = seat.api.as_ref().and_then(|(_, caches)| node::start_network_policies(config, socket, caches, system));
@@ -293,6 +296,7 @@ impl Node {
             _network: network,
             _sweep: sweep,
             _overlay: overlay,
+            _reachability: reachability,
             _announcer: announcer,
             _caches: caches,
         })

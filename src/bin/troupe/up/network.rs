@@ -7,17 +7,20 @@ use ipnetwork::IpNetwork;
 use k8s_openapi::api::core::v1::Node;
 use troupe_actors::{
     overlay::{Overlay, OverlayOptions},
+    reachability::{Reachability, ReachabilityOptions},
     runtime::{
-        cache::Cache,
+        cache::{Cache, Caches},
+        events::EventRecorder,
         host::UnitAddr,
         system::{System, TaskHandle},
     },
 };
-use troupe_api::meta::ObjectKey;
+use troupe_api::{client::Client, meta::ObjectKey};
 use troupe_net::{
     cni::{self, Outcome, bridge},
+    echo::HostEcho,
     iptables::{Family, HostIptables, Iptables, Observed, Table},
-    overlay::HostRouting,
+    overlay::{HostRouting, Routing},
     podnet,
 };
 
@@ -49,6 +52,27 @@ pub fn start_overlay(config: &Config, nodes: &Cache<Node>, system: &System) -> R
         Ok(Overlay::start(OverlayOptions { node_name, family, nodes, routing: Arc::new(routing) }, system))
     };
     config.families().into_iter().map(start).collect()
+}
+
+/// Starts finding out whether other nodes' pods are reached.
+pub fn start_reachability(config: &Config, (client, caches): &(Client, Caches), system: &System) -> Result<UnitAddr<Reachability>> {
+    let routing = |family: Family| {
+        let routing = HostRouting::open(config.bridge.as_str(), family).context("cannot talk to the kernel about routes")?;
+        Ok((family, Arc::new(routing) as Arc<dyn Routing>))
+    };
+    let conf_dir = config.cni_conf_dir.clone();
+    let options = ReachabilityOptions {
+        node_name: config.node_name.as_str().into(),
+        families: config.families().into_iter().map(routing).collect::<Result<_>>()?,
+        nodes: caches.cache(),
+        client: client.clone(),
+        events: EventRecorder::on_host(system, client, "pod-network", &config.node_name),
+        echo: Arc::new(HostEcho),
+        heartbeat: config.heartbeat(),
+        // What cannot be read is told by whoever writes there.
+        is_foreign: Arc::new(move || cni::foreign(&conf_dir).is_ok_and(|found| found.is_some())),
+    };
+    Ok(Reachability::start(options, system))
 }
 
 /// Starts keeping it.
@@ -87,8 +111,8 @@ impl PodNetwork {
 
     async fn apply(&self, ranges: Vec<IpNetwork>) -> Result<()> {
         let foreign = cni::foreign(&self.config.cni_conf_dir).context("cannot read the CNI configuration")?.is_some();
-        if !foreign && ranges.iter().any(IpNetwork::is_ipv6) {
-            bridge::prepare(&self.config.bridge).await.context("cannot prepare the pods' bridge")?;
+        if !foreign {
+            bridge::prepare(&self.config.bridge, &ranges).await.context("cannot prepare the pods' bridge")?;
         }
         match cni::ensure(&self.config.cni_conf_dir, &self.config.pod_network(ranges.clone())).context("cannot write the CNI configuration")? {
             Outcome::Written => tracing::info!(?ranges, "wrote the CNI configuration"),
