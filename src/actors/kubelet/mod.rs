@@ -22,6 +22,7 @@ pub mod handle;
 pub mod image_collection;
 pub mod images;
 mod lines;
+pub mod listing;
 pub mod local_volumes;
 pub mod manifests;
 pub mod metrics;
