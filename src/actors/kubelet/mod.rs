@@ -28,7 +28,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod node;
 pub mod options;
-mod patch;
+pub(crate) mod patch;
 pub mod plugins;
 pub mod pods;
 pub mod probes;

@@ -41,6 +41,11 @@ impl FakeRuntime {
         fake
     }
 
+    /// From now on its time is what this tells, in nanoseconds since 1970.
+    pub fn follow(&self, now: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.state.lock().now = Some(Box::new(now));
+    }
+
     /// The calls so far, as `verb argument`.
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()
