@@ -175,3 +175,63 @@ fn lacks(spec: &PodSpec, starting: &Seen, all: &[Seen], begun: &BTreeSet<(String
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(name: &str, attempt: u32, state: ContainerState, exit_code: i32) -> Seen {
+        Seen { id: format!("{name}-{attempt}"), name: name.into(), sandbox: "s".into(), attempt, state, exit_code }
+    }
+
+    fn judge(policy: &str) -> Judge {
+        let judge = Judge::default();
+        let init = json!([{"name": "side", "restartPolicy": "Always"}, {"name": "init"}]);
+        let spec = json!({"restartPolicy": policy, "initContainers": init, "containers": [{"name": "main"}]});
+        judge.made("u", serde_json::from_value(spec).expect("a spec"));
+        judge
+    }
+
+    const CREATED: ContainerState = ContainerState::ContainerCreated;
+    const RUNNING: ContainerState = ContainerState::ContainerRunning;
+    const EXITED: ContainerState = ContainerState::ContainerExited;
+
+    #[test]
+    fn containers_start_in_order_and_once() {
+        let judge = judge("Never");
+        let side = seen("side", 0, RUNNING, 0);
+        judge.starts("u", "side-0", &[Seen { state: CREATED, ..side.clone() }]);
+        judge.starts("u", "init-0", &[side.clone(), seen("init", 0, CREATED, 0)]);
+        let done = [side.clone(), seen("init", 0, EXITED, 0), seen("main", 0, CREATED, 0)];
+        judge.starts("u", "main-0", &done);
+        assert_eq!(judge.wrong(), Vec::<String>::new());
+        judge.starts("u", "main-1", &[side, seen("init", 0, RUNNING, 0), seen("main", 0, RUNNING, 0), seen("main", 1, CREATED, 0)]);
+        let wrong = judge.wrong().join("\n");
+        for why in ["it runs already", "it never restarts", "init has not succeeded"] {
+            assert!(wrong.contains(why), "{why} in {wrong}");
+        }
+        assert_eq!((judge.times("u", "main"), judge.wrong().len()), (2, 3));
+        judge.starts("u", "main-0", &done);
+        assert!(judge.wrong().iter().any(|why| why.contains("its attempt was started before")));
+    }
+
+    #[test]
+    fn what_succeeded_stays_so_and_sidecars_go_last() {
+        let judge = judge("OnFailure");
+        let (side, init) = (seen("side", 0, CREATED, 0), seen("init", 0, EXITED, 0));
+        judge.starts("u", "side-0", std::slice::from_ref(&side));
+        judge.starts("u", "main-1", &[init.clone(), seen("main", 0, EXITED, 1), seen("main", 1, CREATED, 0)]);
+        assert_eq!(judge.wrong(), Vec::<String>::new());
+        judge.starts("u", "main-2", &[init, seen("main", 1, EXITED, 0), seen("main", 2, CREATED, 0)]);
+        let running = [Seen { state: RUNNING, ..side }, seen("main", 2, RUNNING, 0)];
+        judge.stops("u", "side-0", &running, &["s".to_owned()]);
+        judge.told("u", "Succeeded", &running);
+        judge.told("u", "Running", &running);
+        judge.leaves("u", &running);
+        judge.starts("u", "side-1", &[seen("side", 1, CREATED, 0)]);
+        let wrong = judge.wrong();
+        assert_eq!(wrong.len(), 7, "{wrong:#?}");
+    }
+}
