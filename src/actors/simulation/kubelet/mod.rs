@@ -18,6 +18,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -45,18 +46,19 @@ use crate::{
         resize::Allocations,
         resolv::{ClusterDns, Resolver},
         volumes::room::NodeRoom,
-        worker::shell::PodSource,
+        worker::{backoff::BackoffPolicy, shell::PodSource},
     },
     network_policy::OpenGate,
     pod_phase::{is_finished, phase},
     runtime::{system::System, unit::Policy},
 };
 
-/// How long faults go on, in so many parts, and how long the world then has to come to rest: a container may wait for five minutes, and so
-/// may a worker that was killed often.
+/// How long faults go on, in so many parts, and how long the world then has to come to rest: a worker that was killed often waits for five
+/// minutes, and each container after a crash for `LONGEST_BACKOFF` at most.
 const FAULTY: Duration = Duration::from_secs(60);
 const PARTS: u32 = 12;
-const REST: Duration = Duration::from_secs(1800);
+const REST: Duration = Duration::from_secs(900);
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(60);
 /// One run of the tests has so many seeds, or fewer if they take longer than that, but so many at least.
 const SEEDS: u64 = 300;
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -167,7 +169,7 @@ impl World {
             csi: Arc::new(Csi::new(&root, "n1".into(), None)),
             gate: Arc::new(OpenGate),
             pulls: PullGate::new(Default::default()),
-            backoff: Default::default(),
+            backoff: BackoffPolicy::at_most(LONGEST_BACKOFF),
             events: EventRecorder::nowhere(),
             volumes: place.join("volumes"),
             log_root: place.join("logs"),
@@ -265,7 +267,7 @@ impl World {
                 let workers = self.workers().await;
                 panic!("seed {}: {what}: {why}: {workers:#?}", self.seed);
             }
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(4)).await;
         }
     }
 
