@@ -1,5 +1,5 @@
-//! The node under faults: pods' workers on a runtime that loses replies, takes its time and whose containers die, while units and the whole
-//! kubelet are killed at any step, the API is seen late and clocks are set. No container may be started twice and none may be left behind,
+//! The node under faults: pods' workers on a runtime that loses replies, takes its time, whose containers die and that dies itself, while units and
+//! the whole kubelet are killed at any step, the API is seen late and clocks are set. No container may be started twice and none may be left behind,
 //! and what lives must come up when the trouble is over.
 //!
 //! Real are `kubelet/pods` with admission, the workers with their machines, plans, steps, probes, status and files in a directory of their
@@ -217,14 +217,20 @@ impl World {
         self.system.stop("kubelet");
     }
 
-    /// The kubelet dies and is started anew, about every `period`, for as long as this is polled.
+    /// The kubelet dies and is started anew, about every `period`, for as long as this is polled; now and then the runtime dies with it, or
+    /// the machine.
     async fn restart_kubelet(&self, period: Duration) {
         let mut rng = StdRng::seed_from_u64(self.seed ^ 0x5eed);
         loop {
             tokio::time::sleep(period.mul_f64(rng.random_range(0.3..1.7))).await;
             self.end_kubelet();
+            if rng.random_bool(0.4) {
+                self.runtime.die(rng.random_bool(0.3)).await;
+            }
             tokio::time::sleep(Duration::from_millis(rng.random_range(100..3000))).await;
             self.start_kubelet();
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..3000))).await;
+            self.runtime.come_back();
         }
     }
 
@@ -249,6 +255,7 @@ impl World {
             () = self.strike() => {}
         }
         self.runtime.misbehave(None);
+        self.runtime.come_back();
         self.api.misbehave(false);
         self.end_kubelet();
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,7 +1,15 @@
 //! A container runtime that misbehaves by a seed, around the recording fake: slow, failing and lost calls, some of which go on after nobody
-//! waits for them any more. It refuses names that are taken, as containerd does, and has each start and stop judged.
+//! waits for them any more. It dies and comes back, with the machine or alone. It refuses names that are taken, as containerd does, and has each
+//! start and stop judged.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -40,6 +48,13 @@ pub struct FaultyRuntime {
     rng: Mutex<StdRng>,
     faults: Mutex<Option<RuntimeFaults>>,
     judge: Arc<Judge>,
+    /// Counts its deaths and returns: while it is odd nobody answers.
+    life: Arc<AtomicU64>,
+}
+
+/// Fails where the runtime died since then.
+fn lives(life: &AtomicU64, since: u64) -> CriResult<()> {
+    if life.load(Relaxed) == since { Ok(()) } else { Err(CriError::Unavailable("it died, says the simulation".into())) }
 }
 
 fn label<'a>(labels: &'a HashMap<String, String>, name: &str) -> &'a str {
@@ -56,12 +71,38 @@ fn of_pod(uid: &str) -> HashMap<String, String> {
 
 impl FaultyRuntime {
     pub fn new(inner: FakeRuntime, judge: Arc<Judge>, seed: u64) -> Self {
-        FaultyRuntime { inner: Arc::new(inner), rng: Mutex::new(StdRng::seed_from_u64(seed)), faults: Mutex::default(), judge }
+        FaultyRuntime { inner: Arc::new(inner), rng: Mutex::new(StdRng::seed_from_u64(seed)), faults: Mutex::default(), judge, life: Arc::default() }
     }
 
     /// From now on calls go wrong so often, or not at all.
     pub fn misbehave(&self, faults: Option<RuntimeFaults>) {
         *self.faults.lock() = faults;
+    }
+
+    /// The runtime dies. What it was asked for and has not done yet is not done, and what runs goes on, unless all of the machine went down.
+    pub async fn die(&self, with_machine: bool) {
+        if self.life.load(Relaxed) % 2 == 1 {
+            return;
+        }
+        self.life.fetch_add(1, Relaxed);
+        if with_machine {
+            for sandbox in self.inner.list_pod_sandboxes(proto::PodSandboxFilter::default()).await.unwrap_or_default() {
+                self.inner.stop_pod_sandbox(&sandbox.id).await.expect("nobody makes it fail");
+            }
+        }
+    }
+
+    /// It answers again if it did not.
+    pub fn come_back(&self) {
+        if self.life.load(Relaxed) % 2 == 1 {
+            self.life.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Since when it lives.
+    fn life(&self) -> CriResult<u64> {
+        let since = self.life.load(Relaxed);
+        if since % 2 == 1 { Err(CriError::Unavailable("nobody is there, says the simulation".into())) } else { Ok(since) }
     }
 
     /// The runtime itself, which always answers.
@@ -86,9 +127,14 @@ impl FaultyRuntime {
 
     /// Carries a call out, or not.
     async fn disturbed<T: Send + 'static>(&self, call: impl Future<Output = CriResult<T>> + Send + 'static) -> CriResult<T> {
+        let (since, life) = (self.life()?, self.life.clone());
+        let call = async move {
+            lives(&life, since)?;
+            call.await
+        };
         let faults = *self.faults.lock();
         let Some(faults) = faults else { return call.await };
-        self.in_time(&faults, async {
+        self.in_time(&faults, since, async {
             if !self.comes(faults.late) {
                 return call.await;
             }
@@ -103,13 +149,14 @@ impl FaultyRuntime {
     }
 
     /// The same for what is carried out while somebody waits for it, or never.
-    async fn in_time<T>(&self, faults: &RuntimeFaults, call: impl Future<Output = CriResult<T>>) -> CriResult<T> {
+    async fn in_time<T>(&self, faults: &RuntimeFaults, since: u64, call: impl Future<Output = CriResult<T>>) -> CriResult<T> {
         self.pause(faults).await;
         if self.comes(faults.refused) {
             return Err(fault("the runtime is in a bad mood"));
         }
         let done = call.await;
         self.pause(faults).await;
+        lives(&self.life, since)?;
         if self.comes(faults.lost_reply) { Err(CriError::DeadlineExceeded("the reply got lost, says the simulation".into())) } else { done }
     }
 
@@ -259,10 +306,14 @@ impl Runtime for FaultyRuntime {
     }
 
     async fn start_container(&self, id: &str) -> CriResult<()> {
+        let since = self.life()?;
+        let call = async {
+            lives(&self.life, since)?;
+            start(&self.inner, &self.judge, id).await
+        };
         let faults = *self.faults.lock();
-        let call = start(&self.inner, &self.judge, id);
         match faults {
-            Some(faults) => self.in_time(&faults, call).await,
+            Some(faults) => self.in_time(&faults, since, call).await,
             None => call.await,
         }
     }
