@@ -177,7 +177,7 @@ impl World {
             cgroup_parent: "troupe-simulation".into(),
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),
-            dns: ClusterDns::default(),
+            dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".into() },
             resolver: Resolver::default(),
             node_ips: vec!["192.0.2.7".into()],
             machine,
