@@ -388,7 +388,7 @@ impl PodMachine {
     fn ends_too_early(&self, before: Option<&PodStatus>, status: &PodStatus) -> bool {
         let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let unknown = self.memory.starting.is_some() || self.observing || self.stale;
-        self.failure.is_none() && unknown && ended(status) && !before.is_some_and(ended)
+        self.failure.as_ref().is_none_or(PodFailure::has_time) && unknown && ended(status) && !before.is_some_and(ended)
     }
 
     /// One event when a container begins to wait after a crash.

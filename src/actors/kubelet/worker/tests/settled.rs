@@ -91,3 +91,28 @@ fn a_failed_init_container_ends_the_pod_although_a_sidecar_has_ended_too() {
     let plan = world.plan(1_000_000);
     assert!(plan.finished && plan.actions.is_empty(), "{plan:?}");
 }
+
+#[test]
+fn a_pod_beyond_its_deadline_has_failed_when_it_has_ended() {
+    let mut machine = PodMachine::new(PodIdentity::default(), Vec::new(), "fake", BTreeMap::new());
+    let mut late = pod(json!({"activeDeadlineSeconds": 10, "containers": [{"name": "a"}]}));
+    late.status = Some(serde_json::from_value(json!({"phase": "Running", "startTime": "1970-01-01T00:00:01Z"})).expect("a status"));
+    machine.spec(Arc::new(late));
+    let mut told = Vec::new();
+    for (second, state) in [(2, RunState::Running), (12, RunState::Running), (13, RunState::Running), (14, RunState::Exited)] {
+        let seen = ContainerView { id: "a-0".into(), name: "a".into(), sandbox: "s".into(), state, exit_code: 143, ..ContainerView::default() };
+        let sandboxes = vec![SandboxView { id: "s".into(), ready: true, ..SandboxView::default() }];
+        machine.look_again();
+        machine.advance(at(second));
+        machine.observed(Some(Observed { sandboxes, containers: vec![seen] }), BTreeMap::new(), at(second));
+        for effect in machine.advance(at(second)) {
+            match effect {
+                Effect::Take(Action::Prepare) => machine.done(&Action::Prepare, Ok(()), at(second)),
+                Effect::Publish(status) => told.push((second, status.phase.unwrap_or_default(), status.reason)),
+                _ => {}
+            }
+        }
+    }
+    let ends: Vec<_> = told.into_iter().filter(|(_, phase, _)| phase == "Failed").collect();
+    assert_eq!(ends, [(14, "Failed".to_owned(), Some("DeadlineExceeded".to_owned()))]);
+}
