@@ -58,6 +58,7 @@ use crate::{
 const FAULTY: Duration = Duration::from_secs(60);
 const PARTS: u32 = 12;
 const REST: Duration = Duration::from_secs(900);
+const SETTLE: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_secs(60);
 /// One run of the tests has so many seeds, or fewer if they take longer than that, but so many at least.
 const SEEDS: u64 = 300;
@@ -398,6 +399,8 @@ fn run(seed: u64) -> Vec<String> {
         world.in_trouble(life).await;
         world.until("what lives comes up", async || world.are_up(&pods).await).await;
         world.until("tasks end", async || world.have_ended(&pods).await).await;
+        // The last of it is seen and written.
+        tokio::time::sleep(SETTLE).await;
         world.check_statuses(&pods);
         pods.iter().for_each(|made| world.api.delete(&made.uid, at_once[2]));
         world.until("nothing is left", async || world.is_empty().await).await;
