@@ -43,9 +43,14 @@ impl Drop for InPlace {
     }
 }
 
+/// Whether blocking work of this thread is done on it.
+fn is_in_place() -> bool {
+    IN_PLACE.get()
+}
+
 /// Runs blocking file work off the arbiters.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    if IN_PLACE.get() {
+    if is_in_place() {
         return work();
     }
     match tokio::task::spawn_blocking(work).await {
