@@ -12,12 +12,47 @@ pub mod remove;
 mod tests;
 pub mod usage;
 
+use std::{cell::Cell, marker::PhantomData};
+
 pub use directory::{Directory, open_directory_of_container, open_file_of_container, place_and_name};
 pub use remove::{remove_tree, remove_tree_blocking};
 pub use usage::{DiskUse, Tally, count_tree};
 
+thread_local! {
+    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For as long as it lives, [`blocking`] does its work on the thread that asks for it: a simulation has one thread, and repeats itself.
+#[derive(Debug)]
+pub struct InPlace {
+    before: bool,
+    /// It stays on its thread.
+    _here: PhantomData<*const ()>,
+}
+
+impl InPlace {
+    /// From now on, on this thread.
+    pub fn begin() -> Self {
+        InPlace { before: IN_PLACE.replace(true), _here: PhantomData }
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        IN_PLACE.set(self.before);
+    }
+}
+
+/// Whether blocking work of this thread is done on it.
+fn is_in_place() -> bool {
+    IN_PLACE.get()
+}
+
 /// Runs blocking file work off the arbiters.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    if is_in_place() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -14,7 +14,7 @@ use std::{
 use nix::{errno::Errno, unistd::UnlinkatFlags};
 use tokio::sync::Semaphore;
 
-use super::{blocking, directory::Directory};
+use super::{blocking, directory::Directory, is_in_place};
 
 /// How many directories are open at a time.
 const LEVELS: usize = 32;
@@ -31,6 +31,10 @@ static SLICES: Semaphore = Semaphore::const_new(4);
 /// # Errors
 /// When something in it cannot be removed, such as a place where something is mounted.
 pub async fn remove_tree(path: &Path) -> io::Result<()> {
+    if is_in_place() {
+        // Nothing that other threads remove is waited for.
+        return remove_tree_blocking(path);
+    }
     let path = path.to_owned();
     let Some(mut removal) = blocking(move || Removal::begin(&path)).await? else { return Ok(()) };
     loop {

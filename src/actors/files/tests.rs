@@ -10,7 +10,7 @@ use std::{
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
-use super::{Directory, directory::proc_path, open_file_of_container, remove_tree, remove_tree_blocking};
+use super::{Directory, InPlace, blocking, directory::proc_path, open_file_of_container, remove_tree, remove_tree_blocking};
 
 fn place() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
@@ -154,4 +154,13 @@ fn names_are_names_and_what_is_made_is_new_and_private() {
     let file = directory.create("ours", 0o600).expect("makes");
     assert_eq!(file.metadata().expect("is there").permissions().mode() & 0o7777, 0o600);
     assert!(proc_path(&directory).join("ours").exists());
+}
+
+#[tokio::test]
+async fn work_is_done_in_place_for_as_long_as_somebody_wants_that() {
+    let here = std::thread::current().id();
+    let place = InPlace::begin();
+    assert_eq!(blocking(|| std::thread::current().id()).await, here);
+    drop(place);
+    assert_ne!(blocking(|| std::thread::current().id()).await, here);
 }

@@ -26,12 +26,15 @@ use super::{
     cluster::is_static,
     context::NodeContext,
     events::Note,
-    eviction, metrics,
+    eviction,
+    listing::list,
+    metrics,
     node::own::OwnNode,
     status::{Evicted, PodFailure},
     worker::shell::{FailPod, PodSource, PodWorker, Wake, WhenGone},
 };
 use crate::{
+    files::blocking,
     pod_phase::is_finished,
     runtime::{
         envelope::Reply,
@@ -42,7 +45,7 @@ use crate::{
     scheduler::demand::HostPort,
 };
 
-/// How often the disk is searched for remains of pods that are gone.
+/// How often disk and runtime are searched for remains of pods that are gone.
 const SEARCH: Duration = Duration::from_secs(120);
 
 /// A pod of the API or the manifest folder appeared, changed or vanished.
@@ -253,7 +256,7 @@ impl Pods {
         })
     }
 
-    /// Starts workers for all pods, and for remains of others on disk.
+    /// Starts workers for all pods, and for remains of others on disk and at the runtime, which may have come late or before pods were known.
     fn search(&mut self, cx: &mut UnitContext<'_, Self>) {
         let Some(mut all) = (self.all)() else {
             cx.after(Duration::from_millis(100), Self::search);
@@ -268,11 +271,15 @@ impl Pods {
         self.allocate(cx);
         let context = self.context.clone();
         let find = async move {
-            let found = tokio::task::spawn_blocking(move || remains(&context.root, &context.log_root, &context.cgroup_parent));
-            found.await.unwrap_or_default()
+            let (shared, runtime) = (context.clone(), context.runtime.clone());
+            let mut found = blocking(move || remains(&shared.root, &shared.log_root, &shared.cgroup_parent)).await;
+            // What failed is asked again in the next search.
+            let at_runtime = list(&*runtime).await.unwrap_or_default();
+            found.extend(at_runtime.into_keys().map(|id| (id.uid.clone(), id)));
+            found
         };
         cx.spawn_then(find, |pods, found, cx| {
-            for id in found {
+            for id in found.into_values() {
                 if !pods.workers.contains_key(&id.uid) {
                     tracing::info!(uid = id.uid, pod = id.name, "remains of a pod that is gone");
                     pods.start(id, cx);
@@ -287,8 +294,8 @@ fn guest(pod: &Arc<Pod>) -> Guest {
     Guest { pod: pod.clone(), is_static: is_static(pod) }
 }
 
-/// The pods that have directories, logs or cgroups here. Only logs know names.
-fn remains(root: &Path, log_root: &Path, cgroup_parent: &str) -> Vec<PodIdentity> {
+/// The pods that have directories, logs or cgroups here, by uid. Only logs know names.
+fn remains(root: &Path, log_root: &Path, cgroup_parent: &str) -> BTreeMap<String, PodIdentity> {
     let names = |path: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
@@ -306,7 +313,7 @@ fn remains(root: &Path, log_root: &Path, cgroup_parent: &str) -> Vec<PodIdentity
     for uid in uids.into_iter().filter(|uid| is_uid(uid)) {
         found.entry(uid.clone()).or_insert_with(|| PodIdentity { uid, ..PodIdentity::default() });
     }
-    found.into_values().collect()
+    found
 }
 
 /// Whether a name can be that of a pod's directory: what is removed with it must lie nowhere else.

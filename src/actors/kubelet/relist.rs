@@ -1,30 +1,25 @@
 //! Watching the runtime: a cheap listing every second, at once when it reports an event, compared with the one before.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use troupe_cri::{
-    CriError, Runtime,
-    names::PodIdentity,
-    proto::{ContainerFilter, PodSandboxFilter},
-    runtime::CriResult,
-};
+use troupe_cri::{CriError, Runtime, names::PodIdentity};
 
-use super::metrics;
+use super::{
+    listing::{Listing, list},
+    metrics,
+};
 use crate::runtime::host::{Unit, UnitContext};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Events come in bursts; one listing answers for all within this time.
 const BURST: Duration = Duration::from_millis(20);
 const RECONNECT: Duration = Duration::from_secs(5);
-
-/// All pods at the runtime, with the states of what they consist of, by id.
-pub type Listing = BTreeMap<PodIdentity, BTreeMap<String, i32>>;
 
 /// Called with the pods whose things changed.
 pub type OnChange = Arc<dyn Fn(Vec<PodIdentity>) + Send + Sync>;
@@ -39,21 +34,6 @@ pub struct RuntimeWatch {
     lists: u64,
     events: bool,
     healthy: bool,
-}
-
-/// Lists all pods at the runtime.
-pub async fn list(runtime: &dyn Runtime) -> CriResult<Listing> {
-    let sandboxes = runtime.list_pod_sandboxes(PodSandboxFilter::default()).await?;
-    let containers = runtime.list_containers(ContainerFilter::default()).await?;
-    let mut listing = Listing::new();
-    let things = sandboxes.into_iter().map(|sandbox| (sandbox.labels, sandbox.id, sandbox.state));
-    let things = things.chain(containers.into_iter().map(|container| (container.labels, container.id, container.state)));
-    for (labels, id, state) in things {
-        if let Some(pod) = PodIdentity::from_labels(|name| labels.get(name)) {
-            listing.entry(pod).or_default().insert(id, state);
-        }
-    }
-    Ok(listing)
 }
 
 /// The pods that differ between two listings.
@@ -146,6 +126,8 @@ impl Unit for RuntimeWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

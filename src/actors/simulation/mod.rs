@@ -6,6 +6,8 @@
 mod clock;
 mod faults;
 #[cfg(test)]
+mod kubelet;
+#[cfg(test)]
 mod poison;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,10 @@ pub use self::{
     clock::SimulatedClock,
     faults::{Faults, FaultyService},
 };
-use crate::runtime::system::{System, SystemOptions};
+use crate::{
+    files::InPlace,
+    runtime::system::{System, SystemOptions},
+};
 
 /// Runs `world` to its end on one thread in paused time.
 pub fn simulate<F, T>(seed: u64, world: impl FnOnce(System) -> F) -> T
@@ -37,6 +42,7 @@ pub fn simulate_with_clock<F, T>(seed: u64, world: impl FnOnce(System, Arc<Simul
 where
     F: Future<Output = T>,
 {
+    let _in_place = InPlace::begin();
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("an executor of one thread");
     let local = LocalSet::new();
     local.block_on(&runtime, async move {

@@ -41,6 +41,11 @@ impl FakeRuntime {
         fake
     }
 
+    /// From now on its time is what this tells, in nanoseconds since 1970.
+    pub fn follow(&self, now: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.state.lock().now = Some(Box::new(now));
+    }
+
     /// The calls so far, as `verb argument`.
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()
@@ -155,8 +160,8 @@ impl Runtime for FakeRuntime {
     async fn list_pod_sandboxes(&self, filter: proto::PodSandboxFilter) -> CriResult<Vec<proto::PodSandbox>> {
         let mut state = self.state.lock();
         state.note("list_pod_sandboxes", "")?;
-        let wanted = |sandbox: &proto::PodSandbox| filter.label_selector.iter().all(|(key, value)| sandbox.labels.get(key) == Some(value));
-        Ok(state.sandboxes.values().map(state::FakeSandbox::listed).filter(wanted).collect())
+        let labelled = |sandbox: &&state::FakeSandbox| filter.label_selector.iter().all(|(key, value)| sandbox.config.labels.get(key) == Some(value));
+        Ok(state.sandboxes.values().filter(labelled).map(state::FakeSandbox::listed).collect())
     }
 
     async fn create_container(&self, sandbox: &str, config: proto::ContainerConfig, _sandbox_config: proto::PodSandboxConfig) -> CriResult<String> {
@@ -209,11 +214,11 @@ impl Runtime for FakeRuntime {
     async fn list_containers(&self, filter: proto::ContainerFilter) -> CriResult<Vec<proto::Container>> {
         let mut state = self.state.lock();
         state.note("list_containers", "")?;
-        let wanted = |container: &proto::Container| {
-            (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == container.pod_sandbox_id)
-                && filter.label_selector.iter().all(|(key, value)| container.labels.get(key) == Some(value))
+        let wanted = |container: &&FakeContainer| {
+            (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == container.sandbox)
+                && filter.label_selector.iter().all(|(key, value)| container.config.labels.get(key) == Some(value))
         };
-        Ok(state.containers.values().map(FakeContainer::listed).filter(wanted).collect())
+        Ok(state.containers.values().filter(wanted).map(FakeContainer::listed).collect())
     }
 
     async fn container_status(&self, id: &str) -> CriResult<proto::ContainerStatus> {

@@ -35,3 +35,11 @@ async fn only_offered_images_can_be_pulled() {
     assert!(fake.pull_image("b", None, Default::default()).await.is_ok());
     assert!(fake.pull_image("c", None, Default::default()).await.is_err());
 }
+
+#[tokio::test]
+async fn its_time_is_what_somebody_tells() {
+    let fake = FakeRuntime::default();
+    fake.follow(|| 7);
+    let sandbox = fake.run_pod_sandbox(Default::default(), "").await.expect("runs");
+    assert_eq!(fake.pod_sandbox_status(&sandbox).await.expect("is there").created_at, 7);
+}

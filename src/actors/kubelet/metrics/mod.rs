@@ -189,7 +189,7 @@ impl Default for StartWatch {
 
 impl StartWatch {
     /// Looks at the status that is about to be written for the pod as the API shows it.
-    pub fn look(&mut self, pod: &Pod, status: &PodStatus) {
+    pub fn look(&mut self, pod: &Pod, status: &PodStatus, now: jiff::Timestamp) {
         let phase = |status: &PodStatus| status.phase.as_deref().unwrap_or("Pending").to_owned();
         if !self.waiting || phase(status) == "Pending" {
             return;
@@ -201,7 +201,7 @@ impl StartWatch {
         }
         STARTS.with(&[]).observe_time(self.seen.elapsed());
         if let Some(created) = &pod.metadata.creation_timestamp {
-            let since = jiff::Timestamp::now().duration_since(created.0);
+            let since = now.duration_since(created.0);
             TOTAL_STARTS.with(&[]).observe(since.as_secs_f64().max(0.0));
         }
     }

@@ -40,6 +40,13 @@ pub struct PodFailure {
     pub evicted: Option<Evicted>,
 }
 
+impl PodFailure {
+    /// Whether its containers have time to end: all that is not killed at once, or never began.
+    pub fn has_time(&self) -> bool {
+        !self.rejected && self.evicted.is_none_or(|evicted| evicted.grace > 0)
+    }
+}
+
 /// How a pod was evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evicted {
@@ -104,9 +111,9 @@ pub fn pod_status(inputs: &StatusInputs<'_>) -> PodStatus {
     let init = containers::init_statuses(inputs, spec, &old);
     let main = containers::main_statuses(inputs, spec, &old, &init);
     let ephemeral = containers::ephemeral_statuses(inputs, spec, &old, &init);
-    // A pod that was evicted with time to end has failed when it has ended, as upstream tells it.
+    // A pod that has time to end has failed when it has ended, as upstream tells it.
     let runs = inputs.observed.running().next().is_some();
-    let failure = inputs.failure.filter(|failure| !(runs && failure.evicted.is_some_and(|evicted| evicted.grace > 0)));
+    let failure = inputs.failure.filter(|failure| !(runs && failure.has_time()));
     let phase = match failure {
         Some(_) => "Failed",
         None if is_restarting_all(inputs, spec) => phase::while_all_restart(old.phase.as_deref()),

@@ -19,13 +19,23 @@ struct Count {
     succeeded: usize,
 }
 
-/// The phase. A pod that reached `Succeeded` or `Failed` never leaves it.
+/// The phase. A pod that reached `Succeeded` or `Failed` never leaves it, and as upstream none reaches it while a container of it runs.
 pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], stopping: bool, old: Option<&str>) -> &'static str {
-    match old {
+    let reached = match old {
         Some("Failed") => return "Failed",
         Some("Succeeded") => return "Succeeded",
-        _ => {}
+        _ => reached(spec, init, main, stopping),
+    };
+    let runs = init.iter().chain(main).any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+    match (reached, old) {
+        ("Failed" | "Succeeded", Some("Running")) if runs => "Running",
+        ("Failed" | "Succeeded", _) if runs => "Pending",
+        _ => reached,
     }
+}
+
+/// The phase by what containers did, whether or not some go on.
+fn reached(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerStatus], stopping: bool) -> &'static str {
     let (pending_init, failed_init) = init_progress(spec, init);
     if failed_init {
         return "Failed";
@@ -35,6 +45,8 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerS
     count.add_sidecars(spec, init, stopping);
     match count {
         _ if pending_init && !begun && !stopping => "Pending",
+        // What waits will not begin any more.
+        Count { waiting, running: 0, .. } if waiting > 0 && stopping && init.iter().chain(main).any(has_ended) => "Failed",
         Count { waiting, .. } if waiting > 0 => "Pending",
         Count { running, unknown: 0, .. } if running > 0 => "Running",
         Count { running: 0, unknown: 0, stopped, restartable, succeeded, .. } if stopped > 0 => match stopped == succeeded {
@@ -44,6 +56,11 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], main: &[ContainerS
         },
         _ => "Pending",
     }
+}
+
+/// Whether a container has ended, now or before its last start.
+fn has_ended(status: &ContainerStatus) -> bool {
+    [&status.state, &status.last_state].into_iter().flatten().any(|state| state.terminated.is_some())
 }
 
 /// The phase while all containers are being removed to start anew: however they ended, they come back.

@@ -104,34 +104,52 @@ fn ended_pods_succeed_or_fail_by_their_exit_codes() {
     }
 }
 
+/// The phase of a pod that ends for good.
+fn phase_at_the_end(pod: &Pod, containers: Vec<ContainerView>) -> String {
+    let observed = observed(containers);
+    let verdicts = [("s-1".to_owned(), Verdict { started: true, ready: true, ..Default::default() })].into();
+    let inputs = StatusInputs {
+        pod,
+        old: None,
+        observed: &observed,
+        waiting: &BTreeMap::new(),
+        verdicts: &verdicts,
+        messages: &BTreeMap::new(),
+        failure: None,
+        stopping: true,
+        node_ips: &[],
+        runtime_name: "containerd",
+        resize: &ResizeStatus::default(),
+        actuated: None,
+        replacing: &BTreeSet::new(),
+        now: Timestamp::UNIX_EPOCH,
+    };
+    pod_status(&inputs).phase.expect("a phase")
+}
+
 #[test]
 fn a_pod_runs_until_its_sidecars_have_ended_too() {
     for policy in ["Never", "OnFailure"] {
         let pod = pod(json!({"restartPolicy": policy, "initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]}));
-        let phase = |sidecar: RunState, code: i32| {
-            let observed = observed(vec![seen("c", RunState::Exited, 0), seen("s", sidecar, code)]);
-            let verdicts = [("s-1".to_owned(), Verdict { started: true, ready: true, ..Default::default() })].into();
-            let inputs = StatusInputs {
-                pod: &pod,
-                old: None,
-                observed: &observed,
-                waiting: &BTreeMap::new(),
-                verdicts: &verdicts,
-                messages: &BTreeMap::new(),
-                failure: None,
-                stopping: true,
-                node_ips: &[],
-                runtime_name: "containerd",
-                resize: &ResizeStatus::default(),
-                actuated: None,
-                replacing: &BTreeSet::new(),
-                now: Timestamp::UNIX_EPOCH,
-            };
-            pod_status(&inputs).phase.expect("a phase")
-        };
+        let phase = |sidecar: RunState, code: i32| phase_at_the_end(&pod, vec![seen("c", RunState::Exited, 0), seen("s", sidecar, code)]);
         assert_eq!(phase(RunState::Running, 0), "Running", "{policy}");
         assert_eq!((phase(RunState::Exited, 0), phase(RunState::Exited, 137)), ("Succeeded".to_owned(), "Succeeded".to_owned()), "{policy}");
     }
+}
+
+#[test]
+fn a_pod_has_failed_when_nothing_of_it_runs_any_more() {
+    let of = |init: serde_json::Value| pod(json!({"restartPolicy": "Never", "initContainers": init, "containers": [{"name": "c"}, {"name": "d"}]}));
+    let sidecar = json!({"name": "s", "restartPolicy": "Always"});
+    let failed = of(json!([sidecar, {"name": "i"}]));
+    let phase = |state| phase_at_the_end(&failed, vec![seen("i", RunState::Exited, 1), seen("s", state, 0)]);
+    assert_eq!((phase(RunState::Running), phase(RunState::Exited)), ("Pending".to_owned(), "Failed".to_owned()), "its sidecar goes after it");
+    let ended = of(json!([]));
+    assert_eq!(phase_at_the_end(&ended, vec![seen("c", RunState::Exited, 0)]), "Failed", "the other never ran, and will not");
+    assert_eq!(phase_at_the_end(&ended, Vec::new()), "Pending", "nothing of it ever ran");
+    let again = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
+    let phase = |state| phase_at_the_end(&again, vec![seen("i", state, 0), seen("c", RunState::Exited, 1)]);
+    assert_eq!((phase(RunState::Running), phase(RunState::Exited)), ("Pending".to_owned(), "Failed".to_owned()), "an init container runs again");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use troupe_api::{meta::SystemClock, service::DeleteOptions};
-use troupe_cri::FakeRuntime;
+use troupe_cri::{FakeRuntime, Runtime, names, proto};
 
 use crate::{
     apiserver::testing::{TestApi, boot},
@@ -18,6 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A kubelet with a runtime that knows nothing yet, in a directory that others had before.
 pub async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeRuntime>) {
     let runtime = Arc::new(FakeRuntime::with_images(&["web:latest"]));
+    let (kubelet, system) = kubelet_on(api, place, runtime.clone()).await;
+    (kubelet, system, runtime)
+}
+
+async fn kubelet_on(api: &TestApi, place: &Path, runtime: Arc<FakeRuntime>) -> (Kubelet, System) {
     let options = KubeletOptions {
         client: Some(api.client.clone()),
         root_dir: place.join("kubelet"),
@@ -25,10 +30,10 @@ pub async fn kubelet(api: &TestApi, place: &Path) -> (Kubelet, System, Arc<FakeR
         container_log_dir: "".into(),
         cgroups_per_qos: false,
         node_ips: vec!["127.0.0.1".parse().expect("an address")],
-        ..KubeletOptions::new("n1", runtime.clone())
+        ..KubeletOptions::new("n1", runtime)
     };
     let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");
-    (Kubelet::start(options, &system).await.expect("starts"), system, runtime)
+    (Kubelet::start(options, &system).await.expect("starts"), system)
 }
 
 pub async fn create(api: &TestApi, name: &str, policy: &str) -> String {
@@ -92,5 +97,22 @@ async fn logs_of_containers_are_found_although_the_runtime_has_forgotten_them() 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(second);
+    assert!(system.shutdown(Duration::from_secs(5)).await);
+}
+
+#[actix::test]
+async fn a_sandbox_of_a_pod_that_nobody_knows_is_removed_although_nothing_of_it_is_on_disk() {
+    let (api, place) = (boot().await, tempfile::tempdir().expect("a directory"));
+    let runtime = Arc::new(FakeRuntime::default());
+    let labels = [(names::POD_NAME, "old"), (names::POD_NAMESPACE, "default"), (names::POD_UID, "u")];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    runtime.run_pod_sandbox(proto::PodSandboxConfig { labels, ..Default::default() }, "").await.expect("runs");
+    let (kubelet, system) = kubelet_on(&api, place.path(), runtime.clone()).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !runtime.list_pod_sandboxes(proto::PodSandboxFilter::default()).await.expect("lists").is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "it stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(kubelet);
     assert!(system.shutdown(Duration::from_secs(5)).await);
 }

@@ -12,6 +12,11 @@ use super::{
 pub(super) fn plan(situation: &Situation<'_>, sandbox: &str, plan: &mut Plan) -> bool {
     let spec = situation.spec;
     let begun = spec.containers.iter().any(|container| situation.observed.newest_in(&container.name, sandbox).is_some());
+    if !begun && spec.init_containers.iter().flatten().any(|container| has_failed(situation, container, sandbox)) {
+        // Sidecars before it do not start again for that.
+        plan.finished = true;
+        return false;
+    }
     for container in spec.init_containers.iter().flatten() {
         let seen = situation.observed.newest_in(&container.name, sandbox);
         let passed = match seen {
@@ -33,6 +38,12 @@ pub(super) fn plan(situation: &Situation<'_>, sandbox: &str, plan: &mut Plan) ->
         }
     }
     true
+}
+
+/// Whether an ordinary init container ended in a way that ends the pod.
+fn has_failed(situation: &Situation<'_>, container: &Container, sandbox: &str) -> bool {
+    let ended = situation.observed.newest_in(&container.name, sandbox).filter(|seen| seen.state == RunState::Exited && seen.exit_code != 0);
+    !is_sidecar(container) && ended.is_some_and(|seen| !restarts(situation.spec, container, seen.exit_code))
 }
 
 /// A sidecar lets the next container begin once it has started up.

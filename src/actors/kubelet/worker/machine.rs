@@ -301,6 +301,8 @@ impl PodMachine {
             self.observing = true;
             effects.push(Effect::Observe);
         }
+        // What was seen last may be older than the last step, also while a failed observation waits to be made again.
+        let unsettled = self.observing || self.stale;
         self.wake_at = self.observe_at.filter(|at| *at > now);
         let Some(observed) = self.observed.clone() else { return effects };
         if self.finishing {
@@ -319,7 +321,7 @@ impl PodMachine {
             plan(&Situation { pod, spec, observed: &observed, verdicts: &verdicts, memory, stopping, now })
         };
         // An observation under way may know better: what a step just did must not be done again.
-        let mut next = if self.observing { Plan { wake_at: self.memory_wake(now), ..situation(self) } } else { situation(self) };
+        let mut next = if unsettled { Plan { wake_at: self.memory_wake(now), ..situation(self) } } else { situation(self) };
         if next.finished && self.stopping.is_none() {
             self.stopping = Some(Stopping { grace: spec_grace(spec), remove: false });
             next = situation(self);
@@ -327,10 +329,10 @@ impl PodMachine {
         let waiting = std::mem::take(&mut next.waiting);
         self.publish(pod, &observed, &waiting, &mut effects, now);
         self.note_crashes(&waiting, &observed, &mut effects);
-        if !self.observing {
+        if !unsettled {
             self.take(next.actions, &observed, &mut effects, now);
         }
-        if next.gone && !self.observing && self.leaves_api() {
+        if next.gone && !unsettled && self.leaves_api() {
             self.finishing = true;
             effects.push(Effect::Finish);
         }
@@ -372,10 +374,21 @@ impl PodMachine {
             replacing: &self.memory.replacing,
             now,
         });
+        if self.ends_too_early(own.as_ref().or(pod.status.as_ref()), &status) {
+            return;
+        }
         if self.published.as_ref() != Some(&status) {
             self.published = Some(status.clone());
             effects.push(Effect::Publish(Box::new(status)));
         }
+    }
+
+    /// Whether a pod would be told to have ended for good while a container of it may run: one that is being started, or was since the
+    /// runtime was asked. It is told when that is known.
+    fn ends_too_early(&self, before: Option<&PodStatus>, status: &PodStatus) -> bool {
+        let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let unknown = self.memory.starting.is_some() || self.observing || self.stale;
+        self.failure.as_ref().is_none_or(PodFailure::has_time) && unknown && ended(status) && !before.is_some_and(ended)
     }
 
     /// One event when a container begins to wait after a crash.

@@ -98,10 +98,10 @@ impl Observed {
         self.sandboxes.is_empty() && self.containers.is_empty()
     }
 
-    /// Newest first; equal times by attempt.
+    /// Newest first: by attempts, which only grow, and equal ones by time. The clock may have been set back between two of them.
     pub fn sort(&mut self) {
-        self.sandboxes.sort_by_key(|sandbox| std::cmp::Reverse((sandbox.created_at, sandbox.attempt)));
-        self.containers.sort_by_key(|container| std::cmp::Reverse((container.created_at, container.attempt)));
+        self.sandboxes.sort_by_key(|sandbox| std::cmp::Reverse((sandbox.attempt, sandbox.created_at)));
+        self.containers.sort_by_key(|container| std::cmp::Reverse((container.attempt, container.created_at)));
     }
 }
 
@@ -177,4 +177,20 @@ fn run_state(state: proto::ContainerState) -> RunState {
 /// A time as the runtime counts it.
 pub fn nanos(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_last_is_the_newest_although_the_clock_was_set_back() {
+        let sandbox = |attempt, created_at| SandboxView { id: format!("s{attempt}"), attempt, created_at, ..SandboxView::default() };
+        let container = |attempt, created_at| ContainerView { name: "c".into(), attempt, created_at, ..ContainerView::default() };
+        let (sandboxes, containers) = (vec![sandbox(0, 90), sandbox(1, 40)], vec![container(3, 100), container(4, 50), container(2, 80)]);
+        let mut observed = Observed { sandboxes, containers };
+        observed.sort();
+        assert_eq!(observed.sandbox().map(|sandbox| sandbox.attempt), Some(1));
+        assert_eq!(observed.containers.iter().map(|container| container.attempt).collect::<Vec<_>>(), [4, 3, 2]);
+    }
 }

@@ -250,8 +250,8 @@ fn plan_sandbox(situation: &Situation<'_>, plan: &mut Plan) {
         plan.finished = true;
         return;
     }
-    if restart_policy_of_pod(spec) == "Never" && !observed.containers.is_empty() {
-        // What ran in a sandbox that is gone must not run twice.
+    if restart_policy_of_pod(spec) == "Never" && observed.containers.iter().any(|seen| seen.state != RunState::Created) {
+        // What ran in a sandbox that is gone must not run twice. What was only made there never ran.
         plan.finished = true;
         return;
     }

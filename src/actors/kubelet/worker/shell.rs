@@ -269,7 +269,7 @@ impl PodWorker {
             }
             Effect::Publish(status) => {
                 if let Some(pod) = self.machine.pod() {
-                    self.start.look(pod, &status);
+                    self.start.look(pod, &status, self.context.clock.now());
                     let before = self.unwritten.as_deref().or(self.written.as_deref()).or(pod.status.as_ref());
                     metrics::ended(before, &status);
                 }

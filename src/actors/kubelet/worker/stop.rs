@@ -79,6 +79,10 @@ fn stop_all(situation: &Situation<'_>, grace: u64, plan: &mut Plan) {
         }
         return;
     }
+    if situation.memory.starting.is_some() {
+        // It may be a main container, which would run without them.
+        return;
+    }
     let last = sidecars.iter().rev().find_map(|name| situation.observed.running().find(|running| running.name == **name));
     if let Some(container) = last {
         stop_container(situation, container, grace, StopReason::PodStops, &format!("Stopping container {}", container.name), plan);

@@ -2,6 +2,7 @@ mod ephemeral;
 mod hooks;
 mod resize;
 mod restarts;
+mod settled;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinHandle;
-use troupe_actors::kubelet::relist;
+use troupe_actors::kubelet::listing;
 use troupe_cri::{grpc::GrpcRuntime, names::PodIdentity};
 
 use crate::{
@@ -58,7 +58,7 @@ fn noted(config: &Config) -> Result<Option<PathBuf>> {
 fn take_shared(config: &Config, socket: &Path) -> Result<()> {
     if noted(config)?.as_deref() != Some(socket) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listed = runtime.block_on(async { relist::list(&GrpcRuntime::new(socket)).await });
+        let listed = runtime.block_on(async { listing::list(&GrpcRuntime::new(socket)).await });
         let pods = listed.with_context(|| format!("cannot list the pods of {}", socket.display()))?;
         let strange = |pod: &&PodIdentity| !config.kubelet_dir.join("pods").join(&pod.uid).exists();
         if let Some(pod) = pods.keys().find(strange) {

@@ -114,6 +114,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
 /// A pod's first packet must meet the rules of the network policies that select it.
 async fn await_rules(step: &Step, addresses: &[String]) -> Result<(), StepFailure> {
     let ready = tokio::select! {
+        biased;
         ready = step.context.gate.admit(&step.pod, addresses) => ready,
         () = step.cancel.cancelled() => return Err(StepFailure::new("ContainerCreating", "the pod stops")),
     };
@@ -138,6 +139,7 @@ async fn check_volumes(step: &Step) -> Result<(), StepFailure> {
 async fn post_start(step: &Step, container: &Container, id: &str, pod_ip: &str) -> Result<(), StepFailure> {
     let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
     let ran = tokio::select! {
+        biased;
         ran = hooks::run(step, hook, container, id, pod_ip) => ran,
         // Whom it asks over the network may never answer. What it does in the container ends with that.
         () = step.cancel.cancelled() => return Ok(()),
@@ -184,6 +186,7 @@ async fn ensure_image(step: &Step, container: &Container, references: &Reference
     let sandbox_config = step.sandbox_config(sandbox_attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
     let stops = || StepFailure::new("ContainerCreating", "the pod stops");
     let admitted = tokio::select! {
+        biased;
         admitted = step.context.pulls.admit() => admitted,
         () = step.cancel.cancelled() => return Err(stops()),
     };
@@ -192,6 +195,7 @@ async fn ensure_image(step: &Step, container: &Container, references: &Reference
         Ok((slot, waited)) => {
             let pull = step.cri("PullImage", runtime.pull_image(&name, credentials, sandbox_config));
             let pulled = tokio::select! {
+                biased;
                 pulled = pull => pulled,
                 () = step.cancel.cancelled() => return Err(stops()),
             };
