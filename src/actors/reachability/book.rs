@@ -64,7 +64,8 @@ impl Track {
             (self.hits, self.misses) = (0, self.misses.saturating_add(1));
             self.since = self.since.or(Some(now));
             self.failed |= self.misses >= MISSES;
-            let was = std::mem::replace(&mut self.overdue, self.overdue || self.misses >= OVERDUE);
+            let was = self.overdue;
+            self.overdue |= self.misses >= OVERDUE;
             return (self.overdue && !was).then_some(false);
         }
         (self.hits, self.misses) = (self.hits.saturating_add(1), 0);
