@@ -161,7 +161,7 @@ impl Served {
             "rename" => json_reply(patch(
                 r#"[{"op": "replace", "path": "/metadata/name", "value": "somebody-else"}, {"op": "replace", "path": "/metadata/namespace", "value": "kube-system"}]"#,
             )),
-            "html" => reply("text/html; charset=utf-8", &said(json!({}))),
+            "html" => reply("text/html; charset=utf-8", "<p>Nothing to see here.</p>"),
             "long" => json_reply(said(json!({"warnings": ["x".repeat(LONG)]}))),
             "die" => {
                 let whole = json_reply(said(json!({})));

@@ -56,7 +56,7 @@ fn a_webhook_that_hangs_lies_says_too_much_or_dies_is_told_of_and_taken_away() {
         ("Mutating", "nopatch", "received undecodable patch in webhook response"),
         ("Mutating", "spoil", "Internal error occurred"),
         ("Mutating", "rename", "the namespace of the provided object does not match the namespace sent on the request"),
-        ("Validating", "html", "serializer for text/html; charset=utf-8 doesn't exist"),
+        ("Validating", "html", "couldn't get version/kind; json parse error: "),
         ("Validating", "long", "failed to call webhook"),
         ("Mutating", "die", "failed to call webhook"),
     ];
