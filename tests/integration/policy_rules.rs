@@ -228,7 +228,7 @@ fn pod_manifest(namespace: &str, name: &str, app: &str, node: &str, web: u16) ->
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": app}},
         "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": containers},
     });
-    format!("{pod}\n---\n")
+    format!("---\n{pod}\n")
 }
 
 impl Stage {
