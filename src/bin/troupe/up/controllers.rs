@@ -28,6 +28,7 @@ use troupe_actors::{
         node_lifecycle::NodeLifecycleController,
         persistent_volume::{ClaimBinder, VolumeBinder},
         pod_gc::PodGcController,
+        pod_group_protection::PodGroupProtectionController,
         podautoscaler::HorizontalController,
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
@@ -59,7 +60,7 @@ use troupe_api::{
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
     client::Client,
-    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
 };
 
 use super::identity::component;
@@ -148,6 +149,9 @@ pub fn start(
     run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches, cluster));
     run.controller("bootstrap-signer", BootstrapSigner::new(caches));
     run.controller("token-cleaner", TokenCleaner::new(caches));
+    if features.is_on(GENERIC_WORKLOAD) {
+        run.controller("podgroup-protection-controller", PodGroupProtectionController::new(caches));
+    }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
     }
