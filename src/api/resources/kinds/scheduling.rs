@@ -22,6 +22,10 @@ const WITHOUT_FEATURE: [&str; 5] = ["schedulingConstraints", "resourceClaims", "
 pub struct Workload;
 
 impl Strategy for Workload {
+    fn has_generation(&self) -> bool {
+        false
+    }
+
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         drop_from_templates(object);
     }
@@ -52,6 +56,10 @@ impl Strategy for Workload {
 pub struct PodGroup;
 
 impl Strategy for PodGroup {
+    fn has_generation(&self) -> bool {
+        false
+    }
+
     fn prepare_create(&self, object: &mut Object, _context: &WriteContext<'_>) {
         empty_status(object);
         drop_fields(object);
