@@ -130,37 +130,44 @@ impl SchedulerUnit {
         if tried.rejected.iter().all(|(_, unschedulable)| unschedulable.preemption.is_none()) {
             return false;
         }
-        let mut pretended = Pretended::default();
-        for (of, unschedulable) in &mut tried.rejected {
+        let (mut pretended, mut outcomes) = (Pretended::default(), Vec::with_capacity(tried.rejected.len()));
+        for (of, unschedulable) in &tried.rejected {
             // What is gone for one may do for the next.
-            let Some((info, (decision, _))) = self.guarded(of, cx, decide) else { continue };
-            let node = match decision {
-                Decision::Bind { node } => {
-                    *unschedulable = sent_back(WAITS_FOR_PREEMPTION, Nomination::Set(node.clone()));
-                    node
-                }
+            let Some((info, (decision, _))) = self.guarded(of, cx, decide) else {
+                outcomes.push(unschedulable.clone());
+                continue;
+            };
+            let (outcome, node) = match decision {
+                Decision::Bind { node } => (sent_back(WAITS_FOR_PREEMPTION, Nomination::Set(node.clone())), Some(node)),
                 Decision::Unschedulable(found) => {
-                    *unschedulable = found;
-                    let Some(preemption) = &unschedulable.preemption else { continue };
-                    self.pretend_removal(preemption, &mut pretended);
-                    preemption.node.clone()
+                    let node = found.preemption.as_ref().map(|preemption| self.pretend_removal(preemption, &mut pretended));
+                    (found, node)
                 }
             };
-            self.snapshot.set_placed(&node, PlacedPod::clone(&info.placed));
-            known.gangs.place(&of.key, true);
-            pretended.placed.push(of.key.clone());
+            outcomes.push(outcome);
+            if let Some(node) = node {
+                self.snapshot.nominations_mut().remove(&of.key);
+                self.snapshot.set_placed(&node, PlacedPod::clone(&info.placed));
+                known.gangs.place(&of.key, true);
+                pretended.placed.push(of.key.clone());
+            }
         }
         let is_enough = known.gangs.is_enough(group) == Some(true);
         self.undo(known, pretended);
+        if is_enough {
+            tried.rejected.iter_mut().zip(outcomes).for_each(|((_, unschedulable), outcome)| *unschedulable = outcome);
+        }
         is_enough
     }
 
-    fn pretend_removal(&mut self, preemption: &Preemption, pretended: &mut Pretended) {
+    /// Takes pods away as if they were removed, and tells from which node.
+    fn pretend_removal(&mut self, preemption: &Preemption, pretended: &mut Pretended) -> Arc<str> {
         for victim in &preemption.victims {
             if let Some(pod) = self.snapshot.remove_pod(&victim.key) {
                 pretended.removed.push((preemption.node.clone(), pod));
             }
         }
+        preemption.node.clone()
     }
 
     fn undo(&mut self, known: &GangCaches, pretended: Pretended) {
