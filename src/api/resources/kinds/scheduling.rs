@@ -196,10 +196,8 @@ mod tests {
     fn kubectl_shows_policy_workload_and_state() {
         let with = |status: Value| {
             let reference = json!({"workload": {"workloadName": "w", "podGroupTemplateName": "t"}});
-            let metadata = json!({"name": "g", "creationTimestamp": "2026-01-01T00:00:00Z"});
-            object(
-                json!({"metadata": metadata, "spec": {"podGroupTemplateRef": reference, "schedulingPolicy": {"gang": {"minCount": 2}}}, "status": status}),
-            )
+            let spec = json!({"podGroupTemplateRef": reference, "schedulingPolicy": {"gang": {"minCount": 2}}});
+            object(json!({"metadata": {"name": "g", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec, "status": status}))
         };
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R"});
         assert_eq!(PodGroup.cells(&with(json!({})), &FixedClock), [json!("g"), json!("Gang"), json!("w"), json!("Pending"), json!("60m")]);

@@ -105,7 +105,7 @@ fn policy(errors: &mut Vec<FieldError>, policy: &Field<'_>) {
     let (basic, gang) = (policy.child("basic"), policy.child("gang"));
     match (basic.is_set(), gang.is_set()) {
         (false, false) => errors.push(policy.invalid_as("", "must specify one of: `basic`, `gang`")),
-        (true, true) => errors.push(policy.invalid_as("{`basic`, `gang`}", "must specify exactly one of: `basic`, `gang`")),
+        (true, true) => errors.push(policy.invalid_as("{basic, gang}", "must specify exactly one of: `basic`, `gang`")),
         _ => {}
     }
     if gang.is_set() {
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(of(gang(0)), ["spec.schedulingPolicy.gang.minCount: Required value"]);
         assert_eq!(of(gang(-1)), ["spec.schedulingPolicy.gang.minCount: Invalid value: -1: must be greater than or equal to 1"]);
         let both = of(json!({"basic": {}, "gang": {"minCount": 1}}));
-        assert_eq!(both, ["spec.schedulingPolicy: Invalid value: \"{`basic`, `gang`}\": must specify exactly one of: `basic`, `gang`"]);
+        assert_eq!(both, ["spec.schedulingPolicy: Invalid value: \"{basic, gang}\": must specify exactly one of: `basic`, `gang`"]);
     }
 
     #[test]
