@@ -12,17 +12,33 @@ struct Gate {
     name: &'static str,
     stage: &'static str,
     on: bool,
-    /// The admission plugin that is all of it, if one is.
-    plugin: Option<&'static str>,
+    /// Admission plugins that do nothing without it.
+    plugins: &'static [&'static str],
+    /// Features without which it cannot be on.
+    needs: &'static [&'static str],
+}
+
+impl Gate {
+    const fn new(name: &'static str, stage: &'static str, on: bool) -> Self {
+        Gate { name, stage, on, plugins: &[], needs: &[] }
+    }
 }
 
 /// The controller of storage version migrations, and their resource.
 pub const STORAGE_VERSION_MIGRATOR: &str = "StorageVersionMigrator";
 
-const GATES: [Gate; 3] = [
-    Gate { name: "NodeDeclaredFeatures", stage: "BETA", on: true, plugin: Some("NodeDeclaredFeatureValidator") },
-    Gate { name: "PodTopologyLabelsAdmission", stage: "BETA", on: true, plugin: Some("PodTopologyLabels") },
-    Gate { name: STORAGE_VERSION_MIGRATOR, stage: "BETA", on: false, plugin: None },
+/// Workloads and pod groups (KEP-4671).
+pub const GENERIC_WORKLOAD: &str = "GenericWorkload";
+
+/// Pods of a group get their nodes all together or not at all (KEP-4671).
+pub const GANG_SCHEDULING: &str = "GangScheduling";
+
+const GATES: [Gate; 5] = [
+    Gate { needs: &[GENERIC_WORKLOAD], ..Gate::new(GANG_SCHEDULING, "ALPHA", false) },
+    Gate { plugins: &["PodGroupWorkloadExists", "PodGroupProtection"], ..Gate::new(GENERIC_WORKLOAD, "ALPHA", false) },
+    Gate { plugins: &["NodeDeclaredFeatureValidator"], ..Gate::new("NodeDeclaredFeatures", "BETA", true) },
+    Gate { plugins: &["PodTopologyLabels"], ..Gate::new("PodTopologyLabelsAdmission", "BETA", true) },
+    Gate::new(STORAGE_VERSION_MIGRATOR, "BETA", false),
 ];
 /// Stand for all gates of a stage.
 const STAGES: [(&str, &str); 2] = [("AllAlpha", "ALPHA"), ("AllBeta", "BETA")];
@@ -58,12 +74,19 @@ impl FeatureGates {
         }
         let of_stage = |stage: &str| STAGES.iter().find(|(_, named)| *named == stage).and_then(|(all, _)| said.get(all)).copied();
         let is_on = |gate: &Gate| said.get(gate.name).copied().or_else(|| of_stage(gate.stage)).unwrap_or(gate.on);
-        Ok(FeatureGates { on: GATES.iter().map(|gate| (gate.name, is_on(gate))).collect() })
+        let features = FeatureGates { on: GATES.iter().map(|gate| (gate.name, is_on(gate))).collect() };
+        for gate in GATES.iter().filter(|gate| features.on[gate.name]) {
+            let missing: Vec<&str> = gate.needs.iter().copied().filter(|needed| !features.is_on(needed)).collect();
+            if !missing.is_empty() {
+                return Err(format!("{} is enabled, but depends on features that are disabled: [{}]", gate.name, missing.join(" ")));
+            }
+        }
+        Ok(features)
     }
 
     /// Admission plugins that do nothing because their feature is off.
     pub fn idle_plugins(&self) -> impl Iterator<Item = &'static str> {
-        GATES.iter().filter(|gate| !self.on[gate.name]).filter_map(|gate| gate.plugin)
+        GATES.iter().filter(|gate| !self.on[gate.name]).flat_map(|gate| gate.plugins).copied()
     }
 
     /// Whether a feature is on.
@@ -82,6 +105,10 @@ impl FeatureGates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::optional;
+
+    /// What does nothing where nothing is said.
+    const USUAL: [&str; 2] = ["PodGroupWorkloadExists", "PodGroupProtection"];
 
     fn idle(entries: &[&str]) -> Result<Vec<&'static str>, String> {
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
@@ -90,10 +117,29 @@ mod tests {
 
     #[test]
     fn features_are_switched_alone_and_by_stage() {
-        assert_eq!(idle(&[]), Ok(vec![]));
-        assert_eq!(idle(&["PodTopologyLabelsAdmission=false"]), Ok(vec!["PodTopologyLabels"]));
-        assert_eq!(idle(&["AllBeta=false", "NodeDeclaredFeatures=true"]), Ok(vec!["PodTopologyLabels"]));
+        let beside = |name: &'static str| Ok([&USUAL[..], &[name]].concat());
+        assert_eq!(idle(&[]), Ok(USUAL.to_vec()));
+        assert_eq!(idle(&["PodTopologyLabelsAdmission=false"]), beside("PodTopologyLabels"));
+        assert_eq!(idle(&["AllBeta=false", "NodeDeclaredFeatures=true"]), beside("PodTopologyLabels"));
         assert_eq!(idle(&["AllAlpha=true"]), Ok(vec![]));
+        assert_eq!(idle(&["GenericWorkload=true"]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_feature_needs_those_it_builds_on() {
+        let refused = idle(&["GangScheduling=true"]).expect_err("there are no groups");
+        assert_eq!(refused, "GangScheduling is enabled, but depends on features that are disabled: [GenericWorkload]");
+        let both = ["GangScheduling=true".to_owned(), "GenericWorkload=true".to_owned()];
+        assert!(FeatureGates::parse(&both).expect("works").is_on(GANG_SCHEDULING));
+    }
+
+    #[test]
+    fn kinds_that_are_off_are_of_features_that_there_are() {
+        let known = |feature: &str| GATES.iter().any(|gate| gate.name == feature && !gate.on);
+        let plurals: Vec<String> = optional(known).iter().map(|row| row.plural.to_string()).collect();
+        assert_eq!(plurals, ["storageversionmigrations", "podgroups", "workloads"]);
+        let workloads: Vec<String> = optional(|feature| feature == GENERIC_WORKLOAD).iter().map(|row| row.plural.to_string()).collect();
+        assert_eq!(workloads, ["podgroups", "workloads"]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod pace;
 pub mod persistent_volume;
 mod pod_control;
 pub mod pod_gc;
+pub mod pod_group_protection;
 pub mod podautoscaler;
 pub mod pods;
 pub mod policy_status;

@@ -6,13 +6,19 @@ use k8s_openapi::{
     api::{
         core::v1::{Node, Pod},
         resource::v1::ResourceClaim,
+        scheduling::v1alpha2::PodGroup,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use parking_lot::Mutex;
 use troupe_api::meta::{Cause, ObjectKey};
 
-use super::{framework::Profiles, placed_pod::nominated_node, plugins::declared_features};
+use super::{
+    framework::Profiles,
+    gangs::{group_of, least_of},
+    placed_pod::nominated_node,
+    plugins::declared_features,
+};
 use crate::{devices::key_of, pod_phase::is_finished, runtime::cache::Change};
 
 /// One change.
@@ -21,8 +27,9 @@ pub enum News {
     Pending {
         key: ObjectKey,
         priority: i32,
-        /// It waits for something before it may be looked at.
+        /// It waits for something before it may be looked at. Of a pod of a group that is found out when this is taken in: others decide, too.
         gated: bool,
+        group: Option<ObjectKey>,
         nominated: Nominated,
         cause: Cause,
         /// It was pending before, and only its status is another.
@@ -41,6 +48,11 @@ pub enum News {
     },
     NodeGone {
         name: String,
+    },
+    /// A PodGroup is there with so many pods that must go together, or is gone.
+    Group {
+        key: ObjectKey,
+        least: Option<usize>,
     },
     /// A claim, a volume or a storage class is there or is another one.
     Storage,
@@ -78,6 +90,7 @@ impl News {
             News::Pending { key, .. } | News::Assigned { key } | News::Gone { key } => format!("pod {key}"),
             News::Node { node } => format!("node {}", node.metadata.name.as_deref().unwrap_or_default()),
             News::NodeGone { name } => format!("node {name}"),
+            News::Group { key, .. } => format!("pod group {key}"),
             News::Storage => "storage".into(),
             News::Claim { new, .. } => format!("resource claim {}", key_of(&new.metadata)),
             News::Devices => "devices".into(),
@@ -118,10 +131,15 @@ pub fn pod_news(change: &Change<Pod>, profiles: &Profiles) -> News {
                 pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
                 profiles.of(pod).is_some_and(|profile| profile.pre_enqueue(pod).is_err()),
             );
-            News::Pending { key, priority, gated, nominated, cause: change.cause.clone(), only_status }
+            News::Pending { key, priority, gated, group: group_of(pod), nominated, cause: change.cause.clone(), only_status }
         }
         _ => News::Gone { key },
     }
+}
+
+/// What a group's change means to the scheduler.
+pub fn group_news(change: &Change<PodGroup>) -> News {
+    News::Group { key: change.key.clone(), least: change.after().map(|group| least_of(group)) }
 }
 
 /// The node that a pod counts on.

@@ -13,6 +13,7 @@ pub mod devices;
 pub mod explain;
 pub mod extender;
 pub mod framework;
+pub mod gangs;
 mod intake;
 pub mod metrics;
 pub mod node_info;

@@ -207,6 +207,30 @@ impl SchedulingQueue {
         Some(key)
     }
 
+    /// Takes a pod out for an attempt together with another one, before its turn; `false` if it cannot be looked at now.
+    pub fn pop_early(&mut self, key: &ObjectKey) -> bool {
+        let Some(entry) = self.pods.get_mut(key) else { return false };
+        match &mut entry.place {
+            Place::Active => drop(self.active.remove(&(Reverse(entry.priority), entry.arrival, key.clone()))),
+            Place::Backoff(until) => drop(self.backoff.remove(&(*until, entry.arrival))),
+            Place::Unschedulable { rejected_by, .. } => {
+                let rejected_by = std::mem::take(rejected_by);
+                self.is_stuck_no_more(key, &rejected_by);
+            }
+            Place::Held { .. } | Place::Gated | Place::InFlight | Place::Binding => return false,
+        }
+        let Some(entry) = self.pods.get_mut(key) else { return false };
+        entry.attempts += 1;
+        entry.place = Place::InFlight;
+        self.in_flight.insert(key.clone(), InFlightEvents::default());
+        true
+    }
+
+    /// Where a pod stands among others: the most urgent has the least.
+    pub fn rank(&self, key: &ObjectKey) -> Option<(Reverse<i32>, u64)> {
+        self.pods.get(key).map(|entry| (Reverse(entry.priority), entry.arrival))
+    }
+
     /// The attempt found a node.
     pub fn binding(&mut self, key: &ObjectKey) {
         let Some(entry) = self.pods.get_mut(key) else { return };

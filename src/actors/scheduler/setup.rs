@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     extender::Extenders,
     framework::Profiles,
+    gangs::GangCaches,
     plugins::{Parts, profile_of},
     queue::Backoffs,
 };
@@ -16,6 +17,8 @@ pub struct Setup {
     pub extenders: Extenders,
     /// How many pods extenders are asked about at once.
     pub parallelism: usize,
+    /// Groups of pods, where their feature is on.
+    pub gangs: Option<GangCaches>,
     /// Nodes are asked what they use, if a plugin wants to know.
     pub measures: bool,
 }
@@ -29,7 +32,7 @@ pub type MakeSetup = Arc<dyn Fn(&Parts) -> Setup + Send + Sync>;
 impl Setup {
     /// One profile, with upstream's plugins and weights.
     pub fn standard(parts: &Parts) -> Self {
-        let (backoffs, extenders) = (Backoffs::default(), Extenders::default());
-        Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, measures: false }
+        let (backoffs, extenders, gangs) = (Backoffs::default(), Extenders::default(), parts.gangs.clone());
+        Setup { profiles: profile_of(parts).into(), backoffs, extenders, parallelism: PARALLELISM, gangs, measures: false }
     }
 }

@@ -6,9 +6,9 @@ use super::{
     AlwaysAdmit, AlwaysDeny, AlwaysPullImages, Attributes, CertificateApproval, CertificateSigning, CertificateSubjectRestriction,
     DefaultIngressClass, DefaultStorageClass, DefaultTolerationSeconds, DenyServiceExternalIPs, EventRateLimit, ExtendedResourceToleration,
     LimitPodHardAntiAffinityTopology, LimitRanger, MutatingPlugin, NamespaceExists, NamespaceLifecycle, NodeDeclaredFeatureValidator,
-    NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodNodeSelector, PodResizeValidator, PodSecurity,
-    PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection, ServiceAccount,
-    StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
+    NodeRestriction, OwnerReferencesPermissionEnforcement, PersistentVolumeClaimResize, PodGroupProtection, PodGroupWorkloadExists, PodNodeSelector,
+    PodResizeValidator, PodSecurity, PodTolerationRestriction, PodTopologyLabels, Priority, ResourceClaimAccess, RuntimeClass, Selection,
+    ServiceAccount, StorageObjectInUseProtection, TaintNodesByCondition, ValidatingPlugin,
 };
 use crate::status::Status;
 
@@ -64,6 +64,7 @@ impl Pipeline {
             .mutating(ExtendedResourceToleration)
             .mutating(DefaultStorageClass)
             .mutating(StorageObjectInUseProtection)
+            .mutating(PodGroupProtection)
             .validating(OwnerReferencesPermissionEnforcement)
             .validating(PersistentVolumeClaimResize)
             .both(RuntimeClass)
@@ -73,6 +74,7 @@ impl Pipeline {
             .mutating(DefaultIngressClass)
             .validating(DenyServiceExternalIPs)
             .mutating(PodTopologyLabels)
+            .validating(PodGroupWorkloadExists)
             .validating(NodeDeclaredFeatureValidator)
             .validating(PodResizeValidator)
             .validating(ResourceClaimAccess)

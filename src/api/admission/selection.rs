@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Every plugin there is, in the order in which they are asked, and whether it runs where nothing is said.
-const PLUGINS: [(&str, bool); 34] = [
+const PLUGINS: [(&str, bool); 36] = [
     ("AlwaysAdmit", false),
     ("NamespaceLifecycle", true),
     ("NamespaceExists", false),
@@ -22,6 +22,7 @@ const PLUGINS: [(&str, bool); 34] = [
     ("ExtendedResourceToleration", false),
     ("DefaultStorageClass", true),
     ("StorageObjectInUseProtection", true),
+    ("PodGroupProtection", true),
     ("OwnerReferencesPermissionEnforcement", false),
     ("PersistentVolumeClaimResize", true),
     ("RuntimeClass", true),
@@ -31,6 +32,7 @@ const PLUGINS: [(&str, bool); 34] = [
     ("DefaultIngressClass", true),
     ("DenyServiceExternalIPs", false),
     ("PodTopologyLabels", true),
+    ("PodGroupWorkloadExists", true),
     ("NodeDeclaredFeatureValidator", true),
     ("PodResizeValidator", true),
     ("MutatingAdmissionPolicy", true),
@@ -42,8 +44,7 @@ const PLUGINS: [(&str, bool); 34] = [
 /// Comes behind all others, after the pipeline is put together.
 const LAST: &str = "AlwaysDeny";
 /// Upstream's plugins that this server does not have: those of kinds that it does not serve, and some that are off.
-const ELSEWHERE: [&str; 6] =
-    ["ClusterTrustBundleAttest", "ImagePolicyWebhook", "JobValidation", "NamespaceAutoProvision", "PodGroupProtection", "PodGroupWorkloadExists"];
+const ELSEWHERE: [&str; 4] = ["ClusterTrustBundleAttest", "ImagePolicyWebhook", "JobValidation", "NamespaceAutoProvision"];
 
 /// Why a choice of plugins is refused, in upstream's words where it refuses it too.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -16,16 +16,31 @@ const ROLES: &str = include_str!("../../../config/rbac/roles.policy");
 const BINDINGS: &str = include_str!("../../../config/rbac/bindings.policy");
 const JOINING: &str = include_str!("../../../config/rbac/joining.policy");
 const MIGRATION: &str = include_str!("../../../config/rbac/migration.policy");
+const WORKLOAD: &str = include_str!("../../../config/rbac/workload.policy");
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// All bootstrap roles and bindings. Namespaced ones live in `kube-system` and `kube-public`.
 pub fn objects() -> Vec<Object> {
-    unfolded(&[ROLES, BINDINGS, JOINING])
+    objects_with(&[])
 }
 
-/// The roles and bindings of the controller of storage version migrations, which exist where it is switched on.
-pub fn storage_migration() -> Vec<Object> {
-    unfolded(&[MIGRATION])
+/// What is added where it is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addition {
+    /// The controller of storage version migrations.
+    StorageMigration,
+    /// Workloads and pod groups.
+    Workloads,
+}
+
+/// All bootstrap roles and bindings with such additions.
+pub fn objects_with(additions: &[Addition]) -> Vec<Object> {
+    let added = additions.iter().map(|addition| match addition {
+        Addition::StorageMigration => MIGRATION,
+        Addition::Workloads => WORKLOAD,
+    });
+    let policies: Vec<&str> = [ROLES, BINDINGS, JOINING].into_iter().chain(added).collect();
+    unfolded(&policies)
 }
 
 fn unfolded(policies: &[&str]) -> Vec<Object> {
@@ -200,6 +215,22 @@ mod tests {
         assert_eq!(edit.get(&["aggregationRule", "clusterRoleSelectors"]), Some(&selectors));
         let count = |name: &str| objects.iter().find(|object| object.name() == name).map_or(0, |role| role.list(&["rules"]).len());
         assert!(count("view") > 5 && count("edit") > count("view") && count("admin") > count("edit"));
+    }
+
+    #[test]
+    fn what_is_switched_on_adds_roles_and_reaches_those_that_gather_them() {
+        let (usual, more) = (objects(), objects_with(&[Addition::Workloads]));
+        let of_groups = |objects: &[Object], role: &str| {
+            let role = objects.iter().find(|object| object.kind() == "ClusterRole" && object.name() == role).expect("a role");
+            let rules = role.list(&["rules"]).iter();
+            rules.filter(|rule| rule["apiGroups"] == json!(["scheduling.k8s.io"]) && rule["resources"][0] == "podgroups").count()
+        };
+        for (role, count) in [("view", 1), ("edit", 2), ("admin", 2)] {
+            assert_eq!((of_groups(&usual, role), of_groups(&more, role)), (0, count), "{role}");
+        }
+        assert_eq!(of_groups(&more, "troupe:pod-group-scheduler"), 1);
+        assert_eq!(more.len(), usual.len() + 6, "four roles and two bindings");
+        assert_eq!(objects_with(&[Addition::StorageMigration]).len(), usual.len() + 2);
     }
 
     #[test]

@@ -217,10 +217,13 @@ mod tests {
     #[test]
     fn what_is_off_is_switched_on_by_name_or_with_all() {
         const MIGRATIONS: &str = "storagemigration.k8s.io/v1beta1/storageversionmigrations";
-        let has = |entries: &[&str]| served_of(entries, optional()).expect("works").contains(MIGRATIONS);
+        let has = |entries: &[&str]| served_of(entries, optional(|_| true)).expect("works").contains(MIGRATIONS);
         assert!(!has(&[]) && !has(&["api/ga=true"]));
         assert!(has(&["storagemigration.k8s.io/v1beta1"]) && has(&["api/all=true"]) && has(&["api/beta=true"]));
         assert!(!has(&["api/beta=true", "storagemigration.k8s.io/v1beta1=false"]));
+        let workloads = |entries: &[&str]| served_of(entries, optional(|_| true)).expect("works").contains("scheduling.k8s.io/v1alpha2/podgroups");
+        assert!(!workloads(&[]) && !workloads(&["api/beta=true", "scheduling.k8s.io/v1=true"]));
+        assert!(workloads(&["scheduling.k8s.io/v1alpha2=true"]) && workloads(&["api/alpha=true"]));
         let refused = served(&["storagemigration.k8s.io/v1beta1=true"]).expect_err("its feature is off");
         assert!(refused.ends_with("has no effect: this server does not have storagemigration.k8s.io/v1beta1"), "{refused}");
     }

@@ -43,7 +43,7 @@ impl std::ops::Deref for World {
 async fn server() -> World {
     let system = System::new(SystemOptions::default()).expect("arbiters start");
     let mut options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(Arc::new(MemoryStore::new())) };
-    options.resources = builtin().into_iter().chain(optional()).collect();
+    options.resources = builtin().into_iter().chain(optional(|_| true)).collect();
     let api = boot_with(options).await;
     let caches = Caches::new(system.clone(), api.client.clone());
     start(&system, &caches, api.client.clone(), StorageVersionMigrator::new(&caches));

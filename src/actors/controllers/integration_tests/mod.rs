@@ -5,6 +5,7 @@ mod cluster_policies;
 mod collection;
 mod devices;
 mod faults;
+mod gangs;
 mod migrations;
 mod namespaces;
 mod nodes;
@@ -28,6 +29,7 @@ use troupe_api::{
     client::Client,
     local_path::DIRECTORY,
     meta::{ObjectKey, Revision},
+    resources::{Resource, builtin},
     service::{DeleteOptions, ListOptions, PatchType},
     store::{Store, memory::MemoryStore},
 };
@@ -91,9 +93,14 @@ impl World {
 
     /// The same with another scheduler.
     async fn scheduled_as(make: MakeSetup) -> World {
+        World::serving(builtin(), make).await
+    }
+
+    /// The same with other kinds.
+    async fn serving(resources: Vec<Arc<Resource>>, make: MakeSetup) -> World {
         let store = Arc::new(MemoryStore::new());
         let system = System::new(SystemOptions::default()).expect("arbiters start");
-        let options = ApiServerOptions { system: system.clone(), ..ApiServerOptions::new(store.clone()) };
+        let options = ApiServerOptions { system: system.clone(), resources, ..ApiServerOptions::new(store.clone()) };
         let api = boot_with(options).await;
         let caches = Caches::new(system.clone(), api.client.clone());
         let world = World { api, store, system, caches };

@@ -129,7 +129,8 @@ impl Configuration {
         let ignored: Vec<String> = self.extenders.iter().flat_map(|extender| extender.ignored.clone()).collect();
         let profiles = Profiles::new(self.profiles.iter().map(|profile| profile.make(parts, &ignored)));
         let extenders = Extenders::new(self.extenders.iter().cloned());
-        Setup { profiles, backoffs: self.backoffs, extenders, parallelism: self.parallelism, measures: false }
+        let (gangs, parallelism) = (parts.gangs.clone(), self.parallelism);
+        Setup { profiles, backoffs: self.backoffs, extenders, parallelism, gangs, measures: false }
     }
 }
 

@@ -3,16 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    DefaultBinder, DefaultPreemption, DynamicResources, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures, NodeInterference,
-    NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread, PrioritySort,
-    SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+    DefaultBinder, DefaultPreemption, DynamicResources, GangScheduling, ImageLocality, InterPodAffinity, NodeAffinity, NodeDeclaredFeatures,
+    NodeInterference, NodeName, NodePorts, NodeResourcesBalancedAllocation, NodeResourcesFit, NodeUnschedulable, NodeVolumeLimits, PodTopologySpread,
+    PrioritySort, SchedulingGates, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
 };
-use crate::scheduler::{
-    devices::caches::DeviceCaches,
-    framework::{Plugin, Point, WaitingPods},
-    preemption::Tries,
-    usage::NodeUsage,
-    volumes::StorageCaches,
+use crate::{
+    runtime::cache::Caches,
+    scheduler::{
+        devices::caches::DeviceCaches,
+        framework::{Plugin, Point, WaitingPods},
+        gangs::GangCaches,
+        preemption::Tries,
+        usage::NodeUsage,
+        volumes::StorageCaches,
+    },
 };
 
 /// What plugins are made of beside their arguments.
@@ -26,6 +30,18 @@ pub struct Parts {
     pub storage: Option<StorageCaches>,
     /// Without it there are no plugins that look at claims for devices.
     pub devices: Option<DeviceCaches>,
+    /// Without it there is no plugin that looks at groups of pods.
+    pub gangs: Option<GangCaches>,
+    /// By which further kinds are watched.
+    pub caches: Option<Caches>,
+}
+
+impl Parts {
+    /// The same with groups of pods (the feature `GangScheduling`), which are watched from now on.
+    #[must_use]
+    pub fn with_gangs(&self) -> Self {
+        Parts { gangs: self.caches.as_ref().map(GangCaches::new), ..self.clone() }
+    }
 }
 
 /// Arguments of plugins, with upstream's defaults.
@@ -56,7 +72,7 @@ impl Default for Arguments {
 }
 
 /// The names of the plugins of the default profile, in the order in which they are asked, with the weights of their scores.
-pub const DEFAULTS: [(&str, i64); 21] = [
+pub const DEFAULTS: [(&str, i64); 22] = [
     ("SchedulingGates", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
@@ -78,6 +94,7 @@ pub const DEFAULTS: [(&str, i64); 21] = [
     ("NodeInterference", 1),
     ("DefaultBinder", 0),
     ("NodeDeclaredFeatures", 0),
+    ("GangScheduling", 0),
 ];
 
 /// Plugins by name, as far as their parts are there.
@@ -110,6 +127,9 @@ pub fn make(arguments: Arguments, parts: &Parts) -> BTreeMap<&'static str, Arc<d
     if let Some(devices) = &parts.devices {
         plugins.push(Arc::new(DynamicResources::new(devices.clone(), device_timeout)));
     }
+    if let Some(GangCaches { gangs, .. }) = &parts.gangs {
+        plugins.push(Arc::new(GangScheduling { gangs: gangs.clone(), waiting: parts.waiting.clone() }));
+    }
     plugins.into_iter().map(|plugin| (plugin.name(), plugin)).collect()
 }
 
@@ -121,6 +141,7 @@ pub fn points_of(name: &str) -> Option<&'static [Point]> {
         "VolumeBinding" => Some(VolumeBinding::POINTS),
         "VolumeZone" => Some(VolumeZone::POINTS),
         "DynamicResources" => Some(DynamicResources::POINTS),
+        "GangScheduling" => Some(GangScheduling::POINTS),
         name => make(Arguments::default(), &Parts::default()).get(name).map(|plugin| plugin.points()),
     }
 }

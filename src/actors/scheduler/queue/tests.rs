@@ -48,6 +48,27 @@ fn an_unschedulable_pod_wakes_only_for_changes_that_may_help() {
 }
 
 #[test]
+fn pods_of_a_group_are_taken_out_together_wherever_they_wait() {
+    let (mut queue, now, profile) = (SchedulingQueue::default(), Instant::now(), Profiles::from(default_profile()));
+    for (name, priority) in [("stuck", 0), ("resting", 0), ("active", 1)] {
+        queue.upsert(key(name), priority, now);
+    }
+    queue.gate(key("gated"), 0, now);
+    let popped: Vec<ObjectKey> = (0..3).filter_map(|_| queue.pop(now)).collect();
+    assert_eq!(popped, [key("active"), key("stuck"), key("resting")]);
+    queue.unschedulable(&key("stuck"), vec!["NodeName"], false, &hints(&profile), now);
+    queue.failed(&key("resting"), now);
+    assert!(!queue.pop_early(&key("active")), "an attempt is under way");
+    assert!(!queue.pop_early(&key("gated")) && !queue.pop_early(&key("nobody")));
+    assert!(queue.pop_early(&key("stuck")) && queue.pop_early(&key("resting")));
+    assert_eq!(queue.depth(), QueueDepth { gated: 1, ..QueueDepth::default() });
+    assert!(queue.is_in_flight(&key("stuck")) && queue.is_in_flight(&key("resting")));
+    assert!(queue.rank(&key("active")) < queue.rank(&key("stuck")) && queue.rank(&key("stuck")) < queue.rank(&key("resting")));
+    queue.cluster_changed(node_added(), &hints(&profile), now);
+    assert_eq!(queue.pop(now + Duration::from_secs(60)), None, "nothing wakes what is tried just now");
+}
+
+#[test]
 fn a_pod_that_is_set_aside_waits_until_it_is_released() {
     let (mut queue, now) = (SchedulingQueue::default(), Instant::now());
     queue.upsert(key("a"), 0, now);

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use rand::RngCore;
-use troupe_api::meta::{Cause, ObjectKey};
+use troupe_api::meta::ObjectKey;
 
 use super::{NAME, SchedulerUnit};
 use crate::{
@@ -44,9 +44,25 @@ pub(super) struct Attempted {
 }
 
 impl SchedulerUnit {
-    pub(super) fn attempt(&mut self, key: ObjectKey, (pod, version): (Arc<Pod>, Version), cause: &Cause, cx: &mut UnitContext<'_, Self>) {
-        let Some(profile) = self.profiles.of(&pod).cloned() else { return };
-        let of = Attempted { step: cx.begin_step(cause), begun: Instant::now(), key, pod, version, profile };
+    /// Tries a pod that was taken out of the queue.
+    pub(super) fn attempt(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        if let Some(of) = self.attempted(key, cx) {
+            self.attempt_alone(of, cx);
+        }
+    }
+
+    /// Begins an attempt. A pod that is gone from the cache is news that comes with the next look.
+    pub(super) fn attempted(&mut self, key: ObjectKey, cx: &mut UnitContext<'_, Self>) -> Option<Attempted> {
+        let (cause, cached) = (self.pending.get(&key).cloned()?, self.pods.get(&key)?);
+        let (pod, version) = (cached.object, Version::of(&cached.stored));
+        if self.set_aside_if_deadly(&key, version, &pod, cx) {
+            return None;
+        }
+        let profile = self.profiles.of(&pod).cloned()?;
+        Some(Attempted { step: cx.begin_step(&cause), begun: Instant::now(), key, pod, version, profile })
+    }
+
+    pub(super) fn attempt_alone(&mut self, of: Attempted, cx: &mut UnitContext<'_, Self>) {
         let extenders = self.extenders.of_nodes(&of.pod);
         if !extenders.is_empty() {
             let Some((info, begun)) = self.guarded(&of, cx, |info, context| begin(info, context, false)) else { return };

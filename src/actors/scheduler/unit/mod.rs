@@ -2,6 +2,7 @@
 
 mod asking;
 mod attempt;
+mod group;
 mod measuring;
 mod placing;
 mod taking;
@@ -31,7 +32,8 @@ use super::{
     devices::caches::DeviceCaches,
     extender::Extenders,
     framework::{Profile, Profiles, WaitingPods},
-    intake::{Intake, News, node_news, pod_news},
+    gangs::GangCaches,
+    intake::{Intake, News, group_news, node_news, pod_news},
     metrics,
     object_lookup::CachedObjects,
     plugins::Parts,
@@ -75,6 +77,8 @@ pub struct SchedulerUnit {
     goes_on: bool,
     storage: StorageCaches,
     devices: DeviceCaches,
+    /// Groups of pods, where their feature is on.
+    gangs: Option<GangCaches>,
     subscriptions: Vec<Box<dyn Any>>,
     queue: SchedulingQueue,
     snapshot: Snapshot,
@@ -107,8 +111,9 @@ impl SchedulerUnit {
     pub(super) fn new(caches: Caches, client: Client, make: &MakeSetup) -> Self {
         let storage = StorageCaches::new(&caches);
         let devices = DeviceCaches::new(&caches);
-        let parts = Parts { storage: Some(storage.clone()), devices: Some(devices.clone()), ..Parts::default() };
-        let Setup { profiles, backoffs, extenders, parallelism, measures } = make(&parts);
+        let (of_storage, of_devices) = (Some(storage.clone()), Some(devices.clone()));
+        let parts = Parts { storage: of_storage, devices: of_devices, caches: Some(caches.clone()), ..Parts::default() };
+        let Setup { profiles, backoffs, extenders, parallelism, gangs, measures } = make(&parts);
         let measures = measures && profiles.iter().any(|profile| profile.scoring().any(|(plugin, _)| plugin.name() == "NodeInterference"));
         SchedulerUnit {
             client,
@@ -119,6 +124,7 @@ impl SchedulerUnit {
             goes_on: false,
             storage,
             devices,
+            gangs,
             subscriptions: Vec::new(),
             queue: SchedulingQueue::new(backoffs),
             snapshot: Snapshot::default(),
@@ -166,12 +172,9 @@ impl SchedulerUnit {
                 self.measure();
                 return self.arm(cx);
             };
-            // A pod that is gone from the cache is news that comes with the next look.
-            if let (Some(cause), Some(cached)) = (self.pending.get(&key).cloned(), self.pods.get(&key)) {
-                let version = Version::of(&cached.stored);
-                if !self.set_aside_if_deadly(&key, version, &cached.object, cx) {
-                    self.attempt(key, (cached.object, version), &cause, cx);
-                }
+            match self.gangs.as_ref().and_then(|known| known.gangs.group_of(&key)) {
+                Some(group) => self.attempt_group(&group, key, cx),
+                None => self.attempt(key, cx),
             }
             if turn.count() {
                 break;
@@ -230,6 +233,19 @@ impl SchedulerUnit {
         let filled: Vec<BoxFuture<'static, ()>> = vec![Box::pin(slices.filled()), Box::pin(claims.filled()), Box::pin(classes.filled())];
         self.subscriptions.extend([Box::new(slices) as Box<dyn Any>, Box::new(claims), Box::new(classes)]);
         filled
+    }
+
+    /// The same of groups of pods. Nobody waits for them: where they are not served, their pods wait, and no others.
+    fn follow_groups(&mut self, wake: impl Fn() + Send + Sync + 'static, cx: &mut UnitContext<'_, Self>) {
+        let Some(known) = &self.gangs else { return };
+        let intake = self.intake.clone();
+        let groups = known.groups.subscribe(move |change| {
+            if intake.add(group_news(change)) {
+                wake();
+            }
+        });
+        cx.spawn(groups.filled());
+        self.subscriptions.push(Box::new(groups));
     }
 
     /// Hears of objects that come or change, or else of those that go.
@@ -314,6 +330,7 @@ impl Unit for SchedulerUnit {
         self.subscriptions = vec![Box::new(pods), Box::new(nodes)];
         let mut storage = self.follow_storage(&wake_storage);
         storage.extend(self.follow_devices(&wake_storage));
+        self.follow_groups(wake_storage, cx);
         let filled = async move {
             of_nodes.await;
             of_pods.await;

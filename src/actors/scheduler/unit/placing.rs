@@ -34,10 +34,10 @@ pub(super) struct Seat {
 }
 
 /// A pod with a node.
-struct Placement {
-    of: Attempted,
+pub(super) struct Placement {
+    pub of: Attempted,
     node: Arc<Node>,
-    name: Arc<str>,
+    pub name: Arc<str>,
     /// How long it has been here, and how often it was tried.
     history: Option<(Duration, u32)>,
 }
@@ -55,15 +55,37 @@ impl SchedulerUnit {
         let Some(node) = self.snapshot.node(&name).map(|known| known.node.clone()) else {
             return self.queue.failed(&of.key, cx.system().instant());
         };
+        let (placement, kept) = self.seat(of, info, (name, node), cx);
+        match kept {
+            Ok(()) => self.permit(placement, info, cx),
+            Err(refusal) => self.refused(placement, refusal, cx),
+        }
+    }
+
+    /// The pod takes its place, and plugins keep what it needs there.
+    pub(super) fn seat(
+        &mut self,
+        of: Attempted,
+        info: &PodInfo,
+        (name, node): (Arc<str>, Arc<Node>),
+        cx: &UnitContext<'_, Self>,
+    ) -> (Placement, Result<(), PluginRefusal>) {
         self.snapshot.nominations_mut().remove(&of.key);
         self.snapshot.set_placed(&name, PlacedPod::clone(&info.placed));
         self.assumed.insert(of.key.clone(), Seat { uid: of.pod.metadata.uid.clone(), profile: of.profile.clone() });
+        if let Some(known) = &self.gangs {
+            known.gangs.place(&of.key, true);
+        }
         let (profile, begun) = (of.profile.clone(), Instant::now());
         let kept = profile.reserve(info, &node);
         metrics::asked(&profile.name, Point::Reserve, if kept.is_ok() { "Success" } else { "Error" }, begun.elapsed());
-        let verdict = kept.and_then(|()| profile.permit(info, &name));
         let history = self.queue.history(&of.key, cx.system().instant());
-        let mut placement = Placement { of, node, name, history };
+        (Placement { of, node, name, history }, kept)
+    }
+
+    /// Binds a pod that has its place, now or when plugins say so.
+    pub(super) fn permit(&mut self, mut placement: Placement, info: &PodInfo, cx: &mut UnitContext<'_, Self>) {
+        let verdict = placement.of.profile.permit(info, &placement.name);
         match verdict {
             Err(refusal) => self.refused(placement, refusal, cx),
             Ok(waits) if waits.is_empty() => self.bind(placement, cx),
@@ -124,17 +146,25 @@ impl SchedulerUnit {
             return;
         }
         let now = cx.system().instant();
-        self.waiting.forget(&of.key);
-        self.release(&of.key);
-        let Some(gone) = self.snapshot.remove_pod(&of.key) else { return };
+        let Some(gone) = self.unseat(&of.key) else { return };
         if !gone.claims.is_empty() {
             self.cluster_changed(ClusterChange::StorageChanged, now);
         }
         self.cluster_changed(ClusterChange::PodRemoved(gone), now);
     }
 
+    /// The pod is as if it had never had a place. Nobody is told: whoever tells others does that.
+    pub(super) fn unseat(&mut self, key: &ObjectKey) -> Option<Arc<PlacedPod>> {
+        self.waiting.forget(key);
+        self.release(key);
+        if let Some(known) = &self.gangs {
+            known.gangs.place(key, false);
+        }
+        self.snapshot.remove_pod(key)
+    }
+
     /// A plugin does not let the pod have its node.
-    fn refused(&mut self, placement: Placement, (plugin, refusal): PluginRefusal, cx: &mut UnitContext<'_, Self>) {
+    pub(super) fn refused(&mut self, placement: Placement, (plugin, refusal): PluginRefusal, cx: &mut UnitContext<'_, Self>) {
         let of = placement.of;
         self.take_back(&of, cx);
         match refusal {

@@ -1,6 +1,7 @@
 //! Taking changes in: what they mean to the queue and the snapshot.
 
 use std::{
+    cmp::Reverse,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
@@ -14,6 +15,7 @@ use crate::{
     runtime::{cache::Cache, host::UnitContext, panics::panic_text, system::System, turn::Turn},
     scheduler::{
         framework::{ClusterChange, Profiles},
+        gangs::group_of,
         intake::{News, Nominated, is_same_to_plugins, place_of},
         object_lookup::CachedObjects,
         placed_pod::PlacedPod,
@@ -43,7 +45,7 @@ impl SchedulerUnit {
 
     fn take(&mut self, news: News, now: Instant, system: &System) {
         match news {
-            News::Pending { key, priority, gated, nominated, cause, only_status } => {
+            News::Pending { key, priority, gated, group, nominated, cause, only_status } => {
                 self.nominate(&key, nominated);
                 // Such as the condition that this very unit wrote: it makes no other decision.
                 let is_known = only_status && self.pending.contains_key(&key);
@@ -53,19 +55,28 @@ impl SchedulerUnit {
                 }
                 let released = self.is_released(&key);
                 self.pending.insert(key.clone(), cause);
+                let completed = group.as_ref().filter(|group| self.note_member(&key, group, false));
+                let gated = if group.is_some() { self.is_gated(&key) } else { gated };
                 if gated {
-                    return self.queue.gate(key, priority, now);
+                    self.queue.gate(key, priority, now);
+                } else {
+                    self.queue.upsert(key.clone(), priority, now);
+                    if released {
+                        self.queue.release(&key);
+                        system.work().forget(NAME, &key);
+                    }
                 }
-                self.queue.upsert(key.clone(), priority, now);
-                if released {
-                    self.queue.release(&key);
-                    system.work().forget(NAME, &key);
+                if let Some(group) = completed {
+                    self.group_changed(group, now);
                 }
             }
             News::Assigned { key } => self.take_assigned(&key, now),
             News::Gone { key } => {
                 let nominated = self.snapshot.nominations().pod(&key).cloned();
                 self.forget(&key);
+                if let Some(known) = &self.gangs {
+                    known.gangs.forget(&key);
+                }
                 // What was kept free for a pod is as good as what it had.
                 if let Some(pod) = self.snapshot.remove_pod(&key).or(nominated) {
                     self.cluster_changed(ClusterChange::PodRemoved(pod), now);
@@ -86,6 +97,12 @@ impl SchedulerUnit {
                     self.cluster_changed(ClusterChange::NodeRemoved(node), now);
                 }
             }
+            News::Group { key, least } => {
+                if let Some(known) = &self.gangs {
+                    known.gangs.set_group(key.clone(), least);
+                }
+                self.group_changed(&key, now);
+            }
             News::Storage => self.cluster_changed(ClusterChange::StorageChanged, now),
             News::Claim { old, new } => self.cluster_changed(ClusterChange::ClaimChanged { old, new }, now),
             News::Devices => self.cluster_changed(ClusterChange::DevicesChanged, now),
@@ -98,6 +115,11 @@ impl SchedulerUnit {
         // One that is gone or finished by now is news that comes.
         let Some(pod) = self.pods.get(key).map(|cached| cached.object) else { return };
         let Some(node) = place_of(&pod) else { return };
+        if let Some(group) = group_of(&pod)
+            && self.note_member(key, &group, true)
+        {
+            self.group_changed(&group, now);
+        }
         let before = self.snapshot.set_pod(node, &pod).filter(|_| !was_assumed);
         let Some(new) = self.snapshot.pod(key).cloned() else { return };
         match before {
@@ -126,6 +148,31 @@ impl SchedulerUnit {
         let (pods, around, profiles) = (&self.pods, &self.around, &self.profiles);
         let pod = |key: &ObjectKey| pod_info(pods, around, profiles, key);
         self.queue.cluster_changed(change, &HintContext { profiles, pod: &pod }, now);
+    }
+
+    /// Notes a pod of a group, with a node or without. Whether with it there are just enough of them.
+    fn note_member(&self, key: &ObjectKey, group: &ObjectKey, placed: bool) -> bool {
+        self.gangs.as_ref().is_some_and(|known| known.gangs.note(key, group, placed))
+    }
+
+    /// Whether a pod may not be looked at.
+    fn is_gated(&self, key: &ObjectKey) -> bool {
+        let pod = self.pods.get(key).map(|cached| cached.object);
+        pod.is_some_and(|pod| self.profiles.of(&pod).is_some_and(|profile| profile.pre_enqueue(&pod).is_err()))
+    }
+
+    /// There are enough pods of a group, or its PodGroup is another one: those that waited for that are looked at.
+    fn group_changed(&mut self, group: &ObjectKey, now: Instant) {
+        let Some(known) = &self.gangs else { return };
+        if known.gangs.admit(group).is_err() {
+            return;
+        }
+        for key in known.gangs.members(group, false) {
+            let priority = self.queue.rank(&key).map(|(Reverse(priority), _)| priority);
+            if let Some(priority) = priority.filter(|_| !self.is_gated(&key)) {
+                self.queue.upsert(key, priority, now);
+            }
+        }
     }
 
     /// Whether a pod that was set aside has changed since.

@@ -44,24 +44,25 @@ const GROUPS: &[Group] = &[
     extensions::FLOW_CONTROL,
 ];
 
-/// Groups that are served where somebody says so.
-const OPTIONAL: &[Group] = &[extensions::STORAGE_MIGRATION];
+/// Groups that are served where somebody says so, with the features that they are of.
+const OPTIONAL: &[(&str, Group)] = &[("StorageVersionMigrator", extensions::STORAGE_MIGRATION), ("GenericWorkload", policy::WORKLOADS)];
 
 /// The rows of every built-in kind that is served by default, in order of discovery.
 pub fn builtin() -> Vec<Arc<Resource>> {
     rows(GROUPS)
 }
 
-/// The rows of built-in kinds that are off by default.
-pub fn optional() -> Vec<Arc<Resource>> {
-    rows(OPTIONAL)
+/// The rows of built-in kinds that are off by default, of features that are on.
+pub fn optional(is_on: impl Fn(&str) -> bool) -> Vec<Arc<Resource>> {
+    rows(OPTIONAL.iter().filter(|(feature, _)| is_on(feature)).map(|(_, group)| group))
 }
 
-fn rows(groups: &[Group]) -> Vec<Arc<Resource>> {
-    groups.iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
+fn rows<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Vec<Arc<Resource>> {
+    groups.into_iter().flat_map(|group| group.rows.iter().map(|row| Arc::new(row.resource(group)))).collect()
 }
 
 /// Whether a kind is built in, by default or where somebody says so: it is served without a definition.
 pub fn is_builtin(group: &str, kind: &str) -> bool {
-    GROUPS.iter().chain(OPTIONAL).any(|built_in| built_in.name == group && built_in.rows.iter().any(|row| row.is_of(kind)))
+    let optional = OPTIONAL.iter().map(|(_, group)| group);
+    GROUPS.iter().chain(optional).any(|built_in| built_in.name == group && built_in.rows.iter().any(|row| row.is_of(kind)))
 }

@@ -51,6 +51,16 @@ pub(super) const SCHEDULING: Group = Group {
     rows: &[Row::cluster("PriorityClass", "priorityclasses").strategy(with::<kinds::PriorityClass>).short(&["pc"])],
 };
 
+/// Off where nothing is said.
+pub(super) const WORKLOADS: Group = Group {
+    name: "scheduling.k8s.io",
+    versions: &["v1alpha2"],
+    rows: &[
+        Row::namespaced("PodGroup", "podgroups").strategy(with::<kinds::PodGroup>).subs(&[STATUS]),
+        Row::namespaced("Workload", "workloads").strategy(with::<kinds::Workload>),
+    ],
+};
+
 pub(super) const COORDINATION: Group = Group {
     name: "coordination.k8s.io",
     versions: &["v1"],

@@ -37,6 +37,7 @@ pub mod quota;
 pub mod rbac;
 pub mod resource_names;
 pub mod runtime_class;
+pub mod scheduling;
 pub mod service;
 pub mod service_range;
 pub mod stateful_set;

@@ -22,7 +22,7 @@ use troupe_api::{
         tokens::Issuer,
     },
     encryption::EncryptionHealth,
-    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
+    features::FeatureGates,
     flow::{Classifier, Sampler},
     http::{self, HealthCheck, HealthGroups, HttpOptions, HttpServerHandle},
     memory::ProcessMemory,
@@ -215,8 +215,8 @@ fn admission(config: &Config) -> Result<Pipeline> {
 /// The built-in resources, with the versions that are served.
 fn resources(config: &Config) -> Result<Vec<Arc<Resource>>> {
     let said = RuntimeConfig::parse(&config.api.runtime_config.clone().unwrap_or_default());
-    let optional = if features(config)?.is_on(STORAGE_VERSION_MIGRATOR) { optional() } else { Vec::new() };
-    said.and_then(|said| said.apply(builtin(), optional)).map_err(Error::msg).context("--runtime-config")
+    let features = features(config)?;
+    said.and_then(|said| said.apply(builtin(), optional(|feature| features.is_on(feature)))).map_err(Error::msg).context("--runtime-config")
 }
 
 /// The features that are on.

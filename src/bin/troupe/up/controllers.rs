@@ -28,6 +28,7 @@ use troupe_actors::{
         node_lifecycle::NodeLifecycleController,
         persistent_volume::{ClaimBinder, VolumeBinder},
         pod_gc::PodGcController,
+        pod_group_protection::PodGroupProtectionController,
         podautoscaler::HorizontalController,
         policy_status::PolicyStatusController,
         replicaset::ReplicaSetController,
@@ -52,17 +53,17 @@ use troupe_actors::{
         leader::Stop,
         system::System,
     },
-    scheduler::{self, MakeSetup, Setup, configuration::Configuration},
+    scheduler::{self, MakeSetup, Setup, configuration::Configuration, plugins::Parts},
 };
 use troupe_api::{
     ApiService,
     auth::{node::ClusterIdentity, tokens::Issuer},
     certificates::CertificateAuthority,
     client::Client,
-    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GANG_SCHEDULING, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
 };
 
-use super::identity::component;
+use super::{control_plane::features, identity::component};
 use crate::config::Config;
 
 /// The field manager of controllers' writes.
@@ -148,6 +149,9 @@ pub fn start(
     run.controller("kubelet-serving-approver", KubeletServingApprover::new(caches, cluster));
     run.controller("bootstrap-signer", BootstrapSigner::new(caches));
     run.controller("token-cleaner", TokenCleaner::new(caches));
+    if features.is_on(GENERIC_WORKLOAD) {
+        run.controller("podgroup-protection-controller", PodGroupProtectionController::new(caches));
+    }
     if features.is_on(STORAGE_VERSION_MIGRATOR) {
         run.controller("storage-version-migrator-controller", StorageVersionMigrator::new(caches));
     }
@@ -180,9 +184,13 @@ pub fn start_beside_server(service: &Arc<dyn ApiService>, caches: &Caches, syste
 /// # Errors
 /// When the configuration cannot be used.
 pub fn scheduling(config: &Config) -> Result<MakeSetup> {
-    let Some(file) = &config.scheduler_config else { return Ok(Arc::new(|parts| Setup { measures: true, ..Setup::standard(parts) })) };
+    let has_gangs = features(config)?.is_on(GANG_SCHEDULING);
+    let parts_of = move |parts: &Parts| if has_gangs { parts.with_gangs() } else { parts.clone() };
+    let Some(file) = &config.scheduler_config else {
+        return Ok(Arc::new(move |parts| Setup { measures: true, ..Setup::standard(&parts_of(parts)) }));
+    };
     let read = Configuration::from_file(file).with_context(|| format!("the scheduler configuration {} is unusable", file.display()))?;
-    Ok(Arc::new(move |parts| Setup { measures: true, ..read.setup(parts) }))
+    Ok(Arc::new(move |parts| Setup { measures: true, ..read.setup(&parts_of(parts)) }))
 }
 
 /// Starts the scheduler likewise.

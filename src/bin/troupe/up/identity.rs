@@ -6,7 +6,8 @@ use anyhow::{Context, Error, Result};
 use troupe_actors::apiserver::{ApiServer, ApiServerOptions, AuthResources, VirtualResources};
 use troupe_api::{
     auth::{
-        Authenticator, Authorizer, bootstrap,
+        Authenticator, Authorizer,
+        bootstrap::{self, Addition},
         bootstrap_tokens::BootstrapTokenAuthenticator,
         chain::AuthenticatorChain,
         exchange::ExchangedAuthenticators,
@@ -15,7 +16,7 @@ use troupe_api::{
         x509::X509Authenticator,
     },
     authentication::{self, Anonymous, AuthenticationConfiguration, JwtAuthenticator, OidcFlags, TokenWebhook},
-    features::{FeatureGates, STORAGE_VERSION_MIGRATOR},
+    features::{FeatureGates, GENERIC_WORKLOAD, STORAGE_VERSION_MIGRATOR},
     meta::{Object, SystemClock},
     reloading::{FollowedFile, LOOK_EVERY},
     service::{Listers, UserInfo},
@@ -136,8 +137,9 @@ pub fn configure(options: &mut ApiServerOptions, issuer: Arc<Issuer>, outside: A
 
 /// Upstream's RBAC objects for the features that are on, and those that let nodes join and do their work.
 pub fn objects(features: &FeatureGates) -> Vec<Object> {
-    let optional = if features.is_on(STORAGE_VERSION_MIGRATOR) { bootstrap::storage_migration() } else { Vec::new() };
-    bootstrap::objects().into_iter().chain(optional).collect()
+    let optional = [(STORAGE_VERSION_MIGRATOR, Addition::StorageMigration), (GENERIC_WORKLOAD, Addition::Workloads)];
+    let additions: Vec<Addition> = optional.into_iter().filter(|(feature, _)| features.is_on(feature)).map(|(_, addition)| addition).collect();
+    bootstrap::objects_with(&additions)
 }
 
 /// Client certificates, then service-account tokens, bootstrap tokens, those of a file, of issuers and of a webhook; requests with none are

@@ -44,7 +44,12 @@ pub fn explain(facts: &Facts) -> Vec<Reason> {
 }
 
 fn nobody(pod: &Value) -> Reason {
+    let group = text(&pod["spec"]["schedulingGroup"]["podGroupName"]);
     match text(&pod["spec"]["schedulerName"]) {
+        "" | "default-scheduler" if !group.is_empty() => {
+            Reason::new(format!("the scheduler has not decided on it yet: it may wait for its pod group {group}, or for more pods of that"))
+                .hint("where gangs are scheduled, the PodGroup and minCount pods of it must be there")
+        }
         "" | "default-scheduler" => Reason::new("the scheduler has not decided on it yet"),
         other => Reason::new(format!("it waits for the scheduler {other}")).hint("if nothing of that name runs, remove spec.schedulerName"),
     }

@@ -49,6 +49,9 @@ fn an_unschedulable_pod_is_told_the_schedulers_words_and_each_nodes_part() {
 fn scheduling_gates_and_unbound_claims_are_named() {
     let gated = facts(json!({"spec": {"schedulingGates": [{"name": "example.com/wait"}]}, "status": {"phase": "Pending"}}));
     explains(&pod::explain(&gated), &["scheduling gates hold it back: example.com/wait"]);
+    let mut of_gang = facts(json!({"spec": {"schedulingGroup": {"podGroupName": "g"}}, "status": {"phase": "Pending"}}));
+    of_gang.nodes = vec![of_gang.node.clone()];
+    explains(&pod::explain(&of_gang), &["it may wait for its pod group g, or for more pods of that"]);
     let mut claiming = facts(json!({"spec": {}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("data".into(), json!({"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}}));
     claiming.claims.insert("gone".into(), json!(null));

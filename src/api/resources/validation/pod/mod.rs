@@ -118,7 +118,7 @@ fn last(errors: &mut Vec<FieldError>, spec: &Field<'_>) {
     if group.is_set() {
         let name = group.child("podGroupName");
         match name.is_set() {
-            true => name.judge(errors, names::label(name.text(), false)),
+            true => name.judge(errors, names::subdomain(name.text(), false)),
             false => errors.push(name.invalid("must specify one of: `podGroupName`")),
         }
     }

@@ -153,6 +153,8 @@ fn where_a_pod_may_go_is_said_in_known_words() {
             json!("Maybe"),
             &["preemptionPolicy: Unsupported value: \"Maybe\": supported values: \"PreemptLowerPriority\", \"Never\""],
         ),
+        ("/spec/schedulingGroup", json!({"podGroupName": "a.b"}), &[]),
+        ("/spec/schedulingGroup", json!({}), &["schedulingGroup.podGroupName: Invalid value: null: must specify one of: `podGroupName`"]),
         (
             "/spec/hostnameOverride",
             json!("Not_A_Name"),

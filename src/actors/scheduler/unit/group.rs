@@ -1,0 +1,235 @@
+//! An attempt on all pods of a group at once (KEP-4671): they get nodes together or not at all.
+//!
+//! The pods are tried one after the other, each with the places that those before it would have. If too few fit, all give their places
+//! back before anybody else is looked at, so that no group holds what another one needs. If enough fit once others are removed for them,
+//! that is done, and they are tried again when those are gone.
+
+use std::sync::Arc;
+
+use troupe_api::meta::{ObjectKey, time::format_time};
+
+use super::{SchedulerUnit, attempt::Attempted, placing::Placement};
+use crate::{
+    runtime::host::UnitContext,
+    scheduler::{
+        decide::{Decision, Unschedulable, decide},
+        framework::{Nomination, Preemption},
+        gangs::{
+            GangCaches,
+            condition::{self, Verdict},
+        },
+        placed_pod::PlacedPod,
+        plugins::{GangScheduling, TOO_FEW},
+        pod_info::PodInfo,
+    },
+};
+
+/// What is said of the group itself.
+const UNSCHEDULABLE: &str = "pod group is unschedulable";
+const WAITS_FOR_PREEMPTION: &str = "pod group is waiting for preemption to complete";
+
+/// Pods with a place and pods without one.
+#[derive(Default)]
+struct Tried {
+    seated: Vec<(Placement, PodInfo)>,
+    rejected: Vec<(Attempted, Unschedulable)>,
+}
+
+/// What is undone after trying how it were without other pods.
+#[derive(Default)]
+struct Pretended {
+    /// Pods that only seemed to be placed.
+    placed: Vec<ObjectKey>,
+    /// Pods that only seemed to be gone, with their nodes.
+    removed: Vec<(Arc<str>, Arc<PlacedPod>)>,
+}
+
+impl SchedulerUnit {
+    /// Tries the pods of a group of which one was taken out of the queue.
+    pub(super) fn attempt_group(&mut self, group: &ObjectKey, first: ObjectKey, cx: &mut UnitContext<'_, Self>) {
+        let Some(known) = self.gangs.clone() else { return };
+        let mut keys = known.gangs.members(group, false);
+        keys.retain(|key| *key != first && self.queue.pop_early(key));
+        keys.push(first);
+        keys.sort_by_key(|key| self.queue.rank(key));
+        if known.gangs.admit(group).is_err() {
+            return self.gate_all(&keys, cx);
+        }
+        let mut members = Vec::with_capacity(keys.len());
+        for key in keys {
+            members.extend(self.attempted(key, cx));
+        }
+        if let Some(why) = different_schedulers(&members) {
+            return self.group_erred(&known, group, members, why, cx);
+        }
+        if members.iter().any(|of| !self.extenders.of_nodes(&of.pod).is_empty()) {
+            // What they say comes later: those with a node wait at Permit for the others.
+            members.into_iter().for_each(|of| self.attempt_alone(of, cx));
+            return;
+        }
+        let mut tried = self.try_members(members, cx);
+        let verdict = if !tried.seated.is_empty() && known.gangs.is_enough(group) == Some(true) {
+            self.place_group(tried, cx);
+            Verdict::Scheduled
+        } else {
+            let waits = self.make_room(&known, group, &mut tried, cx);
+            self.send_back(tried, waits, cx);
+            Verdict::Unschedulable(if waits { format!("{UNSCHEDULABLE}, {WAITS_FOR_PREEMPTION}") } else { UNSCHEDULABLE.to_owned() })
+        };
+        self.tell_group(&known, group, &verdict, cx);
+    }
+
+    /// There are too few pods by now: all wait until there are enough.
+    fn gate_all(&mut self, keys: &[ObjectKey], cx: &UnitContext<'_, Self>) {
+        let now = cx.system().instant();
+        for key in keys {
+            if let Some((priority, _)) = self.queue.rank(key) {
+                self.queue.gate(key.clone(), priority.0, now);
+            }
+        }
+    }
+
+    /// Gives each pod its place before the next one is looked at.
+    fn try_members(&mut self, members: Vec<Attempted>, cx: &mut UnitContext<'_, Self>) -> Tried {
+        let mut tried = Tried::default();
+        for of in members {
+            // One on which that panics is no part of the group for now.
+            let Some((info, (decision, looked_at))) = self.guarded(&of, cx, decide) else { continue };
+            self.looked_at(looked_at);
+            match decision {
+                Decision::Unschedulable(unschedulable) => tried.rejected.push((of, unschedulable)),
+                Decision::Bind { node } => self.seat_member(&mut tried, (of, info), node, cx),
+            }
+        }
+        tried
+    }
+
+    fn seat_member(&mut self, tried: &mut Tried, (of, info): (Attempted, PodInfo), name: Arc<str>, cx: &mut UnitContext<'_, Self>) {
+        let Some(node) = self.snapshot.node(&name).map(|known| known.node.clone()) else {
+            return self.queue.failed(&of.key, cx.system().instant());
+        };
+        match self.seat(of, &info, (name, node), cx) {
+            (placement, Ok(())) => tried.seated.push((placement, info)),
+            (placement, Err(refusal)) => self.refused(placement, refusal, cx),
+        }
+    }
+
+    /// Enough pods fit: they are bound, and the others wait as any pod does.
+    fn place_group(&mut self, tried: Tried, cx: &mut UnitContext<'_, Self>) {
+        for (placement, info) in tried.seated {
+            self.decided(&placement.of, true, cx);
+            self.permit(placement, &info, cx);
+        }
+        for (of, unschedulable) in tried.rejected {
+            self.unschedulable(of, unschedulable, cx);
+        }
+    }
+
+    /// Tries whether enough pods fit once others are removed for them. If so, what was `tried` says for whom which ones are.
+    fn make_room(&mut self, known: &GangCaches, group: &ObjectKey, tried: &mut Tried, cx: &mut UnitContext<'_, Self>) -> bool {
+        if tried.rejected.iter().all(|(_, unschedulable)| unschedulable.preemption.is_none()) {
+            return false;
+        }
+        let (mut pretended, mut outcomes) = (Pretended::default(), Vec::with_capacity(tried.rejected.len()));
+        for (of, unschedulable) in &tried.rejected {
+            // What is gone for one may do for the next.
+            let Some((info, (decision, _))) = self.guarded(of, cx, decide) else {
+                outcomes.push(unschedulable.clone());
+                continue;
+            };
+            let (outcome, node) = match decision {
+                Decision::Bind { node } => (sent_back(WAITS_FOR_PREEMPTION, Nomination::Set(node.clone())), Some(node)),
+                Decision::Unschedulable(found) => {
+                    let node = found.preemption.as_ref().map(|preemption| self.pretend_removal(preemption, &mut pretended));
+                    (found, node)
+                }
+            };
+            outcomes.push(outcome);
+            if let Some(node) = node {
+                self.snapshot.nominations_mut().remove(&of.key);
+                self.snapshot.set_placed(&node, PlacedPod::clone(&info.placed));
+                known.gangs.place(&of.key, true);
+                pretended.placed.push(of.key.clone());
+            }
+        }
+        let is_enough = known.gangs.is_enough(group) == Some(true);
+        self.undo(known, pretended);
+        if is_enough {
+            tried.rejected.iter_mut().zip(outcomes).for_each(|((_, unschedulable), outcome)| *unschedulable = outcome);
+        }
+        is_enough
+    }
+
+    /// Takes pods away as if they were removed, and tells from which node.
+    fn pretend_removal(&mut self, preemption: &Preemption, pretended: &mut Pretended) -> Arc<str> {
+        for victim in &preemption.victims {
+            if let Some(pod) = self.snapshot.remove_pod(&victim.key) {
+                pretended.removed.push((preemption.node.clone(), pod));
+            }
+        }
+        preemption.node.clone()
+    }
+
+    fn undo(&mut self, known: &GangCaches, pretended: Pretended) {
+        for key in pretended.placed {
+            self.snapshot.remove_pod(&key);
+            known.gangs.place(&key, false);
+        }
+        for (node, pod) in pretended.removed {
+            self.snapshot.set_placed(&node, PlacedPod::clone(&pod));
+        }
+    }
+
+    /// All pods give their places back and wait; if others are removed for them, each for its node.
+    fn send_back(&mut self, tried: Tried, waits: bool, cx: &mut UnitContext<'_, Self>) {
+        for (placement, _) in &tried.seated {
+            self.unseat(&placement.of.key);
+        }
+        for (Placement { of, name, .. }, _) in tried.seated {
+            let back = if waits { sent_back(WAITS_FOR_PREEMPTION, Nomination::Set(name)) } else { sent_back(TOO_FEW, Nomination::Clear) };
+            self.unschedulable(of, back, cx);
+        }
+        for (of, unschedulable) in tried.rejected {
+            let back = match unschedulable.preemption {
+                // Nobody is removed for a group that does not fit all the same.
+                Some(_) if !waits => sent_back(TOO_FEW, Nomination::Clear),
+                _ => unschedulable,
+            };
+            self.unschedulable(of, back, cx);
+        }
+    }
+
+    fn group_erred(&mut self, known: &GangCaches, group: &ObjectKey, members: Vec<Attempted>, why: String, cx: &mut UnitContext<'_, Self>) {
+        for of in members {
+            self.decided(&of, true, cx);
+            self.erred(&of, &why, true, cx);
+        }
+        self.tell_group(known, group, &Verdict::Failed(why), cx);
+    }
+
+    /// Says in the group's status what became of it.
+    fn tell_group(&self, known: &GangCaches, key: &ObjectKey, verdict: &Verdict, cx: &mut UnitContext<'_, Self>) {
+        let Some(group) = known.groups.get(key).map(|cached| cached.object) else { return };
+        let now = format_time(cx.system().clock().now());
+        let Some(condition) = condition::plan(&group, verdict, &now) else { return };
+        let (client, key) = (self.client.clone(), key.clone());
+        cx.spawn(async move {
+            if let Err(error) = condition::write(&client, &group, condition).await {
+                tracing::debug!(%error, %key, "the group's condition was not written");
+            }
+        });
+    }
+}
+
+/// Of a pod that had a node.
+fn sent_back(why: &str, nomination: Nomination) -> Unschedulable {
+    let message = format!("{UNSCHEDULABLE}, {why}");
+    Unschedulable { message, rejected_by: vec![GangScheduling::NAME], nomination, preemption: None, candidates: Vec::new() }
+}
+
+/// All pods of a group are of one scheduler.
+fn different_schedulers(members: &[Attempted]) -> Option<String> {
+    let first = &members.first()?.profile.name;
+    let other = members.iter().map(|of| &of.profile.name).find(|name| *name != first)?;
+    Some(format!("all pods in a single pod group should have the same .spec.schedulerName set, got: {other:?} and {first:?}"))
+}
