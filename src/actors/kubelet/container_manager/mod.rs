@@ -1,0 +1,3 @@
+//! Which parts of the machine containers run on, as upstream's container manager (`pkg/kubelet/cm`).
+
+pub mod cpu;
