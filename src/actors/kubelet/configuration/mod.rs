@@ -9,6 +9,7 @@ mod decode;
 mod effect;
 pub mod fields;
 mod load;
+mod managers;
 #[cfg(test)]
 mod tests;
 mod validation;

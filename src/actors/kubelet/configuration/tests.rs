@@ -119,7 +119,8 @@ fn values_are_checked_in_upstreams_words() {
 
 #[test]
 fn nothing_that_is_said_is_ignored_without_a_word() {
-    assert_eq!(refused("cpuManagerPolicy: static\n"), "cpuManagerPolicy: \"static\" is not supported by this kubelet: it is always \"none\"");
+    let why = "memoryManagerPolicy: \"Static\" is not supported by this kubelet: it is always \"None\"";
+    assert_eq!(refused("memoryManagerPolicy: Static\n"), why);
     assert_eq!(refused("tlsCertFile: /a\n"), "tlsCertFile: \"/a\" is not supported by this kubelet: leave it out");
     let anonymous = refused("authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}\n");
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
@@ -195,6 +196,21 @@ fn reservations_of_both_kinds_add_up_and_whole_cpus_stand_for_theirs() {
     assert_eq!(cpus.reserved().map(|reserved| reserved.milli_cpus), Ok(4000));
     assert_eq!(CpuSet::parse("0,x"), Err("strconv.Atoi: parsing \"x\": invalid syntax".into()));
     assert_eq!(CpuSet::parse(""), Ok(CpuSet::default()));
+}
+
+#[test]
+fn who_has_cpus_for_himself_is_said_as_upstream_reads_it() {
+    assert!(said("").container_manager().expect("the default").static_cpus.is_none());
+    let text =
+        "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: 'true'}\ncpuManagerReconcilePeriod: 5s\nreservedSystemCPUs: 0-1\n";
+    assert_eq!(said(text).check(Machine::default()), Ok(()));
+    let told = said(text).container_manager().expect("it is known").static_cpus.expect("static");
+    assert!(told.options.full_cores && !told.options.by_cache);
+    assert_eq!((told.reserved.to_string(), told.reconcile_period), ("0-1".to_owned(), Duration::from_secs(5)));
+    let begin = "failed to validate kubelet configuration, error: ";
+    assert_eq!(refused("cpuManagerPolicy: dynamic\n"), format!("{begin}unknown policy: \"dynamic\""));
+    let odd = refused("cpuManagerPolicy: static\ncpuManagerPolicyOptions: {odd: 'true'}\n");
+    assert_eq!(odd, format!("{begin}unknown CPU Manager Policy option: \"odd\""));
 }
 
 #[test]

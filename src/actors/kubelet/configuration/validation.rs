@@ -336,6 +336,8 @@ impl Check<'_> {
         }
         if let Err(why) = self.configuration.reserved() {
             self.errors.push(why);
+        } else if let Err(why) = self.configuration.container_manager() {
+            self.errors.push(why);
         }
         let size = self.text("containerLogMaxSize").to_owned();
         match Quantity::parse(&size) {

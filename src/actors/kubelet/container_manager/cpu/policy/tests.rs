@@ -184,7 +184,10 @@ proptest! {
                         pods.push((uid, containers));
                     }
                 }
-                Change::Goes(which) if which < pods.len() => drop(assignments.release(&pods.remove(which).0)),
+                Change::Goes(which) if which < pods.len() => {
+                    let (uid, containers) = pods.remove(which);
+                    prop_assert_eq!(assignments.release(&uid), containers.iter().any(|(_, cpus)| *cpus > 0));
+                }
                 Change::Goes(_) => {}
             }
             prop_assert_eq!(policy.check(&assignments), Ok(()));

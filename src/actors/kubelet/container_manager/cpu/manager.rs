@@ -1,0 +1,232 @@
+//! The assignments of this node: in memory for whoever asks, on disk before anything starts with them.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    options::{NONE, STATIC},
+    policy::StaticPolicy,
+    state::{Assignments, decode, encode},
+};
+use crate::{files::blocking, kubelet::container_manager::refusal::Refusal};
+
+const FILE: &str = "cpu_manager_state";
+
+/// See the module.
+#[derive(Debug)]
+pub struct CpuManager {
+    pub policy: StaticPolicy,
+    path: PathBuf,
+    current: Mutex<Current>,
+    /// What the file has. Held while it is written.
+    written: tokio::sync::Mutex<u64>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Current {
+    assignments: Arc<Assignments>,
+    /// Counts changes.
+    revision: u64,
+}
+
+impl CpuManager {
+    /// Goes on where an earlier process ended. Blocking.
+    ///
+    /// # Errors
+    /// When what that left is of another policy or does not fit the machine, or when it cannot be read or written.
+    pub fn start(policy: StaticPolicy, root: &Path) -> Result<Self, String> {
+        let path = root.join(FILE);
+        let assignments = match read(&path, STATIC)? {
+            Some(kept) if !kept.known().is_empty() => {
+                policy.check(&kept).map_err(|why| unusable(&path, &why))?;
+                kept
+            }
+            _ => policy.initial(),
+        };
+        write(&path, &encode(STATIC, &assignments)).map_err(|error| format!("write {}: {error}", path.display()))?;
+        let current = Mutex::new(Current { assignments: Arc::new(assignments), revision: 0 });
+        Ok(CpuManager { policy, path, current, written: tokio::sync::Mutex::new(0), changed: Notify::new() })
+    }
+
+    /// Whether nobody has CPUs for himself since an earlier process gave some. Blocking.
+    ///
+    /// # Errors
+    /// When the file of an earlier process is of another policy.
+    pub fn check_none(root: &Path) -> Result<(), String> {
+        read(&root.join(FILE), NONE).map(drop)
+    }
+
+    /// Who has which CPUs.
+    pub fn assignments(&self) -> Arc<Assignments> {
+        self.current.lock().assignments.clone()
+    }
+
+    /// Changes that as a whole or, when that fails, not at all.
+    ///
+    /// # Errors
+    /// Those of the change.
+    pub fn change(&self, change: impl FnOnce(&mut Assignments) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let mut current = self.current.lock();
+        let mut changed = Assignments::clone(&current.assignments);
+        change(&mut changed)?;
+        if changed != *current.assignments {
+            *current = Current { assignments: Arc::new(changed), revision: current.revision + 1 };
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What pods had is shared again.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn release<'a>(&self, pods: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+        let released = self.change(|assignments| {
+            for pod in pods {
+                assignments.release(pod);
+            }
+            Ok(())
+        });
+        released.map_err(|refusal| refusal.message)?;
+        self.keep().await
+    }
+
+    /// Somebody may run elsewhere than he should.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until somebody's CPUs are others than before, or somebody is woken. One at a time may wait.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until the disk has the assignments.
+    ///
+    /// # Errors
+    /// When the file cannot be written; it stays as it was.
+    pub async fn keep(&self) -> Result<(), String> {
+        let mut written = self.written.lock().await;
+        let (assignments, revision) = {
+            let current = self.current.lock();
+            (current.assignments.clone(), current.revision)
+        };
+        if *written == revision {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let kept = blocking(move || write(&path, &encode(STATIC, &assignments))).await;
+        kept.map_err(|error| format!("could not save CPU manager state: {error}"))?;
+        *written = revision;
+        Ok(())
+    }
+}
+
+fn read(path: &Path, policy: &str) -> Result<Option<Assignments>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => decode(policy, &text).map(Some).map_err(|why| unusable(path, &why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(path, &error.to_string())),
+    }
+}
+
+fn unusable(path: &Path, why: &str) -> String {
+    let path = path.display().to_string();
+    format!(
+        "could not restore state from checkpoint: {why}, please drain this node and delete the CPU manager checkpoint file {path:?} before restarting \
+         Kubelet"
+    )
+}
+
+/// The whole text or, when that fails, what was there before.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            options::PolicyOptions,
+            testing::{set, topology},
+        },
+        *,
+    };
+    use crate::kubelet::cpu_set::CpuSet;
+
+    fn policy(cores: u32) -> StaticPolicy {
+        StaticPolicy::new(topology(1, 1, cores, 1), 1000, &CpuSet::default(), PolicyOptions::default()).expect("a policy")
+    }
+
+    fn give(manager: &CpuManager, pod: &str, cpus: &str) {
+        let given = manager.change(|assignments| {
+            assignments.shared = assignments.shared.difference(&set(cpus));
+            assignments.containers.entry(pod.to_owned()).or_default().insert("c".into(), set(cpus));
+            Ok(())
+        });
+        given.expect("given");
+    }
+
+    #[tokio::test]
+    async fn the_next_process_goes_on_with_what_is_kept() {
+        let place = tempfile::tempdir().expect("a directory");
+        let manager = CpuManager::start(policy(4), place.path()).expect("starts");
+        let text = || fs::read_to_string(place.path().join(FILE)).expect("a file");
+        assert_eq!(decode(STATIC, &text()), Ok(policy(4).initial()), "it is there from the start");
+        give(&manager, "a", "2-3");
+        give(&manager, "b", "1");
+        manager.changed().await;
+        assert_eq!(decode(STATIC, &text()).map(|kept| kept.shared), Ok(set("0-3")), "nothing was started with it yet");
+        manager.keep().await.expect("kept");
+        drop(manager);
+        let next = CpuManager::start(policy(4), place.path()).expect("goes on");
+        assert_eq!((next.assignments().of("a", "c"), &next.assignments().shared), (Some(&set("2-3")), &set("0")));
+        next.release(["a", "nobody"]).await.expect("kept");
+        assert_eq!(decode(STATIC, &text()).map(|kept| kept.shared), Ok(set("0,2-3")));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_changes_nothing() {
+        let place = tempfile::tempdir().expect("a directory");
+        let manager = CpuManager::start(policy(4), place.path()).expect("starts");
+        let failed = manager.change(|assignments| {
+            assignments.shared = CpuSet::default();
+            Err(Refusal::unexpected("odd"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(*manager.assignments(), policy(4).initial());
+    }
+
+    #[test]
+    fn another_policy_or_machine_is_refused_until_the_file_is_deleted() {
+        let place = tempfile::tempdir().expect("a directory");
+        assert_eq!(CpuManager::check_none(place.path()), Ok(()), "nobody had any");
+        drop(CpuManager::start(policy(4), place.path()).expect("starts"));
+        let end =
+            format!(", please drain this node and delete the CPU manager checkpoint file {:?} before restarting Kubelet", place.path().join(FILE));
+        let why = |refused: Result<(), String>| {
+            let why = refused.expect_err("refused");
+            why.strip_prefix("could not restore state from checkpoint: ").and_then(|why| why.strip_suffix(&end)).expect(&why).to_owned()
+        };
+        let none = why(CpuManager::check_none(place.path()));
+        assert_eq!(none, "configured policy \"none\" differs from state checkpoint policy \"static\"");
+        let fewer = why(CpuManager::start(policy(2), place.path()).map(drop));
+        assert_eq!(fewer, "current set of available CPUs \"0-1\" doesn't match with CPUs in state \"0-3\"");
+        fs::remove_file(place.path().join(FILE)).expect("deleted");
+        drop(CpuManager::start(policy(2), place.path()).expect("starts"));
+        fs::write(place.path().join(FILE), "{").expect("written");
+        assert!(why(CpuManager::start(policy(2), place.path()).map(drop)).contains("EOF"));
+    }
+}
