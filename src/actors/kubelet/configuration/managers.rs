@@ -1,13 +1,14 @@
-//! What a configuration says of the managers of CPUs. Pure.
+//! What a configuration says of the managers of CPUs and of topology. Pure.
 
 use super::{CpuSet, KubeletConfiguration};
 use crate::kubelet::container_manager::{
     ContainerManagerOptions, StaticCpus,
     cpu::options::{PolicyOptions, STATIC},
+    topology::options::TopologyOptions,
 };
 
 impl KubeletConfiguration {
-    /// Which containers have CPUs of their own.
+    /// Which containers have CPUs of their own, and what is to lie together.
     ///
     /// # Errors
     /// When there is no such policy or option, in upstream's words.
@@ -19,6 +20,8 @@ impl KubeletConfiguration {
             reserved: CpuSet::parse(self.text("reservedSystemCPUs"))?,
             reconcile_period: self.duration("cpuManagerReconcilePeriod"),
         };
-        Ok(ContainerManagerOptions { static_cpus: (policy == STATIC).then_some(static_cpus), topology: None })
+        let (topology, scope) = (self.text("topologyManagerPolicy"), self.text("topologyManagerScope"));
+        let topology_manager = TopologyOptions::parse(topology, scope, &self.map("topologyManagerPolicyOptions"))?;
+        Ok(ContainerManagerOptions { static_cpus: (policy == STATIC).then_some(static_cpus), topology_manager, topology: None })
     }
 }

@@ -207,7 +207,13 @@ fn who_has_cpus_for_himself_is_said_as_upstream_reads_it() {
     let told = said(text).container_manager().expect("it is known").static_cpus.expect("static");
     assert!(told.options.full_cores && !told.options.by_cache);
     assert_eq!((told.reserved.to_string(), told.reconcile_period), ("0-1".to_owned(), Duration::from_secs(5)));
+    let together =
+        said("topologyManagerPolicy: restricted\ntopologyManagerScope: pod\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '9'}\n");
+    assert_eq!(together.check(Machine::default()), Ok(()));
+    assert_eq!(together.container_manager().expect("it is known").topology_manager.map(|told| told.most_nodes), Some(9));
     let begin = "failed to validate kubelet configuration, error: ";
+    let few = refused("topologyManagerPolicy: restricted\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '2'}\n");
+    assert_eq!(few, format!("{begin}the minimum value of \"max-allowable-numa-nodes\" should not be less than 8"));
     assert_eq!(refused("cpuManagerPolicy: dynamic\n"), format!("{begin}unknown policy: \"dynamic\""));
     let odd = refused("cpuManagerPolicy: static\ncpuManagerPolicyOptions: {odd: 'true'}\n");
     assert_eq!(odd, format!("{begin}unknown CPU Manager Policy option: \"odd\""));

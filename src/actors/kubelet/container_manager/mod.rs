@@ -1,15 +1,18 @@
 //! Which parts of the machine containers run on, as upstream's container manager (`pkg/kubelet/cm`): with the policy `static` those of Guaranteed
-//! pods that ask for whole CPUs have them for themselves. With the policy `none` nothing is done, and nothing is asked of the machine.
+//! pods that ask for whole CPUs have them for themselves, and the topology manager keeps them on NUMA nodes that belong together. With the policy
+//! `none` nothing is done, and nothing is asked of the machine.
 //!
 //! A pod gets its CPUs when it is let in, all of them or none. They are on disk before anything starts with them, and its own until it is gone.
 
 pub mod cpu;
+mod go_bool;
 pub mod reconcile;
 pub mod refusal;
+pub mod topology;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use troupe_cri::proto::LinuxContainerResources;
 
 use self::{
@@ -17,9 +20,15 @@ use self::{
         manager::CpuManager,
         options::PolicyOptions,
         policy::{StaticPolicy, in_order},
-        topology::CpuTopology,
+        state::Assignments,
+        topology::{CpuTopology, Level},
     },
     refusal::Refusal,
+    topology::{
+        TopologyManager,
+        merge::Hint,
+        options::{TopologyOptions, TopologyScope},
+    },
 };
 use super::cpu_set::CpuSet;
 
@@ -43,6 +52,8 @@ pub struct StaticCpus {
 pub struct ContainerManagerOptions {
     /// `None` for the policy `none`.
     pub static_cpus: Option<StaticCpus>,
+    /// What is to lie together; `None` for the policy `none`.
+    pub topology_manager: Option<TopologyOptions>,
     /// Where CPUs lie. [default: where this machine's do]
     pub topology: Option<CpuTopology>,
 }
@@ -51,6 +62,7 @@ pub struct ContainerManagerOptions {
 #[derive(Debug, Default)]
 pub struct ContainerManager {
     cpus: Option<Arc<CpuManager>>,
+    topology: Option<TopologyManager>,
 }
 
 impl ContainerManager {
@@ -59,17 +71,24 @@ impl ContainerManager {
     /// # Errors
     /// When the machine has not what is reserved, or what an earlier process left is of another policy or machine.
     pub fn start(options: &ContainerManagerOptions, root: &Path, milli_reserved: i64) -> Result<Self, String> {
-        let Some(told) = &options.static_cpus else {
+        if options.static_cpus.is_none() {
             CpuManager::check_none(root)?;
-            return Ok(ContainerManager::default());
-        };
-        let topology = match &options.topology {
+            if options.topology_manager.is_none() {
+                return Ok(ContainerManager::default());
+            }
+        }
+        let file = |path: &str| fs::read_to_string(Path::new(SYSTEM).join(path)).ok();
+        let machine = match &options.topology {
             Some(topology) => topology.clone(),
-            None => CpuTopology::parse(|path| fs::read_to_string(Path::new(SYSTEM).join(path)).ok())?,
+            None => CpuTopology::parse(file)?,
         };
-        let policy =
-            StaticPolicy::new(topology, milli_reserved, &told.reserved, told.options).map_err(|why| format!("new static policy error: {why}"))?;
-        Ok(ContainerManager { cpus: Some(Arc::new(CpuManager::start(policy, root)?)) })
+        let nodes = machine.parts(&machine.cpus(), Level::NumaNode);
+        let distances = |node: u32| file(&format!("node/node{node}/distance"));
+        let topology = options.topology_manager.map(|told| TopologyManager::new(told, &nodes, distances)).transpose()?;
+        let Some(told) = &options.static_cpus else { return Ok(ContainerManager { cpus: None, topology }) };
+        let policy = StaticPolicy::new(machine, milli_reserved, &told.reserved, told.options);
+        let policy = policy.map_err(|why| format!("new static policy error: {why}"))?;
+        Ok(ContainerManager { cpus: Some(Arc::new(CpuManager::start(policy, root)?)), topology })
     }
 
     /// Who has which CPUs; `None` with the policy `none`.
@@ -83,7 +102,7 @@ impl ContainerManager {
     /// When it cannot have it: then it has nothing more than before.
     pub fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
         let (Some(cpus), Some(spec)) = (&self.cpus, &pod.spec) else { return Ok(()) };
-        cpus.change(|assignments| in_order(spec).try_for_each(|(container, _)| cpus.policy.allocate(assignments, pod, container)))
+        cpus.change(|assignments| allocate(&cpus.policy, self.topology.as_ref(), assignments, pod, spec))
     }
 
     /// Tells a container that is to be made where it runs.
@@ -129,6 +148,30 @@ impl ContainerManager {
             None => Ok(()),
         }
     }
+}
+
+/// Gives all containers of a pod their CPUs, on the NUMA nodes that the topology manager chooses.
+fn allocate(
+    policy: &StaticPolicy,
+    topology: Option<&TopologyManager>,
+    assignments: &mut Assignments,
+    pod: &Pod,
+    spec: &PodSpec,
+) -> Result<(), Refusal> {
+    let listed = |hints: Option<Vec<Hint>>| [hints.unwrap_or_else(|| vec![Hint::ANY])];
+    let scope = topology.map(|topology| (topology, topology.options.scope));
+    let of_pod = match scope {
+        Some((topology, TopologyScope::Pod)) => topology.merge(&listed(policy.pod_hints(assignments, pod)))?,
+        _ => None,
+    };
+    for (container, _) in in_order(spec) {
+        let nodes = match scope {
+            Some((topology, TopologyScope::Container)) => topology.merge(&listed(policy.hints(assignments, pod, container)))?,
+            _ => of_pod,
+        };
+        policy.allocate(assignments, pod, container, nodes)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{
 };
 
 fn options() -> ContainerManagerOptions {
-    ContainerManagerOptions { static_cpus: Some(StaticCpus::default()), topology: Some(topology(1, 1, 4, 1)) }
+    ContainerManagerOptions { static_cpus: Some(StaticCpus::default()), topology: Some(topology(1, 1, 4, 1)), ..ContainerManagerOptions::default() }
 }
 
 fn pod(uid: &str, cpus: &[&str]) -> Pod {
@@ -42,6 +42,55 @@ async fn a_pod_gets_all_or_nothing() {
     assert_eq!(refusal.reason, "UnexpectedAdmissionError");
     assert!(!manager.has_own_cpus("a"));
     manager.admit(&pod("b", &["3"])).expect("all are there");
+}
+
+/// A machine of two NUMA nodes of four CPUs, 0-3 and 4-7, of which the first is reserved.
+fn aligned(policy: &str, scope: &str) -> (tempfile::TempDir, ContainerManager) {
+    let place = tempfile::tempdir().expect("a directory");
+    let topology_manager = TopologyOptions::parse(policy, scope, &Default::default()).expect("a policy");
+    let options = ContainerManagerOptions { topology_manager, topology: Some(topology(2, 2, 8, 1)), ..options() };
+    let manager = ContainerManager::start(&options, place.path(), 1000).expect("starts");
+    (place, manager)
+}
+
+fn given(manager: &ContainerManager, pod: &str) -> Vec<String> {
+    let assignments = manager.cpus().expect("static").assignments();
+    assignments.containers.get(pod).into_iter().flatten().map(|(_, cpus)| cpus.to_string()).collect()
+}
+
+#[test]
+fn cpus_lie_on_one_numa_node_or_the_pod_is_refused() {
+    let refused = |manager: &ContainerManager, pod: &Pod| manager.admit(pod).expect_err("refused").reason;
+    let (_place, best) = aligned("best-effort", "container");
+    best.admit(&pod("a", &["4", "3"])).expect("there is enough");
+    assert_eq!(given(&best, "a"), ["4-7", "1-3"]);
+    let (_place, single) = aligned("single-numa-node", "container");
+    assert_eq!(refused(&single, &pod("a", &["5"])), "TopologyAffinityError");
+    single.admit(&pod("a", &["2", "4"])).expect("each on one");
+    assert_eq!(given(&single, "a"), ["1-2", "4-7"]);
+    let before = single.cpus().expect("static").assignments();
+    single.admit(&pod("a", &["2", "4"])).expect("it has them");
+    assert_eq!(single.cpus().expect("static").assignments(), before);
+    single.admit(&pod("b", &["500m"])).expect("whoever shares lies anywhere");
+}
+
+#[test]
+fn a_whole_pod_lies_on_one_numa_node_in_the_scope_of_pods() {
+    let (_place, manager) = aligned("single-numa-node", "pod");
+    let refusal = manager.admit(&pod("a", &["2", "3"])).expect_err("refused");
+    assert_eq!(refusal.message, "Resources cannot be allocated with Topology locality");
+    assert!(given(&manager, "a").is_empty());
+    manager.admit(&pod("a", &["2", "2"])).expect("there is enough on the second");
+    assert_eq!(given(&manager, "a"), ["4-5", "6-7"]);
+}
+
+#[test]
+fn restricted_pods_may_need_two_nodes_but_no_more_than_they_would_on_an_empty_machine() {
+    let (_place, manager) = aligned("restricted", "container");
+    manager.admit(&pod("a", &["5"])).expect("no node has as many");
+    assert_eq!(given(&manager, "a"), ["1,4-7"]);
+    assert_eq!(manager.admit(&pod("b", &["3"])).expect_err("refused").reason, "TopologyAffinityError");
+    manager.admit(&pod("b", &["2"])).expect("there are two");
 }
 
 #[tokio::test]

@@ -41,7 +41,11 @@ impl Stage {
             cgroups_per_qos: false,
             node_ips: vec!["127.0.0.1".parse().expect("an address")],
             reserved: Reserved { milli_cpus: 1, ..Reserved::default() },
-            container_manager: ContainerManagerOptions { static_cpus: Some(static_cpus), topology: Some(topology(1, 1, cpus, 1)) },
+            container_manager: ContainerManagerOptions {
+                static_cpus: Some(static_cpus),
+                topology: Some(topology(1, 1, cpus, 1)),
+                ..ContainerManagerOptions::default()
+            },
             ..KubeletOptions::new("n1", self.runtime.clone())
         };
         let system = System::new(SystemOptions::local(1, Arc::new(SystemClock))).expect("a system");

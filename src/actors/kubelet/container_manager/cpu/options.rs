@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::kubelet::container_manager::go_bool::flag;
+
 pub const NONE: &str = "none";
 pub const STATIC: &str = "static";
 
@@ -51,15 +53,6 @@ impl PolicyOptions {
             *option = flag(text).ok_or_else(|| format!("bad value for option {name:?}: strconv.ParseBool: parsing {text:?}: invalid syntax"))?;
         }
         Ok(options)
-    }
-}
-
-/// As Go reads one.
-pub fn flag(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

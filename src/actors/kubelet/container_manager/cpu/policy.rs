@@ -12,7 +12,13 @@ use super::{
     state::Assignments,
     topology::{CpuTopology, Level},
 };
-use crate::kubelet::{container_manager::refusal::Refusal, cpu_set::CpuSet};
+use crate::kubelet::{
+    container_manager::{
+        refusal::Refusal,
+        topology::{mask::NumaMask, merge::Hint},
+    },
+    cpu_set::CpuSet,
+};
 
 /// The reason of pods that would have to share cores.
 const SMT_ALIGNMENT: &str = "SMTAlignmentError";
@@ -100,11 +106,11 @@ impl StaticPolicy {
         assignments.shared.difference(&self.reserved)
     }
 
-    /// Gives a container of a pod its CPUs, if it is to have some and has none.
+    /// Gives a container of a pod its CPUs, if it is to have some and has none: of some NUMA nodes as far as they have as many.
     ///
     /// # Errors
     /// When there are not as many.
-    pub fn allocate(&self, assignments: &mut Assignments, pod: &Pod, container: &Container) -> Result<(), Refusal> {
+    pub fn allocate(&self, assignments: &mut Assignments, pod: &Pod, container: &Container, nodes: Option<NumaMask>) -> Result<(), Refusal> {
         let count = exclusive_cpus(pod, container);
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         if count == 0 || assignments.of(uid, &container.name).is_some() {
@@ -112,10 +118,66 @@ impl StaticPolicy {
         }
         self.check_cores(assignments, count)?;
         let free = self.available(assignments).union(&reusable(assignments, pod, &container.name));
-        let cpus = take(&self.topology, &free, count, self.options.by_cache).map_err(|why| Refusal::unexpected(&why))?;
+        let cpus = self.take(&free, count, nodes).map_err(|why| Refusal::unexpected(&why))?;
         assignments.shared = assignments.shared.difference(&cpus);
         assignments.containers.entry(uid.to_owned()).or_default().insert(container.name.clone(), cpus);
         Ok(())
+    }
+
+    fn take(&self, free: &CpuSet, count: usize, nodes: Option<NumaMask>) -> Result<CpuSet, String> {
+        let near = nodes.map(|nodes| self.of_nodes(free, nodes)).unwrap_or_default();
+        let first = take(&self.topology, &near, count.min(near.len()), self.options.by_cache)?;
+        let rest = take(&self.topology, &free.difference(&first), count - first.len(), self.options.by_cache)?;
+        Ok(first.union(&rest))
+    }
+
+    fn of_nodes(&self, cpus: &CpuSet, nodes: NumaMask) -> CpuSet {
+        cpus.iter().filter(|cpu| self.topology.info(*cpu).is_some_and(|info| nodes.has(info.numa_node))).collect()
+    }
+
+    /// Where a container's CPUs could lie; `None` for one that shares, and may lie anywhere.
+    pub fn hints(&self, assignments: &Assignments, pod: &Pod, container: &Container) -> Option<Vec<Hint>> {
+        let count = Some(exclusive_cpus(pod, container)).filter(|count| *count > 0)?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        match assignments.of(uid, &container.name) {
+            Some(has) if has.len() != count => Some(vec![Hint::NOWHERE]),
+            Some(has) => Some(self.hints_of(has, &CpuSet::default(), count)),
+            None => Some(self.hints_of(&self.available(assignments), &reusable(assignments, pod, &container.name), count)),
+        }
+    }
+
+    /// Where the CPUs of a whole pod could lie.
+    pub fn pod_hints(&self, assignments: &Assignments, pod: &Pod) -> Option<Vec<Hint>> {
+        let spec = pod.spec.as_ref()?;
+        let count = Some(exclusive_cpus_of_pod(pod)).filter(|count| *count > 0)?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut has = CpuSet::default();
+        for (container, _) in in_order(spec) {
+            if let Some(cpus) = assignments.of(uid, &container.name) {
+                if cpus.len() != exclusive_cpus(pod, container) {
+                    return Some(vec![Hint::NOWHERE]);
+                }
+                has = has.union(cpus);
+            }
+        }
+        if has.len() == count {
+            return Some(self.hints_of(&has, &CpuSet::default(), count));
+        }
+        Some(self.hints_of(&self.available(assignments), &has, count))
+    }
+
+    /// The sets of NUMA nodes with enough CPUs and with all that are to be used again. As few nodes as would do on an empty machine are preferred.
+    fn hints_of(&self, available: &CpuSet, again: &CpuSet, count: usize) -> Vec<Hint> {
+        let all = self.topology.cpus();
+        let masks = NumaMask::all_of(&self.topology.parts(&all, Level::NumaNode));
+        let has_room = |cpus: &CpuSet, mask: NumaMask, had: usize| had + self.of_nodes(cpus, mask).len() >= count;
+        let least = masks.iter().filter(|mask| has_room(&all, **mask, 0)).map(|mask| mask.count()).min();
+        let with_again = masks.into_iter().filter(|mask| self.of_nodes(again, *mask).len() == again.len());
+        let hints: Vec<Hint> = with_again
+            .filter(|mask| has_room(available, *mask, again.len()))
+            .map(|mask| Hint { nodes: Some(mask), preferred: Some(mask.count()) == least })
+            .collect();
+        if hints.is_empty() { vec![Hint::NOWHERE] } else { hints }
     }
 
     /// Whether so many CPUs can be whole cores, if they have to.
@@ -153,6 +215,21 @@ pub fn exclusive_cpus(pod: &Pod, container: &Container) -> usize {
         resources.and_then(|resources| resources.requests.as_ref().and_then(|list| list.get("cpu")).or(resources.limits.as_ref()?.get("cpu")));
     let milli = listed.map_or(0, |quantity| milli_value(&quantity.0));
     if milli % 1000 == 0 { usize::try_from(milli / 1000).unwrap_or(0) } else { 0 }
+}
+
+/// The same of all containers of a pod that run at the same time, at most.
+pub fn exclusive_cpus_of_pod(pod: &Pod) -> usize {
+    let Some(spec) = &pod.spec else { return 0 };
+    let (mut sidecars, mut most) = (0, 0);
+    for container in spec.init_containers.iter().flatten() {
+        let cpus = exclusive_cpus(pod, container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars += cpus;
+        } else {
+            most = most.max(sidecars + cpus);
+        }
+    }
+    spec.containers.iter().map(|container| exclusive_cpus(pod, container)).fold(sidecars, usize::saturating_add).max(most)
 }
 
 /// The containers that may have CPUs, in the order in which they start, and whether they end before the next one begins.

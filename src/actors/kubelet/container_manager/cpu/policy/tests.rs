@@ -37,7 +37,7 @@ fn usual() -> StaticPolicy {
 
 fn allocate(policy: &StaticPolicy, assignments: &mut Assignments, pod: &Pod) -> Result<(), Refusal> {
     let spec = pod.spec.clone().expect("a spec");
-    in_order(&spec).try_for_each(|(container, _)| policy.allocate(assignments, pod, container))
+    in_order(&spec).try_for_each(|(container, _)| policy.allocate(assignments, pod, container, None))
 }
 
 fn shown(assignments: &Assignments, pod: &str) -> Vec<(String, String)> {
@@ -151,6 +151,58 @@ fn what_an_earlier_process_left_has_to_fit_the_machine() {
     assert_eq!(with("0-7", "1"), Err("pod: p, container: c cpuset: \"1\" overlaps with default cpuset \"0-7\"".into()));
     let why = "current set of available CPUs \"0-7\" doesn't match with CPUs in state \"0,2-8\"";
     assert_eq!(with("0,2-7", "8"), Err(why.into()));
+}
+
+fn nodes(mask: &[u32]) -> Option<NumaMask> {
+    Some(mask.iter().copied().collect())
+}
+
+fn hint(mask: &[u32], preferred: bool) -> Hint {
+    Hint { nodes: nodes(mask), preferred }
+}
+
+#[test]
+fn hints_name_the_numa_nodes_with_enough_cpus() {
+    // Two nodes of two cores: CPUs 0-1 and 4-5, 2-3 and 6-7; the first is reserved.
+    let policy = StaticPolicy::new(topology(2, 2, 4, 2), 1000, &set("0"), PolicyOptions::default()).expect("a policy");
+    let mut assignments = policy.initial();
+    let hints = |assignments: &Assignments, cpus: &str| {
+        let pod = pod("x", &[("c", cpus)]);
+        policy.hints(assignments, &pod, &pod.spec.as_ref().expect("a spec").containers[0])
+    };
+    let both = || hint(&[0, 1], false);
+    assert_eq!(hints(&assignments, "500m"), None);
+    assert_eq!(hints(&assignments, "3"), Some(vec![hint(&[0], true), hint(&[1], true), both()]));
+    assert_eq!(hints(&assignments, "4"), Some(vec![hint(&[1], true), both()]), "an empty first node would have as many");
+    assert_eq!(hints(&assignments, "5"), Some(vec![hint(&[0, 1], true)]));
+    assert_eq!(hints(&assignments, "8"), Some(vec![Hint::NOWHERE]));
+    let here = pod("a", &[("c", "2")]);
+    policy.allocate(&mut assignments, &here, &here.spec.as_ref().expect("a spec").containers[0], nodes(&[1])).expect("enough");
+    assert_eq!(shown(&assignments, "a"), of(&[("c", "2,6")]), "on the node that was chosen");
+    let again = policy.hints(&assignments, &here, &here.spec.as_ref().expect("a spec").containers[0]);
+    assert_eq!(again, Some(vec![hint(&[1], true), both()]), "where they lie");
+    let larger = pod("a", &[("c", "3")]);
+    assert_eq!(policy.hints(&assignments, &larger, &larger.spec.as_ref().expect("a spec").containers[0]), Some(vec![Hint::NOWHERE]));
+    let beyond = pod("b", &[("c", "4")]);
+    policy.allocate(&mut assignments, &beyond, &beyond.spec.as_ref().expect("a spec").containers[0], nodes(&[1])).expect("enough");
+    assert_eq!(shown(&assignments, "b"), of(&[("c", "1,3,5,7")]), "what is missing there comes from elsewhere");
+}
+
+#[test]
+fn a_pods_cpus_are_those_that_run_at_once() {
+    let count = |containers: &[(&str, &str)]| exclusive_cpus_of_pod(&pod("p", containers));
+    assert_eq!(count(&[("i1", "4"), ("s1", "1"), ("i2", "2"), ("c", "1"), ("d", "1")]), 4);
+    assert_eq!(count(&[("s1", "1"), ("i1", "4"), ("c", "1")]), 5);
+    assert_eq!(count(&[("s1", "2"), ("c", "1"), ("d", "500m")]), 3);
+    let policy = StaticPolicy::new(topology(2, 2, 4, 2), 1000, &set("0"), PolicyOptions::default()).expect("a policy");
+    let mut assignments = policy.initial();
+    let two = pod("p", &[("c", "2"), ("d", "2")]);
+    let wanted = Some(vec![hint(&[1], true), hint(&[0, 1], false)]);
+    assert_eq!(policy.pod_hints(&assignments, &two), wanted);
+    in_order(two.spec.as_ref().expect("a spec"))
+        .try_for_each(|(container, _)| policy.allocate(&mut assignments, &two, container, nodes(&[1])))
+        .expect("enough");
+    assert_eq!(policy.pod_hints(&assignments, &two), wanted, "where they lie");
 }
 
 /// A pod comes, or one goes.
