@@ -10,9 +10,10 @@ pub mod reconcile;
 pub mod refusal;
 pub mod topology;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use parking_lot::Mutex;
 use troupe_cri::proto::LinuxContainerResources;
 
 use self::{
@@ -25,8 +26,8 @@ use self::{
     },
     refusal::Refusal,
     topology::{
-        TopologyManager,
-        merge::Hint,
+        Affinity, HintProvider, TopologyManager,
+        mask::NumaMask,
         options::{TopologyOptions, TopologyScope},
     },
 };
@@ -63,6 +64,8 @@ pub struct ContainerManagerOptions {
 pub struct ContainerManager {
     cpus: Option<Arc<CpuManager>>,
     topology: Option<TopologyManager>,
+    /// Where pods' resources are to lie, by uid and container's name, as it was found when they were let in.
+    chosen: Mutex<BTreeMap<String, BTreeMap<String, NumaMask>>>,
 }
 
 impl ContainerManager {
@@ -85,10 +88,13 @@ impl ContainerManager {
         let nodes = machine.parts(&machine.cpus(), Level::NumaNode);
         let distances = |node: u32| file(&format!("node/node{node}/distance"));
         let topology = options.topology_manager.map(|told| TopologyManager::new(told, &nodes, distances)).transpose()?;
-        let Some(told) = &options.static_cpus else { return Ok(ContainerManager { cpus: None, topology }) };
+        let Some(told) = &options.static_cpus else {
+            return Ok(ContainerManager { topology, ..ContainerManager::default() });
+        };
         let policy = StaticPolicy::new(machine, milli_reserved, &told.reserved, told.options);
         let policy = policy.map_err(|why| format!("new static policy error: {why}"))?;
-        Ok(ContainerManager { cpus: Some(Arc::new(CpuManager::start(policy, root)?)), topology })
+        let cpus = Some(Arc::new(CpuManager::start(policy, root)?));
+        Ok(ContainerManager { cpus, topology, chosen: Mutex::default() })
     }
 
     /// Who has which CPUs; `None` with the policy `none`.
@@ -96,13 +102,30 @@ impl ContainerManager {
         self.cpus.as_ref()
     }
 
-    /// Gives a pod that is to be let in all that it is to have for itself. Doing it again is fine.
+    /// Gives a pod that is to be let in all CPUs that it is to have for itself, and notes where its devices are to lie. Doing it again is fine.
     ///
     /// # Errors
     /// When it cannot have it: then it has nothing more than before.
-    pub fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
-        let (Some(cpus), Some(spec)) = (&self.cpus, &pod.spec) else { return Ok(()) };
-        cpus.change(|assignments| allocate(&cpus.policy, self.topology.as_ref(), assignments, pod, spec))
+    pub fn admit(&self, pod: &Pod, devices: &dyn HintProvider) -> Result<(), Refusal> {
+        let Some(spec) = &pod.spec else { return Ok(()) };
+        if self.cpus.is_none() && self.topology.is_none() {
+            return Ok(());
+        }
+        let topology = self.topology.as_ref();
+        let chosen = match &self.cpus {
+            None => allocate(None, topology, devices, pod, spec)?,
+            Some(cpus) => cpus.change(|assignments| allocate(Some((&cpus.policy, assignments)), topology, devices, pod, spec))?,
+        };
+        if !chosen.is_empty() {
+            self.chosen.lock().insert(pod.metadata.uid.clone().unwrap_or_default(), chosen);
+        }
+        Ok(())
+    }
+
+    /// Where the devices of a pod that was let in are to lie.
+    pub fn affinity(&self, pod: &str) -> Affinity {
+        let nodes = self.chosen.lock().get(pod).cloned().unwrap_or_default();
+        Affinity { nodes, strict: self.topology.as_ref().is_some_and(TopologyManager::is_strict) }
     }
 
     /// Tells a container that is to be made where it runs.
@@ -143,6 +166,7 @@ impl ContainerManager {
     /// # Errors
     /// When that cannot be written.
     pub async fn release(&self, pod: &str) -> Result<(), String> {
+        self.chosen.lock().remove(pod);
         match &self.cpus {
             Some(cpus) => cpus.release([pod]).await,
             None => Ok(()),
@@ -150,28 +174,38 @@ impl ContainerManager {
     }
 }
 
-/// Gives all containers of a pod their CPUs, on the NUMA nodes that the topology manager chooses.
+/// The policy of CPUs with who has which.
+type Cpus<'a> = Option<(&'a StaticPolicy, &'a mut Assignments)>;
+
+/// Gives all containers of a pod their CPUs, on the NUMA nodes that the topology manager chooses, which are told.
 fn allocate(
-    policy: &StaticPolicy,
+    mut cpus: Cpus<'_>,
     topology: Option<&TopologyManager>,
-    assignments: &mut Assignments,
+    devices: &dyn HintProvider,
     pod: &Pod,
     spec: &PodSpec,
-) -> Result<(), Refusal> {
-    let listed = |hints: Option<Vec<Hint>>| [hints.unwrap_or_else(|| vec![Hint::ANY])];
+) -> Result<BTreeMap<String, NumaMask>, Refusal> {
+    let mut chosen = BTreeMap::new();
     let scope = topology.map(|topology| (topology, topology.options.scope));
-    let of_pod = match scope {
-        Some((topology, TopologyScope::Pod)) => topology.merge(&listed(policy.pod_hints(assignments, pod)))?,
-        _ => None,
-    };
-    for (container, _) in in_order(spec) {
-        let nodes = match scope {
-            Some((topology, TopologyScope::Container)) => topology.merge(&listed(policy.hints(assignments, pod, container)))?,
-            _ => of_pod,
-        };
-        policy.allocate(assignments, pod, container, nodes)?;
+    let mut of_pod = None;
+    if let Some((topology, TopologyScope::Pod)) = scope {
+        let mut resources = devices.pod_hints(topology.nodes(), pod);
+        resources.extend(cpus.as_ref().and_then(|(policy, assignments)| policy.pod_hints(assignments, pod)));
+        of_pod = topology.merge(&resources)?;
     }
-    Ok(())
+    for (container, _) in in_order(spec) {
+        let mut nodes = of_pod;
+        if let Some((topology, TopologyScope::Container)) = scope {
+            let mut resources = devices.hints(topology.nodes(), pod, container);
+            resources.extend(cpus.as_ref().and_then(|(policy, assignments)| policy.hints(assignments, pod, container)));
+            nodes = topology.merge(&resources)?;
+        }
+        if let Some((policy, assignments)) = &mut cpus {
+            policy.allocate(assignments, pod, container, nodes)?;
+        }
+        chosen.extend(nodes.map(|nodes| (container.name.clone(), nodes)));
+    }
+    Ok(chosen)
 }
 
 #[cfg(test)]

@@ -73,15 +73,15 @@ impl CpuManager {
     ///
     /// # Errors
     /// Those of the change.
-    pub fn change(&self, change: impl FnOnce(&mut Assignments) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    pub fn change<T>(&self, change: impl FnOnce(&mut Assignments) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let mut current = self.current.lock();
         let mut changed = Assignments::clone(&current.assignments);
-        change(&mut changed)?;
+        let outcome = change(&mut changed)?;
         if changed != *current.assignments {
             *current = Current { assignments: Arc::new(changed), revision: current.revision + 1 };
             self.changed.notify_one();
         }
-        Ok(())
+        Ok(outcome)
     }
 
     /// What pods had is shared again.
@@ -201,7 +201,7 @@ mod tests {
     async fn a_change_that_fails_changes_nothing() {
         let place = tempfile::tempdir().expect("a directory");
         let manager = CpuManager::start(policy(4), place.path()).expect("starts");
-        let failed = manager.change(|assignments| {
+        let failed: Result<(), Refusal> = manager.change(|assignments| {
             assignments.shared = CpuSet::default();
             Err(Refusal::unexpected("odd"))
         });

@@ -219,17 +219,21 @@ pub fn exclusive_cpus(pod: &Pod, container: &Container) -> usize {
 
 /// The same of all containers of a pod that run at the same time, at most.
 pub fn exclusive_cpus_of_pod(pod: &Pod) -> usize {
-    let Some(spec) = &pod.spec else { return 0 };
-    let (mut sidecars, mut most) = (0, 0);
+    pod.spec.as_ref().map_or(0, |spec| at_once(spec, |container| exclusive_cpus(pod, container)))
+}
+
+/// What all containers that run at the same time have together, at most.
+pub fn at_once(spec: &PodSpec, of: impl Fn(&Container) -> usize) -> usize {
+    let (mut sidecars, mut most) = (0_usize, 0);
     for container in spec.init_containers.iter().flatten() {
-        let cpus = exclusive_cpus(pod, container);
+        let cpus = of(container);
         if container.restart_policy.as_deref() == Some("Always") {
-            sidecars += cpus;
+            sidecars = sidecars.saturating_add(cpus);
         } else {
-            most = most.max(sidecars + cpus);
+            most = most.max(sidecars.saturating_add(cpus));
         }
     }
-    spec.containers.iter().map(|container| exclusive_cpus(pod, container)).fold(sidecars, usize::saturating_add).max(most)
+    spec.containers.iter().map(of).fold(sidecars, usize::saturating_add).max(most)
 }
 
 /// The containers that may have CPUs, in the order in which they start, and whether they end before the next one begins.

@@ -4,17 +4,37 @@ pub mod mask;
 pub mod merge;
 pub mod options;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use self::{
     mask::NumaMask,
     merge::{Hint, NumaNodes, merge},
-    options::TopologyOptions,
+    options::{TopologyOptions, TopologyPolicy},
 };
 use super::refusal::Refusal;
 
 /// The reason of pods whose resources do not lie together.
 const TOPOLOGY_AFFINITY: &str = "TopologyAffinityError";
+
+/// Whoever gives out resources of which some lie on NUMA nodes: for each resource that is asked for the hints, at least one.
+pub trait HintProvider {
+    /// Of one container, on a machine of these nodes.
+    fn hints(&self, machine: NumaMask, pod: &Pod, container: &Container) -> Vec<Vec<Hint>>;
+
+    /// Of all containers of a pod that run at the same time.
+    fn pod_hints(&self, machine: NumaMask, pod: &Pod) -> Vec<Vec<Hint>>;
+}
+
+/// Where the resources of a pod's containers are to lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// By container's name; who is not here may lie anywhere.
+    pub nodes: BTreeMap<String, NumaMask>,
+    /// They lie nowhere else.
+    pub strict: bool,
+}
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +62,16 @@ impl TopologyManager {
         Ok(TopologyManager { options, machine })
     }
 
+    /// The machine's NUMA nodes.
+    pub fn nodes(&self) -> NumaMask {
+        self.machine.all
+    }
+
+    /// Whether pods whose resources lie elsewhere than they should are not let in.
+    pub fn is_strict(&self) -> bool {
+        self.options.policy != TopologyPolicy::BestEffort
+    }
+
     /// The NUMA nodes on which resources that accept these should lie; `None` for any.
     ///
     /// # Errors
@@ -62,10 +92,7 @@ fn parse(text: &str) -> Option<Vec<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        options::{TopologyPolicy, TopologyScope},
-        *,
-    };
+    use super::{options::TopologyScope, *};
 
     fn options(closest: bool) -> TopologyOptions {
         TopologyOptions { policy: TopologyPolicy::Restricted, scope: TopologyScope::Container, closest, most_nodes: 8 }
