@@ -168,7 +168,7 @@ impl Kubelet {
         bound_pods(&options, &machine);
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
-        let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, options.reserved.milli_cpus);
+        let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
         let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let mut tasks = Vec::new();
         let services = service_lister(&options, system, &mut tasks);

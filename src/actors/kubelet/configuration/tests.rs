@@ -119,8 +119,7 @@ fn values_are_checked_in_upstreams_words() {
 
 #[test]
 fn nothing_that_is_said_is_ignored_without_a_word() {
-    let why = "memoryManagerPolicy: \"Static\" is not supported by this kubelet: it is always \"None\"";
-    assert_eq!(refused("memoryManagerPolicy: Static\n"), why);
+    assert_eq!(refused("cgroupDriver: systemd\n"), "cgroupDriver: \"systemd\" is not supported by this kubelet: it is always \"cgroupfs\"");
     assert_eq!(refused("tlsCertFile: /a\n"), "tlsCertFile: \"/a\" is not supported by this kubelet: leave it out");
     let anonymous = refused("authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}\n");
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
@@ -215,6 +214,12 @@ fn who_has_cpus_for_himself_is_said_as_upstream_reads_it() {
     let few = refused("topologyManagerPolicy: restricted\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '2'}\n");
     assert_eq!(few, format!("{begin}the minimum value of \"max-allowable-numa-nodes\" should not be less than 8"));
     assert_eq!(refused("cpuManagerPolicy: dynamic\n"), format!("{begin}unknown policy: \"dynamic\""));
+    let memory = |limits: &str| format!("memoryManagerPolicy: Static\nreservedMemory: [{{numaNode: 1, limits: {limits}}}]\n");
+    let told = said(&memory("{memory: 1Gi}")).container_manager().expect("it is known").static_memory.expect("static");
+    assert_eq!(told[&1]["memory"], 1 << 30);
+    let zero = format!("{begin}reserved memory may not be zero for NUMA node 1 and resource \"memory\"");
+    assert_eq!(refused(&memory("{memory: '0'}")), zero);
+    assert!(refused(&memory("{cpu: '1'}")).contains("the limit type \"cpu\" for NUMA node 1 is not supported"));
     let odd = refused("cpuManagerPolicy: static\ncpuManagerPolicyOptions: {odd: 'true'}\n");
     assert_eq!(odd, format!("{begin}unknown CPU Manager Policy option: \"odd\""));
 }

@@ -47,7 +47,7 @@ fn pod(uid: &str, cpus: &[&str]) -> Pod {
 #[tokio::test]
 async fn a_container_is_told_where_it_runs_and_that_stands_on_disk_before() {
     let place = tempfile::tempdir().expect("a directory");
-    let manager = ContainerManager::start(&options(), place.path(), 500).expect("starts");
+    let manager = ContainerManager::start(&options(), place.path(), (500, 0)).expect("starts");
     manager.admit(&pod("a", &["2", "500m"]), &Nothing).expect("there is enough");
     let mut own = LinuxContainerResources { cpu_quota: 200_000, ..Default::default() };
     manager.place("a", "c0", &mut own).await.expect("kept");
@@ -56,7 +56,7 @@ async fn a_container_is_told_where_it_runs_and_that_stands_on_disk_before() {
     manager.place("a", "c1", &mut shared).await.expect("kept");
     assert_eq!((shared.cpuset_cpus.as_str(), shared.cpu_quota), ("0,3", 50_000));
     assert!(manager.has_own_cpus("a") && !manager.has_own_cpus("b"));
-    let next = ContainerManager::start(&options(), place.path(), 500).expect("goes on");
+    let next = ContainerManager::start(&options(), place.path(), (500, 0)).expect("goes on");
     assert!(next.has_own_cpus("a"));
     next.release("a").await.expect("kept");
     assert_eq!(next.cpus().expect("static").assignments().shared, set("0-3"));
@@ -65,7 +65,7 @@ async fn a_container_is_told_where_it_runs_and_that_stands_on_disk_before() {
 #[tokio::test]
 async fn a_pod_gets_all_or_nothing() {
     let place = tempfile::tempdir().expect("a directory");
-    let manager = ContainerManager::start(&options(), place.path(), 500).expect("starts");
+    let manager = ContainerManager::start(&options(), place.path(), (500, 0)).expect("starts");
     let refusal = manager.admit(&pod("a", &["2", "2"]), &Nothing).expect_err("too many");
     assert_eq!(refusal.reason, "UnexpectedAdmissionError");
     assert!(!manager.has_own_cpus("a"));
@@ -80,7 +80,7 @@ fn aligned_options(policy: &str, scope: &str) -> ContainerManagerOptions {
 /// A machine of two NUMA nodes of four CPUs, 0-3 and 4-7, of which the first is reserved.
 fn aligned(policy: &str, scope: &str) -> (tempfile::TempDir, ContainerManager) {
     let place = tempfile::tempdir().expect("a directory");
-    let manager = ContainerManager::start(&aligned_options(policy, scope), place.path(), 1000).expect("starts");
+    let manager = ContainerManager::start(&aligned_options(policy, scope), place.path(), (1000, 0)).expect("starts");
     (place, manager)
 }
 
@@ -139,15 +139,50 @@ async fn cpus_lie_where_the_devices_do() {
     }
     let alone = ContainerManagerOptions { static_cpus: None, ..aligned_options("best-effort", "container") };
     let place = tempfile::tempdir().expect("a directory");
-    let manager = ContainerManager::start(&alone, place.path(), 0).expect("starts");
+    let manager = ContainerManager::start(&alone, place.path(), (0, 0)).expect("starts");
     manager.admit(&pod("a", &["2"]), &Second).expect("there is enough");
     assert_eq!((manager.affinity("a").nodes.len(), manager.affinity("a").strict), (1, false));
 }
 
 #[tokio::test]
+async fn memory_lies_where_the_cpus_do() {
+    const GIB: u64 = 1 << 30;
+    let place = tempfile::tempdir().expect("a directory");
+    let node = memory::machine::NodeMemory { total: 10 * GIB, hugepages: BTreeMap::new() };
+    let options = ContainerManagerOptions {
+        static_memory: Some(Reserved::from([(0, [("memory".to_owned(), GIB)].into())])),
+        memory: Some([(0, node.clone()), (1, node)].into()),
+        ..aligned_options("single-numa-node", "container")
+    };
+    let manager = ContainerManager::start(&options, place.path(), (1000, 1 << 30)).expect("starts");
+    assert!(manager.has_static_memory());
+    // The first node has three CPUs for pods.
+    manager.admit(&pod("a", &["4"]), &Nothing).expect("there is enough");
+    let mut resources = LinuxContainerResources::default();
+    manager.place("a", "c0", &mut resources).await.expect("kept");
+    assert_eq!((resources.cpuset_cpus.as_str(), resources.cpuset_mems.as_str()), ("4-7", "1"));
+    let mut shared = LinuxContainerResources::default();
+    manager.place("b", "c0", &mut shared).await.expect("kept");
+    assert_eq!((shared.cpuset_cpus.as_str(), shared.cpuset_mems.as_str()), ("0-3", ""));
+    drop(manager);
+    let next = ContainerManager::start(&options, place.path(), (1000, 1 << 30)).expect("goes on");
+    next.admit(&pod("a", &["4"]), &Nothing).expect("it has them");
+    next.retain(|uid| uid == "a");
+    assert_eq!(next.admit(&pod("b", &["4"]), &Nothing).expect_err("refused").reason, "TopologyAffinityError");
+    next.retain(|_| false);
+    let mut gone = LinuxContainerResources::default();
+    next.place("a", "c0", &mut gone).await.expect("kept");
+    assert_eq!(gone.cpuset_mems, "");
+    next.release("a").await.expect("kept");
+    let none = ContainerManagerOptions { static_memory: None, ..options.clone() };
+    let why = ContainerManager::start(&none, place.path(), (1000, 1 << 30)).expect_err("refused");
+    assert!(why.contains("[memorymanager] configured policy \"None\" differs from state checkpoint policy \"Static\""), "{why}");
+}
+
+#[tokio::test]
 async fn without_a_policy_nothing_is_touched() {
     let place = tempfile::tempdir().expect("a directory");
-    let manager = ContainerManager::start(&ContainerManagerOptions::default(), place.path(), 0).expect("starts");
+    let manager = ContainerManager::start(&ContainerManagerOptions::default(), place.path(), (0, 0)).expect("starts");
     manager.admit(&pod("a", &["2000"]), &Nothing).expect("nobody counts");
     let mut resources = LinuxContainerResources { cpu_quota: 1000, ..Default::default() };
     manager.place("a", "c0", &mut resources).await.expect("nothing to do");
@@ -158,7 +193,7 @@ async fn without_a_policy_nothing_is_touched() {
 #[test]
 fn a_policy_that_keeps_nothing_for_others_does_not_start() {
     let place = tempfile::tempdir().expect("a directory");
-    let why = ContainerManager::start(&options(), place.path(), 0).expect_err("refused");
+    let why = ContainerManager::start(&options(), place.path(), (0, 0)).expect_err("refused");
     let end = "[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero";
     assert_eq!(why, format!("new static policy error: {end}"));
 }

@@ -96,8 +96,8 @@ impl Pods {
     fn allocate_to(&mut self, candidate: &Candidate, cx: &mut UnitContext<'_, Self>) {
         let Candidate { pod, allocation } = candidate;
         let (uid, generation) = (pod.metadata.uid.clone().unwrap_or_default(), generation(pod));
-        if self.has_fixed_cpus(candidate) {
-            let message = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"".to_owned();
+        if let Some(manager) = self.fixed_by(candidate) {
+            let message = format!("Resize is infeasible for Guaranteed Pods alongside {manager}");
             return self.wait_with(candidate, Pending { reason: INFEASIBLE, message, generation }, cx);
         }
         let place = Place { node: self.room.node.get(), most_pods: i64::try_from(self.room.most).unwrap_or(i64::MAX), listeners: Vec::new() };
@@ -112,10 +112,18 @@ impl Pods {
         self.wait_with(candidate, Pending { reason: DEFERRED, message: rejection.message, generation }, cx);
     }
 
-    /// Whether the pod asks for other CPUs while containers have theirs until their pod is gone.
-    fn has_fixed_cpus(&self, Candidate { pod, allocation }: &Candidate) -> bool {
-        let other = pod.spec.as_ref().is_some_and(|spec| !allocation.allocated.covers_cpus(spec));
-        other && self.context.container_manager.cpus().is_some() && qos_class(pod) == "Guaranteed"
+    /// What keeps the pod from other CPUs or memory: containers have theirs until their pod is gone.
+    fn fixed_by(&self, Candidate { pod, allocation }: &Candidate) -> Option<&'static str> {
+        let (spec, manager) = (pod.spec.as_ref()?, &self.context.container_manager);
+        if qos_class(pod) != "Guaranteed" {
+            None
+        } else if manager.cpus().is_some() && !allocation.allocated.covers_cpus(spec) {
+            Some("CPU Manager policy \"static\"")
+        } else if manager.has_static_memory() && !allocation.allocated.covers_memory(spec) {
+            Some("Memory Manager policy \"Static\"")
+        } else {
+            None
+        }
     }
 
     /// The pod keeps what it has, and tells why.

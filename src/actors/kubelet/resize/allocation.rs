@@ -44,6 +44,12 @@ impl Allocated {
         resizable(spec).all(|container| covered(&container.name, container.resources.as_ref()))
     }
 
+    /// Whether a spec asks for no other memory.
+    pub fn covers_memory(&self, spec: &PodSpec) -> bool {
+        let covered = |name: &str, wanted| self.containers.get(name).is_none_or(|known| same_amount("memory", Some(known), wanted));
+        resizable(spec).all(|container| covered(&container.name, container.resources.as_ref()))
+    }
+
     /// The pod with these resources in the place of what its spec asks for.
     pub fn applied_to(&self, pod: &Arc<Pod>) -> Arc<Pod> {
         let Some(spec) = pod.spec.as_ref().filter(|spec| !self.covers(spec)) else { return pod.clone() };

@@ -1,21 +1,16 @@
 //! The assignments of this node: in memory for whoever asks, on disk before anything starts with them.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use std::{path::Path, sync::Arc};
 
 use super::{
     options::{NONE, STATIC},
     policy::StaticPolicy,
     state::{Assignments, decode, encode},
 };
-use crate::{files::blocking, kubelet::container_manager::refusal::Refusal};
+use crate::kubelet::container_manager::{
+    kept::{Kept, read},
+    refusal::Refusal,
+};
 
 const FILE: &str = "cpu_manager_state";
 
@@ -23,18 +18,7 @@ const FILE: &str = "cpu_manager_state";
 #[derive(Debug)]
 pub struct CpuManager {
     pub policy: StaticPolicy,
-    path: PathBuf,
-    current: Mutex<Current>,
-    /// What the file has. Held while it is written.
-    written: tokio::sync::Mutex<u64>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct Current {
-    assignments: Arc<Assignments>,
-    /// Counts changes.
-    revision: u64,
+    kept: Kept<Assignments>,
 }
 
 impl CpuManager {
@@ -44,16 +28,15 @@ impl CpuManager {
     /// When what that left is of another policy or does not fit the machine, or when it cannot be read or written.
     pub fn start(policy: StaticPolicy, root: &Path) -> Result<Self, String> {
         let path = root.join(FILE);
-        let assignments = match read(&path, STATIC)? {
+        let assignments = match read(&path, |text| decode(STATIC, text)).map_err(|why| unusable(&path, &why))? {
             Some(kept) if !kept.known().is_empty() => {
                 policy.check(&kept).map_err(|why| unusable(&path, &why))?;
                 kept
             }
             _ => policy.initial(),
         };
-        write(&path, &encode(STATIC, &assignments)).map_err(|error| format!("write {}: {error}", path.display()))?;
-        let current = Mutex::new(Current { assignments: Arc::new(assignments), revision: 0 });
-        Ok(CpuManager { policy, path, current, written: tokio::sync::Mutex::new(0), changed: Notify::new() })
+        let kept = Kept::new(path, |assignments| encode(STATIC, assignments), assignments)?;
+        Ok(CpuManager { policy, kept })
     }
 
     /// Whether nobody has CPUs for himself since an earlier process gave some. Blocking.
@@ -61,12 +44,13 @@ impl CpuManager {
     /// # Errors
     /// When the file of an earlier process is of another policy.
     pub fn check_none(root: &Path) -> Result<(), String> {
-        read(&root.join(FILE), NONE).map(drop)
+        let path = root.join(FILE);
+        read(&path, |text| decode(NONE, text)).map(drop).map_err(|why| unusable(&path, &why))
     }
 
     /// Who has which CPUs.
     pub fn assignments(&self) -> Arc<Assignments> {
-        self.current.lock().assignments.clone()
+        self.kept.get()
     }
 
     /// Changes that as a whole or, when that fails, not at all.
@@ -74,14 +58,7 @@ impl CpuManager {
     /// # Errors
     /// Those of the change.
     pub fn change<T>(&self, change: impl FnOnce(&mut Assignments) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let mut current = self.current.lock();
-        let mut changed = Assignments::clone(&current.assignments);
-        let outcome = change(&mut changed)?;
-        if changed != *current.assignments {
-            *current = Current { assignments: Arc::new(changed), revision: current.revision + 1 };
-            self.changed.notify_one();
-        }
-        Ok(outcome)
+        self.kept.change(change)
     }
 
     /// What pods had is shared again.
@@ -101,12 +78,12 @@ impl CpuManager {
 
     /// Somebody may run elsewhere than he should.
     pub fn wake(&self) {
-        self.changed.notify_one();
+        self.kept.wake();
     }
 
     /// Waits until somebody's CPUs are others than before, or somebody is woken. One at a time may wait.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.kept.changed().await;
     }
 
     /// Waits until the disk has the assignments.
@@ -114,27 +91,7 @@ impl CpuManager {
     /// # Errors
     /// When the file cannot be written; it stays as it was.
     pub async fn keep(&self) -> Result<(), String> {
-        let mut written = self.written.lock().await;
-        let (assignments, revision) = {
-            let current = self.current.lock();
-            (current.assignments.clone(), current.revision)
-        };
-        if *written == revision {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        let kept = blocking(move || write(&path, &encode(STATIC, &assignments))).await;
-        kept.map_err(|error| format!("could not save CPU manager state: {error}"))?;
-        *written = revision;
-        Ok(())
-    }
-}
-
-fn read(path: &Path, policy: &str) -> Result<Option<Assignments>, String> {
-    match fs::read_to_string(path) {
-        Ok(text) => decode(policy, &text).map(Some).map_err(|why| unusable(path, &why)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unusable(path, &error.to_string())),
+        self.kept.keep().await
     }
 }
 
@@ -146,17 +103,10 @@ fn unusable(path: &Path, why: &str) -> String {
     )
 }
 
-/// The whole text or, when that fails, what was there before.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{
         super::{
             options::PolicyOptions,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kubelet::cpu_set::CpuSet;
+use crate::kubelet::{container_manager::kept::fnv, cpu_set::CpuSet};
 
 /// Who has which CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,10 +74,6 @@ impl Kept {
         shown.push_str("] Checksum:(checksum.Checksum)0}");
         fnv(shown.as_bytes()).into()
     }
-}
-
-fn fnv(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// The text of the file.
