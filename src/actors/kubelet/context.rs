@@ -12,6 +12,7 @@ use troupe_cri::{Runtime, RuntimeFeatures, resources::MachineSize};
 use super::{
     admission::NodeAbilities,
     cluster::Cluster,
+    container_manager::ContainerManager,
     csi::Csi,
     device_plugins::DevicePlugins,
     dra::Dra,
@@ -33,6 +34,8 @@ pub struct NodeContext {
     pub features: ArcSwap<RuntimeFeatures>,
     pub abilities: NodeAbilities,
     pub cluster: Arc<dyn Cluster>,
+    /// Knows on which CPUs containers run.
+    pub container_manager: ContainerManager,
     /// Devices that are counted as resources.
     pub device_plugins: Arc<DevicePlugins>,
     /// Devices of claims.

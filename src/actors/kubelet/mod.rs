@@ -10,7 +10,9 @@ pub mod cgroups;
 mod checkpoint;
 pub mod cluster;
 pub mod configuration;
+pub mod container_manager;
 pub mod context;
+pub mod cpu_set;
 pub mod csi;
 pub mod device_metrics;
 pub mod device_plugins;
@@ -71,6 +73,7 @@ use self::{
     admission::{NodeAbilities, apparmor::AppArmor, sysctl::Allowlist},
     cgroups::limit::limit_pods,
     cluster::{ApiCluster, Cluster, NoCluster},
+    container_manager::{ContainerManager, reconcile::CpuReconciler},
     context::NodeContext,
     csi::{Csi, registration::CsiReporter},
     device_plugins::{DevicePluginServer, DevicePlugins},
@@ -128,6 +131,8 @@ pub enum KubeletError {
     Sysctls(#[from] admission::sysctl::PatternError),
     #[error("{0}")]
     Reserved(String),
+    #[error("{0}")]
+    ContainerManager(String),
     #[error(transparent)]
     Kernel(io::Error),
     #[error("cannot make {path}: {source}")]
@@ -146,7 +151,8 @@ impl Kubelet {
     /// Starts the kubelet's units below `kubelet/` in `system`. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot.
+    /// When the runtime does not answer within a minute, or directories cannot be made, or pods are to set what they cannot, or what an earlier
+    /// process left of containers' CPUs does not fit.
     pub async fn start(options: KubeletOptions, system: &System) -> Result<Kubelet, KubeletError> {
         check_kernel().map_err(KubeletError::Kernel)?;
         let below = |name: &str| options.root_dir.join(name);
@@ -163,9 +169,12 @@ impl Kubelet {
         bound_pods(&options, &machine);
         let sysctls = Allowlist::new(&machine.kernel, &options.allowed_unsafe_sysctls)?;
         let abilities = NodeAbilities { apparmor: AppArmor::read(), sysctls };
+        let container_manager = ContainerManager::start(&options.container_manager, &options.root_dir, (kept.milli_cpus, kept.memory));
+        let container_manager = container_manager.map_err(KubeletError::ContainerManager)?;
         let mut tasks = Vec::new();
         let services = service_lister(&options, system, &mut tasks);
-        let context = Arc::new(context(&options, system, &version, &machine, services, features, abilities));
+        let reached = (&version, features);
+        let context = Arc::new(context(&options, system, reached, &machine, services, abilities, container_manager));
         let manifests = Manifests::new(options.static_pod_dir.clone(), context.node_name.clone());
         let cache = options.client.as_ref().map(|client| pod_cache(client, &context.node_name, system, &mut tasks));
         let facts = node_facts(&options, &version, machine);
@@ -244,11 +253,11 @@ fn pod_cache(client: &Client, node: &str, system: &System, tasks: &mut Vec<TaskH
 fn context(
     options: &KubeletOptions,
     system: &System,
-    version: &VersionResponse,
+    (version, features): (&VersionResponse, RuntimeFeatures),
     machine: &MachineFacts,
     services: Option<Lister<Service>>,
-    features: RuntimeFeatures,
     abilities: NodeAbilities,
+    container_manager: ContainerManager,
 ) -> NodeContext {
     let size = MachineSize { cpus: machine.cpus, memory_bytes: machine.memory_bytes, daemons_oom_score_adj: node::facts::own_oom_score_adj() };
     let (node_name, clock): (Arc<str>, _) = (options.node_name.as_str().into(), system.clock().clone());
@@ -261,6 +270,7 @@ fn context(
         None => (Arc::new(NoCluster), EventRecorder::nowhere()),
     };
     NodeContext {
+        container_manager,
         csi: Arc::new(Csi::new(&options.root_dir, node_name.clone(), options.client.clone())),
         device_plugins: Arc::new(DevicePlugins::new(&options.root_dir)),
         dra: Arc::new(Dra::new(&options.root_dir, node_name.clone(), options.client.clone())),
@@ -355,6 +365,7 @@ fn spawn_units(
     manifests: &Manifests,
     room: Room,
 ) -> UnitAddr<Pods> {
+    reconcile_cpus(system, options, context, all);
     let monitor = Monitor::new(&options.eviction_thresholds, options.eviction_pressure_transition_period);
     let (seen, manifests) = (all.clone(), manifests.clone());
     let (shared, all, source) = (context.clone(), all.clone(), source.clone());
@@ -380,6 +391,19 @@ fn spawn_units(
     pods
 }
 
+/// Nothing is done where containers have no CPUs of their own.
+fn reconcile_cpus(system: &System, options: &KubeletOptions, context: &Arc<NodeContext>, all: &AllPods) {
+    let Some((manager, told)) = context.container_manager.cpus().zip(options.container_manager.static_cpus.as_ref()) else { return };
+    let (manager, runtime, known, period) = (manager.clone(), context.runtime.clone(), known_pods(all), told.reconcile_period);
+    system.spawn("kubelet/cpus", Policy::default(), move |_| CpuReconciler::new(manager.clone(), runtime.clone(), known.clone(), period));
+}
+
+/// The uids of all pods of this node.
+fn known_pods(all: &AllPods) -> KnownPods {
+    let all = all.clone();
+    Arc::new(move || Some(all()?.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()))
+}
+
 fn process_thresholds(options: &KubeletOptions, context: &NodeContext) -> ProcessThresholds {
     let thresholds = options.eviction_thresholds.clone();
     ProcessThresholds {
@@ -393,8 +417,7 @@ fn process_thresholds(options: &KubeletOptions, context: &NodeContext) -> Proces
 
 /// Plugins need an API server: what they offer is told there, and asked for by its objects.
 fn watch_plugins(system: &System, context: &Arc<NodeContext>, all: &AllPods, registry: PathBuf) {
-    let (csi, dra, all) = (context.csi.clone(), context.dra.clone(), all.clone());
-    let known: KnownPods = Arc::new(move || Some(all()?.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()));
+    let (csi, dra, known) = (context.csi.clone(), context.dra.clone(), known_pods(all));
     let (drivers, devices): (Arc<dyn Handler>, Arc<dyn Handler>) = (csi.clone(), dra.clone());
     let handlers = Arc::new(Handlers::from([("CSIPlugin", drivers), (dra::KIND, devices)]));
     system.spawn("kubelet/plugins", Policy::default(), move |_| PluginWatcher::new(registry.clone(), handlers.clone()));

@@ -13,6 +13,7 @@ use troupe_api::client::Client;
 use troupe_cri::Runtime;
 
 use super::{
+    container_manager::ContainerManagerOptions,
     eviction::{GracePeriods, settings::EvictionSettings, signals::Threshold},
     image_collection::plan::ImagePolicy,
     node::{NodeStatusOptions, Registration, reserved::Reserved},
@@ -72,6 +73,8 @@ pub struct KubeletOptions {
     pub reserved: Reserved,
     /// Whether what all pods use together is bounded by that. [default: yes]
     pub enforces_pods: bool,
+    /// Which containers have CPUs of their own. [default: none]
+    pub container_manager: ContainerManagerOptions,
     /// What the node is when it registers.
     pub registration: Registration,
     /// How often its status is looked at, and what it lists.
@@ -130,6 +133,7 @@ impl KubeletOptions {
             backoff: BackoffPolicy::default(),
             reserved: Reserved::default(),
             enforces_pods: true,
+            container_manager: ContainerManagerOptions::default(),
             registration: Registration::default(),
             node_status: NodeStatusOptions::default(),
             labels: BTreeMap::new(),

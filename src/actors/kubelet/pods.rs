@@ -262,6 +262,10 @@ impl Pods {
             cx.after(Duration::from_millis(100), Self::search);
             return;
         };
+        if self.searched {
+            let uids: BTreeSet<&str> = all.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            self.context.container_manager.retain(|uid| uids.contains(uid) || self.workers.contains_key(uid));
+        }
         // Who came first is let in first.
         all.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
         for pod in all {

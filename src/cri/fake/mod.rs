@@ -231,9 +231,15 @@ impl Runtime for FakeRuntime {
         let mut state = self.state.lock();
         let name = state.containers.get(id).map(|container| container.name().to_owned()).unwrap_or_default();
         let (cpu, memory) = (resources.cpu_quota, resources.memory_limit_in_bytes);
-        state.note("update_container_resources", &format!("{name} {cpu} {memory}"))?;
+        let cpus = &resources.cpuset_cpus;
+        let text = if cpus.is_empty() { format!("{name} {cpu} {memory}") } else { format!("{name} {cpu} {memory} {cpus}") };
+        state.note("update_container_resources", &text)?;
         let container = state.containers.get_mut(id).ok_or_else(|| CriError::NotFound(format!("container \"{id}\" not found")))?;
-        container.config.linux.get_or_insert_default().resources = Some(resources);
+        let known = container.config.linux.get_or_insert_default().resources.get_or_insert_default();
+        let cpus = if cpus.is_empty() { known.cpuset_cpus.clone() } else { cpus.clone() };
+        // Nothing but CPUs is said: the rest stays, as runtimes do it.
+        let rest = if cpu == 0 && memory == 0 && resources.cpu_shares == 0 { known.clone() } else { resources };
+        *known = proto::LinuxContainerResources { cpuset_cpus: cpus, ..rest };
         Ok(())
     }
 

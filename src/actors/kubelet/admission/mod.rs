@@ -20,6 +20,7 @@ use troupe_cri::{RuntimeFeatures, resources::qos_class};
 use self::{apparmor::AppArmor, sysctl::Allowlist};
 use super::{
     cluster::is_static,
+    container_manager::refusal::Refusal,
     eviction::{self, rank::is_critical},
     worker::ephemeral::as_container,
 };
@@ -46,6 +47,12 @@ pub struct Rejection {
 impl Rejection {
     fn new(reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Rejection { reason: reason.into(), message: message.into() }
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Rejection::new(refusal.reason, refusal.message)
     }
 }
 

@@ -1,54 +1,16 @@
-//! What a configuration keeps of the machine for others than pods, CPUs by number, and durations as Go writes them. Pure.
+//! What a configuration keeps of the machine for others than pods, and durations as Go writes them. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::{collections::BTreeMap, fmt::Write};
 
 use troupe_api::meta::Quantity;
 
-use super::KubeletConfiguration;
+use super::{CpuSet, KubeletConfiguration};
 use crate::kubelet::node::reserved::Reserved;
 
 const RESOURCES: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];
 
 /// Why nothing is reserved: upstream's words.
 pub type Reservation = Result<Reserved, String>;
-
-/// CPUs by their numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CpuSet(pub BTreeSet<u32>);
-
-impl CpuSet {
-    /// Reads `0-2,7`.
-    ///
-    /// # Errors
-    /// In Go's words.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let number = |text: &str| {
-            let text = text.trim();
-            text.parse::<u32>().map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
-        };
-        let mut all = BTreeSet::new();
-        for part in text.split(',').filter(|_| !text.is_empty()) {
-            match part.split_once('-') {
-                None => drop(all.insert(number(part)?)),
-                Some((first, last)) => {
-                    let (first, last) = (number(first)?, number(last)?);
-                    if first > last {
-                        return Err(format!("invalid range {part:?} ({first} > {last})"));
-                    }
-                    // No machine has more.
-                    if last > 1 << 16 {
-                        return Err(format!("invalid range {part:?}"));
-                    }
-                    all.extend(first..=last);
-                }
-            }
-        }
-        Ok(CpuSet(all))
-    }
-}
 
 impl KubeletConfiguration {
     /// What pods do not get: `systemReserved` and `kubeReserved` together, and whole CPUs of `reservedSystemCPUs` instead of theirs.

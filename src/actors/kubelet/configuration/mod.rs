@@ -9,6 +9,7 @@ mod decode;
 mod effect;
 pub mod fields;
 mod load;
+mod managers;
 #[cfg(test)]
 mod tests;
 mod validation;
@@ -26,11 +27,14 @@ use troupe_api::expressions::go_duration;
 
 use self::fields::FIELDS;
 pub use self::{
-    amounts::{CpuSet, Reservation},
+    amounts::Reservation,
     load::{FileError, LoadError},
     validation::Machine,
 };
-use super::eviction::settings::{EvictionSettings, default_hard};
+use super::{
+    cpu_set::CpuSet,
+    eviction::settings::{EvictionSettings, default_hard},
+};
 
 const GROUP_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";

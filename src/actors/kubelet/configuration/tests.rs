@@ -119,7 +119,7 @@ fn values_are_checked_in_upstreams_words() {
 
 #[test]
 fn nothing_that_is_said_is_ignored_without_a_word() {
-    assert_eq!(refused("cpuManagerPolicy: static\n"), "cpuManagerPolicy: \"static\" is not supported by this kubelet: it is always \"none\"");
+    assert_eq!(refused("cgroupDriver: systemd\n"), "cgroupDriver: \"systemd\" is not supported by this kubelet: it is always \"cgroupfs\"");
     assert_eq!(refused("tlsCertFile: /a\n"), "tlsCertFile: \"/a\" is not supported by this kubelet: leave it out");
     let anonymous = refused("authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}\n");
     assert!(anonymous.starts_with('[') && anonymous.contains("authentication.anonymous.enabled: true is not"), "{anonymous}");
@@ -195,6 +195,33 @@ fn reservations_of_both_kinds_add_up_and_whole_cpus_stand_for_theirs() {
     assert_eq!(cpus.reserved().map(|reserved| reserved.milli_cpus), Ok(4000));
     assert_eq!(CpuSet::parse("0,x"), Err("strconv.Atoi: parsing \"x\": invalid syntax".into()));
     assert_eq!(CpuSet::parse(""), Ok(CpuSet::default()));
+}
+
+#[test]
+fn who_has_cpus_for_himself_is_said_as_upstream_reads_it() {
+    assert!(said("").container_manager().expect("the default").static_cpus.is_none());
+    let text =
+        "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: 'true'}\ncpuManagerReconcilePeriod: 5s\nreservedSystemCPUs: 0-1\n";
+    assert_eq!(said(text).check(Machine::default()), Ok(()));
+    let told = said(text).container_manager().expect("it is known").static_cpus.expect("static");
+    assert!(told.options.full_cores && !told.options.by_cache);
+    assert_eq!((told.reserved.to_string(), told.reconcile_period), ("0-1".to_owned(), Duration::from_secs(5)));
+    let together =
+        said("topologyManagerPolicy: restricted\ntopologyManagerScope: pod\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '9'}\n");
+    assert_eq!(together.check(Machine::default()), Ok(()));
+    assert_eq!(together.container_manager().expect("it is known").topology_manager.map(|told| told.most_nodes), Some(9));
+    let begin = "failed to validate kubelet configuration, error: ";
+    let few = refused("topologyManagerPolicy: restricted\ntopologyManagerPolicyOptions: {max-allowable-numa-nodes: '2'}\n");
+    assert_eq!(few, format!("{begin}the minimum value of \"max-allowable-numa-nodes\" should not be less than 8"));
+    assert_eq!(refused("cpuManagerPolicy: dynamic\n"), format!("{begin}unknown policy: \"dynamic\""));
+    let memory = |limits: &str| format!("memoryManagerPolicy: Static\nreservedMemory: [{{numaNode: 1, limits: {limits}}}]\n");
+    let told = said(&memory("{memory: 1Gi}")).container_manager().expect("it is known").static_memory.expect("static");
+    assert_eq!(told[&1]["memory"], 1 << 30);
+    let zero = format!("{begin}reserved memory may not be zero for NUMA node 1 and resource \"memory\"");
+    assert_eq!(refused(&memory("{memory: '0'}")), zero);
+    assert!(refused(&memory("{cpu: '1'}")).contains("the limit type \"cpu\" for NUMA node 1 is not supported"));
+    let odd = refused("cpuManagerPolicy: static\ncpuManagerPolicyOptions: {odd: 'true'}\n");
+    assert_eq!(odd, format!("{begin}unknown CPU Manager Policy option: \"odd\""));
 }
 
 #[test]

@@ -336,6 +336,9 @@ impl Check<'_> {
         }
         if let Err(why) = self.configuration.reserved() {
             self.errors.push(why);
+        } else if let (true, Err(why)) = (self.errors.is_empty(), self.configuration.container_manager()) {
+            // Upstream makes its managers of what is valid.
+            self.errors.push(why);
         }
         let size = self.text("containerLogMaxSize").to_owned();
         match Quantity::parse(&size) {

@@ -3,6 +3,7 @@
 //!
 //! Who has which devices is on disk, so that after a restart nobody else gets them.
 
+mod hints;
 pub mod proto;
 mod server;
 mod state;
@@ -27,7 +28,11 @@ use self::{
     proto::{AllocateRequest, AllocateResponse, ContainerResponse, DeviceIds, Empty, Options, PreferredOf, PreferredRequest, PreferredResponse},
     state::{Choice, Held, Kept, State},
 };
-use super::{checkpoint::Checkpoint, device_metrics as metrics};
+use super::{
+    checkpoint::Checkpoint,
+    container_manager::topology::{Affinity, HintProvider, mask::NumaMask, merge::Hint},
+    device_metrics as metrics,
+};
 use crate::files::blocking;
 
 /// The directory of the sockets, below the kubelet's root.
@@ -70,11 +75,12 @@ impl DevicePlugins {
         self.state.lock().amounts(Instant::now())
     }
 
-    /// Chooses devices for all containers of a pod that have none yet. Doing it again is fine.
+    /// Chooses devices for all containers of a pod that have none yet, those of the NUMA nodes that the topology manager chose. Doing it again is
+    /// fine.
     ///
     /// # Errors
     /// Why there are none, as upstream words it.
-    pub async fn allocate(self: &Arc<Self>, pod: &Pod) -> Result<(), String> {
+    pub async fn allocate(self: &Arc<Self>, pod: &Pod, affinity: &Affinity) -> Result<(), String> {
         let Some(spec) = &pod.spec else { return Ok(()) };
         let containers: Vec<&Container> = spec.init_containers.iter().flatten().chain(&spec.containers).collect();
         let asks = |container: &&Container| !self.state.lock().asked(container).is_empty();
@@ -85,7 +91,7 @@ impl DevicePlugins {
         for container in containers {
             let asked = self.state.lock().asked(container);
             for (resource, count) in asked {
-                self.allocate_one(pod, &container.name, &resource, count)
+                self.allocate_one(pod, &container.name, (resource.as_str(), count), affinity)
                     .await
                     .map_err(|why| format!("Allocate failed due to {why}, which is unexpected"))?;
             }
@@ -93,8 +99,11 @@ impl DevicePlugins {
         Ok(())
     }
 
-    async fn allocate_one(self: &Arc<Self>, pod: &Pod, container: &str, resource: &str, count: usize) -> Result<(), String> {
-        let choice = self.state.lock().choose(pod, container, resource, count)?;
+    async fn allocate_one(self: &Arc<Self>, pod: &Pod, container: &str, (resource, count): (&str, usize), affinity: &Affinity) -> Result<(), String> {
+        let mut choice = self.state.lock().choose(pod, container, resource, count)?;
+        if let Some(nodes) = affinity.nodes.get(container) {
+            choice = self.state.lock().near(resource, choice, *nodes, affinity.strict)?;
+        }
         let Choice::Of { must, available, count } = choice else { return Ok(()) };
         let plugin = self.plugins.lock().get(resource).cloned().ok_or_else(|| format!("unknown Device Plugin {resource}"))?;
         let devices = preferred(&plugin, must, available, count).await?;
@@ -146,6 +155,16 @@ impl DevicePlugins {
             plugins.checkpoint.write(&kept)
         });
         kept.await.map_err(|error| format!("failed to write checkpoint file {FILE:?}: {error}"))
+    }
+}
+
+impl HintProvider for DevicePlugins {
+    fn hints(&self, machine: NumaMask, pod: &Pod, container: &Container) -> Vec<Vec<Hint>> {
+        self.state.lock().hints(machine, pod, container)
+    }
+
+    fn pod_hints(&self, machine: NumaMask, pod: &Pod) -> Vec<Vec<Hint>> {
+        self.state.lock().pod_hints(machine, pod)
     }
 }
 

@@ -47,6 +47,21 @@ pub struct Device {
     pub id: String,
     #[prost(string, tag = "2")]
     pub health: String,
+    #[prost(message, optional, tag = "3")]
+    pub topology: Option<Topology>,
+}
+
+/// Where a device lies.
+#[derive(Clone, PartialEq, Message)]
+pub struct Topology {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: Vec<NumaNode>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct NumaNode {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::proto::{self, ContainerResponse, HEALTHY};
+use crate::kubelet::container_manager::topology::mask::NumaMask;
 
 /// How long a resource is told of when its plugin is gone.
 const GRACE: Duration = Duration::from_secs(300);
@@ -19,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(300);
 pub struct Resource {
     /// Whether each device is well.
     pub devices: BTreeMap<String, bool>,
+    /// The NUMA nodes of devices that have some.
+    pub nodes: BTreeMap<String, NumaMask>,
     /// Since when its plugin is gone.
     pub gone: Option<Instant>,
 }
@@ -59,8 +62,12 @@ pub enum Choice {
 impl State {
     /// A plugin told of all of its devices.
     pub fn set(&mut self, resource: &str, devices: &[proto::Device]) {
+        let placed = devices.iter().filter_map(|device| Some((device.id.clone(), device.topology.as_ref()?)));
+        let placed = placed.filter(|(_, topology)| !topology.nodes.is_empty());
+        let of = |topology: &proto::Topology| topology.nodes.iter().filter_map(|node| u32::try_from(node.id).ok()).collect::<NumaMask>();
+        let nodes = placed.map(|(id, topology)| (id, of(topology))).collect();
         let devices = devices.iter().map(|device| (device.id.clone(), device.health == HEALTHY)).collect();
-        self.resources.insert(resource.to_owned(), Resource { devices, gone: None });
+        self.resources.insert(resource.to_owned(), Resource { devices, nodes, gone: None });
         self.forgotten.remove(resource);
     }
 
@@ -120,7 +127,7 @@ impl State {
     }
 
     /// What init containers of the pod had and need no more, and what is taken.
-    fn of_others(&self, pod: &Pod, uid: &str, container: &str, resource: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    pub(super) fn of_others(&self, pod: &Pod, uid: &str, container: &str, resource: &str) -> (BTreeSet<String>, BTreeSet<String>) {
         let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
         let ends = |name: &str| init.iter().any(|init| init.name == name && init.restart_policy.as_deref() != Some("Always"));
         let of_resource = || self.held.iter().filter(|((_, _, of), _)| of == resource);
@@ -148,7 +155,7 @@ impl State {
 impl State {
     /// As a process before this one left it. Its plugins have to come back.
     pub fn restored(kept: Kept, now: Instant) -> Self {
-        let gone = || Resource { devices: BTreeMap::new(), gone: Some(now) };
+        let gone = || Resource { gone: Some(now), ..Resource::default() };
         State {
             resources: kept.resources.into_iter().map(|name| (name, gone())).collect(),
             held: kept.held.into_iter().map(|(pod, container, resource, held)| ((pod, container, resource), held)).collect(),

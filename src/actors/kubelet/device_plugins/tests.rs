@@ -19,7 +19,7 @@ fn wanting(name: &str, count: &str) -> Value {
 }
 
 fn device(id: &str, health: &str) -> Device {
-    Device { id: id.into(), health: health.into() }
+    Device { id: id.into(), health: health.into(), topology: None }
 }
 
 /// A plugin that lists what the channel has.
@@ -88,8 +88,9 @@ async fn devices_of_a_plugin_are_counted_given_out_and_taken_back_over_a_restart
     until("its devices are told", || amount(&plugins) == Some((3, 2))).await;
 
     let one = pod("one", json!([wanting("init", "1")]), json!([wanting("main", "1")]));
-    plugins.allocate(&one).await.expect("there is one");
-    plugins.allocate(&one).await.expect("it has it");
+    let anywhere = Affinity::default();
+    plugins.allocate(&one, &anywhere).await.expect("there is one");
+    plugins.allocate(&one, &anywhere).await.expect("it has it");
     let main: Container = from_value(wanting("main", "1")).expect("a container");
     let mut config = cri::ContainerConfig { envs: vec![cri::KeyValue { key: "A".into(), value: "1".into() }], ..Default::default() };
     apply(plugins.start(&one, &main).await.expect("it starts"), &mut config);
@@ -97,7 +98,7 @@ async fn devices_of_a_plugin_are_counted_given_out_and_taken_back_over_a_restart
     assert_eq!((config.devices.len(), config.cdi_devices[0].name.as_str()), (1, "example.com/gpu=0"));
     let two = pod("two", json!([]), json!([wanting("main", "2")]));
     let short = "Allocate failed due to requested number of devices unavailable for example.com/gpu. Requested: 2, Available: 1, which is unexpected";
-    assert_eq!(plugins.allocate(&two).await, Err(short.into()), "the init container's device went on to the main one");
+    assert_eq!(plugins.allocate(&two, &anywhere).await, Err(short.into()), "the init container's device went on to the main one");
 
     tell.send_replace(vec![device("a", "Unhealthy"), device("b", HEALTHY)]);
     until("one is not well", || amount(&plugins) == Some((2, 1))).await;
@@ -110,7 +111,7 @@ async fn devices_of_a_plugin_are_counted_given_out_and_taken_back_over_a_restart
     let plugins = Arc::new(DevicePlugins::new(place.path()));
     assert_eq!(amount(&plugins), Some((0, 0)));
     let none = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices example.com/gpu, which is unexpected";
-    assert_eq!(plugins.allocate(&pod("three", json!([]), json!([wanting("main", "1")]))).await, Err(none.into()));
+    assert_eq!(plugins.allocate(&pod("three", json!([]), json!([wanting("main", "1")])), &anywhere).await, Err(none.into()));
     let served = tokio::spawn(serve(plugins.clone()));
     std::fs::remove_file(directory.join("gpu.sock")).unwrap_or_default();
     until("the kubelet listens", || std::os::unix::net::UnixStream::connect(directory.join("kubelet.sock")).is_ok()).await;
@@ -118,8 +119,8 @@ async fn devices_of_a_plugin_are_counted_given_out_and_taken_back_over_a_restart
     register(&directory, GPU, VERSION).await.expect("is known");
     until("its devices are told", || amount(&plugins) == Some((2, 1))).await;
     let three = pod("three", json!([]), json!([wanting("main", "1")]));
-    assert!(plugins.allocate(&three).await.is_err(), "the first pod still has it");
+    assert!(plugins.allocate(&three, &anywhere).await.is_err(), "the first pod still has it");
     plugins.release("one").await.expect("is free");
-    plugins.allocate(&three).await.expect("it has it");
+    plugins.allocate(&three, &anywhere).await.expect("it has it");
     served.abort();
 }

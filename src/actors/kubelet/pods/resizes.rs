@@ -18,7 +18,7 @@ use crate::{
         metrics,
         resize::{
             Allocated, PodAllocation,
-            allocation::{DEFERRED, Pending, generation},
+            allocation::{DEFERRED, INFEASIBLE, Pending, generation},
             message,
             pending::{self, Candidate, PENDING},
         },
@@ -96,6 +96,10 @@ impl Pods {
     fn allocate_to(&mut self, candidate: &Candidate, cx: &mut UnitContext<'_, Self>) {
         let Candidate { pod, allocation } = candidate;
         let (uid, generation) = (pod.metadata.uid.clone().unwrap_or_default(), generation(pod));
+        if let Some(manager) = self.fixed_by(candidate) {
+            let message = format!("Resize is infeasible for Guaranteed Pods alongside {manager}");
+            return self.wait_with(candidate, Pending { reason: INFEASIBLE, message, generation }, cx);
+        }
         let place = Place { node: self.room.node.get(), most_pods: i64::try_from(self.room.most).unwrap_or(i64::MAX), listeners: Vec::new() };
         let Err(rejection) = fit::takes(&super::guest(pod), &self.others(pod), &place) else {
             let allocated = pod.spec.as_ref().map(Allocated::of).unwrap_or_default();
@@ -104,12 +108,32 @@ impl Pods {
             self.weigh_soon(cx);
             return self.judged_as(&uid, PodAllocation { allocated, generation, judged: generation, pending: None }, cx);
         };
-        let news = Pending { reason: DEFERRED, message: rejection.message, generation };
+        self.resizing.insert(uid);
+        self.wait_with(candidate, Pending { reason: DEFERRED, message: rejection.message, generation }, cx);
+    }
+
+    /// What keeps the pod from other CPUs or memory: containers have theirs until their pod is gone.
+    fn fixed_by(&self, Candidate { pod, allocation }: &Candidate) -> Option<&'static str> {
+        let (spec, manager) = (pod.spec.as_ref()?, &self.context.container_manager);
+        if qos_class(pod) != "Guaranteed" {
+            None
+        } else if manager.cpus().is_some() && !allocation.allocated.covers_cpus(spec) {
+            Some("CPU Manager policy \"static\"")
+        } else if manager.has_static_memory() && !allocation.allocated.covers_memory(spec) {
+            Some("Memory Manager policy \"Static\"")
+        } else {
+            None
+        }
+    }
+
+    /// The pod keeps what it has, and tells why.
+    fn wait_with(&self, candidate: &Candidate, news: Pending, cx: &mut UnitContext<'_, Self>) {
+        let Candidate { pod, allocation } = candidate;
+        let (uid, generation) = (pod.metadata.uid.clone().unwrap_or_default(), news.generation);
         if !was_told(candidate, &news) {
             let text = message::pending(pod, generation, news.reason, &news.message);
-            self.context.events.pod(pod, Note::warning("ResizeDeferred", text));
+            self.context.events.pod(pod, Note::warning(&format!("Resize{}", news.reason), text));
         }
-        self.resizing.insert(uid.clone());
         if allocation.pending.as_ref() != Some(&news) || allocation.judged != generation {
             self.judged_as(&uid, PodAllocation { pending: Some(news), judged: generation, ..PodAllocation::clone(allocation) }, cx);
         }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    amounts::{resizable, same_amounts},
+    amounts::{resizable, same_amount, same_amounts},
     record::Record,
 };
 
@@ -38,6 +38,18 @@ impl Allocated {
             && resizable(spec).all(|container| covered(&container.name, container.resources.as_ref()))
     }
 
+    /// Whether a spec asks for no other CPUs.
+    pub fn covers_cpus(&self, spec: &PodSpec) -> bool {
+        let covered = |name: &str, wanted| self.containers.get(name).is_none_or(|known| same_amount("cpu", Some(known), wanted));
+        resizable(spec).all(|container| covered(&container.name, container.resources.as_ref()))
+    }
+
+    /// Whether a spec asks for no other memory.
+    pub fn covers_memory(&self, spec: &PodSpec) -> bool {
+        let covered = |name: &str, wanted| self.containers.get(name).is_none_or(|known| same_amount("memory", Some(known), wanted));
+        resizable(spec).all(|container| covered(&container.name, container.resources.as_ref()))
+    }
+
     /// The pod with these resources in the place of what its spec asks for.
     pub fn applied_to(&self, pod: &Arc<Pod>) -> Arc<Pod> {
         let Some(spec) = pod.spec.as_ref().filter(|spec| !self.covers(spec)) else { return pod.clone() };
@@ -58,7 +70,7 @@ impl Allocated {
 /// Why a desired size is not allocated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// [`DEFERRED`]: this node tries again. What it can never give, the API server refuses.
+    /// [`DEFERRED`]: this node tries again. [`INFEASIBLE`]: it never will.
     pub reason: &'static str,
     pub message: String,
     /// The pod's generation that asks for it.
@@ -67,6 +79,8 @@ pub struct Pending {
 
 /// The reason of `PodResizePending` while others have what the pod asks for.
 pub const DEFERRED: &str = "Deferred";
+/// The same for what can never be given here.
+pub const INFEASIBLE: &str = "Infeasible";
 
 /// One pod's allocation.
 #[derive(Clone, Debug, Default, PartialEq)]

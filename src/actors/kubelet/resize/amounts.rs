@@ -142,11 +142,13 @@ pub fn resizable(spec: &PodSpec) -> impl Iterator<Item = &Container> {
 
 /// Whether both ask for the same CPU and memory, however that is written.
 pub fn same_amounts(one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {
+    ["cpu", "memory"].into_iter().all(|name| same_amount(name, one, other))
+}
+
+/// The same of one resource.
+pub fn same_amount(name: &str, one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {
     let lists = |of: Option<&ResourceRequirements>| of.map(|of| (of.requests.clone(), of.limits.clone())).unwrap_or_default();
     let ((requests, limits), (other_requests, other_limits)) = (lists(one), lists(other));
-    let same = |one: &Option<List>, other: &Option<List>, name: &str| {
-        let milli = |list: &Option<List>| list.as_ref()?.get(name).map(|quantity| troupe_cri::quantity::milli(&quantity.0));
-        milli(one) == milli(other)
-    };
-    ["cpu", "memory"].into_iter().all(|name| same(&requests, &other_requests, name) && same(&limits, &other_limits, name))
+    let milli = |list: &Option<List>| list.as_ref()?.get(name).map(|quantity| troupe_cri::quantity::milli(&quantity.0));
+    milli(&requests) == milli(&other_requests) && milli(&limits) == milli(&other_limits)
 }

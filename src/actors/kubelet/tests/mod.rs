@@ -5,6 +5,7 @@ mod csi;
 mod driver;
 mod forgotten;
 mod overwritten;
+mod pinned;
 mod real;
 mod refused;
 mod resized;

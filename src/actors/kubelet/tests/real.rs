@@ -29,6 +29,7 @@ fn context(containerd: &Containerd) -> Arc<NodeContext> {
         clock: Arc::new(troupe_api::meta::SystemClock),
         runtime: Arc::new(GrpcRuntime::new(containerd.socket())),
         cluster: Arc::new(NoCluster),
+        container_manager: Default::default(),
         device_plugins: Arc::new(crate::kubelet::device_plugins::DevicePlugins::new(&place.join("kubelet"))),
         dra: Arc::new(crate::kubelet::dra::Dra::new(&place.join("kubelet"), "n".into(), None)),
         csi: Arc::new(Csi::new(&place.join("kubelet"), "node".into(), None)),

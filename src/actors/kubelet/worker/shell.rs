@@ -169,7 +169,9 @@ impl PodWorker {
         let holds = |pressure: &AtomicBool| pressure.load(Ordering::Relaxed);
         let NodeContext { memory_pressure, disk_pressure, pid_pressure, .. } = &*self.context;
         let pressure = Pressure { memory: holds(memory_pressure), disk: holds(disk_pressure), pids: holds(pid_pressure) };
-        let allowed = admission::pressure(pod, pressure).and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()));
+        let allowed = admission::pressure(pod, pressure)
+            .and_then(|()| admission::admit(pod, &self.context.abilities, &self.context.features.load()))
+            .and_then(|()| self.context.container_manager.admit(pod, &*self.context.device_plugins).map_err(Rejection::from));
         if let Err(Rejection { reason, message }) = allowed {
             tracing::warn!(pod = self.machine.id.name, %reason, message, "pod rejected");
             metrics::rejected(&reason);

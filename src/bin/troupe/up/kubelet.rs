@@ -38,6 +38,7 @@ pub(super) fn configure(options: &mut KubeletOptions, config: &Config, kept_imag
     options.cgroups_per_qos = kubelet.flag("cgroupsPerQOS");
     options.enforces_pods = kubelet.enforces_pods();
     options.reserved = kubelet.reserved().map_err(anyhow::Error::msg)?;
+    options.container_manager = kubelet.container_manager().map_err(anyhow::Error::msg)?;
     options.max_pods = most_pods(kubelet, std::thread::available_parallelism().map_or(1, |count| count.get()));
     options.pod_max_pids = config.pod_max_pids;
     options.heartbeat = config.heartbeat();

@@ -21,7 +21,8 @@ pub(super) async fn prepare(step: &Step) -> Result<(), StepFailure> {
         step.note(Note::warning("FailedMount", failure.message.clone()));
     }
     outcome?;
-    step.context.device_plugins.allocate(&step.pod).await.map_err(|why| {
+    let affinity = step.context.container_manager.affinity(&step.id.uid);
+    step.context.device_plugins.allocate(&step.pod, &affinity).await.map_err(|why| {
         step.note(Note::warning(UNEXPECTED, why.clone()));
         StepFailure::new(UNEXPECTED, why)
     })?;

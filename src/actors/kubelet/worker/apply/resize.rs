@@ -93,7 +93,9 @@ async fn carry_out(step: &Step, operation: &Operation) -> Result<(), String> {
             step.sizes.set_pod(*amounts);
         }
         Operation::Container { id, name, amounts } => {
-            let update = step.context.runtime.update_container_resources(id, amounts.to_runtime());
+            let mut resources = amounts.to_runtime();
+            step.context.container_manager.lift_quota(&step.id.uid, name, &mut resources);
+            let update = step.context.runtime.update_container_resources(id, resources);
             step.cri("UpdateContainerResources", update).await.map_err(|error| error.to_string())?;
             step.sizes.set_container(name, *amounts);
         }

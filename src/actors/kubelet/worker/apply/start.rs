@@ -59,7 +59,11 @@ async fn limit_pod(step: &Step) -> Result<(), String> {
         return Ok(());
     }
     let amounts = PodAmounts::of(&step.pod, &step.spec());
-    let (limits, class) = (Limits::of_pod(amounts, step.context.pod_max_pids), qos_class(&step.pod));
+    let mut limits = Limits::of_pod(amounts, step.context.pod_max_pids);
+    if step.context.container_manager.has_own_cpus(&step.id.uid) {
+        limits.cpu_quota = 0;
+    }
+    let class = qos_class(&step.pod);
     let (root, uid) = (step.context.cgroup_parent.clone(), step.id.uid.clone());
     let limited = blocking(move || write_limits(&root, class, &uid, &limits)).await;
     limited.map_err(|error| format!("unable to ensure pod container exists: {error}"))?;
@@ -93,6 +97,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         StepFailure::new("CreateContainerConfigError", message)
     })?;
     let runtime = &step.context.runtime;
+    let placed = config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|resources| resources.cpuset_cpus.clone());
     let sandbox_config = step.sandbox_config(sandbox.attempt).map_err(|message| StepFailure::new("CreateContainerConfigError", message))?;
     let created = step.cri("CreateContainer", runtime.create_container(&sandbox.id, config, sandbox_config)).await;
     let id = created.map_err(|error| {
@@ -106,6 +111,7 @@ pub(super) async fn start_container(step: &Step, name: &str, attempt: u32) -> Re
         return Err(StepFailure::new("RunContainerError", error));
     }
     step.note_container(name, Note::normal("Started", "Container started"));
+    step.context.container_manager.started(&step.id.uid, name, placed.as_deref().unwrap_or_default());
     link_log(step, name, &id, attempt);
     forget_older_logs(step, name, attempt).await;
     post_start(step, &container, &id, sandbox.ips.first().map_or("", String::as_str)).await
@@ -257,6 +263,9 @@ async fn configure(
         seccomp_root: &context.seccomp_root,
     };
     let mut config = container_config(&step.pod, container, inputs)?;
+    if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+        context.container_manager.place(&step.id.uid, &container.name, resources).await?;
+    }
     let devices = context.dra.cdi_devices(&step.pod, container)?;
     device_plugins::apply(context.device_plugins.start(&step.pod, container).await?, &mut config);
     config.cdi_devices.extend(devices.into_iter().map(|name| proto::CdiDevice { name }));

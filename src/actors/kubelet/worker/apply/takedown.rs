@@ -105,6 +105,7 @@ pub(super) async fn clean_up(step: &Step, logs: bool) -> Result<(), StepFailure>
     let paths = step.context.paths(&uid);
     step.context.dra.unprepare(&uid).await.map_err(failed)?;
     step.context.device_plugins.release(&uid).await.map_err(failed)?;
+    step.context.container_manager.release(&uid).await.map_err(failed)?;
     // What is bound of a volume goes before its driver is told to take it away.
     for bound in ["volume-subpaths", "volumeDevices"] {
         let bound = paths.root().join(bound);
