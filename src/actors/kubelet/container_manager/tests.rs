@@ -38,9 +38,8 @@ fn options() -> ContainerManagerOptions {
 }
 
 fn pod(uid: &str, cpus: &[&str]) -> Pod {
-    let containers: Vec<_> = cpus.iter().enumerate().map(|(index, cpus)| {
-        json!({"name": format!("c{index}"), "resources": {"limits": {"cpu": cpus, "memory": "1Gi"}, "requests": {"cpu": cpus, "memory": "1Gi"}}})
-    });
+    let container = |(index, cpus): (usize, &&str)| json!({"name": format!("c{index}"), "resources": {"limits": {"cpu": cpus, "memory": "1Gi"}, "requests": {"cpu": cpus, "memory": "1Gi"}}});
+    let containers: Vec<_> = cpus.iter().enumerate().map(container).collect();
     serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid}, "spec": {"containers": containers}})).expect("a pod")
 }
 

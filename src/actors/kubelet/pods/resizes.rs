@@ -94,7 +94,7 @@ impl Pods {
     }
 
     fn allocate_to(&mut self, candidate: &Candidate, cx: &mut UnitContext<'_, Self>) {
-        let Candidate { pod, allocation } = candidate;
+        let pod = &candidate.pod;
         let (uid, generation) = (pod.metadata.uid.clone().unwrap_or_default(), generation(pod));
         if let Some(manager) = self.fixed_by(candidate) {
             let message = format!("Resize is infeasible for Guaranteed Pods alongside {manager}");

@@ -34,6 +34,7 @@ use super::{SimulatedClock, jump_clock, restart_units, simulate_with_clock};
 use crate::{
     kubelet::{
         admission::NodeAbilities,
+        container_manager::ContainerManager,
         context::NodeContext,
         csi::Csi,
         device_plugins::DevicePlugins,
@@ -176,6 +177,7 @@ impl World {
             log_root: place.join("logs"),
             container_log_links: "".into(),
             cgroup_parent: "troupe-simulation".into(),
+            container_manager: ContainerManager::default(),
             allocations: Allocations::load(&root),
             seccomp_root: root.join("seccomp").display().to_string(),
             dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".into() },

@@ -92,7 +92,7 @@ fn templates(errors: &mut Vec<FieldError>, templates: &Field<'_>) {
     let mut seen = BTreeSet::new();
     for template in templates.each() {
         let name = template.child("name");
-        if !seen.insert(name.text()) {
+        if !seen.insert(name.text().to_owned()) {
             errors.push(template.duplicate());
         }
         name.check_required_name(errors, label);

@@ -57,7 +57,7 @@ fn the_nearest_nodes_are_taken_if_asked() {
     let distances = vec![vec![10, 30, 20], vec![30, 10, 20], vec![20, 20, 10]];
     let three = NumaNodes { distances, ..machine(3) };
     let pairs = vec![hint(&[0, 1], true), hint(&[0, 2], true), hint(&[1, 2], true)];
-    let merged = |closest| merge(TopologyPolicy::Restricted, &three, closest, &[pairs.clone()]).0;
+    let merged = |closest| merge(TopologyPolicy::Restricted, &three, closest, std::slice::from_ref(&pairs)).0;
     assert_eq!((merged(false), merged(true)), (hint(&[0, 1], true), hint(&[0, 2], true)));
 }
 
