@@ -40,13 +40,18 @@ impl Door {
 
     /// Opens a connection.
     pub async fn connect(&self) -> Connection {
-        let tcp = tokio::net::TcpStream::connect(self.addr).await.expect("connects");
-        tcp.set_nodelay(true).expect("a TCP socket");
+        self.try_connect().await.expect("connects")
+    }
+
+    /// Opens a connection, unless the server will not have one more.
+    pub async fn try_connect(&self) -> std::io::Result<Connection> {
+        let tcp = tokio::net::TcpStream::connect(self.addr).await?;
+        tcp.set_nodelay(true)?;
         let name = ServerName::from(self.addr.ip());
-        let stream = tokio_rustls::TlsConnector::from(self.tls.clone()).connect(name, tcp).await.expect("a TLS session");
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("speaks HTTP");
+        let stream = tokio_rustls::TlsConnector::from(self.tls.clone()).connect(name, tcp).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(connection);
-        Connection { sender, token: self.token.clone() }
+        Ok(Connection { sender, token: self.token.clone() })
     }
 
     /// Opens several.
