@@ -62,6 +62,12 @@ impl History {
         }
     }
 
+    /// When the oldest change is too old; `None` while there is none.
+    pub fn expires(&self) -> Option<Instant> {
+        let (since, _) = self.changes.front()?;
+        since.checked_add(self.keep)
+    }
+
     /// The oldest revision that a watch can resume from.
     pub fn complete_after(&self) -> Revision {
         self.complete_after
@@ -134,7 +140,9 @@ mod tests {
     fn what_is_old_goes_without_anything_new() {
         let mut history = History::new(Revision(10), 1 << 20, Duration::from_secs(300));
         let start = Instant::now();
+        assert_eq!(history.expires(), None);
         history.push(change(12), start);
+        assert_eq!(history.expires(), Some(start + Duration::from_secs(300)));
         history.forget_old(start + Duration::from_secs(300));
         assert_eq!(history.bytes, 256);
         history.forget_old(start + Duration::from_secs(301));

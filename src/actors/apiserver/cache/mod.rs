@@ -13,6 +13,7 @@ mod resource_actor;
 mod selection;
 mod sequence;
 mod snapshot;
+mod ticks;
 mod watchers;
 
 use std::{
@@ -33,10 +34,13 @@ pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, Changes, History};
 pub use queue::Queued;
-pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
+pub use resource_actor::{
+    Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Tick, Withdraw,
+};
 pub use selection::Selection;
 pub use sequence::Sequence;
 pub use snapshot::{ResourceCache, Snapshot};
+pub use ticks::Ticks;
 
 /// One resource's cache and the actor that feeds it.
 #[derive(Clone)]

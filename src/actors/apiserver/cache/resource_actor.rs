@@ -1,6 +1,6 @@
 //! The actor of one resource: applies changes in order and keeps history. The only writer of its cache.
 //!
-//! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes wait for, and
+//! In: [`Apply`] and [`Tick`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes wait for, and
 //! the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes from the
 //! store.
 
@@ -33,10 +33,10 @@ use super::{
     Change, Changes, History, ResourceCache, Selection, Sequence, Snapshot,
     metrics::CacheCounts,
     queue::{Queued, queue},
+    ticks::{self, QUIET},
     watchers::{News, Told, Watcher, Watchers},
 };
 
-const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
 const MAILBOX: usize = 4096;
 const RETRY_LOAD: Duration = Duration::from_millis(200);
@@ -74,6 +74,11 @@ pub struct Withdraw {
     pub key: Bytes,
     pub value: Bytes,
 }
+
+/// Time has passed: bookmarks may be due, watchers gone, changes too old. Idempotent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tick;
 
 /// Changes come from now on: what was held back may be loaded. Idempotent.
 #[derive(Debug, Message)]
@@ -134,6 +139,8 @@ pub struct ResourceActor {
     watchers: Option<UnitAddr<Watchers>>,
     /// Watchers could not be told something: their watches end before they are told anything else.
     missed: bool,
+    /// When the last of those watches ends of which that is known.
+    last_end: Option<Instant>,
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
@@ -157,6 +164,7 @@ impl ResourceActor {
             history,
             watchers: None,
             missed: false,
+            last_end: None,
             loaded_at: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
@@ -257,6 +265,7 @@ impl ResourceActor {
             self.cache.applied.advance(revision);
         }
         self.tell(News::Changes(changes));
+        self.want_tick(now);
     }
 
     /// Tells the watchers, if there were ever any. They hear everything in order, or their watches end.
@@ -264,6 +273,9 @@ impl ResourceActor {
         let Some(watchers) = &self.watchers else { return false };
         let told = Told { anew: self.missed, news };
         self.missed = watchers.try_tell(told, Cause::default()).is_err();
+        if self.missed {
+            self.cache.ticks.want(1);
+        }
         !self.missed
     }
 
@@ -329,8 +341,11 @@ impl ResourceActor {
             }
         };
         let (sender, receiver) = queue();
-        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), self.context.clock.instant());
+        let now = self.context.clock.instant();
+        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), now);
         self.start_watchers(cx);
+        self.last_end = self.last_end.max(request.ends);
+        self.cache.ticks.want(if self.ends_later_than(now) { 1 } else { ticks::first(&self.name) });
         if self.tell(News::Watcher(request.selection, watcher)) {
             Ok(Subscription { backlog, revision, queue: receiver })
         } else {
@@ -352,6 +367,21 @@ impl ResourceActor {
         let (revision, now) = (self.cache.progress(&self.context.dispatched), self.context.clock.instant());
         self.history.forget_old(now);
         self.tell(News::Time(revision, now));
+        self.want_tick(now);
+    }
+
+    /// Says when time brings it something, if it does.
+    fn want_tick(&self, now: Instant) {
+        let history = self.history.expires().map(|expires| ticks::beyond(expires.saturating_duration_since(now)));
+        let watches = self.watchers.as_ref().map(|_| if self.missed || self.ends_later_than(now) { 1 } else { QUIET });
+        if let Some(after) = history.into_iter().chain(watches).min() {
+            self.cache.ticks.want(after);
+        }
+    }
+
+    /// Whether a watch goes on of which it is known when it ends: it gets a bookmark shortly before.
+    fn ends_later_than(&self, now: Instant) -> bool {
+        self.last_end.is_some_and(|end| end > now)
     }
 }
 
@@ -397,7 +427,6 @@ impl Unit for ResourceActor {
         } else {
             self.load(cx);
         }
-        cx.every(TICK, |actor, cx| actor.tick(cx));
     }
 
     fn observe(&self) -> serde_json::Value {
@@ -415,6 +444,13 @@ impl On<Apply> for ResourceActor {
     fn on(&mut self, message: Apply, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.load_if_stale(cx);
         self.apply(message.0);
+        Reply::Now(())
+    }
+}
+
+impl On<Tick> for ResourceActor {
+    fn on(&mut self, _: Tick, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.tick(cx);
         Reply::Now(())
     }
 }
