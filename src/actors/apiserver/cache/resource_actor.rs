@@ -155,7 +155,7 @@ pub struct ResourceActor {
 
 impl ResourceActor {
     pub fn new(cache: Arc<ResourceCache>, context: CacheContext) -> Self {
-        let history = History::new(Revision::ZERO, context.history_bytes, context.history_for);
+        let history = History::of(&cache.resource, Revision::ZERO, context.history_bytes, context.history_for);
         let name = cache.resource.group_resource().to_string().into();
         let counts = CacheCounts::of(&cache.resource);
         ResourceActor {
@@ -223,7 +223,7 @@ impl ResourceActor {
 
     fn loaded(&mut self, snapshot: Snapshot, revision: Revision) {
         self.loaded_at = revision;
-        self.history = History::new(revision, self.context.history_bytes, self.context.history_for);
+        self.history = History::of(&self.cache.resource, revision, self.context.history_bytes, self.context.history_for);
         // Whoever watched before lists again: changes may have been missed.
         self.missed = true;
         self.tell(News::Changes(Vec::new()));
