@@ -7,6 +7,7 @@
 mod delivery;
 mod feed;
 mod history;
+mod messages;
 pub mod metrics;
 mod queue;
 mod resource_actor;
@@ -33,10 +34,9 @@ use crate::runtime::{host::UnitAddr, system::System};
 pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, Changes, History};
+pub use messages::{Announce, Apply, Backlog, Begin, NoSubscription, Start, Subscribe, Subscription, Tick, Withdraw};
 pub use queue::Queued;
-pub use resource_actor::{
-    Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Tick, Withdraw,
-};
+pub use resource_actor::{CacheContext, ResourceActor};
 pub use selection::Selection;
 pub use sequence::Sequence;
 pub use snapshot::{ResourceCache, Snapshot};

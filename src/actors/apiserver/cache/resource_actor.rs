@@ -1,8 +1,8 @@
 //! The actor of one resource: applies changes in order and keeps history. The only writer of its cache.
 //!
-//! In: [`Apply`] and [`Tick`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes wait for, and
-//! the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes from the
-//! store.
+//! In: [`Apply`] and [`Tick`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes
+//! wait for, and the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes
+//! from the store.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::Message;
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use troupe_api::{
     encryption,
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
@@ -30,9 +28,10 @@ use crate::runtime::{
 };
 
 use super::{
-    Change, Changes, History, ResourceCache, Selection, Sequence, Snapshot,
+    Change, History, ResourceCache, Sequence, Snapshot,
+    messages::{Announce, Apply, Backlog, Begin, NoSubscription, Start, Subscribe, Subscription, Tick, Withdraw},
     metrics::CacheCounts,
-    queue::{Queued, queue},
+    queue::queue,
     ticks::{self, QUIET},
     watchers::{News, Told, Watcher, Watchers},
 };
@@ -51,84 +50,6 @@ pub struct CacheContext {
     /// History a resource may keep, in bytes.
     pub history_bytes: usize,
     pub history_for: Duration,
-}
-
-/// Changes of this resource, in revision order.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Apply(pub Vec<StoreEvent>);
-
-/// A write is about to be tried: who caused it, should its value turn up.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Announce {
-    pub key: Bytes,
-    pub value: Bytes,
-    pub cause: Cause,
-}
-
-/// The announced write did not happen.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Withdraw {
-    pub key: Bytes,
-    pub value: Bytes,
-}
-
-/// Time has passed: bookmarks may be due, watchers gone, changes too old. Idempotent.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Tick;
-
-/// Changes come from now on: what was held back may be loaded. Idempotent.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Begin;
-
-/// Where a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With everything that exists.
-    Initial,
-    /// With the first change behind a revision.
-    After(Revision),
-}
-
-/// A watch begins.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<Subscription, NoSubscription>")]
-pub struct Subscribe {
-    pub selection: Arc<Selection>,
-    pub start: Start,
-    pub bookmarks: bool,
-    /// When the watch ends, where that is known.
-    pub ends: Option<Instant>,
-}
-
-/// Why a watch does not begin.
-#[derive(Debug)]
-pub enum NoSubscription {
-    /// The cache is being loaded; ask again in a moment.
-    Loading,
-    /// The revision to resume from is forgotten; the newest forgotten one.
-    TooOld(Revision),
-}
-
-/// What a watch delivers: first the backlog, then the queue. Nothing is missing or doubled in between.
-#[derive(Debug)]
-pub struct Subscription {
-    pub backlog: Backlog,
-    /// Everything up to here is in the backlog.
-    pub revision: Revision,
-    pub queue: mpsc::Receiver<Queued>,
-}
-
-/// What a watch delivers before news.
-#[derive(Debug)]
-pub enum Backlog {
-    Objects(Arc<Snapshot>),
-    /// What was selected of these.
-    Changes(Changes),
 }
 
 /// The actor of one resource.
