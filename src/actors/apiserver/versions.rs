@@ -130,7 +130,8 @@ impl ObjectVersions {
             if watch.ended {
                 return None;
             }
-            let items = watch.items(chunks.next().await?).await;
+            // In a box: a watch waits for most of its time, and need not have the room for that meanwhile.
+            let items = Box::pin(watch.items(chunks.next().await?)).await;
             Some((stream::iter(items), (watch, chunks)))
         });
         items.flatten().boxed()

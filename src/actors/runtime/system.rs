@@ -10,7 +10,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use troupe_api::meta::{Cause, Clock, SystemClock};
 
 use super::{
@@ -147,7 +147,7 @@ impl System {
     where
         F: Future<Output = ()> + 'static,
     {
-        let (alive, mut ended) = watch::channel(());
+        let (alive, ended) = oneshot::channel::<()>();
         let label: Arc<str> = name.into();
         self.0.placement.run(ArbiterGroup::Workers, name, move || {
             tokio::task::spawn_local(async move {
@@ -158,7 +158,7 @@ impl System {
                     }
                 };
                 // In a fixed order, so that simulations repeat themselves.
-                tokio::select! { biased; _ = ended.changed() => {}, () = work => {} }
+                tokio::select! { biased; _ = ended => {}, () = work => {} }
             });
         });
         TaskHandle { _alive: alive }
@@ -222,5 +222,5 @@ impl System {
 /// Ends its task when dropped.
 #[derive(Debug)]
 pub struct TaskHandle {
-    _alive: watch::Sender<()>,
+    _alive: oneshot::Sender<()>,
 }

@@ -228,10 +228,10 @@ impl Routed {
         let [verb, group, version, resource, subresource, scope, component] = self.labels();
         let key = [verb, self.dry_run, group, version, resource, subresource, scope, component, code, self.system_client];
         let find = || Series {
-            total: REQUESTS.with(&key),
-            duration: DURATIONS.with(&key[..8]),
-            sli: self.dry_run.is_empty().then(|| SLI_DURATIONS.with(&self.labels())),
-            size: matches!(verb, "GET" | "LIST").then(|| RESPONSE_SIZES.with(&self.labels())),
+            total: REQUESTS.find(&key),
+            duration: DURATIONS.find(&key[..8]),
+            sli: self.dry_run.is_empty().then(|| SLI_DURATIONS.find(&self.labels())),
+            size: matches!(verb, "GET" | "LIST").then(|| RESPONSE_SIZES.find(&self.labels())),
         };
         // While a thread ends, its memo may be gone.
         KNOWN.try_with(|known| known.borrow_mut().get(0, &key, find)).unwrap_or_else(|_| find())

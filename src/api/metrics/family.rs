@@ -52,7 +52,8 @@ impl<T: Copy> Memo<T> {
         }
         let mut hasher = DefaultHasher::new();
         (owner, values).hash(&mut hasher);
-        let known = self.known.entry(hasher.finish()).or_default();
+        // Two of one hash are rare, and there is one of these for each thread and series.
+        let known = self.known.entry(hasher.finish()).or_insert_with(|| Vec::with_capacity(1));
         let same = |known: &&Known<T>| known.owner == owner && known.values.iter().map(|value| &**value).eq(values.iter().copied());
         if let Some(known) = known.iter().find(same) {
             return known.found;
@@ -111,7 +112,9 @@ impl<M: Metric> Family<M> {
         known.unwrap_or_else(|_| self.find(values))
     }
 
-    fn find(&self, values: &[&str]) -> &'static M {
+    /// The same for who remembers what is found, or asks once: no memo has it.
+    pub fn find(&self, values: &[&str]) -> &'static M {
+        debug_assert_eq!(values.len(), self.labels.len(), "{} has labels {:?}", self.name, self.labels);
         let values = owned(values);
         if let Some(series) = self.series.read().get(&values) {
             return series;

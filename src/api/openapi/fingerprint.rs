@@ -40,7 +40,8 @@ fn add(hash: &mut Sha512, row: &Resource, version: &str) -> Option<()> {
     let subresources = served.subresources.iter().map(|subresource| subresource.name).collect::<Vec<_>>().join(",");
     let scope = if row.namespaced { "Namespaced" } else { "Cluster" };
     let names = [&*row.group, version, &*row.plural, &*row.kind, &*row.list_kind, scope, &*subresources];
-    for part in names.map(str::as_bytes).into_iter().chain([schema.text()]) {
+    let text = schema.text();
+    for part in names.map(str::as_bytes).into_iter().chain([&*text]) {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }

@@ -1,6 +1,6 @@
 //! The one watch on the store, routed by key prefix to the resources' actors.
 //!
-//! In: the store's changes in revision order. Out: [`Apply`] batches, and the `dispatched` revision.
+//! In: the store's changes in revision order. Out: [`Apply`] batches, and the `dispatched` revision; a [`Tick`] for the actors that want one.
 //! Every compaction interval it lets the store forget what is older than the interval.
 
 use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
@@ -11,7 +11,7 @@ use troupe_api::{
     store::{Store, StoreEvent, WatchMessage, keys},
 };
 
-use super::{Apply, CacheTable, Sequence};
+use super::{Apply, CacheTable, ResourceCache, Sequence, Tick, ticks::TICK};
 use crate::runtime::host::{Unit, UnitContext};
 
 const RETRY_WATCH: Duration = Duration::from_millis(200);
@@ -104,6 +104,20 @@ impl StoreFeed {
         self.dispatched.advance(last);
     }
 
+    /// Has those actors look at what time brings that want to, or must load everything again.
+    fn tick(&self) {
+        let routes = self.table.routes();
+        let is_due = |cache: &ResourceCache| cache.ticks.count() || cache.stale.load(Ordering::SeqCst);
+        // In a fixed order, so that simulations repeat themselves.
+        let due: BTreeMap<_, _> = routes.iter().filter(|(_, route)| is_due(&route.cache)).collect();
+        for route in due.into_values() {
+            if route.actor.try_tell(Tick, Cause::default()).is_err() {
+                // Full or restarting.
+                route.cache.ticks.want(1);
+            }
+        }
+    }
+
     fn compact(&mut self, cx: &mut UnitContext<'_, Self>) {
         let (store, revision) = (self.store.clone(), self.compact_next);
         self.compact_next = self.dispatched.get();
@@ -121,6 +135,7 @@ impl Unit for StoreFeed {
     fn started(&mut self, cx: &mut UnitContext<'_, Self>) {
         cx.spawn(self.clone().run());
         cx.every(self.compact_every, Self::compact);
+        cx.every(TICK, |feed, _| feed.tick());
     }
 
     fn observe(&self) -> serde_json::Value {

@@ -8,8 +8,12 @@ use std::{
 use imbl::Vector;
 use troupe_api::{
     meta::{Cause, Revision},
+    resources::{Feature, Resource},
     stored::StoredObject,
 };
+
+/// The part of the usual bytes for a history that is to be short. Whoever resumes before it is told from the store.
+const SHORT: usize = 4;
 
 /// One change: what the object was before and is now. At least one of the two is there.
 #[derive(Clone, Debug)]
@@ -44,6 +48,12 @@ impl History {
         History { changes: Vector::new(), complete_after, bytes: 0, max_bytes, keep }
     }
 
+    /// The same of a resource, where `max_bytes` is what most may keep.
+    pub fn of(resource: &Resource, complete_after: Revision, max_bytes: usize, keep: Duration) -> Self {
+        let part = if resource.has(Feature::ShortHistory) { SHORT } else { 1 };
+        History::new(complete_after, max_bytes / part, keep)
+    }
+
     pub fn push(&mut self, change: Change, now: Instant) {
         self.bytes += change.bytes();
         self.changes.push_back((now, change));
@@ -60,6 +70,12 @@ impl History {
             self.complete_after = oldest.revision;
             self.changes.pop_front();
         }
+    }
+
+    /// When the oldest change is too old; `None` while there is none.
+    pub fn expires(&self) -> Option<Instant> {
+        let (since, _) = self.changes.front()?;
+        since.checked_add(self.keep)
     }
 
     /// The oldest revision that a watch can resume from.
@@ -107,6 +123,8 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
+    use troupe_api::resources::{Registry, builtin};
+
     use super::*;
 
     fn change(revision: u64) -> Change {
@@ -134,7 +152,9 @@ mod tests {
     fn what_is_old_goes_without_anything_new() {
         let mut history = History::new(Revision(10), 1 << 20, Duration::from_secs(300));
         let start = Instant::now();
+        assert_eq!(history.expires(), None);
         history.push(change(12), start);
+        assert_eq!(history.expires(), Some(start + Duration::from_secs(300)));
         history.forget_old(start + Duration::from_secs(300));
         assert_eq!(history.bytes, 256);
         history.forget_old(start + Duration::from_secs(301));
@@ -154,6 +174,17 @@ mod tests {
         }
         assert_eq!(seen, (501..=1000).collect::<Vec<_>>());
         assert_eq!(history.after(Revision(1000)).map(|changes| changes.len()), Some(1));
+    }
+
+    #[test]
+    fn little_is_kept_of_definitions() {
+        let registry = Registry::new(builtin());
+        for (group, kind, oldest) in [("", "Pod", 0), ("apiextensions.k8s.io", "CustomResourceDefinition", 3)] {
+            let resource = registry.by_kind(group, kind).expect("a kind");
+            let mut history = History::of(&resource, Revision(0), 2400, Duration::from_secs(300));
+            (1..=5).for_each(|revision| history.push(change(revision), Instant::now()));
+            assert_eq!(history.complete_after(), Revision(oldest), "{kind}");
+        }
     }
 
     #[test]

@@ -29,6 +29,6 @@ pub struct CacheCounts {
 impl CacheCounts {
     pub fn of(resource: &troupe_api::resources::Resource) -> Self {
         let labels = [&*resource.group, &*resource.plural];
-        CacheCounts { received: RECEIVED.with(&labels), dispatched: DISPATCHED.with(&labels), terminated: TERMINATED.with(&labels) }
+        CacheCounts { received: RECEIVED.find(&labels), dispatched: DISPATCHED.find(&labels), terminated: TERMINATED.find(&labels) }
     }
 }

@@ -7,12 +7,14 @@
 mod delivery;
 mod feed;
 mod history;
+mod messages;
 pub mod metrics;
 mod queue;
 mod resource_actor;
 mod selection;
 mod sequence;
 mod snapshot;
+mod ticks;
 mod watchers;
 
 use std::{
@@ -32,11 +34,13 @@ use crate::runtime::{host::UnitAddr, system::System};
 pub use delivery::Delivery;
 pub use feed::StoreFeed;
 pub use history::{Change, Changes, History};
+pub use messages::{Announce, Apply, Backlog, Begin, NoSubscription, Start, Subscribe, Subscription, Tick, Withdraw};
 pub use queue::Queued;
-pub use resource_actor::{Announce, Apply, Backlog, Begin, CacheContext, NoSubscription, ResourceActor, Start, Subscribe, Subscription, Withdraw};
+pub use resource_actor::{CacheContext, ResourceActor};
 pub use selection::Selection;
 pub use sequence::Sequence;
 pub use snapshot::{ResourceCache, Snapshot};
+pub use ticks::Ticks;
 
 /// One resource's cache and the actor that feeds it.
 #[derive(Clone)]

@@ -23,9 +23,12 @@ const WHILE_MUCH_WAITS: usize = 64 << 10;
 /// The bytes that wait in all queues of the process.
 static ALL: AtomicUsize = AtomicUsize::new(0);
 
-/// An item that waits.
+/// An item that waits. In a box: a channel has room for 32 items from its beginning, and most watches are of what seldom changes.
 #[derive(Debug)]
-pub struct Queued {
+pub struct Queued(Box<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
     item: Delivery,
     _place: Place,
 }
@@ -33,7 +36,7 @@ pub struct Queued {
 impl Queued {
     /// The item, which waits no longer.
     pub fn take(self) -> Delivery {
-        self.item
+        self.0.item
     }
 }
 
@@ -85,7 +88,7 @@ impl Sender {
         self.own.fetch_add(bytes, Relaxed);
         ALL.fetch_add(bytes, Relaxed);
         let place = Place { bytes, own: self.own.clone() };
-        self.items.try_send(Queued { item, _place: place }).map_err(|refused| match refused {
+        self.items.try_send(Queued(Box::new(Waiting { item, _place: place }))).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Refused::Full,
             mpsc::error::TrySendError::Closed(_) => Refused::Closed,
         })
@@ -117,6 +120,11 @@ mod tests {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"}, "data": {"a": "x".repeat(bytes)}});
         let object = StoredObject::from_object(&Object::from_value(map).expect("an object")).expect("the store's form");
         Delivery::Item(WatchItem::Event { event: EventType::Modified, object: Arc::new(object), cause: Default::default() })
+    }
+
+    #[test]
+    fn a_queue_in_which_nothing_waits_has_room_for_boxes_alone() {
+        assert_eq!(size_of::<Queued>(), size_of::<usize>());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The actor of one resource: applies changes in order and keeps history. The only writer of its cache.
 //!
-//! In: [`Apply`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes wait for, and
-//! the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes from the
-//! store.
+//! In: [`Apply`] and [`Tick`] from the store feed, [`Subscribe`] from watches, [`Announce`] from writers. Out: a new snapshot, which writes
+//! wait for, and the same changes for its [`Watchers`], a unit that is started with the first watch. When it starts (again), its state comes
+//! from the store.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::Message;
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use troupe_api::{
     encryption,
     meta::{Cause, Clock, ObjectKey, ObjectVersion, Revision},
@@ -30,13 +28,14 @@ use crate::runtime::{
 };
 
 use super::{
-    Change, Changes, History, ResourceCache, Selection, Sequence, Snapshot,
+    Change, History, ResourceCache, Sequence, Snapshot,
+    messages::{Announce, Apply, Backlog, Begin, NoSubscription, Start, Subscribe, Subscription, Tick, Withdraw},
     metrics::CacheCounts,
-    queue::{Queued, queue},
+    queue::queue,
+    ticks::{self, QUIET},
     watchers::{News, Told, Watcher, Watchers},
 };
 
-const TICK: Duration = Duration::from_secs(1);
 /// Batches of changes that may wait for the actor; more make it load everything again.
 const MAILBOX: usize = 4096;
 const RETRY_LOAD: Duration = Duration::from_millis(200);
@@ -53,79 +52,6 @@ pub struct CacheContext {
     pub history_for: Duration,
 }
 
-/// Changes of this resource, in revision order.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Apply(pub Vec<StoreEvent>);
-
-/// A write is about to be tried: who caused it, should its value turn up.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Announce {
-    pub key: Bytes,
-    pub value: Bytes,
-    pub cause: Cause,
-}
-
-/// The announced write did not happen.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Withdraw {
-    pub key: Bytes,
-    pub value: Bytes,
-}
-
-/// Changes come from now on: what was held back may be loaded. Idempotent.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Begin;
-
-/// Where a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// With everything that exists.
-    Initial,
-    /// With the first change behind a revision.
-    After(Revision),
-}
-
-/// A watch begins.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<Subscription, NoSubscription>")]
-pub struct Subscribe {
-    pub selection: Arc<Selection>,
-    pub start: Start,
-    pub bookmarks: bool,
-    /// When the watch ends, where that is known.
-    pub ends: Option<Instant>,
-}
-
-/// Why a watch does not begin.
-#[derive(Debug)]
-pub enum NoSubscription {
-    /// The cache is being loaded; ask again in a moment.
-    Loading,
-    /// The revision to resume from is forgotten; the newest forgotten one.
-    TooOld(Revision),
-}
-
-/// What a watch delivers: first the backlog, then the queue. Nothing is missing or doubled in between.
-#[derive(Debug)]
-pub struct Subscription {
-    pub backlog: Backlog,
-    /// Everything up to here is in the backlog.
-    pub revision: Revision,
-    pub queue: mpsc::Receiver<Queued>,
-}
-
-/// What a watch delivers before news.
-#[derive(Debug)]
-pub enum Backlog {
-    Objects(Arc<Snapshot>),
-    /// What was selected of these.
-    Changes(Changes),
-}
-
 /// The actor of one resource.
 pub struct ResourceActor {
     cache: Arc<ResourceCache>,
@@ -134,6 +60,8 @@ pub struct ResourceActor {
     watchers: Option<UnitAddr<Watchers>>,
     /// Watchers could not be told something: their watches end before they are told anything else.
     missed: bool,
+    /// When the last of those watches ends of which that is known.
+    last_end: Option<Instant>,
     /// Changes up to this revision came with the load.
     loaded_at: Revision,
     announced: HashMap<Bytes, Vec<(Bytes, Cause)>>,
@@ -148,7 +76,7 @@ pub struct ResourceActor {
 
 impl ResourceActor {
     pub fn new(cache: Arc<ResourceCache>, context: CacheContext) -> Self {
-        let history = History::new(Revision::ZERO, context.history_bytes, context.history_for);
+        let history = History::of(&cache.resource, Revision::ZERO, context.history_bytes, context.history_for);
         let name = cache.resource.group_resource().to_string().into();
         let counts = CacheCounts::of(&cache.resource);
         ResourceActor {
@@ -157,6 +85,7 @@ impl ResourceActor {
             history,
             watchers: None,
             missed: false,
+            last_end: None,
             loaded_at: Revision::ZERO,
             announced: HashMap::new(),
             waiting: None,
@@ -215,7 +144,7 @@ impl ResourceActor {
 
     fn loaded(&mut self, snapshot: Snapshot, revision: Revision) {
         self.loaded_at = revision;
-        self.history = History::new(revision, self.context.history_bytes, self.context.history_for);
+        self.history = History::of(&self.cache.resource, revision, self.context.history_bytes, self.context.history_for);
         // Whoever watched before lists again: changes may have been missed.
         self.missed = true;
         self.tell(News::Changes(Vec::new()));
@@ -257,6 +186,7 @@ impl ResourceActor {
             self.cache.applied.advance(revision);
         }
         self.tell(News::Changes(changes));
+        self.want_tick(now);
     }
 
     /// Tells the watchers, if there were ever any. They hear everything in order, or their watches end.
@@ -264,6 +194,9 @@ impl ResourceActor {
         let Some(watchers) = &self.watchers else { return false };
         let told = Told { anew: self.missed, news };
         self.missed = watchers.try_tell(told, Cause::default()).is_err();
+        if self.missed {
+            self.cache.ticks.want(1);
+        }
         !self.missed
     }
 
@@ -329,8 +262,11 @@ impl ResourceActor {
             }
         };
         let (sender, receiver) = queue();
-        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), self.context.clock.instant());
+        let now = self.context.clock.instant();
+        let watcher = Watcher::new(sender, from, request.bookmarks.then_some(request.ends), now);
         self.start_watchers(cx);
+        self.last_end = self.last_end.max(request.ends);
+        self.cache.ticks.want(if self.ends_later_than(now) { 1 } else { ticks::first(&self.name) });
         if self.tell(News::Watcher(request.selection, watcher)) {
             Ok(Subscription { backlog, revision, queue: receiver })
         } else {
@@ -352,6 +288,21 @@ impl ResourceActor {
         let (revision, now) = (self.cache.progress(&self.context.dispatched), self.context.clock.instant());
         self.history.forget_old(now);
         self.tell(News::Time(revision, now));
+        self.want_tick(now);
+    }
+
+    /// Says when time brings it something, if it does.
+    fn want_tick(&self, now: Instant) {
+        let history = self.history.expires().map(|expires| ticks::beyond(expires.saturating_duration_since(now)));
+        let watches = self.watchers.as_ref().map(|_| if self.missed || self.ends_later_than(now) { 1 } else { QUIET });
+        if let Some(after) = history.into_iter().chain(watches).min() {
+            self.cache.ticks.want(after);
+        }
+    }
+
+    /// Whether a watch goes on of which it is known when it ends: it gets a bookmark shortly before.
+    fn ends_later_than(&self, now: Instant) -> bool {
+        self.last_end.is_some_and(|end| end > now)
     }
 }
 
@@ -397,7 +348,6 @@ impl Unit for ResourceActor {
         } else {
             self.load(cx);
         }
-        cx.every(TICK, |actor, cx| actor.tick(cx));
     }
 
     fn observe(&self) -> serde_json::Value {
@@ -415,6 +365,13 @@ impl On<Apply> for ResourceActor {
     fn on(&mut self, message: Apply, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
         self.load_if_stale(cx);
         self.apply(message.0);
+        Reply::Now(())
+    }
+}
+
+impl On<Tick> for ResourceActor {
+    fn on(&mut self, _: Tick, cx: &mut UnitContext<'_, Self>) -> Reply<()> {
+        self.tick(cx);
         Reply::Now(())
     }
 }

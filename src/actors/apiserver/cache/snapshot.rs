@@ -20,7 +20,7 @@ use troupe_api::{
     stored::StoredObject,
 };
 
-use super::Sequence;
+use super::{Sequence, Ticks};
 
 /// How long a paged list may take.
 const PIN_FOR: Duration = Duration::from_secs(300);
@@ -111,6 +111,8 @@ pub struct ResourceCache {
     pub(super) stale: AtomicBool,
     /// Set as long as changes may pass by: nothing is loaded then.
     held: AtomicBool,
+    /// When the actor wants a tick.
+    pub(super) ticks: Ticks,
     pinned: Mutex<VecDeque<(Instant, Revision, Arc<Snapshot>)>>,
 }
 
@@ -130,6 +132,7 @@ impl ResourceCache {
             sent: AtomicU64::new(0),
             stale: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            ticks: Ticks::default(),
             pinned: Mutex::default(),
         }
     }

@@ -23,7 +23,7 @@ use troupe_api::{
 };
 
 pub(super) use self::plan::Conditions;
-use self::plan::Taken;
+use self::plan::{Names, Taken};
 use super::{
     cache::{ResourceCache, Snapshot},
     server_client::ServerClient,
@@ -91,7 +91,7 @@ async fn follow(client: ServerClient, cache: Arc<ResourceCache>) {
 
 /// The accepted names of definitions at the revision at which they were read.
 #[derive(Default)]
-struct AcceptedNames(HashMap<Arc<str>, (Revision, Value)>);
+struct AcceptedNames(HashMap<Arc<str>, (Revision, Names)>);
 
 impl AcceptedNames {
     /// What the definitions of a group but one have.
@@ -100,7 +100,7 @@ impl AcceptedNames {
         for definition in snapshot.objects.values().filter(|other| &*other.key.name != but && group_of(&other.key.name) == group) {
             let known = self.0.get(&definition.key.name).filter(|(revision, _)| *revision == definition.revision);
             if known.is_none() {
-                self.0.insert(definition.key.name.clone(), (definition.revision, accepted(definition)));
+                self.0.insert(definition.key.name.clone(), (definition.revision, Names::of(&accepted(definition))));
             }
             if let Some((_, names)) = self.0.get(&definition.key.name) {
                 taken.add(names);

@@ -16,6 +16,28 @@ use troupe_api::{
 /// The finalizer that keeps a definition until its objects are gone.
 pub use troupe_api::resources::kinds::CLEANUP_FINALIZER;
 
+/// Names that a definition has.
+#[derive(Debug)]
+pub struct Names {
+    resources: Box<[Box<str>]>,
+    kinds: Box<[Box<str>]>,
+}
+
+impl Names {
+    /// Those of `acceptedNames`.
+    pub fn of(names: &Value) -> Self {
+        let single = ["plural", "singular"].map(|name| text(names, &[name]));
+        let short = items(names, &["shortNames"]).iter().filter_map(Value::as_str);
+        let kinds = ["kind", "listKind"].map(|name| text(names, &[name]));
+        Names { resources: given(single.into_iter().chain(short)), kinds: given(kinds.into_iter()) }
+    }
+}
+
+/// The names that are not empty.
+fn given<'a>(names: impl Iterator<Item = &'a str>) -> Box<[Box<str>]> {
+    names.filter(|name| !name.is_empty()).map(Box::from).collect()
+}
+
 /// Names that other definitions of the group have.
 #[derive(Debug, Default)]
 pub struct Taken {
@@ -25,12 +47,9 @@ pub struct Taken {
 
 impl Taken {
     /// Takes in the accepted names of another definition.
-    pub fn add(&mut self, names: &Value) {
-        let single = ["plural", "singular"].map(|name| text(names, &[name]));
-        let short = items(names, &["shortNames"]).iter().filter_map(Value::as_str);
-        self.resources.extend(single.into_iter().chain(short).filter(|name| !name.is_empty()).map(str::to_owned));
-        let kinds = ["kind", "listKind"].map(|name| text(names, &[name]));
-        self.kinds.extend(kinds.into_iter().filter(|name| !name.is_empty()).map(str::to_owned));
+    pub fn add(&mut self, names: &Names) {
+        self.resources.extend(names.resources.iter().map(|name| String::from(&**name)));
+        self.kinds.extend(names.kinds.iter().map(|name| String::from(&**name)));
     }
 }
 
@@ -172,7 +191,7 @@ mod tests {
     #[test]
     fn names_that_others_have_are_refused_and_own_ones_kept() {
         let mut taken = Taken::default();
-        taken.add(&json!({"plural": "ws", "singular": "w", "kind": "Widget", "listKind": "WsList"}));
+        taken.add(&Names::of(&json!({"plural": "ws", "singular": "w", "kind": "Widget", "listKind": "WsList"})));
         let refused = status(&definition(json!({})), &taken, false, now()).expect("a change");
         assert_eq!(told(&refused), ["NamesAccepted=False ShortNamesConflict", "Established=False NotAccepted"]);
         assert_eq!(refused["conditions"][0]["message"], "\"w\" is already in use");

@@ -67,6 +67,7 @@ impl Rows {
         if let Some((old, resource)) = before
             && old.same_resource(&definition)
         {
+            definition.hold_schemas(resource);
             if resource.is_terminating == definition.is_terminating() {
                 return Some(resource.clone());
             }
@@ -81,7 +82,10 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use troupe_api::{meta::Object, resources::builtin};
+    use troupe_api::{
+        meta::Object,
+        resources::{SchemaSource, builtin},
+    };
 
     use super::*;
 
@@ -116,6 +120,8 @@ mod tests {
         let labelled = definition(3, |object| object["metadata"]["labels"] = json!({"a": "b"}));
         assert!(!rows.follow([&labelled].into_iter()), "labels are no matter of the resource");
         assert!(Arc::ptr_eq(&first, &only(&rows)));
+        let SchemaSource::Defined(schema) = &first.storage.schema else { panic!("it is a custom resource") };
+        assert!(labelled.encoded().as_ptr_range().contains(&schema.text().as_ptr()), "the older version of the definition is not kept");
         let going = |object: &mut Value| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(rows.follow([&definition(4, going)].into_iter()));
         assert!(only(&rows).is_terminating && Arc::ptr_eq(&first.storage, &only(&rows).storage));

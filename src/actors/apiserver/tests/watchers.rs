@@ -113,3 +113,26 @@ async fn watches_begin_after_the_unit_that_tells_them_was_stopped() {
     config_map(&api, "a", json!({})).await;
     assert_eq!(next(&mut watch).await.map(|(_, name, _)| name).as_deref(), Some("a"));
 }
+
+/// Messages that the unit at `path` has handled.
+fn handled(api: &TestApi, path: &str) -> u64 {
+    let actors = api.server.system().directory().snapshot();
+    actors.iter().find(|actor| &*actor.path == path).expect("it lives").handled
+}
+
+#[actix::test]
+async fn time_is_told_to_a_resource_only_while_somebody_watches_it() {
+    const RESOURCE: &str = "apiserver/limitranges";
+    let api = boot().await;
+    let before = handled(&api, RESOURCE);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(handled(&api, RESOURCE), before);
+    let options = WatchOptions { lasts: Some(2 * PATIENCE), ..after(newest(&api).await, "", "") };
+    let _watch = api.watch("limitranges", "default", options).await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // The watch begins, then come ticks.
+    while handled(&api, RESOURCE) < before + 3 {
+        assert!(tokio::time::Instant::now() < deadline, "no time is told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

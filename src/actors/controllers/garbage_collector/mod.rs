@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 use troupe_api::{
     client::Client,
     meta::{Cause, GroupResource, Uid},
+    resources::Registry,
     status::Status,
 };
 
@@ -90,6 +91,8 @@ pub struct GarbageCollector {
     /// It will take in more of them in a moment.
     goes_on: bool,
     watched: BTreeMap<GroupResource, Watched>,
+    /// The table whose resources are watched.
+    registry: Option<Arc<Registry>>,
     events: Option<EventRecorder>,
     alarm: Option<Instant>,
     looked: u64,
@@ -107,6 +110,7 @@ impl GarbageCollector {
             unread: News::default(),
             goes_on: false,
             watched: BTreeMap::new(),
+            registry: None,
             events: None,
             alarm: None,
             looked: 0,
@@ -118,6 +122,9 @@ impl GarbageCollector {
     /// Follows the resources that are served now, and no others.
     fn discover(&mut self, cx: &mut UnitContext<'_, Self>) {
         let registry = self.client.service().registry();
+        if self.registry.as_ref().is_some_and(|known| Arc::ptr_eq(known, &registry)) {
+            return;
+        }
         let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_followed(row)).map(|row| (row.group_resource(), row.clone())).collect();
         self.watched.retain(|resource, _| rows.contains_key(resource));
         for (name, resource) in rows {
@@ -138,6 +145,7 @@ impl GarbageCollector {
             let task = cx.system().spawn_task(&format!("garbage-collector/{name}"), move || monitor.clone().run());
             self.watched.insert(name, Watched { synced, awaited: true, _task: task });
         }
+        self.registry = Some(registry);
     }
 
     /// Whether enough was seen to decide. Whoever owns something is asked for before anything is deleted, so a server that does not

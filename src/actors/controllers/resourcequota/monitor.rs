@@ -9,7 +9,7 @@ use troupe_api::{
     client::Client,
     meta::{Cause, GroupResource, ObjectKey},
     quota::Evaluator,
-    resources::Resource,
+    resources::{Registry, Resource},
     service::{EventType, Target, WatchItem, WatchOptions},
     status::Status,
     stored::StoredObject,
@@ -50,8 +50,13 @@ impl Monitors {
 /// Keeps a watch for each resource that is served.
 async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
     let mut watched = BTreeMap::<GroupResource, TaskHandle>::new();
+    let mut known: Option<Arc<Registry>> = None;
     loop {
         let registry = caches.client().service().registry();
+        if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, &registry)) {
+            tokio::time::sleep(DISCOVERY).await;
+            continue;
+        }
         let rows: BTreeMap<_, _> = registry.reachable().filter(|row| is_countable(row)).map(|row| (row.group_resource(), row.clone())).collect();
         watched.retain(|resource, _| rows.contains_key(resource));
         for (name, resource) in rows {
@@ -62,6 +67,7 @@ async fn discover(caches: Caches, quotas: Cache<ResourceQuota>, waker: Waker) {
                 caches.system().spawn_task(&format!("resourcequota/{name}"), move || monitor.clone().run())
             });
         }
+        known = Some(registry);
         tokio::time::sleep(DISCOVERY).await;
     }
 }

@@ -13,6 +13,7 @@ mod versions;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use serde_json::Value;
 
 use self::{rules::Rules, validations::Validations};
@@ -29,8 +30,8 @@ pub use versions::{ConversionWebhook, Versions};
 #[derive(Debug)]
 pub struct CustomSchema {
     gvk: GroupVersionKind,
-    /// `openAPIV3Schema` as JSON; empty where there is none.
-    source: Bytes,
+    /// `openAPIV3Schema` as JSON; empty where there is none. A part of the bytes of a definition, all of which it keeps in memory.
+    source: RwLock<Bytes>,
     /// Fields that the schema does not know stay.
     preserve_unknown: bool,
     made: OnceLock<Made>,
@@ -45,22 +46,32 @@ struct Made {
 
 impl CustomSchema {
     pub fn new(gvk: GroupVersionKind, source: Bytes, preserve_unknown: bool) -> Self {
-        CustomSchema { gvk, source, preserve_unknown, made: OnceLock::new() }
+        CustomSchema { gvk, source: RwLock::new(source), preserve_unknown, made: OnceLock::new() }
     }
 
     /// The schema as it was written.
     pub fn source(&self) -> Value {
-        serde_json::from_slice(&self.source).unwrap_or_default()
+        serde_json::from_slice(&self.text()).unwrap_or_default()
     }
 
     /// The same as text; empty where there is none.
-    pub fn text(&self) -> &[u8] {
-        &self.source
+    pub fn text(&self) -> Bytes {
+        self.source.read().clone()
+    }
+
+    /// Holds `text` in place of what it was made of, where both are the same: whoever has a newer version of the definition need not keep
+    /// the older one in memory.
+    pub fn hold(&self, text: Bytes) {
+        let mut source = self.source.write();
+        if *source == text {
+            *source = text;
+        }
     }
 
     /// About the memory that a document of it takes, in bytes of its text: each keyword is a value of its own.
     pub fn weight(&self) -> usize {
-        self.source.len() + 64 * self.source.iter().filter(|byte| **byte == b':').count()
+        let source = self.text();
+        source.len() + 64 * source.iter().filter(|byte| **byte == b':').count()
     }
 
     /// What is kept, defaulted, merged and owned.

@@ -69,6 +69,8 @@ impl Path {
                 rest = &rest[end + 1..];
             }
         }
+        // Each definition has some, for as long as it is there.
+        steps.shrink_to_fit();
         Some(Path(steps))
     }
 

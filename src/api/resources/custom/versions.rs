@@ -83,7 +83,11 @@ impl Versions {
 
     /// The schema that objects of an `apiVersion` have; `None` where the definition has no such version.
     pub fn schema_of(&self, api_version: &str) -> Option<&Arc<CustomSchema>> {
-        let version = api_version.strip_prefix(&*self.group)?.strip_prefix('/')?;
+        self.schema(api_version.strip_prefix(&*self.group)?.strip_prefix('/')?)
+    }
+
+    /// The schema of a version; `None` where the definition has none of that name.
+    pub fn schema(&self, version: &str) -> Option<&Arc<CustomSchema>> {
         self.schemas.iter().find(|(name, _)| **name == *version).map(|(_, schema)| schema)
     }
 

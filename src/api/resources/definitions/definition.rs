@@ -165,6 +165,17 @@ impl<'a> Definition<'a> {
         self.object.uid() == other.object.uid() && mine.spec.get() == theirs.spec.get() && names(mine) == names(theirs)
     }
 
+    /// Has the schemas of a resource that an older version of the definition made, and this one makes as well, hold the bytes of this one.
+    pub fn hold_schemas(&self, resource: &Resource) {
+        let Some(versions) = resource.versions() else { return };
+        let spec: Option<Spec<'_>> = serde_json::from_str(self.document.spec.get()).ok();
+        for version in spec.iter().flat_map(|spec| &spec.versions) {
+            if let Some(schema) = versions.schema(&version.name) {
+                schema.hold(source(self.object, version));
+            }
+        }
+    }
+
     /// The resource that it defines; `None` where it does not say enough.
     pub fn resource(&self) -> Option<Resource> {
         let spec: Spec<'_> = serde_json::from_str(self.document.spec.get()).ok()?;
@@ -227,10 +238,7 @@ impl Maker<'_> {
     }
 
     fn schema(&self, version: &Version<'_>) -> CustomSchema {
-        let source = version.schema.as_ref().and_then(|schema| schema.open_api);
-        // The schema is a part of the very bytes of the definition.
-        let source = source.map_or_else(Bytes::new, |source| self.object.encoded().slice_ref(source.get().as_bytes()));
-        CustomSchema::new(self.gvk(version), source, self.spec.preserve_unknown_fields)
+        CustomSchema::new(self.gvk(version), source(self.object, version), self.spec.preserve_unknown_fields)
     }
 
     fn served(&self, version: &Version<'_>, schema: &Arc<CustomSchema>, versions: &Arc<Versions>, fields: &Arc<[(Arc<str>, Path)]>) -> Served {
@@ -261,6 +269,12 @@ impl Maker<'_> {
             }),
         }
     }
+}
+
+/// The schema of a version: a part of the very bytes of the definition. Empty where there is none.
+fn source(definition: &StoredObject, version: &Version<'_>) -> Bytes {
+    let source = version.schema.as_ref().and_then(|schema| schema.open_api);
+    source.map_or_else(Bytes::new, |source| definition.encoded().slice_ref(source.get().as_bytes()))
 }
 
 /// The name that a field is selected by, and where it stands.

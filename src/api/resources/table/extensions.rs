@@ -17,7 +17,7 @@ pub(super) const API_EXTENSIONS: Group = Group {
     name: "apiextensions.k8s.io",
     versions: &["v1"],
     rows: &[Row::cluster("CustomResourceDefinition", "customresourcedefinitions")
-        .features(&[Feature::Expressions])
+        .features(&[Feature::Expressions, Feature::ShortHistory])
         .strategy(with::<kinds::CustomResourceDefinition>)
         .short(&["crd", "crds"])
         .extension()

@@ -75,7 +75,8 @@ pub struct Concerned {
 /// All watchers of one resource.
 #[derive(Debug, Default)]
 pub struct Groups {
-    all: BTreeMap<GroupId, Group>,
+    /// In boxes: a tree has room for eleven entries from its beginning, and most resources have one group.
+    all: BTreeMap<GroupId, Box<Group>>,
     by_selection: HashMap<Arc<Selection>, GroupId>,
     index: SelectionIndex,
     next: GroupId,
@@ -103,7 +104,7 @@ impl Groups {
         self.next += 1;
         self.index.insert(&filing, &selection.resource, id);
         self.by_selection.insert(selection.clone(), id);
-        self.all.insert(id, Group { selection, filing, watchers: vec![watcher] });
+        self.all.insert(id, Box::new(Group { selection, filing, watchers: vec![watcher] }));
     }
 
     /// The groups that may select what a change is about.
