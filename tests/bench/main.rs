@@ -1,6 +1,6 @@
 //! The whole cluster against its budgets: `troupe up` in a network namespace of its own, asked over HTTPS as any client does.
 //!
-//! Arguments name what to measure: `embedded` (how soon it starts) with some of `idle refused pods lists api watches services extensions overload custom definitions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
+//! Arguments name what to measure: `embedded` (how soon it starts) with some of `idle refused pods lists api watches services extensions overload custom definitions hollow fleet`, `etcd`, `alone`, `beside`, `sealed`, `network`. Client and server share the machine's cores. Needs what the integration tests need, and the image archives.
 
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../integration/cluster.rs"]
@@ -30,6 +30,7 @@ mod extensions;
 mod fleet;
 mod hollow;
 mod lists;
+mod network;
 mod overload;
 mod pods;
 mod process;
@@ -91,8 +92,14 @@ fn main() {
 }
 
 /// What is measured apart.
-const PARTS: [(&str, fn()); 5] =
-    [("embedded", embedded), ("etcd", etcd::measure), ("alone", alone::measure), ("beside", beside::measure), ("sealed", extensions::sealed)];
+const PARTS: [(&str, fn()); 6] = [
+    ("embedded", embedded),
+    ("etcd", etcd::measure),
+    ("alone", alone::measure),
+    ("beside", beside::measure),
+    ("sealed", extensions::sealed),
+    ("network", network::measure),
+];
 /// What is measured of the embedded store.
 const FIGURES: [&str; 13] =
     ["idle", "refused", "pods", "lists", "api", "watches", "services", "extensions", "overload", "custom", "definitions", "hollow", "fleet"];

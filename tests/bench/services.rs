@@ -12,8 +12,10 @@ use crate::{
     https::Connection,
 };
 
-const SERVICES: usize = 10_000;
-const CLIENTS: usize = 16;
+/// How many [`create_all`] makes.
+pub const SERVICES: usize = 10_000;
+/// How many connections [`create_all`] takes.
+pub const CLIENTS: usize = 16;
 const CHANGES: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(120);
 const APPLIED: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
@@ -23,7 +25,7 @@ pub async fn measure(bench: &Bench) {
     bench.cluster.kubectl("create namespace services");
     let mut connections = bench.door.connections(CLIENTS).await;
     let begun = Instant::now();
-    join_all(connections.iter_mut().enumerate().map(|(first, connection)| create(connection, first))).await;
+    create_all(&mut connections).await;
     report(
         "creates of Services and EndpointSlices over HTTPS, 16 clients",
         2.0 * SERVICES as f64 / begun.elapsed().as_secs_f64(),
@@ -41,6 +43,11 @@ pub async fn measure(bench: &Bench) {
     }
     times.sort_by(f64::total_cmp);
     report("one Service change among 10,000 to the kernel, median", times[CHANGES / 2] * 1000.0, " ms", Budget::AtMost(50.0));
+}
+
+/// Makes the Services, each with an endpoint, in the namespace `services`, over [`CLIENTS`] connections.
+pub async fn create_all(connections: &mut [Connection]) {
+    join_all(connections.iter_mut().enumerate().map(|(first, connection)| create(connection, first))).await;
 }
 
 async fn create(connection: &mut Connection, first: usize) {
