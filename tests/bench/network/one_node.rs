@@ -13,7 +13,9 @@ struct Node {
 }
 
 /// In this order: what comes last leaves the most behind.
-const PARTS: [(&str, fn(&Node)); 4] = [("throughput", carried), ("connections", connected), ("names", named), ("policies", policed)];
+type Part = (&'static str, fn(&Node));
+
+const PARTS: [Part; 4] = [("throughput", carried), ("connections", connected), ("names", named), ("policies", policed)];
 
 pub fn measure() {
     let cluster = Cluster::up();
