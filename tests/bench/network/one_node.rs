@@ -12,9 +12,10 @@ struct Node {
     to: End,
 }
 
-/// In this order: what comes last leaves the most behind.
+/// A name, and what measures it.
 type Part = (&'static str, fn(&Node));
 
+/// In this order: what comes last leaves the most behind.
 const PARTS: [Part; 4] = [("throughput", carried), ("connections", connected), ("names", named), ("policies", policed)];
 
 pub fn measure() {
