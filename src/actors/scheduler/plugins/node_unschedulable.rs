@@ -22,7 +22,7 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _cluster: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::by_node(move |node| {
+        PreFilter::by_node_alone(move |node| {
             if !is_cordoned(&node.node) {
                 return Ok(());
             }
