@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, 
 
 use crate::controllers::{
     endpointslice::{
-        plan::{LAST_CHANGE, families, hostname, is_headless, pod_address, target},
+        plan::{LAST_CHANGE, families, is_headless},
+        pods::{hostname, pod_address, target},
         ports::{Groups, PortKey, by_ports},
     },
     pods::{is_ready, phase},
