@@ -11,13 +11,9 @@ use troupe_api::{
 use super::by_selector;
 use crate::runtime::cache::{Cache, Change};
 
-/// The pods a Service selects; `None` for Services without selector, whose endpoints are somebody else's business.
-pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<Pod>>> {
-    Some(selected_stored(service, pods)?.iter().filter_map(Cache::<Pod>::decode).collect())
-}
-
-/// The same as they are stored, in the order of their keys.
-pub fn selected_stored(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<StoredObject>>> {
+/// The pods a Service selects as they are stored, in the order of their keys; `None` for Services without selector, whose endpoints are
+/// somebody else's business.
+pub fn selected_pods(service: &Service, pods: &Cache<Pod>) -> Option<Vec<Arc<StoredObject>>> {
     let selector = selector(service)?;
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     Some(pods.select_stored(namespace, |meta| selector.matches_projection(&meta.labels)))

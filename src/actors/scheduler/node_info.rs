@@ -8,7 +8,12 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use troupe_api::meta::{ObjectKey, quantity::Quantity};
 
-use super::{footprint::Footprint, placed_pod::PlacedPod, resources::Resources};
+use super::{
+    footprint::Footprint,
+    placed_pod::PlacedPod,
+    resources::Resources,
+    tolerations::{is_cordoned, taints},
+};
 
 /// A node and what its pods take. Cloned when it changes, shared otherwise.
 #[derive(Clone, Debug)]
@@ -17,6 +22,9 @@ pub struct NodeInfo {
     pub name: Arc<str>,
     /// Its place in the snapshot's list.
     pub at: usize,
+    /// It is unschedulable.
+    pub is_cordoned: bool,
+    pub has_taints: bool,
     /// Sizes of the images that it has, in bytes.
     pub images: Arc<HashMap<Arc<str>, i64>>,
     pub allocatable: Resources,
@@ -45,6 +53,8 @@ impl NodeInfo {
             node: Arc::default(),
             name,
             at,
+            is_cordoned: false,
+            has_taints: false,
             images: Arc::default(),
             allocatable: Resources::default(),
             allowed_pods: 0,
@@ -79,6 +89,8 @@ impl NodeInfo {
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
         self.allocatable = Resources::from_list(allocatable);
         self.allowed_pods = allocatable.and_then(|list| Quantity::parse(&list.get("pods")?.0).ok()).map_or(0, |pods| pods.value());
+        self.is_cordoned = is_cordoned(&node);
+        self.has_taints = !taints(&node).is_empty();
         self.node = node;
     }
 

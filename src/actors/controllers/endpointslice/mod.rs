@@ -22,7 +22,7 @@ use self::{
     ports::MOST_PORTS,
 };
 use super::{
-    services::{self, selected_stored, services_of},
+    services::{self, selected_pods, services_of},
     writes::{delete_with_uid, is_gone, is_namespace_terminating},
 };
 use crate::runtime::{
@@ -102,7 +102,7 @@ impl Controller for EndpointSliceController {
 
     async fn reconcile(&self, key: &ObjectKey, cx: &ReconcileContext) -> Result<Outcome, ReconcileError> {
         let service = self.services.get(key);
-        let selected = service.and_then(|service| Some((selected_stored(&service.object, &self.pods)?, service)));
+        let selected = service.and_then(|service| Some((selected_pods(&service.object, &self.pods)?, service)));
         let Some((selected, service)) = selected else {
             self.known.forget(key);
             return Ok(Outcome::Done);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        core::v1::{Pod, Service},
+        core::v1::Service,
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -13,7 +13,7 @@ use troupe_net::iptables::Family;
 
 use super::{
     hints::TrafficDistribution,
-    pods::{EndpointPod, first_family},
+    pods::EndpointPod,
     ports::{Groups, PortKey, by_ports},
 };
 use crate::controllers::owners::controller_reference;
@@ -61,7 +61,7 @@ pub struct Plan {
 
 /// Plans the slices of a Service with a selector: each family of addresses that the Service has gets its own.
 pub fn plan(snapshot: Snapshot<'_>) -> Plan {
-    let families = families_with(snapshot.service, || snapshot.pods.iter().find_map(|pod| pod.family));
+    let families = families(snapshot.service, snapshot.pods);
     let mut planned = Plan { actions: Vec::new(), left_out: 0 };
     for family in &families {
         let of_family = plan_family(snapshot, *family);
@@ -77,18 +77,14 @@ pub fn plan(snapshot: Snapshot<'_>) -> Plan {
 
 /// The families of a Service's addresses. A Service of an API server that does not tell them has those of its address, or without one those of
 /// its pods, as upstream.
-pub fn families(service: &Service, pods: &[Arc<Pod>]) -> Vec<Family> {
-    families_with(service, || pods.iter().find_map(|pod| first_family(pod)))
-}
-
-fn families_with(service: &Service, of_pods: impl FnOnce() -> Option<Family>) -> Vec<Family> {
+pub fn families(service: &Service, pods: &[Arc<EndpointPod>]) -> Vec<Family> {
     let spec = service.spec.as_ref();
     let told: Vec<Family> = spec.iter().flat_map(|spec| spec.ip_families.iter().flatten()).filter_map(|name| Family::named(name)).collect();
     if !told.is_empty() {
         return told;
     }
     let own = spec.and_then(|spec| spec.cluster_ip.as_deref()?.parse::<IpAddr>().ok()).map(Family::of);
-    vec![own.or_else(of_pods).unwrap_or_default()]
+    vec![own.or_else(|| pods.iter().find_map(|pod| pod.family)).unwrap_or_default()]
 }
 
 fn delete(slice: &Arc<EndpointSlice>) -> Action {

@@ -26,7 +26,7 @@ use crate::{
 pub struct EndpointPod {
     name: Option<Box<str>>,
     namespace: Option<Box<str>>,
-    uid: Option<Box<str>>,
+    pub uid: Option<Box<str>>,
     v4: Option<Box<str>>,
     v6: Option<Box<str>>,
     /// That of its first address.
@@ -103,33 +103,15 @@ fn boxed(text: Option<&String>) -> Option<Box<str>> {
 }
 
 /// The family of a pod's first address.
-pub fn first_family(pod: &Pod) -> Option<Family> {
+fn first_family(pod: &Pod) -> Option<Family> {
     pod.status.as_ref()?.pod_ip.as_deref()?.parse::<IpAddr>().ok().map(Family::of)
 }
 
 /// The pod's address of a family, if it is one that a pod can have.
-pub fn pod_address(pod: &Pod, family: Family) -> Option<String> {
+fn pod_address(pod: &Pod, family: Family) -> Option<String> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
     all.into_iter().find(|ip| ip.parse().is_ok_and(|ip| family.has(ip) && is_unicast(ip))).map(str::to_owned)
-}
-
-/// What an endpoint's `targetRef` says about a pod.
-pub fn target(pod: &Pod) -> ObjectReference {
-    ObjectReference {
-        kind: Some("Pod".into()),
-        name: pod.metadata.name.clone(),
-        namespace: pod.metadata.namespace.clone(),
-        uid: pod.metadata.uid.clone(),
-        ..ObjectReference::default()
-    }
-}
-
-/// A pod whose subdomain names the Service has a DNS name of its own.
-pub fn hostname(service: &Service, pod: &Pod) -> Option<String> {
-    let spec = pod.spec.as_ref()?;
-    let same = spec.subdomain == service.metadata.name && pod.metadata.namespace == service.metadata.namespace;
-    spec.hostname.clone().filter(|name| same && !name.is_empty())
 }
 
 /// A version of a pod that was read.
